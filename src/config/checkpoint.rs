@@ -1,0 +1,43 @@
+use std::{path::PathBuf, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+/// The section `[checkpoint]`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CheckpointConfig {
+    /// Where the position is kept.
+    pub store: StoreKind,
+    /// The file of the store `file`.
+    pub path: PathBuf,
+    /// At most one save in this time while events flow: what a crash can repeat.
+    #[serde(with = "humantime_serde")]
+    pub interval: Duration,
+    /// At most one save in this time while none of our events flow.
+    #[serde(with = "humantime_serde")]
+    pub idle_interval: Duration,
+}
+
+impl Default for CheckpointConfig {
+    fn default() -> Self {
+        CheckpointConfig {
+            store: StoreKind::Postgres,
+            path: "factlib.checkpoint".into(),
+            interval: Duration::from_millis(200),
+            idle_interval: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Where the position is kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StoreKind {
+    /// The table `factlib.checkpoints` in the database that is read.
+    #[default]
+    Postgres,
+    /// A file.
+    File,
+    /// Nowhere: after a start, the slot's own position counts.
+    Memory,
+}

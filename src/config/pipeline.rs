@@ -1,0 +1,39 @@
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use serde::{Deserialize, Serialize};
+
+/// The section `[pipeline]`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PipelineConfig {
+    /// Bytes of events between the WAL and Kafka's acknowledgement.
+    pub window: ByteSize,
+    /// The most bytes of one batch.
+    pub batch: ByteSize,
+    /// First pause before a failed actor is started again.
+    #[serde(with = "humantime_serde")]
+    pub restart_backoff: Duration,
+    /// The longest such pause.
+    #[serde(with = "humantime_serde")]
+    pub restart_backoff_max: Duration,
+    /// How long PostgreSQL and Kafka may be out of reach at the first start; `0s` waits for ever.
+    #[serde(with = "humantime_serde")]
+    pub startup_timeout: Duration,
+    /// How long events in flight may take to finish when stopping.
+    #[serde(with = "humantime_serde")]
+    pub drain_timeout: Duration,
+}
+
+impl Default for PipelineConfig {
+    fn default() -> Self {
+        PipelineConfig {
+            window: ByteSize::mib(16),
+            batch: ByteSize::kib(256),
+            restart_backoff: Duration::from_millis(100),
+            restart_backoff_max: Duration::from_secs(10),
+            startup_timeout: Duration::from_secs(30),
+            drain_timeout: Duration::from_secs(20),
+        }
+    }
+}

@@ -1,0 +1,41 @@
+use std::time::Duration;
+
+use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
+
+/// The section `[postgres]`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PostgresConfig {
+    /// Connection string, as a URL or as `key=value` pairs, as libpq takes it.
+    #[serde(serialize_with = "super::redacted")]
+    pub url: SecretString,
+    /// Replication slot.
+    pub slot: String,
+    /// Publication; an empty one suffices for logical messages.
+    pub publication: String,
+    /// Prefix of the logical messages that are facts (`pg_logical_emit_message`'s second argument).
+    pub message_prefix: String,
+    /// Create slot, publication and checkpoint table on `run` where they are missing.
+    pub create: bool,
+    /// How often the position is reported to the server; must be well below its `wal_sender_timeout`.
+    #[serde(with = "humantime_serde")]
+    pub status_interval: Duration,
+    /// How long one attempt to connect may take.
+    #[serde(with = "humantime_serde")]
+    pub connect_timeout: Duration,
+}
+
+impl Default for PostgresConfig {
+    fn default() -> Self {
+        PostgresConfig {
+            url: SecretString::from("postgresql://localhost:5432/postgres"),
+            slot: "factlib".into(),
+            publication: "factlib".into(),
+            message_prefix: "factlib".into(),
+            create: true,
+            status_interval: Duration::from_secs(5),
+            connect_timeout: Duration::from_secs(10),
+        }
+    }
+}

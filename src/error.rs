@@ -1,0 +1,168 @@
+//! What can go wrong: a kind, what happened to what, the remedy, the cause.
+//!
+//! The policy (is it retried? with which exit code does the binary end?) hangs
+//! on [`ErrorKind`] alone, in the two tables at the bottom of this file.
+
+use std::{error::Error as StdError, fmt};
+
+/// factlib's result.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+type Cause = Box<dyn StdError + Send + Sync + 'static>;
+
+/// An error that an operator can act on.
+///
+/// [`Display`](fmt::Display) gives one line: what happened, its causes and,
+/// where there is one, the remedy.
+#[derive(Debug)]
+pub struct Error(Box<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    kind: ErrorKind,
+    what: String,
+    remedy: Option<String>,
+    source: Option<Cause>,
+}
+
+impl Error {
+    /// An error of `kind`; `what` says in the present tense what happened, to what.
+    pub fn new(kind: ErrorKind, what: impl Into<String>) -> Self {
+        Error(Box::new(Inner { kind, what: what.into(), remedy: None, source: None }))
+    }
+
+    /// Adds what the operator should do: a command, a statement or a setting.
+    pub fn remedy(mut self, remedy: impl Into<String>) -> Self {
+        self.0.remedy = Some(remedy.into());
+        self
+    }
+
+    /// Adds the cause.
+    pub fn caused_by(mut self, source: impl Into<Cause>) -> Self {
+        self.0.source = Some(source.into());
+        self
+    }
+
+    /// What kind of failure it is; the policy hangs on it.
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// True where trying again can help, without anyone's doing.
+    pub fn is_transient(&self) -> bool {
+        self.kind().is_transient()
+    }
+
+    /// The remedy, where there is one.
+    pub fn advice(&self) -> Option<&str> {
+        self.0.remedy.as_deref()
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.what)?;
+        // A cause whose text its parent already gave is not said twice.
+        let mut said = self.0.what.clone();
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            let text = error.to_string();
+            if !said.contains(&text) {
+                write!(f, ": {text}")?;
+                said = text;
+            }
+            cause = error.source();
+        }
+        match &self.0.remedy {
+            Some(remedy) => write!(f, " ({remedy})"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.source.as_deref().map(|source| source as _)
+    }
+}
+
+/// Kinds of failure, each with one policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// A setting is missing or wrong.
+    Config,
+    /// A fact that its emitter must correct.
+    InvalidFact,
+    /// PostgreSQL can't be reached, is starting or stopping, or broke the connection.
+    PostgresUnavailable,
+    /// The slot is active for another process.
+    SlotInUse,
+    /// PostgreSQL refuses for good: password, database, privilege, `wal_level`, no free slot.
+    PostgresRefused,
+    /// The slot is gone, invalidated, foreign, or not where the checkpoint says: events may be missing.
+    PositionLost,
+    /// Bytes that the protocol does not allow.
+    Protocol,
+    /// Brokers can't be reached or can't serve us now.
+    KafkaUnavailable,
+    /// Kafka refuses for good: authentication, authorisation, configuration.
+    KafkaRefused,
+    /// Kafka refuses this record, and will refuse it again.
+    RecordRefused,
+    /// The checkpoint store can't be reached now.
+    CheckpointUnavailable,
+    /// The checkpoint store holds what can't be read or belongs to another slot.
+    CheckpointInvalid,
+    /// An actor panicked or ended out of turn.
+    ActorFailed,
+    /// Stopping took longer than the limit.
+    DrainTimeout,
+}
+
+impl ErrorKind {
+    /// Retried for ever, with backoff; every other kind stops the pipeline.
+    pub fn is_transient(self) -> bool {
+        use ErrorKind::*;
+        match self {
+            // The other side comes back, without a change here.
+            PostgresUnavailable | SlotInUse | KafkaUnavailable | CheckpointUnavailable => true,
+            // A panic may be a race; the backoff keeps a certain one from burning a core.
+            ActorFailed => true,
+            // A broken stream is read again from the checkpoint.
+            Protocol => true,
+            Config | InvalidFact | PostgresRefused | PositionLost | KafkaRefused
+            | RecordRefused | CheckpointInvalid | DrainTimeout => false,
+        }
+    }
+
+    /// The exit code of the binary; the README documents them.
+    pub fn exit_code(self) -> u8 {
+        use ErrorKind::*;
+        match self {
+            ActorFailed | Protocol => 1,
+            Config | InvalidFact => 2,
+            PostgresUnavailable | SlotInUse | PostgresRefused => 3,
+            KafkaUnavailable | KafkaRefused | RecordRefused => 4,
+            PositionLost => 5,
+            CheckpointUnavailable | CheckpointInvalid => 6,
+            DrainTimeout => 7,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_line_says_what_why_and_the_remedy() {
+        let error = Error::new(ErrorKind::PostgresUnavailable, "cannot connect to db:5432")
+            .caused_by(std::io::Error::other("connection refused"))
+            .remedy("is the server running?");
+        assert_eq!(
+            error.to_string(),
+            "cannot connect to db:5432: connection refused (is the server running?)"
+        );
+    }
+}

@@ -1,0 +1,4 @@
+//! A decoded event.
+
+/// An event out of the WAL.
+pub struct Event {}
