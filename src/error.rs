@@ -3,26 +3,25 @@
 //! The policy (is it retried? with which exit code does the binary end?) hangs
 //! on [`ErrorKind`] alone, in the two tables at the bottom of this file.
 
-use std::{error::Error as StdError, fmt};
+use std::{error::Error as StdError, fmt, sync::Arc};
 
 /// factlib's result.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
-
-type Cause = Box<dyn StdError + Send + Sync + 'static>;
 
 /// An error that an operator can act on.
 ///
 /// [`Display`](fmt::Display) gives one line: what happened, its causes and,
 /// where there is one, the remedy.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Error(Box<Inner>);
 
-#[derive(Debug)]
+// A clone goes to each of those who wait for the same thing.
+#[derive(Clone, Debug)]
 struct Inner {
     kind: ErrorKind,
     what: String,
     remedy: Option<String>,
-    source: Option<Cause>,
+    source: Option<Arc<dyn StdError + Send + Sync>>,
 }
 
 impl Error {
@@ -38,8 +37,8 @@ impl Error {
     }
 
     /// Adds the cause.
-    pub fn caused_by(mut self, source: impl Into<Cause>) -> Self {
-        self.0.source = Some(source.into());
+    pub fn caused_by(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        self.0.source = Some(Arc::from(source.into()));
         self
     }
 
