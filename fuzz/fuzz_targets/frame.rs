@@ -1,0 +1,14 @@
+//! Any stream of bytes: cut into frames, waited for, or refused.
+#![no_main]
+
+use factlib::postgres::frame::{needed, next_frame};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| {
+    let mut rest = bytes;
+    while let Ok(Some((_, length))) = next_frame(rest) {
+        assert_eq!(needed(rest), length);
+        rest = &rest[length..];
+    }
+    assert!(needed(rest) <= (1 << 30) + 1);
+});

@@ -1,0 +1,188 @@
+//! Logs a replication connection in: trust, SCRAM, md5, and a password where none can listen.
+//!
+//! # Failure
+//! `PostgresRefused` where another attempt would end the same way. With
+//! `channel_binding=require` nothing but SCRAM-SHA-256-PLUS gets in: whoever
+//! stands between can't talk us into less.
+
+use fallible_iterator::FallibleIterator;
+use postgres_protocol::{
+    authentication::{md5_hash, sasl},
+    message::{
+        backend::{AuthenticationSaslBody, Message},
+        frontend,
+    },
+};
+use secrecy::{ExposeSecret, SecretString};
+use slog::Logger;
+
+use super::{
+    connect_info::{ConnectInfo, Host},
+    errors::NO_PASSWORD,
+    session::Session,
+    settings::ChannelBinding,
+    stream::Stream,
+};
+use crate::{Error, ErrorKind, Result};
+
+/// Sends the startup message for a logical replication connection and authenticates.
+pub(super) async fn log_in(
+    stream: Stream,
+    host: &Host,
+    info: &ConnectInfo,
+    log: &Logger,
+) -> Result<Session> {
+    let mut session = Session::new(stream, host.to_string());
+    let mut login = Login {
+        what: format!("cannot log in to PostgreSQL at {host} as {}", info.user),
+        password: info.password(host, log),
+        info,
+        session: &mut session,
+    };
+    login.startup().await?;
+    login.authenticate().await?;
+    while !matches!(login.receive().await?, Message::ReadyForQuery(_)) {}
+    Ok(session)
+}
+
+struct Login<'a> {
+    what: String,
+    password: Option<SecretString>,
+    info: &'a ConnectInfo,
+    session: &'a mut Session,
+}
+
+impl Login<'_> {
+    async fn startup(&mut self) -> Result<()> {
+        let info = self.info;
+        let mut parameters = vec![
+            ("user", info.user.as_str()),
+            ("database", &info.dbname),
+            ("replication", "database"),
+            ("client_encoding", "UTF8"),
+            ("application_name", &info.application_name),
+        ];
+        if let Some(options) = &info.options {
+            parameters.push(("options", options));
+        }
+        self.session.send(|buffer| frontend::startup_message(parameters, buffer)).await
+    }
+
+    async fn receive(&mut self) -> Result<Message> {
+        self.session.receive(&self.what).await
+    }
+
+    async fn authenticate(&mut self) -> Result<()> {
+        let request = self.receive().await?;
+        if self.info.channel_binding == ChannelBinding::Require
+            && !matches!(request, Message::AuthenticationSasl(_))
+        {
+            return Err(self.no_channel_binding());
+        }
+        match request {
+            Message::AuthenticationOk => return Ok(()),
+            Message::AuthenticationCleartextPassword => {
+                if !self.session.stream.may_carry_a_password() {
+                    return Err(self
+                        .refused("the server asks for the password in clear, over a connection that is not encrypted")
+                        .remedy("use sslmode=verify-full, or scram-sha-256 in pg_hba.conf"));
+                }
+                let password = self.password()?;
+                self.session
+                    .send(|buffer| {
+                        frontend::password_message(password.expose_secret().as_bytes(), buffer)
+                    })
+                    .await?;
+            }
+            Message::AuthenticationMd5Password(body) => {
+                let password = self.password()?;
+                let user = self.info.user.as_bytes();
+                let answer = md5_hash(user, password.expose_secret().as_bytes(), body.salt());
+                self.session
+                    .send(|buffer| frontend::password_message(answer.as_bytes(), buffer))
+                    .await?;
+            }
+            Message::AuthenticationSasl(body) => self.scram(&body).await?,
+            Message::AuthenticationGss
+            | Message::AuthenticationKerberosV5
+            | Message::AuthenticationScmCredential
+            | Message::AuthenticationSspi => {
+                return Err(self
+                    .refused("the server asks for a method that is not supported")
+                    .remedy("use scram-sha-256 in pg_hba.conf"));
+            }
+            _ => return Err(self.out_of_turn()),
+        }
+        match self.receive().await? {
+            Message::AuthenticationOk => Ok(()),
+            _ => Err(self.out_of_turn()),
+        }
+    }
+
+    async fn scram(&mut self, body: &AuthenticationSaslBody) -> Result<()> {
+        let password = self.password()?;
+        let (mechanism, binding) = self.mechanism(body)?;
+        let mut scram = sasl::ScramSha256::new(password.expose_secret().as_bytes(), binding);
+        self.session
+            .send(|buffer| frontend::sasl_initial_response(mechanism, scram.message(), buffer))
+            .await?;
+        let Message::AuthenticationSaslContinue(body) = self.receive().await? else {
+            return Err(self.out_of_turn());
+        };
+        let refused = "the SCRAM exchange fails";
+        scram.update(body.data()).map_err(|error| self.refused(refused).caused_by(error))?;
+        self.session.send(|buffer| frontend::sasl_response(scram.message(), buffer)).await?;
+        let Message::AuthenticationSaslFinal(body) = self.receive().await? else {
+            return Err(self.out_of_turn());
+        };
+        // The server's proof that it knows the password too.
+        let refused = "the server does not prove that it knows the password";
+        scram.finish(body.data()).map_err(|error| self.refused(refused).caused_by(error))
+    }
+
+    /// The strongest of the server's mechanisms.
+    fn mechanism(
+        &self,
+        body: &AuthenticationSaslBody,
+    ) -> Result<(&'static str, sasl::ChannelBinding)> {
+        let offered: Vec<&str> =
+            body.mechanisms().collect().map_err(|error| self.out_of_turn().caused_by(error))?;
+        let wanted = self.info.channel_binding;
+        let binding = self.session.stream.tls().and_then(|tls| tls.channel_binding.clone());
+        let binding = binding.filter(|_| wanted != ChannelBinding::Disable);
+        match binding {
+            Some(binding) if offered.contains(&sasl::SCRAM_SHA_256_PLUS) => {
+                Ok((sasl::SCRAM_SHA_256_PLUS, sasl::ChannelBinding::tls_server_end_point(binding)))
+            }
+            _ if wanted == ChannelBinding::Require => Err(self.no_channel_binding()),
+            _ if !offered.contains(&sasl::SCRAM_SHA_256) => {
+                Err(self.refused("the server offers no SCRAM mechanism that is supported"))
+            }
+            // Tells the server that we would have bound: it detects that its offer was tampered with.
+            Some(_) => Ok((sasl::SCRAM_SHA_256, sasl::ChannelBinding::unrequested())),
+            None => Ok((sasl::SCRAM_SHA_256, sasl::ChannelBinding::unsupported())),
+        }
+    }
+
+    fn password(&self) -> Result<SecretString> {
+        self.password.clone().ok_or_else(|| {
+            self.refused("the server asks for a password, and there is none").remedy(NO_PASSWORD)
+        })
+    }
+
+    fn no_channel_binding(&self) -> Error {
+        self.refused(
+            "channel_binding=require, and the server does not bind the login to a TLS connection",
+        )
+        .remedy("use TLS and scram-sha-256, or channel_binding=prefer")
+    }
+
+    fn refused(&self, why: &str) -> Error {
+        Error::new(ErrorKind::PostgresRefused, format!("{}: {why}", self.what))
+    }
+
+    fn out_of_turn(&self) -> Error {
+        let what = format!("{}: the server answers out of turn", self.what);
+        Error::new(ErrorKind::Protocol, what)
+    }
+}

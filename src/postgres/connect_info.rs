@@ -1,0 +1,412 @@
+//! Where PostgreSQL is and how to log in: libpq's parameters, checked.
+//!
+//! Keywords, defaults and environment variables are libpq's
+//! (`libpq-connect.html`, `libpq-envars.html`). What would need libraries we do
+//! not have (GSSAPI, service files, revocation lists) is refused, not ignored:
+//! a connection must not be weaker than its string says.
+
+use std::{
+    env, fmt,
+    net::IpAddr,
+    path::{Path, PathBuf},
+    sync::{Arc, atomic::AtomicU8},
+    time::Duration,
+};
+
+use secrecy::SecretString;
+use slog::Logger;
+
+use super::{
+    connection_string,
+    passfile::{self, Login},
+    settings::{ChannelBinding, Settings, SslMode, SslNegotiation, TargetSessionAttrs, invalid},
+};
+use crate::Result;
+
+/// Where PostgreSQL is and how to log in.
+///
+/// Made from a connection string as libpq takes it, a URL or `keyword=value`
+/// pairs; what it leaves out comes from `PGHOST`, `PGUSER` and the like.
+#[derive(Clone)]
+pub struct ConnectInfo {
+    pub(super) hosts: Vec<Host>,
+    pub(super) user: String,
+    pub(super) dbname: String,
+    pub(super) tls: TlsSettings,
+    pub(super) channel_binding: ChannelBinding,
+    /// The most that one address may take; the caller's own limit holds beside it.
+    pub(super) connect_timeout: Option<Duration>,
+    pub(super) application_name: String,
+    pub(super) options: Option<String>,
+    pub(super) keepalives: Keepalives,
+    pub(super) target: TargetSessionAttrs,
+    /// What was warned of already, by this value or a clone.
+    pub(super) warned: Arc<AtomicU8>,
+    password: Option<SecretString>,
+    passfile: Option<PathBuf>,
+}
+
+/// One place to try.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Host {
+    /// A name, an address, or a directory with a Unix socket.
+    pub name: String,
+    /// Where to connect in place of looking the name up.
+    pub hostaddr: Option<IpAddr>,
+    pub port: u16,
+}
+
+impl Host {
+    pub fn is_unix(&self) -> bool {
+        self.hostaddr.is_none() && self.name.starts_with('/')
+    }
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.hostaddr {
+            Some(address) if self.name.is_empty() => write!(f, "{address}:{}", self.port),
+            _ if self.name.contains(':') => write!(f, "[{}]:{}", self.name, self.port),
+            _ => write!(f, "{}:{}", self.name, self.port),
+        }
+    }
+}
+
+/// What TLS needs to know.
+#[derive(Clone, Debug)]
+pub(super) struct TlsSettings {
+    pub mode: SslMode,
+    pub negotiation: SslNegotiation,
+    pub root_cert: RootCert,
+    pub cert: Option<PathBuf>,
+    pub key: Option<PathBuf>,
+    pub key_password: Option<SecretString>,
+    pub server_name_indication: bool,
+}
+
+/// Whom we trust to sign the server's certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum RootCert {
+    /// What the operating system trusts.
+    System,
+    /// The certificates in a file, where it exists.
+    File(PathBuf),
+    /// Nobody.
+    Missing,
+}
+
+/// TCP keepalive.
+///
+/// Systems wait two hours by default; a relay wants to know of a dead peer within
+/// two minutes, so that is our default.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Keepalives {
+    pub enabled: bool,
+    pub idle: Duration,
+    pub interval: Duration,
+    pub count: u32,
+    pub user_timeout: Option<Duration>,
+}
+
+impl ConnectInfo {
+    /// Parses a connection string; no error repeats a secret.
+    pub fn parse(text: &str) -> Result<Self> {
+        Self::with_environment(text, &|name| env::var(name).ok())
+    }
+
+    fn with_environment(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Self> {
+        let settings = Settings::new(connection_string::parse(text)?, env)?;
+        let user = match settings.text("user") {
+            Some(user) => user,
+            None => whoami::username().map_err(|error| {
+                invalid("user", "is needed: the system's has no name").caused_by(error)
+            })?,
+        };
+        let seconds = |keyword| {
+            Ok::<_, crate::Error>(
+                settings
+                    .number::<u64>(keyword)?
+                    .filter(|seconds| *seconds > 0)
+                    .map(Duration::from_secs),
+            )
+        };
+        Ok(ConnectInfo {
+            hosts: hosts(&settings)?,
+            dbname: settings.text("dbname").unwrap_or_else(|| user.clone()),
+            user,
+            tls: tls(&settings, env)?,
+            channel_binding: settings.choice("channel_binding")?,
+            connect_timeout: seconds("connect_timeout")?,
+            application_name: settings
+                .text("application_name")
+                .or_else(|| settings.text("fallback_application_name"))
+                .unwrap_or_else(|| "factlib".into()),
+            options: settings.text("options"),
+            keepalives: Keepalives {
+                enabled: settings.number::<i32>("keepalives")? != Some(0),
+                idle: seconds("keepalives_idle")?.unwrap_or(Duration::from_secs(60)),
+                interval: seconds("keepalives_interval")?.unwrap_or(Duration::from_secs(10)),
+                count: settings.number("keepalives_count")?.filter(|count| *count > 0).unwrap_or(6),
+                user_timeout: settings
+                    .number("tcp_user_timeout")?
+                    .filter(|ms| *ms > 0)
+                    .map(Duration::from_millis),
+            },
+            target: settings.choice("target_session_attrs")?,
+            warned: Arc::default(),
+            password: settings.text("password").map(SecretString::from),
+            passfile: settings
+                .text("passfile")
+                .map(PathBuf::from)
+                .or_else(|| Some(home(env)?.join(".pgpass"))),
+        })
+    }
+
+    /// The database.
+    pub fn dbname(&self) -> &str {
+        &self.dbname
+    }
+
+    /// The user to log in as.
+    pub fn user(&self) -> &str {
+        &self.user
+    }
+
+    /// Hosts, ports and database, such as `db.example:5432/shop`; no secret.
+    pub fn describe(&self) -> String {
+        format!("{}/{}", self.describe_hosts(), self.dbname)
+    }
+
+    pub(super) fn describe_hosts(&self) -> String {
+        self.hosts.iter().map(Host::to_string).collect::<Vec<_>>().join(",")
+    }
+
+    /// The password for `host`: the string's or the environment's, else the password file's.
+    pub(super) fn password(&self, host: &Host, log: &Logger) -> Option<SecretString> {
+        let from_file = || {
+            let path = self.passfile.as_deref()?;
+            let address = host.hostaddr.map(|address| address.to_string());
+            let login = Login {
+                host: match &address {
+                    _ if host.is_unix() => "localhost",
+                    Some(address) if host.name.is_empty() => address,
+                    _ => &host.name,
+                },
+                port: host.port,
+                dbname: &self.dbname,
+                user: &self.user,
+            };
+            passfile::password(path, &login, log)
+        };
+        self.password.clone().or_else(from_file)
+    }
+}
+
+impl fmt::Debug for ConnectInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConnectInfo")
+            .field("at", &self.describe())
+            .field("user", &self.user)
+            .field("sslmode", &self.tls.mode)
+            .finish_non_exhaustive()
+    }
+}
+
+fn home(env: &dyn Fn(&str) -> Option<String>) -> Option<PathBuf> {
+    env("HOME").map(PathBuf::from)
+}
+
+fn hosts(settings: &Settings<'_>) -> Result<Vec<Host>> {
+    let list = |keyword| {
+        let text = settings.text(keyword).unwrap_or_default();
+        text.split(',').map(|item| item.trim().to_owned()).collect::<Vec<_>>()
+    };
+    let (names, addresses, ports) = (list("host"), list("hostaddr"), list("port"));
+    let count = names.len().max(addresses.len());
+    for (keyword, given) in [("host", &names), ("hostaddr", &addresses), ("port", &ports)] {
+        let absent = given.iter().all(String::is_empty) && given.len() == 1;
+        let shared = keyword == "port" && given.len() == 1;
+        if given.len() != count && !absent && !shared {
+            return Err(invalid(
+                keyword,
+                &format!("lists {} items for {count} hosts", given.len()),
+            ));
+        }
+    }
+    (0..count)
+        .map(|at| {
+            let item = |items: &[String]| {
+                items
+                    .get(at)
+                    .or(items.first().filter(|_| items.len() == 1))
+                    .cloned()
+                    .unwrap_or_default()
+            };
+            let hostaddr = match item(&addresses) {
+                none if none.is_empty() => None,
+                text => Some(text.parse().map_err(|error: std::net::AddrParseError| {
+                    invalid("hostaddr", "must be an IPv4 or IPv6 address").caused_by(error)
+                })?),
+            };
+            let port = match item(&ports) {
+                none if none.is_empty() => 5432,
+                text => match text.parse() {
+                    Ok(port) if port != 0 => port,
+                    _ => return Err(invalid("port", "must be a number from 1 to 65535")),
+                },
+            };
+            let name = match item(&names) {
+                none if none.is_empty() && hostaddr.is_none() => default_socket_directory(),
+                name if name.starts_with('@') => {
+                    return Err(invalid(
+                        "host",
+                        "in the abstract socket namespace is not supported",
+                    ));
+                }
+                name => name,
+            };
+            Ok(Host { name, hostaddr, port })
+        })
+        .collect()
+}
+
+/// Where distributions put the socket, else where PostgreSQL itself puts it.
+fn default_socket_directory() -> String {
+    let packaged = "/var/run/postgresql";
+    if Path::new(packaged).is_dir() { packaged } else { "/tmp" }.into()
+}
+
+fn tls(settings: &Settings<'_>, env: &dyn Fn(&str) -> Option<String>) -> Result<TlsSettings> {
+    let default = |name: &str| home(env).map(|home| home.join(".postgresql").join(name));
+    let root_cert = match settings.text("sslrootcert") {
+        Some(system) if system == "system" => RootCert::System,
+        Some(path) => RootCert::File(path.into()),
+        None => default("root.crt").map_or(RootCert::Missing, RootCert::File),
+    };
+    let mode = match settings.text("sslmode") {
+        None if root_cert == RootCert::System => SslMode::VerifyFull,
+        _ => settings.choice("sslmode")?,
+    };
+    if root_cert == RootCert::System && mode != SslMode::VerifyFull {
+        // Anyone can get a certificate that the system trusts.
+        return Err(invalid("sslmode", "must be verify-full with sslrootcert=system"));
+    }
+    let negotiation = settings.choice("sslnegotiation")?;
+    if negotiation == SslNegotiation::Direct && mode < SslMode::Require {
+        return Err(invalid(
+            "sslmode",
+            "must be require, verify-ca or verify-full with sslnegotiation=direct",
+        ));
+    }
+    let (cert, key) = (settings.text("sslcert"), settings.text("sslkey"));
+    Ok(TlsSettings {
+        mode,
+        negotiation,
+        root_cert,
+        // Only the default ones may be missing.
+        cert: cert
+            .map(PathBuf::from)
+            .or_else(|| default("postgresql.crt").filter(|path| path.exists())),
+        key: key
+            .map(PathBuf::from)
+            .or_else(|| default("postgresql.key").filter(|path| path.exists())),
+        key_password: settings.text("sslpassword").map(SecretString::from),
+        server_name_indication: settings.number::<i32>("sslsni")? != Some(0),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use secrecy::ExposeSecret;
+    use slog::{Discard, o};
+
+    use super::*;
+    use crate::ErrorKind;
+
+    fn parse(text: &str) -> Result<ConnectInfo> {
+        ConnectInfo::with_environment(text, &|_| None)
+    }
+
+    #[test]
+    fn a_url_and_pairs_mean_the_same() {
+        let url =
+            parse("postgresql://relay:secret@db.example:5433/shop?sslmode=verify-full").unwrap();
+        let pairs = parse(
+            "host=db.example port=5433 user=relay password=secret dbname=shop sslmode=verify-full",
+        )
+        .unwrap();
+        for info in [url, pairs] {
+            assert_eq!(info.describe(), "db.example:5433/shop");
+            assert_eq!((info.user(), info.dbname()), ("relay", "shop"));
+            assert_eq!(info.tls.mode, SslMode::VerifyFull);
+            assert!(!format!("{info:?}").contains("secret"));
+        }
+    }
+
+    #[test]
+    fn hosts_and_ports_pair_up() {
+        let describe = |text: &str| parse(text).map(|info| info.describe());
+        assert_eq!(describe("postgresql://u@a:1,b:2/d").unwrap(), "a:1,b:2/d");
+        assert_eq!(describe("host=a,b port=7 dbname=d").unwrap(), "a:7,b:7/d");
+        assert_eq!(describe("host=a,b port=,7 dbname=d").unwrap(), "a:5432,b:7/d");
+        assert_eq!(
+            describe("host=a,b hostaddr=127.0.0.1,::1 dbname=d").unwrap(),
+            "a:5432,b:5432/d"
+        );
+        assert_eq!(describe("hostaddr=::1 dbname=d").unwrap(), "::1:5432/d");
+        assert_eq!(describe("postgresql://u@[::1]:7/d").unwrap(), "[::1]:7/d");
+        assert_eq!(describe("postgresql://u@%2Frun%2Fpg/d").unwrap(), "/run/pg:5432/d");
+        for text in [
+            "host=a,b,c port=1,2",
+            "host=a,b hostaddr=::1",
+            "host=a port=0",
+            "host=a port=x",
+            "hostaddr=a",
+        ] {
+            assert_eq!(describe(text).unwrap_err().kind(), ErrorKind::Config, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_environment_fills_in_what_is_left_out() {
+        let env = |name: &str| {
+            let value = match name {
+                "PGHOST" => "env.example",
+                "PGUSER" => "env",
+                "PGPASSWORD" => "hush",
+                "PGSSLMODE" => "require",
+                _ => return None,
+            };
+            Some(value.to_owned())
+        };
+        let info = ConnectInfo::with_environment("user=relay", &env).unwrap();
+        assert_eq!(info.describe(), "env.example:5432/relay");
+        assert_eq!(info.tls.mode, SslMode::Require);
+        let password = info.password(&info.hosts[0], &Logger::root(Discard, o!())).unwrap();
+        assert_eq!(password.expose_secret(), "hush");
+    }
+
+    #[test]
+    fn a_bad_value_is_named_and_a_secret_is_not() {
+        for (text, expected) in [
+            ("sslmode=on password=secret", "sslmode"),
+            ("colour=red password=secret", "colour"),
+            ("target_session_attrs=x password=secret", "prefer-standby"),
+            ("sslrootcert=system sslmode=require password=secret", "verify-full"),
+            ("connect_timeout=soon password=secret", "connect_timeout"),
+            ("replication=database password=secret", "replication"),
+            ("gssencmode=require password=secret", "gssencmode"),
+        ] {
+            let error = parse(text).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Config, "{text}");
+            assert!(error.to_string().contains(expected), "{error}");
+            assert!(!error.to_string().contains("secret"), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_systems_trust_implies_verify_full() {
+        assert_eq!(parse("sslrootcert=system").unwrap().tls.mode, SslMode::VerifyFull);
+        assert_eq!(parse("host=a").unwrap().tls.mode, SslMode::Prefer);
+    }
+}

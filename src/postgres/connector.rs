@@ -1,0 +1,261 @@
+//! Tries hosts, addresses and kinds of encryption in turn until one lets us in.
+//!
+//! Order and fall-backs are libpq's: host by host, each with all its addresses;
+//! a login that is refused ends the search. Each try gets an even share of the
+//! time that is left, so that a host which does not answer costs its own share only.
+
+use std::{error::Error as StdError, fmt, net::SocketAddr, sync::atomic::Ordering, time::Duration};
+
+use slog::{Logger, warn};
+use tokio::time::{Instant, timeout};
+
+use super::{
+    connect_info::{ConnectInfo, Host},
+    errors::sqlstate,
+    settings::{SslMode, TargetSessionAttrs},
+    stream::Stream,
+    tls::{self, Answer},
+};
+use crate::{Error, ErrorKind, Result};
+
+/// What begins on a fresh stream: log in, and look whether the server will do.
+pub(super) trait Startup: Sync {
+    type Session: Send;
+
+    fn start(
+        &self,
+        stream: Stream,
+        host: &Host,
+        target: TargetSessionAttrs,
+    ) -> impl Future<Output = Result<Self::Session>> + Send;
+}
+
+/// Connects within `limit`.
+pub(super) async fn connect<S: Startup>(
+    info: &ConnectInfo,
+    limit: Duration,
+    log: &Logger,
+    startup: &S,
+) -> Result<S::Session> {
+    let deadline = Instant::now() + limit;
+    let rounds = info.target.rounds();
+    let mut left = rounds.len() * info.hosts.len();
+    let mut failures = Vec::new();
+    for target in rounds {
+        for host in &info.hosts {
+            let until = share(deadline, left);
+            left -= 1;
+            let attempt = Attempt { info, host, target: *target, log, startup };
+            match attempt.host(until, &mut failures).await {
+                Ok(Some(session)) => return Ok(session),
+                Ok(None) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    Err(all_failed(info, failures))
+}
+
+/// The end of one of `left` even shares of the time until `deadline`.
+fn share(deadline: Instant, left: usize) -> Instant {
+    let now = Instant::now();
+    let shares = u32::try_from(left.max(1)).unwrap_or(u32::MAX);
+    now + deadline.saturating_duration_since(now) / shares
+}
+
+struct Attempt<'a, S> {
+    info: &'a ConnectInfo,
+    host: &'a Host,
+    target: TargetSessionAttrs,
+    log: &'a Logger,
+    startup: &'a S,
+}
+
+/// Where a host can be reached.
+#[derive(Clone, Copy)]
+enum Place {
+    Unix,
+    Tcp(SocketAddr),
+}
+
+impl<S: Startup> Attempt<'_, S> {
+    /// A session; none, with the reasons noted, where the next host may do better.
+    async fn host(&self, until: Instant, failures: &mut Vec<Error>) -> Result<Option<S::Session>> {
+        let places = match self.within(until, self.places()).await {
+            Ok(places) => places,
+            Err(error) => {
+                failures.push(error);
+                return Ok(None);
+            }
+        };
+        let mut left = places.len();
+        for place in places {
+            let mut until = share(until, left);
+            left -= 1;
+            if let Some(limit) = self.info.connect_timeout {
+                until = until.min(Instant::now() + limit);
+            }
+            match self.within(until, self.place(place)).await {
+                Ok(session) => return Ok(Some(session)),
+                // It would be refused elsewhere too, or must not be tried there.
+                Err(error) if !error.is_transient() => return Err(error),
+                Err(error) => failures.push(error),
+            }
+        }
+        Ok(None)
+    }
+
+    async fn within<T>(&self, until: Instant, work: impl Future<Output = Result<T>>) -> Result<T> {
+        let limit = until.saturating_duration_since(Instant::now());
+        timeout(limit, work)
+            .await
+            .unwrap_or_else(|_| Err(self.cannot_connect().caused_by(NoAnswer(limit))))
+    }
+
+    async fn places(&self) -> Result<Vec<Place>> {
+        if self.host.is_unix() {
+            return Ok(vec![Place::Unix]);
+        }
+        if let Some(address) = self.host.hostaddr {
+            return Ok(vec![Place::Tcp((address, self.host.port).into())]);
+        }
+        let name = (self.host.name.as_str(), self.host.port);
+        let found = tokio::net::lookup_host(name).await;
+        Ok(found.map_err(|error| self.cannot_connect().caused_by(error))?.map(Place::Tcp).collect())
+    }
+
+    /// One address, with the kinds of encryption that `sslmode` allows.
+    async fn place(&self, place: Place) -> Result<S::Session> {
+        let stream = self.open(place).await?;
+        match self.info.tls.mode {
+            _ if self.host.is_unix() => self.start(stream).await,
+            SslMode::Disable => self.start(stream).await,
+            SslMode::Allow => match self.start(stream).await {
+                Err(error) if is_refused_by_pg_hba(&error) => {
+                    match self.negotiate(self.open(place).await?).await? {
+                        Answer::Encrypted(stream) => self.start(stream).await,
+                        Answer::Declined(_) => Err(error),
+                    }
+                }
+                result => result,
+            },
+            SslMode::Prefer => match self.negotiate(stream).await {
+                Ok(Answer::Declined(stream)) => self.start(stream).await,
+                Ok(Answer::Encrypted(stream)) => match self.start(stream).await {
+                    // A password that is wrong under TLS is not sent again without.
+                    Err(error) if is_refused_by_pg_hba(&error) => {
+                        self.start(self.open(place).await?).await.map_err(|_| error)
+                    }
+                    result => result,
+                },
+                Err(_) => self.start(self.open(place).await?).await,
+            },
+            SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull => {
+                match self.negotiate(stream).await? {
+                    Answer::Encrypted(stream) => self.start(stream).await,
+                    Answer::Declined(_) => {
+                        let what = format!("PostgreSQL at {} does not offer TLS", self.host);
+                        Err(Error::new(ErrorKind::PostgresRefused, what)
+                            .remedy("set ssl = on in the server, or a weaker sslmode"))
+                    }
+                }
+            }
+        }
+    }
+
+    async fn open(&self, place: Place) -> Result<Stream> {
+        let opened = match place {
+            Place::Unix => Stream::unix(self.host).await,
+            Place::Tcp(address) => Stream::tcp(address, &self.info.keepalives).await,
+        };
+        opened.map_err(|error| self.cannot_connect().caused_by(error))
+    }
+
+    async fn negotiate(&self, stream: Stream) -> Result<Answer> {
+        tls::negotiate(stream, self.host, &self.info.tls).await
+    }
+
+    async fn start(&self, stream: Stream) -> Result<S::Session> {
+        let exposure = Exposure::of(&stream);
+        let session = self.startup.start(stream, self.host, self.target).await?;
+        exposure.warn(self.info, self.host, self.log);
+        Ok(session)
+    }
+
+    fn cannot_connect(&self) -> Error {
+        let what = format!("cannot connect to PostgreSQL at {}", self.host);
+        Error::new(ErrorKind::PostgresUnavailable, what)
+    }
+}
+
+/// SQLSTATE 28000: `pg_hba.conf` has no line for this user, host and encryption.
+fn is_refused_by_pg_hba(error: &Error) -> bool {
+    sqlstate(error) == Some("28000")
+}
+
+/// What others on the way can do.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Exposure {
+    Nothing,
+    Unverified,
+    Unencrypted,
+}
+
+impl Exposure {
+    fn of(stream: &Stream) -> Self {
+        match stream.tls() {
+            _ if stream.is_local() => Exposure::Nothing,
+            None => Exposure::Unencrypted,
+            Some(facts) if !facts.verified => Exposure::Unverified,
+            Some(_) => Exposure::Nothing,
+        }
+    }
+
+    /// Once for a connection string and not at every reconnection.
+    fn warn(self, info: &ConnectInfo, host: &Host, log: &Logger) {
+        if info.warned.fetch_max(self as u8, Ordering::Relaxed) >= self as u8 {
+            return;
+        }
+        let remedy = "sslmode=verify-full and sslrootcert in the connection string";
+        match self {
+            Exposure::Nothing => {}
+            Exposure::Unverified => {
+                warn!(log, "postgresql's certificate is not verified: anyone on the way can pose as the server";
+                    "host" => %host, "remedy" => remedy);
+            }
+            Exposure::Unencrypted => {
+                warn!(log, "the connection to postgresql is not encrypted: anyone on the way can read it";
+                    "host" => %host, "remedy" => remedy);
+            }
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("no answer within {0:.1?}")]
+struct NoAnswer(Duration);
+
+/// Why each of several tries failed.
+#[derive(Debug)]
+struct Failures(Vec<Error>);
+
+impl fmt::Display for Failures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, error) in self.0.iter().enumerate() {
+            write!(f, "{}{error}", if at == 0 { "" } else { "; " })?;
+        }
+        Ok(())
+    }
+}
+
+impl StdError for Failures {}
+
+fn all_failed(info: &ConnectInfo, mut failures: Vec<Error>) -> Error {
+    if failures.len() == 1
+        && let Some(error) = failures.pop()
+    {
+        return error;
+    }
+    let what = format!("no PostgreSQL server at {} will do", info.describe_hosts());
+    Error::new(ErrorKind::PostgresUnavailable, what).caused_by(Failures(failures))
+}

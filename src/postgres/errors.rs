@@ -1,0 +1,354 @@
+//! What PostgreSQL's errors mean for us: SQLSTATE to kind and remedy, in one table.
+//!
+//! Messages may be translated (`lc_messages`), so a decision hangs on the SQLSTATE,
+//! then on the name of the server's C function or of a setting, which never are;
+//! English text is the last resort.
+
+use std::{error::Error as StdError, fmt, io};
+
+use tokio_postgres::error::DbError;
+
+use crate::{Error, ErrorKind};
+
+/// An ErrorResponse, as the server sent it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ServerError {
+    pub code: String,
+    pub message: String,
+    pub detail: Option<String>,
+    pub hint: Option<String>,
+    /// The C function in the server that reports the error.
+    pub routine: String,
+}
+
+impl ServerError {
+    /// As an error that an operator can act on; `what` says what fails.
+    pub fn into_error(self, what: impl Into<String>) -> Error {
+        let (kind, remedy) = self.policy();
+        let remedy = remedy.map(str::to_owned).or_else(|| self.hint.clone());
+        let error = Error::new(kind, what);
+        match remedy {
+            Some(remedy) => error.remedy(remedy),
+            None => error,
+        }
+        .caused_by(self)
+    }
+
+    fn policy(&self) -> (ErrorKind, Option<&'static str>) {
+        use ErrorKind::*;
+        let says = |text| self.message.contains(text);
+        let within = |routine| self.routine.contains(routine);
+        let slot = says("slot") || within("ReplicationSlot");
+        match self.code.as_str() {
+            // Before the classes that they are members of.
+            "53300" if says("max_wal_senders") && says("currently 0") => (
+                PostgresRefused,
+                Some("run ALTER SYSTEM SET max_wal_senders = 10 and restart the server"),
+            ),
+            "53300" if says("max_wal_senders") => (
+                PostgresUnavailable,
+                Some("raise max_wal_senders if other replication connections are there to stay"),
+            ),
+            "53400" => (
+                PostgresRefused,
+                Some(
+                    "drop an unused replication slot, or raise max_replication_slots and restart the server",
+                ),
+            ),
+            "57P04" => (PostgresRefused, None),
+            "28P01" | "28000" => (
+                PostgresRefused,
+                Some(
+                    "check user and password of the connection string and the server's pg_hba.conf",
+                ),
+            ),
+            "3D000" => (
+                PostgresRefused,
+                Some("correct the database in the connection string, or create it"),
+            ),
+            "55006" if slot => (SlotInUse, None),
+            "42704" if slot && !within("Publication") => (
+                PositionLost,
+                Some(
+                    "events since it was dropped are not in a new slot; run factlib setup to start anew from now",
+                ),
+            ),
+            "42704" if says("publication") || within("ublication") => (
+                PostgresRefused,
+                Some(
+                    "run CREATE PUBLICATION; a slot only sees a publication that is older than its position",
+                ),
+            ),
+            "42501" if says("walsender") || says("replication") => {
+                (PostgresRefused, Some("run ALTER ROLE … REPLICATION for the user"))
+            }
+            "42501" => (PostgresRefused, Some("grant the user the privilege")),
+            "55000" | "0A000" if says("wal_level") => (
+                PostgresRefused,
+                Some("run ALTER SYSTEM SET wal_level = logical and restart the server"),
+            ),
+            "55000" | "0A000" if within("CheckLogicalDecodingRequirements") || says("recovery") => {
+                (
+                    PostgresUnavailable,
+                    Some(
+                        "the server is a standby: name the primary, or all hosts with target_session_attrs=primary",
+                    ),
+                )
+            }
+            "55000"
+                if within("CreateDecodingContext")
+                    || says("can no longer")
+                    || says("invalidated") =>
+            {
+                LOST
+            }
+            "58P01"
+                if says("WAL segment")
+                    || within("XLog")
+                    || within("WALRead")
+                    || within("walsender")
+                    || within("logical_read") =>
+            {
+                LOST
+            }
+            "25006" => (
+                PostgresUnavailable,
+                Some(
+                    "the server is a standby or read-only: name the primary, or use target_session_attrs=read-write",
+                ),
+            ),
+            // Queries that were cancelled, locks, dead-locks: another attempt may pass.
+            "57014" | "55P03" => (PostgresUnavailable, None),
+            // Connection, resources, operator intervention, system, roll-back.
+            code if ["08", "53", "57", "58", "40"].iter().any(|class| code.starts_with(class))
+                && code != "58P01" =>
+            {
+                (PostgresUnavailable, None)
+            }
+            _ => (PostgresRefused, None),
+        }
+    }
+}
+
+const LOST: (ErrorKind, Option<&str>) = (
+    ErrorKind::PositionLost,
+    Some(
+        "the server no longer has the WAL that the slot needs, so events may be missing; drop the slot and run factlib setup to start anew, and raise max_slot_wal_keep_size",
+    ),
+);
+
+impl fmt::Display for ServerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} [{}]", self.message, self.code)?;
+        match &self.detail {
+            Some(detail) => write!(f, ": {detail}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl StdError for ServerError {}
+
+impl From<&DbError> for ServerError {
+    fn from(error: &DbError) -> Self {
+        ServerError {
+            code: error.code().code().to_owned(),
+            message: error.message().to_owned(),
+            detail: error.detail().map(str::to_owned),
+            hint: error.hint().map(str::to_owned),
+            routine: error.routine().unwrap_or_default().to_owned(),
+        }
+    }
+}
+
+/// The body of an ErrorResponse or NoticeResponse.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ErrorFields<'a>(pub(super) &'a [u8]);
+
+impl ErrorFields<'_> {
+    /// As an error that an operator can act on; `what` says what fails.
+    pub(crate) fn into_error(self, what: impl Into<String>) -> Error {
+        self.parse().into_error(what)
+    }
+
+    /// The fields by name; what is malformed or unknown is left out.
+    pub(crate) fn parse(self) -> ServerError {
+        let mut error = ServerError::default();
+        for field in self.0.split(|byte| *byte == 0) {
+            let Some((name, value)) = field.split_first() else { continue };
+            let value = String::from_utf8_lossy(value).into_owned();
+            match name {
+                b'C' => error.code = value,
+                b'M' => error.message = value,
+                b'D' => error.detail = Some(value),
+                b'H' => error.hint = Some(value),
+                b'R' => error.routine = value,
+                _ => {}
+            }
+        }
+        error
+    }
+}
+
+/// The SQLSTATE at the root of `error`, if the server sent one.
+pub(super) fn sqlstate(error: &Error) -> Option<&str> {
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<ServerError>() {
+            return Some(&error.code);
+        }
+        cause = error.source();
+    }
+    None
+}
+
+/// An error of a tokio-postgres client; `what` says what fails.
+pub(crate) fn postgres_error(what: impl Into<String>, error: tokio_postgres::Error) -> Error {
+    if let Some(server) = error.as_db_error() {
+        return ServerError::from(server).into_error(what);
+    }
+    // tokio-postgres keeps its kinds to itself; its texts are all there is.
+    let text = error.to_string();
+    let refused =
+        text.starts_with("authentication error") || text.starts_with("invalid configuration");
+    let kind = if refused || has_io_cause(&error, |kind| kind == io::ErrorKind::PermissionDenied) {
+        ErrorKind::PostgresRefused
+    } else if error.is_closed() || text.starts_with("timeout") || has_io_cause(&error, |_| true) {
+        ErrorKind::PostgresUnavailable
+    } else {
+        ErrorKind::Protocol
+    };
+    let ours = Error::new(kind, what);
+    let ours = if text.contains("password missing") { ours.remedy(NO_PASSWORD) } else { ours };
+    ours.caused_by(error)
+}
+
+/// The remedy where a server asks for a password that we do not have.
+pub(super) const NO_PASSWORD: &str = "set it in the connection string, PGPASSWORD or ~/.pgpass";
+
+fn has_io_cause(error: &tokio_postgres::Error, is: impl Fn(io::ErrorKind) -> bool) -> bool {
+    let cause = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
+    cause.is_some_and(|cause| is(cause.kind()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fields(code: &str, message: &str, routine: &str) -> Error {
+        let body = format!("SERROR\0C{code}\0M{message}\0R{routine}\0\0");
+        ErrorFields(body.as_bytes()).into_error("cannot read")
+    }
+
+    #[test]
+    fn each_failure_has_its_kind() {
+        use ErrorKind::*;
+        for (code, message, routine, kind) in [
+            (
+                "28P01",
+                "password authentication failed for user \"u\"",
+                "auth_failed",
+                PostgresRefused,
+            ),
+            ("3D000", "database \"x\" does not exist", "InitPostgres", PostgresRefused),
+            (
+                "57P03",
+                "the database system is starting up",
+                "ProcessStartupPacket",
+                PostgresUnavailable,
+            ),
+            (
+                "57P01",
+                "terminating connection due to administrator command",
+                "ProcessInterrupts",
+                PostgresUnavailable,
+            ),
+            ("53300", "sorry, too many clients already", "InitProcess", PostgresUnavailable),
+            ("08006", "connection failure", "", PostgresUnavailable),
+            (
+                "55006",
+                "replication slot \"s\" is active for PID 7",
+                "ReplicationSlotAcquire",
+                SlotInUse,
+            ),
+            (
+                "55006",
+                "Replikations-Slot »s« ist aktiv für PID 7",
+                "ReplicationSlotAcquire",
+                SlotInUse,
+            ),
+            (
+                "42704",
+                "replication slot \"s\" does not exist",
+                "ReplicationSlotAcquire",
+                PositionLost,
+            ),
+            ("42704", "publication \"p\" does not exist", "get_publication_oid", PostgresRefused),
+            (
+                "42501",
+                "must be superuser or replication role to start walsender",
+                "InitPostgres",
+                PostgresRefused,
+            ),
+            (
+                "55000",
+                "logical decoding requires wal_level >= logical",
+                "CheckLogicalDecodingRequirements",
+                PostgresRefused,
+            ),
+            (
+                "0A000",
+                "logical decoding cannot be used while in recovery",
+                "CheckLogicalDecodingRequirements",
+                PostgresUnavailable,
+            ),
+            (
+                "55000",
+                "can no longer get changes from replication slot \"s\"",
+                "CreateDecodingContext",
+                PositionLost,
+            ),
+            (
+                "58P01",
+                "requested WAL segment 000000010000000000000001 has already been removed",
+                "WalSndSegmentOpen",
+                PositionLost,
+            ),
+            (
+                "58P01",
+                "could not access file \"nothing\"",
+                "internal_load_library",
+                PostgresRefused,
+            ),
+            ("53400", "all replication slots are in use", "ReplicationSlotCreate", PostgresRefused),
+            (
+                "25006",
+                "cannot execute INSERT in a read-only transaction",
+                "PreventCommandIfReadOnly",
+                PostgresUnavailable,
+            ),
+            ("42P01", "relation does not exist", "", PostgresRefused),
+        ] {
+            assert_eq!(fields(code, message, routine).kind(), kind, "{code} {message}");
+        }
+    }
+
+    #[test]
+    fn the_text_says_what_why_and_the_remedy() {
+        let error = fields("55000", "logical decoding requires wal_level >= logical", "");
+        assert_eq!(
+            error.to_string(),
+            "cannot read: logical decoding requires wal_level >= logical [55000] \
+             (run ALTER SYSTEM SET wal_level = logical and restart the server)"
+        );
+        assert_eq!(sqlstate(&error), Some("55000"));
+    }
+
+    #[test]
+    fn malformed_fields_are_left_out() {
+        for body in [&b""[..], b"\0", b"C", b"\0\0M\0", b"Mtext", &[0xff, 0xff]] {
+            let _ = ErrorFields(body).parse();
+        }
+        assert_eq!(ErrorFields(b"Mtext").parse().message, "text");
+    }
+}

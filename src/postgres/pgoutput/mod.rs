@@ -1,0 +1,251 @@
+//! Messages of the output plugin pgoutput, protocol version 1.
+//!
+//! Pure: bytes in, borrowed messages out; whatever the bytes are, nothing
+//! panics and nothing is allocated. The layouts are those of "Logical
+//! Replication Message Formats" (`protocol-logicalrep-message-formats.html`).
+
+mod cursor;
+mod tuple;
+
+pub use self::tuple::{Column, Columns, Relations, Tuple, Value};
+
+use self::cursor::Cursor;
+use crate::Lsn;
+
+/// Microseconds from the Unix epoch to PostgreSQL's, 2000-01-01.
+const POSTGRES_EPOCH_US: i64 = 946_684_800_000_000;
+/// Tag, flags, commit_lsn, end_lsn, time.
+const COMMIT_LENGTH: usize = 26;
+const COMMIT_END_LSN_AT: usize = 10;
+
+/// A message of pgoutput.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Message<'a> {
+    /// A transaction that has committed begins.
+    Begin {
+        /// Where its commit record begins.
+        final_lsn: Lsn,
+        /// When it committed, in microseconds since 2000-01-01.
+        commit_time_us: i64,
+        /// Its number.
+        xid: u32,
+    },
+    /// The transaction ends.
+    Commit {
+        /// Unused: 0.
+        flags: u8,
+        /// Where its commit record begins.
+        commit_lsn: Lsn,
+        /// Where its commit record ends: what may be confirmed.
+        end_lsn: Lsn,
+        /// When it committed, in microseconds since 2000-01-01.
+        commit_time_us: i64,
+    },
+    /// What `pg_logical_emit_message` wrote.
+    Logical {
+        /// Part of the transaction; else it stands alone, outside of any.
+        transactional: bool,
+        /// Where the record ends.
+        lsn: Lsn,
+        /// The emitter's prefix.
+        prefix: &'a str,
+        /// What the emitter wrote: a part of the input.
+        content: &'a [u8],
+    },
+    /// Where the transaction came from, when another server replicated it here.
+    Origin {
+        /// Its commit on the server of origin.
+        commit_lsn: Lsn,
+        /// The origin.
+        name: &'a str,
+    },
+    /// A table's description; it precedes the table's first change.
+    Relation {
+        /// Its OID.
+        oid: u32,
+        /// Its schema; empty for `pg_catalog`.
+        namespace: &'a str,
+        /// Its name.
+        name: &'a str,
+        /// `relreplident` of `pg_class`.
+        replica_identity: u8,
+        /// Its columns.
+        columns: Columns<'a>,
+    },
+    /// A type that is not built in.
+    Type {
+        /// Its OID.
+        oid: u32,
+        /// Its schema; empty for `pg_catalog`.
+        namespace: &'a str,
+        /// Its name.
+        name: &'a str,
+    },
+    /// A row was inserted.
+    Insert {
+        /// The OID of the relation.
+        relation: u32,
+        /// The row.
+        new: Tuple<'a>,
+    },
+    /// A row was updated.
+    Update {
+        /// The OID of the relation.
+        relation: u32,
+        /// The old row, or its key, where the replica identity asks for it.
+        old: Option<OldTuple<'a>>,
+        /// The new row.
+        new: Tuple<'a>,
+    },
+    /// A row was deleted.
+    Delete {
+        /// The OID of the relation.
+        relation: u32,
+        /// The row, or its key.
+        old: OldTuple<'a>,
+    },
+    /// Relations were truncated.
+    Truncate {
+        /// 1 CASCADE, 2 RESTART IDENTITY.
+        options: u8,
+        /// The relations.
+        relations: Relations<'a>,
+    },
+}
+
+/// What is known of a row before its change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OldTuple<'a> {
+    /// The columns of the replica identity; the others are null.
+    Key(Tuple<'a>),
+    /// All columns (`REPLICA IDENTITY FULL`).
+    Full(Tuple<'a>),
+}
+
+/// The bytes are no message of pgoutput.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ParseError {
+    /// Something else than what must come next, or the message's end.
+    #[error("expected {expected} at byte {offset}")]
+    Expected {
+        /// What must come next.
+        expected: &'static str,
+        /// Where.
+        offset: usize,
+    },
+    /// A type of message that protocol version 1 does not have.
+    #[error("unknown message type {0:#04x}")]
+    UnknownType(u8),
+}
+
+impl<'a> Message<'a> {
+    /// Parses one whole message.
+    #[inline]
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, ParseError> {
+        let mut cursor = Cursor::new(bytes);
+        let message = match cursor.u8("the message type")? {
+            b'B' => Message::Begin {
+                final_lsn: cursor.lsn("the final LSN")?,
+                commit_time_us: cursor.i64("the commit time")?,
+                xid: cursor.u32("the transaction's number")?,
+            },
+            b'C' => Message::Commit {
+                flags: cursor.u8("the flags")?,
+                commit_lsn: cursor.lsn("the commit's LSN")?,
+                end_lsn: cursor.lsn("the end LSN")?,
+                commit_time_us: cursor.i64("the commit time")?,
+            },
+            b'M' => Message::Logical {
+                transactional: cursor.u8("the flags")? & 1 == 1,
+                lsn: cursor.lsn("the message's LSN")?,
+                prefix: cursor.text("the prefix")?,
+                content: cursor.counted("the content")?,
+            },
+            other => Self::parse_change(other, &mut cursor)?,
+        };
+        cursor.end()?;
+        Ok(message)
+    }
+
+    /// The rarer ones, out of the hot path.
+    fn parse_change(tag: u8, cursor: &mut Cursor<'a>) -> Result<Self, ParseError> {
+        Ok(match tag {
+            b'O' => Message::Origin {
+                commit_lsn: cursor.lsn("the origin's LSN")?,
+                name: cursor.text("the origin's name")?,
+            },
+            b'R' => Message::Relation {
+                oid: cursor.u32("the relation's OID")?,
+                namespace: cursor.text("the relation's schema")?,
+                name: cursor.text("the relation's name")?,
+                replica_identity: cursor.u8("the replica identity")?,
+                columns: Columns::parse(cursor)?,
+            },
+            b'Y' => Message::Type {
+                oid: cursor.u32("the type's OID")?,
+                namespace: cursor.text("the type's schema")?,
+                name: cursor.text("the type's name")?,
+            },
+            b'I' => {
+                let relation = cursor.u32("the relation's OID")?;
+                Message::Insert { relation, new: new_tuple(cursor)? }
+            }
+            b'U' => {
+                let relation = cursor.u32("the relation's OID")?;
+                let old = match cursor.rest().first() {
+                    Some(b'K' | b'O') => Some(old_tuple(cursor)?),
+                    _ => None,
+                };
+                Message::Update { relation, old, new: new_tuple(cursor)? }
+            }
+            b'D' => {
+                let relation = cursor.u32("the relation's OID")?;
+                Message::Delete { relation, old: old_tuple(cursor)? }
+            }
+            b'T' => {
+                let count = cursor.u32("the number of relations")?;
+                let options = cursor.u8("the options")?;
+                Message::Truncate { options, relations: Relations::parse(count, cursor)? }
+            }
+            unknown => return Err(ParseError::UnknownType(unknown)),
+        })
+    }
+}
+
+fn new_tuple<'a>(cursor: &mut Cursor<'a>) -> Result<Tuple<'a>, ParseError> {
+    let before = *cursor;
+    match cursor.u8("the new row")? {
+        b'N' => Tuple::parse(cursor),
+        _ => Err(before.error("the new row, N")),
+    }
+}
+
+fn old_tuple<'a>(cursor: &mut Cursor<'a>) -> Result<OldTuple<'a>, ParseError> {
+    let before = *cursor;
+    match cursor.u8("the old row")? {
+        b'K' => Tuple::parse(cursor).map(OldTuple::Key),
+        b'O' => Tuple::parse(cursor).map(OldTuple::Full),
+        _ => Err(before.error("the old row, K or O")),
+    }
+}
+
+/// The end of the transaction, if `data` is a Commit; cheaper than to parse it.
+#[inline]
+pub fn commit_end_lsn(data: &[u8]) -> Option<Lsn> {
+    if data.len() != COMMIT_LENGTH || data.first() != Some(&b'C') {
+        return None;
+    }
+    let end_lsn = data.get(COMMIT_END_LSN_AT..)?.first_chunk()?;
+    Some(Lsn::new(u64::from_be_bytes(*end_lsn)))
+}
+
+/// Microseconds since 2000-01-01, PostgreSQL's clock, as nanoseconds since 1970-01-01.
+#[inline]
+pub fn unix_ns(pg_us: i64) -> i64 {
+    pg_us.saturating_add(POSTGRES_EPOCH_US).saturating_mul(1_000)
+}
+
+#[cfg(test)]
+mod tests;

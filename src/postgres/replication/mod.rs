@@ -1,0 +1,188 @@
+//! The replication connection: from log-in to the stream of changes and back.
+//!
+//! # Life
+//! [`ReplicationClient`] logs in and asks; [`ReplicationClient::start`] turns it
+//! into a [`ReplicationStream`], which gives raw bytes (`frame` tells them apart)
+//! and takes positions. [`ReplicationStream::finish`] takes leave, so that the
+//! server has the last position and frees the slot at once.
+//!
+//! # Failure
+//! A server that is gone without a word is noticed: a status asks for an answer
+//! when the stream has been silent for long, and silence after that is an error.
+
+mod stream;
+
+use std::time::Duration;
+
+use postgres_protocol::message::{backend::Message, frontend};
+use slog::Logger;
+
+pub(crate) use self::stream::{ReplicationStream, StandbyStatus};
+use super::{
+    auth,
+    connect_info::{ConnectInfo, Host},
+    connector::{self, Startup},
+    session::{COPY_BOTH, Row, Session},
+    settings::TargetSessionAttrs,
+    stream::Stream,
+};
+use crate::{Error, ErrorKind, Lsn, Result};
+
+/// The least silence that is held against the server: its own default (`wal_sender_timeout`).
+const MIN_IDLE_LIMIT: Duration = Duration::from_secs(60);
+/// pgoutput carries logical messages from here on.
+const MIN_VERSION: u32 = 14;
+
+/// A replication connection that does not stream yet.
+pub(crate) struct ReplicationClient {
+    session: Session,
+    idle_limit: Option<Duration>,
+}
+
+/// What IDENTIFY_SYSTEM answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SystemId {
+    /// Made by initdb: the same on a primary and its standbys, and nowhere else.
+    pub system_id: u64,
+    pub timeline: u32,
+    /// How far the server has flushed its WAL.
+    pub wal_end: Lsn,
+    pub dbname: String,
+}
+
+struct ReplicationStartup<'a> {
+    info: &'a ConnectInfo,
+    log: &'a Logger,
+}
+
+impl Startup for ReplicationStartup<'_> {
+    type Session = ReplicationClient;
+
+    async fn start(
+        &self,
+        stream: Stream,
+        host: &Host,
+        target: TargetSessionAttrs,
+    ) -> Result<ReplicationClient> {
+        let session = auth::log_in(stream, host, self.info, self.log).await?;
+        let mut client = ReplicationClient { session, idle_limit: None };
+        if let Some((query, wanted)) = target.test()
+            && client.value(query).await?.as_deref() != Some(wanted)
+        {
+            return Err(target.mismatch(host));
+        }
+        client.idle_limit = client.server_patience().await?;
+        Ok(client)
+    }
+}
+
+impl ReplicationClient {
+    /// Connects to the first host that lets us in, all within `timeout`.
+    pub async fn connect(info: &ConnectInfo, timeout: Duration, log: &Logger) -> Result<Self> {
+        connector::connect(info, timeout, log, &ReplicationStartup { info, log }).await
+    }
+
+    /// Whom we talk to.
+    pub async fn identify_system(&mut self) -> Result<SystemId> {
+        let rows = self.query("IDENTIFY_SYSTEM").await?;
+        let parse = |row: &Row| {
+            let column = |at: usize| row.get(at)?.as_deref();
+            Some(SystemId {
+                system_id: column(0)?.parse().ok()?,
+                timeline: column(1)?.parse().ok()?,
+                wal_end: column(2)?.parse().ok()?,
+                dbname: column(3)?.to_owned(),
+            })
+        };
+        rows.first().and_then(parse).ok_or_else(|| self.session.unexpected(b'D'))
+    }
+
+    /// The rows of a simple query or replication command, as text.
+    pub async fn query(&mut self, sql: &str) -> Result<Vec<Row>> {
+        let what = format!("PostgreSQL at {} refuses a command", self.session.at);
+        self.session.query(sql, &what).await
+    }
+
+    async fn value(&mut self, sql: &str) -> Result<Option<String>> {
+        let rows = self.query(sql).await?;
+        Ok(rows.into_iter().next().and_then(|row| row.into_iter().next().flatten()))
+    }
+
+    /// How long the server itself bears silence; `None` for ever.
+    async fn server_patience(&mut self) -> Result<Option<Duration>> {
+        let query = "SELECT setting FROM pg_catalog.pg_settings WHERE name = 'wal_sender_timeout'";
+        let millis = self.value(query).await?.and_then(|text| text.parse().ok()).unwrap_or(0);
+        // Who raised it has a server that is silent for that long at work.
+        Ok((millis > 0).then(|| Duration::from_millis(millis).max(MIN_IDLE_LIMIT)))
+    }
+
+    /// Starts the stream of `slot`, with what `publications` hold and with logical messages.
+    ///
+    /// `from` only skips ahead: transactions that ended before the slot's confirmed
+    /// position are not sent, whatever it says.
+    pub async fn start(
+        self,
+        slot: &str,
+        from: Lsn,
+        publications: &[&str],
+    ) -> Result<ReplicationStream> {
+        let mut session = self.session;
+        if let Some(version) = session.major_version().filter(|version| *version < MIN_VERSION) {
+            let what = format!(
+                "PostgreSQL {version} at {} has no logical messages in pgoutput",
+                session.at
+            );
+            return Err(Error::new(ErrorKind::PostgresRefused, what)
+                .remedy(format!("use PostgreSQL {MIN_VERSION} or later")));
+        }
+        let command = start_replication(slot, from, publications);
+        session.send(|buffer| frontend::query(&command, buffer)).await?;
+        let what = format!("cannot start replication from slot {slot} at {}", session.at);
+        loop {
+            if session.peek().await? == COPY_BOTH {
+                session.skip();
+                return Ok(ReplicationStream::new(session, self.idle_limit));
+            }
+            // Notices and parameters are gone after this; nothing else is due here.
+            match session.take(&what).await? {
+                None => {}
+                Some(Message::CommandComplete(_) | Message::ReadyForQuery(_)) => {
+                    return Err(Error::new(ErrorKind::PostgresUnavailable, what));
+                }
+                Some(_) => return Err(Error::new(ErrorKind::Protocol, what)),
+            }
+        }
+    }
+}
+
+fn start_replication(slot: &str, from: Lsn, publications: &[&str]) -> String {
+    let names = publications.iter().map(|name| identifier(name)).collect::<Vec<_>>().join(",");
+    format!(
+        "START_REPLICATION SLOT {} LOGICAL {from} (proto_version '1', publication_names {}, messages 'true')",
+        identifier(slot),
+        literal(&names),
+    )
+}
+
+fn identifier(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// The replication grammar's literal: only quotes are special, backslashes are not.
+fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hostile_names_stay_names() {
+        assert_eq!(
+            start_replication("s\" x", Lsn::new(0x1_0000_0002), &["a", "b\"'; DROP"]),
+            "START_REPLICATION SLOT \"s\"\" x\" LOGICAL 1/2 (proto_version '1', \
+             publication_names '\"a\",\"b\"\"''; DROP\"', messages 'true')"
+        );
+    }
+}

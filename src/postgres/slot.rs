@@ -1,0 +1,154 @@
+//! The server, the slot and the publication, as SQL sees them.
+
+use std::time::Duration;
+
+use postgres_protocol::escape::escape_identifier;
+use tokio_postgres::{Client, types::PgLsn};
+
+use super::postgres_error;
+use crate::{Error, ErrorKind, Lsn, Result};
+
+/// Logical messages reach pgoutput from PostgreSQL 14 on.
+const OLDEST_SERVER: i32 = 14_00_00;
+
+/// What matters of the server's settings.
+#[derive(Clone, Debug)]
+pub(crate) struct Server {
+    version: i32,
+    wal_level: String,
+    in_recovery: bool,
+    /// Silence after which the server ends a replication connection; none if never.
+    pub wal_sender_timeout: Option<Duration>,
+}
+
+impl Server {
+    const QUERY: &str = "\
+        SELECT current_setting('server_version_num')::int, current_setting('wal_level'),
+               pg_is_in_recovery(),
+               (SELECT setting::bigint FROM pg_settings WHERE name = 'wal_sender_timeout')";
+
+    /// Asks the server.
+    pub async fn read(client: &Client) -> Result<Self> {
+        let what = "cannot read the server's settings";
+        let row = client
+            .query_one(Self::QUERY, &[])
+            .await
+            .map_err(|error| postgres_error(what, error))?;
+        let read = || -> Result<Self, tokio_postgres::Error> {
+            let timeout_ms = row.try_get::<_, Option<i64>>(3)?.unwrap_or(0);
+            Ok(Server {
+                version: row.try_get(0)?,
+                wal_level: row.try_get(1)?,
+                in_recovery: row.try_get(2)?,
+                wal_sender_timeout: u64::try_from(timeout_ms)
+                    .ok()
+                    .filter(|ms| *ms > 0)
+                    .map(Duration::from_millis),
+            })
+        };
+        read().map_err(|error| postgres_error(what, error))
+    }
+
+    /// Refuses a server that a slot can't be read from.
+    pub fn check(&self) -> Result<()> {
+        let refused = |what: String| Error::new(ErrorKind::PostgresRefused, what);
+        if self.version < OLDEST_SERVER {
+            let what = format!("PostgreSQL {} is too old", self.version / 10_000);
+            return Err(
+                refused(what).remedy("logical messages are replicated from PostgreSQL 14 on")
+            );
+        }
+        if self.in_recovery {
+            // It may be promoted any moment, or another host of the list be the primary.
+            let what = "the server is a standby: facts are read from the primary";
+            return Err(Error::new(ErrorKind::PostgresUnavailable, what)
+                .remedy("name all hosts in postgres.url, with target_session_attrs=read-write"));
+        }
+        if self.wal_level != "logical" {
+            let what = format!("wal_level is {}, and has to be logical", self.wal_level);
+            return Err(refused(what)
+                .remedy("run ALTER SYSTEM SET wal_level = 'logical' and restart PostgreSQL"));
+        }
+        Ok(())
+    }
+}
+
+/// A replication slot.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Slot {
+    pub plugin: Option<String>,
+    pub database: Option<String>,
+    /// The server has forgotten everything up to here.
+    pub confirmed: Lsn,
+    /// Why it can never be read again.
+    pub lost: Option<String>,
+}
+
+impl Slot {
+    // Through JSON, because columns came with versions: conflicting (16), invalidation_reason (17).
+    const QUERY: &str = "\
+        SELECT plugin::text, database::text, confirmed_flush_lsn,
+               coalesce(to_jsonb(s) ->> 'invalidation_reason',
+                        CASE WHEN to_jsonb(s) ->> 'conflicting' = 'true' THEN 'conflict with recovery' END,
+                        CASE WHEN wal_status = 'lost' THEN 'wal_removed' END)
+        FROM pg_replication_slots s WHERE slot_name = $1";
+
+    /// Looks the slot up.
+    pub async fn read(client: &Client, name: &str) -> Result<Option<Self>> {
+        let failed = |error| postgres_error(format!("cannot look up slot {name}"), error);
+        let Some(row) = client.query_opt(Self::QUERY, &[&name]).await.map_err(failed)? else {
+            return Ok(None);
+        };
+        let read = || -> Result<Self, tokio_postgres::Error> {
+            Ok(Slot {
+                plugin: row.try_get(0)?,
+                database: row.try_get(1)?,
+                confirmed: lsn(row.try_get(2)?),
+                lost: row.try_get(3)?,
+            })
+        };
+        read().map(Some).map_err(failed)
+    }
+
+    /// Creates the slot; its answer waits for the transactions that run now.
+    pub async fn create(client: &Client, name: &str, database: &str) -> Result<Self> {
+        let statement = "SELECT lsn FROM pg_create_logical_replication_slot($1, 'pgoutput')";
+        let failed = |error| postgres_error(format!("cannot create slot {name}"), error);
+        let row = client.query_one(statement, &[&name]).await.map_err(failed)?;
+        Ok(Slot {
+            plugin: Some("pgoutput".into()),
+            database: Some(database.into()),
+            confirmed: lsn(row.try_get(0).map_err(failed)?),
+            lost: None,
+        })
+    }
+
+    /// Drops the slot.
+    pub async fn drop(client: &Client, name: &str) -> Result<()> {
+        let failed = |error| postgres_error(format!("cannot drop slot {name}"), error);
+        client.execute("SELECT pg_drop_replication_slot($1)", &[&name]).await.map_err(failed)?;
+        Ok(())
+    }
+}
+
+fn lsn(value: Option<PgLsn>) -> Lsn {
+    value.map_or(Lsn::ZERO, |lsn| Lsn::new(lsn.into()))
+}
+
+/// Does the publication exist?
+pub(crate) async fn publication_exists(client: &Client, name: &str) -> Result<bool> {
+    let statement = "SELECT FROM pg_publication WHERE pubname = $1";
+    let failed = |error| postgres_error(format!("cannot look up publication {name}"), error);
+    Ok(client.query_opt(statement, &[&name]).await.map_err(failed)?.is_some())
+}
+
+/// Creates the publication, empty: logical messages need no table in it.
+pub(crate) async fn create_publication(client: &Client, name: &str) -> Result<()> {
+    let failed = |error| postgres_error(format!("cannot create publication {name}"), error);
+    client.batch_execute(&publication_sql(name)).await.map_err(failed)
+}
+
+/// The statement that creates the publication.
+pub(crate) fn publication_sql(name: &str) -> String {
+    format!("CREATE PUBLICATION {}", escape_identifier(name))
+}

@@ -1,0 +1,231 @@
+//! Ordinary clients, over the same hosts, TLS and rules as the replication connection.
+
+use std::{
+    convert::Infallible,
+    future::{Ready, ready},
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use secrecy::ExposeSecret;
+use slog::{Discard, Logger, debug, o};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_postgres::{
+    Client, SimpleQueryMessage, config,
+    tls::{ChannelBinding, TlsConnect, TlsStream},
+};
+
+use super::{
+    connect_info::{ConnectInfo, Host},
+    connector::{self, Startup},
+    errors::postgres_error,
+    settings::{self, TargetSessionAttrs},
+    stream::Stream,
+};
+use crate::{Error, ErrorKind, Result};
+
+/// Connects by a connection string as libpq takes it.
+///
+/// The client's connection ends when the client is dropped.
+///
+/// # Errors
+/// `Config` for the string, `PostgresUnavailable` or `PostgresRefused` for the attempt.
+pub async fn connect_url(url: &str) -> Result<Client> {
+    let info = ConnectInfo::parse(url)?;
+    connect(&info, Duration::from_secs(10), &Logger::root(Discard, o!())).await
+}
+
+/// Connects within `timeout`; the connection ends when the client is dropped.
+pub(crate) async fn connect(info: &ConnectInfo, timeout: Duration, log: &Logger) -> Result<Client> {
+    connector::connect(info, timeout, log, &SqlStartup { info, log }).await
+}
+
+struct SqlStartup<'a> {
+    info: &'a ConnectInfo,
+    log: &'a Logger,
+}
+
+impl Startup for SqlStartup<'_> {
+    type Session = Client;
+
+    async fn start(
+        &self,
+        stream: Stream,
+        host: &Host,
+        target: TargetSessionAttrs,
+    ) -> Result<Client> {
+        let what = format!("cannot log in to PostgreSQL at {host} as {}", self.info.user);
+        let stream = Guarded { guard: Guard::new(&stream), stream };
+        let (client, connection) = self
+            .config(host)
+            .connect_raw(stream, AsItIs)
+            .await
+            .map_err(|error| postgres_error(what, error))?;
+        let log = self.log.clone();
+        tokio::spawn(async move {
+            // Whoever uses the client gets an error of their own.
+            if let Err(error) = connection.await {
+                debug!(log, "postgresql connection ended"; "error" => %error);
+            }
+        });
+        check(&client, host, target).await?;
+        Ok(client)
+    }
+}
+
+impl SqlStartup<'_> {
+    fn config(&self, host: &Host) -> config::Config {
+        let info = self.info;
+        let mut config = config::Config::new();
+        config
+            .user(&info.user)
+            .dbname(&info.dbname)
+            .application_name(&info.application_name)
+            // Encryption is settled before; this makes it take the stream as it is.
+            .ssl_mode(config::SslMode::Require)
+            .ssl_negotiation(config::SslNegotiation::Direct)
+            .channel_binding(match info.channel_binding {
+                settings::ChannelBinding::Disable => config::ChannelBinding::Disable,
+                settings::ChannelBinding::Prefer => config::ChannelBinding::Prefer,
+                settings::ChannelBinding::Require => config::ChannelBinding::Require,
+            });
+        if let Some(options) = &info.options {
+            config.options(options);
+        }
+        if let Some(password) = info.password(host, self.log) {
+            config.password(password.expose_secret());
+        }
+        config
+    }
+}
+
+async fn check(client: &Client, host: &Host, target: TargetSessionAttrs) -> Result<()> {
+    let Some((query, wanted)) = target.test() else { return Ok(()) };
+    let what = || format!("cannot ask PostgreSQL at {host} whether it is a primary");
+    let answer = client.simple_query(query).await.map_err(|error| postgres_error(what(), error))?;
+    let answer = answer.iter().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => row.get(0),
+        _ => None,
+    });
+    if answer == Some(wanted) { Ok(()) } else { Err(target.mismatch(host)) }
+}
+
+/// Hands a stream over that has its TLS, or none, already.
+struct AsItIs;
+
+impl TlsConnect<Guarded> for AsItIs {
+    type Stream = Guarded;
+    type Error = Infallible;
+    type Future = Ready<Result<Guarded, Infallible>>;
+
+    fn connect(self, stream: Guarded) -> Self::Future {
+        ready(Ok(stream))
+    }
+}
+
+/// The stream, with a guard at its beginning.
+struct Guarded {
+    stream: Stream,
+    guard: Guard,
+}
+
+impl TlsStream for Guarded {
+    fn channel_binding(&self) -> ChannelBinding {
+        let binding = self.stream.tls().and_then(|tls| tls.channel_binding.clone());
+        binding.map_or_else(ChannelBinding::none, ChannelBinding::tls_server_end_point)
+    }
+}
+
+impl AsyncRead for Guarded {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buf.filled().len();
+        let result = Pin::new(&mut this.stream).poll_read(cx, buf);
+        if result.is_ready() {
+            this.guard.look(buf.filled().get(before..).unwrap_or_default())?;
+        }
+        result
+    }
+}
+
+impl AsyncWrite for Guarded {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
+}
+
+/// Keeps tokio-postgres from sending a password in clear over the network.
+///
+/// It would answer AuthenticationCleartextPassword on any connection; that
+/// message can only be the server's first.
+struct Guard {
+    /// What the server's first bytes have matched of the message; `None` once that is settled.
+    matched: Option<usize>,
+}
+
+impl Guard {
+    const CLEARTEXT: [u8; 9] = [b'R', 0, 0, 0, 8, 0, 0, 0, 3];
+
+    fn new(stream: &Stream) -> Self {
+        Guard { matched: (!stream.may_carry_a_password()).then_some(0) }
+    }
+
+    fn look(&mut self, bytes: &[u8]) -> io::Result<()> {
+        for byte in bytes {
+            let Some(matched) = self.matched else { return Ok(()) };
+            self.matched = (Self::CLEARTEXT.get(matched) == Some(byte)).then_some(matched + 1);
+            if self.matched == Some(Self::CLEARTEXT.len()) {
+                let why = "the server asks for the password in clear, over a connection that is not encrypted \
+                           (use sslmode=verify-full, or scram-sha-256 in pg_hba.conf)";
+                return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl TargetSessionAttrs {
+    /// The server is not what was asked for; another one, or this one later, may be.
+    pub(super) fn mismatch(self, host: &Host) -> Error {
+        let what = format!("PostgreSQL at {host} is not what target_session_attrs asks for");
+        Error::new(ErrorKind::PostgresUnavailable, what)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_in_clear_is_refused_however_the_bytes_arrive() {
+        let request = Guard::CLEARTEXT;
+        for cut in 0..request.len() {
+            let mut guard = Guard { matched: Some(0) };
+            assert!(guard.look(&request[..cut]).is_ok());
+            assert!(guard.look(&request[cut..]).is_err());
+        }
+        let mut safe = Guard { matched: None };
+        assert!(safe.look(&request).is_ok());
+        let mut scram = Guard { matched: Some(0) };
+        assert!(scram.look(&[b'R', 0, 0, 0, 23, 0, 0, 0, 10]).is_ok());
+        assert!(scram.look(&request).is_ok());
+    }
+}

@@ -1,0 +1,157 @@
+//! A connection's bytes, in clear or under TLS.
+
+use std::{
+    io,
+    net::SocketAddr,
+    path::Path,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use socket2::{SockRef, TcpKeepalive};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, BufReader, ReadBuf},
+    net::{TcpStream, UnixStream},
+};
+use tokio_openssl::SslStream;
+
+use super::connect_info::{Host, Keepalives};
+
+/// A connection's bytes.
+#[derive(Debug)]
+pub(super) struct Stream {
+    transport: Transport,
+    /// The peer is on this host: nobody listens in between.
+    local: bool,
+    tls: Option<TlsFacts>,
+}
+
+/// What the TLS handshake has shown.
+#[derive(Debug)]
+pub(super) struct TlsFacts {
+    /// The certificate's chain was checked.
+    pub verified: bool,
+    /// `tls-server-end-point` of RFC 5929, where the certificate has one.
+    pub channel_binding: Option<Vec<u8>>,
+}
+
+#[derive(Debug)]
+enum Transport {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+    // Buffered: OpenSSL reads the header and the body of each record apart.
+    Tls(Box<SslStream<BufReader<TcpStream>>>),
+}
+
+impl Stream {
+    /// Opens a TCP connection.
+    pub async fn tcp(address: SocketAddr, keepalives: &Keepalives) -> io::Result<Self> {
+        let socket = TcpStream::connect(address).await?;
+        socket.set_nodelay(true)?;
+        keep_alive(&socket, keepalives)?;
+        let local = address.ip().to_canonical().is_loopback();
+        Ok(Self::from_tcp(socket, local))
+    }
+
+    /// A TCP connection that TLS was declined on.
+    pub fn from_tcp(socket: TcpStream, local: bool) -> Self {
+        Stream { transport: Transport::Tcp(socket), local, tls: None }
+    }
+
+    /// Opens a connection to the Unix socket in the directory that `host` names.
+    pub async fn unix(host: &Host) -> io::Result<Self> {
+        let path = Path::new(&host.name).join(format!(".s.PGSQL.{}", host.port));
+        let socket = UnixStream::connect(path).await?;
+        Ok(Stream { transport: Transport::Unix(socket), local: true, tls: None })
+    }
+
+    /// The same connection, once TLS is up.
+    pub fn encrypted(
+        stream: SslStream<BufReader<TcpStream>>,
+        local: bool,
+        facts: TlsFacts,
+    ) -> Self {
+        Stream { transport: Transport::Tls(Box::new(stream)), local, tls: Some(facts) }
+    }
+
+    /// The TCP connection beneath, where TLS can be built on one.
+    pub fn into_tcp(self) -> Result<TcpStream, Self> {
+        match self.transport {
+            Transport::Tcp(socket) => Ok(socket),
+            transport => Err(Stream { transport, ..self }),
+        }
+    }
+
+    pub fn is_local(&self) -> bool {
+        self.local
+    }
+
+    pub fn tls(&self) -> Option<&TlsFacts> {
+        self.tls.as_ref()
+    }
+
+    /// A password in clear is seen by the server only.
+    pub fn may_carry_a_password(&self) -> bool {
+        self.local || self.tls.is_some()
+    }
+}
+
+fn keep_alive(socket: &TcpStream, keepalives: &Keepalives) -> io::Result<()> {
+    let socket = SockRef::from(socket);
+    if keepalives.enabled {
+        let alive = TcpKeepalive::new()
+            .with_time(keepalives.idle)
+            .with_interval(keepalives.interval)
+            .with_retries(keepalives.count);
+        socket.set_tcp_keepalive(&alive)?;
+    }
+    #[cfg(target_os = "linux")]
+    if keepalives.user_timeout.is_some() {
+        socket.set_tcp_user_timeout(keepalives.user_timeout)?;
+    }
+    Ok(())
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().transport {
+            Transport::Tcp(socket) => Pin::new(socket).poll_read(cx, buf),
+            Transport::Unix(socket) => Pin::new(socket).poll_read(cx, buf),
+            Transport::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match &mut self.get_mut().transport {
+            Transport::Tcp(socket) => Pin::new(socket).poll_write(cx, buf),
+            Transport::Unix(socket) => Pin::new(socket).poll_write(cx, buf),
+            Transport::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().transport {
+            Transport::Tcp(socket) => Pin::new(socket).poll_flush(cx),
+            Transport::Unix(socket) => Pin::new(socket).poll_flush(cx),
+            Transport::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().transport {
+            Transport::Tcp(socket) => Pin::new(socket).poll_shutdown(cx),
+            Transport::Unix(socket) => Pin::new(socket).poll_shutdown(cx),
+            Transport::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}

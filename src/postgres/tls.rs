@@ -1,0 +1,233 @@
+//! TLS as libpq does it: whom to trust, what to check, the handshake.
+//!
+//! # Failure
+//! A certificate that is not what `sslmode` asks for is `PostgresRefused`; a file
+//! that can't be read is `Config`; a handshake that breaks off is
+//! `PostgresUnavailable`.
+
+use std::{fs, io, path::Path, pin::Pin};
+
+use openssl::{
+    hash::MessageDigest,
+    nid::Nid,
+    pkey::PKey,
+    ssl::{SslConnector, SslConnectorBuilder, SslMethod, SslRef, SslVerifyMode, SslVersion},
+    x509::{X509VerifyResult, store::X509StoreBuilder},
+};
+use postgres_protocol::message::frontend;
+use secrecy::ExposeSecret;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio_openssl::SslStream;
+
+use super::{
+    connect_info::{Host, RootCert, TlsSettings},
+    settings::{SslMode, SslNegotiation, invalid},
+    stream::{Stream, TlsFacts},
+};
+use crate::{Error, ErrorKind, Result};
+
+/// What came of asking for TLS.
+pub(super) enum Answer {
+    Encrypted(Stream),
+    /// The server has no TLS; the connection is as good as before.
+    Declined(Stream),
+}
+
+/// Asks the server for TLS, if need be, and shakes hands.
+pub(super) async fn negotiate(
+    stream: Stream,
+    host: &Host,
+    settings: &TlsSettings,
+) -> Result<Answer> {
+    let local = stream.is_local();
+    let mut socket = match stream.into_tcp() {
+        Ok(socket) => socket,
+        // libpq too: no TLS over a Unix socket.
+        Err(stream) => return Ok(Answer::Declined(stream)),
+    };
+    let failed = |error: io::Error| {
+        Error::new(
+            ErrorKind::PostgresUnavailable,
+            format!("cannot ask PostgreSQL at {host} for TLS"),
+        )
+        .caused_by(error)
+    };
+    let verify = verification(settings);
+    let connector = connector(settings, verify, host)?;
+    if settings.negotiation == SslNegotiation::Postgres {
+        let mut request = bytes::BytesMut::new();
+        frontend::ssl_request(&mut request);
+        socket.write_all(&request).await.map_err(failed)?;
+        // One byte and no more: whatever follows it in clear must reach the TLS
+        // handshake, which refuses it, and not our buffer (CVE-2021-23222).
+        match socket.read_u8().await.map_err(failed)? {
+            b'S' => {}
+            b'N' => return Ok(Answer::Declined(Stream::from_tcp(socket, local))),
+            // An error in clear, which anybody on the way may have written (CVE-2024-10977).
+            _ => return Err(failed(io::Error::other("the answer is neither yes nor no"))),
+        }
+    }
+
+    let mut configuration = connector.configure().map_err(|error| unusable(host, error))?;
+    configuration.set_verify_hostname(verify == Verify::Host);
+    configuration
+        .set_use_server_name_indication(settings.server_name_indication && !host.name.is_empty());
+    let ssl = configuration.into_ssl(&host.name).map_err(|error| unusable(host, error))?;
+    let buffered = BufReader::with_capacity(64 << 10, socket);
+    let mut stream = SslStream::new(ssl, buffered).map_err(|error| unusable(host, error))?;
+    if let Err(error) = Pin::new(&mut stream).connect().await {
+        let result = stream.ssl().verify_result();
+        if verify != Verify::Nothing && result != X509VerifyResult::OK {
+            return Err(untrusted(host, settings, result));
+        }
+        let what = format!("the TLS handshake with PostgreSQL at {host} fails");
+        return Err(Error::new(ErrorKind::PostgresUnavailable, what).caused_by(error));
+    }
+    let facts = TlsFacts {
+        verified: verify != Verify::Nothing,
+        channel_binding: tls_server_end_point(stream.ssl()),
+    };
+    Ok(Answer::Encrypted(Stream::encrypted(stream, local, facts)))
+}
+
+/// How much of the certificate is checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verify {
+    Nothing,
+    Chain,
+    Host,
+}
+
+fn verification(settings: &TlsSettings) -> Verify {
+    match (settings.mode, &settings.root_cert) {
+        (SslMode::VerifyFull, _) => Verify::Host,
+        (SslMode::VerifyCa, _) => Verify::Chain,
+        // libpq: a root certificate that is there is used, whatever the mode.
+        (_, RootCert::File(path)) if path.exists() => Verify::Chain,
+        _ => Verify::Nothing,
+    }
+}
+
+fn connector(settings: &TlsSettings, verify: Verify, host: &Host) -> Result<SslConnector> {
+    let unusable = |error| unusable(host, error);
+    let mut builder = SslConnector::builder(SslMethod::tls_client()).map_err(unusable)?;
+    // libpq's own minimum.
+    builder.set_min_proto_version(Some(SslVersion::TLS1_2)).map_err(unusable)?;
+    // The builder trusts what the system trusts; we trust what the settings say, alone.
+    builder.set_cert_store(X509StoreBuilder::new().map_err(unusable)?.build());
+    if verify == Verify::Nothing {
+        builder.set_verify(SslVerifyMode::NONE);
+    } else {
+        trust(&mut builder, &settings.root_cert)?;
+        builder.set_verify(SslVerifyMode::PEER);
+        if verify == Verify::Host && host.name.is_empty() {
+            return Err(invalid(
+                "host",
+                "is needed beside hostaddr to check the certificate against",
+            ));
+        }
+    }
+    if settings.negotiation == SslNegotiation::Direct {
+        builder.set_alpn_protos(b"\x0apostgresql").map_err(unusable)?;
+    }
+    if let Some(cert) = &settings.cert {
+        let key = settings.key.as_deref().unwrap_or(cert);
+        identify(&mut builder, cert, key, settings)?;
+    }
+    Ok(builder.build())
+}
+
+fn trust(builder: &mut SslConnectorBuilder, root_cert: &RootCert) -> Result<()> {
+    match root_cert {
+        RootCert::File(path) => {
+            // Read first: OpenSSL does not say that the file is missing.
+            read("sslrootcert", path)?;
+            let why = |error| unreadable("sslrootcert", path).caused_by(error);
+            builder.set_ca_file(path).map_err(why)
+        }
+        RootCert::System => {
+            let why = |error| {
+                invalid("sslrootcert", "names the system's certificates, and they can't be read")
+                    .caused_by(error)
+            };
+            builder.set_default_verify_paths().map_err(why)?;
+            // An OpenSSL that we bring along does not know where this system has them.
+            let found = openssl_probe::probe();
+            for directory in &found.cert_dir {
+                builder.load_verify_locations(None, Some(directory)).map_err(why)?;
+            }
+            match &found.cert_file {
+                Some(file) => builder.set_ca_file(file).map_err(why),
+                None => Ok(()),
+            }
+        }
+        RootCert::Missing => {
+            Err(invalid("sslrootcert", "is needed to verify the server's certificate")
+                .remedy("name a file, or system"))
+        }
+    }
+}
+
+fn identify(
+    builder: &mut SslConnectorBuilder,
+    cert: &Path,
+    key: &Path,
+    settings: &TlsSettings,
+) -> Result<()> {
+    read("sslcert", cert)?;
+    builder
+        .set_certificate_chain_file(cert)
+        .map_err(|error| unreadable("sslcert", cert).caused_by(error))?;
+    // Without a pass phrase OpenSSL would ask for one on the terminal.
+    let phrase = settings.key_password.as_ref().map_or("", |phrase| phrase.expose_secret());
+    let why = |error| unreadable("sslkey", key).caused_by(error);
+    let key = PKey::private_key_from_pem_passphrase(&read("sslkey", key)?, phrase.as_bytes())
+        .map_err(why)?;
+    builder.set_private_key(&key).map_err(why)
+}
+
+fn read(keyword: &str, path: &Path) -> Result<Vec<u8>> {
+    fs::read(path).map_err(|error| unreadable(keyword, path).caused_by(error))
+}
+
+fn unreadable(keyword: &str, path: &Path) -> Error {
+    invalid(keyword, &format!("names {}, which can't be used", path.display()))
+}
+
+fn unusable(host: &Host, error: openssl::error::ErrorStack) -> Error {
+    Error::new(ErrorKind::Config, format!("cannot prepare TLS for PostgreSQL at {host}"))
+        .caused_by(error)
+}
+
+fn untrusted(host: &Host, settings: &TlsSettings, result: X509VerifyResult) -> Error {
+    let remedy = match &settings.root_cert {
+        _ if result.as_raw() == HOSTNAME_MISMATCH || result.as_raw() == IP_ADDRESS_MISMATCH => {
+            "connect by a name that the certificate holds, or have one issued for this name"
+                .to_owned()
+        }
+        RootCert::File(path) => {
+            format!("does {} hold the authority that signed it?", path.display())
+        }
+        _ => "name the authority that signed it with sslrootcert".to_owned(),
+    };
+    let what = format!(
+        "the TLS certificate of PostgreSQL at {host} can't be trusted: {}",
+        result.error_string()
+    );
+    Error::new(ErrorKind::PostgresRefused, what).remedy(remedy)
+}
+
+/// `X509_V_ERR_HOSTNAME_MISMATCH` and `X509_V_ERR_IP_ADDRESS_MISMATCH` of OpenSSL's `x509_vfy.h`.
+const HOSTNAME_MISMATCH: i32 = 62;
+const IP_ADDRESS_MISMATCH: i32 = 64;
+
+/// RFC 5929, section 4: the certificate's hash by its own signature's algorithm, SHA-256 for older ones.
+fn tls_server_end_point(ssl: &SslRef) -> Option<Vec<u8>> {
+    let certificate = ssl.peer_certificate()?;
+    let algorithm = certificate.signature_algorithm().object().nid().signature_algorithms()?;
+    let digest = match algorithm.digest {
+        Nid::MD5 | Nid::SHA1 => MessageDigest::sha256(),
+        digest => MessageDigest::from_nid(digest)?,
+    };
+    certificate.digest(digest).ok().map(|digest| digest.to_vec())
+}
