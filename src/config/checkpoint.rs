@@ -1,9 +1,12 @@
 use std::{path::PathBuf, time::Duration};
 
+#[cfg(feature = "cli")]
+use documented::DocumentedFields;
 use serde::{Deserialize, Serialize};
 
 /// The section `[checkpoint]`.
 #[derive(Clone, Debug, Deserialize, Serialize)]
+#[cfg_attr(feature = "cli", derive(DocumentedFields))]
 #[serde(default, deny_unknown_fields)]
 pub struct CheckpointConfig {
     /// Where the position is kept.

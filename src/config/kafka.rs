@@ -1,10 +1,15 @@
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt, path::PathBuf};
 
+#[cfg(feature = "cli")]
+use documented::DocumentedFields;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
+use super::properties::Shown;
+
 /// The section `[kafka]`.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Deserialize, Serialize)]
+#[cfg_attr(feature = "cli", derive(DocumentedFields))]
 #[serde(default, deny_unknown_fields)]
 pub struct KafkaConfig {
     /// Bootstrap brokers, `host:port`.
@@ -16,18 +21,21 @@ pub struct KafkaConfig {
     /// SASL user; with it, SASL is on.
     pub username: Option<String>,
     /// SASL password.
-    #[serde(serialize_with = "super::redacted_option")]
+    #[serde(serialize_with = "super::secret::redacted_option")]
     pub password: Option<SecretString>,
     /// SASL mechanism, when a user is given.
     pub sasl_mechanism: String,
     /// Encrypt and verify the connection to the brokers.
     pub tls: bool,
+    /// PEM file of the authorities that sign the brokers' certificates; the system's when not set.
+    pub tls_ca: Option<PathBuf>,
     /// Compression of record batches.
     pub compression: Compression,
     /// Topics that are missing are created.
     pub topics: TopicCreation,
     /// Any librdkafka producer property, by its own name; wins over what factlib sets,
     /// but for those that its promises rest on.
+    #[serde(serialize_with = "super::properties::serialize")]
     pub properties: BTreeMap<String, String>,
 }
 
@@ -41,10 +49,44 @@ impl Default for KafkaConfig {
             password: None,
             sasl_mechanism: "SCRAM-SHA-512".into(),
             tls: false,
+            tls_ca: None,
             compression: Compression::Lz4,
             topics: TopicCreation::default(),
             properties: BTreeMap::new(),
         }
+    }
+}
+
+impl fmt::Debug for KafkaConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Derived but for the properties, among which secrets may be; a field
+        // that is added must be named here.
+        let KafkaConfig {
+            brokers,
+            topic_prefix,
+            client_id,
+            username,
+            password,
+            sasl_mechanism,
+            tls,
+            tls_ca,
+            compression,
+            topics,
+            properties,
+        } = self;
+        f.debug_struct("KafkaConfig")
+            .field("brokers", brokers)
+            .field("topic_prefix", topic_prefix)
+            .field("client_id", client_id)
+            .field("username", username)
+            .field("password", password)
+            .field("sasl_mechanism", sasl_mechanism)
+            .field("tls", tls)
+            .field("tls_ca", tls_ca)
+            .field("compression", compression)
+            .field("topics", topics)
+            .field("properties", &Shown(properties))
+            .finish()
     }
 }
 
@@ -62,6 +104,7 @@ pub enum Compression {
 
 /// The section `[kafka.topics]`: how missing topics are created.
 #[derive(Clone, Debug, Deserialize, Serialize)]
+#[cfg_attr(feature = "cli", derive(DocumentedFields))]
 #[serde(default, deny_unknown_fields)]
 pub struct TopicCreation {
     /// Create a topic on its first event.

@@ -1,1 +1,255 @@
-//! Filled in by the loader.
+//! Where values come from, the later over the earlier:
+//!
+//! 1. defaults,
+//! 2. a TOML file: `--config`, or `FACTLIB_CONFIG`, or `factlib.toml` in the
+//!    working folder if it is there,
+//! 3. the file `.env` in the working folder,
+//! 4. the environment,
+//! 5. flags.
+//!
+//! In 3 and 4, `FACTLIB_SECTION__KEY` goes before the Go worker's name of the
+//! same setting, and an empty variable counts as not set.
+//!
+//! Each value is a layer of its own in figment, so that each knows where it came
+//! from. A mistake gets one line: the setting, its source, what is allowed.
+
+use std::{collections::BTreeMap, fmt, path::PathBuf};
+
+use figment::{
+    Figment, Metadata, Profile, Provider,
+    value::{Dict, Map, Tag, Value},
+};
+
+use super::{
+    Config, environment,
+    explain::{unfit, unknown},
+    file,
+    reference::{Setting, find, settings},
+};
+use crate::{Error, ErrorKind, Result};
+
+/// Collects where a configuration comes from; reads nothing before [`load`](Self::load).
+#[derive(Clone, Default)]
+#[must_use = "nothing is read until `load`"]
+pub struct Loader {
+    folder: PathBuf,
+    file: Option<PathBuf>,
+    env: BTreeMap<String, String>,
+    flags: Vec<Flag>,
+}
+
+/// A flag as it was given.
+#[derive(Clone)]
+struct Flag {
+    name: String,
+    setting: String,
+    value: String,
+}
+
+impl fmt::Debug for Loader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Variables and flags may be secrets.
+        let Loader { folder, file, env: _, flags: _ } = self;
+        f.debug_struct("Loader").field("folder", folder).field("file", file).finish_non_exhaustive()
+    }
+}
+
+/// A configuration, and where each of its values came from.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Loaded {
+    /// What was loaded; it is valid.
+    pub config: Config,
+    /// Every setting, by name, secrets not shown.
+    pub values: Vec<Sourced>,
+}
+
+/// A value and where it came from.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Sourced {
+    /// `section.key`; a name within a table is quoted.
+    pub name: String,
+    /// The value, `null` when it is not set.
+    pub value: serde_json::Value,
+    /// Such as `factlib.toml line 3`, `environment variable KAFKA_BROKERS` or `default`.
+    pub source: String,
+}
+
+/// A value that somebody gave.
+pub(crate) struct Given {
+    pub setting: &'static Setting,
+    /// The name within a table.
+    pub key: Option<String>,
+    pub value: Value,
+    pub source: String,
+}
+
+impl Loader {
+    /// A loader for this folder, with nothing but the files that are in it.
+    pub fn new(folder: impl Into<PathBuf>) -> Self {
+        Loader { folder: folder.into(), ..Loader::default() }
+    }
+
+    /// A loader for this process: its working folder and its environment.
+    ///
+    /// # Errors
+    /// A variable that sets something is not UTF-8.
+    pub fn process() -> Result<Self> {
+        Ok(Loader::new("").env(environment::process()?))
+    }
+
+    /// The configuration file, which must be there.
+    pub fn file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.file = Some(path.into());
+        self
+    }
+
+    /// The environment.
+    pub fn env(mut self, variables: impl IntoIterator<Item = (String, String)>) -> Self {
+        self.env.extend(variables);
+        self
+    }
+
+    /// What a flag sets: the flag's name for messages, the setting, the value.
+    pub fn flag(
+        mut self,
+        name: impl Into<String>,
+        setting: impl Into<String>,
+        value: impl Into<String>,
+    ) -> Self {
+        let (name, setting, value) = (name.into(), setting.into(), value.into());
+        self.flags.push(Flag { name, setting, value });
+        self
+    }
+
+    /// Reads all sources and holds the outcome against the rules.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`]: the first mistake, in one line.
+    pub fn load(&self) -> Result<Loaded> {
+        let dotenv = environment::dotenv(&self.folder.join(".env"))?;
+        let mut given = Vec::new();
+        if let Some(path) = self.config_file(&dotenv) {
+            given.extend(file::read(&path)?);
+        }
+        let place = format!(" in {}", self.folder.join(".env").display());
+        given.extend(environment::read(&dotenv, &place)?);
+        given.extend(environment::read(&self.env, "")?);
+        for flag in &self.flags {
+            given.push(flag.given()?);
+        }
+        let values = given.into_iter().fold(Figment::new(), Figment::merge);
+        let config: Config = values.extract().map_err(|error| refused(&values, error))?;
+        config.check().map_err(|mistake| {
+            let source = source(&values, &mistake.setting);
+            mistake.error(source.as_deref())
+        })?;
+        let values = sourced(&values, &config)?;
+        Ok(Loaded { config, values })
+    }
+
+    fn config_file(&self, dotenv: &BTreeMap<String, String>) -> Option<PathBuf> {
+        let named = || {
+            let name = environment::CONFIG_FILE;
+            let path = self.env.get(name).or_else(|| dotenv.get(name))?;
+            (!path.is_empty()).then(|| self.folder.join(path))
+        };
+        let found = || Some(self.folder.join("factlib.toml")).filter(|path| path.exists());
+        self.file.clone().or_else(named).or_else(found)
+    }
+}
+
+impl Flag {
+    fn given(&self) -> Result<Given> {
+        let Flag { name, setting, value } = self;
+        let source = format!("flag {name}");
+        let Some((setting, key)) = find(setting) else { return Err(unknown(setting, &source)) };
+        Ok(Given::text(setting, key.map(Into::into), value, source))
+    }
+}
+
+impl Given {
+    /// A value that was given as text.
+    pub fn text(
+        setting: &'static Setting,
+        key: Option<String>,
+        text: &str,
+        source: String,
+    ) -> Self {
+        let value = if key.is_some() { text.into() } else { setting.kind.read(text) };
+        Given { setting, key, value, source }
+    }
+}
+
+impl Provider for Given {
+    fn metadata(&self) -> Metadata {
+        Metadata::named(self.source.clone())
+    }
+
+    fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
+        let path = self.setting.name.split('.').chain(self.key.as_deref());
+        let nest = |value, name: &str| Value::from(Dict::from([(name.to_owned(), value)]));
+        let value = path.rev().fold(self.value.clone(), nest);
+        Ok(Map::from([(Profile::Default, value.into_dict().unwrap_or_default())]))
+    }
+}
+
+/// What serde said, in terms of the setting.
+fn refused(values: &Figment, error: figment::Error) -> Error {
+    // An element of a list has its index at the end of the path.
+    let paths = (1..=error.path.len()).rev().filter_map(|length| error.path.get(..length));
+    let names = paths.map(|path| path.join("."));
+    for name in names {
+        if let (Some((setting, key)), Some(value)) = (find(&name), value(values, &name)) {
+            let source = source(values, &name).unwrap_or_default();
+            return unfit(setting, key, &value, &source);
+        }
+    }
+    let what = format!("cannot read setting {}", error.path.join("."));
+    Error::new(ErrorKind::Config, what)
+}
+
+/// What was given for a setting.
+fn value(values: &Figment, name: &str) -> Option<Value> {
+    let (setting, key) = find(name)?;
+    let value = values.find_value(setting.name).ok()?;
+    match key {
+        // Names within tables have dots of their own.
+        Some(key) => value.into_dict()?.remove(key),
+        None => Some(value),
+    }
+}
+
+fn source(values: &Figment, name: &str) -> Option<String> {
+    source_of(values, value(values, name)?.tag())
+}
+
+fn source_of(values: &Figment, tag: Tag) -> Option<String> {
+    Some(values.get_metadata(tag)?.name.to_string())
+}
+
+fn sourced(values: &Figment, config: &Config) -> Result<Vec<Sourced>> {
+    let what = "cannot show the configuration";
+    let config = serde_json::to_value(config)
+        .map_err(|error| Error::new(ErrorKind::Config, what).caused_by(error))?;
+    let mut all = Vec::new();
+    let mut add = |name: &str, shown: String, value: &serde_json::Value| {
+        let source = source(values, name).unwrap_or_else(|| "default".into());
+        all.push(Sourced { name: shown, value: value.clone(), source });
+    };
+    for setting in settings() {
+        let pointer = format!("/{}", setting.name.replace('.', "/"));
+        match config.pointer(&pointer) {
+            Some(serde_json::Value::Object(table)) => {
+                for (key, value) in table {
+                    let name = format!("{}.{key}", setting.name);
+                    add(&name, format!("{}.{key:?}", setting.name), value);
+                }
+            }
+            Some(value) => add(setting.name, setting.name.into(), value),
+            None => {}
+        }
+    }
+    Ok(all)
+}

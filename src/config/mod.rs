@@ -1,18 +1,43 @@
-//! Every setting, one file a section. [`Config`] is plain data with defaults;
-//! where values come from (file, environment, flags) is in [`load`].
+//! Every setting, one file a section.
+//!
+//! [`Config`] is plain data with defaults; what of it makes no sense together,
+//! [`Config::validate`] refuses. The binary fills it from a file, the
+//! environment and flags (`load`) and prints what there is to set
+//! (`reference`, `manual`); a program that embeds the relay fills it as it likes.
 
 mod checkpoint;
+#[cfg(feature = "cli")]
+mod environment;
+#[cfg(feature = "cli")]
+mod explain;
+#[cfg(feature = "cli")]
+mod file;
+mod http;
 mod kafka;
 #[cfg(feature = "cli")]
 pub mod load;
 mod log;
+#[cfg(feature = "cli")]
+pub mod manual;
+mod mistake;
 mod pipeline;
 mod postgres;
+mod properties;
+#[cfg(feature = "cli")]
+pub mod reference;
+mod secret;
+mod size;
+mod validate;
 
+#[cfg(feature = "cli")]
+use documented::DocumentedFields;
 use serde::{Deserialize, Serialize};
 
+#[cfg(feature = "cli")]
+pub use self::reference::{Kind, Setting, settings};
 pub use self::{
     checkpoint::{CheckpointConfig, StoreKind},
+    http::HttpConfig,
     kafka::{Compression, KafkaConfig, TopicCreation},
     log::{LogConfig, LogFormat, LogLevel},
     pipeline::PipelineConfig,
@@ -21,6 +46,7 @@ pub use self::{
 
 /// The whole configuration of a relay.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[cfg_attr(feature = "cli", derive(DocumentedFields))]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Where facts come from.
@@ -31,20 +57,27 @@ pub struct Config {
     pub checkpoint: CheckpointConfig,
     /// Memory, retries, stopping.
     pub pipeline: PipelineConfig,
+    /// Where health and metrics are answered.
+    pub http: HttpConfig,
     /// What the binary logs.
     pub log: LogConfig,
 }
 
-fn redacted<S: serde::Serializer>(
-    _: &secrecy::SecretString,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str("[redacted]")
-}
+impl Config {
+    /// What comes before the dot in a topic's name: `kafka.topic_prefix`, or else
+    /// `postgres.message_prefix`.
+    pub fn topic_prefix(&self) -> &str {
+        self.kafka.topic_prefix.as_deref().unwrap_or(&self.postgres.message_prefix)
+    }
 
-fn redacted_option<S: serde::Serializer>(
-    secret: &Option<secrecy::SecretString>,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(if secret.is_some() { "[redacted]" } else { "" })
+    /// `pipeline.batch` in bytes.
+    pub fn batch_bytes(&self) -> usize {
+        usize::try_from(self.pipeline.batch.as_u64()).unwrap_or(usize::MAX)
+    }
+
+    /// `pipeline.window` in bytes, at most what a semaphore can count.
+    pub fn window_bytes(&self) -> u32 {
+        let most = u32::try_from(tokio::sync::Semaphore::MAX_PERMITS).unwrap_or(u32::MAX);
+        u32::try_from(self.pipeline.window.as_u64()).unwrap_or(most).min(most)
+    }
 }

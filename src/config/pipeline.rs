@@ -1,15 +1,20 @@
 use std::time::Duration;
 
 use bytesize::ByteSize;
+#[cfg(feature = "cli")]
+use documented::DocumentedFields;
 use serde::{Deserialize, Serialize};
 
 /// The section `[pipeline]`.
 #[derive(Clone, Debug, Deserialize, Serialize)]
+#[cfg_attr(feature = "cli", derive(DocumentedFields))]
 #[serde(default, deny_unknown_fields)]
 pub struct PipelineConfig {
     /// Bytes of events between the WAL and Kafka's acknowledgement.
+    #[serde(serialize_with = "super::size::serialize")]
     pub window: ByteSize,
     /// The most bytes of one batch.
+    #[serde(serialize_with = "super::size::serialize")]
     pub batch: ByteSize,
     /// First pause before a failed actor is started again.
     #[serde(with = "humantime_serde")]

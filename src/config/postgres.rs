@@ -1,14 +1,22 @@
 use std::time::Duration;
 
-use secrecy::SecretString;
+#[cfg(feature = "cli")]
+use documented::DocumentedFields;
+use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
+
+use crate::{Result, postgres::ConnectInfo};
+
+/// The default of `url`, which is no secret.
+pub(crate) const DEFAULT_URL: &str = "postgresql://localhost:5432/postgres";
 
 /// The section `[postgres]`.
 #[derive(Clone, Debug, Deserialize, Serialize)]
+#[cfg_attr(feature = "cli", derive(DocumentedFields))]
 #[serde(default, deny_unknown_fields)]
 pub struct PostgresConfig {
     /// Connection string, as a URL or as `key=value` pairs, as libpq takes it.
-    #[serde(serialize_with = "super::redacted")]
+    #[serde(serialize_with = "super::secret::redacted")]
     pub url: SecretString,
     /// Replication slot.
     pub slot: String,
@@ -29,7 +37,7 @@ pub struct PostgresConfig {
 impl Default for PostgresConfig {
     fn default() -> Self {
         PostgresConfig {
-            url: SecretString::from("postgresql://localhost:5432/postgres"),
+            url: SecretString::from(DEFAULT_URL),
             slot: "factlib".into(),
             publication: "factlib".into(),
             message_prefix: "factlib".into(),
@@ -37,5 +45,12 @@ impl Default for PostgresConfig {
             status_interval: Duration::from_secs(5),
             connect_timeout: Duration::from_secs(10),
         }
+    }
+}
+
+impl PostgresConfig {
+    /// Where the server is and how to log in.
+    pub(crate) fn connect_info(&self) -> Result<ConnectInfo> {
+        ConnectInfo::parse(self.url.expose_secret())
     }
 }

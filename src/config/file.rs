@@ -1,0 +1,113 @@
+//! The TOML file: every value with its line.
+
+use std::path::Path;
+
+use figment::value::{Dict, Value};
+use toml_edit::{Document, Item, TableLike};
+
+use super::{
+    explain::{unfit, unknown, unreadable},
+    load::Given,
+    reference::{Kind, find, settings},
+};
+use crate::{Error, ErrorKind, Result};
+
+/// The values in the file at `path`.
+pub(crate) fn read(path: &Path) -> Result<Vec<Given>> {
+    let text = std::fs::read_to_string(path).map_err(|error| unreadable(path, error))?;
+    let file = File { name: path.display().to_string(), text: &text };
+    let document = Document::parse(text.as_str()).map_err(|error| {
+        // The error's own text shows the line itself, in which a secret may be.
+        let line = file.line(error.span());
+        Error::new(ErrorKind::Config, format!("{line} is not TOML: {}", error.message()))
+    })?;
+    let mut given = Vec::new();
+    file.walk("", document.as_table(), &mut given)?;
+    Ok(given)
+}
+
+struct File<'a> {
+    name: String,
+    text: &'a str,
+}
+
+impl File<'_> {
+    fn walk(&self, path: &str, table: &dyn TableLike, given: &mut Vec<Given>) -> Result<()> {
+        for (key, item) in table.iter() {
+            let name = if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
+            let key_span = table.get_key_value(key).and_then(|(key, _)| key.span());
+            let source = self.line(item.span().or(key_span));
+            match (item.as_table_like(), find(&name)) {
+                (Some(inner), Some((setting, _))) if setting.kind == Kind::Table => {
+                    self.walk(&name, inner, given)?;
+                }
+                (Some(inner), None) if is_section(&name) => self.walk(&name, inner, given)?,
+                (_, Some((setting, key))) => {
+                    let value = value(item, setting.kind, key.is_some())
+                        .ok_or_else(|| unfit(setting, key, &Dict::new().into(), &source))?;
+                    given.push(Given { setting, key: key.map(Into::into), value, source });
+                }
+                (_, None) if is_section(&name) => {
+                    let what = format!("{name} in {source} is a section: expected [{name}]");
+                    return Err(Error::new(ErrorKind::Config, what));
+                }
+                (_, None) => return Err(unknown(&name, &source)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Where that is, for messages.
+    fn line(&self, span: Option<std::ops::Range<usize>>) -> String {
+        let before = span.and_then(|span| self.text.get(..span.start));
+        match before {
+            Some(before) => format!("{} line {}", self.name, before.matches('\n').count() + 1),
+            None => self.name.clone(),
+        }
+    }
+}
+
+fn is_section(name: &str) -> bool {
+    let within =
+        |setting: &str| setting.strip_prefix(name).is_some_and(|rest| rest.starts_with('.'));
+    settings().iter().any(|setting| within(setting.name))
+}
+
+/// The value as it stands there; its type is judged later. None where a text has no
+/// equal (an array of tables).
+fn value(item: &Item, kind: Kind, in_table: bool) -> Option<Value> {
+    if let Some(text) = item.as_str() {
+        return Some(if kind == Kind::List { kind.read(text) } else { text.into() });
+    }
+    let value = item.as_value()?;
+    // `linger.ms = 5` is as good as `linger.ms = "5"`: to librdkafka all is text.
+    if in_table && !value.is_array() && !value.is_inline_table() {
+        return Some(scalar(value)?.into());
+    }
+    plain(value)
+}
+
+fn plain(value: &toml_edit::Value) -> Option<Value> {
+    use toml_edit::Value as Toml;
+    Some(match value {
+        Toml::String(text) => text.value().as_str().into(),
+        Toml::Integer(number) => (*number.value()).into(),
+        Toml::Float(number) => (*number.value()).into(),
+        Toml::Boolean(switch) => (*switch.value()).into(),
+        Toml::Datetime(time) => time.value().to_string().into(),
+        Toml::Array(values) => values.iter().map(plain).collect::<Option<Vec<_>>>()?.into(),
+        Toml::InlineTable(_) => return None,
+    })
+}
+
+fn scalar(value: &toml_edit::Value) -> Option<String> {
+    use toml_edit::Value as Toml;
+    Some(match value {
+        Toml::String(text) => text.value().clone(),
+        Toml::Integer(number) => number.value().to_string(),
+        Toml::Float(number) => number.value().to_string(),
+        Toml::Boolean(switch) => switch.value().to_string(),
+        Toml::Datetime(time) => time.value().to_string(),
+        Toml::Array(_) | Toml::InlineTable(_) => return None,
+    })
+}

@@ -1,0 +1,62 @@
+//! librdkafka properties: which of them are secrets, and which can't be changed
+//! because factlib's promises rest on them.
+
+use std::{collections::BTreeMap, fmt};
+
+use serde::{Serialize, Serializer};
+
+use super::secret::REDACTED;
+
+/// True for properties whose value is a password, a key or a token.
+pub(crate) fn is_secret(property: &str) -> bool {
+    const PARTS: [&str; 5] = ["password", "passphrase", "secret", "key.pem", "oauthbearer.config"];
+    PARTS.iter().any(|part| property.contains(part))
+}
+
+/// Why `property` can't be set to `value`; none where it can.
+pub(crate) fn refusal(property: &str, value: &str) -> Option<&'static str> {
+    Some(match property {
+        "bootstrap.servers" | "metadata.broker.list" => "kafka.brokers sets it",
+        "acks" | "request.required.acks" => {
+            "factlib needs acks=all: PostgreSQL forgets what Kafka acknowledged"
+        }
+        "enable.idempotence"
+        | "max.in.flight"
+        | "max.in.flight.requests.per.connection"
+        | "queuing.strategy" => "factlib sets it: the order of an aggregate's events rests on it",
+        "message.timeout.ms" | "delivery.timeout.ms" | "retries" | "message.send.max.retries" => {
+            "factlib sets it: an outage is waited for, and a record that gives up would break the order"
+        }
+        "delivery.report.only.error" | "dr_cb" | "dr_msg_cb" => {
+            "factlib sets it: acknowledgement rests on delivery reports"
+        }
+        "enable.gapless.guarantee" => "one refused record would stop every topic",
+        "transactional.id" => "factlib does not write in Kafka transactions",
+        "partitioner" if value == "random" => {
+            "the events of one aggregate would go to several partitions, out of order"
+        }
+        _ => return None,
+    })
+}
+
+/// Properties as they may be shown.
+pub(crate) struct Shown<'a>(pub &'a BTreeMap<String, String>);
+
+impl<'a> Shown<'a> {
+    fn pairs(&self) -> impl Iterator<Item = (&'a String, &'a str)> {
+        self.0.iter().map(|(k, v)| (k, if is_secret(k) { REDACTED } else { v.as_str() }))
+    }
+}
+
+impl fmt::Debug for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.pairs()).finish()
+    }
+}
+
+pub(crate) fn serialize<S: Serializer>(
+    properties: &BTreeMap<String, String>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    Shown(properties).pairs().collect::<BTreeMap<_, _>>().serialize(serializer)
+}

@@ -1,0 +1,264 @@
+//! What there is to set: one row a setting, from which names are looked up, text
+//! is read, mistakes are explained and the documentation is printed.
+//!
+//! Meanings come from the doc comments of the sections' fields, defaults from
+//! [`Config::default`]; a test holds the rows against both.
+
+use std::sync::LazyLock;
+
+use documented::DocumentedFields;
+use figment::value::Value;
+
+use super::{
+    CheckpointConfig, Config, HttpConfig, KafkaConfig, LogConfig, PipelineConfig, PostgresConfig,
+    TopicCreation, postgres::DEFAULT_URL, properties, validate::SASL_MECHANISMS,
+};
+
+/// A setting: its name, what it takes and what it means.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Setting {
+    /// `section.key`, as in the file and in `--set`.
+    pub name: &'static str,
+    /// What its value is.
+    pub kind: Kind,
+    /// Names of environment variables that set it too: the Go worker's.
+    pub aliases: &'static [&'static str],
+    /// Its default, as the file would have it; none when it is not set.
+    pub default: Option<String>,
+    /// What it means, in a sentence or two.
+    pub doc: String,
+}
+
+/// What a setting's value is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Kind {
+    /// Any text.
+    Text,
+    /// Text that is never shown.
+    Secret,
+    /// The path of a file.
+    Path,
+    /// `true` or `false`; from the environment and flags also `1` or `0`.
+    Switch,
+    /// A whole number.
+    Number,
+    /// A TCP port.
+    Port,
+    /// An IP address.
+    Address,
+    /// A length of time.
+    Duration,
+    /// A number of bytes.
+    Size,
+    /// One of these words.
+    OneOf(&'static [&'static str]),
+    /// Texts; from the environment and flags separated by commas.
+    List,
+    /// Texts by name, each of which is set by itself.
+    Table,
+}
+
+#[rustfmt::skip]
+const ROWS: &[(&str, Kind, &[&str])] = &[
+    ("postgres.url", Kind::Secret, &["MASTER_DATABASE_URL"]),
+    ("postgres.slot", Kind::Text, &["REPLICATION_SLOT_NAME"]),
+    ("postgres.publication", Kind::Text, &["PUBLICATION_NAME"]),
+    ("postgres.message_prefix", Kind::Text, &["WAL_PREFIX"]),
+    ("postgres.create", Kind::Switch, &[]),
+    ("postgres.status_interval", Kind::Duration, &[]),
+    ("postgres.connect_timeout", Kind::Duration, &[]),
+    ("kafka.brokers", Kind::List, &["KAFKA_BROKERS"]),
+    ("kafka.topic_prefix", Kind::Text, &[]),
+    ("kafka.client_id", Kind::Text, &["SRC_SERVICE_NAME"]),
+    ("kafka.username", Kind::Text, &["KAFKA_USERNAME"]),
+    ("kafka.password", Kind::Secret, &["KAFKA_PASSWORD"]),
+    ("kafka.sasl_mechanism", Kind::OneOf(SASL_MECHANISMS), &[]),
+    ("kafka.tls", Kind::Switch, &["KAFKA_SSL"]),
+    ("kafka.tls_ca", Kind::Path, &[]),
+    ("kafka.compression", Kind::OneOf(&["none", "gzip", "snappy", "lz4", "zstd"]), &[]),
+    ("kafka.topics.create", Kind::Switch, &[]),
+    ("kafka.topics.partitions", Kind::Number, &[]),
+    ("kafka.topics.replication_factor", Kind::Number, &[]),
+    ("kafka.topics.config", Kind::Table, &[]),
+    ("kafka.properties", Kind::Table, &[]),
+    ("checkpoint.store", Kind::OneOf(&["postgres", "file", "memory"]), &[]),
+    ("checkpoint.path", Kind::Path, &[]),
+    ("checkpoint.interval", Kind::Duration, &[]),
+    ("checkpoint.idle_interval", Kind::Duration, &[]),
+    ("pipeline.window", Kind::Size, &[]),
+    ("pipeline.batch", Kind::Size, &[]),
+    ("pipeline.restart_backoff", Kind::Duration, &[]),
+    ("pipeline.restart_backoff_max", Kind::Duration, &[]),
+    ("pipeline.startup_timeout", Kind::Duration, &[]),
+    ("pipeline.drain_timeout", Kind::Duration, &[]),
+    ("http.address", Kind::Address, &[]),
+    ("http.health_port", Kind::Port, &["WAL_HEALTH_PORT"]),
+    ("http.metrics_port", Kind::Port, &["METRICS_PORT"]),
+    ("log.level", Kind::OneOf(&["error", "warn", "info", "debug", "trace"]), &[]),
+    ("log.format", Kind::OneOf(&["auto", "json", "terminal"]), &[]),
+    ("log.service", Kind::Text, &["SRC_SERVICE_NAME"]),
+];
+
+/// Every setting, in the order of the sections.
+pub fn settings() -> &'static [Setting] {
+    static SETTINGS: LazyLock<Vec<Setting>> = LazyLock::new(|| {
+        let defaults = serde_json::to_value(Config::default()).unwrap_or_default();
+        let setting = |&(name, kind, aliases): &(&'static str, Kind, _)| Setting {
+            name,
+            kind,
+            aliases,
+            default: default(name, &defaults),
+            doc: doc(name),
+        };
+        ROWS.iter().map(setting).collect()
+    });
+    &SETTINGS
+}
+
+/// The setting of that name; below a [`Kind::Table`], also the name within it.
+pub(crate) fn find(name: &str) -> Option<(&'static Setting, Option<&str>)> {
+    settings().iter().find_map(|setting| match name.strip_prefix(setting.name)? {
+        "" => Some((setting, None)),
+        rest if setting.kind == Kind::Table => {
+            rest.strip_prefix('.').filter(|key| !key.is_empty()).map(|key| (setting, Some(key)))
+        }
+        _ => None,
+    })
+}
+
+/// The one of `names` that `name` was most likely meant to be.
+pub(crate) fn nearest<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    // Below this, names only have letters in common.
+    const ALIKE: f64 = 0.7;
+    let alike = |other: &'a str| (strsim::normalized_damerau_levenshtein(name, other), other);
+    names
+        .map(alike)
+        .filter(|(likeness, _)| *likeness >= ALIKE)
+        .max_by(|(a, _), (b, _)| a.total_cmp(b))
+        .map(|(_, other)| other)
+}
+
+impl Setting {
+    /// The environment variable that sets it.
+    pub fn env(&self) -> String {
+        let name = self.name.to_uppercase().replace('.', "__");
+        let key = if self.kind == Kind::Table { "__<KEY>" } else { "" };
+        format!("FACTLIB_{name}{key}")
+    }
+
+    /// True where the value must not be shown; `key` is the name within a table.
+    pub(crate) fn is_secret(&self, key: Option<&str>) -> bool {
+        self.kind == Kind::Secret || key.is_some_and(properties::is_secret)
+    }
+}
+
+impl Kind {
+    /// What is allowed, to follow "expected".
+    pub fn expected(self) -> String {
+        match self {
+            Kind::Text | Kind::Secret => "a text".into(),
+            Kind::Path => "the path of a file".into(),
+            Kind::Switch => "true or false".into(),
+            Kind::Number => "a whole number".into(),
+            Kind::Port => "a port from 1 to 65535".into(),
+            Kind::Address => "an IP address".into(),
+            Kind::Duration => "a duration such as 200ms, 10s or 1m30s".into(),
+            Kind::Size => "a size such as 256KiB or 16MiB".into(),
+            Kind::OneOf(words) => format!("one of {}", words.join(", ")),
+            Kind::List => "a list of texts".into(),
+            Kind::Table => "a table of texts".into(),
+        }
+    }
+
+    /// The value that a text stands for. What can't be read stays text, which
+    /// the type of the setting then refuses.
+    pub(crate) fn read(self, text: &str) -> Value {
+        match self {
+            Kind::Switch => match text {
+                "true" | "1" => true.into(),
+                "false" | "0" => false.into(),
+                _ => text.into(),
+            },
+            Kind::Number | Kind::Port => text.parse::<i64>().map_or(text.into(), Value::from),
+            Kind::List => {
+                let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+                parts.collect::<Vec<_>>().into()
+            }
+            _ => text.into(),
+        }
+    }
+}
+
+fn default(name: &str, defaults: &serde_json::Value) -> Option<String> {
+    if name == "postgres.url" {
+        return Some(format!("{DEFAULT_URL:?}"));
+    }
+    let value = defaults.pointer(&format!("/{}", name.replace('.', "/")))?;
+    let unset = value.is_null() || value.as_object().is_some_and(serde_json::Map::is_empty);
+    // JSON's scalars and lists are written as TOML's are.
+    (!unset).then(|| value.to_string())
+}
+
+fn doc(name: &str) -> String {
+    let (section, field) = name.rsplit_once('.').unwrap_or(("", name));
+    let (names, docs) = match section {
+        "postgres" => (PostgresConfig::FIELD_NAMES, PostgresConfig::FIELD_DOCS),
+        "kafka" => (KafkaConfig::FIELD_NAMES, KafkaConfig::FIELD_DOCS),
+        "kafka.topics" => (TopicCreation::FIELD_NAMES, TopicCreation::FIELD_DOCS),
+        "checkpoint" => (CheckpointConfig::FIELD_NAMES, CheckpointConfig::FIELD_DOCS),
+        "pipeline" => (PipelineConfig::FIELD_NAMES, PipelineConfig::FIELD_DOCS),
+        "http" => (HttpConfig::FIELD_NAMES, HttpConfig::FIELD_DOCS),
+        "log" => (LogConfig::FIELD_NAMES, LogConfig::FIELD_DOCS),
+        _ => (Config::FIELD_NAMES, Config::FIELD_DOCS),
+    };
+    let doc = names.iter().position(|name| *name == field).and_then(|at| docs.get(at));
+    doc.map(|doc| doc.split_whitespace().collect::<Vec<_>>().join(" ")).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// The names of all leaves; a map is a leaf where it is a table of the user's.
+    fn names(value: &serde_json::Value, path: &str, into: &mut BTreeSet<String>) {
+        match value.as_object() {
+            Some(map) if find(path).is_none_or(|(setting, _)| setting.kind != Kind::Table) => {
+                for (key, value) in map {
+                    let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                    names(value, &path, into);
+                }
+            }
+            _ => _ = into.insert(path.into()),
+        }
+    }
+
+    #[test]
+    fn every_setting_has_a_row_and_every_row_is_a_setting() {
+        let defaults = serde_json::to_value(Config::default()).expect("plain data");
+        let mut fields = BTreeSet::new();
+        names(&defaults, "", &mut fields);
+        let rows: BTreeSet<_> = ROWS.iter().map(|(name, ..)| name.to_string()).collect();
+        assert_eq!(rows, fields);
+        assert_eq!(rows.len(), ROWS.len(), "no row is there twice");
+    }
+
+    #[test]
+    fn every_setting_says_what_it_means() {
+        for setting in settings() {
+            assert!(setting.doc.ends_with('.'), "{} has no sentence", setting.name);
+            assert!(!setting.doc.contains('|'), "{} would break the table", setting.name);
+        }
+    }
+
+    #[test]
+    fn a_slip_of_the_pen_finds_its_name() {
+        let nearest = |name| nearest(name, settings().iter().map(|setting| setting.name));
+        assert_eq!(nearest("kafka.compresion"), Some("kafka.compression"));
+        assert_eq!(nearest("kafka.broker"), Some("kafka.brokers"));
+        assert_eq!(nearest("xyz"), None);
+    }
+}

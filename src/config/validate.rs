@@ -1,0 +1,214 @@
+//! What a configuration must be beyond its types: settings that fit each other
+//! and the servers' rules, and nothing that would break a promise.
+
+use std::time::Duration;
+
+use secrecy::ExposeSecret;
+
+use super::{
+    CheckpointConfig, Config, HttpConfig, KafkaConfig, PipelineConfig, PostgresConfig, StoreKind,
+    mistake::Mistake,
+    properties::{is_secret, refusal},
+    secret::REDACTED,
+    size::size_text,
+};
+use crate::Result;
+
+/// PostgreSQL's `NAMEDATALEN - 1`.
+const IDENTIFIER_BYTES: usize = 63;
+
+/// Kafka's longest topic name (249) less the dot and one character of aggregate type.
+const TOPIC_PREFIX_BYTES: usize = 247;
+
+/// The SASL mechanisms that need no library that is not built in.
+pub(crate) const SASL_MECHANISMS: &[&str] = &["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"];
+
+type Check = Result<(), Mistake>;
+
+impl Config {
+    /// Refuses what can't work, before anything is connected.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config): names the first setting that is wrong, and
+    /// what is allowed.
+    pub fn validate(&self) -> Result<()> {
+        self.check().map_err(|mistake| mistake.error(None))
+    }
+
+    pub(crate) fn check(&self) -> Check {
+        check_postgres(&self.postgres)?;
+        check_kafka(&self.kafka)?;
+        if self.kafka.topic_prefix.is_none() {
+            let prefix = &self.postgres.message_prefix;
+            check_topic_prefix("postgres.message_prefix", prefix).map_err(|mut mistake| {
+                mistake.problem += "; or set kafka.topic_prefix";
+                mistake
+            })?;
+        }
+        check_checkpoint(&self.checkpoint)?;
+        check_pipeline(&self.pipeline)?;
+        check_http(&self.http)?;
+        text("log.service", &self.log.service)
+    }
+}
+
+fn check_postgres(postgres: &PostgresConfig) -> Check {
+    if postgres.url.expose_secret().trim().is_empty() {
+        return wrong("postgres.url", "\"\"", "must be a connection string");
+    }
+    let slot = &postgres.slot;
+    let legal = |c: char| matches!(c, 'a'..='z' | '0'..='9' | '_');
+    if slot.is_empty() || slot.len() > IDENTIFIER_BYTES || !slot.chars().all(legal) {
+        let problem =
+            "PostgreSQL allows 1 to 63 lower-case letters, digits and underscores in a slot's name";
+        return wrong("postgres.slot", quoted(slot), problem);
+    }
+    text("postgres.publication", &postgres.publication)?;
+    if postgres.publication.len() > IDENTIFIER_BYTES {
+        let problem = "PostgreSQL allows 63 bytes in a publication's name";
+        return wrong("postgres.publication", quoted(&postgres.publication), problem);
+    }
+    text("postgres.message_prefix", &postgres.message_prefix)?;
+    positive("postgres.status_interval", postgres.status_interval)?;
+    positive("postgres.connect_timeout", postgres.connect_timeout)
+}
+
+fn check_kafka(kafka: &KafkaConfig) -> Check {
+    let shown = || format!("{:?}", kafka.brokers);
+    if kafka.brokers.is_empty() {
+        return wrong("kafka.brokers", shown(), "must name at least one broker as host:port");
+    }
+    if let Some(broker) = kafka.brokers.iter().find(|broker| !is_host_port(broker)) {
+        let problem = format!("{broker:?} is not host:port, such as kafka:9092");
+        return wrong("kafka.brokers", shown(), problem);
+    }
+    if let Some(prefix) = &kafka.topic_prefix {
+        check_topic_prefix("kafka.topic_prefix", prefix)?;
+    }
+    text("kafka.client_id", &kafka.client_id)?;
+    check_sasl(kafka)?;
+    if let (Some(path), false) = (&kafka.tls_ca, kafka.tls) {
+        let problem = "has no effect while kafka.tls is false";
+        return wrong("kafka.tls_ca", quoted(&path.to_string_lossy()), problem);
+    }
+    let topics = &kafka.topics;
+    let counts =
+        [("partitions", topics.partitions), ("replication_factor", topics.replication_factor)];
+    for (name, count) in counts {
+        if let Some(count) = count.filter(|count| *count < 1) {
+            let problem = "must be at least 1; leave it out for the broker's default";
+            return wrong(format!("kafka.topics.{name}"), count, problem);
+        }
+    }
+    for (property, value) in &kafka.properties {
+        if let Some(problem) = refusal(property, value) {
+            let value = if is_secret(property) { REDACTED.into() } else { quoted(value) };
+            return wrong(format!("kafka.properties.{property}"), value, problem);
+        }
+    }
+    Ok(())
+}
+
+fn check_sasl(kafka: &KafkaConfig) -> Check {
+    if !SASL_MECHANISMS.contains(&kafka.sasl_mechanism.as_str()) {
+        let problem = format!("expected one of {}", SASL_MECHANISMS.join(", "));
+        return wrong("kafka.sasl_mechanism", quoted(&kafka.sasl_mechanism), problem);
+    }
+    match (&kafka.username, &kafka.password) {
+        (Some(username), _) if username.is_empty() => wrong(
+            "kafka.username",
+            "\"\"",
+            "must not be empty; leave it out to connect without SASL",
+        ),
+        (Some(_), None) => missing("kafka.password", "kafka.username needs it"),
+        (None, Some(_)) => missing("kafka.username", "kafka.password needs it"),
+        _ => Ok(()),
+    }
+}
+
+fn check_topic_prefix(setting: &str, prefix: &str) -> Check {
+    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    if prefix.is_empty() || prefix.len() > TOPIC_PREFIX_BYTES || !prefix.chars().all(legal) {
+        let problem = "a topic's name starts with it, and Kafka allows letters, digits, '.', '_' and '-' there, at most 249";
+        return wrong(setting, quoted(prefix), problem);
+    }
+    Ok(())
+}
+
+fn check_checkpoint(checkpoint: &CheckpointConfig) -> Check {
+    if checkpoint.store == StoreKind::File && checkpoint.path.as_os_str().is_empty() {
+        return wrong("checkpoint.path", "\"\"", "must name the file that the store `file` writes");
+    }
+    positive("checkpoint.interval", checkpoint.interval)?;
+    positive("checkpoint.idle_interval", checkpoint.idle_interval)
+}
+
+fn check_pipeline(pipeline: &PipelineConfig) -> Check {
+    let (window, batch) = (pipeline.window, pipeline.batch);
+    if batch.as_u64() == 0 {
+        return wrong("pipeline.batch", size_text(batch), "must be above zero");
+    }
+    if window < batch {
+        let problem =
+            format!("must hold at least one batch (pipeline.batch = {})", size_text(batch));
+        return wrong("pipeline.window", size_text(window), problem);
+    }
+    positive("pipeline.restart_backoff", pipeline.restart_backoff)?;
+    if pipeline.restart_backoff_max < pipeline.restart_backoff {
+        let least = humantime(pipeline.restart_backoff);
+        let problem = format!("must not be below pipeline.restart_backoff = {least}");
+        let value = humantime(pipeline.restart_backoff_max);
+        return wrong("pipeline.restart_backoff_max", value, problem);
+    }
+    positive("pipeline.drain_timeout", pipeline.drain_timeout)
+}
+
+fn check_http(http: &HttpConfig) -> Check {
+    for (setting, port) in [("health_port", http.health_port), ("metrics_port", http.metrics_port)]
+    {
+        if port == Some(0) {
+            return wrong(format!("http.{setting}"), 0, "expected a port from 1 to 65535");
+        }
+    }
+    Ok(())
+}
+
+/// `host:port`; an IPv6 address stands in brackets.
+fn is_host_port(broker: &str) -> bool {
+    let Some((host, port)) = broker.rsplit_once(':') else { return false };
+    let bracketed = host.starts_with('[') && host.ends_with(']');
+    let named = !host.contains([':', '/', '[', ']']);
+    let spaced = broker.contains(char::is_whitespace);
+    !host.is_empty() && (bracketed || named) && !spaced && port.parse::<u16>().is_ok_and(|p| p > 0)
+}
+
+fn text(setting: &str, value: &str) -> Check {
+    if value.trim().is_empty() {
+        return wrong(setting, quoted(value), "must not be empty");
+    }
+    Ok(())
+}
+
+fn positive(setting: &str, value: Duration) -> Check {
+    if value.is_zero() {
+        return wrong(setting, humantime(value), "must be above zero");
+    }
+    Ok(())
+}
+
+fn wrong(setting: impl Into<String>, value: impl ToString, problem: impl Into<String>) -> Check {
+    let (setting, problem) = (setting.into(), problem.into());
+    Err(Mistake { setting, value: Some(value.to_string()), problem })
+}
+
+fn missing(setting: &str, problem: &str) -> Check {
+    Err(Mistake { setting: setting.into(), value: None, problem: problem.into() })
+}
+
+fn quoted(text: &str) -> String {
+    format!("{text:?}")
+}
+
+fn humantime(duration: Duration) -> String {
+    humantime_serde::re::humantime::format_duration(duration).to_string()
+}
