@@ -1,4 +1,205 @@
-//! A decoded event.
+//! An event as it comes out of the WAL: the bytes, and what the relay must know of them.
 
-/// An event out of the WAL.
-pub struct Event {}
+use std::fmt;
+
+use bytes::Bytes;
+use bytestring::ByteString;
+use prost::Message;
+
+use crate::{Error, ErrorKind, Lsn, Result, proto::TraceInfo};
+
+/// An event of a committed transaction.
+///
+/// Its [`raw`](Self::raw) bytes are the `OutboxEvent` protobuf as the emitter
+/// wrote it, unknown fields included; they, and every text here, are slices of
+/// what came off the socket. The payload is left undecoded: nothing in the relay
+/// needs it, and [`decode`](Self::decode) is there for handlers that do.
+#[derive(Clone)]
+pub struct Event {
+    raw: Bytes,
+    head: Head,
+    lsn: Lsn,
+    transaction: Option<TransactionInfo>,
+}
+
+/// The transaction that an event was committed in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TransactionInfo {
+    /// Transaction id, as `pg_current_xact_id()` cut to 32 bits.
+    pub xid: u32,
+    /// Commit time, Unix nanoseconds.
+    pub commit_time_ns: i64,
+}
+
+/// The fields of `OutboxEvent` that decide where an event goes and with which
+/// headers; the others (payload, metadata, unknown ones) are skipped over.
+#[derive(Clone)]
+struct Head {
+    id: ByteString,
+    aggregate_type: ByteString,
+    aggregate_id: ByteString,
+    event_type: ByteString,
+    created_at_ns: i64,
+    trace: Option<Box<TraceInfo>>,
+}
+
+/// [`Head`] on the wire: `bytes` in place of `string`, so that nothing is copied.
+#[derive(Clone, PartialEq, Message)]
+struct WireHead {
+    #[prost(bytes = "bytes", tag = "1")]
+    id: Bytes,
+    #[prost(bytes = "bytes", tag = "2")]
+    aggregate_type: Bytes,
+    #[prost(bytes = "bytes", tag = "3")]
+    aggregate_id: Bytes,
+    #[prost(bytes = "bytes", tag = "4")]
+    event_type: Bytes,
+    #[prost(int64, tag = "6")]
+    created_at_ns: i64,
+    #[prost(message, optional, boxed, tag = "8")]
+    trace: Option<Box<TraceInfo>>,
+}
+
+impl Event {
+    /// Reads an `OutboxEvent`; `lsn` is the position of the logical message.
+    ///
+    /// # Errors
+    /// [`ErrorKind::RecordRefused`] when the bytes are no `OutboxEvent`, or one
+    /// without an aggregate type.
+    pub fn parse(raw: Bytes, lsn: Lsn) -> Result<Self> {
+        let refused = || {
+            let what = format!("the logical message at {lsn} is no OutboxEvent");
+            Error::new(ErrorKind::RecordRefused, what)
+        };
+        let wire = WireHead::decode(raw.clone()).map_err(|error| refused().caused_by(error))?;
+        let text =
+            |bytes: Bytes| ByteString::try_from(bytes).map_err(|error| refused().caused_by(error));
+        let head = Head {
+            id: text(wire.id)?,
+            aggregate_type: text(wire.aggregate_type)?,
+            aggregate_id: text(wire.aggregate_id)?,
+            event_type: text(wire.event_type)?,
+            created_at_ns: wire.created_at_ns,
+            trace: wire.trace,
+        };
+        if head.aggregate_type.is_empty() {
+            return Err(refused().caused_by("its aggregate_type is empty"));
+        }
+        Ok(Event { raw, head, lsn, transaction: None })
+    }
+
+    pub(crate) fn set_transaction(&mut self, xid: u32, commit_time_ns: i64) {
+        self.transaction = Some(TransactionInfo { xid, commit_time_ns });
+    }
+
+    /// The `OutboxEvent` as it was emitted; the value of its record.
+    pub fn raw(&self) -> &Bytes {
+        &self.raw
+    }
+
+    /// The event's id, a UUID where factlib made it; empty where the emitter gave none.
+    pub fn id(&self) -> &str {
+        &self.head.id
+    }
+
+    /// The kind of thing that it is about; never empty.
+    pub fn aggregate_type(&self) -> &str {
+        &self.head.aggregate_type
+    }
+
+    /// The thing that it is about; events of one aggregate keep their order.
+    pub fn aggregate_id(&self) -> &str {
+        &self.head.aggregate_id
+    }
+
+    /// What happened to it.
+    pub fn event_type(&self) -> &str {
+        &self.head.event_type
+    }
+
+    /// When its emitter says that it happened, Unix nanoseconds.
+    pub fn created_at_ns(&self) -> i64 {
+        self.head.created_at_ns
+    }
+
+    /// The trace it was emitted in.
+    pub fn trace(&self) -> Option<&TraceInfo> {
+        self.head.trace.as_deref()
+    }
+
+    /// Position of its logical message in the WAL.
+    pub fn lsn(&self) -> Lsn {
+        self.lsn
+    }
+
+    /// The transaction it was committed in; none for a non-transactional message.
+    pub fn transaction(&self) -> Option<TransactionInfo> {
+        self.transaction
+    }
+
+    /// The whole event, payload and metadata included.
+    ///
+    /// # Errors
+    /// [`ErrorKind::RecordRefused`] when what [`parse`](Self::parse) skipped over is malformed.
+    pub fn decode(&self) -> Result<crate::proto::OutboxEvent> {
+        crate::proto::OutboxEvent::decode(self.raw.clone()).map_err(|error| {
+            let what = format!("the logical message at {} is no OutboxEvent", self.lsn);
+            Error::new(ErrorKind::RecordRefused, what).caused_by(error)
+        })
+    }
+}
+
+impl fmt::Debug for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Event")
+            .field("id", &self.head.id)
+            .field("aggregate_type", &self.head.aggregate_type)
+            .field("aggregate_id", &self.head.aggregate_id)
+            .field("event_type", &self.head.event_type)
+            .field("lsn", &self.lsn)
+            .field("bytes", &self.raw.len())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::OutboxEvent;
+
+    fn raw(event: &OutboxEvent) -> Bytes {
+        event.encode_to_vec().into()
+    }
+
+    #[test]
+    fn texts_are_slices_of_the_message() {
+        let wire = OutboxEvent {
+            id: "i".into(),
+            aggregate_type: "user".into(),
+            aggregate_id: "user123".into(),
+            payload: Bytes::from_static(b"payload"),
+            created_at: 7,
+            ..Default::default()
+        };
+        let raw = raw(&wire);
+        let event = Event::parse(raw.clone(), Lsn::new(1)).expect("well formed");
+        assert_eq!(
+            (event.id(), event.aggregate_type(), event.aggregate_id()),
+            ("i", "user", "user123")
+        );
+        assert_eq!((event.created_at_ns(), event.trace()), (7, None));
+        assert!(raw.as_ptr_range().contains(&event.aggregate_id().as_ptr()));
+        assert_eq!(event.raw().as_ptr(), raw.as_ptr());
+        assert_eq!(event.decode().expect("well formed"), wire);
+    }
+
+    #[test]
+    fn what_is_no_event_is_refused_with_its_position() {
+        for bytes in [&b"\xff\xff"[..], b"", b"\x0a\x02\xff\xfe", b"\x12\x7f"] {
+            let error = Event::parse(Bytes::copy_from_slice(bytes), Lsn::new(0x10)).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::RecordRefused);
+            assert!(error.to_string().contains("0/10"), "{error}");
+        }
+    }
+}

@@ -1,1 +1,74 @@
-//! checkpoint
+//! Where the relay stands: what is safe, and where that is kept.
+//!
+//! A position goes through three hands, in this order: it is *safe* when all up
+//! to it is acknowledged ([`AckWindow`]), *saved* when a [`CheckpointStore`] has
+//! it, *confirmed* when PostgreSQL was told that it may forget it. What is saved
+//! is therefore never behind what is confirmed, and start-up relies on that.
+
+mod ack_window;
+mod file;
+mod memory;
+mod postgres;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+pub(crate) use self::postgres::CREATE_TABLE;
+pub use self::{
+    ack_window::{AckWindow, DoneTwice},
+    file::FileStore,
+    memory::MemoryStore,
+    postgres::PostgresStore,
+};
+use crate::{Lsn, Result};
+
+/// A saved position, with what it is a position in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checkpoint {
+    /// The replication slot.
+    pub slot: String,
+    /// The cluster's system identifier: positions of another cluster mean nothing.
+    pub system_id: u64,
+    /// The cluster's timeline; it changes when a standby is promoted or a backup restored.
+    pub timeline: u32,
+    /// Everything up to here is safe.
+    pub lsn: Lsn,
+}
+
+/// Keeps checkpoints, one a slot.
+///
+/// `save` is called with rising positions, one call at a time. When it has
+/// returned, the position must survive a crash of this process, and for a store
+/// that promises it, of the machine: PostgreSQL forgets the WAL below it.
+#[async_trait]
+pub trait CheckpointStore: Send + Sync + 'static {
+    /// The checkpoint of a slot, if there is one.
+    ///
+    /// # Errors
+    /// [`ErrorKind::CheckpointUnavailable`](crate::ErrorKind::CheckpointUnavailable) is retried;
+    /// [`ErrorKind::CheckpointInvalid`](crate::ErrorKind::CheckpointInvalid) ends the pipeline.
+    async fn load(&self, slot: &str) -> Result<Option<Checkpoint>>;
+
+    /// Puts the checkpoint in the place of the slot's former one.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    async fn save(&self, checkpoint: &Checkpoint) -> Result<()>;
+
+    /// Makes what checkpoints are kept in, where it is missing.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    async fn create(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Forgets the slot's checkpoint: at the next start the slot's own position counts.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    async fn remove(&self, slot: &str) -> Result<()>;
+
+    /// What and where it is, for logs and errors; no secrets.
+    fn describe(&self) -> String;
+}

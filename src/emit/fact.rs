@@ -1,0 +1,199 @@
+use std::{
+    collections::BTreeMap,
+    fmt,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use bytes::Bytes;
+use prost::Message;
+use uuid::Uuid;
+
+use crate::{
+    Error, ErrorKind, Result,
+    proto::{OutboxEvent, TraceInfo},
+};
+
+/// PostgreSQL's limit for one value, less what the message costs in the WAL.
+const MESSAGE_MAX: usize = (1 << 30) - (1 << 16);
+
+/// Something that happened, to be emitted in the transaction that made it happen.
+///
+/// Its id is a new UUID of version 7, its time is now, unless they are given.
+#[derive(Clone)]
+#[must_use = "a fact does nothing until it is emitted"]
+pub struct Fact {
+    id: Uuid,
+    aggregate_type: String,
+    aggregate_id: String,
+    event_type: String,
+    payload: Bytes,
+    created_at_ns: i64,
+    metadata: BTreeMap<String, String>,
+    trace: Option<TraceInfo>,
+}
+
+impl Fact {
+    /// `event_type` happened to the aggregate `aggregate_id` of type `aggregate_type`.
+    ///
+    /// The type makes the topic and must be legal in its name: letters, digits,
+    /// `.`, `_` and `-`. The id is the record's key: facts of one aggregate keep
+    /// their order.
+    pub fn new(
+        aggregate_type: impl Into<String>,
+        aggregate_id: impl Into<String>,
+        event_type: impl Into<String>,
+    ) -> Self {
+        Fact {
+            id: Uuid::now_v7(),
+            aggregate_type: aggregate_type.into(),
+            aggregate_id: aggregate_id.into(),
+            event_type: event_type.into(),
+            payload: Bytes::new(),
+            created_at_ns: now_ns(),
+            metadata: BTreeMap::new(),
+            trace: None,
+        }
+    }
+
+    /// What consumers are told of it, in a form that they agreed on.
+    pub fn payload(mut self, payload: impl Into<Bytes>) -> Self {
+        self.payload = payload.into();
+        self
+    }
+
+    /// Adds to the metadata.
+    pub fn metadata(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.metadata.insert(key.into(), value.into());
+        self
+    }
+
+    /// The event id, in place of a new one.
+    pub fn id(mut self, id: Uuid) -> Self {
+        self.id = id;
+        self
+    }
+
+    /// The trace that it belongs to; sent as the headers `trace_id` and `span_id`.
+    pub fn trace(mut self, trace_id: impl Into<String>, span_id: impl Into<String>) -> Self {
+        let trace = self.trace.get_or_insert_default();
+        trace.trace_id = trace_id.into();
+        trace.span_id = span_id.into();
+        self
+    }
+
+    /// Adds to the trace's metadata; each entry becomes a header.
+    pub fn trace_metadata(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.trace.get_or_insert_default().metadata.insert(key.into(), value.into());
+        self
+    }
+
+    /// When it happened, in Unix nanoseconds, in place of now.
+    pub fn created_at_ns(mut self, created_at_ns: i64) -> Self {
+        self.created_at_ns = created_at_ns;
+        self
+    }
+
+    /// The event on the wire.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidFact`]: which field, and what is allowed.
+    pub fn to_event(&self) -> Result<OutboxEvent> {
+        self.validate()?;
+        Ok(OutboxEvent {
+            id: self.id.to_string(),
+            aggregate_type: self.aggregate_type.clone(),
+            aggregate_id: self.aggregate_id.clone(),
+            event_type: self.event_type.clone(),
+            payload: self.payload.clone(),
+            created_at: self.created_at_ns,
+            metadata: self.metadata.clone(),
+            trace_info: self.trace.clone(),
+        })
+    }
+
+    pub(super) fn encode(&self) -> Result<(Uuid, Vec<u8>)> {
+        let event = self.to_event()?;
+        let length = event.encoded_len();
+        if length > MESSAGE_MAX {
+            return Err(invalid(format!(
+                "a fact of {length} bytes is too large: PostgreSQL takes {MESSAGE_MAX}"
+            )));
+        }
+        Ok((self.id, event.encode_to_vec()))
+    }
+
+    fn validate(&self) -> Result<()> {
+        for (name, value) in [
+            ("aggregate_type", &self.aggregate_type),
+            ("aggregate_id", &self.aggregate_id),
+            ("event_type", &self.event_type),
+        ] {
+            if value.is_empty() {
+                return Err(invalid(format!("{name} is empty")));
+            }
+        }
+        let legal = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+        if !self.aggregate_type.bytes().all(legal) {
+            return Err(invalid(format!(
+                "aggregate_type {:?} makes no topic name: letters, digits, '.', '_' and '-' are allowed",
+                self.aggregate_type
+            )));
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Fact {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Fact")
+            .field("id", &self.id)
+            .field("aggregate_type", &self.aggregate_type)
+            .field("aggregate_id", &self.aggregate_id)
+            .field("event_type", &self.event_type)
+            .field("payload_bytes", &self.payload.len())
+            .finish_non_exhaustive()
+    }
+}
+
+fn invalid(what: String) -> Error {
+    Error::new(ErrorKind::InvalidFact, what)
+}
+
+fn now_ns() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_fact_has_an_id_and_a_time() {
+        let event = Fact::new("user", "user123", "user.created").to_event().expect("valid");
+        let id: Uuid = event.id.parse().expect("a UUID");
+        assert_eq!(id.get_version_num(), 7);
+        let age_ns = now_ns() - event.created_at;
+        assert!((0..60_000_000_000).contains(&age_ns), "{age_ns}");
+    }
+
+    #[test]
+    fn a_fact_that_could_not_be_delivered_names_its_field() {
+        for (fact, field) in [
+            (Fact::new("", "1", "e"), "aggregate_type"),
+            (Fact::new("a", "", "e"), "aggregate_id"),
+            (Fact::new("a", "1", ""), "event_type"),
+            (Fact::new("a b", "1", "e"), "aggregate_type"),
+        ] {
+            let error = fact.to_event().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidFact);
+            assert!(error.to_string().contains(field), "{error}");
+        }
+    }
+
+    #[test]
+    fn debug_shows_no_payload() {
+        let fact = Fact::new("a", "1", "e").payload("secret");
+        assert!(!format!("{fact:?}").contains("secret"));
+    }
+}

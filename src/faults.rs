@@ -1,0 +1,55 @@
+//! Places where a test makes a running pipeline panic or wait.
+//!
+//! Crash safety is decided between two steps; these name the steps. A pipeline
+//! in production has no hook, and reaching a site costs one comparison a batch.
+
+use std::{fmt, sync::Arc};
+
+/// A step of the pipeline that a fault can be put at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum FaultSite {
+    /// The reader has cut a batch and not handed it on.
+    WalReader,
+    /// The decoder has got a batch.
+    Decoder,
+    /// The router has got a batch of events.
+    Router,
+    /// A topic's producer has got its part.
+    TopicProducer,
+    /// The checkpointer has learnt that a batch is done.
+    Checkpointer,
+    /// Kafka has acknowledged a part, the router does not know yet.
+    AfterProduce,
+    /// A position is safe and about to be saved.
+    BeforeSave,
+    /// A position is saved and about to be confirmed.
+    AfterSave,
+    /// Draining has begun.
+    Draining,
+}
+
+/// What a test does at the sites; nothing by default.
+#[derive(Clone, Default)]
+pub struct Faults(Option<Arc<dyn Fn(FaultSite) + Send + Sync>>);
+
+impl Faults {
+    /// Calls `hook` at every site, on the actor's own thread. It may panic.
+    #[cfg(feature = "test-util")]
+    pub fn hook(hook: impl Fn(FaultSite) + Send + Sync + 'static) -> Self {
+        Faults(Some(Arc::new(hook)))
+    }
+
+    /// The pipeline has come to `site`.
+    pub(crate) fn reach(&self, site: FaultSite) {
+        if let Some(hook) = &self.0 {
+            hook(site);
+        }
+    }
+}
+
+impl fmt::Debug for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "Faults(hook)" } else { "Faults(none)" })
+    }
+}

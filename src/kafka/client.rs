@@ -1,0 +1,81 @@
+//! librdkafka's settings: the user's, and those that the promises rest on.
+
+use rdkafka::ClientConfig;
+use secrecy::ExposeSecret;
+
+use crate::config::{Compression, KafkaConfig};
+
+/// What every client of ours is told.
+pub(crate) fn client_config(config: &KafkaConfig) -> ClientConfig {
+    let mut client = ClientConfig::new();
+    client
+        // An outage is over when the broker is back, not ten seconds later.
+        .set("reconnect.backoff.ms", "50")
+        .set("reconnect.backoff.max.ms", "1000")
+        .set("socket.keepalive.enable", "true")
+        .set("socket.nagle.disable", "true")
+        .set("client.id", &config.client_id);
+    if let (Some(user), Some(password)) = (&config.username, &config.password) {
+        client
+            .set("sasl.mechanism", &config.sasl_mechanism)
+            .set("sasl.username", user)
+            .set("sasl.password", password.expose_secret());
+    }
+    let protocol = match (config.username.is_some(), config.tls) {
+        (false, false) => "plaintext",
+        (false, true) => "ssl",
+        (true, false) => "sasl_plaintext",
+        (true, true) => "sasl_ssl",
+    };
+    client.set("security.protocol", protocol);
+    if let Some(path) = &config.tls_ca {
+        client.set("ssl.ca.location", path.to_string_lossy());
+    }
+    for (key, value) in &config.properties {
+        client.set(key, value);
+    }
+    client.set("bootstrap.servers", config.brokers.join(","));
+    client
+}
+
+/// What the producer is told; `window_bytes` is the most that it is ever given.
+pub(crate) fn producer_config(config: &KafkaConfig, window_bytes: usize) -> ClientConfig {
+    let mut client = ClientConfig::new();
+    client
+        // Java's: one key, one partition, whoever writes.
+        .set("partitioner", "murmur2_random")
+        .set("compression.codec", codec(config.compression))
+        // Long enough for a batch to form behind a busy broker, too short to be seen.
+        .set("linger.ms", "1")
+        // The broker knows how large a record may be; a limit here would only be another one.
+        .set("message.max.bytes", "1000000000")
+        // The window is what bounds the queue; records cost more there than their bytes.
+        .set("queue.buffering.max.messages", "0")
+        .set("queue.buffering.max.kbytes", kbytes(window_bytes).to_string());
+    let shared = client_config(config);
+    for (key, value) in shared.config_map() {
+        client.set(key, value);
+    }
+    // The promises: see src/lib.rs. A configuration that names them is refused before.
+    client
+        .set("acks", "all")
+        .set("enable.idempotence", "true")
+        // A record never times out while later ones go through: order would break.
+        .set("message.timeout.ms", "0");
+    client
+}
+
+/// Twice the window, and room for the largest record that may pass alone.
+fn kbytes(window_bytes: usize) -> usize {
+    (2 * window_bytes / 1024).clamp(1 << 20, (1 << 31) - 1)
+}
+
+fn codec(compression: Compression) -> &'static str {
+    match compression {
+        Compression::None => "none",
+        Compression::Gzip => "gzip",
+        Compression::Snappy => "snappy",
+        Compression::Lz4 => "lz4",
+        Compression::Zstd => "zstd",
+    }
+}

@@ -1,0 +1,107 @@
+//! What an event becomes in Kafka: topic, headers. Its key is the aggregate id,
+//! its value the event's own bytes.
+
+use rdkafka::message::{Header, OwnedHeaders};
+
+use crate::{Error, ErrorKind, Event, Result};
+
+/// Kafka's limit for the name of a topic.
+const TOPIC_MAX: usize = 249;
+
+/// `{prefix}.{aggregate_type}`.
+///
+/// # Errors
+/// [`ErrorKind::RecordRefused`] when that is no name that Kafka allows.
+pub(crate) fn topic_name(prefix: &str, aggregate_type: &str) -> Result<String> {
+    let name = format!("{prefix}.{aggregate_type}");
+    let legal = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+    if name.len() <= TOPIC_MAX && name.bytes().all(legal) {
+        return Ok(name);
+    }
+    let what = format!("aggregate type {aggregate_type:?} does not make a legal topic name");
+    Err(Error::new(ErrorKind::RecordRefused, what).remedy(format!(
+        "Kafka allows letters, digits, '.', '_' and '-', and {TOPIC_MAX} of them; emit another aggregate_type"
+    )))
+}
+
+/// The headers that the Go worker sends: `event_id`, `event_type`, `LSN` and,
+/// with a trace, `trace_id`, `span_id` and the trace's metadata.
+pub(crate) fn record_headers(event: &Event) -> OwnedHeaders {
+    let trace = event.trace();
+    let count = 3 + trace.map_or(0, |trace| 2 + trace.metadata.len());
+    let header = |headers: OwnedHeaders, key: &str, value: &str| {
+        headers.insert(Header { key, value: Some(value) })
+    };
+    let mut headers = OwnedHeaders::new_with_capacity(count);
+    headers = header(headers, "event_id", event.id());
+    headers = header(headers, "event_type", event.event_type());
+    headers = header(headers, "LSN", &event.lsn().to_string());
+    if let Some(trace) = trace {
+        headers = header(headers, "trace_id", &trace.trace_id);
+        headers = header(headers, "span_id", &trace.span_id);
+        for (key, value) in &trace.metadata {
+            // librdkafka takes names as C strings: one with a NUL can't be sent.
+            if !key.contains('\0') {
+                headers = header(headers, key, value);
+            }
+        }
+    }
+    headers
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message;
+    use rdkafka::message::Headers;
+
+    use super::*;
+    use crate::{
+        Lsn,
+        proto::{OutboxEvent, TraceInfo},
+    };
+
+    fn event(trace_info: Option<TraceInfo>) -> Event {
+        let event = OutboxEvent {
+            id: "the-id".into(),
+            aggregate_type: "user".into(),
+            event_type: "user.created".into(),
+            trace_info,
+            ..Default::default()
+        };
+        Event::parse(event.encode_to_vec().into(), Lsn::new(0x16_0000_0001)).expect("well formed")
+    }
+
+    fn texts(headers: &OwnedHeaders) -> Vec<(&str, &[u8])> {
+        headers.iter().map(|header| (header.key, header.value.unwrap_or_default())).collect()
+    }
+
+    #[test]
+    fn headers_without_a_trace() {
+        let expected: Vec<(&str, &[u8])> =
+            vec![("event_id", b"the-id"), ("event_type", b"user.created"), ("LSN", b"16/1")];
+        assert_eq!(texts(&record_headers(&event(None))), expected);
+    }
+
+    #[test]
+    fn headers_of_a_trace_follow() {
+        let metadata = [("tenant", "a"), ("n\0l", "never sent")];
+        let trace = TraceInfo {
+            trace_id: "t".into(),
+            span_id: "s".into(),
+            metadata: metadata.map(|(k, v)| (k.into(), v.into())).into(),
+        };
+        let headers = record_headers(&event(Some(trace)));
+        let expected: Vec<(&str, &[u8])> =
+            vec![("trace_id", b"t"), ("span_id", b"s"), ("tenant", b"a")];
+        assert_eq!(texts(&headers).split_off(3), expected);
+    }
+
+    #[test]
+    fn topic_names_that_kafka_refuses_are_refused() {
+        assert_eq!(topic_name("factlib", "user").expect("legal"), "factlib.user");
+        for aggregate_type in ["us er", "usér", "a/b", "a\0b", &"x".repeat(250)] {
+            let error = topic_name("factlib", aggregate_type).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::RecordRefused);
+        }
+    }
+}
