@@ -1,0 +1,219 @@
+//! What the router has handed out and not got an answer for: a plain struct.
+//!
+//! Two views of the same parts: by batch, to know when a batch is done, and by
+//! lane, to hand everything out again, in order, when a lane was reopened.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
+
+use actix::Recipient;
+
+use crate::{
+    Error, Event, Lsn,
+    messages::{BatchDone, BatchId, PartDone, TopicBatch, WindowPermit},
+};
+
+/// Lanes, their outstanding parts, and the batches these belong to.
+#[derive(Default)]
+pub(crate) struct Deliveries {
+    lanes: Vec<Lane>,
+    by_topic: HashMap<Arc<str>, usize>,
+    batches: HashMap<BatchId, OpenBatch>,
+}
+
+struct Lane {
+    topic: Arc<str>,
+    epoch: u32,
+    /// Openings in a row that delivered nothing.
+    failures: u32,
+    /// None while it is being opened.
+    recipient: Option<Recipient<TopicBatch>>,
+    next_part: u64,
+    outstanding: VecDeque<Part>,
+}
+
+struct Part {
+    number: u64,
+    batch: BatchId,
+    events: Arc<Vec<Event>>,
+    permit: WindowPermit,
+    /// The epoch it was last sent in, if its token is still out.
+    sent_in: Option<u32>,
+}
+
+struct OpenBatch {
+    parts: usize,
+    events: usize,
+    commit_end_lsn: Option<Lsn>,
+}
+
+/// One part to send: make its token and hand it to the recipient.
+pub(crate) struct Dispatch {
+    pub recipient: Recipient<TopicBatch>,
+    pub topic: Arc<str>,
+    pub events: Arc<Vec<Event>>,
+    pub permit: WindowPermit,
+    pub lane: usize,
+    pub epoch: u32,
+    pub part: u64,
+}
+
+/// What the end of a part led to.
+#[derive(Debug)]
+pub(crate) enum PartEnd {
+    /// The token speaks for a part that is done or went out again.
+    Stale,
+    /// The part is done; its batch is not.
+    Part { lane: usize, events: usize },
+    /// The part was its batch's last.
+    Batch { lane: usize, events: usize, done: BatchDone },
+    /// The part failed; so does its lane, unless it was closed already.
+    Failed(Error),
+}
+
+/// A lane that has to be opened.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Opening {
+    pub lane: usize,
+    pub topic: Arc<str>,
+    pub epoch: u32,
+    pub failures: u32,
+}
+
+impl Deliveries {
+    /// The lane of a topic; a new one has to be opened.
+    pub fn lane(&mut self, topic: &Arc<str>) -> (usize, Option<Opening>) {
+        if let Some(&lane) = self.by_topic.get(topic) {
+            return (lane, None);
+        }
+        let lane = self.lanes.len();
+        self.by_topic.insert(Arc::clone(topic), lane);
+        self.lanes.push(Lane {
+            topic: Arc::clone(topic),
+            epoch: 0,
+            failures: 0,
+            recipient: None,
+            next_part: 0,
+            outstanding: VecDeque::new(),
+        });
+        (lane, Some(self.opening(lane)))
+    }
+
+    /// Notes a batch that was cut into `parts` parts, before they are added.
+    pub fn open_batch(
+        &mut self,
+        id: BatchId,
+        parts: usize,
+        events: usize,
+        commit_end_lsn: Option<Lsn>,
+    ) {
+        self.batches.insert(id, OpenBatch { parts, events, commit_end_lsn });
+    }
+
+    /// Adds a part behind the others of its lane; it is sent now if the lane is open.
+    pub fn add(
+        &mut self,
+        lane: usize,
+        batch: BatchId,
+        events: Vec<Event>,
+        permit: WindowPermit,
+    ) -> Option<Dispatch> {
+        let slot = self.lanes.get_mut(lane)?;
+        let number = slot.next_part;
+        slot.next_part += 1;
+        let events = Arc::new(events);
+        slot.outstanding.push_back(Part { number, batch, events, permit, sent_in: None });
+        let recipient = slot.recipient.clone()?;
+        slot.outstanding
+            .back_mut()
+            .map(|part| part.dispatch(lane, &slot.topic, slot.epoch, recipient))
+    }
+
+    /// A token's answer.
+    pub fn finish(&mut self, done: PartDone) -> PartEnd {
+        let Some(lane) = self.lanes.get_mut(done.lane) else { return PartEnd::Stale };
+        // Parts mostly end in order, so the first look hits.
+        let position = lane
+            .outstanding
+            .iter()
+            .position(|part| part.number == done.part && part.sent_in == Some(done.epoch));
+        let Some(position) = position else { return PartEnd::Stale };
+        if let Err(error) = done.result {
+            lane.outstanding[position].sent_in = None;
+            return PartEnd::Failed(error);
+        }
+        let Some(part) = lane.outstanding.remove(position) else { return PartEnd::Stale };
+        lane.failures = 0;
+        let events = part.events.len();
+        let Some(batch) = self.batches.get_mut(&part.batch) else { return PartEnd::Stale };
+        batch.parts -= 1;
+        if batch.parts > 0 {
+            return PartEnd::Part { lane: done.lane, events };
+        }
+        let (commit_end_lsn, all) = (batch.commit_end_lsn, batch.events);
+        self.batches.remove(&part.batch);
+        let done_batch = BatchDone { id: part.batch, commit_end_lsn, events: all };
+        PartEnd::Batch { lane: done.lane, events, done: done_batch }
+    }
+
+    /// Closes the lane if `epoch` is its present one: it then has to be opened again.
+    pub fn close(&mut self, lane: usize, epoch: u32) -> Option<Opening> {
+        let slot = self.lanes.get_mut(lane).filter(|slot| slot.epoch == epoch)?;
+        slot.recipient = None;
+        slot.epoch += 1;
+        slot.failures += 1;
+        Some(self.opening(lane))
+    }
+
+    /// Opens the lane, if `epoch` is its present one: all it keeps goes out, in order.
+    pub fn opened(
+        &mut self,
+        lane: usize,
+        epoch: u32,
+        recipient: Recipient<TopicBatch>,
+    ) -> Vec<Dispatch> {
+        let Some(slot) = self.lanes.get_mut(lane).filter(|slot| slot.epoch == epoch) else {
+            return Vec::new();
+        };
+        slot.recipient = Some(recipient.clone());
+        let (topic, epoch) = (&slot.topic, slot.epoch);
+        slot.outstanding
+            .iter_mut()
+            .map(|part| part.dispatch(lane, topic, epoch, recipient.clone()))
+            .collect()
+    }
+
+    /// The name of a lane's topic.
+    pub fn topic(&self, lane: usize) -> Option<&Arc<str>> {
+        self.lanes.get(lane).map(|lane| &lane.topic)
+    }
+
+    fn opening(&self, lane: usize) -> Opening {
+        let slot = &self.lanes[lane];
+        let topic = Arc::clone(&slot.topic);
+        Opening { lane, topic, epoch: slot.epoch, failures: slot.failures }
+    }
+}
+
+impl Part {
+    fn dispatch(
+        &mut self,
+        lane: usize,
+        topic: &Arc<str>,
+        epoch: u32,
+        recipient: Recipient<TopicBatch>,
+    ) -> Dispatch {
+        self.sent_in = Some(epoch);
+        Dispatch {
+            recipient,
+            topic: Arc::clone(topic),
+            events: Arc::clone(&self.events),
+            permit: self.permit.clone(),
+            lane,
+            epoch,
+            part: self.number,
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! What opens a topic's lane: Kafka, or an actor of the user's own.
+
+use std::{sync::Arc, time::Duration};
+
+use actix::Recipient;
+use async_trait::async_trait;
+use slog::Logger;
+
+use crate::{
+    Result,
+    messages::{ExitGuard, TopicBatch},
+};
+
+/// Makes the actor that delivers a topic's events, again after each failure.
+#[async_trait]
+pub(crate) trait Lanes: Send + Sync + 'static {
+    /// Makes it ready to be sent to. Nothing that an earlier actor of this topic
+    /// sent may still be under way when this returns.
+    ///
+    /// # Errors
+    /// A transient error is retried with backoff, another stops the pipeline.
+    async fn open(&self, lane: LaneContext) -> Result<Recipient<TopicBatch>>;
+
+    /// Is the other side there at all? Asked once, before anything is read.
+    async fn check(&self, timeout: Duration) -> Result<()>;
+}
+
+/// What a lane's actor is told of its place.
+pub(crate) struct LaneContext {
+    /// Its topic.
+    pub topic: Arc<str>,
+    /// A logger with the topic as a key.
+    pub log: Logger,
+    /// To be held by the actor: its drop is how the supervisor learns of its end.
+    pub exit: ExitGuard,
+}

@@ -1,0 +1,394 @@
+//! WalReader: the replication connection in, batches of whole messages out.
+//!
+//! # Life
+//! One per generation. Its loop owns the connection; the actor around it only
+//! passes commands in. Draining stops the reading, not the loop: the connection
+//! lives until the last position is confirmed.
+//!
+//! # Backpressure
+//! A batch is handed on when the byte window has room for it; until then the
+//! loop does not read, TCP fills up and PostgreSQL waits. The server's time-out
+//! is kept away by status updates, which go out on a timer of their own.
+//!
+//! # Failure
+//! Any error ends the loop and, with it, the chain.
+
+use std::{sync::Arc, time::Duration};
+
+use actix::{
+    Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Recipient, ResponseFuture,
+    WrapFuture,
+};
+use bytes::{Buf, Bytes, BytesMut};
+use slog::{Logger, debug};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{MissedTickBehavior, interval},
+};
+
+use crate::{
+    Error, ErrorKind, Lsn, Result,
+    faults::{FaultSite, Faults},
+    messages::{
+        ActorKind, BatchDone, BatchId, ByteWindow, ChainFailed, ConfirmLsn, Drain, ExitGuard,
+        Finish, Stop, Streaming, WalBatch, WindowPermit,
+    },
+    postgres::{
+        ConnectInfo,
+        frame::{self, Frame},
+        pgoutput,
+        replication::{ReplicationClient, ReplicationStream, StandbyStatus},
+    },
+    status::Status,
+};
+
+/// What a message of a batch costs beside its bytes: its event and its place in a part.
+const MESSAGE_OVERHEAD: usize = 256;
+/// What a batch costs beside its messages: actor messages, tokens, bookkeeping.
+const BATCH_OVERHEAD: usize = 1024;
+
+/// Where and how to read.
+pub(crate) struct ReadFrom {
+    pub info: ConnectInfo,
+    pub connect_timeout: Duration,
+    pub slot: String,
+    pub publication: String,
+    pub start: Lsn,
+    /// The cluster that `start` is a position in.
+    pub system_id: u64,
+    pub status_interval: Duration,
+    pub batch_bytes: usize,
+}
+
+/// The actor around the loop.
+pub(crate) struct WalReader {
+    start: Option<Loop>,
+    commands: mpsc::UnboundedSender<Command>,
+    failed: Recipient<ChainFailed>,
+    exit: ExitGuard,
+}
+
+enum Command {
+    Confirm(Lsn),
+    Drain(oneshot::Sender<u64>),
+    Finish(Lsn, oneshot::Sender<Result<()>>),
+}
+
+impl WalReader {
+    #[allow(clippy::too_many_arguments)] // One caller, the supervisor; each is a different thing.
+    pub fn new(
+        from: ReadFrom,
+        window: ByteWindow,
+        decoder: Recipient<WalBatch>,
+        done: Recipient<BatchDone>,
+        supervisor: (Recipient<Streaming>, Recipient<ChainFailed>),
+        status: Arc<Status>,
+        faults: Faults,
+        log: Logger,
+        exit: ExitGuard,
+    ) -> Self {
+        let (commands, inbox) = mpsc::unbounded_channel();
+        let (streaming, failed) = supervisor;
+        let start = Loop {
+            confirmed: from.start,
+            received: from.start,
+            batches: 0,
+            generation: exit.generation,
+            draining: false,
+            from,
+            window,
+            decoder,
+            done,
+            streaming,
+            status,
+            faults,
+            log,
+            inbox,
+        };
+        WalReader { start: Some(start), commands, failed, exit }
+    }
+}
+
+impl Handler<Stop> for WalReader {
+    type Result = ();
+
+    fn handle(&mut self, _: Stop, ctx: &mut Self::Context) {
+        ctx.stop();
+    }
+}
+
+impl Actor for WalReader {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        let Some(start) = self.start.take() else { return };
+        ctx.spawn(start.run().into_actor(self).map(|result, this, ctx| {
+            if let Err(error) = result {
+                let generation = this.exit.generation;
+                this.failed.do_send(ChainFailed { actor: ActorKind::WalReader, generation, error });
+            }
+            ctx.stop();
+        }));
+    }
+}
+
+impl Handler<ConfirmLsn> for WalReader {
+    type Result = ();
+
+    fn handle(&mut self, ConfirmLsn(lsn): ConfirmLsn, _: &mut Self::Context) {
+        // A loop that has ended has no connection to confirm on.
+        let _ = self.commands.send(Command::Confirm(lsn));
+    }
+}
+
+impl Handler<Drain> for WalReader {
+    type Result = ResponseFuture<u64>;
+
+    fn handle(&mut self, _: Drain, _: &mut Self::Context) -> Self::Result {
+        let (reply, answer) = oneshot::channel();
+        let _ = self.commands.send(Command::Drain(reply));
+        Box::pin(async move { answer.await.unwrap_or(0) })
+    }
+}
+
+impl Handler<Finish> for WalReader {
+    type Result = ResponseFuture<Result<()>>;
+
+    fn handle(&mut self, Finish(lsn): Finish, _: &mut Self::Context) -> Self::Result {
+        let (reply, answer) = oneshot::channel();
+        let _ = self.commands.send(Command::Finish(lsn, reply));
+        let ended = "the replication connection ended before the last position was confirmed";
+        Box::pin(async move {
+            answer.await.unwrap_or_else(|_| Err(Error::new(ErrorKind::PostgresUnavailable, ended)))
+        })
+    }
+}
+
+struct Loop {
+    from: ReadFrom,
+    window: ByteWindow,
+    decoder: Recipient<WalBatch>,
+    done: Recipient<BatchDone>,
+    streaming: Recipient<Streaming>,
+    status: Arc<Status>,
+    faults: Faults,
+    log: Logger,
+    inbox: mpsc::UnboundedReceiver<Command>,
+    generation: u64,
+    /// Batches cut so far: the next one's seq.
+    batches: u64,
+    received: Lsn,
+    confirmed: Lsn,
+    draining: bool,
+}
+
+/// A run of whole messages at the front of the buffer.
+#[derive(Default)]
+struct Run {
+    bytes: usize,
+    messages: usize,
+    /// The end of its last commit, or the server's position in a later keepalive.
+    safe_at: Option<Lsn>,
+    reply_requested: bool,
+}
+
+impl Run {
+    fn charge(&self) -> usize {
+        self.bytes + self.messages * MESSAGE_OVERHEAD + BATCH_OVERHEAD
+    }
+}
+
+impl Loop {
+    async fn run(mut self) -> Result<()> {
+        let mut stream = self.connect().await?;
+        self.streaming.do_send(Streaming { generation: self.generation });
+        let mut status = interval(self.from.status_interval);
+        status.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut buffer = BytesMut::with_capacity(self.from.batch_bytes);
+        // A run that is scanned and waits for room in the window.
+        let mut waiting: Option<Run> = None;
+        loop {
+            tokio::select! {
+                biased;
+                command = self.inbox.recv() => match command {
+                    Some(Command::Confirm(lsn)) => {
+                        self.confirmed = self.confirmed.max(lsn);
+                        self.report(&mut stream).await?;
+                    }
+                    Some(Command::Drain(reply)) => {
+                        self.draining = true;
+                        waiting = None;
+                        // Whoever asked may have given up; draining goes on.
+                        let _ = reply.send(self.batches);
+                    }
+                    Some(Command::Finish(lsn, reply)) => {
+                        self.confirmed = self.confirmed.max(lsn);
+                        self.status.confirmed(self.confirmed);
+                        let result = stream.finish(self.position(), buffer).await;
+                        debug!(self.log, "replication connection ended"; "lsn" => %self.confirmed);
+                        let _ = reply.send(result);
+                        return Ok(());
+                    }
+                    None => return Ok(()),
+                },
+                _ = status.tick() => self.report(&mut stream).await?,
+                permit = self.window.acquire(waiting.as_ref().map_or(0, Run::charge)),
+                        if waiting.is_some() => {
+                    if let Some(run) = waiting.take() {
+                        self.hand_on(&run, &mut buffer, permit);
+                    }
+                }
+                read = stream.read(&mut buffer), if waiting.is_none() && !self.draining => {
+                    read?;
+                }
+            }
+            while waiting.is_none() && !self.draining {
+                let Some(run) = self.scan(&buffer)? else { break };
+                if run.reply_requested {
+                    self.report(&mut stream).await?;
+                }
+                if run.messages == 0 {
+                    self.idle(&run, &mut buffer);
+                } else if let Some(permit) = self.window.try_acquire(run.charge()) {
+                    self.hand_on(&run, &mut buffer, permit);
+                } else {
+                    waiting = Some(run);
+                }
+            }
+            make_room(&mut buffer, self.from.batch_bytes);
+        }
+    }
+
+    async fn connect(&self) -> Result<ReplicationStream> {
+        let from = &self.from;
+        let mut client =
+            ReplicationClient::connect(&from.info, from.connect_timeout, &self.log).await?;
+        // Between two connections, another server can take the address.
+        let system_id = client.identify_system().await?.system_id;
+        if system_id != from.system_id {
+            let what = format!("connected to cluster {system_id} in place of {}", from.system_id);
+            return Err(Error::new(ErrorKind::PostgresUnavailable, what));
+        }
+        client.start(&from.slot, from.start, &[&from.publication]).await
+    }
+
+    fn position(&self) -> StandbyStatus {
+        StandbyStatus {
+            written: self.received,
+            flushed: self.confirmed,
+            applied: self.confirmed,
+            reply_requested: false,
+        }
+    }
+
+    async fn report(&mut self, stream: &mut ReplicationStream) -> Result<()> {
+        stream.send_status(self.position()).await?;
+        self.status.confirmed(self.confirmed);
+        Ok(())
+    }
+
+    /// The whole messages at the front of `buffer`, up to a batch's size.
+    fn scan(&mut self, buffer: &[u8]) -> Result<Option<Run>> {
+        let mut run = Run::default();
+        while run.bytes < self.from.batch_bytes {
+            let rest = buffer.get(run.bytes..).unwrap_or_default();
+            let Some((frame, length)) = frame::next_frame(rest)? else { break };
+            match frame {
+                Frame::XLogData(wal) => {
+                    run.messages += 1;
+                    self.received = self.received.max(wal.wal_start);
+                    if let Some(lsn) = pgoutput::commit_end_lsn(wal.data) {
+                        self.received = self.received.max(lsn);
+                        run.safe_at = run.safe_at.max(Some(lsn));
+                    }
+                }
+                // All that ends before this position was sent before this message.
+                Frame::Keepalive { wal_end, reply_requested, .. } => {
+                    self.received = self.received.max(wal_end);
+                    run.safe_at = run.safe_at.max(Some(wal_end));
+                    run.reply_requested |= reply_requested;
+                }
+                Frame::Error(fields) => {
+                    return Err(fields.into_error("PostgreSQL ended the replication"));
+                }
+                Frame::CopyDone => {
+                    let what = "PostgreSQL ended the replication";
+                    return Err(Error::new(ErrorKind::PostgresUnavailable, what));
+                }
+                // Notices and parameter changes: nothing to do with the WAL.
+                _ => {}
+            }
+            run.bytes += length;
+        }
+        self.status.received(self.received);
+        Ok((run.bytes > 0).then_some(run))
+    }
+
+    fn next_id(&mut self) -> BatchId {
+        let id = BatchId { generation: self.generation, seq: self.batches };
+        self.batches += 1;
+        id
+    }
+
+    /// A run of keepalives: a position that needs no delivery.
+    fn idle(&mut self, run: &Run, buffer: &mut BytesMut) {
+        buffer.advance(run.bytes);
+        let id = self.next_id();
+        self.done.do_send(BatchDone { id, commit_end_lsn: run.safe_at, events: 0 });
+    }
+
+    fn hand_on(&mut self, run: &Run, buffer: &mut BytesMut, permit: WindowPermit) {
+        self.faults.reach(FaultSite::WalReader);
+        let frames = take_front(buffer, run.bytes);
+        let id = self.next_id();
+        self.decoder.do_send(WalBatch { id, frames, commit_end_lsn: run.safe_at, permit });
+    }
+}
+
+/// Takes the first `bytes` of `buffer`.
+///
+/// A batch that fills a good part of its block takes the block with it. A small
+/// one is copied: slices of one block would keep all of it alive, and a batch
+/// that waits for long would hold far more memory than it was charged for.
+fn take_front(buffer: &mut BytesMut, bytes: usize) -> Bytes {
+    if bytes >= buffer.capacity() / 4 {
+        buffer.split_to(bytes).freeze()
+    } else {
+        let batch = Bytes::copy_from_slice(buffer.get(..bytes).unwrap_or_default());
+        buffer.advance(bytes);
+        batch
+    }
+}
+
+/// Makes room for a batch, or for the rest of a message that is larger than one.
+fn make_room(buffer: &mut BytesMut, batch_bytes: usize) {
+    let wanted = frame::needed(buffer).max(batch_bytes);
+    let room = buffer.capacity() - buffer.len();
+    if buffer.is_empty() || buffer.capacity() < wanted || room < batch_bytes / 4 {
+        buffer.reserve(wanted.saturating_sub(buffer.len()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_small_batch_does_not_keep_its_block_alive() {
+        let mut buffer = BytesMut::with_capacity(1 << 16);
+        buffer.extend_from_slice(&[7; 100]);
+        let block = buffer.as_ptr();
+        let batch = take_front(&mut buffer, 100);
+        assert_ne!(batch.as_ptr(), block);
+        assert_eq!(batch, Bytes::from_static(&[7; 100]));
+    }
+
+    #[test]
+    fn a_large_batch_is_not_copied() {
+        let mut buffer = BytesMut::with_capacity(1 << 16);
+        buffer.extend_from_slice(&[7; 60_000]);
+        let block = buffer.as_ptr();
+        assert_eq!(take_front(&mut buffer, 59_000).as_ptr(), block);
+        assert_eq!(buffer.len(), 1_000);
+    }
+}

@@ -1,0 +1,94 @@
+//! Supervisor ⇄ everyone.
+
+use std::fmt;
+
+use actix::{Message, Recipient};
+
+use crate::{Error, Lsn};
+
+/// Which actor; a topic's producer is named by its lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ActorKind {
+    WalReader,
+    Decoder,
+    Router,
+    Lane { lane: usize, epoch: u32 },
+    Checkpointer,
+}
+
+impl fmt::Display for ActorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            ActorKind::WalReader => "wal_reader",
+            ActorKind::Decoder => "decoder",
+            ActorKind::Router => "router",
+            ActorKind::Lane { .. } => "topic_producer",
+            ActorKind::Checkpointer => "checkpointer",
+        })
+    }
+}
+
+/// An actor's value was dropped: it stopped or it panicked.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct ActorExited {
+    pub actor: ActorKind,
+    pub generation: u64,
+    pub panicked: bool,
+}
+
+/// Tells the supervisor when its owner ends, however it ends.
+///
+/// An actor holds one as a field. actix drops the actor's value when its
+/// context ends and when a handler panics; nothing else is told of the latter.
+pub(crate) struct ExitGuard {
+    pub actor: ActorKind,
+    pub generation: u64,
+    pub to: Recipient<ActorExited>,
+}
+
+impl Drop for ExitGuard {
+    fn drop(&mut self) {
+        self.to.do_send(ActorExited {
+            actor: self.actor,
+            generation: self.generation,
+            panicked: std::thread::panicking(),
+        });
+    }
+}
+
+/// An actor of the chain can't go on: the chain starts again from the checkpoint.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct ChainFailed {
+    pub actor: ActorKind,
+    pub generation: u64,
+    pub error: Error,
+}
+
+/// The server has begun to send: the slot is ours.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct Streaming {
+    pub generation: u64,
+}
+
+/// Stop reading. The answer is the number of batches that were cut, all told.
+#[derive(Debug, Message)]
+#[rtype(result = "u64")]
+pub(crate) struct Drain;
+
+/// Confirm this position as the last one and end the connection in order.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<(), Error>")]
+pub(crate) struct Finish(pub Lsn);
+
+/// End now; what is unfinished counts as failed.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct Stop;
+
+/// Finish what is in flight and end; the pipeline's outcome says how it went.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct Shutdown;

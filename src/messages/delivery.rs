@@ -1,0 +1,145 @@
+//! Router ⇄ the actors that deliver: one *lane* a topic.
+//!
+//! # Life of a part
+//! The router cuts a batch into one part a topic and keeps each part until its
+//! [`AckToken`] says that it is done. A lane whose token failed, or was dropped,
+//! is closed; the supervisor opens it again, and the router hands it every part
+//! that it still keeps, whole and in order.
+//!
+//! An *epoch* is one opening of a lane. A token speaks for the epoch that its
+//! part was sent in: after a part went out again, its old token says nothing.
+
+use std::{fmt, sync::Arc};
+
+use actix::{Message, Recipient};
+
+use super::WindowPermit;
+use crate::{Error, ErrorKind, Event};
+
+/// Events of one topic, in order, and the duty to answer for them.
+///
+/// Deliver `events` in their order, then call [`AckToken::ack`]. Batches of a
+/// topic come in order; several may be under way at a time.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct TopicBatch {
+    /// Where they go.
+    pub topic: Arc<str>,
+    /// The events, never empty.
+    pub events: Arc<Vec<Event>>,
+    /// Says how it went.
+    pub ack: AckToken,
+}
+
+impl fmt::Debug for TopicBatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TopicBatch")
+            .field("topic", &self.topic)
+            .field("events", &self.events.len())
+            .field("ack", &self.ack)
+            .finish()
+    }
+}
+
+/// The duty to say how a [`TopicBatch`] ended: [`ack`](Self::ack) or
+/// [`fail`](Self::fail). **Dropped, it counts as failed**: an actor that panics
+/// or forgets can delay events, never lose them.
+pub struct AckToken {
+    part: u64,
+    epoch: u32,
+    lane: usize,
+    to: Option<Recipient<PartDone>>,
+    // What the part holds in memory stays counted until it is answered for.
+    _permit: WindowPermit,
+}
+
+impl AckToken {
+    pub(crate) fn new(
+        (lane, epoch, part): (usize, u32, u64),
+        to: Recipient<PartDone>,
+        permit: WindowPermit,
+    ) -> Self {
+        AckToken { part, epoch, lane, to: Some(to), _permit: permit }
+    }
+
+    /// All events of the batch are safe where they belong.
+    pub fn ack(mut self) {
+        self.finish(Ok(()));
+    }
+
+    /// The batch was not delivered whole; it comes again.
+    pub fn fail(mut self, error: Error) {
+        self.finish(Err(error));
+    }
+
+    fn finish(&mut self, result: Result<(), Error>) {
+        if let Some(to) = self.to.take() {
+            // A router that is gone needs no answer: its generation is over.
+            to.do_send(PartDone { lane: self.lane, epoch: self.epoch, part: self.part, result });
+        }
+    }
+}
+
+impl Drop for AckToken {
+    fn drop(&mut self) {
+        if self.to.is_some() {
+            let what = "a batch was dropped without an answer";
+            self.finish(Err(Error::new(ErrorKind::ActorFailed, what)));
+        }
+    }
+}
+
+impl fmt::Debug for AckToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "AckToken(part {} of epoch {})", self.part, self.epoch)
+    }
+}
+
+/// Token → router: how a part ended.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct PartDone {
+    pub lane: usize,
+    pub epoch: u32,
+    pub part: u64,
+    pub result: Result<(), Error>,
+}
+
+/// Router → supervisor: open the lane of this topic, after `failures` openings in a row that delivered nothing.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct OpenLane {
+    pub generation: u64,
+    pub lane: usize,
+    pub topic: Arc<str>,
+    pub epoch: u32,
+    pub failures: u32,
+    /// Why it has to be opened again.
+    pub error: Option<Error>,
+}
+
+/// Supervisor → router: the lane is open.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct LaneOpened {
+    pub lane: usize,
+    pub epoch: u32,
+    pub recipient: Recipient<TopicBatch>,
+}
+
+/// Supervisor → router: the lane could not be opened.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct LaneFailed {
+    pub lane: usize,
+    pub epoch: u32,
+    pub error: Error,
+}
+
+/// Supervisor → router: the lane's actor ended.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct LaneLost {
+    pub lane: usize,
+    pub epoch: u32,
+}

@@ -1,0 +1,28 @@
+//! What actors say to each other, one file an edge of the picture.
+//!
+//! Data flows down in batches: [`WalBatch`] → [`EventBatch`] → [`TopicBatch`].
+//! Acknowledgements flow up: [`AckToken`] → [`PartDone`] → [`BatchDone`] →
+//! [`ConfirmLsn`]. Every batch carries its [`WindowPermit`], so the bytes below
+//! the reader are bounded by one number and a mailbox needs no bound of its own.
+//!
+//! `Debug` of a message prints counts and positions, never a payload.
+
+mod control;
+mod delivery;
+mod progress;
+mod wal;
+mod window;
+
+pub(crate) use self::{
+    control::{
+        ActorExited, ActorKind, ChainFailed, Drain, ExitGuard, Finish, Shutdown, Stop, Streaming,
+    },
+    delivery::{LaneFailed, LaneLost, LaneOpened, OpenLane, PartDone},
+    progress::{BatchDone, ConfirmLsn},
+    wal::{EventBatch, WalBatch},
+};
+pub use self::{
+    delivery::{AckToken, TopicBatch},
+    wal::BatchId,
+    window::{ByteWindow, WindowPermit},
+};

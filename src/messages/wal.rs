@@ -1,0 +1,65 @@
+//! Reader → decoder → router.
+
+use std::fmt;
+
+use actix::Message;
+use bytes::Bytes;
+
+use super::WindowPermit;
+use crate::{Event, Lsn};
+
+/// A batch's name: the `seq`-th that the reader of this generation cut.
+///
+/// A generation is one life of the chain reader, decoder, router; `seq` counts
+/// from 0 without a gap, which is what lets the acknowledgement window find the
+/// end of the contiguous part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BatchId {
+    /// Which life of the chain.
+    pub generation: u64,
+    /// Which batch of it.
+    pub seq: u64,
+}
+
+/// A run of whole replication messages, as they came off the socket.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct WalBatch {
+    pub id: BatchId,
+    /// Whole CopyData messages, headers included.
+    pub frames: Bytes,
+    /// Up to where everything is safe once this batch and all before it are:
+    /// the end of the last transaction that ends in it, or none.
+    pub commit_end_lsn: Option<Lsn>,
+    pub permit: WindowPermit,
+}
+
+impl fmt::Debug for WalBatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WalBatch")
+            .field("id", &self.id)
+            .field("bytes", &self.frames.len())
+            .field("commit_end_lsn", &self.commit_end_lsn)
+            .finish()
+    }
+}
+
+/// The events of a batch, in commit order. Never empty.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct EventBatch {
+    pub id: BatchId,
+    pub events: Vec<Event>,
+    pub commit_end_lsn: Option<Lsn>,
+    pub permit: WindowPermit,
+}
+
+impl fmt::Debug for EventBatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EventBatch")
+            .field("id", &self.id)
+            .field("events", &self.events.len())
+            .field("commit_end_lsn", &self.commit_end_lsn)
+            .finish()
+    }
+}

@@ -1,0 +1,220 @@
+//! The pipeline as one thing: build it, start it, ask it, stop it.
+//!
+//! It runs inside the actix `System` that is there, on two arbiters (threads)
+//! of its own: one reads the WAL, one does the rest. It installs no signal
+//! handler, keeps no global state and never stops the system, so several can
+//! run in one process.
+
+use std::{fmt, sync::Arc};
+
+use actix::Addr;
+use actix_rt::Arbiter;
+use slog::{Discard, Logger, o};
+use tokio::sync::{oneshot, watch};
+
+use crate::{
+    Error, ErrorKind, Result,
+    actors::{KafkaLanes, Lanes, Outcome, Plan, Supervisor},
+    checkpoint::CheckpointStore,
+    config::Config,
+    faults::Faults,
+    kafka::producer::KafkaProducer,
+    messages::{ByteWindow, Shutdown, Stop},
+    startup::Startup,
+    status::{PipelineStatus, Status},
+};
+
+/// A relay from one replication slot to Kafka.
+///
+/// ```no_run
+/// # async fn example() -> factlib::Result<()> {
+/// use factlib::{Pipeline, config::Config};
+///
+/// let mut config = Config::default();
+/// config.postgres.url = "postgresql://relay@db/shop".into();
+/// config.kafka.brokers = vec!["kafka:9092".into()];
+///
+/// let pipeline = Pipeline::builder().config(config).start().await?;
+/// // … until your application ends:
+/// pipeline.shutdown().await
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Pipeline;
+
+impl Pipeline {
+    /// What a pipeline needs to know before it starts; all of it has a default.
+    pub fn builder() -> PipelineBuilder {
+        PipelineBuilder {
+            config: Config::default(),
+            log: Logger::root(Discard, o!()),
+            store: None,
+            faults: Faults::default(),
+        }
+    }
+}
+
+/// Collects what a [`Pipeline`] is made of.
+#[must_use = "a builder does nothing until `start`"]
+pub struct PipelineBuilder {
+    config: Config,
+    log: Logger,
+    store: Option<Arc<dyn CheckpointStore>>,
+    faults: Faults,
+}
+
+impl PipelineBuilder {
+    /// Every setting; see [`Config`].
+    pub fn config(mut self, config: Config) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// Where log lines go; nowhere when not given.
+    pub fn logger(mut self, log: Logger) -> Self {
+        self.log = log;
+        self
+    }
+
+    /// Where the position is kept, in place of what `config.checkpoint` says.
+    pub fn store(mut self, store: Arc<dyn CheckpointStore>) -> Self {
+        self.store = Some(store);
+        self
+    }
+
+    /// Puts faults into the pipeline, for tests.
+    #[cfg(feature = "test-util")]
+    pub fn faults(mut self, faults: Faults) -> Self {
+        self.faults = faults;
+        self
+    }
+
+    /// Starts the pipeline and waits until it reads for the first time.
+    ///
+    /// Dropping the future stops what was started.
+    ///
+    /// # Errors
+    /// What can't get better by itself, at once; a server that can't be reached,
+    /// after `pipeline.startup_timeout`. Once started, outages are waited for.
+    ///
+    /// # Panics
+    /// Outside an actix `System`.
+    pub async fn start(self) -> Result<PipelineHandle> {
+        let PipelineBuilder { config, log, store, faults } = self;
+        config.validate()?;
+        let config = Arc::new(config);
+        let startup = Startup::new(&config)?;
+        let store = match store {
+            Some(store) => store,
+            None => startup.store(&log),
+        };
+        let window = ByteWindow::new(config.window_bytes());
+        let producer = KafkaProducer::new(&config.kafka, window.size(), log.clone())?;
+        let lanes = KafkaLanes::new(config.kafka.clone(), producer, faults.clone());
+        let lanes: Arc<dyn Lanes> = Arc::new(lanes);
+        let status = Arc::new(Status::new(window.clone()));
+        let startup = Arc::new(startup);
+        let plan = Plan {
+            config,
+            startup,
+            store,
+            lanes,
+            window,
+            status: Arc::clone(&status),
+            faults,
+            log,
+        };
+        let handle = spawn(plan, status).await?;
+        handle.started().await?;
+        Ok(handle)
+    }
+}
+
+/// Starts the supervisor on arbiters of its own.
+async fn spawn(plan: Plan, status: Arc<Status>) -> Result<PipelineHandle> {
+    let arbiters = vec![Arbiter::new(), Arbiter::new()];
+    let (relay, reader) = (&arbiters[0], arbiters[1].handle());
+    let (running, is_running) = watch::channel(false);
+    let (outcome, ended) = watch::channel(None);
+    let (reply, launched) = oneshot::channel();
+    relay.spawn_fn(move || {
+        // The caller may have stopped waiting; the handle's drop stops the actors.
+        let _ = reply.send(Supervisor::launch(plan, reader, running, outcome));
+    });
+    let what = "the pipeline's thread ended before the pipeline started";
+    let supervisor = launched
+        .await
+        .map_err(|error| Error::new(ErrorKind::ActorFailed, what).caused_by(error))?;
+    Ok(PipelineHandle { supervisor, arbiters, running: is_running, ended, status })
+}
+
+/// A running pipeline.
+///
+/// Dropping it ends the pipeline at once, without waiting for what is in
+/// flight: that is sent again at the next start. Call
+/// [`shutdown`](Self::shutdown) to end it in order.
+pub struct PipelineHandle {
+    supervisor: Addr<Supervisor>,
+    arbiters: Vec<Arbiter>,
+    running: watch::Receiver<bool>,
+    ended: watch::Receiver<Outcome>,
+    status: Arc<Status>,
+}
+
+impl PipelineHandle {
+    /// Stops reading, lets what is in flight finish, saves and confirms the position.
+    ///
+    /// # Errors
+    /// [`ErrorKind::DrainTimeout`] when that takes longer than
+    /// `pipeline.drain_timeout`; nothing is lost by it. Or the error that the
+    /// pipeline had ended with before.
+    pub async fn shutdown(&self) -> Result<()> {
+        self.supervisor.do_send(Shutdown);
+        self.wait().await
+    }
+
+    /// Waits until the pipeline has ended, for whatever reason.
+    ///
+    /// # Errors
+    /// Why it ended, if nobody asked it to.
+    pub async fn wait(&self) -> Result<()> {
+        let mut ended = self.ended.clone();
+        match ended.wait_for(Option::is_some).await {
+            Ok(outcome) => outcome.clone().unwrap_or(Ok(())),
+            Err(error) => {
+                let what = "the supervisor ended without a word";
+                Err(Error::new(ErrorKind::ActorFailed, what).caused_by(error))
+            }
+        }
+    }
+
+    /// What it is doing now.
+    pub fn status(&self) -> PipelineStatus {
+        self.status.snapshot()
+    }
+
+    /// Waits until it reads for the first time, or has ended.
+    async fn started(&self) -> Result<()> {
+        let mut running = self.running.clone();
+        tokio::select! {
+            biased;
+            Ok(_) = running.wait_for(|running| *running) => Ok(()),
+            result = self.wait() => result,
+        }
+    }
+}
+
+impl Drop for PipelineHandle {
+    fn drop(&mut self) {
+        self.supervisor.do_send(Stop);
+        for arbiter in &self.arbiters {
+            arbiter.stop();
+        }
+    }
+}
+
+impl fmt::Debug for PipelineHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PipelineHandle").field("status", &self.status()).finish_non_exhaustive()
+    }
+}
