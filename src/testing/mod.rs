@@ -1,1 +1,39 @@
-//! testing
+//! Real servers, faults and observers for tests of pipelines (feature `test-util`).
+//!
+//! - [`PostgresServer`] and [`KafkaServer`]: throwaway servers, stopped and removed
+//!   when they are dropped and when the process ends in whatever way;
+//!   [`shared_postgres`] and [`shared_kafka`] are one of each for the whole process,
+//!   in which a test makes a database, a slot and topics of its own.
+//! - [`Proxy`]: a network between client and server that stalls, crawls or breaks.
+//! - [`read_topic`] and its neighbours: what is in Kafka.
+//! - [`CollectedLogs`]: what was logged. [`SelfSigned`]: a certificate.
+//!
+//! The servers are those of the machine; `make bootstrap` gets what is missing.
+
+mod certificate;
+mod kafka;
+mod logs;
+mod ports;
+mod postgres;
+mod process;
+mod proxy;
+mod shared;
+mod topics;
+
+pub use self::{
+    certificate::SelfSigned,
+    kafka::{KafkaServer, KafkaServerBuilder},
+    logs::{CollectedLogs, LogLine},
+    postgres::{PostgresServer, PostgresServerBuilder, StopMode},
+    proxy::Proxy,
+    shared::{shared_kafka, shared_postgres},
+    topics::{ConsumedRecord, create_topic, read_topic, topic_names, wait_for_count},
+};
+
+/// Where `scripts/bootstrap` puts what it fetches.
+fn cache_folder() -> std::path::PathBuf {
+    if let Some(folder) = std::env::var_os("FACTLIB_CACHE") {
+        return folder.into();
+    }
+    std::env::home_dir().unwrap_or_default().join(".cache/factlib")
+}

@@ -1,0 +1,221 @@
+//! How a throwaway Kafka is to be, and its making.
+
+use std::{collections::BTreeMap, fmt::Write, sync::Mutex, time::Duration};
+
+use nix::sys::signal::Signal;
+
+use super::{Broker, KafkaServer, install, server_error};
+use crate::{
+    Error, ErrorKind, Result,
+    testing::{ports::free_port, process::ServerHome, proxy::Proxy},
+};
+
+/// Any sixteen bytes in base64 do.
+const CLUSTER_ID: &str = "ZmFjdGxpYi10ZXN0LTEyMw";
+
+/// Formatting takes a second; a machine under load may take longer.
+const FORMAT_LIMIT: Duration = Duration::from_secs(120);
+
+/// Settings of every broker; the builder's come on top.
+const DEFAULTS: &[(&str, &str)] = &[
+    ("process.roles", "broker,controller"),
+    ("controller.listener.names", "CONTROLLER"),
+    ("inter.broker.listener.name", "BROKER"),
+    ("auto.create.topics.enable", "false"),
+    // Each partition costs files and start-up time, and the tests need few.
+    ("offsets.topic.num.partitions", "4"),
+    ("transaction.state.log.num.partitions", "4"),
+    ("share.coordinator.state.topic.num.partitions", "1"),
+    ("group.initial.rebalance.delay.ms", "0"),
+    // A killed broker is let in again only after its old session has ended.
+    ("broker.session.timeout.ms", "3000"),
+    ("broker.heartbeat.interval.ms", "500"),
+    ("num.network.threads", "2"),
+    ("num.io.threads", "4"),
+    ("log.cleaner.dedupe.buffer.size", "8388608"),
+];
+
+const LOG4J: &str = "\
+appender.out.type=Console
+appender.out.name=OUT
+appender.out.layout.type=PatternLayout
+appender.out.layout.pattern=%d{ISO8601} %p %m (%c{1})%n
+rootLogger.level=WARN
+rootLogger.appenderRef.out.ref=OUT
+";
+
+/// Settings of a [`KafkaServer`] to be started.
+#[derive(Debug)]
+pub struct KafkaServerBuilder {
+    brokers: usize,
+    properties: BTreeMap<String, String>,
+    advertised: BTreeMap<usize, String>,
+    proxied: bool,
+    users: Vec<(String, String)>,
+    authorizer: bool,
+}
+
+impl KafkaServerBuilder {
+    pub(super) fn new() -> Self {
+        let defaults = DEFAULTS.iter().map(|(key, value)| (key.to_string(), value.to_string()));
+        KafkaServerBuilder {
+            brokers: 1,
+            properties: defaults.collect(),
+            advertised: BTreeMap::new(),
+            proxied: false,
+            users: Vec::new(),
+            authorizer: false,
+        }
+    }
+
+    /// How many brokers, each also a controller: one, or three to lose one. They are counted from 1.
+    pub fn brokers(mut self, brokers: usize) -> Self {
+        self.brokers = brokers;
+        self
+    }
+
+    /// A property of every broker.
+    pub fn property(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.properties.insert(key.into(), value.into());
+        self
+    }
+
+    /// The `host:port` that a broker tells clients to connect to.
+    pub fn advertised(mut self, broker: usize, address: impl Into<String>) -> Self {
+        self.advertised.insert(broker, address.into());
+        self
+    }
+
+    /// Puts a [`Proxy`] before every broker: [`KafkaServer::proxy`]. Only clients go through it.
+    pub fn proxied(mut self) -> Self {
+        self.proxied = true;
+        self
+    }
+
+    /// Has clients log in by SASL/PLAIN (`SASL_PLAINTEXT`) as one of these users and passwords.
+    pub fn sasl_plain_users<'a>(
+        mut self,
+        users: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) -> Self {
+        self.users = users.into_iter().map(|(user, word)| (user.into(), word.into())).collect();
+        self
+    }
+
+    /// Allows a user only what an ACL allows; ACLs are made through [`KafkaServer::admin_bootstrap`].
+    pub fn authorizer(mut self) -> Self {
+        self.authorizer = true;
+        self
+    }
+
+    /// Formats the folders and starts the brokers.
+    pub async fn start(self) -> Result<KafkaServer> {
+        if self.brokers == 0 {
+            return Err(Error::new(ErrorKind::Config, "a Kafka needs at least one broker"));
+        }
+        let java = install::find()?;
+        let home = ServerHome::create("kafka", Signal::SIGKILL)?;
+        home.write("log4j2.properties", LOG4J)?;
+        let ports = (0..self.brokers)
+            .map(|_| Ok([free_port()?, free_port()?, free_port()?]))
+            .collect::<Result<Vec<_>>>()?;
+        let voters = ports.iter().enumerate().map(|(i, p)| format!("{}@127.0.0.1:{}", i + 1, p[2]));
+        let voters = voters.collect::<Vec<_>>().join(",");
+        let mut brokers = Vec::new();
+        let mut formats = Vec::new();
+        for (index, [client_port, broker_port, controller_port]) in ports.into_iter().enumerate() {
+            let id = index + 1;
+            let proxy = match self.proxied {
+                true => Some(Proxy::start(([127, 0, 0, 1], client_port).into()).await?),
+                false => None,
+            };
+            let direct = format!("127.0.0.1:{client_port}");
+            let advertised = match (self.advertised.get(&id), &proxy) {
+                (Some(address), _) => address.clone(),
+                (None, Some(proxy)) => proxy.address().to_string(),
+                (None, None) => direct.clone(),
+            };
+            let client = if self.users.is_empty() { "PLAINTEXT" } else { "SASL_PLAINTEXT" };
+            let mut properties = BTreeMap::from([
+                ("node.id", id.to_string()),
+                ("controller.quorum.voters", voters.clone()),
+                ("log.dirs", home.path().join(format!("data-{id}")).display().to_string()),
+                (
+                    "listeners",
+                    format!(
+                        "CLIENT://{direct},BROKER://127.0.0.1:{broker_port},\
+                         CONTROLLER://127.0.0.1:{controller_port}"
+                    ),
+                ),
+                (
+                    "advertised.listeners",
+                    format!("CLIENT://{advertised},BROKER://127.0.0.1:{broker_port}"),
+                ),
+                (
+                    "listener.security.protocol.map",
+                    format!("CLIENT:{client},BROKER:PLAINTEXT,CONTROLLER:PLAINTEXT"),
+                ),
+            ]);
+            self.add_replication(&mut properties);
+            self.add_security(&mut properties);
+            let mut text = String::new();
+            let own = properties.iter().map(|(key, value)| (*key, value));
+            // Of two lines with one key, Java takes the last.
+            for (key, value) in own.chain(self.properties.iter().map(|(k, v)| (k.as_str(), v))) {
+                writeln!(text, "{key}={}", value.replace('\\', "\\\\")).ok();
+            }
+            let file = format!("broker-{id}.properties");
+            home.write(&file, text)?;
+            let format = ["kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", &file];
+            formats.push(java.spawn(&home, &format!("format-{id}"), &format)?);
+            let internal = format!("127.0.0.1:{broker_port}");
+            brokers.push(Broker { id, advertised, internal, file, proxy, child: Mutex::new(None) });
+        }
+        for format in formats {
+            if !format.exited_or_killed(FORMAT_LIMIT).await.success() {
+                return Err(server_error("Kafka's folder could not be formatted", &format));
+            }
+        }
+        let server = KafkaServer { java, brokers, home };
+        server.start_all().await?;
+        Ok(server)
+    }
+
+    fn add_replication(&self, properties: &mut BTreeMap<&str, String>) {
+        let replicas = self.brokers.min(3);
+        // One broker may be lost.
+        let in_sync = replicas.saturating_sub(1).max(1);
+        for key in [
+            "default.replication.factor",
+            "offsets.topic.replication.factor",
+            "transaction.state.log.replication.factor",
+            "share.coordinator.state.topic.replication.factor",
+        ] {
+            properties.insert(key, replicas.to_string());
+        }
+        for key in [
+            "min.insync.replicas",
+            "transaction.state.log.min.isr",
+            "share.coordinator.state.topic.min.isr",
+        ] {
+            properties.insert(key, in_sync.to_string());
+        }
+    }
+
+    fn add_security(&self, properties: &mut BTreeMap<&str, String>) {
+        if !self.users.is_empty() {
+            let mut module =
+                "org.apache.kafka.common.security.plain.PlainLoginModule required".to_owned();
+            for (user, password) in &self.users {
+                write!(module, " user_{user}=\"{password}\"").ok();
+            }
+            properties.insert("listener.name.client.sasl.enabled.mechanisms", "PLAIN".into());
+            properties.insert("listener.name.client.plain.sasl.jaas.config", module + ";");
+        }
+        if self.authorizer {
+            let class = "org.apache.kafka.metadata.authorizer.StandardAuthorizer";
+            properties.insert("authorizer.class.name", class.into());
+            // Whoever comes through the listeners of the brokers, which ask for no name.
+            properties.insert("super.users", "User:ANONYMOUS".into());
+        }
+    }
+}

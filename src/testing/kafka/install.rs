@@ -1,0 +1,82 @@
+//! Where this machine keeps Java and Kafka's jars, and how a Kafka program is run.
+
+use std::{
+    env,
+    ffi::OsString,
+    path::{Path, PathBuf},
+};
+
+use crate::{
+    Error, ErrorKind, Result,
+    testing::{
+        cache_folder,
+        process::{GuardedChild, ServerHome},
+    },
+};
+
+/// The version that `scripts/bootstrap` fetches.
+const VERSION: &str = "4.1.0";
+
+/// For brokers that hold megabytes and live for seconds: quick to start, small.
+const JVM: &[&str] = &[
+    "-Xms256m",
+    "-Xmx512m",
+    "-XX:+UseSerialGC",
+    "-XX:TieredStopAtLevel=1",
+    "-XX:-UsePerfData",
+    "-Xshare:auto",
+    "-Dlog4j2.configurationFile=log4j2.properties",
+];
+
+/// Java with Kafka's jars.
+#[derive(Debug)]
+pub(super) struct Java {
+    program: PathBuf,
+    classpath: OsString,
+}
+
+/// The jars of `FACTLIB_KAFKA_LIBS` or of the cache, and the `java` of `JAVA_HOME` or the `PATH`.
+pub(super) fn find() -> Result<Java> {
+    let libs = env::var_os("FACTLIB_KAFKA_LIBS")
+        .map(PathBuf::from)
+        .unwrap_or_else(|| cache_folder().join(format!("kafka-{VERSION}/libs")));
+    if !has_kafka(&libs) {
+        return Err(missing(format!("no Kafka jars in {}", libs.display())));
+    }
+    let at_home = env::var_os("JAVA_HOME").map(|home| PathBuf::from(home).join("bin"));
+    let path = env::var_os("PATH").unwrap_or_default();
+    let program = at_home
+        .into_iter()
+        .chain(env::split_paths(&path))
+        .map(|folder| folder.join("java"))
+        .find(|program| program.is_file())
+        .ok_or_else(|| missing("no java in JAVA_HOME or the PATH".into()))?;
+    Ok(Java { program, classpath: libs.join("*").into_os_string() })
+}
+
+fn has_kafka(libs: &Path) -> bool {
+    let jars = std::fs::read_dir(libs).into_iter().flatten().flatten();
+    jars.map(|jar| jar.file_name()).any(|name| name.to_string_lossy().starts_with("kafka_2.13-"))
+}
+
+fn missing(what: String) -> Error {
+    Error::new(ErrorKind::Config, what).remedy(
+        "run: make bootstrap; or install Java 17 or newer and point FACTLIB_KAFKA_LIBS \
+         to the libs folder of a Kafka 4 distribution",
+    )
+}
+
+impl Java {
+    /// Runs a class of Kafka with these arguments.
+    pub(super) fn spawn(
+        &self,
+        home: &ServerHome,
+        name: &str,
+        class_and_args: &[&str],
+    ) -> Result<GuardedChild> {
+        let mut args: Vec<OsString> = JVM.iter().map(OsString::from).collect();
+        args.extend(["-cp".into(), self.classpath.clone()]);
+        args.extend(class_and_args.iter().map(OsString::from));
+        home.spawn(name, &self.program, args, None)
+    }
+}

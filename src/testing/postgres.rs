@@ -1,0 +1,241 @@
+//! A throwaway PostgreSQL: the real server, a folder of its own, gone when dropped.
+//!
+//! **Life cycle.** [`PostgresServer::start`] makes a data folder, starts the
+//! server on a port of 127.0.0.1 and on a Unix socket, and returns when it answers
+//! a query. It can be stopped and started again on the same port and data. When it
+//! is dropped, or this process ends in whatever way, the server is stopped and the
+//! folder removed (see [`process`](super::process)).
+
+mod binaries;
+mod builder;
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use nix::sys::signal::Signal;
+use tokio::time::{Instant, sleep};
+use tokio_postgres::{Client, Config, NoTls};
+
+pub use self::builder::PostgresServerBuilder;
+use crate::{
+    Error, ErrorKind, Result,
+    testing::process::{GuardedChild, Owner, ServerHome},
+};
+
+/// Recovery after a hard stop comes before the first answer.
+const START_LIMIT: Duration = Duration::from_secs(60);
+const STOP_LIMIT: Duration = Duration::from_secs(60);
+/// Nothing signals that a server is ready; asking costs it less than a millisecond.
+const PROBE_INTERVAL: Duration = Duration::from_millis(20);
+
+/// How PostgreSQL is asked to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StopMode {
+    /// Ends every session, waits for walsenders to send what there is, writes a checkpoint.
+    Fast,
+    /// Drops everything, as in a crash: the next start recovers from the WAL.
+    Immediate,
+}
+
+/// A throwaway PostgreSQL server; its superuser is `postgres`.
+///
+/// ```no_run
+/// # async fn example() -> factlib::Result<()> {
+/// use factlib::testing::{PostgresServer, StopMode};
+///
+/// let server = PostgresServer::start().await?;
+/// let database = server.create_database("orders").await?;
+/// println!("{}", server.url_for(&database));
+/// server.restart(StopMode::Immediate).await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct PostgresServer {
+    postgres: PathBuf,
+    owner: Option<Owner>,
+    port: u16,
+    settings: Mutex<BTreeMap<String, String>>,
+    child: Mutex<Option<GuardedChild>>,
+    home: ServerHome,
+}
+
+impl PostgresServer {
+    /// Starts a server with the builder's defaults: `wal_level = logical`, no passwords.
+    pub async fn start() -> Result<Self> {
+        Self::builder().start().await
+    }
+
+    /// A server with settings of its own.
+    pub fn builder() -> PostgresServerBuilder {
+        PostgresServerBuilder::new()
+    }
+
+    /// The URL of the database `postgres`, over TCP.
+    pub fn url(&self) -> String {
+        self.url_for("postgres")
+    }
+
+    /// The URL of a database, over TCP.
+    pub fn url_for(&self, database: &str) -> String {
+        format!("postgresql://postgres@127.0.0.1:{}/{database}", self.port)
+    }
+
+    /// The port on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The folder of the Unix socket.
+    pub fn socket_dir(&self) -> &Path {
+        self.home.path()
+    }
+
+    /// The process id of the postmaster; `None` while it is stopped.
+    pub fn pid(&self) -> Option<u32> {
+        self.child().as_ref().filter(|child| child.is_running()).map(GuardedChild::pid)
+    }
+
+    /// The end of the server's log.
+    pub fn log(&self) -> String {
+        self.child().as_ref().map(GuardedChild::log_tail).unwrap_or_default()
+    }
+
+    /// Stops the server and waits for its end.
+    pub async fn stop(&self, mode: StopMode) {
+        let Some(child) = self.child().clone() else { return };
+        child.signal(match mode {
+            StopMode::Fast => Signal::SIGINT,
+            StopMode::Immediate => Signal::SIGQUIT,
+        });
+        child.exited_or_killed(STOP_LIMIT).await;
+    }
+
+    /// Starts the server again after [`stop`](Self::stop), on the same port and data.
+    pub async fn start_again(&self) -> Result<()> {
+        if self.pid().is_some() {
+            return Ok(());
+        }
+        let child = self.home.spawn("postgres", &self.postgres, ["-D", "data"], self.owner)?;
+        *self.child() = Some(child.clone());
+        tokio::select! {
+            _ = child.exited() => Err(server_error("PostgreSQL ended while it started", &child)),
+            ready = self.ready(&child) => ready,
+        }
+    }
+
+    /// Stops the server and starts it again.
+    pub async fn restart(&self, mode: StopMode) -> Result<()> {
+        self.stop(mode).await;
+        self.start_again().await
+    }
+
+    /// Changes a setting; it counts from the next [`reload`](Self::reload) or start on.
+    pub fn set(&self, name: impl Into<String>, value: impl Into<String>) -> Result<()> {
+        self.settings
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(name.into(), value.into());
+        self.write_settings()
+    }
+
+    /// Has the server read its settings again, and waits until it has.
+    pub async fn reload(&self) -> Result<()> {
+        const LOADED: &str = "SELECT pg_conf_load_time()::text";
+        let before = self.query_text("postgres", LOADED).await?;
+        if let Some(child) = &*self.child() {
+            child.signal(Signal::SIGHUP);
+        }
+        let deadline = Instant::now() + START_LIMIT;
+        // A new session shows what the postmaster, which forked it, has read.
+        while self.query_text("postgres", LOADED).await? == before {
+            if Instant::now() > deadline {
+                return Err(unavailable("PostgreSQL did not read its settings again"));
+            }
+            sleep(PROBE_INTERVAL).await;
+        }
+        Ok(())
+    }
+
+    /// A session over the Unix socket, as superuser; a task of this runtime drives it.
+    pub async fn connect(&self, database: &str) -> Result<Client> {
+        let mut config = Config::new();
+        config.host_path(self.socket_dir()).port(self.port).user("postgres").dbname(database);
+        let (client, connection) = config.connect(NoTls).await.map_err(|cause| {
+            unavailable(&format!("cannot connect to database {database}")).caused_by(cause)
+        })?;
+        // How the connection ends is told to the client's next query.
+        tokio::spawn(async move { connection.await.ok() });
+        Ok(client)
+    }
+
+    /// Makes a database whose name begins with `prefix`, and gives its name.
+    pub async fn create_database(&self, prefix: &str) -> Result<String> {
+        let name = format!("{prefix}_{}", uuid::Uuid::now_v7().simple());
+        self.execute("postgres", &format!("CREATE DATABASE \"{name}\"")).await?;
+        Ok(name)
+    }
+
+    /// Runs statements in a session of their own.
+    pub async fn execute(&self, database: &str, statements: &str) -> Result<()> {
+        let client = self.connect(database).await?;
+        client.batch_execute(statements).await.map_err(refused)
+    }
+
+    /// The first column of the first row of a query, which has to be text.
+    pub async fn query_text(&self, database: &str, query: &str) -> Result<String> {
+        let client = self.connect(database).await?;
+        let row = client.query_one(query, &[]).await.map_err(refused)?;
+        row.try_get(0).map_err(refused)
+    }
+
+    async fn ready(&self, child: &GuardedChild) -> Result<()> {
+        let deadline = Instant::now() + START_LIMIT;
+        loop {
+            match self.query_text("postgres", "SELECT 'ready'").await {
+                Ok(_) => return Ok(()),
+                Err(error) if Instant::now() > deadline => {
+                    return Err(server_error("PostgreSQL does not answer", child).caused_by(error));
+                }
+                Err(_) => sleep(PROBE_INTERVAL).await,
+            }
+        }
+    }
+
+    fn write_settings(&self) -> Result<()> {
+        let settings = self.settings.lock().unwrap_or_else(PoisonError::into_inner);
+        let lines =
+            settings.iter().map(|(name, value)| format!("{name} = {}\n", quote_conf(value)));
+        let path = self.home.write("factlib.conf", lines.collect::<String>())?;
+        self.owner.map_or(Ok(()), |owner| owner.give(&path))
+    }
+
+    fn child(&self) -> MutexGuard<'_, Option<GuardedChild>> {
+        self.child.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn quote_literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+/// As in a literal, but here backslashes escape.
+fn quote_conf(text: &str) -> String {
+    quote_literal(&text.replace('\\', "\\\\"))
+}
+
+fn unavailable(what: &str) -> Error {
+    Error::new(ErrorKind::PostgresUnavailable, what)
+}
+
+fn refused(cause: tokio_postgres::Error) -> Error {
+    Error::new(ErrorKind::PostgresRefused, "PostgreSQL refused a statement").caused_by(cause)
+}
+
+fn server_error(what: &str, child: &GuardedChild) -> Error {
+    unavailable(&format!("{what}; its log ends with:\n{}", child.log_tail()))
+}

@@ -1,0 +1,92 @@
+//! Where this machine keeps PostgreSQL's programs.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use crate::{Error, ErrorKind, Result, testing::cache_folder};
+
+/// The folder with `initdb` and `postgres`: the first that has them of `chosen`,
+/// `FACTLIB_PG_BIN`, the newest of Debian's, the `PATH`, `pg_config`'s, and what
+/// `scripts/bootstrap` fetched.
+///
+/// What was chosen, by argument or variable, has to be right: nothing else is tried.
+pub(super) fn find(chosen: Option<PathBuf>) -> Result<PathBuf> {
+    let chosen = chosen.or_else(|| env::var_os("FACTLIB_PG_BIN").map(PathBuf::from));
+    if let Some(folder) = chosen {
+        return if has_server(&folder) {
+            Ok(folder)
+        } else {
+            Err(Error::new(
+                ErrorKind::Config,
+                format!("no initdb and postgres in {}", folder.display()),
+            )
+            .remedy("point FACTLIB_PG_BIN to the folder that has both, or unset it"))
+        };
+    }
+    let on_path = env::var_os("PATH").map(|path| env::split_paths(&path).collect::<Vec<_>>());
+    newest_first("/usr/lib/postgresql".as_ref(), "")
+        .into_iter()
+        .chain(on_path.into_iter().flatten())
+        .chain(pg_config())
+        .chain(newest_first(&cache_folder(), "postgresql-"))
+        .find(|folder| has_server(folder))
+        .ok_or_else(|| {
+            Error::new(ErrorKind::Config, "PostgreSQL's programs initdb and postgres are missing")
+                .remedy(
+                    "run: make bootstrap; or install PostgreSQL 14 or newer (Debian: \
+                     apt-get install postgresql), or point FACTLIB_PG_BIN to its bin folder",
+                )
+        })
+}
+
+fn has_server(folder: &Path) -> bool {
+    ["initdb", "postgres"].iter().all(|program| folder.join(program).is_file())
+}
+
+/// The bin folders below `<parent>/<prefix><version>`.
+fn newest_first(parent: &Path, prefix: &str) -> Vec<PathBuf> {
+    let mut versions: Vec<(u32, PathBuf)> = fs::read_dir(parent)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| {
+            let name = entry.file_name();
+            let version = name.to_str()?.strip_prefix(prefix)?.split('.').next()?.parse().ok()?;
+            Some((version, entry.path().join("bin")))
+        })
+        .collect();
+    versions.sort_by(|a, b| b.cmp(a));
+    versions.into_iter().map(|(_, folder)| folder).collect()
+}
+
+fn pg_config() -> Option<PathBuf> {
+    let output = Command::new("pg_config").arg("--bindir").stderr(Stdio::null()).output().ok()?;
+    String::from_utf8(output.stdout).ok().map(|folder| PathBuf::from(folder.trim()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn newer_versions_come_first() {
+        let parent = tempfile::tempdir().unwrap();
+        for name in ["9", "17", "14", "lost+found"] {
+            fs::create_dir_all(parent.path().join(name).join("bin")).unwrap();
+        }
+        let found = newest_first(parent.path(), "");
+        let expected = ["17", "14", "9"].map(|name| parent.path().join(name).join("bin"));
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn a_chosen_folder_without_a_server_is_refused() {
+        let empty = tempfile::tempdir().unwrap();
+        let error = find(Some(empty.path().to_owned())).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config);
+        assert!(error.advice().unwrap().contains("FACTLIB_PG_BIN"));
+    }
+}
