@@ -1,0 +1,46 @@
+//! `factlib config`: what is set, and what there is to set.
+
+use factlib::{
+    Error, ErrorKind, Result,
+    config::{
+        load::{Loaded, Sourced},
+        manual::{example, markdown},
+    },
+};
+use serde_json::json;
+
+use crate::args::ConfigArgs;
+
+/// What can be said without a configuration, if that was asked for.
+pub fn reference(args: &ConfigArgs) -> Option<String> {
+    match (args.reference, args.example) {
+        (true, _) => Some(markdown()),
+        (_, true) => Some(example()),
+        _ => None,
+    }
+}
+
+/// The configuration in effect, as TOML with the source of each value behind it, or as JSON.
+pub fn effective(args: &ConfigArgs, loaded: &Loaded) -> Result<String> {
+    if args.json {
+        let entry = |v: &Sourced| json!({"name": v.name, "value": v.value, "source": v.source});
+        let entries: Vec<_> = loaded.values.iter().map(entry).collect();
+        let what = "cannot write the configuration as JSON";
+        let text = serde_json::to_string_pretty(&entries)
+            .map_err(|error| Error::new(ErrorKind::Config, what).caused_by(error))?;
+        return Ok(text + "\n");
+    }
+    let lines: Vec<_> = loaded.values.iter().map(|v| (line(v), v.source.as_str())).collect();
+    let width = lines.iter().map(|(line, _)| line.chars().count()).max().unwrap_or_default();
+    Ok(lines.iter().map(|(line, source)| format!("{line:width$}  # {source}\n")).collect())
+}
+
+/// What would set it in a file; a comment where the file could not set it so.
+fn line(value: &Sourced) -> String {
+    match &value.value {
+        serde_json::Value::Null => format!("# {} is not set", value.name),
+        // Scalars and lists are written in TOML as in JSON.
+        shown if shown == "[redacted]" => format!("# {} = {shown}", value.name),
+        shown => format!("{} = {shown}", value.name),
+    }
+}

@@ -1,0 +1,62 @@
+//! The log: slog to stderr, written by a thread of its own.
+
+use std::{
+    io::{BufWriter, IsTerminal, stderr},
+    sync::Mutex,
+};
+
+use factlib::config::{LogConfig, LogFormat, LogLevel};
+use slog::{Drain, FnValue, Level, LevelFilter, Logger, Never, Record, o};
+use slog_async::{Async, AsyncGuard, OverflowStrategy};
+
+/// Lines that may wait to be written. When that many do, who logs waits: the last
+/// lines before a failure are the ones that count, so none is dropped.
+const QUEUE_LINES: usize = 4096;
+
+/// The root logger, and a guard that writes what is still queued when it is dropped.
+pub fn logger(config: &LogConfig) -> (Logger, AsyncGuard) {
+    let json = match config.format {
+        LogFormat::Json => true,
+        LogFormat::Terminal => false,
+        LogFormat::Auto => !stderr().is_terminal(),
+    };
+    let (lines, guard) = if json { queued(json_lines()) } else { queued(terminal_lines()) };
+    let drain = LevelFilter::new(lines, level(config.level)).ignore_res();
+    let place = FnValue(|record: &Record| format!("{}:{}", record.file(), record.line()));
+    (Logger::root(drain, o!("service" => config.service.clone(), "caller" => place)), guard)
+}
+
+fn queued<D>(drain: D) -> (Async, AsyncGuard)
+where
+    D: Drain<Ok = (), Err = Never> + Send + 'static,
+{
+    Async::new(drain)
+        .chan_size(QUEUE_LINES)
+        .overflow_strategy(OverflowStrategy::Block)
+        .thread_name("factlib-log".into())
+        .build_with_guard()
+}
+
+fn json_lines() -> impl Drain<Ok = (), Err = Never> + Send + 'static {
+    // Buffered and flushed once a line, so that a line is one write.
+    let json = slog_json::Json::new(BufWriter::new(stderr()));
+    let json = json.set_flush(true).add_default_keys().build();
+    // With stderr gone there is nobody to tell.
+    Mutex::new(json).ignore_res()
+}
+
+fn terminal_lines() -> impl Drain<Ok = (), Err = Never> + Send + 'static {
+    let decorator = slog_term::TermDecorator::new().stderr().build();
+    let format = slog_term::FullFormat::new(decorator).build();
+    Mutex::new(format).ignore_res()
+}
+
+fn level(level: LogLevel) -> Level {
+    match level {
+        LogLevel::Error => Level::Error,
+        LogLevel::Warn => Level::Warning,
+        LogLevel::Info => Level::Info,
+        LogLevel::Debug => Level::Debug,
+        LogLevel::Trace => Level::Trace,
+    }
+}

@@ -1,0 +1,68 @@
+//! `factlib run`: the relay, until it is told to stop or can't go on.
+
+use std::mem::ManuallyDrop;
+
+use actix_rt::System;
+use factlib::{Error, ErrorKind, Pipeline, Result, config::Config};
+use slog::{Logger, info, warn};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+pub fn run(config: Config, log: Logger) -> Result<()> {
+    // Not dropped: that would wait for look-ups of names that are under way, and
+    // the process ends after this anyway.
+    let system = ManuallyDrop::new(System::new());
+    system.block_on(relay(config, log))
+}
+
+async fn relay(config: Config, log: Logger) -> Result<()> {
+    let mut signals = Signals::new()?;
+    let starting = Pipeline::builder().config(config).logger(log.clone()).start();
+    let pipeline = tokio::select! {
+        started = starting => started?,
+        name = signals.next() => {
+            // Nothing was read yet, so nothing is in flight.
+            info!(log, "stopped before the start was complete"; "signal" => name);
+            return Ok(());
+        }
+    };
+    tokio::select! {
+        ended = pipeline.wait() => return ended,
+        name = signals.next() => info!(log, "stopping"; "signal" => name),
+    }
+    tokio::select! {
+        ended = pipeline.shutdown() => ended,
+        name = signals.next() => {
+            warn!(log, "ending at once"; "signal" => name);
+            let what = format!("a second signal ({name}) came before all in flight was delivered");
+            let advice = "nothing is lost: it is sent again at the next start";
+            Err(Error::new(ErrorKind::DrainTimeout, what).remedy(advice))
+        }
+    }
+}
+
+/// The signals that ask for an end; from here on they no longer kill.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self> {
+        let listen = |kind| {
+            let what = "cannot listen for signals";
+            signal(kind).map_err(|error| Error::new(ErrorKind::Config, what).caused_by(error))
+        };
+        Ok(Signals {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+        })
+    }
+
+    /// The name of the next one.
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! The command as a shell sees it: exit code, stdout, stderr.
+
+use std::{
+    net::TcpListener,
+    path::Path,
+    process::{Child, Command, Output, Stdio},
+    sync::mpsc,
+    time::Duration,
+};
+
+/// Within which everything here happens, by far.
+const SOON: Duration = Duration::from_secs(30);
+
+/// The command in an empty folder, with an empty environment.
+fn factlib(folder: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_factlib"));
+    command.current_dir(folder).env_clear();
+    command
+}
+
+fn run(command: &mut Command) -> (Option<i32>, String, String) {
+    let Output { status, stdout, stderr } = command.output().expect("the command runs");
+    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+    (status.code(), text(stdout), text(stderr))
+}
+
+#[test]
+fn a_malformed_configuration_is_one_line_and_exit_code_2() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    std::fs::write(folder.path().join("factlib.toml"), "[kafka]\ncompression = \"lz5\"\n")
+        .expect("written");
+    let line = "factlib: kafka.compression = \"lz5\" from factlib.toml line 2: \
+        expected one of none, gzip, snappy, lz4, zstd\n";
+    for subcommand in [&["run"][..], &["setup"], &["emit", "--stdin"], &["config"]] {
+        let outcome = run(factlib(folder.path()).args(subcommand));
+        assert_eq!(outcome, (Some(2), String::new(), line.into()), "{subcommand:?}");
+    }
+}
+
+#[test]
+fn a_malformed_variable_or_flag_is_one_line_and_exit_code_2() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let outcome = run(factlib(folder.path()).arg("run").env("KAFKA_SSL", "maybe"));
+    let line = "factlib: kafka.tls = \"maybe\" from environment variable KAFKA_SSL: expected true or false\n";
+    assert_eq!(outcome, (Some(2), String::new(), line.into()));
+    let outcome = run(factlib(folder.path()).args(["run", "--log-level", "loud"]));
+    let line = "factlib: log.level = \"loud\" from flag --log-level: expected one of error, warn, info, debug, trace\n";
+    assert_eq!(outcome, (Some(2), String::new(), line.into()));
+    let outcome = run(factlib(folder.path()).args(["run", "--set", "kafka.tls"]));
+    let line = "factlib: flag --set kafka.tls: expected section.key=value\n";
+    assert_eq!(outcome, (Some(2), String::new(), line.into()));
+}
+
+#[test]
+fn a_wrong_command_line_is_exit_code_2() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    for line in [&[][..], &["fly"], &["run", "--nothing"], &["emit"]] {
+        let (code, out, _) = run(factlib(folder.path()).args(line));
+        assert_eq!((code, out), (Some(2), String::new()), "{line:?}");
+    }
+}
+
+#[test]
+fn help_and_version_go_to_stdout() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    for subcommand in [&[][..], &["run"], &["setup"], &["emit"], &["config"]] {
+        let (code, out, _) = run(factlib(folder.path()).args(subcommand).arg("--help"));
+        assert_eq!(code, Some(0));
+        assert!(out.contains("Examples:"), "{subcommand:?} has no examples");
+    }
+    let (code, out, _) = run(factlib(folder.path()).arg("--version"));
+    assert_eq!((code, out), (Some(0), concat!("factlib ", env!("CARGO_PKG_VERSION"), "\n").into()));
+}
+
+#[test]
+fn the_configuration_is_shown_with_its_sources_and_without_secrets() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let config = |more: &[&str]| {
+        let mut command = factlib(folder.path());
+        command.arg("config").args(more).args(["--brokers", "a:1,b:2"]);
+        run(command.env("MASTER_DATABASE_URL", "postgresql://u:hunter2@db/shop"))
+    };
+    let (code, out, err) = config(&[]);
+    assert_eq!((code, err), (Some(0), String::new()));
+    assert!(!out.contains("hunter2"));
+    let line = |name: &str| out.lines().find(|line| line.contains(name)).unwrap_or_default();
+    let words = |name: &str| line(name).split_whitespace().collect::<Vec<_>>().join(" ");
+    assert_eq!(words("kafka.brokers"), r#"kafka.brokers = ["a:1","b:2"] # flag --brokers"#);
+    let url = r##"# postgres.url = "[redacted]" # environment variable MASTER_DATABASE_URL"##;
+    assert_eq!(words("postgres.url"), url);
+    assert_eq!(words("kafka.tls_ca"), "# kafka.tls_ca is not set # default");
+
+    // What is shown can be used as a file.
+    std::fs::write(folder.path().join("shown.toml"), &out).expect("written");
+    let (code, _, err) = run(factlib(folder.path()).args(["config", "--config", "shown.toml"]));
+    assert_eq!((code, err), (Some(0), String::new()));
+
+    let (code, out, _) = config(&["--json"]);
+    assert_eq!(code, Some(0));
+    assert!(!out.contains("hunter2"));
+    let entries: Vec<serde_json::Value> = serde_json::from_str(&out).expect("JSON");
+    assert!(entries.iter().any(|entry| entry["source"] == "flag --brokers"));
+}
+
+#[test]
+fn the_reference_needs_no_valid_configuration() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    std::fs::write(folder.path().join("factlib.toml"), "nonsense").expect("written");
+    let (code, out, _) = run(factlib(folder.path()).args(["config", "--reference"]));
+    assert_eq!((code, out), (Some(0), factlib::config::manual::markdown()));
+    let (code, out, _) = run(factlib(folder.path()).args(["config", "--example"]));
+    assert_eq!((code, out), (Some(0), factlib::config::manual::example()));
+}
+
+/// `run` against servers that take connections and say nothing, once it has connected.
+fn run_that_waits_for_its_servers(folder: &Path) -> Child {
+    let servers = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = servers.local_addr().expect("bound");
+    let child = factlib(folder)
+        .args(["run", "--log-format", "json", "--set", "log.service=shop"])
+        .args(["--brokers", &address.to_string()])
+        .args(["--postgres-url", &format!("postgresql://relay@{address}/shop")])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the command starts");
+    let (sender, connected) = mpsc::channel();
+    std::thread::spawn(move || {
+        // Kept open as long as the test lives.
+        let mut connections = Vec::new();
+        while let Ok(connection) = servers.accept() {
+            connections.push(connection);
+            let _ = sender.send(());
+        }
+    });
+    connected.recv_timeout(SOON).expect("it connects");
+    child
+}
+
+fn signal(child: &Child, name: &str) {
+    let status = Command::new("kill").args([name, &child.id().to_string()]).status();
+    assert!(status.expect("kill runs").success());
+}
+
+/// The exit code and stderr of a command that ends soon.
+fn ended(child: Child) -> (Option<i32>, String) {
+    let (sender, output) = mpsc::channel();
+    std::thread::spawn(move || sender.send(child.wait_with_output()));
+    let output = output.recv_timeout(SOON).expect("it ends").expect("its output");
+    (output.status.code(), String::from_utf8(output.stderr).expect("UTF-8"))
+}
+
+#[test]
+fn a_signal_during_the_start_is_a_clean_stop() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    for name in ["-TERM", "-INT"] {
+        let child = run_that_waits_for_its_servers(folder.path());
+        signal(&child, name);
+        let (code, err) = ended(child);
+        assert_eq!(code, Some(0), "{err}");
+        let line = err.lines().last().expect("a log line");
+        let line: serde_json::Value = serde_json::from_str(line).expect("JSON");
+        assert_eq!(line["service"], "shop");
+        assert_eq!(line["level"], "INFO");
+        assert_eq!(line["signal"], format!("SIG{}", &name[1..]));
+        let caller = line["caller"].as_str().unwrap_or_default();
+        assert!(caller.starts_with("src/bin/factlib/run.rs:"), "{line}");
+    }
+}

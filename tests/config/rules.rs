@@ -1,0 +1,139 @@
+//! Mistakes that only the rules refuse, as the operator reads them.
+
+use factlib::config::{Config, load::Loader};
+
+use super::{folder, load, mistake, mistake_in_flag};
+
+#[test]
+fn a_window_beyond_the_counter_is_cut_to_it() {
+    let config = load("pipeline.window = \"8GiB\"", &[]).config;
+    assert_eq!(config.window_bytes(), u32::MAX);
+}
+
+#[test]
+fn what_makes_no_sense_is_refused() {
+    let why_acks = "factlib needs acks=all: PostgreSQL forgets what Kafka acknowledged";
+    for (setting, value, line) in [
+        (
+            "postgres.slot",
+            "My-Slot",
+            "postgres.slot = \"My-Slot\" from flag --set: PostgreSQL allows 1 to 63 lower-case letters, digits and underscores in a slot's name",
+        ),
+        ("postgres.url", "", "postgres.url = \"\" from flag --set: must be a connection string"),
+        (
+            "postgres.publication",
+            " ",
+            "postgres.publication = \" \" from flag --set: must not be empty",
+        ),
+        (
+            "postgres.message_prefix",
+            "",
+            "postgres.message_prefix = \"\" from flag --set: must not be empty",
+        ),
+        (
+            "postgres.message_prefix",
+            "a/b",
+            "postgres.message_prefix = \"a/b\" from flag --set: a topic's name starts with it, and Kafka allows letters, digits, '.', '_' and '-' there, at most 249; or set kafka.topic_prefix",
+        ),
+        (
+            "kafka.topic_prefix",
+            "a b",
+            "kafka.topic_prefix = \"a b\" from flag --set: a topic's name starts with it, and Kafka allows letters, digits, '.', '_' and '-' there, at most 249",
+        ),
+        (
+            "postgres.status_interval",
+            "0s",
+            "postgres.status_interval = 0s from flag --set: must be above zero",
+        ),
+        (
+            "kafka.brokers",
+            "",
+            "kafka.brokers = [] from flag --set: must name at least one broker as host:port",
+        ),
+        (
+            "kafka.brokers",
+            "ssl://a:1",
+            "kafka.brokers = [\"ssl://a:1\"] from flag --set: \"ssl://a:1\" is not host:port, such as kafka:9092",
+        ),
+        (
+            "kafka.sasl_mechanism",
+            "GSSAPI",
+            "kafka.sasl_mechanism = \"GSSAPI\" from flag --set: expected one of PLAIN, SCRAM-SHA-256, SCRAM-SHA-512",
+        ),
+        ("kafka.username", "u", "kafka.password is not set: kafka.username needs it"),
+        ("kafka.password", "p", "kafka.username is not set: kafka.password needs it"),
+        (
+            "kafka.tls_ca",
+            "ca.pem",
+            "kafka.tls_ca = \"ca.pem\" from flag --set: has no effect while kafka.tls is false",
+        ),
+        (
+            "kafka.topics.partitions",
+            "0",
+            "kafka.topics.partitions = 0 from flag --set: must be at least 1; leave it out for the broker's default",
+        ),
+        (
+            "kafka.properties.acks",
+            "1",
+            &*format!("kafka.properties.acks = \"1\" from flag --set: {why_acks}"),
+        ),
+        (
+            "kafka.properties.partitioner",
+            "random",
+            "kafka.properties.partitioner = \"random\" from flag --set: the events of one aggregate would go to several partitions, out of order",
+        ),
+        (
+            "pipeline.window",
+            "1KiB",
+            "pipeline.window = 1KiB from flag --set: must hold at least one batch (pipeline.batch = 256KiB)",
+        ),
+        ("pipeline.batch", "0", "pipeline.batch = 0B from flag --set: must be above zero"),
+        (
+            "pipeline.restart_backoff_max",
+            "1ms",
+            "pipeline.restart_backoff_max = 1ms from flag --set: must not be below pipeline.restart_backoff = 100ms",
+        ),
+        (
+            "http.health_port",
+            "0",
+            "http.health_port = 0 from flag --set: expected a port from 1 to 65535",
+        ),
+        ("log.service", "", "log.service = \"\" from flag --set: must not be empty"),
+    ] {
+        assert_eq!(mistake_in_flag(setting, value), line);
+    }
+    let folder = folder(&[]);
+    let file = Loader::new(folder.path()).flag("--set", "checkpoint.store", "file");
+    assert_eq!(
+        mistake(folder.path(), file.flag("--set", "checkpoint.path", "")),
+        "checkpoint.path = \"\" from flag --set: must name the file that the store `file` writes"
+    );
+}
+
+#[test]
+fn properties_that_a_promise_rests_on_are_refused() {
+    for property in [
+        "bootstrap.servers",
+        "metadata.broker.list",
+        "acks",
+        "request.required.acks",
+        "enable.idempotence",
+        "max.in.flight",
+        "max.in.flight.requests.per.connection",
+        "message.timeout.ms",
+        "delivery.timeout.ms",
+        "retries",
+        "message.send.max.retries",
+        "delivery.report.only.error",
+        "transactional.id",
+    ] {
+        let mut config = Config::default();
+        config.kafka.properties.insert(property.into(), "1".into());
+        let error = config.validate().expect_err("a refusal").to_string();
+        assert!(error.starts_with(&format!("kafka.properties.{property} = \"1\": ")), "{error}");
+    }
+    let mut config = Config::default();
+    config.kafka.properties.insert("partitioner".into(), "murmur2".into());
+    config.kafka.properties.insert("linger.ms".into(), "5".into());
+    config.validate().expect("all others are the operator's");
+}
