@@ -1,0 +1,46 @@
+# `make` lists the targets.
+
+CARGO ?= cargo
+# Seconds of `make demo`.
+DEMO_SECONDS ?= 20
+# Seconds per target of `make fuzz`.
+FUZZ_SECONDS ?= 60
+
+export DEMO_SECONDS
+
+.DEFAULT_GOAL := help
+.PHONY: help bootstrap test lint demo bench fuzz doc clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+bootstrap: ## Install what the machine lacks: compiler, PostgreSQL, Java, Kafka
+	@scripts/bootstrap
+
+test: ## Run all tests, with real PostgreSQL and Kafka servers
+	@scripts/bootstrap --tests
+	$(CARGO) test --locked --all-features
+
+lint: ## Check format, clippy, docs, scripts and dependencies
+	@scripts/bootstrap --build
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets --all-features -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --all-features
+	@scripts/lint-extras
+
+demo: ## Facts from a throwaway PostgreSQL to a throwaway Kafka, for DEMO_SECONDS
+	@scripts/bootstrap --demo
+	$(CARGO) run --locked -- demo
+
+bench: ## Run the benchmarks
+	@scripts/bootstrap --tests
+	$(CARGO) bench --locked --all-features
+
+fuzz: ## Fuzz each target for FUZZ_SECONDS (needs nightly Rust and cargo-fuzz)
+	@scripts/fuzz $(FUZZ_SECONDS)
+
+doc: ## Build the documentation
+	$(CARGO) doc --locked --no-deps --all-features
+
+clean: ## Remove what was built; what bootstrap fetched stays
+	$(CARGO) clean
