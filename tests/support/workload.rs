@@ -20,6 +20,8 @@ pub struct Workload {
     pub prefix: String,
     pub facts: usize,
     pub aggregate_types: Vec<String>,
+    /// Sets the aggregates of one workload apart from another's.
+    pub aggregate_prefix: &'static str,
     /// Aggregates, over all types.
     pub aggregates: usize,
     /// Facts in a transaction.
@@ -40,6 +42,7 @@ impl Workload {
             prefix: prefix.to_owned(),
             facts,
             aggregate_types: ["user", "order", "invoice"].map(Into::into).into(),
+            aggregate_prefix: "",
             aggregates: 50,
             transaction: 1..=10,
             rollback_every: 10,
@@ -123,7 +126,8 @@ impl<'a> Facts<'a> {
     }
 
     fn one(&mut self) -> Fact {
-        let Workload { run, aggregate_types, aggregates, padding, .. } = self.workload;
+        let Workload { run, aggregate_types, aggregate_prefix, aggregates, padding, .. } =
+            self.workload;
         let aggregate = self.random.random_range(0..*aggregates);
         let kind = &aggregate_types[aggregate % aggregate_types.len()];
         let sequence = self.sequences[aggregate];
@@ -134,9 +138,13 @@ impl<'a> Facts<'a> {
             now.as_nanos(),
             "x".repeat(*padding),
         );
-        let fact = Fact::new(kind, format!("{kind}-{aggregate}"), format!("{kind}.changed"))
-            .payload(payload)
-            .metadata("run", run.as_str());
+        let fact = Fact::new(
+            kind,
+            format!("{aggregate_prefix}{kind}-{aggregate}"),
+            format!("{kind}.changed"),
+        )
+        .payload(payload)
+        .metadata("run", run.as_str());
         match sequence % 3 {
             0 => fact,
             1 => fact.trace("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"),
