@@ -1,4 +1,61 @@
-//! factlib relays facts that were committed in PostgreSQL to Kafka.
+//! factlib relays facts that were committed in PostgreSQL to Kafka, and loses none.
+//!
+//! A service writes a *fact* (a domain event) inside its own transaction, see
+//! [`emit`](mod@emit). The relay, a [`Pipeline`], reads committed facts out of
+//! the write-ahead log and produces each to Kafka: the transactional outbox,
+//! without a table to poll.
+//!
+//! # The picture
+//! ```text
+//! PostgreSQL                                                                     Kafka
+//!    │ replication (CopyBoth)                                                      ▲
+//!    ▼                                                                             │
+//! WalReader ──WalBatch──▶ Decoder ──EventBatch──▶ Router ──TopicBatch──▶ TopicProducer (one per topic)
+//!    ▲                                              │ ▲                            │
+//!    │ ConfirmLsn                          BatchDone│ └────────── PartDone ────────┘
+//!    └────────────── Checkpointer ◀─────────────────┘
+//!                         │ save
+//!                         ▼
+//!                  CheckpointStore (PostgreSQL table · file · memory)
+//!
+//! Supervisor: builds every actor, watches it, builds it again, drains it.
+//! ```
+//! Data flows down in batches, acknowledgements flow up. What is between the WAL
+//! and Kafka's acknowledgement is bounded by one number, `pipeline.window`: each
+//! batch holds a permit for its bytes until its last part is acknowledged, and
+//! the reader does not read without one.
+//!
+//! # The promises
+//! 1. **Nothing committed is lost.** PostgreSQL is told that it may forget a
+//!    position only after every event up to it is acknowledged by Kafka
+//!    (`acks=all`) or parked where the operator can get it back, and after that
+//!    position is saved.
+//! 2. **Nothing rolled back appears.**
+//! 3. **Order per aggregate.** Events of one aggregate reach one partition, in
+//!    commit order and in emit order inside a transaction: the first delivery of
+//!    event n comes before the first delivery of n + 1.
+//! 4. **Duplicates only after a crash**, at most those in flight, each with the
+//!    same event id.
+//! 5. **Memory is bounded by configuration**, whatever the backlog, the size of a
+//!    transaction or the length of an outage.
+//! 6. **Failure is visible.** What the pipeline waits for is in its status.
+//! 7. **An idle or unrelated database never fills its disk because of us.** With
+//!    nothing in flight, the server's own position is confirmed.
+//!
+//! # Where things are
+//! | module | idea |
+//! | --- | --- |
+//! | [`emit`](mod@emit) | the client: facts, in the caller's transaction |
+//! | [`Pipeline`] | the relay as one thing: build, start, ask, stop |
+//! | [`config`] | every setting, one file a section |
+//! | `startup` | what has to be there, and where reading starts |
+//! | `messages` | what actors say to each other, one file an edge of the picture |
+//! | `actors` | one actor a file, each a thin shell around a plain struct |
+//! | [`checkpoint`] | [`AckWindow`](checkpoint::AckWindow), and where positions are kept |
+//! | [`postgres`] | connection, replication stream, pgoutput, slot |
+//! | `kafka` | producer, records, topics |
+//! | [`proto`] | the event on the wire |
+//! | [`testing`] | throwaway servers and faults (feature `test-util`) |
 
 #![deny(unsafe_code)]
 

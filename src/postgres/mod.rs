@@ -6,7 +6,7 @@
 //! | `connector` | hosts, addresses, time and TLS tried in turn, for every kind of connection |
 //! | `stream`, `tls` | one connection's bytes |
 //! | `session`, `auth` | log in and simple queries, in the replication protocol |
-//! | [`replication`] | the stream of changes and its confirmation |
+//! | `replication` | the stream of changes and its confirmation |
 //! | [`frame`], [`pgoutput`] | pure parsers of that stream |
 //! | [`sql`] | ordinary clients |
 //! | `slot` | server, slot and publication, as SQL sees them |
