@@ -109,6 +109,10 @@ pub enum ErrorKind {
     KafkaRefused,
     /// Kafka refuses this record, and will refuse it again.
     RecordRefused,
+    /// Kafka refuses this record for its size, and will refuse it again.
+    RecordTooLarge,
+    /// A record that can never be delivered is waited for, as configured.
+    RecordBlocked,
     /// The checkpoint store can't be reached now.
     CheckpointUnavailable,
     /// The checkpoint store holds what can't be read or belongs to another slot.
@@ -126,12 +130,14 @@ impl ErrorKind {
         match self {
             // The other side comes back, without a change here.
             PostgresUnavailable | SlotInUse | KafkaUnavailable | CheckpointUnavailable => true,
+            // The operator asked for it: what is behind the record must not overtake it.
+            RecordBlocked => true,
             // A panic may be a race; the backoff keeps a certain one from burning a core.
             ActorFailed => true,
             // A broken stream is read again from the checkpoint.
             Protocol => true,
             Config | InvalidFact | PostgresRefused | PositionLost | KafkaRefused
-            | RecordRefused | CheckpointInvalid | DrainTimeout => false,
+            | RecordRefused | RecordTooLarge | CheckpointInvalid | DrainTimeout => false,
         }
     }
 
@@ -142,7 +148,7 @@ impl ErrorKind {
             ActorFailed | Protocol => 1,
             Config | InvalidFact => 2,
             PostgresUnavailable | SlotInUse | PostgresRefused => 3,
-            KafkaUnavailable | KafkaRefused | RecordRefused => 4,
+            KafkaUnavailable | KafkaRefused | RecordRefused | RecordTooLarge | RecordBlocked => 4,
             PositionLost => 5,
             CheckpointUnavailable | CheckpointInvalid => 6,
             DrainTimeout => 7,

@@ -1,6 +1,6 @@
 //! An event as it comes out of the WAL: the bytes, and what the relay must know of them.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
 use bytestring::ByteString;
@@ -20,6 +20,17 @@ pub struct Event {
     head: Head,
     lsn: Lsn,
     transaction: Option<TransactionInfo>,
+    refusal: Option<Arc<Refusal>>,
+}
+
+/// Why an event can never be delivered where it belongs.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Refusal {
+    /// Who refused it, and why.
+    pub error: Error,
+    /// Where it should have gone; none when that could not be told.
+    pub topic: Option<Arc<str>>,
 }
 
 /// The transaction that an event was committed in.
@@ -34,7 +45,7 @@ pub struct TransactionInfo {
 
 /// The fields of `OutboxEvent` that decide where an event goes and with which
 /// headers; the others (payload, metadata, unknown ones) are skipped over.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 struct Head {
     id: ByteString,
     aggregate_type: ByteString,
@@ -86,7 +97,23 @@ impl Event {
         if head.aggregate_type.is_empty() {
             return Err(refused().caused_by("its aggregate_type is empty"));
         }
-        Ok(Event { raw, head, lsn, transaction: None })
+        Ok(Event { raw, head, lsn, transaction: None, refusal: None })
+    }
+
+    /// Bytes under our prefix that are no `OutboxEvent`: `error` says why. All its texts are empty.
+    pub(crate) fn malformed(raw: Bytes, lsn: Lsn, error: Error) -> Self {
+        let refusal = Some(Arc::new(Refusal { error, topic: None }));
+        Event { raw, head: Head::default(), lsn, transaction: None, refusal }
+    }
+
+    /// The event, marked as one that can't be delivered where it belongs.
+    pub(crate) fn refused(self, error: Error, topic: Option<Arc<str>>) -> Self {
+        Event { refusal: Some(Arc::new(Refusal { error, topic })), ..self }
+    }
+
+    /// Why it is on its way to the dead letters; none for every other event.
+    pub fn refusal(&self) -> Option<&Refusal> {
+        self.refusal.as_deref()
     }
 
     pub(crate) fn set_transaction(&mut self, xid: u32, commit_time_ns: i64) {

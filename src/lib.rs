@@ -62,6 +62,7 @@
 mod actors;
 pub mod checkpoint;
 pub mod config;
+mod dead_letter;
 pub mod emit;
 mod error;
 mod event;
@@ -81,9 +82,9 @@ pub mod testing;
 pub use self::faults::{FaultSite, Faults};
 pub use self::{
     error::{Error, ErrorKind, Result},
-    event::{Event, TransactionInfo},
+    event::{Event, Refusal, TransactionInfo},
     lsn::{Lsn, ParseLsnError},
-    messages::{AckToken, BatchId, TopicBatch},
+    messages::{AckToken, BatchId, Refused, TopicBatch},
     pipeline::{Pipeline, PipelineBuilder, PipelineHandle},
     startup::{SetupReport, setup, setup_sql},
     status::{PipelineState, PipelineStatus, TopicStatus},

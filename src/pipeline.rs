@@ -110,7 +110,8 @@ impl PipelineBuilder {
         };
         let window = ByteWindow::new(config.window_bytes());
         let producer = KafkaProducer::new(&config.kafka, window.size(), log.clone())?;
-        let lanes = KafkaLanes::new(config.kafka.clone(), producer, faults.clone());
+        let lanes =
+            KafkaLanes::new(&config, producer, startup.dead_letter_table(&log), faults.clone());
         let lanes: Arc<dyn Lanes> = Arc::new(lanes);
         let status = Arc::new(Status::new(window.clone()));
         let startup = Arc::new(startup);

@@ -14,7 +14,8 @@ use crate::{
     checkpoint::{
         CREATE_TABLE, Checkpoint, CheckpointStore, FileStore, MemoryStore, PostgresStore,
     },
-    config::{Config, StoreKind},
+    config::{Config, RefusalPolicy, StoreKind},
+    dead_letter::{self, DeadLetterTable},
     postgres::{
         ConnectInfo,
         replication::{ReplicationClient, SystemId},
@@ -85,6 +86,9 @@ pub async fn setup(config: &Config, accept_position: bool, log: &Logger) -> Resu
             Slot::drop(&client, name).await?;
         }
     }
+    if config.dead_letter.policy == RefusalPolicy::DeadLetter {
+        startup.dead_letter_table(log).create().await?;
+    }
     let publication_created = !publication_exists(&client, &config.postgres.publication).await?;
     let slot_created = Slot::read(&client, name).await?.is_none();
     let start = startup.prepare_with(&client, &*store, true, log).await?;
@@ -109,6 +113,9 @@ pub fn setup_sql(config: &Config) -> String {
     if config.checkpoint.store == StoreKind::Postgres {
         sql.push_str(CREATE_TABLE);
     }
+    if config.dead_letter.policy == RefusalPolicy::DeadLetter {
+        sql.push_str(dead_letter::CREATE_TABLE);
+    }
     sql
 }
 
@@ -129,6 +136,14 @@ impl Startup {
                 Arc::new(PostgresStore::new(self.info.clone(), timeout, log.clone()))
             }
         }
+    }
+
+    /// Where dead letters go that no topic takes.
+    pub fn dead_letter_table(&self, log: &Logger) -> DeadLetterTable {
+        let settings = &self.config.postgres;
+        let (info, log) = (self.info.clone(), log.clone());
+        let (create, timeout) = (settings.create, settings.connect_timeout);
+        DeadLetterTable::new(settings.slot.clone(), create, info, timeout, log)
     }
 
     async fn connect(&self, log: &Logger) -> Result<Client> {

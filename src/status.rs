@@ -51,6 +51,8 @@ pub struct PipelineStatus {
     pub confirmed_lsn: Lsn,
     /// Events that were delivered, by this process.
     pub events: u64,
+    /// Events that went to the dead letters, by this process.
+    pub dead_letters: u64,
     /// Bytes between the WAL and the acknowledgement.
     pub in_flight_bytes: usize,
     /// The most that these may be.
@@ -80,6 +82,7 @@ pub(crate) struct Status {
     saved_lsn: AtomicU64,
     confirmed_lsn: AtomicU64,
     events: AtomicU64,
+    dead_letters: AtomicU64,
     window: ByteWindow,
     slow: Mutex<Slow>,
 }
@@ -99,6 +102,7 @@ impl Status {
             saved_lsn: AtomicU64::new(0),
             confirmed_lsn: AtomicU64::new(0),
             events: AtomicU64::new(0),
+            dead_letters: AtomicU64::new(0),
             window,
             slow: Mutex::default(),
         }
@@ -113,6 +117,7 @@ impl Status {
             saved_lsn: Lsn::new(self.saved_lsn.load(Relaxed)),
             confirmed_lsn: Lsn::new(self.confirmed_lsn.load(Relaxed)),
             events: self.events.load(Relaxed),
+            dead_letters: self.dead_letters.load(Relaxed),
             in_flight_bytes: self.window.used(),
             window_bytes: self.window.size(),
             topics: slow.topics.iter().map(|(name, t)| (name.to_string(), t.clone())).collect(),
@@ -142,6 +147,10 @@ impl Status {
     pub fn delivered(&self, topic: &Arc<str>, events: usize) {
         self.events.fetch_add(events as u64, Relaxed);
         self.topic(topic, |status| status.events += events as u64);
+    }
+
+    pub fn dead_lettered(&self) {
+        self.dead_letters.fetch_add(1, Relaxed);
     }
 
     pub fn topic_open(&self, topic: &Arc<str>) {

@@ -150,7 +150,11 @@ impl EventDecoder {
         if transaction.map_or(lsn <= self.start, |transaction| transaction.done_before) {
             return Ok(None);
         }
-        let mut event = Event::parse(content, lsn)?;
+        let mut event = match Event::parse(content.clone(), lsn) {
+            Ok(event) => event,
+            // Not this stream is broken, but what somebody wrote into it.
+            Err(error) => Event::malformed(content, lsn, error),
+        };
         if let Some(transaction) = transaction {
             event.set_transaction(transaction.xid, transaction.commit_time_ns);
         }

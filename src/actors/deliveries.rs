@@ -11,8 +11,8 @@ use std::{
 use actix::Recipient;
 
 use crate::{
-    Error, Event, Lsn,
-    messages::{BatchDone, BatchId, PartDone, TopicBatch, WindowPermit},
+    Error, ErrorKind, Event, Lsn,
+    messages::{BatchDone, BatchId, PartDone, Refused, TopicBatch, WindowPermit},
 };
 
 /// Lanes, their outstanding parts, and the batches these belong to.
@@ -69,6 +69,15 @@ pub(crate) enum PartEnd {
     Part { lane: usize, events: usize },
     /// The part was its batch's last.
     Batch { lane: usize, events: usize, done: BatchDone },
+    /// Events of the part can never be delivered; the others are safe. The batch
+    /// waits for where they go instead, see [`Deliveries::add`].
+    Refused {
+        lane: usize,
+        delivered: usize,
+        refused: Vec<(Event, Error)>,
+        batch: BatchId,
+        permit: WindowPermit,
+    },
     /// The part failed; so does its lane, unless it was closed already.
     Failed(Error),
 }
@@ -131,8 +140,9 @@ impl Deliveries {
             .map(|part| part.dispatch(lane, &slot.topic, slot.epoch, recipient))
     }
 
-    /// A token's answer.
-    pub fn finish(&mut self, done: PartDone) -> PartEnd {
+    /// A token's answer. With `block`, refused events stay where they are, and what
+    /// is behind them waits.
+    pub fn finish(&mut self, done: PartDone, block: bool) -> PartEnd {
         let Some(lane) = self.lanes.get_mut(done.lane) else { return PartEnd::Stale };
         // Parts mostly end in order, so the first look hits.
         let position = lane
@@ -140,13 +150,28 @@ impl Deliveries {
             .iter()
             .position(|part| part.number == done.part && part.sent_in == Some(done.epoch));
         let Some(position) = position else { return PartEnd::Stale };
-        if let Err(error) = done.result {
-            lane.outstanding[position].sent_in = None;
-            return PartEnd::Failed(error);
+        let Some(part) = lane.outstanding.get_mut(position) else { return PartEnd::Stale };
+        let refused = match done.result {
+            Ok(refused) => part.pick(refused),
+            Err(error) => {
+                part.sent_in = None;
+                return PartEnd::Failed(error);
+            }
+        };
+        if let (true, Some((_, error))) = (block, refused.first()) {
+            let blocked = Error::new(ErrorKind::RecordBlocked, "a refused record blocks its topic");
+            let blocked = blocked.caused_by(error.clone());
+            part.events = Arc::new(refused.into_iter().map(|(event, _)| event).collect());
+            part.sent_in = None;
+            return PartEnd::Failed(blocked);
         }
         let Some(part) = lane.outstanding.remove(position) else { return PartEnd::Stale };
         lane.failures = 0;
-        let events = part.events.len();
+        let events = part.events.len() - refused.len();
+        if !refused.is_empty() {
+            let Part { batch, permit, .. } = part;
+            return PartEnd::Refused { lane: done.lane, delivered: events, refused, batch, permit };
+        }
         let Some(batch) = self.batches.get_mut(&part.batch) else { return PartEnd::Stale };
         batch.parts -= 1;
         if batch.parts > 0 {
@@ -198,6 +223,12 @@ impl Deliveries {
 }
 
 impl Part {
+    /// The events that were refused, with their errors.
+    fn pick(&self, refused: Vec<Refused>) -> Vec<(Event, Error)> {
+        let event = |index: usize| self.events.get(index).cloned();
+        refused.into_iter().filter_map(|r| Some((event(r.index)?, r.error))).collect()
+    }
+
     fn dispatch(
         &mut self,
         lane: usize,

@@ -14,16 +14,17 @@
 use std::{collections::HashMap, sync::Arc};
 
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Recipient};
-use slog::{Logger, debug, warn};
+use slog::{Logger, debug, error, warn};
 
 use super::deliveries::{Deliveries, Dispatch, Opening, PartEnd};
 use crate::{
-    Error, Event, Result,
+    Error, ErrorKind, Event, Result,
+    config::RefusalPolicy,
     faults::{FaultSite, Faults},
-    kafka::record::topic_name,
+    kafka::record::{is_kept_in_table, topic_name},
     messages::{
-        AckToken, ActorKind, BatchDone, ChainFailed, EventBatch, ExitGuard, LaneFailed, LaneLost,
-        LaneOpened, OpenLane, PartDone, Stop, TopicBatch,
+        AckToken, ActorKind, BatchDone, BatchId, ChainFailed, EventBatch, ExitGuard, LaneFailed,
+        LaneLost, LaneOpened, OpenLane, PartDone, Stop, TopicBatch, WindowPermit,
     },
     status::Status,
 };
@@ -31,6 +32,7 @@ use crate::{
 /// The actor around [`TopicNames`] and [`Deliveries`].
 pub(crate) struct Router {
     pub topics: TopicNames,
+    pub dead_letters: DeadLetters,
     pub deliveries: Deliveries,
     pub lanes: Recipient<OpenLane>,
     pub done: Recipient<BatchDone>,
@@ -62,11 +64,7 @@ impl Handler<EventBatch> for Router {
         let count = events.len();
         let parts = match self.sort(events) {
             Ok(parts) => parts,
-            Err(error) => {
-                let generation = self.exit.generation;
-                self.failed.do_send(ChainFailed { actor: ActorKind::Router, generation, error });
-                return;
-            }
+            Err(error) => return self.fail(error),
         };
         self.deliveries.open_batch(id, parts.len(), count, commit_end_lsn);
         for (lane, events) in parts {
@@ -80,9 +78,14 @@ impl Handler<EventBatch> for Router {
 impl Handler<PartDone> for Router {
     type Result = ();
 
-    fn handle(&mut self, done: PartDone, _: &mut Self::Context) {
+    fn handle(&mut self, done: PartDone, ctx: &mut Self::Context) {
         let (lane, epoch) = (done.lane, done.epoch);
-        match self.deliveries.finish(done) {
+        let block = self.dead_letters.policy == RefusalPolicy::Block;
+        match self.deliveries.finish(done, block) {
+            PartEnd::Refused { lane, delivered, refused, batch, permit } => {
+                self.delivered(lane, delivered);
+                self.park(lane, refused, batch, permit, ctx);
+            }
             PartEnd::Stale => {}
             PartEnd::Part { lane, events } => self.delivered(lane, events),
             PartEnd::Batch { lane, events, done } => {
@@ -123,7 +126,7 @@ impl Handler<LaneLost> for Router {
 
     fn handle(&mut self, lost: LaneLost, _: &mut Self::Context) {
         let what = "the topic's actor ended";
-        self.reopen(lost.lane, lost.epoch, Error::new(crate::ErrorKind::ActorFailed, what));
+        self.reopen(lost.lane, lost.epoch, Error::new(ErrorKind::ActorFailed, what));
     }
 }
 
@@ -132,7 +135,7 @@ impl Router {
     fn sort(&mut self, events: Vec<Event>) -> Result<Vec<(usize, Vec<Event>)>> {
         let mut parts: Vec<(usize, Vec<Event>)> = Vec::new();
         for event in events {
-            let topic = self.topics.topic(&event)?;
+            let (topic, event) = self.place(event)?;
             let (lane, opening) = self.deliveries.lane(&topic);
             if let Some(opening) = opening {
                 self.open(opening, None);
@@ -144,6 +147,82 @@ impl Router {
             }
         }
         Ok(parts)
+    }
+
+    /// Where an event goes: its topic or, where it has none, the dead letters.
+    fn place(&mut self, event: Event) -> Result<(Arc<str>, Event)> {
+        let placed = match event.refusal() {
+            Some(refusal) => Err(refusal.error.clone()),
+            None => self.topics.topic(&event),
+        };
+        match placed {
+            Ok(topic) => Ok((topic, event)),
+            Err(error) => self.dead_letter(event, error, None),
+        }
+    }
+
+    /// The event, addressed to the dead letters, if that is the policy.
+    fn dead_letter(
+        &self,
+        event: Event,
+        error: Error,
+        topic: Option<&Arc<str>>,
+    ) -> Result<(Arc<str>, Event)> {
+        match self.dead_letters.policy {
+            RefusalPolicy::DeadLetter => {
+                error!(self.log, "event goes to the dead letters"; "event" => ?event,
+                    "from" => topic.map(|topic| topic.to_string()), "error" => %error);
+                self.status.dead_lettered();
+                Ok((Arc::clone(&self.dead_letters.topic), event.refused(error, topic.cloned())))
+            }
+            RefusalPolicy::Stop => Err(error),
+            RefusalPolicy::Block => {
+                let what = "an event that can't be delivered blocks all behind it";
+                Err(Error::new(ErrorKind::RecordBlocked, what).caused_by(error))
+            }
+        }
+    }
+
+    /// Hands refused events on to the dead letters; their batch waits for these instead.
+    fn park(
+        &mut self,
+        lane: usize,
+        refused: Vec<(Event, Error)>,
+        batch: BatchId,
+        permit: WindowPermit,
+        ctx: &mut Context<Self>,
+    ) {
+        let Some(from) = self.deliveries.topic(lane).cloned() else { return };
+        let mut parked = Vec::with_capacity(refused.len());
+        for (event, error) in refused {
+            let placed = match event.refusal() {
+                None => self.dead_letter(event, error, Some(&from)),
+                // Too large for the dead letters as well: its bytes go to the table.
+                Some(refusal)
+                    if error.kind() == ErrorKind::RecordTooLarge && !is_kept_in_table(&event) =>
+                {
+                    let topic = refusal.topic.clone();
+                    Ok((Arc::clone(&from), event.refused(error, topic)))
+                }
+                Some(_) => Err(error),
+            };
+            match placed {
+                Ok((_, event)) => parked.push(event),
+                Err(error) => return self.fail(error),
+            }
+        }
+        let (lane, opening) = self.deliveries.lane(&self.dead_letters.topic);
+        if let Some(opening) = opening {
+            self.open(opening, None);
+        }
+        if let Some(dispatch) = self.deliveries.add(lane, batch, parked, permit) {
+            send(dispatch, ctx);
+        }
+    }
+
+    fn fail(&self, error: Error) {
+        let generation = self.exit.generation;
+        self.failed.do_send(ChainFailed { actor: ActorKind::Router, generation, error });
     }
 
     fn delivered(&mut self, lane: usize, events: usize) {
@@ -176,15 +255,24 @@ fn send(dispatch: Dispatch, ctx: &mut Context<Router>) {
     recipient.do_send(TopicBatch { topic, events, ack });
 }
 
+/// What becomes of events that can never be delivered.
+#[derive(Clone)]
+pub(crate) struct DeadLetters {
+    pub policy: RefusalPolicy,
+    pub topic: Arc<str>,
+}
+
 /// `{prefix}.{aggregate_type}`, made once for each aggregate type.
 pub(crate) struct TopicNames {
     prefix: String,
+    max: usize,
     known: HashMap<Box<str>, Arc<str>>,
 }
 
 impl TopicNames {
-    pub fn new(prefix: impl Into<String>) -> Self {
-        TopicNames { prefix: prefix.into(), known: HashMap::new() }
+    /// At most `max` of them.
+    pub fn new(prefix: impl Into<String>, max: usize) -> Self {
+        TopicNames { prefix: prefix.into(), max, known: HashMap::new() }
     }
 
     fn topic(&mut self, event: &Event) -> Result<Arc<str>> {
@@ -193,6 +281,11 @@ impl TopicNames {
             return Ok(Arc::clone(topic));
         }
         let topic: Arc<str> = topic_name(&self.prefix, aggregate_type)?.into();
+        if self.known.len() >= self.max {
+            let what = format!("{topic} would be one topic more than the {} allowed", self.max);
+            let remedy = "are aggregate types made of ids? kafka.topics.max sets the limit";
+            return Err(Error::new(ErrorKind::RecordRefused, what).remedy(remedy));
+        }
         self.known.insert(aggregate_type.into(), Arc::clone(&topic));
         Ok(topic)
     }

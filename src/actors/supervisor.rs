@@ -31,7 +31,7 @@ use super::{
     decoder::{Decoder, EventDecoder},
     deliveries::Deliveries,
     lane::{LaneContext, Lanes},
-    router::{Router, TopicNames},
+    router::{DeadLetters, Router, TopicNames},
     wal_reader::{ReadFrom, WalReader},
 };
 use crate::{
@@ -154,7 +154,11 @@ impl Supervisor {
         let exit = |actor| ExitGuard { actor, generation, to: address.clone().recipient() };
 
         let router = Router {
-            topics: TopicNames::new(config.topic_prefix()),
+            topics: TopicNames::new(config.topic_prefix(), config.kafka.topics.max),
+            dead_letters: DeadLetters {
+                policy: config.dead_letter.policy,
+                topic: config.dead_letter_topic().into(),
+            },
             deliveries: Deliveries::default(),
             lanes: address.clone().recipient(),
             done: self.checkpointer.clone().recipient(),

@@ -9,26 +9,29 @@
 //! configuration makes it smaller; the actor then waits and tries again.
 //!
 //! # Failure
-//! A record that ends badly fails its part, and the part's token the lane.
+//! A record that may pass later fails its part, and the part's token the lane. One
+//! that Kafka will never take is named by the token; the rest of its part is done.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use actix::{Actor, AsyncContext, Context, Handler, Recipient};
+use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Recipient, WrapFuture};
 use async_trait::async_trait;
 use slog::info;
 
 use super::lane::{LaneContext, Lanes};
 use crate::{
-    Event, Result,
-    config::KafkaConfig,
+    Result,
+    config::{Config, KafkaConfig},
+    dead_letter::DeadLetterTable,
     faults::{FaultSite, Faults},
     kafka::{
         admin,
         producer::{InFlight, KafkaProducer, Part},
+        record::is_kept_in_table,
     },
     messages::{ExitGuard, TopicBatch},
 };
@@ -36,42 +39,66 @@ use crate::{
 /// How long to wait for room in librdkafka's queue: about a batch's time there.
 const QUEUE_FULL_PAUSE: Duration = Duration::from_millis(5);
 
+/// What a topic's limit must leave beside the records of a batch.
+const BATCH_OVERHEAD: usize = 512;
+
 /// Opens lanes to Kafka: the default.
 pub(crate) struct KafkaLanes {
     config: KafkaConfig,
-    producer: Mutex<KafkaProducer>,
+    /// By the size of their batches; nearly always one.
+    producers: Mutex<BTreeMap<usize, KafkaProducer>>,
+    dead_letter_topic: String,
+    table: Arc<DeadLetterTable>,
     faults: Faults,
 }
 
 impl KafkaLanes {
-    pub fn new(config: KafkaConfig, producer: KafkaProducer, faults: Faults) -> Self {
-        KafkaLanes { config, producer: Mutex::new(producer), faults }
+    pub fn new(
+        config: &Config,
+        producer: KafkaProducer,
+        table: DeadLetterTable,
+        faults: Faults,
+    ) -> Self {
+        KafkaLanes {
+            config: config.kafka.clone(),
+            producers: Mutex::new([(usize::MAX, producer)].into()),
+            dead_letter_topic: config.dead_letter_topic(),
+            table: Arc::new(table),
+            faults,
+        }
     }
 
-    /// The client, or a new one where librdkafka has given it up.
-    fn producer(&self) -> Result<KafkaProducer> {
-        let mut producer = self.producer.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(renewed) = producer.renewed()? {
-            *producer = renewed;
-        }
-        Ok(producer.clone())
+    /// The client for batches of at most `bytes`, or a new one where there is none
+    /// or librdkafka has given it up.
+    fn producer(&self, bytes: usize) -> Result<KafkaProducer> {
+        let mut producers = self.producers.lock().unwrap_or_else(PoisonError::into_inner);
+        let usual = producers.get(&usize::MAX).expect("made in new, never removed");
+        let bytes = if bytes < usual.batch_size() { bytes } else { usize::MAX };
+        let producer = match producers.get(&bytes) {
+            Some(producer) => producer.clone(),
+            None => usual.with_batch_size(bytes)?,
+        };
+        let producer = producer.renewed()?.unwrap_or(producer);
+        producers.insert(bytes, producer.clone());
+        Ok(producer)
     }
 }
 
 #[async_trait]
 impl Lanes for KafkaLanes {
     async fn open(&self, lane: LaneContext) -> Result<Recipient<TopicBatch>> {
-        let producer = self.producer()?;
-        let in_flight = producer.in_flight(&lane.topic);
+        let usual = self.producer(usize::MAX)?;
+        let in_flight = usual.in_flight(&lane.topic);
         in_flight.ended().await;
-        if self.config.topics.create
-            && admin::ensure_topic(&self.config, &producer, &lane.topic).await?
-        {
+        let topic = admin::prepare_topic(&self.config, &usual, &lane.topic).await?;
+        if topic.created {
             info!(lane.log, "topic created"; "topic" => %lane.topic);
         }
+        let limit = topic.max_message_bytes.unwrap_or(usize::MAX);
         let producer = TopicProducer {
-            producer,
+            producer: self.producer(limit.saturating_sub(BATCH_OVERHEAD).max(1))?,
             in_flight,
+            table: (*lane.topic == *self.dead_letter_topic).then(|| Arc::clone(&self.table)),
             queue: VecDeque::new(),
             faults: self.faults.clone(),
             _exit: lane.exit,
@@ -80,7 +107,7 @@ impl Lanes for KafkaLanes {
     }
 
     async fn check(&self, timeout: Duration) -> Result<()> {
-        admin::check(&self.producer()?, timeout).await
+        admin::check(&self.producer(usize::MAX)?, timeout).await
     }
 }
 
@@ -88,17 +115,12 @@ impl Lanes for KafkaLanes {
 struct TopicProducer {
     producer: KafkaProducer,
     in_flight: InFlight,
-    /// What waits for room in librdkafka's queue.
-    queue: VecDeque<Sending>,
+    /// For the dead-letter topic: keeps what is too large for it.
+    table: Option<Arc<DeadLetterTable>>,
+    /// What waits for room in librdkafka's queue: a part and how much of it is sent.
+    queue: VecDeque<(Arc<Part>, usize)>,
     faults: Faults,
     _exit: ExitGuard,
-}
-
-struct Sending {
-    topic: Arc<str>,
-    events: Arc<Vec<Event>>,
-    part: Arc<Part>,
-    sent: usize,
 }
 
 impl Actor for TopicProducer {
@@ -110,22 +132,35 @@ impl Handler<TopicBatch> for TopicProducer {
 
     fn handle(&mut self, batch: TopicBatch, ctx: &mut Self::Context) {
         self.faults.reach(FaultSite::TopicProducer);
-        let TopicBatch { topic, events, ack } = batch;
-        let (in_flight, faults) = (self.in_flight.clone(), self.faults.clone());
-        let part = Part::new(Arc::clone(&topic), events.len(), ack, in_flight, faults);
-        self.queue.push_back(Sending { topic, events, part, sent: 0 });
-        if self.queue.len() == 1 {
-            self.send(ctx);
+        match &self.table {
+            Some(table) if batch.events.iter().any(is_kept_in_table) => {
+                let (table, events) = (Arc::clone(table), Arc::clone(&batch.events));
+                let keeping = async move { table.keep_all(&events).await };
+                // The order of dead letters means nothing.
+                ctx.spawn(keeping.into_actor(self).map(|kept, this, ctx| match kept {
+                    Ok(()) => this.enqueue(batch, ctx),
+                    Err(error) => batch.ack.fail(error),
+                }));
+            }
+            _ => self.enqueue(batch, ctx),
         }
     }
 }
 
 impl TopicProducer {
+    fn enqueue(&mut self, batch: TopicBatch, ctx: &mut Context<Self>) {
+        let part = Part::new(batch, self.in_flight.clone(), self.faults.clone());
+        self.queue.push_back((part, 0));
+        if self.queue.len() == 1 {
+            self.send(ctx);
+        }
+    }
+
     /// Sends from the front of the queue while librdkafka takes records.
     fn send(&mut self, ctx: &mut Context<Self>) {
-        while let Some(Sending { topic, events, part, sent }) = self.queue.front_mut() {
-            for event in events.iter().skip(*sent) {
-                if !self.producer.send(topic, event, part) {
+        while let Some((part, sent)) = self.queue.front_mut() {
+            while *sent < part.len() {
+                if !self.producer.send(part, *sent) {
                     ctx.run_later(QUEUE_FULL_PAUSE, |this, ctx| this.send(ctx));
                     return;
                 }

@@ -2,16 +2,16 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use slog::Logger;
-use tokio::{sync::Mutex, time::timeout};
 use tokio_postgres::{
-    Client, Row,
+    Row,
+    error::SqlState,
     types::{PgLsn, ToSql},
 };
 
 use super::{Checkpoint, CheckpointStore};
 use crate::{
     Error, ErrorKind, Lsn, Result,
-    postgres::{ConnectInfo, sql},
+    postgres::{ConnectInfo, Reconnecting},
 };
 
 /// Creates the table; every statement is a no-op where it has been run before.
@@ -39,64 +39,37 @@ WHERE old.lsn <= excluded.lsn OR old.system_id <> excluded.system_id";
 const REMOVE: &str = "DELETE FROM factlib.checkpoints WHERE slot = $1";
 
 /// Keeps checkpoints in the table `factlib.checkpoints` of the database that is read.
-///
-/// One connection, opened when it is needed and again after it broke.
 pub struct PostgresStore {
-    info: ConnectInfo,
-    /// Of one connect, and of one statement.
-    timeout: Duration,
-    log: Logger,
-    client: Mutex<Option<Client>>,
+    connection: Reconnecting,
 }
 
 impl PostgresStore {
     /// A store in the database of `info`; nothing may take longer than `timeout`.
     pub fn new(info: ConnectInfo, timeout: Duration, log: Logger) -> Self {
-        PostgresStore { info, timeout, log, client: Mutex::new(None) }
+        PostgresStore { connection: Reconnecting::new(info, timeout, log) }
     }
 
-    /// Runs `statement` on the connection; a connection that failed is not used again.
     async fn run(
         &self,
         what: &str,
         statement: &str,
         parameters: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>> {
-        let failed = || {
-            let what = format!("{what} table factlib.checkpoints of {}", self.info.describe());
-            Error::new(ErrorKind::CheckpointUnavailable, what)
-        };
-        let mut slot = self.client.lock().await;
-        // Taken out, so that a call that is given up leaves no statement half sent.
-        let client = match slot.take().filter(|client| !client.is_closed()) {
-            Some(client) => client,
-            None => sql::connect(&self.info, self.timeout, &self.log)
-                .await
-                .map_err(|error| failed().caused_by(error))?,
-        };
-        match timeout(self.timeout, client.query(statement, parameters)).await {
-            Ok(Ok(rows)) => {
-                *slot = Some(client);
-                Ok(rows)
+        self.connection.run(statement, parameters).await.map_err(|error| {
+            let what = format!("{what} {}", self.describe());
+            let failed = Error::new(ErrorKind::CheckpointUnavailable, what);
+            match error.code() {
+                Some(&SqlState::UNDEFINED_TABLE | &SqlState::INVALID_SCHEMA_NAME) => {
+                    failed.remedy("run `factlib setup` to create it")
+                }
+                Some(&SqlState::INSUFFICIENT_PRIVILEGE) => failed.remedy(
+                    "GRANT USAGE ON SCHEMA factlib and SELECT, INSERT, UPDATE, DELETE on the table to this user",
+                ),
+                _ => failed,
             }
-            Ok(Err(error)) => Err(describe(failed(), error)),
-            Err(elapsed) => Err(failed().caused_by(elapsed)),
-        }
+            .caused_by(error)
+        })
     }
-}
-
-fn describe(failed: Error, error: tokio_postgres::Error) -> Error {
-    use tokio_postgres::error::SqlState;
-    let failed = match error.code() {
-        Some(&SqlState::UNDEFINED_TABLE | &SqlState::INVALID_SCHEMA_NAME) => {
-            failed.remedy("run `factlib setup` to create it")
-        }
-        Some(&SqlState::INSUFFICIENT_PRIVILEGE) => failed.remedy(
-            "GRANT USAGE ON SCHEMA factlib and SELECT, INSERT, UPDATE, DELETE on the table to this user",
-        ),
-        _ => failed,
-    };
-    failed.caused_by(error)
 }
 
 #[async_trait]
@@ -147,6 +120,6 @@ impl CheckpointStore for PostgresStore {
     }
 
     fn describe(&self) -> String {
-        format!("table factlib.checkpoints of {}", self.info.describe())
+        format!("table factlib.checkpoints of {}", self.connection.describe())
     }
 }

@@ -113,6 +113,8 @@ pub struct TopicCreation {
     pub partitions: Option<i32>,
     /// Replicas of a topic that factlib creates; the broker's default when not set.
     pub replication_factor: Option<i32>,
+    /// The most topics that events may go to; an event of one more is refused.
+    pub max: usize,
     /// Topic settings (`retention.ms` …) of a topic that factlib creates.
     pub config: BTreeMap<String, String>,
 }
@@ -123,6 +125,7 @@ impl Default for TopicCreation {
             create: true,
             partitions: None,
             replication_factor: None,
+            max: 1_000,
             config: BTreeMap::new(),
         }
     }

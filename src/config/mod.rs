@@ -6,6 +6,7 @@
 //! (`reference`, `manual`); a program that embeds the relay fills it as it likes.
 
 mod checkpoint;
+mod dead_letter;
 #[cfg(feature = "cli")]
 mod environment;
 #[cfg(feature = "cli")]
@@ -37,6 +38,7 @@ use serde::{Deserialize, Serialize};
 pub use self::reference::{Kind, Setting, settings};
 pub use self::{
     checkpoint::{CheckpointConfig, StoreKind},
+    dead_letter::{DeadLetterConfig, RefusalPolicy},
     http::HttpConfig,
     kafka::{Compression, KafkaConfig, TopicCreation},
     log::{LogConfig, LogFormat, LogLevel},
@@ -55,6 +57,8 @@ pub struct Config {
     pub kafka: KafkaConfig,
     /// Where the position is kept.
     pub checkpoint: CheckpointConfig,
+    /// What becomes of events that can never be delivered.
+    pub dead_letter: DeadLetterConfig,
     /// Memory, retries, stopping.
     pub pipeline: PipelineConfig,
     /// Where health and metrics are answered.
@@ -68,6 +72,12 @@ impl Config {
     /// `postgres.message_prefix`.
     pub fn topic_prefix(&self) -> &str {
         self.kafka.topic_prefix.as_deref().unwrap_or(&self.postgres.message_prefix)
+    }
+
+    /// `dead_letter.topic`, or else `{topic_prefix}.dead-letter`.
+    pub fn dead_letter_topic(&self) -> String {
+        let named = self.dead_letter.topic.clone();
+        named.unwrap_or_else(|| format!("{}.dead-letter", self.topic_prefix()))
     }
 
     /// `pipeline.batch` in bytes.

@@ -10,8 +10,8 @@ use documented::DocumentedFields;
 use figment::value::Value;
 
 use super::{
-    CheckpointConfig, Config, HttpConfig, KafkaConfig, LogConfig, PipelineConfig, PostgresConfig,
-    TopicCreation, postgres::DEFAULT_URL, properties, validate::SASL_MECHANISMS,
+    CheckpointConfig, Config, DeadLetterConfig, HttpConfig, KafkaConfig, LogConfig, PipelineConfig,
+    PostgresConfig, TopicCreation, postgres::DEFAULT_URL, properties, validate::SASL_MECHANISMS,
 };
 
 /// A setting: its name, what it takes and what it means.
@@ -81,12 +81,15 @@ const ROWS: &[(&str, Kind, &[&str])] = &[
     ("kafka.topics.create", Kind::Switch, &[]),
     ("kafka.topics.partitions", Kind::Number, &[]),
     ("kafka.topics.replication_factor", Kind::Number, &[]),
+    ("kafka.topics.max", Kind::Number, &[]),
     ("kafka.topics.config", Kind::Table, &[]),
     ("kafka.properties", Kind::Table, &[]),
     ("checkpoint.store", Kind::OneOf(&["postgres", "file", "memory"]), &[]),
     ("checkpoint.path", Kind::Path, &[]),
     ("checkpoint.interval", Kind::Duration, &[]),
     ("checkpoint.idle_interval", Kind::Duration, &[]),
+    ("dead_letter.policy", Kind::OneOf(&["dead-letter", "stop", "block"]), &[]),
+    ("dead_letter.topic", Kind::Text, &[]),
     ("pipeline.window", Kind::Size, &[]),
     ("pipeline.batch", Kind::Size, &[]),
     ("pipeline.restart_backoff", Kind::Duration, &[]),
@@ -208,6 +211,7 @@ fn doc(name: &str) -> String {
         "kafka" => (KafkaConfig::FIELD_NAMES, KafkaConfig::FIELD_DOCS),
         "kafka.topics" => (TopicCreation::FIELD_NAMES, TopicCreation::FIELD_DOCS),
         "checkpoint" => (CheckpointConfig::FIELD_NAMES, CheckpointConfig::FIELD_DOCS),
+        "dead_letter" => (DeadLetterConfig::FIELD_NAMES, DeadLetterConfig::FIELD_DOCS),
         "pipeline" => (PipelineConfig::FIELD_NAMES, PipelineConfig::FIELD_DOCS),
         "http" => (HttpConfig::FIELD_NAMES, HttpConfig::FIELD_DOCS),
         "log" => (LogConfig::FIELD_NAMES, LogConfig::FIELD_DOCS),

@@ -46,6 +46,9 @@ impl Config {
             })?;
         }
         check_checkpoint(&self.checkpoint)?;
+        if let Some(topic) = &self.dead_letter.topic {
+            check_topic_prefix("dead_letter.topic", topic)?;
+        }
         check_pipeline(&self.pipeline)?;
         check_http(&self.http)?;
         text("log.service", &self.log.service)
@@ -92,6 +95,9 @@ fn check_kafka(kafka: &KafkaConfig) -> Check {
         return wrong("kafka.tls_ca", quoted(&path.to_string_lossy()), problem);
     }
     let topics = &kafka.topics;
+    if topics.max == 0 {
+        return wrong("kafka.topics.max", 0, "must be at least 1");
+    }
     let counts =
         [("partitions", topics.partitions), ("replication_factor", topics.replication_factor)];
     for (name, count) in counts {

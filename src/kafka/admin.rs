@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use rdkafka::{
-    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
+    admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication},
     client::DefaultClientContext,
     error::RDKafkaErrorCode as Code,
     metadata::Metadata,
@@ -28,15 +28,45 @@ pub(crate) async fn check(producer: &KafkaProducer, timeout: Duration) -> Result
     metadata(producer, None, timeout).await.map(|_| ())
 }
 
-/// Creates the topic if it is missing; true if it was.
-pub(crate) async fn ensure_topic(
+/// A topic that can be sent to.
+pub(crate) struct Topic {
+    /// It was missing.
+    pub created: bool,
+    /// The largest batch that it takes; none where we may not know.
+    pub max_message_bytes: Option<usize>,
+}
+
+/// Creates the topic if it is missing and that is wanted, and asks for its limit.
+pub(crate) async fn prepare_topic(
     config: &KafkaConfig,
     producer: &KafkaProducer,
     topic: &str,
+) -> Result<Topic> {
+    let exists = exists(producer, topic).await?;
+    let what = || format!("cannot create topic {topic}");
+    let admin: AdminClient<DefaultClientContext> =
+        client_config(config).create().map_err(|error| kafka_error(what(), error))?;
+    let created = match (exists, config.topics.create) {
+        (true, _) => Ok(false),
+        (false, true) => create(&admin, config, topic).await,
+        (false, false) => {
+            Err(code_error(format!("topic {topic} does not exist"), Code::UnknownTopicOrPartition))
+        }
+    };
+    let max_message_bytes = match created {
+        Ok(_) => max_message_bytes(&admin, topic).await,
+        Err(_) => None,
+    };
+    // Its end waits for its thread.
+    tokio::task::spawn_blocking(move || drop(admin));
+    Ok(Topic { created: created?, max_message_bytes })
+}
+
+async fn create(
+    admin: &AdminClient<DefaultClientContext>,
+    config: &KafkaConfig,
+    topic: &str,
 ) -> Result<bool> {
-    if exists(producer, topic).await? {
-        return Ok(false);
-    }
     let what = || format!("cannot create topic {topic}");
     let settings = &config.topics;
     // -1 leaves it to the broker.
@@ -46,11 +76,7 @@ pub(crate) async fn ensure_topic(
         new = new.set(key, value);
     }
     let options = AdminOptions::new().operation_timeout(Some(REQUEST_TIMEOUT));
-    let admin: AdminClient<DefaultClientContext> =
-        client_config(config).create().map_err(|error| kafka_error(what(), error))?;
     let results = admin.create_topics([&new], &options).await;
-    // Its end waits for its thread.
-    tokio::task::spawn_blocking(move || drop(admin));
     match results.map_err(|error| kafka_error(what(), error))?.into_iter().next() {
         Some(Ok(_)) => Ok(true),
         Some(Err((_, Code::TopicAlreadyExists))) => Ok(false),
@@ -58,6 +84,18 @@ pub(crate) async fn ensure_topic(
         None => Err(Error::new(ErrorKind::KafkaUnavailable, what())
             .caused_by("the broker gave no answer for it")),
     }
+}
+
+async fn max_message_bytes(
+    admin: &AdminClient<DefaultClientContext>,
+    topic: &str,
+) -> Option<usize> {
+    let options = AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT));
+    let resource = ResourceSpecifier::Topic(topic);
+    // Without the right to ask, the usual batch has to do.
+    let answer = admin.describe_configs([&resource], &options).await.ok()?;
+    let config = answer.into_iter().next()?.ok()?;
+    config.get("max.message.bytes")?.value.as_ref()?.parse().ok()
 }
 
 async fn exists(producer: &KafkaProducer, topic: &str) -> Result<bool> {

@@ -24,9 +24,8 @@ pub(crate) fn code_error(what: impl Into<String>, code: RDKafkaErrorCode) -> Err
 fn kind(code: RDKafkaErrorCode) -> ErrorKind {
     match code {
         // The record itself: sent again, it is refused again.
-        Code::MessageSizeTooLarge | Code::InvalidRecord | Code::InvalidMessageSize => {
-            ErrorKind::RecordRefused
-        }
+        Code::MessageSizeTooLarge => ErrorKind::RecordTooLarge,
+        Code::InvalidRecord | Code::InvalidMessageSize => ErrorKind::RecordRefused,
         // Somebody has to change a setting or a right.
         Code::SaslAuthenticationFailed
         | Code::Authentication

@@ -8,13 +8,13 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
 };
 
 use rdkafka::{
-    ClientConfig, ClientContext,
+    ClientConfig, ClientContext, Message,
     client::Client,
     config::RDKafkaLogLevel,
     error::{KafkaError, RDKafkaErrorCode},
@@ -23,13 +23,20 @@ use rdkafka::{
 use slog::{Logger, debug, warn};
 use tokio::sync::watch;
 
-use super::{client::producer_config, errors::kafka_error, record::record_headers};
+use super::{
+    client::producer_config,
+    errors::kafka_error,
+    record::{record_headers, record_value},
+};
 use crate::{
-    Error, Event, Result,
+    Error, ErrorKind, Event, Result,
     config::KafkaConfig,
     faults::{FaultSite, Faults},
-    messages::AckToken,
+    messages::{AckToken, Refused, TopicBatch},
 };
+
+/// librdkafka's own `batch.size`.
+const DEFAULT_BATCH_SIZE: usize = 1_000_000;
 
 /// The shared producer; a clone is the same client.
 #[derive(Clone)]
@@ -60,6 +67,21 @@ impl KafkaProducer {
         Ok(Some(KafkaProducer { producer, ..self.clone() }))
     }
 
+    /// Another client, whose batches are at most `bytes` large: a topic that takes
+    /// less than the usual batch would refuse it whole, good records included.
+    pub fn with_batch_size(&self, bytes: usize) -> Result<Self> {
+        let mut settings = self.settings.clone();
+        settings.set("batch.size", bytes.to_string());
+        let reports = Reports::new(self.client().context().log.clone());
+        Ok(KafkaProducer { producer: create(&settings, reports)?, settings, ..self.clone() })
+    }
+
+    /// The most bytes of one batch.
+    pub fn batch_size(&self) -> usize {
+        let set = self.settings.get("batch.size").and_then(|bytes| bytes.parse().ok());
+        set.unwrap_or(DEFAULT_BATCH_SIZE)
+    }
+
     /// What a topic has in flight, also from actors that are gone.
     pub fn in_flight(&self, topic: &Arc<str>) -> InFlight {
         let mut topics = self.topics.lock().unwrap_or_else(PoisonError::into_inner);
@@ -75,17 +97,19 @@ impl KafkaProducer {
         self.settings.get("bootstrap.servers").unwrap_or_default()
     }
 
-    /// Queues one event; `false` when librdkafka's queue is full: try again later.
-    pub fn send(&self, topic: &str, event: &Event, part: &Arc<Part>) -> bool {
-        let record = BaseRecord::with_opaque_to(topic, Arc::clone(part))
+    /// Queues the event at `index` of the part; `false` when librdkafka's queue is
+    /// full: try again later.
+    pub fn send(&self, part: &Arc<Part>, index: usize) -> bool {
+        let Some(event) = part.events.get(index) else { return true };
+        let record = BaseRecord::with_opaque_to(&part.topic, Arc::clone(part))
             .key(event.aggregate_id().as_bytes())
-            .payload(event.raw().as_ref())
+            .payload(record_value(event))
             .headers(record_headers(event));
         match self.producer.send(record) {
             Ok(()) => true,
             Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => false,
-            Err((error, _)) => {
-                part.settle(Err(kafka_error(format!("cannot send a record to {topic}"), error)));
+            Err((error, record)) => {
+                part.failed(error, record.payload);
                 true
             }
         }
@@ -154,11 +178,8 @@ impl ProducerContext for Reports {
 
     fn delivery(&self, result: &DeliveryResult<'_>, part: Arc<Part>) {
         match result {
-            Ok(_) => part.settle(Ok(())),
-            Err((error, _)) => {
-                let what = format!("Kafka did not take a record for {}", part.topic);
-                part.settle(Err(kafka_error(what, error.clone())));
-            }
+            Ok(_) => part.delivered(),
+            Err((error, record)) => part.failed(error.clone(), record.payload()),
         }
     }
 }
@@ -166,6 +187,7 @@ impl ProducerContext for Reports {
 /// The records of one [`TopicBatch`](crate::messages::TopicBatch) on their way.
 pub(crate) struct Part {
     topic: Arc<str>,
+    events: Arc<Vec<Event>>,
     left: AtomicUsize,
     answer: Mutex<Answer>,
     faults: Faults,
@@ -174,42 +196,73 @@ pub(crate) struct Part {
 
 struct Answer {
     token: Option<AckToken>,
+    /// The first failure that may pass.
     error: Option<Error>,
+    /// What will never be taken.
+    refused: Vec<Refused>,
 }
 
 impl Part {
-    /// A part of `records` records, each of which will be settled once.
-    pub fn new(
-        topic: Arc<str>,
-        records: usize,
-        token: AckToken,
-        in_flight: InFlight,
-        faults: Faults,
-    ) -> Arc<Self> {
+    /// A part, each of whose records will end once, one way or the other.
+    pub fn new(batch: TopicBatch, in_flight: InFlight, faults: Faults) -> Arc<Self> {
+        let TopicBatch { topic, events, ack } = batch;
         in_flight.0.send_modify(|parts| *parts += 1);
-        let answer = Mutex::new(Answer { token: Some(token), error: None });
-        Arc::new(Part { topic, left: AtomicUsize::new(records), answer, faults, in_flight })
+        let left = AtomicUsize::new(events.len());
+        let answer = Answer { token: Some(ack), error: None, refused: Vec::new() };
+        Arc::new(Part { topic, events, left, answer: Mutex::new(answer), faults, in_flight })
     }
 
-    /// One record has ended. The last one answers for the part: acknowledged if
-    /// all were, else failed with the first error.
-    fn settle(&self, result: Result<()>) {
-        let mut answer = self.answer.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Err(error) = result {
-            answer.error.get_or_insert(error);
+    /// How many records it has.
+    pub fn len(&self) -> usize {
+        self.events.len()
+    }
+
+    fn delivered(&self) {
+        if self.left.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.answer(self.lock());
         }
-        if self.left.fetch_sub(1, Ordering::AcqRel) > 1 {
-            return;
-        }
-        let (token, error) = (answer.token.take(), answer.error.take());
-        drop(answer);
-        if let Some(token) = token {
-            self.faults.reach(FaultSite::AfterProduce);
-            match error {
-                None => token.ack(),
-                Some(error) => token.fail(error),
+    }
+
+    fn failed(&self, error: KafkaError, value: Option<&[u8]>) {
+        let error = kafka_error(format!("Kafka did not take a record for {}", self.topic), error);
+        let mut answer = self.lock();
+        // The report names no record. Its bytes do; of two with the same, each has its report.
+        let index = self.events.iter().enumerate().position(|(index, event)| {
+            Some(record_value(event)) == value
+                && answer.refused.iter().all(|refused| refused.index != index)
+        });
+        match (error.kind(), index) {
+            (ErrorKind::RecordRefused | ErrorKind::RecordTooLarge, Some(index)) => {
+                answer.refused.push(Refused { index, error });
+            }
+            _ => {
+                answer.error.get_or_insert(error);
             }
         }
+        if self.left.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.answer(answer);
+        }
+    }
+
+    /// The last record has ended: answers for the part.
+    fn answer(&self, mut answer: MutexGuard<'_, Answer>) {
+        let Answer { token, error, refused } = &mut *answer;
+        let Some(token) = token.take() else { return };
+        self.faults.reach(FaultSite::AfterProduce);
+        match error.take() {
+            // What was refused is sent again with the rest, and refused again.
+            Some(error) => token.fail(error),
+            None if refused.is_empty() => token.ack(),
+            None => {
+                let mut refused = std::mem::take(refused);
+                refused.sort_by_key(|refused| refused.index);
+                token.refuse(refused);
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Answer> {
+        self.answer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

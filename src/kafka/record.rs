@@ -1,5 +1,6 @@
-//! What an event becomes in Kafka: topic, headers. Its key is the aggregate id,
-//! its value the event's own bytes.
+//! What an event becomes in Kafka: topic, value, headers. Its key is the aggregate id.
+
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use rdkafka::message::{Header, OwnedHeaders};
 
@@ -24,11 +25,27 @@ pub(crate) fn topic_name(prefix: &str, aggregate_type: &str) -> Result<String> {
     )))
 }
 
+/// The event's own bytes; none of them where these are kept in the table of dead
+/// letters, because no topic would take them.
+pub(crate) fn record_value(event: &Event) -> &[u8] {
+    if is_kept_in_table(event) { &[] } else { event.raw() }
+}
+
+/// True for a dead letter that was refused for its size: the dead-letter topic has
+/// much the same limit.
+pub(crate) fn is_kept_in_table(event: &Event) -> bool {
+    event.refusal().is_some_and(|refusal| refusal.error.kind() == ErrorKind::RecordTooLarge)
+}
+
 /// The headers that the Go worker sends: `event_id`, `event_type`, `LSN` and,
-/// with a trace, `trace_id`, `span_id` and the trace's metadata.
+/// with a trace, `trace_id`, `span_id` and the trace's metadata. A dead letter has
+/// [more](dead_letter).
 pub(crate) fn record_headers(event: &Event) -> OwnedHeaders {
     let trace = event.trace();
-    let count = 3 + trace.map_or(0, |trace| 2 + trace.metadata.len());
+    let refusal = event.refusal();
+    let count = 3
+        + trace.map_or(0, |trace| 2 + trace.metadata.len())
+        + refusal.map_or(0, |_| dead_letter::COUNT);
     let header = |headers: OwnedHeaders, key: &str, value: &str| {
         headers.insert(Header { key, value: Some(value) })
     };
@@ -46,7 +63,34 @@ pub(crate) fn record_headers(event: &Event) -> OwnedHeaders {
             }
         }
     }
+    if let Some(refusal) = refusal {
+        let topic = refusal.topic.as_deref().unwrap_or_default();
+        headers = header(headers, dead_letter::ERROR, &refusal.error.to_string());
+        headers = header(headers, dead_letter::TOPIC, topic);
+        headers = header(headers, dead_letter::TIME_MS, &now_ms().to_string());
+        if is_kept_in_table(event) {
+            headers = header(headers, dead_letter::TABLE, crate::dead_letter::TABLE);
+        }
+    }
     headers
+}
+
+/// Headers of a dead letter, behind those of the record that it could not be.
+pub(crate) mod dead_letter {
+    /// Why it was refused.
+    pub const ERROR: &str = "dead_letter_error";
+    /// Where it should have gone; empty where that could not be told.
+    pub const TOPIC: &str = "dead_letter_topic";
+    /// When it was parked, in Unix milliseconds.
+    pub const TIME_MS: &str = "dead_letter_time_ms";
+    /// The table that has its bytes, under its LSN; the record's value is empty.
+    pub const TABLE: &str = "dead_letter_table";
+    /// How many these are at most.
+    pub const COUNT: usize = 4;
+}
+
+fn now_ms() -> u128 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis()
 }
 
 #[cfg(test)]

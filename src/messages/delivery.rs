@@ -41,8 +41,17 @@ impl fmt::Debug for TopicBatch {
     }
 }
 
-/// The duty to say how a [`TopicBatch`] ended: [`ack`](Self::ack) or
-/// [`fail`](Self::fail). **Dropped, it counts as failed**: an actor that panics
+/// An event of a [`TopicBatch`] that can never be delivered.
+#[derive(Clone, Debug)]
+pub struct Refused {
+    /// Its place in [`TopicBatch::events`].
+    pub index: usize,
+    /// Who refuses it, and why.
+    pub error: Error,
+}
+
+/// The duty to say how a [`TopicBatch`] ended: [`ack`](Self::ack),
+/// [`refuse`](Self::refuse) or [`fail`](Self::fail). **Dropped, it counts as failed**: an actor that panics
 /// or forgets can delay events, never lose them.
 pub struct AckToken {
     part: u64,
@@ -64,7 +73,13 @@ impl AckToken {
 
     /// All events of the batch are safe where they belong.
     pub fn ack(mut self) {
-        self.finish(Ok(()));
+        self.finish(Ok(Vec::new()));
+    }
+
+    /// All events are safe but these, which can never be: sent again, they would be
+    /// refused again. What becomes of them is for `dead_letter.policy` to say.
+    pub fn refuse(mut self, refused: Vec<Refused>) {
+        self.finish(Ok(refused));
     }
 
     /// The batch was not delivered whole; it comes again.
@@ -72,7 +87,7 @@ impl AckToken {
         self.finish(Err(error));
     }
 
-    fn finish(&mut self, result: Result<(), Error>) {
+    fn finish(&mut self, result: Result<Vec<Refused>, Error>) {
         if let Some(to) = self.to.take() {
             // A router that is gone needs no answer: its generation is over.
             to.do_send(PartDone { lane: self.lane, epoch: self.epoch, part: self.part, result });
@@ -102,7 +117,8 @@ pub(crate) struct PartDone {
     pub lane: usize,
     pub epoch: u32,
     pub part: u64,
-    pub result: Result<(), Error>,
+    /// What was refused for good; everything else of the part is safe.
+    pub result: Result<Vec<Refused>, Error>,
 }
 
 /// Router → supervisor: open the lane of this topic, after `failures` openings in a row that delivered nothing.

@@ -22,7 +22,7 @@ pub(crate) use self::{
     wal::{EventBatch, WalBatch},
 };
 pub use self::{
-    delivery::{AckToken, TopicBatch},
+    delivery::{AckToken, Refused, TopicBatch},
     wal::BatchId,
     window::{ByteWindow, WindowPermit},
 };

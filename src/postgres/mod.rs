@@ -9,6 +9,7 @@
 //! | `replication` | the stream of changes and its confirmation |
 //! | [`frame`], [`pgoutput`] | pure parsers of that stream |
 //! | [`sql`] | ordinary clients |
+//! | `reconnecting` | a connection for statements now and then |
 //! | `slot` | server, slot and publication, as SQL sees them |
 //! | `errors` | what the server's errors mean for us |
 
@@ -21,6 +22,7 @@ mod errors;
 pub mod frame;
 mod passfile;
 pub mod pgoutput;
+mod reconnecting;
 pub(crate) mod replication;
 mod session;
 mod settings;
@@ -30,7 +32,10 @@ mod stream;
 mod tls;
 
 pub use self::connect_info::ConnectInfo;
-pub(crate) use self::errors::postgres_error;
+pub(crate) use self::{
+    errors::postgres_error,
+    reconnecting::{Reconnecting, StatementError},
+};
 use crate::{Result, config::PostgresConfig};
 
 /// An ordinary client, for statements: the connection string, TLS and timeouts are those of the relay.

@@ -1,0 +1,29 @@
+#[cfg(feature = "cli")]
+use documented::DocumentedFields;
+use serde::{Deserialize, Serialize};
+
+/// The section `[dead_letter]`: what becomes of events that can never be delivered.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[cfg_attr(feature = "cli", derive(DocumentedFields))]
+#[serde(default, deny_unknown_fields)]
+pub struct DeadLetterConfig {
+    /// What becomes of an event that Kafka refuses for good, that is no OutboxEvent or that has no
+    /// legal topic: parked in the dead-letter topic, so that those behind it flow; the relay stops;
+    /// or it is tried again for ever, and those behind it wait.
+    pub policy: RefusalPolicy,
+    /// The dead-letter topic; `{topic_prefix}.dead-letter` when not set.
+    pub topic: Option<String>,
+}
+
+/// What becomes of an event that can never be delivered; it is never dropped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RefusalPolicy {
+    /// It goes to the dead-letter topic and counts as done.
+    #[default]
+    DeadLetter,
+    /// The pipeline ends with the error.
+    Stop,
+    /// It is tried again for ever; what is behind it waits.
+    Block,
+}
