@@ -89,3 +89,8 @@ pub use self::{
     startup::{SetupReport, setup, setup_sql},
     status::{PipelineState, PipelineStatus, TopicStatus},
 };
+
+/// The README's examples, compiled by the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
