@@ -159,3 +159,94 @@ pub(crate) struct LaneLost {
     pub lane: usize,
     pub epoch: u32,
 }
+
+#[cfg(test)]
+mod tests {
+    use actix::{Actor, Context, Handler};
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::messages::{ByteWindow, probe::probe};
+
+    /// A token of part 3 in epoch 2 of lane 1, and what it says.
+    fn token(window: &ByteWindow) -> (AckToken, mpsc::UnboundedReceiver<PartDone>) {
+        let (to, said) = probe();
+        let permit = window.try_acquire(10).expect("room");
+        (AckToken::new((1, 2, 3), to, permit), said)
+    }
+
+    /// The one answer, after which the token's bytes are free.
+    async fn answer(
+        window: &ByteWindow,
+        mut said: mpsc::UnboundedReceiver<PartDone>,
+    ) -> Result<(), ErrorKind> {
+        let done = said.recv().await.expect("an answer");
+        assert_eq!((done.lane, done.epoch, done.part), (1, 2, 3));
+        // The token is gone, and with it the last sender: nothing else can come.
+        assert!(said.recv().await.is_none());
+        assert_eq!(window.used(), 0);
+        done.result.map_err(|error| error.kind())
+    }
+
+    #[actix::test]
+    async fn an_ack_says_that_the_part_is_safe() {
+        let window = ByteWindow::new(100);
+        let (token, said) = token(&window);
+        assert_eq!(window.used(), 10);
+        token.ack();
+        assert_eq!(answer(&window, said).await, Ok(()));
+    }
+
+    #[actix::test]
+    async fn a_failure_gives_its_reason() {
+        let window = ByteWindow::new(100);
+        let (token, said) = token(&window);
+        token.fail(Error::new(ErrorKind::KafkaUnavailable, "the broker is away"));
+        assert_eq!(answer(&window, said).await, Err(ErrorKind::KafkaUnavailable));
+    }
+
+    #[actix::test]
+    async fn dropping_is_failing() {
+        let window = ByteWindow::new(100);
+        let (token, said) = token(&window);
+        drop(token);
+        assert_eq!(answer(&window, said).await, Err(ErrorKind::ActorFailed));
+    }
+
+    struct Panics;
+
+    impl Actor for Panics {
+        type Context = Context<Self>;
+    }
+
+    impl Handler<TopicBatch> for Panics {
+        type Result = ();
+
+        fn handle(&mut self, _batch: TopicBatch, _: &mut Self::Context) {
+            panic!("as handlers of users may");
+        }
+    }
+
+    #[actix::test]
+    async fn a_panic_of_the_actor_that_has_the_batch_is_a_failure() {
+        let window = ByteWindow::new(100);
+        let (ack, said) = token(&window);
+        let batch = TopicBatch { topic: "t".into(), events: Arc::default(), ack };
+        Panics.start().do_send(batch);
+        assert_eq!(answer(&window, said).await, Err(ErrorKind::ActorFailed));
+    }
+
+    #[actix::test]
+    async fn a_batch_for_an_actor_that_is_gone_is_a_failure() {
+        let window = ByteWindow::new(100);
+        let (ack, said) = token(&window);
+        let gone = Panics.start();
+        let (other, _) = token(&window);
+        gone.do_send(TopicBatch { topic: "t".into(), events: Arc::default(), ack: other });
+        while gone.connected() {
+            tokio::task::yield_now().await;
+        }
+        gone.do_send(TopicBatch { topic: "t".into(), events: Arc::default(), ack });
+        assert_eq!(answer(&window, said).await, Err(ErrorKind::ActorFailed));
+    }
+}

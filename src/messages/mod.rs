@@ -9,6 +9,8 @@
 
 mod control;
 mod delivery;
+#[cfg(test)]
+pub(crate) mod probe;
 mod progress;
 mod wal;
 mod window;
