@@ -165,3 +165,225 @@ impl EventDecoder {
 fn protocol(what: &str) -> Error {
     Error::new(ErrorKind::Protocol, what)
 }
+
+#[cfg(test)]
+mod tests {
+    use prost::Message as _;
+    use slog::o;
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::{
+        messages::{
+            BatchId, ByteWindow,
+            probe::{exit, probe},
+        },
+        proto::OutboxEvent,
+    };
+
+    /// The checkpoint of these tests.
+    const START: u64 = 1_000;
+
+    fn decoder() -> EventDecoder {
+        EventDecoder::new("shop", Lsn::new(START))
+    }
+
+    /// A pgoutput message as it comes off the socket: XLogData in CopyData.
+    fn frame(data: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(4 + 1 + 24 + data.len()).expect("small");
+        [&b"d"[..], &length.to_be_bytes(), b"w", &[0; 24], data].concat()
+    }
+
+    fn begin(final_lsn: u64, xid: u32) -> Vec<u8> {
+        let head = [&b"B"[..], &final_lsn.to_be_bytes(), &5_i64.to_be_bytes()];
+        frame(&[&head.concat()[..], &xid.to_be_bytes()].concat())
+    }
+
+    fn commit(commit_lsn: u64) -> Vec<u8> {
+        let (at, end) = (commit_lsn.to_be_bytes(), (commit_lsn + 8).to_be_bytes());
+        frame(&[&b"C\0"[..], &at, &end, &5_i64.to_be_bytes()].concat())
+    }
+
+    fn logical(transactional: bool, lsn: u64, prefix: &str, content: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(content.len()).expect("small").to_be_bytes();
+        let head = [&[b'M', u8::from(transactional)][..], &lsn.to_be_bytes(), prefix.as_bytes()];
+        frame(&[&head.concat()[..], b"\0", &length, content].concat())
+    }
+
+    fn fact(id: &str) -> Vec<u8> {
+        OutboxEvent { id: id.into(), aggregate_type: "user".into(), ..Default::default() }
+            .encode_to_vec()
+    }
+
+    /// A fact of the transaction that is open.
+    fn emitted(id: &str) -> Vec<u8> {
+        logical(true, START + 1, "shop", &fact(id))
+    }
+
+    fn ids(events: &[Event]) -> Vec<&str> {
+        events.iter().map(Event::id).collect()
+    }
+
+    fn decode(decoder: &mut EventDecoder, frames: &[Vec<u8>]) -> Result<Vec<Event>> {
+        decoder.decode(&frames.concat().into())
+    }
+
+    #[test]
+    fn a_transaction_may_span_batches() {
+        let mut decoder = decoder();
+        let first = decode(&mut decoder, &[begin(2_000, 7), emitted("a")]).expect("decodes");
+        let second = decode(&mut decoder, &[emitted("b"), emitted("c")]).expect("decodes");
+        let last = decode(&mut decoder, &[commit(2_000), begin(3_000, 8), emitted("d")]);
+        let last = last.expect("decodes");
+        assert_eq!((ids(&first), ids(&second), ids(&last)), (vec!["a"], vec!["b", "c"], vec!["d"]));
+        let of = |event: &Event| event.transaction().map(|t| (t.xid, t.commit_time_ns));
+        let committed = pgoutput::unix_ns(5);
+        assert!(first.iter().chain(&second).all(|event| of(event) == Some((7, committed))));
+        assert_eq!(of(&last[0]), Some((8, committed)));
+    }
+
+    #[test]
+    fn an_event_is_a_slice_of_its_batch() {
+        let batch: Bytes = [begin(2_000, 7), emitted("a")].concat().into();
+        let events = decoder().decode(&batch).expect("decodes");
+        assert!(batch.as_ptr_range().contains(&events[0].raw().as_ptr()));
+    }
+
+    #[test]
+    fn messages_of_other_prefixes_are_not_ours() {
+        // And need not be protobuf; a prefix is not the beginning of another.
+        let others = ["", "sho", "shop2", "Shop"].map(|prefix| logical(true, 1, prefix, b"\xff"));
+        let batch = [&[begin(2_000, 7)], &others[..], &[emitted("a"), commit(2_000)]].concat();
+        assert_eq!(ids(&decode(&mut decoder(), &batch).expect("decodes")), ["a"]);
+    }
+
+    #[test]
+    fn a_transaction_that_ended_at_or_before_the_checkpoint_is_not_delivered_again() {
+        // The checkpoint is the end of its commit record, which begins before it.
+        let before = [begin(START - 8, 7), emitted("a"), commit(START - 8)].concat();
+        // What begins to commit at the checkpoint ends after it.
+        let after = [begin(START, 8), emitted("b"), commit(START)].concat();
+        assert_eq!(ids(&decode(&mut decoder(), &[before, after]).expect("decodes")), ["b"]);
+    }
+
+    #[test]
+    fn it_is_skipped_whole_also_over_several_batches() {
+        let mut decoder = decoder();
+        for batch in [vec![begin(START - 8, 7), emitted("a")], vec![emitted("b")]] {
+            assert_eq!(ids(&decode(&mut decoder, &batch).expect("decodes")), [""; 0]);
+        }
+        let next = [commit(START - 8), begin(START + 8, 8), emitted("c")];
+        assert_eq!(ids(&decode(&mut decoder, &next).expect("decodes")), ["c"]);
+    }
+
+    #[test]
+    fn a_message_without_transaction_counts_by_its_own_position() {
+        let at = |lsn, id| logical(false, lsn, "shop", &fact(id));
+        let batch = [at(START - 1, "a"), at(START, "b"), at(START + 1, "c")];
+        let events = decode(&mut decoder(), &batch).expect("decodes");
+        assert_eq!(ids(&events), ["c"]);
+        assert_eq!((events[0].lsn(), events[0].transaction()), (Lsn::new(START + 1), None));
+        // Also where it comes in the middle of a transaction that was delivered before.
+        let batch = [begin(START - 8, 7), emitted("x"), at(START + 1, "d"), commit(START - 8)];
+        let events = decode(&mut decoder(), &batch).expect("decodes");
+        assert_eq!(ids(&events), ["d"]);
+        assert_eq!(events[0].transaction(), None);
+    }
+
+    #[test]
+    fn changes_of_tables_and_other_frames_give_no_events() {
+        let relation = b"R\0\0\0\x01public\0t\0d\0\0";
+        let keepalive = [&b"d\0\0\0\x16k"[..], &[0; 17]].concat();
+        let notice = b"N\0\0\0\x05\0".to_vec();
+        let batch = [begin(2_000, 7), frame(relation), keepalive, notice, commit(2_000)];
+        assert!(decode(&mut decoder(), &batch).expect("decodes").is_empty());
+    }
+
+    #[test]
+    fn what_the_protocol_does_not_allow_is_refused() {
+        let cut = |mut bytes: Vec<u8>| {
+            bytes.pop();
+            bytes
+        };
+        for (batch, why) in [
+            (frame(b"?"), "unknown message type"),
+            (frame(b"B\0"), "pgoutput"),
+            (frame(b""), "pgoutput"),
+            (emitted("outside"), "outside a transaction"),
+            (cut(begin(2_000, 7)), "inside a message"),
+            (b"d\0\0\0\x05z".to_vec(), "malformed"),
+            (vec![0; 16], "no message"),
+        ] {
+            let error = decode(&mut decoder(), &[batch]).expect_err(why);
+            assert_eq!(error.kind(), ErrorKind::Protocol, "{error}");
+            assert!(error.to_string().contains(why), "{error}");
+        }
+    }
+
+    struct Bench {
+        decoder: actix::Addr<Decoder>,
+        events: mpsc::UnboundedReceiver<EventBatch>,
+        done: mpsc::UnboundedReceiver<BatchDone>,
+        failed: mpsc::UnboundedReceiver<ChainFailed>,
+        window: ByteWindow,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            let (router, events) = probe();
+            let (to, done) = probe();
+            let (failing, failed) = probe();
+            let decoder = Decoder {
+                decoder: decoder(),
+                router,
+                done: to,
+                failed: failing,
+                faults: Faults::default(),
+                log: Logger::root(slog::Discard, o!()),
+                exit: exit(ActorKind::Decoder, 4),
+            };
+            Bench { decoder: decoder.start(), events, done, failed, window: ByteWindow::new(100) }
+        }
+
+        fn send(&self, seq: u64, frames: &[Vec<u8>]) {
+            self.decoder.do_send(WalBatch {
+                id: BatchId { generation: 4, seq },
+                frames: frames.concat().into(),
+                commit_end_lsn: Some(Lsn::new(2_008)),
+                permit: self.window.try_acquire(10).expect("room"),
+            });
+        }
+    }
+
+    #[actix::test]
+    async fn a_batch_with_events_goes_on_with_its_permit() {
+        let mut bench = Bench::new();
+        bench.send(0, &[begin(2_000, 7), emitted("a"), commit(2_000)]);
+        let batch = bench.events.recv().await.expect("events");
+        assert_eq!((batch.id.seq, batch.commit_end_lsn), (0, Some(Lsn::new(2_008))));
+        assert_eq!((ids(&batch.events), batch.permit.bytes()), (vec!["a"], 10));
+        assert_eq!(bench.window.used(), 10);
+        assert!(bench.done.try_recv().is_err());
+    }
+
+    #[actix::test]
+    async fn a_batch_that_does_not_concern_us_is_done_at_once() {
+        let mut bench = Bench::new();
+        bench.send(0, &[begin(2_000, 7), logical(true, 1, "other", b""), commit(2_000)]);
+        let done = bench.done.recv().await.expect("done");
+        assert_eq!((done.id, done.events), (BatchId { generation: 4, seq: 0 }, 0));
+        assert_eq!(done.commit_end_lsn, Some(Lsn::new(2_008)));
+        assert_eq!(bench.window.used(), 0);
+        assert!(bench.events.try_recv().is_err());
+    }
+
+    #[actix::test]
+    async fn malformed_bytes_end_the_chain_and_are_never_done() {
+        let mut bench = Bench::new();
+        bench.send(0, &[begin(2_000, 7), emitted("a"), frame(b"?"), commit(2_000)]);
+        let failed = bench.failed.recv().await.expect("a failure");
+        assert_eq!((failed.actor, failed.generation), (ActorKind::Decoder, 4));
+        assert_eq!(failed.error.kind(), ErrorKind::Protocol);
+        assert!(bench.events.try_recv().is_err() && bench.done.try_recv().is_err());
+    }
+}
