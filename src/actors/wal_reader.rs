@@ -371,7 +371,144 @@ fn make_room(buffer: &mut BytesMut, batch_bytes: usize) {
 
 #[cfg(test)]
 mod tests {
+    use slog::o;
+
     use super::*;
+    use crate::messages::probe::probe;
+
+    /// A loop that is not connected, and what it hands on.
+    fn reader(
+        batch_bytes: usize,
+    ) -> (Loop, mpsc::UnboundedReceiver<WalBatch>, mpsc::UnboundedReceiver<BatchDone>) {
+        let (decoder, batches) = probe();
+        let (done, dones) = probe();
+        let window = ByteWindow::new(1 << 20);
+        let reader = Loop {
+            from: ReadFrom {
+                info: ConnectInfo::parse("host=nowhere user=u").expect("a connection string"),
+                connect_timeout: Duration::from_secs(1),
+                slot: "s".into(),
+                publication: "p".into(),
+                start: Lsn::new(5),
+                system_id: 7,
+                status_interval: Duration::from_secs(1),
+                batch_bytes,
+            },
+            status: Arc::new(Status::new(window.clone())),
+            window,
+            decoder,
+            done,
+            streaming: probe().0,
+            faults: Faults::default(),
+            log: Logger::root(slog::Discard, o!()),
+            inbox: mpsc::unbounded_channel().1,
+            generation: 4,
+            batches: 0,
+            received: Lsn::new(5),
+            confirmed: Lsn::new(5),
+            draining: false,
+        };
+        (reader, batches, dones)
+    }
+
+    fn copy_data(parts: &[&[u8]]) -> Vec<u8> {
+        let body = parts.concat();
+        let length = u32::try_from(body.len() + 4).expect("small").to_be_bytes();
+        [&b"d"[..], &length, &body].concat()
+    }
+
+    fn wal(start: u64, data: &[u8]) -> Vec<u8> {
+        copy_data(&[b"w", &start.to_be_bytes(), &[0; 16], data])
+    }
+
+    fn commit(end: u64) -> Vec<u8> {
+        let data = [&b"C\0"[..], &(end - 8).to_be_bytes(), &end.to_be_bytes(), &[0; 8]].concat();
+        wal(end - 8, &data)
+    }
+
+    fn keepalive(wal_end: u64, reply: bool) -> Vec<u8> {
+        copy_data(&[b"k", &wal_end.to_be_bytes(), &[0; 8], &[u8::from(reply)]])
+    }
+
+    #[actix::test]
+    async fn a_run_is_of_whole_messages_and_knows_its_last_commit() {
+        let (mut reader, ..) = reader(10_000);
+        assert!(reader.scan(b"").expect("allowed").is_none());
+        let whole = [wal(10, b"B"), commit(20), wal(21, b"B"), commit(40), wal(41, b"B")].concat();
+        let cut = [&whole[..], &commit(60)[..30]].concat();
+        let run = reader.scan(&cut).expect("allowed").expect("a run");
+        assert_eq!((run.bytes, run.messages), (whole.len(), 5));
+        assert_eq!(run.safe_at, Some(Lsn::new(40)));
+        assert!(!run.reply_requested);
+        assert_eq!(reader.received, Lsn::new(41));
+        assert!(reader.scan(&cut[whole.len()..]).expect("allowed").is_none());
+    }
+
+    #[actix::test]
+    async fn a_run_inside_a_transaction_moves_no_position() {
+        let (mut reader, ..) = reader(10_000);
+        let run = reader.scan(&[wal(10, b"B"), wal(11, b"M")].concat()).expect("allowed");
+        assert_eq!(run.expect("a run").safe_at, None);
+    }
+
+    #[actix::test]
+    async fn a_run_ends_with_the_message_that_fills_it() {
+        let (mut reader, ..) = reader(50);
+        let message = wal(10, &[b'M'; 20]);
+        let run = reader.scan(&message.repeat(3)).expect("allowed").expect("a run");
+        assert_eq!(run.bytes, message.len(), "50 bytes are one message of {}", message.len());
+        let large = wal(10, &[b'M'; 5_000]);
+        let run = reader.scan(&large).expect("allowed").expect("a run");
+        assert_eq!((run.bytes, run.messages), (large.len(), 1));
+        assert!(run.charge() > large.len());
+    }
+
+    #[actix::test]
+    async fn a_keepalive_tells_a_position_and_may_ask_for_an_answer() {
+        let (mut reader, ..) = reader(10_000);
+        let bytes = [commit(20), keepalive(30, true), keepalive(25, false)].concat();
+        let run = reader.scan(&bytes).expect("allowed").expect("a run");
+        assert_eq!((run.messages, run.safe_at), (1, Some(Lsn::new(30))));
+        assert!(run.reply_requested);
+    }
+
+    #[actix::test]
+    async fn batches_are_numbered_without_a_gap_whatever_is_in_them() {
+        let (mut reader, mut batches, mut dones) = reader(10_000);
+        let mut numbers = Vec::new();
+        for message in [commit(20), keepalive(30, false), commit(40)] {
+            let mut buffer = BytesMut::from(&message[..]);
+            let run = reader.scan(&buffer).expect("allowed").expect("a run");
+            if run.messages == 0 {
+                reader.idle(&run, &mut buffer);
+                let done = dones.recv().await.expect("done");
+                assert_eq!((done.commit_end_lsn, done.events), (Some(Lsn::new(30)), 0));
+                numbers.push(done.id);
+            } else {
+                let permit = reader.window.try_acquire(run.charge()).expect("room");
+                reader.hand_on(&run, &mut buffer, permit);
+                let batch = batches.recv().await.expect("a batch");
+                assert_eq!(batch.frames, message);
+                assert_eq!(batch.commit_end_lsn, run.safe_at);
+                numbers.push(batch.id);
+            }
+            assert!(buffer.is_empty());
+        }
+        assert_eq!(numbers, [0, 1, 2].map(|seq| BatchId { generation: 4, seq }));
+    }
+
+    #[actix::test]
+    async fn the_end_of_the_replication_is_an_error_with_its_reason() {
+        let (mut reader, ..) = reader(10_000);
+        let error = b"E\0\0\0\x1fC57P01\0Mshutting down\0\0\0\0\0\0\0".to_vec();
+        let shutting_down = reader.scan(&error).err().expect("refused");
+        assert_eq!(shutting_down.kind(), ErrorKind::PostgresUnavailable);
+        assert!(shutting_down.to_string().contains("shutting down"), "{shutting_down}");
+        let ended = reader.scan(b"c\0\0\0\x04").err().expect("refused");
+        assert_eq!(ended.kind(), ErrorKind::PostgresUnavailable);
+        let hostile = reader.scan(b"\0\0\0\0\0\0").err().expect("refused");
+        assert_eq!(hostile.kind(), ErrorKind::Protocol);
+    }
 
     #[test]
     fn a_small_batch_does_not_keep_its_block_alive() {
