@@ -207,8 +207,10 @@ pub(crate) fn postgres_error(what: impl Into<String>, error: tokio_postgres::Err
     if let Some(server) = error.as_db_error() {
         return ServerError::from(server).into_error(what);
     }
-    // tokio-postgres keeps its kinds to itself; its texts are all there is.
+    // tokio-postgres keeps its kinds to itself; its texts are all there is. The
+    // error's own is its kind, the reason is its source's.
     let text = error.to_string();
+    let reason = error.source().map(ToString::to_string).unwrap_or_default();
     let refused =
         text.starts_with("authentication error") || text.starts_with("invalid configuration");
     let kind = if refused || has_io_cause(&error, |kind| kind == io::ErrorKind::PermissionDenied) {
@@ -219,7 +221,7 @@ pub(crate) fn postgres_error(what: impl Into<String>, error: tokio_postgres::Err
         ErrorKind::Protocol
     };
     let ours = Error::new(kind, what);
-    let ours = if text.contains("password missing") { ours.remedy(NO_PASSWORD) } else { ours };
+    let ours = if reason.contains("password missing") { ours.remedy(NO_PASSWORD) } else { ours };
     ours.caused_by(error)
 }
 
