@@ -76,7 +76,8 @@ pub async fn setup(config: &Config, accept_position: bool, log: &Logger) -> Resu
     config.validate()?;
     let startup = Startup::new(&Arc::new(config.clone()))?;
     let store = startup.store(log);
-    let client = startup.connect(log).await?;
+    let limit = config.postgres.connect_timeout;
+    let client = sql::connect(&startup.info, limit, log).await?;
     let name = &config.postgres.slot;
     if accept_position {
         store.create().await?;
@@ -91,7 +92,7 @@ pub async fn setup(config: &Config, accept_position: bool, log: &Logger) -> Resu
     }
     let publication_created = !publication_exists(&client, &config.postgres.publication).await?;
     let slot_created = Slot::read(&client, name).await?.is_none();
-    let start = startup.prepare_with(&client, &*store, true, log).await?;
+    let start = startup.prepare_with(&client, &*store, true, limit, log).await?;
     Ok(SetupReport {
         publication_created,
         slot_created,
@@ -146,14 +147,16 @@ impl Startup {
         DeadLetterTable::new(settings.slot.clone(), create, info, timeout, log)
     }
 
-    async fn connect(&self, log: &Logger) -> Result<Client> {
-        sql::connect(&self.info, self.config.postgres.connect_timeout, log).await
-    }
-
-    /// Checks the server, creates what is missing if that is wanted, and finds the position.
-    pub async fn prepare(&self, store: &dyn CheckpointStore, log: &Logger) -> Result<Start> {
-        let client = self.connect(log).await?;
-        self.prepare_with(&client, store, self.config.postgres.create, log).await
+    /// Checks the server, creates what is missing if that is wanted, and finds the
+    /// position. One attempt to connect takes no longer than `limit`.
+    pub async fn prepare(
+        &self,
+        store: &dyn CheckpointStore,
+        limit: Duration,
+        log: &Logger,
+    ) -> Result<Start> {
+        let client = sql::connect(&self.info, limit, log).await?;
+        self.prepare_with(&client, store, self.config.postgres.create, limit, log).await
     }
 
     async fn prepare_with(
@@ -161,12 +164,13 @@ impl Startup {
         client: &Client,
         store: &dyn CheckpointStore,
         create: bool,
+        limit: Duration,
         log: &Logger,
     ) -> Result<Start> {
         let settings = &self.config.postgres;
         let server = Server::read(client).await?;
         server.check()?;
-        let system = self.identify(log).await?;
+        let system = self.identify(limit, log).await?;
         if create {
             store.create().await?;
         }
@@ -192,9 +196,8 @@ impl Startup {
         Ok(Start { from, status_interval: settings.status_interval.min(limit) })
     }
 
-    async fn identify(&self, log: &Logger) -> Result<SystemId> {
-        let timeout = self.config.postgres.connect_timeout;
-        let mut client = ReplicationClient::connect(&self.info, timeout, log).await?;
+    async fn identify(&self, limit: Duration, log: &Logger) -> Result<SystemId> {
+        let mut client = ReplicationClient::connect(&self.info, limit, log).await?;
         client.identify_system().await
     }
 

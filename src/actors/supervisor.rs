@@ -128,13 +128,14 @@ impl Supervisor {
         }
         self.generation += 1;
         let first = self.starting_since.is_some();
+        let limit = self.attempt_limit();
         let (plan, checkpointer) = (self.plan.clone(), self.checkpointer.clone());
         let preparing = async move {
             settle(&checkpointer).await;
             if first {
-                plan.lanes.check(plan.config.postgres.connect_timeout).await?;
+                plan.lanes.check(limit).await?;
             }
-            plan.startup.prepare(&*plan.store, &plan.log).await
+            plan.startup.prepare(&*plan.store, limit, &plan.log).await
         };
         ctx.spawn(preparing.into_actor(self).map(move |result, this, ctx| match result {
             _ if this.draining => this.end(Ok(()), ctx),
@@ -237,6 +238,13 @@ impl Supervisor {
             "pause_ms" => pause.as_millis() as u64, "failures" => self.failures, "error" => %error);
         self.plan.status.set_state(PipelineState::Retrying { error: error.to_string() });
         ctx.run_later(pause, |this, ctx| this.start_generation(ctx));
+    }
+
+    /// How long one attempt to connect may take; a first one not longer than all of them.
+    fn attempt_limit(&self) -> Duration {
+        let limit = self.plan.config.postgres.connect_timeout;
+        let startup = self.plan.config.pipeline.startup_timeout;
+        if self.starting_since.is_some() && !startup.is_zero() { limit.min(startup) } else { limit }
     }
 
     /// The pause before try `failures + 1`: doubled each time, with jitter.
