@@ -259,3 +259,49 @@ fn all_failed(info: &ConnectInfo, mut failures: Vec<Error>) -> Error {
     let what = format!("no PostgreSQL server at {} will do", info.describe_hosts());
     Error::new(ErrorKind::PostgresUnavailable, what).caused_by(Failures(failures))
 }
+
+#[cfg(test)]
+mod tests {
+    use slog::{Drain, Never, OwnedKVList, Record, o};
+
+    use super::*;
+
+    /// Tells what is logged.
+    struct Lines(std::sync::mpsc::Sender<String>);
+
+    impl Drain for Lines {
+        type Ok = ();
+        type Err = Never;
+
+        fn log(&self, record: &Record<'_>, _: &OwnedKVList) -> Result<(), Never> {
+            self.0.send(record.msg().to_string()).ok();
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn each_exposure_is_warned_of_once_for_a_connection_string() {
+        let (sender, lines) = std::sync::mpsc::channel();
+        let log = Logger::root(std::sync::Mutex::new(Lines(sender)).fuse(), o!());
+        let info = ConnectInfo::parse("host=db user=u").unwrap();
+        let warned = |exposure: Exposure, info: &ConnectInfo| {
+            exposure.warn(info, &info.hosts[0], &log);
+            lines.try_iter().collect::<Vec<_>>()
+        };
+        assert!(warned(Exposure::Nothing, &info).is_empty());
+        assert!(warned(Exposure::Unverified, &info)[0].contains("not verified"));
+        assert!(warned(Exposure::Unverified, &info.clone()).is_empty());
+        // What is worse is news.
+        assert!(warned(Exposure::Unencrypted, &info)[0].contains("not encrypted"));
+        assert!(warned(Exposure::Unencrypted, &info).is_empty());
+        assert!(warned(Exposure::Unverified, &info).is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_host_gets_an_even_share_of_the_time_that_is_left() {
+        let deadline = Instant::now() + Duration::from_secs(12);
+        assert_eq!(share(deadline, 3) - Instant::now(), Duration::from_secs(4));
+        assert_eq!(share(deadline, 1), deadline);
+        assert_eq!(share(Instant::now() - Duration::from_secs(1), 2), Instant::now());
+    }
+}
