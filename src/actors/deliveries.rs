@@ -18,6 +18,7 @@ use crate::{
 /// Lanes, their outstanding parts, and the batches these belong to.
 #[derive(Default)]
 pub(crate) struct Deliveries {
+    block: bool,
     lanes: Vec<Lane>,
     by_topic: HashMap<Arc<str>, usize>,
     batches: HashMap<BatchId, OpenBatch>,
@@ -92,6 +93,11 @@ pub(crate) struct Opening {
 }
 
 impl Deliveries {
+    /// With `block`, refused events stay where they are, and what is behind them waits.
+    pub fn new(block: bool) -> Self {
+        Deliveries { block, ..Deliveries::default() }
+    }
+
     /// The lane of a topic; a new one has to be opened.
     pub fn lane(&mut self, topic: &Arc<str>) -> (usize, Option<Opening>) {
         if let Some(&lane) = self.by_topic.get(topic) {
@@ -140,9 +146,8 @@ impl Deliveries {
             .map(|part| part.dispatch(lane, &slot.topic, slot.epoch, recipient))
     }
 
-    /// A token's answer. With `block`, refused events stay where they are, and what
-    /// is behind them waits.
-    pub fn finish(&mut self, done: PartDone, block: bool) -> PartEnd {
+    /// A token's answer.
+    pub fn finish(&mut self, done: PartDone) -> PartEnd {
         let Some(lane) = self.lanes.get_mut(done.lane) else { return PartEnd::Stale };
         // Parts mostly end in order, so the first look hits.
         let position = lane
@@ -158,7 +163,7 @@ impl Deliveries {
                 return PartEnd::Failed(error);
             }
         };
-        if let (true, Some((_, error))) = (block, refused.first()) {
+        if let (true, Some((_, error))) = (self.block, refused.first()) {
             let blocked = Error::new(ErrorKind::RecordBlocked, "a refused record blocks its topic");
             let blocked = blocked.caused_by(error.clone());
             part.events = Arc::new(refused.into_iter().map(|(event, _)| event).collect());
@@ -304,7 +309,7 @@ mod tests {
     }
 
     fn ack(lane: usize, epoch: u32, part: u64) -> PartDone {
-        PartDone { lane, epoch, part, result: Ok(()) }
+        PartDone { lane, epoch, part, result: Ok(Vec::new()) }
     }
 
     fn failure(lane: usize, epoch: u32, part: u64) -> PartDone {

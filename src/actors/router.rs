@@ -80,8 +80,7 @@ impl Handler<PartDone> for Router {
 
     fn handle(&mut self, done: PartDone, ctx: &mut Self::Context) {
         let (lane, epoch) = (done.lane, done.epoch);
-        let block = self.dead_letters.policy == RefusalPolicy::Block;
-        match self.deliveries.finish(done, block) {
+        match self.deliveries.finish(done) {
             PartEnd::Refused { lane, delivered, refused, batch, permit } => {
                 self.delivered(lane, delivered);
                 self.park(lane, refused, batch, permit, ctx);
@@ -321,12 +320,17 @@ mod tests {
 
     impl Bench {
         fn new() -> Self {
+            Bench::with_policy(RefusalPolicy::DeadLetter)
+        }
+
+        fn with_policy(policy: RefusalPolicy) -> Self {
             let (lanes, openings) = probe();
             let (to, done) = probe();
             let (failing, failed) = probe();
             let window = ByteWindow::new(1_000);
             let router = Router {
-                topics: TopicNames::new("shop"),
+                topics: TopicNames::new("shop", 100),
+                dead_letters: DeadLetters { policy, topic: "shop.dead-letter".into() },
                 deliveries: Deliveries::default(),
                 lanes,
                 done: to,
@@ -498,12 +502,42 @@ mod tests {
     }
 
     #[actix::test]
-    async fn an_event_without_a_legal_topic_ends_the_chain() {
+    async fn an_event_without_a_legal_topic_ends_the_chain_by_policy() {
+        for (policy, kind) in [
+            (RefusalPolicy::Stop, ErrorKind::RecordRefused),
+            (RefusalPolicy::Block, ErrorKind::RecordBlocked),
+        ] {
+            let mut bench = Bench::with_policy(policy);
+            bench.send(0, &[("user", "1"), ("us er", "2")]);
+            let failed = bench.failed.recv().await.expect("a failure");
+            assert_eq!((failed.actor, failed.generation), (ActorKind::Router, 4));
+            assert_eq!(failed.error.kind(), kind);
+            assert!(bench.done.try_recv().is_err());
+        }
+    }
+
+    #[actix::test]
+    async fn an_event_without_a_legal_topic_becomes_a_dead_letter() {
         let mut bench = Bench::new();
-        bench.send(0, &[("user", "1"), ("us er", "2")]);
-        let failed = bench.failed.recv().await.expect("a failure");
-        assert_eq!((failed.actor, failed.generation), (ActorKind::Router, 4));
-        assert_eq!(failed.error.kind(), ErrorKind::RecordRefused);
-        assert!(bench.done.try_recv().is_err());
+        bench.send(0, &[("us er", "2")]);
+        assert_eq!(&*bench.opening().await.topic, "shop.dead-letter");
+    }
+
+    #[actix::test]
+    async fn a_batch_waits_for_what_was_refused_of_it_to_be_parked() {
+        let mut bench = Bench::new();
+        bench.send(0, &[("user", "1"), ("user", "2")]);
+        let mut users = bench.open().await;
+        let batch = users.recv().await.expect("a part");
+        let error = Error::new(ErrorKind::RecordRefused, "never");
+        batch.ack.refuse(vec![crate::messages::Refused { index: 1, error }]);
+        let mut letters = bench.open().await;
+        let letter = letters.recv().await.expect("a dead letter");
+        assert_eq!(letter.events.len(), 1);
+        assert_eq!(letter.events[0].id(), "2");
+        assert_eq!(letter.events[0].refusal().and_then(|r| r.topic.as_deref()), Some("shop.user"));
+        assert!(bench.done.try_recv().is_err(), "not before it is parked");
+        letter.ack.ack();
+        assert_eq!(bench.batch_done().await.events, 2);
     }
 }

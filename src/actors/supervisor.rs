@@ -37,7 +37,7 @@ use super::{
 use crate::{
     Error, ErrorKind, Lsn, Result,
     checkpoint::CheckpointStore,
-    config::Config,
+    config::{Config, RefusalPolicy},
     faults::{FaultSite, Faults},
     messages::{
         ActorExited, ActorKind, ByteWindow, ChainFailed, Drain, ExitGuard, Finish, LaneFailed,
@@ -160,7 +160,7 @@ impl Supervisor {
                 policy: config.dead_letter.policy,
                 topic: config.dead_letter_topic().into(),
             },
-            deliveries: Deliveries::default(),
+            deliveries: Deliveries::new(config.dead_letter.policy == RefusalPolicy::Block),
             lanes: address.clone().recipient(),
             done: self.checkpointer.clone().recipient(),
             failed: address.clone().recipient(),
