@@ -514,6 +514,18 @@ mod tests {
     }
 
     #[actix::test]
+    async fn what_is_confirmed_never_moves_back() {
+        let mut bench = Bench::new();
+        let _old = bench.begin(1, 5);
+        bench.done(1, 0, 10, 1);
+        let save = bench.save().await;
+        let mut new = bench.begin(2, 20);
+        save.succeed();
+        assert!(nothing(&mut new).await);
+        assert_eq!(bench.flush(None).await, Ok(Lsn::new(20)));
+    }
+
+    #[actix::test]
     async fn a_flush_waits_for_its_batches_and_for_their_save() {
         let mut bench = Bench::new();
         let _confirm = bench.begin(1, 5);

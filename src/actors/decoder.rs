@@ -310,6 +310,7 @@ mod tests {
             (frame(b"B\0"), "pgoutput"),
             (frame(b""), "pgoutput"),
             (emitted("outside"), "outside a transaction"),
+            ([begin(2_000, 7), commit(2_000), emitted("late")].concat(), "outside a transaction"),
             (cut(begin(2_000, 7)), "inside a message"),
             (b"d\0\0\0\x05z".to_vec(), "malformed"),
             (vec![0; 16], "no message"),
