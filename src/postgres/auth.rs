@@ -186,3 +186,69 @@ impl Login<'_> {
         Error::new(ErrorKind::Protocol, what)
     }
 }
+
+#[cfg(all(test, feature = "test-util"))]
+mod tests {
+    use std::time::Duration;
+
+    use slog::{Discard, o};
+
+    use super::*;
+    use crate::{
+        postgres::{replication::ReplicationClient, sql},
+        testing::{PostgresServer, SelfSigned},
+    };
+
+    /// What both kinds of connection, one log-in each, make of the connection string.
+    async fn outcomes(text: &str) -> [Result<(), ErrorKind>; 2] {
+        let info = ConnectInfo::parse(text).unwrap();
+        let (limit, log) = (Duration::from_secs(10), Logger::root(Discard, o!()));
+        let ours = ReplicationClient::connect(&info, limit, &log).await.map(drop);
+        let theirs = sql::connect(&info, limit, &log).await.map(drop);
+        [ours, theirs].map(|result| {
+            result.map_err(|error| {
+                assert!(!format!("{error} {error:?}").contains("hunter2"), "{error:?}");
+                error.kind()
+            })
+        })
+    }
+
+    #[tokio::test]
+    async fn a_replication_connection_is_let_in_where_an_ordinary_one_is() {
+        let tls = SelfSigned::new("db.example").unwrap();
+        let mut builder = PostgresServer::builder().ssl(tls.certificate, tls.key);
+        for (role, method) in [("scram", "scram-sha-256"), ("md5", "md5"), ("clear", "password")] {
+            builder = builder.hba(format!("host all {role} all {method}"));
+        }
+        let server = builder.start().await.unwrap();
+        for (role, stored) in [("scram", "scram-sha-256"), ("md5", "md5"), ("clear", "md5")] {
+            let create = format!(
+                "SET password_encryption = '{stored}'; CREATE ROLE {role} LOGIN REPLICATION PASSWORD 'hunter2'"
+            );
+            server.execute("postgres", &create).await.unwrap();
+        }
+        let (refused, port) = (Err(ErrorKind::PostgresRefused), server.port());
+        for role in ["scram", "md5", "clear", "postgres"] {
+            for tls in ["disable", "require"] {
+                let url = |more: &str| {
+                    format!(
+                        "host=127.0.0.1 port={port} dbname=postgres user={role} sslmode={tls} \
+                         passfile=/nowhere {more}"
+                    )
+                };
+                assert_eq!(outcomes(&url("password=hunter2")).await, [Ok(()); 2], "{role} {tls}");
+                // The superuser is trusted: nobody asks for its password.
+                let expected = if role == "postgres" { Ok(()) } else { refused };
+                assert_eq!(
+                    outcomes(&url("password=hunter22")).await,
+                    [expected; 2],
+                    "{role} {tls}"
+                );
+                assert_eq!(outcomes(&url("")).await, [expected; 2], "{role} {tls}");
+                let bound = if role == "scram" && tls == "require" { Ok(()) } else { refused };
+                let url = url("password=hunter2 channel_binding=require");
+                assert_eq!(outcomes(&url).await, [bound; 2], "{role} {tls}");
+            }
+        }
+    }
+}
