@@ -70,6 +70,7 @@ mod faults;
 mod kafka;
 mod lsn;
 mod messages;
+mod ops;
 mod pipeline;
 pub mod postgres;
 pub mod proto;

@@ -1,7 +1,8 @@
 //! The pipeline as one thing: build it, start it, ask it, stop it.
 //!
 //! It runs inside the actix `System` that is there, on two arbiters (threads)
-//! of its own: one reads the WAL, one does the rest. It installs no signal
+//! of its own: one reads the WAL, one does the rest; where the configuration has
+//! a port for it, health and metrics are answered. It installs no signal
 //! handler, keeps no global state and never stops the system, so several can
 //! run in one process.
 
@@ -20,6 +21,7 @@ use crate::{
     faults::Faults,
     kafka::producer::KafkaProducer,
     messages::{ByteWindow, Shutdown, Stop},
+    ops::Ops,
     startup::Startup,
     status::{PipelineStatus, Status},
 };
@@ -109,11 +111,14 @@ impl PipelineBuilder {
             None => startup.store(&log),
         };
         let window = ByteWindow::new(config.window_bytes());
-        let producer = KafkaProducer::new(&config.kafka, window.size(), log.clone())?;
-        let lanes =
-            KafkaLanes::new(&config, producer, startup.dead_letter_table(&log), faults.clone());
-        let lanes: Arc<dyn Lanes> = Arc::new(lanes);
         let status = Arc::new(Status::new(window.clone()));
+        // First, so that probes are answered while the servers are waited for.
+        let ops = Ops::start(&config, &status)?;
+        let producer =
+            KafkaProducer::new(&config.kafka, window.size(), Arc::clone(&status), log.clone())?;
+        let table = startup.dead_letter_table(&log);
+        let lanes = KafkaLanes::new(&config, producer, table, faults.clone());
+        let lanes: Arc<dyn Lanes> = Arc::new(lanes);
         let startup = Arc::new(startup);
         let plan = Plan {
             config,
@@ -125,14 +130,14 @@ impl PipelineBuilder {
             faults,
             log,
         };
-        let handle = spawn(plan, status).await?;
+        let handle = spawn(plan, status, ops).await?;
         handle.started().await?;
         Ok(handle)
     }
 }
 
 /// Starts the supervisor on arbiters of its own.
-async fn spawn(plan: Plan, status: Arc<Status>) -> Result<PipelineHandle> {
+async fn spawn(plan: Plan, status: Arc<Status>, ops: Ops) -> Result<PipelineHandle> {
     let arbiters = vec![Arbiter::new(), Arbiter::new()];
     let (relay, reader) = (&arbiters[0], arbiters[1].handle());
     let (running, is_running) = watch::channel(false);
@@ -146,7 +151,7 @@ async fn spawn(plan: Plan, status: Arc<Status>) -> Result<PipelineHandle> {
     let supervisor = launched
         .await
         .map_err(|error| Error::new(ErrorKind::ActorFailed, what).caused_by(error))?;
-    Ok(PipelineHandle { supervisor, arbiters, running: is_running, ended, status })
+    Ok(PipelineHandle { supervisor, arbiters, running: is_running, ended, status, _ops: ops })
 }
 
 /// A running pipeline.
@@ -160,6 +165,7 @@ pub struct PipelineHandle {
     running: watch::Receiver<bool>,
     ended: watch::Receiver<Outcome>,
     status: Arc<Status>,
+    _ops: Ops,
 }
 
 impl PipelineHandle {

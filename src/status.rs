@@ -7,11 +7,17 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
+    time::Duration,
 };
 
+use prometheus_client::metrics::histogram::Histogram;
 use serde::Serialize;
 
 use crate::{Error, Lsn, messages::ByteWindow};
+
+/// Bounds of what Kafka may take for a part, in seconds: from a local broker to an outage.
+const LATENCIES: [f64; 14] =
+    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0, 60.0];
 
 /// Where a pipeline is in its life.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -49,6 +55,8 @@ pub struct PipelineStatus {
     pub saved_lsn: Lsn,
     /// Everything up to here PostgreSQL was told to forget.
     pub confirmed_lsn: Lsn,
+    /// Events that were read from the WAL, by this process; again after a failure of the chain.
+    pub events_read: u64,
     /// Events that were delivered, by this process.
     pub events: u64,
     /// Events that went to the dead letters, by this process.
@@ -57,6 +65,12 @@ pub struct PipelineStatus {
     pub in_flight_bytes: usize,
     /// The most that these may be.
     pub window_bytes: usize,
+    /// Failures of the replication connection, or of making one.
+    pub replication_errors: u64,
+    /// How often an actor failed and was started again, by its name.
+    pub restarts: BTreeMap<&'static str, u64>,
+    /// What the Kafka client complained of last, if nothing was delivered since.
+    pub kafka_error: Option<String>,
     /// Topics that had events, by name.
     pub topics: BTreeMap<String, TopicStatus>,
 }
@@ -67,6 +81,8 @@ pub struct PipelineStatus {
 pub struct TopicStatus {
     /// Events that were delivered to it.
     pub events: u64,
+    /// Events that were read for it and are not delivered.
+    pub waiting: u64,
     /// Batches can be sent to it.
     pub open: bool,
     /// How often it was opened again after a failure.
@@ -81,8 +97,10 @@ pub(crate) struct Status {
     received_lsn: AtomicU64,
     saved_lsn: AtomicU64,
     confirmed_lsn: AtomicU64,
+    events_read: AtomicU64,
     events: AtomicU64,
     dead_letters: AtomicU64,
+    replication_errors: AtomicU64,
     window: ByteWindow,
     slow: Mutex<Slow>,
 }
@@ -91,7 +109,21 @@ pub(crate) struct Status {
 #[derive(Default)]
 struct Slow {
     state: PipelineState,
-    topics: BTreeMap<Arc<str>, TopicStatus>,
+    restarts: BTreeMap<&'static str, u64>,
+    kafka_error: Option<String>,
+    topics: BTreeMap<Arc<str>, Topic>,
+}
+
+struct Topic {
+    status: TopicStatus,
+    /// From the read to the acknowledgement, a part.
+    latency: Histogram,
+}
+
+impl Default for Topic {
+    fn default() -> Self {
+        Topic { status: TopicStatus::default(), latency: Histogram::new(LATENCIES) }
+    }
 }
 
 impl Status {
@@ -101,8 +133,10 @@ impl Status {
             received_lsn: AtomicU64::new(0),
             saved_lsn: AtomicU64::new(0),
             confirmed_lsn: AtomicU64::new(0),
+            events_read: AtomicU64::new(0),
             events: AtomicU64::new(0),
             dead_letters: AtomicU64::new(0),
+            replication_errors: AtomicU64::new(0),
             window,
             slow: Mutex::default(),
         }
@@ -116,20 +150,48 @@ impl Status {
             received_lsn: Lsn::new(self.received_lsn.load(Relaxed)),
             saved_lsn: Lsn::new(self.saved_lsn.load(Relaxed)),
             confirmed_lsn: Lsn::new(self.confirmed_lsn.load(Relaxed)),
+            events_read: self.events_read.load(Relaxed),
             events: self.events.load(Relaxed),
             dead_letters: self.dead_letters.load(Relaxed),
             in_flight_bytes: self.window.used(),
             window_bytes: self.window.size(),
-            topics: slow.topics.iter().map(|(name, t)| (name.to_string(), t.clone())).collect(),
+            replication_errors: self.replication_errors.load(Relaxed),
+            restarts: slow.restarts.clone(),
+            kafka_error: slow.kafka_error.clone(),
+            topics: slow
+                .topics
+                .iter()
+                .map(|(name, topic)| (name.to_string(), topic.status.clone()))
+                .collect(),
         }
+    }
+
+    /// How long parts took, by topic.
+    pub fn latencies(&self) -> Vec<(Arc<str>, Histogram)> {
+        let topics = &self.slow().topics;
+        topics.iter().map(|(name, topic)| (Arc::clone(name), topic.latency.clone())).collect()
     }
 
     pub fn set_state(&self, state: PipelineState) {
         self.slow().state = state;
     }
 
+    /// A new life of the chain: what the one before had read is read again.
     pub fn set_generation(&self, generation: u64) {
         self.generation.store(generation, Relaxed);
+        self.slow().topics.values_mut().for_each(|topic| topic.status.waiting = 0);
+    }
+
+    pub fn replication_failed(&self) {
+        self.replication_errors.fetch_add(1, Relaxed);
+    }
+
+    pub fn actor_failed(&self, actor: &'static str) {
+        *self.slow().restarts.entry(actor).or_default() += 1;
+    }
+
+    pub fn kafka_trouble(&self, error: String) {
+        self.slow().kafka_error = Some(error);
     }
 
     pub fn received(&self, lsn: Lsn) {
@@ -144,9 +206,29 @@ impl Status {
         self.confirmed_lsn.fetch_max(lsn.as_u64(), Relaxed);
     }
 
-    pub fn delivered(&self, topic: &Arc<str>, events: usize) {
+    pub fn read(&self, topic: &Arc<str>, events: usize) {
+        self.events_read.fetch_add(events as u64, Relaxed);
+        change(&mut self.slow(), topic, |topic| topic.status.waiting += events as u64);
+    }
+
+    pub fn delivered(&self, topic: &Arc<str>, events: usize, latency: Duration) {
         self.events.fetch_add(events as u64, Relaxed);
-        self.topic(topic, |status| status.events += events as u64);
+        let mut slow = self.slow();
+        slow.kafka_error = None;
+        change(&mut slow, topic, |topic| {
+            topic.latency.observe(latency.as_secs_f64());
+            topic.status.events += events as u64;
+            topic.status.waiting = topic.status.waiting.saturating_sub(events as u64);
+        });
+    }
+
+    /// What was refused by `from` waits for `to` now.
+    pub fn parked(&self, from: &Arc<str>, to: &Arc<str>, events: usize) {
+        let mut slow = self.slow();
+        change(&mut slow, from, |topic| {
+            topic.status.waiting = topic.status.waiting.saturating_sub(events as u64);
+        });
+        change(&mut slow, to, |topic| topic.status.waiting += events as u64);
     }
 
     pub fn dead_lettered(&self) {
@@ -154,27 +236,26 @@ impl Status {
     }
 
     pub fn topic_open(&self, topic: &Arc<str>) {
-        self.topic(topic, |status| status.open = true);
+        change(&mut self.slow(), topic, |topic| topic.status.open = true);
     }
 
     pub fn topic_failed(&self, topic: &Arc<str>, error: &Error) {
-        self.topic(topic, |status| {
-            status.open = false;
-            status.restarts += 1;
-            status.last_error = Some(error.to_string());
+        change(&mut self.slow(), topic, |topic| {
+            topic.status.open = false;
+            topic.status.restarts += 1;
+            topic.status.last_error = Some(error.to_string());
         });
-    }
-
-    fn topic(&self, topic: &Arc<str>, change: impl FnOnce(&mut TopicStatus)) {
-        let mut slow = self.slow();
-        match slow.topics.get_mut(topic) {
-            Some(status) => change(status),
-            None => change(slow.topics.entry(Arc::clone(topic)).or_default()),
-        }
     }
 
     fn slow(&self) -> MutexGuard<'_, Slow> {
         // Nothing panics while it is held; if something did, counters are still counters.
         self.slow.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn change(slow: &mut Slow, topic: &Arc<str>, how: impl FnOnce(&mut Topic)) {
+    match slow.topics.get_mut(topic) {
+        Some(topic) => how(topic),
+        None => how(slow.topics.entry(Arc::clone(topic)).or_default()),
     }
 }

@@ -6,6 +6,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     sync::Arc,
+    time::{Duration, Instant},
 };
 
 use actix::Recipient;
@@ -40,6 +41,7 @@ struct Part {
     batch: BatchId,
     events: Arc<Vec<Event>>,
     permit: WindowPermit,
+    since: Instant,
     /// The epoch it was last sent in, if its token is still out.
     sent_in: Option<u32>,
 }
@@ -67,14 +69,15 @@ pub(crate) enum PartEnd {
     /// The token speaks for a part that is done or went out again.
     Stale,
     /// The part is done; its batch is not.
-    Part { lane: usize, events: usize },
+    Part { lane: usize, events: usize, took: Duration },
     /// The part was its batch's last.
-    Batch { lane: usize, events: usize, done: BatchDone },
+    Batch { lane: usize, events: usize, took: Duration, done: BatchDone },
     /// Events of the part can never be delivered; the others are safe. The batch
     /// waits for where they go instead, see [`Deliveries::add`].
     Refused {
         lane: usize,
         delivered: usize,
+        took: Duration,
         refused: Vec<(Event, Error)>,
         batch: BatchId,
         permit: WindowPermit,
@@ -139,7 +142,8 @@ impl Deliveries {
         let number = slot.next_part;
         slot.next_part += 1;
         let events = Arc::new(events);
-        slot.outstanding.push_back(Part { number, batch, events, permit, sent_in: None });
+        let since = Instant::now();
+        slot.outstanding.push_back(Part { number, batch, events, permit, since, sent_in: None });
         let recipient = slot.recipient.clone()?;
         slot.outstanding
             .back_mut()
@@ -172,20 +176,20 @@ impl Deliveries {
         }
         let Some(part) = lane.outstanding.remove(position) else { return PartEnd::Stale };
         lane.failures = 0;
-        let events = part.events.len() - refused.len();
+        let (events, took) = (part.events.len() - refused.len(), part.since.elapsed());
         if !refused.is_empty() {
-            let Part { batch, permit, .. } = part;
-            return PartEnd::Refused { lane: done.lane, delivered: events, refused, batch, permit };
+            let (Part { batch, permit, .. }, lane) = (part, done.lane);
+            return PartEnd::Refused { lane, delivered: events, took, refused, batch, permit };
         }
         let Some(batch) = self.batches.get_mut(&part.batch) else { return PartEnd::Stale };
         batch.parts -= 1;
         if batch.parts > 0 {
-            return PartEnd::Part { lane: done.lane, events };
+            return PartEnd::Part { lane: done.lane, events, took };
         }
         let (commit_end_lsn, all) = (batch.commit_end_lsn, batch.events);
         self.batches.remove(&part.batch);
         let done_batch = BatchDone { id: part.batch, commit_end_lsn, events: all };
-        PartEnd::Batch { lane: done.lane, events, done: done_batch }
+        PartEnd::Batch { lane: done.lane, events, took, done: done_batch }
     }
 
     /// Closes the lane if `epoch` is its present one: it then has to be opened again.
@@ -345,7 +349,7 @@ mod tests {
         open(&mut deliveries, A, 0);
         open(&mut deliveries, B, 0);
         let end = deliveries.finish(ack(B, 0, 0));
-        assert!(matches!(end, PartEnd::Part { lane: B, events: 3 }), "{end:?}");
+        assert!(matches!(end, PartEnd::Part { lane: B, events: 3, .. }), "{end:?}");
         let end = deliveries.finish(ack(A, 0, 0));
         assert!(matches!(end, PartEnd::Batch { lane: A, events: 2, .. }), "{end:?}");
         assert_eq!(batch_done(end), Some((0, Some(Lsn::new(9)), 5)));

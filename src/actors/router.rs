@@ -11,7 +11,7 @@
 //! A lane fails alone: see [`crate::messages::AckToken`]. What the router itself
 //! keeps is lost with it; the next generation reads it again from the WAL.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Recipient};
 use slog::{Logger, debug, error, warn};
@@ -68,6 +68,9 @@ impl Handler<EventBatch> for Router {
         };
         self.deliveries.open_batch(id, parts.len(), count, commit_end_lsn);
         for (lane, events) in parts {
+            if let Some(topic) = self.deliveries.topic(lane) {
+                self.status.read(topic, events.len());
+            }
             if let Some(dispatch) = self.deliveries.add(lane, id, events, permit.clone()) {
                 send(dispatch, ctx);
             }
@@ -81,14 +84,14 @@ impl Handler<PartDone> for Router {
     fn handle(&mut self, done: PartDone, ctx: &mut Self::Context) {
         let (lane, epoch) = (done.lane, done.epoch);
         match self.deliveries.finish(done) {
-            PartEnd::Refused { lane, delivered, refused, batch, permit } => {
-                self.delivered(lane, delivered);
+            PartEnd::Refused { lane, delivered, took, refused, batch, permit } => {
+                self.delivered(lane, delivered, took);
                 self.park(lane, refused, batch, permit, ctx);
             }
             PartEnd::Stale => {}
-            PartEnd::Part { lane, events } => self.delivered(lane, events),
-            PartEnd::Batch { lane, events, done } => {
-                self.delivered(lane, events);
+            PartEnd::Part { lane, events, took } => self.delivered(lane, events, took),
+            PartEnd::Batch { lane, events, took, done } => {
+                self.delivered(lane, events, took);
                 self.done.do_send(done);
             }
             PartEnd::Failed(error) => self.reopen(lane, epoch, error),
@@ -210,6 +213,7 @@ impl Router {
                 Err(error) => return self.fail(error),
             }
         }
+        self.status.parked(&from, &self.dead_letters.topic, parked.len());
         let (lane, opening) = self.deliveries.lane(&self.dead_letters.topic);
         if let Some(opening) = opening {
             self.open(opening, None);
@@ -224,9 +228,9 @@ impl Router {
         self.failed.do_send(ChainFailed { actor: ActorKind::Router, generation, error });
     }
 
-    fn delivered(&mut self, lane: usize, events: usize) {
+    fn delivered(&mut self, lane: usize, events: usize, took: Duration) {
         if let Some(topic) = self.deliveries.topic(lane) {
-            self.status.delivered(topic, events);
+            self.status.delivered(topic, events, took);
         }
     }
 

@@ -140,7 +140,12 @@ impl Supervisor {
         ctx.spawn(preparing.into_actor(self).map(move |result, this, ctx| match result {
             _ if this.draining => this.end(Ok(()), ctx),
             Ok(start) => this.launch_chain(start, ctx),
-            Err(error) => this.retry(error, ctx),
+            Err(error) => {
+                if error.kind() != ErrorKind::KafkaUnavailable {
+                    this.plan.status.replication_failed();
+                }
+                this.retry(error, ctx);
+            }
         }));
     }
 
@@ -214,6 +219,10 @@ impl Supervisor {
         error!(self.plan.log, "generation failed"; "generation" => self.generation,
             "failed" => %actor, "error" => %error);
         chain.stop();
+        self.plan.status.actor_failed(actor.name());
+        if actor == ActorKind::WalReader {
+            self.plan.status.replication_failed();
+        }
         let delivered = self.plan.status.snapshot().saved_lsn > chain.from;
         if delivered || chain.launched.elapsed() > self.plan.config.pipeline.restart_backoff_max {
             self.failures = 0;

@@ -99,6 +99,7 @@ const ROWS: &[(&str, Kind, &[&str])] = &[
     ("http.address", Kind::Address, &[]),
     ("http.health_port", Kind::Port, &["WAL_HEALTH_PORT"]),
     ("http.metrics_port", Kind::Port, &["METRICS_PORT"]),
+    ("http.stuck_after", Kind::Duration, &[]),
     ("log.level", Kind::OneOf(&["error", "warn", "info", "debug", "trace"]), &[]),
     ("log.format", Kind::OneOf(&["auto", "json", "terminal"]), &[]),
     ("log.service", Kind::Text, &["SRC_SERVICE_NAME"]),

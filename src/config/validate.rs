@@ -176,7 +176,7 @@ fn check_http(http: &HttpConfig) -> Check {
             return wrong(format!("http.{setting}"), 0, "expected a port from 1 to 65535");
         }
     }
-    Ok(())
+    positive("http.stuck_after", http.stuck_after)
 }
 
 /// `host:port`; an IPv6 address stands in brackets.

@@ -33,6 +33,7 @@ use crate::{
     config::KafkaConfig,
     faults::{FaultSite, Faults},
     messages::{AckToken, Refused, TopicBatch},
+    status::Status,
 };
 
 /// librdkafka's own `batch.size`.
@@ -48,10 +49,15 @@ pub(crate) struct KafkaProducer {
 
 impl KafkaProducer {
     /// A client that connects by and by; `window_bytes` is the most that is ever given to it.
-    pub fn new(config: &KafkaConfig, window_bytes: usize, log: Logger) -> Result<Self> {
+    pub fn new(
+        config: &KafkaConfig,
+        window_bytes: usize,
+        status: Arc<Status>,
+        log: Logger,
+    ) -> Result<Self> {
         let settings = producer_config(config, window_bytes);
         Ok(KafkaProducer {
-            producer: create(&settings, Reports::new(log))?,
+            producer: create(&settings, Reports::new(status, log))?,
             topics: Arc::default(),
             settings,
         })
@@ -61,9 +67,10 @@ impl KafkaProducer {
     /// that it held has ended by then, badly.
     pub fn renewed(&self) -> Result<Option<Self>> {
         let Some((code, reason)) = self.client().fatal_error() else { return Ok(None) };
-        let log = self.client().context().log.clone();
+        let Reports { status, log, .. } = &**self.client().context();
         warn!(log, "Kafka client gave up, making a new one"; "error" => %code, "reason" => reason);
-        let producer = create(&self.settings, Reports::new(log))?;
+        let reports = Reports::new(Arc::clone(status), log.clone());
+        let producer = create(&self.settings, reports)?;
         Ok(Some(KafkaProducer { producer, ..self.clone() }))
     }
 
@@ -72,8 +79,9 @@ impl KafkaProducer {
     pub fn with_batch_size(&self, bytes: usize) -> Result<Self> {
         let mut settings = self.settings.clone();
         settings.set("batch.size", bytes.to_string());
-        let reports = Reports::new(self.client().context().log.clone());
-        Ok(KafkaProducer { producer: create(&settings, reports)?, settings, ..self.clone() })
+        let Reports { status, log, .. } = &**self.client().context();
+        let producer = create(&settings, Reports::new(Arc::clone(status), log.clone()))?;
+        Ok(KafkaProducer { producer, settings, ..self.clone() })
     }
 
     /// The most bytes of one batch.
@@ -125,6 +133,7 @@ fn create(settings: &ClientConfig, reports: Reports) -> Result<ThreadedProducer<
 /// Receives librdkafka's reports, on a thread of the client's.
 pub(crate) struct Reports {
     last: Mutex<Option<Trouble>>,
+    status: Arc<Status>,
     log: Logger,
 }
 
@@ -143,8 +152,8 @@ impl Trouble {
 }
 
 impl Reports {
-    fn new(log: Logger) -> Self {
-        Reports { last: Mutex::default(), log }
+    fn new(status: Arc<Status>, log: Logger) -> Self {
+        Reports { last: Mutex::default(), status, log }
     }
 
     /// The last complaint.
@@ -169,6 +178,7 @@ impl ClientContext for Reports {
         if last.as_ref().is_none_or(|trouble| trouble.reason != reason) {
             warn!(self.log, "Kafka client reports trouble"; "error" => %error, "reason" => reason);
         }
+        self.status.kafka_trouble(reason.to_owned());
         *last = Some(Trouble { error, reason: reason.to_owned() });
     }
 }

@@ -16,15 +16,22 @@ pub(crate) enum ActorKind {
     Checkpointer,
 }
 
-impl fmt::Display for ActorKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl ActorKind {
+    /// Its name in logs and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
             ActorKind::WalReader => "wal_reader",
             ActorKind::Decoder => "decoder",
             ActorKind::Router => "router",
             ActorKind::Lane { .. } => "topic_producer",
             ActorKind::Checkpointer => "checkpointer",
-        })
+        }
+    }
+}
+
+impl fmt::Display for ActorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }
 

@@ -1,0 +1,170 @@
+//! A [`Status`] as OpenMetrics text, which Prometheus reads.
+//!
+//! Names that the Go library has are the Go library's; the encoder adds the
+//! `_total` of counters.
+
+use std::{fmt, sync::Arc};
+
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, text},
+    metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
+    registry::Registry,
+};
+
+use crate::status::{PipelineState, Status};
+
+pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// All metrics of a pipeline, now.
+pub(super) fn encode(status: &Arc<Status>) -> Result<String, fmt::Error> {
+    let mut registry = Registry::with_prefix("factlib");
+    registry.register_collector(Box::new(Scrape(Arc::clone(status))));
+    let mut text = String::new();
+    text::encode(&mut text, &registry)?;
+    Ok(text)
+}
+
+struct Scrape(Arc<Status>);
+
+impl fmt::Debug for Scrape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Scrape").finish_non_exhaustive()
+    }
+}
+
+impl Collector for Scrape {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let status = self.0.snapshot();
+        let mut to = Metrics(encoder);
+        to.counter("events_consumed", "Events read from the WAL", status.events_read)?;
+        let topics = || status.topics.iter();
+        to.counters(
+            "kafka_produce_success",
+            "Events that Kafka acknowledged",
+            topics().map(|(name, topic)| (("topic", name.as_str()), topic.events)),
+        )?;
+        to.counters(
+            "kafka_produce_failure",
+            "Failures of a topic, after each of which it was opened again",
+            topics().map(|(name, topic)| (("topic", name.as_str()), topic.restarts)),
+        )?;
+        let help = "From the read of a topic's part of a batch to Kafka's acknowledgement";
+        let mut latencies =
+            to.family("kafka_produce_latency_seconds", help, MetricType::Histogram)?;
+        for (name, latency) in self.0.latencies() {
+            latency.encode(latencies.encode_family(&[("topic", &*name)])?)?;
+        }
+        to.counter(
+            "wal_replication_errors",
+            "Failures of the replication connection, or of making one",
+            status.replication_errors,
+        )?;
+        to.counters(
+            "actor_restarts",
+            "Failures of an actor, after each of which it was started again",
+            status.restarts.iter().map(|(actor, count)| (("actor", *actor), *count)),
+        )?;
+        let up = u64::from(status.state == PipelineState::Running);
+        let (received, saved) = (status.received_lsn.as_u64(), status.saved_lsn.as_u64());
+        for (name, help, value) in [
+            ("running", "1 while the pipeline reads and delivers", up),
+            ("generation", "Lives of the chain reader, decoder, router", status.generation),
+            (
+                "in_flight_bytes",
+                "Bytes between the WAL and the acknowledgement",
+                status.in_flight_bytes as u64,
+            ),
+            ("window_bytes", "The most that may be in flight", status.window_bytes as u64),
+            ("wal_received_lsn_bytes", "End of the WAL that the server sent or reported", received),
+            ("wal_saved_lsn_bytes", "Everything up to here is delivered and saved", saved),
+            (
+                "wal_confirmed_lsn_bytes",
+                "Everything up to here PostgreSQL may forget",
+                status.confirmed_lsn.as_u64(),
+            ),
+            (
+                "wal_lag_bytes",
+                "WAL received and not saved as delivered",
+                received.saturating_sub(saved),
+            ),
+        ] {
+            to.gauge(name, help, value)?;
+        }
+        Ok(())
+    }
+}
+
+struct Metrics<'a>(DescriptorEncoder<'a>);
+
+impl Metrics<'_> {
+    fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
+        ConstCounter::new(value).encode(self.family(name, help, MetricType::Counter)?)
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
+        // Positions stay below 2^63.
+        let value = i64::try_from(value).unwrap_or(i64::MAX);
+        ConstGauge::new(value).encode(self.family(name, help, MetricType::Gauge)?)
+    }
+
+    fn counters<'a>(
+        &mut self,
+        name: &str,
+        help: &str,
+        values: impl Iterator<Item = ((&'a str, &'a str), u64)>,
+    ) -> fmt::Result {
+        let mut family = self.family(name, help, MetricType::Counter)?;
+        for (label, value) in values {
+            ConstCounter::new(value).encode(family.encode_family(&[label])?)?;
+        }
+        Ok(())
+    }
+
+    fn family<'s>(
+        &'s mut self,
+        name: &'s str,
+        help: &str,
+        kind: MetricType,
+    ) -> Result<MetricEncoder<'s>, fmt::Error> {
+        self.0.encode_descriptor(name, help, None, kind)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{Error, ErrorKind, Lsn, messages::ByteWindow};
+
+    #[test]
+    fn the_names_are_those_of_the_go_library() {
+        let status = Arc::new(Status::new(ByteWindow::new(1_000)));
+        let topic: Arc<str> = "shop.user".into();
+        status.read(&topic, 5);
+        status.delivered(&topic, 3, Duration::from_millis(4));
+        status.topic_failed(&topic, &Error::new(ErrorKind::KafkaUnavailable, "away"));
+        status.actor_failed("router");
+        status.replication_failed();
+        status.received(Lsn::new(700));
+        status.saved(Lsn::new(200));
+        let text = encode(&status).expect("encoded");
+        for line in [
+            "factlib_events_consumed_total 5",
+            r#"factlib_kafka_produce_success_total{topic="shop.user"} 3"#,
+            r#"factlib_kafka_produce_failure_total{topic="shop.user"} 1"#,
+            r#"factlib_kafka_produce_latency_seconds_bucket{le="0.0025",topic="shop.user"} 0"#,
+            r#"factlib_kafka_produce_latency_seconds_bucket{le="0.005",topic="shop.user"} 1"#,
+            r#"factlib_kafka_produce_latency_seconds_count{topic="shop.user"} 1"#,
+            "factlib_wal_replication_errors_total 1",
+            r#"factlib_actor_restarts_total{actor="router"} 1"#,
+            "factlib_running 0",
+            "factlib_window_bytes 1000",
+            "factlib_wal_saved_lsn_bytes 200",
+            "factlib_wal_lag_bytes 500",
+        ] {
+            assert!(text.lines().any(|other| other == line), "{line} is not in\n{text}");
+        }
+    }
+}

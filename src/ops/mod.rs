@@ -1,0 +1,141 @@
+//! Health, readiness and metrics over HTTP, for probes and for Prometheus.
+//!
+//! `http.health_port` answers `/healthz` and `/readyz`, `http.metrics_port`
+//! `/metrics` and `/status.json`. All of it is read from [`Status`] when somebody
+//! asks, so that the actors do nothing for it and keep no global state: metrics are
+//! encoded from there, not collected by a recorder of the process, of which there
+//! can be only one and which is the application's.
+//!
+//! # Life
+//! As long as the pipeline, starting before it, so that a probe gets its answer
+//! while servers are waited for. One worker thread a port.
+
+mod health;
+mod metrics;
+mod routes;
+
+use std::{
+    io,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use actix_rt::task::JoinHandle;
+use actix_web::{
+    App, HttpServer,
+    dev::ServerHandle,
+    web::{Data, ServiceConfig},
+};
+
+use self::health::{Health, Progress};
+use crate::{
+    Error, ErrorKind, Result,
+    config::Config,
+    status::{PipelineStatus, Status},
+};
+
+/// Progress is looked at so often in the time that it may take.
+const LOOKS: u32 = 10;
+/// Often enough for any limit, and no load.
+const LONGEST_LOOK: Duration = Duration::from_secs(1);
+
+/// The servers of one pipeline; they end with it.
+pub(crate) struct Ops {
+    servers: Vec<ServerHandle>,
+    watch: Option<JoinHandle<()>>,
+}
+
+/// What the routes answer from.
+struct Watched {
+    status: Arc<Status>,
+    progress: Mutex<Progress>,
+}
+
+impl Ops {
+    /// Listens on the ports that are set, if any.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`]: which port can't be had, and why.
+    pub fn start(config: &Config, status: &Arc<Status>) -> Result<Self> {
+        let http = &config.http;
+        let mut ops = Ops { servers: Vec::new(), watch: None };
+        let progress = Progress::new(http.stuck_after, config.checkpoint.idle_interval);
+        let watched =
+            Data::new(Watched { status: Arc::clone(status), progress: Mutex::new(progress) });
+        let (health, metrics) = (http.health_port, http.metrics_port);
+        if let Some(port) = health {
+            let routes = if metrics == health { routes::all } else { routes::health };
+            ops.listen("http.health_port", config, port, &watched, routes)?;
+        }
+        if let Some(port) = metrics.filter(|_| metrics != health) {
+            ops.listen("http.metrics_port", config, port, &watched, routes::metrics)?;
+        }
+        if health.is_some() {
+            ops.watch = Some(actix_rt::spawn(watch(watched, http.stuck_after / LOOKS)));
+        }
+        Ok(ops)
+    }
+
+    fn listen(
+        &mut self,
+        setting: &str,
+        config: &Config,
+        port: u16,
+        watched: &Data<Watched>,
+        routes: fn(&mut ServiceConfig),
+    ) -> Result<()> {
+        let watched = watched.clone();
+        let address = config.http.address;
+        let server =
+            HttpServer::new(move || App::new().app_data(watched.clone()).configure(routes))
+                .workers(1)
+                .disable_signals()
+                .bind((address, port))
+                .map_err(|error| unavailable(setting, &format!("{address}:{port}"), error))?
+                .run();
+        self.servers.push(server.handle());
+        actix_rt::spawn(server);
+        Ok(())
+    }
+}
+
+impl Drop for Ops {
+    fn drop(&mut self) {
+        if let Some(watch) = &self.watch {
+            watch.abort();
+        }
+        for server in &self.servers {
+            // The order is given here; what is returned only waits for its end.
+            drop(server.stop(false));
+        }
+    }
+}
+
+impl Watched {
+    /// The status, and what it says about progress.
+    fn judge(&self) -> (PipelineStatus, Health) {
+        let status = self.status.snapshot();
+        let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        let health = progress.observe(&status, Instant::now());
+        (status, health)
+    }
+}
+
+/// Looks again and again: between two probes, something may move or rest.
+async fn watch(watched: Data<Watched>, every: Duration) {
+    let every = every.clamp(Duration::from_millis(1), LONGEST_LOOK);
+    loop {
+        watched.judge();
+        actix_rt::time::sleep(every).await;
+    }
+}
+
+fn unavailable(setting: &str, address: &str, error: io::Error) -> Error {
+    let remedy = match error.kind() {
+        io::ErrorKind::AddrInUse => format!("set {setting} to a port that is free"),
+        io::ErrorKind::PermissionDenied => format!("set {setting} to a port above 1023"),
+        _ => "set http.address to an address of this machine".into(),
+    };
+    let what = format!("cannot listen on {address} for {setting}");
+    Error::new(ErrorKind::Config, what).caused_by(error).remedy(remedy)
+}
