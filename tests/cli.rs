@@ -52,6 +52,18 @@ fn a_malformed_variable_or_flag_is_one_line_and_exit_code_2() {
 }
 
 #[test]
+fn a_port_in_use_is_one_line_and_exit_code_2() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let other = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = other.local_addr().expect("bound").port();
+    let (code, out, err) =
+        run(factlib(folder.path()).arg("run").env("WAL_HEALTH_PORT", port.to_string()));
+    assert_eq!((code, out), (Some(2), String::new()));
+    let start = format!("factlib: cannot listen on 127.0.0.1:{port} for http.health_port: ");
+    assert!(err.starts_with(&start) && err.lines().count() == 1, "{err}");
+}
+
+#[test]
 fn a_wrong_command_line_is_exit_code_2() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     for line in [&[][..], &["fly"], &["run", "--nothing"], &["emit"]] {
@@ -63,7 +75,7 @@ fn a_wrong_command_line_is_exit_code_2() {
 #[test]
 fn help_and_version_go_to_stdout() {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    for subcommand in [&[][..], &["run"], &["setup"], &["emit"], &["config"]] {
+    for subcommand in [&[][..], &["run"], &["setup"], &["emit"], &["demo"], &["config"]] {
         let (code, out, _) = run(factlib(folder.path()).args(subcommand).arg("--help"));
         assert_eq!(code, Some(0));
         assert!(out.contains("Examples:"), "{subcommand:?} has no examples");

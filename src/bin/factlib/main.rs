@@ -5,12 +5,14 @@
 
 mod args;
 mod config;
+mod demo;
 mod emit;
 mod line;
 mod log;
 mod output;
 mod run;
 mod setup;
+mod signals;
 
 use std::process::ExitCode;
 
@@ -37,12 +39,17 @@ fn command(args: Args) -> Result<()> {
     {
         return output::print(&text);
     }
+    if let Command::Demo(demo) = &args.command {
+        return demo::run(demo, &args.settings);
+    }
     let loaded = args.settings.loader()?.load()?;
     let config = loaded.config.clone();
     // Dropped last: it writes what is still queued.
     let (log, _flush) = log::logger(&config.log);
     match args.command {
         Command::Run => run::run(config, log),
+        // Done above.
+        Command::Demo(_) => Ok(()),
         Command::Setup(args) => setup::run(&args, &config, &log),
         Command::Emit(args) => emit::run(args, &config, &log),
         Command::Config(args) => output::print(&config::effective(&args, &loaded)?),

@@ -5,7 +5,8 @@ use std::mem::ManuallyDrop;
 use actix_rt::System;
 use factlib::{Error, ErrorKind, Pipeline, Result, config::Config};
 use slog::{Logger, info, warn};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::signals::Signals;
 
 pub fn run(config: Config, log: Logger) -> Result<()> {
     // Not dropped: that would wait for look-ups of names that are under way, and
@@ -36,33 +37,6 @@ async fn relay(config: Config, log: Logger) -> Result<()> {
             let what = format!("a second signal ({name}) came before all in flight was delivered");
             let advice = "nothing is lost: it is sent again at the next start";
             Err(Error::new(ErrorKind::DrainTimeout, what).remedy(advice))
-        }
-    }
-}
-
-/// The signals that ask for an end; from here on they no longer kill.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn new() -> Result<Self> {
-        let listen = |kind| {
-            let what = "cannot listen for signals";
-            signal(kind).map_err(|error| Error::new(ErrorKind::Config, what).caused_by(error))
-        };
-        Ok(Signals {
-            terminate: listen(SignalKind::terminate())?,
-            interrupt: listen(SignalKind::interrupt())?,
-        })
-    }
-
-    /// The name of the next one.
-    async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
         }
     }
 }

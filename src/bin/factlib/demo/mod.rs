@@ -1,0 +1,173 @@
+//! `factlib demo`: facts from a throwaway PostgreSQL to a throwaway broker, each one checked.
+//!
+//! The client, the pipeline and the consumer are the real ones; only the broker is
+//! librdkafka's mock, which lives in this process. All facts go through the
+//! [`Ledger`], which judges them by what the consumer got.
+
+mod broker;
+mod consumer;
+mod ledger;
+mod view;
+mod writer;
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use actix_rt::System;
+use factlib::{
+    Error, ErrorKind, Pipeline, PipelineHandle, Result,
+    config::{Config, StoreKind, load::Loader},
+    testing::{CollectedLogs, PostgresServer},
+};
+use slog::{Drain, Level, LevelFilter, Logger, o};
+use tokio::time::{MissedTickBehavior, interval, sleep_until};
+
+use self::{broker::Broker, consumer::Consumer, ledger::Ledger, view::View, writer::Writers};
+use crate::{
+    args::{DemoArgs, SettingArgs},
+    output,
+    signals::Signals,
+};
+
+/// What each fact is about: aggregate types, each of which becomes a topic.
+const AGGREGATE_TYPES: [&str; 3] = ["order", "payment", "user"];
+/// In place of `factlib`, so that it can be seen where the topics' names come from.
+const PREFIX: &str = "shop";
+/// For facts that are on their way when the time is over.
+const ARRIVAL_LIMIT: Duration = Duration::from_secs(20);
+/// Log lines that a failure shows.
+const LINES: usize = 20;
+
+/// The one ledger of writers, consumer and view.
+#[derive(Clone, Default)]
+struct Shared(Arc<Mutex<Ledger>>);
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Ledger> {
+        // Whoever panicked with it has ended the demo.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+pub fn run(args: &DemoArgs, settings: &SettingArgs) -> Result<()> {
+    let config = config(settings)?;
+    let (_, lines) = CollectedLogs::logger();
+    let log = LevelFilter::new(lines.clone(), Level::Warning).ignore_res();
+    let result = System::new().block_on(demo(args, config, Logger::root(log, o!())));
+    if result.is_err() {
+        let lines = lines.lines();
+        for line in lines.iter().skip(lines.len().saturating_sub(LINES)) {
+            output::complain(&line.to_string());
+        }
+    }
+    result
+}
+
+/// Flags count; files and the environment, made for real servers, do not.
+fn config(settings: &SettingArgs) -> Result<Config> {
+    let empty = tempfile::tempdir().map_err(|error| {
+        Error::new(ErrorKind::Config, "cannot make a temporary folder").caused_by(error)
+    })?;
+    let loader = Loader::new(empty.path()).flag("the demo", "postgres.message_prefix", PREFIX);
+    Ok(settings.flags(loader)?.load()?.config)
+}
+
+async fn demo(args: &DemoArgs, mut config: Config, log: Logger) -> Result<()> {
+    let started = Instant::now();
+    let postgres = PostgresServer::start().await?;
+    let topics = AGGREGATE_TYPES.map(|name| format!("{}.{name}", config.topic_prefix()));
+    let broker = Broker::start(&topics)?;
+    config.postgres.url = postgres.url().into();
+    config.kafka.brokers = vec![broker.bootstrap()];
+    config.checkpoint.store = StoreKind::Postgres;
+    factlib::setup(&config, false, &log).await?;
+    let mut signals = Signals::new()?;
+    let pipeline = Pipeline::builder().config(config.clone()).logger(log).start().await?;
+    output::print(&format!(
+        "PostgreSQL on port {}, a mock broker on {} and the relay are up after {:.1} s\n",
+        postgres.port(),
+        broker.bootstrap(),
+        started.elapsed().as_secs_f64()
+    ))?;
+
+    let ledger = Shared::default();
+    let consumer = Consumer::start(&broker.bootstrap(), &topics, ledger.clone()).await?;
+    let writers =
+        Writers::start(args.rate, &config.postgres.message_prefix, &postgres, &ledger).await?;
+    let mut scene = Scene { view: View::new(), pipeline, ledger, consumer, writers };
+    let outcome = scene.play(args.seconds, &mut signals).await;
+    let summary = scene.end().await;
+    outcome?;
+    summary
+}
+
+/// All that runs.
+struct Scene {
+    view: View,
+    pipeline: PipelineHandle,
+    ledger: Shared,
+    consumer: Consumer,
+    writers: Writers,
+}
+
+impl Scene {
+    /// Shows what happens until the time is over, then until all facts have arrived.
+    async fn play(&mut self, seconds: u64, signals: &mut Signals) -> Result<()> {
+        let mut tick = interval(self.view.refresh());
+        tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let over = Instant::now().checked_add(Duration::from_secs(seconds));
+        let over = over.filter(|_| seconds > 0);
+        loop {
+            tokio::select! {
+                _ = tick.tick() => self.show()?,
+                _ = signals.next() => break,
+                () = until(over) => break,
+                ended = self.pipeline.wait() => return ended.and(Err(early("the relay"))),
+                ended = self.writers.ended() => return ended.and(Err(early("the writers"))),
+            }
+        }
+        self.writers.stop().await?;
+        let limit = Instant::now() + ARRIVAL_LIMIT;
+        let mut tick = interval(Duration::from_millis(20));
+        while self.ledger.lock().on_the_way() > 0 {
+            tokio::select! {
+                _ = tick.tick() => {}
+                _ = signals.next() => break,
+                () = until(Some(limit)) => break,
+                ended = self.pipeline.wait() => return ended.and(Err(early("the relay"))),
+            }
+        }
+        self.show()
+    }
+
+    fn show(&mut self) -> Result<()> {
+        let status = self.pipeline.status();
+        let ledger = self.ledger.lock();
+        self.view.show(&status, &ledger)
+    }
+
+    /// Ends everything in order, and says how it went.
+    async fn end(mut self) -> Result<()> {
+        let stopped = self.writers.stop().await;
+        let drained = self.pipeline.shutdown().await;
+        // What is delivered a second time was sent before the end.
+        let read = self.consumer.stop();
+        let ledger = self.ledger.lock();
+        self.view.summary(&ledger)?;
+        stopped.and(drained).and(read)?;
+        ledger.verdict()
+    }
+}
+
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn early(who: &str) -> Error {
+    Error::new(ErrorKind::ActorFailed, format!("{who} ended before the demo did"))
+}

@@ -1,0 +1,191 @@
+//! What the demo shows: a table that stays in its place, or a line a second.
+
+use std::{
+    collections::VecDeque,
+    fmt::Write,
+    io::{IsTerminal, stdout},
+    time::{Duration, Instant},
+};
+
+use bytesize::ByteSize;
+use factlib::{PipelineState, PipelineStatus, Result};
+
+use super::ledger::{Ledger, Tally};
+use crate::output;
+
+/// Rates are means over so long.
+const RATE_WINDOW: Duration = Duration::from_secs(2);
+
+/// Lines are cut at the terminal's edge in place of being wrapped, which would move the table.
+const NO_WRAP: &str = "\x1b[?7l";
+const WRAP: &str = "\x1b[?7h";
+
+/// The terminal, or the file, that stdout is.
+pub struct View {
+    in_place: bool,
+    started: Instant,
+    /// Lines to go up before the next table.
+    height: usize,
+    samples: VecDeque<Sample>,
+}
+
+/// Committed and delivered facts at one moment.
+#[derive(Clone, Copy)]
+struct Sample(Instant, u64, u64);
+
+impl View {
+    pub fn new() -> Self {
+        let in_place = stdout().is_terminal();
+        View { in_place, started: Instant::now(), height: 0, samples: VecDeque::new() }
+    }
+
+    /// How often to show.
+    pub fn refresh(&self) -> Duration {
+        Duration::from_millis(if self.in_place { 250 } else { 1000 })
+    }
+
+    pub fn show(&mut self, status: &PipelineStatus, ledger: &Ledger) -> Result<()> {
+        let (rate_in, rate_out) = self.rates(&ledger.tally);
+        let now =
+            Now { seconds: self.started.elapsed().as_secs(), rate_in, rate_out, status, ledger };
+        if !self.in_place {
+            return output::print(&now.line());
+        }
+        let table = now.table();
+        let mut text = String::from(NO_WRAP);
+        if self.height > 0 {
+            // Infallible, as is all writing to a String.
+            let _ = write!(text, "\x1b[{}A", self.height);
+        }
+        for line in table.lines() {
+            let _ = writeln!(text, "\r{line}\x1b[K");
+        }
+        self.height = table.lines().count();
+        output::print(&(text + WRAP))
+    }
+
+    /// The last word.
+    pub fn summary(&self, ledger: &Ledger) -> Result<()> {
+        let tally = &ledger.tally;
+        let seconds = self.started.elapsed().as_secs_f64();
+        output::print(&format!(
+            "\n\
+             emitted          {:>9}   committed facts, in {seconds:.1} s\n\
+             delivered        {:>9}\n\
+             rolled back      {:>9}   of which {} were delivered\n\
+             duplicates       {:>9}\n\
+             lost             {:>9}\n\
+             order violations {:>9}\n\
+             altered          {:>9}\n\
+             latency          {}   emit to consumer\n",
+            tally.committed,
+            tally.delivered,
+            tally.rolled_back,
+            tally.ghosts,
+            tally.duplicates,
+            ledger.on_the_way(),
+            tally.out_of_order,
+            tally.altered,
+            latency(tally),
+        ))
+    }
+
+    /// Facts a second, in and out.
+    fn rates(&mut self, tally: &Tally) -> (u64, u64) {
+        let now = Sample(Instant::now(), tally.committed, tally.delivered);
+        self.samples.push_back(now);
+        while self.samples.get(1).is_some_and(|Sample(at, ..)| at.elapsed() >= RATE_WINDOW) {
+            self.samples.pop_front();
+        }
+        let Sample(since, committed, delivered) = self.samples.front().copied().unwrap_or(now);
+        let seconds = now.0.duration_since(since).as_secs_f64().max(0.001);
+        let rate = |count: u64| (count as f64 / seconds).round() as u64;
+        (rate(now.1 - committed), rate(now.2 - delivered))
+    }
+}
+
+/// All that one showing shows.
+struct Now<'a> {
+    seconds: u64,
+    rate_in: u64,
+    rate_out: u64,
+    status: &'a PipelineStatus,
+    ledger: &'a Ledger,
+}
+
+impl Now<'_> {
+    fn line(&self) -> String {
+        let Now { seconds, rate_in, rate_out, ledger, .. } = self;
+        format!(
+            "{seconds:>3} s {}  in {rate_in}/s  out {rate_out}/s  lag {} facts, {} WAL  \
+             in flight {}  latency {} {}\n",
+            self.state(),
+            ledger.on_the_way(),
+            self.lag(),
+            bytes(self.status.in_flight_bytes as u64),
+            latency(&ledger.tally),
+            self.topics(),
+        )
+    }
+
+    fn table(&self) -> String {
+        let Now { seconds, rate_in, rate_out, status, ledger } = self;
+        let tally = &ledger.tally;
+        format!(
+            "{} for {seconds} s\n\
+             emitted   {:>9}  {rate_in:>7}/s   and {} rolled back\n\
+             delivered {:>9}  {rate_out:>7}/s\n\
+             lag       {:>9} facts, {} WAL\n\
+             in flight {:>9} of {}\n\
+             latency   {}\n\
+             topics   {}\n\
+             wrong     {} out of order, {} delivered though rolled back, {} altered; {} duplicates\n",
+            self.state(),
+            tally.committed,
+            tally.rolled_back,
+            tally.delivered,
+            ledger.on_the_way(),
+            self.lag(),
+            bytes(status.in_flight_bytes as u64),
+            bytes(status.window_bytes as u64),
+            latency(tally),
+            self.topics(),
+            tally.out_of_order,
+            tally.ghosts,
+            tally.altered,
+            tally.duplicates,
+        )
+    }
+
+    fn state(&self) -> String {
+        match &self.status.state {
+            PipelineState::Retrying { error } => format!("retrying ({error})"),
+            state => format!("{state:?}").to_lowercase(),
+        }
+    }
+
+    fn lag(&self) -> String {
+        let (received, saved) = (self.status.received_lsn, self.status.saved_lsn);
+        bytes(received.as_u64().saturating_sub(saved.as_u64()))
+    }
+
+    fn topics(&self) -> String {
+        let topics = self.status.topics.iter();
+        topics.map(|(name, topic)| format!(" {name} {}", topic.events)).collect()
+    }
+}
+
+fn latency(tally: &Tally) -> String {
+    let ms = |micros: u64| micros as f64 / 1000.0;
+    let latency = &tally.latency;
+    format!(
+        "p50 {:.1} ms  p99 {:.1} ms  max {:.1} ms",
+        ms(latency.value_at_quantile(0.5)),
+        ms(latency.value_at_quantile(0.99)),
+        ms(latency.max())
+    )
+}
+
+fn bytes(count: u64) -> String {
+    ByteSize(count).to_string()
+}

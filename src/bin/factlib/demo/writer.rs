@@ -1,0 +1,148 @@
+//! Writers: applications that change things and say so.
+//!
+//! Each has a connection and aggregates of its own, so that the order of an
+//! aggregate's facts is the order in which one writer committed them.
+
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
+
+use actix_rt::task::JoinHandle;
+use factlib::{Error, ErrorKind, Result, emit::Emitter, testing::PostgresServer};
+use futures_util::future::select_all;
+use tokio::time::sleep_until;
+use tokio_postgres::Client;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::{
+    AGGREGATE_TYPES, Shared,
+    ledger::{Aggregate, Noted},
+};
+
+const WRITERS: u32 = 4;
+/// Of each type, for each writer.
+const AGGREGATES: u32 = 25;
+/// A transaction has 1 to so many facts.
+const LARGEST_TRANSACTION: u64 = 5;
+/// One transaction in so many is rolled back.
+const ROLLED_BACK_EVERY: u64 = 20;
+
+/// The writers' tasks; they end when told to.
+pub struct Writers {
+    tasks: Vec<JoinHandle<Result<()>>>,
+    stop: CancellationToken,
+}
+
+impl Writers {
+    /// Writers that emit `rate` facts a second together.
+    pub async fn start(
+        rate: u32,
+        prefix: &str,
+        postgres: &PostgresServer,
+        ledger: &Shared,
+    ) -> Result<Self> {
+        let stop = CancellationToken::new();
+        let mut writers = Writers { tasks: Vec::new(), stop: stop.clone() };
+        for place in 0..WRITERS {
+            let writer = Writer {
+                place,
+                pause: Duration::from_secs(1) * WRITERS / rate,
+                client: postgres.connect("postgres").await?,
+                emitter: Emitter::new(prefix),
+                ledger: ledger.clone(),
+                numbers: HashMap::new(),
+                facts: 0,
+            };
+            writers.tasks.push(actix_rt::spawn(writer.run(stop.clone())));
+        }
+        Ok(writers)
+    }
+
+    /// The end of the first one to end by itself.
+    pub async fn ended(&mut self) -> Result<()> {
+        if self.tasks.is_empty() {
+            return std::future::pending().await;
+        }
+        let (ended, place, _) = select_all(&mut self.tasks).await;
+        drop(self.tasks.remove(place));
+        ended.map_err(panicked)?
+    }
+
+    /// Lets each finish its transaction, and waits for that.
+    pub async fn stop(&mut self) -> Result<()> {
+        self.stop.cancel();
+        let mut result = Ok(());
+        for task in self.tasks.drain(..) {
+            result = result.and(task.await.map_err(panicked).and_then(|ended| ended));
+        }
+        result
+    }
+}
+
+struct Writer {
+    place: u32,
+    /// Between two facts.
+    pause: Duration,
+    client: Client,
+    emitter: Emitter,
+    ledger: Shared,
+    /// The last number of each aggregate.
+    numbers: HashMap<Aggregate, u64>,
+    facts: u64,
+}
+
+impl Writer {
+    async fn run(mut self, stop: CancellationToken) -> Result<()> {
+        let mut due = Instant::now();
+        for transaction in 1.. {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                () = sleep_until(due.into()) => {}
+            }
+            let count = transaction % LARGEST_TRANSACTION + 1;
+            due += self.pause * count as u32;
+            self.transaction(count, transaction % ROLLED_BACK_EVERY == 0).await?;
+        }
+        Ok(())
+    }
+
+    async fn transaction(&mut self, count: u64, roll_back: bool) -> Result<()> {
+        let before = self.numbers.clone();
+        let noted: Vec<_> = (0..count).map(|_| self.next()).collect();
+        let facts: Vec<_> = noted.iter().map(Noted::fact).collect();
+        self.ledger.lock().note(&noted);
+        let transaction = self.client.transaction().await.map_err(failed)?;
+        self.emitter.emit_all(&transaction, &facts).await?;
+        if roll_back {
+            transaction.rollback().await.map_err(failed)?;
+            self.ledger.lock().rolled_back(&noted);
+            self.numbers = before;
+        } else {
+            transaction.commit().await.map_err(failed)?;
+            self.ledger.lock().committed(&noted);
+        }
+        Ok(())
+    }
+
+    /// The next fact, of an aggregate that is not the last one's.
+    fn next(&mut self) -> Noted {
+        self.facts += 1;
+        let kind = AGGREGATE_TYPES[(self.facts % AGGREGATE_TYPES.len() as u64) as usize];
+        let id = self.place * AGGREGATES + (self.facts / 7 % u64::from(AGGREGATES)) as u32;
+        let number = self.numbers.entry((kind, id)).or_default();
+        *number += 1;
+        let id = (kind, id);
+        Noted { id: Uuid::now_v7(), aggregate: id, number: *number, emitted: Instant::now() }
+    }
+}
+
+fn failed(error: tokio_postgres::Error) -> Error {
+    Error::new(ErrorKind::PostgresUnavailable, "a writer of the demo failed").caused_by(error)
+}
+
+fn panicked(error: actix_rt::task::JoinError) -> Error {
+    Error::new(ErrorKind::ActorFailed, "a writer of the demo panicked").caused_by(error)
+}
