@@ -295,6 +295,7 @@ impl Supervisor {
         if let Some(chain) = self.chain.take() {
             chain.stop();
         }
+        // Before whoever waits for the outcome asks.
         self.plan.status.set_state(PipelineState::Stopped);
         // What was under way may end after the end; the first word counts.
         self.outcome.send_if_modified(|outcome| {
@@ -305,6 +306,13 @@ impl Supervisor {
             open
         });
         ctx.stop();
+    }
+}
+
+/// However it ends, also by a panic: nobody may take its last state for the present one.
+impl Drop for Supervisor {
+    fn drop(&mut self) {
+        self.plan.status.set_state(PipelineState::Stopped);
     }
 }
 
