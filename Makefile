@@ -28,7 +28,9 @@ lint: ## Check format, clippy, docs, scripts and dependencies
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --all-features
 	@scripts/lint-extras
 
-demo: ## Facts from a throwaway PostgreSQL to a throwaway Kafka, for DEMO_SECONDS
+# The dev profile: what the tests compiled is there already, and at the default rate the
+# whole demo takes a third of a core.
+demo: ## Facts from a throwaway PostgreSQL to a mock Kafka, for DEMO_SECONDS (0: until Ctrl-C)
 	@scripts/bootstrap --demo
 	$(CARGO) run --locked -- demo
 
