@@ -184,8 +184,8 @@ pub struct FactArgs {
 
 #[derive(Debug, ClapArgs)]
 pub struct DemoArgs {
-    /// Facts a second
-    #[arg(long, value_name = "N", default_value = "500", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    /// Facts a second; above some thousands the mock broker is what is measured
+    #[arg(long, value_name = "N", default_value = "500", value_parser = clap::value_parser!(u32).range(1..=20_000))]
     pub rate: u32,
     /// How long; 0 is until Ctrl-C
     #[arg(long, value_name = "N", default_value = "20", env = "DEMO_SECONDS")]
