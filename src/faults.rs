@@ -2,8 +2,22 @@
 //!
 //! Crash safety is decided between two steps; these name the steps. A pipeline
 //! in production has no hook, and reaching a site costs one comparison a batch.
+//!
+//! With the feature `test-util`, the environment variable `FACTLIB_FAULT` puts
+//! faults into the real binary: `site:action:n`, several separated by commas.
+//! `site` is a [`FaultSite`] in snake case; `action` is `abort` (the process, as
+//! by SIGKILL), `panic` (the actor) or `hang` (its thread, for ever); it is taken
+//! the `n`-th time that the site is reached, or with `n+` from then on.
+//! `FACTLIB_FAULT=after_save:abort:17` aborts between the seventeenth position
+//! that is saved and its confirmation. Without the variable there is no hook.
 
 use std::{fmt, sync::Arc};
+
+#[cfg(feature = "test-util")]
+mod script;
+
+/// Where the faults of a process are written.
+pub(crate) const VARIABLE: &str = "FACTLIB_FAULT";
 
 /// A step of the pipeline that a fault can be put at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -7,7 +7,7 @@ use super::{
     load::Given,
     reference::{Kind, find, nearest, settings},
 };
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Result, faults};
 
 /// Names the configuration file.
 pub(crate) const CONFIG_FILE: &str = "FACTLIB_CONFIG";
@@ -67,7 +67,9 @@ pub(crate) fn read(variables: &BTreeMap<String, String>, place: &str) -> Result<
     }
     for (name, text) in variables {
         let Some(path) = name.strip_prefix(PREFIX) else { continue };
-        if name == CONFIG_FILE {
+        // In production, a fault is as unknown as anything else.
+        let is_fault = cfg!(feature = "test-util") && name == faults::VARIABLE;
+        if name == CONFIG_FILE || is_fault {
             continue;
         }
         let path = path.to_lowercase().replace("__", ".");

@@ -17,7 +17,10 @@ pub fn run(config: Config, log: Logger) -> Result<()> {
 
 async fn relay(config: Config, log: Logger) -> Result<()> {
     let mut signals = Signals::new()?;
-    let starting = Pipeline::builder().config(config).logger(log.clone()).start();
+    let builder = Pipeline::builder().config(config).logger(log.clone());
+    #[cfg(feature = "test-util")]
+    let builder = builder.faults(factlib::Faults::from_environment()?);
+    let starting = builder.start();
     let pipeline = tokio::select! {
         started = starting => started?,
         name = signals.next() => {
