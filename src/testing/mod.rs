@@ -5,6 +5,7 @@
 //!   [`shared_postgres`] and [`shared_kafka`] are one of each for the whole process,
 //!   in which a test makes a database, a slot and topics of its own.
 //! - [`Proxy`]: a network between client and server that stalls, crawls or breaks.
+//! - [`Program`]: the real binary under test.
 //! - [`read_topic`] and its neighbours: what is in Kafka.
 //! - [`CollectedLogs`]: what was logged. [`SelfSigned`]: a certificate.
 //!
@@ -16,6 +17,7 @@ mod logs;
 mod ports;
 mod postgres;
 mod process;
+mod program;
 mod proxy;
 mod shared;
 mod topics;
@@ -25,9 +27,10 @@ pub use self::{
     kafka::{KafkaServer, KafkaServerBuilder},
     logs::{CollectedLogs, LogLine},
     postgres::{PostgresServer, PostgresServerBuilder, StopMode},
+    program::Program,
     proxy::Proxy,
     shared::{shared_kafka, shared_postgres},
-    topics::{ConsumedRecord, create_topic, read_topic, topic_names, wait_for_count},
+    topics::{ConsumedRecord, create_topic, each_record, read_topic, topic_names, wait_for_count},
 };
 
 /// Where `scripts/bootstrap` puts what it fetches.

@@ -14,18 +14,20 @@ use rdkafka::{
     error::{KafkaError, RDKafkaErrorCode},
     message::{BorrowedMessage, Headers},
 };
-use tokio::task::spawn_blocking;
+use tokio::{sync::mpsc, task::spawn_blocking};
 
 use crate::{Error, ErrorKind, Result};
 
 /// For whatever needs one answer of a running server.
 const ANSWER_LIMIT: Duration = Duration::from_secs(30);
+/// Records that may wait for whoever reads a topic.
+const RECORDS_AHEAD: usize = 1024;
 const POLL: Duration = Duration::from_millis(100);
 /// Nothing signals that metadata has changed; asking is cheap.
 const PROBE_INTERVAL: Duration = Duration::from_millis(20);
 
 /// A record as a consumer gets it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ConsumedRecord {
     pub topic: String,
@@ -64,26 +66,51 @@ impl ConsumedRecord {
 
 /// Reads a topic from its start to its present end: committed records, ordered inside a partition.
 pub async fn read_topic(bootstrap: &str, topic: &str) -> Result<Vec<ConsumedRecord>> {
+    let mut records = Vec::new();
+    each_record(bootstrap, topic, |record| records.push(record)).await?;
+    Ok(records)
+}
+
+/// As [`read_topic`], for topics that are too large to hold: gives one record after the other.
+pub async fn each_record(
+    bootstrap: &str,
+    topic: &str,
+    mut take: impl FnMut(ConsumedRecord),
+) -> Result<()> {
     let (bootstrap, topic) = (bootstrap.to_owned(), topic.to_owned());
-    blocking(move || {
-        let deadline = Instant::now() + ANSWER_LIMIT;
-        let consumer = assigned(&bootstrap, std::slice::from_ref(&topic), deadline)?;
-        let mut open = partitions(&consumer, &topic)?;
-        let mut records = Vec::new();
-        while !open.is_empty() {
-            match consumer.poll(POLL) {
-                Some(Ok(message)) => records.push(ConsumedRecord::from_message(&message)),
-                Some(Err(KafkaError::PartitionEOF(partition))) => open.retain(|p| *p != partition),
-                Some(Err(error)) if !passes(&error) => return Err(unreadable(&topic, error)),
-                Some(Err(_)) | None => {}
-            }
-            if Instant::now() > deadline {
-                return Err(late(format!("cannot read topic {topic} to its end"), ANSWER_LIMIT));
-            }
+    let (sender, mut records) = mpsc::channel(RECORDS_AHEAD);
+    let reading = blocking(move || read_to_end(&bootstrap, &topic, &sender));
+    let taking = async {
+        while let Some(record) = records.recv().await {
+            take(record);
         }
-        Ok(records)
-    })
-    .await
+    };
+    tokio::join!(reading, taking).0
+}
+
+fn read_to_end(bootstrap: &str, topic: &str, to: &mpsc::Sender<ConsumedRecord>) -> Result<()> {
+    // A large topic takes long; one that gives nothing for so long is stuck.
+    let mut deadline = Instant::now() + ANSWER_LIMIT;
+    let consumer = assigned(bootstrap, &[topic.to_owned()], deadline)?;
+    let mut open = partitions(&consumer, topic)?;
+    while !open.is_empty() {
+        match consumer.poll(POLL) {
+            Some(Ok(message)) => {
+                deadline = Instant::now() + ANSWER_LIMIT;
+                if to.blocking_send(ConsumedRecord::from_message(&message)).is_err() {
+                    // Nobody wants the rest.
+                    return Ok(());
+                }
+            }
+            Some(Err(KafkaError::PartitionEOF(partition))) => open.retain(|p| *p != partition),
+            Some(Err(error)) if !passes(&error) => return Err(unreadable(topic, error)),
+            Some(Err(_)) | None => {}
+        }
+        if Instant::now() > deadline {
+            return Err(late(format!("cannot read topic {topic} to its end"), ANSWER_LIMIT));
+        }
+    }
+    Ok(())
 }
 
 /// Reads topics from their start until they have given `count` records together, and gives these.
