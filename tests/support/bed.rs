@@ -6,7 +6,7 @@ use factlib::{
     Lsn, Pipeline, PipelineBuilder,
     config::Config,
     testing::{
-        ConsumedRecord, KafkaServer, PostgresServer, read_topic, shared_kafka, shared_postgres,
+        ConsumedRecord, KafkaServer, PostgresServer, each_record, shared_kafka, shared_postgres,
         topic_names, wait_for_count,
     },
 };
@@ -62,6 +62,14 @@ impl<'a> Bed<'a> {
         self.postgres.connect(&self.database).await.expect("a session")
     }
 
+    /// How to open sessions such as [`client`](Self::client), from any task.
+    pub fn sessions(&self) -> tokio_postgres::Config {
+        let mut config = tokio_postgres::Config::new();
+        config.host_path(self.postgres.socket_dir()).port(self.postgres.port());
+        config.user("postgres").dbname(&self.database);
+        config
+    }
+
     /// The topics of the history's aggregate types.
     pub fn topics(&self, history: &History) -> Vec<String> {
         let kinds = history.aggregate_types();
@@ -76,26 +84,23 @@ impl<'a> Bed<'a> {
         wait_for_count(&bootstrap, &names, history.len(), LIMIT).await.expect("all arrive");
     }
 
-    /// Everything in Kafka under our prefix, partition by partition.
-    pub async fn records(&self) -> Vec<ConsumedRecord> {
+    /// Gives everything in Kafka under our prefix, partition by partition.
+    pub async fn each_record(&self, mut take: impl FnMut(ConsumedRecord)) {
         let bootstrap = self.kafka.admin_bootstrap();
         let prefix = format!("{}.", self.config.topic_prefix());
-        let mut records = Vec::new();
         for topic in topic_names(&bootstrap).await.expect("the topics' names") {
             if topic.starts_with(&prefix) {
-                records.extend(read_topic(&bootstrap, &topic).await.expect("a readable topic"));
+                each_record(&bootstrap, &topic, &mut take).await.expect("a readable topic");
             }
         }
-        records
     }
 
-    /// Reads all back and holds it against the history.
+    /// Reads all back and holds it, and what is confirmed, against the history.
     pub async fn check(&self, history: &History) -> Report {
         let partitions = self.config.kafka.topics.partitions;
         let mut checker = Checker::new(history, self.config.topic_prefix(), partitions);
-        for record in self.records().await {
-            checker.record(&record);
-        }
+        checker.confirmed(self.slot().await.0);
+        self.each_record(|record| checker.record(&record)).await;
         checker.report()
     }
 
@@ -104,6 +109,31 @@ impl<'a> Bed<'a> {
         let query = "SELECT confirmed_flush_lsn::text, active FROM pg_replication_slots WHERE slot_name = $1";
         let row = self.client().await.query_one(query, &[&self.name]).await.expect("the slot");
         (row.get::<_, &str>(0).parse().expect("a position"), row.get(1))
+    }
+
+    /// The position that the relay has saved in the database; none before the first.
+    pub async fn saved(&self) -> Option<Lsn> {
+        let query = "SELECT lsn::text FROM factlib.checkpoints WHERE slot = $1";
+        let row = self.client().await.query_opt(query, &[&self.name]).await.ok()??;
+        Some(row.get::<_, &str>(0).parse().expect("a position"))
+    }
+
+    /// How many records stand behind a position: what a crash may repeat.
+    pub async fn records_behind(&self, lsn: Lsn) -> u64 {
+        let mut count = 0;
+        self.each_record(|record| {
+            let header = record.header("LSN").map(|lsn| String::from_utf8_lossy(lsn).into_owned());
+            let behind = header.and_then(|text| text.parse::<Lsn>().ok()).is_none_or(|at| at > lsn);
+            count += u64::from(behind);
+        })
+        .await;
+        count
+    }
+
+    /// Gives the slot up, so that the server can forget the WAL.
+    pub async fn drop_slot(&self) {
+        let query = "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = $1";
+        self.client().await.execute(query, &[&self.name]).await.expect("the slot is dropped");
     }
 
     /// Where the server's WAL ends now.

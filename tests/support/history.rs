@@ -1,8 +1,10 @@
 //! The history checker: what was emitted against what was delivered.
 //!
 //! A [`History`] knows every fact of a run: which were committed, in which order
-//! for their aggregate, and which were rolled back. A [`Checker`] takes the
-//! records that came back, partition by partition in their order, and reports.
+//! for their aggregate, before which position of the WAL, and which were rolled
+//! back. A [`Checker`] takes the records that came back, one after the other,
+//! each partition in its order, and reports. Both keep some hundred bytes a
+//! fact, whatever its size, so that a run of a million can be checked.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -13,60 +15,98 @@ use std::{
 use bytes::Bytes;
 use factlib::{Lsn, proto::OutboxEvent, testing::ConsumedRecord};
 use prost::Message;
+use uuid::Uuid;
 
 /// All facts of a run.
 #[derive(Clone, Debug, Default)]
 pub struct History {
-    committed: HashMap<String, Committed>,
-    rolled_back: HashSet<String>,
-    /// How many each aggregate has.
-    aggregates: HashMap<(String, String), u64>,
+    facts: Vec<Committed>,
+    by_id: HashMap<Uuid, usize>,
+    rolled_back: HashSet<Uuid>,
+    aggregates: Vec<Aggregate>,
+    by_aggregate: HashMap<(String, String), usize>,
+    /// Facts before this one have their position.
+    placed: usize,
+}
+
+#[derive(Clone, Debug)]
+struct Aggregate {
+    kind: String,
+    id: String,
+    facts: u64,
 }
 
 #[derive(Clone, Debug)]
 struct Committed {
-    aggregate: (String, String),
+    id: Uuid,
+    /// Its place in `aggregates`.
+    aggregate: usize,
     /// Its place among the facts of its aggregate, from 0.
     sequence: u64,
-    bytes_hash: u64,
-    metadata: Vec<(String, String)>,
+    value_hash: u64,
+    headers_hash: u64,
+    /// Its commit ended at or before this position; none where that is not known.
+    committed_before: Option<Lsn>,
 }
 
 impl History {
     /// A fact whose transaction was committed, after all those before it of its aggregate.
     pub fn committed(&mut self, event: &OutboxEvent) {
-        let aggregate = (event.aggregate_type.clone(), event.aggregate_id.clone());
-        let count = self.aggregates.entry(aggregate.clone()).or_default();
-        let sequence = *count;
-        *count += 1;
-        let committed = Committed {
+        let id = id(event);
+        let name = (event.aggregate_type.clone(), event.aggregate_id.clone());
+        let aggregate = *self.by_aggregate.entry(name).or_insert_with(|| {
+            let (kind, id) = (event.aggregate_type.clone(), event.aggregate_id.clone());
+            self.aggregates.push(Aggregate { kind, id, facts: 0 });
+            self.aggregates.len() - 1
+        });
+        let sequence = self.aggregates[aggregate].facts;
+        self.aggregates[aggregate].facts += 1;
+        let former = self.by_id.insert(id, self.facts.len());
+        assert!(former.is_none(), "the run emitted {id} twice");
+        self.facts.push(Committed {
+            id,
             aggregate,
             sequence,
-            bytes_hash: hash(&event.encode_to_vec()),
-            metadata: expected_headers(event),
-        };
-        let former = self.committed.insert(event.id.clone(), committed);
-        assert!(former.is_none(), "the run emitted {} twice", event.id);
+            value_hash: hash(event.encode_to_vec().as_slice()),
+            headers_hash: hash(&expected_headers(event)),
+            committed_before: None,
+        });
+    }
+
+    /// The WAL ended at `lsn` some time after all facts so far were committed.
+    pub fn committed_before(&mut self, lsn: Lsn) {
+        for fact in &mut self.facts[self.placed..] {
+            fact.committed_before = Some(lsn);
+        }
+        self.placed = self.facts.len();
     }
 
     /// A fact whose transaction was rolled back.
     pub fn rolled_back(&mut self, event: &OutboxEvent) {
-        self.rolled_back.insert(event.id.clone());
+        self.rolled_back.insert(id(event));
     }
 
     /// Takes over the facts of another emitter; it must have had other aggregates.
     pub fn merge(&mut self, other: History) {
-        for aggregate in other.aggregates.keys() {
-            assert!(!self.aggregates.contains_key(aggregate), "two emitters for {aggregate:?}");
+        let (facts, aggregates) = (self.facts.len(), self.aggregates.len());
+        for (name, index) in other.by_aggregate {
+            let former = self.by_aggregate.insert(name, aggregates + index);
+            assert!(former.is_none(), "two emitters had one aggregate");
         }
-        self.committed.extend(other.committed);
-        self.rolled_back.extend(other.rolled_back);
         self.aggregates.extend(other.aggregates);
+        for (index, mut fact) in other.facts.into_iter().enumerate() {
+            fact.aggregate += aggregates;
+            let former = self.by_id.insert(fact.id, facts + index);
+            assert!(former.is_none(), "two emitters emitted {}", fact.id);
+            self.facts.push(fact);
+        }
+        self.rolled_back.extend(other.rolled_back);
+        self.placed = self.facts.len();
     }
 
     /// How many facts were committed.
     pub fn len(&self) -> usize {
-        self.committed.len()
+        self.facts.len()
     }
 
     /// How many were rolled back.
@@ -76,7 +116,7 @@ impl History {
 
     /// The aggregate types, sorted.
     pub fn aggregate_types(&self) -> Vec<String> {
-        let types: HashSet<_> = self.aggregates.keys().map(|(kind, _)| kind.clone()).collect();
+        let types: HashSet<_> = self.aggregates.iter().map(|a| a.kind.clone()).collect();
         let mut types: Vec<_> = types.into_iter().collect();
         types.sort();
         types
@@ -89,9 +129,11 @@ pub struct Checker<'a> {
     topic_prefix: String,
     /// Partitions of every topic; with it, each record's partition is checked.
     partitions: Option<i32>,
-    seen: HashMap<&'a str, u64>,
+    confirmed: Option<Lsn>,
+    /// How often each fact came, in the order of the history.
+    seen: Vec<u32>,
     /// The next first delivery that each aggregate should have.
-    next: HashMap<&'a (String, String), u64>,
+    next: Vec<u64>,
     report: Report,
 }
 
@@ -105,14 +147,14 @@ pub struct Report {
     pub lost: usize,
     /// Came, and were rolled back or never emitted.
     pub phantom: usize,
-    /// Came more than once: further times.
+    /// Came more than once, with the same event id: further times.
     pub duplicates: u64,
     /// First deliveries that came before an earlier fact of their aggregate did.
     pub order_violations: u64,
     /// Wrong topic, partition, key, headers or bytes.
     pub altered: u64,
-    /// The confirmed position was beyond what was delivered.
-    pub confirmed_too_far: bool,
+    /// Committed before the confirmed position, and had not come: PostgreSQL may forget them.
+    pub confirmed_too_far: usize,
     /// One of each kind, for people.
     pub examples: Vec<String>,
 }
@@ -121,15 +163,7 @@ impl Report {
     /// True when every promise was kept; duplicates are judged by the scenario.
     pub fn is_clean(&self) -> bool {
         let Report { lost, phantom, order_violations, altered, confirmed_too_far, .. } = self;
-        (*lost, *phantom, *order_violations, *altered, *confirmed_too_far) == (0, 0, 0, 0, false)
-    }
-
-    /// Holds the slot's confirmed position against the last delivered event's.
-    ///
-    /// Only when something is missing can it be too far: then nothing after the
-    /// first missing fact may be confirmed, and that is what `first_missing` is.
-    pub fn confirmed(&mut self, confirmed: Lsn, first_missing: Option<Lsn>) {
-        self.confirmed_too_far = first_missing.is_some_and(|missing| confirmed >= missing);
+        (*lost, *phantom, *order_violations, *altered, *confirmed_too_far) == (0, 0, 0, 0, 0)
     }
 
     fn example(&mut self, first: bool, text: impl FnOnce() -> String) {
@@ -152,8 +186,8 @@ impl fmt::Display for Report {
             self.order_violations,
             self.altered
         )?;
-        if self.confirmed_too_far {
-            write!(f, ", confirmed too far")?;
+        if self.confirmed_too_far > 0 {
+            write!(f, ", confirmed and not delivered {}", self.confirmed_too_far)?;
         }
         for example in &self.examples {
             write!(f, "\n  {example}")?;
@@ -168,89 +202,116 @@ impl<'a> Checker<'a> {
             history,
             topic_prefix: topic_prefix.to_owned(),
             partitions,
-            seen: HashMap::new(),
-            next: HashMap::new(),
+            confirmed: None,
+            seen: vec![0; history.facts.len()],
+            next: vec![0; history.aggregates.len()],
             report: Report::default(),
         }
     }
 
+    /// PostgreSQL had been told, before the records were read, that it may forget
+    /// everything up to here.
+    pub fn confirmed(&mut self, lsn: Lsn) {
+        self.confirmed = Some(lsn);
+    }
+
     /// The next record of its partition.
     pub fn record(&mut self, record: &ConsumedRecord) {
-        let id = record.header("event_id").map(|id| String::from_utf8_lossy(id).into_owned());
-        let id = id.unwrap_or_default();
+        let text = record.header("event_id").map(|id| String::from_utf8_lossy(id).into_owned());
+        let text = text.unwrap_or_default();
+        let id = Uuid::parse_str(&text).ok();
         let place = || format!("{}/{}@{}", record.topic, record.partition, record.offset);
-        let Some((id, fact)) = self.history.committed.get_key_value(id.as_str()) else {
+        let known = id.and_then(|id| self.history.by_id.get(&id));
+        let Some(&index) = known else {
             self.report.phantom += 1;
-            let rolled_back = self.history.rolled_back.contains(&id);
+            let rolled_back = id.is_some_and(|id| self.history.rolled_back.contains(&id));
             let what = if rolled_back { "was rolled back" } else { "was never emitted" };
             let first = self.report.phantom == 1;
-            return self.report.example(first, || format!("phantom: {id} at {} {what}", place()));
+            return self
+                .report
+                .example(first, || format!("phantom: {text:?} at {} {what}", place()));
         };
-        if let Some(wrong) = self.wrong(record, fact) {
+        let fact = &self.history.facts[index];
+        let aggregate = &self.history.aggregates[fact.aggregate];
+        if let Some(wrong) = self.wrong(record, fact, aggregate) {
             self.report.altered += 1;
             let first = self.report.altered == 1;
-            self.report.example(first, || format!("altered: {wrong} of {id} at {}", place()));
+            self.report.example(first, || format!("altered: {wrong} of {text} at {}", place()));
         }
-        let times = self.seen.entry(id).or_default();
-        *times += 1;
-        if *times > 1 {
+        self.seen[index] += 1;
+        if self.seen[index] > 1 {
             self.report.duplicates += 1;
             return;
         }
-        let next = self.next.entry(&fact.aggregate).or_default();
-        if fact.sequence != *next && fact.sequence > *next {
+        let next = self.next[fact.aggregate];
+        if fact.sequence > next {
             self.report.order_violations += 1;
-            let (expected, first) = (*next, self.report.order_violations == 1);
+            let first = self.report.order_violations == 1;
             self.report.example(first, || {
-                let (kind, aggregate) = &fact.aggregate;
-                let got = fact.sequence;
-                format!("order: {kind} {aggregate}: {got} came before {expected}, at {}", place())
+                let (Aggregate { kind, id, .. }, got) = (aggregate, fact.sequence);
+                format!("order: {kind} {id:?}: {got} came before {next}, at {}", place())
             });
         }
-        *next = (*next).max(fact.sequence + 1);
+        self.next[fact.aggregate] = next.max(fact.sequence + 1);
     }
 
     /// All records are in.
     pub fn report(mut self) -> Report {
         self.report.emitted = self.history.len();
-        self.report.delivered = self.seen.len();
-        self.report.lost = self.history.len() - self.seen.len();
-        let missing =
-            self.history.committed.iter().find(|(id, _)| !self.seen.contains_key(id.as_str()));
-        if let Some((id, fact)) = missing {
-            let (kind, aggregate) = &fact.aggregate;
-            let sequence = fact.sequence;
-            let text = format!("lost: {id}, fact {sequence} of {kind} {aggregate}");
-            self.report.examples.push(text);
+        let missing = self.history.facts.iter().zip(&self.seen).filter(|(_, seen)| **seen == 0);
+        for (fact, _) in missing {
+            let Aggregate { kind, id, .. } = &self.history.aggregates[fact.aggregate];
+            let name = format!("{}, fact {} of {kind} {id:?}", fact.id, fact.sequence);
+            self.report.lost += 1;
+            let first = self.report.lost == 1;
+            self.report.example(first, || format!("lost: {name}"));
+            let forgotten = fact.committed_before.zip(self.confirmed);
+            if let Some((before, confirmed)) = forgotten.filter(|(before, c)| before <= c) {
+                self.report.confirmed_too_far += 1;
+                let first = self.report.confirmed_too_far == 1;
+                self.report.example(first, || {
+                    format!("confirmed up to {confirmed}: {name}, committed before {before}")
+                });
+            }
         }
+        self.report.delivered = self.report.emitted - self.report.lost;
         self.report
     }
 
-    fn wrong(&self, record: &ConsumedRecord, fact: &Committed) -> Option<&'static str> {
-        let (kind, aggregate) = &fact.aggregate;
+    fn wrong(
+        &self,
+        record: &ConsumedRecord,
+        fact: &Committed,
+        aggregate: &Aggregate,
+    ) -> Option<&'static str> {
+        let Aggregate { kind, id, .. } = aggregate;
         if record.topic != format!("{}.{kind}", self.topic_prefix) {
             return Some("topic");
         }
-        if record.key.as_deref() != Some(aggregate.as_bytes()) {
+        if record.key.as_deref() != Some(id.as_bytes()) {
             return Some("key");
         }
-        if self.partitions.is_some_and(|count| record.partition != java_partition(aggregate, count))
-        {
+        if self.partitions.is_some_and(|count| record.partition != java_partition(id, count)) {
             return Some("partition");
         }
-        if hash(record.value.as_deref().unwrap_or_default()) != fact.bytes_hash {
+        if hash(record.value.as_deref().unwrap_or_default()) != fact.value_hash {
             return Some("value");
         }
         let text = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();
         let mut headers: Vec<_> =
             record.headers.iter().map(|(key, value)| (key.clone(), text(value))).collect();
-        // Where it stood in the WAL is not the emitter's to know.
+        // Where it stood in the WAL is known only roughly.
         let lsn = headers.iter().position(|(key, _)| key == "LSN").map(|at| headers.remove(at));
-        if lsn.is_none_or(|(_, lsn)| lsn.parse::<Lsn>().is_err()) {
+        let lsn = lsn.and_then(|(_, lsn)| lsn.parse::<Lsn>().ok());
+        if lsn.is_none_or(|lsn| fact.committed_before.is_some_and(|before| lsn >= before)) {
             return Some("LSN header");
         }
-        (headers != fact.metadata).then_some("headers")
+        (hash(&headers) != fact.headers_hash).then_some("headers")
     }
+}
+
+fn id(event: &OutboxEvent) -> Uuid {
+    event.id.parse().expect("a UUID, as every emitter of these tests makes")
 }
 
 /// What the Go worker sends, but for the LSN.
@@ -265,9 +326,9 @@ fn expected_headers(event: &OutboxEvent) -> Vec<(String, String)> {
     headers.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
 }
 
-fn hash(bytes: &[u8]) -> u64 {
+fn hash(value: &(impl Hash + ?Sized)) -> u64 {
     let mut hasher = DefaultHasher::new();
-    bytes.hash(&mut hasher);
+    value.hash(&mut hasher);
     hasher.finish()
 }
 

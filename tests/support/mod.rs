@@ -4,11 +4,13 @@
 #![allow(dead_code)] // Each test binary uses a part of it.
 
 pub mod bed;
+pub mod emitters;
 pub mod history;
 pub mod workload;
 
 pub use self::{
     bed::Bed,
+    emitters::Emitters,
     history::{History, Report},
     workload::Workload,
 };

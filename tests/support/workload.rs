@@ -32,6 +32,8 @@ pub struct Workload {
     pub padding: usize,
     /// Write to a table of the application's own in each transaction.
     pub other_writes: bool,
+    /// Which of several emitters this is; each has aggregates of its own.
+    pub emitter: usize,
 }
 
 impl Workload {
@@ -48,6 +50,7 @@ impl Workload {
             rollback_every: 10,
             padding: 100,
             other_writes: false,
+            emitter: 0,
         }
     }
 
@@ -67,7 +70,10 @@ impl Workload {
             let count = facts.transaction_size().min(self.facts - history.len());
             transactions += 1;
             let rolled_back = self.rollback_every > 0 && transactions % self.rollback_every == 0;
-            let batch = facts.next(count, !rolled_back);
+            let batch = facts.next(count);
+            if rolled_back {
+                facts.undo();
+            }
             let transaction = client.transaction().await.expect("a transaction begins");
             if self.other_writes {
                 let write = "INSERT INTO app (note) SELECT 'not a fact' FROM generate_series(1, 3)";
@@ -93,7 +99,7 @@ impl Workload {
     }
 }
 
-fn events(facts: &[Fact]) -> impl Iterator<Item = OutboxEvent> {
+pub fn events(facts: &[Fact]) -> impl Iterator<Item = OutboxEvent> {
     facts.iter().map(|fact| fact.to_event().expect("a valid fact"))
 }
 
@@ -103,31 +109,36 @@ pub struct Facts<'a> {
     random: StdRng,
     /// The next sequence of each aggregate; it goes into the payload.
     sequences: Vec<u64>,
+    /// As they were before the last transaction.
+    before: Vec<u64>,
 }
 
 impl<'a> Facts<'a> {
     pub fn new(workload: &'a Workload) -> Self {
-        let random = StdRng::seed_from_u64(workload.seed);
-        Facts { workload, random, sequences: vec![0; workload.aggregates] }
+        // Neighbouring seeds give unrelated sequences.
+        let random = StdRng::seed_from_u64(workload.seed ^ (workload.emitter as u64) << 32);
+        let sequences = vec![0; workload.aggregates];
+        Facts { workload, random, before: sequences.clone(), sequences }
     }
 
     pub fn transaction_size(&mut self) -> usize {
         self.random.random_range(self.workload.transaction.clone())
     }
 
-    /// The next facts; those of a transaction that is rolled back take no sequence.
-    pub fn next(&mut self, count: usize, commit: bool) -> Vec<Fact> {
-        let before = (!commit).then(|| self.sequences.clone());
-        let facts = (0..count).map(|_| self.one()).collect();
-        if let Some(sequences) = before {
-            self.sequences = sequences;
-        }
-        facts
+    /// The facts of the next transaction.
+    pub fn next(&mut self, count: usize) -> Vec<Fact> {
+        self.before.clone_from(&self.sequences);
+        (0..count).map(|_| self.one()).collect()
+    }
+
+    /// The last transaction was rolled back: its facts take no sequence.
+    pub fn undo(&mut self) {
+        self.sequences.clone_from(&self.before);
     }
 
     fn one(&mut self) -> Fact {
-        let Workload { run, aggregate_types, aggregate_prefix, aggregates, padding, .. } =
-            self.workload;
+        let Workload { run, aggregate_types, aggregates, padding, emitter, .. } = self.workload;
+        let prefix = self.workload.aggregate_prefix;
         let aggregate = self.random.random_range(0..*aggregates);
         let kind = &aggregate_types[aggregate % aggregate_types.len()];
         let sequence = self.sequences[aggregate];
@@ -140,7 +151,7 @@ impl<'a> Facts<'a> {
         );
         let fact = Fact::new(
             kind,
-            format!("{aggregate_prefix}{kind}-{aggregate}"),
+            format!("{prefix}{kind}-{emitter}-{aggregate}"),
             format!("{kind}.changed"),
         )
         .payload(payload)
