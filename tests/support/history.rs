@@ -166,6 +166,19 @@ impl Report {
         (*lost, *phantom, *order_violations, *altered, *confirmed_too_far) == (0, 0, 0, 0, 0)
     }
 
+    /// Adds another run.
+    pub fn add(&mut self, other: &Report) {
+        self.emitted += other.emitted;
+        self.delivered += other.delivered;
+        self.lost += other.lost;
+        self.phantom += other.phantom;
+        self.duplicates += other.duplicates;
+        self.order_violations += other.order_violations;
+        self.altered += other.altered;
+        self.confirmed_too_far += other.confirmed_too_far;
+        self.examples.extend(other.examples.iter().cloned());
+    }
+
     fn example(&mut self, first: bool, text: impl FnOnce() -> String) {
         if first {
             self.examples.push(text());

@@ -10,7 +10,6 @@ pub mod workload;
 
 pub use self::{
     bed::Bed,
-    emitters::Emitters,
     history::{History, Report},
     workload::Workload,
 };

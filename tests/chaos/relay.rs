@@ -1,0 +1,219 @@
+//! The real binary: configured by its environment, watched by its log, ended with its handle.
+
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use factlib::testing::Program;
+use serde_json::Value;
+use tokio::{task::AbortHandle, time::sleep};
+
+use crate::support::{Bed, History, Report, bed::LIMIT};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_factlib");
+/// Nothing signals that a file has grown.
+const LOOK: Duration = Duration::from_millis(20);
+/// Memory is sampled, because a process that is killed can't be asked for its peak.
+const SAMPLE: Duration = Duration::from_millis(100);
+
+/// Settings whose keys are Kafka's, with dots.
+const TABLES: [&str; 2] = ["kafka.properties.", "kafka.topics.config."];
+
+/// How the binary is started.
+#[derive(Clone)]
+pub struct Launch {
+    variables: Vec<(String, String)>,
+    peak_kb: Arc<AtomicU64>,
+}
+
+impl Launch {
+    pub fn new(bed: &Bed<'_>, peak_kb: Arc<AtomicU64>) -> Self {
+        let partitions = bed.config.kafka.topics.partitions.unwrap_or(1);
+        Launch { variables: Vec::new(), peak_kb }
+            .set("postgres.url", bed.postgres.url_for(&bed.database))
+            .set("postgres.slot", &bed.name)
+            .set("postgres.publication", &bed.name)
+            .set("postgres.message_prefix", &bed.name)
+            .set("kafka.brokers", bed.kafka.bootstrap())
+            .set("kafka.topics.partitions", partitions.to_string())
+            .set("checkpoint.idle_interval", "500ms")
+            .set("log.format", "json")
+    }
+
+    /// A setting, by its name; the last value counts.
+    pub fn set(mut self, setting: &str, value: impl Into<String>) -> Self {
+        let table = TABLES.into_iter().find(|table| setting.starts_with(table));
+        let (section, key) = setting.split_at(table.map_or(setting.len(), str::len));
+        let name = section.replace('.', "__") + &key.replace('.', "_");
+        self.variables.push((format!("FACTLIB_{}", name.to_uppercase()), value.into()));
+        self
+    }
+
+    /// `FACTLIB_FAULT`.
+    pub fn fault(mut self, faults: impl Into<String>) -> Self {
+        self.variables.push(("FACTLIB_FAULT".into(), faults.into()));
+        self
+    }
+
+    /// Starts `factlib run`, and waits until it reads.
+    pub async fn start(&self) -> Relay {
+        let relay = self.spawn();
+        relay.says("relay running").await;
+        relay
+    }
+
+    /// Starts `factlib run`.
+    pub fn spawn(&self) -> Relay {
+        let program = self.program(&["run"]);
+        let (pid, peak_kb) = (program.pid(), Arc::clone(&self.peak_kb));
+        let sampler = tokio::spawn(async move {
+            while let Some(kb) = status_kb(pid, "VmHWM") {
+                peak_kb.fetch_max(kb, Relaxed);
+                sleep(SAMPLE).await;
+            }
+        });
+        Relay { program, sampler: sampler.abort_handle() }
+    }
+
+    /// Runs another subcommand to its end, which has to be good.
+    pub async fn command(&self, words: &[&str]) -> String {
+        let program = self.program(words);
+        let status = program.ended(LIMIT).await.expect("the command ends");
+        assert!(status.success(), "factlib {words:?}: {}", program.output());
+        program.output()
+    }
+
+    fn program(&self, words: &[&str]) -> Program {
+        let words: Vec<_> = words.iter().map(|word| word.to_string()).collect();
+        Program::start(Path::new(BINARY), &words, &self.variables).expect("factlib starts")
+    }
+}
+
+/// A running `factlib run`.
+pub struct Relay {
+    program: Program,
+    sampler: AbortHandle,
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        self.sampler.abort();
+    }
+}
+
+impl Relay {
+    pub fn is_running(&self) -> bool {
+        self.program.is_running()
+    }
+
+    /// Its resident size now.
+    pub fn rss_mb(&self) -> u64 {
+        status_kb(self.program.pid(), "VmRSS").unwrap_or_default() / 1024
+    }
+
+    /// Waits for a line of the log that contains this text, anywhere.
+    pub async fn says(&self, text: &str) {
+        self.says_after(0, text).await;
+    }
+
+    /// As [`says`](Self::says), where earlier lines don't count.
+    pub async fn says_after(&self, lines: usize, text: &str) {
+        let looking = async {
+            loop {
+                let (running, output) = (self.is_running(), self.program.output());
+                if output.lines().skip(lines).any(|line| line.contains(text)) {
+                    return;
+                }
+                assert!(running, "it ended before it said {text:?}:\n{output}");
+                sleep(LOOK).await;
+            }
+        };
+        let found = tokio::time::timeout(LIMIT, looking).await;
+        found.unwrap_or_else(|_| panic!("it never said {text:?}:\n{}", self.program.output()));
+    }
+
+    /// Lines of the log so far.
+    pub fn lines(&self) -> usize {
+        self.program.output().lines().count()
+    }
+
+    /// How many lines have this message.
+    pub fn count(&self, message: &str) -> u64 {
+        let output = self.program.output();
+        let lines = output.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        lines.filter(|line| line["msg"] == message).count() as u64
+    }
+
+    /// How many panics it has reported.
+    pub fn panics(&self) -> usize {
+        self.program.output().lines().filter(|line| line.starts_with("factlib: panicked")).count()
+    }
+
+    /// Kills it, and waits for its end.
+    pub async fn kill(self) {
+        self.program.kill();
+        self.program.ended(LIMIT).await.expect("a killed process ends");
+    }
+
+    /// Waits for the abort that a fault asks for.
+    pub async fn aborted(self) {
+        use std::os::unix::process::ExitStatusExt;
+        let status = self.program.ended(LIMIT).await.expect("the fault strikes");
+        assert_eq!(status.signal(), Some(6), "{}", self.program.output());
+    }
+
+    /// Asks it to stop.
+    pub fn terminate(&self) {
+        self.program.terminate();
+    }
+
+    /// Stops it, which has to be in order.
+    pub async fn stop(self) {
+        self.terminate();
+        let (code, output) = self.ended().await;
+        assert_eq!(code, Some(0), "{output}");
+    }
+
+    /// Its exit code and the last line that it wrote, once it has ended by itself.
+    pub async fn ended(self) -> (Option<i32>, String) {
+        let status = self.program.ended(LIMIT).await;
+        let output = self.program.output();
+        let status = status.unwrap_or_else(|| panic!("it does not end:\n{output}"));
+        (status.code(), output.lines().last().unwrap_or_default().to_owned())
+    }
+
+    /// Waits until all that was committed so far is delivered and confirmed.
+    pub async fn settled(&self, bed: &Bed<'_>) {
+        let end = bed.wal_end().await;
+        let waiting = async {
+            while bed.slot().await.0 < end {
+                assert!(self.is_running(), "it ended:\n{}", self.program.output());
+                sleep(Duration::from_millis(50)).await;
+            }
+        };
+        // A backlog of minutes may have to be worked off.
+        let settled = tokio::time::timeout(5 * LIMIT, waiting).await;
+        settled.unwrap_or_else(|_| panic!("it is stuck:\n{}", self.program.output()));
+    }
+
+    /// Lets everything arrive, stops it in order, and holds all against the history.
+    pub async fn finish(self, bed: &Bed<'_>, history: &History) -> Report {
+        self.settled(bed).await;
+        self.stop().await;
+        let report = bed.check(history).await;
+        bed.drop_slot().await;
+        report
+    }
+}
+
+/// A value of `/proc/PID/status` in KiB; none once the process has ended.
+fn status_kb(pid: u32, name: &str) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find(|line| line.starts_with(name))?;
+    line.split_whitespace().nth(1)?.parse().ok()
+}

@@ -1,0 +1,197 @@
+//! Brokers die, are away, lack replicas, topics or rights.
+
+use std::time::Duration;
+
+use factlib::testing::{KafkaServer, create_topic, shared_postgres};
+use tokio::time::sleep;
+
+use crate::{
+    Ctx, Outcome,
+    context::EMITTERS,
+    support::{Bed, Report, Workload, emitters::Emitters},
+};
+
+async fn kafka_of_its_own() -> KafkaServer {
+    KafkaServer::start().await.expect("Kafka starts")
+}
+
+async fn bed<'a>(ctx: &Ctx, kafka: &'a KafkaServer) -> Bed<'a> {
+    ctx.on(shared_postgres().await.expect("PostgreSQL starts"), kafka).await
+}
+
+/// The only broker is killed and started again.
+pub async fn broker_killed(ctx: &mut Ctx) -> Outcome {
+    let kafka = kafka_of_its_own().await;
+    let bed = bed(ctx, &kafka).await;
+    let relay = ctx.launch(&bed).start().await;
+    let emitters = ctx.load(&bed, ctx.pick(500, 2_000)).await;
+    let kills = ctx.pick(2, 6);
+    for _ in 0..kills {
+        sleep(ctx.random_ms(500..1_500)).await;
+        kafka.kill(1).await.expect("the broker is killed");
+        sleep(ctx.random_ms(100..2_000)).await;
+        kafka.start_again(1).await.expect("the broker comes back");
+    }
+    let history = emitters.stop().await;
+    let report = relay.finish(&bed, &history).await;
+    Outcome::exact(report).note(format!("{kills} kills"))
+}
+
+/// The only broker is away under load: memory does not grow, and then all arrives.
+pub async fn broker_away(ctx: &mut Ctx) -> Outcome {
+    let kafka = kafka_of_its_own().await;
+    let bed = bed(ctx, &kafka).await;
+    let relay = ctx.launch(&bed).set("pipeline.window", "16MiB").start().await;
+    let emitters = ctx.load(&bed, ctx.pick(1_000, 5_000)).await;
+    sleep(Duration::from_secs(2)).await;
+    kafka.kill(1).await.expect("the broker is killed");
+    let before = emitters.count();
+    let outage = ctx.time(Duration::from_secs(5));
+    // Long enough for the window to be full where it gets full at all.
+    sleep(outage / 2).await;
+    let half = relay.rss_mb();
+    sleep(outage / 2).await;
+    let (whole, facts) = (relay.rss_mb(), emitters.count() - before);
+    kafka.start_again(1).await.expect("the broker comes back");
+    let history = emitters.stop().await;
+    let report = relay.finish(&bed, &history).await;
+    let note = format!(
+        "{} s away at {} facts/s: resident {half} MB after half of it, {whole} MB at its end",
+        outage.as_secs(),
+        facts / outage.as_secs() as usize
+    );
+    // In the short form the window is still being filled.
+    assert!(whole <= half + ctx.pick(64, 16), "memory grew: {note}");
+    Outcome::exact(report).note(note)
+}
+
+/// Kills a broker of three, so that partitions lose their leader and a replica.
+async fn one_of_three_killed(ctx: &mut Ctx, min_in_sync: u32) -> Outcome {
+    let kafka = KafkaServer::builder().brokers(3).start().await.expect("Kafka starts");
+    let bed = bed(ctx, &kafka).await;
+    let launch = ctx.launch(&bed);
+    let launch = launch.set("kafka.topics.config.min.insync.replicas", min_in_sync.to_string());
+    let relay = launch.start().await;
+    let emitters = ctx.load(&bed, ctx.pick(300, 1_000)).await;
+    let rounds = ctx.pick(1, 3);
+    let mut held = 0;
+    for _ in 0..rounds {
+        emitters.emitted(emitters.count() + 300).await;
+        let broker = ctx.random(1..=3) as usize;
+        kafka.kill(broker).await.expect("the broker is killed");
+        // Past its session's end, when the others have taken over.
+        sleep(ctx.pick(Duration::from_secs(6), Duration::from_secs(15))).await;
+        let now = bed.wal_end().await;
+        sleep(Duration::from_secs(2)).await;
+        held += u32::from(bed.slot().await.0 < now);
+        kafka.start_again(broker).await.expect("the broker comes back");
+    }
+    // With two of three in sync, three are not, and nothing may count as written.
+    assert!(min_in_sync < 3 || held == rounds, "facts were confirmed with a replica missing");
+    let history = emitters.stop().await;
+    let report = relay.finish(&bed, &history).await;
+    Outcome::exact(report).note(format!("{rounds} kills, min.insync.replicas={min_in_sync}"))
+}
+
+/// A broker dies while topics are new: their partitions know no producer yet.
+pub async fn leader_of_new_topics_killed(ctx: &mut Ctx) -> Outcome {
+    let kafka = KafkaServer::builder().brokers(3).start().await.expect("Kafka starts");
+    let rounds = ctx.pick(2, 10);
+    let mut total = Report::default();
+    for round in 0..rounds {
+        let bed = bed(ctx, &kafka).await;
+        let relay = ctx.launch(&bed).start().await;
+        // Many topics, so that many partitions get their first records at once.
+        let kinds = (0..20).map(|n| format!("kind-{n}")).collect();
+        let workload = Workload { aggregate_types: kinds, aggregates: 600, ..ctx.workload(&bed) };
+        let emitters = Emitters::start(&bed, &workload, EMITTERS, 2_000).await;
+        sleep(ctx.random_ms(500..2_500)).await;
+        let broker = 1 + round % 3;
+        kafka.kill(broker).await.expect("the broker is killed");
+        sleep(Duration::from_secs(5)).await;
+        kafka.start_again(broker).await.expect("the broker comes back");
+        let history = emitters.stop().await;
+        let report = relay.finish(&bed, &history).await;
+        println!("round {round}: {report}");
+        total.add(&report);
+    }
+    Outcome::exact(total).note(format!("{rounds} kills, each with 120 new partitions"))
+}
+
+/// Two replicas are enough: the others lead, and go on.
+pub async fn leader_killed(ctx: &mut Ctx) -> Outcome {
+    one_of_three_killed(ctx, 2).await
+}
+
+/// Two replicas are too few: nothing is confirmed until the third is back.
+pub async fn in_sync_replicas_below_minimum(ctx: &mut Ctx) -> Outcome {
+    one_of_three_killed(ctx, 3).await
+}
+
+/// Topics that are missing, and that the relay may not create, come later.
+pub async fn topic_missing(ctx: &mut Ctx) -> Outcome {
+    let bed = ctx.shared().await;
+    let launch = ctx.launch(&bed).set("kafka.topics.create", "false");
+    let relay = launch.start().await;
+    let emitters = ctx.load(&bed, 300).await;
+    emitters.emitted(300).await;
+    relay.says("create the topic, or let factlib do so with kafka.topics.create = true").await;
+    sleep(ctx.time(Duration::from_secs(1)) / 4).await;
+    for kind in ["user", "order", "invoice"] {
+        let topic = format!("{}.{kind}", bed.name);
+        let partitions = bed.config.kafka.topics.partitions.expect("a number");
+        create_topic(&bed.kafka.admin_bootstrap(), &topic, partitions, &[]).await.expect("created");
+        sleep(Duration::from_millis(500)).await;
+    }
+    let history = emitters.stop().await;
+    let report = relay.finish(&bed, &history).await;
+    Outcome::exact(report)
+}
+
+/// Requests time out though the broker has written their records.
+pub async fn request_timed_out(ctx: &mut Ctx) -> Outcome {
+    let kafka = KafkaServer::builder().proxied().start().await.expect("Kafka starts");
+    let bed = bed(ctx, &kafka).await;
+    let proxy = kafka.proxy(1).expect("a proxy");
+    let launch = ctx
+        .launch(&bed)
+        .set("kafka.properties.request.timeout.ms", "1000")
+        .set("kafka.properties.socket.timeout.ms", "1000");
+    let relay = launch.start().await;
+    let emitters = ctx.load(&bed, 300).await;
+    emitters.emitted(300).await;
+    let rounds = ctx.pick(2, 10);
+    for _ in 0..rounds {
+        // The way there takes less than the limit, there and back takes more.
+        proxy.latency(Duration::from_millis(800));
+        sleep(ctx.random_ms(2_000..4_000)).await;
+        proxy.latency(Duration::ZERO);
+        sleep(ctx.random_ms(500..1_000)).await;
+    }
+    relay.says("timed out").await;
+    let history = emitters.stop().await;
+    let report = relay.finish(&bed, &history).await;
+    Outcome::exact(report).note(format!("{rounds} times"))
+}
+
+/// The user may not write: it stops with the remedy, and nothing is lost by it.
+pub async fn authorisation_denied(ctx: &mut Ctx) -> Outcome {
+    let kafka = KafkaServer::builder().sasl_plain_users([("relay", "secret")]).authorizer();
+    let kafka = kafka.start().await.expect("Kafka starts");
+    let bed = bed(ctx, &kafka).await;
+    let entitled = ctx.launch(&bed).set("kafka.brokers", kafka.admin_bootstrap());
+    let denied = ctx
+        .launch(&bed)
+        .set("kafka.username", "relay")
+        .set("kafka.password", "secret")
+        .set("kafka.sasl_mechanism", "PLAIN");
+    entitled.command(&["setup"]).await;
+    let workload = Workload { facts: ctx.pick(500, 5_000), ..ctx.workload(&bed) };
+    let history = workload.emit(&mut bed.client().await).await;
+    let (code, last) = denied.spawn().ended().await;
+    assert_eq!(code, Some(4), "{last}");
+    assert!(last.contains("ACLs Describe and Write"), "{last}");
+    // Through a listener where it has every right.
+    let report = entitled.start().await.finish(&bed, &history).await;
+    Outcome::exact(report).note(last)
+}
