@@ -60,6 +60,10 @@ pub(crate) fn producer_config(config: &KafkaConfig, window_bytes: usize) -> Clie
     client
         .set("acks", "all")
         .set("enable.idempotence", "true")
+        // With more, librdkafka loses records: where a batch fails and the next one,
+        // sent behind it, is taken, it counts the first as written. A broker takes the
+        // next one where it knows no record of this producer: on a partition's first.
+        .set("max.in.flight.requests.per.connection", "1")
         // A record never times out while later ones go through: order would break.
         .set("message.timeout.ms", "0");
     client

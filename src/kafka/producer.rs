@@ -188,7 +188,13 @@ impl ProducerContext for Reports {
 
     fn delivery(&self, result: &DeliveryResult<'_>, part: Arc<Part>) {
         match result {
-            Ok(_) => part.delivered(),
+            Ok(record) if record.offset() >= 0 => part.delivered(),
+            // librdkafka infers that it was written, and no broker has said so: what
+            // may be missing is sent again.
+            Ok(record) => {
+                let uncertain = KafkaError::MessageProduction(RDKafkaErrorCode::Inconsistent);
+                part.failed(uncertain, record.payload());
+            }
             Err((error, record)) => part.failed(error.clone(), record.payload()),
         }
     }
@@ -300,5 +306,125 @@ impl InFlight {
     pub async fn ended(&self) {
         // The sender is part of self, so the channel can't close meanwhile.
         let _ = self.0.subscribe().wait_for(|parts| *parts == 0).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use actix::{Actor, Context, Handler};
+    use bytes::Bytes;
+    use prost::Message as _;
+    use rdkafka::{
+        Offset, TopicPartitionList,
+        consumer::{BaseConsumer, Consumer},
+        mocking::MockCluster,
+        types::{RDKafkaApiKey, RDKafkaRespErr},
+    };
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::{
+        Lsn,
+        messages::{ByteWindow, PartDone},
+        proto::OutboxEvent,
+    };
+
+    const LIMIT: Duration = Duration::from_secs(30);
+    const TOPIC: &str = "orders";
+
+    /// Passes on how parts ended.
+    struct Answers(mpsc::UnboundedSender<bool>);
+
+    impl Actor for Answers {
+        type Context = Context<Self>;
+    }
+
+    impl Handler<PartDone> for Answers {
+        type Result = ();
+
+        fn handle(&mut self, done: PartDone, _: &mut Self::Context) {
+            let _ = self.0.send(done.result.is_ok());
+        }
+    }
+
+    fn event(id: &str) -> Event {
+        let wire = OutboxEvent {
+            id: id.into(),
+            aggregate_type: "order".into(),
+            aggregate_id: "7".into(),
+            ..Default::default()
+        };
+        Event::parse(wire.encode_to_vec().into(), Lsn::new(1)).expect("well formed")
+    }
+
+    fn values(cluster: &MockCluster<'_, impl rdkafka::ClientContext>, count: usize) -> Vec<Bytes> {
+        let consumer: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", cluster.bootstrap_servers())
+            .set("group.id", "test")
+            .set("auto.offset.reset", "earliest")
+            .create()
+            .expect("a consumer");
+        let mut partitions = TopicPartitionList::new();
+        let start = Offset::Beginning;
+        partitions.add_partition_offset(TOPIC, 0, start).expect("a partition");
+        consumer.assign(&partitions).expect("an assignment");
+        let begin = Instant::now();
+        let mut values = Vec::new();
+        while values.len() < count && begin.elapsed() < LIMIT {
+            if let Some(Ok(record)) = consumer.poll(Duration::from_millis(100)) {
+                values.push(Bytes::copy_from_slice(record.payload().unwrap_or_default()));
+            }
+        }
+        values
+    }
+
+    #[actix::test]
+    async fn a_batch_that_fails_while_the_next_is_on_its_way_is_neither_lost_nor_overtaken() {
+        let cluster = MockCluster::new(1).expect("a cluster");
+        let config =
+            KafkaConfig { brokers: vec![cluster.bootstrap_servers()], ..Default::default() };
+        let log = Logger::root(slog::Discard, slog::o!());
+        let producer = KafkaProducer::new(&config, 1 << 20, log).expect("a producer");
+        let (sender, mut answers) = mpsc::unbounded_channel();
+        let answer = Answers(sender).start().recipient();
+        let window = ByteWindow::new(1 << 20);
+        let send = |topic: &str, id: &str| {
+            let topic: Arc<str> = topic.into();
+            let permit = window.try_acquire(100).expect("room");
+            let ack = AckToken::new((0, 0, 0), answer.clone(), permit);
+            let events = Arc::new(vec![event(id)]);
+            let batch = TopicBatch { topic: Arc::clone(&topic), events, ack };
+            let part = Part::new(batch, producer.in_flight(&topic), Faults::default());
+            assert!(producer.send(&part, 0));
+        };
+        // Connected, and informed of the topic: from here on each record is a request.
+        for topic in ["other", TOPIC] {
+            cluster.create_topic(topic, 1, 1).expect("a topic");
+        }
+        send("other", "zeroth");
+        assert_eq!(answers.recv().await, Some(true));
+        producer.client().fetch_metadata(Some(TOPIC), LIMIT).expect("metadata");
+        // Requests stay under way for long enough to pile up.
+        cluster.broker_round_trip_time(1, Duration::from_millis(500)).expect("a slow broker");
+        // What a broker says that does not know yet that it leads a new partition.
+        // It knows no producer there either, and so takes any sequence number next.
+        cluster.request_errors(
+            RDKafkaApiKey::Produce,
+            &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION],
+        );
+        for id in ["first", "second", "third"] {
+            send(TOPIC, id);
+            // Longer than a record is held back for the next one.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        for _ in 0..3 {
+            let answer = tokio::time::timeout(LIMIT, answers.recv()).await.expect("in time");
+            assert_eq!(answer, Some(true));
+        }
+        cluster.broker_round_trip_time(1, Duration::ZERO).expect("a quick broker");
+        let expected = ["first", "second", "third"].map(|id| event(id).raw().clone());
+        assert_eq!(values(&cluster, 3), expected);
     }
 }
