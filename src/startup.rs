@@ -231,6 +231,15 @@ impl Position<'_> {
         let name = self.slot_name;
         let refused = |what: String| Error::new(ErrorKind::PostgresRefused, what);
         let lost = |what: String| Error::new(ErrorKind::PositionLost, what).remedy(ACCEPT);
+        // Before all else: what is not found in another cluster has not been lost there.
+        if let Some(checkpoint) = &checkpoint
+            && checkpoint.system_id != self.system.system_id
+        {
+            return Err(lost(format!(
+                "{} belongs to the cluster {}, and this is {}: positions of one mean nothing in the other",
+                self.store, checkpoint.system_id, self.system.system_id
+            )));
+        }
         let Some(slot) = slot else {
             return Err(match checkpoint {
                 None => refused(format!("slot {name} does not exist"))
@@ -268,12 +277,6 @@ impl Position<'_> {
             lsn: slot.confirmed,
         };
         let Some(checkpoint) = checkpoint else { return Ok(here) };
-        if checkpoint.system_id != here.system_id {
-            return Err(lost(format!(
-                "{} belongs to the cluster {}, and this is {}: positions of one mean nothing in the other",
-                self.store, checkpoint.system_id, here.system_id
-            )));
-        }
         if slot.confirmed > checkpoint.lsn {
             return Err(lost(format!(
                 "slot {name} stands at {}, beyond {}, up to which facts are known to be delivered \
@@ -328,7 +331,8 @@ mod tests {
             (invalidated, checkpoint(600), "wal_removed"),
             (slot(700), checkpoint(600), "recreated or advanced"),
             (slot(500), checkpoint(1_001), "restored"),
-            (slot(500), foreign, "cluster 8"),
+            (slot(500), foreign.clone(), "cluster 8"),
+            (None, foreign, "cluster 8"),
         ] {
             let error = position().decide(slot, checkpoint).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::PositionLost);
