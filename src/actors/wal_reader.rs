@@ -3,7 +3,8 @@
 //! # Life
 //! One per generation. Its loop owns the connection; the actor around it only
 //! passes commands in. Draining stops the reading, not the loop: the connection
-//! lives until the last position is confirmed.
+//! lives until the last position is confirmed. A transaction that is half handed
+//! on is first read to its end: what is not whole would be sent again.
 //!
 //! # Backpressure
 //! A batch is handed on when the byte window has room for it; until then the
@@ -94,6 +95,8 @@ impl WalReader {
             received: from.start,
             batches: 0,
             generation: exit.generation,
+            inside: false,
+            stopping: None,
             draining: false,
             from,
             window,
@@ -179,6 +182,10 @@ struct Loop {
     batches: u64,
     received: Lsn,
     confirmed: Lsn,
+    /// The last batch ended inside a transaction.
+    inside: bool,
+    /// Reading ends with that transaction, and then this is answered.
+    stopping: Option<oneshot::Sender<u64>>,
     draining: bool,
 }
 
@@ -189,6 +196,8 @@ struct Run {
     messages: usize,
     /// The end of its last commit, or the server's position in a later keepalive.
     safe_at: Option<Lsn>,
+    /// Whether it ends inside a transaction; none where it neither begins nor ends one.
+    inside: Option<bool>,
     reply_requested: bool,
 }
 
@@ -216,10 +225,10 @@ impl Loop {
                         self.report(&mut stream).await?;
                     }
                     Some(Command::Drain(reply)) => {
-                        self.draining = true;
+                        self.stopping = Some(reply);
+                        // It is cut again, at the end of the transaction.
                         waiting = None;
-                        // Whoever asked may have given up; draining goes on.
-                        let _ = reply.send(self.batches);
+                        self.stop_between_transactions();
                     }
                     Some(Command::Finish(lsn, reply)) => {
                         self.confirmed = self.confirmed.max(lsn);
@@ -300,6 +309,13 @@ impl Loop {
                     if let Some(lsn) = pgoutput::commit_end_lsn(wal.data) {
                         self.received = self.received.max(lsn);
                         run.safe_at = run.safe_at.max(Some(lsn));
+                        run.inside = Some(false);
+                        if self.stopping.is_some() {
+                            run.bytes += length;
+                            break;
+                        }
+                    } else if pgoutput::is_begin(wal.data) {
+                        run.inside = Some(true);
                     }
                 }
                 // All that ends before this position was sent before this message.
@@ -324,6 +340,17 @@ impl Loop {
         Ok((run.bytes > 0).then_some(run))
     }
 
+    /// Ends the reading if that was asked for and no transaction is half handed on.
+    fn stop_between_transactions(&mut self) {
+        if !self.inside
+            && let Some(reply) = self.stopping.take()
+        {
+            self.draining = true;
+            // Whoever asked may have given up; draining goes on.
+            let _ = reply.send(self.batches);
+        }
+    }
+
     fn next_id(&mut self) -> BatchId {
         let id = BatchId { generation: self.generation, seq: self.batches };
         self.batches += 1;
@@ -342,6 +369,8 @@ impl Loop {
         let frames = take_front(buffer, run.bytes);
         let id = self.next_id();
         self.decoder.do_send(WalBatch { id, frames, commit_end_lsn: run.safe_at, permit });
+        self.inside = run.inside.unwrap_or(self.inside);
+        self.stop_between_transactions();
     }
 }
 

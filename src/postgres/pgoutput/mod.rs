@@ -241,6 +241,12 @@ pub fn commit_end_lsn(data: &[u8]) -> Option<Lsn> {
     Some(Lsn::new(u64::from_be_bytes(*end_lsn)))
 }
 
+/// True where a transaction begins.
+#[inline]
+pub fn is_begin(data: &[u8]) -> bool {
+    data.first() == Some(&b'B')
+}
+
 /// Microseconds since 2000-01-01, PostgreSQL's clock, as nanoseconds since 1970-01-01.
 #[inline]
 pub fn unix_ns(pg_us: i64) -> i64 {
