@@ -8,6 +8,12 @@ use crate::config::{Compression, KafkaConfig};
 /// What every client of ours is told.
 pub(crate) fn client_config(config: &KafkaConfig) -> ClientConfig {
     let mut client = ClientConfig::new();
+    tell(&mut client, config);
+    client
+}
+
+/// Every client's settings, over those that are there.
+fn tell(client: &mut ClientConfig, config: &KafkaConfig) {
     client
         // An outage is over when the broker is back, not ten seconds later.
         .set("reconnect.backoff.ms", "50")
@@ -35,7 +41,6 @@ pub(crate) fn client_config(config: &KafkaConfig) -> ClientConfig {
         client.set(key, value);
     }
     client.set("bootstrap.servers", config.brokers.join(","));
-    client
 }
 
 /// What the producer is told; `window_bytes` is the most that it is ever given.
@@ -52,10 +57,7 @@ pub(crate) fn producer_config(config: &KafkaConfig, window_bytes: usize) -> Clie
         // The window is what bounds the queue; records cost more there than their bytes.
         .set("queue.buffering.max.messages", "0")
         .set("queue.buffering.max.kbytes", kbytes(window_bytes).to_string());
-    let shared = client_config(config);
-    for (key, value) in shared.config_map() {
-        client.set(key, value);
-    }
+    tell(&mut client, config);
     // The promises: see src/lib.rs. A configuration that names them is refused before.
     client
         .set("acks", "all")
@@ -81,5 +83,28 @@ fn codec(compression: Compression) -> &'static str {
         Compression::Snappy => "snappy",
         Compression::Lz4 => "lz4",
         Compression::Zstd => "zstd",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_producer_gets_what_every_client_gets_passwords_included() {
+        let mut config = KafkaConfig {
+            username: Some("relay".into()),
+            password: Some("secret".to_owned().into()),
+            ..Default::default()
+        };
+        config.properties.insert("ssl.key.password".into(), "hidden".into());
+        let (client, producer) = (client_config(&config), producer_config(&config, 1 << 20));
+        for (key, value) in [
+            ("sasl.username", "relay"),
+            ("sasl.password", "secret"),
+            ("ssl.key.password", "hidden"),
+        ] {
+            assert_eq!((client.get(key), producer.get(key)), (Some(value), Some(value)), "{key}");
+        }
     }
 }
