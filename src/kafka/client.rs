@@ -20,6 +20,11 @@ fn tell(client: &mut ClientConfig, config: &KafkaConfig) {
         .set("reconnect.backoff.max.ms", "1000")
         .set("socket.keepalive.enable", "true")
         .set("socket.nagle.disable", "true")
+        // A record may wait for its answer for ever (see `message.timeout.ms`), so a
+        // connection that is dead without a word is found by another question that
+        // is not answered: after thirty seconds, not after six minutes.
+        .set("topic.metadata.refresh.interval.ms", "10000")
+        .set("socket.timeout.ms", "20000")
         .set("client.id", &config.client_id);
     if let (Some(user), Some(password)) = (&config.username, &config.password) {
         client
