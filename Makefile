@@ -6,10 +6,16 @@ DEMO_SECONDS ?= 20
 # Seconds per target of `make fuzz`.
 FUZZ_SECONDS ?= 60
 
+# Of `make chaos`: what it emits and when it strikes; the load of a scenario; which; a table for docs.
+SEED ?= 1
+SECONDS ?= 60
+SCENARIO ?=
+MARKDOWN ?=
+
 export DEMO_SECONDS
 
 .DEFAULT_GOAL := help
-.PHONY: help bootstrap test lint demo bench fuzz doc clean
+.PHONY: help bootstrap test chaos lint demo bench fuzz doc clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -20,6 +26,11 @@ bootstrap: ## Install what the machine lacks: compiler, PostgreSQL, Java, Kafka
 test: ## Run all tests, with real PostgreSQL and Kafka servers
 	@scripts/bootstrap --tests
 	$(CARGO) test --locked --all-features
+
+chaos: ## Break everything around the real binary, a table row each (SEED, SECONDS, SCENARIO, MARKDOWN)
+	@scripts/bootstrap --tests
+	@CHAOS_SEED=$(SEED) CHAOS_SECONDS=$(SECONDS) CHAOS_SCENARIO=$(SCENARIO) CHAOS_MARKDOWN=$(MARKDOWN) \
+		$(CARGO) test --locked --all-features --test chaos -- --ignored --exact full --nocapture
 
 lint: ## Check format, clippy, docs, scripts and dependencies
 	@scripts/bootstrap --build

@@ -118,15 +118,10 @@ impl Relay {
 
     /// Waits for a line of the log that contains this text, anywhere.
     pub async fn says(&self, text: &str) {
-        self.says_after(0, text).await;
-    }
-
-    /// As [`says`](Self::says), where earlier lines don't count.
-    pub async fn says_after(&self, lines: usize, text: &str) {
         let looking = async {
             loop {
                 let (running, output) = (self.is_running(), self.program.output());
-                if output.lines().skip(lines).any(|line| line.contains(text)) {
+                if output.lines().any(|line| line.contains(text)) {
                     return;
                 }
                 assert!(running, "it ended before it said {text:?}:\n{output}");
@@ -135,11 +130,6 @@ impl Relay {
         };
         let found = tokio::time::timeout(LIMIT, looking).await;
         found.unwrap_or_else(|_| panic!("it never said {text:?}:\n{}", self.program.output()));
-    }
-
-    /// Lines of the log so far.
-    pub fn lines(&self) -> usize {
-        self.program.output().lines().count()
     }
 
     /// How many lines have this message.

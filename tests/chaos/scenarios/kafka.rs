@@ -1,6 +1,6 @@
 //! Brokers die, are away, lack replicas, topics or rights.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use factlib::testing::{KafkaServer, create_topic, shared_postgres};
 use tokio::time::sleep;
@@ -96,7 +96,7 @@ async fn one_of_three_killed(ctx: &mut Ctx, min_in_sync: u32) -> Outcome {
 /// A broker dies while topics are new: their partitions know no producer yet.
 pub async fn leader_of_new_topics_killed(ctx: &mut Ctx) -> Outcome {
     let kafka = KafkaServer::builder().brokers(3).start().await.expect("Kafka starts");
-    let rounds = ctx.pick(2, 10);
+    let rounds = ctx.pick(1, 5);
     let mut total = Report::default();
     for round in 0..rounds {
         let bed = bed(ctx, &kafka).await;
@@ -112,7 +112,6 @@ pub async fn leader_of_new_topics_killed(ctx: &mut Ctx) -> Outcome {
         kafka.start_again(broker).await.expect("the broker comes back");
         let history = emitters.stop().await;
         let report = relay.finish(&bed, &history).await;
-        println!("round {round}: {report}");
         total.add(&report);
     }
     Outcome::exact(total).note(format!("{rounds} kills, each with 120 new partitions"))
@@ -148,30 +147,57 @@ pub async fn topic_missing(ctx: &mut Ctx) -> Outcome {
     Outcome::exact(report)
 }
 
-/// Requests time out though the broker has written their records.
-pub async fn request_timed_out(ctx: &mut Ctx) -> Outcome {
+/// Records are written and the connection breaks before the answer comes: sent
+/// again, they are known.
+pub async fn answers_lost_after_write(ctx: &mut Ctx) -> Outcome {
     let kafka = KafkaServer::builder().proxied().start().await.expect("Kafka starts");
     let bed = bed(ctx, &kafka).await;
     let proxy = kafka.proxy(1).expect("a proxy");
-    let launch = ctx
-        .launch(&bed)
-        .set("kafka.properties.request.timeout.ms", "1000")
-        .set("kafka.properties.socket.timeout.ms", "1000");
-    let relay = launch.start().await;
-    let emitters = ctx.load(&bed, 300).await;
+    let relay = ctx.launch(&bed).start().await;
+    let emitters = ctx.load(&bed, ctx.pick(300, 2_000)).await;
     emitters.emitted(300).await;
-    let rounds = ctx.pick(2, 10);
+    let rounds = ctx.pick(5, 30);
     for _ in 0..rounds {
-        // The way there takes less than the limit, there and back takes more.
-        proxy.latency(Duration::from_millis(800));
-        sleep(ctx.random_ms(2_000..4_000)).await;
+        // There in half a second, and not yet back when the connection breaks.
+        proxy.latency(Duration::from_millis(500));
+        sleep(ctx.random_ms(1_600..1_900)).await;
+        proxy.reset_all();
         proxy.latency(Duration::ZERO);
-        sleep(ctx.random_ms(500..1_000)).await;
+        sleep(ctx.random_ms(300..1_000)).await;
     }
-    relay.says("timed out").await;
     let history = emitters.stop().await;
     let report = relay.finish(&bed, &history).await;
     Outcome::exact(report).note(format!("{rounds} times"))
+}
+
+/// The broker's host is gone without a word, and comes back as another connection:
+/// the relay has to find out by itself.
+pub async fn broker_gone_without_a_word(ctx: &mut Ctx) -> Outcome {
+    let kafka = KafkaServer::builder().proxied().start().await.expect("Kafka starts");
+    let bed = bed(ctx, &kafka).await;
+    let proxy = kafka.proxy(1).expect("a proxy");
+    let launch = match ctx.pick(true, false) {
+        true => ctx
+            .launch(&bed)
+            .set("kafka.properties.socket.timeout.ms", "3000")
+            .set("kafka.properties.topic.metadata.refresh.interval.ms", "2000"),
+        // What everybody has.
+        false => ctx.launch(&bed),
+    };
+    let relay = launch.start().await;
+    let emitters = ctx.load(&bed, 300).await;
+    emitters.emitted(300).await;
+    proxy.half_open();
+    sleep(Duration::from_secs(1)).await;
+    let lost = bed.wal_end().await;
+    // Only what connects from now on gets through.
+    proxy.resume();
+    let begin = Instant::now();
+    bed.confirmed(lost).await;
+    let took = begin.elapsed();
+    let history = emitters.stop().await;
+    let report = relay.finish(&bed, &history).await;
+    Outcome::exact(report).note(format!("noticed after {} s", took.as_secs()))
 }
 
 /// The user may not write: it stops with the remedy, and nothing is lost by it.

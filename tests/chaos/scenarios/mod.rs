@@ -46,7 +46,7 @@ scenarios! {
         aborted_before_save, aborted_after_save, aborted_in_mid_transaction,
         aborted_while_draining, actors_that_panic;
     kafka: broker_killed, broker_away, leader_killed, leader_of_new_topics_killed, in_sync_replicas_below_minimum,
-        topic_missing, request_timed_out, authorisation_denied;
+        topic_missing, answers_lost_after_write, broker_gone_without_a_word, authorisation_denied;
     postgres: server_stopped_hard, walsender_terminated, slot_in_use, password_changed;
     network: postgres_network, kafka_network;
     position: slot_dropped, slot_recreated, slot_advanced, slot_invalidated, another_cluster,

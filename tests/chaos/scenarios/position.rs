@@ -153,24 +153,19 @@ pub async fn another_cluster(ctx: &mut Ctx) -> Outcome {
     let launch = store.launch(ctx, &bed).set("postgres.url", url);
     let mut phases = Phases::new(ctx, &bed);
     phases.delivered(&launch).await;
-    // In the first cluster, which nobody reads any more.
-    phases.lose().await;
-    let history = std::mem::take(&mut phases.history);
     let relay = launch.start().await;
-    // Nothing is left to deliver but what was lost; it is delivered from the first cluster after all.
-    relay.kill().await;
-    drop(history);
+    // The second takes the place of the first, under the running relay.
     proxy.retarget(([127, 0, 0, 1], second.port()).into());
     proxy.reset_all();
-    let other = Bed {
-        postgres: &second,
-        kafka,
-        database: bed.database.clone(),
-        name: bed.name.clone(),
-        config: bed.config.clone(),
-    };
-    let mut phases = Phases::new(ctx, &other);
-    phases.workload.emitter = 10;
+    let (code, last) = relay.ended().await;
+    assert_eq!(code, Some(5), "{last}");
+    // They stay in the first cluster, which nobody reads any more.
+    phases.lose().await;
+    let report = bed.check(&phases.history).await;
+    assert!(report.is_clean() && report.duplicates == 0, "{report}");
+    let (config, name) = (bed.config.clone(), bed.name.clone());
+    let bed = Bed { postgres: &second, kafka, database: bed.database.clone(), name, config };
+    let phases = Phases { bed: &bed, workload: phases.workload, history: phases.history };
     let note = phases.refused_and_remedied(&launch, "belongs to the cluster").await;
     phases.ended(&launch, note).await
 }
