@@ -435,6 +435,8 @@ mod tests {
             batches: 0,
             received: Lsn::new(5),
             confirmed: Lsn::new(5),
+            inside: false,
+            stopping: None,
             draining: false,
         };
         (reader, batches, dones)
@@ -499,6 +501,41 @@ mod tests {
         let run = reader.scan(&bytes).expect("allowed").expect("a run");
         assert_eq!((run.messages, run.safe_at), (1, Some(Lsn::new(30))));
         assert!(run.reply_requested);
+    }
+
+    #[actix::test]
+    async fn a_stop_inside_of_a_transaction_waits_for_its_end() {
+        let (mut reader, mut batches, _dones) = reader(10_000);
+        let hand_on = |reader: &mut Loop, buffer: &mut BytesMut| {
+            let run = reader.scan(buffer).expect("allowed").expect("a run");
+            let permit = reader.window.try_acquire(run.charge()).expect("room");
+            reader.hand_on(&run, buffer, permit);
+        };
+        let begun = [wal(10, b"B"), wal(11, b"M")].concat();
+        hand_on(&mut reader, &mut BytesMut::from(&begun[..]));
+        assert_eq!(batches.recv().await.expect("a batch").commit_end_lsn, None);
+        let (reply, mut answer) = oneshot::channel();
+        reader.stopping = Some(reply);
+        reader.stop_between_transactions();
+        assert!(answer.try_recv().is_err(), "the transaction is half handed on");
+
+        // The next transaction stays where it is.
+        let rest = [wal(12, b"M"), commit(20)].concat();
+        let mut buffer = BytesMut::from(&[&rest[..], &wal(21, b"B")].concat()[..]);
+        hand_on(&mut reader, &mut buffer);
+        let last = batches.recv().await.expect("a batch");
+        assert_eq!((&last.frames[..], last.commit_end_lsn), (&rest[..], Some(Lsn::new(20))));
+        assert_eq!(answer.try_recv(), Ok(2));
+        assert!(reader.draining && buffer == wal(21, b"B"));
+    }
+
+    #[actix::test]
+    async fn a_stop_between_transactions_is_one_at_once() {
+        let (mut reader, ..) = reader(10_000);
+        let (reply, mut answer) = oneshot::channel();
+        reader.stopping = Some(reply);
+        reader.stop_between_transactions();
+        assert_eq!((answer.try_recv(), reader.draining), (Ok(0), true));
     }
 
     #[actix::test]
