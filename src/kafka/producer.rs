@@ -386,7 +386,8 @@ mod tests {
         let config =
             KafkaConfig { brokers: vec![cluster.bootstrap_servers()], ..Default::default() };
         let log = Logger::root(slog::Discard, slog::o!());
-        let producer = KafkaProducer::new(&config, 1 << 20, log).expect("a producer");
+        let status = Arc::new(Status::new(ByteWindow::new(1 << 20)));
+        let producer = KafkaProducer::new(&config, 1 << 20, status, log).expect("a producer");
         let (sender, mut answers) = mpsc::unbounded_channel();
         let answer = Answers(sender).start().recipient();
         let window = ByteWindow::new(1 << 20);
