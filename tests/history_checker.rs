@@ -162,7 +162,8 @@ fn a_redelivery_that_goes_back_is_no_violation() {
 
 #[test]
 fn whatever_was_altered_is_named() {
-    let alter: [(&str, fn(&mut ConsumedRecord)); 9] = [
+    type Alter = fn(&mut ConsumedRecord);
+    let alter: [(&str, Alter); 9] = [
         ("topic", |record| record.topic = "shop.user".into()),
         ("key", |record| record.key = Some("c".into())),
         ("key", |record| record.key = None),
