@@ -3,12 +3,15 @@
 //! The checkpoint is held against the slot and the server: where they contradict
 //! each other, events may be missing, and only a person can accept that.
 
+mod position;
+
 use std::{fmt, sync::Arc, time::Duration};
 
 use postgres_protocol::escape::escape_literal;
 use slog::{Logger, info};
 use tokio_postgres::Client;
 
+use self::position::{ACCEPT, Position};
 use crate::{
     Error, ErrorKind, Lsn, Result,
     checkpoint::{
@@ -21,12 +24,9 @@ use crate::{
         replication::{ReplicationClient, SystemId},
         slot::{Server, Slot, create_publication, publication_exists, publication_sql},
         sql,
+        timeline::TimelineHistory,
     },
 };
-
-/// How to accept that events may be missing.
-const ACCEPT: &str =
-    "if that is accepted, `factlib setup --accept-position` starts from the slot as it is now";
 
 /// The way to the server, and what is expected there.
 pub(crate) struct Startup {
@@ -170,12 +170,19 @@ impl Startup {
         let settings = &self.config.postgres;
         let server = Server::read(client).await?;
         server.check()?;
-        let system = self.identify(limit, log).await?;
+        let mut replication = self.replication(limit, log).await?;
+        let system = replication.identify_system().await?;
         if create {
             store.create().await?;
         }
         self.publication(client, create, log).await?;
         let checkpoint = store.load(&settings.slot).await?;
+        let history = match &checkpoint {
+            Some(saved) if saved.system_id == system.system_id => {
+                history(&mut replication, saved, &system, log).await?
+            }
+            _ => None,
+        };
         let slot = match Slot::read(client, &settings.slot).await? {
             None if create && checkpoint.is_none() => {
                 info!(log, "creating the slot, which waits for running transactions to end";
@@ -189,6 +196,7 @@ impl Startup {
             database: self.info.dbname(),
             store: store.describe(),
             system,
+            history,
         };
         let from = position.decide(slot, checkpoint)?;
         // A third: one report may be lost in a pause, and the next still comes in time.
@@ -196,9 +204,8 @@ impl Startup {
         Ok(Start { from, status_interval: settings.status_interval.min(limit) })
     }
 
-    async fn identify(&self, limit: Duration, log: &Logger) -> Result<SystemId> {
-        let mut client = ReplicationClient::connect(&self.info, limit, log).await?;
-        client.identify_system().await
+    async fn replication(&self, limit: Duration, log: &Logger) -> Result<ReplicationClient> {
+        ReplicationClient::connect(&self.info, limit, log).await
     }
 
     async fn publication(&self, client: &Client, create: bool, log: &Logger) -> Result<()> {
@@ -217,135 +224,30 @@ impl Startup {
     }
 }
 
-/// What a position is judged by.
-struct Position<'a> {
-    slot_name: &'a str,
-    database: &'a str,
-    store: String,
-    system: SystemId,
-}
-
-impl Position<'_> {
-    /// Where to start, or why that is for a person to say.
-    fn decide(&self, slot: Option<Slot>, checkpoint: Option<Checkpoint>) -> Result<Checkpoint> {
-        let name = self.slot_name;
-        let refused = |what: String| Error::new(ErrorKind::PostgresRefused, what);
-        let lost = |what: String| Error::new(ErrorKind::PositionLost, what).remedy(ACCEPT);
-        // Before all else: what is not found in another cluster has not been lost there.
-        if let Some(checkpoint) = &checkpoint
-            && checkpoint.system_id != self.system.system_id
-        {
-            return Err(lost(format!(
-                "{} belongs to the cluster {}, and this is {}: positions of one mean nothing in the other",
-                self.store, checkpoint.system_id, self.system.system_id
-            )));
+/// The history of the server's timeline, where the checkpoint was saved on another one.
+async fn history(
+    replication: &mut ReplicationClient,
+    saved: &Checkpoint,
+    system: &SystemId,
+    log: &Logger,
+) -> Result<Option<TimelineHistory>> {
+    // Of another cluster, nothing of it means anything here.
+    if saved.timeline == system.timeline || saved.system_id != system.system_id {
+        return Ok(None);
+    }
+    info!(log, "the server was promoted or restored since the position was saved";
+        "timeline" => system.timeline, "saved_timeline" => saved.timeline, "saved" => %saved.lsn);
+    let read = replication.timeline_history(system.timeline).await;
+    read.map(Some).map_err(|error| match error.is_transient() {
+        true => error,
+        // Without it nobody knows whether the position means anything here.
+        false => {
+            let what = format!(
+                "the position {} is of timeline {}, and how the server's timeline {} came from that \
+                 can't be told",
+                saved.lsn, saved.timeline, system.timeline
+            );
+            Error::new(ErrorKind::PositionLost, what).remedy(ACCEPT).caused_by(error)
         }
-        let Some(slot) = slot else {
-            return Err(match checkpoint {
-                None => refused(format!("slot {name} does not exist"))
-                    .remedy("run `factlib setup`, or set postgres.create = true"),
-                Some(checkpoint) => lost(format!(
-                    "slot {name} is gone, though {} says that it was read up to {}: \
-                     facts committed since then are missing",
-                    self.store, checkpoint.lsn
-                )),
-            });
-        };
-        match (&slot.plugin, &slot.database) {
-            (Some(plugin), Some(database)) if plugin == "pgoutput" && database == self.database => {
-            }
-            (plugin, database) => {
-                return Err(refused(format!(
-                    "slot {name} belongs to plugin {} and database {}, not to pgoutput and {}",
-                    plugin.as_deref().unwrap_or("none"),
-                    database.as_deref().unwrap_or("none"),
-                    self.database
-                ))
-                .remedy("name another slot with postgres.slot"));
-            }
-        }
-        if let Some(reason) = slot.lost {
-            return Err(lost(format!(
-                "slot {name} was invalidated ({reason}): facts committed after {} are missing",
-                slot.confirmed
-            )));
-        }
-        let here = Checkpoint {
-            slot: name.to_owned(),
-            system_id: self.system.system_id,
-            timeline: self.system.timeline,
-            lsn: slot.confirmed,
-        };
-        let Some(checkpoint) = checkpoint else { return Ok(here) };
-        if slot.confirmed > checkpoint.lsn {
-            return Err(lost(format!(
-                "slot {name} stands at {}, beyond {}, up to which facts are known to be delivered \
-                 ({}): it was recreated or advanced by someone else, and facts in between are missing",
-                slot.confirmed, checkpoint.lsn, self.store
-            )));
-        }
-        if checkpoint.lsn > self.system.wal_end {
-            return Err(lost(format!(
-                "the server's WAL ends at {}, before {}, up to which facts were delivered ({}): \
-                 was it restored from a backup?",
-                self.system.wal_end, checkpoint.lsn, self.store
-            )));
-        }
-        Ok(Checkpoint { lsn: checkpoint.lsn, ..here })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn position() -> Position<'static> {
-        let dbname = "shop".to_owned();
-        let system = SystemId { system_id: 7, timeline: 1, wal_end: Lsn::new(1_000), dbname };
-        Position { slot_name: "s", database: "shop", store: "memory".into(), system }
-    }
-
-    fn slot(confirmed: u64) -> Option<Slot> {
-        let (plugin, database) = (Some("pgoutput".into()), Some("shop".into()));
-        Some(Slot { plugin, database, confirmed: Lsn::new(confirmed), lost: None })
-    }
-
-    fn checkpoint(lsn: u64) -> Option<Checkpoint> {
-        Some(Checkpoint { slot: "s".into(), system_id: 7, timeline: 1, lsn: Lsn::new(lsn) })
-    }
-
-    #[test]
-    fn reading_starts_at_the_checkpoint_or_else_at_the_slot() {
-        let start = |slot, checkpoint| position().decide(slot, checkpoint).map(|c| c.lsn.as_u64());
-        assert_eq!(start(slot(500), checkpoint(600)).expect("a start"), 600);
-        assert_eq!(start(slot(500), checkpoint(500)).expect("a start"), 500);
-        assert_eq!(start(slot(500), None).expect("a start"), 500);
-    }
-
-    #[test]
-    fn a_position_that_facts_may_be_missing_from_is_refused_with_the_way_to_accept_it() {
-        let foreign = checkpoint(600).map(|c| Checkpoint { system_id: 8, ..c });
-        let invalidated = slot(500).map(|s| Slot { lost: Some("wal_removed".into()), ..s });
-        for (slot, checkpoint, why) in [
-            (None, checkpoint(600), "is gone"),
-            (invalidated, checkpoint(600), "wal_removed"),
-            (slot(700), checkpoint(600), "recreated or advanced"),
-            (slot(500), checkpoint(1_001), "restored"),
-            (slot(500), foreign.clone(), "cluster 8"),
-            (None, foreign, "cluster 8"),
-        ] {
-            let error = position().decide(slot, checkpoint).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::PositionLost);
-            let text = error.to_string();
-            assert!(text.contains(why) && text.contains("--accept-position"), "{text}");
-        }
-    }
-
-    #[test]
-    fn a_slot_of_another_plugin_or_database_is_refused() {
-        let other = slot(1).map(|s| Slot { plugin: Some("wal2json".into()), ..s });
-        assert_eq!(position().decide(other, None).unwrap_err().kind(), ErrorKind::PostgresRefused);
-        let other = slot(1).map(|s| Slot { database: Some("other".into()), ..s });
-        assert_eq!(position().decide(other, None).unwrap_err().kind(), ErrorKind::PostgresRefused);
-    }
+    })
 }

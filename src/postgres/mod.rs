@@ -11,6 +11,7 @@
 //! | [`sql`] | ordinary clients |
 //! | `reconnecting` | a connection for statements now and then |
 //! | `slot` | server, slot and publication, as SQL sees them |
+//! | `timeline` | pure: which positions a timeline's history has |
 //! | `errors` | what the server's errors mean for us |
 
 mod auth;
@@ -29,6 +30,7 @@ mod settings;
 pub(crate) mod slot;
 pub mod sql;
 mod stream;
+pub(crate) mod timeline;
 mod tls;
 
 pub use self::connect_info::ConnectInfo;

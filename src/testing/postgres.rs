@@ -128,6 +128,34 @@ impl PostgresServer {
         }
     }
 
+    /// Keeps a copy of a stopped server's data, in place of an earlier one.
+    pub async fn back_up(&self) -> Result<()> {
+        self.copy("data", "backup").await
+    }
+
+    /// Puts the data of the last [`back_up`](Self::back_up) in place of a stopped server's.
+    pub async fn restore(&self) -> Result<()> {
+        self.copy("backup", "data").await
+    }
+
+    /// Starts a stopped server as a promotion or a restore does: it replays the WAL that
+    /// it has and begins a new timeline.
+    pub async fn start_on_new_timeline(&self) -> Result<()> {
+        self.set("restore_command", "false")?;
+        let signal = self.home.write("data/recovery.signal", "")?;
+        self.owner.map_or(Ok(()), |owner| owner.give(&signal))?;
+        self.start_again().await?;
+        let deadline = Instant::now() + START_LIMIT;
+        // Queries are answered before recovery ends.
+        while self.query_text("postgres", "SELECT pg_is_in_recovery()::text").await? == "true" {
+            if Instant::now() > deadline {
+                return Err(unavailable("PostgreSQL did not end its recovery"));
+            }
+            sleep(PROBE_INTERVAL).await;
+        }
+        Ok(())
+    }
+
     /// Stops the server and starts it again.
     pub async fn restart(&self, mode: StopMode) -> Result<()> {
         self.stop(mode).await;
@@ -204,6 +232,17 @@ impl PostgresServer {
                 Err(_) => sleep(PROBE_INTERVAL).await,
             }
         }
+    }
+
+    async fn copy(&self, from: &str, to: &str) -> Result<()> {
+        let script = r#"rm -rf "$2" && cp -a "$1" "$2""#;
+        let args = ["-c", script, "sh", from, to];
+        // By its owner, who then owns the copy as well.
+        let copy = self.home.spawn("copy", Path::new("sh"), args, self.owner)?;
+        if copy.exited_or_killed(STOP_LIMIT).await.success() {
+            return Ok(());
+        }
+        Err(server_error("PostgreSQL's data can't be copied", &copy))
     }
 
     fn write_settings(&self) -> Result<()> {

@@ -25,6 +25,7 @@ use super::{
     session::{COPY_BOTH, Row, Session},
     settings::TargetSessionAttrs,
     stream::Stream,
+    timeline::TimelineHistory,
 };
 use crate::{Error, ErrorKind, Lsn, Result};
 
@@ -95,6 +96,22 @@ impl ReplicationClient {
             })
         };
         rows.first().and_then(parse).ok_or_else(|| self.session.unexpected(b'D'))
+    }
+
+    /// The timelines that this one comes from.
+    pub async fn timeline_history(&mut self, timeline: u32) -> Result<TimelineHistory> {
+        let rows = match timeline {
+            // There is no file of it.
+            TimelineHistory::FIRST => Vec::new(),
+            later => self.query(&format!("TIMELINE_HISTORY {later}")).await?,
+        };
+        // File name, content.
+        let text = rows.first().and_then(|row| row.get(1)?.as_deref()).unwrap_or_default();
+        TimelineHistory::parse(timeline, text).map_err(|error| {
+            let what =
+                format!("PostgreSQL at {} has no readable timeline history", self.session.at);
+            Error::new(ErrorKind::PostgresRefused, what).caused_by(error)
+        })
     }
 
     /// The rows of a simple query or replication command, as text.

@@ -1,0 +1,195 @@
+//! The checkpoint, held against the slot and the server: where reading starts.
+
+use crate::{
+    Error, ErrorKind, Result,
+    checkpoint::Checkpoint,
+    postgres::{
+        replication::SystemId,
+        slot::Slot,
+        timeline::{Place, TimelineHistory},
+    },
+};
+
+/// How to accept that events may be missing.
+pub(super) const ACCEPT: &str =
+    "if that is accepted, `factlib setup --accept-position` starts from the slot as it is now";
+
+/// What a position is judged by.
+pub(super) struct Position<'a> {
+    pub slot_name: &'a str,
+    pub database: &'a str,
+    pub store: String,
+    pub system: SystemId,
+    /// Where the checkpoint's timeline is another one.
+    pub history: Option<TimelineHistory>,
+}
+
+impl Position<'_> {
+    /// Where to start, or why that is for a person to say.
+    pub fn decide(&self, slot: Option<Slot>, checkpoint: Option<Checkpoint>) -> Result<Checkpoint> {
+        let name = self.slot_name;
+        let refused = |what: String| Error::new(ErrorKind::PostgresRefused, what);
+        let lost = |what: String| Error::new(ErrorKind::PositionLost, what).remedy(ACCEPT);
+        // Before all else: what is not found in another cluster has not been lost there.
+        if let Some(checkpoint) = &checkpoint
+            && checkpoint.system_id != self.system.system_id
+        {
+            return Err(lost(format!(
+                "{} belongs to the cluster {}, and this is {}: positions of one mean nothing in the other",
+                self.store, checkpoint.system_id, self.system.system_id
+            )));
+        }
+        let Some(slot) = slot else {
+            return Err(match checkpoint {
+                None => refused(format!("slot {name} does not exist"))
+                    .remedy("run `factlib setup`, or set postgres.create = true"),
+                Some(checkpoint) => lost(format!(
+                    "slot {name} is gone, though {} says that it was read up to {}: \
+                     facts committed since then are missing",
+                    self.store, checkpoint.lsn
+                )),
+            });
+        };
+        match (&slot.plugin, &slot.database) {
+            (Some(plugin), Some(database)) if plugin == "pgoutput" && database == self.database => {
+            }
+            (plugin, database) => {
+                return Err(refused(format!(
+                    "slot {name} belongs to plugin {} and database {}, not to pgoutput and {}",
+                    plugin.as_deref().unwrap_or("none"),
+                    database.as_deref().unwrap_or("none"),
+                    self.database
+                ))
+                .remedy("name another slot with postgres.slot"));
+            }
+        }
+        if let Some(reason) = slot.lost {
+            return Err(lost(format!(
+                "slot {name} was invalidated ({reason}): facts committed after {} are missing",
+                slot.confirmed
+            )));
+        }
+        let here = Checkpoint {
+            slot: name.to_owned(),
+            system_id: self.system.system_id,
+            timeline: self.system.timeline,
+            lsn: slot.confirmed,
+        };
+        let Some(checkpoint) = checkpoint else { return Ok(here) };
+        let place = match &self.history {
+            Some(history) => history.place(checkpoint.timeline, checkpoint.lsn),
+            None => Place::Inside,
+        };
+        match place {
+            Place::Inside => {}
+            Place::Beyond(end) => {
+                return Err(lost(format!(
+                    "the server left timeline {} at {end}, before {}, up to which facts were delivered \
+                     ({}): those after {end} are not in its past, and what was committed there \
+                     instead would be missed (was a standby promoted that lagged, or a backup restored?)",
+                    checkpoint.timeline, checkpoint.lsn, self.store
+                )));
+            }
+            Place::Elsewhere => {
+                return Err(lost(format!(
+                    "the server's timeline {} does not come from timeline {}, on which facts were \
+                     delivered up to {} ({}): was a backup restored?",
+                    here.timeline, checkpoint.timeline, checkpoint.lsn, self.store
+                )));
+            }
+        }
+        if slot.confirmed > checkpoint.lsn {
+            return Err(lost(format!(
+                "slot {name} stands at {}, beyond {}, up to which facts are known to be delivered \
+                 ({}): it was recreated or advanced by someone else, and facts in between are missing",
+                slot.confirmed, checkpoint.lsn, self.store
+            )));
+        }
+        if checkpoint.lsn > self.system.wal_end {
+            return Err(lost(format!(
+                "the server's WAL ends at {}, before {}, up to which facts were delivered ({}): \
+                 was it restored from a backup?",
+                self.system.wal_end, checkpoint.lsn, self.store
+            )));
+        }
+        Ok(Checkpoint { lsn: checkpoint.lsn, ..here })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Lsn;
+
+    fn position() -> Position<'static> {
+        let dbname = "shop".to_owned();
+        let system = SystemId { system_id: 7, timeline: 1, wal_end: Lsn::new(1_000), dbname };
+        Position { slot_name: "s", database: "shop", store: "memory".into(), system, history: None }
+    }
+
+    fn slot(confirmed: u64) -> Option<Slot> {
+        let (plugin, database) = (Some("pgoutput".into()), Some("shop".into()));
+        Some(Slot { plugin, database, confirmed: Lsn::new(confirmed), lost: None })
+    }
+
+    fn checkpoint(lsn: u64) -> Option<Checkpoint> {
+        Some(Checkpoint { slot: "s".into(), system_id: 7, timeline: 1, lsn: Lsn::new(lsn) })
+    }
+
+    #[test]
+    fn reading_starts_at_the_checkpoint_or_else_at_the_slot() {
+        let start = |slot, checkpoint| position().decide(slot, checkpoint).map(|c| c.lsn.as_u64());
+        assert_eq!(start(slot(500), checkpoint(600)).expect("a start"), 600);
+        assert_eq!(start(slot(500), checkpoint(500)).expect("a start"), 500);
+        assert_eq!(start(slot(500), None).expect("a start"), 500);
+    }
+
+    #[test]
+    fn a_position_that_facts_may_be_missing_from_is_refused_with_the_way_to_accept_it() {
+        let foreign = checkpoint(600).map(|c| Checkpoint { system_id: 8, ..c });
+        let invalidated = slot(500).map(|s| Slot { lost: Some("wal_removed".into()), ..s });
+        for (slot, checkpoint, why) in [
+            (None, checkpoint(600), "is gone"),
+            (invalidated, checkpoint(600), "wal_removed"),
+            (slot(700), checkpoint(600), "recreated or advanced"),
+            (slot(500), checkpoint(1_001), "restored"),
+            (slot(500), foreign.clone(), "cluster 8"),
+            (None, foreign, "cluster 8"),
+        ] {
+            let error = position().decide(slot, checkpoint).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::PositionLost);
+            let text = error.to_string();
+            assert!(text.contains(why) && text.contains("--accept-position"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_position_on_another_timeline_counts_up_to_where_the_server_left_that() {
+        let promoted = |left: &str| {
+            let mut position = position();
+            position.system.timeline = 3;
+            let history = format!("1\t0/{left}\tno recovery target specified");
+            position.history = Some(TimelineHistory::parse(3, &history).expect("well formed"));
+            position
+        };
+        let start = promoted("258").decide(slot(500), checkpoint(600)).expect("a start");
+        assert_eq!((start.timeline, start.lsn), (3, Lsn::new(600)));
+        let elsewhere = checkpoint(600).map(|c| Checkpoint { timeline: 2, ..c });
+        for (checkpoint, why) in
+            [(checkpoint(601), "left timeline 1 at 0/258"), (elsewhere, "not come from timeline 2")]
+        {
+            let error = promoted("258").decide(slot(500), checkpoint).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::PositionLost);
+            let text = error.to_string();
+            assert!(text.contains(why) && text.contains("--accept-position"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_slot_of_another_plugin_or_database_is_refused() {
+        let other = slot(1).map(|s| Slot { plugin: Some("wal2json".into()), ..s });
+        assert_eq!(position().decide(other, None).unwrap_err().kind(), ErrorKind::PostgresRefused);
+        let other = slot(1).map(|s| Slot { database: Some("other".into()), ..s });
+        assert_eq!(position().decide(other, None).unwrap_err().kind(), ErrorKind::PostgresRefused);
+    }
+}

@@ -1,0 +1,114 @@
+//! A server that was promoted or restored: its new timeline, and what of the old one counts.
+
+mod support;
+
+use factlib::{
+    ErrorKind, Lsn,
+    checkpoint::{CheckpointStore, FileStore},
+    config::StoreKind,
+    setup,
+    testing::{KafkaServer, PostgresServer, StopMode, shared_kafka},
+};
+use slog::{Discard, Logger, o};
+use support::{Bed, Workload};
+
+/// A server of one's own, and a checkpoint outside of it: what is restored is the server alone.
+async fn bed<'a>(
+    postgres: &'a PostgresServer,
+    kafka: &'a KafkaServer,
+    folder: &tempfile::TempDir,
+) -> Bed<'a> {
+    let mut bed = Bed::on(postgres, kafka, "timelines").await;
+    bed.config.checkpoint.store = StoreKind::File;
+    bed.config.checkpoint.path = folder.path().join("checkpoint");
+    bed
+}
+
+/// Runs the relay until all up to now is confirmed.
+async fn relay(bed: &Bed<'_>) -> Lsn {
+    let pipeline = bed.pipeline().start().await.expect("the pipeline starts");
+    let end = bed.wal_end().await;
+    bed.confirmed(end).await;
+    pipeline.shutdown().await.expect("a clean stop");
+    end
+}
+
+#[actix::test]
+async fn a_promoted_server_that_has_all_that_was_delivered_is_read_on() {
+    let postgres = PostgresServer::start().await.expect("PostgreSQL starts");
+    let kafka = shared_kafka().await.expect("Kafka starts");
+    let folder = tempfile::tempdir().expect("a folder");
+    let bed = bed(&postgres, kafka, &folder).await;
+    setup(&bed.config, false, &Logger::root(Discard, o!())).await.expect("a slot");
+    let mut history = Workload::new(&bed.name, 100).emit(&mut bed.client().await).await;
+    relay(&bed).await;
+    let unread = Workload { seed: 2, aggregate_prefix: "b", ..Workload::new(&bed.name, 100) };
+    history.merge(unread.emit(&mut bed.client().await).await);
+
+    for seed in 3..5 {
+        postgres.stop(StopMode::Fast).await;
+        postgres.start_on_new_timeline().await.expect("PostgreSQL starts");
+        let prefix = ["c", "d"][seed as usize - 3];
+        let new = Workload { seed, aggregate_prefix: prefix, ..Workload::new(&bed.name, 100) };
+        history.merge(new.emit(&mut bed.client().await).await);
+        relay(&bed).await;
+    }
+    let report = bed.check(&history).await;
+    assert!(report.is_clean() && report.duplicates == 0, "{report}");
+    let saved = FileStore::new(&bed.config.checkpoint.path).load(&bed.name).await;
+    let saved = saved.expect("a readable checkpoint").expect("a checkpoint");
+    assert_eq!(saved.timeline, 3, "the server's own timeline is saved");
+}
+
+#[actix::test]
+async fn a_restored_server_that_lacks_what_was_delivered_is_refused_until_that_is_accepted() {
+    let postgres = PostgresServer::start().await.expect("PostgreSQL starts");
+    let kafka = shared_kafka().await.expect("Kafka starts");
+    let folder = tempfile::tempdir().expect("a folder");
+    let bed = bed(&postgres, kafka, &folder).await;
+    let log = Logger::root(Discard, o!());
+    setup(&bed.config, false, &log).await.expect("a slot");
+    postgres.stop(StopMode::Fast).await;
+    postgres.back_up().await.expect("a backup");
+    postgres.start_again().await.expect("PostgreSQL starts");
+    Workload::new(&bed.name, 100).emit(&mut bed.client().await).await;
+    let delivered = relay(&bed).await;
+
+    postgres.stop(StopMode::Immediate).await;
+    postgres.restore().await.expect("the backup is back");
+    postgres.start_on_new_timeline().await.expect("PostgreSQL starts");
+    // Until neither the slot nor the end of the WAL shows that anything happened.
+    let mut seed = 2;
+    while bed.wal_end().await <= delivered {
+        let new = Workload { seed, ..Workload::new(&bed.name, 100) };
+        new.emit(&mut bed.client().await).await;
+        seed += 1;
+    }
+    let error = bed.pipeline().start().await.expect_err("it is refused");
+    assert_eq!(error.kind(), ErrorKind::PositionLost, "{error}");
+    let text = error.to_string();
+    assert!(text.contains("left timeline 1") && text.contains("--accept-position"), "{text}");
+
+    setup(&bed.config, true, &log).await.expect("it is accepted");
+    relay(&bed).await;
+}
+
+#[actix::test]
+async fn a_server_that_never_had_the_timeline_is_refused() {
+    let postgres = PostgresServer::start().await.expect("PostgreSQL starts");
+    let kafka = shared_kafka().await.expect("Kafka starts");
+    let folder = tempfile::tempdir().expect("a folder");
+    let bed = bed(&postgres, kafka, &folder).await;
+    setup(&bed.config, false, &Logger::root(Discard, o!())).await.expect("a slot");
+    postgres.stop(StopMode::Fast).await;
+    postgres.back_up().await.expect("a backup");
+    postgres.start_on_new_timeline().await.expect("PostgreSQL starts");
+    relay(&bed).await;
+
+    postgres.stop(StopMode::Fast).await;
+    postgres.restore().await.expect("the backup is back");
+    postgres.start_again().await.expect("PostgreSQL starts");
+    let error = bed.pipeline().start().await.expect_err("it is refused");
+    assert_eq!(error.kind(), ErrorKind::PositionLost, "{error}");
+    assert!(error.to_string().contains("does not come from timeline 2"), "{error}");
+}
