@@ -10,7 +10,7 @@ use tokio_postgres::{error::SqlState, types::PgLsn};
 
 use crate::{
     Error, ErrorKind, Event, Result,
-    kafka::record::is_kept_in_table,
+    kafka::record::{is_kept_in_table, kept_text},
     postgres::{ConnectInfo, Reconnecting, StatementError},
 };
 
@@ -85,8 +85,8 @@ impl DeadLetterTable {
         let refusal = event.refusal();
         let topic = refusal.and_then(|refusal| refusal.topic.as_deref());
         let error = refusal.map(|refusal| refusal.error.to_string()).unwrap_or_default();
-        let bytes: &[u8] = event.raw();
-        self.connection.run(KEEP, &[&self.slot, &lsn, &event.id(), &topic, &error, &bytes]).await?;
+        let (id, bytes): (_, &[u8]) = (kept_text(event.id()), event.raw());
+        self.connection.run(KEEP, &[&self.slot, &lsn, &id, &topic, &error, &bytes]).await?;
         Ok(())
     }
 

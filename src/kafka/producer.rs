@@ -26,7 +26,7 @@ use tokio::sync::watch;
 use super::{
     client::producer_config,
     errors::kafka_error,
-    record::{record_headers, record_value},
+    record::{record_headers, record_key, record_value},
 };
 use crate::{
     Error, ErrorKind, Event, Result,
@@ -110,7 +110,7 @@ impl KafkaProducer {
     pub fn send(&self, part: &Arc<Part>, index: usize) -> bool {
         let Some(event) = part.events.get(index) else { return true };
         let record = BaseRecord::with_opaque_to(&part.topic, Arc::clone(part))
-            .key(event.aggregate_id().as_bytes())
+            .key(record_key(event))
             .payload(record_value(event))
             .headers(record_headers(event));
         match self.producer.send(record) {
@@ -152,7 +152,7 @@ impl Trouble {
 }
 
 impl Reports {
-    fn new(status: Arc<Status>, log: Logger) -> Self {
+    pub fn new(status: Arc<Status>, log: Logger) -> Self {
         Reports { last: Mutex::default(), status, log }
     }
 

@@ -9,6 +9,9 @@ use crate::{Error, ErrorKind, Event, Result};
 /// Kafka's limit for the name of a topic.
 const TOPIC_MAX: usize = 249;
 
+/// Of a text of an event that is too large for every topic: its record must not be.
+const KEPT_TEXT_MAX: usize = 256;
+
 /// `{prefix}.{aggregate_type}`.
 ///
 /// # Errors
@@ -37,21 +40,45 @@ pub(crate) fn is_kept_in_table(event: &Event) -> bool {
     event.refusal().is_some_and(|refusal| refusal.error.kind() == ErrorKind::RecordTooLarge)
 }
 
+/// The event's key: its aggregate id, cut short where the table has the bytes.
+pub(crate) fn record_key(event: &Event) -> &[u8] {
+    let id = event.aggregate_id();
+    if is_kept_in_table(event) { cut(id).as_bytes() } else { id.as_bytes() }
+}
+
+/// A text of an event that is kept in the table, as its record and its row have it: an
+/// event may be large for its texts alone, and PostgreSQL takes no NUL.
+pub(crate) fn kept_text(text: &str) -> String {
+    cut(text).replace('\0', "\u{fffd}")
+}
+
+/// The beginning of a text, of at most [`KEPT_TEXT_MAX`] bytes.
+fn cut(text: &str) -> &str {
+    let end = (0..=KEPT_TEXT_MAX.min(text.len())).rev().find(|at| text.is_char_boundary(*at));
+    text.get(..end.unwrap_or_default()).unwrap_or_default()
+}
+
 /// The headers that the Go worker sends: `event_id`, `event_type`, `LSN` and,
 /// with a trace, `trace_id`, `span_id` and the trace's metadata. A dead letter has
-/// [more](dead_letter).
+/// [more](dead_letter); one whose bytes are kept in the table has its texts cut
+/// short, and no trace.
 pub(crate) fn record_headers(event: &Event) -> OwnedHeaders {
-    let trace = event.trace();
+    let kept = is_kept_in_table(event);
+    let trace = event.trace().filter(|_| !kept);
     let refusal = event.refusal();
     let count = 3
         + trace.map_or(0, |trace| 2 + trace.metadata.len())
-        + refusal.map_or(0, |_| dead_letter::COUNT);
+        + refusal.map_or(0, |_| dead_letter::ALL.len());
     let header = |headers: OwnedHeaders, key: &str, value: &str| {
         headers.insert(Header { key, value: Some(value) })
     };
     let mut headers = OwnedHeaders::new_with_capacity(count);
-    headers = header(headers, "event_id", event.id());
-    headers = header(headers, "event_type", event.event_type());
+    for (key, text) in [("event_id", event.id()), ("event_type", event.event_type())] {
+        headers = match kept {
+            true => header(headers, key, &kept_text(text)),
+            false => header(headers, key, text),
+        };
+    }
     headers = header(headers, "LSN", &event.lsn().to_string());
     if let Some(trace) = trace {
         headers = header(headers, "trace_id", &trace.trace_id);
@@ -68,7 +95,7 @@ pub(crate) fn record_headers(event: &Event) -> OwnedHeaders {
         headers = header(headers, dead_letter::ERROR, &refusal.error.to_string());
         headers = header(headers, dead_letter::TOPIC, topic);
         headers = header(headers, dead_letter::TIME_MS, &now_ms().to_string());
-        if is_kept_in_table(event) {
+        if kept {
             headers = header(headers, dead_letter::TABLE, crate::dead_letter::TABLE);
         }
     }
@@ -85,8 +112,8 @@ pub(crate) mod dead_letter {
     pub const TIME_MS: &str = "dead_letter_time_ms";
     /// The table that has its bytes, under its LSN; the record's value is empty.
     pub const TABLE: &str = "dead_letter_table";
-    /// How many these are at most.
-    pub const COUNT: usize = 4;
+    /// All of these.
+    pub const ALL: [&str; 4] = [ERROR, TOPIC, TIME_MS, TABLE];
 }
 
 fn now_ms() -> u128 {
@@ -138,6 +165,26 @@ mod tests {
         let expected: Vec<(&str, &[u8])> =
             vec![("trace_id", b"t"), ("span_id", b"s"), ("tenant", b"a")];
         assert_eq!(texts(&headers).split_off(3), expected);
+    }
+
+    #[test]
+    fn what_is_kept_in_the_table_has_a_small_record() {
+        let large = OutboxEvent {
+            id: format!("a\0{}", "é".repeat(1_000)),
+            aggregate_type: "user".into(),
+            aggregate_id: "ü".repeat(1_000),
+            trace_info: Some(TraceInfo { trace_id: "t".repeat(1_000), ..Default::default() }),
+            ..Default::default()
+        };
+        let event = Event::parse(large.encode_to_vec().into(), Lsn::ZERO).expect("well formed");
+        assert_eq!(record_key(&event), large.aggregate_id.as_bytes());
+        let kept = event.refused(Error::new(ErrorKind::RecordTooLarge, "too large"), None);
+        assert_eq!((record_key(&kept).len(), record_value(&kept)), (KEPT_TEXT_MAX, &b""[..]));
+        let headers = record_headers(&kept);
+        let headers = texts(&headers);
+        assert!(headers.iter().all(|(key, _)| *key != "trace_id"));
+        let id = std::str::from_utf8(headers[0].1).expect("cut between characters");
+        assert!(id.starts_with("a\u{fffd}é") && id.len() < KEPT_TEXT_MAX + 3, "{id}");
     }
 
     #[test]
