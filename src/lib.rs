@@ -52,6 +52,7 @@
 //! | `messages` | what actors say to each other, one file an edge of the picture |
 //! | `actors` | one actor a file, each a thin shell around a plain struct |
 //! | [`checkpoint`] | [`AckWindow`](checkpoint::AckWindow), and where positions are kept |
+//! | [`dead_letter`] | what can't be delivered: parked, read, sent again |
 //! | [`postgres`] | connection, replication stream, pgoutput, slot |
 //! | `kafka` | producer, records, topics |
 //! | [`proto`] | the event on the wire |
@@ -62,7 +63,7 @@
 mod actors;
 pub mod checkpoint;
 pub mod config;
-mod dead_letter;
+pub mod dead_letter;
 pub mod emit;
 mod error;
 mod event;

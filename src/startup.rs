@@ -115,7 +115,7 @@ pub fn setup_sql(config: &Config) -> String {
         sql.push_str(CREATE_TABLE);
     }
     if config.dead_letter.policy == RefusalPolicy::DeadLetter {
-        sql.push_str(dead_letter::CREATE_TABLE);
+        sql.push_str(dead_letter::CREATE_TABLES);
     }
     sql
 }

@@ -1,7 +1,8 @@
 //! Kafka: the client and its settings, records, topics.
 
 pub(crate) mod admin;
-mod client;
-mod errors;
+pub(crate) mod client;
+pub(crate) mod errors;
 pub(crate) mod producer;
+pub(crate) mod reader;
 pub(crate) mod record;

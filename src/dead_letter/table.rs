@@ -6,32 +6,14 @@
 use std::time::Duration;
 
 use slog::Logger;
-use tokio_postgres::{error::SqlState, types::PgLsn};
+use tokio_postgres::types::PgLsn;
 
+use super::schema::{self, TABLE, is_missing};
 use crate::{
     Error, ErrorKind, Event, Result,
     kafka::record::{is_kept_in_table, kept_text},
     postgres::{ConnectInfo, Reconnecting, StatementError},
 };
-
-/// Its name.
-pub(crate) const TABLE: &str = "factlib.dead_letters";
-
-/// Creates the table; every statement is a no-op where it has been run before.
-pub(crate) const CREATE_TABLE: &str = "\
-CREATE SCHEMA IF NOT EXISTS factlib;
-CREATE TABLE IF NOT EXISTS factlib.dead_letters (
-    slot text NOT NULL,
-    lsn pg_lsn NOT NULL,
-    event_id text NOT NULL,
-    topic text,
-    error text NOT NULL,
-    parked_at timestamptz NOT NULL DEFAULT now(),
-    redriven_at timestamptz,
-    bytes bytea NOT NULL,
-    PRIMARY KEY (slot, lsn, event_id)
-);
-";
 
 /// An event has one position: kept again after a crash, it is the same row.
 const KEEP: &str = "\
@@ -72,12 +54,9 @@ impl DeadLetterTable {
         Ok(())
     }
 
-    /// Creates the table where it is missing.
+    /// Creates what is missing of the tables.
     pub async fn create(&self) -> Result<()> {
-        for statement in CREATE_TABLE.split_inclusive(";\n") {
-            self.connection.run(statement, &[]).await.map_err(|error| self.failed(error))?;
-        }
-        Ok(())
+        schema::create(&self.connection).await.map_err(|error| self.failed(error))
     }
 
     async fn keep(&self, event: &Event) -> Result<(), StatementError> {
@@ -101,8 +80,4 @@ impl DeadLetterTable {
         };
         failed.caused_by(error)
     }
-}
-
-fn is_missing(error: &StatementError) -> bool {
-    matches!(error.code(), Some(&SqlState::UNDEFINED_TABLE | &SqlState::INVALID_SCHEMA_NAME))
 }

@@ -1,0 +1,199 @@
+//! One dead letter: what its record says of it.
+
+use std::{fmt, str::FromStr};
+
+use bytes::Bytes;
+use rdkafka::{Message, message::Headers};
+
+use crate::{Error, ErrorKind, Lsn, kafka::record::dead_letter as header};
+
+/// Where a letter is in the dead-letter topic, written `partition:offset`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LetterPosition {
+    /// Its partition.
+    pub partition: i32,
+    /// Its offset there.
+    pub offset: i64,
+}
+
+impl fmt::Display for LetterPosition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.partition, self.offset)
+    }
+}
+
+impl FromStr for LetterPosition {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let number = |digits: &str| digits.parse::<i64>().ok().filter(|number| *number >= 0);
+        let read = text.split_once(':').and_then(|(partition, offset)| {
+            let partition = number(partition)?.try_into().ok()?;
+            Some(LetterPosition { partition, offset: number(offset)? })
+        });
+        read.ok_or_else(|| {
+            let what = format!("{text:?} is no position of a dead letter");
+            Error::new(ErrorKind::Config, what).remedy("expected PARTITION:OFFSET, such as 0:17")
+        })
+    }
+}
+
+/// A record of the dead-letter topic.
+///
+/// Whatever was written there is one, also by other programs: what its headers do
+/// not say is none.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct Letter {
+    /// Where it is.
+    pub position: LetterPosition,
+    /// The record's key: the aggregate id.
+    pub key: Option<Bytes>,
+    /// The event's own bytes; empty where [the table](Self::is_kept_in_table) has them.
+    pub value: Option<Bytes>,
+    /// In the order of the record.
+    pub headers: Vec<(String, Option<Bytes>)>,
+    timestamp_ms: Option<i64>,
+}
+
+impl Letter {
+    pub(super) fn new(record: &impl Message) -> Self {
+        let headers = record.headers().into_iter().flat_map(|headers| headers.iter());
+        let headers = headers
+            .map(|header| (header.key.to_owned(), header.value.map(Bytes::copy_from_slice)))
+            .collect();
+        Letter {
+            position: LetterPosition { partition: record.partition(), offset: record.offset() },
+            key: record.key().map(Bytes::copy_from_slice),
+            timestamp_ms: record.timestamp().to_millis(),
+            value: record.payload().map(Bytes::copy_from_slice),
+            headers,
+        }
+    }
+
+    /// The text of a header, if it has that header and it is text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let (_, value) = self.headers.iter().find(|(key, _)| key == name)?;
+        std::str::from_utf8(value.as_deref()?).ok()
+    }
+
+    /// Where it should have gone; none where that could not be told.
+    pub fn source_topic(&self) -> Option<&str> {
+        self.header(header::TOPIC).filter(|topic| !topic.is_empty())
+    }
+
+    /// Why it was parked.
+    pub fn error(&self) -> Option<&str> {
+        self.header(header::ERROR)
+    }
+
+    /// When it was parked, Unix milliseconds.
+    pub fn parked_ms(&self) -> i64 {
+        let said = self.header(header::TIME_MS).and_then(|ms| ms.parse().ok());
+        said.or(self.timestamp_ms).unwrap_or_default()
+    }
+
+    /// The event's id; empty where the event has none, or the bytes are no event.
+    pub fn event_id(&self) -> &str {
+        self.header("event_id").unwrap_or_default()
+    }
+
+    /// What happened; empty where the bytes are no event.
+    pub fn event_type(&self) -> &str {
+        self.header("event_type").unwrap_or_default()
+    }
+
+    /// Position of its logical message in the WAL.
+    pub fn lsn(&self) -> Option<Lsn> {
+        self.header("LSN")?.parse().ok()
+    }
+
+    /// True where the table `factlib.dead_letters` has its bytes, because no topic took them.
+    pub fn is_kept_in_table(&self) -> bool {
+        self.header(header::TABLE).is_some()
+    }
+}
+
+impl fmt::Debug for Letter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Letter")
+            .field("position", &self.position)
+            .field("event_id", &self.event_id())
+            .field("bytes", &self.value.as_ref().map_or(0, Bytes::len))
+            .finish_non_exhaustive()
+    }
+}
+
+/// Which letters are meant.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LetterFilter {
+    /// Only those that should have gone to this topic; those of no topic when it is empty.
+    pub source_topic: Option<String>,
+    /// Only those that were parked at this time or later, Unix milliseconds.
+    pub since_ms: Option<i64>,
+}
+
+impl LetterFilter {
+    /// Is this letter meant?
+    pub fn takes(&self, letter: &Letter) -> bool {
+        let source = letter.source_topic().unwrap_or_default();
+        self.source_topic.as_deref().is_none_or(|wanted| wanted == source)
+            && self.since_ms.is_none_or(|since| letter.parked_ms() >= since)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::{
+        Timestamp,
+        message::{Header, OwnedHeaders, OwnedMessage},
+    };
+
+    use super::*;
+
+    fn letter(headers: &[(&str, &str)]) -> Letter {
+        let mut all = OwnedHeaders::new();
+        for (key, value) in headers {
+            all = all.insert(Header { key, value: Some(*value) });
+        }
+        let (topic, time) = ("dead".to_owned(), Timestamp::CreateTime(5_000));
+        Letter::new(&OwnedMessage::new(Some(b"v".into()), None, topic, time, 2, 17, Some(all)))
+    }
+
+    #[test]
+    fn a_position_is_a_partition_and_an_offset() {
+        let position: LetterPosition = "2:17".parse().expect("a position");
+        assert_eq!((position, position.to_string()), (letter(&[]).position, "2:17".into()));
+        for text in ["", ":", "1", "1:", ":1", "-1:2", "1:-2", "1:2:3", "2147483648:0", "a:b"] {
+            let error = text.parse::<LetterPosition>().expect_err(text);
+            assert_eq!(error.kind(), ErrorKind::Config);
+        }
+    }
+
+    #[test]
+    fn a_record_of_another_program_is_a_letter_that_says_little() {
+        let letter = letter(&[]);
+        assert_eq!((letter.source_topic(), letter.error(), letter.lsn()), (None, None, None));
+        assert_eq!((letter.event_id(), letter.parked_ms()), ("", 5_000));
+        assert!(!letter.is_kept_in_table());
+    }
+
+    #[test]
+    fn a_filter_takes_topics_and_times() {
+        let of = |topic: Option<&str>, since_ms: Option<i64>| LetterFilter {
+            source_topic: topic.map(str::to_owned),
+            since_ms,
+        };
+        let user = letter(&[("dead_letter_topic", "shop.user"), ("dead_letter_time_ms", "7000")]);
+        let none = letter(&[("dead_letter_topic", "")]);
+        for (filter, takes_user, takes_none) in [
+            (of(None, None), true, true),
+            (of(Some("shop.user"), None), true, false),
+            (of(Some(""), None), false, true),
+            (of(None, Some(7_000)), true, false),
+            (of(None, Some(7_001)), false, false),
+        ] {
+            assert_eq!((filter.takes(&user), filter.takes(&none)), (takes_user, takes_none));
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! Dead letters: events that can never be delivered where they belong, parked where
+//! the operator gets them back.
+//!
+//! | file | idea |
+//! | --- | --- |
+//! | `table` | parking: the bytes of what no topic takes |
+//! | `letter` | one letter, and what its headers say |
+//! | `topic` | reading the letters |
+//! | `ledger` | what PostgreSQL knows of them: which were redriven, the bytes kept there |
+//! | `redrive` | sending them again |
+//! | `schema` | the two tables |
+//!
+//! # What was redriven is remembered
+//! In the table `factlib.redriven`, a row a letter, written after Kafka acknowledged
+//! the record: letters are redriven in any order, so a position would not do. A
+//! marker in the dead-letter topic would be a letter to every other reader of it, and
+//! would expire apart from the letter that it is about. A crash between the
+//! acknowledgement and the row sends that one letter again, with the same event id.
+
+mod ledger;
+mod letter;
+mod redrive;
+mod schema;
+mod table;
+mod topic;
+
+pub use self::{
+    ledger::{Kept, Ledger},
+    letter::{Letter, LetterFilter, LetterPosition},
+    redrive::{Redriver, RedriverBuilder, Resent},
+    topic::{DeadLetterTopic, Letters},
+};
+pub(crate) use self::{
+    schema::{CREATE_TABLES, TABLE},
+    table::DeadLetterTable,
+};

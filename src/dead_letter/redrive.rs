@@ -1,0 +1,205 @@
+//! Sending dead letters again: the original bytes, key and headers.
+//!
+//! One at a time, each acknowledged and remembered before the next, so that letters
+//! of one aggregate keep their order and a crash repeats one at most.
+
+use std::{collections::HashSet, time::Duration};
+
+use bytes::Bytes;
+use rdkafka::{
+    ClientConfig,
+    error::KafkaError,
+    message::{Header, Headers, OwnedHeaders},
+    producer::{FutureProducer, FutureRecord, Producer},
+};
+use slog::Logger;
+
+use super::{ledger::Ledger, letter::Letter};
+use crate::{
+    Error, ErrorKind, Event, Lsn, Result,
+    config::{Config, KafkaConfig},
+    kafka::{
+        admin,
+        client::producer_config,
+        errors::kafka_error,
+        producer::KafkaProducer,
+        record::{dead_letter as header, record_headers},
+    },
+};
+
+/// Says where in the dead-letter topic a record comes from: `topic/partition:offset`.
+const REDRIVEN_FROM: &str = "redriven_from";
+
+/// How long a record may wait for brokers that are away; nothing is behind it that it
+/// could come after, so it need not wait for ever.
+const DELIVERY_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// What a letter becomes.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct Resent {
+    /// Where it goes.
+    pub topic: String,
+    /// Its key: the aggregate id.
+    pub key: Option<Bytes>,
+    /// The event's own bytes.
+    pub value: Option<Bytes>,
+    headers: OwnedHeaders,
+}
+
+/// Settings of a [`Redriver`].
+pub struct RedriverBuilder {
+    config: Config,
+    to_topic: Option<String>,
+    log: Logger,
+}
+
+/// Sends letters again.
+pub struct Redriver {
+    config: KafkaConfig,
+    to_topic: Option<String>,
+    dead_letter_topic: String,
+    settings: ClientConfig,
+    producer: FutureProducer,
+    /// Asks, and makes topics.
+    asking: KafkaProducer,
+    /// Topics that are known to be there.
+    ready: HashSet<String>,
+}
+
+impl RedriverBuilder {
+    /// All letters go to this topic, in place of each one's own.
+    pub fn to_topic(mut self, topic: Option<String>) -> Self {
+        self.to_topic = topic;
+        self
+    }
+
+    /// The redriver; it connects by and by.
+    ///
+    /// # Errors
+    /// Settings that librdkafka does not take.
+    pub fn build(self) -> Result<Redriver> {
+        let RedriverBuilder { config, to_topic, log } = self;
+        let window = config.window_bytes() as usize;
+        let mut settings = producer_config(&config.kafka, window);
+        settings.set("message.timeout.ms", DELIVERY_TIMEOUT.as_millis().to_string());
+        Ok(Redriver {
+            producer: create(&settings)?,
+            asking: KafkaProducer::new(&config.kafka, window, log)?,
+            dead_letter_topic: config.dead_letter_topic(),
+            config: config.kafka,
+            to_topic,
+            settings,
+            ready: HashSet::new(),
+        })
+    }
+}
+
+impl Redriver {
+    /// A redriver into the Kafka of this configuration.
+    pub fn builder(config: &Config, log: &Logger) -> RedriverBuilder {
+        RedriverBuilder { config: config.clone(), to_topic: None, log: log.clone() }
+    }
+
+    /// What a letter becomes, or why it can be nothing.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] for a letter without a topic, when none is given;
+    /// [`ErrorKind::RecordRefused`] for one whose bytes are gone.
+    pub async fn resent(&self, letter: &Letter, ledger: &Ledger) -> Result<Resent> {
+        let topic = self.to_topic.as_deref().or(letter.source_topic()).ok_or_else(|| {
+            let what = format!("dead letter {} has no topic that it belongs to", letter.position);
+            Error::new(ErrorKind::Config, what).remedy("say where it goes with --to-topic TOPIC")
+        })?;
+        let value = ledger.bytes(letter).await?;
+        let (key, headers) = original(letter, value.as_ref());
+        let from = format!("{}/{}", self.dead_letter_topic, letter.position);
+        let headers = headers.insert(Header { key: REDRIVEN_FROM, value: Some(&from) });
+        Ok(Resent { topic: topic.to_owned(), key, value, headers })
+    }
+
+    /// Sends it, and remembers that in the ledger once Kafka has it.
+    ///
+    /// # Errors
+    /// Where the record itself was refused, the others may go on: see [`is_final_for_letter`](Self::is_final_for_letter).
+    pub async fn send(
+        &mut self,
+        letter: &Letter,
+        resent: &Resent,
+        ledger: &mut Ledger,
+    ) -> Result<()> {
+        let Resent { topic, key, value, headers } = resent;
+        // Before the first: what can't be remembered is not sent.
+        if self.ready.is_empty() {
+            ledger.prepare().await?;
+        }
+        if !self.ready.contains(topic) {
+            admin::prepare_topic(&self.config, &self.asking, topic).await?;
+            self.ready.insert(topic.clone());
+        }
+        if self.producer.client().fatal_error().is_some() {
+            self.producer = create(&self.settings)?;
+        }
+        let record = FutureRecord {
+            topic,
+            partition: None,
+            payload: value.as_deref(),
+            key: key.as_deref(),
+            timestamp: None,
+            headers: Some(headers.clone()),
+        };
+        if let Err((error, _)) = self.producer.send(record, Duration::ZERO).await {
+            return Err(self.refused(letter, topic, error));
+        }
+        ledger.remember(letter, topic).await
+    }
+
+    /// True for an error of [`resent`](Self::resent) or [`send`](Self::send) that is
+    /// about one letter, so that the others can go on.
+    pub fn is_final_for_letter(error: &Error) -> bool {
+        use ErrorKind::{Config, KafkaRefused, RecordRefused, RecordTooLarge};
+        matches!(error.kind(), Config | KafkaRefused | RecordRefused | RecordTooLarge)
+    }
+
+    fn refused(&self, letter: &Letter, topic: &str, error: KafkaError) -> Error {
+        let what = format!("Kafka did not take dead letter {} for {topic}", letter.position);
+        let refused = kafka_error(what, error);
+        match self.asking.client().context().trouble() {
+            Some(trouble) if refused.is_transient() => trouble.led_to(format!(
+                "Kafka did not take dead letter {} for {topic} in {DELIVERY_TIMEOUT:?}",
+                letter.position
+            )),
+            _ => refused,
+        }
+    }
+}
+
+fn create(settings: &ClientConfig) -> Result<FutureProducer> {
+    settings.create().map_err(|error| kafka_error("cannot create the Kafka client", error))
+}
+
+/// Key and headers of the record that the letter could not be.
+fn original(letter: &Letter, value: Option<&Bytes>) -> (Option<Bytes>, OwnedHeaders) {
+    // What is kept in the table has a record that may be cut short; the bytes say it all.
+    if letter.is_kept_in_table()
+        && let Some(value) = value
+        && let Ok(event) = Event::parse(value.clone(), letter.lsn().unwrap_or(Lsn::ZERO))
+    {
+        let key = Bytes::copy_from_slice(event.aggregate_id().as_bytes());
+        return (Some(key), record_headers(&event));
+    }
+    let mut headers = OwnedHeaders::new_with_capacity(letter.headers.len() + 1);
+    for (key, value) in &letter.headers {
+        if !header::ALL.contains(&key.as_str()) {
+            headers = headers.insert(Header { key, value: value.as_deref() });
+        }
+    }
+    (letter.key.clone(), headers)
+}
+
+impl Resent {
+    /// Its headers, in their order.
+    pub fn headers(&self) -> impl Iterator<Item = (&str, Option<&[u8]>)> {
+        self.headers.iter().map(|header| (header.key, header.value))
+    }
+}
