@@ -75,7 +75,18 @@ fn a_wrong_command_line_is_exit_code_2() {
 #[test]
 fn help_and_version_go_to_stdout() {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    for subcommand in [&[][..], &["run"], &["setup"], &["emit"], &["demo"], &["config"]] {
+    for subcommand in [
+        &[][..],
+        &["run"],
+        &["setup"],
+        &["emit"],
+        &["demo"],
+        &["config"],
+        &["dead-letter"],
+        &["dead-letter", "list"],
+        &["dead-letter", "show"],
+        &["dead-letter", "redrive"],
+    ] {
         let (code, out, _) = run(factlib(folder.path()).args(subcommand).arg("--help"));
         assert_eq!(code, Some(0));
         assert!(out.contains("Examples:"), "{subcommand:?} has no examples");

@@ -1,7 +1,7 @@
 //! What the tests on real servers share: a place of one's own on the servers,
 //! facts to emit, and the checker that holds what was read back against them.
 
-#![allow(dead_code)] // Each test binary uses a part of it.
+#![allow(dead_code, unused_imports)] // Each test binary uses a part of it.
 
 pub mod bed;
 pub mod emitters;

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Args as ClapArgs, Parser, Subcommand};
 use factlib::{Error, ErrorKind, Result, config::load::Loader};
 
+use crate::dead_letter::DeadLetterArgs;
+
 const AFTER_HELP: &str = "\
 Settings come from a TOML file, .env, the environment (FACTLIB_KAFKA__BROKERS for
 kafka.brokers) and flags, the later over the earlier.
@@ -14,6 +16,7 @@ Examples:
   factlib run --config /etc/factlib.toml
   factlib run --brokers kafka-1:9092,kafka-2:9092 --set kafka.compression=zstd
   factlib emit --aggregate-type user --aggregate-id u1 --event-type user.created --payload '{}'
+  factlib dead-letter list
 
 Exit codes:
   0 stopped as asked     4 Kafka
@@ -91,6 +94,8 @@ pub enum Command {
     /// Relay facts between throwaway servers and check that none is lost
     #[command(after_help = DEMO_HELP)]
     Demo(DemoArgs),
+    /// Look at events that could not be delivered, and send them again
+    DeadLetter(DeadLetterArgs),
     /// Show the configuration and what there is to set
     #[command(after_help = CONFIG_HELP)]
     Config(ConfigArgs),

@@ -5,6 +5,7 @@
 
 mod args;
 mod config;
+mod dead_letter;
 mod demo;
 mod emit;
 mod line;
@@ -52,6 +53,7 @@ fn command(args: Args) -> Result<()> {
         Command::Demo(_) => Ok(()),
         Command::Setup(args) => setup::run(&args, &config, &log),
         Command::Emit(args) => emit::run(args, &config, &log),
+        Command::DeadLetter(args) => dead_letter::run(args.command, &config, &log),
         Command::Config(args) => output::print(&config::effective(&args, &loaded)?),
     }
 }

@@ -9,12 +9,18 @@ use factlib::{Error, ErrorKind, Result};
 
 /// Writes `text` to stdout. A reader that has seen enough (`| head`) is no error.
 pub fn print(text: &str) -> Result<()> {
+    print_bytes(text.as_bytes()).map(|_| ())
+}
+
+/// Writes `bytes` to stdout; `false` when the reader has seen enough.
+pub fn print_bytes(bytes: &[u8]) -> Result<bool> {
     let mut out = std::io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != IoKind::BrokenPipe => {
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == IoKind::BrokenPipe => Ok(false),
+        Err(error) => {
             Err(Error::new(ErrorKind::Config, "cannot write to standard output").caused_by(error))
         }
-        _ => Ok(()),
     }
 }
 

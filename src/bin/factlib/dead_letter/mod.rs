@@ -1,0 +1,38 @@
+//! `factlib dead-letter`: what could not be delivered.
+
+mod args;
+mod list;
+mod redrive;
+mod show;
+mod text;
+
+use actix_rt::System;
+use factlib::{Result, config::Config, dead_letter::DeadLetterTopic};
+use slog::Logger;
+
+pub use self::args::DeadLetterArgs;
+use self::args::DeadLetterCommand;
+use crate::output;
+
+pub fn run(command: DeadLetterCommand, config: &Config, log: &Logger) -> Result<()> {
+    System::new().block_on(async {
+        let Some(topic) = DeadLetterTopic::open(config, log).await? else {
+            let topic = config.dead_letter_topic();
+            return match &command {
+                DeadLetterCommand::Show(args) => Err(show::no_topic(&topic, args)),
+                DeadLetterCommand::Redrive(args) if !args.positions.is_empty() => {
+                    Err(redrive::no_topic(&topic))
+                }
+                _ => {
+                    output::complain(&format!("no dead letters: topic {topic} does not exist"));
+                    Ok(())
+                }
+            };
+        };
+        match command {
+            DeadLetterCommand::List(args) => list::run(args, topic, config, log).await,
+            DeadLetterCommand::Show(args) => show::run(args, topic, config, log).await,
+            DeadLetterCommand::Redrive(args) => redrive::run(args, topic, config, log).await,
+        }
+    })
+}

@@ -1,0 +1,177 @@
+//! `factlib dead-letter redrive`: letters go to where they belong.
+
+use std::{
+    io::{IsTerminal, stderr},
+    time::{Duration, Instant},
+};
+
+use factlib::{
+    Error, ErrorKind, Result,
+    config::Config,
+    dead_letter::{DeadLetterTopic, Ledger, Letter, LetterFilter, Redriver},
+};
+use slog::Logger;
+
+use super::{
+    args::RedriveArgs,
+    text::{plain, time},
+};
+use crate::output;
+
+pub async fn run(
+    args: RedriveArgs,
+    mut topic: DeadLetterTopic,
+    config: &Config,
+    log: &Logger,
+) -> Result<()> {
+    let mut redrive = Redrive {
+        ledger: Ledger::open(config, log).await?,
+        redriver: Redriver::builder(config, log).to_topic(args.to_topic).build()?,
+        again: args.again,
+        dry_run: args.dry_run,
+        named: !args.all,
+        count: Count::new(),
+    };
+    if args.all {
+        let filter = LetterFilter { source_topic: args.topic, ..LetterFilter::default() };
+        let mut letters = topic.letters(filter);
+        while let Some(letter) = redrive.stopped(letters.next().await)? {
+            redrive.letter(&letter).await?;
+        }
+    } else {
+        let mut positions = args.positions;
+        positions.sort_unstable();
+        positions.dedup();
+        for position in positions {
+            let letter = redrive.stopped(topic.letter(position).await)?;
+            redrive.letter(&letter).await?;
+        }
+    }
+    redrive.ended()
+}
+
+/// There is no topic, and so no letter.
+pub fn no_topic(topic: &str) -> Error {
+    Error::new(
+        ErrorKind::Config,
+        format!("there are no dead letters: topic {topic} does not exist"),
+    )
+}
+
+struct Redrive {
+    ledger: Ledger,
+    redriver: Redriver,
+    again: bool,
+    dry_run: bool,
+    /// Letters were named: the one that is left out is worth a line.
+    named: bool,
+    count: Count,
+}
+
+impl Redrive {
+    async fn letter(&mut self, letter: &Letter) -> Result<()> {
+        if !self.again
+            && let Some(at) = self.ledger.redriven_at(letter)
+        {
+            self.count.before += 1;
+            if self.named {
+                let (position, at) = (letter.position, time(at));
+                self.say(&format!("{position} was redriven at {at}; --again sends it again"));
+            }
+            return Ok(());
+        }
+        match self.send(letter).await {
+            Ok(()) => self.count.redriven += 1,
+            Err(error) if Redriver::is_final_for_letter(&error) => {
+                self.say(&error.to_string());
+                self.count.failed(error.kind());
+            }
+            Err(error) => return self.stopped(Err(error)),
+        }
+        self.count.show();
+        Ok(())
+    }
+
+    async fn send(&mut self, letter: &Letter) -> Result<()> {
+        let resent = self.redriver.resent(letter, &self.ledger).await?;
+        if self.dry_run {
+            let bytes = resent.value.as_ref().map_or(0, |value| value.len());
+            let (position, topic) = (letter.position, plain(&resent.topic));
+            return output::print(&format!("{position} would go to {topic}, {bytes} bytes\n"));
+        }
+        self.redriver.send(letter, &resent, &mut self.ledger).await
+    }
+
+    /// An error that ends it all, with what was done before.
+    fn stopped<T>(&self, result: Result<T>) -> Result<T> {
+        result.map_err(|error| {
+            self.count.clear();
+            match self.count.redriven {
+                0 => error,
+                redriven => {
+                    let what = format!("stopped after {redriven} letters were redriven");
+                    Error::new(error.kind(), what)
+                        .caused_by(error)
+                        .remedy("those are remembered: run it again")
+                }
+            }
+        })
+    }
+
+    fn ended(self) -> Result<()> {
+        self.count.clear();
+        let Count { redriven, before, failed, worst, .. } = self.count;
+        let would = if self.dry_run { "would be " } else { "" };
+        eprintln!("{would}redriven {redriven}, redriven before {before}, not redriven {failed}");
+        match worst {
+            None => Ok(()),
+            Some(kind) => Err(Error::new(kind, format!("{failed} dead letters were not redriven"))),
+        }
+    }
+
+    fn say(&self, text: &str) {
+        self.count.clear();
+        output::complain(text);
+    }
+}
+
+/// What became of the letters so far.
+struct Count {
+    redriven: u64,
+    before: u64,
+    failed: u64,
+    /// Decides on the exit code.
+    worst: Option<ErrorKind>,
+    started: Instant,
+    shown: Instant,
+}
+
+impl Count {
+    fn new() -> Self {
+        let now = Instant::now();
+        Count { redriven: 0, before: 0, failed: 0, worst: None, started: now, shown: now }
+    }
+
+    /// A refusal by Kafka counts more than a letter that nobody said a topic for.
+    fn failed(&mut self, kind: ErrorKind) {
+        self.failed += 1;
+        if self.worst.is_none_or(|worst| worst == ErrorKind::Config) {
+            self.worst = Some(kind);
+        }
+    }
+
+    fn show(&mut self) {
+        if self.shown.elapsed() >= Duration::from_secs(1) && stderr().is_terminal() {
+            self.shown = Instant::now();
+            let rate = self.redriven as f64 / self.started.elapsed().as_secs_f64().max(0.001);
+            eprint!("\r{} redriven, {rate:.0}/s ", self.redriven);
+        }
+    }
+
+    fn clear(&self) {
+        if self.shown > self.started {
+            // Carriage return, erase to the end of the line.
+            eprint!("\r\x1b[K");
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! `factlib dead-letter show`: all that there is of one letter.
+
+use std::{
+    fmt::Write,
+    time::{Duration, UNIX_EPOCH},
+};
+
+use bytes::Bytes;
+use factlib::{
+    Error, ErrorKind, Event, Lsn, Result,
+    config::Config,
+    dead_letter::{DeadLetterTopic, Ledger, Letter},
+    proto::OutboxEvent,
+};
+use slog::Logger;
+
+use super::{
+    args::ShowArgs,
+    text::{parked, plain, shown, time},
+};
+use crate::output;
+
+pub async fn run(
+    args: ShowArgs,
+    mut topic: DeadLetterTopic,
+    config: &Config,
+    log: &Logger,
+) -> Result<()> {
+    let letter = topic.letter(args.position).await?;
+    let ledger = Ledger::open(config, log).await?;
+    if args.raw {
+        let bytes = ledger.bytes(&letter).await?.unwrap_or_default();
+        return output::print_bytes(&bytes).map(|_| ());
+    }
+    let kept = ledger.kept(&letter).await?;
+    // What is left of the letter is shown in any case.
+    let bytes = match ledger.bytes(&letter).await {
+        Err(error) if error.kind() == ErrorKind::RecordRefused => Err(error),
+        bytes => Ok(bytes?),
+    };
+    let mut page = Page::default();
+    page.line("letter", &format!("{} of topic {}", letter.position, topic.name()));
+    page.line("parked", &parked(&letter));
+    page.line("error", letter.error().unwrap_or("none given"));
+    page.line("source topic", letter.source_topic().unwrap_or("none"));
+    page.line("redriven", &ledger.redriven_at(&letter).map_or("no".into(), time));
+    if let Some(kept) = kept {
+        page.line("bytes kept in", &format!("factlib.dead_letters, slot {}", kept.slot));
+    }
+    page.line("key", &shown(letter.key.as_deref().unwrap_or_default()));
+    page.0.push_str("headers\n");
+    for (name, value) in &letter.headers {
+        let value = shown(value.as_deref().unwrap_or_default());
+        page.line(&format!("  {}", plain(name)), &value);
+    }
+    match bytes {
+        Err(error) => page.line("event", &error.to_string()),
+        Ok(bytes) => page.event(&letter, &bytes.unwrap_or_default()),
+    }
+    output::print(&page.0)
+}
+
+/// There is no topic, and so no such letter.
+pub fn no_topic(topic: &str, args: &ShowArgs) -> Error {
+    let what = format!("there is no dead letter {}: topic {topic} does not exist", args.position);
+    Error::new(ErrorKind::Config, what)
+}
+
+/// Names, and what goes by them.
+#[derive(Default)]
+struct Page(String);
+
+impl Page {
+    fn line(&mut self, name: &str, value: &str) {
+        // Writing to a String never fails.
+        let _ = writeln!(self.0, "{name:21} {}", plain(value));
+    }
+
+    fn event(&mut self, letter: &Letter, bytes: &Bytes) {
+        let lsn = letter.lsn().unwrap_or(Lsn::ZERO);
+        match Event::parse(bytes.clone(), lsn).and_then(|event| event.decode()) {
+            Ok(event) => self.fields(&event, bytes.len()),
+            Err(_) => {
+                self.line("event", &format!("none: {} bytes", bytes.len()));
+                self.line("  bytes", &shown(bytes));
+            }
+        }
+    }
+
+    fn fields(&mut self, event: &OutboxEvent, bytes: usize) {
+        self.line("event", &format!("OutboxEvent, {bytes} bytes"));
+        self.line("  id", &event.id);
+        self.line("  aggregate_type", &event.aggregate_type);
+        self.line("  aggregate_id", &event.aggregate_id);
+        self.line("  event_type", &event.event_type);
+        let created = u64::try_from(event.created_at).unwrap_or_default();
+        let created = UNIX_EPOCH + Duration::from_nanos(created);
+        self.line("  created_at", &format!("{} ({} ns)", time(created), event.created_at));
+        for (key, value) in &event.metadata {
+            self.line("  metadata", &format!("{key} = {value}"));
+        }
+        if let Some(trace) = &event.trace_info {
+            self.line("  trace_id", &trace.trace_id);
+            self.line("  span_id", &trace.span_id);
+            for (key, value) in &trace.metadata {
+                self.line("  trace metadata", &format!("{key} = {value}"));
+            }
+        }
+        self.line("  payload", &shown(&event.payload));
+    }
+}
