@@ -117,11 +117,15 @@ impl TopicReader {
         let what = || format!("cannot reach Kafka at {}", self.brokers);
         match spawn_blocking(move || question(&consumer)).await {
             Ok(Ok(answer)) => Ok(answer),
-            // The error that made the request time out says more than the time-out.
-            Ok(Err(error)) => match self.consumer.context().trouble() {
-                Some(trouble) => Err(trouble.led_to(what())),
-                None => Err(kafka_error(what(), error)),
-            },
+            Ok(Err(error)) => {
+                // The error that made the request time out says more than the time-out; a
+                // consumer hears of it only when it is asked for records.
+                let _ = timeout(Duration::from_millis(100), self.consumer.recv()).await;
+                match self.consumer.context().trouble() {
+                    Some(trouble) => Err(trouble.led_to(what())),
+                    None => Err(kafka_error(what(), error)),
+                }
+            }
             Err(error) => Err(Error::new(ErrorKind::KafkaUnavailable, what()).caused_by(error)),
         }
     }
