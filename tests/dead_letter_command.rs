@@ -61,9 +61,10 @@ fn command(bed: &Bed<'_>, line: &str) -> Command {
         .current_dir(bed.postgres.socket_dir())
         .args(["dead-letter"])
         .args(line.split(' ').map(|word| if word == "''" { "" } else { word }))
-        .args(["--postgres-url", &bed.postgres.url_for(&bed.database)])
+        .env("MASTER_DATABASE_URL", bed.postgres.url_for(&bed.database))
+        .env("KAFKA_BROKERS", bed.kafka.bootstrap())
         .args(["--slot", &bed.name, "--publication", &bed.name, "--prefix", &bed.name])
-        .args(["--brokers", &bed.kafka.bootstrap(), "--log-level", "error"]);
+        .args(["--log-level", "error"]);
     command
 }
 
@@ -118,6 +119,24 @@ async fn without_the_topic_there_are_no_dead_letters() {
     for line in ["show 0:0", "redrive 0:0"] {
         let (code, out, err) = run(&bed, line).await;
         assert_eq!((code, out.as_str(), err.lines().count()), (Some(2), "", 1), "{err}");
+    }
+}
+
+#[actix::test]
+async fn servers_that_are_away_are_one_line_that_says_why() {
+    let mut bed = Bed::shared("away").await;
+    bed.config.kafka.topics.partitions = Some(1);
+    for line in ["list", "show 0:0", "redrive --all"] {
+        let away = format!("{line} --set kafka.brokers=127.0.0.1:1");
+        let (code, out, err) = run(&bed, &away).await;
+        assert_eq!((code, out.as_str(), err.lines().count()), (Some(4), "", 1), "{err}");
+        assert!(err.contains("Connection refused"), "{err}");
+    }
+    park(&bed, &[MALFORMED.to_vec()]).await;
+    for line in ["list", "show 0:0", "redrive --all"] {
+        let away = format!("{line} --set postgres.url=postgresql://u@127.0.0.1:1/x");
+        let (code, out, err) = run(&bed, &away).await;
+        assert_eq!((code, out.as_str(), err.lines().count()), (Some(3), "", 1), "{err}");
     }
 }
 
