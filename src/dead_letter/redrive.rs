@@ -25,6 +25,7 @@ use crate::{
         producer::KafkaProducer,
         record::{dead_letter as header, record_headers},
     },
+    status::Status,
 };
 
 /// Says where in the dead-letter topic a record comes from: `topic/partition:offset`.
@@ -85,7 +86,7 @@ impl RedriverBuilder {
         settings.set("message.timeout.ms", DELIVERY_TIMEOUT.as_millis().to_string());
         Ok(Redriver {
             producer: create(&settings)?,
-            asking: KafkaProducer::new(&config.kafka, window, log)?,
+            asking: KafkaProducer::new(&config.kafka, window, Status::unwatched(), log)?,
             dead_letter_topic: config.dead_letter_topic(),
             config: config.kafka,
             to_topic,

@@ -19,7 +19,7 @@ use super::{
     errors::{code_error, kafka_error},
     producer::Reports,
 };
-use crate::{Error, ErrorKind, Result, config::KafkaConfig};
+use crate::{Error, ErrorKind, Result, config::KafkaConfig, status::Status};
 
 /// Of one question to the brokers.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -42,7 +42,7 @@ impl TopicReader {
     /// Looks the topic up; none when there is no such topic.
     pub async fn open(config: &KafkaConfig, topic: &str, log: Logger) -> Result<Option<Self>> {
         let consumer: StreamConsumer<Reports> = consumer_config(config)
-            .create_with_context(Reports::new(log))
+            .create_with_context(Reports::new(Status::unwatched(), log))
             .map_err(|error| kafka_error("cannot create the Kafka client", error))?;
         let mut reader = TopicReader {
             consumer: Arc::new(consumer),
