@@ -51,6 +51,7 @@ impl Pipeline {
             config: Config::default(),
             log: Logger::root(Discard, o!()),
             store: None,
+            lanes: None,
             faults: Faults::default(),
         }
     }
@@ -62,6 +63,7 @@ pub struct PipelineBuilder {
     config: Config,
     log: Logger,
     store: Option<Arc<dyn CheckpointStore>>,
+    lanes: Option<Arc<dyn Lanes>>,
     faults: Faults,
 }
 
@@ -91,6 +93,14 @@ impl PipelineBuilder {
         self
     }
 
+    /// Delivers to nothing in place of Kafka, for benchmarks of what is above it:
+    /// every event counts as delivered when its topic's actor gets it.
+    #[cfg(feature = "test-util")]
+    pub fn discard(mut self) -> Self {
+        self.lanes = Some(Arc::new(crate::actors::DiscardLanes));
+        self
+    }
+
     /// Starts the pipeline and waits until it reads for the first time.
     ///
     /// Dropping the future stops what was started.
@@ -102,7 +112,7 @@ impl PipelineBuilder {
     /// # Panics
     /// Outside an actix `System`.
     pub async fn start(self) -> Result<PipelineHandle> {
-        let PipelineBuilder { config, log, store, faults } = self;
+        let PipelineBuilder { config, log, store, lanes, faults } = self;
         config.validate()?;
         let config = Arc::new(config);
         let startup = Startup::new(&config)?;
@@ -114,11 +124,15 @@ impl PipelineBuilder {
         let status = Arc::new(Status::new(window.clone()));
         // First, so that probes are answered while the servers are waited for.
         let ops = Ops::start(&config, &status)?;
-        let producer =
-            KafkaProducer::new(&config.kafka, window.size(), Arc::clone(&status), log.clone())?;
-        let table = startup.dead_letter_table(&log);
-        let lanes = KafkaLanes::new(&config, producer, table, faults.clone());
-        let lanes: Arc<dyn Lanes> = Arc::new(lanes);
+        let lanes: Arc<dyn Lanes> = match lanes {
+            Some(lanes) => lanes,
+            None => {
+                let (window, status) = (window.size(), Arc::clone(&status));
+                let producer = KafkaProducer::new(&config.kafka, window, status, log.clone())?;
+                let table = startup.dead_letter_table(&log);
+                Arc::new(KafkaLanes::new(&config, producer, table, faults.clone()))
+            }
+        };
         let startup = Arc::new(startup);
         let plan = Plan {
             config,

@@ -3,12 +3,16 @@
 mod checkpointer;
 mod decoder;
 mod deliveries;
+#[cfg(feature = "test-util")]
+mod discard;
 mod lane;
 mod router;
 mod supervisor;
 mod topic_producer;
 mod wal_reader;
 
+#[cfg(feature = "test-util")]
+pub(crate) use self::discard::DiscardLanes;
 pub(crate) use self::{
     lane::Lanes,
     supervisor::{Outcome, Plan, Supervisor},

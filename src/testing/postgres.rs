@@ -95,6 +95,11 @@ impl PostgresServer {
         self.home.path()
     }
 
+    /// One of the programs that came with the server: `psql`, `pg_recvlogical`.
+    pub fn program(&self, name: &str) -> PathBuf {
+        self.postgres.with_file_name(name)
+    }
+
     /// The process id of the postmaster; `None` while it is stopped.
     pub fn pid(&self) -> Option<u32> {
         self.child().as_ref().filter(|child| child.is_running()).map(GuardedChild::pid)
