@@ -11,11 +11,15 @@ SEED ?= 1
 SECONDS ?= 60
 SCENARIO ?=
 MARKDOWN ?=
+# What `make bench` runs: how often, how much, which (tx5,tx1,4k,one,latency,idle).
+REPEATS ?= 3
+FACTS ?= 1000000
+BACKLOG ?= all
 
-export DEMO_SECONDS
+export DEMO_SECONDS REPEATS FACTS BACKLOG
 
 .DEFAULT_GOAL := help
-.PHONY: help bootstrap test chaos lint demo bench fuzz doc clean
+.PHONY: help bootstrap test chaos lint demo bench microbench fuzz doc clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -45,9 +49,13 @@ demo: ## Facts from a throwaway PostgreSQL to a mock Kafka, for DEMO_SECONDS (0:
 	@scripts/bootstrap --demo
 	$(CARGO) run --locked -- demo
 
-bench: ## Run the benchmarks
+bench: ## The relay against what one slot gives (REPEATS, FACTS, BACKLOG, JSON=path)
 	@scripts/bootstrap --tests
-	$(CARGO) bench --locked --all-features
+	$(CARGO) bench --locked --all-features --bench relay -- $(if $(JSON),--json $(abspath $(JSON)))
+
+microbench: ## What its parts cost by themselves
+	@scripts/bootstrap --build
+	$(CARGO) bench --locked --all-features --bench parts -- $(ONLY)
 
 fuzz: ## Fuzz each target for FUZZ_SECONDS (needs nightly Rust and cargo-fuzz)
 	@scripts/fuzz $(FUZZ_SECONDS)

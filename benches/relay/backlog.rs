@@ -1,0 +1,135 @@
+//! Facts that wait in the WAL: emitted by the server itself, from templates.
+
+use std::time::Instant;
+
+use factlib::proto::OutboxEvent;
+use futures_util::future::try_join_all;
+use prost::Message;
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::{
+    Result,
+    servers::{NAME, Servers},
+};
+
+/// Different facts; the WAL holds them over and over.
+const TEMPLATES: usize = 1_000;
+/// Their topics.
+pub const AGGREGATE_TYPES: [&str; 3] = ["order", "payment", "customer"];
+
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Backlog {
+    pub name: &'static str,
+    pub facts: u64,
+    pub payload_bytes: usize,
+    pub facts_a_transaction: u64,
+}
+
+/// A backlog that is there: what is needed to read it, and to know when it was read.
+pub struct Written {
+    pub slot: String,
+    /// All of it is committed before this position, and something follows it.
+    pub end_lsn: String,
+    /// Of a fact as a record's value.
+    pub fact_bytes: usize,
+}
+
+impl Backlog {
+    /// Those of `make bench`, where `facts` are a million.
+    pub fn all(facts: u64) -> [Backlog; 4] {
+        let whole = |facts: u64| (facts / 5).max(1) * 5;
+        let (facts, tenth) = (whole(facts), whole(facts / 10));
+        [
+            Backlog { name: "tx5", facts, payload_bytes: 300, facts_a_transaction: 5 },
+            Backlog { name: "tx1", facts, payload_bytes: 300, facts_a_transaction: 1 },
+            Backlog { name: "4k", facts: tenth, payload_bytes: 4096, facts_a_transaction: 5 },
+            Backlog { name: "one", facts, payload_bytes: 300, facts_a_transaction: facts },
+        ]
+    }
+
+    pub fn describe(&self) -> String {
+        let Backlog { name, facts, payload_bytes, facts_a_transaction } = self;
+        format!("{name}: {facts} facts of {payload_bytes} B, {facts_a_transaction} a transaction")
+    }
+
+    /// Makes a slot and, behind it, the backlog.
+    pub async fn write(&self, servers: &Servers) -> Result<Written> {
+        let begin = Instant::now();
+        let slot = format!("backlog_{}", self.name);
+        let fact_bytes = self.write_templates(servers).await?;
+        servers.create_slot(&slot).await?;
+        // A transaction has one session; the others are shared by two, one a core.
+        let sessions = if self.facts_a_transaction == self.facts { 1 } else { 2 };
+        let transactions = self.facts / self.facts_a_transaction;
+        let shares = (0..sessions).map(|n| {
+            (transactions * (n + 1) / sessions - transactions * n / sessions)
+                * self.facts_a_transaction
+        });
+        try_join_all(shares.map(|facts| self.emit(servers, facts))).await?;
+        let end_lsn = servers.text("SELECT pg_current_wal_insert_lsn()::text").await?;
+        // pg_recvlogical ends at the first message behind its end.
+        servers.sql.execute("SELECT pg_logical_emit_message(true, 'end', '')", &[]).await?;
+        println!("\n{} (written in {:.1} s)", self.describe(), begin.elapsed().as_secs_f64());
+        Ok(Written { slot, end_lsn, fact_bytes })
+    }
+
+    async fn write_templates(&self, servers: &Servers) -> Result<usize> {
+        let table = "DROP TABLE IF EXISTS templates; CREATE TABLE templates (message bytea)";
+        servers.sql.batch_execute(table).await?;
+        let templates: Vec<Vec<u8>> = (0..TEMPLATES).map(|n| self.template(n)).collect();
+        let bytes = templates.iter().map(Vec::len).sum::<usize>() / TEMPLATES;
+        let insert = "INSERT INTO templates SELECT unnest($1::bytea[])";
+        servers.sql.execute(insert, &[&templates]).await?;
+        Ok(bytes)
+    }
+
+    fn template(&self, n: usize) -> Vec<u8> {
+        fact(AGGREGATE_TYPES[n % AGGREGATE_TYPES.len()], n, self.payload_bytes).encode_to_vec()
+    }
+
+    async fn emit(&self, servers: &Servers, facts: u64) -> Result<()> {
+        let client = servers.postgres.connect(NAME).await?;
+        let per = self.facts_a_transaction;
+        client.batch_execute("SET synchronous_commit = off").await?;
+        client
+            .batch_execute(&format!(
+                "DO $$
+                 DECLARE
+                     messages bytea[] := (SELECT array_agg(message) FROM templates);
+                     lsn pg_lsn;
+                 BEGIN
+                     FOR n IN 1..{facts} LOOP
+                         lsn := pg_logical_emit_message(true, '{NAME}', messages[1 + n % {TEMPLATES}]);
+                         IF n % {per} = 0 THEN COMMIT; END IF;
+                     END LOOP;
+                 END $$"
+            ))
+            .await?;
+        Ok(())
+    }
+}
+
+/// A fact whose payload is JSON of that size: names that repeat, values that don't.
+pub fn fact(aggregate_type: &str, aggregate: usize, payload_bytes: usize) -> OutboxEvent {
+    let mut payload = String::from("{");
+    while payload.len() < payload_bytes {
+        payload += &format!("\"reference\":\"{}\",\"quantity\":{aggregate},", Uuid::now_v7());
+    }
+    payload.truncate(payload_bytes - 1);
+    payload.push('}');
+    OutboxEvent {
+        id: Uuid::now_v7().to_string(),
+        aggregate_type: aggregate_type.to_owned(),
+        aggregate_id: format!("{aggregate_type}-{aggregate}"),
+        event_type: format!("{aggregate_type}.changed"),
+        payload: payload.into(),
+        created_at: now_ns(),
+        ..OutboxEvent::default()
+    }
+}
+
+pub fn now_ns() -> i64 {
+    let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+    i64::try_from(now.as_nanos()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,188 @@
+//! How long a fact takes when nothing is behind, and what the relay costs when idle.
+
+use std::time::{Duration, Instant};
+
+use factlib::proto::OutboxEvent;
+use futures_util::future::try_join_all;
+use prost::Message as _;
+use rdkafka::{Message as _, Offset, TopicPartitionList, consumer::Consumer};
+use serde::Serialize;
+use tokio::{task::spawn_blocking, time::sleep};
+
+use crate::{
+    Result,
+    backlog::{AGGREGATE_TYPES, fact, now_ns},
+    process::cpu_s,
+    relay::Relay,
+    servers::{NAME, PARTITIONS, Servers},
+    topics::Topics,
+};
+
+const PAYLOAD_BYTES: usize = 300;
+/// Sessions that emit, each one fact and one transaction at a time.
+const EMITTERS: u64 = 8;
+/// Not counted: connections, caches and the JVM's compiler warm up.
+const WARM_UP: Duration = Duration::from_secs(3);
+const MEASURED: Duration = Duration::from_secs(10);
+const IDLE: Duration = Duration::from_secs(20);
+/// Nothing more may come for so long before the count is given up.
+const SILENCE: Duration = Duration::from_secs(20);
+
+#[derive(Serialize)]
+pub struct Latency {
+    pub wanted_per_s: u64,
+    pub emitted_per_s: f64,
+    /// The broker's time stamp is cut to milliseconds: the end of that millisecond is meant.
+    pub to_append: Quantiles,
+    pub to_receipt: Quantiles,
+    pub cpu_s_per_million: f64,
+}
+
+#[derive(Clone, Copy, Serialize)]
+pub struct Quantiles {
+    pub p50_ms: f64,
+    pub p99_ms: f64,
+    pub max_ms: f64,
+}
+
+impl Quantiles {
+    fn of(mut ns: Vec<i64>) -> Self {
+        ns.sort_unstable();
+        let at = |quantile: f64| {
+            let index = (ns.len() as f64 * quantile) as usize;
+            ns.get(index.min(ns.len().saturating_sub(1))).map_or(f64::NAN, |ns| *ns as f64 / 1e6)
+        };
+        Quantiles { p50_ms: at(0.5), p99_ms: at(0.99), max_ms: at(1.0) }
+    }
+}
+
+impl Latency {
+    pub fn print(&self) {
+        let show = |q: Quantiles| {
+            format!("p50 {:.1} ms, p99 {:.1} ms, max {:.1} ms", q.p50_ms, q.p99_ms, q.max_ms)
+        };
+        println!(
+            "\nlatency at {}/s wanted, {:.0}/s emitted:\n  emit to the broker's append: {}\n  emit to a consumer's receipt: {}\n  relay's CPU: {:.1} s per million",
+            self.wanted_per_s,
+            self.emitted_per_s,
+            show(self.to_append),
+            show(self.to_receipt),
+            self.cpu_s_per_million,
+        );
+    }
+}
+
+/// A record as the consumer got it, in Unix nanoseconds.
+struct Received {
+    emitted: i64,
+    appended: i64,
+    received: i64,
+}
+
+/// Emits at a steady rate and follows each fact to the broker and to a consumer.
+pub async fn measure(servers: &Servers, per_s: u64) -> Result<Latency> {
+    let slot = format!("latency_{per_s}");
+    servers.create_slot(&slot).await?;
+    let stamped = [("message.timestamp.type", "LogAppendTime")];
+    let topics = Topics::create(servers, &slot, &stamped).await?;
+    let relay = running(servers, &slot, &topics).await?;
+
+    let facts = per_s * (WARM_UP + MEASURED).as_secs() / EMITTERS;
+    let consumer = consume(&topics, facts * EMITTERS)?;
+    let (begin, cpu_before) = (Instant::now(), cpu_s(relay.pid).unwrap_or_default());
+    let counted_from = now_ns() + i64::try_from(WARM_UP.as_nanos())?;
+    let period = Duration::from_secs(1).mul_f64(EMITTERS as f64 / per_s as f64);
+    try_join_all(
+        (0..EMITTERS).map(|n| {
+            emit(servers, begin + period.mul_f64(n as f64 / EMITTERS as f64), facts, period)
+        }),
+    )
+    .await?;
+    let emitted_per_s = (facts * EMITTERS) as f64 / begin.elapsed().as_secs_f64();
+    let records = consumer.await??;
+    let cpu = cpu_s(relay.pid).unwrap_or_default() - cpu_before;
+
+    relay.stop().await?;
+    topics.delete().await?;
+    servers.drop_slot(&slot).await?;
+    let counted = || records.iter().filter(|record| record.emitted >= counted_from);
+    Ok(Latency {
+        wanted_per_s: per_s,
+        emitted_per_s,
+        to_append: Quantiles::of(counted().map(|r| r.appended - r.emitted).collect()),
+        to_receipt: Quantiles::of(counted().map(|r| r.received - r.emitted).collect()),
+        cpu_s_per_million: cpu * 1e6 / records.len() as f64,
+    })
+}
+
+/// What the relay uses while nothing happens.
+pub async fn idle_cpu_percent(servers: &Servers) -> Result<f64> {
+    servers.create_slot("idle").await?;
+    let topics = Topics::create(servers, "idle", &[]).await?;
+    let relay = running(servers, "idle", &topics).await?;
+    sleep(WARM_UP).await;
+    let (begin, before) = (Instant::now(), cpu_s(relay.pid).unwrap_or_default());
+    sleep(IDLE).await;
+    let used = cpu_s(relay.pid).ok_or("the relay ended")? - before;
+    let percent = 100.0 * used / begin.elapsed().as_secs_f64();
+    relay.stop().await?;
+    topics.delete().await?;
+    servers.drop_slot("idle").await?;
+    Ok(percent)
+}
+
+async fn running(servers: &Servers, slot: &str, topics: &Topics) -> Result<Relay> {
+    let mut relay = Relay::start(servers, slot, topics)?;
+    while servers.active_pid(slot).await?.is_none() {
+        if let Some(status) = relay.child.try_wait()? {
+            return Err(format!("the relay ended by itself: {status}").into());
+        }
+        sleep(Duration::from_millis(20)).await;
+    }
+    Ok(relay)
+}
+
+/// Emits a fact each period, and stamps it just before: its commit is part of the way.
+async fn emit(servers: &Servers, begin: Instant, facts: u64, period: Duration) -> Result<()> {
+    let client = servers.postgres.connect(NAME).await?;
+    let statement = client.prepare("SELECT pg_logical_emit_message(true, $1, $2::bytea)").await?;
+    let mut templates: Vec<OutboxEvent> = (0..60)
+        .map(|n| fact(AGGREGATE_TYPES[n % AGGREGATE_TYPES.len()], n, PAYLOAD_BYTES))
+        .collect();
+    let mut due = begin;
+    for n in 0..facts {
+        tokio::time::sleep_until(due.into()).await;
+        due += period;
+        let at = n as usize % templates.len();
+        let Some(event) = templates.get_mut(at) else { continue };
+        event.created_at = now_ns();
+        client.query(&statement, &[&NAME, &event.encode_to_vec()]).await?;
+    }
+    Ok(())
+}
+
+/// Reads as many records, on a thread of its own.
+fn consume(topics: &Topics, count: u64) -> Result<tokio::task::JoinHandle<Result<Vec<Received>>>> {
+    let consumer = topics.consumer()?;
+    let mut list = TopicPartitionList::new();
+    for topic in topics.names() {
+        for partition in 0..PARTITIONS {
+            list.add_partition_offset(&topic, partition, Offset::Beginning)?;
+        }
+    }
+    consumer.assign(&list)?;
+    Ok(spawn_blocking(move || {
+        let mut records = Vec::with_capacity(count as usize);
+        while (records.len() as u64) < count {
+            let Some(message) = consumer.poll(SILENCE) else {
+                return Err(format!("{} of {count} records were received", records.len()).into());
+            };
+            let (received, message) = (now_ns(), message?);
+            let event = OutboxEvent::decode(message.payload().unwrap_or_default())?;
+            let appended_ms = message.timestamp().to_millis().ok_or("a record without a time")?;
+            let appended = (appended_ms + 1) * 1_000_000;
+            records.push(Received { emitted: event.created_at, appended, received });
+        }
+        Ok(records)
+    }))
+}

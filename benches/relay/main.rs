@@ -1,0 +1,95 @@
+//! The relay against what one replication slot gives, on real servers: `make bench`.
+//!
+//! For each backlog, in one run and interleaved: `pg_recvlogical | wc -c`, decoding
+//! alone inside the server, reader and decoder into nothing, the whole relay into
+//! Kafka. Each reads the same backlog, through a copy of one slot. Absolute numbers
+//! are the machine's; the ratios of one run are what counts.
+
+mod backlog;
+mod contest;
+mod latency;
+mod nothing;
+mod process;
+mod relay;
+mod report;
+mod servers;
+mod topics;
+
+use std::{env, path::PathBuf, str::FromStr};
+
+use clap::Parser;
+
+use self::{backlog::Backlog, report::Report, servers::Servers};
+
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+/// The relay's benchmark. REPEATS (3), FACTS (1000000) and BACKLOG (all; names by
+/// commas, also `latency` and `idle`) scale it.
+#[derive(Parser)]
+struct Args {
+    /// Where the JSON goes as well
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// What `cargo bench` says; without it (`cargo test --all-targets`) nothing is run
+    #[arg(long, hide = true)]
+    bench: bool,
+    /// Be a relay into nothing: URL, slot, prefix, facts
+    #[arg(long, hide = true, num_args = 4)]
+    into_nothing: Option<Vec<String>>,
+}
+
+fn main() -> Result<()> {
+    let args = Args::parse();
+    if let Some(relay) = &args.into_nothing {
+        return nothing::run(relay);
+    }
+    if !args.bench {
+        println!("not run: this is a benchmark, see `make bench`");
+        return Ok(());
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(bench(&args))
+}
+
+async fn bench(args: &Args) -> Result<()> {
+    let repeats: usize = setting("REPEATS", 3)?;
+    let facts: u64 = setting("FACTS", 1_000_000)?;
+    let only = env::var("BACKLOG").unwrap_or_default();
+    let wanted =
+        |name: &str| only.is_empty() || only == "all" || only.split(',').any(|one| one == name);
+
+    let servers = Servers::start().await?;
+    let mut report = Report::new(&servers, repeats).await?;
+    for backlog in Backlog::all(facts) {
+        if wanted(backlog.name) {
+            let contest = contest::run(&servers, backlog, repeats).await?;
+            contest.print();
+            report.contests.push(contest);
+        }
+    }
+    if wanted("latency") {
+        for per_s in [1_000, 5_000] {
+            let latency = latency::measure(&servers, per_s).await?;
+            latency.print();
+            report.latencies.push(latency);
+        }
+    }
+    if wanted("idle") {
+        let percent = latency::idle_cpu_percent(&servers).await?;
+        println!("\nidle: {percent:.2} % of a core");
+        report.idle_cpu_percent = Some(percent);
+    }
+    report.judge();
+    report.write(args.json.as_deref())
+}
+
+/// A number from the environment; empty counts as not set.
+fn setting<T: FromStr>(name: &str, default: T) -> Result<T>
+where
+    T::Err: std::fmt::Display,
+{
+    match env::var(name).ok().filter(|text| !text.is_empty()) {
+        None => Ok(default),
+        Some(text) => text.parse().map_err(|error| format!("{name}={text}: {error}").into()),
+    }
+}

@@ -1,0 +1,79 @@
+//! The two servers, as a production of their size would have them.
+
+use factlib::testing::{KafkaServer, PostgresServer};
+use tokio_postgres::Client;
+
+use crate::Result;
+
+/// What is not PostgreSQL's default, beside what every throwaway server has
+/// (`wal_level = logical`, and `fsync = off`: no backlog waits for a disk).
+pub const POSTGRES_SETTINGS: &[(&str, &str)] = &[
+    ("shared_buffers", "512MB"),
+    // No checkpoint in the middle of a run.
+    ("max_wal_size", "16GB"),
+    ("checkpoint_timeout", "1h"),
+];
+
+/// Also the publication, the prefix of messages and the database's name.
+pub const NAME: &str = "factlib";
+
+/// Partitions of each topic.
+pub const PARTITIONS: i32 = 4;
+
+pub struct Servers {
+    pub postgres: PostgresServer,
+    pub kafka: KafkaServer,
+    pub sql: Client,
+}
+
+impl Servers {
+    pub async fn start() -> Result<Self> {
+        let mut postgres = PostgresServer::builder();
+        for (name, value) in POSTGRES_SETTINGS {
+            postgres = postgres.setting(*name, *value);
+        }
+        let postgres = postgres.start().await?;
+        let kafka = KafkaServer::start().await?;
+        postgres.execute("postgres", &format!("CREATE DATABASE {NAME}")).await?;
+        let sql = postgres.connect(NAME).await?;
+        sql.batch_execute(&format!("CREATE PUBLICATION {NAME}")).await?;
+        Ok(Servers { postgres, kafka, sql })
+    }
+
+    pub fn url(&self) -> String {
+        self.postgres.url_for(NAME)
+    }
+
+    pub async fn create_slot(&self, slot: &str) -> Result<()> {
+        let create = "SELECT pg_create_logical_replication_slot($1, 'pgoutput')::text";
+        self.sql.query_one(create, &[&slot]).await?;
+        Ok(())
+    }
+
+    pub async fn copy_slot(&self, from: &str, to: &str) -> Result<()> {
+        let copy = "SELECT pg_copy_logical_replication_slot($1::text::name, $2::text::name)::text";
+        self.sql.query_one(copy, &[&from, &to]).await?;
+        Ok(())
+    }
+
+    /// Drops a slot as soon as nobody reads it any more.
+    pub async fn drop_slot(&self, slot: &str) -> Result<()> {
+        while self.active_pid(slot).await?.is_some() {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        self.sql.execute("SELECT pg_drop_replication_slot($1::text::name)", &[&slot]).await?;
+        Ok(())
+    }
+
+    /// The process that reads the slot for somebody.
+    pub async fn active_pid(&self, slot: &str) -> Result<Option<u32>> {
+        let query = "SELECT active_pid FROM pg_replication_slots WHERE slot_name = $1::text::name";
+        let row = self.sql.query_opt(query, &[&slot]).await?;
+        let pid: Option<i32> = row.and_then(|row| row.get(0));
+        Ok(pid.map(i32::unsigned_abs))
+    }
+
+    pub async fn text(&self, query: &str) -> Result<String> {
+        Ok(self.sql.query_one(query, &[]).await?.get(0))
+    }
+}
