@@ -81,6 +81,9 @@ mod status;
 pub mod testing;
 
 #[cfg(feature = "test-util")]
+#[doc(hidden)]
+pub use self::actors::parts;
+#[cfg(feature = "test-util")]
 pub use self::faults::{FaultSite, Faults};
 pub use self::{
     error::{Error, ErrorKind, Result},

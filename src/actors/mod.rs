@@ -6,6 +6,9 @@ mod deliveries;
 #[cfg(feature = "test-util")]
 mod discard;
 mod lane;
+#[cfg(feature = "test-util")]
+#[doc(hidden)] // For benches/parts.rs: the inside, and no promise.
+pub mod parts;
 mod router;
 mod supervisor;
 mod topic_producer;

@@ -1,0 +1,152 @@
+//! Parts of the chain by themselves, for `benches/parts.rs`; no promise.
+
+use std::sync::Arc;
+
+use actix::{Actor, Addr, AsyncContext, Context, Handler};
+use bytes::Bytes;
+use rdkafka::message::OwnedHeaders;
+use slog::{Discard as NoLog, Logger, o};
+use tokio::sync::mpsc;
+
+use super::{
+    decoder::{Decoder, EventDecoder},
+    deliveries::Deliveries,
+    discard::Discard,
+    router::{DeadLetters, Router, TopicNames},
+};
+use crate::{
+    Event, Lsn, Result,
+    config::RefusalPolicy,
+    faults::Faults,
+    kafka::record,
+    messages::{
+        ActorExited, ActorKind, BatchDone, BatchId, ByteWindow, ChainFailed, ExitGuard, LaneOpened,
+        OpenLane, WalBatch,
+    },
+    status::Status,
+};
+
+/// What the Decoder does with the frames of a batch.
+pub struct Decoding(EventDecoder);
+
+impl Decoding {
+    pub fn new(prefix: &str) -> Self {
+        Decoding(EventDecoder::new(prefix, Lsn::ZERO))
+    }
+
+    pub fn decode(&mut self, frames: &Bytes) -> Result<Vec<Event>> {
+        self.0.decode(frames)
+    }
+}
+
+/// The headers of an event's record.
+pub fn record_headers(event: &Event) -> OwnedHeaders {
+    record::record_headers(event)
+}
+
+/// Decoder and Router, and lanes that drop what they get, on the caller's arbiter.
+pub struct Chain {
+    decoder: Addr<Decoder>,
+    done: mpsc::UnboundedReceiver<BatchDone>,
+    window: ByteWindow,
+    batches: u64,
+}
+
+impl Chain {
+    pub fn start(prefix: &str) -> Self {
+        let window = ByteWindow::new(u32::MAX >> 3);
+        let status = Arc::new(Status::new(window.clone()));
+        let (reports, done) = mpsc::unbounded_channel();
+        let log = Logger::root(NoLog, o!());
+        let mut decoder = None;
+        Surroundings::create(|ctx| {
+            let to = ctx.address();
+            let exit = |actor| ExitGuard { actor, generation: 0, to: to.clone().recipient() };
+            let router = Router {
+                topics: TopicNames::new(prefix, 1_000),
+                dead_letters: DeadLetters { policy: RefusalPolicy::Stop, topic: prefix.into() },
+                deliveries: Deliveries::default(),
+                lanes: to.clone().recipient(),
+                done: to.clone().recipient(),
+                failed: to.clone().recipient(),
+                status,
+                faults: Faults::default(),
+                log: log.clone(),
+                exit: exit(ActorKind::Router),
+            }
+            .start();
+            let next = Decoder {
+                decoder: EventDecoder::new(prefix, Lsn::ZERO),
+                router: router.clone().recipient(),
+                done: to.clone().recipient(),
+                failed: to.clone().recipient(),
+                faults: Faults::default(),
+                log,
+                exit: exit(ActorKind::Decoder),
+            };
+            decoder = Some(next.start());
+            Surroundings { router, reports }
+        });
+        let decoder = decoder.expect("create has run it");
+        Chain { decoder, done, window, batches: 0 }
+    }
+
+    /// Sends the batches in and waits until all are acknowledged; gives their events.
+    pub async fn relay(&mut self, batches: &[Bytes]) -> usize {
+        for frames in batches {
+            let id = BatchId { generation: 0, seq: self.batches };
+            self.batches += 1;
+            let permit = self.window.acquire(frames.len()).await;
+            let (frames, commit_end_lsn) = (frames.clone(), None);
+            self.decoder.do_send(WalBatch { id, frames, commit_end_lsn, permit });
+        }
+        let mut events = 0;
+        for _ in batches {
+            events += self.done.recv().await.map_or(0, |done| done.events);
+        }
+        events
+    }
+}
+
+/// Supervisor and Checkpointer to the chain.
+struct Surroundings {
+    router: Addr<Router>,
+    reports: mpsc::UnboundedSender<BatchDone>,
+}
+
+impl Actor for Surroundings {
+    type Context = Context<Self>;
+}
+
+impl Handler<BatchDone> for Surroundings {
+    type Result = ();
+
+    fn handle(&mut self, done: BatchDone, _: &mut Self::Context) {
+        // Nobody waits any more once the chain was dropped.
+        let _ = self.reports.send(done);
+    }
+}
+
+impl Handler<OpenLane> for Surroundings {
+    type Result = ();
+
+    fn handle(&mut self, open: OpenLane, _: &mut Self::Context) {
+        let OpenLane { lane, epoch, .. } = open;
+        let recipient = Discard::default().start().recipient();
+        self.router.do_send(LaneOpened { lane, epoch, recipient });
+    }
+}
+
+impl Handler<ChainFailed> for Surroundings {
+    type Result = ();
+
+    fn handle(&mut self, failed: ChainFailed, _: &mut Self::Context) {
+        panic!("{} failed: {}", failed.actor, failed.error);
+    }
+}
+
+impl Handler<ActorExited> for Surroundings {
+    type Result = ();
+
+    fn handle(&mut self, _: ActorExited, _: &mut Self::Context) {}
+}
