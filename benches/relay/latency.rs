@@ -32,7 +32,7 @@ const SILENCE: Duration = Duration::from_secs(20);
 pub struct Latency {
     pub wanted_per_s: u64,
     pub emitted_per_s: f64,
-    /// The broker's time stamp is cut to milliseconds: the end of that millisecond is meant.
+    /// The broker's time stamp is cut to milliseconds: the middle of that millisecond is meant.
     pub to_append: Quantiles,
     pub to_receipt: Quantiles,
     pub cpu_s_per_million: f64,
@@ -180,7 +180,7 @@ fn consume(topics: &Topics, count: u64) -> Result<tokio::task::JoinHandle<Result
             let (received, message) = (now_ns(), message?);
             let event = OutboxEvent::decode(message.payload().unwrap_or_default())?;
             let appended_ms = message.timestamp().to_millis().ok_or("a record without a time")?;
-            let appended = (appended_ms + 1) * 1_000_000;
+            let appended = appended_ms * 1_000_000 + 500_000;
             records.push(Received { emitted: event.created_at, appended, received });
         }
         Ok(records)

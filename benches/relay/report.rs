@@ -8,7 +8,7 @@ use crate::{
     Result,
     contest::{Contest, Reader},
     latency::Latency,
-    servers::{POSTGRES_SETTINGS, Servers},
+    servers::{KAFKA_JVM, POSTGRES_SETTINGS, Servers},
 };
 
 /// Of several runs.
@@ -41,6 +41,7 @@ pub struct Report {
     load_before: String,
     postgres: String,
     postgres_settings: &'static [(&'static str, &'static str)],
+    kafka_jvm: &'static [&'static str],
     repeats: usize,
     pub contests: Vec<Contest>,
     pub latencies: Vec<Latency>,
@@ -66,6 +67,7 @@ impl Report {
             load_before: load.split(' ').next().unwrap_or_default().to_owned(),
             postgres: servers.text("SHOW server_version").await?,
             postgres_settings: POSTGRES_SETTINGS,
+            kafka_jvm: KAFKA_JVM,
             repeats,
             contests: Vec::new(),
             latencies: Vec::new(),

@@ -14,6 +14,9 @@ pub const POSTGRES_SETTINGS: &[(&str, &str)] = &[
     ("checkpoint_timeout", "1h"),
 ];
 
+/// What Kafka's own scripts give a broker: tests have a JVM that compiles little.
+pub const KAFKA_JVM: &[&str] = &["-Xms1g", "-Xmx1g", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20"];
+
 /// Also the publication, the prefix of messages and the database's name.
 pub const NAME: &str = "factlib";
 
@@ -33,7 +36,7 @@ impl Servers {
             postgres = postgres.setting(*name, *value);
         }
         let postgres = postgres.start().await?;
-        let kafka = KafkaServer::start().await?;
+        let kafka = KafkaServer::builder().jvm(KAFKA_JVM.iter().copied()).start().await?;
         postgres.execute("postgres", &format!("CREATE DATABASE {NAME}")).await?;
         let sql = postgres.connect(NAME).await?;
         sql.batch_execute(&format!("CREATE PUBLICATION {NAME}")).await?;

@@ -25,7 +25,6 @@ const JVM: &[&str] = &[
     "-XX:TieredStopAtLevel=1",
     "-XX:-UsePerfData",
     "-Xshare:auto",
-    "-Dlog4j2.configurationFile=log4j2.properties",
 ];
 
 /// Java with Kafka's jars.
@@ -33,10 +32,13 @@ const JVM: &[&str] = &[
 pub(super) struct Java {
     program: PathBuf,
     classpath: OsString,
+    options: Vec<String>,
 }
 
 /// The jars of `FACTLIB_KAFKA_LIBS` or of the cache, and the `java` of `JAVA_HOME` or the `PATH`.
-pub(super) fn find() -> Result<Java> {
+///
+/// `options` are the JVM's own, in place of those that make it small.
+pub(super) fn find(options: Option<Vec<String>>) -> Result<Java> {
     let libs = env::var_os("FACTLIB_KAFKA_LIBS")
         .map(PathBuf::from)
         .unwrap_or_else(|| cache_folder().join(format!("kafka-{VERSION}/libs")));
@@ -51,7 +53,8 @@ pub(super) fn find() -> Result<Java> {
         .map(|folder| folder.join("java"))
         .find(|program| program.is_file())
         .ok_or_else(|| missing("no java in JAVA_HOME or the PATH".into()))?;
-    Ok(Java { program, classpath: libs.join("*").into_os_string() })
+    let options = options.unwrap_or_else(|| JVM.iter().map(ToString::to_string).collect());
+    Ok(Java { program, classpath: libs.join("*").into_os_string(), options })
 }
 
 fn has_kafka(libs: &Path) -> bool {
@@ -74,7 +77,8 @@ impl Java {
         name: &str,
         class_and_args: &[&str],
     ) -> Result<GuardedChild> {
-        let mut args: Vec<OsString> = JVM.iter().map(OsString::from).collect();
+        let mut args: Vec<OsString> = self.options.iter().map(OsString::from).collect();
+        args.push("-Dlog4j2.configurationFile=log4j2.properties".into());
         args.extend(["-cp".into(), self.classpath.clone()]);
         args.extend(class_and_args.iter().map(OsString::from));
         home.spawn(name, &self.program, args, None)
