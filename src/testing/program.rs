@@ -10,7 +10,7 @@ use crate::Result;
 /// A running program, in a folder of its own.
 ///
 /// It is killed when this is dropped, and when this process ends in whatever
-/// way (see [`process`](super::process)).
+/// way (see `process`).
 #[derive(Debug)]
 pub struct Program {
     child: GuardedChild,
