@@ -29,6 +29,11 @@ pub enum PipelineState {
     Starting,
     /// Reading and delivering.
     Running,
+    /// Another instance reads the slot; this one takes over when it ends.
+    StandingBy {
+        /// Who has the slot, as the server says it.
+        error: String,
+    },
     /// Failed; the next generation starts after a pause.
     Retrying {
         /// What it waits for to become possible again.

@@ -245,7 +245,11 @@ impl Supervisor {
         self.failures = self.failures.saturating_add(1);
         warn!(self.plan.log, "starting again after a pause";
             "pause_ms" => pause.as_millis() as u64, "failures" => self.failures, "error" => %error);
-        self.plan.status.set_state(PipelineState::Retrying { error: error.to_string() });
+        let text = error.to_string();
+        self.plan.status.set_state(match error.kind() {
+            ErrorKind::SlotInUse => PipelineState::StandingBy { error: text },
+            _ => PipelineState::Retrying { error: text },
+        });
         ctx.run_later(pause, |this, ctx| this.start_generation(ctx));
     }
 

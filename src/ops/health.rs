@@ -50,13 +50,15 @@ impl Progress {
         let moved = self.marks != marks;
         // A chain that fails as soon as it has work is idle for a moment each time.
         let settled = self.generation == Some(status.generation);
+        // The instance that has the slot answers for the progress.
+        let standing_by = matches!(status.state, PipelineState::StandingBy { .. });
         let at_rest = status.state == PipelineState::Running
             && settled
             && status.in_flight_bytes == 0
             && status.received_lsn <= status.saved_lsn;
         self.marks = marks;
         self.generation = Some(status.generation);
-        if moved || at_rest {
+        if moved || at_rest || standing_by {
             self.good = Some(now);
         }
         if status.state == PipelineState::Stopped {
@@ -153,6 +155,12 @@ mod tests {
                 Health::Good => panic!("good at second {second}"),
             }
         }
+    }
+
+    #[test]
+    fn who_stands_by_is_well() {
+        let mut scene = Scene::new(PipelineState::StandingBy { error: "active for PID 7".into() });
+        assert_eq!(scene.at(10 * LIMIT.as_secs()), Health::Good);
     }
 
     #[test]

@@ -35,7 +35,7 @@ async fn healthz(watched: Data<Watched>) -> HttpResponse {
 async fn readyz(watched: Data<Watched>) -> HttpResponse {
     answer(match watched.status.snapshot().state {
         PipelineState::Running => None,
-        PipelineState::Retrying { error } => Some(error),
+        PipelineState::StandingBy { error } | PipelineState::Retrying { error } => Some(error),
         PipelineState::Starting => Some("connecting, or checking positions".into()),
         PipelineState::Draining => Some("stopping".into()),
         PipelineState::Stopped => Some("stopped".into()),

@@ -159,6 +159,7 @@ impl Now<'_> {
 
     fn state(&self) -> String {
         match &self.status.state {
+            PipelineState::StandingBy { error } => format!("standing by ({error})"),
             PipelineState::Retrying { error } => format!("retrying ({error})"),
             state => format!("{state:?}").to_lowercase(),
         }
