@@ -358,7 +358,7 @@ mod tests {
         }
 
         async fn opening(&mut self) -> OpenLane {
-            self.openings.recv().await.expect("an opening")
+            soon(&mut self.openings).await
         }
 
         /// Opens the lane that is asked for.
@@ -370,7 +370,7 @@ mod tests {
         }
 
         async fn batch_done(&mut self) -> BatchDone {
-            self.done.recv().await.expect("a batch is done")
+            soon(&mut self.done).await
         }
     }
 
@@ -388,7 +388,13 @@ mod tests {
     }
 
     async fn next(sent: &mut Sent) -> TopicBatch {
-        sent.recv().await.expect("a part")
+        soon(sent).await
+    }
+
+    /// What comes next; a test that waits for what never comes fails.
+    async fn soon<T>(inbox: &mut mpsc::UnboundedReceiver<T>) -> T {
+        let next = tokio::time::timeout(std::time::Duration::from_secs(20), inbox.recv()).await;
+        next.expect("it comes").expect("its sender lives")
     }
 
     #[actix::test]
@@ -513,7 +519,7 @@ mod tests {
         ] {
             let mut bench = Bench::with_policy(policy);
             bench.send(0, &[("user", "1"), ("us er", "2")]);
-            let failed = bench.failed.recv().await.expect("a failure");
+            let failed = soon(&mut bench.failed).await;
             assert_eq!((failed.actor, failed.generation), (ActorKind::Router, 4));
             assert_eq!(failed.error.kind(), kind);
             assert!(bench.done.try_recv().is_err());
@@ -532,11 +538,11 @@ mod tests {
         let mut bench = Bench::new();
         bench.send(0, &[("user", "1"), ("user", "2")]);
         let mut users = bench.open().await;
-        let batch = users.recv().await.expect("a part");
+        let batch = next(&mut users).await;
         let error = Error::new(ErrorKind::RecordRefused, "never");
         batch.ack.refuse(vec![crate::messages::Refused { index: 1, error }]);
         let mut letters = bench.open().await;
-        let letter = letters.recv().await.expect("a dead letter");
+        let letter = next(&mut letters).await;
         assert_eq!(letter.events.len(), 1);
         assert_eq!(letter.events[0].id(), "2");
         assert_eq!(letter.events[0].refusal().and_then(|r| r.topic.as_deref()), Some("shop.user"));
