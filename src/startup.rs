@@ -87,12 +87,12 @@ pub async fn setup(config: &Config, accept_position: bool, log: &Logger) -> Resu
             Slot::drop(&client, name).await?;
         }
     }
-    if config.dead_letter.policy == RefusalPolicy::DeadLetter {
-        startup.dead_letter_table(log).create().await?;
-    }
     let publication_created = !publication_exists(&client, &config.postgres.publication).await?;
     let slot_created = Slot::read(&client, name).await?.is_none();
     let start = startup.prepare_with(&client, &*store, true, limit, log).await?;
+    if config.dead_letter.policy == RefusalPolicy::DeadLetter {
+        startup.dead_letter_table(log).create().await?;
+    }
     Ok(SetupReport {
         publication_created,
         slot_created,

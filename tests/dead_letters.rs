@@ -121,7 +121,7 @@ async fn too_large(bed: &Bed<'_>, client: &mut Client) -> (History, Vec<OutboxEv
     for n in 0..3 {
         history.merge(small(n).emit(client).await);
         let event = OutboxEvent {
-            id: format!("large {n}"),
+            id: uuid::Uuid::now_v7().to_string(),
             aggregate_type: "thing".into(),
             aggregate_id: "large".into(),
             event_type: "grew".into(),

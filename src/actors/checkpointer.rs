@@ -34,6 +34,10 @@ use crate::{
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(5);
 
+/// Of WAL without events of ours, after which a save is due as if there were some:
+/// the server frees whole segments, of 16 MB unless it was built otherwise.
+const WAL_SEGMENT: u64 = 16 << 20;
+
 /// A new generation: acknowledgements of older ones are ignored from here on.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -137,7 +141,11 @@ impl Checkpointer {
         if self.failures > 0 {
             return RETRY_FIRST.saturating_mul(1 << (self.failures - 1).min(10)).min(RETRY_MAX);
         }
-        match (&self.flush, self.events_waiting) {
+        let unsaved = self
+            .generation
+            .as_ref()
+            .map_or(0, |generation| generation.window.safe().distance_from(generation.saved.lsn));
+        match (&self.flush, self.events_waiting || unsaved >= WAL_SEGMENT) {
             (Some(_), _) => Duration::ZERO,
             (None, true) => self.config.interval,
             // A save in the database moves the WAL's end itself; unhurried, that is no traffic.
@@ -451,6 +459,18 @@ mod tests {
         let save = bench.save().await;
         assert!(is_about(start.elapsed(), INTERVAL), "{:?}", start.elapsed());
         assert_eq!(save.lsn, 50);
+    }
+
+    #[actix::test]
+    async fn a_segment_of_foreign_wal_is_not_held_for_an_idle_interval() {
+        let mut bench = Bench::new();
+        let _confirm = bench.begin(1, 5);
+        bench.done(1, 0, 10, 1);
+        bench.save().await.succeed();
+        let start = Instant::now();
+        bench.done(1, 1, 10 + WAL_SEGMENT, 0);
+        bench.save().await.succeed();
+        assert!(is_about(start.elapsed(), INTERVAL), "{:?}", start.elapsed());
     }
 
     #[actix::test]

@@ -89,15 +89,17 @@ pub async fn odd_facts(ctx: &mut Ctx) -> Outcome {
 
 /// Tables that are none of ours are written; the WAL that is kept for us stays small.
 pub async fn foreign_traffic(ctx: &mut Ctx) -> Outcome {
-    // The last checkpoint's WAL, segments of 16 MB, and what is written between two of our saves.
-    const MOST_KEPT_MB: u64 = 200;
+    // What is written between two of our saves, and segments of 16 MB. How much WAL the
+    // server keeps beside that is its own affair: restart_lsn moves when its background
+    // writer logs a snapshot, every 15 s.
+    const MOST_UNCONFIRMED_MB: u64 = 100;
     let postgres = PostgresServer::start().await.expect("PostgreSQL starts");
     let bed = ctx.on(&postgres, shared_kafka().await.expect("Kafka starts")).await;
     let relay = ctx.launch(&bed).start().await;
     let (client, observer) = (bed.client().await, bed.client().await);
     client.batch_execute("CREATE TABLE app (note text)").await.expect("a table");
     let emitters = ctx.load(&bed, 20).await;
-    let kept = "SELECT (pg_current_wal_lsn() - restart_lsn)::float8 FROM pg_replication_slots WHERE slot_name = $1";
+    let kept = "SELECT (pg_current_wal_lsn() - confirmed_flush_lsn)::float8 FROM pg_replication_slots WHERE slot_name = $1";
     let (megabytes, mut most) = (ctx.pick(50, 1_000), 0.0_f64);
     for _ in 0..megabytes {
         let write = "INSERT INTO app SELECT repeat('x', 1000) FROM generate_series(1, 1000)";
@@ -109,8 +111,8 @@ pub async fn foreign_traffic(ctx: &mut Ctx) -> Outcome {
     }
     let history = emitters.stop().await;
     let most_mb = most as u64 / 1_000_000;
-    assert!(most_mb < MOST_KEPT_MB, "{most_mb} MB of WAL were kept for us");
+    assert!(most_mb < MOST_UNCONFIRMED_MB, "{most_mb} MB of WAL were not confirmed");
     let report = relay.finish(&bed, &history).await;
     Outcome::exact(report)
-        .note(format!("{megabytes} MB of foreign rows, at most {most_mb} MB of WAL kept"))
+        .note(format!("{megabytes} MB of foreign rows, at most {most_mb} MB of WAL not confirmed"))
 }
