@@ -51,6 +51,8 @@ impl<'a> Bed<'a> {
         config.kafka.brokers = vec![kafka.bootstrap()];
         config.kafka.topics.partitions = Some(PARTITIONS);
         config.checkpoint.idle_interval = Duration::from_millis(500);
+        // Servers that are slow on a busy machine are no failure.
+        config.pipeline.startup_timeout = LIMIT;
         Bed { postgres, kafka, database, name, config }
     }
 
