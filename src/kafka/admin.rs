@@ -23,6 +23,9 @@ use crate::{Error, ErrorKind, Result, config::KafkaConfig};
 /// Of one question to the brokers.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Of the question for a topic's limit, without whose answer the topic opens as well.
+const LIMIT_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// Answers whether the brokers are there and let us in.
 pub(crate) async fn check(producer: &KafkaProducer, timeout: Duration) -> Result<()> {
     metadata(producer, None, timeout).await.map(|_| ())
@@ -54,8 +57,11 @@ pub(crate) async fn prepare_topic(
         }
     };
     let max_message_bytes = match created {
-        Ok(_) => max_message_bytes(&admin, topic).await,
-        Err(_) => None,
+        // An operator who sets the size of a batch has said what the topics take.
+        Ok(_) if !config.properties.contains_key("batch.size") => {
+            max_message_bytes(&admin, topic).await
+        }
+        _ => None,
     };
     // Its end waits for its thread.
     tokio::task::spawn_blocking(move || drop(admin));
@@ -90,7 +96,7 @@ async fn max_message_bytes(
     admin: &AdminClient<DefaultClientContext>,
     topic: &str,
 ) -> Option<usize> {
-    let options = AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT));
+    let options = AdminOptions::new().request_timeout(Some(LIMIT_TIMEOUT));
     let resource = ResourceSpecifier::Topic(topic);
     // Without the right to ask, the usual batch has to do.
     let answer = admin.describe_configs([&resource], &options).await.ok()?;

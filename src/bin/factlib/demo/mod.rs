@@ -81,6 +81,8 @@ async fn demo(args: &DemoArgs, mut config: Config, log: Logger) -> Result<()> {
     let broker = Broker::start(&topics)?;
     config.postgres.url = postgres.url().into();
     config.kafka.brokers = vec![broker.bootstrap()];
+    // The mock can't be asked what its topics take; this is what librdkafka sends at most.
+    config.kafka.properties.insert("batch.size".into(), "1000000".into());
     config.checkpoint.store = StoreKind::Postgres;
     factlib::setup(&config, false, &log).await?;
     let mut signals = Signals::new()?;
