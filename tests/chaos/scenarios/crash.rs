@@ -88,6 +88,7 @@ async fn aborted(ctx: &mut Ctx, site: &str, largest_transaction: usize) -> Outco
     let (mut most, aborts) = (0, ctx.pick(2, 10));
     for _ in 0..aborts {
         let times = ctx.random(1..=ctx.pick(10, 40));
+        // It may die before it has said that it runs.
         launch.clone().fault(format!("{site}:abort:{times}")).spawn().aborted().await;
         most += repeatable(&bed, largest_transaction).await;
     }

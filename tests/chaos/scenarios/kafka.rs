@@ -42,7 +42,9 @@ pub async fn broker_away(ctx: &mut Ctx) -> Outcome {
     let kafka = kafka_of_its_own().await;
     let bed = bed(ctx, &kafka).await;
     let relay = ctx.launch(&bed).set("pipeline.window", "16MiB").start().await;
-    let emitters = ctx.load(&bed, ctx.pick(1_000, 5_000)).await;
+    // Transactions that let two emitters come to that rate.
+    let workload = Workload { transaction: 10..=40, ..ctx.workload(&bed) };
+    let emitters = Emitters::start(&bed, &workload, EMITTERS, ctx.pick(1_000, 5_000)).await;
     sleep(Duration::from_secs(2)).await;
     kafka.kill(1).await.expect("the broker is killed");
     let before = emitters.count();
