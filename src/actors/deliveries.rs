@@ -33,6 +33,8 @@ struct Lane {
     /// None while it is being opened.
     recipient: Option<Recipient<TopicBatch>>,
     next_part: u64,
+    /// Its first part has what was refused: the others go out after it, not with it.
+    blocked: bool,
     outstanding: VecDeque<Part>,
 }
 
@@ -114,6 +116,7 @@ impl Deliveries {
             failures: 0,
             recipient: None,
             next_part: 0,
+            blocked: false,
             outstanding: VecDeque::new(),
         });
         (lane, Some(self.opening(lane)))
@@ -144,7 +147,7 @@ impl Deliveries {
         let events = Arc::new(events);
         let since = Instant::now();
         slot.outstanding.push_back(Part { number, batch, events, permit, since, sent_in: None });
-        let recipient = slot.recipient.clone()?;
+        let recipient = slot.recipient.clone().filter(|_| !slot.blocked)?;
         slot.outstanding
             .back_mut()
             .map(|part| part.dispatch(lane, &slot.topic, slot.epoch, recipient))
@@ -172,6 +175,7 @@ impl Deliveries {
             let blocked = blocked.caused_by(error.clone());
             part.events = Arc::new(refused.into_iter().map(|(event, _)| event).collect());
             part.sent_in = None;
+            lane.blocked = true;
             return PartEnd::Failed(blocked);
         }
         let Some(part) = lane.outstanding.remove(position) else { return PartEnd::Stale };
@@ -212,11 +216,24 @@ impl Deliveries {
             return Vec::new();
         };
         slot.recipient = Some(recipient.clone());
+        let count = if slot.blocked { 1 } else { slot.outstanding.len() };
         let (topic, epoch) = (&slot.topic, slot.epoch);
         slot.outstanding
             .iter_mut()
+            .take(count)
             .map(|part| part.dispatch(lane, topic, epoch, recipient.clone()))
             .collect()
+    }
+
+    /// What waited for a refused part that has gone through: it goes out now, in order.
+    pub fn released(&mut self, lane: usize) -> Vec<Dispatch> {
+        let Some(slot) = self.lanes.get_mut(lane).filter(|slot| slot.blocked) else {
+            return Vec::new();
+        };
+        let Some(recipient) = slot.recipient.clone() else { return Vec::new() };
+        slot.blocked = false;
+        let epoch = slot.epoch;
+        self.opened(lane, epoch, recipient)
     }
 
     /// The name of a lane's topic.

@@ -89,10 +89,14 @@ impl Handler<PartDone> for Router {
                 self.park(lane, refused, batch, permit, ctx);
             }
             PartEnd::Stale => {}
-            PartEnd::Part { lane, events, took } => self.delivered(lane, events, took),
+            PartEnd::Part { lane, events, took } => {
+                self.delivered(lane, events, took);
+                self.release(lane, ctx);
+            }
             PartEnd::Batch { lane, events, took, done } => {
                 self.delivered(lane, events, took);
                 self.done.do_send(done);
+                self.release(lane, ctx);
             }
             PartEnd::Failed(error) => self.reopen(lane, epoch, error),
         }
@@ -219,6 +223,12 @@ impl Router {
             self.open(opening, None);
         }
         if let Some(dispatch) = self.deliveries.add(lane, batch, parked, permit) {
+            send(dispatch, ctx);
+        }
+    }
+
+    fn release(&mut self, lane: usize, ctx: &mut Context<Self>) {
+        for dispatch in self.deliveries.released(lane) {
             send(dispatch, ctx);
         }
     }
