@@ -33,8 +33,9 @@ struct Lane {
     /// None while it is being opened.
     recipient: Option<Recipient<TopicBatch>>,
     next_part: u64,
-    /// Its first part has what was refused: the others go out after it, not with it.
-    blocked: bool,
+    /// The first part of which events were refused: what is behind it goes out after
+    /// it, not with it.
+    blocked: Option<u64>,
     outstanding: VecDeque<Part>,
 }
 
@@ -116,7 +117,7 @@ impl Deliveries {
             failures: 0,
             recipient: None,
             next_part: 0,
-            blocked: false,
+            blocked: None,
             outstanding: VecDeque::new(),
         });
         (lane, Some(self.opening(lane)))
@@ -147,7 +148,7 @@ impl Deliveries {
         let events = Arc::new(events);
         let since = Instant::now();
         slot.outstanding.push_back(Part { number, batch, events, permit, since, sent_in: None });
-        let recipient = slot.recipient.clone().filter(|_| !slot.blocked)?;
+        let recipient = slot.recipient.clone().filter(|_| slot.blocked.is_none())?;
         slot.outstanding
             .back_mut()
             .map(|part| part.dispatch(lane, &slot.topic, slot.epoch, recipient))
@@ -175,7 +176,7 @@ impl Deliveries {
             let blocked = blocked.caused_by(error.clone());
             part.events = Arc::new(refused.into_iter().map(|(event, _)| event).collect());
             part.sent_in = None;
-            lane.blocked = true;
+            lane.blocked = Some(lane.blocked.unwrap_or(u64::MAX).min(done.part));
             return PartEnd::Failed(blocked);
         }
         let Some(part) = lane.outstanding.remove(position) else { return PartEnd::Stale };
@@ -216,22 +217,26 @@ impl Deliveries {
             return Vec::new();
         };
         slot.recipient = Some(recipient.clone());
-        let count = if slot.blocked { 1 } else { slot.outstanding.len() };
+        let last = slot.blocked.unwrap_or(u64::MAX);
         let (topic, epoch) = (&slot.topic, slot.epoch);
         slot.outstanding
             .iter_mut()
-            .take(count)
+            .take_while(|part| part.number <= last)
             .map(|part| part.dispatch(lane, topic, epoch, recipient.clone()))
             .collect()
     }
 
     /// What waited for a refused part that has gone through: it goes out now, in order.
     pub fn released(&mut self, lane: usize) -> Vec<Dispatch> {
-        let Some(slot) = self.lanes.get_mut(lane).filter(|slot| slot.blocked) else {
+        let Some(slot) = self.lanes.get_mut(lane) else { return Vec::new() };
+        let waits = |last| slot.outstanding.front().is_some_and(|part| part.number <= last);
+        let (Some(last), Some(recipient)) = (slot.blocked, slot.recipient.clone()) else {
             return Vec::new();
         };
-        let Some(recipient) = slot.recipient.clone() else { return Vec::new() };
-        slot.blocked = false;
+        if waits(last) {
+            return Vec::new();
+        }
+        slot.blocked = None;
         let epoch = slot.epoch;
         self.opened(lane, epoch, recipient)
     }
@@ -446,6 +451,34 @@ mod tests {
         open(&mut deliveries, A, 2);
         deliveries.finish(ack(A, 2, 0));
         assert_eq!(failures(deliveries.close(A, 2)), 1);
+    }
+
+    #[actix::test]
+    async fn what_is_behind_a_blocked_part_goes_out_after_it() {
+        let mut deliveries = deliveries();
+        deliveries.block = true;
+        one_part_each(&mut deliveries, A, 3);
+        assert_eq!(open(&mut deliveries, A, 0), [(0, 0), (0, 1), (0, 2)]);
+        let refused = |epoch, part| {
+            let error = Error::new(ErrorKind::RecordRefused, "never");
+            PartDone { lane: A, epoch, part, result: Ok(vec![Refused { index: 0, error }]) }
+        };
+        for part in [1, 2] {
+            let end = deliveries.finish(refused(0, part));
+            assert!(matches!(&end, PartEnd::Failed(e) if e.kind() == ErrorKind::RecordBlocked));
+        }
+        deliveries.close(A, 0).expect("it was open");
+        // Up to the first that was refused, and nothing that is behind it or new.
+        assert_eq!(open(&mut deliveries, A, 1), [(1, 0), (1, 1)]);
+        deliveries.open_batch(id(3), 1, 1, None);
+        assert!(add(&mut deliveries, A, 3, 1).is_none());
+        let ack = |part| PartDone { lane: A, epoch: 1, part, result: Ok(Vec::new()) };
+        deliveries.finish(ack(0));
+        assert!(deliveries.released(A).is_empty(), "the blocked one is not through");
+        deliveries.finish(ack(1));
+        let released = deliveries.released(A);
+        assert_eq!(released.iter().map(|sent| sent.part).collect::<Vec<_>>(), [2, 3]);
+        assert!(deliveries.released(A).is_empty(), "once");
     }
 
     #[test]
