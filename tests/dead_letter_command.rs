@@ -17,7 +17,7 @@ use factlib::{
 use prost::Message;
 use rdkafka::{
     ClientConfig,
-    admin::{AdminClient, AdminOptions, AlterConfig, ResourceSpecifier},
+    admin::{AdminClient, AdminOptions},
     client::DefaultClientContext,
 };
 use support::{Bed, bed::LIMIT};
@@ -95,15 +95,6 @@ async fn records(bed: &Bed<'_>, topic: &str) -> Vec<ConsumedRecord> {
 fn headers(record: &ConsumedRecord) -> BTreeMap<&str, &str> {
     let text = |value| std::str::from_utf8(value).expect("text");
     record.headers.iter().map(|(key, value)| (key.as_str(), text(value))).collect()
-}
-
-async fn set_limit(bed: &Bed<'_>, topic: &str, bytes: &str) {
-    let mut client = ClientConfig::new();
-    client.set("bootstrap.servers", bed.kafka.admin_bootstrap());
-    let admin: AdminClient<DefaultClientContext> = client.create().expect("a client");
-    let change = AlterConfig::new(ResourceSpecifier::Topic(topic)).set("max.message.bytes", bytes);
-    let answers = admin.alter_configs([&change], &AdminOptions::new()).await.expect("an answer");
-    answers.into_iter().for_each(|answer| drop(answer.expect("changed")));
 }
 
 #[actix::test]
@@ -298,11 +289,11 @@ async fn too_large_ones_go_once_the_limit_is_raised(bed: &Bed<'_>) {
     let (code, _, err) = run(bed, &all).await;
     assert_eq!((code, err.matches("raise max.message.bytes").count()), (Some(4), 3), "{err}");
     // One is refused, the others go.
-    set_limit(bed, &topic, "400000").await;
+    bed.set_limit(&topic, "400000").await;
     let (code, _, err) = run(bed, &all).await;
     assert_eq!((code, err.matches("raise max.message.bytes").count()), (Some(4), 1), "{err}");
     assert!(err.contains(&format!("dead letter {position} for {topic}")), "{err}");
-    set_limit(bed, &topic, "2000000").await;
+    bed.set_limit(&topic, "2000000").await;
     for done in ["redriven 1, redriven before 2", "redriven 0, redriven before 3"] {
         let (code, _, err) = run(bed, &all).await;
         assert!(code == Some(0) && err.starts_with(done), "{err}");
@@ -360,7 +351,7 @@ async fn an_event_whose_texts_alone_are_too_large_is_parked_and_sent_again_whole
     assert_eq!(raw, large.encode_to_vec());
 
     let topic = format!("{}.thing", bed.name);
-    set_limit(&bed, &topic, "30000000").await;
+    bed.set_limit(&topic, "30000000").await;
     let (code, _, err) = run(&bed, "redrive --all").await;
     assert_eq!(code, Some(0), "{err}");
     let sent = records(&bed, &topic).await;

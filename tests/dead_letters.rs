@@ -242,23 +242,9 @@ async fn by_policy_the_topic_waits_until_the_record_is_taken() {
     assert!(bed.slot().await.0 < bed.wal_end().await);
 
     let topic = format!("{}.thing", bed.name);
-    set_limit(&bed, &topic, "2000000").await;
+    bed.set_limit(&topic, "2000000").await;
     bed.confirmed(bed.wal_end().await).await;
     pipeline.shutdown().await.expect("a clean stop");
     large.iter().for_each(|event| history.committed(event));
     check_clean(&bed, &history).await;
-}
-
-async fn set_limit(bed: &Bed<'_>, topic: &str, bytes: &str) {
-    use rdkafka::{
-        ClientConfig,
-        admin::{AdminClient, AdminOptions, AlterConfig, ResourceSpecifier},
-        client::DefaultClientContext,
-    };
-    let mut client = ClientConfig::new();
-    client.set("bootstrap.servers", bed.kafka.admin_bootstrap());
-    let admin: AdminClient<DefaultClientContext> = client.create().expect("a client");
-    let change = AlterConfig::new(ResourceSpecifier::Topic(topic)).set("max.message.bytes", bytes);
-    let answers = admin.alter_configs([&change], &AdminOptions::new()).await.expect("an answer");
-    answers.into_iter().for_each(|answer| drop(answer.expect("changed")));
 }

@@ -10,6 +10,11 @@ use factlib::{
         topic_names, wait_for_count,
     },
 };
+use rdkafka::{
+    ClientConfig,
+    admin::{AdminClient, AdminOptions, AlterConfig, ResourceSpecifier},
+    client::DefaultClientContext,
+};
 use tokio_postgres::Client;
 
 use super::{History, Report, history::Checker};
@@ -104,6 +109,18 @@ impl<'a> Bed<'a> {
         checker.confirmed(self.slot().await.0);
         self.each_record(|record| checker.record(&record)).await;
         checker.report()
+    }
+
+    /// Sets the largest batch that a topic takes.
+    pub async fn set_limit(&self, topic: &str, bytes: &str) {
+        let mut client = ClientConfig::new();
+        client.set("bootstrap.servers", self.kafka.admin_bootstrap());
+        let admin: AdminClient<DefaultClientContext> = client.create().expect("a client");
+        let topic = ResourceSpecifier::Topic(topic);
+        let change = AlterConfig::new(topic).set("max.message.bytes", bytes);
+        let answers = admin.alter_configs([&change], &AdminOptions::new()).await;
+        let answers = answers.expect("an answer");
+        answers.into_iter().for_each(|answer| drop(answer.expect("changed")));
     }
 
     /// The slot's confirmed position, and whether anybody reads it.
