@@ -11,7 +11,7 @@ use tokio_postgres::{
 use super::{Checkpoint, CheckpointStore};
 use crate::{
     Error, ErrorKind, Lsn, Result,
-    postgres::{ConnectInfo, Reconnecting},
+    postgres::{ConnectInfo, Reconnecting, StatementError},
 };
 
 /// Creates the table; every statement is a no-op where it has been run before.
@@ -55,20 +55,23 @@ impl PostgresStore {
         statement: &str,
         parameters: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>> {
-        self.connection.run(statement, parameters).await.map_err(|error| {
-            let what = format!("{what} {}", self.describe());
-            let failed = Error::new(ErrorKind::CheckpointUnavailable, what);
-            match error.code() {
-                Some(&SqlState::UNDEFINED_TABLE | &SqlState::INVALID_SCHEMA_NAME) => {
-                    failed.remedy("run `factlib setup` to create it")
-                }
-                Some(&SqlState::INSUFFICIENT_PRIVILEGE) => failed.remedy(
-                    "GRANT USAGE ON SCHEMA factlib and SELECT, INSERT, UPDATE, DELETE on the table to this user",
-                ),
-                _ => failed,
+        let rows = self.connection.run(statement, parameters).await;
+        rows.map_err(|error| self.failed(what, error))
+    }
+
+    fn failed(&self, what: &str, error: StatementError) -> Error {
+        let what = format!("{what} {}", self.describe());
+        let failed = Error::new(ErrorKind::CheckpointUnavailable, what);
+        match error.code() {
+            Some(&SqlState::UNDEFINED_TABLE | &SqlState::INVALID_SCHEMA_NAME) => {
+                failed.remedy("run `factlib setup` to create it")
             }
-            .caused_by(error)
-        })
+            Some(&SqlState::INSUFFICIENT_PRIVILEGE) => failed.remedy(
+                "GRANT USAGE ON SCHEMA factlib and SELECT, INSERT, UPDATE, DELETE on the table to this user",
+            ),
+            _ => failed,
+        }
+        .caused_by(error)
     }
 }
 
@@ -103,16 +106,12 @@ impl CheckpointStore for PostgresStore {
 
     async fn create(&self) -> Result<()> {
         // Asked first: IF NOT EXISTS wants the right to create also where nothing is missing.
-        let there = self
-            .run("cannot look up", "SELECT to_regclass('factlib.checkpoints') IS NOT NULL", &[])
-            .await?;
-        if there.first().is_some_and(|row| row.try_get(0).unwrap_or(false)) {
+        let there = self.connection.exist(&["factlib.checkpoints"]).await;
+        if there.map_err(|error| self.failed("cannot look up", error))? {
             return Ok(());
         }
-        for statement in CREATE_TABLE.split_inclusive(";\n") {
-            self.run("cannot create", statement, &[]).await?;
-        }
-        Ok(())
+        let created = self.connection.run_all(CREATE_TABLE).await;
+        created.map_err(|error| self.failed("cannot create", error))
     }
 
     async fn remove(&self, slot: &str) -> Result<()> {

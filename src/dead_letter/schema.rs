@@ -43,18 +43,12 @@ pub(super) async fn create(connection: &Reconnecting) -> Result<(), StatementErr
     if exists(connection).await? {
         return Ok(());
     }
-    for statement in CREATE_TABLES.split_inclusive(";\n") {
-        connection.run(statement, &[]).await?;
-    }
-    Ok(())
+    connection.run_all(CREATE_TABLES).await
 }
 
 /// Are both tables there?
 pub(super) async fn exists(connection: &Reconnecting) -> Result<bool, StatementError> {
-    let query = "SELECT to_regclass('factlib.dead_letters') IS NOT NULL \
-                 AND to_regclass('factlib.redriven') IS NOT NULL";
-    let rows = connection.run(query, &[]).await?;
-    Ok(rows.first().is_some_and(|row| row.try_get(0).unwrap_or(false)))
+    connection.exist(&[TABLE, "factlib.redriven"]).await
 }
 
 /// True when a table is missing.

@@ -41,6 +41,22 @@ impl Reconnecting {
         self.info.describe()
     }
 
+    /// Are all of these tables there?
+    pub async fn exist(&self, tables: &[&str]) -> Result<bool, StatementError> {
+        let query =
+            "SELECT bool_and(to_regclass(name) IS NOT NULL) FROM unnest($1::text[]) AS name";
+        let rows = self.run(query, &[&tables]).await?;
+        Ok(rows.first().is_some_and(|row| row.try_get(0).unwrap_or(false)))
+    }
+
+    /// Runs statements, each of which ends with its line, without parameters.
+    pub async fn run_all(&self, statements: &str) -> Result<(), StatementError> {
+        for statement in statements.split_inclusive(";\n") {
+            self.run(statement, &[]).await?;
+        }
+        Ok(())
+    }
+
     /// Runs a statement; a connection that failed is not used again.
     pub async fn run(
         &self,
