@@ -6,6 +6,7 @@ mod deliveries;
 #[cfg(feature = "test-util")]
 mod discard;
 mod lane;
+mod pace;
 #[cfg(feature = "test-util")]
 #[doc(hidden)] // For benches/parts.rs: the inside, and no promise.
 pub mod parts;

@@ -27,6 +27,7 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
+use super::pace::Pace;
 use crate::{
     Error, ErrorKind, Lsn, Result,
     faults::{FaultSite, Faults},
@@ -98,6 +99,7 @@ impl WalReader {
             inside: false,
             stopping: None,
             draining: false,
+            pace: Pace::default(),
             from,
             window,
             decoder,
@@ -187,6 +189,7 @@ struct Loop {
     /// Reading ends with that transaction, and then this is answered.
     stopping: Option<oneshot::Sender<u64>>,
     draining: bool,
+    pace: Pace,
 }
 
 /// A run of whole messages at the front of the buffer.
@@ -247,7 +250,7 @@ impl Loop {
                         self.hand_on(&run, &mut buffer, permit);
                     }
                 }
-                read = stream.read(&mut buffer), if waiting.is_none() && !self.draining => {
+                read = stream.read(&mut buffer, self.pace.pause()), if waiting.is_none() && !self.draining => {
                     read?;
                 }
             }
@@ -314,15 +317,18 @@ impl Loop {
                             run.bytes += length;
                             break;
                         }
-                    } else if pgoutput::is_begin(wal.data) {
+                    } else if let Some(committed_us) = pgoutput::begin_commit_time_us(wal.data) {
                         run.inside = Some(true);
+                        self.pace.begun(committed_us);
                     }
+                    self.pace.sent(wal.server_time_us);
                 }
                 // All that ends before this position was sent before this message.
                 Frame::Keepalive { wal_end, reply_requested, .. } => {
                     self.received = self.received.max(wal_end);
                     run.safe_at = run.safe_at.max(Some(wal_end));
                     run.reply_requested |= reply_requested;
+                    self.pace.idle();
                 }
                 Frame::Error(fields) => {
                     return Err(fields.into_error("PostgreSQL ended the replication"));
@@ -438,6 +444,7 @@ mod tests {
             inside: false,
             stopping: None,
             draining: false,
+            pace: Pace::default(),
         };
         (reader, batches, dones)
     }
@@ -450,6 +457,10 @@ mod tests {
 
     fn wal(start: u64, data: &[u8]) -> Vec<u8> {
         copy_data(&[b"w", &start.to_be_bytes(), &[0; 16], data])
+    }
+
+    fn begin(start: u64) -> Vec<u8> {
+        wal(start, &[&b"B"[..], &[0; 20]].concat())
     }
 
     fn commit(end: u64) -> Vec<u8> {
@@ -465,7 +476,7 @@ mod tests {
     async fn a_run_is_of_whole_messages_and_knows_its_last_commit() {
         let (mut reader, ..) = reader(10_000);
         assert!(reader.scan(b"").expect("allowed").is_none());
-        let whole = [wal(10, b"B"), commit(20), wal(21, b"B"), commit(40), wal(41, b"B")].concat();
+        let whole = [begin(10), commit(20), begin(21), commit(40), begin(41)].concat();
         let cut = [&whole[..], &commit(60)[..30]].concat();
         let run = reader.scan(&cut).expect("allowed").expect("a run");
         assert_eq!((run.bytes, run.messages), (whole.len(), 5));
@@ -478,7 +489,7 @@ mod tests {
     #[actix::test]
     async fn a_run_inside_a_transaction_moves_no_position() {
         let (mut reader, ..) = reader(10_000);
-        let run = reader.scan(&[wal(10, b"B"), wal(11, b"M")].concat()).expect("allowed");
+        let run = reader.scan(&[begin(10), wal(11, b"M")].concat()).expect("allowed");
         assert_eq!(run.expect("a run").safe_at, None);
     }
 
@@ -511,7 +522,7 @@ mod tests {
             let permit = reader.window.try_acquire(run.charge()).expect("room");
             reader.hand_on(&run, buffer, permit);
         };
-        let begun = [wal(10, b"B"), wal(11, b"M")].concat();
+        let begun = [begin(10), wal(11, b"M")].concat();
         hand_on(&mut reader, &mut BytesMut::from(&begun[..]));
         assert_eq!(batches.recv().await.expect("a batch").commit_end_lsn, None);
         let (reply, mut answer) = oneshot::channel();
@@ -521,12 +532,12 @@ mod tests {
 
         // The next transaction stays where it is.
         let rest = [wal(12, b"M"), commit(20)].concat();
-        let mut buffer = BytesMut::from(&[&rest[..], &wal(21, b"B")].concat()[..]);
+        let mut buffer = BytesMut::from(&[&rest[..], &begin(21)].concat()[..]);
         hand_on(&mut reader, &mut buffer);
         let last = batches.recv().await.expect("a batch");
         assert_eq!((&last.frames[..], last.commit_end_lsn), (&rest[..], Some(Lsn::new(20))));
         assert_eq!(answer.try_recv(), Ok(2));
-        assert!(reader.draining && buffer == wal(21, b"B"));
+        assert!(reader.draining && buffer == begin(21));
     }
 
     #[actix::test]

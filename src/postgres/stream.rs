@@ -8,6 +8,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use rustix::io::ioctl_fionread;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{AsyncRead, AsyncWrite, BufReader, ReadBuf},
@@ -16,6 +17,13 @@ use tokio::{
 use tokio_openssl::SslStream;
 
 use super::connect_info::{Host, Keepalives};
+
+/// On one host, a packet costs its sender more than its bytes do. A window that is
+/// soon full keeps the rest with the sender, who makes large packets of it (see
+/// `actors::pace`). On a network it would cap the throughput at its size by the
+/// round trip, and what is sent waits for the network card anyhow: there, the
+/// kernel finds the size.
+const LOCAL_RECEIVE_BUFFER: usize = 64 << 10;
 
 /// A connection's bytes.
 #[derive(Debug)]
@@ -50,6 +58,9 @@ impl Stream {
         socket.set_nodelay(true)?;
         keep_alive(&socket, keepalives)?;
         let local = address.ip().to_canonical().is_loopback();
+        if local {
+            SockRef::from(&socket).set_recv_buffer_size(LOCAL_RECEIVE_BUFFER)?;
+        }
         Ok(Self::from_tcp(socket, local))
     }
 
@@ -79,6 +90,36 @@ impl Stream {
         match self.transport {
             Transport::Tcp(socket) => Ok(socket),
             transport => Err(Stream { transport, ..self }),
+        }
+    }
+
+    /// Waits until there is something to read, or an end; cancel-safe.
+    pub async fn readable(&self) -> io::Result<()> {
+        match &self.transport {
+            Transport::Tcp(socket) => socket.readable().await,
+            Transport::Unix(socket) => socket.readable().await,
+            Transport::Tls(_) if self.holds_bytes() => Ok(()),
+            Transport::Tls(stream) => stream.get_ref().get_ref().readable().await,
+        }
+    }
+
+    /// Bytes that wait in the socket.
+    pub fn waiting(&self) -> usize {
+        let waiting = match &self.transport {
+            Transport::Tcp(socket) => ioctl_fionread(socket),
+            Transport::Unix(socket) => ioctl_fionread(socket),
+            Transport::Tls(stream) => ioctl_fionread(stream.get_ref().get_ref()),
+        };
+        waiting.map_or(0, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX))
+    }
+
+    /// Bytes have left the socket and were not read yet.
+    pub fn holds_bytes(&self) -> bool {
+        match &self.transport {
+            Transport::Tls(stream) => {
+                stream.ssl().pending() > 0 || !stream.get_ref().buffer().is_empty()
+            }
+            Transport::Tcp(_) | Transport::Unix(_) => false,
         }
     }
 

@@ -15,6 +15,8 @@ use crate::Lsn;
 /// Microseconds from the Unix epoch to PostgreSQL's, 2000-01-01.
 const POSTGRES_EPOCH_US: i64 = 946_684_800_000_000;
 /// Tag, flags, commit_lsn, end_lsn, time.
+const BEGIN_LENGTH: usize = 21;
+const BEGIN_COMMIT_TIME_AT: usize = 9;
 const COMMIT_LENGTH: usize = 26;
 const COMMIT_END_LSN_AT: usize = 10;
 
@@ -241,10 +243,15 @@ pub fn commit_end_lsn(data: &[u8]) -> Option<Lsn> {
     Some(Lsn::new(u64::from_be_bytes(*end_lsn)))
 }
 
-/// True where a transaction begins.
+/// When the transaction was committed, in microseconds since 2000-01-01, if `data` is
+/// a Begin; cheaper than to parse it.
 #[inline]
-pub fn is_begin(data: &[u8]) -> bool {
-    data.first() == Some(&b'B')
+pub fn begin_commit_time_us(data: &[u8]) -> Option<i64> {
+    if data.len() != BEGIN_LENGTH || data.first() != Some(&b'B') {
+        return None;
+    }
+    let time = data.get(BEGIN_COMMIT_TIME_AT..)?.first_chunk()?;
+    Some(i64::from_be_bytes(*time))
 }
 
 /// Microseconds since 2000-01-01, PostgreSQL's clock, as nanoseconds since 1970-01-01.

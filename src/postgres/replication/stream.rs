@@ -6,6 +6,7 @@ use std::{
 };
 
 use bytes::{Buf, BufMut, BytesMut};
+use futures_util::FutureExt;
 use postgres_protocol::message::frontend;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -17,11 +18,14 @@ use crate::{
     postgres::{
         frame::{self, Frame},
         session::Session,
+        stream::Stream,
     },
 };
 
 /// A status is 39 bytes: where they find no room for so long, nobody reads.
 const WRITE_LIMIT: Duration = Duration::from_secs(10);
+/// With so much in the socket, there is no use in waiting for more.
+const ENOUGH: usize = 16 << 10;
 /// Leaving takes a round trip, and what the server was about to send.
 const FINISH_LIMIT: Duration = Duration::from_secs(30);
 /// Seconds from the Unix epoch to PostgreSQL's.
@@ -66,27 +70,52 @@ pub(crate) struct ReplicationStream {
     heard: Instant,
     /// When it was asked for an answer that has not come.
     asked: Option<Instant>,
+    /// The last read has not emptied the socket.
+    more: bool,
 }
 
 impl ReplicationStream {
     /// Takes over once the server has given its go-ahead; what came with that is read first.
     pub(super) fn new(mut session: Session, idle_limit: Option<Duration>) -> Self {
         let early = std::mem::take(&mut session.buffer);
-        ReplicationStream { session, early, idle_limit, heard: Instant::now(), asked: None }
+        ReplicationStream {
+            session,
+            early,
+            idle_limit,
+            heard: Instant::now(),
+            asked: None,
+            more: false,
+        }
     }
 
-    /// Appends what the socket has to `buffer`, at least a byte; cancel-safe.
+    /// Appends what the socket has to `buffer`, at least a byte and at most what there
+    /// is room for; cancel-safe.
+    ///
+    /// From the moment there is something, more may pile up for `pause`. **The thread
+    /// sleeps meanwhile**: every message that came in would wake a runtime that waits.
     ///
     /// # Errors
     /// `PostgresUnavailable` at the stream's end, and when the server has been
     /// silent for half the idle limit after a status asked it for an answer.
-    pub async fn read(&mut self, buffer: &mut BytesMut) -> Result<usize> {
+    pub async fn read(&mut self, buffer: &mut BytesMut, pause: Duration) -> Result<usize> {
         if !self.early.is_empty() {
             let early = self.early.split();
             buffer.extend_from_slice(&early);
             return Ok(early.len());
         }
-        let read = self.session.stream.read_buf(buffer);
+        let stream = &mut self.session.stream;
+        let pause = if self.more { Duration::ZERO } else { pause };
+        let read = async {
+            loop {
+                stream.readable().await?;
+                if !pause.is_zero() && stream.waiting() < ENOUGH {
+                    std::thread::sleep(pause);
+                }
+                if let Some(read) = take(stream, buffer) {
+                    return read;
+                }
+            }
+        };
         let result = match (self.asked, self.idle_limit) {
             // Bytes that are there win over the deadline.
             (Some(asked), Some(limit)) => {
@@ -96,6 +125,7 @@ impl ReplicationStream {
             }
             _ => read.await,
         };
+        self.more = buffer.len() == buffer.capacity();
         match result {
             Ok(0) => Err(self.session.broken(io::ErrorKind::UnexpectedEof.into())),
             Ok(count) => {
@@ -178,6 +208,23 @@ impl ReplicationStream {
                 return Err(self.session.broken(io::ErrorKind::UnexpectedEof.into()));
             }
         }
+    }
+}
+
+/// Reads until `buffer` is full or the socket empty; none where it was empty before.
+fn take(stream: &mut Stream, buffer: &mut BytesMut) -> Option<io::Result<usize>> {
+    let before = buffer.len();
+    let end = loop {
+        match stream.read_buf(buffer).now_or_never() {
+            Some(Ok(count)) if count > 0 && buffer.len() < buffer.capacity() => {}
+            end => break end,
+        }
+    };
+    match (end, buffer.len() - before) {
+        // An end or an error after bytes is met again at the next read.
+        (None, 0) => None,
+        (Some(Err(error)), 0) => Some(Err(error)),
+        (_, count) => Some(Ok(count)),
     }
 }
 
