@@ -6,13 +6,17 @@ use bytes::Bytes;
 use bytestring::ByteString;
 use prost::Message;
 
-use crate::{Error, ErrorKind, Lsn, Result, proto::TraceInfo};
+use crate::{
+    Error, ErrorKind, Lsn, Result,
+    proto::{OutboxEvent, TraceInfo},
+};
 
 /// An event of a committed transaction.
 ///
 /// Its [`raw`](Self::raw) bytes are the `OutboxEvent` protobuf as the emitter
 /// wrote it, unknown fields included; they, and every text here, are slices of
-/// what came off the socket. The payload is left undecoded: nothing in the relay
+/// what came off the socket. Of an outbox table's row they are made, and with
+/// Debezium's conventions they are the payload alone. The payload is left undecoded: nothing in the relay
 /// needs it, and [`decode`](Self::decode) is there for handlers that do.
 #[derive(Clone)]
 pub struct Event {
@@ -21,6 +25,22 @@ pub struct Event {
     lsn: Lsn,
     transaction: Option<TransactionInfo>,
     refusal: Option<Arc<Refusal>>,
+    row: Option<Box<RowRecord>>,
+}
+
+/// What the record of an outbox table's row has that is not in its `OutboxEvent`.
+#[derive(Clone, Debug)]
+pub(crate) struct RowRecord {
+    /// What comes before the dot in its topic; none for the pipeline's own.
+    pub topic_prefix: Option<Arc<str>>,
+    /// None where the column is NULL.
+    pub headers: Vec<(Arc<str>, Option<Bytes>)>,
+    /// The value is the payload by itself, and headers are Debezium's.
+    pub payload_is_value: bool,
+    /// And it is NULL: the record has no value.
+    pub is_tombstone: bool,
+    /// The record's own time.
+    pub timestamp_ms: Option<i64>,
 }
 
 /// Why an event can never be delivered where it belongs.
@@ -97,13 +117,31 @@ impl Event {
         if head.aggregate_type.is_empty() {
             return Err(refused().caused_by("its aggregate_type is empty"));
         }
-        Ok(Event { raw, head, lsn, transaction: None, refusal: None })
+        Ok(Event { raw, head, lsn, transaction: None, refusal: None, row: None })
+    }
+
+    /// The event of an outbox table's row; `raw` is its record's value.
+    pub(crate) fn from_row(event: OutboxEvent, raw: Bytes, row: RowRecord, lsn: Lsn) -> Self {
+        let head = Head {
+            id: event.id.into(),
+            aggregate_type: event.aggregate_type.into(),
+            aggregate_id: event.aggregate_id.into(),
+            event_type: event.event_type.into(),
+            created_at_ns: event.created_at,
+            trace: event.trace_info.map(Box::new),
+        };
+        Event { raw, head, lsn, transaction: None, refusal: None, row: Some(Box::new(row)) }
+    }
+
+    /// What makes its record another one than that of a logical message.
+    pub(crate) fn row(&self) -> Option<&RowRecord> {
+        self.row.as_deref()
     }
 
     /// Bytes under our prefix that are no `OutboxEvent`: `error` says why. All its texts are empty.
     pub(crate) fn malformed(raw: Bytes, lsn: Lsn, error: Error) -> Self {
         let refusal = Some(Arc::new(Refusal { error, topic: None }));
-        Event { raw, head: Head::default(), lsn, transaction: None, refusal }
+        Event { raw, head: Head::default(), lsn, transaction: None, refusal, row: None }
     }
 
     /// The event, marked as one that can't be delivered where it belongs.
@@ -120,7 +158,8 @@ impl Event {
         self.transaction = Some(TransactionInfo { xid, commit_time_ns });
     }
 
-    /// The `OutboxEvent` as it was emitted; the value of its record.
+    /// The value of its record: the `OutboxEvent` as it was emitted, or the payload
+    /// alone where a table follows Debezium's conventions.
     pub fn raw(&self) -> &Bytes {
         &self.raw
     }
@@ -155,7 +194,7 @@ impl Event {
         self.head.trace.as_deref()
     }
 
-    /// Position of its logical message in the WAL.
+    /// Position of its logical message, or its row, in the WAL.
     pub fn lsn(&self) -> Lsn {
         self.lsn
     }
@@ -169,8 +208,19 @@ impl Event {
     ///
     /// # Errors
     /// [`ErrorKind::RecordRefused`] when what [`parse`](Self::parse) skipped over is malformed.
-    pub fn decode(&self) -> Result<crate::proto::OutboxEvent> {
-        crate::proto::OutboxEvent::decode(self.raw.clone()).map_err(|error| {
+    pub fn decode(&self) -> Result<OutboxEvent> {
+        if self.row().is_some_and(|row| row.payload_is_value) {
+            return Ok(OutboxEvent {
+                id: self.id().into(),
+                aggregate_type: self.aggregate_type().into(),
+                aggregate_id: self.aggregate_id().into(),
+                event_type: self.event_type().into(),
+                payload: self.raw.clone(),
+                created_at: self.head.created_at_ns,
+                ..Default::default()
+            });
+        }
+        OutboxEvent::decode(self.raw.clone()).map_err(|error| {
             let what = format!("the logical message at {} is no OutboxEvent", self.lsn);
             Error::new(ErrorKind::RecordRefused, what).caused_by(error)
         })
@@ -193,7 +243,6 @@ impl fmt::Debug for Event {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proto::OutboxEvent;
 
     fn raw(event: &OutboxEvent) -> Bytes {
         event.encode_to_vec().into()

@@ -53,6 +53,7 @@
 //! | `actors` | one actor a file, each a thin shell around a plain struct |
 //! | [`checkpoint`] | [`AckWindow`](checkpoint::AckWindow), and where positions are kept |
 //! | [`dead_letter`] | what can't be delivered: parked, read, sent again |
+//! | `outbox` | tables whose rows are events |
 //! | [`postgres`] | connection, replication stream, pgoutput, slot |
 //! | `kafka` | producer, records, topics |
 //! | [`proto`] | the event on the wire |
@@ -72,6 +73,7 @@ mod kafka;
 mod lsn;
 mod messages;
 mod ops;
+mod outbox;
 mod pipeline;
 pub mod postgres;
 pub mod proto;

@@ -17,8 +17,9 @@ use crate::{
     checkpoint::{
         CREATE_TABLE, Checkpoint, CheckpointStore, FileStore, MemoryStore, PostgresStore,
     },
-    config::{Config, RefusalPolicy, StoreKind},
+    config::{Config, OutboxTable, RefusalPolicy, StoreKind},
     dead_letter::{self, DeadLetterTable},
+    outbox::publication::Published,
     postgres::{
         ConnectInfo,
         replication::{ReplicationClient, SystemId},
@@ -108,7 +109,7 @@ pub fn setup_sql(config: &Config) -> String {
     let slot = escape_literal(&config.postgres.slot);
     let mut sql = format!(
         "{};\nSELECT pg_create_logical_replication_slot({}, 'pgoutput');\n",
-        publication_sql(&config.postgres.publication),
+        publication_statement(config, &config.outbox_tables()),
         slot.trim_start(),
     );
     if config.checkpoint.store == StoreKind::Postgres {
@@ -118,6 +119,14 @@ pub fn setup_sql(config: &Config) -> String {
         sql.push_str(dead_letter::CREATE_TABLES);
     }
     sql
+}
+
+fn publication_statement(config: &Config, tables: &[OutboxTable]) -> String {
+    let publication = &config.postgres.publication;
+    match tables.is_empty() {
+        true => publication_sql(publication),
+        false => Published { publication, tables }.create_sql(),
+    }
 }
 
 impl Startup {
@@ -169,13 +178,21 @@ impl Startup {
     ) -> Result<Start> {
         let settings = &self.config.postgres;
         let server = Server::read(client).await?;
-        server.check()?;
+        let tables = self.config.outbox_tables();
+        server.check(tables.is_empty())?;
         let mut replication = self.replication(limit, log).await?;
         let system = replication.identify_system().await?;
         if create {
             store.create().await?;
         }
-        self.publication(client, create, log).await?;
+        match tables.is_empty() {
+            true => self.publication(client, create, log).await?,
+            false => {
+                let publication = &settings.publication;
+                let published = Published { publication, tables: &tables };
+                published.prepare(client, create, log).await?;
+            }
+        }
         let checkpoint = store.load(&settings.slot).await?;
         let history = match &checkpoint {
             Some(saved) if saved.system_id == system.system_id => {

@@ -10,6 +10,7 @@
 //!
 //! # Failure
 //! Bytes that are no pgoutput end the chain: a broken stream can only be read again.
+//! What is wrong with one event only refuses that event.
 
 use actix::{Actor, ActorContext, Context, Handler, Recipient};
 use bytes::Bytes;
@@ -19,9 +20,10 @@ use crate::{
     Error, ErrorKind, Event, Lsn, Result,
     faults::{FaultSite, Faults},
     messages::{ActorKind, BatchDone, ChainFailed, EventBatch, ExitGuard, Stop, WalBatch},
+    outbox::{Change, OutboxReader},
     postgres::{
         frame::{self, Frame},
-        pgoutput::{self, Message},
+        pgoutput::{self, Message, Tuple},
     },
 };
 
@@ -70,12 +72,20 @@ impl Handler<WalBatch> for Decoder {
     }
 }
 
-/// Turns replication messages into events: those of our prefix, of committed
-/// transactions that end after the checkpoint.
+/// Turns replication messages into events: those of our prefix or the rows of our
+/// tables, of committed transactions that end after the checkpoint.
 pub(crate) struct EventDecoder {
-    prefix: String,
+    source: Source,
     start: Lsn,
     transaction: Option<Transaction>,
+}
+
+/// Where events are found; never in both, because a client may write each to both.
+enum Source {
+    /// Logical messages of this prefix.
+    Messages { prefix: String },
+    /// Rows that are inserted into tables.
+    Tables(OutboxReader),
 }
 
 #[derive(Clone, Copy)]
@@ -89,10 +99,16 @@ struct Transaction {
 impl EventDecoder {
     /// `start` is the checkpoint: what ended at or before it is not sent again.
     pub fn new(prefix: impl Into<String>, start: Lsn) -> Self {
-        EventDecoder { prefix: prefix.into(), start, transaction: None }
+        let source = Source::Messages { prefix: prefix.into() };
+        EventDecoder { source, start, transaction: None }
     }
 
-    /// The events in a run of whole frames. They are slices of `frames`, not copies.
+    /// The same for outbox tables, in place of logical messages.
+    pub fn of_tables(tables: OutboxReader, start: Lsn) -> Self {
+        EventDecoder { source: Source::Tables(tables), start, transaction: None }
+    }
+
+    /// The events in a run of whole frames. Those of messages are slices of `frames`, not copies.
     pub fn decode(&mut self, frames: &Bytes) -> Result<Vec<Event>> {
         let mut events = Vec::new();
         let mut rest: &[u8] = frames;
@@ -101,7 +117,7 @@ impl EventDecoder {
                 return Err(protocol("a batch ends inside a message"));
             };
             if let Frame::XLogData(wal) = frame
-                && let Some(event) = self.message(wal.data, frames)?
+                && let Some(event) = self.message(wal.wal_start, wal.data, frames)?
             {
                 events.push(event);
             }
@@ -110,7 +126,7 @@ impl EventDecoder {
         Ok(events)
     }
 
-    fn message(&mut self, data: &[u8], frames: &Bytes) -> Result<Option<Event>> {
+    fn message(&mut self, at: Lsn, data: &[u8], frames: &Bytes) -> Result<Option<Event>> {
         let message = Message::parse(data)
             .map_err(|error| protocol("cannot parse a pgoutput message").caused_by(error))?;
         match message {
@@ -126,10 +142,48 @@ impl EventDecoder {
             Message::Logical { transactional, lsn, prefix, content } => {
                 return self.logical(transactional, lsn, prefix, frames.slice_ref(content));
             }
-            // Tables are not read yet; their changes only move the position.
-            _ => {}
+            Message::Relation { oid, namespace, name, columns, .. } => {
+                if let Source::Tables(tables) = &mut self.source {
+                    tables.described(oid, namespace, name, columns);
+                }
+            }
+            Message::Insert { relation, new } => return self.inserted(relation, new, at, frames),
+            Message::Update { relation, .. } => self.changed(relation, Change::Update, at)?,
+            Message::Delete { relation, .. } => self.changed(relation, Change::Delete, at)?,
+            Message::Truncate { relations, .. } => {
+                for relation in relations.oids() {
+                    self.changed(relation, Change::Truncate, at)?;
+                }
+            }
+            // Origins and types of values say nothing about events.
+            Message::Origin { .. } | Message::Type { .. } => {}
         }
         Ok(None)
+    }
+
+    fn inserted(
+        &self,
+        relation: u32,
+        row: Tuple<'_>,
+        lsn: Lsn,
+        frames: &Bytes,
+    ) -> Result<Option<Event>> {
+        let Source::Tables(tables) = &self.source else { return Ok(None) };
+        let transaction = self.transaction.ok_or_else(change_outside)?;
+        if transaction.done_before {
+            return Ok(None);
+        }
+        let mut event = tables.inserted(relation, row, lsn, transaction.commit_time_ns, frames)?;
+        if let Some(event) = &mut event {
+            event.set_transaction(transaction.xid, transaction.commit_time_ns);
+        }
+        Ok(event)
+    }
+
+    fn changed(&mut self, relation: u32, change: Change, lsn: Lsn) -> Result<()> {
+        let Source::Tables(tables) = &mut self.source else { return Ok(()) };
+        let transaction = self.transaction.ok_or_else(change_outside)?;
+        if transaction.done_before { Ok(()) } else { tables.changed(relation, change, lsn) }
     }
 
     fn logical(
@@ -139,7 +193,8 @@ impl EventDecoder {
         prefix: &str,
         content: Bytes,
     ) -> Result<Option<Event>> {
-        if prefix != self.prefix {
+        let Source::Messages { prefix: ours } = &self.source else { return Ok(None) };
+        if prefix != ours {
             return Ok(None);
         }
         let transaction = match (transactional, self.transaction) {
@@ -160,6 +215,10 @@ impl EventDecoder {
         }
         Ok(Some(event))
     }
+}
+
+fn change_outside() -> Error {
+    protocol("a change outside a transaction")
 }
 
 fn protocol(what: &str) -> Error {

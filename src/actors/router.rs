@@ -275,31 +275,46 @@ pub(crate) struct DeadLetters {
     pub topic: Arc<str>,
 }
 
-/// `{prefix}.{aggregate_type}`, made once for each aggregate type.
+/// `{prefix}.{aggregate_type}`, made once for each aggregate type; outbox tables may have
+/// a prefix of their own.
 pub(crate) struct TopicNames {
     prefix: String,
     max: usize,
+    count: usize,
     known: HashMap<Box<str>, Arc<str>>,
+    /// The same under prefixes of tables.
+    of_tables: HashMap<Arc<str>, HashMap<Box<str>, Arc<str>>>,
 }
 
 impl TopicNames {
     /// At most `max` of them.
     pub fn new(prefix: impl Into<String>, max: usize) -> Self {
-        TopicNames { prefix: prefix.into(), max, known: HashMap::new() }
+        TopicNames {
+            prefix: prefix.into(),
+            max,
+            count: 0,
+            known: HashMap::new(),
+            of_tables: HashMap::new(),
+        }
     }
 
     fn topic(&mut self, event: &Event) -> Result<Arc<str>> {
         let aggregate_type = event.aggregate_type();
-        if let Some(topic) = self.known.get(aggregate_type) {
+        let (prefix, known) = match event.row().and_then(|row| row.topic_prefix.as_ref()) {
+            Some(prefix) => (&**prefix, self.of_tables.entry(Arc::clone(prefix)).or_default()),
+            None => (self.prefix.as_str(), &mut self.known),
+        };
+        if let Some(topic) = known.get(aggregate_type) {
             return Ok(Arc::clone(topic));
         }
-        let topic: Arc<str> = topic_name(&self.prefix, aggregate_type)?.into();
-        if self.known.len() >= self.max {
+        let topic: Arc<str> = topic_name(prefix, aggregate_type)?.into();
+        if self.count >= self.max {
             let what = format!("{topic} would be one topic more than the {} allowed", self.max);
             let remedy = "are aggregate types made of ids? kafka.topics.max sets the limit";
             return Err(Error::new(ErrorKind::RecordRefused, what).remedy(remedy));
         }
-        self.known.insert(aggregate_type.into(), Arc::clone(&topic));
+        known.insert(aggregate_type.into(), Arc::clone(&topic));
+        self.count += 1;
         Ok(topic)
     }
 }

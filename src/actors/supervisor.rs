@@ -43,6 +43,7 @@ use crate::{
         ActorExited, ActorKind, ByteWindow, ChainFailed, Drain, ExitGuard, Finish, LaneFailed,
         LaneLost, LaneOpened, OpenLane, Shutdown, Stop, Streaming,
     },
+    outbox::OutboxReader,
     startup::{Start, Startup},
     status::{PipelineState, Status},
 };
@@ -176,7 +177,15 @@ impl Supervisor {
         }
         .start();
         let decoder = Decoder {
-            decoder: EventDecoder::new(&config.postgres.message_prefix, from),
+            decoder: match config.outbox_tables() {
+                tables if tables.is_empty() => {
+                    EventDecoder::new(&config.postgres.message_prefix, from)
+                }
+                tables => {
+                    let tables = OutboxReader::new(tables, log(ActorKind::Decoder));
+                    EventDecoder::of_tables(tables, from)
+                }
+            },
             router: router.clone().recipient(),
             done: self.checkpointer.clone().recipient(),
             failed: address.clone().recipient(),

@@ -79,12 +79,33 @@ fn value(item: &Item, kind: Kind, in_table: bool) -> Option<Value> {
     if let Some(text) = item.as_str() {
         return Some(if kind == Kind::List { kind.read(text) } else { text.into() });
     }
+    if let (Kind::Tables, Some(tables)) = (kind, item.as_array_of_tables()) {
+        let all = tables.iter().map(|inner| table(inner));
+        return Some(all.collect::<Option<Vec<_>>>()?.into());
+    }
     let value = item.as_value()?;
     // `linger.ms = 5` is as good as `linger.ms = "5"`: to librdkafka all is text.
     if in_table && !value.is_array() && !value.is_inline_table() {
         return Some(scalar(value)?.into());
     }
     plain(value)
+}
+
+/// A value that a text writes as TOML does.
+pub(crate) fn inline(text: &str) -> Option<Value> {
+    plain(&text.trim().parse().ok()?)
+}
+
+/// Tables within an array: `[[name]]`, with what is below each.
+fn table(table: &dyn TableLike) -> Option<Value> {
+    let entry = |(key, item): (&str, &Item)| {
+        let value = match (item.as_table_like(), item.as_value()) {
+            (Some(inner), _) => self::table(inner)?,
+            (None, value) => plain(value?)?,
+        };
+        Some((key.to_owned(), value))
+    };
+    Some(table.iter().map(entry).collect::<Option<Dict>>()?.into())
 }
 
 fn plain(value: &toml_edit::Value) -> Option<Value> {
@@ -96,7 +117,7 @@ fn plain(value: &toml_edit::Value) -> Option<Value> {
         Toml::Boolean(switch) => (*switch.value()).into(),
         Toml::Datetime(time) => time.value().to_string().into(),
         Toml::Array(values) => values.iter().map(plain).collect::<Option<Vec<_>>>()?.into(),
-        Toml::InlineTable(_) => return None,
+        Toml::InlineTable(inner) => table(inner)?,
     })
 }
 

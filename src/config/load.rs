@@ -24,7 +24,7 @@ use super::{
     Config, environment,
     explain::{unfit, unknown},
     file,
-    reference::{Setting, find, settings},
+    reference::{Kind, Setting, find, settings},
 };
 use crate::{Error, ErrorKind, Result};
 
@@ -197,6 +197,15 @@ impl Provider for Given {
 
 /// What serde said, in terms of the setting.
 fn refused(values: &Figment, error: figment::Error) -> Error {
+    // What is wrong within one of several tables, its own words say.
+    if let [name, index, rest @ ..] = &error.path[..]
+        && let Some((setting, None)) = find(name)
+        && setting.kind == Kind::Tables
+    {
+        let place = [&[format!("{name}[{index}]")], rest].concat().join(".");
+        let source = source(values, name).unwrap_or_default();
+        return Error::new(ErrorKind::Config, format!("{place} from {source}: {}", error.kind));
+    }
     // An element of a list has its index at the end of the path.
     let paths = (1..=error.path.len()).rev().filter_map(|length| error.path.get(..length));
     let names = paths.map(|path| path.join("."));

@@ -25,7 +25,7 @@ pub fn example() -> String {
     let mut section = "";
     for setting in settings() {
         let (of, key) = setting.name.rsplit_once('.').unwrap_or(("", setting.name));
-        if of != section && setting.kind != Kind::Table {
+        if of != section && !matches!(setting.kind, Kind::Table | Kind::Tables) {
             section = of;
             file += &format!("\n[{section}]\n");
         }
@@ -34,6 +34,7 @@ pub fn example() -> String {
         file += &match (&setting.default, setting.kind) {
             (Some(default), Kind::OneOf(_)) => format!("# {key} = {default} # {allowed}\n"),
             (Some(default), _) => format!("# {key} = {default}\n"),
+            (None, Kind::Tables) => format!("# [[{}]]\n", setting.name),
             (None, Kind::Table) => format!("# [{}] # {allowed}\n", setting.name),
             (None, _) => format!("# {key} = # {allowed}; not set\n"),
         };

@@ -21,6 +21,7 @@ mod log;
 #[cfg(feature = "cli")]
 pub mod manual;
 mod mistake;
+mod outbox;
 mod pipeline;
 mod postgres;
 mod properties;
@@ -42,8 +43,9 @@ pub use self::{
     http::HttpConfig,
     kafka::{Compression, KafkaConfig, TopicCreation},
     log::{LogConfig, LogFormat, LogLevel},
+    outbox::{ChangePolicy, OutboxColumns, OutboxPreset, OutboxTable},
     pipeline::PipelineConfig,
-    postgres::PostgresConfig,
+    postgres::{PostgresConfig, Source},
 };
 
 /// The whole configuration of a relay.
@@ -53,6 +55,9 @@ pub use self::{
 pub struct Config {
     /// Where facts come from.
     pub postgres: PostgresConfig,
+    /// Tables whose new rows are events, each an `[[outbox]]`: see docs/outbox-tables.md. With one,
+    /// the relay reads these and no logical messages.
+    pub outbox: Vec<OutboxTable>,
     /// Where they go.
     pub kafka: KafkaConfig,
     /// Where the position is kept.
@@ -68,6 +73,17 @@ pub struct Config {
 }
 
 impl Config {
+    /// The tables that are read; none when the relay reads logical messages.
+    pub fn outbox_tables(&self) -> Vec<OutboxTable> {
+        match self.postgres.source {
+            Some(Source::Tables) if self.outbox.is_empty() => {
+                vec![OutboxTable::new("public.outbox_events", OutboxPreset::Factlib)]
+            }
+            Some(Source::Messages) => Vec::new(),
+            _ => self.outbox.clone(),
+        }
+    }
+
     /// What comes before the dot in a topic's name: `kafka.topic_prefix`, or else
     /// `postgres.message_prefix`.
     pub fn topic_prefix(&self) -> &str {

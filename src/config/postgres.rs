@@ -24,6 +24,9 @@ pub struct PostgresConfig {
     pub publication: String,
     /// Prefix of the logical messages that are facts (`pg_logical_emit_message`'s second argument).
     pub message_prefix: String,
+    /// What the relay reads: it never reads both. When not set, `tables` where there is an
+    /// `[[outbox]]`, else `messages`; `tables` without an `[[outbox]]` is `public.outbox_events`.
+    pub source: Option<Source>,
     /// Create slot, publication and checkpoint table on `run` where they are missing.
     pub create: bool,
     /// How often the position is reported to the server; must be well below its `wal_sender_timeout`.
@@ -34,6 +37,16 @@ pub struct PostgresConfig {
     pub connect_timeout: Duration,
 }
 
+/// Where facts are found in the WAL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Source {
+    /// Logical messages; from PostgreSQL 14 on.
+    Messages,
+    /// Rows inserted into outbox tables; from PostgreSQL 10 on.
+    Tables,
+}
+
 impl Default for PostgresConfig {
     fn default() -> Self {
         PostgresConfig {
@@ -41,6 +54,7 @@ impl Default for PostgresConfig {
             slot: "factlib".into(),
             publication: "factlib".into(),
             message_prefix: "factlib".into(),
+            source: None,
             create: true,
             status_interval: Duration::from_secs(5),
             connect_timeout: Duration::from_secs(10),

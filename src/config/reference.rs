@@ -58,6 +58,8 @@ pub enum Kind {
     List,
     /// Texts by name, each of which is set by itself.
     Table,
+    /// Tables, `[[name]]` in the file; elsewhere as TOML writes them in one line.
+    Tables,
 }
 
 #[rustfmt::skip]
@@ -66,9 +68,11 @@ const ROWS: &[(&str, Kind, &[&str])] = &[
     ("postgres.slot", Kind::Text, &["REPLICATION_SLOT_NAME"]),
     ("postgres.publication", Kind::Text, &["PUBLICATION_NAME"]),
     ("postgres.message_prefix", Kind::Text, &["WAL_PREFIX"]),
+    ("postgres.source", Kind::OneOf(&["messages", "tables"]), &[]),
     ("postgres.create", Kind::Switch, &[]),
     ("postgres.status_interval", Kind::Duration, &[]),
     ("postgres.connect_timeout", Kind::Duration, &[]),
+    ("outbox", Kind::Tables, &[]),
     ("kafka.brokers", Kind::List, &["KAFKA_BROKERS"]),
     ("kafka.topic_prefix", Kind::Text, &[]),
     ("kafka.client_id", Kind::Text, &["SRC_SERVICE_NAME"]),
@@ -173,6 +177,7 @@ impl Kind {
             Kind::OneOf(words) => format!("one of {}", words.join(", ")),
             Kind::List => "a list of texts".into(),
             Kind::Table => "a table of texts".into(),
+            Kind::Tables => "an array of tables".into(),
         }
     }
 
@@ -190,6 +195,7 @@ impl Kind {
                 let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
                 parts.collect::<Vec<_>>().into()
             }
+            Kind::Tables => super::file::inline(text).unwrap_or(text.into()),
             _ => text.into(),
         }
     }
@@ -200,7 +206,9 @@ fn default(name: &str, defaults: &serde_json::Value) -> Option<String> {
         return Some(format!("{DEFAULT_URL:?}"));
     }
     let value = defaults.pointer(&format!("/{}", name.replace('.', "/")))?;
-    let unset = value.is_null() || value.as_object().is_some_and(serde_json::Map::is_empty);
+    let unset = value.is_null()
+        || value.as_object().is_some_and(serde_json::Map::is_empty)
+        || value.as_array().is_some_and(Vec::is_empty);
     // JSON's scalars and lists are written as TOML's are.
     (!unset).then(|| value.to_string())
 }

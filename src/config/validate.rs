@@ -6,7 +6,8 @@ use std::time::Duration;
 use secrecy::ExposeSecret;
 
 use super::{
-    CheckpointConfig, Config, HttpConfig, KafkaConfig, PipelineConfig, PostgresConfig, StoreKind,
+    CheckpointConfig, Config, HttpConfig, KafkaConfig, OutboxPreset, OutboxTable, PipelineConfig,
+    PostgresConfig, Source, StoreKind,
     mistake::Mistake,
     properties::{is_secret, refusal},
     secret::REDACTED,
@@ -37,6 +38,7 @@ impl Config {
 
     pub(crate) fn check(&self) -> Check {
         check_postgres(&self.postgres)?;
+        check_outbox(self.postgres.source, &self.outbox)?;
         check_kafka(&self.kafka)?;
         if self.kafka.topic_prefix.is_none() {
             let prefix = &self.postgres.message_prefix;
@@ -74,6 +76,54 @@ fn check_postgres(postgres: &PostgresConfig) -> Check {
     text("postgres.message_prefix", &postgres.message_prefix)?;
     positive("postgres.status_interval", postgres.status_interval)?;
     positive("postgres.connect_timeout", postgres.connect_timeout)
+}
+
+fn check_outbox(source: Option<Source>, tables: &[OutboxTable]) -> Check {
+    if source == Some(Source::Messages) && !tables.is_empty() {
+        let problem = "the tables of [[outbox]] would not be read; leave one of the two out";
+        return wrong("postgres.source", "\"messages\"", problem);
+    }
+    for (index, table) in tables.iter().enumerate() {
+        let setting = |name: &str| format!("outbox[{index}].{name}");
+        let (schema, name) = table.qualified();
+        if schema.trim().is_empty() || name.trim().is_empty() {
+            return wrong(setting("table"), quoted(&table.table), "expected schema.table");
+        }
+        let earlier = tables.iter().take(index);
+        if earlier.into_iter().any(|other| other.qualified() == table.qualified()) {
+            return wrong(setting("table"), quoted(&table.table), "is there twice");
+        }
+        let columns = &table.columns;
+        for (name, column) in [
+            ("id", &columns.id),
+            ("aggregate_type", &columns.aggregate_type),
+            ("aggregate_id", &columns.aggregate_id),
+            ("event_type", &columns.event_type),
+            ("payload", &columns.payload),
+            ("created_at", &columns.created_at),
+            ("metadata", &columns.metadata),
+        ] {
+            let column = column.as_deref().unwrap_or("named by the preset");
+            text(&setting(&format!("columns.{name}")), column)?;
+        }
+        let debezium = table.preset == OutboxPreset::Debezium;
+        if debezium && (columns.metadata.is_some() || !table.envelope.is_empty()) {
+            let name = if columns.metadata.is_some() { "columns.metadata" } else { "envelope" };
+            let problem = "the preset debezium sends the payload as it is, without an envelope; \
+                           use outbox.headers";
+            return wrong(setting(name), "given", problem);
+        }
+        for (list, entries) in [("headers", &table.headers), ("envelope", &table.envelope)] {
+            let blank = |entry: &String| entry.split(':').any(|part| part.trim().is_empty());
+            if let Some(entry) = entries.iter().find(|entry| blank(entry)) {
+                return wrong(setting(list), quoted(entry), "expected column or column:name");
+            }
+        }
+        if let Some(prefix) = &table.topic_prefix {
+            check_topic_prefix(&setting("topic_prefix"), prefix)?;
+        }
+    }
+    Ok(())
 }
 
 fn check_kafka(kafka: &KafkaConfig) -> Check {

@@ -95,17 +95,22 @@ impl Letter {
 
     /// The event's id; empty where the event has none, or the bytes are no event.
     pub fn event_id(&self) -> &str {
-        self.header("event_id").unwrap_or_default()
+        self.header(header::EVENT_ID).or(self.header("event_id")).unwrap_or_default()
     }
 
     /// What happened; empty where the bytes are no event.
     pub fn event_type(&self) -> &str {
-        self.header("event_type").unwrap_or_default()
+        self.header(header::EVENT_TYPE).or(self.header("event_type")).unwrap_or_default()
     }
 
     /// Position of its logical message in the WAL.
     pub fn lsn(&self) -> Option<Lsn> {
-        self.header("LSN")?.parse().ok()
+        self.header(header::LSN).or(self.header("LSN"))?.parse().ok()
+    }
+
+    /// True where the value is the payload of an outbox table's row by itself.
+    pub(super) fn is_payload(&self) -> bool {
+        self.header(header::EVENT_ID).is_some()
     }
 
     /// True where the table `factlib.dead_letters` has its bytes, because no topic took them.

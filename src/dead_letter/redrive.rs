@@ -181,8 +181,10 @@ fn create(settings: &ClientConfig) -> Result<FutureProducer> {
 
 /// Key and headers of the record that the letter could not be.
 fn original(letter: &Letter, value: Option<&Bytes>) -> (Option<Bytes>, OwnedHeaders) {
-    // What is kept in the table has a record that may be cut short; the bytes say it all.
+    // What is kept in the table has a record that may be cut short; the bytes say it all,
+    // unless they are a payload alone, whose record is not cut.
     if letter.is_kept_in_table()
+        && !letter.is_payload()
         && let Some(value) = value
         && let Ok(event) = Event::parse(value.clone(), letter.lsn().unwrap_or(Lsn::ZERO))
     {

@@ -26,7 +26,7 @@ use tokio::sync::watch;
 use super::{
     client::producer_config,
     errors::kafka_error,
-    record::{record_headers, record_key, record_value},
+    record::{is_record_of, record_headers, record_key, record_timestamp_ms, record_value},
 };
 use crate::{
     Error, ErrorKind, Event, Result,
@@ -109,15 +109,16 @@ impl KafkaProducer {
     /// full: try again later.
     pub fn send(&self, part: &Arc<Part>, index: usize) -> bool {
         let Some(event) = part.events.get(index) else { return true };
-        let record = BaseRecord::with_opaque_to(&part.topic, Arc::clone(part))
+        let mut record = BaseRecord::with_opaque_to(&part.topic, Arc::clone(part))
             .key(record_key(event))
-            .payload(record_value(event))
             .headers(record_headers(event));
+        record.payload = record_value(event);
+        record.timestamp = record_timestamp_ms(event);
         match self.producer.send(record) {
             Ok(()) => true,
             Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => false,
-            Err((error, record)) => {
-                part.failed(error, record.payload);
+            Err((error, _)) => {
+                part.failed(error, |other| std::ptr::eq(other, event));
                 true
             }
         }
@@ -193,9 +194,9 @@ impl ProducerContext for Reports {
             // may be missing is sent again.
             Ok(record) => {
                 let uncertain = KafkaError::MessageProduction(RDKafkaErrorCode::Inconsistent);
-                part.failed(uncertain, record.payload());
+                part.failed(uncertain, |event| is_record_of(event, record));
             }
-            Err((error, record)) => part.failed(error.clone(), record.payload()),
+            Err((error, record)) => part.failed(error.clone(), |event| is_record_of(event, record)),
         }
     }
 }
@@ -239,13 +240,12 @@ impl Part {
         }
     }
 
-    fn failed(&self, error: KafkaError, value: Option<&[u8]>) {
+    fn failed(&self, error: KafkaError, is_its: impl Fn(&Event) -> bool) {
         let error = kafka_error(format!("Kafka did not take a record for {}", self.topic), error);
         let mut answer = self.lock();
-        // The report names no record. Its bytes do; of two with the same, each has its report.
+        // The report names no event. Its record does; of two with the same, each has its report.
         let index = self.events.iter().enumerate().position(|(index, event)| {
-            Some(record_value(event)) == value
-                && answer.refused.iter().all(|refused| refused.index != index)
+            is_its(event) && answer.refused.iter().all(|refused| refused.index != index)
         });
         match (error.kind(), index) {
             (ErrorKind::RecordRefused | ErrorKind::RecordTooLarge, Some(index)) => {

@@ -2,9 +2,12 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::{
+    Message,
+    message::{Header, Headers, OwnedHeaders},
+};
 
-use crate::{Error, ErrorKind, Event, Result};
+use crate::{Error, ErrorKind, Event, Refusal, Result};
 
 /// Kafka's limit for the name of a topic.
 const TOPIC_MAX: usize = 249;
@@ -28,10 +31,32 @@ pub(crate) fn topic_name(prefix: &str, aggregate_type: &str) -> Result<String> {
     )))
 }
 
-/// The event's own bytes; none of them where these are kept in the table of dead
-/// letters, because no topic would take them.
-pub(crate) fn record_value(event: &Event) -> &[u8] {
-    if is_kept_in_table(event) { &[] } else { event.raw() }
+/// The event's own bytes, none for a tombstone; empty where these are kept in the table
+/// of dead letters, because no topic would take them.
+pub(crate) fn record_value(event: &Event) -> Option<&[u8]> {
+    match event.row() {
+        _ if is_kept_in_table(event) => Some(&[]),
+        Some(row) if row.is_tombstone => None,
+        _ => Some(event.raw()),
+    }
+}
+
+/// The record's time, where it is not that of sending.
+pub(crate) fn record_timestamp_ms(event: &Event) -> Option<i64> {
+    // librdkafka takes 0 for none.
+    event.row().and_then(|row| row.timestamp_ms).filter(|ms| *ms > 0)
+}
+
+/// True where a record that Kafka reports on is that of the event.
+///
+/// Payloads by themselves are often the same, so the value alone does not say it there.
+pub(crate) fn is_record_of(event: &Event, record: &impl Message) -> bool {
+    record.payload() == record_value(event)
+        && event.row().filter(|row| row.payload_is_value).is_none_or(|_| {
+            let id = record.headers().and_then(|headers| headers.try_get(0));
+            record.key() == Some(record_key(event))
+                && id.is_none_or(|id| id.value == Some(event.id().as_bytes()))
+        })
 }
 
 /// True for a dead letter that was refused for its size: the dead-letter topic has
@@ -43,7 +68,9 @@ pub(crate) fn is_kept_in_table(event: &Event) -> bool {
 /// The event's key: its aggregate id, cut short where the table has the bytes.
 pub(crate) fn record_key(event: &Event) -> &[u8] {
     let id = event.aggregate_id();
-    if is_kept_in_table(event) { cut(id).as_bytes() } else { id.as_bytes() }
+    // Where the bytes are a payload, they do not say the key again.
+    let kept = is_kept_in_table(event) && !is_payload(event);
+    if kept { cut(id).as_bytes() } else { id.as_bytes() }
 }
 
 /// A text of an event that is kept in the table, as its record and its row have it: an
@@ -58,20 +85,34 @@ fn cut(text: &str) -> &str {
     text.get(..end.unwrap_or_default()).unwrap_or_default()
 }
 
-/// The headers that the Go worker sends: `event_id`, `event_type`, `LSN` and,
-/// with a trace, `trace_id`, `span_id` and the trace's metadata. A dead letter has
-/// [more](dead_letter); one whose bytes are kept in the table has its texts cut
-/// short, and no trace.
+/// True where the value is the payload of a table's row by itself.
+fn is_payload(event: &Event) -> bool {
+    event.row().is_some_and(|row| row.payload_is_value)
+}
+
+/// The event's headers: those of the Go worker and more columns of its table, or
+/// `id` and these with Debezium's conventions.
 pub(crate) fn record_headers(event: &Event) -> OwnedHeaders {
+    let mut headers = match is_payload(event) {
+        true => OwnedHeaders::new().insert(Header { key: "id", value: Some(event.id()) }),
+        false => event_headers(event),
+    };
+    for (key, value) in event.row().map_or(&[][..], |row| &row.headers) {
+        headers = headers.insert(Header { key, value: value.as_deref() });
+    }
+    match event.refusal() {
+        Some(refusal) => refusal_headers(headers, event, refusal),
+        None => headers,
+    }
+}
+
+/// The headers that the Go worker sends: `event_id`, `event_type`, `LSN` and,
+/// with a trace, `trace_id`, `span_id` and the trace's metadata. A dead letter whose
+/// bytes are kept in the table has its texts cut short, and no trace.
+fn event_headers(event: &Event) -> OwnedHeaders {
     let kept = is_kept_in_table(event);
     let trace = event.trace().filter(|_| !kept);
-    let refusal = event.refusal();
-    let count = 3
-        + trace.map_or(0, |trace| 2 + trace.metadata.len())
-        + refusal.map_or(0, |_| dead_letter::ALL.len());
-    let header = |headers: OwnedHeaders, key: &str, value: &str| {
-        headers.insert(Header { key, value: Some(value) })
-    };
+    let count = 3 + trace.map_or(0, |trace| 2 + trace.metadata.len());
     let mut headers = OwnedHeaders::new_with_capacity(count);
     for (key, text) in [("event_id", event.id()), ("event_type", event.event_type())] {
         headers = match kept {
@@ -90,16 +131,28 @@ pub(crate) fn record_headers(event: &Event) -> OwnedHeaders {
             }
         }
     }
-    if let Some(refusal) = refusal {
-        let topic = refusal.topic.as_deref().unwrap_or_default();
-        headers = header(headers, dead_letter::ERROR, &refusal.error.to_string());
-        headers = header(headers, dead_letter::TOPIC, topic);
-        headers = header(headers, dead_letter::TIME_MS, &now_ms().to_string());
-        if kept {
-            headers = header(headers, dead_letter::TABLE, crate::dead_letter::TABLE);
-        }
+    headers
+}
+
+/// What a dead letter has [beside](dead_letter) its own headers.
+fn refusal_headers(mut headers: OwnedHeaders, event: &Event, refusal: &Refusal) -> OwnedHeaders {
+    let topic = refusal.topic.as_deref().unwrap_or_default();
+    headers = header(headers, dead_letter::ERROR, &refusal.error.to_string());
+    headers = header(headers, dead_letter::TOPIC, topic);
+    headers = header(headers, dead_letter::TIME_MS, &now_ms().to_string());
+    if is_kept_in_table(event) {
+        headers = header(headers, dead_letter::TABLE, crate::dead_letter::TABLE);
+    }
+    if is_payload(event) {
+        headers = header(headers, dead_letter::EVENT_ID, &kept_text(event.id()));
+        headers = header(headers, dead_letter::EVENT_TYPE, &kept_text(event.event_type()));
+        headers = header(headers, dead_letter::LSN, &event.lsn().to_string());
     }
     headers
+}
+
+fn header(headers: OwnedHeaders, key: &str, value: &str) -> OwnedHeaders {
+    headers.insert(Header { key, value: Some(value) })
 }
 
 /// Headers of a dead letter, behind those of the record that it could not be.
@@ -112,8 +165,13 @@ pub(crate) mod dead_letter {
     pub const TIME_MS: &str = "dead_letter_time_ms";
     /// The table that has its bytes, under its LSN; the record's value is empty.
     pub const TABLE: &str = "dead_letter_table";
+    /// What the headers `event_id`, `event_type` and `LSN` would say, where the record has
+    /// none of these because its value is a payload by itself.
+    pub const EVENT_ID: &str = "dead_letter_event_id";
+    pub const EVENT_TYPE: &str = "dead_letter_event_type";
+    pub const LSN: &str = "dead_letter_lsn";
     /// All of these.
-    pub const ALL: [&str; 4] = [ERROR, TOPIC, TIME_MS, TABLE];
+    pub const ALL: [&str; 7] = [ERROR, TOPIC, TIME_MS, TABLE, EVENT_ID, EVENT_TYPE, LSN];
 }
 
 fn now_ms() -> u128 {
@@ -122,8 +180,7 @@ fn now_ms() -> u128 {
 
 #[cfg(test)]
 mod tests {
-    use prost::Message;
-    use rdkafka::message::Headers;
+    use prost::Message as _;
 
     use super::*;
     use crate::{
@@ -179,7 +236,7 @@ mod tests {
         let event = Event::parse(large.encode_to_vec().into(), Lsn::ZERO).expect("well formed");
         assert_eq!(record_key(&event), large.aggregate_id.as_bytes());
         let kept = event.refused(Error::new(ErrorKind::RecordTooLarge, "too large"), None);
-        assert_eq!((record_key(&kept).len(), record_value(&kept)), (KEPT_TEXT_MAX, &b""[..]));
+        assert_eq!((record_key(&kept).len(), record_value(&kept)), (KEPT_TEXT_MAX, Some(&b""[..])));
         let headers = record_headers(&kept);
         let headers = texts(&headers);
         assert!(headers.iter().all(|(key, _)| *key != "trace_id"));

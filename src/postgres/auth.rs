@@ -61,6 +61,10 @@ impl Login<'_> {
             ("replication", "database"),
             ("client_encoding", "UTF8"),
             ("application_name", &info.application_name),
+            // How columns of tables are written, whatever the server's or the user's defaults.
+            ("datestyle", "ISO"),
+            ("timezone", "UTC"),
+            ("bytea_output", "hex"),
         ];
         if let Some(options) = &info.options {
             parameters.push(("options", options));

@@ -8,8 +8,10 @@ use tokio_postgres::{Client, types::PgLsn};
 use super::postgres_error;
 use crate::{Error, ErrorKind, Lsn, Result};
 
-/// Logical messages reach pgoutput from PostgreSQL 14 on.
-const OLDEST_SERVER: i32 = 14_00_00;
+/// The plugin pgoutput is there from PostgreSQL 10 on.
+const OLDEST_SERVER: i32 = 10_00_00;
+/// Logical messages reach it from PostgreSQL 14 on.
+const OLDEST_WITH_MESSAGES: i32 = 14_00_00;
 
 /// What matters of the server's settings.
 #[derive(Clone, Debug)]
@@ -49,14 +51,21 @@ impl Server {
         read().map_err(|error| postgres_error(what, error))
     }
 
-    /// Refuses a server that a slot can't be read from.
-    pub fn check(&self) -> Result<()> {
+    /// Refuses a server that a slot can't be read from, or that has no logical messages
+    /// where these are to be read.
+    pub fn check(&self, messages: bool) -> Result<()> {
         let refused = |what: String| Error::new(ErrorKind::PostgresRefused, what);
+        let major = self.version / 10_000;
         if self.version < OLDEST_SERVER {
-            let what = format!("PostgreSQL {} is too old", self.version / 10_000);
-            return Err(
-                refused(what).remedy("logical messages are replicated from PostgreSQL 14 on")
-            );
+            let what = format!("PostgreSQL {major} is too old");
+            return Err(refused(what).remedy("pgoutput is there from PostgreSQL 10 on"));
+        }
+        if messages && self.version < OLDEST_WITH_MESSAGES {
+            let what = format!("PostgreSQL {major} is too old for logical messages");
+            return Err(refused(what).remedy(
+                "they are replicated from PostgreSQL 14 on; postgres.source = \"tables\" \
+                 relays an outbox table from PostgreSQL 10 on",
+            ));
         }
         if self.in_recovery {
             // It may be promoted any moment, or another host of the list be the primary.
@@ -85,12 +94,13 @@ pub(crate) struct Slot {
 }
 
 impl Slot {
-    // Through JSON, because columns came with versions: conflicting (16), invalidation_reason (17).
+    // Through JSON, because columns came with versions: wal_status (13), conflicting (16),
+    // invalidation_reason (17).
     const QUERY: &str = "\
         SELECT plugin::text, database::text, confirmed_flush_lsn,
                coalesce(to_jsonb(s) ->> 'invalidation_reason',
                         CASE WHEN to_jsonb(s) ->> 'conflicting' = 'true' THEN 'conflict with recovery' END,
-                        CASE WHEN wal_status = 'lost' THEN 'wal_removed' END)
+                        CASE WHEN to_jsonb(s) ->> 'wal_status' = 'lost' THEN 'wal_removed' END)
         FROM pg_replication_slots s WHERE slot_name = $1";
 
     /// Looks the slot up.

@@ -39,8 +39,24 @@ pub fn effective(args: &ConfigArgs, loaded: &Loaded) -> Result<String> {
 fn line(value: &Sourced) -> String {
     match &value.value {
         serde_json::Value::Null => format!("# {} is not set", value.name),
-        // Scalars and lists are written in TOML as in JSON.
         shown if shown == "[redacted]" => format!("# {} = {shown}", value.name),
-        shown => format!("{} = {shown}", value.name),
+        shown => format!("{} = {}", value.name, toml(shown)),
+    }
+}
+
+/// The value in TOML, on one line.
+fn toml(value: &serde_json::Value) -> String {
+    use serde_json::Value::{Array, Object};
+    let separated = |parts: Vec<String>| parts.join(", ");
+    match value {
+        Array(values) => format!("[{}]", separated(values.iter().map(toml).collect())),
+        Object(table) => {
+            // A key that is not set can only be left out.
+            let set = table.iter().filter(|(_, value)| !value.is_null());
+            let entries = set.map(|(key, value)| format!("{key} = {}", toml(value))).collect();
+            format!("{{ {} }}", separated(entries))
+        }
+        // Scalars are written in TOML as in JSON.
+        scalar => scalar.to_string(),
     }
 }

@@ -31,8 +31,8 @@ use crate::{Error, ErrorKind, Lsn, Result};
 
 /// The least silence that is held against the server: its own default (`wal_sender_timeout`).
 const MIN_IDLE_LIMIT: Duration = Duration::from_secs(60);
-/// pgoutput carries logical messages from here on.
-const MIN_VERSION: u32 = 14;
+/// pgoutput carries logical messages from here on, and refuses the option before.
+const MESSAGES_SINCE: u32 = 14;
 
 /// A replication connection that does not stream yet.
 pub(crate) struct ReplicationClient {
@@ -133,7 +133,8 @@ impl ReplicationClient {
         Ok((millis > 0).then(|| Duration::from_millis(millis).max(MIN_IDLE_LIMIT)))
     }
 
-    /// Starts the stream of `slot`, with what `publications` hold and with logical messages.
+    /// Starts the stream of `slot`, with what `publications` hold and with logical
+    /// messages where the server has them.
     ///
     /// `from` only skips ahead: transactions that ended before the slot's confirmed
     /// position are not sent, whatever it says.
@@ -144,15 +145,8 @@ impl ReplicationClient {
         publications: &[&str],
     ) -> Result<ReplicationStream> {
         let mut session = self.session;
-        if let Some(version) = session.major_version().filter(|version| *version < MIN_VERSION) {
-            let what = format!(
-                "PostgreSQL {version} at {} has no logical messages in pgoutput",
-                session.at
-            );
-            return Err(Error::new(ErrorKind::PostgresRefused, what)
-                .remedy(format!("use PostgreSQL {MIN_VERSION} or later")));
-        }
-        let command = start_replication(slot, from, publications);
+        let messages = session.major_version().is_none_or(|version| version >= MESSAGES_SINCE);
+        let command = start_replication(slot, from, publications, messages);
         session.send(|buffer| frontend::query(&command, buffer)).await?;
         let what = format!("cannot start replication from slot {slot} at {}", session.at);
         loop {
@@ -172,10 +166,11 @@ impl ReplicationClient {
     }
 }
 
-fn start_replication(slot: &str, from: Lsn, publications: &[&str]) -> String {
+fn start_replication(slot: &str, from: Lsn, publications: &[&str], messages: bool) -> String {
     let names = publications.iter().map(|name| identifier(name)).collect::<Vec<_>>().join(",");
+    let messages = if messages { ", messages 'true'" } else { "" };
     format!(
-        "START_REPLICATION SLOT {} LOGICAL {from} (proto_version '1', publication_names {}, messages 'true')",
+        "START_REPLICATION SLOT {} LOGICAL {from} (proto_version '1', publication_names {}{messages})",
         identifier(slot),
         literal(&names),
     )
@@ -197,7 +192,7 @@ mod tests {
     #[test]
     fn hostile_names_stay_names() {
         assert_eq!(
-            start_replication("s\" x", Lsn::new(0x1_0000_0002), &["a", "b\"'; DROP"]),
+            start_replication("s\" x", Lsn::new(0x1_0000_0002), &["a", "b\"'; DROP"], true),
             "START_REPLICATION SLOT \"s\"\" x\" LOGICAL 1/2 (proto_version '1', \
              publication_names '\"a\",\"b\"\"''; DROP\"', messages 'true')"
         );

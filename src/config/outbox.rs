@@ -1,0 +1,121 @@
+use serde::{Deserialize, Serialize};
+
+/// One `[[outbox]]`: a table whose new rows are events.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct OutboxTable {
+    /// `schema.table`, as the catalog has it; without a schema, `public` is meant.
+    pub table: String,
+    /// Names of columns and the shape of records, where nothing else is said.
+    #[serde(default)]
+    pub preset: OutboxPreset,
+    /// Columns that are called otherwise than in the preset.
+    #[serde(default)]
+    pub columns: OutboxColumns,
+    /// More columns that become headers, each `column` or `column:header`.
+    #[serde(default)]
+    pub headers: Vec<String>,
+    /// More columns that go into the envelope's metadata, each `column` or `column:key`.
+    #[serde(default)]
+    pub envelope: Vec<String>,
+    /// `{topic_prefix}.{aggregate_type}` is the topic. When not set, `kafka.topic_prefix`
+    /// with the preset `factlib`, `outbox.event` with the preset `debezium`.
+    #[serde(default)]
+    pub topic_prefix: Option<String>,
+    /// What an UPDATE of a row does; it never sends anything.
+    #[serde(default = "warn")]
+    pub on_update: ChangePolicy,
+    /// What a DELETE or a TRUNCATE does; it never sends anything.
+    #[serde(default)]
+    pub on_delete: ChangePolicy,
+}
+
+/// Which conventions a table and its records follow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OutboxPreset {
+    /// The table `outbox_events`; the record's value is the `OutboxEvent` protobuf.
+    #[default]
+    Factlib,
+    /// Debezium's outbox event router; the record's value is the payload itself.
+    Debezium,
+}
+
+/// The columns of an outbox table; where one is not set, the preset's name is meant.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct OutboxColumns {
+    /// The event's id.
+    pub id: Option<String>,
+    /// What decides on the topic.
+    pub aggregate_type: Option<String>,
+    /// The record's key.
+    pub aggregate_id: Option<String>,
+    /// What happened.
+    pub event_type: Option<String>,
+    /// The payload: `bytea`, or any type whose text is sent.
+    pub payload: Option<String>,
+    /// When it happened: a time, or milliseconds since 1970 as a number.
+    pub created_at: Option<String>,
+    /// `jsonb` or `json`, an object.
+    pub metadata: Option<String>,
+}
+
+/// What a change does that an outbox table should not see.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ChangePolicy {
+    /// Nothing.
+    #[default]
+    Ignore,
+    /// One line in the log for each table, and no more until the relay reconnects.
+    Warn,
+    /// The relay ends.
+    Stop,
+}
+
+fn warn() -> ChangePolicy {
+    ChangePolicy::Warn
+}
+
+impl OutboxTable {
+    /// A table with all that the preset says.
+    pub fn new(table: impl Into<String>, preset: OutboxPreset) -> Self {
+        OutboxTable {
+            table: table.into(),
+            preset,
+            columns: OutboxColumns::default(),
+            headers: Vec::new(),
+            envelope: Vec::new(),
+            topic_prefix: None,
+            on_update: warn(),
+            on_delete: ChangePolicy::default(),
+        }
+    }
+
+    /// Schema and name.
+    pub(crate) fn qualified(&self) -> (&str, &str) {
+        self.table.split_once('.').unwrap_or(("public", &self.table))
+    }
+
+    /// What comes before the dot in a topic's name; none for the pipeline's own.
+    pub(crate) fn topic_prefix(&self) -> Option<&str> {
+        let usual = (self.preset == OutboxPreset::Debezium).then_some("outbox.event");
+        self.topic_prefix.as_deref().or(usual)
+    }
+
+    /// `headers`, as columns and the names that they get.
+    pub(crate) fn header_columns(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.headers.iter().map(|entry| aliased(entry))
+    }
+
+    /// `envelope`, as columns and the names that they get.
+    pub(crate) fn envelope_columns(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.envelope.iter().map(|entry| aliased(entry))
+    }
+}
+
+/// `column:alias`, or a column that keeps its name.
+fn aliased(entry: &str) -> (&str, &str) {
+    entry.split_once(':').unwrap_or((entry, entry))
+}

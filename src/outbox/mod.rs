@@ -1,0 +1,17 @@
+//! Outbox tables: rows that were inserted there, as events.
+//!
+//! | file | idea |
+//! | --- | --- |
+//! | `mapping` | pure: which column of a table is what |
+//! | `row` | pure: one row in, an event or what is wrong with it out |
+//! | `value` | pure: columns as PostgreSQL writes them as text |
+//! | `reader` | the tables of a stream, by the OIDs that it uses |
+//! | `publication` | what has to be there before the stream starts |
+
+mod mapping;
+pub(crate) mod publication;
+mod reader;
+mod row;
+mod value;
+
+pub(crate) use self::reader::{Change, OutboxReader};
