@@ -42,6 +42,21 @@ pub(super) fn find(chosen: Option<PathBuf>) -> Result<PathBuf> {
         })
 }
 
+/// The folder with the programs of one major version: Debian's, or what `scripts/bootstrap` fetched.
+pub(super) fn find_version(major: u32) -> Result<PathBuf> {
+    let debian = PathBuf::from(format!("/usr/lib/postgresql/{major}/bin"));
+    let fetched = newest_first(&cache_folder(), &format!("postgresql-{major}."));
+    fetched.into_iter().chain([debian]).find(|folder| has_server(folder)).ok_or_else(|| {
+        let what = format!("PostgreSQL {major}, which a test needs, is missing");
+        Error::new(ErrorKind::Config, what).remedy("run: scripts/bootstrap --tests")
+    })
+}
+
+/// The installation that a folder of programs belongs to, if `scripts/bootstrap` fetched it.
+pub(super) fn fetched(bin: &Path) -> Option<&Path> {
+    bin.parent().filter(|installation| installation.starts_with(cache_folder()))
+}
+
 fn has_server(folder: &Path) -> bool {
     ["initdb", "postgres"].iter().all(|program| folder.join(program).is_file())
 }

@@ -1,6 +1,13 @@
 //! How a throwaway PostgreSQL is to be, and its making.
 
-use std::{collections::BTreeMap, fs, path::PathBuf, sync::Mutex, time::Duration};
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    fs,
+    path::{Path, PathBuf},
+    sync::Mutex,
+    time::Duration,
+};
 
 use nix::sys::signal::Signal;
 
@@ -36,6 +43,7 @@ const DEFAULTS: &[(&str, &str)] = &[
 pub struct PostgresServerBuilder {
     settings: BTreeMap<String, String>,
     bin: Option<PathBuf>,
+    version: Option<u32>,
     password: Option<String>,
     tls: Option<[String; 2]>,
     client_ca: Option<String>,
@@ -48,6 +56,7 @@ impl PostgresServerBuilder {
         PostgresServerBuilder {
             settings: settings.collect(),
             bin: None,
+            version: None,
             password: None,
             tls: None,
             client_ca: None,
@@ -64,6 +73,12 @@ impl PostgresServerBuilder {
     /// The folder with `initdb` and `postgres`, for a version other than the newest.
     pub fn version_dir(mut self, bin: impl Into<PathBuf>) -> Self {
         self.bin = Some(bin.into());
+        self
+    }
+
+    /// A major version, among those that `scripts/bootstrap --tests` fetches: 10, 14, 18.
+    pub fn version(mut self, major: u32) -> Self {
+        self.version = Some(major);
         self
     }
 
@@ -94,13 +109,25 @@ impl PostgresServerBuilder {
 
     /// Makes the data folder and starts the server.
     pub async fn start(mut self) -> Result<PostgresServer> {
-        let bin = binaries::find(self.bin.take())?;
+        let mut bin = match self.version {
+            Some(major) => binaries::find_version(major)?,
+            None => binaries::find(self.bin.take())?,
+        };
         let owner = Owner::instead_of_root()?;
         let home = ServerHome::create("pg", Signal::SIGQUIT)?;
         if let Some(owner) = owner {
             owner.give(home.path())?;
         }
-        let args = "-D data -U postgres -A trust -E UTF8 --no-locale --no-sync --no-instructions";
+        if let (Some(installation), Some(_)) = (binaries::fetched(&bin), owner) {
+            // The cache of root is no place that another user may look into.
+            let from = installation.as_os_str().to_owned();
+            let copy = home.spawn("copy", Path::new("cp"), [OsString::from("-a"), from, "server".into()], None)?;
+            if !copy.exited_or_killed(INITDB_LIMIT).await.success() {
+                return Err(server_error("PostgreSQL can't be copied", &copy));
+            }
+            bin = home.path().join("server/bin");
+        }
+        let args = "-D data -U postgres -A trust -E UTF8 --no-locale --no-sync";
         let initdb = home.spawn("initdb", &bin.join("initdb"), args.split(' '), owner)?;
         if !initdb.exited_or_killed(INITDB_LIMIT).await.success() {
             return Err(server_error("initdb failed", &initdb));
