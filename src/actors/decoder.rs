@@ -233,6 +233,7 @@ mod tests {
 
     use super::*;
     use crate::{
+        config::{OutboxPreset, OutboxTable},
         messages::{
             BatchId, ByteWindow,
             probe::{exit, probe},
@@ -378,6 +379,50 @@ mod tests {
             assert_eq!(error.kind(), ErrorKind::Protocol, "{error}");
             assert!(error.to_string().contains(why), "{error}");
         }
+    }
+
+    fn of_tables() -> EventDecoder {
+        let table = OutboxTable::new("public.o", OutboxPreset::Debezium);
+        let tables = OutboxReader::new(vec![table], Logger::root(slog::Discard, o!()));
+        EventDecoder::of_tables(tables, Lsn::new(START))
+    }
+
+    /// The description of `public.o`.
+    fn described() -> Vec<u8> {
+        let columns = ["id", "aggregatetype", "aggregateid", "payload"];
+        let columns =
+            columns.map(|name| [b"\0", name.as_bytes(), b"\0\0\0\0\x19\xff\xff\xff\xff"].concat());
+        frame(&[&b"R\0\0\0\x01public\0o\0d\0\x04"[..], &columns.concat()].concat())
+    }
+
+    /// A row of `public.o`.
+    fn inserted(id: &str) -> Vec<u8> {
+        let length = u32::try_from(id.len()).expect("short").to_be_bytes();
+        let column = [&b"t"[..], &length, id.as_bytes()].concat();
+        frame(&[&b"I\0\0\0\x01N\0\x04"[..], &column.repeat(4)].concat())
+    }
+
+    #[test]
+    fn rows_of_tables_are_events_and_messages_then_are_not() {
+        let mut decoder = of_tables();
+        let batch = [begin(2_000, 7), described(), inserted("a"), emitted("m"), commit(2_000)];
+        let events = decode(&mut decoder, &batch).expect("decodes");
+        assert_eq!(ids(&events), ["a"]);
+        assert_eq!(events[0].transaction().map(|of| of.xid), Some(7));
+        // And the other way round.
+        let events = decode(&mut self::decoder(), &batch).expect("decodes");
+        assert_eq!(ids(&events), ["m"]);
+    }
+
+    #[test]
+    fn what_was_delivered_before_is_skipped_but_its_tables_are_remembered() {
+        let mut decoder = of_tables();
+        let before = [begin(START - 8, 7), described(), inserted("a"), commit(START - 8)];
+        assert!(decode(&mut decoder, &before).expect("decodes").is_empty());
+        let after = [begin(START, 8), inserted("b"), inserted("c"), commit(START)];
+        assert_eq!(ids(&decode(&mut decoder, &after).expect("decodes")), ["b", "c"]);
+        let error = decode(&mut decoder, &[inserted("late")]).expect_err("no transaction");
+        assert_eq!(error.kind(), ErrorKind::Protocol);
     }
 
     struct Bench {

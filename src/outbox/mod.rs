@@ -15,3 +15,6 @@ mod row;
 mod value;
 
 pub(crate) use self::reader::{Change, OutboxReader};
+
+#[cfg(test)]
+mod tests;

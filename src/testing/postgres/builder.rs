@@ -121,7 +121,12 @@ impl PostgresServerBuilder {
         if let (Some(installation), Some(_)) = (binaries::fetched(&bin), owner) {
             // The cache of root is no place that another user may look into.
             let from = installation.as_os_str().to_owned();
-            let copy = home.spawn("copy", Path::new("cp"), [OsString::from("-a"), from, "server".into()], None)?;
+            let copy = home.spawn(
+                "copy",
+                Path::new("cp"),
+                [OsString::from("-a"), from, "server".into()],
+                None,
+            )?;
             if !copy.exited_or_killed(INITDB_LIMIT).await.success() {
                 return Err(server_error("PostgreSQL can't be copied", &copy));
             }

@@ -1,0 +1,174 @@
+//! The messages of a stream in, events out; and whatever bytes there are, no panic.
+
+use bytes::Bytes;
+use proptest::prelude::*;
+use prost::Message as _;
+use slog::{Logger, o};
+
+use super::{Change, OutboxReader};
+use crate::{
+    Event, Lsn, Result,
+    config::{OutboxPreset, OutboxTable},
+    postgres::pgoutput::{Message, OldTuple},
+    proto::OutboxEvent,
+};
+
+const COLUMNS: [(&str, u32); 6] = [
+    ("id", 2950),
+    ("aggregatetype", 25),
+    ("aggregateid", 25),
+    ("type", 25),
+    ("payload", 3802),
+    ("tenant", 25),
+];
+
+fn relation(oid: u32, schema: &str, name: &str, columns: &[(&str, u32)]) -> Vec<u8> {
+    let count = u16::try_from(columns.len()).expect("few");
+    let head = [b"R", &oid.to_be_bytes()[..], schema.as_bytes(), b"\0", name.as_bytes(), b"\0d"];
+    columns.iter().fold([head.concat(), count.to_be_bytes().into()].concat(), |bytes, column| {
+        let (name, type_oid) = (column.0.as_bytes(), column.1.to_be_bytes());
+        [&bytes, &b"\0"[..], name, b"\0", &type_oid, &[0xff; 4]].concat()
+    })
+}
+
+fn insert(oid: u32, row: &[Option<&str>]) -> Vec<u8> {
+    let count = u16::try_from(row.len()).expect("few");
+    let head = [b"I", &oid.to_be_bytes()[..], b"N", &count.to_be_bytes()].concat();
+    row.iter().fold(head, |bytes, value| match value {
+        None => [&bytes[..], b"n"].concat(),
+        Some(text) => {
+            let length = u32::try_from(text.len()).expect("small").to_be_bytes();
+            [&bytes[..], b"t", &length, text.as_bytes()].concat()
+        }
+    })
+}
+
+fn reader(preset: OutboxPreset) -> OutboxReader {
+    let mut table = OutboxTable::new("app.o", preset);
+    table.headers = vec!["tenant:customer".into()];
+    OutboxReader::new(vec![table], Logger::root(slog::Discard, o!()))
+}
+
+/// What the decoder does with a message.
+fn read(reader: &mut OutboxReader, bytes: Vec<u8>) -> Result<Option<Event>> {
+    let bytes = Bytes::from(bytes);
+    match Message::parse(&bytes) {
+        Ok(Message::Relation { oid, namespace, name, columns, .. }) => {
+            reader.described(oid, namespace, name, columns);
+        }
+        Ok(Message::Insert { relation, new }) => {
+            return reader.inserted(relation, new, Lsn::new(9), 5, &bytes);
+        }
+        Ok(Message::Delete { relation, old: OldTuple::Key(_) | OldTuple::Full(_) }) => {
+            reader.changed(relation, Change::Delete, Lsn::new(9))?;
+        }
+        _ => {}
+    }
+    Ok(None)
+}
+
+const ROW: [Option<&str>; 6] =
+    [Some("i"), Some("Order"), Some("7"), Some("placed"), Some("{\"a\": 1}"), None];
+
+#[test]
+fn a_row_by_debeziums_conventions_is_its_payload() {
+    let mut reader = reader(OutboxPreset::Debezium);
+    read(&mut reader, relation(1, "app", "o", &COLUMNS)).expect("described");
+    let event = read(&mut reader, insert(1, &ROW)).expect("read").expect("an event");
+    assert!(event.refusal().is_none());
+    assert_eq!(event.raw(), "{\"a\": 1}");
+    assert_eq!((event.id(), event.aggregate_type(), event.aggregate_id()), ("i", "Order", "7"));
+    let decoded = event.decode().expect("an event");
+    assert_eq!((decoded.event_type.as_str(), &decoded.payload[..]), ("placed", &b"{\"a\": 1}"[..]));
+    let row = event.row().expect("a row");
+    assert_eq!(row.topic_prefix.as_deref(), Some("outbox.event"));
+    assert_eq!(row.headers, [("customer".into(), None)]);
+    let mut null = ROW;
+    null[4] = None;
+    let tombstone = read(&mut reader, insert(1, &null)).expect("read").expect("an event");
+    assert!(tombstone.row().is_some_and(|row| row.is_tombstone));
+}
+
+#[test]
+fn columns_are_found_again_after_the_table_was_altered() {
+    let mut reader = reader(OutboxPreset::Factlib);
+    let columns = |names: [&'static str; 6]| names.map(|name| (name, 25));
+    let first = ["id", "aggregate_type", "aggregate_id", "event_type", "payload", "tenant"];
+    let second = ["tenant", "payload", "event_type", "aggregate_id", "aggregate_type", "id"];
+    for names in [first, second] {
+        read(&mut reader, relation(1, "app", "o", &columns(names))).expect("described");
+        let row = names.map(Some);
+        let event = read(&mut reader, insert(1, &row)).expect("read").expect("an event");
+        let expected = OutboxEvent {
+            id: "id".into(),
+            aggregate_type: "aggregate_type".into(),
+            aggregate_id: "aggregate_id".into(),
+            event_type: "event_type".into(),
+            payload: Bytes::from_static(b"payload"),
+            created_at: 5,
+            ..Default::default()
+        };
+        assert_eq!(event.raw(), &expected.encode_to_vec());
+    }
+}
+
+#[test]
+fn rows_of_other_tables_are_not_ours_and_unknown_tables_break_the_protocol() {
+    let mut reader = reader(OutboxPreset::Debezium);
+    read(&mut reader, relation(1, "public", "o", &COLUMNS)).expect("described");
+    assert!(read(&mut reader, insert(1, &ROW)).expect("read").is_none());
+    let error = read(&mut reader, insert(2, &ROW)).expect_err("never described");
+    assert_eq!(error.kind(), crate::ErrorKind::Protocol);
+}
+
+#[test]
+fn a_row_that_is_no_event_is_refused_with_its_reason_and_its_text() {
+    let mut reader = reader(OutboxPreset::Debezium);
+    read(&mut reader, relation(1, "app", "o", &COLUMNS)).expect("described");
+    for (column, value, why) in [
+        (0, None, "its id is null"),
+        (1, None, "its aggregate type is null"),
+        (1, Some(""), "its aggregate type is empty"),
+        (2, None, "its aggregate id is null"),
+    ] {
+        let mut row = ROW;
+        row[column] = value;
+        let event = read(&mut reader, insert(1, &row)).expect("read").expect("an event");
+        let refusal = event.refusal().expect("it is refused");
+        assert!(refusal.error.to_string().contains(why), "{}", refusal.error);
+        assert_eq!(refusal.error.kind(), crate::ErrorKind::RecordRefused);
+        let json: serde_json::Value = serde_json::from_slice(event.raw()).expect("JSON");
+        assert_eq!((&json["type"], &json["tenant"]), (&"placed".into(), &().into()));
+    }
+    // Fewer columns than were described.
+    let event = read(&mut reader, insert(1, &ROW[..3])).expect("read").expect("an event");
+    let refusal = event.refusal().expect("it is refused");
+    assert!(refusal.error.to_string().contains("is not there"), "{}", refusal.error);
+}
+
+proptest! {
+    #[test]
+    fn any_rows_and_descriptions_give_an_event_a_refusal_or_an_error(
+        types in prop::collection::vec(prop::sample::select(vec![16, 17, 20, 25, 114, 1114, 1184, 3802]), 9),
+        mut tuple: Vec<u8>,
+        texts in prop::collection::vec(prop::option::of(".{0,12}"), 0..10),
+        debezium: bool,
+    ) {
+        let names = [
+            "id", "aggregate_type", "aggregate_id", "event_type", "payload", "created_at",
+            "metadata", "tenant", "aggregatetype",
+        ];
+        let columns: Vec<_> = names.into_iter().zip(types).collect();
+        let preset = if debezium { OutboxPreset::Debezium } else { OutboxPreset::Factlib };
+        let mut reader = reader(preset);
+        read(&mut reader, relation(1, "app", "o", &columns)).expect("described");
+        let texts: Vec<_> = texts.iter().map(Option::as_deref).collect();
+        let event = read(&mut reader, insert(1, &texts)).expect("read").expect("an event");
+        prop_assert!(event.refusal().is_some() || !event.aggregate_type().is_empty());
+        // And bytes that nobody would send.
+        for tag in [b'I', b'D', b'U'] {
+            tuple.insert(0, tag);
+            let _ = read(&mut reader, [&[tag], &1_u32.to_be_bytes()[..], &tuple].concat());
+        }
+    }
+}

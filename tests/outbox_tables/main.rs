@@ -1,0 +1,12 @@
+//! Outbox tables on real servers: rows that transactions insert arrive in Kafka, by
+//! factlib's and by Debezium's conventions, on old and new PostgreSQL.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod changes;
+mod debezium;
+mod history;
+mod mapped;
+mod rows;
+mod versions;

@@ -1,0 +1,82 @@
+//! Old and new PostgreSQL: tables on 10 and 18, messages on 14 and 18.
+
+use factlib::{
+    ErrorKind,
+    config::Source,
+    testing::{PostgresServer, shared_kafka},
+};
+
+use crate::{
+    rows::{EVENTS, insert_all},
+    support::{Bed, Workload},
+};
+
+async fn started(major: u32) -> PostgresServer {
+    let server = PostgresServer::builder().version(major);
+    // As awkward as a server may be set up; the relay reads tables all the same.
+    let server = server
+        .setting("datestyle", "SQL, DMY")
+        .setting("timezone", "Asia/Kathmandu")
+        .setting("bytea_output", "escape");
+    server.start().await.expect("PostgreSQL starts")
+}
+
+async fn bed_on<'a>(server: &'a PostgresServer, source: Source) -> Bed<'a> {
+    let kafka = shared_kafka().await.expect("Kafka starts");
+    let mut bed = Bed::on(server, kafka, "versions").await;
+    bed.config.postgres.source = Some(source);
+    bed.client().await.batch_execute(EVENTS).await.expect("the table");
+    bed
+}
+
+async fn tables_are_relayed_on(server: &PostgresServer) {
+    let bed = bed_on(server, Source::Tables).await;
+    let pipeline = bed.pipeline().start().await.expect("the pipeline starts");
+    let mut client = bed.client().await;
+    let workload = Workload::new(&bed.name, 300);
+    let mut history = insert_all(&workload, &mut client).await;
+    bed.delivered(&history).await;
+    pipeline.shutdown().await.expect("a clean stop");
+    let after = Workload { seed: 2, aggregate_prefix: "b", ..workload };
+    history.merge(insert_all(&after, &mut client).await);
+    let pipeline = bed.pipeline().start().await.expect("it starts again");
+    bed.delivered(&history).await;
+    bed.confirmed(bed.wal_end().await).await;
+    pipeline.shutdown().await.expect("a clean stop");
+    let report = bed.check(&history).await;
+    assert!(report.is_clean() && report.duplicates == 0, "{report}");
+}
+
+async fn messages_are_relayed_on(server: &PostgresServer) {
+    let bed = bed_on(server, Source::Messages).await;
+    let pipeline = bed.pipeline().start().await.expect("the pipeline starts");
+    let history = Workload::new(&bed.name, 300).emit(&mut bed.client().await).await;
+    bed.delivered(&history).await;
+    bed.confirmed(bed.wal_end().await).await;
+    pipeline.shutdown().await.expect("a clean stop");
+    let report = bed.check(&history).await;
+    assert!(report.is_clean() && report.duplicates == 0, "{report}");
+}
+
+#[actix::test]
+async fn postgresql_10_has_tables_and_is_refused_for_messages() {
+    let server = started(10).await;
+    let bed = bed_on(&server, Source::Messages).await;
+    let error = bed.pipeline().start().await.err().expect("it does not start");
+    assert_eq!(error.kind(), ErrorKind::PostgresRefused);
+    let text = error.to_string();
+    assert!(text.contains("PostgreSQL 10") && text.contains("postgres.source"), "{text}");
+    tables_are_relayed_on(&server).await;
+}
+
+#[actix::test]
+async fn postgresql_14_has_messages() {
+    messages_are_relayed_on(&started(14).await).await;
+}
+
+#[actix::test]
+async fn postgresql_18_has_tables_and_messages() {
+    let server = started(18).await;
+    tables_are_relayed_on(&server).await;
+    messages_are_relayed_on(&server).await;
+}
