@@ -108,7 +108,7 @@ fn the_configuration_is_shown_with_its_sources_and_without_secrets() {
     assert!(!out.contains("hunter2"));
     let line = |name: &str| out.lines().find(|line| line.contains(name)).unwrap_or_default();
     let words = |name: &str| line(name).split_whitespace().collect::<Vec<_>>().join(" ");
-    assert_eq!(words("kafka.brokers"), r#"kafka.brokers = ["a:1","b:2"] # flag --brokers"#);
+    assert_eq!(words("kafka.brokers"), r#"kafka.brokers = ["a:1", "b:2"] # flag --brokers"#);
     let url = r##"# postgres.url = "[redacted]" # environment variable MASTER_DATABASE_URL"##;
     assert_eq!(words("postgres.url"), url);
     assert_eq!(words("kafka.tls_ca"), "# kafka.tls_ca is not set # default");

@@ -1,4 +1,4 @@
-//! Parts of the chain by themselves, for `benches/parts.rs`; no promise.
+//! Parts of the chain by themselves, for `benches/parts.rs` and fuzzing; no promise.
 
 use std::sync::Arc;
 
@@ -16,13 +16,14 @@ use super::{
 };
 use crate::{
     Event, Lsn, Result,
-    config::RefusalPolicy,
+    config::{OutboxTable, RefusalPolicy},
     faults::Faults,
     kafka::record,
     messages::{
         ActorExited, ActorKind, BatchDone, BatchId, ByteWindow, ChainFailed, ExitGuard, LaneOpened,
         OpenLane, WalBatch,
     },
+    outbox::OutboxReader,
     status::Status,
 };
 
@@ -32,6 +33,12 @@ pub struct Decoding(EventDecoder);
 impl Decoding {
     pub fn new(prefix: &str) -> Self {
         Decoding(EventDecoder::new(prefix, Lsn::ZERO))
+    }
+
+    /// The same for the rows of these tables.
+    pub fn of_tables(tables: Vec<OutboxTable>) -> Self {
+        let tables = OutboxReader::new(tables, Logger::root(NoLog, o!()));
+        Decoding(EventDecoder::of_tables(tables, Lsn::ZERO))
     }
 
     pub fn decode(&mut self, frames: &Bytes) -> Result<Vec<Event>> {

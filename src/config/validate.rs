@@ -114,7 +114,10 @@ fn check_outbox(source: Option<Source>, tables: &[OutboxTable]) -> Check {
             return wrong(setting(name), "given", problem);
         }
         for (list, entries) in [("headers", &table.headers), ("envelope", &table.envelope)] {
-            let blank = |entry: &String| entry.split(':').any(|part| part.trim().is_empty());
+            // Kafka's client takes names of headers as C strings.
+            let blank = |entry: &String| {
+                entry.contains('\0') || entry.split(':').any(|part| part.trim().is_empty())
+            };
             if let Some(entry) = entries.iter().find(|entry| blank(entry)) {
                 return wrong(setting(list), quoted(entry), "expected column or column:name");
             }

@@ -52,6 +52,23 @@ fn a_mistake_in_the_file_is_one_line() {
             "kafka.brokers = a table from factlib.toml line 1: expected a list of texts",
         ),
         (
+            "[[outbox]]\ntable = \"o\"\n\n[[outbox]]\ntable = \"p\"\npreset = \"dbz\"",
+            "outbox[1].preset from factlib.toml line 1: unknown variant: found `dbz`, expected ``factlib` or `debezium``",
+        ),
+        (
+            "[[outbox]]\ntable = \"o\"\ncolums.id = \"x\"",
+            "outbox[0].colums from factlib.toml line 1: unknown field: found `colums`, expected `one of `table`, `preset`, `columns`, `headers`, `envelope`, `topic_prefix`, `on_update`, `on_delete``",
+        ),
+        (
+            "[[outbox]]\npreset = \"debezium\"",
+            "outbox[0] from factlib.toml line 1: missing field `table`",
+        ),
+        ("outbox = 1", "outbox = 1 from factlib.toml line 1: expected an array of tables"),
+        (
+            "[outbox]\ntable = \"o\"",
+            "outbox = a table from factlib.toml line 1: expected an array of tables",
+        ),
+        (
             "[[kafka.properties]]\nx = 1",
             "kafka.properties = a table from factlib.toml line 1: expected a table of texts",
         ),

@@ -137,3 +137,54 @@ fn properties_that_a_promise_rests_on_are_refused() {
     config.kafka.properties.insert("linger.ms".into(), "5".into());
     config.validate().expect("all others are the operator's");
 }
+
+#[test]
+fn outbox_tables_that_make_no_sense_are_refused() {
+    for (tables, problem) in [
+        ("[{table = \"a.\"}]", "outbox[0].table = \"a.\": expected schema.table"),
+        (
+            "[{table = \"o\"}, {table = \"public.o\"}]",
+            "outbox[1].table = \"public.o\": is there twice",
+        ),
+        (
+            "[{table = \"o\", columns = {id = \"\"}}]",
+            "outbox[0].columns.id = \"\": must not be empty",
+        ),
+        (
+            "[{table = \"o\", preset = \"debezium\", envelope = [\"tenant\"]}]",
+            "outbox[0].envelope = given: the preset debezium sends the payload as it is, without an envelope; use outbox.headers",
+        ),
+        (
+            "[{table = \"o\", headers = [\"tenant:\"]}]",
+            "outbox[0].headers = \"tenant:\": expected column or column:name",
+        ),
+        (
+            "[{table = \"o\", topic_prefix = \"a b\"}]",
+            "outbox[0].topic_prefix = \"a b\": a topic's name starts with it, and Kafka allows letters, digits, '.', '_' and '-' there, at most 249",
+        ),
+    ] {
+        assert_eq!(mistake_in_flag("outbox", tables), problem);
+    }
+}
+
+#[test]
+fn the_relay_reads_tables_or_messages() {
+    use factlib::config::Source;
+    let tables = |file| load(file, &[]).config.outbox_tables();
+    assert!(tables("").is_empty());
+    let default = tables("postgres.source = \"tables\"");
+    assert_eq!(
+        default.iter().map(|table| &*table.table).collect::<Vec<_>>(),
+        ["public.outbox_events"]
+    );
+    assert_eq!(tables("[[outbox]]\ntable = \"o\"\n[[outbox]]\ntable = \"p\"").len(), 2);
+    let from_env = load("", &[("FACTLIB_OUTBOX", "[{table = \"o\", headers = [\"tenant\"]}]")]);
+    assert_eq!(from_env.config.outbox[0].headers, ["tenant"]);
+    let mut both = from_env.config;
+    both.postgres.source = Some(Source::Messages);
+    let error = both.validate().expect_err("neither is meant").to_string();
+    assert!(
+        error.starts_with("postgres.source = \"messages\": the tables of [[outbox]]"),
+        "{error}"
+    );
+}

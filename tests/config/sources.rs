@@ -188,6 +188,7 @@ fn every_setting_can_be_set_by_its_variable() {
             Kind::OneOf(words) => words.last().expect("a word"),
             Kind::List => "a:1",
             Kind::Table => "x",
+            Kind::Tables => "[{table = \"o\"}]",
             _ => panic!("no value for {setting:?}"),
         };
         let name = setting.env().replace("<KEY>", "SOME_KEY");
