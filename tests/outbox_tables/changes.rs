@@ -72,7 +72,7 @@ async fn what_is_missing_is_named_with_the_statement_that_mends_it() {
     let client = bed.client().await;
     bed.config.outbox = vec![table(ChangePolicy::Stop, ChangePolicy::Ignore)];
     let refused = async |bed: &Bed<'_>| {
-        let error = bed.pipeline().start().await.err().expect("it does not start");
+        let error = bed.pipeline().start().await.expect_err("it does not start");
         assert_eq!(error.kind(), ErrorKind::PostgresRefused, "{error}");
         error.to_string()
     };
@@ -117,7 +117,7 @@ async fn a_table_without_a_key_is_not_made_to_refuse_its_writers() {
         .await
         .expect("altered");
     bed.config.outbox = vec![table(ChangePolicy::Warn, ChangePolicy::Ignore)];
-    let error = bed.pipeline().start().await.err().expect("it does not start");
+    let error = bed.pipeline().start().await.expect_err("it does not start");
     assert!(error.to_string().contains("has no primary key"), "{error}");
     bed.config.outbox = vec![table(ChangePolicy::Ignore, ChangePolicy::Ignore)];
     let pipeline = bed.pipeline().start().await.expect("it starts");

@@ -1,7 +1,11 @@
 //! Debezium's conventions: the records are those of its outbox event router.
 
 use bytes::Bytes;
-use factlib::testing::{ConsumedRecord, create_topic};
+use factlib::{
+    proto::OutboxEvent,
+    testing::{ConsumedRecord, create_topic},
+};
+use prost::Message;
 
 use crate::{
     rows::{debezium, header, records},
@@ -130,4 +134,54 @@ async fn of_equal_payloads_the_one_that_is_refused_is_parked() {
     assert_eq!(header(&letters[0], "id"), header(&letters[0], "dead_letter_event_id"));
     assert_eq!(header(&letters[0], "dead_letter_topic"), topic);
     pipeline.shutdown().await.expect("a clean stop");
+}
+
+#[actix::test]
+async fn a_payload_that_no_topic_takes_is_redriven_as_the_record_that_it_was() {
+    let mut bed = Bed::shared("dbz_redrive").await;
+    let client = bed.client().await;
+    let table = "CREATE TABLE o (id uuid PRIMARY KEY, aggregatetype text, aggregateid text, \
+                 payload bytea, tenant text)";
+    client.batch_execute(table).await.expect("the table");
+    let mut table = debezium(&bed, "o");
+    table.headers = vec!["tenant".into()];
+    bed.config.outbox = vec![table];
+    let (bootstrap, topic) = (bed.kafka.admin_bootstrap(), format!("{}.outbox.event.t", bed.name));
+    for topic in [&topic, &bed.config.dead_letter_topic()] {
+        let limits = [("max.message.bytes", "20000")];
+        create_topic(&bootstrap, topic, 1, &limits).await.expect("a topic");
+    }
+    // It looks like an OutboxEvent, and like one with another key.
+    let noise = (0..20_000_u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes());
+    let payload = OutboxEvent {
+        aggregate_type: "other".into(),
+        aggregate_id: "another".into(),
+        payload: noise.collect::<Vec<_>>().into(),
+        ..Default::default()
+    };
+    let payload = payload.encode_to_vec();
+    let key = "k".repeat(300);
+    let pipeline = bed.pipeline().start().await.expect("the pipeline starts");
+    let row = "INSERT INTO o VALUES (gen_random_uuid(), 't', $1, $2, 'acme')";
+    client.execute(row, &[&key, &payload]).await.expect("a row");
+    let letters = records(&bed, &bed.config.dead_letter_topic(), 1).await;
+    assert_eq!(header(&letters[0], "dead_letter_table"), "factlib.dead_letters");
+    bed.confirmed(bed.wal_end().await).await;
+    pipeline.shutdown().await.expect("a clean stop");
+
+    bed.set_limit(&topic, "1000000").await;
+    let mut redrive = std::process::Command::new(env!("CARGO_BIN_EXE_factlib"));
+    redrive
+        .args(["dead-letter", "redrive", "--all", "--slot", &bed.name, "--prefix", &bed.name])
+        .current_dir(bed.postgres.socket_dir())
+        .env("MASTER_DATABASE_URL", bed.postgres.url_for(&bed.database))
+        .env("KAFKA_BROKERS", bed.kafka.bootstrap());
+    let status = tokio::task::spawn_blocking(move || redrive.status()).await.expect("no panic");
+    assert!(status.expect("it runs").success());
+    let sent = records(&bed, &topic, 1).await;
+    assert_eq!(sent[0].key.as_deref(), Some(key.as_bytes()));
+    assert_eq!(sent[0].value.as_deref(), Some(&payload[..]));
+    let names: Vec<_> = sent[0].headers.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["id", "tenant", "redriven_from"]);
+    assert_eq!(header(&sent[0], "id"), header(&letters[0], "dead_letter_event_id"));
 }

@@ -62,7 +62,7 @@ async fn messages_are_relayed_on(server: &PostgresServer) {
 async fn postgresql_10_has_tables_and_is_refused_for_messages() {
     let server = started(10).await;
     let bed = bed_on(&server, Source::Messages).await;
-    let error = bed.pipeline().start().await.err().expect("it does not start");
+    let error = bed.pipeline().start().await.expect_err("it does not start");
     assert_eq!(error.kind(), ErrorKind::PostgresRefused);
     let text = error.to_string();
     assert!(text.contains("PostgreSQL 10") && text.contains("postgres.source"), "{text}");
