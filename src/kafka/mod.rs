@@ -3,6 +3,7 @@
 pub(crate) mod admin;
 pub(crate) mod client;
 pub(crate) mod errors;
+mod polled;
 pub(crate) mod producer;
 pub(crate) mod reader;
 pub(crate) mod record;

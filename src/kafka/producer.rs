@@ -18,7 +18,7 @@ use rdkafka::{
     client::Client,
     config::RDKafkaLogLevel,
     error::{KafkaError, RDKafkaErrorCode},
-    producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, ThreadedProducer},
+    producer::{BaseRecord, DeliveryResult, Producer, ProducerContext},
 };
 use slog::{Logger, debug, warn};
 use tokio::sync::watch;
@@ -26,6 +26,7 @@ use tokio::sync::watch;
 use super::{
     client::producer_config,
     errors::kafka_error,
+    polled::PolledProducer,
     record::{is_record_of, record_headers, record_key, record_timestamp_ms, record_value},
 };
 use crate::{
@@ -42,7 +43,7 @@ const DEFAULT_BATCH_SIZE: usize = 1_000_000;
 /// The shared producer; a clone is the same client.
 #[derive(Clone)]
 pub(crate) struct KafkaProducer {
-    producer: ThreadedProducer<Reports>,
+    producer: PolledProducer<Reports>,
     topics: Arc<Mutex<HashMap<Arc<str>, InFlight>>>,
     settings: ClientConfig,
 }
@@ -125,9 +126,8 @@ impl KafkaProducer {
     }
 }
 
-fn create(settings: &ClientConfig, reports: Reports) -> Result<ThreadedProducer<Reports>> {
-    settings
-        .create_with_context(reports)
+fn create(settings: &ClientConfig, reports: Reports) -> Result<PolledProducer<Reports>> {
+    PolledProducer::new(settings, reports)
         .map_err(|error| kafka_error("cannot create the Kafka client", error))
 }
 
