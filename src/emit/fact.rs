@@ -6,15 +6,14 @@ use std::{
 
 use bytes::Bytes;
 use prost::Message;
+use serde::Serialize;
 use uuid::Uuid;
 
+use super::reserved;
 use crate::{
     Error, ErrorKind, Result,
     proto::{OutboxEvent, TraceInfo},
 };
-
-/// PostgreSQL's limit for one value, less what the message costs in the WAL.
-const MESSAGE_MAX: usize = (1 << 30) - (1 << 16);
 
 /// Something that happened, to be emitted in the transaction that made it happen.
 ///
@@ -61,7 +60,45 @@ impl Fact {
         self
     }
 
-    /// Adds to the metadata.
+    /// A protobuf message as the payload, content type `application/x-protobuf`.
+    pub fn payload_message(self, message: &impl Message) -> Self {
+        self.payload(message.encode_to_vec()).content_type("application/x-protobuf")
+    }
+
+    /// JSON as the payload, content type `application/json`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidFact`] for what JSON can't express, such as a map with keys
+    /// that are no texts.
+    pub fn payload_json(self, value: &(impl Serialize + ?Sized)) -> Result<Self> {
+        let json = serde_json::to_vec(value)
+            .map_err(|error| invalid("the payload makes no JSON".into()).caused_by(error))?;
+        Ok(self.payload(json).content_type("application/json"))
+    }
+
+    /// What the payload is, as a media type; consumers find it in the metadata.
+    pub fn content_type(self, content_type: impl Into<String>) -> Self {
+        self.metadata(reserved::CONTENT_TYPE, content_type)
+    }
+
+    /// The record's key in place of the aggregate id. Facts keep their order where they
+    /// share a key, so all of an aggregate should.
+    pub fn key(self, key: impl Into<String>) -> Self {
+        self.metadata(reserved::KEY, key)
+    }
+
+    /// The record's partition in place of the key's. Of a partition that the topic lacks,
+    /// the relay makes a dead letter.
+    pub fn partition(self, partition: u16) -> Self {
+        self.metadata(reserved::PARTITION, partition.to_string())
+    }
+
+    /// The record's time in place of the time at which it is sent, Unix milliseconds.
+    pub fn timestamp_ms(self, timestamp_ms: u64) -> Self {
+        self.metadata(reserved::TIMESTAMP_MS, timestamp_ms.to_string())
+    }
+
+    /// Adds to the metadata, of which some keys are [`reserved`].
     pub fn metadata(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.metadata.insert(key.into(), value.into());
         self
@@ -111,15 +148,9 @@ impl Fact {
         })
     }
 
-    pub(super) fn encode(&self) -> Result<(Uuid, Vec<u8>)> {
-        let event = self.to_event()?;
-        let length = event.encoded_len();
-        if length > MESSAGE_MAX {
-            return Err(invalid(format!(
-                "a fact of {length} bytes is too large: PostgreSQL takes {MESSAGE_MAX}"
-            )));
-        }
-        Ok((self.id, event.encode_to_vec()))
+    /// The id that it was given or has by itself.
+    pub fn event_id(&self) -> Uuid {
+        self.id
     }
 
     fn validate(&self) -> Result<()> {

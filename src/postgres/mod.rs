@@ -35,7 +35,7 @@ mod tls;
 
 pub use self::connect_info::ConnectInfo;
 pub(crate) use self::{
-    errors::postgres_error,
+    errors::{ServerError, postgres_error},
     reconnecting::{Reconnecting, StatementError},
 };
 use crate::{Result, config::PostgresConfig};

@@ -33,8 +33,12 @@ use crate::{Error, ErrorKind, Result};
 /// # Errors
 /// `Config` for the string, `PostgresUnavailable` or `PostgresRefused` for the attempt.
 pub async fn connect_url(url: &str) -> Result<Client> {
-    let info = ConnectInfo::parse(url)?;
-    connect(&info, Duration::from_secs(10), &Logger::root(Discard, o!())).await
+    connect_info(&ConnectInfo::parse(url)?).await
+}
+
+/// Connects as [`connect_url`] does.
+pub(crate) async fn connect_info(info: &ConnectInfo) -> Result<Client> {
+    connect(info, Duration::from_secs(10), &Logger::root(Discard, o!())).await
 }
 
 /// Connects within `timeout`; the connection ends when the client is dropped.

@@ -25,7 +25,8 @@ use crate::{
 };
 
 pub fn run(args: EmitArgs, config: &Config, log: &Logger) -> Result<()> {
-    let emitter = Emitter::new(config.postgres.message_prefix.clone());
+    // What is too large for Kafka is parked by the relay; whoever uses this may want that.
+    let emitter = Emitter::new(config.postgres.message_prefix.clone()).any_size();
     System::new().block_on(async {
         if args.stdin {
             let mut client = postgres::connect(&config.postgres, log).await?;

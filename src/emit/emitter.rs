@@ -1,0 +1,151 @@
+use std::borrow::Borrow;
+
+use prost::Message;
+use uuid::Uuid;
+
+use super::{
+    DEFAULT_PREFIX, Fact, Transaction,
+    statement::{self, Statement},
+};
+use crate::{Error, ErrorKind, Result, proto::OutboxEvent};
+
+/// Bytes of an encoded fact that a broker takes by default: its `message.max.bytes` is
+/// 1,048,588, which key, headers and the batch's own head have to fit as well.
+const DEFAULT_MAX_BYTES: usize = 1_000_000;
+
+/// PostgreSQL's limit for one value, less what the message costs in the WAL.
+const POSTGRES_MAX_BYTES: usize = (1 << 30) - (1 << 16);
+
+/// Emits facts in transactions.
+///
+/// | constructor | what a fact becomes |
+/// | --- | --- |
+/// | [`new`](Self::new) | a logical message, which only the WAL holds: no table to grow |
+/// | [`table`](Self::table) | a row of an outbox table |
+/// | [`archive`](Self::archive) | both, with one id: the message to relay, the row to look up and replay |
+#[derive(Clone, Debug)]
+pub struct Emitter {
+    prefix: Option<String>,
+    table: Option<String>,
+    max_bytes: usize,
+}
+
+impl Default for Emitter {
+    /// Messages under [`DEFAULT_PREFIX`].
+    fn default() -> Self {
+        Emitter::new(DEFAULT_PREFIX)
+    }
+}
+
+impl Emitter {
+    /// Logical messages, for the relay whose `postgres.message_prefix` is `prefix`.
+    pub fn new(prefix: impl Into<String>) -> Self {
+        Emitter { prefix: Some(prefix.into()), table: None, max_bytes: DEFAULT_MAX_BYTES }
+    }
+
+    /// Rows of a table, `name` or `schema.name`; `factlib setup --outbox-table` creates it.
+    pub fn table(name: impl Into<String>) -> Self {
+        Emitter { prefix: None, table: Some(name.into()), max_bytes: DEFAULT_MAX_BYTES }
+    }
+
+    /// A row and a message for each fact, in one round trip. The relay must read only
+    /// one of them: the prefix.
+    pub fn archive(prefix: impl Into<String>, table: impl Into<String>) -> Self {
+        Emitter { table: Some(table.into()), ..Emitter::new(prefix) }
+    }
+
+    /// The most bytes of an encoded fact, in place of 1,000,000: what fits the broker's
+    /// `message.max.bytes` and leaves room for key and headers.
+    pub fn max_bytes(mut self, max_bytes: usize) -> Self {
+        self.max_bytes = max_bytes;
+        self
+    }
+
+    /// Facts of any size that PostgreSQL takes. The relay parks those that Kafka refuses.
+    pub fn any_size(self) -> Self {
+        self.max_bytes(usize::MAX)
+    }
+
+    /// Emits a fact and returns its event id.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidFact`] before anything is sent, with the field or the limit;
+    /// otherwise what PostgreSQL says, after which the transaction can only be rolled back.
+    pub async fn emit(
+        &self,
+        transaction: impl Transaction,
+        fact: impl Borrow<Fact>,
+    ) -> Result<Uuid> {
+        let (id, statement) = self.one(fact.borrow())?;
+        transaction.run(statement).await?;
+        Ok(id)
+    }
+
+    /// Emits facts in their order, in one round trip, and returns their event ids.
+    ///
+    /// # Errors
+    /// As [`emit`](Self::emit); an invalid fact is named by its place, and none is sent.
+    pub async fn emit_all(
+        &self,
+        transaction: impl Transaction,
+        facts: &[Fact],
+    ) -> Result<Vec<Uuid>> {
+        let (ids, statement) = self.many(facts)?;
+        if let Some(statement) = statement {
+            transaction.run(statement).await?;
+        }
+        Ok(ids)
+    }
+
+    pub(super) fn one(&self, fact: &Fact) -> Result<(Uuid, Statement)> {
+        Ok((fact.event_id(), self.statement(vec![self.event(fact)?])?))
+    }
+
+    pub(super) fn many(&self, facts: &[Fact]) -> Result<(Vec<Uuid>, Option<Statement>)> {
+        let event = |(n, fact)| {
+            self.event(fact).map_err(|error| {
+                let what = format!("fact {} of {}", n + 1, facts.len());
+                Error::new(error.kind(), what).caused_by(error)
+            })
+        };
+        let events = facts.iter().enumerate().map(event).collect::<Result<Vec<_>>>()?;
+        let ids = facts.iter().map(Fact::event_id).collect();
+        let statement = (!events.is_empty()).then(|| self.statement(events)).transpose()?;
+        Ok((ids, statement))
+    }
+
+    fn event(&self, fact: &Fact) -> Result<OutboxEvent> {
+        let event = fact.to_event()?;
+        let length = event.encoded_len();
+        for (limit, whose) in [
+            (self.max_bytes, "the broker's limit; see Emitter::max_bytes"),
+            (POSTGRES_MAX_BYTES, "PostgreSQL"),
+        ] {
+            if length > limit {
+                let what = format!(
+                    "a fact of {length} bytes is too large: {limit} are allowed by {whose}"
+                );
+                return Err(Error::new(ErrorKind::InvalidFact, what));
+            }
+        }
+        Ok(event)
+    }
+
+    fn statement(&self, events: Vec<OutboxEvent>) -> Result<Statement> {
+        if let Some(prefix) = &self.prefix
+            && (prefix.is_empty() || prefix.contains('\0'))
+        {
+            let what = format!("{prefix:?} can't be the prefix of a logical message");
+            return Err(Error::new(ErrorKind::InvalidFact, what));
+        }
+        let table = self.table.as_deref().map(statement::quoted).transpose()?;
+        match (&self.prefix, table) {
+            (Some(prefix), Some(table)) => Statement::rows_and_messages(&table, prefix, events),
+            (None, Some(table)) => Statement::rows(&table, events),
+            // A constructor gives one or the other.
+            (prefix, None) => {
+                Ok(Statement::messages(prefix.as_deref().unwrap_or(DEFAULT_PREFIX), &events))
+            }
+        }
+    }
+}
