@@ -1,15 +1,22 @@
 //! An event as it comes out of the WAL: the bytes, and what the relay must know of them.
 
+mod overrides;
+
 use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
 use bytestring::ByteString;
 use prost::Message;
 
+use self::overrides::Overrides;
 use crate::{
     Error, ErrorKind, Lsn, Result,
     proto::{OutboxEvent, TraceInfo},
 };
+
+/// What `created_at` is in nanoseconds from 1973 to 5138 is beyond this; in
+/// microseconds, all of that is before it.
+const MICROSECONDS: std::ops::Range<i64> = 100_000_000_000_000..100_000_000_000_000_000;
 
 /// An event of a committed transaction.
 ///
@@ -64,7 +71,8 @@ pub struct TransactionInfo {
 }
 
 /// The fields of `OutboxEvent` that decide where an event goes and with which
-/// headers; the others (payload, metadata, unknown ones) are skipped over.
+/// headers; the others (payload, metadata but for what is reserved, unknown ones) are
+/// skipped over.
 #[derive(Clone, Default)]
 struct Head {
     id: ByteString,
@@ -73,6 +81,7 @@ struct Head {
     event_type: ByteString,
     created_at_ns: i64,
     trace: Option<Box<TraceInfo>>,
+    overrides: Option<Box<Overrides>>,
 }
 
 /// [`Head`] on the wire: `bytes` in place of `string`, so that nothing is copied.
@@ -106,13 +115,22 @@ impl Event {
         let wire = WireHead::decode(raw.clone()).map_err(|error| refused().caused_by(error))?;
         let text =
             |bytes: Bytes| ByteString::try_from(bytes).map_err(|error| refused().caused_by(error));
+        let mut overrides = Overrides::read(&raw).map_err(|error| {
+            let what = format!("the logical message at {lsn} can't be sent as it says");
+            Error::new(ErrorKind::RecordRefused, what).caused_by(error)
+        })?;
+        let mut trace = wire.trace;
+        if let Some(more) = overrides.as_mut().and_then(|overrides| overrides.trace.take()) {
+            trace = Some(merged(trace, more));
+        }
         let head = Head {
             id: text(wire.id)?,
             aggregate_type: text(wire.aggregate_type)?,
             aggregate_id: text(wire.aggregate_id)?,
             event_type: text(wire.event_type)?,
             created_at_ns: wire.created_at_ns,
-            trace: wire.trace,
+            trace,
+            overrides,
         };
         if head.aggregate_type.is_empty() {
             return Err(refused().caused_by("its aggregate_type is empty"));
@@ -121,16 +139,31 @@ impl Event {
     }
 
     /// The event of an outbox table's row; `raw` is its record's value.
-    pub(crate) fn from_row(event: OutboxEvent, raw: Bytes, row: RowRecord, lsn: Lsn) -> Self {
-        let head = Head {
-            id: event.id.into(),
-            aggregate_type: event.aggregate_type.into(),
-            aggregate_id: event.aggregate_id.into(),
-            event_type: event.event_type.into(),
-            created_at_ns: event.created_at,
-            trace: event.trace_info.map(Box::new),
+    ///
+    /// # Errors
+    /// As [`parse`](Self::parse), where the value is the whole event.
+    pub(crate) fn from_row(
+        event: OutboxEvent,
+        raw: Bytes,
+        row: RowRecord,
+        lsn: Lsn,
+    ) -> Result<Self> {
+        let mut event = if row.payload_is_value {
+            let head = Head {
+                id: event.id.into(),
+                aggregate_type: event.aggregate_type.into(),
+                aggregate_id: event.aggregate_id.into(),
+                event_type: event.event_type.into(),
+                created_at_ns: event.created_at,
+                trace: event.trace_info.map(Box::new),
+                overrides: None,
+            };
+            Event { raw, head, lsn, transaction: None, refusal: None, row: None }
+        } else {
+            Event::parse(raw, lsn)?
         };
-        Event { raw, head, lsn, transaction: None, refusal: None, row: Some(Box::new(row)) }
+        event.row = Some(Box::new(row));
+        Ok(event)
     }
 
     /// What makes its record another one than that of a logical message.
@@ -185,8 +218,32 @@ impl Event {
     }
 
     /// When its emitter says that it happened, Unix nanoseconds.
+    ///
+    /// The Go library's Python client writes microseconds: what would be a time before
+    /// 1973 in nanoseconds is taken for these. The bytes stay as they are.
     pub fn created_at_ns(&self) -> i64 {
-        self.head.created_at_ns
+        let created_at = self.head.created_at_ns;
+        if MICROSECONDS.contains(&created_at) {
+            created_at.saturating_mul(1_000)
+        } else {
+            created_at
+        }
+    }
+
+    /// The key of its record: its aggregate id, if its metadata says nothing else.
+    pub fn key(&self) -> &str {
+        let key = self.head.overrides.as_ref().and_then(|overrides| overrides.key.as_deref());
+        key.unwrap_or(&self.head.aggregate_id)
+    }
+
+    /// The partition that its metadata asks for.
+    pub fn partition(&self) -> Option<i32> {
+        self.head.overrides.as_ref()?.partition
+    }
+
+    /// The time of its record that its metadata asks for, Unix milliseconds.
+    pub fn timestamp_ms(&self) -> Option<i64> {
+        self.head.overrides.as_ref()?.timestamp_ms
     }
 
     /// The trace it was emitted in.
@@ -225,6 +282,20 @@ impl Event {
             Error::new(ErrorKind::RecordRefused, what).caused_by(error)
         })
     }
+}
+
+/// `trace_info`, and what the metadata says where that says nothing.
+fn merged(trace: Option<Box<TraceInfo>>, more: Box<TraceInfo>) -> Box<TraceInfo> {
+    let Some(mut trace) = trace else { return more };
+    for (own, other) in [(&mut trace.trace_id, more.trace_id), (&mut trace.span_id, more.span_id)] {
+        if own.is_empty() {
+            *own = other;
+        }
+    }
+    for (key, value) in more.metadata {
+        trace.metadata.entry(key).or_insert(value);
+    }
+    trace
 }
 
 impl fmt::Debug for Event {
@@ -268,6 +339,24 @@ mod tests {
         assert!(raw.as_ptr_range().contains(&event.aggregate_id().as_ptr()));
         assert_eq!(event.raw().as_ptr(), raw.as_ptr());
         assert_eq!(event.decode().expect("well formed"), wire);
+    }
+
+    #[test]
+    fn a_time_in_microseconds_is_told_by_its_magnitude() {
+        for (written, ns) in [
+            (1_700_000_000_123_456, 1_700_000_000_123_456_000),
+            (1_700_000_000_123_456_789, 1_700_000_000_123_456_789),
+            (0, 0),
+            (-1, -1),
+        ] {
+            let wire = OutboxEvent {
+                aggregate_type: "a".into(),
+                created_at: written,
+                ..Default::default()
+            };
+            let event = Event::parse(raw(&wire), Lsn::ZERO).expect("well formed");
+            assert_eq!(event.created_at_ns(), ns);
+        }
     }
 
     #[test]

@@ -43,9 +43,10 @@ impl Database {
 
     /// The committed messages under a prefix since the last call.
     async fn messages(&self, prefix: &str) -> Vec<Vec<u8>> {
-        let query = "SELECT data FROM pg_logical_slot_get_binary_changes($1, NULL, NULL,
-            'proto_version', '1', 'publication_names', $1, 'messages', 'true')";
-        let rows = self.client.query(query, &[&self.name]).await.expect("changes");
+        let query =
+            "SELECT data FROM pg_logical_slot_get_binary_changes($1::text::name, NULL, NULL,
+            'proto_version', '1', 'publication_names', $2::text, 'messages', 'true')";
+        let rows = self.client.query(query, &[&self.name, &self.name]).await.expect("changes");
         let head = [prefix.as_bytes(), b"\0"].concat();
         let message = |data: &[u8]| {
             // Kind, flags, position, prefix, length, content.

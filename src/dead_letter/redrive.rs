@@ -188,7 +188,7 @@ fn original(letter: &Letter, value: Option<&Bytes>) -> (Option<Bytes>, OwnedHead
         && let Some(value) = value
         && let Ok(event) = Event::parse(value.clone(), letter.lsn().unwrap_or(Lsn::ZERO))
     {
-        let key = Bytes::copy_from_slice(event.aggregate_id().as_bytes());
+        let key = Bytes::copy_from_slice(event.key().as_bytes());
         return (Some(key), record_headers(&event));
     }
     let mut headers = OwnedHeaders::new_with_capacity(letter.headers.len() + 1);

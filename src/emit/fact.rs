@@ -9,7 +9,7 @@ use prost::Message;
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::reserved;
+use super::{reserved, trace};
 use crate::{
     Error, ErrorKind, Result,
     proto::{OutboxEvent, TraceInfo},
@@ -170,7 +170,13 @@ impl Fact {
                 self.aggregate_type
             )));
         }
-        Ok(())
+        let parent = self.trace.iter().find_map(|trace| trace.metadata.get(reserved::TRACEPARENT));
+        match parent {
+            Some(parent) if trace::ids(parent).is_none() => {
+                Err(invalid(format!("traceparent {parent:?} is not W3C's")))
+            }
+            _ => Ok(()),
+        }
     }
 }
 

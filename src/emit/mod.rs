@@ -29,12 +29,14 @@ pub mod schema;
 mod sqlx;
 mod statement;
 mod tokio_postgres;
+mod trace;
 mod transaction;
 
 use std::borrow::Borrow;
 
 use uuid::Uuid;
 
+pub(crate) use self::trace::ids as traceparent_ids;
 pub use self::{emitter::Emitter, fact::Fact, publisher::Publisher, transaction::Transaction};
 use crate::Result;
 

@@ -27,7 +27,7 @@ use super::{
     client::producer_config,
     errors::kafka_error,
     polled::PolledProducer,
-    record::{is_record_of, record_headers, record_key, record_timestamp_ms, record_value},
+    record::{is_record_of, place_refused, record_headers, record_key, record_place, record_value},
 };
 use crate::{
     Error, ErrorKind, Event, Result,
@@ -114,7 +114,7 @@ impl KafkaProducer {
             .key(record_key(event))
             .headers(record_headers(event));
         record.payload = record_value(event);
-        record.timestamp = record_timestamp_ms(event);
+        (record.partition, record.timestamp) = record_place(event);
         match self.producer.send(record) {
             Ok(()) => true,
             Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => false,
@@ -241,12 +241,20 @@ impl Part {
     }
 
     fn failed(&self, error: KafkaError, is_its: impl Fn(&Event) -> bool) {
-        let error = kafka_error(format!("Kafka did not take a record for {}", self.topic), error);
+        let code = error.rdkafka_error_code();
+        let mut error =
+            kafka_error(format!("Kafka did not take a record for {}", self.topic), error);
         let mut answer = self.lock();
         // The report names no event. Its record does; of two with the same, each has its report.
         let index = self.events.iter().enumerate().position(|(index, event)| {
             is_its(event) && answer.refused.iter().all(|refused| refused.index != index)
         });
+        let event = index.and_then(|index| self.events.get(index));
+        if let Some(event) = event
+            && let Some(refused) = place_refused(event, code)
+        {
+            error = refused.caused_by(error);
+        }
         match (error.kind(), index) {
             (ErrorKind::RecordRefused | ErrorKind::RecordTooLarge, Some(index)) => {
                 answer.refused.push(Refused { index, error });

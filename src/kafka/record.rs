@@ -1,10 +1,11 @@
-//! What an event becomes in Kafka: topic, value, headers. Its key is the aggregate id.
+//! What an event becomes in Kafka: topic, key, value, headers.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rdkafka::{
     Message,
     message::{Header, Headers, OwnedHeaders},
+    types::RDKafkaErrorCode,
 };
 
 use crate::{Error, ErrorKind, Event, Refusal, Result};
@@ -41,12 +42,6 @@ pub(crate) fn record_value(event: &Event) -> Option<&[u8]> {
     }
 }
 
-/// The record's time, where it is not that of sending.
-pub(crate) fn record_timestamp_ms(event: &Event) -> Option<i64> {
-    // librdkafka takes 0 for none.
-    event.row().and_then(|row| row.timestamp_ms).filter(|ms| *ms > 0)
-}
-
 /// True where a record that Kafka reports on is that of the event.
 ///
 /// Payloads by themselves are often the same, so the value alone does not say it there.
@@ -65,12 +60,41 @@ pub(crate) fn is_kept_in_table(event: &Event) -> bool {
     event.refusal().is_some_and(|refusal| refusal.error.kind() == ErrorKind::RecordTooLarge)
 }
 
-/// The event's key: its aggregate id, cut short where the table has the bytes.
+/// The event's key, cut short where the table has the bytes.
 pub(crate) fn record_key(event: &Event) -> &[u8] {
-    let id = event.aggregate_id();
+    let key = event.key();
     // Where the bytes are a payload, they do not say the key again.
     let kept = is_kept_in_table(event) && !is_payload(event);
-    if kept { cut(id).as_bytes() } else { id.as_bytes() }
+    if kept { cut(key).as_bytes() } else { key.as_bytes() }
+}
+
+/// The partition and the time that an event asks for. Of a dead letter, which goes to
+/// another topic, they would mean something else.
+pub(crate) fn record_place(event: &Event) -> (Option<i32>, Option<i64>) {
+    let of_row = event.row().and_then(|row| row.timestamp_ms);
+    let (partition, timestamp_ms) = match event.refusal() {
+        None => (event.partition(), event.timestamp_ms().or(of_row)),
+        Some(_) => (None, of_row),
+    };
+    // librdkafka takes 0 for none.
+    (partition, timestamp_ms.filter(|ms| *ms > 0))
+}
+
+/// The error for an event whose metadata asks for a place that Kafka does not have; none
+/// where the broker's answer is about something else.
+pub(crate) fn place_refused(event: &Event, code: Option<RDKafkaErrorCode>) -> Option<Error> {
+    use RDKafkaErrorCode::{InvalidTimestamp, UnknownPartition};
+
+    let what = match (code?, record_place(event)) {
+        (UnknownPartition, (Some(partition), _)) => {
+            format!("its topic has no partition {partition}")
+        }
+        (InvalidTimestamp, (_, Some(ms))) => {
+            format!("its topic takes no record of the time {ms} ms")
+        }
+        _ => return None,
+    };
+    Some(Error::new(ErrorKind::RecordRefused, what))
 }
 
 /// A text of an event that is kept in the table, as its record and its row have it: an
@@ -185,6 +209,7 @@ mod tests {
     use super::*;
     use crate::{
         Lsn,
+        emit::Fact,
         proto::{OutboxEvent, TraceInfo},
     };
 
@@ -222,6 +247,26 @@ mod tests {
         let expected: Vec<(&str, &[u8])> =
             vec![("trace_id", b"t"), ("span_id", b"s"), ("tenant", b"a")];
         assert_eq!(texts(&headers).split_off(3), expected);
+    }
+
+    #[test]
+    fn metadata_may_ask_for_key_partition_time_and_headers() {
+        let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let fact = Fact::new("user", "u1", "e").key("k").partition(3).timestamp_ms(7);
+        let fact = fact.metadata("traceparent", parent).metadata("factlib.trace.tenant", "a");
+        let raw = fact.to_event().expect("valid").encode_to_vec();
+        let event = Event::parse(raw.into(), Lsn::ZERO).expect("well formed");
+        assert_eq!((record_key(&event), record_place(&event)), (&b"k"[..], (Some(3), Some(7))));
+        let headers = record_headers(&event);
+        let expected: Vec<(&str, &[u8])> = vec![
+            ("trace_id", b"4bf92f3577b34da6a3ce929d0e0e4736"),
+            ("span_id", b"00f067aa0ba902b7"),
+            ("tenant", b"a"),
+            ("traceparent", parent.as_bytes()),
+        ];
+        assert_eq!(texts(&headers).split_off(3), expected);
+        let refused = event.refused(Error::new(ErrorKind::RecordRefused, "no"), None);
+        assert_eq!(record_place(&refused), (None, None));
     }
 
     #[test]

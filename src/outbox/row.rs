@@ -91,7 +91,7 @@ impl Rows<'_> {
                 event.encode_to_vec().into()
             }
         };
-        Ok(Event::from_row(event, raw, record, lsn))
+        Event::from_row(event, raw, record, lsn)
     }
 }
 

@@ -96,13 +96,17 @@ async fn sql_emits_from_statements_triggers_and_arrays() {
         SELECT factlib.emit('user', 'text', 'e', 'plain');
         SELECT factlib.emit('user', 'bytes', 'e', '\\x00ff'::bytea, '{{\"n\": 1}}');
         INSERT INTO users VALUES (7, 'Zoë');
+        --
         BEGIN; INSERT INTO users VALUES (8, 'nobody'); ROLLBACK;
+        --
         SELECT factlib.emit_batch('[
             {{\"aggregate_type\": \"user\", \"aggregate_id\": \"b1\", \"event_type\": \"e\", \"payload\": [1]}},
             {{\"aggregate_type\": \"user\", \"aggregate_id\": \"b2\", \"event_type\": \"e\", \"payload_base64\": \"AP8=\"}}]');
         RESET ROLE"
     );
-    database.client.batch_execute(&script).await.expect("emitted");
+    for script in script.split("--\n") {
+        database.client.batch_execute(script).await.expect("emitted");
+    }
     let events = database.events("factlib").await;
     let seen: Vec<(&str, &[u8])> =
         events.iter().map(|event| (&event.aggregate_id[..], &event.payload[..])).collect();
