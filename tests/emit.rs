@@ -6,6 +6,11 @@ mod drivers;
 mod functions;
 #[path = "emit/publisher.rs"]
 mod publisher;
+#[path = "emit/relay.rs"]
+mod relay;
+#[path = "emit/setup.rs"]
+mod setup;
+mod support;
 
 use factlib::{
     emit::{Emitter, Fact, schema},

@@ -41,6 +41,14 @@ pub(crate) async fn connect_info(info: &ConnectInfo) -> Result<Client> {
     connect(info, Duration::from_secs(10), &Logger::root(Discard, o!())).await
 }
 
+/// Runs statements without parameters; `what` says what fails if one does.
+///
+/// # Errors
+/// What the server says; those before it have been undone.
+pub async fn run(client: &Client, what: &str, statements: &str) -> Result<()> {
+    client.batch_execute(statements).await.map_err(|error| postgres_error(what, error))
+}
+
 /// Connects within `timeout`; the connection ends when the client is dropped.
 pub(crate) async fn connect(info: &ConnectInfo, timeout: Duration, log: &Logger) -> Result<Client> {
     connector::connect(info, timeout, log, &SqlStartup { info, log }).await

@@ -38,6 +38,8 @@ const SETUP_HELP: &str = "\
 Examples:
   factlib setup --postgres-url postgresql://postgres@db/shop
   factlib setup --dry-run | psql shop
+  factlib setup --outbox-table --sql-functions
+  factlib setup --outbox-table=sales.outbox
   factlib setup --accept-position     after a start was refused because facts may be missing";
 
 const EMIT_HELP: &str = "\
@@ -145,6 +147,18 @@ pub struct SetupArgs {
     /// Start from the slot's own position, though facts may be missing before it
     #[arg(long, conflicts_with = "dry_run")]
     pub accept_position: bool,
+    /// Create an outbox table too, for services that write facts as rows
+    #[arg(
+        long,
+        value_name = "NAME",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "public.outbox_events"
+    )]
+    pub outbox_table: Option<String>,
+    /// Install the functions factlib.emit and factlib.emit_batch too, or their newer versions
+    #[arg(long)]
+    pub sql_functions: bool,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -1,17 +1,39 @@
-//! `factlib setup`: what `run` needs in the database, ahead of time.
+//! `factlib setup`: what `run` needs in the database, ahead of time, and what services do.
 
 use actix_rt::System;
-use factlib::{Result, config::Config};
+use factlib::{Result, config::Config, emit::schema, postgres};
 use slog::Logger;
 
 use crate::{args::SetupArgs, output};
 
 pub fn run(args: &SetupArgs, config: &Config, log: &Logger) -> Result<()> {
+    let services = for_services(args)?;
     if args.dry_run {
-        return output::print(&ended(factlib::setup_sql(config)));
+        return output::print(&ended(factlib::setup_sql(config) + &services));
     }
-    let report = System::new().block_on(factlib::setup(config, args.accept_position, log))?;
-    output::print(&ended(report.to_string()))
+    let report = System::new().block_on(async {
+        let report = factlib::setup(config, args.accept_position, log).await?.to_string();
+        if !services.is_empty() {
+            let client = postgres::connect(&config.postgres, log).await?;
+            postgres::sql::run(&client, "cannot create what services need", &services).await?;
+        }
+        Ok(report)
+    })?;
+    let table = args.outbox_table.as_ref().map(|name| format!("\noutbox table: {name}"));
+    let functions = args.sql_functions.then_some("\nSQL functions: installed");
+    output::print(&ended(report + table.as_deref().unwrap_or("") + functions.unwrap_or("")))
+}
+
+/// The SQL for whoever emits.
+fn for_services(args: &SetupArgs) -> Result<String> {
+    let mut sql = String::new();
+    if let Some(name) = &args.outbox_table {
+        sql.push_str(&schema::outbox_table(name)?);
+    }
+    if args.sql_functions {
+        sql.push_str(schema::FUNCTIONS);
+    }
+    Ok(sql)
 }
 
 /// The text with one line end behind it.
