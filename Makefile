@@ -19,10 +19,10 @@ BACKLOG ?= all
 export DEMO_SECONDS REPEATS FACTS BACKLOG
 
 .DEFAULT_GOAL := help
-.PHONY: help bootstrap test chaos lint demo bench microbench fuzz doc clean
+.PHONY: help bootstrap test chaos lint demo bench bench-emit microbench fuzz doc clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
 bootstrap: ## Install what the machine lacks: compiler, PostgreSQL, Java, Kafka
 	@scripts/bootstrap
@@ -52,6 +52,10 @@ demo: ## Facts from a throwaway PostgreSQL to a mock Kafka, for DEMO_SECONDS (0:
 bench: ## The relay against what one slot gives (REPEATS, FACTS, BACKLOG, JSON=path)
 	@scripts/bootstrap --tests
 	$(CARGO) bench --locked --all-features --bench relay -- $(if $(JSON),--json $(abspath $(JSON)))
+
+bench-emit: ## What it costs to emit, by driver and mode, against a bare INSERT (REPEATS)
+	@scripts/bootstrap --tests
+	$(CARGO) bench --locked --all-features --bench emit
 
 microbench: ## What its parts cost by themselves
 	@scripts/bootstrap --build

@@ -2,6 +2,8 @@
 
 #[path = "emit/drivers.rs"]
 mod drivers;
+#[path = "emit/example.rs"]
+mod example;
 #[path = "emit/functions.rs"]
 mod functions;
 #[path = "emit/publisher.rs"]

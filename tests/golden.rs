@@ -95,6 +95,17 @@ fn every_shape_is_read_and_written_as_by_the_other_libraries() {
 }
 
 #[test]
+fn what_the_python_client_leaves_out_is_no_obstacle_and_its_microseconds_are_told() {
+    let raw = golden!("python_client");
+    let event = Event::parse(raw.clone(), Lsn::new(7)).expect("an event");
+    assert_eq!((event.id(), event.trace(), event.key()), ("", None, "user-1"));
+    assert_eq!(event.created_at_ns(), 1_700_000_000_123_456_000);
+    assert_eq!(event.raw(), &raw, "the record's value is what was emitted");
+    let written = OutboxEvent::decode(raw).expect("decodes").created_at;
+    assert_eq!(written, 1_700_000_000_123_456);
+}
+
+#[test]
 fn the_empty_event_has_no_bytes_and_no_place_to_go() {
     let raw = golden!("empty");
     assert_eq!(OutboxEvent::decode(raw.clone()).expect("decodes"), OutboxEvent::default());

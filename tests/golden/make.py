@@ -33,6 +33,14 @@ EVENTS = {
         aggregate_type="user", aggregate_id="user-1", event_type="user.deleted", created_at=-1
     ),
     "empty_trace": OutboxEvent(aggregate_type="user", trace_info=TraceInfo()),
+    # As the Go library's Python client writes it: no id, no trace, microseconds.
+    "python_client": OutboxEvent(
+        aggregate_type="user",
+        aggregate_id="user-1",
+        event_type="user.renamed",
+        payload=b"{}",
+        created_at=1700000000123456,
+    ),
     "empty_map_value": OutboxEvent(aggregate_type="user", metadata={"flag": ""}),
     "unknown_fields": OutboxEvent(aggregate_type="order", aggregate_id="o-9", payload=b"p"),
 }

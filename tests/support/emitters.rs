@@ -173,7 +173,7 @@ impl Background {
         batch: &[Fact],
         commit: bool,
     ) -> End {
-        let emitter = Emitter::new(self.workload.prefix.clone());
+        let emitter = Emitter::new(self.workload.prefix.clone()).any_size();
         let Ok(transaction) = client.transaction().await else { return End::RolledBack };
         let Ok(rows) = transaction.query(WITNESS, &[&witness]).await else {
             return End::RolledBack;

@@ -64,7 +64,7 @@ impl Workload {
     pub async fn emit(&self, client: &mut Client) -> History {
         let mut facts = Facts::new(self);
         let mut history = History::default();
-        let emitter = Emitter::new(self.prefix.clone());
+        let emitter = Emitter::new(self.prefix.clone()).any_size();
         let mut transactions = 0;
         while history.len() < self.facts {
             let count = facts.transaction_size().min(self.facts - history.len());

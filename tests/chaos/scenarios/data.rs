@@ -32,7 +32,7 @@ pub async fn one_huge_transaction(ctx: &mut Ctx) -> Outcome {
     let (mut facts, mut history) = (Facts::new(&workload), History::default());
     let mut client = bed.client().await;
     let transaction = client.transaction().await.expect("a transaction begins");
-    let emitter = Emitter::new(bed.name.clone());
+    let emitter = Emitter::new(bed.name.clone()).any_size();
     for _ in 0..count / CHUNK {
         let chunk = facts.next(CHUNK);
         emitter.emit_all(&transaction, &chunk).await.expect("facts are emitted");
@@ -75,7 +75,7 @@ pub async fn odd_facts(ctx: &mut Ctx) -> Outcome {
     let mut client = bed.client().await;
     for pair in facts.chunks(2) {
         let transaction = client.transaction().await.expect("a transaction begins");
-        let emitter = Emitter::new(bed.name.clone());
+        let emitter = Emitter::new(bed.name.clone()).any_size();
         for fact in pair {
             emitter.emit(&transaction, fact).await.expect("a fact is emitted");
         }
