@@ -59,25 +59,44 @@
 //! | [`proto`] | the event on the wire |
 //! | [`testing`] | throwaway servers and faults (feature `test-util`) |
 
+//!
+//! # Features
+//! `relay`, in `default` by way of `cli`, is everything but the client: a service that
+//! only emits does without it, and so without librdkafka and actix. `deadpool`, `sqlx`,
+//! `diesel-async` and `opentelemetry` are the client's.
+
 #![deny(unsafe_code)]
 
+#[cfg(feature = "relay")]
 mod actors;
+#[cfg(feature = "relay")]
 pub mod checkpoint;
+#[cfg(feature = "relay")]
 pub mod config;
+#[cfg(feature = "relay")]
 pub mod dead_letter;
 pub mod emit;
 mod error;
+#[cfg(feature = "relay")]
 mod event;
+#[cfg(feature = "relay")]
 mod faults;
+#[cfg(feature = "relay")]
 mod kafka;
 mod lsn;
+#[cfg(feature = "relay")]
 mod messages;
+#[cfg(feature = "relay")]
 mod ops;
+#[cfg(feature = "relay")]
 mod outbox;
+#[cfg(feature = "relay")]
 mod pipeline;
 pub mod postgres;
 pub mod proto;
+#[cfg(feature = "relay")]
 mod startup;
+#[cfg(feature = "relay")]
 mod status;
 #[cfg(feature = "test-util")]
 pub mod testing;
@@ -89,8 +108,11 @@ pub use self::actors::parts;
 pub use self::faults::{FaultSite, Faults};
 pub use self::{
     error::{Error, ErrorKind, Result},
-    event::{Event, Refusal, TransactionInfo},
     lsn::{Lsn, ParseLsnError},
+};
+#[cfg(feature = "relay")]
+pub use self::{
+    event::{Event, Refusal, TransactionInfo},
     messages::{AckToken, BatchId, Refused, TopicBatch},
     pipeline::{Pipeline, PipelineBuilder, PipelineHandle},
     startup::{SetupReport, setup, setup_sql},
@@ -98,6 +120,6 @@ pub use self::{
 };
 
 /// The README's examples, compiled by the tests.
-#[cfg(doctest)]
+#[cfg(all(doctest, feature = "relay"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -14,39 +14,48 @@
 //! | `timeline` | pure: which positions a timeline's history has |
 //! | `errors` | what the server's errors mean for us |
 
+#[cfg(feature = "relay")]
 mod auth;
 mod connect_info;
 mod connection_string;
 mod connector;
 mod errors;
+#[cfg(feature = "relay")]
 #[doc(hidden)] // For fuzzing: raw protocol, and no promise.
 pub mod frame;
 mod passfile;
+#[cfg(feature = "relay")]
 pub mod pgoutput;
+#[cfg(feature = "relay")]
 mod reconnecting;
+#[cfg(feature = "relay")]
 pub(crate) mod replication;
+#[cfg(feature = "relay")]
 mod session;
 mod settings;
+#[cfg(feature = "relay")]
 pub(crate) mod slot;
 pub mod sql;
 mod stream;
+#[cfg(feature = "relay")]
 pub(crate) mod timeline;
 mod tls;
 
 pub use self::connect_info::ConnectInfo;
-pub(crate) use self::{
-    errors::{ServerError, postgres_error},
-    reconnecting::{Reconnecting, StatementError},
-};
-use crate::{Result, config::PostgresConfig};
+#[cfg(feature = "sqlx")]
+pub(crate) use self::errors::ServerError;
+pub(crate) use self::errors::postgres_error;
+#[cfg(feature = "relay")]
+pub(crate) use self::reconnecting::{Reconnecting, StatementError};
 
 /// An ordinary client, for statements: the connection string, TLS and timeouts are those of the relay.
 ///
 /// # Errors
 /// A malformed connection string; a server that can't be reached or refuses.
+#[cfg(feature = "relay")]
 pub async fn connect(
-    config: &PostgresConfig,
+    config: &crate::config::PostgresConfig,
     log: &slog::Logger,
-) -> Result<tokio_postgres::Client> {
+) -> crate::Result<tokio_postgres::Client> {
     sql::connect(&config.connect_info()?, config.connect_timeout, log).await
 }

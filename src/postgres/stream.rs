@@ -8,6 +8,7 @@ use std::{
     task::{Context, Poll},
 };
 
+#[cfg(feature = "relay")]
 use rustix::io::ioctl_fionread;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
@@ -93,6 +94,22 @@ impl Stream {
         }
     }
 
+    pub fn is_local(&self) -> bool {
+        self.local
+    }
+
+    pub fn tls(&self) -> Option<&TlsFacts> {
+        self.tls.as_ref()
+    }
+
+    /// A password in clear is seen by the server only.
+    pub fn may_carry_a_password(&self) -> bool {
+        self.local || self.tls.is_some()
+    }
+}
+
+#[cfg(feature = "relay")]
+impl Stream {
     /// Waits until there is something to read, or an end; cancel-safe.
     pub async fn readable(&self) -> io::Result<()> {
         match &self.transport {
@@ -121,19 +138,6 @@ impl Stream {
             }
             Transport::Tcp(_) | Transport::Unix(_) => false,
         }
-    }
-
-    pub fn is_local(&self) -> bool {
-        self.local
-    }
-
-    pub fn tls(&self) -> Option<&TlsFacts> {
-        self.tls.as_ref()
-    }
-
-    /// A password in clear is seen by the server only.
-    pub fn may_carry_a_password(&self) -> bool {
-        self.local || self.tls.is_some()
     }
 }
 
