@@ -4,14 +4,14 @@ use super::Database;
 
 #[path = "../../examples/emit.rs"]
 #[allow(dead_code)] // Its main.
-mod example;
+mod program;
 
 #[tokio::test]
 async fn the_example_makes_a_user_and_a_fact() {
     let database = Database::create("example").await;
     let mut client = factlib::postgres::sql::connect_url(&database.url().await).await.unwrap();
     client.batch_execute("CREATE TABLE users (id text PRIMARY KEY, name text)").await.unwrap();
-    let id = example::create_user(&mut client).await.expect("created");
+    let id = program::create_user(&mut client).await.expect("created");
     let events = database.events("factlib").await;
     assert_eq!(events.len(), 1);
     assert_eq!(
@@ -19,7 +19,7 @@ async fn the_example_makes_a_user_and_a_fact() {
         (&id.to_string(), &br#"{"name":"Ada"}"#[..])
     );
     // The row is there: neither it nor its fact can be made again.
-    example::create_user(&mut client).await.expect_err("taken");
+    program::create_user(&mut client).await.expect_err("taken");
     assert!(database.events("factlib").await.is_empty());
 }
 
