@@ -8,6 +8,8 @@ async fn setup_makes_what_services_need_and_may_be_run_again() {
     let database = server.create_database("setup").await.expect("a database");
     let setup = |more: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_factlib"));
+        // For the server of the tests, and no setting.
+        command.env_remove("FACTLIB_PG_BIN");
         command.args(["setup", "--postgres-url", &server.url_for(&database), "--slot", &database]);
         let output = command.args(more).output().expect("it runs");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
