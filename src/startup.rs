@@ -39,6 +39,8 @@ pub(crate) struct Startup {
 #[derive(Debug)]
 pub(crate) struct Start {
     pub from: Checkpoint,
+    /// Where the server's WAL ended when it was asked.
+    pub wal_end: Lsn,
     pub status_interval: Duration,
 }
 
@@ -215,10 +217,11 @@ impl Startup {
             system,
             history,
         };
+        let wal_end = position.system.wal_end;
         let from = position.decide(slot, checkpoint)?;
         // A third: one report may be lost in a pause, and the next still comes in time.
         let limit = server.wal_sender_timeout.map_or(Duration::MAX, |timeout| timeout / 3);
-        Ok(Start { from, status_interval: settings.status_interval.min(limit) })
+        Ok(Start { from, wal_end, status_interval: settings.status_interval.min(limit) })
     }
 
     async fn replication(&self, limit: Duration, log: &Logger) -> Result<ReplicationClient> {

@@ -52,7 +52,7 @@ pub struct PipelineStatus {
     /// Where it is in its life.
     #[serde(flatten)]
     pub state: PipelineState,
-    /// Which life of the chain reader, decoder, router; counts from 1.
+    /// Which life of the reader; counts from 1.
     pub generation: u64,
     /// End of the WAL that the server has sent or reported.
     pub received_lsn: Lsn,
@@ -186,9 +186,12 @@ impl Status {
         self.slow().state = state;
     }
 
-    /// A new life of the chain: what the one before had read is read again.
-    pub fn set_generation(&self, generation: u64) {
+    /// A new reader; unless it `continues`, what the one before had read is read again.
+    pub fn set_generation(&self, generation: u64, continues: bool) {
         self.generation.store(generation, Relaxed);
+        if continues {
+            return;
+        }
         self.slow().topics.values_mut().for_each(|topic| topic.status.waiting = 0);
     }
 

@@ -7,7 +7,7 @@ use factlib::{
     checkpoint::{CheckpointStore, FileStore},
     config::StoreKind,
     setup,
-    testing::{KafkaServer, PostgresServer, StopMode, shared_kafka},
+    testing::{KafkaServer, PostgresServer, Proxy, StopMode, shared_kafka},
 };
 use slog::{Discard, Logger, o};
 use support::{Bed, Workload};
@@ -111,4 +111,46 @@ async fn a_server_that_never_had_the_timeline_is_refused() {
     let error = bed.pipeline().start().await.expect_err("it is refused");
     assert_eq!(error.kind(), ErrorKind::PositionLost, "{error}");
     assert!(error.to_string().contains("does not come from timeline 2"), "{error}");
+}
+
+/// Put back to a backup, with its checkpoint in it, the server has the same positions
+/// again for other facts: what a running relay had read of the old ones says nothing.
+#[actix::test]
+async fn a_server_put_back_below_a_running_relay_is_read_from_its_own_checkpoint() {
+    let postgres = PostgresServer::start().await.expect("PostgreSQL starts");
+    let kafka = shared_kafka().await.expect("Kafka starts");
+    let mut bed = Bed::on(&postgres, kafka, "put_back").await;
+    let proxy = Proxy::start(([127, 0, 0, 1], postgres.port()).into()).await.expect("a proxy");
+    bed.config.postgres.url =
+        format!("postgresql://postgres@{}/{}", proxy.address(), bed.database).into();
+    setup(&bed.config, false, &Logger::root(Discard, o!())).await.expect("a slot");
+    // A checkpoint is in the backup.
+    let mut history = Workload::new(&bed.name, 10).emit(&mut bed.client().await).await;
+    relay(&bed).await;
+    postgres.stop(StopMode::Fast).await;
+    postgres.back_up().await.expect("a backup");
+    postgres.start_again().await.expect("PostgreSQL starts");
+
+    let pipeline = bed.pipeline().start().await.expect("the pipeline starts");
+    let left = Workload { seed: 2, aggregate_prefix: "left-", ..Workload::new(&bed.name, 100) };
+    history.merge(left.emit(&mut bed.client().await).await);
+    let delivered = bed.wal_end().await;
+    bed.confirmed(delivered).await;
+    proxy.refuse();
+    proxy.reset_all();
+    postgres.stop(StopMode::Immediate).await;
+    postgres.restore().await.expect("the backup is back");
+    postgres.start_again().await.expect("PostgreSQL starts");
+    let mut seed = 3;
+    while bed.wal_end().await <= delivered {
+        let prefix: &'static str = format!("new{seed}-").leak();
+        let new = Workload { seed, aggregate_prefix: prefix, ..Workload::new(&bed.name, 100) };
+        history.merge(new.emit(&mut bed.client().await).await);
+        seed += 1;
+    }
+    proxy.accept();
+    bed.confirmed(bed.wal_end().await).await;
+    pipeline.shutdown().await.expect("a clean stop");
+    let report = bed.check(&history).await;
+    assert_eq!((report.lost, report.phantom), (0, 0), "{report}");
 }

@@ -1,8 +1,9 @@
 //! Checkpointer: saves the position, then lets it be confirmed.
 //!
 //! # Life
-//! One for the pipeline's life; each generation resets its window. At most one
-//! save is under way at a time, so positions reach the store in rising order.
+//! One for the pipeline's life; each chain resets its window, and a reader that follows
+//! on another's goes on with it. At most one save is under way at a time, so positions
+//! reach the store in rising order.
 //!
 //! # Backpressure
 //! Positions coalesce: while a save runs, or the interval has not passed, only
@@ -15,8 +16,8 @@
 use std::{sync::Arc, time::Duration};
 
 use actix::{
-    Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, Recipient, SpawnHandle,
-    WrapFuture,
+    Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, MessageResult, Recipient,
+    SpawnHandle, WrapFuture,
 };
 use slog::{Logger, debug, error, info, warn};
 use tokio::{sync::oneshot, time::Instant};
@@ -38,14 +39,30 @@ const RETRY_MAX: Duration = Duration::from_secs(5);
 /// the server frees whole segments, of 16 MB unless it was built otherwise.
 const WAL_SEGMENT: u64 = 16 << 20;
 
-/// A new generation: acknowledgements of older ones are ignored from here on.
+/// A new generation: acknowledgements of older ones are ignored from here on, unless
+/// it continues the one before.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct BeginGeneration {
     pub generation: u64,
     /// Where it starts: slot, system and the saved position.
     pub from: Checkpoint,
+    /// Only the reader is new: what is in flight counts on, and so do the batches' numbers.
+    pub continues: bool,
     pub confirm: Recipient<ConfirmLsn>,
+}
+
+/// What do you know of the present chain?
+#[derive(Message)]
+#[rtype(result = "Known")]
+pub(crate) struct Ask;
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Known {
+    /// Batches, done or not.
+    pub batches: u64,
+    /// The newest position that is in the store.
+    pub saved: Lsn,
 }
 
 /// Save what is safe at once; with `batches`, after so many batches of this
@@ -78,6 +95,8 @@ pub(crate) struct Checkpointer {
 
 struct Generation {
     number: u64,
+    /// The generation that its chain began with.
+    first: u64,
     window: AckWindow,
     /// The newest position that is in the store.
     saved: Checkpoint,
@@ -183,7 +202,9 @@ impl Checkpointer {
                 self.faults.reach(FaultSite::AfterSave);
                 let lsn = checkpoint.lsn;
                 self.status.saved(lsn);
+                // Of a cluster that was left meanwhile, it says nothing.
                 if let Some(generation) = &mut self.generation
+                    && generation.saved.is_of_the_same_history(&checkpoint)
                     && lsn > generation.saved.lsn
                 {
                     generation.saved = checkpoint;
@@ -225,13 +246,40 @@ impl Actor for Checkpointer {
 impl Handler<BeginGeneration> for Checkpointer {
     type Result = ();
 
-    fn handle(&mut self, begin: BeginGeneration, _: &mut Self::Context) {
-        let BeginGeneration { generation: number, from, confirm } = begin;
-        debug!(self.log, "generation begins"; "generation" => number, "lsn" => %from.lsn);
+    fn handle(&mut self, begin: BeginGeneration, ctx: &mut Self::Context) {
+        let BeginGeneration { generation: number, from, continues, confirm } = begin;
+        debug!(self.log, "generation begins"; "generation" => number, "lsn" => %from.lsn,
+            "continues" => continues);
         self.status.saved(from.lsn);
-        self.events_waiting = false;
-        self.generation =
-            Some(Generation { number, window: AckWindow::new(from.lsn), saved: from, confirm });
+        match self.generation.as_mut().filter(|_| continues) {
+            Some(generation) => {
+                generation.number = number;
+                generation.confirm = confirm;
+                // What was saved while nobody was there to confirm it.
+                if generation.saved.lsn > from.lsn {
+                    generation.confirm.do_send(ConfirmLsn(generation.saved.lsn));
+                } else {
+                    generation.saved = from;
+                }
+            }
+            None => {
+                self.events_waiting = false;
+                let (first, window) = (number, AckWindow::new(from.lsn));
+                self.generation = Some(Generation { number, first, window, saved: from, confirm });
+            }
+        }
+        self.schedule(ctx);
+    }
+}
+
+impl Handler<Ask> for Checkpointer {
+    type Result = MessageResult<Ask>;
+
+    fn handle(&mut self, _: Ask, _: &mut Self::Context) -> Self::Result {
+        MessageResult(self.generation.as_ref().map_or(Known::default(), |generation| Known {
+            batches: generation.window.known(),
+            saved: generation.saved.lsn,
+        }))
     }
 }
 
@@ -240,7 +288,7 @@ impl Handler<BatchDone> for Checkpointer {
 
     fn handle(&mut self, done: BatchDone, ctx: &mut Self::Context) {
         self.faults.reach(FaultSite::Checkpointer);
-        let current = self.generation.as_mut().filter(|g| g.number == done.id.generation);
+        let current = self.generation.as_mut().filter(|g| done.id.generation >= g.first);
         let Some(generation) = current else { return };
         self.events_waiting |= done.events > 0;
         if let Err(error) = generation.window.done(done.id.seq, done.commit_end_lsn) {
@@ -357,7 +405,26 @@ mod tests {
             let (confirm, confirmed) = probe();
             let lsn = Lsn::new(lsn);
             let from = Checkpoint { slot: "s".into(), system_id: 7, timeline: 1, lsn };
-            self.checkpointer.do_send(BeginGeneration { generation, from, confirm });
+            self.checkpointer.do_send(BeginGeneration {
+                generation,
+                from,
+                continues: false,
+                confirm,
+            });
+            confirmed
+        }
+
+        /// A generation that only has a new reader.
+        fn go_on(&self, generation: u64, lsn: u64) -> Confirmed {
+            let (confirm, confirmed) = probe();
+            let lsn = Lsn::new(lsn);
+            let from = Checkpoint { slot: "s".into(), system_id: 7, timeline: 1, lsn };
+            self.checkpointer.do_send(BeginGeneration {
+                generation,
+                from,
+                continues: true,
+                confirm,
+            });
             confirmed
         }
 
@@ -517,6 +584,36 @@ mod tests {
         assert_eq!(confirmed(&mut new).await, 20);
         // Its recipient was dropped with its generation.
         assert!(old.recv().await.is_none());
+    }
+
+    #[actix::test]
+    async fn what_is_in_flight_when_a_reader_follows_another_holds_the_position() {
+        let mut bench = Bench::new();
+        let _old = bench.begin(1, 5);
+        bench.done(1, 1, 20, 1);
+        let known = bench.checkpointer.send(Ask).await.expect("an answer");
+        assert_eq!(known, Known { batches: 2, saved: Lsn::new(5) });
+        let mut new = bench.go_on(2, 5);
+        // Read again, and handed on before.
+        bench.done(2, 2, 20, 0);
+        assert!(nothing(&mut bench.saves).await, "batch 0 is not done");
+        bench.done(1, 0, 10, 1);
+        let save = bench.save().await;
+        assert_eq!(save.lsn, 20);
+        save.succeed();
+        assert_eq!(confirmed(&mut new).await, 20);
+    }
+
+    #[actix::test]
+    async fn what_was_saved_without_a_reader_is_confirmed_by_the_next() {
+        let mut bench = Bench::new();
+        let _old = bench.begin(1, 5);
+        bench.done(1, 0, 10, 1);
+        let save = bench.save().await;
+        save.succeed();
+        let mut new = bench.go_on(2, 5);
+        assert_eq!(confirmed(&mut new).await, 10);
+        assert_eq!(bench.flush(None).await, Ok(Lsn::new(10)));
     }
 
     #[actix::test]

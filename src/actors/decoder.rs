@@ -1,9 +1,10 @@
 //! Decoder: replication messages in, events out.
 //!
 //! # Life
-//! One per generation. It remembers the transaction it is in, because a batch
-//! may end anywhere between Begin and Commit; a new generation starts at a
-//! transaction's beginning and so with nothing to remember.
+//! It outlives the reader: where only the connection was lost, the next reader starts
+//! at the saved position, and what comes again from there is not handed on again. It
+//! remembers the transaction it is in, because a batch, and a connection, may end
+//! anywhere between Begin and Commit.
 //!
 //! # Backpressure
 //! None of its own: batches carry their permits through.
@@ -12,14 +13,17 @@
 //! Bytes that are no pgoutput end the chain: a broken stream can only be read again.
 //! What is wrong with one event only refuses that event.
 
-use actix::{Actor, ActorContext, Context, Handler, Recipient};
+use actix::{Actor, ActorContext, Context, Handler, MessageResult, Recipient};
 use bytes::Bytes;
 use slog::{Logger, debug};
 
 use crate::{
     Error, ErrorKind, Event, Lsn, Result,
     faults::{FaultSite, Faults},
-    messages::{ActorKind, BatchDone, ChainFailed, EventBatch, ExitGuard, Stop, WalBatch},
+    messages::{
+        ActorKind, BatchDone, ChainFailed, EventBatch, ExitGuard, HandedOn, ReaderEnded, Stop,
+        WalBatch,
+    },
     outbox::{Change, OutboxReader},
     postgres::{
         frame::{self, Frame},
@@ -30,6 +34,8 @@ use crate::{
 /// The actor around [`EventDecoder`].
 pub(crate) struct Decoder {
     pub decoder: EventDecoder,
+    /// Batches that it was handed so far.
+    pub batches: u64,
     pub router: Recipient<EventBatch>,
     pub done: Recipient<BatchDone>,
     pub failed: Recipient<ChainFailed>,
@@ -56,6 +62,7 @@ impl Handler<WalBatch> for Decoder {
     fn handle(&mut self, batch: WalBatch, _: &mut Self::Context) {
         self.faults.reach(FaultSite::Decoder);
         let WalBatch { id, frames, commit_end_lsn, permit } = batch;
+        self.batches = id.seq + 1;
         match self.decoder.decode(&frames) {
             Ok(events) if events.is_empty() => {
                 self.done.do_send(BatchDone { id, commit_end_lsn, events: 0 });
@@ -72,12 +79,24 @@ impl Handler<WalBatch> for Decoder {
     }
 }
 
+impl Handler<ReaderEnded> for Decoder {
+    type Result = MessageResult<ReaderEnded>;
+
+    fn handle(&mut self, _: ReaderEnded, _: &mut Self::Context) -> Self::Result {
+        self.decoder.interrupted();
+        MessageResult(HandedOn { batches: self.batches, lsn: self.decoder.handed_on() })
+    }
+}
+
 /// Turns replication messages into events: those of our prefix or the rows of our
-/// tables, of committed transactions that end after the checkpoint.
+/// tables, of committed transactions, each once.
 pub(crate) struct EventDecoder {
     source: Source,
-    start: Lsn,
+    /// What ended at or before this position was handed on, here or before the checkpoint.
+    done: Lsn,
     transaction: Option<Transaction>,
+    /// The transaction that a connection ended in, if some of it was handed on.
+    interrupted: Option<Transaction>,
 }
 
 /// Where events are found; never in both, because a client may write each to both.
@@ -91,21 +110,45 @@ enum Source {
 #[derive(Clone, Copy)]
 struct Transaction {
     xid: u32,
+    final_lsn: Lsn,
     commit_time_ns: i64,
-    /// It ended at or before the checkpoint: all of it was delivered already.
-    done_before: bool,
+    /// Events of it so far; rows of other tables count as well.
+    events: u64,
+    /// Its first events, which were handed on before; all of them where it ended
+    /// before `done`. A transaction is decoded to the same events each time.
+    skip: u64,
 }
 
 impl EventDecoder {
     /// `start` is the checkpoint: what ended at or before it is not sent again.
     pub fn new(prefix: impl Into<String>, start: Lsn) -> Self {
-        let source = Source::Messages { prefix: prefix.into() };
-        EventDecoder { source, start, transaction: None }
+        EventDecoder::of(Source::Messages { prefix: prefix.into() }, start)
+    }
+
+    /// The stream ended here; the next one starts at an earlier position, with a
+    /// transaction's beginning.
+    pub fn interrupted(&mut self) {
+        if let Some(transaction) = self.transaction.take()
+            && transaction.skip.max(transaction.events) > 0
+            && transaction.final_lsn >= self.done
+        {
+            let skip = transaction.skip.max(transaction.events);
+            self.interrupted = Some(Transaction { skip, ..transaction });
+        }
+    }
+
+    /// No further than to here does it skip what comes again.
+    pub fn handed_on(&self) -> Lsn {
+        self.interrupted.map_or(self.done, |transaction| self.done.max(transaction.final_lsn))
     }
 
     /// The same for outbox tables, in place of logical messages.
     pub fn of_tables(tables: OutboxReader, start: Lsn) -> Self {
-        EventDecoder { source: Source::Tables(tables), start, transaction: None }
+        EventDecoder::of(Source::Tables(tables), start)
+    }
+
+    fn of(source: Source, start: Lsn) -> Self {
+        EventDecoder { source, done: start, transaction: None, interrupted: None }
     }
 
     /// The events in a run of whole frames. Those of messages are slices of `frames`, not copies.
@@ -131,14 +174,26 @@ impl EventDecoder {
             .map_err(|error| protocol("cannot parse a pgoutput message").caused_by(error))?;
         match message {
             Message::Begin { final_lsn, commit_time_us, xid } => {
+                // final_lsn is where the commit record begins, `done` where one ends.
+                let done_before = final_lsn < self.done;
+                let again = self
+                    .interrupted
+                    .filter(|other| (other.xid, other.final_lsn) == (xid, final_lsn))
+                    .map_or(0, |other| other.skip);
                 self.transaction = Some(Transaction {
                     xid,
+                    final_lsn,
                     commit_time_ns: pgoutput::unix_ns(commit_time_us),
-                    // final_lsn is where the commit record begins, the checkpoint where one ends.
-                    done_before: final_lsn < self.start,
+                    events: 0,
+                    skip: if done_before { u64::MAX } else { again },
                 });
             }
-            Message::Commit { .. } => self.transaction = None,
+            Message::Commit { end_lsn, .. } => {
+                self.transaction = None;
+                self.done = self.done.max(end_lsn);
+                // Transactions come in the order of their commits.
+                self.interrupted = self.interrupted.filter(|other| other.final_lsn >= self.done);
+            }
             Message::Logical { transactional, lsn, prefix, content } => {
                 return self.logical(transactional, lsn, prefix, frames.slice_ref(content));
             }
@@ -162,15 +217,16 @@ impl EventDecoder {
     }
 
     fn inserted(
-        &self,
+        &mut self,
         relation: u32,
         row: Tuple<'_>,
         lsn: Lsn,
         frames: &Bytes,
     ) -> Result<Option<Event>> {
         let Source::Tables(tables) = &self.source else { return Ok(None) };
-        let transaction = self.transaction.ok_or_else(change_outside)?;
-        if transaction.done_before {
+        let transaction = self.transaction.as_mut().ok_or_else(change_outside)?;
+        transaction.events += 1;
+        if transaction.events <= transaction.skip {
             return Ok(None);
         }
         let mut event = tables.inserted(relation, row, lsn, transaction.commit_time_ns, frames)?;
@@ -183,11 +239,12 @@ impl EventDecoder {
     fn changed(&mut self, relation: u32, change: Change, lsn: Lsn) -> Result<()> {
         let Source::Tables(tables) = &mut self.source else { return Ok(()) };
         let transaction = self.transaction.ok_or_else(change_outside)?;
-        if transaction.done_before { Ok(()) } else { tables.changed(relation, change, lsn) }
+        let before = transaction.events < transaction.skip;
+        if before { Ok(()) } else { tables.changed(relation, change, lsn) }
     }
 
     fn logical(
-        &self,
+        &mut self,
         transactional: bool,
         lsn: Lsn,
         prefix: &str,
@@ -197,14 +254,22 @@ impl EventDecoder {
         if prefix != ours {
             return Ok(None);
         }
-        let transaction = match (transactional, self.transaction) {
+        let transaction = match (transactional, &mut self.transaction) {
             (true, None) => return Err(protocol("a transactional message outside a transaction")),
-            (true, transaction) => transaction,
-            (false, _) => None,
+            (true, Some(transaction)) => {
+                transaction.events += 1;
+                if transaction.events <= transaction.skip {
+                    return Ok(None);
+                }
+                Some(*transaction)
+            }
+            // Here the position is the message's end.
+            (false, _) if lsn <= self.done => return Ok(None),
+            (false, _) => {
+                self.done = lsn;
+                None
+            }
         };
-        if transaction.map_or(lsn <= self.start, |transaction| transaction.done_before) {
-            return Ok(None);
-        }
         let mut event = match Event::parse(content.clone(), lsn) {
             Ok(event) => event,
             // Not this stream is broken, but what somebody wrote into it.
@@ -351,6 +416,53 @@ mod tests {
     }
 
     #[test]
+    fn what_was_handed_on_before_the_connection_was_lost_does_not_come_again() {
+        let mut decoder = decoder();
+        let at = |lsn, id| logical(false, lsn, "shop", &fact(id));
+        let whole = [begin(2_000, 7), emitted("a"), commit(2_000), at(2_100, "b")].concat();
+        let half = [begin(3_000, 8), emitted("c"), emitted("d")].concat();
+        let events = decode(&mut decoder, &[whole.clone(), half.clone()]).expect("decodes");
+        assert_eq!(ids(&events), ["a", "b", "c", "d"]);
+        decoder.interrupted();
+        assert_eq!(decoder.handed_on(), Lsn::new(3_000));
+        // It is lost again before it has come so far again.
+        assert_eq!(
+            ids(&decode(&mut decoder, std::slice::from_ref(&whole)).expect("decodes")),
+            [""; 0]
+        );
+        decoder.interrupted();
+        let rest = [emitted("e"), commit(3_000), at(3_100, "f")].concat();
+        let events = decode(&mut decoder, &[whole, half, rest]).expect("decodes");
+        assert_eq!(ids(&events), ["e", "f"]);
+        assert_eq!(decoder.handed_on(), Lsn::new(3_100));
+    }
+
+    #[test]
+    fn a_transaction_interrupted_twice_goes_on_where_it_was_first() {
+        let mut decoder = decoder();
+        let events = [begin(3_000, 8), emitted("a"), emitted("b"), emitted("c")];
+        assert_eq!(decode(&mut decoder, &events).expect("decodes").len(), 3);
+        decoder.interrupted();
+        assert!(decode(&mut decoder, &events[..2]).expect("decodes").is_empty());
+        decoder.interrupted();
+        let all = [&events[..], &[emitted("d"), commit(3_000)]].concat();
+        assert_eq!(ids(&decode(&mut decoder, &all).expect("decodes")), ["d"]);
+        // The next one is whole, whatever its number.
+        let next = [begin(4_000, 8), emitted("e"), commit(4_000)];
+        assert_eq!(ids(&decode(&mut decoder, &next).expect("decodes")), ["e"]);
+    }
+
+    #[test]
+    fn a_transaction_of_which_nothing_was_handed_on_comes_whole() {
+        let mut decoder = decoder();
+        assert!(decode(&mut decoder, &[begin(3_000, 8)]).expect("decodes").is_empty());
+        decoder.interrupted();
+        assert_eq!(decoder.handed_on(), Lsn::new(START));
+        let whole = [begin(3_000, 8), emitted("a"), commit(3_000)];
+        assert_eq!(ids(&decode(&mut decoder, &whole).expect("decodes")), ["a"]);
+    }
+
+    #[test]
     fn changes_of_tables_and_other_frames_give_no_events() {
         let relation = b"R\0\0\0\x01public\0t\0d\0\0";
         let keepalive = [&b"d\0\0\0\x16k"[..], &[0; 17]].concat();
@@ -440,6 +552,7 @@ mod tests {
             let (failing, failed) = probe();
             let decoder = Decoder {
                 decoder: decoder(),
+                batches: 0,
                 router,
                 done: to,
                 failed: failing,

@@ -83,6 +83,7 @@ impl Chain {
             }
             .start();
             let next = Decoder {
+                batches: 0,
                 decoder: EventDecoder::new(prefix, Lsn::ZERO),
                 router: router.clone().recipient(),
                 done: to.clone().recipient(),

@@ -2,13 +2,16 @@
 //!
 //! # Life
 //! One for the pipeline's life, and as long as it. A *generation* is one life of
-//! the chain reader, decoder, router and of the lanes below it; it starts at the
-//! saved position. The checkpointer, the byte window and the Kafka client outlive it.
+//! the reader; it starts at the saved position. The chain decoder, router and the
+//! lanes below it live as long as they don't fail: what a reader had read before its
+//! connection was lost is delivered meanwhile, and not read into the chain again. The
+//! checkpointer, the byte window and the Kafka client outlive the chain.
 //!
 //! # Failure
-//! A failed lane is opened again, alone. A failure in the chain ends the
-//! generation, and the next one starts after a pause that grows while nothing
-//! gets delivered. What can't get better by itself ends the pipeline with its error.
+//! A failed lane is opened again, alone. A failure in the chain ends all of it, one of
+//! the reader's connection the reader; the next generation starts after a pause that
+//! grows while nothing gets delivered. Where the server came back with another history,
+//! all of the chain is new. What can't get better by itself ends the pipeline with its error.
 
 use std::{
     sync::Arc,
@@ -27,7 +30,7 @@ use tokio::{
 };
 
 use super::{
-    checkpointer::{BeginGeneration, Checkpointer, Flush},
+    checkpointer::{Ask, BeginGeneration, Checkpointer, Flush},
     decoder::{Decoder, EventDecoder},
     deliveries::Deliveries,
     lane::{LaneContext, Lanes},
@@ -36,12 +39,12 @@ use super::{
 };
 use crate::{
     Error, ErrorKind, Lsn, Result,
-    checkpoint::CheckpointStore,
+    checkpoint::{Checkpoint, CheckpointStore},
     config::{Config, RefusalPolicy},
     faults::{FaultSite, Faults},
     messages::{
-        ActorExited, ActorKind, ByteWindow, ChainFailed, Drain, ExitGuard, Finish, LaneFailed,
-        LaneLost, LaneOpened, OpenLane, Shutdown, Stop, Streaming,
+        ActorExited, ActorKind, ByteWindow, ChainFailed, Drain, ExitGuard, Finish, HandedOn,
+        LaneFailed, LaneLost, LaneOpened, OpenLane, ReaderEnded, Shutdown, Stop, Streaming,
     },
     outbox::OutboxReader,
     startup::{Start, Startup},
@@ -89,11 +92,35 @@ pub(crate) struct Supervisor {
 
 /// The actors of the present generation.
 struct Chain {
-    reader: Addr<WalReader>,
+    /// None from the loss of its connection to the next generation.
+    reader: Option<Addr<WalReader>>,
     decoder: Addr<Decoder>,
     router: Addr<Router>,
+    /// The generation that it began with.
+    first: u64,
+    /// Of the present reader, or of the last one.
     launched: Instant,
-    from: Lsn,
+    from: Checkpoint,
+}
+
+/// How far a chain has come.
+struct Extent {
+    /// Batches that were cut.
+    batches: u64,
+    handed_on: Lsn,
+    saved: Lsn,
+}
+
+impl Extent {
+    /// Whether the server still has the history in which the chain came so far. Of one
+    /// that was left, as for a backup, what was handed on says nothing about what has
+    /// its positions now.
+    fn is_of(&self, from: &Checkpoint, start: &Start) -> bool {
+        from.is_of_the_same_history(&start.from)
+            && self.handed_on <= start.wal_end
+            // A store in the database goes back together with it.
+            && self.saved <= start.from.lsn
+    }
 }
 
 impl Supervisor {
@@ -125,23 +152,32 @@ impl Supervisor {
     /// Connects, checks the positions, and launches the next generation.
     fn start_generation(&mut self, ctx: &mut Context<Self>) {
         if self.draining {
-            return self.end(Ok(()), ctx);
+            return self.end_if_empty(ctx);
         }
         self.generation += 1;
         let first = self.starting_since.is_some();
         let limit = self.attempt_limit();
         let (plan, checkpointer) = (self.plan.clone(), self.checkpointer.clone());
+        let decoder = self.chain.as_ref().map(|chain| chain.decoder.clone());
         let preparing = async move {
-            settle(&checkpointer).await;
+            let extent = match decoder {
+                Some(decoder) => extent(&decoder, &checkpointer).await,
+                None => {
+                    settle(&checkpointer).await;
+                    None
+                }
+            };
             if first {
                 plan.lanes.check(limit).await?;
             }
-            plan.startup.prepare(&*plan.store, limit, &plan.log).await
+            let start = plan.startup.prepare(&*plan.store, limit, &plan.log).await?;
+            Ok((start, extent))
         };
         ctx.spawn(preparing.into_actor(self).map(move |result, this, ctx| match result {
-            _ if this.draining => this.end(Ok(()), ctx),
-            Ok(start) => this.launch_chain(start, ctx),
+            _ if this.draining => this.end_if_empty(ctx),
+            Ok((start, extent)) => this.begin(start, extent, ctx),
             Err(error) => {
+                let error: Error = error;
                 if error.kind() != ErrorKind::KafkaUnavailable {
                     this.plan.status.replication_failed();
                 }
@@ -150,14 +186,40 @@ impl Supervisor {
         }));
     }
 
-    fn launch_chain(&mut self, start: Start, ctx: &mut Context<Self>) {
+    /// Begins the next generation: a reader and, where none lives or can go on, the chain.
+    fn begin(&mut self, start: Start, extent: Option<Extent>, ctx: &mut Context<Self>) {
+        let (old, generation) = (self.chain.take(), self.generation);
+        let extent =
+            extent.filter(|extent| old.as_ref().is_some_and(|old| extent.is_of(&old.from, &start)));
+        let (mut chain, first_batch) = match (old, extent) {
+            (Some(old), Some(extent)) => (old, extent.batches),
+            (old, _) => {
+                if let Some(old) = old {
+                    warn!(
+                        self.plan.log,
+                        "what is in flight is read again: the server has another history"
+                    );
+                    old.stop();
+                }
+                (self.launch_chain(&start, ctx), 0)
+            }
+        };
+        let continues = chain.first < generation;
+        let reader = self.launch_reader(&start, first_batch, chain.decoder.clone(), ctx);
+        let (from, confirm) = (start.from.clone(), reader.clone().recipient());
+        self.checkpointer.do_send(BeginGeneration { generation, from, continues, confirm });
+        self.plan.status.set_generation(generation, continues);
+        chain.reader = Some(reader);
+        chain.launched = Instant::now();
+        chain.from = start.from;
+        self.chain = Some(chain);
+    }
+
+    fn launch_chain(&self, start: &Start, ctx: &mut Context<Self>) -> Chain {
         let (plan, generation) = (&self.plan, self.generation);
         let config = &plan.config;
         let address = ctx.address();
-        let from = start.from.lsn;
-        let log = |actor: ActorKind| {
-            plan.log.new(o!("actor" => actor.to_string(), "generation" => generation))
-        };
+        let log = |actor| self.log(actor);
         let exit = |actor| ExitGuard { actor, generation, to: address.clone().recipient() };
 
         let router = Router {
@@ -179,13 +241,14 @@ impl Supervisor {
         let decoder = Decoder {
             decoder: match config.outbox_tables() {
                 tables if tables.is_empty() => {
-                    EventDecoder::new(&config.postgres.message_prefix, from)
+                    EventDecoder::new(&config.postgres.message_prefix, start.from.lsn)
                 }
                 tables => {
                     let tables = OutboxReader::new(tables, log(ActorKind::Decoder));
-                    EventDecoder::of_tables(tables, from)
+                    EventDecoder::of_tables(tables, start.from.lsn)
                 }
             },
+            batches: 0,
             router: router.clone().recipient(),
             done: self.checkpointer.clone().recipient(),
             failed: address.clone().recipient(),
@@ -194,49 +257,82 @@ impl Supervisor {
             exit: exit(ActorKind::Decoder),
         }
         .start();
+        let (launched, from) = (Instant::now(), start.from.clone());
+        Chain { reader: None, decoder, router, first: generation, launched, from }
+    }
+
+    fn launch_reader(
+        &self,
+        start: &Start,
+        first_batch: u64,
+        decoder: Addr<Decoder>,
+        ctx: &mut Context<Self>,
+    ) -> Addr<WalReader> {
+        let (plan, generation) = (&self.plan, self.generation);
+        let (config, address, actor) = (&plan.config, ctx.address(), ActorKind::WalReader);
         let reader = WalReader::new(
             ReadFrom {
                 info: plan.startup.info.clone(),
                 connect_timeout: config.postgres.connect_timeout,
                 slot: config.postgres.slot.clone(),
                 publication: config.postgres.publication.clone(),
-                start: from,
+                start: start.from.lsn,
+                first_batch,
                 system_id: start.from.system_id,
                 status_interval: start.status_interval,
                 batch_bytes: config.batch_bytes(),
             },
             plan.window.clone(),
-            decoder.clone().recipient(),
+            decoder.recipient(),
             self.checkpointer.clone().recipient(),
             (address.clone().recipient(), address.clone().recipient()),
             Arc::clone(&plan.status),
             plan.faults.clone(),
-            log(ActorKind::WalReader),
-            exit(ActorKind::WalReader),
+            self.log(actor),
+            ExitGuard { actor, generation, to: address.recipient() },
         );
-        let reader = WalReader::start_in_arbiter(&self.reader_arbiter, move |_| reader);
-
-        let confirm = reader.clone().recipient();
-        self.checkpointer.do_send(BeginGeneration { generation, from: start.from, confirm });
-        plan.status.set_generation(generation);
-        self.chain = Some(Chain { reader, decoder, router, launched: Instant::now(), from });
+        WalReader::start_in_arbiter(&self.reader_arbiter, move |_| reader)
     }
 
-    /// The chain is broken: stop what is left of it.
+    fn log(&self, actor: ActorKind) -> Logger {
+        self.plan.log.new(o!("actor" => actor.to_string(), "generation" => self.generation))
+    }
+
+    /// The chain is broken, or only the reader's connection: stop what can't go on.
     fn chain_failed(&mut self, actor: ActorKind, error: Error, ctx: &mut Context<Self>) {
-        let Some(chain) = self.chain.take() else { return };
+        let Some(mut chain) = self.chain.take() else { return };
         error!(self.plan.log, "generation failed"; "generation" => self.generation,
             "failed" => %actor, "error" => %error);
-        chain.stop();
         self.plan.status.actor_failed(actor.name());
-        if actor == ActorKind::WalReader {
-            self.plan.status.replication_failed();
-        }
-        let delivered = self.plan.status.snapshot().saved_lsn > chain.from;
+        let delivered = self.plan.status.snapshot().saved_lsn > chain.from.lsn;
         if delivered || chain.launched.elapsed() > self.plan.config.pipeline.restart_backoff_max {
             self.failures = 0;
         }
-        self.retry(error, ctx);
+        let starts_already = chain.reader.is_none();
+        let connection_lost =
+            actor == ActorKind::WalReader && error.kind() != ErrorKind::ActorFailed;
+        if actor == ActorKind::WalReader {
+            self.plan.status.replication_failed();
+        }
+        if connection_lost && error.is_transient() {
+            // What was read is delivered while the next reader connects.
+            chain.reader = None;
+            self.chain = Some(chain);
+        } else {
+            chain.stop();
+        }
+        if !starts_already || !error.is_transient() {
+            self.retry(error, ctx);
+        }
+    }
+
+    /// Whether an actor of this generation belongs to the present chain.
+    fn is_present(&self, actor: ActorKind, generation: u64) -> bool {
+        self.chain.as_ref().is_some_and(|chain| match actor {
+            ActorKind::WalReader => generation == self.generation && chain.reader.is_some(),
+            // Its failures carry the generation in which it began what failed.
+            _ => generation >= chain.first,
+        })
     }
 
     /// Starts again after a pause, unless that can't help.
@@ -247,8 +343,8 @@ impl Supervisor {
             && self
                 .starting_since
                 .is_some_and(|since| !limit.is_zero() && since.elapsed() >= limit);
-        if !error.is_transient() || too_late || self.draining {
-            return self.end(if self.draining { Ok(()) } else { Err(error) }, ctx);
+        if !error.is_transient() || too_late {
+            return self.give_up(error, ctx);
         }
         let pause = self.pause(self.failures);
         self.failures = self.failures.saturating_add(1);
@@ -294,7 +390,7 @@ impl Supervisor {
         let lanes = Arc::clone(&self.plan.lanes);
         let opening = async move { lanes.open(context).await };
         ctx.spawn(opening.into_actor(self).map(move |result, this, _| {
-            let Some(chain) = this.chain.as_ref().filter(|_| this.generation == generation) else {
+            let Some(chain) = this.chain.as_ref().filter(|chain| generation >= chain.first) else {
                 return;
             };
             match result {
@@ -302,6 +398,25 @@ impl Supervisor {
                 Err(error) => chain.router.do_send(LaneFailed { lane, epoch, error }),
             }
         }));
+    }
+
+    /// Ends with an error, after what the last reader had read, within reason.
+    fn give_up(&mut self, error: Error, ctx: &mut Context<Self>) {
+        let Some(chain) = &self.chain else { return self.end(Err(error), ctx) };
+        let (decoder, checkpointer) = (chain.decoder.clone(), self.checkpointer.clone());
+        let log = self.plan.log.clone();
+        let finishing = async move {
+            // Too late only means that more is sent again.
+            let _ = drain(None, decoder, checkpointer, SETTLE_TIMEOUT, &log).await;
+        };
+        ctx.spawn(finishing.into_actor(self).map(|(), this, ctx| this.end(Err(error), ctx)));
+    }
+
+    /// Ends, unless draining does so once what is in flight has been delivered.
+    fn end_if_empty(&mut self, ctx: &mut Context<Self>) {
+        if self.chain.is_none() {
+            self.end(Ok(()), ctx);
+        }
     }
 
     fn end(&mut self, result: Result<()>, ctx: &mut Context<Self>) {
@@ -331,7 +446,9 @@ impl Drop for Supervisor {
 
 impl Chain {
     fn stop(&self) {
-        self.reader.do_send(Stop);
+        if let Some(reader) = &self.reader {
+            reader.do_send(Stop);
+        }
         self.decoder.do_send(Stop);
         self.router.do_send(Stop);
     }
@@ -360,16 +477,31 @@ async fn settle(checkpointer: &Addr<Checkpointer>) {
     let _ = timeout(SETTLE_TIMEOUT, saved).await;
 }
 
+/// How far a chain has come whose reader has ended; none if it can't say so any more.
+async fn extent(decoder: &Addr<Decoder>, checkpointer: &Addr<Checkpointer>) -> Option<Extent> {
+    let HandedOn { batches, lsn } = decoder.send(ReaderEnded).await.ok()?;
+    let known = checkpointer.send(Ask).await.ok()?;
+    // Batches without a message were not the decoder's.
+    Some(Extent { batches: batches.max(known.batches), handed_on: lsn, saved: known.saved })
+}
+
 /// Stops reading, waits for what is in flight, confirms the last position.
 async fn drain(
-    reader: Addr<WalReader>,
+    reader: Option<Addr<WalReader>>,
+    decoder: Addr<Decoder>,
     checkpointer: Addr<Checkpointer>,
     limit: Duration,
     log: &Logger,
 ) -> Result<()> {
     let (reply, saved) = oneshot::channel();
     let finishing = async {
-        let batches = reader.send(Drain).await.unwrap_or(0);
+        let cut = match &reader {
+            Some(reader) => reader.send(Drain).await.unwrap_or(0),
+            None => 0,
+        };
+        // A reader whose connection ends meanwhile says nothing.
+        let extent = extent(&decoder, &checkpointer).await;
+        let batches = cut.max(extent.map_or(0, |extent| extent.batches));
         checkpointer.do_send(Flush { batches: Some(batches), reply });
         saved.await.ok()
     };
@@ -387,6 +519,8 @@ async fn drain(
             return Err(Error::new(ErrorKind::DrainTimeout, what).remedy(remedy));
         }
     };
+    // Without a connection, there is nobody to confirm it to.
+    let Some(reader) = reader else { return Ok(()) };
     match timeout(SETTLE_TIMEOUT, reader.send(Finish(lsn))).await {
         Ok(Ok(Ok(()))) => info!(log, "drained"; "lsn" => %lsn),
         // Saved is what counts; the server learns the position at the next start.
@@ -407,7 +541,7 @@ impl Handler<ChainFailed> for Supervisor {
     type Result = ();
 
     fn handle(&mut self, failed: ChainFailed, ctx: &mut Self::Context) {
-        if failed.generation == self.generation && !self.draining {
+        if self.is_present(failed.actor, failed.generation) && !self.draining {
             self.chain_failed(failed.actor, failed.error, ctx);
         }
     }
@@ -420,7 +554,7 @@ impl Handler<ActorExited> for Supervisor {
         let ActorExited { actor, generation, panicked } = exited;
         if actor == ActorKind::Checkpointer {
             self.checkpointer = spawn_checkpointer(&self.plan, ctx);
-        } else if generation != self.generation {
+        } else if !self.is_present(actor, generation) {
             return;
         }
         let Some(chain) = &self.chain else { return };
@@ -447,7 +581,7 @@ impl Handler<Streaming> for Supervisor {
         else {
             return;
         };
-        info!(self.plan.log, "relay running"; "generation" => self.generation, "from" => %chain.from);
+        info!(self.plan.log, "relay running"; "generation" => self.generation, "from" => %chain.from.lsn);
         self.plan.status.set_state(if self.draining {
             PipelineState::Draining
         } else {
@@ -462,7 +596,7 @@ impl Handler<OpenLane> for Supervisor {
     type Result = ();
 
     fn handle(&mut self, request: OpenLane, ctx: &mut Self::Context) {
-        if request.generation != self.generation {
+        if !self.is_present(ActorKind::Router, request.generation) {
             return;
         }
         match &request.error {
@@ -471,7 +605,7 @@ impl Handler<OpenLane> for Supervisor {
             Some(_) => {
                 let pause = self.pause(request.failures);
                 ctx.run_later(pause, move |this, ctx| {
-                    if request.generation == this.generation {
+                    if this.is_present(ActorKind::Router, request.generation) {
                         this.open_lane(request, ctx);
                     }
                 });
@@ -490,9 +624,10 @@ impl Handler<Shutdown> for Supervisor {
         let Some(chain) = &self.chain else { return self.end(Ok(()), ctx) };
         self.plan.status.set_state(PipelineState::Draining);
         self.plan.faults.reach(FaultSite::Draining);
-        let (reader, checkpointer) = (chain.reader.clone(), self.checkpointer.clone());
-        let (limit, log) = (self.plan.config.pipeline.drain_timeout, self.plan.log.clone());
-        let draining = async move { drain(reader, checkpointer, limit, &log).await };
+        let (reader, decoder) = (chain.reader.clone(), chain.decoder.clone());
+        let (checkpointer, log) = (self.checkpointer.clone(), self.plan.log.clone());
+        let limit = self.plan.config.pipeline.drain_timeout;
+        let draining = async move { drain(reader, decoder, checkpointer, limit, &log).await };
         ctx.spawn(draining.into_actor(self).map(|result, this, ctx| this.end(result, ctx)));
     }
 }

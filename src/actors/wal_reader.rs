@@ -56,6 +56,8 @@ pub(crate) struct ReadFrom {
     pub slot: String,
     pub publication: String,
     pub start: Lsn,
+    /// The number of its first batch: those before were cut by readers whose connections ended.
+    pub first_batch: u64,
     /// The cluster that `start` is a position in.
     pub system_id: u64,
     pub status_interval: Duration,
@@ -94,7 +96,7 @@ impl WalReader {
         let start = Loop {
             confirmed: from.start,
             received: from.start,
-            batches: 0,
+            batches: from.first_batch,
             generation: exit.generation,
             inside: false,
             stopping: None,
@@ -425,6 +427,7 @@ mod tests {
                 slot: "s".into(),
                 publication: "p".into(),
                 start: Lsn::new(5),
+                first_batch: 0,
                 system_id: 7,
                 status_interval: Duration::from_secs(1),
                 batch_bytes,

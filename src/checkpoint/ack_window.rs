@@ -59,6 +59,11 @@ impl AckWindow {
         self.safe
     }
 
+    /// Batches up to the last that is done, those before it that are not included.
+    pub fn known(&self) -> u64 {
+        self.next_seq + self.waiting.len() as u64
+    }
+
     /// The first batch that is not done: all before it are.
     pub fn next_seq(&self) -> u64 {
         self.next_seq

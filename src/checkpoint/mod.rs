@@ -35,6 +35,13 @@ pub struct Checkpoint {
     pub lsn: Lsn,
 }
 
+impl Checkpoint {
+    /// Whether a position of one means the same in the other.
+    pub(crate) fn is_of_the_same_history(&self, other: &Checkpoint) -> bool {
+        (self.system_id, self.timeline) == (other.system_id, other.timeline)
+    }
+}
+
 /// Keeps checkpoints, one a slot.
 ///
 /// `save` is called with rising positions, one call at a time. When it has

@@ -80,6 +80,21 @@ pub(crate) struct Streaming {
     pub generation: u64,
 }
 
+/// The reader lost its connection, and all that it cut is in your mailbox before this:
+/// how far have you come? What comes again from an earlier position is not handed on again.
+#[derive(Debug, Message)]
+#[rtype(result = "HandedOn")]
+pub(crate) struct ReaderEnded;
+
+/// Decoder → supervisor: what the router has, or has delivered.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HandedOn {
+    /// Batches, those without events included.
+    pub batches: u64,
+    /// The end of what was handed on.
+    pub lsn: Lsn,
+}
+
 /// Stop reading. The answer is the number of batches that were cut, all told.
 #[derive(Debug, Message)]
 #[rtype(result = "u64")]

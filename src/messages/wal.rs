@@ -10,14 +10,14 @@ use crate::{Event, Lsn};
 
 /// A batch's name: the `seq`-th that the reader of this generation cut.
 ///
-/// A generation is one life of the chain reader, decoder, router; `seq` counts
-/// from 0 without a gap, which is what lets the acknowledgement window find the
-/// end of the contiguous part.
+/// A generation is one life of the reader; `seq` counts from 0 without a gap for as
+/// long as the chain below it lives, which is what lets the acknowledgement window
+/// find the end of the contiguous part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BatchId {
-    /// Which life of the chain.
+    /// Which life of the reader.
     pub generation: u64,
-    /// Which batch of it.
+    /// Which batch of its chain.
     pub seq: u64,
 }
 

@@ -211,10 +211,10 @@ mod tests {
     fn a_chain_that_starts_again_and_again_is_bad() {
         let mut scene = Scene::new(PipelineState::Running);
         for second in 1..=60 {
-            scene.status.set_generation(second);
+            scene.status.set_generation(second, false);
             assert_eq!(scene.at(second), Health::Good);
         }
-        scene.status.set_generation(61);
+        scene.status.set_generation(61, false);
         scene.bad_at(61 + IDLE.as_secs());
     }
 

@@ -69,7 +69,11 @@ impl Collector for Scrape {
         let (received, saved) = (status.received_lsn.as_u64(), status.saved_lsn.as_u64());
         for (name, help, value) in [
             ("running", "1 while the pipeline reads and delivers", up),
-            ("generation", "Lives of the chain reader, decoder, router", status.generation),
+            (
+                "generation",
+                "Lives of the reader: one more each time that it connects",
+                status.generation,
+            ),
             (
                 "in_flight_bytes",
                 "Bytes between the WAL and the acknowledgement",
