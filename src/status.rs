@@ -60,6 +60,10 @@ pub struct PipelineStatus {
     pub saved_lsn: Lsn,
     /// Everything up to here PostgreSQL was told to forget.
     pub confirmed_lsn: Lsn,
+    /// WAL that the server kept for the slot when it was last asked, in bytes.
+    pub retained_wal_bytes: u64,
+    /// What it is kept for, while that is more than `postgres.retained_wal_warning`.
+    pub retained_wal_waits_for: Option<String>,
     /// Events that were read from the WAL, by this process; again after a failure of the chain.
     pub events_read: u64,
     /// Events that were delivered, by this process.
@@ -78,6 +82,23 @@ pub struct PipelineStatus {
     pub kafka_error: Option<String>,
     /// Topics that had events, by name.
     pub topics: BTreeMap<String, TopicStatus>,
+}
+
+impl PipelineStatus {
+    /// Which topics have events that are not delivered, and what is known of why.
+    pub(crate) fn undelivered(&self) -> String {
+        let mut reasons: Vec<String> = Vec::new();
+        for (name, topic) in self.topics.iter().filter(|(_, topic)| topic.waiting > 0) {
+            let open = match (&topic.last_error, topic.open) {
+                (_, true) => "open".into(),
+                (Some(error), false) => format!("not open: {error}"),
+                (None, false) => "not open".into(),
+            };
+            reasons.push(format!("topic {name} ({open}), undelivered events: {}", topic.waiting));
+        }
+        reasons.extend(self.kafka_error.as_ref().map(|error| format!("Kafka: {error}")));
+        reasons.join("; ")
+    }
 }
 
 /// A topic at one moment.
@@ -102,6 +123,7 @@ pub(crate) struct Status {
     received_lsn: AtomicU64,
     saved_lsn: AtomicU64,
     confirmed_lsn: AtomicU64,
+    retained_wal: AtomicU64,
     events_read: AtomicU64,
     events: AtomicU64,
     dead_letters: AtomicU64,
@@ -114,6 +136,7 @@ pub(crate) struct Status {
 #[derive(Default)]
 struct Slow {
     state: PipelineState,
+    retained_wal_waits_for: Option<String>,
     restarts: BTreeMap<&'static str, u64>,
     kafka_error: Option<String>,
     topics: BTreeMap<Arc<str>, Topic>,
@@ -138,6 +161,7 @@ impl Status {
             received_lsn: AtomicU64::new(0),
             saved_lsn: AtomicU64::new(0),
             confirmed_lsn: AtomicU64::new(0),
+            retained_wal: AtomicU64::new(0),
             events_read: AtomicU64::new(0),
             events: AtomicU64::new(0),
             dead_letters: AtomicU64::new(0),
@@ -160,6 +184,8 @@ impl Status {
             received_lsn: Lsn::new(self.received_lsn.load(Relaxed)),
             saved_lsn: Lsn::new(self.saved_lsn.load(Relaxed)),
             confirmed_lsn: Lsn::new(self.confirmed_lsn.load(Relaxed)),
+            retained_wal_bytes: self.retained_wal.load(Relaxed),
+            retained_wal_waits_for: slow.retained_wal_waits_for.clone(),
             events_read: self.events_read.load(Relaxed),
             events: self.events.load(Relaxed),
             dead_letters: self.dead_letters.load(Relaxed),
@@ -217,6 +243,11 @@ impl Status {
 
     pub fn confirmed(&self, lsn: Lsn) {
         self.confirmed_lsn.fetch_max(lsn.as_u64(), Relaxed);
+    }
+
+    pub fn retained_wal(&self, bytes: u64, waits_for: Option<String>) {
+        self.retained_wal.store(bytes, Relaxed);
+        self.slow().retained_wal_waits_for = waits_for;
     }
 
     pub fn read(&self, topic: &Arc<str>, events: usize) {

@@ -14,6 +14,7 @@ mod router;
 mod supervisor;
 mod topic_producer;
 mod wal_reader;
+mod wal_watch;
 
 #[cfg(feature = "test-util")]
 pub(crate) use self::discard::DiscardLanes;

@@ -36,6 +36,7 @@ use super::{
     lane::{LaneContext, Lanes},
     router::{DeadLetters, Router, TopicNames},
     wal_reader::{ReadFrom, WalReader},
+    wal_watch::WalWatch,
 };
 use crate::{
     Error, ErrorKind, Lsn, Result,
@@ -47,6 +48,7 @@ use crate::{
         LaneFailed, LaneLost, LaneOpened, OpenLane, ReaderEnded, Shutdown, Stop, Streaming,
     },
     outbox::OutboxReader,
+    postgres::Reconnecting,
     startup::{Start, Startup},
     status::{PipelineState, Status},
 };
@@ -79,6 +81,7 @@ pub(crate) struct Supervisor {
     /// Where the reader runs: reading must not wait for what is done with what was read.
     reader_arbiter: ArbiterHandle,
     checkpointer: Addr<Checkpointer>,
+    wal_watch: Addr<WalWatch>,
     generation: u64,
     chain: Option<Chain>,
     draining: bool,
@@ -134,10 +137,12 @@ impl Supervisor {
     ) -> Addr<Self> {
         Supervisor::create(|ctx| {
             let checkpointer = spawn_checkpointer(&plan, ctx);
+            let wal_watch = spawn_wal_watch(&plan);
             Supervisor {
                 plan,
                 reader_arbiter,
                 checkpointer,
+                wal_watch,
                 generation: 0,
                 chain: None,
                 draining: false,
@@ -423,6 +428,7 @@ impl Supervisor {
         if let Some(chain) = self.chain.take() {
             chain.stop();
         }
+        self.wal_watch.do_send(Stop);
         // Before whoever waits for the outcome asks.
         self.plan.status.set_state(PipelineState::Stopped);
         // What was under way may end after the end; the first word counts.
@@ -467,6 +473,15 @@ fn spawn_checkpointer(plan: &Plan, ctx: &mut Context<Supervisor>) -> Addr<Checkp
         exit,
     )
     .start()
+}
+
+fn spawn_wal_watch(plan: &Plan) -> Addr<WalWatch> {
+    let settings = &plan.config.postgres;
+    let log = plan.log.new(o!("actor" => "wal_watch"));
+    let info = plan.startup.info.clone();
+    let server = Reconnecting::new(info, settings.connect_timeout, log.clone());
+    let (slot, status) = (settings.slot.clone(), Arc::clone(&plan.status));
+    WalWatch::new(settings.retained_wal_warning, slot, server, status, log).start()
 }
 
 /// Lets the checkpointer save what is safe, within reason.

@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use bytesize::ByteSize;
 #[cfg(feature = "cli")]
 use documented::DocumentedFields;
 use secrecy::{ExposeSecret, SecretString};
@@ -35,6 +36,9 @@ pub struct PostgresConfig {
     /// How long one attempt to connect may take.
     #[serde(with = "humantime_serde")]
     pub connect_timeout: Duration,
+    /// So much WAL that the server keeps for the slot is a warning, and so is each doubling of it.
+    #[serde(serialize_with = "super::size::serialize")]
+    pub retained_wal_warning: ByteSize,
 }
 
 /// Where facts are found in the WAL.
@@ -58,6 +62,7 @@ impl Default for PostgresConfig {
             create: true,
             status_interval: Duration::from_secs(5),
             connect_timeout: Duration::from_secs(10),
+            retained_wal_warning: ByteSize::gib(1),
         }
     }
 }

@@ -72,6 +72,7 @@ const ROWS: &[(&str, Kind, &[&str])] = &[
     ("postgres.create", Kind::Switch, &[]),
     ("postgres.status_interval", Kind::Duration, &[]),
     ("postgres.connect_timeout", Kind::Duration, &[]),
+    ("postgres.retained_wal_warning", Kind::Size, &[]),
     ("outbox", Kind::Tables, &[]),
     ("kafka.brokers", Kind::List, &["KAFKA_BROKERS"]),
     ("kafka.topic_prefix", Kind::Text, &[]),

@@ -75,7 +75,12 @@ fn check_postgres(postgres: &PostgresConfig) -> Check {
     }
     text("postgres.message_prefix", &postgres.message_prefix)?;
     positive("postgres.status_interval", postgres.status_interval)?;
-    positive("postgres.connect_timeout", postgres.connect_timeout)
+    positive("postgres.connect_timeout", postgres.connect_timeout)?;
+    if postgres.retained_wal_warning.as_u64() == 0 {
+        let value = size_text(postgres.retained_wal_warning);
+        return wrong("postgres.retained_wal_warning", value, "must be above zero");
+    }
+    Ok(())
 }
 
 fn check_outbox(source: Option<Source>, tables: &[OutboxTable]) -> Check {

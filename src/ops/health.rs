@@ -4,10 +4,7 @@
 //! up until the disk is full. So health is the age of the last good moment: one
 //! in which something was delivered or saved, or in which there was nothing to do.
 
-use std::{
-    fmt::Write,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use crate::{
     Lsn,
@@ -72,7 +69,7 @@ impl Progress {
 }
 
 fn reason(status: &PipelineStatus, since: Duration) -> String {
-    let mut text = format!("nothing has moved for {} s", since.as_secs());
+    let text = format!("nothing has moved for {} s", since.as_secs());
     match &status.state {
         PipelineState::Retrying { error } => return text + ": retrying, because: " + error,
         PipelineState::Starting => return text + ": still connecting, or checking positions",
@@ -81,29 +78,10 @@ fn reason(status: &PipelineStatus, since: Duration) -> String {
         }
         _ => {}
     }
-    let mut add = |more: std::fmt::Arguments<'_>| {
-        // Writing to a String can't fail.
-        let _ = text.write_fmt(more);
-    };
-    add(format_args!(
-        ", with {} of {} bytes in flight",
-        status.in_flight_bytes, status.window_bytes
-    ));
-    let mut separator = ": ";
-    for (name, topic) in status.topics.iter().filter(|(_, topic)| topic.waiting > 0) {
-        add(format_args!("{separator}topic {name} ("));
-        match (&topic.last_error, topic.open) {
-            (_, true) => add(format_args!("open")),
-            (Some(error), false) => add(format_args!("not open: {error}")),
-            (None, false) => add(format_args!("not open")),
-        }
-        add(format_args!("), undelivered events: {}", topic.waiting));
-        separator = "; ";
-    }
-    if let Some(error) = &status.kafka_error {
-        add(format_args!("{separator}Kafka: {error}"));
-    }
-    text
+    let (bytes, window) = (status.in_flight_bytes, status.window_bytes);
+    let undelivered = status.undelivered();
+    let separator = if undelivered.is_empty() { "" } else { ": " };
+    format!("{text}, with {bytes} of {window} bytes in flight{separator}{undelivered}")
 }
 
 #[cfg(test)]

@@ -88,6 +88,11 @@ impl Collector for Scrape {
                 status.confirmed_lsn.as_u64(),
             ),
             (
+                "wal_retained_bytes",
+                "WAL that the server kept for the slot when it was last asked",
+                status.retained_wal_bytes,
+            ),
+            (
                 "wal_lag_bytes",
                 "WAL received and not saved as delivered",
                 received.saturating_sub(saved),
@@ -152,6 +157,7 @@ mod tests {
         status.actor_failed("router");
         status.replication_failed();
         status.received(Lsn::new(700));
+        status.retained_wal(900, None);
         status.saved(Lsn::new(200));
         let text = encode(&status).expect("encoded");
         for line in [
@@ -166,6 +172,7 @@ mod tests {
             "factlib_running 0",
             "factlib_window_bytes 1000",
             "factlib_wal_saved_lsn_bytes 200",
+            "factlib_wal_retained_bytes 900",
             "factlib_wal_lag_bytes 500",
         ] {
             assert!(text.lines().any(|other| other == line), "{line} is not in\n{text}");

@@ -11,6 +11,7 @@
 //! | [`sql`] | ordinary clients |
 //! | `reconnecting` | a connection for statements now and then |
 //! | `slot` | server, slot and publication, as SQL sees them |
+//! | `retention` | how much WAL a slot keeps, and for whose sake |
 //! | `timeline` | pure: which positions a timeline's history has |
 //! | `errors` | what the server's errors mean for us |
 
@@ -30,6 +31,8 @@ pub mod pgoutput;
 mod reconnecting;
 #[cfg(feature = "relay")]
 pub(crate) mod replication;
+#[cfg(feature = "relay")]
+pub(crate) mod retention;
 #[cfg(feature = "relay")]
 mod session;
 mod settings;

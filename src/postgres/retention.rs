@@ -1,0 +1,96 @@
+//! How much WAL a slot makes the server keep, and for whose sake.
+
+use tokio_postgres::types::PgLsn;
+
+use super::Reconnecting;
+use crate::{Error, ErrorKind, Lsn, Result};
+
+/// What a slot keeps, at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Retention {
+    /// Where the server's WAL ends.
+    pub wal_end: Lsn,
+    /// From here on it is kept.
+    pub restart: Lsn,
+    /// Up to here it is not needed for what has ended; below, for what was open then.
+    pub confirmed: Lsn,
+    /// The server's word for how far it is from being too much.
+    pub wal_status: String,
+    /// What may yet be written before the slot is given up; none without a limit.
+    pub safe_wal_size: Option<i64>,
+    /// The oldest transaction that writes.
+    pub oldest: Option<OpenTransaction>,
+}
+
+/// A transaction that has not ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct OpenTransaction {
+    pub xid: String,
+    /// Whose it is: a process, or a prepared transaction's name.
+    pub owner: String,
+    /// When it began; none where the server does not tell us.
+    pub since: Option<String>,
+    /// How an administrator ends it.
+    pub ending: String,
+}
+
+impl Retention {
+    // What only reads has no number and keeps nothing of the WAL; what is younger than
+    // some seconds is none of the trouble.
+    const QUERY: &str = "\
+SELECT pg_current_wal_lsn(), restart_lsn, confirmed_flush_lsn, wal_status, safe_wal_size,
+       t.xid, t.owner, t.since, t.ending
+FROM pg_replication_slots LEFT JOIN LATERAL (
+    SELECT xid::text, owner, since::text, ending FROM (
+        SELECT backend_xid AS xid, 'pid ' || pid AS owner, xact_start AS since,
+               format('SELECT pg_terminate_backend(%s)', pid) AS ending
+        FROM pg_stat_activity WHERE backend_xid IS NOT NULL
+        UNION ALL
+        SELECT transaction, format('prepared as %L', gid), prepared,
+               format('COMMIT PREPARED %L, or ROLLBACK PREPARED %1$L', gid)
+        FROM pg_prepared_xacts
+    ) AS open WHERE since IS NULL OR since < now() - interval '5 seconds'
+    ORDER BY age(xid) DESC LIMIT 1
+) AS t ON true
+WHERE slot_name = $1";
+
+    /// Asks the server; none where the slot is not there.
+    pub async fn read(server: &Reconnecting, slot: &str) -> Result<Option<Self>> {
+        let what = || format!("cannot ask what slot {slot} keeps");
+        let failed = || Error::new(ErrorKind::PostgresUnavailable, what());
+        let rows = server.run(Self::QUERY, &[&slot]).await;
+        let rows = rows.map_err(|error| failed().caused_by(error))?;
+        let Some(row) = rows.first() else { return Ok(None) };
+        let lsn = |index| -> Result<Lsn, tokio_postgres::Error> {
+            Ok(row
+                .try_get::<_, Option<PgLsn>>(index)?
+                .map_or(Lsn::ZERO, |lsn| Lsn::new(lsn.into())))
+        };
+        let read = || -> Result<Self, tokio_postgres::Error> {
+            let oldest = match row.try_get(5)? {
+                Some(xid) => Some(OpenTransaction {
+                    xid,
+                    owner: row.try_get(6)?,
+                    since: row.try_get(7)?,
+                    ending: row.try_get(8)?,
+                }),
+                None => None,
+            };
+            Ok(Retention {
+                wal_end: lsn(0)?,
+                restart: lsn(1)?,
+                confirmed: lsn(2)?,
+                wal_status: row.try_get::<_, Option<String>>(3)?.unwrap_or_default(),
+                safe_wal_size: row.try_get(4)?,
+                oldest,
+            })
+        };
+        read().map(Some).map_err(|error| failed().caused_by(error))
+    }
+
+    /// Bytes of WAL that are kept.
+    pub fn bytes(&self) -> u64 {
+        // An invalidated slot keeps nothing, and has no position.
+        if self.restart == Lsn::ZERO { 0 } else { self.wal_end.distance_from(self.restart) }
+    }
+}

@@ -1,0 +1,116 @@
+//! WAL that the server has to keep for us is a warning before its disk is full, and
+//! says what it is kept for.
+
+mod support;
+
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use factlib::{
+    PipelineHandle,
+    testing::{CollectedLogs, KafkaServer, LogLine, PostgresServer},
+};
+use support::{Bed, Workload, bed::LIMIT};
+use tokio::time::{sleep, timeout};
+
+const WARNING: ByteSize = ByteSize::mib(4);
+const WARNED: &str = "the server keeps much WAL for the slot";
+const OVER: &str = "the server keeps little WAL for the slot again";
+
+async fn start(bed: &mut Bed<'_>) -> (PipelineHandle, CollectedLogs) {
+    bed.config.postgres.retained_wal_warning = WARNING;
+    bed.config.checkpoint.idle_interval = Duration::from_millis(100);
+    let (log, lines) = CollectedLogs::logger();
+    let pipeline = bed.pipeline().logger(log).start().await.expect("the pipeline starts");
+    (pipeline, lines)
+}
+
+/// Writes to a table that is none of ours.
+async fn foreign_traffic(bed: &Bed<'_>, mib: u32) {
+    let client = bed.client().await;
+    let statement = "CREATE TABLE IF NOT EXISTS foreign_rows (note text)";
+    client.batch_execute(statement).await.expect("a table");
+    let insert =
+        "INSERT INTO foreign_rows SELECT repeat(md5(n::text), 32) FROM generate_series(1, 1000) n";
+    for _ in 0..mib {
+        client.execute(insert, &[]).await.expect("rows are written");
+    }
+}
+
+async fn said(lines: &CollectedLogs, message: &str) -> LogLine {
+    let line = lines.await_line(|line| line.message == message, LIMIT).await;
+    line.unwrap_or_else(|| panic!("it never said {message:?}"))
+}
+
+fn warned_bytes(line: &LogLine) -> u64 {
+    line.value("retained_bytes").and_then(|bytes| bytes.parse().ok()).expect("a number")
+}
+
+#[actix::test]
+async fn an_open_transaction_is_named_with_what_it_holds_back() {
+    let mut bed = Bed::shared("retained").await;
+    let (pipeline, lines) = start(&mut bed).await;
+    let mut holder = bed.client().await;
+    let query = "SELECT pg_backend_pid(), pg_current_xact_id()::text";
+    let transaction = holder.transaction().await.expect("a transaction");
+    let row = transaction.query_one(query, &[]).await.expect("a row");
+    let (pid, xid): (i32, String) = (row.get(0), row.get(1));
+    let write = "SELECT pg_logical_emit_message(true, 'none of ours', 'x')";
+    transaction.execute(write, &[]).await.expect("it writes");
+    // Younger ones are not held against anybody.
+    let age = "SELECT pg_sleep(6)";
+    transaction.execute(age, &[]).await.expect("time passes");
+    foreign_traffic(&bed, 8).await;
+
+    let line = said(&lines, WARNED).await;
+    assert!(warned_bytes(&line) >= WARNING.as_u64(), "{line}");
+    let cause = line.value("waits_for").expect("a cause");
+    let named = format!("the open transaction {xid} (pid {pid}, since 2");
+    assert!(cause.starts_with(&named), "{line}");
+    let remedy = format!("end it: SELECT pg_terminate_backend({pid})");
+    assert_eq!(line.value("remedy"), Some(&*remedy), "{line}");
+    let status = pipeline.status();
+    assert!(status.retained_wal_bytes >= WARNING.as_u64(), "{status:?}");
+    assert_eq!(status.retained_wal_waits_for.as_deref(), Some(cause), "{status:?}");
+
+    // To the letter, and it is over once the server has looked again.
+    let end = remedy.strip_prefix("end it: ").expect("a statement");
+    bed.client().await.execute(end, &[]).await.expect("the backend is ended");
+    let over = async {
+        let client = bed.client().await;
+        while lines.lines().iter().all(|line| line.message != OVER) {
+            client.batch_execute("CHECKPOINT").await.expect("the server looks");
+            sleep(Duration::from_millis(500)).await;
+        }
+    };
+    timeout(LIMIT, over).await.expect("it is over");
+    assert_eq!(pipeline.status().retained_wal_waits_for, None);
+    pipeline.shutdown().await.expect("a clean stop");
+}
+
+#[actix::test]
+async fn a_topic_that_takes_nothing_is_named_with_its_error() {
+    let kafka = KafkaServer::start().await.expect("Kafka starts");
+    // The other test's traffic is in the shared server's WAL.
+    let postgres = PostgresServer::start().await.expect("PostgreSQL starts");
+    let mut bed = Bed::on(&postgres, &kafka, "retained").await;
+    let (pipeline, lines) = start(&mut bed).await;
+    let mut history = Workload::new(&bed.name, 10).emit(&mut bed.client().await).await;
+    bed.delivered(&history).await;
+    kafka.kill(1).await.expect("the broker is killed");
+    let more = Workload { seed: 2, aggregate_prefix: "b", ..Workload::new(&bed.name, 10) };
+    history.merge(more.emit(&mut bed.client().await).await);
+    foreign_traffic(&bed, 8).await;
+
+    let line = said(&lines, WARNED).await;
+    assert!(warned_bytes(&line) >= WARNING.as_u64(), "{line}");
+    let cause = line.value("waits_for").expect("a cause");
+    assert!(cause.contains(&format!("topic {}.", bed.name)), "{line}");
+    assert!(cause.contains("undelivered events: ") && cause.contains("Kafka: "), "{line}");
+
+    kafka.start_again(1).await.expect("the broker comes back");
+    bed.delivered(&history).await;
+    pipeline.shutdown().await.expect("a clean stop");
+    let report = bed.check(&history).await;
+    assert!(report.is_clean() && report.duplicates == 0, "{report}");
+}
