@@ -8,7 +8,7 @@ mod position;
 use std::{fmt, sync::Arc, time::Duration};
 
 use postgres_protocol::escape::escape_literal;
-use slog::{Logger, info};
+use slog::{Logger, info, warn};
 use tokio_postgres::Client;
 
 use self::position::{ACCEPT, Position};
@@ -42,6 +42,17 @@ pub(crate) struct Start {
     /// Where the server's WAL ended when it was asked.
     pub wal_end: Lsn,
     pub status_interval: Duration,
+}
+
+/// What may be done to get there.
+#[derive(Clone, Copy, Default)]
+struct Wanted {
+    /// What is missing is created.
+    create: bool,
+    /// The checkpoint does not count, and a slot that is lost gives way to a new one.
+    accept: bool,
+    /// The cluster that this process has read so far.
+    cluster: Option<u64>,
 }
 
 /// What [`setup`] found or made.
@@ -82,19 +93,16 @@ pub async fn setup(config: &Config, accept_position: bool, log: &Logger) -> Resu
     let limit = config.postgres.connect_timeout;
     let client = sql::connect(&startup.info, limit, log).await?;
     let name = &config.postgres.slot;
-    if accept_position {
-        store.create().await?;
-        store.remove(name).await?;
-        let slot = Slot::read(&client, name).await?;
-        if slot.is_some_and(|slot| slot.lost.is_some()) {
-            Slot::drop(&client, name).await?;
-        }
-    }
     let publication_created = !publication_exists(&client, &config.postgres.publication).await?;
     let slot_created = Slot::read(&client, name).await?.is_none();
-    let start = startup.prepare_with(&client, &*store, true, limit, log).await?;
+    let wanted = Wanted { create: true, accept: accept_position, cluster: None };
+    let start = startup.prepare_with(&client, &*store, wanted, limit, log).await?;
     if config.dead_letter.policy == RefusalPolicy::DeadLetter {
         startup.dead_letter_table(log).create().await?;
+    }
+    if accept_position {
+        // Last: what fails before leaves the refusal in force.
+        store.remove(name).await?;
     }
     Ok(SetupReport {
         publication_created,
@@ -159,63 +167,86 @@ impl Startup {
     }
 
     /// Checks the server, creates what is missing if that is wanted, and finds the
-    /// position. One attempt to connect takes no longer than `limit`.
+    /// position. One attempt to connect takes no longer than `limit`. With `cluster`, no
+    /// other one is taken for it without a checkpoint that says so.
     pub async fn prepare(
         &self,
         store: &dyn CheckpointStore,
+        cluster: Option<u64>,
         limit: Duration,
         log: &Logger,
     ) -> Result<Start> {
         let client = sql::connect(&self.info, limit, log).await?;
-        self.prepare_with(&client, store, self.config.postgres.create, limit, log).await
+        let wanted = Wanted { create: self.config.postgres.create, accept: false, cluster };
+        self.prepare_with(&client, store, wanted, limit, log).await
     }
 
     async fn prepare_with(
         &self,
         client: &Client,
         store: &dyn CheckpointStore,
-        create: bool,
+        wanted: Wanted,
         limit: Duration,
         log: &Logger,
     ) -> Result<Start> {
+        let Wanted { create, accept, cluster } = wanted;
         let settings = &self.config.postgres;
         let server = Server::read(client).await?;
         let tables = self.config.outbox_tables();
         server.check(tables.is_empty())?;
         let mut replication = self.replication(limit, log).await?;
         let system = replication.identify_system().await?;
+        // Before anything is made in a cluster that may be the wrong one.
+        if let Some(cluster) = cluster.filter(|cluster| *cluster != system.system_id) {
+            vouched(store, &settings.slot, cluster, &system).await?;
+        }
         if create {
             store.create().await?;
         }
-        match tables.is_empty() {
+        let publication_created = match tables.is_empty() {
             true => self.publication(client, create, log).await?,
             false => {
                 let publication = &settings.publication;
                 let published = Published { publication, tables: &tables };
-                published.prepare(client, create, log).await?;
+                published.prepare(client, create, log).await?
             }
-        }
-        let checkpoint = store.load(&settings.slot).await?;
+        };
+        let checkpoint = match accept {
+            true => None,
+            false => store.load(&settings.slot).await?,
+        };
         let history = match &checkpoint {
             Some(saved) if saved.system_id == system.system_id => {
                 history(&mut replication, saved, &system, log).await?
             }
             _ => None,
         };
-        let slot = match Slot::read(client, &settings.slot).await? {
-            None if create && checkpoint.is_none() => {
-                info!(log, "creating the slot, which waits for running transactions to end";
-                    "slot" => &settings.slot);
-                Some(Slot::create(client, &settings.slot, self.info.dbname()).await?)
-            }
-            slot => slot,
-        };
+        let mut slot = Slot::read(client, &settings.slot).await?;
+        if publication_created && slot.is_some() && !server.publications_count_at_once() {
+            warn!(log, "the slot is older than the publication: a change to a table in between \
+                stops the reading"; "slot" => &settings.slot,
+                "publication" => &settings.publication,
+                "remedy" => "if that happens, its error says how to start from a new slot");
+        }
         let position = Position {
             slot_name: &settings.slot,
             database: self.info.dbname(),
             store: store.describe(),
             system,
             history,
+        };
+        if accept && let Some(lost) = slot.take_if(|slot| slot.lost.is_some()) {
+            // Somebody else's slot stays.
+            position.decide(Some(Slot { lost: None, ..lost }), None)?;
+            Slot::drop(client, &settings.slot).await?;
+        }
+        let slot = match slot {
+            None if create && checkpoint.is_none() => {
+                info!(log, "creating the slot, which waits for running transactions to end";
+                    "slot" => &settings.slot);
+                Some(Slot::create(client, &settings.slot, self.info.dbname()).await?)
+            }
+            slot => slot,
         };
         let wal_end = position.system.wal_end;
         let from = position.decide(slot, checkpoint)?;
@@ -228,10 +259,11 @@ impl Startup {
         ReplicationClient::connect(&self.info, limit, log).await
     }
 
-    async fn publication(&self, client: &Client, create: bool, log: &Logger) -> Result<()> {
+    /// Answers whether it had to be created.
+    async fn publication(&self, client: &Client, create: bool, log: &Logger) -> Result<bool> {
         let name = &self.config.postgres.publication;
         if publication_exists(client, name).await? {
-            return Ok(());
+            return Ok(false);
         }
         if !create {
             let what = format!("publication {name} does not exist");
@@ -240,8 +272,34 @@ impl Startup {
         }
         create_publication(client, name).await?;
         info!(log, "publication created"; "publication" => name);
-        Ok(())
+        Ok(true)
     }
+}
+
+/// Refuses a cluster that took the place of the one that was read so far, unless the
+/// store knows it. An empty one, with a store inside of it, would otherwise look like
+/// the first start of all.
+async fn vouched(
+    store: &dyn CheckpointStore,
+    slot: &str,
+    cluster: u64,
+    system: &SystemId,
+) -> Result<()> {
+    let known = match store.load(slot).await {
+        Ok(checkpoint) => checkpoint.is_some_and(|saved| saved.system_id == system.system_id),
+        // It may not even have the table.
+        Err(_) => false,
+    };
+    if known {
+        return Ok(());
+    }
+    let what = format!(
+        "the server is cluster {} now, and {} knows no position in it; this process has read \
+         cluster {cluster}, of which facts may be missing",
+        system.system_id,
+        store.describe()
+    );
+    Err(Error::new(ErrorKind::PositionLost, what).remedy(ACCEPT))
 }
 
 /// The history of the server's timeline, where the checkpoint was saved on another one.

@@ -373,6 +373,34 @@ async fn a_slot_of_another_plugin_is_left_alone() {
 }
 
 #[tokio::test]
+async fn an_acceptance_that_fails_leaves_the_refusal_in_force() {
+    let (desk, database) = desk("").await;
+    relay_a_fact(&desk, &database).await;
+    let drop = format!("SELECT pg_drop_replication_slot('{database}')");
+    execute(&database, &drop).await;
+    let create =
+        format!("SELECT pg_create_logical_replication_slot('{database}', 'test_decoding')");
+    execute(&database, &create).await;
+    desk.refuses("factlib setup --accept-position", 3, &["test_decoding"]).await;
+    execute(&database, &drop).await;
+    desk.refuses("factlib run", 5, &["is gone", "missing"]).await;
+}
+
+#[tokio::test]
+async fn a_publication_made_for_a_slot_that_is_older_is_a_warning() {
+    let (desk, database) = desk("").await;
+    let create = format!("SELECT pg_create_logical_replication_slot('{database}', 'pgoutput')");
+    execute(&database, &create).await;
+    let setup = desk.type_in("factlib setup").await;
+    assert_eq!((setup.code, setup.complaint), (Some(0), None));
+    let server = shared_postgres().await.expect("a PostgreSQL");
+    let version = server.query_text("postgres", "SHOW server_version_num").await;
+    let warns = version.expect("a version").parse::<u32>().expect("a number") < 18_00_00;
+    let said = |line: &Value| line.to_string().contains("the slot is older than the publication");
+    assert_eq!(setup.log.iter().any(said), warns, "{:?}", setup.log);
+}
+
+#[tokio::test]
 async fn a_slot_whose_wal_is_gone_has_to_be_accepted() {
     let server = PostgresServer::builder().setting("max_slot_wal_keep_size", "1MB").start().await;
     let server = server.expect("a PostgreSQL");
@@ -405,7 +433,16 @@ async fn a_publication_that_is_younger_than_what_the_slot_reads_has_to_be_accept
     }
     let parts = ["publication \"p\" does not exist", "older than what the slot reads"];
     let complaint = desk.refuses("factlib run", 3, &parts).await;
-    execute(&database, &format!("SELECT pg_drop_replication_slot('{database}')")).await;
+    // The walsender tells of its error first, and gives the slot free then.
+    let drop = format!(
+        "DO $$ BEGIN
+           WHILE (SELECT active FROM pg_replication_slots WHERE slot_name = '{database}') LOOP
+             PERFORM pg_sleep(0.01);
+           END LOOP;
+         END $$;
+         SELECT pg_drop_replication_slot('{database}')"
+    );
+    execute(&database, &drop).await;
     assert_eq!(desk.type_in(remedy(&complaint)).await.code, Some(0));
     relay_a_fact(&desk, &database).await;
 }

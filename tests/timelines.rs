@@ -10,7 +10,8 @@ use factlib::{
     testing::{KafkaServer, PostgresServer, Proxy, StopMode, shared_kafka},
 };
 use slog::{Discard, Logger, o};
-use support::{Bed, Workload};
+use support::{Bed, Workload, bed::LIMIT};
+use tokio::time::timeout;
 
 /// A server of one's own, and a checkpoint outside of it: what is restored is the server alone.
 async fn bed<'a>(
@@ -153,4 +154,40 @@ async fn a_server_put_back_below_a_running_relay_is_read_from_its_own_checkpoint
     pipeline.shutdown().await.expect("a clean stop");
     let report = bed.check(&history).await;
     assert_eq!((report.lost, report.phantom), (0, 0), "{report}");
+}
+
+/// Behind the same address, with the store in it: nothing there says that it is another one.
+#[actix::test]
+async fn an_empty_other_cluster_below_a_running_relay_is_refused_and_left_alone() {
+    let first = PostgresServer::start().await.expect("PostgreSQL starts");
+    let other = PostgresServer::start().await.expect("PostgreSQL starts");
+    let kafka = shared_kafka().await.expect("Kafka starts");
+    let mut bed = Bed::on(&first, kafka, "other_cluster").await;
+    other.execute("postgres", &format!("CREATE DATABASE {}", bed.database)).await.expect("created");
+    let proxy = Proxy::start(([127, 0, 0, 1], first.port()).into()).await.expect("a proxy");
+    bed.config.postgres.url =
+        format!("postgresql://postgres@{}/{}", proxy.address(), bed.database).into();
+    let pipeline = bed.pipeline().start().await.expect("the pipeline starts");
+    Workload::new(&bed.name, 10).emit(&mut bed.client().await).await;
+    bed.confirmed(bed.wal_end().await).await;
+
+    proxy.retarget(([127, 0, 0, 1], other.port()).into());
+    proxy.reset_all();
+    let error = timeout(LIMIT, pipeline.wait()).await.expect("it ends").expect_err("refused");
+    assert_eq!(error.kind(), ErrorKind::PositionLost, "{error}");
+    let text = error.to_string();
+    assert!(
+        text.contains("knows no position in it") && text.contains("--accept-position"),
+        "{text}"
+    );
+    let made = "SELECT (SELECT count(*) FROM pg_replication_slots)
+        + (SELECT count(*) FROM pg_publication)
+        + (SELECT count(*) FROM pg_namespace WHERE nspname = 'factlib')";
+    let made = format!("SELECT ({made})::text");
+    assert_eq!(other.query_text(&bed.database, &made).await.expect("a count"), "0");
+
+    // The remedy, and a start of a new process.
+    let log = Logger::root(Discard, o!());
+    setup(&bed.config, true, &log).await.expect("it is accepted");
+    bed.pipeline().start().await.expect("it starts").shutdown().await.expect("a clean stop");
 }

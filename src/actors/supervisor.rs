@@ -83,6 +83,8 @@ pub(crate) struct Supervisor {
     checkpointer: Addr<Checkpointer>,
     wal_watch: Addr<WalWatch>,
     generation: u64,
+    /// The one that was read last.
+    cluster: Option<u64>,
     chain: Option<Chain>,
     draining: bool,
     /// Generations in a row that delivered nothing.
@@ -144,6 +146,7 @@ impl Supervisor {
                 checkpointer,
                 wal_watch,
                 generation: 0,
+                cluster: None,
                 chain: None,
                 draining: false,
                 failures: 0,
@@ -163,6 +166,7 @@ impl Supervisor {
         let first = self.starting_since.is_some();
         let limit = self.attempt_limit();
         let (plan, checkpointer) = (self.plan.clone(), self.checkpointer.clone());
+        let cluster = self.cluster;
         let decoder = self.chain.as_ref().map(|chain| chain.decoder.clone());
         let preparing = async move {
             let extent = match decoder {
@@ -175,7 +179,7 @@ impl Supervisor {
             if first {
                 plan.lanes.check(limit).await?;
             }
-            let start = plan.startup.prepare(&*plan.store, limit, &plan.log).await?;
+            let start = plan.startup.prepare(&*plan.store, cluster, limit, &plan.log).await?;
             Ok((start, extent))
         };
         ctx.spawn(preparing.into_actor(self).map(move |result, this, ctx| match result {
@@ -216,6 +220,7 @@ impl Supervisor {
         self.plan.status.set_generation(generation, continues);
         chain.reader = Some(reader);
         chain.launched = Instant::now();
+        self.cluster = Some(start.from.system_id);
         chain.from = start.from;
         self.chain = Some(chain);
     }

@@ -79,12 +79,13 @@ impl Published<'_> {
     }
 
     /// Checks tables and publication; creates the publication if it is missing and that is wanted.
-    pub async fn prepare(&self, client: &Client, create: bool, log: &Logger) -> Result<()> {
+    pub async fn prepare(&self, client: &Client, create: bool, log: &Logger) -> Result<bool> {
         let mut found = Vec::with_capacity(self.tables.len());
         for table in self.tables {
             found.push(find(client, table).await?);
         }
-        if !publication_exists(client, self.publication).await? {
+        let missing = !publication_exists(client, self.publication).await?;
+        if missing {
             let sql = self.create_sql_for(found.iter().any(|found| found.partitioned));
             let what = format!("publication {} does not exist", self.publication);
             if !create {
@@ -105,7 +106,7 @@ impl Published<'_> {
         for (table, found) in self.tables.iter().zip(&found) {
             self.check(client, table, found, log).await?;
         }
-        Ok(())
+        Ok(missing)
     }
 
     /// Once it publishes UPDATE, such a table refuses it, and whoever writes there fails.

@@ -51,6 +51,12 @@ impl Server {
         read().map_err(|error| postgres_error(what, error))
     }
 
+    /// Whether changes that are older than a publication are read with it, too: before
+    /// PostgreSQL 18, the publication has to be there at the moment of the change.
+    pub fn publications_count_at_once(&self) -> bool {
+        self.version >= 18_00_00
+    }
+
     /// Refuses a server that a slot can't be read from, or that has no logical messages
     /// where these are to be read.
     pub fn check(&self, messages: bool) -> Result<()> {
