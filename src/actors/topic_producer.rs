@@ -25,11 +25,11 @@ use slog::info;
 use super::lane::{LaneContext, Lanes};
 use crate::{
     Result,
-    config::{Config, KafkaConfig},
+    config::Config,
     dead_letter::DeadLetterTable,
     faults::{FaultSite, Faults},
     kafka::{
-        admin,
+        admin::{self, TopicAdmin},
         producer::{InFlight, KafkaProducer, Part},
         record::is_kept_in_table,
     },
@@ -44,7 +44,7 @@ const BATCH_OVERHEAD: usize = 512;
 
 /// Opens lanes to Kafka: the default.
 pub(crate) struct KafkaLanes {
-    config: KafkaConfig,
+    topics: TopicAdmin,
     /// By the size of their batches; nearly always one.
     producers: Mutex<BTreeMap<usize, KafkaProducer>>,
     dead_letter_topic: String,
@@ -60,7 +60,7 @@ impl KafkaLanes {
         faults: Faults,
     ) -> Self {
         KafkaLanes {
-            config: config.kafka.clone(),
+            topics: TopicAdmin::new(config.kafka.clone()),
             producers: Mutex::new([(usize::MAX, producer)].into()),
             dead_letter_topic: config.dead_letter_topic(),
             table: Arc::new(table),
@@ -90,7 +90,7 @@ impl Lanes for KafkaLanes {
         let usual = self.producer(usize::MAX)?;
         let in_flight = usual.in_flight(&lane.topic);
         in_flight.ended().await;
-        let topic = admin::prepare_topic(&self.config, &usual, &lane.topic).await?;
+        let topic = self.topics.prepare(&usual, &lane.topic).await?;
         if topic.created {
             info!(lane.log, "topic created"; "topic" => %lane.topic);
         }

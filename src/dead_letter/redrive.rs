@@ -17,9 +17,9 @@ use slog::Logger;
 use super::{ledger::Ledger, letter::Letter};
 use crate::{
     Error, ErrorKind, Event, Lsn, Result,
-    config::{Config, KafkaConfig},
+    config::Config,
     kafka::{
-        admin,
+        admin::TopicAdmin,
         client::producer_config,
         errors::kafka_error,
         producer::KafkaProducer,
@@ -57,7 +57,7 @@ pub struct RedriverBuilder {
 
 /// Sends letters again.
 pub struct Redriver {
-    config: KafkaConfig,
+    topics: TopicAdmin,
     to_topic: Option<String>,
     dead_letter_topic: String,
     settings: ClientConfig,
@@ -88,7 +88,7 @@ impl RedriverBuilder {
             producer: create(&settings)?,
             asking: KafkaProducer::new(&config.kafka, window, Status::unwatched(), log)?,
             dead_letter_topic: config.dead_letter_topic(),
-            config: config.kafka,
+            topics: TopicAdmin::new(config.kafka),
             to_topic,
             settings,
             ready: HashSet::new(),
@@ -135,7 +135,7 @@ impl Redriver {
             ledger.prepare().await?;
         }
         if !self.ready.contains(topic) {
-            admin::prepare_topic(&self.config, &self.asking, topic).await?;
+            self.topics.prepare(&self.asking, topic).await?;
             self.ready.insert(topic.clone());
         }
         if self.producer.client().fatal_error().is_some() {

@@ -1,10 +1,13 @@
 //! Questions to the brokers, and topics that are missing.
 //!
 //! Questions go through the producer, whose thread hears of what goes wrong; an
-//! admin client would be told only that its request timed out. One is made for
-//! the creation of a topic, which is rare.
+//! admin client would be told only that its request timed out. It is for what a
+//! producer can't: to create a topic, and to ask for its limit.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use rdkafka::{
     admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication},
@@ -39,69 +42,102 @@ pub(crate) struct Topic {
     pub max_message_bytes: Option<usize>,
 }
 
-/// Creates the topic if it is missing and that is wanted, and asks for its limit.
-pub(crate) async fn prepare_topic(
-    config: &KafkaConfig,
-    producer: &KafkaProducer,
-    topic: &str,
-) -> Result<Topic> {
-    let exists = exists(producer, topic).await?;
-    let what = || format!("cannot create topic {topic}");
-    let admin: AdminClient<DefaultClientContext> =
-        client_config(config).create().map_err(|error| kafka_error(what(), error))?;
-    let created = match (exists, config.topics.create) {
-        (true, _) => Ok(false),
-        (false, true) => create(&admin, config, topic).await,
-        (false, false) => {
-            Err(code_error(format!("topic {topic} does not exist"), Code::UnknownTopicOrPartition))
-        }
-    };
-    let max_message_bytes = match created {
+/// Makes topics ready: one a pipeline, whose client is made for the first topic that
+/// needs one and kept for the others.
+pub(crate) struct TopicAdmin {
+    config: KafkaConfig,
+    client: Mutex<Option<Arc<Client>>>,
+}
+
+type Client = AdminClient<DefaultClientContext>;
+
+impl TopicAdmin {
+    pub fn new(config: KafkaConfig) -> Self {
+        TopicAdmin { config, client: Mutex::new(None) }
+    }
+
+    /// Creates the topic if it is missing and that is wanted, and asks for its limit.
+    pub async fn prepare(&self, producer: &KafkaProducer, topic: &str) -> Result<Topic> {
+        let created = match (exists(producer, topic).await?, self.config.topics.create) {
+            (true, _) => false,
+            (false, true) => self.create(topic).await?,
+            (false, false) => {
+                let what = format!("topic {topic} does not exist");
+                return Err(code_error(what, Code::UnknownTopicOrPartition));
+            }
+        };
         // An operator who sets the size of a batch has said what the topics take.
-        Ok(_) if !config.properties.contains_key("batch.size") => {
-            max_message_bytes(&admin, topic).await
+        let max_message_bytes = match self.config.properties.contains_key("batch.size") {
+            true => None,
+            false => self.max_message_bytes(topic).await?,
+        };
+        Ok(Topic { created, max_message_bytes })
+    }
+
+    async fn create(&self, topic: &str) -> Result<bool> {
+        let what = || format!("cannot create topic {topic}");
+        let settings = &self.config.topics;
+        // -1 leaves it to the broker.
+        let replication = TopicReplication::Fixed(settings.replication_factor.unwrap_or(-1));
+        let mut new = NewTopic::new(topic, settings.partitions.unwrap_or(-1), replication);
+        for (key, value) in &settings.config {
+            new = new.set(key, value);
         }
-        _ => None,
-    };
-    // Its end waits for its thread.
-    tokio::task::spawn_blocking(move || drop(admin));
-    Ok(Topic { created: created?, max_message_bytes })
-}
-
-async fn create(
-    admin: &AdminClient<DefaultClientContext>,
-    config: &KafkaConfig,
-    topic: &str,
-) -> Result<bool> {
-    let what = || format!("cannot create topic {topic}");
-    let settings = &config.topics;
-    // -1 leaves it to the broker.
-    let replication = TopicReplication::Fixed(settings.replication_factor.unwrap_or(-1));
-    let mut new = NewTopic::new(topic, settings.partitions.unwrap_or(-1), replication);
-    for (key, value) in &settings.config {
-        new = new.set(key, value);
+        let options = AdminOptions::new().operation_timeout(Some(REQUEST_TIMEOUT));
+        let client = self.client()?;
+        let results = client.create_topics([&new], &options).await;
+        let results = results.map_err(|error| self.failed(kafka_error(what(), error)))?;
+        match results.into_iter().next() {
+            Some(Ok(_)) => Ok(true),
+            Some(Err((_, Code::TopicAlreadyExists))) => Ok(false),
+            Some(Err((_, code))) => Err(self.failed(code_error(what(), code))),
+            None => Err(Error::new(ErrorKind::KafkaUnavailable, what())
+                .caused_by("the broker gave no answer for it")),
+        }
     }
-    let options = AdminOptions::new().operation_timeout(Some(REQUEST_TIMEOUT));
-    let results = admin.create_topics([&new], &options).await;
-    match results.map_err(|error| kafka_error(what(), error))?.into_iter().next() {
-        Some(Ok(_)) => Ok(true),
-        Some(Err((_, Code::TopicAlreadyExists))) => Ok(false),
-        Some(Err((_, code))) => Err(code_error(what(), code)),
-        None => Err(Error::new(ErrorKind::KafkaUnavailable, what())
-            .caused_by("the broker gave no answer for it")),
-    }
-}
 
-async fn max_message_bytes(
-    admin: &AdminClient<DefaultClientContext>,
-    topic: &str,
-) -> Option<usize> {
-    let options = AdminOptions::new().request_timeout(Some(LIMIT_TIMEOUT));
-    let resource = ResourceSpecifier::Topic(topic);
-    // Without the right to ask, the usual batch has to do.
-    let answer = admin.describe_configs([&resource], &options).await.ok()?;
-    let config = answer.into_iter().next()?.ok()?;
-    config.get("max.message.bytes")?.value.as_ref()?.parse().ok()
+    async fn max_message_bytes(&self, topic: &str) -> Result<Option<usize>> {
+        let options = AdminOptions::new().request_timeout(Some(LIMIT_TIMEOUT));
+        let resource = ResourceSpecifier::Topic(topic);
+        let client = self.client()?;
+        // Without the right to ask, or an answer in time, the usual batch has to do.
+        let answer = match client.describe_configs([&resource], &options).await {
+            Ok(answer) => answer,
+            Err(error) => {
+                self.failed(kafka_error("no answer", error));
+                return Ok(None);
+            }
+        };
+        let config = answer.into_iter().next().and_then(Result::ok);
+        let limit = config.as_ref().and_then(|config| config.get("max.message.bytes"));
+        Ok(limit.and_then(|limit| limit.value.as_ref()?.parse().ok()))
+    }
+
+    fn client(&self) -> Result<Arc<Client>> {
+        let mut slot = self.lock();
+        if let Some(client) = &*slot {
+            return Ok(Arc::clone(client));
+        }
+        let what = "cannot create the Kafka client for topics";
+        let made = client_config(&self.config).create();
+        let client: Client = made.map_err(|error| kafka_error(what, error))?;
+        let client = Arc::new(client);
+        *slot = Some(Arc::clone(&client));
+        Ok(client)
+    }
+
+    /// Notes an error: the next question goes through a new client.
+    fn failed(&self, error: Error) -> Error {
+        let old = self.lock().take();
+        // Its end waits for its thread.
+        tokio::task::spawn_blocking(move || drop(old));
+        error
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Arc<Client>>> {
+        // Nothing panics while it is held.
+        self.client.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 async fn exists(producer: &KafkaProducer, topic: &str) -> Result<bool> {
