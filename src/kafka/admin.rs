@@ -172,3 +172,17 @@ async fn metadata(
         Err(error) => Err(Error::new(ErrorKind::KafkaUnavailable, what()).caused_by(error)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn one_client_serves_all_topics_until_it_fails() {
+        let admin = TopicAdmin::new(KafkaConfig::default());
+        let first = admin.client().expect("a client");
+        assert!(Arc::ptr_eq(&first, &admin.client().expect("a client")));
+        admin.failed(Error::new(ErrorKind::KafkaUnavailable, "no answer"));
+        assert!(!Arc::ptr_eq(&first, &admin.client().expect("a client")));
+    }
+}

@@ -7,10 +7,12 @@
 //! - [`Proxy`]: a network between client and server that stalls, crawls or breaks.
 //! - [`Program`]: the real binary under test.
 //! - [`read_topic`] and its neighbours: what is in Kafka.
+//! - [`grant`]: rights in a Kafka that asks for them.
 //! - [`CollectedLogs`]: what was logged. [`SelfSigned`]: a certificate.
 //!
 //! The servers are those of the machine; `make bootstrap` gets what is missing.
 
+mod acls;
 mod certificate;
 mod kafka;
 mod logs;
@@ -23,6 +25,7 @@ mod shared;
 mod topics;
 
 pub use self::{
+    acls::{TopicRight, grant},
     certificate::SelfSigned,
     kafka::{KafkaServer, KafkaServerBuilder},
     logs::{CollectedLogs, LogLine},

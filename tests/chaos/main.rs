@@ -12,6 +12,7 @@
 mod support;
 
 mod context;
+mod disk;
 mod outcome;
 mod relay;
 mod scenarios;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use factlib::testing::{KafkaServer, create_topic, shared_postgres};
+use factlib::testing::{KafkaServer, TopicRight, create_topic, grant, shared_postgres};
 use tokio::time::sleep;
 
 use crate::{
@@ -202,24 +202,27 @@ pub async fn broker_gone_without_a_word(ctx: &mut Ctx) -> Outcome {
     Outcome::exact(report).note(format!("noticed after {} s", took.as_secs()))
 }
 
-/// The user may not write: it stops with the remedy, and nothing is lost by it.
+/// The user may not write: it stops with the remedy, which is carried out as it is
+/// written, and nothing is lost by it.
 pub async fn authorisation_denied(ctx: &mut Ctx) -> Outcome {
     let kafka = KafkaServer::builder().sasl_plain_users([("relay", "secret")]).authorizer();
     let kafka = kafka.start().await.expect("Kafka starts");
     let bed = bed(ctx, &kafka).await;
-    let entitled = ctx.launch(&bed).set("kafka.brokers", kafka.admin_bootstrap());
-    let denied = ctx
+    let launch = ctx
         .launch(&bed)
         .set("kafka.username", "relay")
         .set("kafka.password", "secret")
         .set("kafka.sasl_mechanism", "PLAIN");
-    entitled.command(&["setup"]).await;
+    launch.command(&["setup"]).await;
     let workload = Workload { facts: ctx.pick(500, 5_000), ..ctx.workload(&bed) };
     let history = workload.emit(&mut bed.client().await).await;
-    let (code, last) = denied.spawn().ended().await;
+    let (code, last) = launch.spawn().ended().await;
     assert_eq!(code, Some(4), "{last}");
-    assert!(last.contains("ACLs Describe and Write"), "{last}");
-    // Through a listener where it has every right.
-    let report = entitled.start().await.finish(&bed, &history).await;
+    let remedy = "the ACLs Describe and Write on the topic, and Create where factlib creates it";
+    assert!(last.contains(remedy), "{last}");
+    let rights = [TopicRight::Describe, TopicRight::Write, TopicRight::Create];
+    let topics = format!("{}.", bed.name);
+    grant(&kafka.admin_bootstrap(), "relay", &topics, &rights).await.expect("the ACLs are given");
+    let report = launch.start().await.finish(&bed, &history).await;
     Outcome::exact(report).note(last)
 }

@@ -52,6 +52,7 @@ scenarios! {
     position: slot_dropped, slot_recreated, slot_advanced, slot_invalidated, another_cluster,
         checkpoint_older_than_slot, checkpoint_newer_than_wal, checkpoint_of_another_slot,
         checkpoint_corrupt;
-    store: store_table_missing, store_table_locked, store_folder_missing;
+    store: store_table_missing, store_table_locked, store_folder_missing,
+        store_disk_full;
     data: one_huge_transaction, odd_facts, foreign_traffic;
 }

@@ -5,20 +5,20 @@ use std::{fs, time::Duration};
 
 use tokio::time::sleep;
 
-use crate::{Ctx, Launch, Outcome, Relay, support::Bed};
+use crate::{Ctx, Launch, Outcome, Relay, disk::SmallDisk, support::Bed};
 
 /// Under load: takes the store away, and gives it back.
 async fn away(
     ctx: &mut Ctx,
     bed: &Bed<'_>,
     launch: &Launch,
-    take: impl AsyncFnOnce() -> (),
+    take: impl AsyncFnOnce(&Relay) -> (),
     give: impl AsyncFnOnce() -> (),
 ) -> Outcome {
     let relay: Relay = launch.start().await;
     let emitters = ctx.load(bed, 500).await;
     emitters.emitted(500).await;
-    take().await;
+    take(&relay).await;
     // A save may be under way; the next can't be.
     sleep(Duration::from_millis(500)).await;
     let confirmed = bed.slot().await.0;
@@ -42,7 +42,7 @@ pub async fn store_table_missing(ctx: &mut Ctx) -> Outcome {
         ctx,
         &bed,
         &launch,
-        async || rename("ALTER TABLE factlib.checkpoints RENAME TO elsewhere").await,
+        async |_| rename("ALTER TABLE factlib.checkpoints RENAME TO elsewhere").await,
         async || rename("ALTER TABLE factlib.elsewhere RENAME TO checkpoints").await,
     )
     .await
@@ -58,7 +58,7 @@ pub async fn store_table_locked(ctx: &mut Ctx) -> Outcome {
         ctx,
         &bed,
         &launch,
-        async || run("BEGIN; LOCK TABLE factlib.checkpoints IN ACCESS EXCLUSIVE MODE").await,
+        async |_| run("BEGIN; LOCK TABLE factlib.checkpoints IN ACCESS EXCLUSIVE MODE").await,
         async || run("COMMIT").await,
     )
     .await
@@ -78,8 +78,33 @@ pub async fn store_folder_missing(ctx: &mut Ctx) -> Outcome {
         ctx,
         &bed,
         &launch,
-        async || fs::rename(&here, &elsewhere).expect("moved"),
+        async |_| fs::rename(&here, &elsewhere).expect("moved"),
         async || fs::rename(&elsewhere, &here).expect("moved back"),
     )
     .await
+}
+
+/// There is no room for the file: the old position stays whole.
+pub async fn store_disk_full(ctx: &mut Ctx) -> Outcome {
+    let bed = ctx.shared().await;
+    let disk = SmallDisk::new().await;
+    let launch = ctx
+        .launch(&bed)
+        .set("checkpoint.store", "file")
+        .set("checkpoint.path", disk.checkpoint().display().to_string());
+    let outcome = away(
+        ctx,
+        &bed,
+        &launch,
+        async |relay| {
+            disk.fill();
+            relay.says("No space left on device").await;
+            let position = fs::read(disk.checkpoint()).expect("the old position");
+            serde_json::from_slice::<serde_json::Value>(&position).expect("it is whole");
+        },
+        async || disk.free(),
+    )
+    .await;
+    println!("store_disk_full: {}", disk.describe());
+    outcome.note(disk.describe())
 }
