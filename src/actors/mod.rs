@@ -5,6 +5,7 @@ mod decoder;
 mod deliveries;
 #[cfg(feature = "test-util")]
 mod discard;
+mod draining;
 mod lane;
 mod pace;
 #[cfg(feature = "test-util")]
