@@ -4,12 +4,15 @@ mod support;
 
 use factlib::{
     ErrorKind, Lsn,
-    checkpoint::{CheckpointStore, FileStore},
+    checkpoint::{Checkpoint, CheckpointStore, FileStore, PostgresStore},
     config::StoreKind,
+    postgres::ConnectInfo,
     setup,
-    testing::{KafkaServer, PostgresServer, Proxy, StopMode, shared_kafka},
+    testing::{KafkaServer, PostgresServer, Proxy, StopMode, shared_kafka, shared_postgres},
 };
 use slog::{Discard, Logger, o};
+use std::time::Duration;
+
 use support::{Bed, Workload, bed::LIMIT};
 use tokio::time::timeout;
 
@@ -190,4 +193,37 @@ async fn an_empty_other_cluster_below_a_running_relay_is_refused_and_left_alone(
     let log = Logger::root(Discard, o!());
     setup(&bed.config, true, &log).await.expect("it is accepted");
     bed.pipeline().start().await.expect("it starts").shutdown().await.expect("a clean stop");
+}
+
+/// A save that comes late, into a table that went back meanwhile, must not stand for what is there now.
+#[tokio::test]
+async fn a_position_is_not_saved_over_one_that_went_back_or_is_gone() {
+    let postgres = shared_postgres().await.expect("PostgreSQL starts");
+    let database = postgres.create_database("went_back").await.expect("a database");
+    let info = ConnectInfo::parse(&postgres.url_for(&database)).expect("a connection string");
+    let store = PostgresStore::new(info, Duration::from_secs(10), Logger::root(Discard, o!()));
+    store.create().await.expect("created");
+    let save = async |lsn| {
+        let (slot, lsn) = ("s".to_owned(), Lsn::new(lsn));
+        let result = store.save(&Checkpoint { slot, system_id: 7, timeline: 1, lsn }).await;
+        result.map_err(|error| error.kind())
+    };
+    let run = async |sql: &str| postgres.execute(&database, sql).await.expect("done");
+    let query = "SELECT coalesce(max(lsn)::text, 'none') FROM factlib.checkpoints";
+    let there = async || postgres.query_text(&database, query).await.expect("a position");
+    assert_eq!(store.load("s").await.expect("loaded"), None);
+    assert_eq!((save(16).await, save(32).await), (Ok(()), Ok(())));
+
+    // Another instance is further: ours is no news.
+    run("UPDATE factlib.checkpoints SET lsn = '0/40'").await;
+    assert_eq!((save(48).await, there().await), (Ok(()), "0/40".into()));
+    assert_eq!((save(80).await, there().await), (Ok(()), "0/50".into()));
+
+    run("UPDATE factlib.checkpoints SET lsn = '0/20'").await;
+    assert_eq!((save(96).await, there().await), (Err(ErrorKind::CheckpointInvalid), "0/20".into()));
+    run("DELETE FROM factlib.checkpoints").await;
+    assert_eq!((save(96).await, there().await), (Err(ErrorKind::CheckpointInvalid), "none".into()));
+    // Who has looked knows what is there.
+    assert_eq!(store.load("s").await.expect("loaded"), None);
+    assert_eq!((save(96).await, there().await), (Ok(()), "0/60".into()));
 }

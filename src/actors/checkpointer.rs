@@ -52,6 +52,13 @@ pub(crate) struct BeginGeneration {
     pub confirm: Recipient<ConfirmLsn>,
 }
 
+/// The reader lost its connection: until the next one begins, nothing is saved unless
+/// a flush asks for it. Behind the address there may be another server by then, whose
+/// positions mean something else.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Hold;
+
 /// What do you know of the present chain?
 #[derive(Message)]
 #[rtype(result = "Known")]
@@ -100,7 +107,8 @@ struct Generation {
     window: AckWindow,
     /// The newest position that is in the store.
     saved: Checkpoint,
-    confirm: Recipient<ConfirmLsn>,
+    /// None while there is no reader.
+    confirm: Option<Recipient<ConfirmLsn>>,
 }
 
 impl Checkpointer {
@@ -134,7 +142,7 @@ impl Checkpointer {
     /// Saves now, or sets the timer for when it may, or has nothing to do.
     fn schedule(&mut self, ctx: &mut Context<Self>) {
         let Some(generation) = &self.generation else { return self.answer_flush() };
-        if self.saving {
+        if self.saving || generation.confirm.is_none() && self.flush.is_none() {
             return;
         }
         if generation.window.safe() <= generation.saved.lsn {
@@ -208,7 +216,9 @@ impl Checkpointer {
                     && lsn > generation.saved.lsn
                 {
                     generation.saved = checkpoint;
-                    generation.confirm.do_send(ConfirmLsn(lsn));
+                    if let Some(confirm) = &generation.confirm {
+                        confirm.do_send(ConfirmLsn(lsn));
+                    }
                 }
             }
             Err(error) if error.is_transient() => {
@@ -254,21 +264,32 @@ impl Handler<BeginGeneration> for Checkpointer {
         match self.generation.as_mut().filter(|_| continues) {
             Some(generation) => {
                 generation.number = number;
-                generation.confirm = confirm;
                 // What was saved while nobody was there to confirm it.
                 if generation.saved.lsn > from.lsn {
-                    generation.confirm.do_send(ConfirmLsn(generation.saved.lsn));
+                    confirm.do_send(ConfirmLsn(generation.saved.lsn));
                 } else {
                     generation.saved = from;
                 }
+                generation.confirm = Some(confirm);
             }
             None => {
                 self.events_waiting = false;
-                let (first, window) = (number, AckWindow::new(from.lsn));
+                let (first, confirm) = (number, Some(confirm));
+                let window = AckWindow::new(from.lsn);
                 self.generation = Some(Generation { number, first, window, saved: from, confirm });
             }
         }
         self.schedule(ctx);
+    }
+}
+
+impl Handler<Hold> for Checkpointer {
+    type Result = ();
+
+    fn handle(&mut self, _: Hold, _: &mut Self::Context) {
+        if let Some(generation) = &mut self.generation {
+            generation.confirm = None;
+        }
     }
 }
 
@@ -601,6 +622,24 @@ mod tests {
         let save = bench.save().await;
         assert_eq!(save.lsn, 20);
         save.succeed();
+        assert_eq!(confirmed(&mut new).await, 20);
+    }
+
+    #[actix::test]
+    async fn without_a_reader_only_a_flush_saves() {
+        let mut bench = Bench::new();
+        let _old = bench.begin(1, 5);
+        bench.checkpointer.do_send(Hold);
+        bench.done(1, 0, 10, 1);
+        assert!(nothing(&mut bench.saves).await);
+        let saved = bench.flush(Some(1));
+        bench.save().await.succeed();
+        assert_eq!(saved.await, Ok(Lsn::new(10)));
+        bench.done(1, 1, 20, 1);
+        assert!(nothing(&mut bench.saves).await);
+        let mut new = bench.go_on(2, 5);
+        assert_eq!(confirmed(&mut new).await, 10);
+        bench.save().await.succeed();
         assert_eq!(confirmed(&mut new).await, 20);
     }
 

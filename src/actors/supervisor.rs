@@ -27,7 +27,7 @@ use slog::{Logger, error, info, o, warn};
 use tokio::sync::watch;
 
 use super::{
-    checkpointer::{BeginGeneration, Checkpointer},
+    checkpointer::{BeginGeneration, Checkpointer, Hold},
     decoder::{Decoder, EventDecoder},
     deliveries::Deliveries,
     draining::{Extent, SETTLE_TIMEOUT, UNFINISHED, drain, extent, settle},
@@ -300,6 +300,7 @@ impl Supervisor {
             // What was read is delivered while the next reader connects.
             chain.reader = None;
             self.chain = Some(chain);
+            self.checkpointer.do_send(Hold);
         } else {
             chain.stop();
         }

@@ -1,4 +1,8 @@
-use std::time::Duration;
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use slog::Logger;
@@ -29,24 +33,35 @@ CREATE TABLE IF NOT EXISTS factlib.checkpoints (
 const LOAD: &str = "SELECT system_id, timeline, lsn FROM factlib.checkpoints WHERE slot = $1";
 
 /// An instance that was replaced may come late with its last save: the position
-/// moves back only together with the cluster that it belongs to.
+/// moves back only together with the cluster that it belongs to. And where the row is
+/// older than the one that was seen last ($5), or gone, the database was put back to a
+/// backup, in which the position means something else. Answers how many rows were
+/// written, and the position before.
 const SAVE: &str = "\
-INSERT INTO factlib.checkpoints AS old (slot, system_id, timeline, lsn) VALUES ($1, $2, $3, $4)
-ON CONFLICT (slot) DO UPDATE
-SET system_id = excluded.system_id, timeline = excluded.timeline, lsn = excluded.lsn, saved_at = now()
-WHERE old.lsn <= excluded.lsn OR old.system_id <> excluded.system_id";
+WITH saved AS (
+    INSERT INTO factlib.checkpoints AS old (slot, system_id, timeline, lsn)
+    SELECT $1::text, $2::text, $3::bigint, $4::pg_lsn
+    WHERE $5::pg_lsn IS NULL OR EXISTS (SELECT FROM factlib.checkpoints WHERE slot = $1)
+    ON CONFLICT (slot) DO UPDATE
+    SET system_id = excluded.system_id, timeline = excluded.timeline, lsn = excluded.lsn, saved_at = now()
+    WHERE old.lsn BETWEEN coalesce($5, old.lsn) AND excluded.lsn OR old.system_id <> excluded.system_id
+    RETURNING 1
+)
+SELECT (SELECT count(*) FROM saved), (SELECT lsn FROM factlib.checkpoints WHERE slot = $1)";
 
 const REMOVE: &str = "DELETE FROM factlib.checkpoints WHERE slot = $1";
 
 /// Keeps checkpoints in the table `factlib.checkpoints` of the database that is read.
 pub struct PostgresStore {
     connection: Reconnecting,
+    /// By slot, the position that the table had when it was last read or written.
+    seen: Mutex<HashMap<String, Lsn>>,
 }
 
 impl PostgresStore {
     /// A store in the database of `info`; nothing may take longer than `timeout`.
     pub fn new(info: ConnectInfo, timeout: Duration, log: Logger) -> Self {
-        PostgresStore { connection: Reconnecting::new(info, timeout, log) }
+        PostgresStore { connection: Reconnecting::new(info, timeout, log), seen: Mutex::default() }
     }
 
     async fn run(
@@ -57,6 +72,11 @@ impl PostgresStore {
     ) -> Result<Vec<Row>> {
         let rows = self.connection.run(statement, parameters).await;
         rows.map_err(|error| self.failed(what, error))
+    }
+
+    fn seen(&self) -> MutexGuard<'_, HashMap<String, Lsn>> {
+        // Nothing panics while it is held.
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn failed(&self, what: &str, error: StatementError) -> Error {
@@ -79,6 +99,7 @@ impl PostgresStore {
 impl CheckpointStore for PostgresStore {
     async fn load(&self, slot: &str) -> Result<Option<Checkpoint>> {
         let rows = self.run("cannot read", LOAD, &[&slot]).await?;
+        self.seen().remove(slot);
         let Some(row) = rows.first() else { return Ok(None) };
         let invalid = || {
             let what =
@@ -94,14 +115,37 @@ impl CheckpointStore for PostgresStore {
                 lsn: Lsn::new(row.try_get::<_, PgLsn>(2)?.into()),
             })
         };
-        read().map(Some).map_err(|error| invalid().caused_by(error))
+        let checkpoint = read().map_err(|error| invalid().caused_by(error))?;
+        self.seen().insert(slot.to_owned(), checkpoint.lsn);
+        Ok(Some(checkpoint))
     }
 
     async fn save(&self, checkpoint: &Checkpoint) -> Result<()> {
         let Checkpoint { slot, system_id, timeline, lsn } = checkpoint;
         let (system_id, timeline) = (system_id.to_string(), i64::from(*timeline));
-        let lsn = PgLsn::from(lsn.as_u64());
-        self.run("cannot write", SAVE, &[slot, &system_id, &timeline, &lsn]).await.map(|_| ())
+        let seen = self.seen().get(slot).copied();
+        let (new, old) = (PgLsn::from(lsn.as_u64()), seen.map(|lsn| PgLsn::from(lsn.as_u64())));
+        let rows =
+            self.run("cannot write", SAVE, &[slot, &system_id, &timeline, &new, &old]).await?;
+        let answer = rows.first().and_then(|row| {
+            let before: Option<PgLsn> = row.try_get(1).ok()?;
+            Some((row.try_get::<_, i64>(0).ok()?, before))
+        });
+        match answer {
+            Some((written, _)) if written > 0 => {
+                self.seen().insert(slot.clone(), *lsn);
+                Ok(())
+            }
+            // Another instance is further.
+            Some((_, before)) if before.is_some() && before >= old => Ok(()),
+            _ => {
+                let what = format!("the position in {} is not the one saved last", self.describe());
+                Err(Error::new(ErrorKind::CheckpointInvalid, what).remedy(
+                    "was it removed, or the database put back to a backup? \
+                     a new start goes on from what is there",
+                ))
+            }
+        }
     }
 
     async fn create(&self) -> Result<()> {
