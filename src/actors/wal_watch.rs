@@ -76,7 +76,11 @@ impl WalWatch {
     fn learnt(&mut self, retention: &Retention) {
         let bytes = retention.bytes();
         let cause = Cause::of(retention, &self.status.snapshot());
-        match self.judge.judge(bytes) {
+        let word = self.judge.judge(bytes);
+        let waits_for = self.judge.warned.map(|_| cause.what.clone());
+        // First: who reads the log may look at the status.
+        self.status.retained_wal(bytes, waits_for);
+        match word {
             Some(Word::HeldBack) => {
                 warn!(self.log, "the server keeps much WAL for the slot"; "slot" => &self.slot,
                     "retained_bytes" => bytes, "waits_for" => &cause.what, "remedy" => &cause.remedy,
@@ -89,8 +93,6 @@ impl WalWatch {
             }
             None => {}
         }
-        let waits_for = self.judge.warned.map(|_| cause.what);
-        self.status.retained_wal(bytes, waits_for);
     }
 }
 
