@@ -6,6 +6,7 @@ mod deliveries;
 #[cfg(feature = "test-util")]
 mod discard;
 mod draining;
+mod event_decoder;
 mod lane;
 mod pace;
 #[cfg(feature = "test-util")]

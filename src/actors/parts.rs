@@ -9,9 +9,10 @@ use slog::{Discard as NoLog, Logger, o};
 use tokio::sync::mpsc;
 
 use super::{
-    decoder::{Decoder, EventDecoder},
+    decoder::Decoder,
     deliveries::Deliveries,
     discard::Discard,
+    event_decoder::EventDecoder,
     router::{DeadLetters, Router, TopicNames},
 };
 use crate::{

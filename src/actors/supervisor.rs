@@ -28,9 +28,10 @@ use tokio::sync::watch;
 
 use super::{
     checkpointer::{BeginGeneration, Checkpointer, Hold},
-    decoder::{Decoder, EventDecoder},
+    decoder::Decoder,
     deliveries::Deliveries,
     draining::{Extent, SETTLE_TIMEOUT, UNFINISHED, drain, extent, settle},
+    event_decoder::EventDecoder,
     lane::{LaneContext, Lanes},
     router::{DeadLetters, Router, TopicNames},
     wal_reader::{ReadFrom, WalReader},

@@ -1,0 +1,463 @@
+//! Replication messages in, events out: a plain struct, under the [`Decoder`].
+//!
+//! [`Decoder`]: super::decoder::Decoder
+
+use bytes::Bytes;
+
+use crate::{
+    Error, ErrorKind, Event, Lsn, Result,
+    outbox::{Change, OutboxReader},
+    postgres::{
+        frame::{self, Frame},
+        pgoutput::{self, Message, Tuple},
+    },
+};
+
+/// Turns replication messages into events: those of our prefix or the rows of our
+/// tables, of committed transactions, each once.
+pub(crate) struct EventDecoder {
+    source: Source,
+    /// What ended at or before this position was handed on, here or before the checkpoint.
+    done: Lsn,
+    transaction: Option<Transaction>,
+    /// The transaction that a connection ended in, if some of it was handed on.
+    interrupted: Option<Transaction>,
+}
+
+/// Where events are found; never in both, because a client may write each to both.
+enum Source {
+    /// Logical messages of this prefix.
+    Messages { prefix: String },
+    /// Rows that are inserted into tables.
+    Tables(OutboxReader),
+}
+
+#[derive(Clone, Copy)]
+struct Transaction {
+    xid: u32,
+    final_lsn: Lsn,
+    commit_time_ns: i64,
+    /// Events of it so far; rows of other tables count as well.
+    events: u64,
+    /// Its first events, which were handed on before; all of them where it ended
+    /// before `done`. A transaction is decoded to the same events each time.
+    skip: u64,
+}
+
+impl EventDecoder {
+    /// `start` is the checkpoint: what ended at or before it is not sent again.
+    pub fn new(prefix: impl Into<String>, start: Lsn) -> Self {
+        EventDecoder::of(Source::Messages { prefix: prefix.into() }, start)
+    }
+
+    /// The stream ended here; the next one starts at an earlier position, with a
+    /// transaction's beginning.
+    pub fn interrupted(&mut self) {
+        if let Some(transaction) = self.transaction.take()
+            && transaction.skip.max(transaction.events) > 0
+            && transaction.final_lsn >= self.done
+        {
+            let skip = transaction.skip.max(transaction.events);
+            self.interrupted = Some(Transaction { skip, ..transaction });
+        }
+    }
+
+    /// No further than to here does it skip what comes again.
+    pub fn handed_on(&self) -> Lsn {
+        self.interrupted.map_or(self.done, |transaction| self.done.max(transaction.final_lsn))
+    }
+
+    /// The same for outbox tables, in place of logical messages.
+    pub fn of_tables(tables: OutboxReader, start: Lsn) -> Self {
+        EventDecoder::of(Source::Tables(tables), start)
+    }
+
+    fn of(source: Source, start: Lsn) -> Self {
+        EventDecoder { source, done: start, transaction: None, interrupted: None }
+    }
+
+    /// The events in a run of whole frames. Those of messages are slices of `frames`, not copies.
+    pub fn decode(&mut self, frames: &Bytes) -> Result<Vec<Event>> {
+        let mut events = Vec::new();
+        let mut rest: &[u8] = frames;
+        while !rest.is_empty() {
+            let Some((frame, length)) = frame::next_frame(rest)? else {
+                return Err(protocol("a batch ends inside a message"));
+            };
+            if let Frame::XLogData(wal) = frame
+                && let Some(event) = self.message(wal.wal_start, wal.data, frames)?
+            {
+                events.push(event);
+            }
+            rest = rest.get(length..).unwrap_or_default();
+        }
+        Ok(events)
+    }
+
+    fn message(&mut self, at: Lsn, data: &[u8], frames: &Bytes) -> Result<Option<Event>> {
+        let message = Message::parse(data)
+            .map_err(|error| protocol("cannot parse a pgoutput message").caused_by(error))?;
+        match message {
+            Message::Begin { final_lsn, commit_time_us, xid } => {
+                // final_lsn is where the commit record begins, `done` where one ends.
+                let done_before = final_lsn < self.done;
+                let again = self
+                    .interrupted
+                    .filter(|other| (other.xid, other.final_lsn) == (xid, final_lsn))
+                    .map_or(0, |other| other.skip);
+                self.transaction = Some(Transaction {
+                    xid,
+                    final_lsn,
+                    commit_time_ns: pgoutput::unix_ns(commit_time_us),
+                    events: 0,
+                    skip: if done_before { u64::MAX } else { again },
+                });
+            }
+            Message::Commit { end_lsn, .. } => {
+                self.transaction = None;
+                self.done = self.done.max(end_lsn);
+                // Transactions come in the order of their commits.
+                self.interrupted = self.interrupted.filter(|other| other.final_lsn >= self.done);
+            }
+            Message::Logical { transactional, lsn, prefix, content } => {
+                return self.logical(transactional, lsn, prefix, frames.slice_ref(content));
+            }
+            Message::Relation { oid, namespace, name, columns, .. } => {
+                if let Source::Tables(tables) = &mut self.source {
+                    tables.described(oid, namespace, name, columns);
+                }
+            }
+            Message::Insert { relation, new } => return self.inserted(relation, new, at, frames),
+            Message::Update { relation, .. } => self.changed(relation, Change::Update, at)?,
+            Message::Delete { relation, .. } => self.changed(relation, Change::Delete, at)?,
+            Message::Truncate { relations, .. } => {
+                for relation in relations.oids() {
+                    self.changed(relation, Change::Truncate, at)?;
+                }
+            }
+            // Origins and types of values say nothing about events.
+            Message::Origin { .. } | Message::Type { .. } => {}
+        }
+        Ok(None)
+    }
+
+    fn inserted(
+        &mut self,
+        relation: u32,
+        row: Tuple<'_>,
+        lsn: Lsn,
+        frames: &Bytes,
+    ) -> Result<Option<Event>> {
+        let Source::Tables(tables) = &self.source else { return Ok(None) };
+        let transaction = self.transaction.as_mut().ok_or_else(change_outside)?;
+        transaction.events += 1;
+        if transaction.events <= transaction.skip {
+            return Ok(None);
+        }
+        let mut event = tables.inserted(relation, row, lsn, transaction.commit_time_ns, frames)?;
+        if let Some(event) = &mut event {
+            event.set_transaction(transaction.xid, transaction.commit_time_ns);
+        }
+        Ok(event)
+    }
+
+    fn changed(&mut self, relation: u32, change: Change, lsn: Lsn) -> Result<()> {
+        let Source::Tables(tables) = &mut self.source else { return Ok(()) };
+        let transaction = self.transaction.ok_or_else(change_outside)?;
+        let before = transaction.events < transaction.skip;
+        if before { Ok(()) } else { tables.changed(relation, change, lsn) }
+    }
+
+    fn logical(
+        &mut self,
+        transactional: bool,
+        lsn: Lsn,
+        prefix: &str,
+        content: Bytes,
+    ) -> Result<Option<Event>> {
+        let Source::Messages { prefix: ours } = &self.source else { return Ok(None) };
+        if prefix != ours {
+            return Ok(None);
+        }
+        let transaction = match (transactional, &mut self.transaction) {
+            (true, None) => return Err(protocol("a transactional message outside a transaction")),
+            (true, Some(transaction)) => {
+                transaction.events += 1;
+                if transaction.events <= transaction.skip {
+                    return Ok(None);
+                }
+                Some(*transaction)
+            }
+            // Here the position is the message's end.
+            (false, _) if lsn <= self.done => return Ok(None),
+            (false, _) => {
+                self.done = lsn;
+                None
+            }
+        };
+        let mut event = match Event::parse(content.clone(), lsn) {
+            Ok(event) => event,
+            // Not this stream is broken, but what somebody wrote into it.
+            Err(error) => Event::malformed(content, lsn, error),
+        };
+        if let Some(transaction) = transaction {
+            event.set_transaction(transaction.xid, transaction.commit_time_ns);
+        }
+        Ok(Some(event))
+    }
+}
+
+fn change_outside() -> Error {
+    protocol("a change outside a transaction")
+}
+
+fn protocol(what: &str) -> Error {
+    Error::new(ErrorKind::Protocol, what)
+}
+
+/// Replication messages, for tests.
+#[cfg(test)]
+pub(super) mod wire {
+    use prost::Message as _;
+
+    use crate::{Event, proto::OutboxEvent};
+
+    /// The checkpoint of these tests.
+    pub const START: u64 = 1_000;
+
+    /// A pgoutput message as it comes off the socket: XLogData in CopyData.
+    pub fn frame(data: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(4 + 1 + 24 + data.len()).expect("small");
+        [&b"d"[..], &length.to_be_bytes(), b"w", &[0; 24], data].concat()
+    }
+
+    pub fn begin(final_lsn: u64, xid: u32) -> Vec<u8> {
+        let head = [&b"B"[..], &final_lsn.to_be_bytes(), &5_i64.to_be_bytes()];
+        frame(&[&head.concat()[..], &xid.to_be_bytes()].concat())
+    }
+
+    pub fn commit(commit_lsn: u64) -> Vec<u8> {
+        let (at, end) = (commit_lsn.to_be_bytes(), (commit_lsn + 8).to_be_bytes());
+        frame(&[&b"C\0"[..], &at, &end, &5_i64.to_be_bytes()].concat())
+    }
+
+    pub fn logical(transactional: bool, lsn: u64, prefix: &str, content: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(content.len()).expect("small").to_be_bytes();
+        let head = [&[b'M', u8::from(transactional)][..], &lsn.to_be_bytes(), prefix.as_bytes()];
+        frame(&[&head.concat()[..], b"\0", &length, content].concat())
+    }
+
+    pub fn fact(id: &str) -> Vec<u8> {
+        OutboxEvent { id: id.into(), aggregate_type: "user".into(), ..Default::default() }
+            .encode_to_vec()
+    }
+
+    /// A fact of the transaction that is open.
+    pub fn emitted(id: &str) -> Vec<u8> {
+        logical(true, START + 1, "shop", &fact(id))
+    }
+
+    pub fn ids(events: &[Event]) -> Vec<&str> {
+        events.iter().map(Event::id).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use slog::{Logger, o};
+
+    use super::{wire::*, *};
+    use crate::config::{OutboxPreset, OutboxTable};
+
+    fn decoder() -> EventDecoder {
+        EventDecoder::new("shop", Lsn::new(START))
+    }
+
+    fn decode(decoder: &mut EventDecoder, frames: &[Vec<u8>]) -> Result<Vec<Event>> {
+        decoder.decode(&frames.concat().into())
+    }
+
+    #[test]
+    fn a_transaction_may_span_batches() {
+        let mut decoder = decoder();
+        let first = decode(&mut decoder, &[begin(2_000, 7), emitted("a")]).expect("decodes");
+        let second = decode(&mut decoder, &[emitted("b"), emitted("c")]).expect("decodes");
+        let last = decode(&mut decoder, &[commit(2_000), begin(3_000, 8), emitted("d")]);
+        let last = last.expect("decodes");
+        assert_eq!((ids(&first), ids(&second), ids(&last)), (vec!["a"], vec!["b", "c"], vec!["d"]));
+        let of = |event: &Event| event.transaction().map(|t| (t.xid, t.commit_time_ns));
+        let committed = pgoutput::unix_ns(5);
+        assert!(first.iter().chain(&second).all(|event| of(event) == Some((7, committed))));
+        assert_eq!(of(&last[0]), Some((8, committed)));
+    }
+
+    #[test]
+    fn an_event_is_a_slice_of_its_batch() {
+        let batch: Bytes = [begin(2_000, 7), emitted("a")].concat().into();
+        let events = decoder().decode(&batch).expect("decodes");
+        assert!(batch.as_ptr_range().contains(&events[0].raw().as_ptr()));
+    }
+
+    #[test]
+    fn messages_of_other_prefixes_are_not_ours() {
+        // And need not be protobuf; a prefix is not the beginning of another.
+        let others = ["", "sho", "shop2", "Shop"].map(|prefix| logical(true, 1, prefix, b"\xff"));
+        let batch = [&[begin(2_000, 7)], &others[..], &[emitted("a"), commit(2_000)]].concat();
+        assert_eq!(ids(&decode(&mut decoder(), &batch).expect("decodes")), ["a"]);
+    }
+
+    #[test]
+    fn a_transaction_that_ended_at_or_before_the_checkpoint_is_not_delivered_again() {
+        // The checkpoint is the end of its commit record, which begins before it.
+        let before = [begin(START - 8, 7), emitted("a"), commit(START - 8)].concat();
+        // What begins to commit at the checkpoint ends after it.
+        let after = [begin(START, 8), emitted("b"), commit(START)].concat();
+        assert_eq!(ids(&decode(&mut decoder(), &[before, after]).expect("decodes")), ["b"]);
+    }
+
+    #[test]
+    fn it_is_skipped_whole_also_over_several_batches() {
+        let mut decoder = decoder();
+        for batch in [vec![begin(START - 8, 7), emitted("a")], vec![emitted("b")]] {
+            assert_eq!(ids(&decode(&mut decoder, &batch).expect("decodes")), [""; 0]);
+        }
+        let next = [commit(START - 8), begin(START + 8, 8), emitted("c")];
+        assert_eq!(ids(&decode(&mut decoder, &next).expect("decodes")), ["c"]);
+    }
+
+    #[test]
+    fn a_message_without_transaction_counts_by_its_own_position() {
+        let at = |lsn, id| logical(false, lsn, "shop", &fact(id));
+        let batch = [at(START - 1, "a"), at(START, "b"), at(START + 1, "c")];
+        let events = decode(&mut decoder(), &batch).expect("decodes");
+        assert_eq!(ids(&events), ["c"]);
+        assert_eq!((events[0].lsn(), events[0].transaction()), (Lsn::new(START + 1), None));
+        // Also where it comes in the middle of a transaction that was delivered before.
+        let batch = [begin(START - 8, 7), emitted("x"), at(START + 1, "d"), commit(START - 8)];
+        let events = decode(&mut decoder(), &batch).expect("decodes");
+        assert_eq!(ids(&events), ["d"]);
+        assert_eq!(events[0].transaction(), None);
+    }
+
+    #[test]
+    fn what_was_handed_on_before_the_connection_was_lost_does_not_come_again() {
+        let mut decoder = decoder();
+        let at = |lsn, id| logical(false, lsn, "shop", &fact(id));
+        let whole = [begin(2_000, 7), emitted("a"), commit(2_000), at(2_100, "b")].concat();
+        let half = [begin(3_000, 8), emitted("c"), emitted("d")].concat();
+        let events = decode(&mut decoder, &[whole.clone(), half.clone()]).expect("decodes");
+        assert_eq!(ids(&events), ["a", "b", "c", "d"]);
+        decoder.interrupted();
+        assert_eq!(decoder.handed_on(), Lsn::new(3_000));
+        // It is lost again before it has come so far again.
+        assert_eq!(
+            ids(&decode(&mut decoder, std::slice::from_ref(&whole)).expect("decodes")),
+            [""; 0]
+        );
+        decoder.interrupted();
+        let rest = [emitted("e"), commit(3_000), at(3_100, "f")].concat();
+        let events = decode(&mut decoder, &[whole, half, rest]).expect("decodes");
+        assert_eq!(ids(&events), ["e", "f"]);
+        assert_eq!(decoder.handed_on(), Lsn::new(3_100));
+    }
+
+    #[test]
+    fn a_transaction_interrupted_twice_goes_on_where_it_was_first() {
+        let mut decoder = decoder();
+        let events = [begin(3_000, 8), emitted("a"), emitted("b"), emitted("c")];
+        assert_eq!(decode(&mut decoder, &events).expect("decodes").len(), 3);
+        decoder.interrupted();
+        assert!(decode(&mut decoder, &events[..2]).expect("decodes").is_empty());
+        decoder.interrupted();
+        let all = [&events[..], &[emitted("d"), commit(3_000)]].concat();
+        assert_eq!(ids(&decode(&mut decoder, &all).expect("decodes")), ["d"]);
+        // The next one is whole, whatever its number.
+        let next = [begin(4_000, 8), emitted("e"), commit(4_000)];
+        assert_eq!(ids(&decode(&mut decoder, &next).expect("decodes")), ["e"]);
+    }
+
+    #[test]
+    fn a_transaction_of_which_nothing_was_handed_on_comes_whole() {
+        let mut decoder = decoder();
+        assert!(decode(&mut decoder, &[begin(3_000, 8)]).expect("decodes").is_empty());
+        decoder.interrupted();
+        assert_eq!(decoder.handed_on(), Lsn::new(START));
+        let whole = [begin(3_000, 8), emitted("a"), commit(3_000)];
+        assert_eq!(ids(&decode(&mut decoder, &whole).expect("decodes")), ["a"]);
+    }
+
+    #[test]
+    fn changes_of_tables_and_other_frames_give_no_events() {
+        let relation = b"R\0\0\0\x01public\0t\0d\0\0";
+        let keepalive = [&b"d\0\0\0\x16k"[..], &[0; 17]].concat();
+        let notice = b"N\0\0\0\x05\0".to_vec();
+        let batch = [begin(2_000, 7), frame(relation), keepalive, notice, commit(2_000)];
+        assert!(decode(&mut decoder(), &batch).expect("decodes").is_empty());
+    }
+
+    #[test]
+    fn what_the_protocol_does_not_allow_is_refused() {
+        let cut = |mut bytes: Vec<u8>| {
+            bytes.pop();
+            bytes
+        };
+        for (batch, why) in [
+            (frame(b"?"), "unknown message type"),
+            (frame(b"B\0"), "pgoutput"),
+            (frame(b""), "pgoutput"),
+            (emitted("outside"), "outside a transaction"),
+            ([begin(2_000, 7), commit(2_000), emitted("late")].concat(), "outside a transaction"),
+            (cut(begin(2_000, 7)), "inside a message"),
+            (b"d\0\0\0\x05z".to_vec(), "malformed"),
+            (vec![0; 16], "no message"),
+        ] {
+            let error = decode(&mut decoder(), &[batch]).expect_err(why);
+            assert_eq!(error.kind(), ErrorKind::Protocol, "{error}");
+            assert!(error.to_string().contains(why), "{error}");
+        }
+    }
+
+    fn of_tables() -> EventDecoder {
+        let table = OutboxTable::new("public.o", OutboxPreset::Debezium);
+        let tables = OutboxReader::new(vec![table], Logger::root(slog::Discard, o!()));
+        EventDecoder::of_tables(tables, Lsn::new(START))
+    }
+
+    /// The description of `public.o`.
+    fn described() -> Vec<u8> {
+        let columns = ["id", "aggregatetype", "aggregateid", "payload"];
+        let columns =
+            columns.map(|name| [b"\0", name.as_bytes(), b"\0\0\0\0\x19\xff\xff\xff\xff"].concat());
+        frame(&[&b"R\0\0\0\x01public\0o\0d\0\x04"[..], &columns.concat()].concat())
+    }
+
+    /// A row of `public.o`.
+    fn inserted(id: &str) -> Vec<u8> {
+        let length = u32::try_from(id.len()).expect("short").to_be_bytes();
+        let column = [&b"t"[..], &length, id.as_bytes()].concat();
+        frame(&[&b"I\0\0\0\x01N\0\x04"[..], &column.repeat(4)].concat())
+    }
+
+    #[test]
+    fn rows_of_tables_are_events_and_messages_then_are_not() {
+        let mut decoder = of_tables();
+        let batch = [begin(2_000, 7), described(), inserted("a"), emitted("m"), commit(2_000)];
+        let events = decode(&mut decoder, &batch).expect("decodes");
+        assert_eq!(ids(&events), ["a"]);
+        assert_eq!(events[0].transaction().map(|of| of.xid), Some(7));
+        // And the other way round.
+        let events = decode(&mut self::decoder(), &batch).expect("decodes");
+        assert_eq!(ids(&events), ["m"]);
+    }
+
+    #[test]
+    fn what_was_delivered_before_is_skipped_but_its_tables_are_remembered() {
+        let mut decoder = of_tables();
+        let before = [begin(START - 8, 7), described(), inserted("a"), commit(START - 8)];
+        assert!(decode(&mut decoder, &before).expect("decodes").is_empty());
+        let after = [begin(START, 8), inserted("b"), inserted("c"), commit(START)];
+        assert_eq!(ids(&decode(&mut decoder, &after).expect("decodes")), ["b", "c"]);
+        let error = decode(&mut decoder, &[inserted("late")]).expect_err("no transaction");
+        assert_eq!(error.kind(), ErrorKind::Protocol);
+    }
+}
