@@ -26,7 +26,7 @@ const BATCH_FACTS: usize = 500;
 fn parsing(c: &mut Criterion) {
     let mut group = c.benchmark_group("parsing");
     for (shape, facts_a_transaction) in [("tx5", 5), ("tx1", 1)] {
-        let frames = batch(BATCH_FACTS, facts_a_transaction);
+        let frames = batch(0, BATCH_FACTS, facts_a_transaction);
         group.throughput(Throughput::Bytes(frames.len() as u64));
         let mut copy = vec![0; frames.len()];
         group.bench_function(format!("{shape}/memcpy"), |b| {
@@ -38,7 +38,7 @@ fn parsing(c: &mut Criterion) {
         group.bench_function(format!("{shape}/messages"), |b| {
             b.iter(|| each_frame(&frames, |data| _ = black_box(Message::parse(data))));
         });
-        let mut decoding = Decoding::new(PREFIX);
+        let decoding = Decoding::new(PREFIX);
         group.bench_function(format!("{shape}/events"), |b| {
             b.iter(|| decoding.decode(&frames).expect("well formed"));
         });
@@ -71,16 +71,17 @@ fn hops(c: &mut Criterion) {
     let mut group = c.benchmark_group("hops");
     group.throughput(Throughput::Elements(FACTS as u64));
     for batch_facts in [BATCH_FACTS, 1] {
-        let batches = vec![batch(batch_facts, 1); FACTS / batch_facts];
-        let mut decoding = Decoding::new(PREFIX);
+        let batches: Vec<_> =
+            (0..FACTS).step_by(batch_facts).map(|first| batch(first, batch_facts, 1)).collect();
+        let decoding = Decoding::new(PREFIX);
         group.bench_function(format!("{batch_facts}_a_batch/decode_only"), |b| {
-            b.iter(|| decode_all(&mut decoding, &batches, drop));
+            b.iter(|| decode_all(&decoding, &batches, drop));
         });
         group.bench_function(format!("{batch_facts}_a_batch/channel"), |b| {
             b.iter(|| {
                 system.block_on(async {
                     let (down, mut batch) = mpsc::unbounded_channel::<Vec<Event>>();
-                    decode_all(&mut decoding, &batches, |events| _ = down.send(events));
+                    decode_all(&decoding, &batches, |events| _ = down.send(events));
                     drop(down);
                     let mut events = 0;
                     while let Some(batch) = batch.recv().await {
@@ -98,7 +99,7 @@ fn hops(c: &mut Criterion) {
 }
 
 fn records(c: &mut Criterion) {
-    let events = Decoding::new(PREFIX).decode(&batch(BATCH_FACTS, 1)).expect("well formed");
+    let events = Decoding::new(PREFIX).decode(&batch(0, BATCH_FACTS, 1)).expect("well formed");
     let mut group = c.benchmark_group("record");
     group.throughput(Throughput::Elements(BATCH_FACTS as u64));
     group.bench_function("headers", |b| {
@@ -117,7 +118,7 @@ fn records(c: &mut Criterion) {
     });
 }
 
-fn decode_all(decoding: &mut Decoding, batches: &[Bytes], mut to: impl FnMut(Vec<Event>)) {
+fn decode_all(decoding: &Decoding, batches: &[Bytes], mut to: impl FnMut(Vec<Event>)) {
     for frames in batches {
         to(decoding.decode(frames).expect("well formed"));
     }
@@ -133,9 +134,12 @@ fn each_frame<'a>(mut bytes: &'a [u8], mut to: impl FnMut(&'a [u8])) {
 }
 
 /// As it comes off the socket: facts of 300 B, in transactions.
-fn batch(facts: usize, facts_a_transaction: usize) -> Bytes {
+///
+/// The first is the `begin`-th of all: what has the position of another one is passed over.
+fn batch(begin: usize, facts: usize, facts_a_transaction: usize) -> Bytes {
     let mut bytes = BytesMut::new();
-    for first in (0..facts).step_by(facts_a_transaction) {
+    let end = begin + facts;
+    for first in (begin..end).step_by(facts_a_transaction) {
         let lsn = first as u64 * 1_000;
         copy_data(&mut bytes, |b| {
             b.put_u8(b'B');
@@ -143,7 +147,7 @@ fn batch(facts: usize, facts_a_transaction: usize) -> Bytes {
             b.put_i64(0);
             b.put_u32(7);
         });
-        for n in first..(first + facts_a_transaction).min(facts) {
+        for n in first..(first + facts_a_transaction).min(end) {
             copy_data(&mut bytes, |b| logical(b, lsn, &fact(n)));
         }
         copy_data(&mut bytes, |b| {

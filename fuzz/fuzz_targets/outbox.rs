@@ -36,10 +36,10 @@ fuzz_target!(|bytes: &[u8]| {
     for preset in [OutboxPreset::Factlib, OutboxPreset::Debezium] {
         let mut table = OutboxTable::new("public.o", preset);
         table.columns.aggregate_id = Some("aggregate_id".into());
-        let mut decoding = Decoding::of_tables(vec![table]);
-        let described = [frame(&begin), frame(&relation())].concat().into();
-        decoding.decode(&described).expect("what PostgreSQL sends");
-        if let Ok(events) = decoding.decode(&frame(&row).into()) {
+        let decoding = Decoding::of_tables(vec![table]);
+        let described = [frame(&begin), frame(&relation())].concat();
+        decoding.decode(&described.clone().into()).expect("what PostgreSQL sends");
+        if let Ok(events) = decoding.decode(&[described, frame(&row)].concat().into()) {
             let is_right = |event: &factlib::Event| {
                 event.refusal().is_some() || !event.aggregate_type().is_empty()
             };

@@ -28,22 +28,27 @@ use crate::{
     status::Status,
 };
 
-/// What the Decoder does with the frames of a batch.
-pub struct Decoding(EventDecoder);
+/// What the Decoder does with the frames of a batch, as if they were the first: what a
+/// decoder has handed on once, it passes over.
+pub struct Decoding(Box<dyn Fn() -> EventDecoder>);
 
 impl Decoding {
     pub fn new(prefix: &str) -> Self {
-        Decoding(EventDecoder::new(prefix, Lsn::ZERO))
+        let prefix = prefix.to_owned();
+        Decoding(Box::new(move || EventDecoder::new(&prefix, Lsn::ZERO)))
     }
 
     /// The same for the rows of these tables.
     pub fn of_tables(tables: Vec<OutboxTable>) -> Self {
-        let tables = OutboxReader::new(tables, Logger::root(NoLog, o!()));
-        Decoding(EventDecoder::of_tables(tables, Lsn::ZERO))
+        let log = Logger::root(NoLog, o!());
+        Decoding(Box::new(move || {
+            let tables = OutboxReader::new(tables.clone(), log.clone());
+            EventDecoder::of_tables(tables, Lsn::ZERO)
+        }))
     }
 
-    pub fn decode(&mut self, frames: &Bytes) -> Result<Vec<Event>> {
-        self.0.decode(frames)
+    pub fn decode(&self, frames: &Bytes) -> Result<Vec<Event>> {
+        self.0().decode(frames)
     }
 }
 
@@ -54,7 +59,9 @@ pub fn record_headers(event: &Event) -> OwnedHeaders {
 
 /// Decoder and Router, and lanes that drop what they get, on the caller's arbiter.
 pub struct Chain {
-    decoder: Addr<Decoder>,
+    prefix: String,
+    surroundings: Addr<Surroundings>,
+    router: Addr<Router>,
     done: mpsc::UnboundedReceiver<BatchDone>,
     window: ByteWindow,
     batches: u64,
@@ -66,10 +73,9 @@ impl Chain {
         let status = Arc::new(Status::new(window.clone()));
         let (reports, done) = mpsc::unbounded_channel();
         let log = Logger::root(NoLog, o!());
-        let mut decoder = None;
-        Surroundings::create(|ctx| {
+        let mut chain = None;
+        let surroundings = Surroundings::create(|ctx| {
             let to = ctx.address();
-            let exit = |actor| ExitGuard { actor, generation: 0, to: to.clone().recipient() };
             let router = Router {
                 topics: TopicNames::new(prefix, 1_000),
                 dead_letters: DeadLetters { policy: RefusalPolicy::Stop, topic: prefix.into() },
@@ -79,35 +85,42 @@ impl Chain {
                 failed: to.clone().recipient(),
                 status,
                 faults: Faults::default(),
-                log: log.clone(),
-                exit: exit(ActorKind::Router),
+                log,
+                exit: exit(ActorKind::Router, &to),
             }
             .start();
-            let next = Decoder {
-                batches: 0,
-                decoder: EventDecoder::new(prefix, Lsn::ZERO),
-                router: router.clone().recipient(),
-                done: to.clone().recipient(),
-                failed: to.clone().recipient(),
-                faults: Faults::default(),
-                log,
-                exit: exit(ActorKind::Decoder),
-            };
-            decoder = Some(next.start());
+            chain = Some(router.clone());
             Surroundings { router, reports }
         });
-        let decoder = decoder.expect("create has run it");
-        Chain { decoder, done, window, batches: 0 }
+        let router = chain.expect("create has run it");
+        Chain { prefix: prefix.into(), surroundings, router, done, window, batches: 0 }
+    }
+
+    /// A new one: what it has decoded once, it passes over.
+    fn decoder(&self) -> Addr<Decoder> {
+        let to = &self.surroundings;
+        let decoder = Decoder {
+            decoder: EventDecoder::new(&self.prefix, Lsn::ZERO),
+            batches: 0,
+            router: self.router.clone().recipient(),
+            done: to.clone().recipient(),
+            failed: to.clone().recipient(),
+            faults: Faults::default(),
+            log: Logger::root(NoLog, o!()),
+            exit: exit(ActorKind::Decoder, to),
+        };
+        decoder.start()
     }
 
     /// Sends the batches in and waits until all are acknowledged; gives their events.
     pub async fn relay(&mut self, batches: &[Bytes]) -> usize {
+        let decoder = self.decoder();
         for frames in batches {
             let id = BatchId { generation: 0, seq: self.batches };
             self.batches += 1;
             let permit = self.window.acquire(frames.len()).await;
             let (frames, commit_end_lsn) = (frames.clone(), None);
-            self.decoder.do_send(WalBatch { id, frames, commit_end_lsn, permit });
+            decoder.do_send(WalBatch { id, frames, commit_end_lsn, permit });
         }
         let mut events = 0;
         for _ in batches {
@@ -115,6 +128,10 @@ impl Chain {
         }
         events
     }
+}
+
+fn exit(actor: ActorKind, to: &Addr<Surroundings>) -> ExitGuard {
+    ExitGuard { actor, generation: 0, to: to.clone().recipient() }
 }
 
 /// Supervisor and Checkpointer to the chain.
