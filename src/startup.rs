@@ -211,17 +211,20 @@ impl Startup {
                 published.prepare(client, create, log).await?
             }
         };
+        // In this order: another instance may be moving them at this moment, and it moves
+        // the WAL first, then the checkpoint, then the slot.
+        let mut slot = Slot::read(client, &settings.slot).await?;
         let checkpoint = match accept {
             true => None,
             false => store.load(&settings.slot).await?,
         };
+        let system = replication.identify_system().await?;
         let history = match &checkpoint {
             Some(saved) if saved.system_id == system.system_id => {
                 history(&mut replication, saved, &system, log).await?
             }
             _ => None,
         };
-        let mut slot = Slot::read(client, &settings.slot).await?;
         if publication_created && slot.is_some() && !server.publications_count_at_once() {
             warn!(log, "the slot is older than the publication: a change to a table in between \
                 stops the reading"; "slot" => &settings.slot,

@@ -3,10 +3,16 @@
 
 mod support;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use factlib::testing::{KafkaServer, PostgresServer};
+use async_trait::async_trait;
+use factlib::{
+    Result,
+    checkpoint::{Checkpoint, CheckpointStore, MemoryStore},
+    testing::{KafkaServer, PostgresServer},
+};
 use support::{Bed, Workload};
+use tokio_postgres::Client;
 
 #[actix::test]
 async fn committed_facts_arrive_once_and_in_order_and_a_clean_stop_repeats_nothing() {
@@ -138,6 +144,58 @@ async fn a_second_instance_stands_by_and_takes_over() {
     first.shutdown().await.expect("a clean stop");
     let second = tokio::time::timeout(Duration::from_secs(60), second).await;
     let second = second.expect("in time").expect("no panic").expect("the second takes over");
+    bed.delivered(&history).await;
+    second.shutdown().await.expect("a clean stop");
+    let report = bed.check(&history).await;
+    assert!(report.is_clean() && report.duplicates == 0, "{report}");
+}
+
+/// A store in which another instance moves on, and its slot with it, just behind a load.
+struct Overtaken {
+    store: MemoryStore,
+    client: Client,
+}
+
+#[async_trait]
+impl CheckpointStore for Overtaken {
+    async fn load(&self, slot: &str) -> Result<Option<Checkpoint>> {
+        let loaded = self.store.load(slot).await?;
+        let advance = "SELECT pg_replication_slot_advance(slot_name, pg_current_wal_lsn())
+            FROM pg_replication_slots WHERE slot_name = $1";
+        self.client.query(advance, &[&slot]).await.expect("it moves on");
+        Ok(loaded)
+    }
+
+    async fn save(&self, checkpoint: &Checkpoint) -> Result<()> {
+        self.store.save(checkpoint).await
+    }
+
+    async fn remove(&self, slot: &str) -> Result<()> {
+        self.store.remove(slot).await
+    }
+
+    fn describe(&self) -> String {
+        "overtaken".into()
+    }
+}
+
+#[actix::test]
+async fn a_position_that_another_instance_moves_meanwhile_is_no_refusal() {
+    let bed = Bed::shared("overtaken").await;
+    let store = Overtaken { store: MemoryStore::default(), client: bed.client().await };
+    let store: Arc<dyn CheckpointStore> = Arc::new(store);
+    let start = || bed.pipeline().store(Arc::clone(&store)).start();
+    let first = start().await.expect("the first starts");
+    let mut history = Workload::new(&bed.name, 10).emit(&mut bed.client().await).await;
+    bed.delivered(&history).await;
+    first.shutdown().await.expect("a clean stop");
+    let others = "SELECT pg_logical_emit_message(true, 'none of ours', 'x')";
+    bed.client().await.execute(others, &[]).await.expect("the WAL goes on");
+
+    let second = start().await.expect("it is not refused");
+    let aggregate_types = vec!["shipment".into()];
+    let after = Workload { seed: 2, aggregate_types, ..Workload::new(&bed.name, 10) };
+    history.merge(after.emit(&mut bed.client().await).await);
     bed.delivered(&history).await;
     second.shutdown().await.expect("a clean stop");
     let report = bed.check(&history).await;
