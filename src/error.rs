@@ -113,6 +113,8 @@ pub enum ErrorKind {
     RecordTooLarge,
     /// A record that can never be delivered is waited for, as configured.
     RecordBlocked,
+    /// A handler gives an event up, or has failed too often with it.
+    HandlerFailed,
     /// The checkpoint store can't be reached now.
     CheckpointUnavailable,
     /// The checkpoint store holds what can't be read or belongs to another slot.
@@ -137,7 +139,9 @@ impl ErrorKind {
             // A broken stream is read again from the checkpoint.
             Protocol => true,
             Config | InvalidFact | PostgresRefused | PositionLost | KafkaRefused
-            | RecordRefused | RecordTooLarge | CheckpointInvalid | DrainTimeout => false,
+            | RecordRefused | RecordTooLarge | HandlerFailed | CheckpointInvalid | DrainTimeout => {
+                false
+            }
         }
     }
 
@@ -145,7 +149,7 @@ impl ErrorKind {
     pub fn exit_code(self) -> u8 {
         use ErrorKind::*;
         match self {
-            ActorFailed | Protocol => 1,
+            ActorFailed | HandlerFailed | Protocol => 1,
             Config | InvalidFact => 2,
             PostgresUnavailable | SlotInUse | PostgresRefused => 3,
             KafkaUnavailable | KafkaRefused | RecordRefused | RecordTooLarge | RecordBlocked => 4,

@@ -1,5 +1,6 @@
 //! An event as it comes out of the WAL: the bytes, and what the relay must know of them.
 
+mod change;
 mod overrides;
 
 use std::{fmt, sync::Arc};
@@ -8,6 +9,7 @@ use bytes::Bytes;
 use bytestring::ByteString;
 use prost::Message;
 
+pub(crate) use self::change::Change;
 use self::overrides::Overrides;
 use crate::{
     Error, ErrorKind, Lsn, Result,
@@ -35,8 +37,9 @@ pub struct Event {
     row: Option<Box<RowRecord>>,
 }
 
-/// What the record of an outbox table's row has that is not in its `OutboxEvent`.
-#[derive(Clone, Debug)]
+/// What a record has that is not in its `OutboxEvent`: an outbox table's row gives it, or a
+/// handler.
+#[derive(Clone, Debug, Default)]
 pub(crate) struct RowRecord {
     /// What comes before the dot in its topic; none for the pipeline's own.
     pub topic_prefix: Option<Arc<str>>,

@@ -42,11 +42,33 @@
 //! 7. **An idle or unrelated database never fills its disk because of us.** With
 //!    nothing in flight, the server's own position is confirmed.
 //!
+//! # Write your own handler
+//! An event goes to its topic, unless its aggregate type has a handler: a closure, an
+//! [`EventHandler`](handlers::EventHandler) or an actor, which stands before Kafka or in its
+//! place. [`handlers`] is the guide; a whole one:
+//! ```no_run
+//! use factlib::{Event, Pipeline, handlers::{HandlerError, Outcome}};
+//!
+//! async fn only_created(event: &Event) -> Result<Outcome, HandlerError> {
+//!     Ok(if event.event_type() == "user.created" { Outcome::Forward } else { Outcome::Skip })
+//! }
+//!
+//! let builder = Pipeline::builder().handler("user", only_created);
+//! ```
+//!
+//! # Embed
+//! A [`Pipeline`] starts inside the actix `System` that is there, that of an actix-web
+//! application for one, on threads of its own. It installs no signal handler, stops no system
+//! and keeps nothing global, so that several live in one process. Its [`PipelineHandle`] tells
+//! the status and each change of the state, pauses topics, ends it in order, and has
+//! [`routes`](PipelineHandle::routes) to mount in the application's server.
+//!
 //! # Where things are
 //! | module | idea |
 //! | --- | --- |
 //! | [`emit`](mod@emit) | the client: facts, in the caller's transaction |
 //! | [`Pipeline`] | the relay as one thing: build, start, ask, stop |
+//! | [`handlers`] | what an event becomes, as the user says |
 //! | [`config`] | every setting, one file a section |
 //! | `startup` | what has to be there, and where reading starts |
 //! | `messages` | what actors say to each other, one file an edge of the picture |
@@ -82,6 +104,8 @@ mod event;
 #[cfg(feature = "relay")]
 mod faults;
 #[cfg(feature = "relay")]
+pub mod handlers;
+#[cfg(feature = "relay")]
 mod kafka;
 mod lsn;
 #[cfg(feature = "relay")]
@@ -114,6 +138,7 @@ pub use self::{
 pub use self::{
     event::{Event, Refusal, TransactionInfo},
     messages::{AckToken, BatchId, Refused, TopicBatch},
+    ops::Routes,
     pipeline::{Pipeline, PipelineBuilder, PipelineHandle},
     startup::{SetupReport, setup, setup_sql},
     status::{PipelineState, PipelineStatus, TopicStatus},

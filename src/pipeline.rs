@@ -8,22 +8,25 @@
 
 use std::{fmt, sync::Arc};
 
-use actix::Addr;
+use actix::{Addr, Recipient};
 use actix_rt::Arbiter;
 use slog::{Discard, Logger, o};
 use tokio::sync::{oneshot, watch};
 
 use crate::{
-    Error, ErrorKind, Result,
-    actors::{KafkaLanes, Lanes, Outcome, Plan, Supervisor},
+    Error, ErrorKind, Event, Result,
+    actors::{HandlerLanes, KafkaLanes, Lanes, Outcome, Plan, Supervisor, TableLanes},
     checkpoint::CheckpointStore,
-    config::Config,
+    config::{Config, RefusalPolicy},
     faults::Faults,
+    handlers::{
+        self, EventHandler, HandlerContext, HandlerError, HandlerOptions, HandlerTopics, Handlers,
+    },
     kafka::producer::KafkaProducer,
-    messages::{ByteWindow, Shutdown, Stop},
-    ops::Ops,
+    messages::{ByteWindow, PauseTopic, Shutdown, Stop, TopicBatch},
+    ops::{Ops, Routes},
     startup::Startup,
-    status::{PipelineStatus, Status},
+    status::{PipelineState, PipelineStatus, Status},
 };
 
 /// A relay from one replication slot to Kafka.
@@ -52,6 +55,8 @@ impl Pipeline {
             log: Logger::root(Discard, o!()),
             store: None,
             lanes: None,
+            handlers: Handlers::default(),
+            kafka: true,
             faults: Faults::default(),
         }
     }
@@ -64,6 +69,8 @@ pub struct PipelineBuilder {
     log: Logger,
     store: Option<Arc<dyn CheckpointStore>>,
     lanes: Option<Arc<dyn Lanes>>,
+    handlers: Handlers,
+    kafka: bool,
     faults: Faults,
 }
 
@@ -83,6 +90,57 @@ impl PipelineBuilder {
     /// Where the position is kept, in place of what `config.checkpoint` says.
     pub fn store(mut self, store: Arc<dyn CheckpointStore>) -> Self {
         self.store = Some(store);
+        self
+    }
+
+    /// What becomes of the events of an aggregate type, or with [`handlers::ANY`] of all that
+    /// have no handler of their own; see [`handlers`].
+    pub fn handler<F>(mut self, aggregate_type: impl Into<Arc<str>>, handler: F) -> Self
+    where
+        F: AsyncFn(&Event) -> Result<handlers::Outcome, HandlerError> + Send + Sync + 'static,
+    {
+        self.handlers.function(aggregate_type.into(), handler);
+        self
+    }
+
+    /// The same by a handler with state, which `make` makes on the handler's thread, again
+    /// after a panic.
+    pub fn event_handler<H: EventHandler>(
+        mut self,
+        aggregate_type: impl Into<Arc<str>>,
+        make: impl Fn() -> H + Send + Sync + 'static,
+    ) -> Self {
+        self.handlers.events(aggregate_type.into(), make);
+        self
+    }
+
+    /// How such a handler is called.
+    pub fn handler_options(
+        mut self,
+        aggregate_type: impl Into<Arc<str>>,
+        options: HandlerOptions,
+    ) -> Self {
+        self.handlers.options(aggregate_type.into(), options);
+        self
+    }
+
+    /// The same by an actor, which `make` starts on a thread of its own: at the first event,
+    /// and again whenever a batch of it was failed or dropped. All that is not answered for
+    /// then comes again, in order. Order, time-outs and what is tried again how often are the
+    /// actor's own; a batch that makes it panic comes again until it doesn't.
+    pub fn handler_actor(
+        mut self,
+        aggregate_type: impl Into<Arc<str>>,
+        make: impl Fn(&HandlerContext) -> Recipient<TopicBatch> + Send + Sync + 'static,
+    ) -> Self {
+        self.handlers.actor(aggregate_type.into(), make);
+        self
+    }
+
+    /// There is no Kafka: handlers are the end of the line, and dead letters are kept in the
+    /// table `factlib.dead_letters`. So is what a handler forwards, or what has no handler.
+    pub fn without_kafka(mut self) -> Self {
+        self.kafka = false;
         self
     }
 
@@ -112,8 +170,9 @@ impl PipelineBuilder {
     /// # Panics
     /// Outside an actix `System`.
     pub async fn start(self) -> Result<PipelineHandle> {
-        let PipelineBuilder { config, log, store, lanes, faults } = self;
+        let PipelineBuilder { config, log, store, lanes, handlers, kafka, faults } = self;
         config.validate()?;
+        let handlers = handlers.into_entries()?;
         let config = Arc::new(config);
         let startup = Startup::new(&config)?;
         let store = match store {
@@ -126,11 +185,20 @@ impl PipelineBuilder {
         let ops = Ops::start(&config, &status)?;
         let lanes: Arc<dyn Lanes> = match lanes {
             Some(lanes) => lanes,
+            None if !kafka => Arc::new(TableLanes::new(startup.dead_letter_table(&log))),
             None => {
                 let (window, status) = (window.size(), Arc::clone(&status));
                 let producer = KafkaProducer::new(&config.kafka, window, status, log.clone())?;
                 let table = startup.dead_letter_table(&log);
                 Arc::new(KafkaLanes::new(&config, producer, table, faults.clone()))
+            }
+        };
+        let topics_of_handlers = HandlerTopics::new(&handlers);
+        let lanes: Arc<dyn Lanes> = match handlers.is_empty() {
+            true => lanes,
+            false => {
+                let for_ever = config.dead_letter.policy == RefusalPolicy::Block;
+                Arc::new(HandlerLanes::new(handlers, for_ever, lanes, Arc::clone(&status)))
             }
         };
         let startup = Arc::new(startup);
@@ -139,6 +207,8 @@ impl PipelineBuilder {
             startup,
             store,
             lanes,
+            handlers: topics_of_handlers,
+            kafka,
             window,
             status: Arc::clone(&status),
             faults,
@@ -165,7 +235,7 @@ async fn spawn(plan: Plan, status: Arc<Status>, ops: Ops) -> Result<PipelineHand
     let supervisor = launched
         .await
         .map_err(|error| Error::new(ErrorKind::ActorFailed, what).caused_by(error))?;
-    Ok(PipelineHandle { supervisor, arbiters, running: is_running, ended, status, _ops: ops })
+    Ok(PipelineHandle { supervisor, arbiters, running: is_running, ended, status, ops })
 }
 
 /// A running pipeline.
@@ -179,7 +249,7 @@ pub struct PipelineHandle {
     running: watch::Receiver<bool>,
     ended: watch::Receiver<Outcome>,
     status: Arc<Status>,
-    _ops: Ops,
+    ops: Ops,
 }
 
 impl PipelineHandle {
@@ -212,6 +282,38 @@ impl PipelineHandle {
     /// What it is doing now.
     pub fn status(&self) -> PipelineStatus {
         self.status.snapshot()
+    }
+
+    /// The state that it is in, and each change of it, until it has stopped.
+    ///
+    /// ```no_run
+    /// # async fn example(pipeline: &factlib::PipelineHandle) {
+    /// let mut states = pipeline.subscribe();
+    /// while states.changed().await.is_ok() {
+    ///     println!("{:?}", *states.borrow_and_update());
+    /// }
+    /// # }
+    /// ```
+    pub fn subscribe(&self) -> watch::Receiver<PipelineState> {
+        self.status.subscribe()
+    }
+
+    /// Sends nothing more to a topic, or to the handler `handler:{aggregate_type}`, until it
+    /// is [resumed](Self::resume_topic). What was sent may still arrive. What waits holds its
+    /// bytes of `pipeline.window`: when that is full, nothing is read for other topics either,
+    /// and a [`shutdown`](Self::shutdown) waits for it in vain.
+    pub fn pause_topic(&self, topic: impl Into<Arc<str>>) {
+        self.supervisor.do_send(PauseTopic { topic: topic.into(), paused: true });
+    }
+
+    /// Goes on with a topic, in order.
+    pub fn resume_topic(&self, topic: impl Into<Arc<str>>) {
+        self.supervisor.do_send(PauseTopic { topic: topic.into(), paused: false });
+    }
+
+    /// Health, readiness, status and metrics, to mount in an application's own server.
+    pub fn routes(&self) -> Routes {
+        self.ops.routes()
     }
 
     /// Waits until it reads for the first time, or has ended.

@@ -12,6 +12,7 @@ use std::{
 
 use prometheus_client::metrics::histogram::Histogram;
 use serde::Serialize;
+use tokio::sync::watch;
 
 use crate::{Error, Lsn, messages::ByteWindow};
 
@@ -90,7 +91,11 @@ impl PipelineStatus {
         let mut reasons: Vec<String> = Vec::new();
         for (name, topic) in self.topics.iter().filter(|(_, topic)| topic.waiting > 0) {
             let open = match (&topic.last_error, topic.open) {
-                (_, true) => "open".into(),
+                _ if topic.paused => "paused".into(),
+                (_, true) => match &topic.retrying {
+                    Some(reason) => format!("open, handler retries: {reason}"),
+                    None => "open".into(),
+                },
                 (Some(error), false) => format!("not open: {error}"),
                 (None, false) => "not open".into(),
             };
@@ -115,6 +120,10 @@ pub struct TopicStatus {
     pub restarts: u64,
     /// The last failure.
     pub last_error: Option<String>,
+    /// It was paused, and nothing is sent to it.
+    pub paused: bool,
+    /// Of a handler: an event that it is to try again, and why, while there is one.
+    pub retrying: Option<String>,
 }
 
 /// The counters behind [`PipelineStatus`]; shared by all actors of a pipeline.
@@ -129,13 +138,13 @@ pub(crate) struct Status {
     dead_letters: AtomicU64,
     replication_errors: AtomicU64,
     window: ByteWindow,
+    state: watch::Sender<PipelineState>,
     slow: Mutex<Slow>,
 }
 
 /// What changes rarely, or once a batch and topic.
 #[derive(Default)]
 struct Slow {
-    state: PipelineState,
     retained_wal_waits_for: Option<String>,
     restarts: BTreeMap<&'static str, u64>,
     kafka_error: Option<String>,
@@ -167,6 +176,7 @@ impl Status {
             dead_letters: AtomicU64::new(0),
             replication_errors: AtomicU64::new(0),
             window,
+            state: watch::Sender::default(),
             slow: Mutex::default(),
         }
     }
@@ -179,7 +189,7 @@ impl Status {
     pub fn snapshot(&self) -> PipelineStatus {
         let slow = self.slow();
         PipelineStatus {
-            state: slow.state.clone(),
+            state: self.state.borrow().clone(),
             generation: self.generation.load(Relaxed),
             received_lsn: Lsn::new(self.received_lsn.load(Relaxed)),
             saved_lsn: Lsn::new(self.saved_lsn.load(Relaxed)),
@@ -209,7 +219,16 @@ impl Status {
     }
 
     pub fn set_state(&self, state: PipelineState) {
-        self.slow().state = state;
+        self.state.send_if_modified(|present| {
+            let changed = *present != state;
+            *present = state;
+            changed
+        });
+    }
+
+    /// The state, and each change of it.
+    pub fn subscribe(&self) -> watch::Receiver<PipelineState> {
+        self.state.subscribe()
     }
 
     /// A new reader; unless it `continues`, what the one before had read is read again.
@@ -266,13 +285,31 @@ impl Status {
         });
     }
 
-    /// What was refused by `from` waits for `to` now.
-    pub fn parked(&self, from: &Arc<str>, to: &Arc<str>, events: usize) {
-        let mut slow = self.slow();
-        change(&mut slow, from, |topic| {
+    /// A part has ended, and what is not delivered of it waits elsewhere.
+    pub fn handed_on(&self, topic: &Arc<str>, events: usize, delivered: usize, latency: Duration) {
+        self.events.fetch_add(delivered as u64, Relaxed);
+        change(&mut self.slow(), topic, |topic| {
+            topic.latency.observe(latency.as_secs_f64());
+            topic.status.events += delivered as u64;
             topic.status.waiting = topic.status.waiting.saturating_sub(events as u64);
         });
-        change(&mut slow, to, |topic| topic.status.waiting += events as u64);
+    }
+
+    /// Events that came from elsewhere than the WAL wait for the topic.
+    pub fn waits(&self, topic: &Arc<str>, events: usize) {
+        change(&mut self.slow(), topic, |topic| topic.status.waiting += events as u64);
+    }
+
+    pub fn handler_retries(&self, topic: &Arc<str>, reason: String) {
+        change(&mut self.slow(), topic, |topic| topic.status.retrying = Some(reason));
+    }
+
+    pub fn handler_goes_on(&self, topic: &Arc<str>) {
+        change(&mut self.slow(), topic, |topic| topic.status.retrying = None);
+    }
+
+    pub fn pause(&self, topic: &Arc<str>, paused: bool) {
+        change(&mut self.slow(), topic, |topic| topic.status.paused = paused);
     }
 
     pub fn dead_lettered(&self) {

@@ -4,13 +4,14 @@
 //! lane, to hand everything out again, in order, when a lane was reopened.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use actix::Recipient;
 
+use super::handing_on::Rest;
 use crate::{
     Error, ErrorKind, Event, Lsn,
     messages::{BatchDone, BatchId, PartDone, Refused, TopicBatch, WindowPermit},
@@ -20,6 +21,8 @@ use crate::{
 #[derive(Default)]
 pub(crate) struct Deliveries {
     block: bool,
+    /// Topics to which nothing more is sent for now.
+    paused: HashSet<Arc<str>>,
     lanes: Vec<Lane>,
     by_topic: HashMap<Arc<str>, usize>,
     batches: HashMap<BatchId, OpenBatch>,
@@ -75,16 +78,9 @@ pub(crate) enum PartEnd {
     Part { lane: usize, events: usize, took: Duration },
     /// The part was its batch's last.
     Batch { lane: usize, events: usize, took: Duration, done: BatchDone },
-    /// Events of the part can never be delivered; the others are safe. The batch
-    /// waits for where they go instead, see [`Deliveries::add`].
-    Refused {
-        lane: usize,
-        delivered: usize,
-        took: Duration,
-        refused: Vec<(Event, Error)>,
-        batch: BatchId,
-        permit: WindowPermit,
-    },
+    /// The part is done but for what its token handed back: the batch waits for where
+    /// that goes instead, see [`Deliveries::split`].
+    HandedOn { events: usize, delivered: usize, took: Duration, rest: Rest },
     /// The part failed; so does its lane, unless it was closed already.
     Failed(Error),
 }
@@ -100,8 +96,8 @@ pub(crate) struct Opening {
 
 impl Deliveries {
     /// With `block`, refused events stay where they are, and what is behind them waits.
-    pub fn new(block: bool) -> Self {
-        Deliveries { block, ..Deliveries::default() }
+    pub fn new(block: bool, paused: HashSet<Arc<str>>) -> Self {
+        Deliveries { block, paused, ..Deliveries::default() }
     }
 
     /// The lane of a topic; a new one has to be opened.
@@ -148,7 +144,10 @@ impl Deliveries {
         let events = Arc::new(events);
         let since = Instant::now();
         slot.outstanding.push_back(Part { number, batch, events, permit, since, sent_in: None });
-        let recipient = slot.recipient.clone().filter(|_| slot.blocked.is_none())?;
+        if slot.blocked.is_some() || self.paused.contains(&slot.topic) {
+            return None;
+        }
+        let recipient = slot.recipient.clone()?;
         slot.outstanding
             .back_mut()
             .map(|part| part.dispatch(lane, &slot.topic, slot.epoch, recipient))
@@ -174,17 +173,26 @@ impl Deliveries {
         if let (true, Some((_, error))) = (self.block, refused.first()) {
             let blocked = Error::new(ErrorKind::RecordBlocked, "a refused record blocks its topic");
             let blocked = blocked.caused_by(error.clone());
-            part.events = Arc::new(refused.into_iter().map(|(event, _)| event).collect());
+            // Records that would go on come again with the part, whole.
+            if done.records.is_empty() {
+                part.events = Arc::new(refused.into_iter().map(|(event, _)| event).collect());
+            }
             part.sent_in = None;
             lane.blocked = Some(lane.blocked.unwrap_or(u64::MAX).min(done.part));
             return PartEnd::Failed(blocked);
         }
         let Some(part) = lane.outstanding.remove(position) else { return PartEnd::Stale };
         lane.failures = 0;
-        let (events, took) = (part.events.len() - refused.len(), part.since.elapsed());
-        if !refused.is_empty() {
-            let (Part { batch, permit, .. }, lane) = (part, done.lane);
-            return PartEnd::Refused { lane, delivered: events, took, refused, batch, permit };
+        let (events, took) = (part.events.len(), part.since.elapsed());
+        if !refused.is_empty() || !done.records.is_empty() {
+            let (lane, records) = (done.lane, done.records);
+            let Part { batch, permit, .. } = part;
+            let mut positions: Vec<_> = records.iter().map(|record| record.event().lsn()).collect();
+            // Records of one event follow each other.
+            positions.dedup();
+            let delivered = events.saturating_sub(refused.len() + positions.len());
+            let rest = Rest { lane, refused, records, batch, permit };
+            return PartEnd::HandedOn { events, delivered, took, rest };
         }
         let Some(batch) = self.batches.get_mut(&part.batch) else { return PartEnd::Stale };
         batch.parts -= 1;
@@ -195,6 +203,41 @@ impl Deliveries {
         self.batches.remove(&part.batch);
         let done_batch = BatchDone { id: part.batch, commit_end_lsn, events: all };
         PartEnd::Batch { lane: done.lane, events, took, done: done_batch }
+    }
+
+    /// So many parts, which are added next, are in the place of one of the batch's.
+    pub fn split(&mut self, batch: BatchId, parts: usize) {
+        if let Some(batch) = self.batches.get_mut(&batch) {
+            batch.parts = (batch.parts + parts).saturating_sub(1);
+        }
+    }
+
+    /// Holds back what is for a topic, or sends what was held back, in order.
+    pub fn pause(&mut self, topic: &Arc<str>, paused: bool) -> Vec<Dispatch> {
+        if paused {
+            self.paused.insert(Arc::clone(topic));
+            return Vec::new();
+        }
+        self.paused.remove(topic);
+        let Some(&lane) = self.by_topic.get(topic) else { return Vec::new() };
+        self.send_waiting(lane)
+    }
+
+    /// What was not sent since the lane was opened.
+    fn send_waiting(&mut self, lane: usize) -> Vec<Dispatch> {
+        let Some(slot) = self.lanes.get_mut(lane) else { return Vec::new() };
+        if self.paused.contains(&slot.topic) {
+            return Vec::new();
+        }
+        let Some(recipient) = slot.recipient.clone() else { return Vec::new() };
+        let last = slot.blocked.unwrap_or(u64::MAX);
+        let (topic, epoch) = (&slot.topic, slot.epoch);
+        slot.outstanding
+            .iter_mut()
+            .take_while(|part| part.number <= last)
+            .filter(|part| part.sent_in != Some(epoch))
+            .map(|part| part.dispatch(lane, topic, epoch, recipient.clone()))
+            .collect()
     }
 
     /// Closes the lane if `epoch` is its present one: it then has to be opened again.
@@ -216,29 +259,22 @@ impl Deliveries {
         let Some(slot) = self.lanes.get_mut(lane).filter(|slot| slot.epoch == epoch) else {
             return Vec::new();
         };
-        slot.recipient = Some(recipient.clone());
-        let last = slot.blocked.unwrap_or(u64::MAX);
-        let (topic, epoch) = (&slot.topic, slot.epoch);
-        slot.outstanding
-            .iter_mut()
-            .take_while(|part| part.number <= last)
-            .map(|part| part.dispatch(lane, topic, epoch, recipient.clone()))
-            .collect()
+        slot.recipient = Some(recipient);
+        self.send_waiting(lane)
     }
 
     /// What waited for a refused part that has gone through: it goes out now, in order.
     pub fn released(&mut self, lane: usize) -> Vec<Dispatch> {
         let Some(slot) = self.lanes.get_mut(lane) else { return Vec::new() };
         let waits = |last| slot.outstanding.front().is_some_and(|part| part.number <= last);
-        let (Some(last), Some(recipient)) = (slot.blocked, slot.recipient.clone()) else {
+        let Some(last) = slot.blocked.filter(|_| slot.recipient.is_some()) else {
             return Vec::new();
         };
         if waits(last) {
             return Vec::new();
         }
         slot.blocked = None;
-        let epoch = slot.epoch;
-        self.opened(lane, epoch, recipient)
+        self.send_waiting(lane)
     }
 
     /// The name of a lane's topic.
@@ -335,12 +371,12 @@ mod tests {
     }
 
     fn ack(lane: usize, epoch: u32, part: u64) -> PartDone {
-        PartDone { lane, epoch, part, result: Ok(Vec::new()) }
+        PartDone { lane, epoch, part, result: Ok(Vec::new()), records: Vec::new() }
     }
 
     fn failure(lane: usize, epoch: u32, part: u64) -> PartDone {
         let error = Error::new(ErrorKind::KafkaUnavailable, "no");
-        PartDone { lane, epoch, part, result: Err(error) }
+        PartDone { lane, epoch, part, result: Err(error), records: Vec::new() }
     }
 
     fn batch_done(end: PartEnd) -> Option<(u64, Option<Lsn>, usize)> {
@@ -461,7 +497,13 @@ mod tests {
         assert_eq!(open(&mut deliveries, A, 0), [(0, 0), (0, 1), (0, 2)]);
         let refused = |epoch, part| {
             let error = Error::new(ErrorKind::RecordRefused, "never");
-            PartDone { lane: A, epoch, part, result: Ok(vec![Refused { index: 0, error }]) }
+            PartDone {
+                lane: A,
+                epoch,
+                part,
+                result: Ok(vec![Refused { index: 0, error }]),
+                records: Vec::new(),
+            }
         };
         for part in [1, 2] {
             let end = deliveries.finish(refused(0, part));
@@ -472,7 +514,13 @@ mod tests {
         assert_eq!(open(&mut deliveries, A, 1), [(1, 0), (1, 1)]);
         deliveries.open_batch(id(3), 1, 1, None);
         assert!(add(&mut deliveries, A, 3, 1).is_none());
-        let ack = |part| PartDone { lane: A, epoch: 1, part, result: Ok(Vec::new()) };
+        let ack = |part| PartDone {
+            lane: A,
+            epoch: 1,
+            part,
+            result: Ok(Vec::new()),
+            records: Vec::new(),
+        };
         deliveries.finish(ack(0));
         assert!(deliveries.released(A).is_empty(), "the blocked one is not through");
         deliveries.finish(ack(1));

@@ -1,12 +1,15 @@
 //! The actors, one a file; each is a thin shell around a plain struct.
 
 mod checkpointer;
+mod chosen_topics;
 mod decoder;
 mod deliveries;
 #[cfg(feature = "test-util")]
 mod discard;
 mod draining;
 mod event_decoder;
+mod handing_on;
+mod handler;
 mod lane;
 mod pace;
 #[cfg(feature = "test-util")]
@@ -17,11 +20,14 @@ mod supervisor;
 mod topic_producer;
 mod wal_reader;
 mod wal_watch;
+mod without_kafka;
 
 #[cfg(feature = "test-util")]
 pub(crate) use self::discard::DiscardLanes;
 pub(crate) use self::{
+    handler::HandlerLanes,
     lane::Lanes,
     supervisor::{Outcome, Plan, Supervisor},
     topic_producer::KafkaLanes,
+    without_kafka::TableLanes,
 };

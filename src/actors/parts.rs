@@ -9,6 +9,7 @@ use slog::{Discard as NoLog, Logger, o};
 use tokio::sync::mpsc;
 
 use super::{
+    chosen_topics::ChosenTopics,
     decoder::Decoder,
     deliveries::Deliveries,
     discard::Discard,
@@ -19,6 +20,7 @@ use crate::{
     Event, Lsn, Result,
     config::{OutboxTable, RefusalPolicy},
     faults::Faults,
+    handlers::HandlerTopics,
     kafka::record,
     messages::{
         ActorExited, ActorKind, BatchDone, BatchId, ByteWindow, ChainFailed, ExitGuard, LaneOpened,
@@ -77,6 +79,8 @@ impl Chain {
         let surroundings = Surroundings::create(|ctx| {
             let to = ctx.address();
             let router = Router {
+                handlers: HandlerTopics::default(),
+                topics_of_handlers: ChosenTopics::of_kafka(0),
                 topics: TopicNames::new(prefix, 1_000),
                 dead_letters: DeadLetters { policy: RefusalPolicy::Stop, topic: prefix.into() },
                 deliveries: Deliveries::default(),

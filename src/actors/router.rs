@@ -16,21 +16,29 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Recipient};
 use slog::{Logger, debug, error, warn};
 
-use super::deliveries::{Deliveries, Dispatch, Opening, PartEnd};
+use super::{
+    chosen_topics::ChosenTopics,
+    deliveries::{Deliveries, Dispatch, Opening, PartEnd},
+};
 use crate::{
     Error, ErrorKind, Event, Result,
     config::RefusalPolicy,
     faults::{FaultSite, Faults},
-    kafka::record::{is_kept_in_table, topic_name},
+    handlers::HandlerTopics,
+    kafka::record::topic_name,
     messages::{
-        AckToken, ActorKind, BatchDone, BatchId, ChainFailed, EventBatch, ExitGuard, LaneFailed,
-        LaneLost, LaneOpened, OpenLane, PartDone, Stop, TopicBatch, WindowPermit,
+        AckToken, ActorKind, BatchDone, ChainFailed, EventBatch, ExitGuard, LaneFailed, LaneLost,
+        LaneOpened, OpenLane, PartDone, PauseTopic, Stop, TopicBatch,
     },
     status::Status,
 };
 
 /// The actor around [`TopicNames`] and [`Deliveries`].
 pub(crate) struct Router {
+    /// Events of these go to a handler first.
+    pub handlers: HandlerTopics,
+    /// Topics that handlers name.
+    pub topics_of_handlers: ChosenTopics,
     pub topics: TopicNames,
     pub dead_letters: DeadLetters,
     pub deliveries: Deliveries,
@@ -84,9 +92,12 @@ impl Handler<PartDone> for Router {
     fn handle(&mut self, done: PartDone, ctx: &mut Self::Context) {
         let (lane, epoch) = (done.lane, done.epoch);
         match self.deliveries.finish(done) {
-            PartEnd::Refused { lane, delivered, took, refused, batch, permit } => {
-                self.delivered(lane, delivered, took);
-                self.park(lane, refused, batch, permit, ctx);
+            PartEnd::HandedOn { events, delivered, took, rest } => {
+                if let Some(topic) = self.deliveries.topic(rest.lane) {
+                    self.status.handed_on(topic, events, delivered, took);
+                }
+                self.hand_on(rest, ctx);
+                self.release(lane, ctx);
             }
             PartEnd::Stale => {}
             PartEnd::Part { lane, events, took } => {
@@ -136,30 +147,63 @@ impl Handler<LaneLost> for Router {
     }
 }
 
+impl Handler<PauseTopic> for Router {
+    type Result = ();
+
+    fn handle(&mut self, PauseTopic { topic, paused }: PauseTopic, ctx: &mut Self::Context) {
+        for dispatch in self.deliveries.pause(&topic, paused) {
+            send(dispatch, ctx);
+        }
+    }
+}
+
 impl Router {
     /// Cuts a batch into one part a topic; order within a topic is kept.
     fn sort(&mut self, events: Vec<Event>) -> Result<Vec<(usize, Vec<Event>)>> {
         let mut parts: Vec<(usize, Vec<Event>)> = Vec::new();
         for event in events {
             let (topic, event) = self.place(event)?;
-            let (lane, opening) = self.deliveries.lane(&topic);
-            if let Some(opening) = opening {
-                self.open(opening, None);
-            }
-            // A batch has few topics, and neighbours often share one.
-            match parts.iter_mut().rev().find(|(other, _)| *other == lane) {
-                Some((_, part)) => part.push(event),
-                None => parts.push((lane, vec![event])),
-            }
+            self.add_to(&mut parts, &topic, event);
         }
         Ok(parts)
+    }
+
+    /// Adds an event to the part of its topic.
+    pub(super) fn add_to(
+        &mut self,
+        parts: &mut Vec<(usize, Vec<Event>)>,
+        topic: &Arc<str>,
+        event: Event,
+    ) {
+        let (lane, opening) = self.deliveries.lane(topic);
+        if let Some(opening) = opening {
+            self.open(opening, None);
+        }
+        // A batch has few topics, and neighbours often share one.
+        match parts.iter_mut().rev().find(|(other, _)| *other == lane) {
+            Some((_, part)) => part.push(event),
+            None => parts.push((lane, vec![event])),
+        }
+    }
+
+    /// Where the event's record goes.
+    pub(super) fn topic(&mut self, event: &Event) -> Result<Arc<str>> {
+        if self.topics_of_handlers.without_kafka() {
+            let kind = event.aggregate_type();
+            let what = format!("no handler ends with events of {kind:?}, and there is no Kafka");
+            return Err(Error::new(ErrorKind::HandlerFailed, what));
+        }
+        self.topics.topic(event)
     }
 
     /// Where an event goes: its topic or, where it has none, the dead letters.
     fn place(&mut self, event: Event) -> Result<(Arc<str>, Event)> {
         let placed = match event.refusal() {
             Some(refusal) => Err(refusal.error.clone()),
-            None => self.topics.topic(&event),
+            None => match self.handlers.lane(&event) {
+                Some(lane) => Ok(Arc::clone(lane)),
+                None => self.topic(&event),
+            },
         };
         match placed {
             Ok(topic) => Ok((topic, event)),
@@ -168,7 +212,7 @@ impl Router {
     }
 
     /// The event, addressed to the dead letters, if that is the policy.
-    fn dead_letter(
+    pub(super) fn dead_letter(
         &self,
         event: Event,
         error: Error,
@@ -189,51 +233,13 @@ impl Router {
         }
     }
 
-    /// Hands refused events on to the dead letters; their batch waits for these instead.
-    fn park(
-        &mut self,
-        lane: usize,
-        refused: Vec<(Event, Error)>,
-        batch: BatchId,
-        permit: WindowPermit,
-        ctx: &mut Context<Self>,
-    ) {
-        let Some(from) = self.deliveries.topic(lane).cloned() else { return };
-        let mut parked = Vec::with_capacity(refused.len());
-        for (event, error) in refused {
-            let placed = match event.refusal() {
-                None => self.dead_letter(event, error, Some(&from)),
-                // Too large for the dead letters as well: its bytes go to the table.
-                Some(refusal)
-                    if error.kind() == ErrorKind::RecordTooLarge && !is_kept_in_table(&event) =>
-                {
-                    let topic = refusal.topic.clone();
-                    Ok((Arc::clone(&from), event.refused(error, topic)))
-                }
-                Some(_) => Err(error),
-            };
-            match placed {
-                Ok((_, event)) => parked.push(event),
-                Err(error) => return self.fail(error),
-            }
-        }
-        self.status.parked(&from, &self.dead_letters.topic, parked.len());
-        let (lane, opening) = self.deliveries.lane(&self.dead_letters.topic);
-        if let Some(opening) = opening {
-            self.open(opening, None);
-        }
-        if let Some(dispatch) = self.deliveries.add(lane, batch, parked, permit) {
-            send(dispatch, ctx);
-        }
-    }
-
     fn release(&mut self, lane: usize, ctx: &mut Context<Self>) {
         for dispatch in self.deliveries.released(lane) {
             send(dispatch, ctx);
         }
     }
 
-    fn fail(&self, error: Error) {
+    pub(super) fn fail(&self, error: Error) {
         let generation = self.exit.generation;
         self.failed.do_send(ChainFailed { actor: ActorKind::Router, generation, error });
     }
@@ -261,7 +267,7 @@ impl Router {
     }
 }
 
-fn send(dispatch: Dispatch, ctx: &mut Context<Router>) {
+pub(super) fn send(dispatch: Dispatch, ctx: &mut Context<Router>) {
     let Dispatch { recipient, topic, events, permit, lane, epoch, part } = dispatch;
     let ack = AckToken::new((lane, epoch, part), ctx.address().recipient(), permit);
     // A closed mailbox drops the batch, and with it the token, which then says so.
@@ -358,6 +364,8 @@ mod tests {
             let (failing, failed) = probe();
             let window = ByteWindow::new(1_000);
             let router = Router {
+                handlers: HandlerTopics::default(),
+                topics_of_handlers: ChosenTopics::of_kafka(100),
                 topics: TopicNames::new("shop", 100),
                 dead_letters: DeadLetters { policy, topic: "shop.dead-letter".into() },
                 deliveries: Deliveries::default(),

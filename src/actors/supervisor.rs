@@ -14,6 +14,7 @@
 //! all of the chain is new. What can't get better by itself ends the pipeline with its error.
 
 use std::{
+    collections::HashSet,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -28,6 +29,7 @@ use tokio::sync::watch;
 
 use super::{
     checkpointer::{BeginGeneration, Checkpointer, Hold},
+    chosen_topics::ChosenTopics,
     decoder::Decoder,
     deliveries::Deliveries,
     draining::{Extent, SETTLE_TIMEOUT, UNFINISHED, drain, extent, settle},
@@ -42,9 +44,10 @@ use crate::{
     checkpoint::{Checkpoint, CheckpointStore},
     config::{Config, RefusalPolicy},
     faults::{FaultSite, Faults},
+    handlers::HandlerTopics,
     messages::{
         ActorExited, ActorKind, ByteWindow, ChainFailed, ExitGuard, LaneFailed, LaneLost,
-        LaneOpened, OpenLane, Shutdown, Stop, Streaming,
+        LaneOpened, OpenLane, PauseTopic, Shutdown, Stop, Streaming,
     },
     outbox::OutboxReader,
     postgres::Reconnecting,
@@ -62,6 +65,9 @@ pub(crate) struct Plan {
     pub startup: Arc<Startup>,
     pub store: Arc<dyn CheckpointStore>,
     pub lanes: Arc<dyn Lanes>,
+    pub handlers: HandlerTopics,
+    /// Where false, only handlers and dead letters have lanes.
+    pub kafka: bool,
     pub window: ByteWindow,
     pub status: Arc<Status>,
     pub faults: Faults,
@@ -80,6 +86,8 @@ pub(crate) struct Supervisor {
     cluster: Option<u64>,
     chain: Option<Chain>,
     draining: bool,
+    /// Topics that are held back.
+    paused: HashSet<Arc<str>>,
     /// Generations in a row that delivered nothing.
     failures: u32,
     /// When the pipeline was first asked to start; none once it ran.
@@ -122,6 +130,7 @@ impl Supervisor {
                 cluster: None,
                 chain: None,
                 draining: false,
+                paused: HashSet::new(),
                 failures: 0,
                 starting_since: Some(Instant::now()),
                 running,
@@ -206,12 +215,20 @@ impl Supervisor {
         let exit = |actor| ExitGuard { actor, generation, to: address.clone().recipient() };
 
         let router = Router {
+            handlers: plan.handlers.clone(),
+            topics_of_handlers: match plan.kafka {
+                true => ChosenTopics::of_kafka(config.kafka.topics.max),
+                false => ChosenTopics::none(),
+            },
             topics: TopicNames::new(config.topic_prefix(), config.kafka.topics.max),
             dead_letters: DeadLetters {
                 policy: config.dead_letter.policy,
                 topic: config.dead_letter_topic().into(),
             },
-            deliveries: Deliveries::new(config.dead_letter.policy == RefusalPolicy::Block),
+            deliveries: Deliveries::new(
+                config.dead_letter.policy == RefusalPolicy::Block,
+                self.paused.clone(),
+            ),
             lanes: address.clone().recipient(),
             done: self.checkpointer.clone().recipient(),
             failed: address.clone().recipient(),
@@ -544,6 +561,26 @@ impl Handler<OpenLane> for Supervisor {
                     }
                 });
             }
+        }
+    }
+}
+
+impl Handler<PauseTopic> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, pause: PauseTopic, _: &mut Self::Context) {
+        let PauseTopic { topic, paused } = &pause;
+        let changed = match paused {
+            true => self.paused.insert(Arc::clone(topic)),
+            false => self.paused.remove(topic),
+        };
+        if !changed {
+            return;
+        }
+        info!(self.plan.log, "topic paused or resumed"; "topic" => %topic, "paused" => paused);
+        self.plan.status.pause(topic, *paused);
+        if let Some(chain) = &self.chain {
+            chain.router.do_send(pause);
         }
     }
 }

@@ -41,7 +41,12 @@ impl DeadLetterTable {
 
     /// Keeps those of the events that belong here.
     pub async fn keep_all(&self, events: &[Event]) -> Result<()> {
-        for event in events.iter().filter(|event| is_kept_in_table(event)) {
+        self.keep_each(events.iter().filter(|event| is_kept_in_table(event))).await
+    }
+
+    /// Keeps all of the events.
+    pub async fn keep_each<'a>(&self, events: impl Iterator<Item = &'a Event>) -> Result<()> {
+        for event in events {
             match self.keep(event).await {
                 Err(error) if self.create && is_missing(&error) => {
                     self.create().await?;

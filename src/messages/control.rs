@@ -1,6 +1,6 @@
 //! Supervisor ⇄ everyone.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use actix::{Message, Recipient};
 
@@ -114,3 +114,11 @@ pub(crate) struct Stop;
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub(crate) struct Shutdown;
+
+/// Hold back what is for a topic, or go on with it.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct PauseTopic {
+    pub topic: Arc<str>,
+    pub paused: bool,
+}

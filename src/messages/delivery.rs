@@ -14,7 +14,7 @@ use std::{fmt, sync::Arc};
 use actix::{Message, Recipient};
 
 use super::WindowPermit;
-use crate::{Error, ErrorKind, Event};
+use crate::{Error, ErrorKind, Event, handlers::Record};
 
 /// Events of one topic, in order, and the duty to answer for them.
 ///
@@ -51,8 +51,8 @@ pub struct Refused {
 }
 
 /// The duty to say how a [`TopicBatch`] ended: [`ack`](Self::ack),
-/// [`refuse`](Self::refuse) or [`fail`](Self::fail). **Dropped, it counts as failed**: an actor that panics
-/// or forgets can delay events, never lose them.
+/// [`refuse`](Self::refuse), [`hand_on`](Self::hand_on) or [`fail`](Self::fail). **Dropped, it
+/// counts as failed**: an actor that panics or forgets can delay events, never lose them.
 pub struct AckToken {
     part: u64,
     epoch: u32,
@@ -73,24 +73,32 @@ impl AckToken {
 
     /// All events of the batch are safe where they belong.
     pub fn ack(mut self) {
-        self.finish(Ok(Vec::new()));
+        self.finish(Ok(Vec::new()), Vec::new());
     }
 
     /// All events are safe but these, which can never be: sent again, they would be
     /// refused again. What becomes of them is for `dead_letter.policy` to say.
     pub fn refuse(mut self, refused: Vec<Refused>) {
-        self.finish(Ok(refused));
+        self.finish(Ok(refused), Vec::new());
     }
 
     /// The batch was not delivered whole; it comes again.
     pub fn fail(mut self, error: Error) {
-        self.finish(Err(error));
+        self.finish(Err(error), Vec::new());
     }
 
-    fn finish(&mut self, result: Result<Vec<Refused>, Error>) {
+    /// Of a handler: it is done with all events, these records go on to Kafka in their place,
+    /// in this order, and these events it can never handle. To keep the order of an
+    /// aggregate, batches must be handed on in the order in which they came.
+    pub fn hand_on(mut self, records: Vec<Record>, refused: Vec<Refused>) {
+        self.finish(Ok(refused), records);
+    }
+
+    fn finish(&mut self, result: Result<Vec<Refused>, Error>, records: Vec<Record>) {
         if let Some(to) = self.to.take() {
             // A router that is gone needs no answer: its generation is over.
-            to.do_send(PartDone { lane: self.lane, epoch: self.epoch, part: self.part, result });
+            let AckToken { lane, epoch, part, .. } = *self;
+            to.do_send(PartDone { lane, epoch, part, result, records });
         }
     }
 }
@@ -99,7 +107,7 @@ impl Drop for AckToken {
     fn drop(&mut self) {
         if self.to.is_some() {
             let what = "a batch was dropped without an answer";
-            self.finish(Err(Error::new(ErrorKind::ActorFailed, what)));
+            self.finish(Err(Error::new(ErrorKind::ActorFailed, what)), Vec::new());
         }
     }
 }
@@ -119,6 +127,8 @@ pub(crate) struct PartDone {
     pub part: u64,
     /// What was refused for good; everything else of the part is safe.
     pub result: Result<Vec<Refused>, Error>,
+    /// What goes on in place of its events.
+    pub records: Vec<Record>,
 }
 
 /// Router → supervisor: open the lane of this topic, after `failures` openings in a row that delivered nothing.

@@ -17,8 +17,8 @@ mod window;
 
 pub(crate) use self::{
     control::{
-        ActorExited, ActorKind, ChainFailed, Drain, ExitGuard, Finish, HandedOn, ReaderEnded,
-        Shutdown, Stop, Streaming,
+        ActorExited, ActorKind, ChainFailed, Drain, ExitGuard, Finish, HandedOn, PauseTopic,
+        ReaderEnded, Shutdown, Stop, Streaming,
     },
     delivery::{LaneFailed, LaneLost, LaneOpened, OpenLane, PartDone},
     progress::{BatchDone, ConfirmLsn},

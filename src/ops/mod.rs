@@ -15,16 +15,16 @@ mod metrics;
 mod routes;
 
 use std::{
-    io,
+    fmt, io,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use actix_rt::task::JoinHandle;
 use actix_web::{
-    App, HttpServer,
+    App, HttpServer, Scope,
     dev::ServerHandle,
-    web::{Data, ServiceConfig},
+    web::{self, Data, ServiceConfig},
 };
 
 use self::health::{Health, Progress};
@@ -41,8 +41,38 @@ const LONGEST_LOOK: Duration = Duration::from_secs(1);
 
 /// The servers of one pipeline; they end with it.
 pub(crate) struct Ops {
+    watched: Data<Watched>,
     servers: Vec<ServerHandle>,
-    watch: Option<JoinHandle<()>>,
+    watch: JoinHandle<()>,
+}
+
+/// `/healthz`, `/readyz`, `/metrics` and `/status.json` of one pipeline.
+///
+/// ```no_run
+/// # async fn example(pipeline: &factlib::PipelineHandle) -> std::io::Result<()> {
+/// use actix_web::{App, HttpServer};
+///
+/// let routes = pipeline.routes();
+/// HttpServer::new(move || App::new().service(routes.scope("/relay")))
+///     .bind(("127.0.0.1", 8080))?
+///     .run()
+///     .await
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Routes(Data<Watched>);
+
+impl Routes {
+    /// All of them under a path of the application's choice.
+    pub fn scope(&self, path: &str) -> Scope {
+        web::scope(path).app_data(self.0.clone()).configure(routes::all)
+    }
+}
+
+impl fmt::Debug for Routes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Routes")
+    }
 }
 
 /// What the routes answer from.
@@ -58,10 +88,11 @@ impl Ops {
     /// [`ErrorKind::Config`]: which port can't be had, and why.
     pub fn start(config: &Config, status: &Arc<Status>) -> Result<Self> {
         let http = &config.http;
-        let mut ops = Ops { servers: Vec::new(), watch: None };
         let progress = Progress::new(http.stuck_after, config.checkpoint.idle_interval);
         let watched =
             Data::new(Watched { status: Arc::clone(status), progress: Mutex::new(progress) });
+        let watch = actix_rt::spawn(watch(watched.clone(), http.stuck_after / LOOKS));
+        let mut ops = Ops { watched: watched.clone(), servers: Vec::new(), watch };
         let (health, metrics) = (http.health_port, http.metrics_port);
         if let Some(port) = health {
             let routes = if metrics == health { routes::all } else { routes::health };
@@ -70,10 +101,12 @@ impl Ops {
         if let Some(port) = metrics.filter(|_| metrics != health) {
             ops.listen("http.metrics_port", config, port, &watched, routes::metrics)?;
         }
-        if health.is_some() {
-            ops.watch = Some(actix_rt::spawn(watch(watched, http.stuck_after / LOOKS)));
-        }
         Ok(ops)
+    }
+
+    /// For a server of the application's.
+    pub fn routes(&self) -> Routes {
+        Routes(self.watched.clone())
     }
 
     fn listen(
@@ -101,9 +134,7 @@ impl Ops {
 
 impl Drop for Ops {
     fn drop(&mut self) {
-        if let Some(watch) = &self.watch {
-            watch.abort();
-        }
+        self.watch.abort();
         for server in &self.servers {
             // The order is given here; what is returned only waits for its end.
             drop(server.stop(false));

@@ -1,0 +1,113 @@
+//! An event as a handler wants it sent.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use prost::Message;
+
+use super::{Event, RowRecord};
+use crate::{Error, ErrorKind, Result};
+
+/// What is to be other than it was.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Change {
+    pub id: Option<String>,
+    pub event_type: Option<String>,
+    pub payload: Option<Bytes>,
+    pub key: Option<String>,
+    /// Behind those that it has.
+    pub headers: Vec<(Arc<str>, Option<Bytes>)>,
+}
+
+impl Event {
+    /// The event, changed.
+    ///
+    /// # Errors
+    /// [`ErrorKind::RecordRefused`] when it can't be decoded, or Kafka has no such header.
+    pub(crate) fn changed(&self, change: Change) -> Result<Event> {
+        let Change { id, event_type, payload, key, headers } = change;
+        let mut event = self.clone();
+        if id.is_some() || event_type.is_some() || payload.is_some() {
+            let mut wire = self.decode()?;
+            if let Some(id) = id {
+                event.head.id = id.as_str().into();
+                wire.id = id;
+            }
+            if let Some(event_type) = event_type {
+                event.head.event_type = event_type.as_str().into();
+                wire.event_type = event_type;
+            }
+            if let Some(payload) = payload {
+                wire.payload = payload;
+                event.row.iter_mut().for_each(|row| row.is_tombstone = false);
+            }
+            let payload_is_value = self.row().is_some_and(|row| row.payload_is_value);
+            event.raw = if payload_is_value { wire.payload } else { wire.encode_to_vec().into() };
+        }
+        if let Some(key) = key {
+            event.head.overrides.get_or_insert_default().key = Some(key.into());
+        }
+        // librdkafka takes names as C strings.
+        if let Some((name, _)) = headers.iter().find(|(name, _)| name.contains('\0')) {
+            let what = format!("the name of header {name:?} has a NUL, which can't be sent");
+            return Err(Error::new(ErrorKind::RecordRefused, what));
+        }
+        if !headers.is_empty() {
+            event.row.get_or_insert_with(|| Box::new(RowRecord::default())).headers.extend(headers);
+        }
+        Ok(event)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        Lsn,
+        emit::Fact,
+        kafka::record::{record_headers, record_key, record_value},
+    };
+
+    fn event() -> Event {
+        let fact = Fact::new("user", "u1", "created").payload("old").metadata("tenant", "7");
+        let raw = fact.to_event().expect("valid").encode_to_vec();
+        Event::parse(raw.into(), Lsn::new(7)).expect("well formed")
+    }
+
+    #[test]
+    fn what_is_not_changed_stays_as_it_was_to_the_byte() {
+        let event = event();
+        let same = event.changed(Change::default()).expect("nothing to refuse");
+        assert_eq!(same.raw().as_ptr(), event.raw().as_ptr());
+        assert!(same.row().is_none());
+    }
+
+    #[test]
+    fn what_is_changed_is_so_in_value_key_and_headers() {
+        let change = Change {
+            id: Some("i2".into()),
+            event_type: Some("seen".into()),
+            payload: Some(Bytes::from_static(b"new")),
+            key: Some("k".into()),
+            headers: vec![("h".into(), Some(Bytes::from_static(b"v")))],
+        };
+        let changed = event().changed(change).expect("legal");
+        let wire = changed.decode().expect("well formed");
+        assert_eq!(
+            (&wire.id[..], &wire.event_type[..], &wire.payload[..]),
+            ("i2", "seen", &b"new"[..])
+        );
+        assert_eq!(wire.metadata["tenant"], "7");
+        assert_eq!((changed.lsn(), record_key(&changed)), (Lsn::new(7), &b"k"[..]));
+        assert_eq!(record_value(&changed), Some(&changed.raw()[..]));
+        let headers = format!("{:?}", record_headers(&changed));
+        assert!(headers.contains("i2") && headers.contains("\"h\""), "{headers}");
+    }
+
+    #[test]
+    fn a_header_that_cannot_be_sent_is_refused() {
+        let headers = vec![("n\0l".into(), None)];
+        let error = event().changed(Change { headers, ..Change::default() }).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::RecordRefused);
+    }
+}

@@ -1,0 +1,75 @@
+use std::time::Duration;
+
+use crate::{Error, ErrorKind, Result};
+
+/// How a handler is called.
+///
+/// ```
+/// use std::time::Duration;
+/// use factlib::handlers::HandlerOptions;
+///
+/// let options = HandlerOptions::default().concurrency(8).timeout(Duration::from_secs(5));
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use]
+pub struct HandlerOptions {
+    pub(crate) concurrency: usize,
+    pub(crate) timeout: Duration,
+    pub(crate) tries: u32,
+    pub(crate) backoff: Duration,
+    pub(crate) backoff_max: Duration,
+}
+
+impl Default for HandlerOptions {
+    fn default() -> Self {
+        HandlerOptions {
+            concurrency: 1,
+            timeout: Duration::from_secs(30),
+            tries: 5,
+            backoff: Duration::from_millis(100),
+            backoff_max: Duration::from_secs(10),
+        }
+    }
+}
+
+impl HandlerOptions {
+    /// So many events at the same time, each of another aggregate; 1 if not set.
+    pub fn concurrency(mut self, events: usize) -> Self {
+        self.concurrency = events;
+        self
+    }
+
+    /// How long a try may take; 30 s if not set.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// After so many failed tries an event goes to the dead letters; 5 if not set.
+    pub fn tries(mut self, tries: u32) -> Self {
+        self.tries = tries;
+        self
+    }
+
+    /// The first pause after a failed try and the longest; each is about twice the one
+    /// before it, with jitter. 100 ms and 10 s if not set.
+    pub fn backoff(mut self, first: Duration, longest: Duration) -> Self {
+        (self.backoff, self.backoff_max) = (first, longest);
+        self
+    }
+
+    pub(crate) fn check(&self, aggregate_type: &str) -> Result<()> {
+        let problem = match self {
+            HandlerOptions { concurrency: 0, .. } => "concurrency must be at least 1",
+            HandlerOptions { tries: 0, .. } => "tries must be at least 1",
+            options if options.timeout.is_zero() => "timeout must be above zero",
+            options if options.backoff.is_zero() => "backoff must be above zero",
+            options if options.backoff_max < options.backoff => {
+                "the longest backoff must not be below the first"
+            }
+            _ => return Ok(()),
+        };
+        let what = format!("the handler of {aggregate_type:?} can't be called so: {problem}");
+        Err(Error::new(ErrorKind::Config, what))
+    }
+}

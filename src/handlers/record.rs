@@ -1,0 +1,82 @@
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::{Event, Result, event::Change};
+
+/// What goes on to Kafka for an event: the event's own record, but for what is changed.
+///
+/// ```no_run
+/// # fn example(event: &factlib::Event) -> factlib::handlers::Record {
+/// use factlib::handlers::Record;
+///
+/// Record::of(event).topic("audit.users").payload("{}").header("tenant", "7")
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Record {
+    event: Event,
+    topic: Option<Arc<str>>,
+    change: Change,
+}
+
+impl Record {
+    /// The record of the event as it is.
+    pub fn of(event: &Event) -> Self {
+        Record { event: event.clone(), topic: None, change: Change::default() }
+    }
+
+    /// Goes to this topic, which is created where it is missing, in place of the event's own.
+    pub fn topic(mut self, topic: impl Into<Arc<str>>) -> Self {
+        self.topic = Some(topic.into());
+        self
+    }
+
+    /// With another key. Kafka keeps the order of records of one key only.
+    pub fn key(mut self, key: impl Into<String>) -> Self {
+        self.change.key = Some(key.into());
+        self
+    }
+
+    /// With another payload in the `OutboxEvent`; fields that this version of factlib does
+    /// not know are left out then.
+    pub fn payload(mut self, payload: impl Into<Bytes>) -> Self {
+        self.change.payload = Some(payload.into());
+        self
+    }
+
+    /// With another event type.
+    pub fn event_type(mut self, event_type: impl Into<String>) -> Self {
+        self.change.event_type = Some(event_type.into());
+        self
+    }
+
+    /// With an event id of its own: consumers that drop what they have seen tell the records
+    /// of one event by that. It must be the same each time that the event is handled.
+    pub fn id(mut self, id: impl Into<String>) -> Self {
+        self.change.id = Some(id.into());
+        self
+    }
+
+    /// With one more header.
+    pub fn header(mut self, name: impl Into<Arc<str>>, value: impl Into<Bytes>) -> Self {
+        self.change.headers.push((name.into(), Some(value.into())));
+        self
+    }
+
+    /// What it is made of.
+    pub(crate) fn event(&self) -> &Event {
+        &self.event
+    }
+
+    /// The event as it is to be sent, and the topic that was chosen; or the event as it was,
+    /// and why it can't be changed so.
+    pub(crate) fn into_event(self) -> (Event, Result<Option<Arc<str>>>) {
+        let Record { event, topic, change } = self;
+        match event.changed(change) {
+            Ok(event) => (event, Ok(topic)),
+            Err(error) => (event, Err(error)),
+        }
+    }
+}

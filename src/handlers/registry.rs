@@ -1,0 +1,192 @@
+//! Which handlers a pipeline has, and how each is made.
+
+use std::{collections::HashMap, rc::Rc, sync::Arc};
+
+use actix::Recipient;
+use futures_util::future::LocalBoxFuture;
+use slog::Logger;
+
+use super::{ANY, EventHandler, HandlerError, HandlerOptions, Outcome};
+use crate::{Error, ErrorKind, Event, Result, TopicBatch};
+
+/// What the factory of a handler actor is told.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct HandlerContext {
+    /// Of its events; [`ANY`] for all that have no handler of their own.
+    pub aggregate_type: Arc<str>,
+    /// Where to log, with the handler as a key.
+    pub log: Logger,
+}
+
+/// A handler of events, whatever its type.
+pub(crate) trait Handle {
+    fn handle<'a>(&'a self, event: &'a Event) -> LocalBoxFuture<'a, Result<Outcome, HandlerError>>;
+}
+
+impl<H: EventHandler> Handle for H {
+    fn handle<'a>(&'a self, event: &'a Event) -> LocalBoxFuture<'a, Result<Outcome, HandlerError>> {
+        Box::pin(EventHandler::handle(self, event))
+    }
+}
+
+/// A closure as a handler.
+struct FromFn<F>(Arc<F>);
+
+impl<F> EventHandler for FromFn<F>
+where
+    F: AsyncFn(&Event) -> Result<Outcome, HandlerError> + 'static,
+{
+    async fn handle(&self, event: &Event) -> Result<Outcome, HandlerError> {
+        (self.0)(event).await
+    }
+}
+
+/// How a handler is made, on its own thread.
+#[derive(Clone)]
+pub(crate) enum Kind {
+    Events(MakeHandler),
+    Actor(MakeActor),
+}
+
+pub(crate) type MakeHandler = Arc<dyn Fn() -> Rc<dyn Handle> + Send + Sync>;
+pub(crate) type MakeActor = Arc<dyn Fn(&HandlerContext) -> Recipient<TopicBatch> + Send + Sync>;
+
+/// One handler.
+pub(crate) struct Entry {
+    pub aggregate_type: Arc<str>,
+    /// The name of its lane, which no topic can have.
+    pub lane: Arc<str>,
+    pub kind: Kind,
+    pub options: HandlerOptions,
+}
+
+/// The handlers of a pipeline, as its builder collects them.
+#[derive(Default)]
+pub(crate) struct Handlers {
+    entries: Vec<(Arc<str>, Kind)>,
+    options: Vec<(Arc<str>, HandlerOptions)>,
+}
+
+impl Handlers {
+    pub fn function<F>(&mut self, aggregate_type: Arc<str>, function: F)
+    where
+        F: AsyncFn(&Event) -> Result<Outcome, HandlerError> + Send + Sync + 'static,
+    {
+        let function = Arc::new(function);
+        self.events(aggregate_type, move || FromFn(Arc::clone(&function)));
+    }
+
+    pub fn events<H: EventHandler>(
+        &mut self,
+        aggregate_type: Arc<str>,
+        make: impl Fn() -> H + Send + Sync + 'static,
+    ) {
+        let kind = Kind::Events(Arc::new(move || Rc::new(make())));
+        self.entries.push((aggregate_type, kind));
+    }
+
+    pub fn actor(
+        &mut self,
+        aggregate_type: Arc<str>,
+        make: impl Fn(&HandlerContext) -> Recipient<TopicBatch> + Send + Sync + 'static,
+    ) {
+        self.entries.push((aggregate_type, Kind::Actor(Arc::new(make))));
+    }
+
+    pub fn options(&mut self, aggregate_type: Arc<str>, options: HandlerOptions) {
+        self.options.push((aggregate_type, options));
+    }
+
+    /// # Errors
+    /// [`ErrorKind::Config`]: two handlers of one aggregate type, or options that fit none.
+    pub fn into_entries(self) -> Result<Vec<Entry>> {
+        let mut entries: Vec<Entry> = Vec::new();
+        for (aggregate_type, kind) in self.entries {
+            if entries.iter().any(|entry| entry.aggregate_type == aggregate_type) {
+                let what = format!("aggregate type {aggregate_type:?} has two handlers");
+                return Err(Error::new(ErrorKind::Config, what).remedy("leave one out"));
+            }
+            let lane = format!("handler:{aggregate_type}").into();
+            entries.push(Entry { aggregate_type, lane, kind, options: HandlerOptions::default() });
+        }
+        for (aggregate_type, options) in self.options {
+            options.check(&aggregate_type)?;
+            let called = |entry: &&mut Entry| {
+                entry.aggregate_type == aggregate_type && matches!(entry.kind, Kind::Events(_))
+            };
+            let Some(entry) = entries.iter_mut().find(called) else {
+                let what = format!(
+                    "options are given for {aggregate_type:?}, and no handler that is called by them"
+                );
+                return Err(Error::new(ErrorKind::Config, what));
+            };
+            entry.options = options;
+        }
+        Ok(entries)
+    }
+}
+
+/// The lanes of handlers, by aggregate type.
+#[derive(Clone, Default)]
+pub(crate) struct HandlerTopics {
+    by_type: HashMap<Arc<str>, Arc<str>>,
+    any: Option<Arc<str>>,
+}
+
+impl HandlerTopics {
+    pub fn new(entries: &[Entry]) -> Self {
+        let lanes = entries
+            .iter()
+            .map(|entry| (Arc::clone(&entry.aggregate_type), Arc::clone(&entry.lane)));
+        let mut by_type: HashMap<_, _> = lanes.collect();
+        let any = by_type.remove(ANY);
+        HandlerTopics { by_type, any }
+    }
+
+    /// The lane of the handler that an event goes to, if any.
+    pub fn lane(&self, event: &Event) -> Option<&Arc<str>> {
+        self.by_type.get(event.aggregate_type()).or(self.any.as_ref())
+    }
+
+    /// Whether a lane is a handler's.
+    pub fn is_handler(lane: &str) -> bool {
+        // Kafka allows no colon in the name of a topic.
+        lane.starts_with("handler:")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn skip(_: &Event) -> Result<Outcome, HandlerError> {
+        Ok(Outcome::Skip)
+    }
+
+    fn problem(handlers: Handlers) -> String {
+        let error = handlers.into_entries().err().expect("refused");
+        assert_eq!(error.kind(), ErrorKind::Config);
+        error.to_string()
+    }
+
+    #[test]
+    fn two_handlers_of_one_type_are_refused() {
+        let mut handlers = Handlers::default();
+        handlers.function("user".into(), skip);
+        handlers.function("order".into(), skip);
+        handlers.function("user".into(), skip);
+        assert!(problem(handlers).contains("\"user\" has two handlers"));
+    }
+
+    #[test]
+    fn options_must_be_sound_and_somebodys() {
+        let mut handlers = Handlers::default();
+        handlers.options("user".into(), HandlerOptions::default());
+        assert!(problem(handlers).contains("\"user\""));
+        let mut handlers = Handlers::default();
+        handlers.function("user".into(), skip);
+        handlers.options("user".into(), HandlerOptions::default().tries(0));
+        assert!(problem(handlers).contains("tries"));
+    }
+}

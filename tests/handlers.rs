@@ -1,0 +1,336 @@
+//! Handlers on the real servers: what they do wrong loses nothing and keeps the order.
+
+mod support;
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use actix::{Actor, Context, Handler};
+use factlib::{
+    Event, PipelineHandle, PipelineState, TopicBatch,
+    emit::{Emitter, Fact},
+    handlers::{ANY, EventHandler, HandlerError, HandlerOptions, Outcome, Record},
+    proto::OutboxEvent,
+    testing::{ConsumedRecord, read_topic, wait_for_count},
+};
+use prost::Message;
+use support::{Bed, Report, Workload, bed::LIMIT};
+use tokio::sync::watch;
+
+fn patient() -> HandlerOptions {
+    let first = Duration::from_millis(1);
+    HandlerOptions::default().tries(3).backoff(first, Duration::from_millis(5))
+}
+
+/// Of an ordered delivery of all, whatever the handler changed.
+fn complete(report: &Report) -> bool {
+    (report.lost, report.phantom, report.order_violations) == (0, 0, 0)
+}
+
+/// A fact of the aggregate `odd`, which the workload does not have.
+async fn emit(bed: &Bed<'_>, event_type: &str) -> OutboxEvent {
+    let mut client = bed.client().await;
+    let transaction = client.transaction().await.expect("a transaction");
+    let fact = Fact::new("user", "odd", event_type);
+    Emitter::new(bed.name.clone()).emit(&transaction, &fact).await.expect("emitted");
+    transaction.commit().await.expect("a commit");
+    fact.to_event().expect("valid")
+}
+
+async fn records(bed: &Bed<'_>, topic: &str, count: usize) -> Vec<ConsumedRecord> {
+    let bootstrap = bed.kafka.admin_bootstrap();
+    wait_for_count(&bootstrap, &[topic], count, LIMIT).await.expect("records");
+    read_topic(&bootstrap, topic).await.expect("a topic")
+}
+
+fn header<'a>(record: &'a ConsumedRecord, name: &str) -> &'a str {
+    std::str::from_utf8(record.header(name).expect("the header")).expect("text")
+}
+
+#[actix::test]
+async fn a_handler_transforms_splits_and_drops() {
+    let bed = Bed::shared("transform").await;
+    let split = format!("{}.split", bed.name);
+    let topic = split.clone();
+    let builder = bed.pipeline().handler("user", async move |event: &Event| {
+        Ok(match event.event_type() {
+            "split" => Outcome::Replace(vec![
+                Record::of(event).topic(topic.as_str()).id("first").header("n", "1"),
+                Record::of(event).topic(topic.as_str()).id("second").key("other"),
+            ]),
+            "drop" => Outcome::Skip,
+            "hopeless" => Outcome::DeadLetter("not today".into()),
+            "nowhere" => Outcome::Replace(vec![Record::of(event).topic("no topic")]),
+            _ => Outcome::Replace(vec![Record::of(event).payload("redacted")]),
+        })
+    });
+    let pipeline = builder.start().await.expect("the pipeline starts");
+    let history = Workload::new(&bed.name, 500).emit(&mut bed.client().await).await;
+    for event_type in ["split", "drop", "hopeless", "nowhere"] {
+        emit(&bed, event_type).await;
+    }
+    bed.delivered(&history).await;
+    let two = records(&bed, &split, 2).await;
+    let mut ids: Vec<_> = two.iter().map(|record| header(record, "event_id")).collect();
+    ids.sort();
+    assert_eq!(ids, ["first", "second"]);
+    assert!(two.iter().any(|record| record.key.as_deref() == Some(b"other")));
+    let letters = records(&bed, &bed.config.dead_letter_topic(), 2).await;
+    let errors: Vec<_> = letters.iter().map(|letter| header(letter, "dead_letter_error")).collect();
+    assert!(errors.iter().any(|error| error.contains("not today")), "{errors:?}");
+    assert!(errors.iter().any(|error| error.contains("no legal topic name")), "{errors:?}");
+    pipeline.shutdown().await.expect("a clean stop");
+    let user = format!("{}.user", bed.name);
+    for record in records(&bed, &user, 1).await {
+        let event = OutboxEvent::decode(record.value.expect("a value")).expect("an event");
+        assert_eq!(&event.payload[..], b"redacted");
+    }
+    // Its own records and the letters apart, whose ids the history does not know.
+    let mut checker = support::history::Checker::new(&history, &bed.name, None);
+    for topic in bed.topics(&history) {
+        records(&bed, &topic, 1).await.iter().for_each(|record| checker.record(record));
+    }
+    let report = checker.report();
+    assert!(complete(&report) && report.duplicates == 0, "{report}");
+}
+
+/// Panics once for each event of `once`; always, hangs or fails for others.
+#[derive(Default)]
+struct Troubled {
+    seen: Arc<Mutex<HashSet<String>>>,
+}
+
+impl EventHandler for Troubled {
+    async fn handle(&self, event: &Event) -> Result<Outcome, HandlerError> {
+        match event.event_type() {
+            "panics" => panic!("as it always does"),
+            "hangs" => std::future::pending().await,
+            "fails" => Err("no such thing".into()),
+            "later" if self.seen.lock().unwrap().insert(event.id().into()) => {
+                Ok(Outcome::RetryLater(Duration::from_millis(1)))
+            }
+            _ if event.lsn().as_u64().is_multiple_of(7)
+                && self.seen.lock().unwrap().insert(event.id().into()) =>
+            {
+                panic!("once")
+            }
+            _ => Ok(Outcome::Forward),
+        }
+    }
+}
+
+#[actix::test]
+async fn panics_hangs_and_errors_end_in_dead_letters_and_lose_and_repeat_nothing() {
+    let bed = Bed::shared("troubled").await;
+    let (seen, made) = (Arc::new(Mutex::new(HashSet::new())), Arc::new(AtomicUsize::new(0)));
+    let (remembered, count) = (Arc::clone(&seen), Arc::clone(&made));
+    let make = move || {
+        count.fetch_add(1, SeqCst);
+        Troubled { seen: Arc::clone(&remembered) }
+    };
+    let options = patient().timeout(Duration::from_millis(200)).concurrency(4);
+    let builder = bed.pipeline().event_handler("user", make).handler_options("user", options);
+    let pipeline = builder.start().await.expect("the pipeline starts");
+    let mut history = Workload::new(&bed.name, 300).emit(&mut bed.client().await).await;
+    for event_type in ["panics", "hangs", "fails"] {
+        emit(&bed, event_type).await;
+    }
+    // Behind them, of the same aggregate.
+    history.committed(&emit_as(&bed, "later").await);
+    bed.delivered(&history).await;
+    let letters = records(&bed, &bed.config.dead_letter_topic(), 3).await;
+    for (event_type, reason) in [
+        ("panics", "panicked: as it always does"),
+        ("hangs", "did not end in 200ms"),
+        ("fails", "no such thing"),
+    ] {
+        let letter = letters.iter().find(|l| header(l, "event_type") == event_type);
+        let error = header(letter.expect("a letter"), "dead_letter_error");
+        assert!(error.contains("failed 3 times") && error.contains(reason), "{error}");
+    }
+    let panics = seen.lock().unwrap().len() - 1;
+    assert!(panics > 0, "none of {} positions", history.len());
+    assert!(made.load(SeqCst) >= panics, "made again after a panic");
+    pipeline.shutdown().await.expect("a clean stop");
+    let mut checker = support::history::Checker::new(&history, &bed.name, None);
+    for topic in bed.topics(&history) {
+        records(&bed, &topic, 1).await.iter().for_each(|record| checker.record(record));
+    }
+    let report = checker.report();
+    assert!(report.is_clean() && report.duplicates == 0, "{report}");
+}
+
+/// The same, and the fact as it was emitted.
+async fn emit_as(bed: &Bed<'_>, event_type: &str) -> OutboxEvent {
+    let mut client = bed.client().await;
+    let transaction = client.transaction().await.expect("a transaction");
+    let fact = Fact::new("user", "odd", event_type);
+    let event = fact.to_event().expect("valid");
+    let emit = "SELECT pg_logical_emit_message(true, $1, $2::bytea)";
+    let bytes = event.encode_to_vec();
+    transaction.execute(emit, &[&bed.name, &bytes]).await.expect("emitted");
+    transaction.commit().await.expect("a commit");
+    event
+}
+
+#[actix::test]
+async fn a_slow_handler_keeps_the_order_of_each_aggregate_and_handles_several_at_once() {
+    let bed = Bed::shared("slow").await;
+    let running = Arc::new(Mutex::new(HashSet::new()));
+    let most = Arc::new(AtomicUsize::new(0));
+    let (now, peak) = (Arc::clone(&running), Arc::clone(&most));
+    let handler = async move |event: &Event| {
+        let alone = now.lock().unwrap().insert(event.aggregate_id().to_owned());
+        assert!(alone, "two events of one aggregate at a time");
+        peak.fetch_max(now.lock().unwrap().len(), SeqCst);
+        // Later events are quicker than earlier ones.
+        tokio::time::sleep(Duration::from_micros(event.lsn().as_u64() % 3_000)).await;
+        now.lock().unwrap().remove(event.aggregate_id());
+        Ok(Outcome::Forward)
+    };
+    let options = patient().concurrency(8);
+    let builder = bed.pipeline().handler(ANY, handler).handler_options(ANY, options);
+    let pipeline = builder.start().await.expect("the pipeline starts");
+    let history = Workload::new(&bed.name, 1_000).emit(&mut bed.client().await).await;
+    bed.delivered(&history).await;
+    pipeline.shutdown().await.expect("a clean stop");
+    assert_eq!(most.load(SeqCst), 8);
+    let report = bed.check(&history).await;
+    assert!(report.is_clean() && report.duplicates == 0, "{report}");
+}
+
+#[actix::test]
+async fn a_pipeline_that_dies_in_the_middle_has_its_events_handled_again_in_order() {
+    let bed = Bed::shared("dies").await;
+    let (handled, mut handling) = watch::channel(0);
+    let handled = Arc::new(handled);
+    let start = async || {
+        let handled = Arc::clone(&handled);
+        let handler = async move |_: &Event| {
+            tokio::task::yield_now().await;
+            handled.send_modify(|count| *count += 1);
+            Ok(Outcome::Forward)
+        };
+        let builder = bed.pipeline().handler(ANY, handler);
+        builder.handler_options(ANY, patient().concurrency(3)).start().await
+    };
+    let pipeline = start().await.expect("the pipeline starts");
+    let mut history = Workload::new(&bed.name, 1_000).emit(&mut bed.client().await).await;
+    handling.wait_for(|count| *count > 300).await.expect("handled");
+    drop(pipeline);
+    let more = Workload { aggregate_prefix: "b", ..Workload::new(&bed.name, 200) };
+    history.merge(more.emit(&mut bed.client().await).await);
+    let pipeline = start().await.expect("the pipeline starts again");
+    let end = bed.wal_end().await;
+    bed.confirmed(end).await;
+    pipeline.shutdown().await.expect("a clean stop");
+    let report = bed.check(&history).await;
+    assert!(report.is_clean(), "{report}");
+}
+
+#[actix::test]
+async fn without_kafka_handlers_are_the_end_of_the_line() {
+    let mut bed = Bed::shared("sink").await;
+    bed.config.kafka.brokers = vec!["127.0.0.1:1".into()];
+    let got: Arc<Mutex<HashMap<String, Vec<u64>>>> = Arc::default();
+    let sink = Arc::clone(&got);
+    let handler = async move |event: &Event| {
+        let payload: serde_json::Value = serde_json::from_slice(&event.decode()?.payload)?;
+        let sequence = payload["sequence"].as_u64().ok_or("no sequence")?;
+        sink.lock().unwrap().entry(event.aggregate_id().into()).or_default().push(sequence);
+        Ok(Outcome::Skip)
+    };
+    let builder = bed.pipeline().without_kafka();
+    let builder = ["user", "order", "invoice"]
+        .iter()
+        .fold(builder, |builder, kind| builder.handler(*kind, handler.clone()))
+        .handler_options("user", patient());
+    let pipeline = builder.start().await.expect("no broker is asked for");
+    let history = Workload::new(&bed.name, 500).emit(&mut bed.client().await).await;
+    // Without a payload, and of a type that nobody handles.
+    emit(&bed, "odd").await;
+    let client = bed.client().await;
+    let other = Fact::new("other", "o1", "e").to_event().expect("valid").encode_to_vec();
+    let emit = "SELECT pg_logical_emit_message(true, $1, $2::bytea)";
+    client.execute(emit, &[&bed.name, &other]).await.expect("emitted");
+    bed.confirmed(bed.wal_end().await).await;
+    let status = pipeline.status();
+    assert_eq!((status.events, status.dead_letters), (502, 2));
+    pipeline.shutdown().await.expect("a clean stop");
+    let got = std::mem::take(&mut *got.lock().unwrap());
+    assert_eq!(got.values().map(Vec::len).sum::<usize>(), history.len());
+    assert!(got.values().all(|sequences| sequences.iter().copied().eq(0..sequences.len() as u64)));
+    let query = "SELECT error FROM factlib.dead_letters WHERE slot = $1 ORDER BY lsn";
+    let rows = client.query(query, &[&bed.name]).await.expect("the table");
+    let errors: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+    assert!(errors[0].contains("failed 3 times"), "{errors:?}");
+    assert!(errors[1].contains("no handler ends with events of \"other\""), "{errors:?}");
+}
+
+/// Panics at its first batch; the next one of it forwards all.
+struct Bare {
+    panics: bool,
+}
+
+impl Actor for Bare {
+    type Context = Context<Self>;
+}
+
+impl Handler<TopicBatch> for Bare {
+    type Result = ();
+
+    fn handle(&mut self, batch: TopicBatch, _: &mut Self::Context) {
+        assert!(!self.panics, "as actors of users may");
+        batch.ack.hand_on(batch.events.iter().map(Record::of).collect(), Vec::new());
+    }
+}
+
+#[actix::test]
+async fn an_actor_of_the_users_is_made_again_and_gets_what_it_did_not_answer_for() {
+    let bed = Bed::shared("bare").await;
+    let made = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&made);
+    let builder = bed.pipeline().handler_actor("user", move |_| {
+        Bare { panics: count.fetch_add(1, SeqCst) < 2 }.start().recipient()
+    });
+    let pipeline = builder.start().await.expect("the pipeline starts");
+    let history = Workload::new(&bed.name, 500).emit(&mut bed.client().await).await;
+    bed.delivered(&history).await;
+    assert_eq!(made.load(SeqCst), 3);
+    assert_eq!(pipeline.status().topics["handler:user"].restarts, 2);
+    pipeline.shutdown().await.expect("a clean stop");
+    let report = bed.check(&history).await;
+    assert!(report.is_clean() && report.duplicates == 0, "{report}");
+}
+
+#[actix::test]
+async fn a_paused_topic_waits_while_others_flow_and_goes_on_in_order() {
+    let bed = Bed::shared("paused").await;
+    let pipeline: PipelineHandle = bed.pipeline().start().await.expect("the pipeline starts");
+    let mut states = pipeline.subscribe();
+    assert_eq!(*states.borrow_and_update(), PipelineState::Running);
+    let user = format!("{}.user", bed.name);
+    let other = Workload { aggregate_types: vec!["order".into()], ..Workload::new(&bed.name, 200) };
+    pipeline.pause_topic(user.as_str());
+    let kept =
+        Workload { aggregate_types: vec!["user".into()], seed: 2, ..Workload::new(&bed.name, 200) };
+    let mut history = kept.emit(&mut bed.client().await).await;
+    let flowing = other.emit(&mut bed.client().await).await;
+    bed.delivered(&flowing).await;
+    let status = pipeline.status();
+    let topic = &status.topics[user.as_str()];
+    assert_eq!((topic.paused, topic.events, topic.waiting), (true, 0, 200));
+    pipeline.resume_topic(user.as_str());
+    history.merge(flowing);
+    bed.delivered(&history).await;
+    pipeline.shutdown().await.expect("a clean stop");
+    states.wait_for(|state| *state == PipelineState::Stopped).await.expect("told");
+    let report = bed.check(&history).await;
+    assert!(report.is_clean() && report.duplicates == 0, "{report}");
+}
