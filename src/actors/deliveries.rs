@@ -323,6 +323,7 @@ mod tests {
     use super::*;
     use crate::{
         ErrorKind,
+        handlers::Record,
         messages::{ByteWindow, probe::probe},
         proto::OutboxEvent,
     };
@@ -429,6 +430,42 @@ mod tests {
         deliveries.open_batch(id(4), 1, 1, None);
         assert!(add(&mut deliveries, A, 4, 1).is_none());
         assert_eq!(open(&mut deliveries, A, 1), [(1, 1), (1, 3), (1, 4)]);
+    }
+
+    #[actix::test]
+    async fn a_batch_waits_for_what_its_part_handed_on() {
+        let mut deliveries = deliveries();
+        one_part_each(&mut deliveries, A, 1);
+        open(&mut deliveries, A, 0);
+        open(&mut deliveries, B, 0);
+        let records = vec![Record::of(&events(1)[0]); 2];
+        let end = deliveries.finish(PartDone { records, ..ack(A, 0, 0) });
+        let PartEnd::HandedOn { events: 1, delivered: 0, rest, .. } = end else {
+            panic!("{end:?}")
+        };
+        assert_eq!((rest.records.len(), rest.batch), (2, id(0)));
+        deliveries.split(rest.batch, 2);
+        assert!(add(&mut deliveries, A, 0, 1).is_some() && add(&mut deliveries, B, 0, 1).is_some());
+        assert!(batch_done(deliveries.finish(ack(B, 0, 0))).is_none());
+        let done = batch_done(deliveries.finish(ack(A, 0, 1)));
+        assert_eq!(done, Some((0, Some(Lsn::new(100)), 1)));
+    }
+
+    #[actix::test]
+    async fn a_paused_topic_keeps_its_parts_through_a_failure_and_sends_them_in_order() {
+        let mut deliveries = deliveries();
+        let topic = "a".into();
+        one_part_each(&mut deliveries, A, 1);
+        open(&mut deliveries, A, 0);
+        assert!(deliveries.pause(&topic, true).is_empty());
+        deliveries.open_batch(id(1), 1, 1, None);
+        assert!(add(&mut deliveries, A, 1, 1).is_none());
+        deliveries.finish(failure(A, 0, 0));
+        assert!(deliveries.close(A, 0).is_some());
+        assert_eq!(open(&mut deliveries, A, 1), []);
+        let sent = deliveries.pause(&topic, false);
+        assert_eq!(sent.iter().map(|sent| sent.part).collect::<Vec<_>>(), [0, 1]);
+        assert!(deliveries.pause(&topic, false).is_empty(), "sent once");
     }
 
     #[actix::test]
