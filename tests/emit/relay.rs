@@ -1,6 +1,7 @@
 //! What the client and the functions write, through the relay into Kafka.
 
 use factlib::{
+    config::Source,
     emit::{Emitter, Fact, schema},
     testing::{ConsumedRecord, wait_for_count},
 };
@@ -71,4 +72,50 @@ async fn a_record_is_as_its_fact_asks() {
         (header(record, "traceparent"), header(record, "span_id")),
         (PARENT.into(), "00f067aa0ba902b7".into())
     );
+}
+
+#[actix::test]
+async fn rows_of_the_client_become_the_records_that_its_messages_would() {
+    let mut bed = Bed::shared("emit_rows").await;
+    bed.config.postgres.source = Some(Source::Tables);
+    let mut client = bed.client().await;
+    let table = schema::outbox_table("outbox_events").expect("a name");
+    client.batch_execute(&table).await.expect("created");
+    let pipeline = bed.pipeline().start().await.expect("the pipeline starts");
+    let tx = client.transaction().await.expect("begun");
+    let emitter = Emitter::table("outbox_events");
+    let plain = Fact::new("user", "u1", "created").traceparent(PARENT).tracestate("k=v");
+    let asking = Fact::new("user", "u2", "created").key("k").partition(4).timestamp_ms(1_234_567);
+    let traced = Fact::new("user", "u3", "created").trace("t", "s").trace_metadata("tenant", "7");
+    let nowhere = Fact::new("user", "u4", "created").partition(1_000);
+    let facts = [plain, asking, traced, nowhere];
+    let ids = emitter.emit_all(&tx, &facts).await.expect("emitted");
+    // With the message too: the row alone is read.
+    let both = Emitter::archive(&bed.name, "outbox_events");
+    let archived = both.emit(&tx, Fact::new("user", "u5", "created")).await.expect("emitted");
+    tx.commit().await.expect("committed");
+
+    let (user, letters) = (format!("{}.user", bed.name), format!("{}.dead-letter", bed.name));
+    let bootstrap = bed.kafka.admin_bootstrap();
+    for (topic, count) in [(&user, 4), (&letters, 1)] {
+        wait_for_count(&bootstrap, &[topic], count, LIMIT).await.expect("all arrive");
+    }
+    bed.confirmed(bed.wal_end().await).await;
+    pipeline.shutdown().await.expect("a clean stop");
+    let mut records = Vec::new();
+    bed.each_record(|record| records.push(record)).await;
+    assert_eq!(records.len(), 5, "each once");
+
+    let record = find(&records, &ids[0].to_string());
+    let trace = ["traceparent", "tracestate", "trace_id", "span_id"].map(|key| header(record, key));
+    assert_eq!(trace, [PARENT, "k=v", "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"]);
+    let record = find(&records, &ids[1].to_string());
+    assert_eq!((record.partition, record.timestamp_ms), (4, Some(1_234_567)));
+    assert_eq!(record.key.as_deref(), Some(&b"k"[..]));
+    let record = find(&records, &ids[2].to_string());
+    let trace = ["trace_id", "span_id", "tenant"].map(|key| header(record, key));
+    assert_eq!(trace, ["t", "s", "7"]);
+    let record = find(&records, &ids[3].to_string());
+    assert!(header(record, "dead_letter_error").contains("no partition 1000"), "{record:?}");
+    assert_eq!(find(&records, &archived.to_string()).key.as_deref(), Some(&b"u5"[..]));
 }
