@@ -7,7 +7,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use prometheus_client::metrics::histogram::Histogram;
@@ -77,6 +77,12 @@ pub struct PipelineStatus {
     pub window_bytes: usize,
     /// Failures of the replication connection, or of making one.
     pub replication_errors: u64,
+    /// Delivered rows that `retention` removed, by this process.
+    pub retention_removed: u64,
+    /// Failures to remove such rows.
+    pub retention_errors: u64,
+    /// When they were last looked for, Unix seconds; 0 for never.
+    pub retention_last_run: u64,
     /// How often an actor failed and was started again, by its name.
     pub restarts: BTreeMap<&'static str, u64>,
     /// What the Kafka client complained of last, if nothing was delivered since.
@@ -137,6 +143,9 @@ pub(crate) struct Status {
     events: AtomicU64,
     dead_letters: AtomicU64,
     replication_errors: AtomicU64,
+    retention_removed: AtomicU64,
+    retention_errors: AtomicU64,
+    retention_last_run: AtomicU64,
     window: ByteWindow,
     state: watch::Sender<PipelineState>,
     slow: Mutex<Slow>,
@@ -175,6 +184,9 @@ impl Status {
             events: AtomicU64::new(0),
             dead_letters: AtomicU64::new(0),
             replication_errors: AtomicU64::new(0),
+            retention_removed: AtomicU64::new(0),
+            retention_errors: AtomicU64::new(0),
+            retention_last_run: AtomicU64::new(0),
             window,
             state: watch::Sender::default(),
             slow: Mutex::default(),
@@ -202,6 +214,9 @@ impl Status {
             in_flight_bytes: self.window.used(),
             window_bytes: self.window.size(),
             replication_errors: self.replication_errors.load(Relaxed),
+            retention_removed: self.retention_removed.load(Relaxed),
+            retention_errors: self.retention_errors.load(Relaxed),
+            retention_last_run: self.retention_last_run.load(Relaxed),
             restarts: slow.restarts.clone(),
             kafka_error: slow.kafka_error.clone(),
             topics: slow
@@ -310,6 +325,14 @@ impl Status {
 
     pub fn pause(&self, topic: &Arc<str>, paused: bool) {
         change(&mut self.slow(), topic, |topic| topic.status.paused = paused);
+    }
+
+    /// Old rows were looked for.
+    pub fn swept(&self, removed: u64, errors: u64) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.retention_removed.fetch_add(removed, Relaxed);
+        self.retention_errors.fetch_add(errors, Relaxed);
+        self.retention_last_run.store(now.as_secs(), Relaxed);
     }
 
     pub fn dead_lettered(&self) {

@@ -16,6 +16,7 @@ mod pace;
 #[doc(hidden)] // For benches/parts.rs: the inside, and no promise.
 pub mod parts;
 mod router;
+mod row_sweeper;
 mod supervisor;
 mod topic_producer;
 mod wal_reader;

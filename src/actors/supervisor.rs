@@ -36,6 +36,7 @@ use super::{
     event_decoder::EventDecoder,
     lane::{LaneContext, Lanes},
     router::{DeadLetters, Router, TopicNames},
+    row_sweeper::RowSweeper,
     wal_reader::{ReadFrom, WalReader},
     wal_watch::WalWatch,
 };
@@ -49,7 +50,7 @@ use crate::{
         ActorExited, ActorKind, ByteWindow, ChainFailed, ExitGuard, LaneFailed, LaneLost,
         LaneOpened, OpenLane, PauseTopic, Shutdown, Stop, Streaming,
     },
-    outbox::OutboxReader,
+    outbox::{OldRows, OutboxReader},
     postgres::Reconnecting,
     startup::{Start, Startup},
     status::{PipelineState, Status},
@@ -81,6 +82,8 @@ pub(crate) struct Supervisor {
     reader_arbiter: ArbiterHandle,
     checkpointer: Addr<Checkpointer>,
     wal_watch: Addr<WalWatch>,
+    /// None without `retention.after`.
+    row_sweeper: Option<Addr<RowSweeper>>,
     generation: u64,
     /// The one that was read last.
     cluster: Option<u64>,
@@ -121,11 +124,13 @@ impl Supervisor {
         Supervisor::create(|ctx| {
             let checkpointer = spawn_checkpointer(&plan, ctx);
             let wal_watch = spawn_wal_watch(&plan);
+            let row_sweeper = spawn_row_sweeper(&plan);
             Supervisor {
                 plan,
                 reader_arbiter,
                 checkpointer,
                 wal_watch,
+                row_sweeper,
                 generation: 0,
                 cluster: None,
                 chain: None,
@@ -425,6 +430,9 @@ impl Supervisor {
             chain.stop();
         }
         self.wal_watch.do_send(Stop);
+        if let Some(sweeper) = &self.row_sweeper {
+            sweeper.do_send(Stop);
+        }
         // Before whoever waits for the outcome asks.
         self.plan.status.set_state(PipelineState::Stopped);
         // What was under way may end after the end; the first word counts.
@@ -478,6 +486,21 @@ fn spawn_wal_watch(plan: &Plan) -> Addr<WalWatch> {
     let server = Reconnecting::new(info, settings.connect_timeout, log.clone());
     let (slot, status) = (settings.slot.clone(), Arc::clone(&plan.status));
     WalWatch::new(settings.retained_wal_warning, slot, server, status, log).start()
+}
+
+fn spawn_row_sweeper(plan: &Plan) -> Option<Addr<RowSweeper>> {
+    let (config, retention) = (&plan.config, &plan.config.retention);
+    let log = plan.log.new(o!("actor" => "row_sweeper"));
+    let rows = OldRows::new(
+        plan.startup.info.clone(),
+        config.postgres.connect_timeout,
+        config.postgres.slot.clone(),
+        retention.after?,
+        retention,
+        config.retention_tables(),
+        log.clone(),
+    );
+    Some(RowSweeper::new(rows, retention.interval, Arc::clone(&plan.status), log).start())
 }
 
 impl Actor for Supervisor {

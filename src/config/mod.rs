@@ -27,6 +27,7 @@ mod postgres;
 mod properties;
 #[cfg(feature = "cli")]
 pub mod reference;
+mod retention;
 mod secret;
 mod size;
 mod validate;
@@ -46,7 +47,11 @@ pub use self::{
     outbox::{ChangePolicy, OutboxColumns, OutboxPreset, OutboxTable},
     pipeline::PipelineConfig,
     postgres::{PostgresConfig, Source},
+    retention::RetentionConfig,
 };
+
+/// The table that [`Emitter::archive`](crate::emit::Emitter::archive) writes, by convention.
+pub const ARCHIVE_TABLE: &str = "public.outbox_events";
 
 /// The whole configuration of a relay.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -64,6 +69,8 @@ pub struct Config {
     pub checkpoint: CheckpointConfig,
     /// What becomes of events that can never be delivered.
     pub dead_letter: DeadLetterConfig,
+    /// What becomes of rows that are delivered.
+    pub retention: RetentionConfig,
     /// Memory, retries, stopping.
     pub pipeline: PipelineConfig,
     /// Where health and metrics are answered.
@@ -77,11 +84,34 @@ impl Config {
     pub fn outbox_tables(&self) -> Vec<OutboxTable> {
         match self.postgres.source {
             Some(Source::Tables) if self.outbox.is_empty() => {
-                vec![OutboxTable::new("public.outbox_events", OutboxPreset::Factlib)]
+                vec![OutboxTable::new(ARCHIVE_TABLE, OutboxPreset::Factlib)]
             }
             Some(Source::Messages) => Vec::new(),
             _ => self.outbox.clone(),
         }
+    }
+
+    /// The tables whose old rows are removed; none while `retention.after` is not set.
+    pub fn retention_tables(&self) -> Vec<OutboxTable> {
+        if self.retention.after.is_none() {
+            return Vec::new();
+        }
+        if !self.retention.tables.is_empty() {
+            return self.retention.tables.iter().map(|name| self.table_named(name)).collect();
+        }
+        let mut tables = self.outbox_tables();
+        if tables.is_empty() {
+            tables.push(OutboxTable::new(ARCHIVE_TABLE, OutboxPreset::Factlib));
+        }
+        tables.retain(|table| table.preset == OutboxPreset::Factlib);
+        tables
+    }
+
+    /// The `[[outbox]]` of that table, or else one with all that the preset factlib says.
+    pub fn table_named(&self, name: &str) -> OutboxTable {
+        let named = OutboxTable::new(name, OutboxPreset::Factlib);
+        let mut known = self.outbox.iter();
+        known.find(|table| table.qualified() == named.qualified()).cloned().unwrap_or(named)
     }
 
     /// What comes before the dot in a topic's name: `kafka.topic_prefix`, or else

@@ -11,7 +11,8 @@ use figment::value::Value;
 
 use super::{
     CheckpointConfig, Config, DeadLetterConfig, HttpConfig, KafkaConfig, LogConfig, PipelineConfig,
-    PostgresConfig, TopicCreation, postgres::DEFAULT_URL, properties, validate::SASL_MECHANISMS,
+    PostgresConfig, RetentionConfig, TopicCreation, postgres::DEFAULT_URL, properties,
+    validate::SASL_MECHANISMS,
 };
 
 /// A setting: its name, what it takes and what it means.
@@ -95,6 +96,10 @@ const ROWS: &[(&str, Kind, &[&str])] = &[
     ("checkpoint.idle_interval", Kind::Duration, &[]),
     ("dead_letter.policy", Kind::OneOf(&["dead-letter", "stop", "block"]), &[]),
     ("dead_letter.topic", Kind::Text, &[]),
+    ("retention.after", Kind::Duration, &[]),
+    ("retention.tables", Kind::List, &[]),
+    ("retention.batch", Kind::Number, &[]),
+    ("retention.interval", Kind::Duration, &[]),
     ("pipeline.window", Kind::Size, &[]),
     ("pipeline.batch", Kind::Size, &[]),
     ("pipeline.restart_backoff", Kind::Duration, &[]),
@@ -222,6 +227,7 @@ fn doc(name: &str) -> String {
         "kafka.topics" => (TopicCreation::FIELD_NAMES, TopicCreation::FIELD_DOCS),
         "checkpoint" => (CheckpointConfig::FIELD_NAMES, CheckpointConfig::FIELD_DOCS),
         "dead_letter" => (DeadLetterConfig::FIELD_NAMES, DeadLetterConfig::FIELD_DOCS),
+        "retention" => (RetentionConfig::FIELD_NAMES, RetentionConfig::FIELD_DOCS),
         "pipeline" => (PipelineConfig::FIELD_NAMES, PipelineConfig::FIELD_DOCS),
         "http" => (HttpConfig::FIELD_NAMES, HttpConfig::FIELD_DOCS),
         "log" => (LogConfig::FIELD_NAMES, LogConfig::FIELD_DOCS),

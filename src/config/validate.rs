@@ -6,8 +6,8 @@ use std::time::Duration;
 use secrecy::ExposeSecret;
 
 use super::{
-    CheckpointConfig, Config, HttpConfig, KafkaConfig, OutboxPreset, OutboxTable, PipelineConfig,
-    PostgresConfig, Source, StoreKind,
+    ChangePolicy, CheckpointConfig, Config, HttpConfig, KafkaConfig, OutboxPreset, OutboxTable,
+    PipelineConfig, PostgresConfig, Source, StoreKind,
     mistake::Mistake,
     properties::{is_secret, refusal},
     secret::REDACTED,
@@ -51,6 +51,7 @@ impl Config {
         if let Some(topic) = &self.dead_letter.topic {
             check_topic_prefix("dead_letter.topic", topic)?;
         }
+        check_retention(self)?;
         check_pipeline(&self.pipeline)?;
         check_http(&self.http)?;
         text("log.service", &self.log.service)
@@ -205,6 +206,34 @@ fn check_checkpoint(checkpoint: &CheckpointConfig) -> Check {
     }
     positive("checkpoint.interval", checkpoint.interval)?;
     positive("checkpoint.idle_interval", checkpoint.idle_interval)
+}
+
+fn check_retention(config: &Config) -> Check {
+    let retention = &config.retention;
+    if let Some(after) = retention.after {
+        positive("retention.after", after)?;
+    }
+    if retention.batch == 0 {
+        return wrong("retention.batch", 0, "must be above zero");
+    }
+    positive("retention.interval", retention.interval)?;
+    for name in &retention.tables {
+        text("retention.tables", name)?;
+    }
+    let read = config.outbox_tables();
+    let noticed = |table: &&OutboxTable| {
+        table.on_delete != ChangePolicy::Ignore
+            && read.iter().any(|read| read.qualified() == table.qualified())
+    };
+    if let Some(table) = config.retention_tables().iter().find(noticed) {
+        let problem = format!(
+            "the relay removes rows of {} itself: its outbox.on_delete has to be \"ignore\"",
+            table.table
+        );
+        let after = retention.after.map(humantime).unwrap_or_default();
+        return wrong("retention.after", after, problem);
+    }
+    Ok(())
 }
 
 fn check_pipeline(pipeline: &PipelineConfig) -> Check {

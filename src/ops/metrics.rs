@@ -60,6 +60,16 @@ impl Collector for Scrape {
             "Failures of the replication connection, or of making one",
             status.replication_errors,
         )?;
+        to.counter(
+            "retention_removed_rows",
+            "Delivered rows that were removed for their age",
+            status.retention_removed,
+        )?;
+        to.counter(
+            "retention_errors",
+            "Failures to remove such rows, after each of which it is tried again",
+            status.retention_errors,
+        )?;
         to.counters(
             "actor_restarts",
             "Failures of an actor, after each of which it was started again",
@@ -91,6 +101,11 @@ impl Collector for Scrape {
                 "wal_retained_bytes",
                 "WAL that the server kept for the slot when it was last asked",
                 status.retained_wal_bytes,
+            ),
+            (
+                "retention_last_run_seconds",
+                "When old rows were last looked for, Unix time; 0 for never",
+                status.retention_last_run,
             ),
             (
                 "wal_lag_bytes",
@@ -159,6 +174,7 @@ mod tests {
         status.received(Lsn::new(700));
         status.retained_wal(900, None);
         status.saved(Lsn::new(200));
+        status.swept(7, 1);
         let text = encode(&status).expect("encoded");
         for line in [
             "factlib_events_consumed_total 5",
@@ -169,6 +185,8 @@ mod tests {
             r#"factlib_kafka_produce_latency_seconds_count{topic="shop.user"} 1"#,
             "factlib_wal_replication_errors_total 1",
             r#"factlib_actor_restarts_total{actor="router"} 1"#,
+            "factlib_retention_removed_rows_total 7",
+            "factlib_retention_errors_total 1",
             "factlib_running 0",
             "factlib_window_bytes 1000",
             "factlib_wal_saved_lsn_bytes 200",

@@ -7,14 +7,19 @@
 //! | `value` | pure: columns as PostgreSQL writes them as text |
 //! | `reader` | the tables of a stream, by the OIDs that it uses |
 //! | `publication` | what has to be there before the stream starts |
+//! | `old_rows` | rows that are delivered and old, removed |
 
 mod mapping;
+mod old_rows;
 pub(crate) mod publication;
 mod reader;
 mod row;
 mod value;
 
-pub(crate) use self::reader::{Change, OutboxReader};
+pub(crate) use self::{
+    old_rows::{OldRows, Swept},
+    reader::{Change, OutboxReader},
+};
 
 #[cfg(test)]
 mod tests;

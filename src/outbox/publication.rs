@@ -37,12 +37,12 @@ pub(crate) struct Published<'a> {
 }
 
 /// A configured table as the database has it.
-struct Found {
+pub(super) struct Found {
     partitioned: bool,
     /// It has nothing by which a published UPDATE or DELETE could name a row.
     anonymous: bool,
-    columns: Vec<(String, u32)>,
-    mapping: Mapping,
+    pub(super) columns: Vec<(String, u32)>,
+    pub(super) mapping: Mapping,
 }
 
 impl Published<'_> {
@@ -188,7 +188,7 @@ impl Published<'_> {
     }
 }
 
-async fn find(client: &Client, table: &OutboxTable) -> Result<Found> {
+pub(super) async fn find(client: &Client, table: &OutboxTable) -> Result<Found> {
     let (schema, name) = table.qualified();
     let failed = |error| postgres_error(format!("cannot look up table {}", table.table), error);
     let row = client.query_opt(COLUMNS, &[&schema, &name]).await.map_err(failed)?;
@@ -211,7 +211,7 @@ async fn find(client: &Client, table: &OutboxTable) -> Result<Found> {
     Ok(Found { partitioned, anonymous, columns, mapping })
 }
 
-fn identifier(table: &OutboxTable) -> String {
+pub(super) fn identifier(table: &OutboxTable) -> String {
     let (schema, name) = table.qualified();
     format!("{}.{}", escape_identifier(schema), escape_identifier(name))
 }

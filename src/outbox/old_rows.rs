@@ -1,0 +1,255 @@
+//! Rows that are delivered and old: removed in small batches, by the position that the
+//! slot has confirmed.
+//!
+//! # Why what is removed was delivered
+//! A row does not say where in the WAL its transaction was committed, and `created_at` is
+//! its client's clock: a transaction that is open for days commits rows that are old
+//! already. So a [`Mark`] is taken first, in one statement: the snapshot's `xmin`, the
+//! oldest transaction that had not ended, and `pg_current_wal_insert_lsn()`.
+//!
+//! 1. PostgreSQL takes a statement's snapshot before it runs its functions, and lets a
+//!    transaction appear as ended only after its commit record is in the WAL. So every
+//!    transaction below `xmin` that committed has its record below the mark's position.
+//!    (A subtransaction's number is above its parent's; one that is prepared has not ended.)
+//! 2. The slot's `confirmed_flush_lsn` is the server's own word. The relay confirms a
+//!    position only when all that was committed before it is delivered or parked.
+//! 3. So once the slot has confirmed the mark's position, a row that is there and whose
+//!    `xmin` is below the mark's was delivered.
+//!
+//! Numbers of transactions are compared by `age()`, modulo 2^32. A row cannot be younger than
+//! the statement that sees it, so one whose age is negative was frozen and is more than
+//! 2^31 transactions old. An UPDATE makes a row younger: it is removed later, never earlier.
+//!
+//! A mark means something on its server alone. It lives and dies with its session, which
+//! no other server can take over.
+
+use std::time::Duration;
+
+use slog::Logger;
+use tokio::time::timeout;
+use tokio_postgres::{
+    Client, Row,
+    error::SqlState,
+    types::{PgLsn, ToSql},
+};
+
+use super::{
+    mapping::Mapping,
+    publication::{find, identifier},
+    value::oid,
+};
+use crate::{
+    Error, ErrorKind, Lsn, Result,
+    config::{OutboxTable, RetentionConfig},
+    postgres::{ConnectInfo, postgres_error, sql},
+};
+
+/// Of one statement: without an index on the time, a batch reads all of the table.
+const STATEMENT_TIMEOUT: &str = "SET statement_timeout = '60s'";
+
+/// What the server does not answer by then, it never will.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(75);
+
+const MARK: &str = "\
+SELECT pg_current_wal_insert_lsn(), txid_snapshot_xmin(txid_current_snapshot())";
+
+const CONFIRMED: &str = "\
+SELECT confirmed_flush_lsn FROM pg_replication_slots WHERE slot_name = $1";
+
+/// Old rows of some tables.
+pub(crate) struct OldRows {
+    info: ConnectInfo,
+    connect_timeout: Duration,
+    slot: String,
+    after: Duration,
+    batch: u32,
+    tables: Vec<OutboxTable>,
+    log: Logger,
+    session: Option<Session>,
+}
+
+struct Session {
+    client: Client,
+    mark: Option<Mark>,
+}
+
+/// What had ended at a moment, and where its WAL is.
+#[derive(Clone, Copy, Debug)]
+struct Mark {
+    lsn: Lsn,
+    /// The oldest transaction that had not ended, cut to the 32 bits that rows have.
+    xmin: u32,
+}
+
+/// What one look did.
+#[derive(Debug, Default)]
+pub(crate) struct Swept {
+    /// There was a mark that is confirmed: each table was tried.
+    pub tried: bool,
+    pub removed: u64,
+    /// By table.
+    pub failed: Vec<(String, Error)>,
+}
+
+impl OldRows {
+    /// Those of `tables` that are older than `after`, by what `slot` confirms.
+    pub fn new(
+        info: ConnectInfo,
+        connect_timeout: Duration,
+        slot: String,
+        after: Duration,
+        retention: &RetentionConfig,
+        tables: Vec<OutboxTable>,
+        log: Logger,
+    ) -> Self {
+        let batch = retention.batch;
+        OldRows { info, connect_timeout, slot, after, batch, tables, log, session: None }
+    }
+
+    /// Removes what may be removed by the last mark, if that is confirmed by now, and takes
+    /// the next one.
+    ///
+    /// # Errors
+    /// A server that can't be reached; a table that fails is in [`Swept::failed`], and the
+    /// others go on.
+    pub async fn sweep(&mut self) -> Result<Swept> {
+        // Taken out: after an error, or when this is given up, the session is not used again.
+        let mut session = match self.session.take().filter(|open| !open.client.is_closed()) {
+            Some(session) => session,
+            None => self.open().await?,
+        };
+        let mut swept = Swept::default();
+        let confirmed = session.confirmed(&self.slot).await?;
+        if let Some(mark) = session.mark.filter(|mark| mark.lsn <= confirmed) {
+            swept.tried = true;
+            for table in &self.tables {
+                let removed = self.remove_all(&session.client, table, mark, &mut swept).await;
+                match removed {
+                    Ok(()) => {}
+                    Err(error) if session.client.is_closed() => return Err(error),
+                    Err(error) => swept.failed.push((table.table.clone(), error)),
+                }
+            }
+            session.mark = None;
+        }
+        // A mark that is not confirmed stays: under load, a fresh one never would be.
+        if session.mark.is_none() {
+            session.mark = Some(session.take_mark().await?);
+        }
+        self.session = Some(session);
+        Ok(swept)
+    }
+
+    async fn open(&self) -> Result<Session> {
+        let client = sql::connect(&self.info, self.connect_timeout, &self.log).await?;
+        sql::run(&client, "cannot look for old rows", STATEMENT_TIMEOUT).await?;
+        Ok(Session { client, mark: None })
+    }
+
+    async fn remove_all(
+        &self,
+        client: &Client,
+        table: &OutboxTable,
+        mark: Mark,
+        swept: &mut Swept,
+    ) -> Result<()> {
+        let found = find(client, table).await?;
+        let statement = delete(table, &found.mapping, &found.columns)?;
+        let (after_s, xmin) = (self.after.as_secs_f64(), mark.xmin.to_string());
+        let limit = i64::from(self.batch);
+        loop {
+            let parameters: &[&(dyn ToSql + Sync)] = &[&after_s, &xmin, &limit];
+            let deleting = timeout(ANSWER_TIMEOUT, client.execute(&statement, parameters));
+            let removed = match deleting.await {
+                Ok(removed) => removed.map_err(|error| refused(table, error))?,
+                Err(elapsed) => {
+                    let what = format!("no answer while old rows of {} are removed", table.table);
+                    return Err(Error::new(ErrorKind::PostgresUnavailable, what).caused_by(elapsed));
+                }
+            };
+            swept.removed += removed;
+            if removed < u64::from(self.batch) {
+                return Ok(());
+            }
+        }
+    }
+}
+
+impl Session {
+    async fn confirmed(&self, slot: &str) -> Result<Lsn> {
+        let what = format!("cannot ask what slot {slot} has confirmed");
+        let failed = |error| postgres_error(what.clone(), error);
+        let row = self.ask(&what, CONFIRMED, &[&slot]).await?;
+        let lsn = row.map(|row| row.try_get::<_, Option<PgLsn>>(0)).transpose().map_err(failed)?;
+        // No slot, no position: nothing is confirmed.
+        Ok(lsn.flatten().map_or(Lsn::ZERO, |lsn| Lsn::new(lsn.into())))
+    }
+
+    async fn take_mark(&self) -> Result<Mark> {
+        let what = "cannot ask what has been committed so far";
+        let row = self.ask(what, MARK, &[]).await?;
+        let row = row.ok_or_else(|| Error::new(ErrorKind::Protocol, what))?;
+        let read = || -> Result<(PgLsn, i64), tokio_postgres::Error> {
+            Ok((row.try_get(0)?, row.try_get(1)?))
+        };
+        let (lsn, xmin) = read().map_err(|error| postgres_error(what, error))?;
+        // The upper half counts how often the numbers began anew; rows have the lower one.
+        Ok(Mark { lsn: Lsn::new(lsn.into()), xmin: (xmin & i64::from(u32::MAX)) as u32 })
+    }
+
+    async fn ask(
+        &self,
+        what: &str,
+        query: &str,
+        parameters: &[&(dyn ToSql + Sync)],
+    ) -> Result<Option<Row>> {
+        match timeout(ANSWER_TIMEOUT, self.client.query_opt(query, parameters)).await {
+            Ok(row) => row.map_err(|error| postgres_error(what, error)),
+            Err(elapsed) => {
+                Err(Error::new(ErrorKind::PostgresUnavailable, what).caused_by(elapsed))
+            }
+        }
+    }
+}
+
+/// The statement that removes one batch; its parameters are the age in seconds, the
+/// mark's xmin and the size of the batch.
+///
+/// What somebody else has locked is left for the next time. The condition is there twice:
+/// the partitions of a table have rows at the same places, and what was found in one must
+/// not tell what goes in another.
+fn delete(table: &OutboxTable, mapping: &Mapping, columns: &[(String, u32)]) -> Result<String> {
+    let Some(at) = mapping.created_at else {
+        let what = format!("table {} has no column that says how old a row is", table.table);
+        return Err(Error::new(ErrorKind::PostgresRefused, what).remedy(
+            "name one with outbox.columns.created_at, or leave it out of retention.tables",
+        ));
+    };
+    let name = columns.get(at.index).map_or("", |(name, _)| name);
+    let column = postgres_protocol::escape::escape_identifier(name);
+    let since = match at.type_oid {
+        oid::INT8 | oid::INT4 => "((extract(epoch FROM now()) - $1::float8) * 1000)::bigint",
+        oid::TIMESTAMP => "(now() AT TIME ZONE 'UTC') - $1::float8 * interval '1 second'",
+        _ => "now() - $1::float8 * interval '1 second'",
+    };
+    let delivered = "(age(xmin) > age($2::text::xid) OR age(xmin) < 0)";
+    let table = identifier(table);
+    Ok(format!(
+        "DELETE FROM {table} WHERE {column} < {since} AND {delivered} AND ctid = ANY (ARRAY(
+    SELECT ctid FROM {table} WHERE {column} < {since} AND {delivered}
+    LIMIT $3 FOR UPDATE SKIP LOCKED))"
+    ))
+}
+
+fn refused(table: &OutboxTable, error: tokio_postgres::Error) -> Error {
+    let privilege = error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE);
+    let failed = postgres_error(format!("cannot remove old rows of {}", table.table), error);
+    match privilege {
+        // UPDATE is what the lock on a row asks for.
+        true => failed.remedy(format!(
+            "GRANT SELECT, UPDATE, DELETE ON {} to the relay's user",
+            identifier(table)
+        )),
+        false => failed,
+    }
+}
