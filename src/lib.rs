@@ -76,6 +76,7 @@
 //! | [`checkpoint`] | [`AckWindow`](checkpoint::AckWindow), and where positions are kept |
 //! | [`dead_letter`] | what can't be delivered: parked, read, sent again |
 //! | `outbox` | tables whose rows are events |
+//! | [`replay`] | facts of the past, sent again from a table |
 //! | [`postgres`] | connection, replication stream, pgoutput, slot |
 //! | `kafka` | producer, records, topics |
 //! | [`proto`] | the event on the wire |
@@ -118,6 +119,8 @@ mod outbox;
 mod pipeline;
 pub mod postgres;
 pub mod proto;
+#[cfg(feature = "relay")]
+pub mod replay;
 #[cfg(feature = "relay")]
 mod startup;
 #[cfg(feature = "relay")]

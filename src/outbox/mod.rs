@@ -7,8 +7,10 @@
 //! | `value` | pure: columns as PostgreSQL writes them as text |
 //! | `reader` | the tables of a stream, by the OIDs that it uses |
 //! | `publication` | what has to be there before the stream starts |
+//! | `archive` | a table of events, for whoever reads it by SQL |
 //! | `old_rows` | rows that are delivered and old, removed |
 
+mod archive;
 mod mapping;
 mod old_rows;
 pub(crate) mod publication;
@@ -17,6 +19,7 @@ mod row;
 mod value;
 
 pub(crate) use self::{
+    archive::ArchiveTable,
     old_rows::{OldRows, Swept},
     reader::{Change, OutboxReader},
 };

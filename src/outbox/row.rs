@@ -35,7 +35,12 @@ impl Rows<'_> {
     /// [`ErrorKind::RecordRefused`]: why it is none.
     pub fn event(&self, row: Tuple<'_>, lsn: Lsn) -> Result<Event> {
         let values: Vec<Value<'_>> = row.values().collect();
-        let row = Row { values: &values, frames: self.frames };
+        self.event_of(&values, lsn)
+    }
+
+    /// The same, for the values of its columns.
+    pub fn event_of(&self, values: &[Value<'_>], lsn: Lsn) -> Result<Event> {
+        let row = Row { values, frames: self.frames };
         let mapping = self.mapping;
         let mut event = OutboxEvent {
             id: row.needed(mapping.id, "id")?,

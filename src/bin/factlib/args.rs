@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args as ClapArgs, Parser, Subcommand};
 use factlib::{Error, ErrorKind, Result, config::load::Loader};
 
-use crate::dead_letter::DeadLetterArgs;
+use crate::{dead_letter::DeadLetterArgs, replay, replay::ReplayArgs};
 
 const AFTER_HELP: &str = "\
 Settings come from a TOML file, .env, the environment (FACTLIB_KAFKA__BROKERS for
@@ -17,6 +17,7 @@ Examples:
   factlib run --brokers kafka-1:9092,kafka-2:9092 --set kafka.compression=zstd
   factlib emit --aggregate-type user --aggregate-id u1 --event-type user.created --payload '{}'
   factlib dead-letter list
+  factlib replay --since 2h --dry-run
 
 Exit codes:
   0 stopped as asked     4 Kafka
@@ -98,6 +99,9 @@ pub enum Command {
     Demo(DemoArgs),
     /// Look at events that could not be delivered, and send them again
     DeadLetter(DeadLetterArgs),
+    /// Send facts of the past again, from the table that they were written to
+    #[command(after_help = replay::HELP)]
+    Replay(ReplayArgs),
     /// Show the configuration and what there is to set
     #[command(after_help = CONFIG_HELP)]
     Config(ConfigArgs),

@@ -11,6 +11,7 @@ mod emit;
 mod line;
 mod log;
 mod output;
+mod replay;
 mod run;
 mod setup;
 mod signals;
@@ -54,6 +55,7 @@ fn command(args: Args) -> Result<()> {
         Command::Setup(args) => setup::run(&args, &config, &log),
         Command::Emit(args) => emit::run(args, &config, &log),
         Command::DeadLetter(args) => dead_letter::run(args.command, &config, &log),
+        Command::Replay(args) => replay::run(args, &config, &log),
         Command::Config(args) => output::print(&config::effective(&args, &loaded)?),
     }
 }

@@ -1,0 +1,102 @@
+//! The command line of `factlib replay`.
+
+use std::time::{Duration, SystemTime};
+
+use clap::Args;
+use factlib::{config::ARCHIVE_TABLE, replay::Selection};
+use humantime_serde::re::humantime::{parse_duration, parse_rfc3339_weak};
+
+pub const HELP: &str = "\
+The rows of a table that facts are written to (the archive, or an outbox table) are sent
+again, by time and then id, each as the record that the relay makes of it: same topic, key,
+value and headers but for LSN, and one more header, factlib_replay, that names the run. A
+relay may run beside it. Brokers that are away are waited for.
+
+A replay that ends early says where it was, and goes on with --after ID; what was on its
+way then is sent twice. Rows that are no events are reported and passed over; the exit
+code is then 4, as for a record that Kafka refuses, which ends it.
+
+Examples:
+  factlib replay --since 2h --dry-run
+  factlib replay --since 2026-11-01T00:00:00Z --until 2026-11-02T00:00:00Z
+  factlib replay --aggregate user:u1 --to-topic shop.user.repaired
+  factlib replay --table sales.outbox --event-type order.placed --limit 100 --json";
+
+#[derive(Debug, Args)]
+pub struct ReplayArgs {
+    /// The table, schema.table
+    #[arg(long, value_name = "NAME", default_value = ARCHIVE_TABLE)]
+    pub table: String,
+    /// Rows of this time or later: RFC 3339 (UTC), or so long ago, such as 90s, 1h or 2days
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub since: Option<SystemTime>,
+    /// Rows before this time
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub until: Option<SystemTime>,
+    /// Rows of one aggregate, or of all of a type
+    #[arg(long, value_name = "TYPE[:ID]")]
+    pub aggregate: Option<String>,
+    /// Rows of one event type
+    #[arg(long, value_name = "TYPE")]
+    pub event_type: Option<String>,
+    /// Rows behind this one: go on with a replay that ended early
+    #[arg(long, value_name = "ID")]
+    pub after: Option<String>,
+    /// At most so many
+    #[arg(long, value_name = "N")]
+    pub limit: Option<u64>,
+    /// Where all go, in place of where each belongs
+    #[arg(long, value_name = "TOPIC")]
+    pub to_topic: Option<String>,
+    /// Say what would be sent where, and send nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// The outcome as one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl ReplayArgs {
+    pub fn selection(&self) -> Selection {
+        let (aggregate_type, aggregate_id) = match &self.aggregate {
+            None => (None, None),
+            Some(aggregate) => match aggregate.split_once(':') {
+                Some((kind, id)) => (Some(kind.to_owned()), Some(id.to_owned())),
+                None => (Some(aggregate.clone()), None),
+            },
+        };
+        Selection {
+            since: self.since,
+            until: self.until,
+            aggregate_type,
+            aggregate_id,
+            event_type: self.event_type.clone(),
+            after: self.after.clone(),
+            limit: self.limit,
+        }
+    }
+}
+
+fn time(text: &str) -> Result<SystemTime, String> {
+    if let Ok(at) = parse_rfc3339_weak(text) {
+        return Ok(at);
+    }
+    let ago: Duration = parse_duration(text)
+        .map_err(|_| "expected a time such as 2026-11-24T07:00:00Z, or so long ago, such as 2h")?;
+    SystemTime::now().checked_sub(ago).ok_or_else(|| "that is before all time".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_a_date_or_an_age() {
+        let at = time("2001-09-09T01:46:40Z").expect("a time");
+        assert_eq!(at, SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000));
+        assert_eq!(time("2001-09-09 01:46:40"), Ok(at));
+        let age = time("2h").expect("an age").elapsed().expect("past");
+        assert!((7_200..7_260).contains(&age.as_secs()));
+        assert!(time("yesterday").is_err());
+    }
+}

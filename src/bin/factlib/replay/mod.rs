@@ -1,0 +1,116 @@
+//! `factlib replay`: facts of the past, sent again.
+
+mod args;
+mod summary;
+
+use actix_rt::System;
+use factlib::{
+    Error, ErrorKind, Result,
+    config::Config,
+    replay::{Archive, ArchivedRow, Replayer},
+};
+use slog::Logger;
+use uuid::Uuid;
+
+pub use self::args::{HELP, ReplayArgs};
+use self::summary::Summary;
+use crate::{output, signals::Signals};
+
+pub fn run(args: ReplayArgs, config: &Config, log: &Logger) -> Result<()> {
+    System::new().block_on(async {
+        let mut signals = Signals::new()?;
+        let selection = args.selection();
+        let archive = tokio::select! {
+            signal = signals.next() => return Err(interrupted(signal)),
+            archive = Archive::open(config, &args.table, &selection, log) => archive?,
+        };
+        // Runs are told apart by it, and sorted by their time.
+        let run = Uuid::now_v7().to_string();
+        let mut replay = Replay {
+            summary: Summary::new(archive.count()),
+            replayer: Replayer::new(config, run, args.to_topic, log)?,
+            dry_run: args.dry_run,
+        };
+        let outcome = tokio::select! {
+            outcome = replay.run(archive) => outcome,
+            signal = signals.next() => Err(interrupted(signal)),
+        };
+        replay.ended(outcome, args.json)
+    })
+}
+
+fn interrupted(signal: &str) -> Error {
+    Error::new(ErrorKind::DrainTimeout, format!("stopped by {signal}"))
+}
+
+struct Replay {
+    replayer: Replayer,
+    summary: Summary,
+    dry_run: bool,
+}
+
+impl Replay {
+    async fn run(&mut self, mut archive: Archive) -> Result<()> {
+        while let Some(row) = archive.next().await? {
+            self.row(&row).await?;
+            let done = if self.dry_run { self.summary.rows() } else { self.replayer.replayed() };
+            self.summary.show(done);
+        }
+        self.replayer.finish().await
+    }
+
+    async fn row(&mut self, row: &ArchivedRow) -> Result<()> {
+        let event = row.event.as_ref().map_err(Clone::clone);
+        let sent = event.and_then(|event| Ok((event, self.replayer.topic(event)?)));
+        match sent {
+            Ok((event, topic)) => {
+                self.summary.count(&topic, &row.created_at);
+                if !self.dry_run {
+                    self.replayer.send(row, event, &topic).await?;
+                }
+            }
+            Err(error) => {
+                self.summary.clear();
+                output::complain(&format!("row {} is no event: {error}", row.id));
+                self.summary.passed_over();
+            }
+        }
+        Ok(())
+    }
+
+    fn ended(self, outcome: Result<()>, json: bool) -> Result<()> {
+        let Replay { replayer, summary, dry_run } = self;
+        summary.clear();
+        let sent = (!dry_run).then(|| replayer.replayed());
+        if json {
+            let error = outcome.as_ref().err().map(ToString::to_string);
+            output::print(&summary.json(replayer.run(), sent, replayer.confirmed(), error))?;
+        } else {
+            output::print(&summary.lines(dry_run))?;
+            let passed_over = summary.without_event();
+            match sent {
+                Some(sent) => eprintln!(
+                    "replayed {sent} of {}, no events {passed_over}, factlib_replay {}",
+                    summary.selected(),
+                    replayer.run()
+                ),
+                None => eprintln!("would be replayed {}, no events {passed_over}", summary.rows()),
+            }
+        }
+        match (outcome, summary.without_event()) {
+            (Ok(()), 0) => Ok(()),
+            (Ok(()), rows) => {
+                Err(Error::new(ErrorKind::RecordRefused, format!("{rows} rows are no events")))
+            }
+            (Err(error), _) => {
+                let what = format!("stopped after {} rows were replayed", replayer.replayed());
+                Err(match replayer.confirmed() {
+                    None => error,
+                    Some(id) => Error::new(error.kind(), what)
+                        .caused_by(error)
+                        .remedy(format!("--after {id} goes on, with the other options as before")),
+                })
+            }
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! A table whose rows are events, for whoever reads it by SQL.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio_postgres::Client;
+
+use super::{
+    mapping::{At, Mapping},
+    publication::{find, identifier},
+    row::Rows,
+    value::oid,
+};
+use crate::{Error, ErrorKind, Event, Lsn, Result, config::OutboxTable, postgres::pgoutput::Value};
+
+/// A table and what its columns are.
+pub(crate) struct ArchiveTable {
+    config: OutboxTable,
+    topic_prefix: Option<Arc<str>>,
+    mapping: Mapping,
+    created_at: At,
+    columns: Vec<(String, u32)>,
+}
+
+impl ArchiveTable {
+    /// Looks the table up.
+    ///
+    /// # Errors
+    /// One that is missing, lacks a column, or has none that says when a fact happened.
+    pub async fn find(client: &Client, config: OutboxTable) -> Result<Self> {
+        let found = find(client, &config).await?;
+        let created_at = found.mapping.created_at.ok_or_else(|| {
+            let what =
+                format!("table {} has no column that says when a fact happened", config.table);
+            Error::new(ErrorKind::Config, what).remedy("name one with outbox.columns.created_at")
+        })?;
+        let topic_prefix = config.topic_prefix().map(Into::into);
+        let (mapping, columns) = (found.mapping, found.columns);
+        Ok(ArchiveTable { config, topic_prefix, mapping, created_at, columns })
+    }
+
+    /// Its name in SQL.
+    pub fn identifier(&self) -> String {
+        identifier(&self.config)
+    }
+
+    /// All columns, in the order in which [`event`](Self::event) takes their values.
+    pub fn columns(&self) -> impl Iterator<Item = &str> {
+        self.columns.iter().map(|(name, _)| name.as_str())
+    }
+
+    pub fn id(&self) -> &str {
+        self.name(self.mapping.id)
+    }
+
+    pub fn created_at(&self) -> &str {
+        self.name(self.created_at)
+    }
+
+    pub fn aggregate_type(&self) -> &str {
+        self.name(self.mapping.aggregate_type)
+    }
+
+    pub fn aggregate_id(&self) -> &str {
+        self.name(self.mapping.aggregate_id)
+    }
+
+    pub fn event_type(&self) -> Option<&str> {
+        self.mapping.event_type.map(|at| self.name(at))
+    }
+
+    /// Where among the values the id and the time are.
+    pub fn places(&self) -> (usize, usize) {
+        (self.mapping.id.index, self.created_at.index)
+    }
+
+    /// A time, given in Unix microseconds, as the column of times has it.
+    pub fn instant(&self, us: u128) -> String {
+        match self.created_at.type_oid {
+            oid::INT8 | oid::INT4 => (us / 1_000).to_string(),
+            oid::TIMESTAMP => format!("(timestamp 'epoch' + interval '{us} microseconds')"),
+            _ => format!("(timestamptz 'epoch' + interval '{us} microseconds')"),
+        }
+    }
+
+    /// The event that a row is, as the relay reads it from the WAL, but for its position.
+    ///
+    /// # Errors
+    /// [`ErrorKind::RecordRefused`]: why it is none.
+    pub fn event(&self, values: &[Value<'_>], frames: &Bytes) -> Result<Event> {
+        let rows = Rows {
+            preset: self.config.preset,
+            topic_prefix: self.topic_prefix.as_ref(),
+            mapping: &self.mapping,
+            commit_time_ns: 0,
+            frames,
+        };
+        rows.event_of(values, Lsn::ZERO)
+    }
+
+    fn name(&self, at: At) -> &str {
+        self.columns.get(at.index).map_or("", |(name, _)| name)
+    }
+}

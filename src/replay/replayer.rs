@@ -1,0 +1,250 @@
+//! Sending again: many records on their way, answered for in their order.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use rdkafka::{
+    ClientConfig,
+    error::{KafkaError, RDKafkaErrorCode},
+    message::{Header, Headers, OwnedHeaders},
+    producer::{DeliveryFuture, FutureProducer, FutureRecord},
+};
+use slog::Logger;
+
+use super::archive::ArchivedRow;
+use crate::{
+    Error, ErrorKind, Event, Result,
+    config::Config,
+    kafka::{
+        admin::TopicAdmin,
+        client::producer_config,
+        errors::kafka_error,
+        producer::KafkaProducer,
+        record::{record_headers, record_key, record_place, record_value, topic_name},
+    },
+    status::Status,
+};
+
+/// Marks a record that was sent again: which run, as [`Replayer::run`] has it.
+pub const REPLAY_HEADER: &str = "factlib_replay";
+
+/// What a record costs on its way, beside its bytes.
+const RECORD_OVERHEAD: usize = 512;
+
+/// Of the broker's limit for a batch: its own head, and that of a record.
+const BATCH_OVERHEAD: usize = 512;
+
+/// librdkafka's own `batch.size`.
+const DEFAULT_BATCH_SIZE: usize = 1_000_000;
+
+/// Sends rows as the records that the relay makes of them.
+pub struct Replayer {
+    run: String,
+    prefix: String,
+    to_topic: Option<String>,
+    topics: TopicAdmin,
+    settings: ClientConfig,
+    producer: FutureProducer,
+    batch_bytes: usize,
+    /// Asks, makes topics, and tells of trouble.
+    asking: KafkaProducer,
+    /// Topics that are known to be there.
+    ready: BTreeSet<String>,
+    /// In their order.
+    in_flight: VecDeque<InFlight>,
+    in_flight_bytes: usize,
+    window: usize,
+    replayed: u64,
+    confirmed: Option<String>,
+}
+
+struct InFlight {
+    id: String,
+    topic: String,
+    bytes: usize,
+    delivery: DeliveryFuture,
+}
+
+impl Replayer {
+    /// A replayer into the Kafka of this configuration; all goes to `to_topic`, where one
+    /// is given. `run` is what its records are marked with.
+    ///
+    /// # Errors
+    /// Settings that librdkafka does not take.
+    pub fn new(
+        config: &Config,
+        run: impl Into<String>,
+        to_topic: Option<String>,
+        log: &Logger,
+    ) -> Result<Self> {
+        let window = config.window_bytes() as usize;
+        let settings = producer_config(&config.kafka, window);
+        Ok(Replayer {
+            run: run.into(),
+            prefix: config.topic_prefix().to_owned(),
+            to_topic,
+            producer: create(&settings)?,
+            batch_bytes: settings
+                .get("batch.size")
+                .and_then(|n| n.parse().ok())
+                .unwrap_or(DEFAULT_BATCH_SIZE),
+            asking: KafkaProducer::new(&config.kafka, window, Status::unwatched(), log.clone())?,
+            topics: TopicAdmin::new(config.kafka.clone()),
+            settings,
+            ready: BTreeSet::new(),
+            in_flight: VecDeque::new(),
+            in_flight_bytes: 0,
+            window,
+            replayed: 0,
+            confirmed: None,
+        })
+    }
+
+    /// What the records are marked with.
+    pub fn run(&self) -> &str {
+        &self.run
+    }
+
+    /// Records that Kafka has.
+    pub fn replayed(&self) -> u64 {
+        self.replayed
+    }
+
+    /// The id of the last row such that it and all sent before it are in Kafka.
+    pub fn confirmed(&self) -> Option<&str> {
+        self.confirmed.as_deref()
+    }
+
+    /// Where an event goes.
+    ///
+    /// # Errors
+    /// [`ErrorKind::RecordRefused`] for an aggregate type that makes no topic.
+    pub fn topic(&self, event: &Event) -> Result<String> {
+        if let Some(topic) = &self.to_topic {
+            return Ok(topic.clone());
+        }
+        let own = event.row().and_then(|row| row.topic_prefix.as_deref());
+        topic_name(own.unwrap_or(&self.prefix), event.aggregate_type())
+    }
+
+    /// Sends a row's event to `topic`; returns when there is room for the next. Dropping the
+    /// future loses no record's answer.
+    ///
+    /// # Errors
+    /// What ends the replay: an earlier record that Kafka refused, a topic that can't be sent to.
+    pub async fn send(&mut self, row: &ArchivedRow, event: &Event, topic: &str) -> Result<()> {
+        self.prepare(topic).await?;
+        let value = record_value(event);
+        let bytes = value.map_or(0, <[u8]>::len) + record_key(event).len() + RECORD_OVERHEAD;
+        while !self.in_flight.is_empty() && self.in_flight_bytes + bytes > self.window {
+            self.settle().await?;
+        }
+        let (partition, timestamp) = record_place(event);
+        let headers = self.headers(event);
+        loop {
+            let record = FutureRecord {
+                topic,
+                // Another topic has other partitions.
+                partition: partition.filter(|_| self.to_topic.is_none()),
+                payload: value,
+                key: Some(record_key(event)),
+                timestamp,
+                headers: Some(headers.clone()),
+            };
+            match self.producer.send_result(record) {
+                Ok(delivery) => {
+                    self.in_flight_bytes += bytes;
+                    let (id, topic) = (row.id.clone(), topic.to_owned());
+                    self.in_flight.push_back(InFlight { id, topic, bytes, delivery });
+                    return Ok(());
+                }
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _))
+                    if !self.in_flight.is_empty() =>
+                {
+                    self.settle().await?;
+                }
+                Err((error, _)) => return Err(refused(&row.id, topic, error)),
+            }
+        }
+    }
+
+    /// Waits until all is in Kafka.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub async fn finish(&mut self) -> Result<()> {
+        while !self.in_flight.is_empty() {
+            self.settle().await?;
+        }
+        Ok(())
+    }
+
+    /// Waits for the oldest record on its way.
+    async fn settle(&mut self) -> Result<()> {
+        let Some(oldest) = self.in_flight.front_mut() else { return Ok(()) };
+        let answer = (&mut oldest.delivery).await;
+        let Some(InFlight { id, topic, bytes, .. }) = self.in_flight.pop_front() else {
+            return Ok(());
+        };
+        self.in_flight_bytes -= bytes;
+        let error = match answer {
+            Ok(Ok(delivery)) if delivery.offset >= 0 => {
+                self.replayed += 1;
+                self.confirmed = Some(id);
+                return Ok(());
+            }
+            // librdkafka infers that it was written, and no broker has said so.
+            Ok(Ok(_)) => KafkaError::MessageProduction(RDKafkaErrorCode::Inconsistent),
+            Ok(Err((error, _))) => error,
+            Err(_) => KafkaError::Canceled,
+        };
+        Err(refused(&id, &topic, error))
+    }
+
+    async fn prepare(&mut self, topic: &str) -> Result<()> {
+        if self.ready.contains(topic) {
+            return Ok(());
+        }
+        let limit = self.topics.prepare(&self.asking, topic).await?.max_message_bytes;
+        // A batch that is too large for its topic is refused with all good records in it.
+        let limit = limit.map(|bytes| bytes.saturating_sub(BATCH_OVERHEAD).max(1));
+        if let Some(bytes) = limit.filter(|bytes| *bytes < self.batch_bytes) {
+            self.finish().await?;
+            self.settings.set("batch.size", bytes.to_string());
+            self.producer = create(&self.settings)?;
+            self.batch_bytes = bytes;
+        }
+        self.ready.insert(topic.to_owned());
+        Ok(())
+    }
+
+    /// The relay's, and the mark. A row does not know its position in the WAL, so `LSN` is
+    /// left out where the relay has it.
+    fn headers(&self, event: &Event) -> OwnedHeaders {
+        let usual = record_headers(event);
+        let mut headers = OwnedHeaders::new_with_capacity(usual.count() + 1);
+        let mut lsn = usual.iter().position(|header| header.key == "LSN");
+        if event.row().is_some_and(|row| row.payload_is_value) {
+            lsn = None;
+        }
+        for (n, header) in usual.iter().enumerate() {
+            if Some(n) != lsn {
+                headers = headers.insert(header);
+            }
+        }
+        headers.insert(Header { key: REPLAY_HEADER, value: Some(&self.run) })
+    }
+}
+
+fn create(settings: &ClientConfig) -> Result<FutureProducer> {
+    settings.create().map_err(|error| kafka_error("cannot create the Kafka client", error))
+}
+
+fn refused(id: &str, topic: &str, error: KafkaError) -> Error {
+    let refused = kafka_error(format!("Kafka did not take row {id} for {topic}"), error);
+    match refused.kind() {
+        ErrorKind::RecordRefused | ErrorKind::RecordTooLarge => {
+            refused.remedy(format!("--after {id} goes on behind it"))
+        }
+        _ => refused,
+    }
+}
