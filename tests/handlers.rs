@@ -13,7 +13,8 @@ use std::{
 
 use actix::{Actor, Context, Handler};
 use factlib::{
-    Event, PipelineHandle, PipelineState, TopicBatch,
+    Event, FaultSite, Faults, PipelineHandle, PipelineState, TopicBatch,
+    config::RefusalPolicy,
     emit::{Emitter, Fact},
     handlers::{ANY, EventHandler, HandlerError, HandlerOptions, Outcome, Record},
     proto::OutboxEvent,
@@ -179,30 +180,84 @@ async fn emit_as(bed: &Bed<'_>, event_type: &str) -> OutboxEvent {
     event
 }
 
+/// The aggregates whose events are being handled now.
+#[derive(Clone, Default)]
+struct Busy {
+    now: Arc<Mutex<HashSet<String>>>,
+    most: Arc<AtomicUsize>,
+    collisions: Arc<AtomicUsize>,
+}
+
+/// One of them; also a call that is dropped has ended.
+struct Call<'a>(&'a Busy, &'a Event);
+
+impl Busy {
+    fn call<'a>(&'a self, event: &'a Event) -> Call<'a> {
+        let mut now = self.now.lock().unwrap();
+        let alone = now.insert(event.aggregate_id().to_owned());
+        self.collisions.fetch_add(usize::from(!alone), SeqCst);
+        self.most.fetch_max(now.len(), SeqCst);
+        Call(self, event)
+    }
+
+    /// A handler whose later events are quicker than earlier ones.
+    fn handler(
+        &self,
+        most_us: u64,
+    ) -> impl AsyncFn(&Event) -> Result<Outcome, HandlerError> + use<> {
+        let busy = self.clone();
+        async move |event: &Event| {
+            let _call = busy.call(event);
+            tokio::time::sleep(Duration::from_micros(event.lsn().as_u64() % most_us)).await;
+            Ok(Outcome::Forward)
+        }
+    }
+}
+
+impl Drop for Call<'_> {
+    fn drop(&mut self) {
+        self.0.now.lock().unwrap().remove(self.1.aggregate_id());
+    }
+}
+
 #[actix::test]
 async fn a_slow_handler_keeps_the_order_of_each_aggregate_and_handles_several_at_once() {
     let bed = Bed::shared("slow").await;
-    let running = Arc::new(Mutex::new(HashSet::new()));
-    let most = Arc::new(AtomicUsize::new(0));
-    let (now, peak) = (Arc::clone(&running), Arc::clone(&most));
-    let handler = async move |event: &Event| {
-        let alone = now.lock().unwrap().insert(event.aggregate_id().to_owned());
-        assert!(alone, "two events of one aggregate at a time");
-        peak.fetch_max(now.lock().unwrap().len(), SeqCst);
-        // Later events are quicker than earlier ones.
-        tokio::time::sleep(Duration::from_micros(event.lsn().as_u64() % 3_000)).await;
-        now.lock().unwrap().remove(event.aggregate_id());
-        Ok(Outcome::Forward)
-    };
-    let options = patient().concurrency(8);
-    let builder = bed.pipeline().handler(ANY, handler).handler_options(ANY, options);
+    let busy = Busy::default();
+    let builder = bed.pipeline().handler(ANY, busy.handler(3_000));
+    let builder = builder.handler_options(ANY, patient().concurrency(8));
     let pipeline = builder.start().await.expect("the pipeline starts");
     let history = Workload::new(&bed.name, 1_000).emit(&mut bed.client().await).await;
     bed.delivered(&history).await;
     pipeline.shutdown().await.expect("a clean stop");
-    assert_eq!(most.load(SeqCst), 8);
+    assert_eq!((busy.most.load(SeqCst), busy.collisions.load(SeqCst)), (8, 0));
     let report = bed.check(&history).await;
     assert!(report.is_clean() && report.duplicates == 0, "{report}");
+}
+
+#[actix::test]
+async fn a_chain_that_starts_again_has_no_two_calls_for_one_aggregate() {
+    let mut bed = Bed::shared("chain").await;
+    bed.config.pipeline.batch = bytesize::ByteSize::kib(8);
+    bed.config.pipeline.restart_backoff = Duration::from_millis(5);
+    let (busy, reached) = (Busy::default(), AtomicUsize::new(0));
+    // In the router, while calls are under way.
+    let faults = Faults::hook(move |at| {
+        if at == FaultSite::Router && [5, 15, 30].contains(&reached.fetch_add(1, SeqCst)) {
+            panic!("injected");
+        }
+    });
+    // Long enough to be at work when the next chain is there.
+    let builder = bed.pipeline().faults(faults).handler(ANY, busy.handler(20_000));
+    let builder = builder.handler_options(ANY, patient().concurrency(8));
+    let pipeline = builder.start().await.expect("the pipeline starts");
+    let history = Workload::new(&bed.name, 1_000).emit(&mut bed.client().await).await;
+    bed.confirmed(bed.wal_end().await).await;
+    assert_eq!(pipeline.status().restarts["router"], 3);
+    pipeline.shutdown().await.expect("a clean stop");
+    assert_eq!(busy.collisions.load(SeqCst), 0);
+    let report = bed.check(&history).await;
+    assert!(report.is_clean(), "{report}");
 }
 
 #[actix::test]
@@ -331,6 +386,34 @@ async fn a_paused_topic_waits_while_others_flow_and_goes_on_in_order() {
     bed.delivered(&history).await;
     pipeline.shutdown().await.expect("a clean stop");
     states.wait_for(|state| *state == PipelineState::Stopped).await.expect("told");
+    let report = bed.check(&history).await;
+    assert!(report.is_clean() && report.duplicates == 0, "{report}");
+}
+
+#[actix::test]
+async fn where_a_refusal_blocks_a_handler_tries_for_ever() {
+    let mut bed = Bed::shared("block").await;
+    bed.config.dead_letter.policy = RefusalPolicy::Block;
+    let tries = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&tries);
+    let handler = async move |event: &Event| match event.event_type() {
+        "odd" => match count.fetch_add(1, SeqCst) {
+            0 => Ok(Outcome::DeadLetter("not now".into())),
+            1..7 => Err("not yet".into()),
+            _ => Ok(Outcome::Forward),
+        },
+        _ => Ok(Outcome::Forward),
+    };
+    let builder = bed.pipeline().handler("user", handler).handler_options("user", patient());
+    let pipeline = builder.start().await.expect("the pipeline starts");
+    let mut history = support::History::default();
+    for event_type in ["odd", "behind"] {
+        history.committed(&emit_as(&bed, event_type).await);
+    }
+    bed.delivered(&history).await;
+    assert_eq!(tries.load(SeqCst), 8);
+    assert_eq!(pipeline.status().dead_letters, 0);
+    pipeline.shutdown().await.expect("a clean stop");
     let report = bed.check(&history).await;
     assert!(report.is_clean() && report.duplicates == 0, "{report}");
 }
