@@ -188,3 +188,21 @@ fn the_relay_reads_tables_or_messages() {
         "{error}"
     );
 }
+
+#[test]
+fn retention_removes_from_what_is_read_or_archived_and_is_off_at_first() {
+    let names = |file: &str| {
+        let tables = load(file, &[]).config.retention_tables();
+        tables.into_iter().map(|table| table.table).collect::<Vec<_>>()
+    };
+    assert!(names("").is_empty());
+    assert_eq!(names("retention.after = \"30d\""), ["public.outbox_events"]);
+    let debezium = "[[outbox]]\ntable = \"o\"\npreset = \"debezium\"\n[[outbox]]\ntable = \"p\"";
+    assert_eq!(names(&format!("retention.after = \"30d\"\n{debezium}")), ["p"]);
+    let named = "retention = {after = \"30d\", tables = [\"a.b\"]}";
+    assert_eq!(names(named), ["a.b"]);
+    let mut noticed = load(&format!("retention.after = \"30d\"\n{debezium}"), &[]).config;
+    noticed.outbox[1].on_delete = factlib::config::ChangePolicy::Warn;
+    let error = noticed.validate().expect_err("it would see its own deletes").to_string();
+    assert!(error.contains("its outbox.on_delete has to be \"ignore\""), "{error}");
+}

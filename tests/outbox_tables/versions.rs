@@ -1,5 +1,8 @@
 //! Old and new PostgreSQL: tables on 10 and 18, messages on 14 and 18.
 
+use std::{collections::BTreeMap, time::Duration};
+
+use bytes::Bytes;
 use factlib::{
     ErrorKind,
     config::Source,
@@ -8,7 +11,7 @@ use factlib::{
 
 use crate::{
     rows::{EVENTS, insert_all},
-    support::{Bed, Workload},
+    support::{Bed, Workload, bed::LIMIT},
 };
 
 async fn started(major: u32) -> PostgresServer {
@@ -30,7 +33,7 @@ async fn bed_on<'a>(server: &'a PostgresServer, source: Source) -> Bed<'a> {
 }
 
 async fn tables_are_relayed_on(server: &PostgresServer) {
-    let bed = bed_on(server, Source::Tables).await;
+    let mut bed = bed_on(server, Source::Tables).await;
     let pipeline = bed.pipeline().start().await.expect("the pipeline starts");
     let mut client = bed.client().await;
     let workload = Workload::new(&bed.name, 300);
@@ -45,6 +48,37 @@ async fn tables_are_relayed_on(server: &PostgresServer) {
     pipeline.shutdown().await.expect("a clean stop");
     let report = bed.check(&history).await;
     assert!(report.is_clean() && report.duplicates == 0, "{report}");
+
+    replayed_with_the_same_bytes(&bed).await;
+    bed.config.retention.after = Some(Duration::from_millis(1));
+    bed.config.retention.interval = Duration::from_millis(100);
+    let pipeline = bed.pipeline().start().await.expect("it starts again");
+    let emptied = async {
+        let query = "SELECT count(*) FROM outbox_events";
+        while client.query_one(query, &[]).await.expect("a count").get::<_, i64>(0) > 0 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(LIMIT, emptied).await.expect("old rows are removed");
+    pipeline.shutdown().await.expect("a clean stop");
+}
+
+/// What `factlib replay` sends is what the relay had sent, however the server writes columns.
+async fn replayed_with_the_same_bytes(bed: &Bed<'_>) {
+    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_factlib"));
+    command.env_clear().current_dir(bed.postgres.socket_dir());
+    command.args(["replay", "--postgres-url", &bed.postgres.url_for(&bed.database)]);
+    command.args(["--brokers", &bed.kafka.bootstrap(), "--prefix", &bed.name]);
+    let output = command.output().await.expect("it runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let mut values: BTreeMap<Bytes, Vec<_>> = BTreeMap::new();
+    bed.each_record(|record| {
+        let id = record.header("event_id").expect("an id").clone();
+        values.entry(id).or_default().push((record.partition, record.key, record.value));
+    })
+    .await;
+    let same = |sent: &Vec<_>| sent.len() == 2 && sent[0] == sent[1];
+    assert!(values.values().all(same));
 }
 
 async fn messages_are_relayed_on(server: &PostgresServer) {
