@@ -13,8 +13,9 @@ value and headers but for LSN, and one more header, factlib_replay, that names t
 relay may run beside it. Brokers that are away are waited for.
 
 A replay that ends early says where it was, and goes on with --after ID; what was on its
-way then is sent twice. Rows that are no events are reported and passed over; the exit
-code is then 4, as for a record that Kafka refuses, which ends it.
+way then is sent twice. SIGTERM or SIGINT lets that finish first, within
+pipeline.drain_timeout; a second one does not. Rows that are no events are reported and
+passed over; the exit code is then 4, as for a record that Kafka refuses, which ends it.
 
 Examples:
   factlib replay --since 2h --dry-run

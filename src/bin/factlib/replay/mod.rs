@@ -10,6 +10,7 @@ use factlib::{
     replay::{Archive, ArchivedRow, Replayer},
 };
 use slog::Logger;
+use tokio::time::timeout;
 use uuid::Uuid;
 
 pub use self::args::{HELP, ReplayArgs};
@@ -33,7 +34,15 @@ pub fn run(args: ReplayArgs, config: &Config, log: &Logger) -> Result<()> {
         };
         let outcome = tokio::select! {
             outcome = replay.run(archive) => outcome,
-            signal = signals.next() => Err(interrupted(signal)),
+            signal = signals.next() => {
+                let limit = config.pipeline.drain_timeout;
+                tokio::select! {
+                    finished = timeout(limit, replay.replayer.finish()) => {
+                        finished.unwrap_or(Ok(())).and(Err(interrupted(signal)))
+                    }
+                    _ = signals.next() => Err(interrupted(signal)),
+                }
+            }
         };
         replay.ended(outcome, args.json)
     })
