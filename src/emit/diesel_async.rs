@@ -1,9 +1,10 @@
 //! diesel-async, for PostgreSQL.
 
 use diesel::{
+    QueryResult,
     pg::Pg,
+    query_builder::{AstPass, QueryFragment, QueryId},
     result::DatabaseErrorKind,
-    sql_query,
     sql_types::{Array, BigInt, Binary, Text},
 };
 use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl, TransactionManager};
@@ -12,24 +13,45 @@ use super::statement::{Parameter, Statement};
 use crate::{Error, ErrorKind, Result};
 
 impl super::Transaction for &mut AsyncPgConnection {
-    async fn run(self, Statement { sql, parameters }: Statement) -> Result<()> {
+    async fn run(self, statement: Statement) -> Result<()> {
         if !in_transaction(self) {
             let what = "cannot emit: the connection is in no transaction";
             return Err(Error::new(ErrorKind::InvalidFact, what).remedy(
                 "emit inside of `connection.transaction(…)`, with the connection it gives",
             ));
         }
-        let mut query = sql_query(sql).into_boxed::<Pg>();
-        for parameter in parameters {
-            query = match parameter {
-                Parameter::Text(text) => query.bind::<Text, _>(text),
-                Parameter::Bytes(bytes) => query.bind::<Binary, _>(bytes),
-                Parameter::Texts(texts) => query.bind::<Array<Text>, _>(texts),
-                Parameter::ByteStrings(strings) => query.bind::<Array<Binary>, _>(strings),
-                Parameter::Integers(integers) => query.bind::<Array<BigInt>, _>(integers),
-            };
+        Emit(statement).execute(self).await.map(drop).map_err(failed)
+    }
+}
+
+/// A statement that is prepared once a connection: `sql_query` prepares anew each time,
+/// which is a round trip more.
+struct Emit(Statement);
+
+impl QueryId for Emit {
+    type QueryId = ();
+    // The text tells one from the other.
+    const HAS_STATIC_QUERY_ID: bool = false;
+}
+
+impl QueryFragment<Pg> for Emit {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        out.push_sql(&self.0.sql);
+        for parameter in &self.0.parameters {
+            // The text has its placeholders.
+            match parameter {
+                Parameter::Text(text) => out.push_bind_param_value_only::<Text, _>(text),
+                Parameter::Bytes(bytes) => out.push_bind_param_value_only::<Binary, _>(bytes),
+                Parameter::Texts(texts) => out.push_bind_param_value_only::<Array<Text>, _>(texts),
+                Parameter::ByteStrings(strings) => {
+                    out.push_bind_param_value_only::<Array<Binary>, _>(strings)
+                }
+                Parameter::Integers(integers) => {
+                    out.push_bind_param_value_only::<Array<BigInt>, _>(integers)
+                }
+            }?;
         }
-        query.execute(self).await.map(drop).map_err(failed)
+        Ok(())
     }
 }
 
