@@ -44,8 +44,9 @@ use crate::{
     status::Status,
 };
 
-/// What a message of a batch costs beside its bytes: its event and its place in a part.
-const MESSAGE_OVERHEAD: usize = 256;
+/// What a message of a batch costs beside its bytes: its event, its place in a part, and
+/// its record in librdkafka, with headers.
+const MESSAGE_OVERHEAD: usize = 512;
 /// What a batch costs beside its messages: actor messages, tokens, bookkeeping.
 const BATCH_OVERHEAD: usize = 1024;
 
