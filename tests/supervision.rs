@@ -1,5 +1,5 @@
 //! A panic in each actor, under load: the supervisor brings it back, nothing is
-//! lost, order holds, and only what was in flight comes twice.
+//! lost, order holds, and only what was in flight, or not yet saved, comes twice.
 
 mod support;
 
@@ -18,6 +18,10 @@ use support::{Bed, Workload};
 /// The most that can be in flight, in facts: what fits into the window below,
 /// each charged with its bytes and its overhead.
 const IN_FLIGHT: u64 = 256 * 1024 / 300;
+
+/// What may be acknowledged and not yet saved, in facts: saves are 10 ms apart, and
+/// further on a busy machine.
+const UNSAVED: u64 = IN_FLIGHT;
 
 /// How often the actor panics.
 const PANICS: u32 = 3;
@@ -56,7 +60,7 @@ async fn survives(site: FaultSite, every: u32) {
 
     let report = bed.check(&history).await;
     assert!(report.is_clean(), "{report}");
-    assert!(report.duplicates <= u64::from(PANICS) * IN_FLIGHT, "{report}");
+    assert!(report.duplicates <= u64::from(PANICS) * (IN_FLIGHT + UNSAVED), "{report}");
 }
 
 #[actix::test]
