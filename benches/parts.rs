@@ -8,6 +8,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use factlib::{
     Event, Lsn,
     checkpoint::AckWindow,
+    config::Route,
     parts::{Chain, Decoding, record_headers},
     postgres::{
         frame::{Frame, next_frame},
@@ -91,10 +92,19 @@ fn hops(c: &mut Criterion) {
                 });
             });
         });
-        let mut chain = system.block_on(async { Chain::start(PREFIX) });
-        group.bench_function(format!("{batch_facts}_a_batch/actors"), |b| {
-            b.iter(|| assert_eq!(system.block_on(chain.relay(&batches)), FACTS));
-        });
+        // What routes cost: nothing configured, one that sends everything where it goes anyway,
+        // and one that looks at every event.
+        let identity = Route::default();
+        let mut by_id = Route::default();
+        by_id.matches.aggregate_id = Some("/^order-[0-9]+$/".into());
+        for (name, routes) in
+            [("actors", vec![]), ("actors_routed", vec![identity]), ("actors_by_id", vec![by_id])]
+        {
+            let mut chain = system.block_on(async { Chain::with_routes(PREFIX, routes) });
+            group.bench_function(format!("{batch_facts}_a_batch/{name}"), |b| {
+                b.iter(|| assert_eq!(system.block_on(chain.relay(&batches)), FACTS));
+            });
+        }
     }
 }
 

@@ -13,6 +13,7 @@ pub(crate) use self::change::Change;
 use self::overrides::Overrides;
 use crate::{
     Error, ErrorKind, Lsn, Result,
+    format::MadeRecord,
     proto::{OutboxEvent, TraceInfo},
 };
 
@@ -35,6 +36,7 @@ pub struct Event {
     transaction: Option<TransactionInfo>,
     refusal: Option<Arc<Refusal>>,
     row: Option<Box<RowRecord>>,
+    made: Option<Arc<MadeRecord>>,
 }
 
 /// What a record has that is not in its `OutboxEvent`: an outbox table's row gives it, or a
@@ -138,7 +140,7 @@ impl Event {
         if head.aggregate_type.is_empty() {
             return Err(refused().caused_by("its aggregate_type is empty"));
         }
-        Ok(Event { raw, head, lsn, transaction: None, refusal: None, row: None })
+        Ok(Event { raw, head, lsn, transaction: None, refusal: None, row: None, made: None })
     }
 
     /// The event of an outbox table's row; `raw` is its record's value.
@@ -161,7 +163,7 @@ impl Event {
                 trace: event.trace_info.map(Box::new),
                 overrides: None,
             };
-            Event { raw, head, lsn, transaction: None, refusal: None, row: None }
+            Event { raw, head, lsn, transaction: None, refusal: None, row: None, made: None }
         } else {
             Event::parse(raw, lsn)?
         };
@@ -177,12 +179,24 @@ impl Event {
     /// Bytes under our prefix that are no `OutboxEvent`: `error` says why. All its texts are empty.
     pub(crate) fn malformed(raw: Bytes, lsn: Lsn, error: Error) -> Self {
         let refusal = Some(Arc::new(Refusal { error, topic: None }));
-        Event { raw, head: Head::default(), lsn, transaction: None, refusal, row: None }
+        let head = Head::default();
+        Event { raw, head, lsn, transaction: None, refusal, row: None, made: None }
     }
 
-    /// The event, marked as one that can't be delivered where it belongs.
+    /// The event, marked as one that can't be delivered where it belongs. It is parked as it
+    /// came, whatever record a route had made of it.
     pub(crate) fn refused(self, error: Error, topic: Option<Arc<str>>) -> Self {
-        Event { refusal: Some(Arc::new(Refusal { error, topic })), ..self }
+        Event { refusal: Some(Arc::new(Refusal { error, topic })), made: None, ..self }
+    }
+
+    /// The event, to be sent as this record; none is the usual one.
+    pub(crate) fn with_record(self, made: Option<Arc<MadeRecord>>) -> Self {
+        Event { made, ..self }
+    }
+
+    /// The record that a route or a format made of it, if it is not the usual one.
+    pub(crate) fn made(&self) -> Option<&MadeRecord> {
+        self.made.as_deref()
     }
 
     /// Why it is on its way to the dead letters; none for every other event.

@@ -74,6 +74,8 @@
 //! | `messages` | what actors say to each other, one file an edge of the picture |
 //! | `actors` | one actor a file, each a thin shell around a plain struct |
 //! | [`checkpoint`] | [`AckWindow`](checkpoint::AckWindow), and where positions are kept |
+//! | [`routing`] | routes: where an event goes |
+//! | `format` | what its record is made of, one file a format |
 //! | [`dead_letter`] | what can't be delivered: parked, read, sent again |
 //! | `outbox` | tables whose rows are events |
 //! | [`replay`] | facts of the past, sent again from a table |
@@ -105,6 +107,8 @@ mod event;
 #[cfg(feature = "relay")]
 mod faults;
 #[cfg(feature = "relay")]
+mod format;
+#[cfg(feature = "relay")]
 pub mod handlers;
 #[cfg(feature = "relay")]
 mod kafka;
@@ -121,6 +125,8 @@ pub mod postgres;
 pub mod proto;
 #[cfg(feature = "relay")]
 pub mod replay;
+#[cfg(feature = "relay")]
+pub mod routing;
 #[cfg(feature = "relay")]
 mod startup;
 #[cfg(feature = "relay")]

@@ -67,8 +67,10 @@ pub struct PipelineStatus {
     pub retained_wal_waits_for: Option<String>,
     /// Events that were read from the WAL, by this process; again after a failure of the chain.
     pub events_read: u64,
-    /// Events that were delivered, by this process.
+    /// Records that were delivered, by this process: of an event, one for each topic.
     pub events: u64,
+    /// Events that a route dropped or `kafka.unrouted` ignores, by this process.
+    pub events_filtered: u64,
     /// Events that went to the dead letters, by this process.
     pub dead_letters: u64,
     /// Bytes between the WAL and the acknowledgement.
@@ -141,6 +143,7 @@ pub(crate) struct Status {
     retained_wal: AtomicU64,
     events_read: AtomicU64,
     events: AtomicU64,
+    events_filtered: AtomicU64,
     dead_letters: AtomicU64,
     replication_errors: AtomicU64,
     retention_removed: AtomicU64,
@@ -182,6 +185,7 @@ impl Status {
             retained_wal: AtomicU64::new(0),
             events_read: AtomicU64::new(0),
             events: AtomicU64::new(0),
+            events_filtered: AtomicU64::new(0),
             dead_letters: AtomicU64::new(0),
             replication_errors: AtomicU64::new(0),
             retention_removed: AtomicU64::new(0),
@@ -210,6 +214,7 @@ impl Status {
             retained_wal_waits_for: slow.retained_wal_waits_for.clone(),
             events_read: self.events_read.load(Relaxed),
             events: self.events.load(Relaxed),
+            events_filtered: self.events_filtered.load(Relaxed),
             dead_letters: self.dead_letters.load(Relaxed),
             in_flight_bytes: self.window.used(),
             window_bytes: self.window.size(),
@@ -284,9 +289,10 @@ impl Status {
         self.slow().retained_wal_waits_for = waits_for;
     }
 
-    pub fn read(&self, topic: &Arc<str>, events: usize) {
+    /// Events were read, of which so many are not sent.
+    pub fn read(&self, events: usize, filtered: usize) {
         self.events_read.fetch_add(events as u64, Relaxed);
-        change(&mut self.slow(), topic, |topic| topic.status.waiting += events as u64);
+        self.events_filtered.fetch_add(filtered as u64, Relaxed);
     }
 
     pub fn delivered(&self, topic: &Arc<str>, events: usize, latency: Duration) {
@@ -310,7 +316,7 @@ impl Status {
         });
     }
 
-    /// Events that came from elsewhere than the WAL wait for the topic.
+    /// Events wait for the topic.
     pub fn waits(&self, topic: &Arc<str>, events: usize) {
         change(&mut self.slow(), topic, |topic| topic.status.waiting += events as u64);
     }

@@ -81,6 +81,7 @@ fn help_and_version_go_to_stdout() {
         &["setup"],
         &["emit"],
         &["demo"],
+        &["route"],
         &["config"],
         &["dead-letter"],
         &["dead-letter", "list"],
@@ -118,11 +119,133 @@ fn the_configuration_is_shown_with_its_sources_and_without_secrets() {
     let (code, _, err) = run(factlib(folder.path()).args(["config", "--config", "shown.toml"]));
     assert_eq!((code, err), (Some(0), String::new()));
 
+    // Routes too, with names that TOML quotes.
+    let routes = format!("{ROUTES}match.metadata.\"x.y\" = \"z\"\n");
+    std::fs::write(folder.path().join("factlib.toml"), routes).expect("written");
+    let (_, out, _) = config(&[]);
+    std::fs::write(folder.path().join("shown.toml"), &out).expect("written");
+    let (code, again, err) = run(factlib(folder.path()).args(["config", "--config", "shown.toml"]));
+    assert_eq!((code, err), (Some(0), String::new()));
+    let route = |text: &str| {
+        let line = text.lines().find(|line| line.starts_with("route = ")).unwrap_or_default();
+        line.split("  # ").next().unwrap_or_default().to_owned()
+    };
+    assert!(route(&out).contains("\"x.y\" = \"z\""), "{out}");
+    assert_eq!(route(&again), route(&out));
+
     let (code, out, _) = config(&["--json"]);
     assert_eq!(code, Some(0));
     assert!(!out.contains("hunter2"));
     let entries: Vec<serde_json::Value> = serde_json::from_str(&out).expect("JSON");
     assert!(entries.iter().any(|entry| entry["source"] == "flag --brokers"));
+}
+
+const ROUTES: &str = r#"
+[kafka]
+topic_prefix = "shop"
+unrouted = "ignore"
+
+[[route]]
+match = { aggregate_type = "order", event_type = "/^order\\.(?<what>.+)$/" }
+topic = ["{prefix}.orders.{what}", "audit"]
+key = "{aggregate_type}-{aggregate_id}"
+partition = 2
+headers = { tenant = "{metadata.tenant}", content-type = "text/x" }
+format = "raw"
+
+[[route]]
+match.aggregate_type = "noise"
+drop = true
+"#;
+
+#[test]
+fn a_route_is_explained_from_flags() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    std::fs::write(folder.path().join("factlib.toml"), ROUTES).expect("written");
+    let explain = |line: &str| {
+        let words = line.split(' ');
+        run(factlib(folder.path()).args(["route", "--explain"]).args(words))
+    };
+    let order = "--aggregate-type order --event-type order.placed --aggregate-id 7 --id i \
+                 --metadata tenant=acme --payload {}";
+    let record = |topic: &str| {
+        format!(
+            r#"record    topic      {topic}
+          key        "order-7"
+          partition  2
+          format     raw
+          header     event_id = "i"
+          header     event_type = "order.placed"
+          header     LSN = "0/0"
+          header     aggregate_type = "order"
+          header     aggregate_id = "7"
+          header     created_at = "0"
+          header     metadata.tenant = "acme"
+          header     content-type = "text/x"
+          header     tenant = "acme"
+          value      "{{}}"
+"#
+        )
+    };
+    let out = format!(
+        "event     \"order.placed\" of \"order\" \"7\"\nroute     route[0], factlib.toml line 6\n{}{}",
+        record("shop.orders.placed"),
+        record("audit")
+    );
+    assert_eq!(explain(order), (Some(0), out, String::new()));
+
+    let (code, out, _) = explain("--aggregate-type noise");
+    let filtered = "filtered  it is not sent, and counts as done\n";
+    assert!(
+        out.ends_with(&format!("route     route[1], factlib.toml line 14\n{filtered}")),
+        "{out}"
+    );
+    assert_eq!(code, Some(0));
+    let (_, out, _) = explain("--aggregate-type user");
+    assert!(out.ends_with(&format!("route     none: kafka.unrouted decides\n{filtered}")), "{out}");
+    let (_, out, _) = explain("--aggregate-type order --event-type order.a/b");
+    assert!(out.contains("\nrefused   route[0] can't send the event: topic"), "{out}");
+    let (code, out, err) = run(factlib(folder.path()).arg("route"));
+    assert_eq!((code, out), (Some(2), String::new()), "{err}");
+}
+
+#[test]
+fn a_route_is_explained_from_lines_of_json() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    std::fs::write(folder.path().join("factlib.toml"), ROUTES).expect("written");
+    let explain = |lines: &str| {
+        std::fs::write(folder.path().join("lines"), lines).expect("written");
+        let lines = std::fs::File::open(folder.path().join("lines")).expect("opened");
+        run(factlib(folder.path()).args(["route", "--explain"]).stdin(lines))
+    };
+    let line = |kind: &str| {
+        format!(
+            r#"{{"aggregate_type":"{kind}","aggregate_id":"7","event_type":"order.x","payload":[1]}}"#
+        )
+    };
+    let (code, out, err) = explain(&format!("{}\n\n{}\n", line("order"), line("user")));
+    assert_eq!((code, err), (Some(0), String::new()));
+    assert!(
+        out.contains("topic      shop.orders.x\n") && out.contains("value      \"[1]\"\n"),
+        "{out}"
+    );
+    assert_eq!(out.matches("event     ").count(), 2);
+    let (code, _, err) = explain(&format!("{}\nnonsense\n", line("order")));
+    assert_eq!(code, Some(2), "{err}");
+    assert!(err.starts_with("factlib: cannot explain line 2 of standard input: "), "{err}");
+}
+
+#[test]
+fn an_unreachable_route_is_one_line_and_exit_code_2() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let routes = "[[route]]\n\n[[route]]\nmatch.aggregate_type = \"a\"\n";
+    std::fs::write(folder.path().join("factlib.toml"), routes).expect("written");
+    let line = "factlib: route[1] = a table from factlib.toml line 3: \
+        is never reached: route[0] takes all that it would\n";
+    for subcommand in [&["run"][..], &["route", "--explain"], &["config"]] {
+        let outcome = run(factlib(folder.path()).args(subcommand));
+        assert_eq!(outcome, (Some(2), String::new(), line.into()), "{subcommand:?}");
+    }
 }
 
 #[test]

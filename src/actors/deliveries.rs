@@ -206,10 +206,16 @@ impl Deliveries {
     }
 
     /// So many parts, which are added next, are in the place of one of the batch's.
-    pub fn split(&mut self, batch: BatchId, parts: usize) {
-        if let Some(batch) = self.batches.get_mut(&batch) {
-            batch.parts = (batch.parts + parts).saturating_sub(1);
+    ///
+    /// Into none, where none of what a handler handed on is sent: the batch may be done then.
+    pub fn split(&mut self, id: BatchId, parts: usize) -> Option<BatchDone> {
+        let batch = self.batches.get_mut(&id)?;
+        batch.parts = (batch.parts + parts).saturating_sub(1);
+        if batch.parts > 0 {
+            return None;
         }
+        let OpenBatch { events, commit_end_lsn, .. } = self.batches.remove(&id)?;
+        Some(BatchDone { id, commit_end_lsn, events })
     }
 
     /// Holds back what is for a topic, or sends what was held back, in order.

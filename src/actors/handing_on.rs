@@ -2,7 +2,7 @@
 
 use actix::Context;
 
-use super::router::{Router, send};
+use super::router::{Router, Sorted, send};
 use crate::{
     Error, ErrorKind, Event, Result,
     handlers::{HandlerTopics, Record},
@@ -25,26 +25,20 @@ impl Router {
     /// batch waits for these instead of the part.
     pub(super) fn hand_on(&mut self, rest: Rest, ctx: &mut Context<Self>) {
         let Rest { lane, refused, records, batch, permit } = rest;
-        let mut parts: Vec<(usize, Vec<Event>)> = Vec::new();
-        if let Err(error) = self.park(lane, refused, &mut parts) {
+        let mut sorted = Sorted::default();
+        if let Err(error) = self.park(lane, refused, &mut sorted) {
             return self.fail(error);
         }
         for record in records {
-            let (event, chosen) = record.into_event();
-            let topic = chosen.and_then(|topic| match topic {
-                Some(topic) => self.topics_of_handlers.get(&topic).map(|()| topic),
-                None => self.topic(&event),
-            });
-            let placed = match topic {
-                Ok(topic) => Ok((topic, event)),
-                Err(error) => self.dead_letter(event, error, None),
-            };
-            match placed {
-                Ok((topic, event)) => self.add_to(&mut parts, &topic, event),
-                Err(error) => return self.fail(error),
+            if let Err(error) = self.place_record(record, &mut sorted) {
+                return self.fail(error);
             }
         }
-        self.deliveries.split(batch, parts.len());
+        let Sorted { parts, filtered } = sorted;
+        self.status.read(0, filtered);
+        if let Some(done) = self.deliveries.split(batch, parts.len()) {
+            return self.done.do_send(done);
+        }
         for (lane, events) in parts {
             if let Some(topic) = self.deliveries.topic(lane) {
                 self.status.waits(topic, events.len());
@@ -55,13 +49,26 @@ impl Router {
         }
     }
 
+    /// Adds a handler's record to the part of the topic that it names, or of those that its
+    /// event is routed to.
+    fn place_record(&mut self, record: Record, to: &mut Sorted) -> Result<()> {
+        let (event, chosen) = record.into_event();
+        match chosen {
+            Ok(None) => self.route(event, to),
+            Err(error) => self.refuse(event, error, to),
+            Ok(Some(topic)) => {
+                let legal = self.topics_of_handlers.get(&topic);
+                match legal.and_then(|()| self.routing.unrouted_record(&event)) {
+                    Ok(made) => self.add(to, &topic, event.with_record(made)),
+                    Err(error) => self.refuse(event, error, to)?,
+                }
+                Ok(())
+            }
+        }
+    }
+
     /// Addresses refused events to the dead letters.
-    fn park(
-        &mut self,
-        lane: usize,
-        refused: Vec<(Event, Error)>,
-        parts: &mut Vec<(usize, Vec<Event>)>,
-    ) -> Result<()> {
+    fn park(&mut self, lane: usize, refused: Vec<(Event, Error)>, to: &mut Sorted) -> Result<()> {
         let Some(from) = self.deliveries.topic(lane).cloned() else { return Ok(()) };
         // What a handler refuses belongs to no topic.
         let topic = (!HandlerTopics::is_handler(&from)).then_some(&from);
@@ -78,7 +85,7 @@ impl Router {
                 Some(_) => return Err(error),
             };
             let letters = self.dead_letters.topic.clone();
-            self.add_to(parts, &letters, event);
+            self.add(to, &letters, event);
         }
         Ok(())
     }

@@ -14,11 +14,11 @@ use super::{
     deliveries::Deliveries,
     discard::Discard,
     event_decoder::EventDecoder,
-    router::{DeadLetters, Router, TopicNames},
+    router::{DeadLetters, Router},
 };
 use crate::{
     Event, Lsn, Result,
-    config::{OutboxTable, RefusalPolicy},
+    config::{Config, OutboxTable, RefusalPolicy, Route},
     faults::Faults,
     handlers::HandlerTopics,
     kafka::record,
@@ -27,6 +27,7 @@ use crate::{
         OpenLane, WalBatch,
     },
     outbox::OutboxReader,
+    routing::Routing,
     status::Status,
 };
 
@@ -70,7 +71,9 @@ pub struct Chain {
 }
 
 impl Chain {
-    pub fn start(prefix: &str) -> Self {
+    pub fn with_routes(prefix: &str, route: Vec<Route>) -> Self {
+        let mut config = Config { route, ..Config::default() };
+        config.kafka.topic_prefix = Some(prefix.to_owned());
         let window = ByteWindow::new(u32::MAX >> 3);
         let status = Arc::new(Status::new(window.clone()));
         let (reports, done) = mpsc::unbounded_channel();
@@ -81,7 +84,7 @@ impl Chain {
             let router = Router {
                 handlers: HandlerTopics::default(),
                 topics_of_handlers: ChosenTopics::of_kafka(0),
-                topics: TopicNames::new(prefix, 1_000),
+                routing: Routing::new(&config).expect("routes that can be used"),
                 dead_letters: DeadLetters { policy: RefusalPolicy::Stop, topic: prefix.into() },
                 deliveries: Deliveries::default(),
                 lanes: to.clone().recipient(),

@@ -11,7 +11,7 @@
 //! A lane fails alone: see [`crate::messages::AckToken`]. What the router itself
 //! keeps is lost with it; the next generation reads it again from the WAL.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Recipient};
 use slog::{Logger, debug, error, warn};
@@ -25,21 +25,21 @@ use crate::{
     config::RefusalPolicy,
     faults::{FaultSite, Faults},
     handlers::HandlerTopics,
-    kafka::record::topic_name,
     messages::{
         AckToken, ActorKind, BatchDone, ChainFailed, EventBatch, ExitGuard, LaneFailed, LaneLost,
         LaneOpened, OpenLane, PartDone, PauseTopic, Stop, TopicBatch,
     },
+    routing::{Placed, Routing},
     status::Status,
 };
 
-/// The actor around [`TopicNames`] and [`Deliveries`].
+/// The actor around [`Routing`] and [`Deliveries`].
 pub(crate) struct Router {
     /// Events of these go to a handler first.
     pub handlers: HandlerTopics,
     /// Topics that handlers name.
     pub topics_of_handlers: ChosenTopics,
-    pub topics: TopicNames,
+    pub routing: Routing,
     pub dead_letters: DeadLetters,
     pub deliveries: Deliveries,
     pub lanes: Recipient<OpenLane>,
@@ -70,14 +70,19 @@ impl Handler<EventBatch> for Router {
         self.faults.reach(FaultSite::Router);
         let EventBatch { id, events, commit_end_lsn, permit } = batch;
         let count = events.len();
-        let parts = match self.sort(events) {
-            Ok(parts) => parts,
+        let Sorted { parts, filtered } = match self.sort(events) {
+            Ok(sorted) => sorted,
             Err(error) => return self.fail(error),
         };
+        self.status.read(count, filtered);
+        if parts.is_empty() {
+            // Nothing of it is to be sent: it is done.
+            return self.done.do_send(BatchDone { id, commit_end_lsn, events: count });
+        }
         self.deliveries.open_batch(id, parts.len(), count, commit_end_lsn);
         for (lane, events) in parts {
             if let Some(topic) = self.deliveries.topic(lane) {
-                self.status.read(topic, events.len());
+                self.status.waits(topic, events.len());
             }
             if let Some(dispatch) = self.deliveries.add(lane, id, events, permit.clone()) {
                 send(dispatch, ctx);
@@ -158,57 +163,68 @@ impl Handler<PauseTopic> for Router {
 }
 
 impl Router {
-    /// Cuts a batch into one part a topic; order within a topic is kept.
-    fn sort(&mut self, events: Vec<Event>) -> Result<Vec<(usize, Vec<Event>)>> {
-        let mut parts: Vec<(usize, Vec<Event>)> = Vec::new();
+    /// Cuts a batch into one part a topic; order within a topic is kept. An event that goes
+    /// to several topics is in the part of each.
+    fn sort(&mut self, events: Vec<Event>) -> Result<Sorted> {
+        let mut sorted = Sorted::default();
         for event in events {
-            let (topic, event) = self.place(event)?;
-            self.add_to(&mut parts, &topic, event);
+            self.place(event, &mut sorted)?;
         }
-        Ok(parts)
+        Ok(sorted)
     }
 
     /// Adds an event to the part of its topic.
-    pub(super) fn add_to(
-        &mut self,
-        parts: &mut Vec<(usize, Vec<Event>)>,
-        topic: &Arc<str>,
-        event: Event,
-    ) {
+    pub(super) fn add(&mut self, to: &mut Sorted, topic: &Arc<str>, event: Event) {
         let (lane, opening) = self.deliveries.lane(topic);
         if let Some(opening) = opening {
             self.open(opening, None);
         }
         // A batch has few topics, and neighbours often share one.
-        match parts.iter_mut().rev().find(|(other, _)| *other == lane) {
+        match to.parts.iter_mut().rev().find(|(other, _)| *other == lane) {
             Some((_, part)) => part.push(event),
-            None => parts.push((lane, vec![event])),
+            None => to.parts.push((lane, vec![event])),
         }
     }
 
-    /// Where the event's record goes.
-    pub(super) fn topic(&mut self, event: &Event) -> Result<Arc<str>> {
+    /// Adds an event to the parts where it goes: its handler's, its topics', the dead letters'.
+    fn place(&mut self, event: Event, to: &mut Sorted) -> Result<()> {
+        if let Some(refusal) = event.refusal() {
+            let error = refusal.error.clone();
+            return self.refuse(event, error, to);
+        }
+        match self.handlers.lane(&event).cloned() {
+            Some(lane) => self.add(to, &lane, event),
+            None => self.route(event, to)?,
+        }
+        Ok(())
+    }
+
+    /// Adds an event to the parts of its topics.
+    pub(super) fn route(&mut self, event: Event, to: &mut Sorted) -> Result<()> {
         if self.topics_of_handlers.without_kafka() {
             let kind = event.aggregate_type();
             let what = format!("no handler ends with events of {kind:?}, and there is no Kafka");
-            return Err(Error::new(ErrorKind::HandlerFailed, what));
+            return self.refuse(event, Error::new(ErrorKind::HandlerFailed, what), to);
         }
-        self.topics.topic(event)
+        match self.routing.place(event) {
+            Placed::One(topic, event) => self.add(to, &topic, event),
+            Placed::Several(all) => {
+                for (topic, event) in all {
+                    self.add(to, &topic, event);
+                }
+            }
+            Placed::Filtered => to.filtered += 1,
+            Placed::Refused(event, error) => return self.refuse(event, error, to),
+            Placed::Stop(error) => return Err(error),
+        }
+        Ok(())
     }
 
-    /// Where an event goes: its topic or, where it has none, the dead letters.
-    fn place(&mut self, event: Event) -> Result<(Arc<str>, Event)> {
-        let placed = match event.refusal() {
-            Some(refusal) => Err(refusal.error.clone()),
-            None => match self.handlers.lane(&event) {
-                Some(lane) => Ok(Arc::clone(lane)),
-                None => self.topic(&event),
-            },
-        };
-        match placed {
-            Ok(topic) => Ok((topic, event)),
-            Err(error) => self.dead_letter(event, error, None),
-        }
+    /// Adds an event to the part of the dead letters, if that is the policy.
+    pub(super) fn refuse(&mut self, event: Event, error: Error, to: &mut Sorted) -> Result<()> {
+        let (topic, event) = self.dead_letter(event, error, None)?;
+        self.add(to, &topic, event);
+        Ok(())
     }
 
     /// The event, addressed to the dead letters, if that is the policy.
@@ -274,55 +290,20 @@ pub(super) fn send(dispatch: Dispatch, ctx: &mut Context<Router>) {
     recipient.do_send(TopicBatch { topic, events, ack });
 }
 
+/// A batch, sorted.
+#[derive(Default)]
+pub(super) struct Sorted {
+    /// By lane.
+    pub parts: Vec<(usize, Vec<Event>)>,
+    /// Events that are not to be sent.
+    pub filtered: usize,
+}
+
 /// What becomes of events that can never be delivered.
 #[derive(Clone)]
 pub(crate) struct DeadLetters {
     pub policy: RefusalPolicy,
     pub topic: Arc<str>,
-}
-
-/// `{prefix}.{aggregate_type}`, made once for each aggregate type; outbox tables may have
-/// a prefix of their own.
-pub(crate) struct TopicNames {
-    prefix: String,
-    max: usize,
-    count: usize,
-    known: HashMap<Box<str>, Arc<str>>,
-    /// The same under prefixes of tables.
-    of_tables: HashMap<Arc<str>, HashMap<Box<str>, Arc<str>>>,
-}
-
-impl TopicNames {
-    /// At most `max` of them.
-    pub fn new(prefix: impl Into<String>, max: usize) -> Self {
-        TopicNames {
-            prefix: prefix.into(),
-            max,
-            count: 0,
-            known: HashMap::new(),
-            of_tables: HashMap::new(),
-        }
-    }
-
-    fn topic(&mut self, event: &Event) -> Result<Arc<str>> {
-        let aggregate_type = event.aggregate_type();
-        let (prefix, known) = match event.row().and_then(|row| row.topic_prefix.as_ref()) {
-            Some(prefix) => (&**prefix, self.of_tables.entry(Arc::clone(prefix)).or_default()),
-            None => (self.prefix.as_str(), &mut self.known),
-        };
-        if let Some(topic) = known.get(aggregate_type) {
-            return Ok(Arc::clone(topic));
-        }
-        let topic: Arc<str> = topic_name(prefix, aggregate_type)?.into();
-        if self.count >= self.max {
-            let what = format!("{topic} would be one topic more than the {} allowed", self.max);
-            let remedy = "are aggregate types made of ids? kafka.topics.max sets the limit";
-            return Err(Error::new(ErrorKind::RecordRefused, what).remedy(remedy));
-        }
-        known.insert(aggregate_type.into(), Arc::clone(&topic));
-        self.count += 1;
-        Ok(topic)
-    }
 }
 
 #[cfg(test)]
@@ -335,6 +316,7 @@ mod tests {
     use super::*;
     use crate::{
         ErrorKind, Lsn,
+        config::{Config, Route, RouteMatch},
         messages::{
             BatchId, ByteWindow,
             probe::{exit, probe},
@@ -359,6 +341,11 @@ mod tests {
         }
 
         fn with_policy(policy: RefusalPolicy) -> Self {
+            Bench::with(policy, Config::default())
+        }
+
+        fn with(policy: RefusalPolicy, mut config: Config) -> Self {
+            config.kafka.topic_prefix = Some("shop".into());
             let (lanes, openings) = probe();
             let (to, done) = probe();
             let (failing, failed) = probe();
@@ -366,7 +353,7 @@ mod tests {
             let router = Router {
                 handlers: HandlerTopics::default(),
                 topics_of_handlers: ChosenTopics::of_kafka(100),
-                topics: TopicNames::new("shop", 100),
+                routing: Routing::new(&config).expect("valid routes"),
                 dead_letters: DeadLetters { policy, topic: "shop.dead-letter".into() },
                 deliveries: Deliveries::default(),
                 lanes,
@@ -582,5 +569,69 @@ mod tests {
         assert!(bench.done.try_recv().is_err(), "not before it is parked");
         letter.ack.ack();
         assert_eq!(bench.batch_done().await.events, 2);
+    }
+
+    #[actix::test]
+    async fn an_event_of_several_topics_is_done_when_all_of_them_have_it() {
+        let matches = RouteMatch { aggregate_type: Some("order".into()), ..Default::default() };
+        let topic = vec!["orders".into(), "audit".into()];
+        let route = vec![Route { matches, topic, ..Default::default() }];
+        let config = Config { route, ..Default::default() };
+        let mut bench = Bench::with(RefusalPolicy::DeadLetter, config);
+        bench.send(0, &[("order", "1"), ("user", "2"), ("order", "3")]);
+        let mut batches = Vec::new();
+        for (topic, expected) in
+            [("orders", vec!["1", "3"]), ("audit", vec!["1", "3"]), ("shop.user", vec!["2"])]
+        {
+            let mut sent = bench.open().await;
+            let batch = next(&mut sent).await;
+            assert_eq!((&*batch.topic, ids(&batch)), (topic, expected));
+            batches.push((batch, sent));
+        }
+        let mut batches = batches.into_iter();
+        let (orders, mut orders_lane) = batches.next().expect("orders");
+        let (audit, mut audit_lane) = batches.next().expect("audit");
+        let (users, _users_lane) = batches.next().expect("users");
+        // One topic fails and is sent its part again; the other is not.
+        orders.ack.ack();
+        users.ack.ack();
+        audit.ack.fail(Error::new(ErrorKind::KafkaUnavailable, "away"));
+        let again = bench.opening().await;
+        assert_eq!(&*again.topic, "audit");
+        assert!(bench.done.try_recv().is_err() && orders_lane.try_recv().is_err());
+        audit_lane.close();
+        let (recipient, mut audit_lane) = probe();
+        bench.router.do_send(LaneOpened { lane: again.lane, epoch: again.epoch, recipient });
+        next(&mut audit_lane).await.ack.ack();
+        let done = bench.batch_done().await;
+        assert_eq!((done.id.seq, done.events), (0, 3), "an event counts once");
+        assert_eq!(bench.window.used(), 0);
+    }
+
+    #[actix::test]
+    async fn a_batch_of_which_nothing_is_sent_is_done() {
+        let config = Config {
+            route: vec![Route { drop: true, ..Default::default() }],
+            ..Default::default()
+        };
+        let mut bench = Bench::with(RefusalPolicy::DeadLetter, config);
+        bench.send(0, &[("order", "1"), ("user", "2")]);
+        let done = bench.batch_done().await;
+        assert_eq!((done.id.seq, done.commit_end_lsn), (0, Some(Lsn::new(100))));
+        assert_eq!(bench.window.used(), 0);
+        assert!(bench.openings.try_recv().is_err());
+    }
+
+    #[actix::test]
+    async fn an_unrouted_event_may_end_the_chain() {
+        let matches = RouteMatch { aggregate_type: Some("order".into()), ..Default::default() };
+        let mut config =
+            Config { route: vec![Route { matches, ..Default::default() }], ..Default::default() };
+        config.kafka.unrouted = crate::config::Unrouted::Stop;
+        let mut bench = Bench::with(RefusalPolicy::DeadLetter, config);
+        bench.send(0, &[("order", "1"), ("user", "2")]);
+        let failed = soon(&mut bench.failed).await;
+        assert!(failed.error.to_string().contains("no [[route]] takes"), "{}", failed.error);
+        assert!(!failed.error.is_transient() && bench.done.try_recv().is_err());
     }
 }

@@ -35,7 +35,7 @@ use super::{
     draining::{Extent, SETTLE_TIMEOUT, UNFINISHED, drain, extent, settle},
     event_decoder::EventDecoder,
     lane::{LaneContext, Lanes},
-    router::{DeadLetters, Router, TopicNames},
+    router::{DeadLetters, Router},
     row_sweeper::RowSweeper,
     wal_reader::{ReadFrom, WalReader},
     wal_watch::WalWatch,
@@ -52,6 +52,7 @@ use crate::{
     },
     outbox::{OldRows, OutboxReader},
     postgres::Reconnecting,
+    routing::Routing,
     startup::{Start, Startup},
     status::{PipelineState, Status},
 };
@@ -197,7 +198,10 @@ impl Supervisor {
                     );
                     old.stop();
                 }
-                (self.launch_chain(&start, ctx), 0)
+                match self.launch_chain(&start, ctx) {
+                    Ok(chain) => (chain, 0),
+                    Err(error) => return self.end(Err(error), ctx),
+                }
             }
         };
         let continues = chain.first < generation;
@@ -212,7 +216,9 @@ impl Supervisor {
         self.chain = Some(chain);
     }
 
-    fn launch_chain(&self, start: &Start, ctx: &mut Context<Self>) -> Chain {
+    /// # Errors
+    /// Routes that can't be used; they were checked before anything was started.
+    fn launch_chain(&self, start: &Start, ctx: &mut Context<Self>) -> Result<Chain> {
         let (plan, generation) = (&self.plan, self.generation);
         let config = &plan.config;
         let address = ctx.address();
@@ -225,7 +231,7 @@ impl Supervisor {
                 true => ChosenTopics::of_kafka(config.kafka.topics.max),
                 false => ChosenTopics::none(),
             },
-            topics: TopicNames::new(config.topic_prefix(), config.kafka.topics.max),
+            routing: Routing::new(config).map_err(|mistake| mistake.error(None))?,
             dead_letters: DeadLetters {
                 policy: config.dead_letter.policy,
                 topic: config.dead_letter_topic().into(),
@@ -263,7 +269,7 @@ impl Supervisor {
         }
         .start();
         let (launched, from) = (Instant::now(), start.from.clone());
-        Chain { reader: None, decoder, router, first: generation, launched, from }
+        Ok(Chain { reader: None, decoder, router, first: generation, launched, from })
     }
 
     fn launch_reader(

@@ -232,7 +232,7 @@ mod tests {
         assert_eq!(cause(300), "no route");
         status.set_state(PipelineState::Running);
         let _permit = window.try_acquire(1).expect("room");
-        status.read(&"shop.user".into(), 3);
+        status.waits(&"shop.user".into(), 3);
         assert_eq!(cause(300), "topic shop.user (not open), undelivered events: 3");
         assert!(cause(900).contains("744"));
     }

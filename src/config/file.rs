@@ -1,6 +1,6 @@
 //! The TOML file: every value with its line.
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use figment::value::{Dict, Value};
 use toml_edit::{Document, Item, TableLike};
@@ -45,7 +45,12 @@ impl File<'_> {
                 (_, Some((setting, key))) => {
                     let value = value(item, setting.kind, key.is_some())
                         .ok_or_else(|| unfit(setting, key, &Dict::new().into(), &source))?;
-                    given.push(Given { setting, key: key.map(Into::into), value, source });
+                    let mut places = BTreeMap::new();
+                    if setting.kind == Kind::Tables {
+                        self.places(&name, item, &mut places);
+                    }
+                    let key = key.map(Into::into);
+                    given.push(Given { setting, key, value, source, places });
                 }
                 (_, None) if is_section(&name) => {
                     let what = format!("{name} in {source} is a section: expected [{name}]");
@@ -55,6 +60,35 @@ impl File<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Where everything in an array of tables stands: `name[1].match.event_type`.
+    fn places(&self, path: &str, item: &Item, to: &mut BTreeMap<String, String>) {
+        let each = |inner: &dyn TableLike, path: &str, to: &mut BTreeMap<_, _>| {
+            for (key, item) in inner.iter() {
+                let path = format!("{path}.{key}");
+                let key_span = inner.get_key_value(key).and_then(|(key, _)| key.span());
+                to.insert(path.clone(), self.line(key_span.or(item.span())));
+                self.places(&path, item, to);
+            }
+        };
+        if let Some(tables) = item.as_array_of_tables() {
+            for (index, table) in tables.iter().enumerate() {
+                let path = format!("{path}[{index}]");
+                to.insert(path.clone(), self.line(table.span()));
+                each(table, &path, to);
+            }
+        } else if let Some(inner) = item.as_table_like() {
+            each(inner, path, to);
+        } else if let Some(values) = item.as_array() {
+            for (index, value) in values.iter().enumerate() {
+                let path = format!("{path}[{index}]");
+                to.insert(path.clone(), self.line(value.span()));
+                if let Some(inner) = value.as_inline_table() {
+                    each(inner, &path, to);
+                }
+            }
+        }
     }
 
     /// Where that is, for messages.

@@ -5,7 +5,7 @@ use documented::DocumentedFields;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
-use super::properties::Shown;
+use super::{Format, Unrouted, properties::Shown};
 
 /// The section `[kafka]`.
 #[derive(Clone, Deserialize, Serialize)]
@@ -16,6 +16,13 @@ pub struct KafkaConfig {
     pub brokers: Vec<String>,
     /// `{topic_prefix}.{aggregate_type}` is the topic; the message prefix when not set.
     pub topic_prefix: Option<String>,
+    /// What a record is made of, where its route says nothing else; see docs/routing.md. What a
+    /// table of the preset `debezium` sends stays as it is.
+    pub format: Format,
+    /// What becomes of an event that no `[[route]]` takes: it goes to
+    /// `{topic_prefix}.{aggregate_type}`; it is parked; it is not sent and counts as done; the
+    /// relay stops.
+    pub unrouted: Unrouted,
     /// The `client.id` that brokers see.
     pub client_id: String,
     /// SASL user; with it, SASL is on.
@@ -44,6 +51,8 @@ impl Default for KafkaConfig {
         KafkaConfig {
             brokers: vec!["localhost:9092".into()],
             topic_prefix: None,
+            format: Format::default(),
+            unrouted: Unrouted::default(),
             client_id: "factlib".into(),
             username: None,
             password: None,
@@ -64,6 +73,8 @@ impl fmt::Debug for KafkaConfig {
         let KafkaConfig {
             brokers,
             topic_prefix,
+            format,
+            unrouted,
             client_id,
             username,
             password,
@@ -77,6 +88,8 @@ impl fmt::Debug for KafkaConfig {
         f.debug_struct("KafkaConfig")
             .field("brokers", brokers)
             .field("topic_prefix", topic_prefix)
+            .field("format", format)
+            .field("unrouted", unrouted)
             .field("client_id", client_id)
             .field("username", username)
             .field("password", password)

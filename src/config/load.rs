@@ -62,6 +62,8 @@ pub struct Loaded {
     pub config: Config,
     /// Every setting, by name, secrets not shown.
     pub values: Vec<Sourced>,
+    /// Where each `[[route]]` came from.
+    pub routes: Vec<String>,
 }
 
 /// A value and where it came from.
@@ -83,6 +85,15 @@ pub(crate) struct Given {
     pub key: Option<String>,
     pub value: Value,
     pub source: String,
+    /// For an array of tables, where each thing in it stands.
+    pub places: BTreeMap<String, String>,
+}
+
+/// What was given, and where.
+struct Values {
+    figment: Figment,
+    /// Of an array of tables, with the source of the whole: `route[1].topic`.
+    places: BTreeMap<String, (String, String)>,
 }
 
 impl Loader {
@@ -139,14 +150,24 @@ impl Loader {
         for flag in &self.flags {
             given.push(flag.given()?);
         }
-        let values = given.into_iter().fold(Figment::new(), Figment::merge);
-        let config: Config = values.extract().map_err(|error| refused(&values, error))?;
+        let mut places = BTreeMap::new();
+        for given in &given {
+            let whole = || given.source.clone();
+            let inner = given.places.iter();
+            places.extend(inner.map(|(path, source)| (path.clone(), (whole(), source.clone()))));
+        }
+        let figment = given.into_iter().fold(Figment::new(), Figment::merge);
+        let values = Values { figment, places };
+        let config: Config = values.figment.extract().map_err(|error| refused(&values, error))?;
         config.check().map_err(|mistake| {
-            let source = source(&values, &mistake.setting);
+            let source = values.source(&mistake.setting);
             mistake.error(source.as_deref())
         })?;
+        let routes = 0..config.route.len();
+        let routes = routes.map(|index| values.source(&format!("route[{index}]")));
+        let routes = routes.map(Option::unwrap_or_default).collect();
         let values = sourced(&values, &config)?;
-        Ok(Loaded { config, values })
+        Ok(Loaded { config, values, routes })
     }
 
     fn config_file(&self, dotenv: &BTreeMap<String, String>) -> Option<PathBuf> {
@@ -178,7 +199,7 @@ impl Given {
         source: String,
     ) -> Self {
         let value = if key.is_some() { text.into() } else { setting.kind.read(text) };
-        Given { setting, key, value, source }
+        Given { setting, key, value, source, places: BTreeMap::new() }
     }
 }
 
@@ -195,23 +216,59 @@ impl Provider for Given {
     }
 }
 
+impl Values {
+    /// What was given for a setting.
+    fn value(&self, name: &str) -> Option<Value> {
+        let (setting, key) = find(name)?;
+        let value = self.figment.find_value(setting.name).ok()?;
+        match key {
+            // Names within tables have dots of their own.
+            Some(key) => value.into_dict()?.remove(key),
+            None => Some(value),
+        }
+    }
+
+    /// Where a setting comes from, or a part of an array of tables.
+    fn source(&self, name: &str) -> Option<String> {
+        let Some((array, _)) = name.split_once('[') else {
+            return self.source_of(self.value(name)?.tag());
+        };
+        let whole = self.source(array)?;
+        // The nearest thing around it that stands there by itself.
+        let mut path = name;
+        loop {
+            if let Some((_, place)) = self.places.get(path).filter(|(of, _)| *of == whole) {
+                return Some(place.clone());
+            }
+            match path.rsplit_once('.') {
+                Some((outer, _)) => path = outer,
+                None => return Some(whole),
+            }
+        }
+    }
+
+    fn source_of(&self, tag: Tag) -> Option<String> {
+        Some(self.figment.get_metadata(tag)?.name.to_string())
+    }
+}
+
 /// What serde said, in terms of the setting.
-fn refused(values: &Figment, error: figment::Error) -> Error {
+fn refused(values: &Values, error: figment::Error) -> Error {
     // What is wrong within one of several tables, its own words say.
     if let [name, index, rest @ ..] = &error.path[..]
         && let Some((setting, None)) = find(name)
         && setting.kind == Kind::Tables
     {
         let place = [&[format!("{name}[{index}]")], rest].concat().join(".");
-        let source = source(values, name).unwrap_or_default();
+        let source = values.source(&place).unwrap_or_default();
         return Error::new(ErrorKind::Config, format!("{place} from {source}: {}", error.kind));
     }
     // An element of a list has its index at the end of the path.
     let paths = (1..=error.path.len()).rev().filter_map(|length| error.path.get(..length));
     let names = paths.map(|path| path.join("."));
     for name in names {
-        if let (Some((setting, key)), Some(value)) = (find(&name), value(values, &name)) {
-            let source = source(values, &name).unwrap_or_default();
+        if let (Some((setting, key)), Some(value)) = (find(&name), values.value(&name)) {
+            let source = values.source(&name).unwrap_or_default();
             return unfit(setting, key, &value, &source);
         }
     }
@@ -219,32 +276,13 @@ fn refused(values: &Figment, error: figment::Error) -> Error {
     Error::new(ErrorKind::Config, what)
 }
 
-/// What was given for a setting.
-fn value(values: &Figment, name: &str) -> Option<Value> {
-    let (setting, key) = find(name)?;
-    let value = values.find_value(setting.name).ok()?;
-    match key {
-        // Names within tables have dots of their own.
-        Some(key) => value.into_dict()?.remove(key),
-        None => Some(value),
-    }
-}
-
-fn source(values: &Figment, name: &str) -> Option<String> {
-    source_of(values, value(values, name)?.tag())
-}
-
-fn source_of(values: &Figment, tag: Tag) -> Option<String> {
-    Some(values.get_metadata(tag)?.name.to_string())
-}
-
-fn sourced(values: &Figment, config: &Config) -> Result<Vec<Sourced>> {
+fn sourced(values: &Values, config: &Config) -> Result<Vec<Sourced>> {
     let what = "cannot show the configuration";
     let config = serde_json::to_value(config)
         .map_err(|error| Error::new(ErrorKind::Config, what).caused_by(error))?;
     let mut all = Vec::new();
     let mut add = |name: &str, shown: String, value: &serde_json::Value| {
-        let source = source(values, name).unwrap_or_else(|| "default".into());
+        let source = values.source(name).unwrap_or_else(|| "default".into());
         all.push(Sourced { name: shown, value: value.clone(), source });
     };
     for setting in settings() {

@@ -28,6 +28,7 @@ mod properties;
 #[cfg(feature = "cli")]
 pub mod reference;
 mod retention;
+mod route;
 mod secret;
 mod size;
 mod validate;
@@ -36,6 +37,7 @@ mod validate;
 use documented::DocumentedFields;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::mistake::Mistake;
 #[cfg(feature = "cli")]
 pub use self::reference::{Kind, Setting, settings};
 pub use self::{
@@ -48,6 +50,7 @@ pub use self::{
     pipeline::PipelineConfig,
     postgres::{PostgresConfig, Source},
     retention::RetentionConfig,
+    route::{Format, Route, RouteMatch, Unrouted},
 };
 
 /// The table that [`Emitter::archive`](crate::emit::Emitter::archive) writes, by convention.
@@ -65,6 +68,9 @@ pub struct Config {
     pub outbox: Vec<OutboxTable>,
     /// Where they go.
     pub kafka: KafkaConfig,
+    /// Which events go where and what they become there, each a `[[route]]`: see docs/routing.md.
+    /// The first that takes an event counts.
+    pub route: Vec<Route>,
     /// Where the position is kept.
     pub checkpoint: CheckpointConfig,
     /// What becomes of events that can never be delivered.

@@ -7,13 +7,13 @@ use secrecy::ExposeSecret;
 
 use super::{
     ChangePolicy, CheckpointConfig, Config, HttpConfig, KafkaConfig, OutboxPreset, OutboxTable,
-    PipelineConfig, PostgresConfig, Source, StoreKind,
+    PipelineConfig, PostgresConfig, RefusalPolicy, Source, StoreKind, Unrouted,
     mistake::Mistake,
     properties::{is_secret, refusal},
     secret::REDACTED,
     size::size_text,
 };
-use crate::Result;
+use crate::{Result, routing::Routes};
 
 /// PostgreSQL's `NAMEDATALEN - 1`.
 const IDENTIFIER_BYTES: usize = 63;
@@ -52,6 +52,7 @@ impl Config {
             check_topic_prefix("dead_letter.topic", topic)?;
         }
         check_retention(self)?;
+        check_routing(self)?;
         check_pipeline(&self.pipeline)?;
         check_http(&self.http)?;
         text("log.service", &self.log.service)
@@ -232,6 +233,21 @@ fn check_retention(config: &Config) -> Check {
         );
         let after = retention.after.map(humantime).unwrap_or_default();
         return wrong("retention.after", after, problem);
+    }
+    Ok(())
+}
+
+fn check_routing(config: &Config) -> Check {
+    Routes::new(config)?;
+    let (setting, unrouted) = ("kafka.unrouted", config.kafka.unrouted);
+    if config.route.is_empty() && unrouted == Unrouted::Ignore {
+        let problem = "there is no [[route]], so that it would be every event";
+        return wrong(setting, quoted(unrouted.as_str()), problem);
+    }
+    let parks = config.dead_letter.policy == RefusalPolicy::DeadLetter;
+    if unrouted == Unrouted::DeadLetter && !parks {
+        let problem = "dead_letter.policy parks nothing";
+        return wrong(setting, quoted(unrouted.as_str()), problem);
     }
     Ok(())
 }

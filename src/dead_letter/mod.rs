@@ -5,6 +5,7 @@
 //! | --- | --- |
 //! | `table` | parking: the bytes of what no topic takes |
 //! | `letter` | one letter, and what its headers say |
+//! | `event` | pure: the event that a letter was, to be routed again |
 //! | `topic` | reading the letters |
 //! | `ledger` | what PostgreSQL knows of them: which were redriven, the bytes kept there |
 //! | `redrive` | sending them again |
@@ -17,6 +18,7 @@
 //! would expire apart from the letter that it is about. A crash between the
 //! acknowledgement and the row sends that one letter again, with the same event id.
 
+mod event;
 mod ledger;
 mod letter;
 mod redrive;

@@ -1,4 +1,5 @@
-//! Sending dead letters again: the original bytes, key and headers.
+//! Sending dead letters again: the original bytes, key and headers; with routes or
+//! another format, what these make of the original event.
 //!
 //! One at a time, each acknowledged and remembered before the next, so that letters
 //! of one aggregate keep their order and a crash repeats one at most.
@@ -14,7 +15,7 @@ use rdkafka::{
 };
 use slog::Logger;
 
-use super::{ledger::Ledger, letter::Letter};
+use super::{event::event, ledger::Ledger, letter::Letter};
 use crate::{
     Error, ErrorKind, Event, Lsn, Result,
     config::Config,
@@ -23,8 +24,9 @@ use crate::{
         client::producer_config,
         errors::kafka_error,
         producer::KafkaProducer,
-        record::{dead_letter as header, record_headers},
+        record::{dead_letter as header, record_headers, record_key, record_place, record_value},
     },
+    routing::{Decision, Routes},
     status::Status,
 };
 
@@ -43,8 +45,9 @@ pub struct Resent {
     pub topic: String,
     /// Its key: the aggregate id.
     pub key: Option<Bytes>,
-    /// The event's own bytes.
+    /// The event's own bytes, or what its route makes of them.
     pub value: Option<Bytes>,
+    partition: Option<i32>,
     headers: OwnedHeaders,
 }
 
@@ -59,6 +62,8 @@ pub struct RedriverBuilder {
 pub struct Redriver {
     topics: TopicAdmin,
     to_topic: Option<String>,
+    /// None where every record is the usual one.
+    routes: Option<Routes>,
     dead_letter_topic: String,
     settings: ClientConfig,
     producer: FutureProducer,
@@ -81,6 +86,7 @@ impl RedriverBuilder {
     /// Settings that librdkafka does not take.
     pub fn build(self) -> Result<Redriver> {
         let RedriverBuilder { config, to_topic, log } = self;
+        let routes = Routes::new(&config).map_err(|mistake| mistake.error(None))?;
         let window = config.window_bytes() as usize;
         let mut settings = producer_config(&config.kafka, window);
         settings.set("message.timeout.ms", DELIVERY_TIMEOUT.as_millis().to_string());
@@ -90,6 +96,7 @@ impl RedriverBuilder {
             dead_letter_topic: config.dead_letter_topic(),
             topics: TopicAdmin::new(config.kafka),
             to_topic,
+            routes: Some(routes).filter(|routes| !routes.is_plain()),
             settings,
             ready: HashSet::new(),
         })
@@ -105,18 +112,67 @@ impl Redriver {
     /// What a letter becomes, or why it can be nothing.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] for a letter without a topic, when none is given;
+    /// [`ErrorKind::Config`] for a letter without a topic, or whose topic no route names any
+    /// more, when none is given;
     /// [`ErrorKind::RecordRefused`] for one whose bytes are gone.
     pub async fn resent(&self, letter: &Letter, ledger: &Ledger) -> Result<Resent> {
-        let topic = self.to_topic.as_deref().or(letter.source_topic()).ok_or_else(|| {
+        let value = ledger.bytes(letter).await?;
+        let routed = self.routed(letter, value.as_ref())?;
+        let from = format!("{}/{}", self.dead_letter_topic, letter.position);
+        let from = Header { key: REDRIVEN_FROM, value: Some(&from) };
+        if let Some((topic, event)) = routed {
+            return Ok(Resent {
+                topic,
+                key: Some(Bytes::copy_from_slice(record_key(&event))),
+                value: record_value(&event).map(Bytes::copy_from_slice),
+                partition: record_place(&event).0,
+                headers: record_headers(&event).insert(from),
+            });
+        }
+        let topic = self.to_topic.as_deref().or(letter.source_topic());
+        let topic = topic.ok_or_else(|| {
             let what = format!("dead letter {} has no topic that it belongs to", letter.position);
             Error::new(ErrorKind::Config, what).remedy("say where it goes with --to-topic TOPIC")
         })?;
-        let value = ledger.bytes(letter).await?;
         let (key, headers) = original(letter, value.as_ref());
-        let from = format!("{}/{}", self.dead_letter_topic, letter.position);
-        let headers = headers.insert(Header { key: REDRIVEN_FROM, value: Some(&from) });
-        Ok(Resent { topic: topic.to_owned(), key, value, headers })
+        let headers = headers.insert(from);
+        Ok(Resent { topic: topic.to_owned(), key, value, partition: None, headers })
+    }
+
+    /// The one record of the letter's event that was refused, by the routes as they are now;
+    /// none where the letter goes as it is.
+    fn routed(&self, letter: &Letter, value: Option<&Bytes>) -> Result<Option<(String, Event)>> {
+        let (Some(routes), Some(event)) = (&self.routes, event(letter, value)) else {
+            return Ok(None);
+        };
+        let nowhere = |why: String| {
+            let what = format!("dead letter {} goes nowhere: {why}", letter.position);
+            Error::new(ErrorKind::Config, what).remedy("say where it goes with --to-topic TOPIC")
+        };
+        let mut records = match routes.decide(&event).1 {
+            Decision::Records(records) => records,
+            _ if self.to_topic.is_some() => return Ok(None),
+            Decision::Filtered => return Err(nowhere("its route drops it now".into())),
+            Decision::Refused(error) | Decision::Stop(error) => {
+                return Err(nowhere(error.to_string()));
+            }
+        };
+        let at = match letter.source_topic() {
+            Some(topic) => records.iter().position(|(other, _)| other == topic),
+            // It may never have been refused by a topic, but by a handler that is not here.
+            None => None,
+        };
+        let Some(at) = at.or(self.to_topic.is_some().then_some(0)) else {
+            let topics: Vec<_> = records.iter().map(|(topic, _)| topic.as_str()).collect();
+            return Err(nowhere(match letter.source_topic() {
+                Some(topic) => {
+                    format!("it was refused by {topic}, and goes to {} now", topics.join(", "))
+                }
+                None => format!("no topic refused it, and it goes to {} now", topics.join(", ")),
+            }));
+        };
+        let (topic, event) = records.swap_remove(at);
+        Ok(Some((self.to_topic.clone().unwrap_or(topic), event)))
     }
 
     /// Sends it, and remembers that in the ledger once Kafka has it.
@@ -129,7 +185,7 @@ impl Redriver {
         resent: &Resent,
         ledger: &mut Ledger,
     ) -> Result<()> {
-        let Resent { topic, key, value, headers } = resent;
+        let Resent { topic, key, value, partition, headers } = resent;
         // Before the first: what can't be remembered is not sent.
         if self.ready.is_empty() {
             ledger.prepare().await?;
@@ -143,7 +199,7 @@ impl Redriver {
         }
         let record = FutureRecord {
             topic,
-            partition: None,
+            partition: *partition,
             payload: value.as_deref(),
             key: key.as_deref(),
             timestamp: None,

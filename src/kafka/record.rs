@@ -16,25 +16,36 @@ const TOPIC_MAX: usize = 249;
 /// Of a text of an event that is too large for every topic: its record must not be.
 const KEPT_TEXT_MAX: usize = 256;
 
-/// `{prefix}.{aggregate_type}`.
+/// Holds the name of a topic against Kafka's rules.
 ///
 /// # Errors
-/// [`ErrorKind::RecordRefused`] when that is no name that Kafka allows.
-pub(crate) fn topic_name(prefix: &str, aggregate_type: &str) -> Result<String> {
-    let name = format!("{prefix}.{aggregate_type}");
-    let legal = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
-    if name.len() <= TOPIC_MAX && name.bytes().all(legal) {
-        return Ok(name);
+/// [`ErrorKind::RecordRefused`]: `what`, with Kafka's rules and `remedy`.
+pub(crate) fn legal_topic(name: &str, what: impl FnOnce() -> String, remedy: &str) -> Result<()> {
+    if is_legal_topic(name) {
+        return Ok(());
     }
-    let what = format!("aggregate type {aggregate_type:?} does not make a legal topic name");
-    Err(Error::new(ErrorKind::RecordRefused, what).remedy(format!(
-        "Kafka allows letters, digits, '.', '_' and '-', and {TOPIC_MAX} of them; emit another aggregate_type"
+    Err(Error::new(ErrorKind::RecordRefused, what()).remedy(format!(
+        "Kafka allows letters, digits, '.', '_' and '-', and {TOPIC_MAX} of them; {remedy}"
     )))
+}
+
+/// True for what Kafka allows as the name of a topic.
+pub(crate) fn is_legal_topic(name: &str) -> bool {
+    let some = !name.is_empty() && name != "." && name != "..";
+    some && name.len() <= TOPIC_MAX && name.bytes().all(is_legal_in_topic)
+}
+
+/// True for what Kafka allows within the name of a topic.
+pub(crate) fn is_legal_in_topic(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-')
 }
 
 /// The event's own bytes, none for a tombstone; empty where these are kept in the table
 /// of dead letters, because no topic would take them.
 pub(crate) fn record_value(event: &Event) -> Option<&[u8]> {
+    if let Some(made) = event.made() {
+        return made.value.as_deref();
+    }
     match event.row() {
         _ if is_kept_in_table(event) => Some(&[]),
         Some(row) if row.is_tombstone => None,
@@ -46,6 +57,14 @@ pub(crate) fn record_value(event: &Event) -> Option<&[u8]> {
 ///
 /// Payloads by themselves are often the same, so the value alone does not say it there.
 pub(crate) fn is_record_of(event: &Event, record: &impl Message) -> bool {
+    if let Some(made) = event.made() {
+        return record.payload() == made.value.as_deref()
+            && record.key() == Some(&made.key)
+            && record.headers().is_none_or(|headers| {
+                let mine = made.headers.iter().map(|(key, value)| (&**key, value.as_deref()));
+                headers.iter().map(|header| (header.key, header.value)).eq(mine)
+            });
+    }
     record.payload() == record_value(event)
         && event.row().filter(|row| row.payload_is_value).is_none_or(|_| {
             let id = record.headers().and_then(|headers| headers.try_get(0));
@@ -62,25 +81,31 @@ pub(crate) fn is_kept_in_table(event: &Event) -> bool {
 
 /// The event's key, cut short where the table has the bytes.
 pub(crate) fn record_key(event: &Event) -> &[u8] {
+    if let Some(made) = event.made() {
+        return &made.key;
+    }
     let key = event.key();
     // Where the bytes are a payload, they do not say the key again.
     let kept = is_kept_in_table(event) && !is_payload(event);
     if kept { cut(key).as_bytes() } else { key.as_bytes() }
 }
 
-/// The partition and the time that an event asks for. Of a dead letter, which goes to
+/// The partition and the time that a route or an event asks for. Of a dead letter, which goes to
 /// another topic, they would mean something else.
 pub(crate) fn record_place(event: &Event) -> (Option<i32>, Option<i64>) {
     let of_row = event.row().and_then(|row| row.timestamp_ms);
     let (partition, timestamp_ms) = match event.refusal() {
-        None => (event.partition(), event.timestamp_ms().or(of_row)),
+        None => {
+            let made = event.made().and_then(|made| made.partition);
+            (made.or_else(|| event.partition()), event.timestamp_ms().or(of_row))
+        }
         Some(_) => (None, of_row),
     };
     // librdkafka takes 0 for none.
     (partition, timestamp_ms.filter(|ms| *ms > 0))
 }
 
-/// The error for an event whose metadata asks for a place that Kafka does not have; none
+/// The error for an event that asks for a place, or whose route does, that Kafka does not have; none
 /// where the broker's answer is about something else.
 pub(crate) fn place_refused(event: &Event, code: Option<RDKafkaErrorCode>) -> Option<Error> {
     use RDKafkaErrorCode::{InvalidTimestamp, UnknownPartition};
@@ -117,6 +142,13 @@ fn is_payload(event: &Event) -> bool {
 /// The event's headers: those of the Go worker and more columns of its table, or
 /// `id` and these with Debezium's conventions.
 pub(crate) fn record_headers(event: &Event) -> OwnedHeaders {
+    if let Some(made) = event.made() {
+        let all = OwnedHeaders::new_with_capacity(made.headers.len());
+        return made
+            .headers
+            .iter()
+            .fold(all, |all, (key, value)| all.insert(Header { key, value: value.as_deref() }));
+    }
     let mut headers = match is_payload(event) {
         true => OwnedHeaders::new().insert(Header { key: "id", value: Some(event.id()) }),
         false => event_headers(event),
@@ -130,10 +162,18 @@ pub(crate) fn record_headers(event: &Event) -> OwnedHeaders {
     }
 }
 
+/// The headers that a table's row has of its own.
+pub(crate) fn row_headers(event: &Event) -> OwnedHeaders {
+    let headers = event.row().map_or(&[][..], |row| &row.headers);
+    headers.iter().fold(OwnedHeaders::new(), |all, (key, value)| {
+        all.insert(Header { key, value: value.as_deref() })
+    })
+}
+
 /// The headers that the Go worker sends: `event_id`, `event_type`, `LSN` and,
 /// with a trace, `trace_id`, `span_id` and the trace's metadata. A dead letter whose
 /// bytes are kept in the table has its texts cut short, and no trace.
-fn event_headers(event: &Event) -> OwnedHeaders {
+pub(crate) fn event_headers(event: &Event) -> OwnedHeaders {
     let kept = is_kept_in_table(event);
     let trace = event.trace().filter(|_| !kept);
     let count = 3 + trace.map_or(0, |trace| 2 + trace.metadata.len());
@@ -167,7 +207,11 @@ fn refusal_headers(mut headers: OwnedHeaders, event: &Event, refusal: &Refusal) 
     if is_kept_in_table(event) {
         headers = header(headers, dead_letter::TABLE, crate::dead_letter::TABLE);
     }
+    if let Some(prefix) = event.row().and_then(|row| row.topic_prefix.as_deref()) {
+        headers = header(headers, dead_letter::TOPIC_PREFIX, prefix);
+    }
     if is_payload(event) {
+        headers = header(headers, dead_letter::AGGREGATE_TYPE, &kept_text(event.aggregate_type()));
         headers = header(headers, dead_letter::EVENT_ID, &kept_text(event.id()));
         headers = header(headers, dead_letter::EVENT_TYPE, &kept_text(event.event_type()));
         headers = header(headers, dead_letter::LSN, &event.lsn().to_string());
@@ -192,10 +236,14 @@ pub(crate) mod dead_letter {
     /// What the headers `event_id`, `event_type` and `LSN` would say, where the record has
     /// none of these because its value is a payload by itself.
     pub const EVENT_ID: &str = "dead_letter_event_id";
+    pub const AGGREGATE_TYPE: &str = "dead_letter_aggregate_type";
     pub const EVENT_TYPE: &str = "dead_letter_event_type";
     pub const LSN: &str = "dead_letter_lsn";
+    /// What a table says comes before the dot in a topic's name.
+    pub const TOPIC_PREFIX: &str = "dead_letter_topic_prefix";
     /// All of these.
-    pub const ALL: [&str; 7] = [ERROR, TOPIC, TIME_MS, TABLE, EVENT_ID, EVENT_TYPE, LSN];
+    pub const ALL: [&str; 9] =
+        [ERROR, TOPIC, TIME_MS, TABLE, EVENT_ID, AGGREGATE_TYPE, EVENT_TYPE, LSN, TOPIC_PREFIX];
 }
 
 fn now_ms() -> u128 {
@@ -291,9 +339,9 @@ mod tests {
 
     #[test]
     fn topic_names_that_kafka_refuses_are_refused() {
-        assert_eq!(topic_name("factlib", "user").expect("legal"), "factlib.user");
-        for aggregate_type in ["us er", "usér", "a/b", "a\0b", &"x".repeat(250)] {
-            let error = topic_name("factlib", aggregate_type).unwrap_err();
+        assert!(is_legal_topic("factlib.user"));
+        for name in ["", ".", "..", "us er", "usér", "a/b", "a\0b", &"x".repeat(250)] {
+            let error = legal_topic(name, || "not legal".into(), "another").unwrap_err();
             assert_eq!(error.kind(), ErrorKind::RecordRefused);
         }
     }

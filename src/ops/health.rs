@@ -156,7 +156,7 @@ mod tests {
         let mut scene = Scene::new(PipelineState::Running);
         let topic: Arc<str> = "shop.user".into();
         let _work = scene.in_flight();
-        scene.status.read(&topic, 7);
+        scene.status.waits(&topic, 7);
         assert_eq!(scene.at(60), Health::Good);
         scene.status.delivered(&topic, 2, LIMIT);
         assert_eq!(scene.at(120), Health::Good);

@@ -38,6 +38,8 @@ impl Collector for Scrape {
         let status = self.0.snapshot();
         let mut to = Metrics(encoder);
         to.counter("events_consumed", "Events read from the WAL", status.events_read)?;
+        let help = "Events that a route dropped or kafka.unrouted ignores";
+        to.counter("events_filtered", help, status.events_filtered)?;
         let topics = || status.topics.iter();
         to.counters(
             "kafka_produce_success",
@@ -166,7 +168,8 @@ mod tests {
     fn the_names_are_those_of_the_go_library() {
         let status = Arc::new(Status::new(ByteWindow::new(1_000)));
         let topic: Arc<str> = "shop.user".into();
-        status.read(&topic, 5);
+        status.read(5, 2);
+        status.waits(&topic, 3);
         status.delivered(&topic, 3, Duration::from_millis(4));
         status.topic_failed(&topic, &Error::new(ErrorKind::KafkaUnavailable, "away"));
         status.actor_failed("router");
@@ -178,6 +181,7 @@ mod tests {
         let text = encode(&status).expect("encoded");
         for line in [
             "factlib_events_consumed_total 5",
+            "factlib_events_filtered_total 2",
             r#"factlib_kafka_produce_success_total{topic="shop.user"} 3"#,
             r#"factlib_kafka_produce_failure_total{topic="shop.user"} 1"#,
             r#"factlib_kafka_produce_latency_seconds_bucket{le="0.0025",topic="shop.user"} 0"#,

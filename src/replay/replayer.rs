@@ -19,8 +19,9 @@ use crate::{
         client::producer_config,
         errors::kafka_error,
         producer::KafkaProducer,
-        record::{record_headers, record_key, record_place, record_value, topic_name},
+        record::{record_headers, record_key, record_place, record_value},
     },
+    routing::{Decision, Routes},
     status::Status,
 };
 
@@ -39,7 +40,7 @@ const DEFAULT_BATCH_SIZE: usize = 1_000_000;
 /// Sends rows as the records that the relay makes of them.
 pub struct Replayer {
     run: String,
-    prefix: String,
+    routes: Routes,
     to_topic: Option<String>,
     topics: TopicAdmin,
     settings: ClientConfig,
@@ -59,6 +60,8 @@ pub struct Replayer {
 
 struct InFlight {
     id: String,
+    /// The last record of its row.
+    is_last: bool,
     topic: String,
     bytes: usize,
     delivery: DeliveryFuture,
@@ -69,7 +72,7 @@ impl Replayer {
     /// is given. `run` is what its records are marked with.
     ///
     /// # Errors
-    /// Settings that librdkafka does not take.
+    /// Settings that librdkafka does not take, or routes that can't be used.
     pub fn new(
         config: &Config,
         run: impl Into<String>,
@@ -80,7 +83,7 @@ impl Replayer {
         let settings = producer_config(&config.kafka, window);
         Ok(Replayer {
             run: run.into(),
-            prefix: config.topic_prefix().to_owned(),
+            routes: Routes::new(config).map_err(|mistake| mistake.error(None))?,
             to_topic,
             producer: create(&settings)?,
             batch_bytes: settings
@@ -114,24 +117,42 @@ impl Replayer {
         self.confirmed.as_deref()
     }
 
-    /// Where an event goes.
+    /// What an event becomes, with the topic of each record; nothing where a route drops it.
     ///
     /// # Errors
-    /// [`ErrorKind::RecordRefused`] for an aggregate type that makes no topic.
-    pub fn topic(&self, event: &Event) -> Result<String> {
-        if let Some(topic) = &self.to_topic {
-            return Ok(topic.clone());
-        }
-        let own = event.row().and_then(|row| row.topic_prefix.as_deref());
-        topic_name(own.unwrap_or(&self.prefix), event.aggregate_type())
+    /// [`ErrorKind::RecordRefused`] for an event that has no topic.
+    pub fn records(&self, event: &Event) -> Result<Vec<(String, Event)>> {
+        let decision = self.routes.decide(event).1;
+        Ok(match (&self.to_topic, decision) {
+            (None, Decision::Records(records)) => records,
+            (None, Decision::Refused(error) | Decision::Stop(error)) => return Err(error),
+            (_, Decision::Filtered) => Vec::new(),
+            (Some(to), Decision::Records(records)) => {
+                records.into_iter().take(1).map(|(_, event)| (to.clone(), event)).collect()
+            }
+            (Some(to), _) => vec![(to.clone(), event.clone())],
+        })
     }
 
-    /// Sends a row's event to `topic`; returns when there is room for the next. Dropping the
-    /// future loses no record's answer.
+    /// Sends a row's [`records`](Self::records); returns when there is room for the next.
+    /// Dropping the future loses no record's answer.
     ///
     /// # Errors
     /// What ends the replay: an earlier record that Kafka refused, a topic that can't be sent to.
-    pub async fn send(&mut self, row: &ArchivedRow, event: &Event, topic: &str) -> Result<()> {
+    pub async fn send(&mut self, row: &ArchivedRow, records: &[(String, Event)]) -> Result<()> {
+        for (n, (topic, event)) in records.iter().enumerate() {
+            self.send_one(row, event, topic, n + 1 == records.len()).await?;
+        }
+        Ok(())
+    }
+
+    async fn send_one(
+        &mut self,
+        row: &ArchivedRow,
+        event: &Event,
+        topic: &str,
+        is_last: bool,
+    ) -> Result<()> {
         self.prepare(topic).await?;
         let value = record_value(event);
         let bytes = value.map_or(0, <[u8]>::len) + record_key(event).len() + RECORD_OVERHEAD;
@@ -154,7 +175,7 @@ impl Replayer {
                 Ok(delivery) => {
                     self.in_flight_bytes += bytes;
                     let (id, topic) = (row.id.clone(), topic.to_owned());
-                    self.in_flight.push_back(InFlight { id, topic, bytes, delivery });
+                    self.in_flight.push_back(InFlight { id, is_last, topic, bytes, delivery });
                     return Ok(());
                 }
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _))
@@ -182,14 +203,16 @@ impl Replayer {
     async fn settle(&mut self) -> Result<()> {
         let Some(oldest) = self.in_flight.front_mut() else { return Ok(()) };
         let answer = (&mut oldest.delivery).await;
-        let Some(InFlight { id, topic, bytes, .. }) = self.in_flight.pop_front() else {
+        let Some(InFlight { id, is_last, topic, bytes, .. }) = self.in_flight.pop_front() else {
             return Ok(());
         };
         self.in_flight_bytes -= bytes;
         let error = match answer {
             Ok(Ok(delivery)) if delivery.offset >= 0 => {
                 self.replayed += 1;
-                self.confirmed = Some(id);
+                if is_last {
+                    self.confirmed = Some(id);
+                }
                 return Ok(());
             }
             // librdkafka infers that it was written, and no broker has said so.
@@ -223,7 +246,8 @@ impl Replayer {
         let usual = record_headers(event);
         let mut headers = OwnedHeaders::new_with_capacity(usual.count() + 1);
         let mut lsn = usual.iter().position(|header| header.key == "LSN");
-        if event.row().is_some_and(|row| row.payload_is_value) {
+        // A payload alone has no such header, but one of its table's may be called so.
+        if event.made().is_none() && event.row().is_some_and(|row| row.payload_is_value) {
             lsn = None;
         }
         for (n, header) in usual.iter().enumerate() {

@@ -53,11 +53,11 @@ fn a_mistake_in_the_file_is_one_line() {
         ),
         (
             "[[outbox]]\ntable = \"o\"\n\n[[outbox]]\ntable = \"p\"\npreset = \"dbz\"",
-            "outbox[1].preset from factlib.toml line 1: unknown variant: found `dbz`, expected ``factlib` or `debezium``",
+            "outbox[1].preset from factlib.toml line 6: unknown variant: found `dbz`, expected ``factlib` or `debezium``",
         ),
         (
             "[[outbox]]\ntable = \"o\"\ncolums.id = \"x\"",
-            "outbox[0].colums from factlib.toml line 1: unknown field: found `colums`, expected `one of `table`, `preset`, `columns`, `headers`, `envelope`, `topic_prefix`, `on_update`, `on_delete``",
+            "outbox[0].colums from factlib.toml line 3: unknown field: found `colums`, expected `one of `table`, `preset`, `columns`, `headers`, `envelope`, `topic_prefix`, `on_update`, `on_delete``",
         ),
         (
             "[[outbox]]\npreset = \"debezium\"",
@@ -67,6 +67,18 @@ fn a_mistake_in_the_file_is_one_line() {
         (
             "[outbox]\ntable = \"o\"",
             "outbox = a table from factlib.toml line 1: expected an array of tables",
+        ),
+        (
+            "[[route]]\n\n[[route]]\nmatch.event_tpe = \"x\"",
+            "route[1].match.event_tpe from factlib.toml line 4: unknown field: found `event_tpe`, expected `one of `aggregate_type`, `event_type`, `aggregate_id`, `metadata``",
+        ),
+        (
+            "[[route]]\ntopic = 7",
+            "route[0].topic from factlib.toml line 2: invalid type: found signed int `7`, expected a text or a list of texts",
+        ),
+        (
+            "[[route]]\nformat = \"xml\"",
+            "route[0].format from factlib.toml line 2: unknown variant: found `xml`, expected `one of `protobuf`, `raw`, `json`, `cloudevents`, `cloudevents-structured``",
         ),
         (
             "[[kafka.properties]]\nx = 1",
@@ -131,4 +143,48 @@ fn a_mistake_in_a_flag_is_one_line() {
         mistake_in_flag("kafka.broker", "a:1"),
         "unknown setting kafka.broker in flag --set (did you mean kafka.brokers?)"
     );
+}
+
+#[test]
+fn a_route_that_can_t_be_used_is_named_with_its_line() {
+    for (file, line) in [
+        (
+            "[[route]]\nmatch = { aggregate_type = \"order\" }\ntopic = [\"orders\", \"or ders\"]",
+            "route[0].topic = \"or ders\" from factlib.toml line 3: Kafka allows letters, digits, '.', '_' and '-' in a topic's name, and 249 of them",
+        ),
+        (
+            "[[route]]\nmatch.metadata.\"x.y\" = \"/(/\"",
+            "route[0].match.metadata.x.y = \"/(/\" from factlib.toml line 2: is no regular expression: unclosed group",
+        ),
+        (
+            "[[route]]\nmatch.aggregate_type = \"a\"\n[route.headers]\nok = \"1\"\nbad = \"{tenant}\"",
+            "route[0].headers.bad = \"{tenant}\" from factlib.toml line 5: has {tenant}; there are {prefix}, {aggregate_type}, {aggregate_id}, {event_type}, {id}, {metadata.KEY}",
+        ),
+        (
+            "[[route]]\nmatch.aggregate_type = \"a*\"\n\n[[route]]\nmatch.aggregate_type = \"ab\"\ntopic = \"t\"",
+            "route[1] = a table from factlib.toml line 4: is never reached: route[0] takes all that it would",
+        ),
+        (
+            "route = [\n  { topic = \"a\", match = { aggregate_type = \"a\" } },\n  { topic = \"{\" },\n]",
+            "route[1].topic = \"{\" from factlib.toml line 3: has a brace without its other half; {{ and }} are braces",
+        ),
+        (
+            "kafka.unrouted = \"ignore\"",
+            "kafka.unrouted = \"ignore\" from factlib.toml line 1: there is no [[route]], so that it would be every event",
+        ),
+        (
+            "[kafka]\nunrouted = \"dead-letter\"\n[dead_letter]\npolicy = \"stop\"\n[[route]]\ndrop = true",
+            "kafka.unrouted = \"dead-letter\" from factlib.toml line 2: dead_letter.policy parks nothing",
+        ),
+    ] {
+        assert_eq!(mistake_in_file(file), line);
+    }
+    // What the environment sets has the environment's name, whatever the file has.
+    let folder = folder(&[("factlib.toml", "[[route]]\ntopic = \"fine\"")]);
+    let variable = [("FACTLIB_ROUTE", "[{topic = \"not fine\"}]")];
+    let loader = Loader::new(folder.path()).env(super::env(&variable));
+    let text = mistake(folder.path(), loader);
+    let start =
+        "route[0].topic = \"not fine\" from environment variable FACTLIB_ROUTE: Kafka allows";
+    assert!(text.starts_with(start), "{text}");
 }

@@ -141,26 +141,26 @@ fn properties_that_a_promise_rests_on_are_refused() {
 #[test]
 fn outbox_tables_that_make_no_sense_are_refused() {
     for (tables, problem) in [
-        ("[{table = \"a.\"}]", "outbox[0].table = \"a.\": expected schema.table"),
+        ("[{table = \"a.\"}]", "outbox[0].table = \"a.\" from flag --set: expected schema.table"),
         (
             "[{table = \"o\"}, {table = \"public.o\"}]",
-            "outbox[1].table = \"public.o\": is there twice",
+            "outbox[1].table = \"public.o\" from flag --set: is there twice",
         ),
         (
             "[{table = \"o\", columns = {id = \"\"}}]",
-            "outbox[0].columns.id = \"\": must not be empty",
+            "outbox[0].columns.id = \"\" from flag --set: must not be empty",
         ),
         (
             "[{table = \"o\", preset = \"debezium\", envelope = [\"tenant\"]}]",
-            "outbox[0].envelope = given: the preset debezium sends the payload as it is, without an envelope; use outbox.headers",
+            "outbox[0].envelope = given from flag --set: the preset debezium sends the payload as it is, without an envelope; use outbox.headers",
         ),
         (
             "[{table = \"o\", headers = [\"tenant:\"]}]",
-            "outbox[0].headers = \"tenant:\": expected column or column:name",
+            "outbox[0].headers = \"tenant:\" from flag --set: expected column or column:name",
         ),
         (
             "[{table = \"o\", topic_prefix = \"a b\"}]",
-            "outbox[0].topic_prefix = \"a b\": a topic's name starts with it, and Kafka allows letters, digits, '.', '_' and '-' there, at most 249",
+            "outbox[0].topic_prefix = \"a b\" from flag --set: a topic's name starts with it, and Kafka allows letters, digits, '.', '_' and '-' there, at most 249",
         ),
     ] {
         assert_eq!(mistake_in_flag("outbox", tables), problem);

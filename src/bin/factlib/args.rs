@@ -67,6 +67,17 @@ Examples:
   factlib demo --seconds 0            until Ctrl-C
   factlib demo --set http.metrics_port=9100, and then: curl localhost:9100/metrics";
 
+const ROUTE_HELP: &str = "\
+Says for an event which [[route]] takes it, and the record or records that it becomes:
+topic, key, partition, format, headers and value. Connects to nothing. Without
+--aggregate-type, events are read from standard input, one JSON object a line, as
+`factlib emit --stdin` reads them.
+
+Examples:
+  factlib route --explain --aggregate-type order --event-type order.placed --aggregate-id 7
+  factlib route --explain --aggregate-type order --metadata tenant=acme --payload '{\"a\":1}'
+  factlib route --explain < facts.jsonl";
+
 const CONFIG_HELP: &str = "\
 Examples:
   factlib config                      the configuration in effect, and where it comes from
@@ -102,6 +113,9 @@ pub enum Command {
     /// Send facts of the past again, from the table that they were written to
     #[command(after_help = replay::HELP)]
     Replay(ReplayArgs),
+    /// Show where an event would go, and as what
+    #[command(after_help = ROUTE_HELP)]
+    Route(RouteArgs),
     /// Show the configuration and what there is to set
     #[command(after_help = CONFIG_HELP)]
     Config(ConfigArgs),
@@ -213,6 +227,37 @@ pub struct DemoArgs {
     /// How long; 0 is until Ctrl-C
     #[arg(long, value_name = "N", default_value = "20", env = "DEMO_SECONDS")]
     pub seconds: u64,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct RouteArgs {
+    /// Explain what becomes of an event
+    #[arg(long, required = true)]
+    pub explain: bool,
+    #[command(flatten)]
+    pub event: EventArgs,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct EventArgs {
+    /// What the event is about
+    #[arg(long, value_name = "TYPE")]
+    pub aggregate_type: Option<String>,
+    /// What happened
+    #[arg(long, value_name = "TYPE", default_value = "", requires = "aggregate_type")]
+    pub event_type: String,
+    /// Which one it is about
+    #[arg(long, value_name = "ID", default_value = "", requires = "aggregate_type")]
+    pub aggregate_id: String,
+    /// The event's own id
+    #[arg(long, value_name = "ID", default_value = "", requires = "aggregate_type")]
+    pub id: String,
+    /// The payload as text
+    #[arg(long, value_name = "TEXT", default_value = "", requires = "aggregate_type")]
+    pub payload: String,
+    /// Metadata; may be given more than once
+    #[arg(long, value_name = "KEY=VALUE", requires = "aggregate_type", value_parser = pair)]
+    pub metadata: Vec<(String, String)>,
 }
 
 #[derive(Debug, ClapArgs)]

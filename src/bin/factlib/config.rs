@@ -53,10 +53,20 @@ fn toml(value: &serde_json::Value) -> String {
         Object(table) => {
             // A key that is not set can only be left out.
             let set = table.iter().filter(|(_, value)| !value.is_null());
-            let entries = set.map(|(key, value)| format!("{key} = {}", toml(value))).collect();
+            let entries = set.map(|(key, value)| format!("{} = {}", name(key), toml(value)));
+            let entries = entries.collect();
             format!("{{ {} }}", separated(entries))
         }
         // Scalars are written in TOML as in JSON.
         scalar => scalar.to_string(),
+    }
+}
+
+/// A key in TOML; what a file can't have bare is quoted, as in JSON.
+fn name(key: &str) -> String {
+    let bare = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+    match !key.is_empty() && key.chars().all(bare) {
+        true => key.to_owned(),
+        false => serde_json::Value::from(key).to_string(),
     }
 }

@@ -12,6 +12,7 @@ mod line;
 mod log;
 mod output;
 mod replay;
+mod route;
 mod run;
 mod setup;
 mod signals;
@@ -56,6 +57,7 @@ fn command(args: Args) -> Result<()> {
         Command::Emit(args) => emit::run(args, &config, &log),
         Command::DeadLetter(args) => dead_letter::run(args.command, &config, &log),
         Command::Replay(args) => replay::run(args, &config, &log),
+        Command::Route(args) => route::run(args, &loaded),
         Command::Config(args) => output::print(&config::effective(&args, &loaded)?),
     }
 }

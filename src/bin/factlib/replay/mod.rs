@@ -70,12 +70,13 @@ impl Replay {
 
     async fn row(&mut self, row: &ArchivedRow) -> Result<()> {
         let event = row.event.as_ref().map_err(Clone::clone);
-        let sent = event.and_then(|event| Ok((event, self.replayer.topic(event)?)));
-        match sent {
-            Ok((event, topic)) => {
-                self.summary.count(&topic, &row.created_at);
+        match event.and_then(|event| self.replayer.records(event)) {
+            Ok(records) => {
+                for (topic, _) in &records {
+                    self.summary.count(topic, &row.created_at);
+                }
                 if !self.dry_run {
-                    self.replayer.send(row, event, &topic).await?;
+                    self.replayer.send(row, &records).await?;
                 }
             }
             Err(error) => {

@@ -1,0 +1,174 @@
+use std::{collections::BTreeMap, fmt};
+
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{Error, SeqAccess, Visitor},
+};
+
+/// One `[[route]]`: which events it takes, and the records that these become.
+///
+/// All texts but those of [`matches`](Self::matches) are templates over the event, such as
+/// `{prefix}.{aggregate_type}`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Route {
+    /// What an event must be; without it, every event is taken.
+    #[serde(rename = "match")]
+    pub matches: RouteMatch,
+    /// Where it goes, to each of several; `{prefix}.{aggregate_type}` when empty.
+    #[serde(deserialize_with = "one_or_many")]
+    pub topic: Vec<String>,
+    /// The record's key; the aggregate id when not set.
+    pub key: Option<String>,
+    /// The number of its partition; by the key when not set.
+    #[serde(deserialize_with = "text_or_number")]
+    pub partition: Option<String>,
+    /// More headers; they replace those of the same name.
+    pub headers: BTreeMap<String, String>,
+    /// The record has no value.
+    pub tombstone: bool,
+    /// It is not sent at all, and counts as done.
+    pub drop: bool,
+    /// What the record is; `kafka.format` when not set.
+    pub format: Option<Format>,
+}
+
+/// What an event must be to be taken by a [`Route`]: all that is set.
+///
+/// Each is a text to be the same as, a glob (`order.*`) or a regular expression
+/// (`/^order\.(?<what>.+)$/` or `regex:^order`), whose named groups templates may use.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RouteMatch {
+    /// The kind of thing that it is about.
+    pub aggregate_type: Option<String>,
+    /// What happened.
+    pub event_type: Option<String>,
+    /// The thing that it is about.
+    pub aggregate_id: Option<String>,
+    /// Its metadata, by key; what is not there matches nothing.
+    pub metadata: BTreeMap<String, String>,
+}
+
+/// What a record is made of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub enum Format {
+    /// The `OutboxEvent` as it was emitted.
+    #[default]
+    #[serde(rename = "protobuf")]
+    Protobuf,
+    /// The payload alone; all else is headers.
+    #[serde(rename = "raw")]
+    Raw,
+    /// The `OutboxEvent` as JSON.
+    #[serde(rename = "json")]
+    Json,
+    /// CloudEvents 1.0 in binary mode: the payload, and attributes as headers.
+    #[serde(rename = "cloudevents")]
+    CloudEvents,
+    /// CloudEvents 1.0 in structured mode: all of it as JSON.
+    #[serde(rename = "cloudevents-structured")]
+    CloudEventsStructured,
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Format::Protobuf => "protobuf",
+            Format::Raw => "raw",
+            Format::Json => "json",
+            Format::CloudEvents => "cloudevents",
+            Format::CloudEventsStructured => "cloudevents-structured",
+        })
+    }
+}
+
+/// What becomes of an event that no [`Route`] takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Unrouted {
+    /// It goes to `{prefix}.{aggregate_type}`.
+    #[default]
+    Default,
+    /// It is parked.
+    DeadLetter,
+    /// It is not sent, and counts as done.
+    Ignore,
+    /// The relay ends.
+    Stop,
+}
+
+impl Unrouted {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Unrouted::Default => "default",
+            Unrouted::DeadLetter => "dead-letter",
+            Unrouted::Ignore => "ignore",
+            Unrouted::Stop => "stop",
+        }
+    }
+}
+
+fn one_or_many<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
+    struct Texts;
+
+    impl<'de> Visitor<'de> for Texts {
+        type Value = Vec<String>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a text or a list of texts")
+        }
+
+        fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
+            Ok(vec![text.to_owned()])
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut from: A) -> Result<Self::Value, A::Error> {
+            let mut texts = Vec::new();
+            while let Some(text) = from.next_element()? {
+                texts.push(text);
+            }
+            Ok(texts)
+        }
+    }
+
+    from.deserialize_any(Texts)
+}
+
+fn text_or_number<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
+    struct Text;
+
+    impl<'de> Visitor<'de> for Text {
+        type Value = Option<String>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a number or a template")
+        }
+
+        fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
+            Ok(Some(text.to_owned()))
+        }
+
+        fn visit_i64<E: Error>(self, number: i64) -> Result<Self::Value, E> {
+            Ok(Some(number.to_string()))
+        }
+
+        fn visit_u64<E: Error>(self, number: u64) -> Result<Self::Value, E> {
+            Ok(Some(number.to_string()))
+        }
+
+        fn visit_none<E: Error>(self) -> Result<Self::Value, E> {
+            Ok(None)
+        }
+
+        fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
+            Ok(None)
+        }
+
+        fn visit_some<D: Deserializer<'de>>(self, from: D) -> Result<Self::Value, D::Error> {
+            from.deserialize_any(self)
+        }
+    }
+
+    from.deserialize_any(Text)
+}

@@ -1,0 +1,62 @@
+//! The event that a letter was: with routes, its record is made anew.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use rdkafka::message::Headers;
+
+use super::letter::Letter;
+use crate::{
+    Event, Lsn,
+    event::RowRecord,
+    kafka::record::{dead_letter as header, event_headers},
+    proto::OutboxEvent,
+};
+
+/// The event, as the relay had it; none for bytes that are no event, and for a payload
+/// that was parked without its aggregate type.
+pub(super) fn event(letter: &Letter, bytes: Option<&Bytes>) -> Option<Event> {
+    let lsn = letter.lsn().unwrap_or(Lsn::ZERO);
+    let topic_prefix = letter.header(header::TOPIC_PREFIX).map(Into::into);
+    let raw = bytes.cloned().unwrap_or_default();
+    if letter.is_payload() {
+        let event = OutboxEvent {
+            id: letter.event_id().into(),
+            aggregate_type: letter.header(header::AGGREGATE_TYPE)?.into(),
+            aggregate_id: std::str::from_utf8(letter.key.as_deref()?).ok()?.into(),
+            event_type: letter.event_type().into(),
+            payload: raw.clone(),
+            ..Default::default()
+        };
+        let row = RowRecord {
+            topic_prefix,
+            // The first is its id.
+            headers: own_headers(letter).skip(1).collect(),
+            payload_is_value: true,
+            is_tombstone: bytes.is_none(),
+            timestamp_ms: None,
+        };
+        return Event::from_row(event, raw, row, lsn).ok();
+    }
+    let event = Event::parse(raw.clone(), lsn).ok()?;
+    // What is kept in the table has no trace among its headers.
+    let usual = if letter.is_kept_in_table() { 3 } else { event_headers(&event).count() };
+    let headers: Vec<_> = own_headers(letter).skip(usual).collect();
+    if headers.is_empty() && topic_prefix.is_none() {
+        return Some(event);
+    }
+    let row = RowRecord {
+        topic_prefix,
+        headers,
+        payload_is_value: false,
+        is_tombstone: false,
+        timestamp_ms: None,
+    };
+    Event::from_row(event.decode().ok()?, raw, row, lsn).ok()
+}
+
+/// The headers of the record that it could not be.
+fn own_headers(letter: &Letter) -> impl Iterator<Item = (Arc<str>, Option<Bytes>)> {
+    let own = letter.headers.iter().filter(|(key, _)| !header::ALL.contains(&key.as_str()));
+    own.map(|(key, value)| (key.as_str().into(), value.clone()))
+}

@@ -1,0 +1,38 @@
+//! What a payload is, by what its emitter says or by its bytes.
+
+use serde_json::value::RawValue;
+
+use crate::proto::OutboxEvent;
+
+/// Where an emitter may say what the payload is.
+pub(super) const METADATA: [&str; 2] = ["content-type", "content_type"];
+
+/// What the emitter says that the payload is.
+pub(super) fn said(envelope: &OutboxEvent) -> Option<&str> {
+    let said = METADATA.iter().find_map(|key| envelope.metadata.get(*key));
+    said.map(|text| text.trim()).filter(|text| !text.is_empty())
+}
+
+/// The payload's content type.
+pub(super) fn content_type(envelope: &OutboxEvent) -> &str {
+    match said(envelope) {
+        Some(said) => said,
+        None if as_json(envelope).is_some() => "application/json",
+        None => "application/octet-stream",
+    }
+}
+
+/// The payload as JSON, with every digit and in the order as it was written; none where
+/// it is none or its emitter says that it is something else.
+pub(super) fn as_json(envelope: &OutboxEvent) -> Option<&RawValue> {
+    if said(envelope).is_some_and(|said| !is_json(said)) {
+        return None;
+    }
+    serde_json::from_slice(&envelope.payload).ok()
+}
+
+/// `application/json` and its like: `text/json`, `application/geo+json; charset=utf-8`.
+fn is_json(content_type: &str) -> bool {
+    let essence = content_type.split(';').next().unwrap_or_default().trim().to_lowercase();
+    essence.rsplit_once('/').is_some_and(|(_, kind)| kind == "json" || kind.ends_with("+json"))
+}

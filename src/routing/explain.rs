@@ -1,0 +1,86 @@
+//! What an event becomes, for people: `factlib route --explain`.
+
+use bytes::Bytes;
+use prost::Message;
+use rdkafka::message::Headers;
+
+use super::routes::{Decision, Routes};
+use crate::{
+    Error, Event, Lsn, Result,
+    config::{Config, Format},
+    kafka::record::{record_headers, record_key, record_place, record_value},
+    proto::OutboxEvent,
+};
+
+/// Which route takes an event, and what it becomes.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Explanation {
+    /// Its place in [`Config::route`]; none where `kafka.unrouted` says what becomes of it.
+    pub route: Option<usize>,
+    /// What becomes of it.
+    pub outcome: Outcome,
+}
+
+/// What becomes of an event.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// It is sent, once to each topic.
+    Sent(Vec<ExplainedRecord>),
+    /// It is not sent, and counts as done.
+    Filtered,
+    /// It is refused: what becomes of it is for `dead_letter.policy` to say.
+    Refused(Error),
+    /// The relay ends with this.
+    Stops(Error),
+}
+
+/// A record.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ExplainedRecord {
+    /// Where it goes.
+    pub topic: String,
+    /// What decides on its partition.
+    pub key: Bytes,
+    /// None where the key decides.
+    pub partition: Option<i32>,
+    /// What it is made of.
+    pub format: Format,
+    /// In their order.
+    pub headers: Vec<(String, Option<Bytes>)>,
+    /// None for a tombstone.
+    pub value: Option<Bytes>,
+}
+
+/// Says what the configuration makes of an event; nothing is sent.
+///
+/// # Errors
+/// [`ErrorKind::Config`](crate::ErrorKind::Config) for routes that can't be used,
+/// [`ErrorKind::RecordRefused`](crate::ErrorKind::RecordRefused) for an event without an
+/// aggregate type.
+pub fn explain(config: &Config, event: &OutboxEvent) -> Result<Explanation> {
+    let routes = Routes::new(config).map_err(|mistake| mistake.error(None))?;
+    let event = Event::parse(event.encode_to_vec().into(), Lsn::ZERO)?;
+    let (route, decision) = routes.decide(&event);
+    let format = routes.format_name(route, &event);
+    let record = |(topic, event): (String, Event)| ExplainedRecord {
+        topic,
+        key: Bytes::copy_from_slice(record_key(&event)),
+        partition: record_place(&event).0,
+        format,
+        headers: record_headers(&event)
+            .iter()
+            .map(|header| (header.key.to_owned(), header.value.map(Bytes::copy_from_slice)))
+            .collect(),
+        value: record_value(&event).map(Bytes::copy_from_slice),
+    };
+    let outcome = match decision {
+        Decision::Records(records) => Outcome::Sent(records.into_iter().map(record).collect()),
+        Decision::Filtered => Outcome::Filtered,
+        Decision::Refused(error) => Outcome::Refused(error),
+        Decision::Stop(error) => Outcome::Stops(error),
+    };
+    Ok(Explanation { route, outcome })
+}

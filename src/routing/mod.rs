@@ -1,0 +1,30 @@
+//! Where an event goes and what it becomes there: `[[route]]`, the first that matches.
+//!
+//! | file | idea |
+//! | --- | --- |
+//! | `pattern` | pure: one condition: a text, a glob or a regular expression |
+//! | `template` | pure: texts over an event's fields |
+//! | `route` | one `[[route]]`, checked |
+//! | `routes` | pure: all of them: which takes an event, and the records it becomes |
+//! | `names` | topics' names: legal, and not too many |
+//! | `placing` | the router's side: decisions that hold for a type are made once |
+//! | [`explain()`] | the same, for people |
+//!
+//! # Cost
+//! Without a route and with the format `protobuf`, an event's topic is one look into a map.
+//! With routes that look at the types alone it is one as well: the decision is kept for the
+//! pair of types. A route that matches on an id or on metadata is asked for every event.
+
+mod explain;
+mod names;
+mod pattern;
+mod placing;
+mod route;
+mod routes;
+mod template;
+
+pub use self::explain::{ExplainedRecord, Explanation, Outcome, explain};
+pub(crate) use self::{
+    placing::{Placed, Routing},
+    routes::{Decision, Routes},
+};

@@ -1,0 +1,89 @@
+//! Topics' names: each checked and counted once.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
+use crate::{Error, ErrorKind, Event, Result, kafka::record::legal_topic};
+
+/// The names so far, and `{prefix}.{aggregate_type}` by aggregate type; outbox tables may
+/// have a prefix of their own.
+pub(crate) struct TopicNames {
+    prefix: String,
+    max: usize,
+    names: HashSet<Arc<str>>,
+    known: HashMap<Box<str>, Arc<str>>,
+    /// The same under prefixes of tables.
+    of_tables: HashMap<Arc<str>, HashMap<Box<str>, Arc<str>>>,
+}
+
+impl TopicNames {
+    /// At most `max` of them.
+    pub fn new(prefix: impl Into<String>, max: usize) -> Self {
+        TopicNames {
+            prefix: prefix.into(),
+            max,
+            names: HashSet::new(),
+            known: HashMap::new(),
+            of_tables: HashMap::new(),
+        }
+    }
+
+    /// What comes before the dot in the event's usual topic.
+    pub fn prefix_of<'a>(&'a self, event: &'a Event) -> &'a str {
+        prefix_of(&self.prefix, event)
+    }
+
+    /// The event's usual topic.
+    pub fn usual(&mut self, event: &Event) -> Result<Arc<str>> {
+        let aggregate_type = event.aggregate_type();
+        let own = event.row().and_then(|row| row.topic_prefix.as_ref());
+        let known = match own {
+            Some(prefix) => self.of_tables.get(prefix),
+            None => Some(&self.known),
+        };
+        if let Some(topic) = known.and_then(|known| known.get(aggregate_type)) {
+            return Ok(Arc::clone(topic));
+        }
+        let topic = self.named(usual_topic(self.prefix_of(event), event)?)?;
+        let known = match own {
+            Some(prefix) => self.of_tables.entry(Arc::clone(prefix)).or_default(),
+            None => &mut self.known,
+        };
+        known.insert(aggregate_type.into(), Arc::clone(&topic));
+        Ok(topic)
+    }
+
+    /// A topic by its name, which is legal; a new one counts.
+    pub fn named(&mut self, name: String) -> Result<Arc<str>> {
+        if let Some(topic) = self.names.get(name.as_str()) {
+            return Ok(Arc::clone(topic));
+        }
+        if self.names.len() >= self.max {
+            let what = format!("{name} would be one topic more than the {} allowed", self.max);
+            let remedy = "are aggregate types made of ids? kafka.topics.max sets the limit";
+            return Err(Error::new(ErrorKind::RecordRefused, what).remedy(remedy));
+        }
+        let topic: Arc<str> = name.into();
+        self.names.insert(Arc::clone(&topic));
+        Ok(topic)
+    }
+}
+
+/// The prefix of the event's table, or `prefix`, which is the pipeline's.
+pub(super) fn prefix_of<'a>(prefix: &'a str, event: &'a Event) -> &'a str {
+    event.row().and_then(|row| row.topic_prefix.as_deref()).unwrap_or(prefix)
+}
+
+/// `{prefix}.{aggregate_type}`.
+///
+/// # Errors
+/// [`ErrorKind::RecordRefused`] when that is no name that Kafka allows.
+pub(super) fn usual_topic(prefix: &str, event: &Event) -> Result<String> {
+    let aggregate_type = event.aggregate_type();
+    let name = format!("{prefix}.{aggregate_type}");
+    let what = || format!("aggregate type {aggregate_type:?} does not make a legal topic name");
+    legal_topic(&name, what, "emit another aggregate_type")?;
+    Ok(name)
+}

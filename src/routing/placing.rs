@@ -1,0 +1,175 @@
+//! Where the router sends events: decisions that hold for a type are made once.
+
+use std::{borrow::Cow, collections::HashMap, sync::Arc};
+
+use super::{
+    names::TopicNames,
+    routes::{Choice, Routes, Unsent},
+};
+use crate::{
+    Error, Event, Result,
+    config::{Config, Mistake},
+    format::MadeRecord,
+};
+
+/// Pairs of types whose decisions are kept; a program that makes types of ids has more.
+const KNOWN_MAX: usize = 10_000;
+
+/// The routes, the topics' names, and what was decided so far.
+pub(crate) struct Routing {
+    routes: Routes,
+    names: TopicNames,
+    /// Events go to their usual topics as they are.
+    plain: bool,
+    /// The same route takes all events of the same types.
+    by_types: bool,
+    with_event_type: bool,
+    /// By aggregate type, then event type; the latter is empty where it does not matter.
+    known: HashMap<Box<str>, HashMap<Box<str>, Arc<Known>>>,
+    count: usize,
+}
+
+/// What is decided for all events of the same types.
+struct Known {
+    choice: Choice,
+    drops: bool,
+    /// None where these differ from event to event.
+    topics: Option<Vec<Arc<str>>>,
+}
+
+/// Those of all events of the same types, or of one event.
+type Topics<'a> = Cow<'a, [Arc<str>]>;
+
+/// Where an event goes.
+pub(crate) enum Placed {
+    /// To one topic.
+    One(Arc<str>, Event),
+    /// To several.
+    Several(Vec<(Arc<str>, Event)>),
+    /// Nowhere; it is done.
+    Filtered,
+    /// To the dead letters.
+    Refused(Event, Error),
+    /// Nowhere, and the relay ends.
+    Stop(Error),
+}
+
+impl Routing {
+    /// The routing of a configuration.
+    ///
+    /// # Errors
+    /// The first route that can't be used.
+    pub fn new(config: &Config) -> Result<Self, Mistake> {
+        let routes = Routes::new(config)?;
+        Ok(Routing {
+            names: TopicNames::new(config.topic_prefix(), config.kafka.topics.max),
+            plain: routes.is_plain(),
+            by_types: routes.decides_by_types(),
+            with_event_type: routes.looks_at_event_type(),
+            known: HashMap::new(),
+            count: 0,
+            routes,
+        })
+    }
+
+    /// Where the event goes, with the record it becomes there.
+    pub fn place(&mut self, event: Event) -> Placed {
+        if self.plain {
+            return match self.names.usual(&event) {
+                Ok(topic) => Placed::One(topic, event),
+                Err(error) => Placed::Refused(event, error),
+            };
+        }
+        let known = match self.known(&event) {
+            Ok(known) => known,
+            Err(error) => return Placed::Refused(event, error),
+        };
+        if known.drops {
+            return Placed::Filtered;
+        }
+        if known.choice.route.is_none() {
+            match self.routes.unrouted(&event) {
+                Unsent::No => {}
+                Unsent::Ignored => return Placed::Filtered,
+                Unsent::Refused(error) => return Placed::Refused(event, error),
+                Unsent::Stop(error) => return Placed::Stop(error),
+            }
+        }
+        match self.ways(&known, &event) {
+            Err(error) => Placed::Refused(event, error),
+            Ok((topics, record)) => match &topics[..] {
+                [topic] => Placed::One(Arc::clone(topic), event.with_record(record)),
+                topics => {
+                    let made = || event.clone().with_record(record.clone());
+                    Placed::Several(
+                        topics.iter().map(|topic| (Arc::clone(topic), made())).collect(),
+                    )
+                }
+            },
+        }
+    }
+
+    /// The record of an event for a topic that a handler names: in the format of all.
+    pub fn unrouted_record(&self, event: &Event) -> Result<Option<Arc<MadeRecord>>> {
+        if self.plain { Ok(None) } else { self.routes.record(&Choice::default(), event) }
+    }
+
+    /// The topics of an event that is sent, and its record.
+    fn ways<'a>(
+        &mut self,
+        known: &'a Known,
+        event: &Event,
+    ) -> Result<(Topics<'a>, Option<Arc<MadeRecord>>)> {
+        let topics = match &known.topics {
+            Some(topics) => Cow::Borrowed(&topics[..]),
+            None => Cow::Owned(self.topics(&known.choice, event)?),
+        };
+        Ok((topics, self.routes.record(&known.choice, event)?))
+    }
+
+    fn topics(&mut self, choice: &Choice, event: &Event) -> Result<Vec<Arc<str>>> {
+        if choice.route.is_none() {
+            return Ok(vec![self.names.usual(event)?]);
+        }
+        let names = self.routes.topics(choice, event)?;
+        names.into_iter().map(|name| self.names.named(name)).collect()
+    }
+
+    /// What is decided for events of these types, or for this one.
+    fn known(&mut self, event: &Event) -> Result<Arc<Known>> {
+        // A table's own prefix is part of its topics.
+        let own_prefix = event.row().is_some_and(|row| row.topic_prefix.is_some());
+        if !self.by_types || own_prefix {
+            return self.learn(event, false).map(Arc::new);
+        }
+        let event_type = if self.with_event_type { event.event_type() } else { "" };
+        let by_event_type = self.known.get(event.aggregate_type());
+        if let Some(known) = by_event_type.and_then(|known| known.get(event_type)) {
+            return Ok(Arc::clone(known));
+        }
+        let known = Arc::new(self.learn(event, true)?);
+        if self.count >= KNOWN_MAX {
+            self.known.clear();
+            self.count = 0;
+        }
+        self.count += 1;
+        let by_event_type = self.known.entry(event.aggregate_type().into()).or_default();
+        by_event_type.insert(event_type.into(), Arc::clone(&known));
+        Ok(known)
+    }
+
+    fn learn(&mut self, event: &Event, for_all: bool) -> Result<Known> {
+        let choice = self.routes.choose(event)?;
+        let drops = choice.route.is_some_and(|route| self.routes.drops(route));
+        let same = choice.route.is_some_and(|route| self.routes.has_topics_by_type(route));
+        // An unrouted event's topic may be illegal, and yet it may be ignored.
+        let topics = match for_all && same && !drops {
+            true => Some(self.topics(&choice, event)?),
+            false => None,
+        };
+        Ok(Known { choice, drops, topics })
+    }
+}
+
+#[cfg(test)]
+mod tests;

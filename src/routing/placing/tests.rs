@@ -1,0 +1,337 @@
+use bytes::Bytes;
+use prost::Message;
+
+use super::*;
+use crate::{
+    ErrorKind, Lsn,
+    config::{Format, Route, RouteMatch, Unrouted},
+    event::RowRecord,
+    kafka::record::{record_headers, record_key, record_place, record_value},
+    proto::OutboxEvent,
+};
+
+fn route(aggregate_type: &str, topics: &[&str]) -> Route {
+    let aggregate_type = (!aggregate_type.is_empty()).then(|| aggregate_type.to_owned());
+    let matches = RouteMatch { aggregate_type, ..Default::default() };
+    let topic = topics.iter().map(|topic| topic.to_string()).collect();
+    Route { matches, topic, ..Default::default() }
+}
+
+fn config(routes: impl IntoIterator<Item = Route>) -> Config {
+    let mut config = Config { route: routes.into_iter().collect(), ..Default::default() };
+    config.kafka.topic_prefix = Some("shop".into());
+    config
+}
+
+fn routing(routes: impl IntoIterator<Item = Route>) -> Routing {
+    Routing::new(&config(routes)).expect("routes that can be used")
+}
+
+fn envelope(aggregate_type: &str, event_type: &str) -> OutboxEvent {
+    OutboxEvent {
+        id: "i".into(),
+        aggregate_type: aggregate_type.into(),
+        aggregate_id: "7".into(),
+        event_type: event_type.into(),
+        payload: "{}".into(),
+        ..Default::default()
+    }
+}
+
+fn event(envelope: &OutboxEvent) -> Event {
+    Event::parse(envelope.encode_to_vec().into(), Lsn::new(1)).expect("an event")
+}
+
+fn sent(placed: Placed) -> Vec<(Arc<str>, Event)> {
+    match placed {
+        Placed::One(topic, event) => vec![(topic, event)],
+        Placed::Several(all) => all,
+        Placed::Filtered => Vec::new(),
+        Placed::Refused(_, error) | Placed::Stop(error) => panic!("{error}"),
+    }
+}
+
+fn topics(routing: &mut Routing, aggregate_type: &str, event_type: &str) -> Vec<String> {
+    let placed = routing.place(event(&envelope(aggregate_type, event_type)));
+    sent(placed).into_iter().map(|(topic, _)| topic.to_string()).collect()
+}
+
+fn problem(routes: impl IntoIterator<Item = Route>) -> String {
+    let mistake = Routing::new(&config(routes)).err().expect("a mistake");
+    mistake.error(None).to_string()
+}
+
+#[test]
+fn the_first_route_that_matches_counts_and_others_go_where_they_went() {
+    let placed = Route {
+        matches: RouteMatch { event_type: Some("*.placed".into()), ..Default::default() },
+        topic: vec!["placed".into()],
+        ..Default::default()
+    };
+    let mut routing = routing([placed, route("order", &["orders"])]);
+    for _ in 0..2 {
+        assert_eq!(topics(&mut routing, "order", "order.placed"), ["placed"]);
+        assert_eq!(topics(&mut routing, "order", "order.paid"), ["orders"]);
+        assert_eq!(topics(&mut routing, "user", "user.created"), ["shop.user"]);
+    }
+}
+
+#[test]
+fn an_event_goes_to_several_topics_once_each_and_bytes_are_shared() {
+    let mut routing = routing([route("order", &["a", "{prefix}.b", "a{metadata.more}"])]);
+    let mut more = envelope("order", "x");
+    more.metadata.insert("more".into(), String::new());
+    let all = sent(routing.place(event(&more)));
+    let names: Vec<_> = all.iter().map(|(topic, _)| &**topic).collect();
+    assert_eq!(names, ["a", "shop.b"], "the third would be the first again");
+    assert_eq!(all[0].1.raw().as_ptr(), all[1].1.raw().as_ptr());
+}
+
+#[test]
+fn a_decision_for_a_type_is_kept_only_where_it_holds_for_the_type() {
+    let by_id = Route {
+        matches: RouteMatch { aggregate_id: Some("7".into()), ..Default::default() },
+        topic: vec!["sevens".into()],
+        ..Default::default()
+    };
+    let mut routing = routing([by_id]);
+    let mut other = envelope("order", "x");
+    for _ in 0..2 {
+        assert_eq!(topics(&mut routing, "order", "x"), ["sevens"]);
+        other.aggregate_id = "8".into();
+        assert_eq!(&*sent(routing.place(event(&other)))[0].0, "shop.order");
+    }
+    let mut by_topic = self::routing([route("", &["{aggregate_type}-{aggregate_id}"])]);
+    assert_eq!(topics(&mut by_topic, "order", "x"), ["order-7"]);
+    assert_eq!(&*sent(by_topic.place(event(&other)))[0].0, "order-8");
+}
+
+#[test]
+fn kept_decisions_are_bounded() {
+    let by_type = Route { topic: vec!["{event_type}".into()], ..Default::default() };
+    let mut config = config([by_type]);
+    config.kafka.topics.max = usize::MAX;
+    let mut routing = Routing::new(&config).expect("a route that can be used");
+    for n in 0..KNOWN_MAX + 10 {
+        assert_eq!(topics(&mut routing, "order", &format!("t{n}")), [format!("t{n}")]);
+    }
+    assert!(routing.count <= 10);
+}
+
+#[test]
+fn metadata_and_named_groups_route() {
+    let mut metadata = RouteMatch::default();
+    metadata.metadata.insert("tenant".into(), "/^t(?<n>[0-9]+)$/".into());
+    let by_tenant =
+        Route { matches: metadata, topic: vec!["tenant-{n}".into()], ..Default::default() };
+    let mut routing = routing([by_tenant]);
+    let mut tenant = envelope("order", "x");
+    assert_eq!(&*sent(routing.place(event(&tenant)))[0].0, "shop.order", "it has no tenant");
+    for (name, topic) in [("t1", "tenant-1"), ("t22", "tenant-22"), ("u1", "shop.order")] {
+        tenant.metadata.insert("tenant".into(), name.into());
+        assert_eq!(&*sent(routing.place(event(&tenant)))[0].0, topic);
+    }
+}
+
+#[test]
+fn key_partition_headers_and_tombstones_are_by_template() {
+    let route = Route {
+        key: Some("{aggregate_type}/{aggregate_id}".into()),
+        partition: Some("{metadata.shard}".into()),
+        headers: [
+            ("event_type", "{event_type}!"),
+            ("tenant", "{metadata.tenant}"),
+            ("from", "{prefix}"),
+        ]
+        .map(|(key, text)| (key.into(), text.into()))
+        .into(),
+        tombstone: true,
+        ..Default::default()
+    };
+    let mut routing = routing([route]);
+    let mut sharded = envelope("order", "order.gone");
+    sharded.metadata.insert("shard".into(), "3".into());
+    let (topic, sent) = sent(routing.place(event(&sharded))).remove(0);
+    assert_eq!((&*topic, record_key(&sent)), ("shop.order", &b"order/7"[..]));
+    assert_eq!((record_place(&sent).0, record_value(&sent)), (Some(3), None));
+    use rdkafka::message::Headers;
+    let headers = record_headers(&sent);
+    let headers: Vec<_> = headers.iter().map(|h| (h.key, h.value.unwrap_or_default())).collect();
+    let expected: [(&str, &[u8]); 4] =
+        [("event_id", b"i"), ("LSN", b"0/1"), ("event_type", b"order.gone!"), ("from", b"shop")];
+    assert_eq!(headers, expected, "the header of metadata that it does not have is left out");
+    for shard in ["x", "-1", ""] {
+        sharded.metadata.insert("shard".into(), shard.into());
+        let Placed::Refused(_, error) = routing.place(event(&sharded)) else { panic!("{shard}") };
+        assert_eq!(error.kind(), ErrorKind::RecordRefused);
+        assert!(error.to_string().contains("is no number"), "{error}");
+    }
+}
+
+#[test]
+fn a_topic_that_kafka_does_not_allow_refuses_the_event() {
+    let mut routing = routing([route("order", &["{event_type}", "ok"])]);
+    for event_type in ["a b", "", "..", "shop.dead-letter", &"x".repeat(250)] {
+        let placed = routing.place(event(&envelope("order", event_type)));
+        let Placed::Refused(_, error) = placed else { panic!("{event_type} is taken") };
+        let text = error.to_string();
+        assert!(text.contains("route[0]") && text.contains("not allowed"), "{text}");
+    }
+    assert_eq!(topics(&mut routing, "order", "fine"), ["fine", "ok"]);
+}
+
+#[test]
+fn topics_of_routes_count_as_well() {
+    let mut config = config([route("", &["{event_type}"])]);
+    config.kafka.topics.max = 2;
+    let mut routing = Routing::new(&config).expect("a route that can be used");
+    assert_eq!(topics(&mut routing, "o", "a"), ["a"]);
+    assert_eq!(topics(&mut routing, "o", "b"), ["b"]);
+    let Placed::Refused(_, error) = routing.place(event(&envelope("o", "c"))) else {
+        panic!("a third topic")
+    };
+    assert!(error.to_string().contains("kafka.topics.max"), "{error}");
+    assert_eq!(topics(&mut routing, "o", "a"), ["a"]);
+}
+
+#[test]
+fn what_is_dropped_or_unrouted_is_as_configured() {
+    let drop = Route { drop: true, ..route("noise.*", &[]) };
+    let mut config = config([drop, route("order", &[])]);
+    for (unrouted, what) in [
+        (Unrouted::Default, "shop.user"),
+        (Unrouted::Ignore, "filtered"),
+        (Unrouted::DeadLetter, "refused"),
+        (Unrouted::Stop, "stop"),
+    ] {
+        config.kafka.unrouted = unrouted;
+        let mut routing = Routing::new(&config).expect("routes that can be used");
+        assert!(topics(&mut routing, "noise.a", "x").is_empty());
+        assert_eq!(topics(&mut routing, "order", "x"), ["shop.order"]);
+        let placed = match routing.place(event(&envelope("user", "x"))) {
+            Placed::One(topic, _) => topic.to_string(),
+            Placed::Several(_) => "several".into(),
+            Placed::Filtered => "filtered".into(),
+            Placed::Refused(_, error) => {
+                assert!(error.to_string().contains("no [[route]] takes"), "{error}");
+                "refused".into()
+            }
+            Placed::Stop(error) => {
+                assert!(error.to_string().contains("kafka.unrouted"), "{error}");
+                "stop".into()
+            }
+        };
+        assert_eq!(placed, what);
+    }
+}
+
+/// The row of a table by Debezium's conventions.
+fn row() -> Event {
+    let row = RowRecord {
+        topic_prefix: Some("outbox.event".into()),
+        headers: vec![("tenant".into(), Some("acme".into()))],
+        payload_is_value: true,
+        is_tombstone: false,
+        timestamp_ms: None,
+    };
+    let envelope = envelope("Order", "OrderCreated");
+    let raw = Bytes::from_static(b"{}");
+    Event::from_row(envelope, raw, row, Lsn::new(1)).expect("a row")
+}
+
+#[test]
+fn rows_of_tables_keep_prefix_and_payload_unless_their_route_says_otherwise() {
+    let one = |routing: &mut Routing| sent(routing.place(row())).remove(0);
+    // Unrouted, whatever the format of envelopes is.
+    let mut config = config([route("user", &["users"])]);
+    config.kafka.format = Format::Json;
+    let mut routing = Routing::new(&config).expect("a route that can be used");
+    let (topic, event) = one(&mut routing);
+    assert_eq!((&*topic, record_value(&event)), ("outbox.event.Order", Some(&b"{}"[..])));
+    assert!(event.made().is_none());
+    // A topic alone.
+    let mut routed = self::routing([route("Order", &["{prefix}.all"])]);
+    let (topic, event) = one(&mut routed);
+    assert_eq!((&*topic, record_value(&event)), ("outbox.event.all", Some(&b"{}"[..])));
+    // A message of the same type has the pipeline's prefix.
+    assert_eq!(topics(&mut routed, "Order", "x"), ["shop.all"]);
+    // A format.
+    let enveloped = Route { format: Some(Format::Protobuf), ..route("Order", &[]) };
+    let (_, event) = one(&mut self::routing([enveloped]));
+    let value = Bytes::copy_from_slice(record_value(&event).expect("a value"));
+    assert_eq!(OutboxEvent::decode(value).expect("an envelope").payload, "{}");
+}
+
+#[test]
+fn a_route_that_can_t_be_used_is_named() {
+    let with = |change: fn(&mut Route)| {
+        let mut route = route("order", &[]);
+        change(&mut route);
+        route
+    };
+    for (bad, text) in [
+        (with(|r| r.topic = vec!["a b".into()]), "route[0].topic = \"a b\": Kafka allows"),
+        (with(|r| r.topic = vec!["..".into()]), "route[0].topic = \"..\": Kafka allows"),
+        (with(|r| r.topic = vec!["a/{id}".into()]), "route[0].topic = \"a/{id}\": Kafka allows"),
+        (
+            with(|r| r.topic = vec!["shop.dead-letter".into()]),
+            "route[0].topic = \"shop.dead-letter\": that is the dead-letter topic",
+        ),
+        (
+            with(|r| r.topic = vec!["a".into(), "a".into()]),
+            "route[0].topic = \"a\": is there twice",
+        ),
+        (with(|r| r.topic = vec!["{x}".into()]), "route[0].topic = \"{x}\": has {x}; there are"),
+        (with(|r| r.key = Some("{".into())), "route[0].key = \"{\": has a brace"),
+        (with(|r| r.partition = Some("-1".into())), "route[0].partition = \"-1\": expected the"),
+        (
+            with(|r| _ = r.headers.insert(String::new(), "x".into())),
+            "route[0].headers. = \"x\": a header needs a name",
+        ),
+        (
+            with(|r| r.matches.event_type = Some("/(/".into())),
+            "route[0].match.event_type = \"/(/\": is no regular expression: unclosed group",
+        ),
+        (
+            with(|r| r.matches.event_type = Some("/(?<id>.)/".into())),
+            "route[0].match.event_type = \"/(?<id>.)/\": the group id has the name of a field",
+        ),
+        (
+            with(|r| {
+                r.drop = true;
+                r.tombstone = true;
+            }),
+            "route[0].drop = true: what is dropped becomes no record",
+        ),
+    ] {
+        let problem = problem([bad]);
+        assert!(problem.starts_with(text), "{problem}");
+    }
+}
+
+#[test]
+fn a_route_that_is_never_reached_is_named_with_the_one_before_it() {
+    let typed = |aggregate_type: &str, event_type: &str| {
+        let mut route = route(aggregate_type, &[]);
+        route.matches.event_type = Some(event_type.into());
+        route
+    };
+    for (earlier, later) in [
+        (route("", &[]), route("order", &[])),
+        (route("*", &[]), route("", &[])),
+        (route("order", &["a"]), route("order", &["b"])),
+        (route("ord*", &[]), route("order", &[])),
+        (route("order", &[]), typed("order", "placed")),
+        (typed("order", "p*"), typed("order", "placed")),
+    ] {
+        let text = problem([route("other", &[]), earlier, later]);
+        assert_eq!(text, "route[2] = a table: is never reached: route[1] takes all that it would");
+    }
+    for (earlier, later) in [
+        (typed("order", "placed"), route("order", &[])),
+        (route("order", &[]), route("ord*", &[])),
+        (typed("order", "placed"), typed("order", "paid")),
+    ] {
+        Routing::new(&config([earlier, later])).map(drop).expect("both are reached");
+    }
+}

@@ -1,0 +1,231 @@
+//! One `[[route]]`, checked: its patterns and templates are read once.
+
+use super::{
+    pattern::{Captures, Pattern},
+    template::{FIELDS, Template, Values},
+};
+use crate::{
+    Event,
+    config::{Format, Mistake, Route as Config},
+    kafka::record::{is_legal_in_topic, is_legal_topic},
+    proto::OutboxEvent,
+};
+
+/// The topic of a route that names none.
+const USUAL_TOPIC: &str = "{prefix}.{aggregate_type}";
+
+/// A route, ready to be asked.
+pub(super) struct Route {
+    conditions: Vec<(Field, Pattern)>,
+    pub drop: bool,
+    pub topics: Vec<Template>,
+    pub key: Option<Template>,
+    pub partition: Option<Template>,
+    pub headers: Vec<(String, Template)>,
+    pub tombstone: bool,
+    pub format: Option<Format>,
+}
+
+/// What a condition looks at.
+#[derive(Debug, PartialEq, Eq)]
+enum Field {
+    AggregateType,
+    EventType,
+    AggregateId,
+    Metadata(String),
+}
+
+impl Route {
+    /// Reads the route; `name` is what messages call it, `route[0]`.
+    pub fn new(config: &Config, name: &str, prefix: &str, parked: &str) -> Result<Self, Mistake> {
+        let wrong = |setting: &str, text: &str, problem: String| Mistake {
+            setting: format!("{name}.{setting}"),
+            value: Some(format!("{text:?}")),
+            problem,
+        };
+        let mut conditions = Vec::new();
+        let matches = &config.matches;
+        let fields = [
+            (Field::AggregateType, &matches.aggregate_type),
+            (Field::EventType, &matches.event_type),
+            (Field::AggregateId, &matches.aggregate_id),
+        ];
+        let fields = fields.into_iter().filter_map(|(field, text)| Some((field, text.as_ref()?)));
+        let metadata = matches.metadata.iter();
+        let metadata = metadata.map(|(key, text)| (Field::Metadata(key.clone()), text));
+        for (field, text) in fields.chain(metadata) {
+            let setting = format!("match.{}", field.setting());
+            let pattern = Pattern::parse(text).map_err(|problem| wrong(&setting, text, problem))?;
+            if let Some(group) = pattern.captures().find(|group| FIELDS.contains(group)) {
+                let problem = format!("the group {group} has the name of a field");
+                return Err(wrong(&setting, text, problem));
+            }
+            // What every event has and any text matches is no condition.
+            if !pattern.takes_all() || matches!(field, Field::Metadata(_)) {
+                conditions.push((field, pattern));
+            }
+        }
+        let captures: Vec<_> =
+            conditions.iter().flat_map(|(_, pattern)| pattern.captures()).collect();
+        let template = |setting: &str, text: &str| {
+            Template::parse(text, &captures).map_err(|problem| wrong(setting, text, problem))
+        };
+        let optional = |setting: &str, text: &Option<String>| {
+            text.as_deref().map(|text| template(setting, text)).transpose()
+        };
+        let usual = [USUAL_TOPIC.to_owned()];
+        let topics = if config.topic.is_empty() { &usual[..] } else { &config.topic };
+        let mut read = Vec::<Template>::new();
+        for text in topics {
+            let topic = template("topic", text)?;
+            check_topic(&topic, prefix, parked).map_err(|problem| wrong("topic", text, problem))?;
+            if read.iter().any(|other| other.text() == text) {
+                return Err(wrong("topic", text, "is there twice".into()));
+            }
+            read.push(topic);
+        }
+        let mut headers = Vec::new();
+        for (key, text) in &config.headers {
+            let setting = format!("headers.{key}");
+            // Kafka's client takes names of headers as C strings.
+            if key.is_empty() || key.contains('\0') {
+                return Err(wrong(&setting, text, "a header needs a name".into()));
+            }
+            headers.push((key.clone(), template(&setting, text)?));
+        }
+        let partition = optional("partition", &config.partition)?;
+        if let Some(number) = partition.as_ref().and_then(|template| template.constant(prefix))
+            && partition_number(&number).is_none()
+        {
+            return Err(wrong("partition", &number, "expected the number of a partition".into()));
+        }
+        let route = Route {
+            drop: config.drop,
+            topics: read,
+            key: optional("key", &config.key)?,
+            partition,
+            headers,
+            tombstone: config.tombstone,
+            format: config.format,
+            conditions,
+        };
+        if config.drop
+            && *config != (Config { drop: true, matches: matches.clone(), ..Config::default() })
+        {
+            return Err(Mistake {
+                setting: format!("{name}.drop"),
+                value: Some("true".into()),
+                problem: "what is dropped becomes no record; leave out all but match".into(),
+            });
+        }
+        Ok(route)
+    }
+
+    /// Does it take the event? The named groups of its patterns go to `captures`.
+    pub fn takes(
+        &self,
+        event: &Event,
+        envelope: Option<&OutboxEvent>,
+        captures: &mut Captures,
+    ) -> bool {
+        captures.clear();
+        self.conditions.iter().all(|(field, pattern)| {
+            let text = match field {
+                Field::AggregateType => Some(event.aggregate_type()),
+                Field::EventType => Some(event.event_type()),
+                Field::AggregateId => Some(event.aggregate_id()),
+                Field::Metadata(key) => {
+                    envelope.and_then(|envelope| envelope.metadata.get(key)).map(String::as_str)
+                }
+            };
+            text.is_some_and(|text| pattern.matches(text, captures))
+        })
+    }
+
+    /// True where it is certain that what `other` takes this one takes too.
+    pub fn covers(&self, other: &Route) -> bool {
+        self.conditions.iter().all(|(field, pattern)| {
+            other.conditions.iter().any(|(f, p)| f == field && pattern.covers(p))
+        })
+    }
+
+    /// True where events of the same types may be taken or not.
+    pub fn looks_beyond_types(&self) -> bool {
+        let beyond = |field: &Field| matches!(field, Field::AggregateId | Field::Metadata(_));
+        self.conditions.iter().any(|(field, _)| beyond(field))
+    }
+
+    /// True where it looks at the event type, or names a topic by it.
+    pub fn looks_at_event_type(&self) -> bool {
+        self.conditions.iter().any(|(field, _)| *field == Field::EventType)
+            || self.topics.iter().any(Template::has_event_type)
+    }
+
+    /// True where it matches on metadata.
+    pub fn matches_metadata(&self) -> bool {
+        self.conditions.iter().any(|(field, _)| matches!(field, Field::Metadata(_)))
+    }
+
+    /// True where one of its templates has metadata.
+    pub fn needs_metadata(&self) -> bool {
+        let more = self.headers.iter().map(|(_, template)| template);
+        let more = more.chain(&self.key).chain(&self.partition).chain(&self.topics);
+        more.into_iter().any(Template::needs_metadata)
+    }
+
+    /// True where its topics are the same for all events of the same types.
+    pub fn has_topics_by_type(&self) -> bool {
+        !self.topics.iter().any(Template::differs_within_a_type)
+    }
+
+    /// The names of its topics for an event, each once.
+    ///
+    /// # Errors
+    /// What is wrong with the one that Kafka would not allow.
+    pub fn topic_names(&self, values: Values<'_>, parked: &str) -> Result<Vec<String>, String> {
+        let mut names = Vec::with_capacity(self.topics.len());
+        for template in &self.topics {
+            let name = template
+                .render(values)
+                .map_err(|key| format!("topic {:?}: it has no metadata {key}", template.text()))?;
+            if !is_legal_topic(&name) || name == parked {
+                return Err(format!(
+                    "topic {:?} would be {name:?}, which is not allowed",
+                    template.text()
+                ));
+            }
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        Ok(names)
+    }
+}
+
+impl Field {
+    fn setting(&self) -> String {
+        match self {
+            Field::AggregateType => "aggregate_type".into(),
+            Field::EventType => "event_type".into(),
+            Field::AggregateId => "aggregate_id".into(),
+            Field::Metadata(key) => format!("metadata.{key}"),
+        }
+    }
+}
+
+/// The number of a partition, in a text.
+pub(super) fn partition_number(text: &str) -> Option<i32> {
+    text.parse().ok().filter(|number| *number >= 0)
+}
+
+fn check_topic(topic: &Template, prefix: &str, parked: &str) -> Result<(), String> {
+    const ALLOWED: &str =
+        "Kafka allows letters, digits, '.', '_' and '-' in a topic's name, and 249 of them";
+    let legal = topic.known(prefix).all(|text| text.bytes().all(is_legal_in_topic));
+    match topic.constant(prefix) {
+        _ if !legal => Err(ALLOWED.into()),
+        Some(name) if !is_legal_topic(&name) => Err(ALLOWED.into()),
+        Some(name) if name == parked => Err("that is the dead-letter topic".into()),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,267 @@
+//! All routes: which takes an event, and the records that it becomes.
+
+use std::sync::Arc;
+
+use super::{
+    names::{prefix_of, usual_topic},
+    pattern::Captures,
+    route::{Route, partition_number},
+    template::Values,
+};
+use crate::{
+    Error, ErrorKind, Event, Result,
+    config::{Config, Format, Mistake, Unrouted},
+    format::{self, MadeRecord, Making},
+    proto::OutboxEvent,
+};
+
+/// The routes of a configuration, in their order.
+pub(crate) struct Routes {
+    routes: Vec<Route>,
+    unrouted: Unrouted,
+    format: Format,
+    prefix: String,
+    dead_letter_topic: String,
+}
+
+/// What is decided for an event without a look at its contents.
+#[derive(Default)]
+pub(super) struct Choice {
+    /// Which route takes it.
+    pub route: Option<usize>,
+    pub captures: Captures,
+}
+
+/// Why an event that no route takes is not sent.
+pub(super) enum Unsent {
+    /// It is: to its usual topic.
+    No,
+    Ignored,
+    Refused(Error),
+    Stop(Error),
+}
+
+/// What becomes of an event.
+pub(crate) enum Decision {
+    /// It goes to these topics, each with its record.
+    Records(Vec<(String, Event)>),
+    /// It is not sent, and counts as done.
+    Filtered,
+    /// It is parked.
+    Refused(Error),
+    /// The relay ends.
+    Stop(Error),
+}
+
+impl Routes {
+    /// Reads the routes of a configuration.
+    ///
+    /// # Errors
+    /// The first that can't be used.
+    pub fn new(config: &Config) -> Result<Self, Mistake> {
+        let (prefix, parked) = (config.topic_prefix(), config.dead_letter_topic());
+        let mut routes = Vec::<Route>::new();
+        for (index, route) in config.route.iter().enumerate() {
+            let name = format!("route[{index}]");
+            let route = Route::new(route, &name, prefix, &parked)?;
+            if let Some(other) = routes.iter().position(|other| other.covers(&route)) {
+                let problem = format!("is never reached: route[{other}] takes all that it would");
+                return Err(Mistake { setting: name, value: Some("a table".into()), problem });
+            }
+            routes.push(route);
+        }
+        let (unrouted, format) = (config.kafka.unrouted, config.kafka.format);
+        Ok(Routes {
+            routes,
+            unrouted,
+            format,
+            prefix: prefix.to_owned(),
+            dead_letter_topic: parked,
+        })
+    }
+
+    /// True where every event goes to its usual topic as it is.
+    pub fn is_plain(&self) -> bool {
+        self.routes.is_empty() && self.format == Format::Protobuf
+    }
+
+    /// True where events of the same types are always taken by the same route.
+    pub fn decides_by_types(&self) -> bool {
+        !self.routes.iter().any(Route::looks_beyond_types)
+    }
+
+    /// True where that depends on the event type.
+    pub fn looks_at_event_type(&self) -> bool {
+        self.routes.iter().any(Route::looks_at_event_type)
+    }
+
+    /// True where the topics of that route are the same for all events of the same types.
+    pub fn has_topics_by_type(&self, route: usize) -> bool {
+        self.routes.get(route).is_some_and(Route::has_topics_by_type)
+    }
+
+    /// The first route that takes the event.
+    ///
+    /// # Errors
+    /// [`ErrorKind::RecordRefused`] where metadata is needed and can't be read.
+    pub(super) fn choose(&self, event: &Event) -> Result<Choice> {
+        let mut captures = Captures::default();
+        let metadata = self.routes.iter().any(Route::matches_metadata);
+        let envelope = if metadata { Some(event.decode()?) } else { None };
+        let route = self
+            .routes
+            .iter()
+            .position(|route| route.takes(event, envelope.as_ref(), &mut captures));
+        if route.is_none() {
+            captures.clear();
+        }
+        Ok(Choice { route, captures })
+    }
+
+    /// True for a route that sends nothing.
+    pub fn drops(&self, route: usize) -> bool {
+        self.routes.get(route).is_some_and(|route| route.drop)
+    }
+
+    /// The topics of an event that is taken by a route.
+    ///
+    /// # Errors
+    /// [`ErrorKind::RecordRefused`] for one that Kafka does not allow.
+    pub(super) fn topics(&self, choice: &Choice, event: &Event) -> Result<Vec<String>> {
+        let prefix = prefix_of(&self.prefix, event);
+        let Some((index, route)) = self.chosen(choice) else {
+            return Ok(vec![usual_topic(prefix, event)?]);
+        };
+        let needed = !route.has_topics_by_type();
+        let envelope = if needed { Some(event.decode()?) } else { None };
+        let (envelope, captures) = (envelope.as_ref(), &choice.captures);
+        let values = Values { event, prefix, envelope, captures };
+        let names = route.topic_names(values, &self.dead_letter_topic);
+        names.map_err(|why| refused(format!("route[{index}] can't send the event: {why}")))
+    }
+
+    /// The record that the event becomes; none where it is the usual one.
+    ///
+    /// # Errors
+    /// [`ErrorKind::RecordRefused`]: why there can be none.
+    pub(super) fn record(&self, choice: &Choice, event: &Event) -> Result<Option<Arc<MadeRecord>>> {
+        let chosen = self.chosen(choice);
+        let format = self.format_of(chosen.map(|(_, route)| route), event);
+        let changed = chosen.is_some_and(|(_, route)| {
+            let Route { key, partition, headers, tombstone, .. } = route;
+            *tombstone || key.is_some() || partition.is_some() || !headers.is_empty()
+        });
+        if format.is_none() && !changed {
+            return Ok(None);
+        }
+        let prefix = prefix_of(&self.prefix, event);
+        let needed = format.is_some() || chosen.is_some_and(|(_, route)| route.needs_metadata());
+        let envelope = if needed { event.decode()? } else { OutboxEvent::default() };
+        let making = Making { event, envelope: &envelope, prefix };
+        let mut record = match format {
+            Some(format) => format::make(format, making)?,
+            None => MadeRecord::usual(event),
+        };
+        if let Some((index, route)) = chosen {
+            let (envelope, captures) = (Some(&envelope), &choice.captures);
+            let values = Values { event, prefix, envelope, captures };
+            apply(route, &mut record, values)
+                .map_err(|why| refused(format!("route[{index}] can't send the event: {why}")))?;
+        }
+        Ok(Some(Arc::new(record)))
+    }
+
+    /// What becomes of an event that no route takes.
+    pub(super) fn unrouted(&self, event: &Event) -> Unsent {
+        let error = || {
+            let (kind, what) = (event.aggregate_type(), event.event_type());
+            refused(format!("no [[route]] takes an event {what:?} of aggregate type {kind:?}"))
+        };
+        match self.unrouted {
+            Unrouted::Default => Unsent::No,
+            Unrouted::Ignore => Unsent::Ignored,
+            Unrouted::DeadLetter => Unsent::Refused(error()),
+            Unrouted::Stop => Unsent::Stop(error().remedy("add one, or set kafka.unrouted")),
+        }
+    }
+
+    /// What becomes of one event, and the route that says so.
+    pub fn decide(&self, event: &Event) -> (Option<usize>, Decision) {
+        match self.choose(event) {
+            Ok(choice) => (choice.route, self.decision(&choice, event)),
+            Err(error) => (None, Decision::Refused(error)),
+        }
+    }
+
+    fn decision(&self, choice: &Choice, event: &Event) -> Decision {
+        match choice.route {
+            Some(route) if self.drops(route) => return Decision::Filtered,
+            Some(_) => {}
+            None => match self.unrouted(event) {
+                Unsent::No => {}
+                Unsent::Ignored => return Decision::Filtered,
+                Unsent::Refused(error) => return Decision::Refused(error),
+                Unsent::Stop(error) => return Decision::Stop(error),
+            },
+        }
+        let records = self.topics(choice, event).and_then(|topics| {
+            let record = self.record(choice, event)?;
+            let made = || event.clone().with_record(record.clone());
+            Ok(topics.into_iter().map(|topic| (topic, made())).collect())
+        });
+        records.map_or_else(Decision::Refused, Decision::Records)
+    }
+
+    /// What its record is made by; none where the event is sent as it is.
+    ///
+    /// A payload that a table sends by itself stays so, unless its route says otherwise.
+    fn format_of(&self, route: Option<&Route>, event: &Event) -> Option<Format> {
+        let payload_alone = event.row().is_some_and(|row| row.payload_is_value);
+        let format = route.and_then(|route| route.format);
+        let usual = format.unwrap_or(self.format) == Format::Protobuf && !payload_alone;
+        match format {
+            None if payload_alone => None,
+            _ if usual => None,
+            given => Some(given.unwrap_or(self.format)),
+        }
+    }
+
+    /// What the record of an event that a route takes is made by, in a word.
+    pub fn format_name(&self, route: Option<usize>, event: &Event) -> Format {
+        let route = route.and_then(|route| self.routes.get(route));
+        self.format_of(route, event).unwrap_or_default()
+    }
+
+    fn chosen(&self, choice: &Choice) -> Option<(usize, &Route)> {
+        let index = choice.route?;
+        Some((index, self.routes.get(index)?))
+    }
+}
+
+/// What a route says of a record beside its format.
+fn apply(route: &Route, record: &mut MadeRecord, values: Values<'_>) -> Result<(), String> {
+    let missing = |of: &str, key: &str| format!("{of}: it has no metadata {key}");
+    if let Some(template) = &route.key {
+        record.key = template.render(values).map_err(|key| missing("key", key))?.into();
+    }
+    if let Some(template) = &route.partition {
+        let text = template.render(values).map_err(|key| missing("partition", key))?;
+        let number = partition_number(&text);
+        let number = number.ok_or_else(|| format!("partition {text:?} is no number"))?;
+        record.partition = Some(number);
+    }
+    for (name, template) in &route.headers {
+        // Metadata that an event does not have leaves out the header that would say it.
+        if let Ok(text) = template.render(values) {
+            record.set_header(name, text.into());
+        }
+    }
+    if route.tombstone {
+        record.value = None;
+    }
+    Ok(())
+}
+
+fn refused(what: String) -> Error {
+    Error::new(ErrorKind::RecordRefused, what)
+}

@@ -1,0 +1,217 @@
+//! Texts over an event's fields: `{prefix}.{aggregate_type}`.
+
+use super::pattern::Captures;
+use crate::{Event, proto::OutboxEvent};
+
+/// A text with holes.
+#[derive(Clone, Debug)]
+pub(super) struct Template {
+    text: String,
+    parts: Vec<Part>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Part {
+    Text(String),
+    Prefix,
+    AggregateType,
+    AggregateId,
+    EventType,
+    Id,
+    Metadata(String),
+    Capture(String),
+}
+
+/// The names that a group of a regular expression can't have.
+pub(super) const FIELDS: [&str; 5] =
+    ["prefix", "aggregate_type", "aggregate_id", "event_type", "id"];
+
+/// What the holes are filled with.
+#[derive(Clone, Copy)]
+pub(super) struct Values<'a> {
+    pub event: &'a Event,
+    /// What comes before the dot in a topic's usual name.
+    pub prefix: &'a str,
+    /// Decoded where a template needs it.
+    pub envelope: Option<&'a OutboxEvent>,
+    pub captures: &'a Captures,
+}
+
+impl Template {
+    /// `{{` and `}}` are braces; `captures` are the names of the route's groups.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn parse(text: &str, captures: &[&str]) -> Result<Self, String> {
+        let (mut parts, mut literal, mut rest) = (Vec::new(), String::new(), text);
+        while let Some(at) = rest.find(['{', '}']) {
+            literal += rest.get(..at).unwrap_or_default();
+            rest = rest.get(at..).unwrap_or_default();
+            if let Some((brace, after)) = [("{{", '{'), ("}}", '}')]
+                .into_iter()
+                .find_map(|(twice, brace)| Some((brace, rest.strip_prefix(twice)?)))
+            {
+                literal.push(brace);
+                rest = after;
+                continue;
+            }
+            let hole = rest.strip_prefix('{').and_then(|rest| rest.split_once('}'));
+            let Some((name, after)) = hole else {
+                return Err("has a brace without its other half; {{ and }} are braces".into());
+            };
+            if !literal.is_empty() {
+                parts.push(Part::Text(std::mem::take(&mut literal)));
+            }
+            parts.push(Part::parse(name, captures)?);
+            rest = after;
+        }
+        literal += rest;
+        if !literal.is_empty() {
+            parts.push(Part::Text(literal));
+        }
+        Ok(Template { text: text.to_owned(), parts })
+    }
+
+    /// As it was written.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The text for an event.
+    ///
+    /// # Errors
+    /// The name of the metadata that the event does not have.
+    pub fn render<'a>(&'a self, values: Values<'a>) -> Result<String, &'a str> {
+        let mut text = String::with_capacity(64);
+        for part in &self.parts {
+            text += match part {
+                Part::Text(text) => text,
+                Part::Prefix => values.prefix,
+                Part::AggregateType => values.event.aggregate_type(),
+                Part::AggregateId => values.event.aggregate_id(),
+                Part::EventType => values.event.event_type(),
+                Part::Id => values.event.id(),
+                Part::Capture(name) => values.captures.get(name).unwrap_or_default(),
+                Part::Metadata(key) => {
+                    let metadata = values.envelope.map(|envelope| &envelope.metadata);
+                    metadata.and_then(|metadata| metadata.get(key)).ok_or(key.as_str())?
+                }
+            };
+        }
+        Ok(text)
+    }
+
+    /// The one text that it is for every event, if it is; all fields but the prefix differ.
+    pub fn constant(&self, prefix: &str) -> Option<String> {
+        self.parts.iter().map(|part| part.known(prefix)).collect()
+    }
+
+    /// What of it is known beforehand.
+    pub fn known<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a str> {
+        self.parts.iter().filter_map(move |part| part.known(prefix))
+    }
+
+    /// True where it needs the event's metadata.
+    pub fn needs_metadata(&self) -> bool {
+        self.parts.iter().any(|part| matches!(part, Part::Metadata(_)))
+    }
+
+    /// True where events of the same types get different texts, captures apart.
+    pub fn differs_within_a_type(&self) -> bool {
+        let differs = |part: &Part| matches!(part, Part::AggregateId | Part::Id);
+        self.needs_metadata() || self.parts.iter().any(differs)
+    }
+
+    /// True where it has the event type.
+    pub fn has_event_type(&self) -> bool {
+        self.parts.contains(&Part::EventType)
+    }
+}
+
+impl Part {
+    fn parse(name: &str, captures: &[&str]) -> Result<Self, String> {
+        Ok(match name {
+            "prefix" => Part::Prefix,
+            "aggregate_type" => Part::AggregateType,
+            "aggregate_id" => Part::AggregateId,
+            "event_type" => Part::EventType,
+            "id" => Part::Id,
+            _ => match name.strip_prefix("metadata.") {
+                Some(key) if !key.is_empty() => Part::Metadata(key.to_owned()),
+                _ if captures.contains(&name) => Part::Capture(name.to_owned()),
+                _ => {
+                    let groups = captures.iter().map(|name| format!(", {{{name}}}"));
+                    return Err(format!(
+                        "has {{{name}}}; there are {{prefix}}, {{aggregate_type}}, {{aggregate_id}}, \
+                         {{event_type}}, {{id}}, {{metadata.KEY}}{}",
+                        groups.collect::<String>()
+                    ));
+                }
+            },
+        })
+    }
+
+    fn known<'a>(&'a self, prefix: &'a str) -> Option<&'a str> {
+        match self {
+            Part::Text(text) => Some(text),
+            Part::Prefix => Some(prefix),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message;
+
+    use super::*;
+    use crate::Lsn;
+
+    fn render(text: &str) -> Result<String, String> {
+        let envelope = OutboxEvent {
+            id: "i".into(),
+            aggregate_type: "order".into(),
+            aggregate_id: "7".into(),
+            event_type: "order.placed".into(),
+            metadata: [("tenant".into(), "acme".into())].into(),
+            ..Default::default()
+        };
+        let event = Event::parse(envelope.encode_to_vec().into(), Lsn::ZERO).expect("an event");
+        let pattern = super::super::pattern::Pattern::parse(r"/\.(?<what>.*)/").expect("a pattern");
+        let mut captures = Captures::default();
+        assert!(pattern.matches("order.placed", &mut captures));
+        let template = Template::parse(text, &["what"])?;
+        let envelope = Some(&envelope);
+        let values = Values { event: &event, prefix: "shop", envelope, captures: &captures };
+        template.render(values).map_err(|key| format!("no {key}"))
+    }
+
+    #[test]
+    fn holes_are_filled() {
+        for (text, rendered) in [
+            ("", ""),
+            ("plain", "plain"),
+            ("{prefix}.{aggregate_type}", "shop.order"),
+            ("{aggregate_id}/{id}:{event_type}", "7/i:order.placed"),
+            ("{metadata.tenant}-{what}", "acme-placed"),
+            ("{{{id}}}", "{i}"),
+            ("é{id}é", "éié"),
+        ] {
+            assert_eq!(render(text).as_deref(), Ok(rendered), "{text}");
+        }
+        assert_eq!(render("{metadata.user}"), Err("no user".into()));
+    }
+
+    #[test]
+    fn what_is_none_says_why() {
+        for text in ["{", "}", "{id", "id}", "{a{id}"] {
+            let problem = render(text).expect_err(text);
+            assert!(problem.contains("brace") || problem.contains("there are"), "{problem}");
+        }
+        for text in ["{}", "{tenant}", "{metadata.}", "{ID}"] {
+            let problem = render(text).expect_err(text);
+            assert!(problem.contains("there are {prefix}"), "{problem}");
+            assert!(problem.ends_with("{metadata.KEY}, {what}"), "{problem}");
+        }
+    }
+}
