@@ -24,9 +24,17 @@ pub(crate) struct Routing {
     /// The same route takes all events of the same types.
     by_types: bool,
     with_event_type: bool,
-    /// By aggregate type, then event type; the latter is empty where it does not matter.
-    known: HashMap<Box<str>, HashMap<Box<str>, Arc<Known>>>,
+    /// By aggregate type.
+    known: HashMap<Box<str>, OfType>,
     count: usize,
+}
+
+/// What is decided for the events of an aggregate type.
+#[derive(Default)]
+struct OfType {
+    /// Where the event type does not matter.
+    all: Option<Arc<Known>>,
+    by_event_type: HashMap<Box<str>, Arc<Known>>,
 }
 
 /// What is decided for all events of the same types.
@@ -35,6 +43,8 @@ struct Known {
     drops: bool,
     /// None where these differ from event to event.
     topics: Option<Vec<Arc<str>>>,
+    /// The one topic of events that are sent as they are.
+    as_it_is: Option<Arc<str>>,
 }
 
 /// Those of all events of the same types, or of one event.
@@ -79,6 +89,9 @@ impl Routing {
                 Ok(topic) => Placed::One(topic, event),
                 Err(error) => Placed::Refused(event, error),
             };
+        }
+        if let Some(topic) = self.topic_as_it_is(&event) {
+            return Placed::One(topic, event);
         }
         let known = match self.known(&event) {
             Ok(known) => known,
@@ -135,16 +148,25 @@ impl Routing {
         names.into_iter().map(|name| self.names.named(name)).collect()
     }
 
+    /// The topic of an event of known types that is sent there, and there only, as it is.
+    fn topic_as_it_is(&self, event: &Event) -> Option<Arc<str>> {
+        self.of_types(event).filter(|_| !says_more(event))?.as_it_is.clone()
+    }
+
+    fn of_types(&self, event: &Event) -> Option<&Arc<Known>> {
+        let known = self.known.get(event.aggregate_type())?;
+        match self.with_event_type {
+            true => known.by_event_type.get(event.event_type()),
+            false => known.all.as_ref(),
+        }
+    }
+
     /// What is decided for events of these types, or for this one.
     fn known(&mut self, event: &Event) -> Result<Arc<Known>> {
-        // A table's own prefix is part of its topics.
-        let own_prefix = event.row().is_some_and(|row| row.topic_prefix.is_some());
-        if !self.by_types || own_prefix {
+        if !self.by_types || says_more(event) {
             return self.learn(event, false).map(Arc::new);
         }
-        let event_type = if self.with_event_type { event.event_type() } else { "" };
-        let by_event_type = self.known.get(event.aggregate_type());
-        if let Some(known) = by_event_type.and_then(|known| known.get(event_type)) {
+        if let Some(known) = self.of_types(event) {
             return Ok(Arc::clone(known));
         }
         let known = Arc::new(self.learn(event, true)?);
@@ -153,8 +175,13 @@ impl Routing {
             self.count = 0;
         }
         self.count += 1;
-        let by_event_type = self.known.entry(event.aggregate_type().into()).or_default();
-        by_event_type.insert(event_type.into(), Arc::clone(&known));
+        let of_type = self.known.entry(event.aggregate_type().into()).or_default();
+        match self.with_event_type {
+            true => {
+                of_type.by_event_type.insert(event.event_type().into(), Arc::clone(&known));
+            }
+            false => of_type.all = Some(Arc::clone(&known)),
+        }
         Ok(known)
     }
 
@@ -167,8 +194,22 @@ impl Routing {
             true => Some(self.topics(&choice, event)?),
             false => None,
         };
-        Ok(Known { choice, drops, topics })
+        let as_it_is = match &topics {
+            Some(topics) => <&[_; 1]>::try_from(&topics[..]).ok().map(|[topic]| Arc::clone(topic)),
+            None if for_all && choice.route.is_none() && self.routes.sends_unrouted() => {
+                Some(self.names.usual(event)?)
+            }
+            None => None,
+        };
+        let as_it_is = as_it_is.filter(|_| self.routes.changes_nothing(&choice));
+        Ok(Known { choice, drops, topics, as_it_is })
     }
+}
+
+/// True for a row whose table says more of its record than its types do: a prefix of its
+/// topics, or a payload alone.
+fn says_more(event: &Event) -> bool {
+    event.row().is_some_and(|row| row.topic_prefix.is_some() || row.payload_is_value)
 }
 
 #[cfg(test)]

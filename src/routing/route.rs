@@ -178,6 +178,12 @@ impl Route {
         !self.topics.iter().any(Template::differs_within_a_type)
     }
 
+    /// True where it says more of the record than its topics and its format.
+    pub fn changes_record(&self) -> bool {
+        let Route { key, partition, headers, tombstone, .. } = self;
+        *tombstone || key.is_some() || partition.is_some() || !headers.is_empty()
+    }
+
     /// The names of its topics for an event, each once.
     ///
     /// # Errors

@@ -147,10 +147,7 @@ impl Routes {
     pub(super) fn record(&self, choice: &Choice, event: &Event) -> Result<Option<Arc<MadeRecord>>> {
         let chosen = self.chosen(choice);
         let format = self.format_of(chosen.map(|(_, route)| route), event);
-        let changed = chosen.is_some_and(|(_, route)| {
-            let Route { key, partition, headers, tombstone, .. } = route;
-            *tombstone || key.is_some() || partition.is_some() || !headers.is_empty()
-        });
+        let changed = chosen.is_some_and(|(_, route)| route.changes_record());
         if format.is_none() && !changed {
             return Ok(None);
         }
@@ -169,6 +166,18 @@ impl Routes {
                 .map_err(|why| refused(format!("route[{index}] can't send the event: {why}")))?;
         }
         Ok(Some(Arc::new(record)))
+    }
+
+    /// True where events of which all is in their envelope are sent as they are.
+    pub(super) fn changes_nothing(&self, choice: &Choice) -> bool {
+        let route = self.chosen(choice).map(|(_, route)| route);
+        let format = route.and_then(|route| route.format).unwrap_or(self.format);
+        format == Format::Protobuf && !route.is_some_and(Route::changes_record)
+    }
+
+    /// True where events that no route takes go to their usual topics.
+    pub(super) fn sends_unrouted(&self) -> bool {
+        self.unrouted == Unrouted::Default
     }
 
     /// What becomes of an event that no route takes.
