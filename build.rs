@@ -1,9 +1,42 @@
-//! Compiles the protobuf schema with protox, so that nobody needs protoc.
+//! Compiles the protobuf schema with protox, so that nobody needs protoc, and notes what is
+//! built of what for `factlib --version`.
+
+use std::{env, process::Command};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     const SCHEMA: &str = "proto/factlib/v1/outbox.proto";
     println!("cargo:rerun-if-changed={SCHEMA}");
     let files = protox::compile([SCHEMA], ["proto"])?;
     prost_build::Config::new().bytes(["."]).btree_map(["."]).compile_fds(files)?;
+    build_facts();
     Ok(())
+}
+
+/// The target, and the commit: `FACTLIB_COMMIT` where it is set, as in an image, else git's in
+/// a release build; a build for development would begin anew with each commit.
+fn build_facts() {
+    println!("cargo:rerun-if-env-changed=FACTLIB_COMMIT");
+    println!("cargo:rustc-env=FACTLIB_TARGET={}", env::var("TARGET").unwrap_or_default());
+    let given = env::var("FACTLIB_COMMIT").ok().filter(|commit| !commit.is_empty());
+    if let Some(commit) = given.or_else(commit_of_git) {
+        println!("cargo:rustc-env=FACTLIB_COMMIT={commit}");
+    }
+}
+
+fn commit_of_git() -> Option<String> {
+    if env::var("PROFILE").ok()? != "release" {
+        return None;
+    }
+    let git = |args: &[&str]| {
+        let output = Command::new("git").args(args).output().ok()?;
+        let text = String::from_utf8(output.stdout).ok()?;
+        Some(text.trim().to_owned()).filter(|_| output.status.success())
+    };
+    for file in ["HEAD", "logs/HEAD"] {
+        let path = git(&["rev-parse", "--git-path", file])?;
+        if std::path::Path::new(&path).exists() {
+            println!("cargo:rerun-if-changed={path}");
+        }
+    }
+    git(&["rev-parse", "--short=12", "HEAD"])
 }

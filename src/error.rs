@@ -52,6 +52,14 @@ impl Error {
         self.kind().is_transient()
     }
 
+    /// What happened and its causes, on one line without the remedy.
+    #[cfg(feature = "relay")]
+    pub(crate) fn story(&self) -> String {
+        let mut story = self.clone();
+        story.0.remedy = None;
+        story.to_string()
+    }
+
     /// The remedy, where there is one.
     pub fn advice(&self) -> Option<&str> {
         self.0.remedy.as_deref()

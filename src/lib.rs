@@ -76,6 +76,8 @@
 //! | [`checkpoint`] | [`AckWindow`](checkpoint::AckWindow), and where positions are kept |
 //! | [`routing`] | routes: where an event goes |
 //! | `format` | what its record is made of, one file a format |
+//! | [`doctor`] | whether a start would succeed, and what to do where not |
+//! | [`slot`] | the slot as an operator sees it: shown, dropped, advanced |
 //! | [`dead_letter`] | what can't be delivered: parked, read, sent again |
 //! | `outbox` | tables whose rows are events |
 //! | [`replay`] | facts of the past, sent again from a table |
@@ -100,6 +102,8 @@ pub mod checkpoint;
 pub mod config;
 #[cfg(feature = "relay")]
 pub mod dead_letter;
+#[cfg(feature = "relay")]
+pub mod doctor;
 pub mod emit;
 mod error;
 #[cfg(feature = "relay")]
@@ -128,6 +132,8 @@ pub mod replay;
 #[cfg(feature = "relay")]
 pub mod routing;
 #[cfg(feature = "relay")]
+pub mod slot;
+#[cfg(feature = "relay")]
 mod startup;
 #[cfg(feature = "relay")]
 mod status;
@@ -152,6 +158,12 @@ pub use self::{
     startup::{SetupReport, setup, setup_sql},
     status::{PipelineState, PipelineStatus, TopicStatus},
 };
+
+/// The librdkafka that is built in: its version as a number, and as text.
+#[cfg(feature = "relay")]
+pub fn librdkafka_version() -> (i32, String) {
+    rdkafka::util::get_rdkafka_version()
+}
 
 /// The README's examples, compiled by the tests.
 #[cfg(all(doctest, feature = "relay"))]

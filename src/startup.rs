@@ -203,14 +203,7 @@ impl Startup {
         if create {
             store.create().await?;
         }
-        let publication_created = match tables.is_empty() {
-            true => self.publication(client, create, log).await?,
-            false => {
-                let publication = &settings.publication;
-                let published = Published { publication, tables: &tables };
-                published.prepare(client, create, log).await?
-            }
-        };
+        let publication_created = self.publication(client, create, log).await?;
         // In this order: another instance may be moving them at this moment, and it moves
         // the WAL first, then the checkpoint, then the slot.
         let mut slot = Slot::read(client, &settings.slot).await?;
@@ -218,26 +211,13 @@ impl Startup {
             true => None,
             false => store.load(&settings.slot).await?,
         };
-        let system = replication.identify_system().await?;
-        let history = match &checkpoint {
-            Some(saved) if saved.system_id == system.system_id => {
-                history(&mut replication, saved, &system, log).await?
-            }
-            _ => None,
-        };
+        let position = self.position(&mut replication, checkpoint.as_ref(), store, log).await?;
         if publication_created && slot.is_some() && !server.publications_count_at_once() {
             warn!(log, "the slot is older than the publication: a change to a table in between \
                 stops the reading"; "slot" => &settings.slot,
                 "publication" => &settings.publication,
                 "remedy" => "if that happens, its error says how to start from a new slot");
         }
-        let position = Position {
-            slot_name: &settings.slot,
-            database: self.info.dbname(),
-            store: store.describe(),
-            system,
-            history,
-        };
         if accept && let Some(lost) = slot.take_if(|slot| slot.lost.is_some()) {
             // Somebody else's slot stays.
             position.decide(Some(Slot { lost: None, ..lost }), None)?;
@@ -258,12 +238,55 @@ impl Startup {
         Ok(Start { from, wal_end, status_interval: settings.status_interval.min(limit) })
     }
 
-    async fn replication(&self, limit: Duration, log: &Logger) -> Result<ReplicationClient> {
+    /// Where reading would start from this slot and this checkpoint; changes nothing.
+    pub async fn judge(
+        &self,
+        replication: &mut ReplicationClient,
+        slot: Option<Slot>,
+        checkpoint: Option<Checkpoint>,
+        store: &dyn CheckpointStore,
+        log: &Logger,
+    ) -> Result<Checkpoint> {
+        let position = self.position(replication, checkpoint.as_ref(), store, log).await?;
+        position.decide(slot, checkpoint)
+    }
+
+    /// What the slot and the checkpoint are judged by.
+    async fn position(
+        &self,
+        replication: &mut ReplicationClient,
+        checkpoint: Option<&Checkpoint>,
+        store: &dyn CheckpointStore,
+        log: &Logger,
+    ) -> Result<Position<'_>> {
+        let system = replication.identify_system().await?;
+        let history = match checkpoint {
+            Some(saved) => history(replication, saved, &system, log).await?,
+            None => None,
+        };
+        Ok(Position {
+            slot_name: &self.config.postgres.slot,
+            database: self.info.dbname(),
+            store: store.describe(),
+            system,
+            history,
+        })
+    }
+
+    /// A replication connection, within `limit`.
+    pub async fn replication(&self, limit: Duration, log: &Logger) -> Result<ReplicationClient> {
         ReplicationClient::connect(&self.info, limit, log).await
     }
 
+    /// Checks the publication and its tables; creates it if it is missing and that is wanted.
     /// Answers whether it had to be created.
-    async fn publication(&self, client: &Client, create: bool, log: &Logger) -> Result<bool> {
+    pub async fn publication(&self, client: &Client, create: bool, log: &Logger) -> Result<bool> {
+        let tables = self.config.outbox_tables();
+        if !tables.is_empty() {
+            let publication = &self.config.postgres.publication;
+            let published = Published { publication, tables: &tables };
+            return published.prepare(client, create, log).await;
+        }
         let name = &self.config.postgres.publication;
         if publication_exists(client, name).await? {
             return Ok(false);

@@ -87,12 +87,20 @@ fn help_and_version_go_to_stdout() {
         &["dead-letter", "list"],
         &["dead-letter", "show"],
         &["dead-letter", "redrive"],
+        &["doctor"],
+        &["status"],
+        &["slot"],
+        &["slot", "show"],
+        &["slot", "drop"],
+        &["slot", "advance"],
+        &["completions"],
+        &["man"],
     ] {
         let (code, out, _) = run(factlib(folder.path()).args(subcommand).arg("--help"));
         assert_eq!(code, Some(0));
         assert!(out.contains("Examples:"), "{subcommand:?} has no examples");
     }
-    let (code, out, _) = run(factlib(folder.path()).arg("--version"));
+    let (code, out, _) = run(factlib(folder.path()).arg("-V"));
     assert_eq!((code, out), (Some(0), concat!("factlib ", env!("CARGO_PKG_VERSION"), "\n").into()));
 }
 

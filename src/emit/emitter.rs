@@ -11,7 +11,7 @@ use crate::{Error, ErrorKind, Result, proto::OutboxEvent};
 
 /// Bytes of an encoded fact that a broker takes by default: its `message.max.bytes` is
 /// 1,048,588, which key, headers and the batch's own head have to fit as well.
-const DEFAULT_MAX_BYTES: usize = 1_000_000;
+pub(crate) const DEFAULT_MAX_BYTES: usize = 1_000_000;
 
 /// PostgreSQL's limit for one value, less what the message costs in the WAL.
 const POSTGRES_MAX_BYTES: usize = (1 << 30) - (1 << 16);

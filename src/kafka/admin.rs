@@ -5,12 +5,16 @@
 //! producer can't: to create a topic, and to ask for its limit.
 
 use std::{
+    collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use rdkafka::{
-    admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication},
+    admin::{
+        AdminClient, AdminOptions, NewTopic, OwnedResourceSpecifier, ResourceSpecifier,
+        TopicReplication,
+    },
     client::DefaultClientContext,
     error::RDKafkaErrorCode as Code,
     metadata::Metadata,
@@ -32,6 +36,31 @@ const LIMIT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Answers whether the brokers are there and let us in.
 pub(crate) async fn check(producer: &KafkaProducer, timeout: Duration) -> Result<()> {
     metadata(producer, None, timeout).await.map(|_| ())
+}
+
+/// A cluster, as its metadata has it.
+pub(crate) struct Cluster {
+    pub brokers: usize,
+    /// Topics by name, and of how many replicas the least replicated partition of each is.
+    pub topics: BTreeMap<String, usize>,
+}
+
+/// Asks for the whole cluster; changes nothing.
+pub(crate) async fn cluster(producer: &KafkaProducer, timeout: Duration) -> Result<Cluster> {
+    let metadata = metadata(producer, None, timeout).await?;
+    let topics = metadata.topics().iter().map(|topic| {
+        let replicas = topic.partitions().iter().map(|partition| partition.replicas().len());
+        (topic.name().to_owned(), replicas.min().unwrap_or_default())
+    });
+    Ok(Cluster { brokers: metadata.brokers().len(), topics: topics.collect() })
+}
+
+/// Settings of a topic; none where we may not know.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct TopicSettings {
+    pub topic: String,
+    pub max_message_bytes: Option<usize>,
+    pub min_insync_replicas: Option<usize>,
 }
 
 /// A topic that can be sent to.
@@ -60,7 +89,7 @@ impl TopicAdmin {
     pub async fn prepare(&self, producer: &KafkaProducer, topic: &str) -> Result<Topic> {
         let created = match (exists(producer, topic).await?, self.config.topics.create) {
             (true, _) => false,
-            (false, true) => self.create(topic).await?,
+            (false, true) => self.create(topic, false).await?,
             (false, false) => {
                 let what = format!("topic {topic} does not exist");
                 return Err(code_error(what, Code::UnknownTopicOrPartition));
@@ -74,7 +103,30 @@ impl TopicAdmin {
         Ok(Topic { created, max_message_bytes })
     }
 
-    async fn create(&self, topic: &str) -> Result<bool> {
+    /// Whether the brokers would create the topic; they don't.
+    pub async fn may_create(&self, topic: &str) -> Result<()> {
+        self.create(topic, true).await.map(|_| ())
+    }
+
+    /// What the topics are set to, of which we may see the settings.
+    pub async fn settings(&self, topics: &[&str]) -> Result<Vec<TopicSettings>> {
+        let options = AdminOptions::new().request_timeout(Some(LIMIT_TIMEOUT));
+        let resources: Vec<_> = topics.iter().copied().map(ResourceSpecifier::Topic).collect();
+        let client = self.client()?;
+        let answers = client.describe_configs(&resources, &options).await;
+        let what = "cannot ask for the settings of topics";
+        let answers = answers.map_err(|error| kafka_error(what, error))?;
+        let settings = answers.into_iter().filter_map(|answer| {
+            let answer = answer.ok()?;
+            let number = |name| answer.get(name)?.value.as_ref()?.parse().ok();
+            let (max, min) = (number("max.message.bytes"), number("min.insync.replicas"));
+            let OwnedResourceSpecifier::Topic(topic) = answer.specifier else { return None };
+            Some(TopicSettings { topic, max_message_bytes: max, min_insync_replicas: min })
+        });
+        Ok(settings.collect())
+    }
+
+    async fn create(&self, topic: &str, only_ask: bool) -> Result<bool> {
         let what = || format!("cannot create topic {topic}");
         let settings = &self.config.topics;
         // -1 leaves it to the broker.
@@ -83,7 +135,8 @@ impl TopicAdmin {
         for (key, value) in &settings.config {
             new = new.set(key, value);
         }
-        let options = AdminOptions::new().operation_timeout(Some(REQUEST_TIMEOUT));
+        let options =
+            AdminOptions::new().operation_timeout(Some(REQUEST_TIMEOUT)).validate_only(only_ask);
         let client = self.client()?;
         let results = client.create_topics([&new], &options).await;
         let results = results.map_err(|error| self.failed(kafka_error(what(), error)))?;
@@ -97,20 +150,16 @@ impl TopicAdmin {
     }
 
     async fn max_message_bytes(&self, topic: &str) -> Result<Option<usize>> {
-        let options = AdminOptions::new().request_timeout(Some(LIMIT_TIMEOUT));
-        let resource = ResourceSpecifier::Topic(topic);
-        let client = self.client()?;
         // Without the right to ask, or an answer in time, the usual batch has to do.
-        let answer = match client.describe_configs([&resource], &options).await {
+        let answer = match self.settings(&[topic]).await {
             Ok(answer) => answer,
+            Err(error) if error.kind() == ErrorKind::Config => return Err(error),
             Err(error) => {
-                self.failed(kafka_error("no answer", error));
+                self.failed(error);
                 return Ok(None);
             }
         };
-        let config = answer.into_iter().next().and_then(Result::ok);
-        let limit = config.as_ref().and_then(|config| config.get("max.message.bytes"));
-        Ok(limit.and_then(|limit| limit.value.as_ref()?.parse().ok()))
+        Ok(answer.first().and_then(|settings| settings.max_message_bytes))
     }
 
     fn client(&self) -> Result<Arc<Client>> {

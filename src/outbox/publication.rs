@@ -78,6 +78,16 @@ impl Published<'_> {
         operations.join(", ")
     }
 
+    /// The statement that would create the publication, of tables that are checked for that.
+    pub async fn creation(&self, client: &Client) -> Result<String> {
+        let mut found = Vec::with_capacity(self.tables.len());
+        for table in self.tables {
+            found.push(find(client, table).await?);
+        }
+        self.check_identities(&found)?;
+        Ok(self.create_sql_for(found.iter().any(|found| found.partitioned)))
+    }
+
     /// Checks tables and publication; creates the publication if it is missing and that is wanted.
     pub async fn prepare(&self, client: &Client, create: bool, log: &Logger) -> Result<bool> {
         let mut found = Vec::with_capacity(self.tables.len());

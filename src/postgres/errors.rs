@@ -193,7 +193,7 @@ impl ErrorFields<'_> {
 }
 
 /// The SQLSTATE at the root of `error`, if the server sent one.
-pub(super) fn sqlstate(error: &Error) -> Option<&str> {
+pub(crate) fn sqlstate(error: &Error) -> Option<&str> {
     let mut cause = error.source();
     while let Some(error) = cause {
         if let Some(error) = error.downcast_ref::<ServerError>() {

@@ -49,6 +49,8 @@ pub use self::connect_info::ConnectInfo;
 pub(crate) use self::errors::ServerError;
 pub(crate) use self::errors::postgres_error;
 #[cfg(feature = "relay")]
+pub(crate) use self::errors::sqlstate;
+#[cfg(feature = "relay")]
 pub(crate) use self::reconnecting::{Reconnecting, StatementError};
 
 /// An ordinary client, for statements: the connection string, TLS and timeouts are those of the relay.

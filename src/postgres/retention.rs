@@ -35,12 +35,13 @@ pub(crate) struct OpenTransaction {
 }
 
 impl Retention {
+    // Through JSON, because columns came with versions: wal_status, safe_wal_size (13).
     // What only reads has no number and keeps nothing of the WAL; what is younger than
     // some seconds is none of the trouble.
     const QUERY: &str = "\
-SELECT pg_current_wal_lsn(), restart_lsn, confirmed_flush_lsn, wal_status, safe_wal_size,
-       t.xid, t.owner, t.since, t.ending
-FROM pg_replication_slots LEFT JOIN LATERAL (
+SELECT pg_current_wal_lsn(), restart_lsn, confirmed_flush_lsn,
+       to_jsonb(s) ->> 'wal_status', (to_jsonb(s) ->> 'safe_wal_size')::bigint, t.xid, t.owner, t.since, t.ending
+FROM pg_replication_slots s LEFT JOIN LATERAL (
     SELECT xid::text, owner, since::text, ending FROM (
         SELECT backend_xid AS xid, 'pid ' || pid AS owner, xact_start AS since,
                format('SELECT pg_terminate_backend(%s)', pid) AS ending

@@ -60,8 +60,14 @@ impl Server {
     /// Refuses a server that a slot can't be read from, or that has no logical messages
     /// where these are to be read.
     pub fn check(&self, messages: bool) -> Result<()> {
-        let refused = |what: String| Error::new(ErrorKind::PostgresRefused, what);
-        let major = self.version / 10_000;
+        self.check_version(messages)?;
+        self.check_primary()?;
+        self.check_wal_level()
+    }
+
+    /// Refuses one that is too old.
+    pub fn check_version(&self, messages: bool) -> Result<()> {
+        let major = self.major();
         if self.version < OLDEST_SERVER {
             let what = format!("PostgreSQL {major} is too old");
             return Err(refused(what).remedy("pgoutput is there from PostgreSQL 10 on"));
@@ -73,19 +79,38 @@ impl Server {
                  relays an outbox table from PostgreSQL 10 on",
             ));
         }
-        if self.in_recovery {
-            // It may be promoted any moment, or another host of the list be the primary.
-            let what = "the server is a standby: facts are read from the primary";
-            return Err(Error::new(ErrorKind::PostgresUnavailable, what)
-                .remedy("name all hosts in postgres.url, with target_session_attrs=read-write"));
-        }
-        if self.wal_level != "logical" {
-            let what = format!("wal_level is {}, and has to be logical", self.wal_level);
-            return Err(refused(what)
-                .remedy("run ALTER SYSTEM SET wal_level = 'logical' and restart PostgreSQL"));
-        }
         Ok(())
     }
+
+    /// Refuses a standby.
+    pub fn check_primary(&self) -> Result<()> {
+        if !self.in_recovery {
+            return Ok(());
+        }
+        // It may be promoted any moment, or another host of the list be the primary.
+        let what = "the server is a standby: facts are read from the primary";
+        Err(Error::new(ErrorKind::PostgresUnavailable, what)
+            .remedy("name all hosts in postgres.url, with target_session_attrs=read-write"))
+    }
+
+    /// Refuses one whose WAL can't be decoded.
+    pub fn check_wal_level(&self) -> Result<()> {
+        if self.wal_level == "logical" {
+            return Ok(());
+        }
+        let what = format!("wal_level is {}, and has to be logical", self.wal_level);
+        Err(refused(what)
+            .remedy("run ALTER SYSTEM SET wal_level = 'logical' and restart PostgreSQL"))
+    }
+
+    /// The version before the dot.
+    pub fn major(&self) -> i32 {
+        self.version / 10_000
+    }
+}
+
+fn refused(what: String) -> Error {
+    Error::new(ErrorKind::PostgresRefused, what)
 }
 
 /// A replication slot.
@@ -144,6 +169,15 @@ impl Slot {
         let failed = |error| postgres_error(format!("cannot drop slot {name}"), error);
         client.execute("SELECT pg_drop_replication_slot($1)", &[&name]).await.map_err(failed)?;
         Ok(())
+    }
+
+    /// Has the server forget everything up to `to`, and answers how far it went.
+    pub async fn advance(client: &Client, name: &str, to: Lsn) -> Result<Lsn> {
+        let statement = "SELECT end_lsn FROM pg_replication_slot_advance($1, $2)";
+        let failed = |error| postgres_error(format!("cannot advance slot {name} to {to}"), error);
+        let to = PgLsn::from(to.as_u64());
+        let row = client.query_one(statement, &[&name, &to]).await.map_err(failed)?;
+        Ok(lsn(row.try_get(0).map_err(failed)?))
     }
 }
 

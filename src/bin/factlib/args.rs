@@ -5,13 +5,22 @@ use std::path::PathBuf;
 use clap::{Args as ClapArgs, Parser, Subcommand};
 use factlib::{Error, ErrorKind, Result, config::load::Loader};
 
-use crate::{dead_letter::DeadLetterArgs, replay, replay::ReplayArgs};
+use crate::{
+    about::{self, CompletionsArgs, ManArgs},
+    dead_letter::DeadLetterArgs,
+    doctor::{self, DoctorArgs},
+    replay,
+    replay::ReplayArgs,
+    slot::SlotArgs,
+    status::{self, StatusArgs},
+};
 
 const AFTER_HELP: &str = "\
 Settings come from a TOML file, .env, the environment (FACTLIB_KAFKA__BROKERS for
 kafka.brokers) and flags, the later over the earlier.
 
 Examples:
+  factlib doctor
   factlib setup --postgres-url postgresql://postgres@db/shop --dry-run
   factlib run --config /etc/factlib.toml
   factlib run --brokers kafka-1:9092,kafka-2:9092 --set kafka.compression=zstd
@@ -86,7 +95,7 @@ Examples:
 
 /// Relays facts committed in PostgreSQL to Kafka and loses none.
 #[derive(Debug, Parser)]
-#[command(name = "factlib", version, after_help = AFTER_HELP)]
+#[command(name = "factlib", version, long_version = about::version(), after_help = AFTER_HELP)]
 pub struct Args {
     #[command(flatten)]
     pub settings: SettingArgs,
@@ -99,6 +108,14 @@ pub enum Command {
     /// Relay facts until stopped
     #[command(after_help = RUN_HELP)]
     Run,
+    /// Check everything that a start needs, and say what to do
+    #[command(after_help = doctor::HELP)]
+    Doctor(DoctorArgs),
+    /// Ask a running relay what it does
+    #[command(after_help = status::HELP)]
+    Status(StatusArgs),
+    /// Show the replication slot, drop it or advance it
+    Slot(SlotArgs),
     /// Create slot, publication and checkpoint table where they are missing
     #[command(after_help = SETUP_HELP)]
     Setup(SetupArgs),
@@ -119,6 +136,12 @@ pub enum Command {
     /// Show the configuration and what there is to set
     #[command(after_help = CONFIG_HELP)]
     Config(ConfigArgs),
+    /// Print the completions of a shell
+    #[command(after_help = about::COMPLETIONS_HELP)]
+    Completions(CompletionsArgs),
+    /// Print the manual page
+    #[command(after_help = about::MAN_HELP)]
+    Man(ManArgs),
 }
 
 /// Flags that set settings; every subcommand has them.

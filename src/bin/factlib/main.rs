@@ -3,10 +3,12 @@
 //! Whatever goes wrong is one line on stderr that starts with `factlib: `; the
 //! exit code tells its kind (`factlib --help` lists them).
 
+mod about;
 mod args;
 mod config;
 mod dead_letter;
 mod demo;
+mod doctor;
 mod emit;
 mod line;
 mod log;
@@ -16,6 +18,8 @@ mod route;
 mod run;
 mod setup;
 mod signals;
+mod slot;
+mod status;
 
 use std::process::ExitCode;
 
@@ -27,7 +31,7 @@ use self::args::{Args, Command};
 fn main() -> ExitCode {
     output::panics_in_one_line();
     match command(Args::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             output::complain(&error.to_string());
             ExitCode::from(error.kind().exit_code())
@@ -35,29 +39,41 @@ fn main() -> ExitCode {
     }
 }
 
-fn command(args: Args) -> Result<()> {
+fn command(args: Args) -> Result<ExitCode> {
     // What needs no configuration must work while there is a mistake in it.
     if let Command::Config(config) = &args.command
         && let Some(text) = config::reference(config)
     {
-        return output::print(&text);
+        return done(output::print(&text));
     }
-    if let Command::Demo(demo) = &args.command {
-        return demo::run(demo, &args.settings);
+    match &args.command {
+        Command::Demo(demo) => return done(demo::run(demo, &args.settings)),
+        Command::Completions(shell) => return done(about::completions(shell)),
+        Command::Man(page) => return done(about::man(page)),
+        _ => {}
     }
     let loaded = args.settings.loader()?.load()?;
     let config = loaded.config.clone();
     // Dropped last: it writes what is still queued.
     let (log, _flush) = log::logger(&config.log);
-    match args.command {
+    if let Command::Doctor(args) = &args.command {
+        return doctor::run(args, &config);
+    }
+    done(match args.command {
         Command::Run => run::run(config, log),
         // Done above.
-        Command::Demo(_) => Ok(()),
+        Command::Demo(_) | Command::Doctor(_) | Command::Completions(_) | Command::Man(_) => Ok(()),
+        Command::Status(args) => status::run(&args, &config),
+        Command::Slot(args) => slot::run(&args, &config, &log),
         Command::Setup(args) => setup::run(&args, &config, &log),
         Command::Emit(args) => emit::run(args, &config, &log),
         Command::DeadLetter(args) => dead_letter::run(args.command, &config, &log),
         Command::Replay(args) => replay::run(args, &config, &log),
         Command::Route(args) => route::run(args, &loaded),
         Command::Config(args) => output::print(&config::effective(&args, &loaded)?),
-    }
+    })
+}
+
+fn done(result: Result<()>) -> Result<ExitCode> {
+    result.map(|()| ExitCode::SUCCESS)
 }

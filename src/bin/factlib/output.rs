@@ -24,6 +24,20 @@ pub fn print_bytes(bytes: &[u8]) -> Result<bool> {
     }
 }
 
+/// A value as JSON, with a line end.
+pub fn json(value: &impl serde::Serialize) -> Result<String> {
+    let text = serde_json::to_string_pretty(value);
+    let text =
+        text.map_err(|error| Error::new(ErrorKind::Config, "cannot write JSON").caused_by(error))?;
+    Ok(text + "\n")
+}
+
+/// Names and values, a line each, aligned.
+pub fn table(lines: &[(&str, String)]) -> String {
+    let width = lines.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
+    lines.iter().map(|(name, value)| format!("{name:width$}  {value}\n")).collect()
+}
+
 /// Writes one line to stderr, whatever is in `text`.
 pub fn complain(text: &str) {
     let line = text.split(['\n', '\r']).map(str::trim).filter(|part| !part.is_empty());

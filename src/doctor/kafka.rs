@@ -1,0 +1,194 @@
+//! Kafka: brokers, the topics that are there, and those that would be made.
+
+use std::time::Duration;
+
+use slog::Logger;
+
+use super::{Check, Checks};
+use crate::{
+    Result,
+    config::{Config, RefusalPolicy},
+    emit::DEFAULT_MAX_BYTES,
+    kafka::{
+        admin::{Cluster, TopicAdmin, TopicSettings, cluster},
+        producer::KafkaProducer,
+    },
+    status::Status,
+};
+
+/// Of the first question, behind which the connection is.
+const LIMIT: Duration = Duration::from_secs(10);
+
+pub(super) async fn examine(config: &Config, log: &Logger) -> Result<Vec<Check>> {
+    let mut checks = Checks::of("kafka");
+    let producer = KafkaProducer::new(&config.kafka, 1, Status::unwatched(), log.clone())?;
+    let patience = config.pipeline.startup_timeout;
+    let limit = if patience.is_zero() { LIMIT } else { patience.min(LIMIT) };
+    match cluster(&producer, limit).await {
+        Ok(cluster) => {
+            let brokers = cluster.brokers;
+            checks.ok("brokers", format!("{brokers} in the cluster of {}", producer.brokers()));
+            let admin = TopicAdmin::new(config.kafka.clone());
+            Kafka { config, cluster, admin, checks: &mut checks }.topics().await;
+        }
+        Err(error) => {
+            checks.failed("brokers", &error, "start the brokers, or correct kafka.brokers")
+        }
+    }
+    // Its end waits for its thread.
+    tokio::task::spawn_blocking(move || drop(producer));
+    Ok(checks.checks)
+}
+
+struct Kafka<'a> {
+    config: &'a Config,
+    cluster: Cluster,
+    admin: TopicAdmin,
+    checks: &'a mut Checks,
+}
+
+impl Kafka<'_> {
+    async fn topics(&mut self) {
+        if self.config.dead_letter.policy == RefusalPolicy::DeadLetter {
+            self.dead_letter_topic().await;
+        }
+        self.new_topics().await;
+        let topics = self.ours();
+        if topics.is_empty() {
+            let prefix = self.config.topic_prefix();
+            return self.checks.ok("topic settings", format!("no topic {prefix}.… is there yet"));
+        }
+        let names: Vec<&str> = topics.iter().map(String::as_str).collect();
+        match self.admin.settings(&names).await {
+            Ok(settings) if settings.len() == topics.len() => {
+                self.replicas(&settings);
+                self.sizes(&settings);
+            }
+            // A topic's own refusal has no text; that is the right that lacks.
+            Ok(_) => self.unseen("some may not be seen".into()),
+            Err(error) => self.unseen(error.story()),
+        }
+    }
+
+    /// What the relay sends to, as far as that can be told from names.
+    fn ours(&self) -> Vec<String> {
+        let start = format!("{}.", self.config.topic_prefix());
+        let dead_letters = self.config.dead_letter_topic();
+        let names = self.cluster.topics.keys();
+        names.filter(|name| name.starts_with(&start) || **name == dead_letters).cloned().collect()
+    }
+
+    async fn dead_letter_topic(&mut self) {
+        const NAME: &str = "dead-letter topic";
+        let topic = self.config.dead_letter_topic();
+        if self.cluster.topics.contains_key(&topic) {
+            return self.checks.ok(NAME, format!("{topic} is there"));
+        }
+        if !self.config.kafka.topics.create {
+            let create = self.tool(&format!("kafka-topics.sh --create --topic {topic}"));
+            let found = format!("topic {topic} does not exist, and kafka.topics.create = false");
+            return self.checks.error(NAME, found, create);
+        }
+        let may = self.admin.may_create(&topic).await;
+        let found =
+            may.map(|()| format!("{topic} is not there; it is created with the first letter"));
+        self.checks.result(
+            NAME,
+            found,
+            &self.tool(&format!("kafka-topics.sh --create --topic {topic}")),
+        );
+    }
+
+    async fn new_topics(&mut self) {
+        const NAME: &str = "new topics";
+        let prefix = self.config.topic_prefix();
+        if !self.config.kafka.topics.create {
+            let found = format!("kafka.topics.create = false: each {prefix}.… is created by hand");
+            return self.checks.ok(NAME, found);
+        }
+        let may = self.admin.may_create(&format!("{prefix}.factlib-doctor")).await;
+        let found = may.map(|()| format!("{prefix}.… may be created"));
+        self.checks.result(NAME, found, "set kafka.topics.create = false, and create them by hand");
+    }
+
+    fn unseen(&mut self, why: String) {
+        let principal = self.config.kafka.username.as_deref().unwrap_or("ANONYMOUS");
+        let prefix = self.config.topic_prefix();
+        let grant = self.tool(&format!(
+            "kafka-acls.sh --add --allow-principal User:{principal} --operation DescribeConfigs \
+             --topic {prefix}. --resource-pattern-type prefixed"
+        ));
+        self.checks.warning("topic settings", why, grant);
+    }
+
+    fn replicas(&mut self, settings: &[TopicSettings]) {
+        const NAME: &str = "min.insync.replicas";
+        let (mut blocked, mut thin) = (Vec::new(), Vec::new());
+        for setting in settings {
+            let replicas = self.cluster.topics.get(&setting.topic).copied().unwrap_or_default();
+            let Some(min) = setting.min_insync_replicas else { continue };
+            if min > replicas {
+                blocked.push((setting.topic.as_str(), replicas));
+            } else if replicas > 1 && min < 2 {
+                thin.push((setting.topic.as_str(), 2));
+            }
+        }
+        let (is_error, topics) = if blocked.is_empty() { (false, thin) } else { (true, blocked) };
+        if topics.is_empty() {
+            return self.checks.ok(NAME, format!("fits the replicas; topics: {}", settings.len()));
+        }
+        let names = topics.iter().map(|(topic, _)| *topic).collect::<Vec<_>>().join(", ");
+        let alter = topics.iter().map(|(topic, to)| self.alter(topic, NAME, *to));
+        let remedy = alter.collect::<Vec<_>>().join("; ");
+        match is_error {
+            true => self.checks.error(
+                NAME,
+                format!(
+                    "more than the replicas that there are, so that nothing can be written: {names}"
+                ),
+                remedy,
+            ),
+            false => self.checks.warning(
+                NAME,
+                format!("1, so that what is acknowledged may be on one broker only: {names}"),
+                remedy,
+            ),
+        }
+    }
+
+    fn sizes(&mut self, settings: &[TopicSettings]) {
+        const NAME: &str = "max.message.bytes";
+        let small = |setting: &&TopicSettings| {
+            setting.max_message_bytes.is_some_and(|bytes| bytes < DEFAULT_MAX_BYTES)
+        };
+        let small: Vec<&str> =
+            settings.iter().filter(small).map(|setting| setting.topic.as_str()).collect();
+        if small.is_empty() {
+            let found =
+                format!("fits the facts that emit lets through; topics: {}", settings.len());
+            return self.checks.ok(NAME, found);
+        }
+        let found = format!(
+            "less than the {DEFAULT_MAX_BYTES} bytes that a fact may have, so that large ones \
+             become dead letters: {}",
+            small.join(", ")
+        );
+        // Kafka's own default.
+        let alter = small.iter().map(|topic| self.alter(topic, NAME, 1_048_588));
+        let remedy = alter.collect::<Vec<_>>().join("; ");
+        self.checks.warning(NAME, found, remedy);
+    }
+
+    fn alter(&self, topic: &str, setting: &str, value: usize) -> String {
+        self.tool(&format!(
+            "kafka-configs.sh --alter --entity-type topics --entity-name {topic} \
+             --add-config {setting}={value}"
+        ))
+    }
+
+    /// A call of one of Kafka's own programs.
+    fn tool(&self, call: &str) -> String {
+        let (program, rest) = call.split_once(' ').unwrap_or((call, ""));
+        format!("{program} --bootstrap-server {} {rest}", self.config.kafka.brokers.join(","))
+    }
+}

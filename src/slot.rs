@@ -1,0 +1,216 @@
+//! The replication slot as an operator sees it: what it keeps, who reads it, and the two ways
+//! to make the server forget.
+//!
+//! Where facts could be lost, nothing is done unless that was accepted; the refusal says what.
+
+use serde::Serialize;
+use slog::Logger;
+use tokio_postgres::Client;
+
+use crate::{
+    Error, ErrorKind, Lsn, Result,
+    checkpoint::Checkpoint,
+    config::{Config, StoreKind},
+    postgres::{
+        Reconnecting, postgres_error,
+        retention::Retention,
+        slot::{Server, Slot},
+    },
+    startup::Startup,
+};
+
+/// A slot at one moment.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct SlotReport {
+    /// Its name.
+    pub slot: String,
+    /// `pgoutput`, if it is ours.
+    pub plugin: Option<String>,
+    /// The database that it reads.
+    pub database: Option<String>,
+    /// The server process that reads it for somebody now.
+    pub active_pid: Option<i32>,
+    /// The server's word for how far it is from being too much; empty before PostgreSQL 13.
+    pub wal_status: String,
+    /// Why it can never be read again.
+    pub lost: Option<String>,
+    /// WAL that is kept for it.
+    pub retained_bytes: u64,
+    /// What may yet be written before it is given up; none without a limit.
+    pub safe_wal_bytes: Option<i64>,
+    /// The server has forgotten everything up to here.
+    pub confirmed_lsn: Lsn,
+    /// Everything up to here is delivered, as far as the checkpoint store knows.
+    pub checkpoint_lsn: Option<Lsn>,
+    /// Why no start would go on from here, such as a checkpoint of another cluster.
+    pub refusal: Option<String>,
+    /// Where the server's WAL ends.
+    pub wal_end_lsn: Lsn,
+}
+
+impl SlotReport {
+    /// The checkpoint, where it means something for this slot.
+    fn trusted(&self) -> Option<Lsn> {
+        self.checkpoint_lsn.filter(|_| self.refusal.is_none())
+    }
+
+    /// Up to here, everything is known to be delivered.
+    fn delivered(&self) -> Lsn {
+        self.confirmed_lsn.max(self.trusted().unwrap_or(Lsn::ZERO))
+    }
+}
+
+/// Looks the slot up; none where there is none.
+///
+/// # Errors
+/// A server or a checkpoint store that can't be asked.
+pub async fn show(config: &Config, log: &Logger) -> Result<Option<SlotReport>> {
+    Operator::connect(config, log).await?.show().await
+}
+
+/// Drops the slot. Unless `accepted`, only says what that would lose. The checkpoint stays, so
+/// that a start afterwards is refused until `setup --accept-position`.
+///
+/// # Errors
+/// [`ErrorKind::Config`] when it was not accepted; what the server refuses, such as a slot in use.
+pub async fn drop(config: &Config, accepted: bool, log: &Logger) -> Result<SlotReport> {
+    let operator = Operator::connect(config, log).await?;
+    let report = operator.existing().await?;
+    let slot = &report.slot;
+    if !accepted {
+        let lost = operator.behind(&report, report.wal_end_lsn);
+        return Err(unconfirmed(format!("dropping slot {slot} loses {lost}")));
+    }
+    Slot::drop(&operator.client, slot).await?;
+    Ok(report)
+}
+
+/// Has the server forget everything up to `to`; to the checkpoint when not given, which loses
+/// nothing. Answers where the slot stands then.
+///
+/// # Errors
+/// [`ErrorKind::Config`] when facts could be lost and that was not `accepted`, or when there is
+/// nothing to advance to; what the server refuses, such as a slot in use.
+pub async fn advance(
+    config: &Config,
+    to: Option<Lsn>,
+    accepted: bool,
+    log: &Logger,
+) -> Result<Lsn> {
+    let operator = Operator::connect(config, log).await?;
+    let report = operator.existing().await?;
+    let slot = &report.slot;
+    let Some(to) = to.or(report.trusted()) else {
+        let why = report.refusal.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+        let what = format!("there is no checkpoint to advance slot {slot} to{why}");
+        return Err(Error::new(ErrorKind::Config, what).remedy("name a position: --to LSN"));
+    };
+    if to <= report.confirmed_lsn {
+        let what = format!("slot {slot} stands at {} already", report.confirmed_lsn);
+        return Err(Error::new(ErrorKind::Config, what).remedy("a slot can't go back"));
+    }
+    if to > report.delivered() && !accepted {
+        let lost = operator.behind(&report, to);
+        return Err(unconfirmed(format!("advancing slot {slot} to {to} loses {lost}")));
+    }
+    Slot::advance(&operator.client, slot, to).await
+}
+
+struct Operator<'a> {
+    config: &'a Config,
+    startup: Startup,
+    client: Client,
+    log: &'a Logger,
+}
+
+impl<'a> Operator<'a> {
+    async fn connect(config: &'a Config, log: &'a Logger) -> Result<Self> {
+        config.validate()?;
+        let startup = Startup::new(&std::sync::Arc::new(config.clone()))?;
+        let client = crate::postgres::connect(&config.postgres, log).await?;
+        Server::read(&client).await?.check_primary()?;
+        Ok(Operator { config, startup, client, log })
+    }
+
+    async fn existing(&self) -> Result<SlotReport> {
+        let name = &self.config.postgres.slot;
+        self.show().await?.ok_or_else(|| {
+            let what = format!("slot {name} does not exist");
+            Error::new(ErrorKind::PostgresRefused, what).remedy("correct postgres.slot")
+        })
+    }
+
+    async fn show(&self) -> Result<Option<SlotReport>> {
+        let settings = &self.config.postgres;
+        let name = &settings.slot;
+        let Some(slot) = Slot::read(&self.client, name).await? else { return Ok(None) };
+        let failed = |error| postgres_error(format!("cannot look up slot {name}"), error);
+        let pid = "SELECT active_pid FROM pg_replication_slots WHERE slot_name = $1";
+        let pid = self.client.query_opt(pid, &[name]).await.map_err(failed)?;
+        let active_pid = match pid {
+            Some(row) => row.try_get(0).map_err(failed)?,
+            None => None,
+        };
+        let info = self.startup.info.clone();
+        let server = Reconnecting::new(info, settings.connect_timeout, self.log.clone());
+        let kept = Retention::read(&server, name).await?.unwrap_or_default();
+        let checkpoint = self.checkpoint().await?;
+        let refusal = self.refusal(slot.clone(), checkpoint.clone()).await?;
+        Ok(Some(SlotReport {
+            slot: name.clone(),
+            plugin: slot.plugin,
+            database: slot.database,
+            active_pid,
+            wal_status: kept.wal_status.clone(),
+            lost: slot.lost,
+            retained_bytes: kept.bytes(),
+            safe_wal_bytes: kept.safe_wal_size,
+            confirmed_lsn: slot.confirmed,
+            checkpoint_lsn: checkpoint.map(|saved| saved.lsn),
+            refusal,
+            wal_end_lsn: kept.wal_end,
+        }))
+    }
+
+    async fn refusal(&self, slot: Slot, saved: Option<Checkpoint>) -> Result<Option<String>> {
+        let limit = self.config.postgres.connect_timeout;
+        let mut replication = self.startup.replication(limit, self.log).await?;
+        let store = self.startup.store(self.log);
+        let judging = self.startup.judge(&mut replication, Some(slot), saved, &*store, self.log);
+        match judging.await {
+            Ok(_) => Ok(None),
+            Err(error) if error.is_transient() => Err(error),
+            Err(error) => Ok(Some(error.to_string())),
+        }
+    }
+
+    async fn checkpoint(&self) -> Result<Option<Checkpoint>> {
+        if self.config.checkpoint.store == StoreKind::Postgres {
+            let what = "cannot look up the checkpoint table";
+            let query = "SELECT EXISTS (SELECT FROM pg_class WHERE relname = 'checkpoints'
+                         AND relnamespace = to_regnamespace('factlib'))";
+            let row = self.client.query_one(query, &[]).await;
+            let row = row.map_err(|error| postgres_error(what, error))?;
+            if !row.try_get::<_, bool>(0).map_err(|error| postgres_error(what, error))? {
+                return Ok(None);
+            }
+        }
+        self.startup.store(self.log).load(&self.config.postgres.slot).await
+    }
+
+    /// What is lost when everything up to `end` is forgotten.
+    fn behind(&self, report: &SlotReport, end: Lsn) -> String {
+        let from = report.delivered();
+        let bytes = bytesize::ByteSize::b(end.distance_from(from));
+        let prefix = &self.config.postgres.message_prefix;
+        match self.config.outbox_tables().is_empty() {
+            true => format!("facts ({prefix}) of the {bytes} of WAL from {from} to {end}"),
+            false => format!("the outbox rows of the {bytes} of WAL from {from} to {end}"),
+        }
+    }
+}
+
+fn unconfirmed(what: String) -> Error {
+    Error::new(ErrorKind::Config, what).remedy("repeat with --yes if that is accepted")
+}
