@@ -113,6 +113,8 @@ pub enum ErrorKind {
     Protocol,
     /// Brokers can't be reached or can't serve us now.
     KafkaUnavailable,
+    /// A Kafka transaction can't be completed: nothing of it counts, and it is done again.
+    TransactionAborted,
     /// Kafka refuses for good: authentication, authorisation, configuration.
     KafkaRefused,
     /// Kafka refuses this record, and will refuse it again.
@@ -139,7 +141,11 @@ impl ErrorKind {
         use ErrorKind::*;
         match self {
             // The other side comes back, without a change here.
-            PostgresUnavailable | SlotInUse | KafkaUnavailable | CheckpointUnavailable => true,
+            PostgresUnavailable
+            | SlotInUse
+            | KafkaUnavailable
+            | TransactionAborted
+            | CheckpointUnavailable => true,
             // The operator asked for it: what is behind the record must not overtake it.
             RecordBlocked => true,
             // A panic may be a race; the backoff keeps a certain one from burning a core.
@@ -160,7 +166,8 @@ impl ErrorKind {
             ActorFailed | HandlerFailed | Protocol => 1,
             Config | InvalidFact => 2,
             PostgresUnavailable | SlotInUse | PostgresRefused => 3,
-            KafkaUnavailable | KafkaRefused | RecordRefused | RecordTooLarge | RecordBlocked => 4,
+            KafkaUnavailable | TransactionAborted | KafkaRefused | RecordRefused
+            | RecordTooLarge | RecordBlocked => 4,
             PositionLost => 5,
             CheckpointUnavailable | CheckpointInvalid => 6,
             DrainTimeout => 7,

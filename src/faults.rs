@@ -39,6 +39,12 @@ pub enum FaultSite {
     BeforeSave,
     /// A position is saved and about to be confirmed.
     AfterSave,
+    /// All events of a Kafka transaction are with Kafka, its position is not.
+    BeforePosition,
+    /// The position is, too, and the transaction is about to be committed.
+    BeforeCommit,
+    /// A Kafka transaction is committed, nobody else knows yet.
+    AfterCommit,
     /// Draining has begun.
     Draining,
 }

@@ -22,7 +22,7 @@ use crate::{
     handlers::{
         self, EventHandler, HandlerContext, HandlerError, HandlerOptions, HandlerTopics, Handlers,
     },
-    kafka::producer::KafkaProducer,
+    kafka::{positions::Positions, producer::KafkaProducer, transactions::Transactions},
     messages::{ByteWindow, PauseTopic, Shutdown, Stop, TopicBatch},
     ops::{Ops, Routes},
     startup::Startup,
@@ -183,14 +183,26 @@ impl PipelineBuilder {
         let status = Arc::new(Status::new(window.clone()));
         // First, so that probes are answered while the servers are waited for.
         let ops = Ops::start(&config, &status)?;
+        let (mut positions, mut transactions) = (None, None);
         let lanes: Arc<dyn Lanes> = match lanes {
             Some(lanes) => lanes,
-            None if !kafka => Arc::new(TableLanes::new(startup.dead_letter_table(&log))),
+            None if !kafka => {
+                refuse_exactly_once(&config)?;
+                Arc::new(TableLanes::new(startup.dead_letter_table(&log)))
+            }
             None => {
                 let (window, status) = (window.size(), Arc::clone(&status));
-                let producer = KafkaProducer::new(&config.kafka, window, status, log.clone())?;
+                let producer =
+                    KafkaProducer::new(&config.kafka, window, Arc::clone(&status), log.clone())?;
+                let kept = Arc::new(Positions::new(&config, producer.clone(), log.clone()));
+                transactions = config.is_exactly_once().then(|| {
+                    let (kept, faults, log) = (Arc::clone(&kept), faults.clone(), log.clone());
+                    Arc::new(Transactions::new(&config, window, kept, status, faults, log))
+                });
+                positions = Some(kept);
                 let table = startup.dead_letter_table(&log);
-                Arc::new(KafkaLanes::new(&config, producer, table, faults.clone()))
+                let (transactions, faults) = (transactions.clone(), faults.clone());
+                Arc::new(KafkaLanes::new(&config, producer, table, transactions, faults))
             }
         };
         let topics_of_handlers = HandlerTopics::new(&handlers);
@@ -209,6 +221,8 @@ impl PipelineBuilder {
             lanes,
             handlers: topics_of_handlers,
             kafka,
+            positions,
+            transactions,
             window,
             status: Arc::clone(&status),
             faults,
@@ -218,6 +232,14 @@ impl PipelineBuilder {
         handle.started().await?;
         Ok(handle)
     }
+}
+
+fn refuse_exactly_once(config: &Config) -> Result<()> {
+    if !config.is_exactly_once() {
+        return Ok(());
+    }
+    let what = "delivery.mode = \"exactly-once\" needs Kafka, which this pipeline is without";
+    Err(Error::new(ErrorKind::Config, what).remedy("a handler does so by the event's id"))
 }
 
 /// Starts the supervisor on arbiters of its own.

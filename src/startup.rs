@@ -3,6 +3,7 @@
 //! The checkpoint is held against the slot and the server: where they contradict
 //! each other, events may be missing, and only a person can accept that.
 
+mod kafka;
 mod position;
 
 use std::{fmt, sync::Arc, time::Duration};
@@ -11,11 +12,12 @@ use postgres_protocol::escape::escape_literal;
 use slog::{Logger, info, warn};
 use tokio_postgres::Client;
 
+pub(crate) use self::kafka::InKafka;
 use self::position::{ACCEPT, Position};
 use crate::{
     Error, ErrorKind, Lsn, Result,
     checkpoint::{
-        CREATE_TABLE, Checkpoint, CheckpointStore, FileStore, MemoryStore, PostgresStore,
+        CREATE_TABLE, Checkpoint, CheckpointStore, FileStore, MemoryStore, Partial, PostgresStore,
     },
     config::{Config, OutboxTable, RefusalPolicy, StoreKind},
     dead_letter::{self, DeadLetterTable},
@@ -39,6 +41,10 @@ pub(crate) struct Startup {
 #[derive(Debug)]
 pub(crate) struct Start {
     pub from: Checkpoint,
+    /// The first events of the transaction behind it need not be sent any more.
+    pub partial: Option<Partial>,
+    /// The server's process that read the slot when it was asked.
+    pub active_pid: Option<i32>,
     /// Where the server's WAL ended when it was asked.
     pub wal_end: Lsn,
     pub status_interval: Duration,
@@ -232,10 +238,12 @@ impl Startup {
             slot => slot,
         };
         let wal_end = position.system.wal_end;
+        let active_pid = slot.as_ref().and_then(|slot| slot.active_pid);
         let from = position.decide(slot, checkpoint)?;
         // A third: one report may be lost in a pause, and the next still comes in time.
         let limit = server.wal_sender_timeout.map_or(Duration::MAX, |timeout| timeout / 3);
-        Ok(Start { from, wal_end, status_interval: settings.status_interval.min(limit) })
+        let status_interval = settings.status_interval.min(limit);
+        Ok(Start { from, partial: None, active_pid, wal_end, status_interval })
     }
 
     /// Where reading would start from this slot and this checkpoint; changes nothing.

@@ -73,6 +73,10 @@ pub struct PipelineStatus {
     pub events_filtered: u64,
     /// Events that went to the dead letters, by this process.
     pub dead_letters: u64,
+    /// Kafka transactions that were committed; none without exactly-once.
+    pub transactions: u64,
+    /// How long the last one took to commit, in seconds.
+    pub transaction_commit_seconds: f64,
     /// Bytes between the WAL and the acknowledgement.
     pub in_flight_bytes: usize,
     /// The most that these may be.
@@ -145,6 +149,8 @@ pub(crate) struct Status {
     events: AtomicU64,
     events_filtered: AtomicU64,
     dead_letters: AtomicU64,
+    transactions: AtomicU64,
+    commit_us: AtomicU64,
     replication_errors: AtomicU64,
     retention_removed: AtomicU64,
     retention_errors: AtomicU64,
@@ -187,6 +193,8 @@ impl Status {
             events: AtomicU64::new(0),
             events_filtered: AtomicU64::new(0),
             dead_letters: AtomicU64::new(0),
+            transactions: AtomicU64::new(0),
+            commit_us: AtomicU64::new(0),
             replication_errors: AtomicU64::new(0),
             retention_removed: AtomicU64::new(0),
             retention_errors: AtomicU64::new(0),
@@ -216,6 +224,8 @@ impl Status {
             events: self.events.load(Relaxed),
             events_filtered: self.events_filtered.load(Relaxed),
             dead_letters: self.dead_letters.load(Relaxed),
+            transactions: self.transactions.load(Relaxed),
+            transaction_commit_seconds: self.commit_us.load(Relaxed) as f64 / 1e6,
             in_flight_bytes: self.window.used(),
             window_bytes: self.window.size(),
             replication_errors: self.replication_errors.load(Relaxed),
@@ -339,6 +349,11 @@ impl Status {
         self.retention_removed.fetch_add(removed, Relaxed);
         self.retention_errors.fetch_add(errors, Relaxed);
         self.retention_last_run.store(now.as_secs(), Relaxed);
+    }
+
+    pub fn transaction_committed(&self, took: Duration) {
+        self.transactions.fetch_add(1, Relaxed);
+        self.commit_us.store(took.as_micros() as u64, Relaxed);
     }
 
     pub fn dead_lettered(&self) {

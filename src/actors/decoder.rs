@@ -62,7 +62,8 @@ impl Handler<WalBatch> for Decoder {
                 self.done.do_send(BatchDone { id, commit_end_lsn, events: 0 });
             }
             Ok(events) => {
-                self.router.do_send(EventBatch { id, events, commit_end_lsn, permit });
+                let partial = self.decoder.partial();
+                self.router.do_send(EventBatch { id, events, commit_end_lsn, partial, permit });
             }
             Err(error) => {
                 debug!(self.log, "cannot decode a batch"; "batch" => ?id, "bytes" => frames.len());

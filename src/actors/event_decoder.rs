@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use crate::{
     Error, ErrorKind, Event, Lsn, Result,
+    checkpoint::Partial,
     outbox::{Change, OutboxReader},
     postgres::{
         frame::{self, Frame},
@@ -70,6 +71,22 @@ impl EventDecoder {
     /// The same for outbox tables, in place of logical messages.
     pub fn of_tables(tables: OutboxReader, start: Lsn) -> Self {
         EventDecoder::of(Source::Tables(tables), start)
+    }
+
+    /// The first events of this transaction were handed on in an earlier life.
+    pub fn resume(&mut self, Partial { xid, final_lsn, events }: Partial) {
+        let skip = events;
+        self.interrupted = Some(Transaction { xid, final_lsn, commit_time_ns: 0, events: 0, skip });
+    }
+
+    /// The transaction of which some was handed on, and not all.
+    pub fn partial(&self) -> Option<Partial> {
+        let Transaction { xid, final_lsn, events, skip, .. } =
+            self.transaction.or(self.interrupted)?;
+        let events = events.max(skip);
+        // What has ended before has `skip` for all of it.
+        let inside = events > 0 && final_lsn >= self.done;
+        inside.then_some(Partial { xid, final_lsn, events })
     }
 
     fn of(source: Source, start: Lsn) -> Self {

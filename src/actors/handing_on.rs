@@ -37,7 +37,7 @@ impl Router {
         let Sorted { parts, filtered } = sorted;
         self.status.read(0, filtered);
         if let Some(done) = self.deliveries.split(batch, parts.len()) {
-            return self.done.do_send(done);
+            return self.batch_done(done, ctx);
         }
         for (lane, events) in parts {
             if let Some(topic) = self.deliveries.topic(lane) {

@@ -2,12 +2,14 @@
 
 mod checkpointer;
 mod chosen_topics;
+mod coordinator;
 mod decoder;
 mod deliveries;
 #[cfg(feature = "test-util")]
 mod discard;
 mod draining;
 mod event_decoder;
+mod gate;
 mod handing_on;
 mod handler;
 mod lane;
@@ -19,6 +21,7 @@ mod router;
 mod row_sweeper;
 mod supervisor;
 mod topic_producer;
+mod transaction;
 mod wal_reader;
 mod wal_watch;
 mod without_kafka;

@@ -87,6 +87,7 @@ impl Chain {
                 routing: Routing::new(&config).expect("routes that can be used"),
                 dead_letters: DeadLetters { policy: RefusalPolicy::Stop, topic: prefix.into() },
                 deliveries: Deliveries::default(),
+                transaction: None,
                 lanes: to.clone().recipient(),
                 done: to.clone().recipient(),
                 failed: to.clone().recipient(),

@@ -19,6 +19,7 @@ use slog::{Logger, debug, error, warn};
 use super::{
     chosen_topics::ChosenTopics,
     deliveries::{Deliveries, Dispatch, Opening, PartEnd},
+    transaction::Transaction,
 };
 use crate::{
     Error, ErrorKind, Event, Result,
@@ -42,6 +43,8 @@ pub(crate) struct Router {
     pub routing: Routing,
     pub dead_letters: DeadLetters,
     pub deliveries: Deliveries,
+    /// With exactly-once.
+    pub transaction: Option<Transaction>,
     pub lanes: Recipient<OpenLane>,
     pub done: Recipient<BatchDone>,
     pub failed: Recipient<ChainFailed>,
@@ -68,7 +71,14 @@ impl Handler<EventBatch> for Router {
 
     fn handle(&mut self, batch: EventBatch, ctx: &mut Self::Context) {
         self.faults.reach(FaultSite::Router);
-        let EventBatch { id, events, commit_end_lsn, permit } = batch;
+        self.let_in(batch, ctx);
+    }
+}
+
+impl Router {
+    /// Sorts a batch and hands its parts out.
+    pub(super) fn route_batch(&mut self, batch: EventBatch, ctx: &mut Context<Self>) {
+        let EventBatch { id, events, commit_end_lsn, permit, .. } = batch;
         let count = events.len();
         let Sorted { parts, filtered } = match self.sort(events) {
             Ok(sorted) => sorted,
@@ -77,8 +87,9 @@ impl Handler<EventBatch> for Router {
         self.status.read(count, filtered);
         if parts.is_empty() {
             // Nothing of it is to be sent: it is done.
-            return self.done.do_send(BatchDone { id, commit_end_lsn, events: count });
+            return self.batch_done(BatchDone { id, commit_end_lsn, events: count }, ctx);
         }
+        self.handed_out();
         self.deliveries.open_batch(id, parts.len(), count, commit_end_lsn);
         for (lane, events) in parts {
             if let Some(topic) = self.deliveries.topic(lane) {
@@ -111,9 +122,10 @@ impl Handler<PartDone> for Router {
             }
             PartEnd::Batch { lane, events, took, done } => {
                 self.delivered(lane, events, took);
-                self.done.do_send(done);
+                self.batch_done(done, ctx);
                 self.release(lane, ctx);
             }
+            PartEnd::Failed(error) if self.ends_transaction(lane, &error, true) => self.fail(error),
             PartEnd::Failed(error) => self.reopen(lane, epoch, error),
         }
     }
@@ -139,7 +151,11 @@ impl Handler<LaneFailed> for Router {
     type Result = ();
 
     fn handle(&mut self, failed: LaneFailed, _: &mut Self::Context) {
-        self.reopen(failed.lane, failed.epoch, failed.error);
+        let LaneFailed { lane, epoch, error } = failed;
+        match self.ends_transaction(lane, &error, false) {
+            true => self.fail(error),
+            false => self.reopen(lane, epoch, error),
+        }
     }
 }
 
@@ -147,8 +163,12 @@ impl Handler<LaneLost> for Router {
     type Result = ();
 
     fn handle(&mut self, lost: LaneLost, _: &mut Self::Context) {
-        let what = "the topic's actor ended";
-        self.reopen(lost.lane, lost.epoch, Error::new(ErrorKind::ActorFailed, what));
+        let LaneLost { lane, epoch } = lost;
+        let error = Error::new(ErrorKind::ActorFailed, "the topic's actor ended");
+        match self.ends_transaction(lane, &error, true) {
+            true => self.fail(error),
+            false => self.reopen(lane, epoch, error),
+        }
     }
 }
 
@@ -156,6 +176,9 @@ impl Handler<PauseTopic> for Router {
     type Result = ();
 
     fn handle(&mut self, PauseTopic { topic, paused }: PauseTopic, ctx: &mut Self::Context) {
+        if self.pause_all(&topic, paused, ctx) {
+            return;
+        }
         for dispatch in self.deliveries.pause(&topic, paused) {
             send(dispatch, ctx);
         }
@@ -356,6 +379,7 @@ mod tests {
                 routing: Routing::new(&config).expect("valid routes"),
                 dead_letters: DeadLetters { policy, topic: "shop.dead-letter".into() },
                 deliveries: Deliveries::default(),
+                transaction: None,
                 lanes,
                 done: to,
                 failed: failing,
@@ -373,6 +397,7 @@ mod tests {
                 id: BatchId { generation: 4, seq },
                 events: events.iter().map(|(of, id)| event(of, id)).collect(),
                 commit_end_lsn: Some(Lsn::new(100 + seq)),
+                partial: None,
                 permit: self.window.try_acquire(10).expect("room"),
             });
         }

@@ -30,13 +30,16 @@ use tokio::sync::watch;
 use super::{
     checkpointer::{BeginGeneration, Checkpointer, Hold},
     chosen_topics::ChosenTopics,
+    coordinator::Coordinator,
     decoder::Decoder,
     deliveries::Deliveries,
     draining::{Extent, SETTLE_TIMEOUT, UNFINISHED, drain, extent, settle},
     event_decoder::EventDecoder,
+    gate::Limits,
     lane::{LaneContext, Lanes},
     router::{DeadLetters, Router},
     row_sweeper::RowSweeper,
+    transaction::Transaction,
     wal_reader::{ReadFrom, WalReader},
     wal_watch::WalWatch,
 };
@@ -46,6 +49,7 @@ use crate::{
     config::{Config, RefusalPolicy},
     faults::{FaultSite, Faults},
     handlers::HandlerTopics,
+    kafka::{positions::Positions, transactions::Transactions},
     messages::{
         ActorExited, ActorKind, ByteWindow, ChainFailed, ExitGuard, LaneFailed, LaneLost,
         LaneOpened, OpenLane, PauseTopic, Shutdown, Stop, Streaming,
@@ -53,7 +57,7 @@ use crate::{
     outbox::{OldRows, OutboxReader},
     postgres::Reconnecting,
     routing::Routing,
-    startup::{Start, Startup},
+    startup::{InKafka, Start, Startup},
     status::{PipelineState, Status},
 };
 
@@ -70,6 +74,10 @@ pub(crate) struct Plan {
     pub handlers: HandlerTopics,
     /// Where false, only handlers and dead letters have lanes.
     pub kafka: bool,
+    /// Where positions may be in Kafka.
+    pub positions: Option<Arc<Positions>>,
+    /// With exactly-once.
+    pub transactions: Option<Arc<Transactions>>,
     pub window: ByteWindow,
     pub status: Arc<Status>,
     pub faults: Faults,
@@ -106,6 +114,8 @@ struct Chain {
     reader: Option<Addr<WalReader>>,
     decoder: Addr<Decoder>,
     router: Addr<Router>,
+    /// With exactly-once.
+    coordinator: Option<Addr<Coordinator>>,
     /// The generation that it began with.
     first: u64,
     /// Of the present reader, or of the last one.
@@ -156,6 +166,7 @@ impl Supervisor {
         let (plan, checkpointer) = (self.plan.clone(), self.checkpointer.clone());
         let cluster = self.cluster;
         let decoder = self.chain.as_ref().map(|chain| chain.decoder.clone());
+        let from = self.chain.as_ref().map(|chain| chain.from.clone());
         let preparing = async move {
             let extent = match decoder {
                 Some(decoder) => extent(&decoder, &checkpointer).await,
@@ -168,7 +179,12 @@ impl Supervisor {
                 plan.lanes.check(limit).await?;
             }
             let start = plan.startup.prepare(&*plan.store, cluster, limit, &plan.log).await?;
-            Ok((start, extent))
+            // What has gone through the chain says more than what is in Kafka.
+            let goes_on = |extent: &Extent| from.is_some_and(|from| extent.is_of(&from, &start));
+            match extent.filter(goes_on) {
+                Some(extent) => Ok((start, Some(extent))),
+                None => Ok((plan.with_kafka(start, limit).await?, None)),
+            }
         };
         ctx.spawn(preparing.into_actor(self).map(move |result, this, ctx| match result {
             _ if this.draining => this.end_if_empty(ctx),
@@ -186,8 +202,6 @@ impl Supervisor {
     /// Begins the next generation: a reader and, where none lives or can go on, the chain.
     fn begin(&mut self, start: Start, extent: Option<Extent>, ctx: &mut Context<Self>) {
         let (old, generation) = (self.chain.take(), self.generation);
-        let extent =
-            extent.filter(|extent| old.as_ref().is_some_and(|old| extent.is_of(&old.from, &start)));
         let (mut chain, first_batch) = match (old, extent) {
             (Some(old), Some(extent)) => (old, extent.batches),
             (old, _) => {
@@ -225,6 +239,20 @@ impl Supervisor {
         let log = |actor| self.log(actor);
         let exit = |actor| ExitGuard { actor, generation, to: address.clone().recipient() };
 
+        let coordinator = plan.transactions.as_ref().map(|transactions| {
+            Coordinator {
+                transactions: Arc::clone(transactions),
+                from: start.from.clone(),
+                done: self.checkpointer.clone().recipient(),
+                failed: address.clone().recipient(),
+                exit: exit(ActorKind::Coordinator),
+            }
+            .start()
+        });
+        let transaction = coordinator.clone().map(|coordinator| {
+            let limits = Limits::from(&config.delivery);
+            Transaction::new(limits, start.from.lsn, self.paused.clone(), coordinator)
+        });
         let router = Router {
             handlers: plan.handlers.clone(),
             topics_of_handlers: match plan.kafka {
@@ -238,8 +266,12 @@ impl Supervisor {
             },
             deliveries: Deliveries::new(
                 config.dead_letter.policy == RefusalPolicy::Block,
-                self.paused.clone(),
+                match transaction {
+                    Some(_) => HashSet::new(),
+                    None => self.paused.clone(),
+                },
             ),
+            transaction,
             lanes: address.clone().recipient(),
             done: self.checkpointer.clone().recipient(),
             failed: address.clone().recipient(),
@@ -249,16 +281,20 @@ impl Supervisor {
             exit: exit(ActorKind::Router),
         }
         .start();
+        let mut events = match config.outbox_tables() {
+            tables if tables.is_empty() => {
+                EventDecoder::new(&config.postgres.message_prefix, start.from.lsn)
+            }
+            tables => {
+                let tables = OutboxReader::new(tables, log(ActorKind::Decoder));
+                EventDecoder::of_tables(tables, start.from.lsn)
+            }
+        };
+        if let Some(partial) = start.partial {
+            events.resume(partial);
+        }
         let decoder = Decoder {
-            decoder: match config.outbox_tables() {
-                tables if tables.is_empty() => {
-                    EventDecoder::new(&config.postgres.message_prefix, start.from.lsn)
-                }
-                tables => {
-                    let tables = OutboxReader::new(tables, log(ActorKind::Decoder));
-                    EventDecoder::of_tables(tables, start.from.lsn)
-                }
-            },
+            decoder: events,
             batches: 0,
             router: router.clone().recipient(),
             done: self.checkpointer.clone().recipient(),
@@ -269,7 +305,7 @@ impl Supervisor {
         }
         .start();
         let (launched, from) = (Instant::now(), start.from.clone());
-        Ok(Chain { reader: None, decoder, router, first: generation, launched, from })
+        Ok(Chain { reader: None, decoder, router, coordinator, first: generation, launched, from })
     }
 
     fn launch_reader(
@@ -467,6 +503,19 @@ impl Chain {
         }
         self.decoder.do_send(Stop);
         self.router.do_send(Stop);
+        if let Some(coordinator) = &self.coordinator {
+            coordinator.do_send(Stop);
+        }
+    }
+}
+
+impl Plan {
+    /// The start, or a later one where the position in Kafka is further. With exactly-once,
+    /// nobody but this instance writes for the slot any more when this returns.
+    async fn with_kafka(&self, start: Start, limit: Duration) -> Result<Start> {
+        let Some(positions) = &self.positions else { return Ok(start) };
+        let kafka = InKafka { positions, transactions: self.transactions.as_deref() };
+        self.startup.with_kafka(start, kafka, &*self.store, limit, &self.log).await
     }
 }
 

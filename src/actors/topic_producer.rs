@@ -32,6 +32,7 @@ use crate::{
         admin::{self, TopicAdmin},
         producer::{InFlight, KafkaProducer, Part},
         record::is_kept_in_table,
+        transactions::{Refusals, Transactions},
     },
     messages::{ExitGuard, TopicBatch},
 };
@@ -49,6 +50,8 @@ pub(crate) struct KafkaLanes {
     producers: Mutex<BTreeMap<usize, KafkaProducer>>,
     dead_letter_topic: String,
     table: Arc<DeadLetterTable>,
+    /// With it, all topics share its producer, and the others only ask questions.
+    transactions: Option<Arc<Transactions>>,
     faults: Faults,
 }
 
@@ -57,6 +60,7 @@ impl KafkaLanes {
         config: &Config,
         producer: KafkaProducer,
         table: DeadLetterTable,
+        transactions: Option<Arc<Transactions>>,
         faults: Faults,
     ) -> Self {
         KafkaLanes {
@@ -64,6 +68,7 @@ impl KafkaLanes {
             producers: Mutex::new([(usize::MAX, producer)].into()),
             dead_letter_topic: config.dead_letter_topic(),
             table: Arc::new(table),
+            transactions,
             faults,
         }
     }
@@ -88,16 +93,29 @@ impl KafkaLanes {
 impl Lanes for KafkaLanes {
     async fn open(&self, lane: LaneContext) -> Result<Recipient<TopicBatch>> {
         let usual = self.producer(usize::MAX)?;
-        let in_flight = usual.in_flight(&lane.topic);
+        let transactional = match &self.transactions {
+            Some(transactions) => Some(transactions.producer()?),
+            None => None,
+        };
+        let in_flight = transactional.as_ref().unwrap_or(&usual).in_flight(&lane.topic);
         in_flight.ended().await;
         let topic = self.topics.prepare(&usual, &lane.topic).await?;
         if topic.created {
             info!(lane.log, "topic created"; "topic" => %lane.topic);
         }
         let limit = topic.max_message_bytes.unwrap_or(usize::MAX);
+        let batch_bytes = limit.saturating_sub(BATCH_OVERHEAD).max(1);
+        let producer = match (&self.transactions, transactional) {
+            (Some(transactions), Some(producer)) => {
+                transactions.fit(&producer, &lane.topic, batch_bytes)?;
+                producer
+            }
+            _ => self.producer(batch_bytes)?,
+        };
         let producer = TopicProducer {
-            producer: self.producer(limit.saturating_sub(BATCH_OVERHEAD).max(1))?,
+            producer,
             in_flight,
+            refusals: self.transactions.as_ref().map(|transactions| transactions.refusals()),
             table: (*lane.topic == *self.dead_letter_topic).then(|| Arc::clone(&self.table)),
             queue: VecDeque::new(),
             faults: self.faults.clone(),
@@ -115,6 +133,7 @@ impl Lanes for KafkaLanes {
 struct TopicProducer {
     producer: KafkaProducer,
     in_flight: InFlight,
+    refusals: Option<Refusals>,
     /// For the dead-letter topic: keeps what is too large for it.
     table: Option<Arc<DeadLetterTable>>,
     /// What waits for room in librdkafka's queue: a part and how much of it is sent.
@@ -149,7 +168,8 @@ impl Handler<TopicBatch> for TopicProducer {
 
 impl TopicProducer {
     fn enqueue(&mut self, batch: TopicBatch, ctx: &mut Context<Self>) {
-        let part = Part::new(batch, self.in_flight.clone(), self.faults.clone());
+        let part =
+            Part::new(batch, self.in_flight.clone(), self.refusals.clone(), self.faults.clone());
         self.queue.push_back((part, 0));
         if self.queue.len() == 1 {
             self.send(ctx);

@@ -35,6 +35,27 @@ pub struct Checkpoint {
     pub lsn: Lsn,
 }
 
+/// A position, also inside a transaction.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Position {
+    #[serde(flatten)]
+    pub checkpoint: Checkpoint,
+    /// What is behind it and safe as well.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub partial: Option<Partial>,
+}
+
+/// The first events of a transaction whose others are to come. A server decodes a
+/// transaction to the same events each time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Partial {
+    pub xid: u32,
+    /// Where its commit record begins.
+    pub final_lsn: Lsn,
+    /// How many; rows of tables that are not ours count as well.
+    pub events: u64,
+}
+
 impl Checkpoint {
     /// Whether a position of one means the same in the other.
     pub(crate) fn is_of_the_same_history(&self, other: &Checkpoint) -> bool {

@@ -7,6 +7,7 @@
 
 mod checkpoint;
 mod dead_letter;
+mod delivery;
 #[cfg(feature = "cli")]
 mod environment;
 #[cfg(feature = "cli")]
@@ -43,6 +44,7 @@ pub use self::reference::{Kind, Setting, settings};
 pub use self::{
     checkpoint::{CheckpointConfig, StoreKind},
     dead_letter::{DeadLetterConfig, RefusalPolicy},
+    delivery::{DeliveryConfig, DeliveryMode},
     http::HttpConfig,
     kafka::{Compression, KafkaConfig, TopicCreation},
     log::{LogConfig, LogFormat, LogLevel},
@@ -73,6 +75,8 @@ pub struct Config {
     pub route: Vec<Route>,
     /// Where the position is kept.
     pub checkpoint: CheckpointConfig,
+    /// What a crash may repeat.
+    pub delivery: DeliveryConfig,
     /// What becomes of events that can never be delivered.
     pub dead_letter: DeadLetterConfig,
     /// What becomes of rows that are delivered.
@@ -130,6 +134,17 @@ impl Config {
     pub fn dead_letter_topic(&self) -> String {
         let named = self.dead_letter.topic.clone();
         named.unwrap_or_else(|| format!("{}.dead-letter", self.topic_prefix()))
+    }
+
+    /// Whether events and position go through Kafka's transactions.
+    pub fn is_exactly_once(&self) -> bool {
+        self.delivery.mode == DeliveryMode::ExactlyOnce
+    }
+
+    /// `delivery.position_topic`, or else `{topic_prefix}.checkpoints`.
+    pub fn position_topic(&self) -> String {
+        let named = self.delivery.position_topic.clone();
+        named.unwrap_or_else(|| format!("{}.checkpoints", self.topic_prefix()))
     }
 
     /// `pipeline.batch` in bytes.

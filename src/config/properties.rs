@@ -31,7 +31,10 @@ pub(crate) fn refusal(property: &str, value: &str) -> Option<&'static str> {
             "factlib sets it: acknowledgement rests on delivery reports"
         }
         "enable.gapless.guarantee" => "one refused record would stop every topic",
-        "transactional.id" => "factlib does not write in Kafka transactions",
+        "transactional.id" => {
+            "factlib makes it of cluster and slot, so that an instance that was replaced is fenced"
+        }
+        "transaction.timeout.ms" => "delivery.transaction_timeout sets it",
         "partitioner" if value == "random" => {
             "the events of one aggregate would go to several partitions, out of order"
         }

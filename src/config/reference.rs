@@ -10,9 +10,9 @@ use documented::DocumentedFields;
 use figment::value::Value;
 
 use super::{
-    CheckpointConfig, Config, DeadLetterConfig, HttpConfig, KafkaConfig, LogConfig, PipelineConfig,
-    PostgresConfig, RetentionConfig, TopicCreation, postgres::DEFAULT_URL, properties,
-    validate::SASL_MECHANISMS,
+    CheckpointConfig, Config, DeadLetterConfig, DeliveryConfig, HttpConfig, KafkaConfig, LogConfig,
+    PipelineConfig, PostgresConfig, RetentionConfig, TopicCreation, postgres::DEFAULT_URL,
+    properties, validate::SASL_MECHANISMS,
 };
 
 /// A setting: its name, what it takes and what it means.
@@ -97,6 +97,12 @@ const ROWS: &[(&str, Kind, &[&str])] = &[
     ("checkpoint.path", Kind::Path, &[]),
     ("checkpoint.interval", Kind::Duration, &[]),
     ("checkpoint.idle_interval", Kind::Duration, &[]),
+    ("delivery.mode", Kind::OneOf(&["at-least-once", "exactly-once"]), &[]),
+    ("delivery.interval", Kind::Duration, &[]),
+    ("delivery.max_interval", Kind::Duration, &[]),
+    ("delivery.max_bytes", Kind::Size, &[]),
+    ("delivery.transaction_timeout", Kind::Duration, &[]),
+    ("delivery.position_topic", Kind::Text, &[]),
     ("dead_letter.policy", Kind::OneOf(&["dead-letter", "stop", "block"]), &[]),
     ("dead_letter.topic", Kind::Text, &[]),
     ("retention.after", Kind::Duration, &[]),
@@ -230,6 +236,7 @@ fn doc(name: &str) -> String {
         "kafka.topics" => (TopicCreation::FIELD_NAMES, TopicCreation::FIELD_DOCS),
         "checkpoint" => (CheckpointConfig::FIELD_NAMES, CheckpointConfig::FIELD_DOCS),
         "dead_letter" => (DeadLetterConfig::FIELD_NAMES, DeadLetterConfig::FIELD_DOCS),
+        "delivery" => (DeliveryConfig::FIELD_NAMES, DeliveryConfig::FIELD_DOCS),
         "retention" => (RetentionConfig::FIELD_NAMES, RetentionConfig::FIELD_DOCS),
         "pipeline" => (PipelineConfig::FIELD_NAMES, PipelineConfig::FIELD_DOCS),
         "http" => (HttpConfig::FIELD_NAMES, HttpConfig::FIELD_DOCS),

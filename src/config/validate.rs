@@ -21,6 +21,9 @@ const IDENTIFIER_BYTES: usize = 63;
 /// Kafka's longest topic name (249) less the dot and one character of aggregate type.
 const TOPIC_PREFIX_BYTES: usize = 247;
 
+/// A request to the brokers has to fit into a transaction.
+const SHORTEST_TRANSACTION_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// The SASL mechanisms that need no library that is not built in.
 pub(crate) const SASL_MECHANISMS: &[&str] = &["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"];
 
@@ -51,6 +54,7 @@ impl Config {
         if let Some(topic) = &self.dead_letter.topic {
             check_topic_prefix("dead_letter.topic", topic)?;
         }
+        check_delivery(self)?;
         check_retention(self)?;
         check_routing(self)?;
         check_pipeline(&self.pipeline)?;
@@ -207,6 +211,36 @@ fn check_checkpoint(checkpoint: &CheckpointConfig) -> Check {
     }
     positive("checkpoint.interval", checkpoint.interval)?;
     positive("checkpoint.idle_interval", checkpoint.idle_interval)
+}
+
+fn check_delivery(config: &Config) -> Check {
+    let delivery = &config.delivery;
+    positive("delivery.max_interval", delivery.max_interval)?;
+    if delivery.max_bytes.as_u64() == 0 {
+        return wrong("delivery.max_bytes", size_text(delivery.max_bytes), "must be above zero");
+    }
+    if delivery.max_interval < delivery.interval {
+        let problem =
+            format!("must not be below delivery.interval = {}", humantime(delivery.interval));
+        return wrong("delivery.max_interval", humantime(delivery.max_interval), problem);
+    }
+    let timeout = delivery.transaction_timeout;
+    if timeout < SHORTEST_TRANSACTION_TIMEOUT || timeout <= delivery.max_interval * 2 {
+        let problem = format!(
+            "must be at least {} and more than twice delivery.max_interval",
+            humantime(SHORTEST_TRANSACTION_TIMEOUT)
+        );
+        return wrong("delivery.transaction_timeout", humantime(timeout), problem);
+    }
+    if let Some(topic) = &delivery.position_topic {
+        check_topic_prefix("delivery.position_topic", topic)?;
+    }
+    if config.is_exactly_once() && config.dead_letter.policy == RefusalPolicy::Block {
+        let problem = "a transaction can't wait for a record that is refused for ever; \
+                       dead_letter.policy has to be \"dead-letter\" or \"stop\"";
+        return wrong("delivery.mode", "\"exactly-once\"", problem);
+    }
+    Ok(())
 }
 
 fn check_retention(config: &Config) -> Check {

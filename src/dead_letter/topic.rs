@@ -3,7 +3,11 @@
 use slog::Logger;
 
 use super::letter::{Letter, LetterFilter, LetterPosition};
-use crate::{Error, ErrorKind, Result, config::Config, kafka::reader::TopicReader};
+use crate::{
+    Error, ErrorKind, Result,
+    config::Config,
+    kafka::reader::{Isolation, TopicReader},
+};
 
 /// The dead-letter topic of a relay.
 pub struct DeadLetterTopic {
@@ -18,7 +22,8 @@ impl DeadLetterTopic {
     /// Brokers that can't be reached or don't let us in.
     pub async fn open(config: &Config, log: &Logger) -> Result<Option<Self>> {
         let name = config.dead_letter_topic();
-        let reader = TopicReader::open(&config.kafka, &name, log.clone()).await?;
+        let reader =
+            TopicReader::open(&config.kafka, &name, Isolation::ReadCommitted, log.clone()).await?;
         Ok(reader.map(|reader| DeadLetterTopic { name, reader }))
     }
 

@@ -4,6 +4,8 @@ pub(crate) mod admin;
 pub(crate) mod client;
 pub(crate) mod errors;
 mod polled;
+pub(crate) mod positions;
 pub(crate) mod producer;
 pub(crate) mod reader;
 pub(crate) mod record;
+pub(crate) mod transactions;

@@ -18,7 +18,7 @@ use rdkafka::{
     client::Client,
     config::RDKafkaLogLevel,
     error::{KafkaError, RDKafkaErrorCode},
-    producer::{BaseRecord, DeliveryResult, Producer, ProducerContext},
+    producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext},
 };
 use slog::{Logger, debug, warn};
 use tokio::sync::watch;
@@ -27,11 +27,13 @@ use super::{
     client::producer_config,
     errors::kafka_error,
     polled::PolledProducer,
+    positions::PositionRecord,
     record::{is_record_of, place_refused, record_headers, record_key, record_place, record_value},
+    transactions::Refusals,
 };
 use crate::{
     Error, ErrorKind, Event, Result,
-    config::KafkaConfig,
+    config::{Config, KafkaConfig},
     faults::{FaultSite, Faults},
     messages::{AckToken, Refused, TopicBatch},
     status::Status,
@@ -62,6 +64,49 @@ impl KafkaProducer {
             topics: Arc::default(),
             settings,
         })
+    }
+
+    /// A client whose records are in transactions of that id; `batch_size` where a topic takes
+    /// less than usual.
+    pub fn transactional(
+        config: &Config,
+        id: &str,
+        window_bytes: usize,
+        batch_size: Option<usize>,
+        status: Arc<Status>,
+        log: Logger,
+    ) -> Result<Self> {
+        let mut settings = producer_config(&config.kafka, window_bytes);
+        settings.set("transactional.id", id).set(
+            "transaction.timeout.ms",
+            config.delivery.transaction_timeout.as_millis().to_string(),
+        );
+        if let Some(bytes) = batch_size {
+            settings.set("batch.size", bytes.to_string());
+        }
+        Ok(KafkaProducer {
+            producer: create(&settings, Reports::new(status, log))?,
+            topics: Arc::default(),
+            settings,
+        })
+    }
+
+    /// The client itself, for calls that block.
+    pub fn with_client<T>(&self, what: impl FnOnce(&BaseProducer<Reports>) -> T) -> T {
+        what(&self.producer)
+    }
+
+    /// Sends a position and waits until a broker has it, or has refused it: then the
+    /// transaction can't be committed.
+    pub async fn send_position(&self, record: &PositionRecord) -> Result<()> {
+        let topic: Arc<str> = record.topic.as_str().into();
+        let in_flight = self.in_flight(&topic);
+        let part = Part::of_position(topic, in_flight.clone());
+        self.producer
+            .send(record.to_record(part))
+            .map_err(|(error, _)| kafka_error("cannot send the position", error))?;
+        in_flight.ended().await;
+        Ok(())
     }
 
     /// A new client in this one's place, if librdkafka has given this one up. All
@@ -110,6 +155,9 @@ impl KafkaProducer {
     /// full: try again later.
     pub fn send(&self, part: &Arc<Part>, index: usize) -> bool {
         let Some(event) = part.events.get(index) else { return true };
+        if part.is_refused(index) {
+            return true;
+        }
         let mut record = BaseRecord::with_opaque_to(&part.topic, Arc::clone(part))
             .key(record_key(event))
             .headers(record_headers(event));
@@ -207,6 +255,8 @@ pub(crate) struct Part {
     events: Arc<Vec<Event>>,
     left: AtomicUsize,
     answer: Mutex<Answer>,
+    /// In transactions: what was refused is remembered for the next one.
+    refusals: Option<Refusals>,
     faults: Faults,
     in_flight: InFlight,
 }
@@ -221,12 +271,51 @@ struct Answer {
 
 impl Part {
     /// A part, each of whose records will end once, one way or the other.
-    pub fn new(batch: TopicBatch, in_flight: InFlight, faults: Faults) -> Arc<Self> {
+    ///
+    /// What `refusals` know, for a topic in transactions, has ended before it is sent.
+    pub fn new(
+        batch: TopicBatch,
+        in_flight: InFlight,
+        refusals: Option<Refusals>,
+        faults: Faults,
+    ) -> Arc<Self> {
         let TopicBatch { topic, events, ack } = batch;
         in_flight.0.send_modify(|parts| *parts += 1);
-        let left = AtomicUsize::new(events.len());
-        let answer = Answer { token: Some(ack), error: None, refused: Vec::new() };
-        Arc::new(Part { topic, events, left, answer: Mutex::new(answer), faults, in_flight })
+        let known = |(index, event)| {
+            let error = refusals.as_ref()?.of(&topic, event)?;
+            Some(Refused { index, error })
+        };
+        let refused: Vec<_> = events.iter().enumerate().filter_map(known).collect();
+        let left = AtomicUsize::new(events.len() - refused.len());
+        let nothing_left = refused.len() == events.len();
+        let answer = Mutex::new(Answer { token: Some(ack), error: None, refused });
+        let part = Part { topic, events, left, answer, refusals, faults, in_flight };
+        if nothing_left {
+            part.answer(part.lock());
+        }
+        Arc::new(part)
+    }
+
+    /// Whether it is known that no broker takes this record.
+    fn is_refused(&self, index: usize) -> bool {
+        self.refusals.is_some() && self.lock().refused.iter().any(|refused| refused.index == index)
+    }
+
+    /// Of one record that is no event's, and that nobody asks after.
+    fn of_position(topic: Arc<str>, in_flight: InFlight) -> Arc<Self> {
+        in_flight.0.send_modify(|parts| *parts += 1);
+        let answer = Answer { token: None, error: None, refused: Vec::new() };
+        let (events, left) = (Arc::default(), AtomicUsize::new(1));
+        let faults = Faults::default();
+        Arc::new(Part {
+            topic,
+            events,
+            left,
+            answer: Mutex::new(answer),
+            refusals: None,
+            faults,
+            in_flight,
+        })
     }
 
     /// How many records it has.
@@ -257,6 +346,9 @@ impl Part {
         }
         match (error.kind(), index) {
             (ErrorKind::RecordRefused | ErrorKind::RecordTooLarge, Some(index)) => {
+                if let (Some(refusals), Some(event)) = (&self.refusals, event) {
+                    refusals.note(&self.topic, event, &error);
+                }
                 answer.refused.push(Refused { index, error });
             }
             _ => {
@@ -405,7 +497,7 @@ mod tests {
             let ack = AckToken::new((0, 0, 0), answer.clone(), permit);
             let events = Arc::new(vec![event(id)]);
             let batch = TopicBatch { topic: Arc::clone(&topic), events, ack };
-            let part = Part::new(batch, producer.in_flight(&topic), Faults::default());
+            let part = Part::new(batch, producer.in_flight(&topic), None, Faults::default());
             assert!(producer.send(&part, 0));
         };
         // Connected, and informed of the topic: from here on each record is a request.

@@ -28,6 +28,15 @@ const SILENCE_LIMIT: Duration = Duration::from_secs(60);
 /// What is read ahead; one record may be larger.
 const READ_AHEAD_KBYTES: &str = "8192";
 
+/// What of transactions is read.
+#[derive(Clone, Copy)]
+pub(crate) enum Isolation {
+    /// Only what was committed.
+    ReadCommitted,
+    /// Also what may still be undone.
+    ReadUncommitted,
+}
+
 /// A topic that exists.
 pub(crate) struct TopicReader {
     consumer: Arc<StreamConsumer<Reports>>,
@@ -40,8 +49,13 @@ impl ConsumerContext for Reports {}
 
 impl TopicReader {
     /// Looks the topic up; none when there is no such topic.
-    pub async fn open(config: &KafkaConfig, topic: &str, log: Logger) -> Result<Option<Self>> {
-        let consumer: StreamConsumer<Reports> = consumer_config(config)
+    pub async fn open(
+        config: &KafkaConfig,
+        topic: &str,
+        isolation: Isolation,
+        log: Logger,
+    ) -> Result<Option<Self>> {
+        let consumer: StreamConsumer<Reports> = consumer_config(config, isolation)
             .create_with_context(Reports::new(Status::unwatched(), log))
             .map_err(|error| kafka_error("cannot create the Kafka client", error))?;
         let mut reader = TopicReader {
@@ -139,14 +153,18 @@ impl TopicReader {
     }
 }
 
-fn consumer_config(config: &KafkaConfig) -> ClientConfig {
+fn consumer_config(config: &KafkaConfig, isolation: Isolation) -> ClientConfig {
+    let isolation = match isolation {
+        Isolation::ReadCommitted => "read_committed",
+        Isolation::ReadUncommitted => "read_uncommitted",
+    };
     let mut client = client_config(config);
     client
         // Without a name librdkafka assigns nothing; it is never joined.
-        .set("group.id", "factlib-dead-letter")
+        .set("group.id", "factlib")
         .set("enable.auto.commit", "false")
         .set("enable.partition.eof", "true")
-        .set("isolation.level", "read_committed")
+        .set("isolation.level", isolation)
         .set("allow.auto.create.topics", "false")
         .set("auto.offset.reset", "earliest")
         .set("queued.max.messages.kbytes", READ_AHEAD_KBYTES);

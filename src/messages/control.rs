@@ -12,6 +12,7 @@ pub(crate) enum ActorKind {
     WalReader,
     Decoder,
     Router,
+    Coordinator,
     Lane { lane: usize, epoch: u32 },
     Checkpointer,
 }
@@ -23,6 +24,7 @@ impl ActorKind {
             ActorKind::WalReader => "wal_reader",
             ActorKind::Decoder => "decoder",
             ActorKind::Router => "router",
+            ActorKind::Coordinator => "coordinator",
             ActorKind::Lane { .. } => "topic_producer",
             ActorKind::Checkpointer => "checkpointer",
         }

@@ -6,7 +6,7 @@ use actix::Message;
 use bytes::Bytes;
 
 use super::WindowPermit;
-use crate::{Event, Lsn};
+use crate::{Event, Lsn, checkpoint::Partial};
 
 /// A batch's name: the `seq`-th that the reader of this generation cut.
 ///
@@ -51,6 +51,8 @@ pub(crate) struct EventBatch {
     pub id: BatchId,
     pub events: Vec<Event>,
     pub commit_end_lsn: Option<Lsn>,
+    /// The transaction that it ends in.
+    pub partial: Option<Partial>,
     pub permit: WindowPermit,
 }
 

@@ -14,6 +14,10 @@ use crate::{
 pub(super) const ACCEPT: &str =
     "if that is accepted, `factlib setup --accept-position` starts from the slot as it is now";
 
+fn lost(what: String) -> Error {
+    Error::new(ErrorKind::PositionLost, what).remedy(ACCEPT)
+}
+
 /// What a position is judged by.
 pub(super) struct Position<'a> {
     pub slot_name: &'a str,
@@ -29,7 +33,6 @@ impl Position<'_> {
     pub fn decide(&self, slot: Option<Slot>, checkpoint: Option<Checkpoint>) -> Result<Checkpoint> {
         let name = self.slot_name;
         let refused = |what: String| Error::new(ErrorKind::PostgresRefused, what);
-        let lost = |what: String| Error::new(ErrorKind::PositionLost, what).remedy(ACCEPT);
         // Before all else: what is not found in another cluster has not been lost there.
         if let Some(checkpoint) = &checkpoint
             && checkpoint.system_id != self.system.system_id
@@ -76,6 +79,20 @@ impl Position<'_> {
             lsn: slot.confirmed,
         };
         let Some(checkpoint) = checkpoint else { return Ok(here) };
+        self.check_history(&checkpoint)?;
+        if slot.confirmed > checkpoint.lsn {
+            return Err(lost(format!(
+                "slot {name} stands at {}, beyond {}, up to which facts are known to be delivered \
+                 ({}): it was recreated or advanced by someone else, and facts in between are missing",
+                slot.confirmed, checkpoint.lsn, self.store
+            )));
+        }
+        self.check_wal_end(&checkpoint)?;
+        Ok(Checkpoint { lsn: checkpoint.lsn, ..here })
+    }
+
+    /// Whether the server's history has the position at all.
+    fn check_history(&self, checkpoint: &Checkpoint) -> Result<()> {
         let place = match &self.history {
             Some(history) => history.place(checkpoint.timeline, checkpoint.lsn),
             None => Place::Inside,
@@ -94,17 +111,14 @@ impl Position<'_> {
                 return Err(lost(format!(
                     "the server's timeline {} does not come from timeline {}, on which facts were \
                      delivered up to {} ({}): was a backup restored?",
-                    here.timeline, checkpoint.timeline, checkpoint.lsn, self.store
+                    self.system.timeline, checkpoint.timeline, checkpoint.lsn, self.store
                 )));
             }
         }
-        if slot.confirmed > checkpoint.lsn {
-            return Err(lost(format!(
-                "slot {name} stands at {}, beyond {}, up to which facts are known to be delivered \
-                 ({}): it was recreated or advanced by someone else, and facts in between are missing",
-                slot.confirmed, checkpoint.lsn, self.store
-            )));
-        }
+        Ok(())
+    }
+
+    fn check_wal_end(&self, checkpoint: &Checkpoint) -> Result<()> {
         if checkpoint.lsn > self.system.wal_end {
             return Err(lost(format!(
                 "the server's WAL ends at {}, before {}, up to which facts were delivered ({}): \
@@ -112,7 +126,13 @@ impl Position<'_> {
                 self.system.wal_end, checkpoint.lsn, self.store
             )));
         }
-        Ok(Checkpoint { lsn: checkpoint.lsn, ..here })
+        Ok(())
+    }
+
+    /// Whether this is a position in the server's history, whatever the slot says.
+    pub fn check(&self, checkpoint: &Checkpoint) -> Result<()> {
+        self.check_history(checkpoint)?;
+        self.check_wal_end(checkpoint)
     }
 }
 
@@ -129,7 +149,13 @@ mod tests {
 
     fn slot(confirmed: u64) -> Option<Slot> {
         let (plugin, database) = (Some("pgoutput".into()), Some("shop".into()));
-        Some(Slot { plugin, database, confirmed: Lsn::new(confirmed), lost: None })
+        Some(Slot {
+            plugin,
+            database,
+            confirmed: Lsn::new(confirmed),
+            lost: None,
+            active_pid: None,
+        })
     }
 
     fn checkpoint(lsn: u64) -> Option<Checkpoint> {

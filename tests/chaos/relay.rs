@@ -34,7 +34,12 @@ pub struct Launch {
 impl Launch {
     pub fn new(bed: &Bed<'_>, peak_kb: Arc<AtomicU64>) -> Self {
         let partitions = bed.config.kafka.topics.partitions.unwrap_or(1);
-        Launch { variables: Vec::new(), peak_kb }
+        let launch = Launch { variables: Vec::new(), peak_kb };
+        let launch = match crate::exactly_once() {
+            true => launch.set("delivery.mode", "exactly-once"),
+            false => launch,
+        };
+        launch
             .set("postgres.url", bed.postgres.url_for(&bed.database))
             .set("postgres.slot", &bed.name)
             .set("postgres.publication", &bed.name)

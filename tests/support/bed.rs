@@ -91,12 +91,12 @@ impl<'a> Bed<'a> {
         wait_for_count(&bootstrap, &names, history.len(), LIMIT).await.expect("all arrive");
     }
 
-    /// Gives everything in Kafka under our prefix, partition by partition.
+    /// Gives every event in Kafka under our prefix, partition by partition.
     pub async fn each_record(&self, mut take: impl FnMut(ConsumedRecord)) {
         let bootstrap = self.kafka.admin_bootstrap();
         let prefix = format!("{}.", self.config.topic_prefix());
         for topic in topic_names(&bootstrap).await.expect("the topics' names") {
-            if topic.starts_with(&prefix) {
+            if topic.starts_with(&prefix) && topic != self.config.position_topic() {
                 each_record(&bootstrap, &topic, &mut take).await.expect("a readable topic");
             }
         }

@@ -1,0 +1,85 @@
+//! Coordinator: commits a Kafka transaction together with the position that it ends at.
+//!
+//! # Life
+//! One a chain, with exactly-once only. The router says what is in a transaction; only when
+//! that is committed does the checkpointer learn that its batches are done, and only then is
+//! the next transaction's first event handed out.
+//!
+//! # Failure
+//! A transaction that can't be committed ends the chain: the next one has it undone and
+//! begins at the last position that was committed.
+
+use std::sync::Arc;
+
+use actix::{
+    Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message, Recipient,
+    WrapFuture,
+};
+
+use crate::{
+    checkpoint::{Checkpoint, Position},
+    kafka::transactions::Transactions,
+    messages::{ActorKind, BatchDone, ChainFailed, ExitGuard, Stop},
+};
+
+use super::gate::Cut;
+
+/// Commit what was sent, with this position; these batches are done then.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct CommitTransaction {
+    pub at: Cut,
+    pub done: Vec<BatchDone>,
+    pub reply: Recipient<TransactionCommitted>,
+}
+
+/// It is committed, and the next one is open.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct TransactionCommitted;
+
+/// The actor around [`Transactions`].
+pub(crate) struct Coordinator {
+    pub transactions: Arc<Transactions>,
+    /// Slot, cluster and timeline; its position is where the chain began.
+    pub from: Checkpoint,
+    pub done: Recipient<BatchDone>,
+    pub failed: Recipient<ChainFailed>,
+    pub exit: ExitGuard,
+}
+
+impl Actor for Coordinator {
+    type Context = Context<Self>;
+}
+
+impl Handler<CommitTransaction> for Coordinator {
+    type Result = ();
+
+    fn handle(&mut self, commit: CommitTransaction, ctx: &mut Self::Context) {
+        let CommitTransaction { at: Cut { lsn, partial }, done, reply } = commit;
+        let checkpoint = Checkpoint { lsn, ..self.from.clone() };
+        let position = Position { checkpoint, partial };
+        let transactions = Arc::clone(&self.transactions);
+        let committing = async move { transactions.commit(&position).await };
+        ctx.spawn(committing.into_actor(self).map(move |result, this, _| match result {
+            Ok(()) => {
+                for done in done {
+                    this.done.do_send(done);
+                }
+                reply.do_send(TransactionCommitted);
+            }
+            Err(error) => {
+                let (actor, generation) = (ActorKind::Coordinator, this.exit.generation);
+                this.failed.do_send(ChainFailed { actor, generation, error });
+            }
+        }));
+    }
+}
+
+impl Handler<Stop> for Coordinator {
+    type Result = ();
+
+    fn handle(&mut self, _: Stop, ctx: &mut Self::Context) {
+        ctx.stop();
+    }
+}

@@ -1,0 +1,56 @@
+use std::time::Duration;
+
+use bytesize::ByteSize;
+#[cfg(feature = "cli")]
+use documented::DocumentedFields;
+use serde::{Deserialize, Serialize};
+
+/// The section `[delivery]`: what a crash may repeat.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[cfg_attr(feature = "cli", derive(DocumentedFields))]
+#[serde(default, deny_unknown_fields)]
+pub struct DeliveryConfig {
+    /// With exactly-once, events and position are written in one Kafka transaction, and a consumer
+    /// with `isolation.level=read_committed` sees each event once, whatever crashes: see
+    /// docs/exactly-once.md.
+    pub mode: DeliveryMode,
+    /// A transaction is closed once all that was read is in it, at most one in this time.
+    #[serde(with = "humantime_serde")]
+    pub interval: Duration,
+    /// While more and more is read, a transaction is closed after this time.
+    #[serde(with = "humantime_serde")]
+    pub max_interval: Duration,
+    /// And after so many bytes of events.
+    #[serde(serialize_with = "super::size::serialize")]
+    pub max_bytes: ByteSize,
+    /// Kafka ends a transaction that is open for longer, such as of a relay that is gone; what was in
+    /// it is sent again.
+    #[serde(with = "humantime_serde")]
+    pub transaction_timeout: Duration,
+    /// The compacted topic of the positions; `{topic_prefix}.checkpoints` when not set.
+    pub position_topic: Option<String>,
+}
+
+/// What a crash may repeat.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DeliveryMode {
+    /// What was in flight comes twice.
+    #[default]
+    AtLeastOnce,
+    /// Nothing comes twice.
+    ExactlyOnce,
+}
+
+impl Default for DeliveryConfig {
+    fn default() -> Self {
+        DeliveryConfig {
+            mode: DeliveryMode::AtLeastOnce,
+            interval: Duration::from_millis(20),
+            max_interval: Duration::from_millis(100),
+            max_bytes: ByteSize::mib(64),
+            transaction_timeout: Duration::from_secs(60),
+            position_topic: None,
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! Positions in Kafka: a compacted topic, the key of which is a slot of a cluster.
+//!
+//! With exactly-once, a record of it is the last of each transaction. With at-least-once it
+//! is only read: the slot may have been relayed the other way before.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use rdkafka::{Message, producer::BaseRecord};
+use slog::{Logger, debug, info};
+use tokio::time::sleep;
+
+use super::{
+    admin::{self, TopicAdmin},
+    producer::KafkaProducer,
+    reader::{Isolation, TopicReader},
+};
+use crate::{Error, ErrorKind, Result, checkpoint::Position, config::Config};
+
+/// The topic has one partition: it is small, and read whole.
+const PARTITION: i32 = 0;
+/// Where the newest position of a slot is sought first: this far before the end.
+const NEAR_THE_END: i64 = 2_000;
+/// Between two looks whether a transaction in the topic has ended.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+
+/// The topic, for one slot.
+pub(crate) struct Positions {
+    config: Arc<Config>,
+    topic: String,
+    asking: KafkaProducer,
+    log: Logger,
+}
+
+/// A position, as it is written.
+pub(crate) struct PositionRecord {
+    pub topic: String,
+    key: String,
+    /// None makes Kafka forget it.
+    value: Option<Vec<u8>>,
+}
+
+impl PositionRecord {
+    pub fn to_record<O: rdkafka::util::IntoOpaque>(
+        &self,
+        opaque: O,
+    ) -> BaseRecord<'_, String, Vec<u8>, O> {
+        let mut record = BaseRecord::with_opaque_to(&self.topic, opaque).key(&self.key);
+        record.partition = Some(PARTITION);
+        record.payload = self.value.as_ref();
+        record
+    }
+}
+
+impl Positions {
+    /// `asking` is for questions to the brokers.
+    pub fn new(config: &Arc<Config>, asking: KafkaProducer, log: Logger) -> Self {
+        let topic = config.position_topic();
+        Positions { config: Arc::clone(config), topic, asking, log }
+    }
+
+    /// What this is, for errors.
+    pub fn describe(&self) -> String {
+        format!("topic {}", self.topic)
+    }
+
+    /// What is written for `position`.
+    pub fn record(&self, position: &Position) -> Result<PositionRecord> {
+        let value =
+            serde_json::to_vec(position).map_err(|error| self.invalid().caused_by(error))?;
+        let key = self.key(position.checkpoint.system_id);
+        Ok(PositionRecord { topic: self.topic.clone(), key, value: Some(value) })
+    }
+
+    /// What is written to have the slot's position forgotten.
+    fn tombstone(&self, cluster: u64) -> PositionRecord {
+        PositionRecord { topic: self.topic.clone(), key: self.key(cluster), value: None }
+    }
+
+    /// Has Kafka forget the slot's position.
+    pub async fn forget(&self, cluster: u64) -> Result<()> {
+        self.asking.send_position(&self.tombstone(cluster)).await
+    }
+
+    fn key(&self, cluster: u64) -> String {
+        format!("{cluster}/{}", self.config.postgres.slot)
+    }
+
+    /// Creates the topic if it is missing and that is wanted.
+    pub async fn create(&self) -> Result<()> {
+        let mut kafka = self.config.kafka.clone();
+        kafka.topics.partitions = Some(1);
+        kafka.topics.config.insert("cleanup.policy".into(), "compact".into());
+        if TopicAdmin::new(kafka).prepare(&self.asking, &self.topic).await?.created {
+            info!(self.log, "topic for positions created"; "topic" => &self.topic);
+        }
+        Ok(())
+    }
+
+    /// Whether there is such a topic.
+    pub async fn exist(&self) -> Result<bool> {
+        let limit = self.config.postgres.connect_timeout;
+        let cluster = admin::cluster(&self.asking, limit).await?;
+        Ok(cluster.topics.contains_key(&self.topic))
+    }
+
+    /// The newest position of this slot that is committed; none if there never was one.
+    ///
+    /// A transaction of another slot's relay that is open in the topic hides what is behind
+    /// it: its end is waited for.
+    pub async fn read(&self, cluster: u64) -> Result<Option<Position>> {
+        let open = |isolation| {
+            TopicReader::open(&self.config.kafka, &self.topic, isolation, self.log.clone())
+        };
+        let Some(written) = open(Isolation::ReadUncommitted).await? else { return Ok(None) };
+        let Some(committed) = open(Isolation::ReadCommitted).await? else { return Ok(None) };
+        let end = written.offsets(PARTITION).await?.end;
+        let range = self.decided(&committed, end).await?;
+        let key = self.key(cluster);
+        for begin in [range.end - NEAR_THE_END, range.start] {
+            let begin = begin.max(range.start);
+            if let Some(position) = self.newest(&committed, begin, range.end, &key).await? {
+                return Ok(position);
+            }
+            if begin == range.start {
+                break;
+            }
+        }
+        Ok(None)
+    }
+
+    /// Waits until every transaction before `end` has been committed or undone.
+    async fn decided(&self, reader: &TopicReader, end: i64) -> Result<std::ops::Range<i64>> {
+        let (began, limit) = (Instant::now(), self.config.delivery.transaction_timeout);
+        loop {
+            let range = reader.offsets(PARTITION).await?;
+            if range.end >= end {
+                return Ok(range);
+            }
+            if began.elapsed() > limit {
+                let what = format!("a transaction stays open in {}", self.describe());
+                return Err(Error::new(ErrorKind::KafkaUnavailable, what));
+            }
+            debug!(self.log, "waiting for an open transaction"; "topic" => &self.topic);
+            sleep(LOOK_INTERVAL).await;
+        }
+    }
+
+    /// The last record of that key from `begin` on: outer none without one.
+    async fn newest(
+        &self,
+        reader: &TopicReader,
+        begin: i64,
+        end: i64,
+        key: &str,
+    ) -> Result<Option<Option<Position>>> {
+        let mut newest = None;
+        if begin >= end {
+            return Ok(None);
+        }
+        reader.seek(PARTITION, begin)?;
+        while let Some(record) = reader.next(PARTITION, end).await? {
+            if record.key() == Some(key.as_bytes()) {
+                newest = Some(record.payload().map(<[u8]>::to_vec));
+            }
+        }
+        let parse = |value: Vec<u8>| {
+            serde_json::from_slice(&value).map_err(|error| self.invalid().caused_by(error))
+        };
+        newest.map(|value| value.map(parse).transpose()).transpose()
+    }
+
+    fn invalid(&self) -> Error {
+        let what = format!(
+            "the position of slot {} in {} is not readable",
+            self.config.postgres.slot,
+            self.describe()
+        );
+        Error::new(ErrorKind::CheckpointInvalid, what)
+            .remedy("does another program write to this topic?")
+    }
+}
