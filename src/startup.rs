@@ -108,6 +108,9 @@ pub async fn setup(config: &Config, accept_position: bool, log: &Logger) -> Resu
     }
     if accept_position {
         // Last: what fails before leaves the refusal in force.
+        if startup.config.is_exactly_once() {
+            kafka::forget(&startup.config, start.from.system_id, log).await?;
+        }
         store.remove(name).await?;
     }
     Ok(SetupReport {

@@ -1,6 +1,6 @@
 //! The position that is in Kafka, beside that of the store: the further one counts.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use slog::{Logger, info, warn};
 
@@ -8,8 +8,10 @@ use super::{Start, Startup, history, position::Position as Judge};
 use crate::{
     Error, ErrorKind, Result,
     checkpoint::{CheckpointStore, Position},
-    kafka::{positions::Positions, transactions::Transactions},
+    config::Config,
+    kafka::{positions::Positions, producer::KafkaProducer, transactions::Transactions},
     postgres::replication::SystemId,
+    status::Status,
 };
 
 /// Where positions are in Kafka, and with exactly-once who writes them.
@@ -17,6 +19,17 @@ use crate::{
 pub(crate) struct InKafka<'a> {
     pub positions: &'a Positions,
     pub transactions: Option<&'a Transactions>,
+}
+
+/// Has Kafka forget the position of the slot.
+pub(super) async fn forget(config: &Arc<Config>, cluster: u64, log: &Logger) -> Result<()> {
+    let window = 1 << 20;
+    let asking = KafkaProducer::new(&config.kafka, window, Status::unwatched(), log.clone())?;
+    let positions = Positions::new(config, asking, log.clone());
+    match positions.exist().await? {
+        true => positions.forget(cluster).await,
+        false => Ok(()),
+    }
 }
 
 impl Startup {

@@ -144,6 +144,13 @@ impl Relay {
         lines.filter(|line| line["msg"] == message).count() as u64
     }
 
+    /// The value of that name in the last line with this message.
+    pub fn last(&self, message: &str, name: &str) -> Option<Value> {
+        let output = self.program.output();
+        let lines = output.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        Some(lines.filter(|line| line["msg"] == message).last()?[name].clone())
+    }
+
     /// How many panics it has reported.
     pub fn panics(&self) -> usize {
         self.program.output().lines().filter(|line| line.starts_with("factlib: panicked")).count()

@@ -7,6 +7,7 @@ mod network;
 mod position;
 mod postgres;
 mod store;
+mod transactions;
 
 use std::pin::Pin;
 
@@ -54,5 +55,7 @@ scenarios! {
         checkpoint_corrupt;
     store: store_table_missing, store_table_locked, store_folder_missing,
         store_disk_full;
+    transactions: transactions_killed, transactions_aborted, transaction_coordinator_killed,
+        two_instances_fight, huge_transaction_cut;
     data: one_huge_transaction, odd_facts, foreign_traffic;
 }

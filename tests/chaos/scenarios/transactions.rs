@@ -1,0 +1,139 @@
+//! Exactly once: no fault explains a duplicate.
+
+use std::time::Duration;
+
+use factlib::{
+    emit::Emitter,
+    testing::{KafkaServer, shared_postgres},
+};
+use tokio::time::sleep;
+
+use crate::{
+    Ctx, Launch, Outcome,
+    support::{
+        Bed, History, Workload,
+        workload::{Facts, events},
+    },
+};
+
+/// Facts in a statement of the huge transaction.
+const CHUNK: usize = 5_000;
+
+fn launch(ctx: &Ctx, bed: &Bed<'_>) -> Launch {
+    ctx.launch(bed).set("delivery.mode", "exactly-once")
+}
+
+/// SIGKILL at random moments under load, also while it starts.
+pub async fn transactions_killed(ctx: &mut Ctx) -> Outcome {
+    let bed = ctx.shared().await;
+    let launch = launch(ctx, &bed);
+    launch.command(&["setup"]).await;
+    let (kills, rate) = ctx.pick((5, 500), (50, 2_000));
+    let emitters = ctx.load(&bed, rate).await;
+    for n in 0..kills {
+        let relay = if n % 3 == 0 { launch.spawn() } else { launch.start().await };
+        sleep(ctx.random_ms(0..1_500)).await;
+        relay.kill().await;
+    }
+    let history = emitters.stop().await;
+    let report = launch.start().await.finish(&bed, &history).await;
+    Outcome::exact(report).note(format!("{kills} kills"))
+}
+
+/// Aborts the process at every step of a transaction.
+pub async fn transactions_aborted(ctx: &mut Ctx) -> Outcome {
+    let sites = [
+        "after_produce",
+        "before_position",
+        "before_commit",
+        "after_commit",
+        "before_save",
+        "after_save",
+    ];
+    let bed = ctx.shared().await;
+    let launch = launch(ctx, &bed).set("pipeline.batch", "4KiB").set("checkpoint.interval", "20ms");
+    launch.command(&["setup"]).await;
+    let emitters = ctx.load(&bed, 500).await;
+    for _ in 0..ctx.pick(1, 8) {
+        for site in sites {
+            let times = ctx.random(1..=20);
+            launch.clone().fault(format!("{site}:abort:{times}")).spawn().aborted().await;
+        }
+    }
+    let history = emitters.stop().await;
+    let report = launch.start().await.finish(&bed, &history).await;
+    Outcome::exact(report).note(format!("at {}", sites.join(", ")))
+}
+
+/// Each of three brokers is killed once a round: also the one that coordinates.
+pub async fn transaction_coordinator_killed(ctx: &mut Ctx) -> Outcome {
+    let kafka = KafkaServer::builder().brokers(3).start().await.expect("Kafka starts");
+    let bed = ctx.on(shared_postgres().await.expect("PostgreSQL starts"), &kafka).await;
+    let relay = launch(ctx, &bed).start().await;
+    let emitters = ctx.load(&bed, ctx.pick(300, 1_000)).await;
+    for broker in 1..=3 {
+        emitters.emitted(emitters.count() + 300).await;
+        kafka.kill(broker).await.expect("the broker is killed");
+        sleep(ctx.pick(Duration::from_secs(2), Duration::from_secs(12))).await;
+        kafka.start_again(broker).await.expect("the broker comes back");
+    }
+    let history = emitters.stop().await;
+    let report = relay.finish(&bed, &history).await;
+    Outcome::exact(report).note("three brokers, one after the other")
+}
+
+/// Two instances, whose connections an administrator ends again and again: each takes the
+/// slot, and with it the transactions, from the other.
+pub async fn two_instances_fight(ctx: &mut Ctx) -> Outcome {
+    let bed = ctx.shared().await;
+    let launch = launch(ctx, &bed).set("pipeline.restart_backoff_max", "200ms");
+    let (one, two) = (launch.start().await, launch.spawn());
+    let emitters = ctx.load(&bed, 300).await;
+    let client = bed.client().await;
+    let terminate = "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots \
+                     WHERE slot_name = $1 AND active_pid IS NOT NULL";
+    let (mut ended, wanted) = (0, ctx.pick(8, 60));
+    while ended < wanted {
+        sleep(ctx.random_ms(100..600)).await;
+        ended += client.execute(terminate, &[&bed.name]).await.expect("the walsender is ended");
+    }
+    let history = emitters.stop().await;
+    let took_over = two.count("Kafka transactions begin");
+    one.settled(&bed).await;
+    one.stop().await;
+    let report = two.finish(&bed, &history).await;
+    Outcome::exact(report)
+        .note(format!("{ended} connections ended; the second took over {took_over} times"))
+}
+
+/// One transaction in PostgreSQL is many in Kafka, and the process is killed in between.
+pub async fn huge_transaction_cut(ctx: &mut Ctx) -> Outcome {
+    let bed = ctx.shared().await;
+    let launch = launch(ctx, &bed).set("delivery.max_bytes", "256KiB");
+    launch.command(&["setup"]).await;
+    let count = ctx.pick(40_000, 1_000_000);
+    let workload = Workload { aggregates: 5_000, ..ctx.workload(&bed) };
+    let (mut facts, mut history) = (Facts::new(&workload), History::default());
+    let mut client = bed.client().await;
+    let transaction = client.transaction().await.expect("a transaction begins");
+    let emitter = Emitter::new(bed.name.clone()).any_size();
+    for _ in 0..count / CHUNK {
+        let chunk = facts.next(CHUNK);
+        emitter.emit_all(&transaction, &chunk).await.expect("facts are emitted");
+        events(&chunk).for_each(|event| history.committed(&event));
+    }
+    transaction.commit().await.expect("a commit");
+    history.committed_before(bed.wal_end().await);
+    let (kills, mut cut) = (ctx.pick(3, 12), 0);
+    for _ in 0..kills {
+        let relay = launch.start().await;
+        let handed_on = relay.last("position in Kafka", "events_of_next_transaction");
+        cut += u32::from(handed_on.is_some_and(|events| events.as_u64() > Some(0)));
+        sleep(ctx.random_ms(100..ctx.pick(400, 3_000))).await;
+        relay.kill().await;
+    }
+    let report = launch.start().await.finish(&bed, &history).await;
+    assert!(cut > 0, "no kill came in its middle");
+    Outcome::exact(report)
+        .note(format!("{count} facts in one transaction, {cut} of {kills} kills in its middle"))
+}
