@@ -1,20 +1,38 @@
 //! What a pipeline is doing, for whoever asks: counters that the actors write
 //! once a batch and [`PipelineStatus`], a copy of them at one moment.
 
+mod actors;
+mod lag;
+mod rate;
+
 use std::{
     collections::BTreeMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use prometheus_client::metrics::histogram::Histogram;
 use serde::Serialize;
 use tokio::sync::watch;
 
-use crate::{Error, Lsn, messages::ByteWindow};
+use self::{
+    actors::{Actor, Failure, Waits},
+    lag::OnTheWay,
+    rate::Rate,
+};
+pub use self::{
+    actors::{ActorState, ActorStatus, BlockedBy},
+    lag::Lag,
+};
+use crate::{Error, Lsn, messages::ByteWindow, postgres::retention::Retention};
+
+/// What a rate of events is of.
+const RATE_SPAN: Duration = Duration::from_secs(10);
+/// What the growth of retained WAL is of: the server frees it in strides.
+const GROWTH_SPAN: Duration = Duration::from_secs(120);
 
 /// Bounds of what Kafka may take for a part, in seconds: from a local broker to an outage.
 const LATENCIES: [f64; 14] =
@@ -65,6 +83,27 @@ pub struct PipelineStatus {
     pub retained_wal_bytes: u64,
     /// What it is kept for, while that is more than `postgres.retained_wal_warning`.
     pub retained_wal_waits_for: Option<String>,
+    /// How fast it grows, in bytes a second over the last two minutes.
+    pub retained_wal_growth: Option<f64>,
+    /// WAL that may yet be written before the server gives the slot up; none without
+    /// `max_slot_wal_keep_size`. What its disk has left, a server does not say.
+    pub safe_wal_bytes: Option<i64>,
+    /// How long that lasts at this growth; none without a limit, or while it does not grow.
+    pub slot_lost_in_seconds: Option<u64>,
+    /// End of the server's WAL when it was last asked.
+    pub wal_end_lsn: Lsn,
+    /// Everything up to here is delivered; saved within `checkpoint.interval`.
+    pub delivered_lsn: Lsn,
+    /// When a position was last saved, Unix seconds.
+    pub saved_at: Option<u64>,
+    /// How far delivery is behind.
+    pub lag: Lag,
+    /// Records delivered, a second over the last ten.
+    pub events_per_second: f64,
+    /// How long ago the pipeline was started.
+    pub uptime_seconds: u64,
+    /// The actors of the pipeline, by name; those of topics are in `topics`.
+    pub actors: BTreeMap<&'static str, ActorStatus>,
     /// Events that were read from the WAL, by this process; again after a failure of the chain.
     pub events_read: u64,
     /// Records that were delivered, by this process: of an event, one for each topic.
@@ -132,6 +171,16 @@ pub struct TopicStatus {
     pub restarts: u64,
     /// The last failure.
     pub last_error: Option<String>,
+    /// When that was, Unix seconds.
+    pub last_error_at: Option<u64>,
+    /// Records delivered, a second over the last ten.
+    pub events_per_second: f64,
+    /// What its events wait for, beside Kafka's acknowledgement.
+    pub blocked_by: Option<BlockedBy>,
+    /// How long they have waited in all, in seconds, by what for.
+    pub blocked_seconds: BTreeMap<BlockedBy, f64>,
+    /// Of a handler: how often an event was tried again.
+    pub handler_retries: u64,
     /// It was paused, and nothing is sent to it.
     pub paused: bool,
     /// Of a handler: an event that it is to try again, and why, while there is one.
@@ -144,7 +193,7 @@ pub(crate) struct Status {
     received_lsn: AtomicU64,
     saved_lsn: AtomicU64,
     confirmed_lsn: AtomicU64,
-    retained_wal: AtomicU64,
+    delivered_lsn: AtomicU64,
     events_read: AtomicU64,
     events: AtomicU64,
     events_filtered: AtomicU64,
@@ -157,27 +206,63 @@ pub(crate) struct Status {
     retention_last_run: AtomicU64,
     window: ByteWindow,
     state: watch::Sender<PipelineState>,
+    started: Instant,
+    on_the_way: Mutex<OnTheWay>,
     slow: Mutex<Slow>,
 }
 
 /// What changes rarely, or once a batch and topic.
-#[derive(Default)]
 struct Slow {
+    retained: Retention,
     retained_wal_waits_for: Option<String>,
-    restarts: BTreeMap<&'static str, u64>,
+    growth: Rate,
+    rate: Rate,
+    saved_at: Option<u64>,
+    actors: BTreeMap<&'static str, Actor>,
     kafka_error: Option<String>,
     topics: BTreeMap<Arc<str>, Topic>,
 }
 
 struct Topic {
     status: TopicStatus,
+    waits: Waits,
+    rate: Rate,
     /// From the read to the acknowledgement, a part.
     latency: Histogram,
 }
 
 impl Default for Topic {
     fn default() -> Self {
-        Topic { status: TopicStatus::default(), latency: Histogram::new(LATENCIES) }
+        Topic {
+            status: TopicStatus::default(),
+            waits: Waits::default(),
+            rate: Rate::over(RATE_SPAN),
+            latency: Histogram::new(LATENCIES),
+        }
+    }
+}
+
+impl Topic {
+    /// Times what its events wait for.
+    fn time(&mut self, kafka_complains: bool, now: Instant) {
+        let status = &self.status;
+        let what = match status {
+            TopicStatus { waiting: 0, .. } => None,
+            TopicStatus { paused: true, .. } => Some(BlockedBy::Pause),
+            TopicStatus { open: false, .. } => Some(BlockedBy::Topic),
+            TopicStatus { retrying: Some(_), .. } => Some(BlockedBy::Handler),
+            _ => kafka_complains.then_some(BlockedBy::Kafka),
+        };
+        self.waits.set(what, now);
+    }
+
+    fn snapshot(&self, now: Instant) -> TopicStatus {
+        TopicStatus {
+            events_per_second: self.rate.per_second().unwrap_or_default(),
+            blocked_by: self.waits.what(),
+            blocked_seconds: self.waits.seconds(now),
+            ..self.status.clone()
+        }
     }
 }
 
@@ -188,7 +273,7 @@ impl Status {
             received_lsn: AtomicU64::new(0),
             saved_lsn: AtomicU64::new(0),
             confirmed_lsn: AtomicU64::new(0),
-            retained_wal: AtomicU64::new(0),
+            delivered_lsn: AtomicU64::new(0),
             events_read: AtomicU64::new(0),
             events: AtomicU64::new(0),
             events_filtered: AtomicU64::new(0),
@@ -201,7 +286,18 @@ impl Status {
             retention_last_run: AtomicU64::new(0),
             window,
             state: watch::Sender::default(),
-            slow: Mutex::default(),
+            started: Instant::now(),
+            on_the_way: Mutex::default(),
+            slow: Mutex::new(Slow {
+                retained: Retention::default(),
+                retained_wal_waits_for: None,
+                growth: Rate::over(GROWTH_SPAN),
+                rate: Rate::over(RATE_SPAN),
+                saved_at: None,
+                actors: BTreeMap::new(),
+                kafka_error: None,
+                topics: BTreeMap::new(),
+            }),
         }
     }
 
@@ -211,15 +307,36 @@ impl Status {
     }
 
     pub fn snapshot(&self) -> PipelineStatus {
+        let now = Instant::now();
+        let state = self.state.borrow().clone();
+        let lsn = |position: &AtomicU64| Lsn::new(position.load(Relaxed));
+        let (received_lsn, saved_lsn) = (lsn(&self.received_lsn), lsn(&self.saved_lsn));
+        let delivered_lsn = lsn(&self.delivered_lsn).max(saved_lsn);
+        let seconds = self.on_the_way().seconds(SystemTime::now());
         let slow = self.slow();
+        let retained_wal_growth = slow.growth.per_second();
+        let actors = slow.actors.iter();
         PipelineStatus {
-            state: self.state.borrow().clone(),
             generation: self.generation.load(Relaxed),
-            received_lsn: Lsn::new(self.received_lsn.load(Relaxed)),
-            saved_lsn: Lsn::new(self.saved_lsn.load(Relaxed)),
-            confirmed_lsn: Lsn::new(self.confirmed_lsn.load(Relaxed)),
-            retained_wal_bytes: self.retained_wal.load(Relaxed),
+            received_lsn,
+            saved_lsn,
+            confirmed_lsn: lsn(&self.confirmed_lsn),
+            retained_wal_bytes: slow.retained.bytes(),
             retained_wal_waits_for: slow.retained_wal_waits_for.clone(),
+            retained_wal_growth,
+            safe_wal_bytes: slow.retained.safe_wal_size,
+            slot_lost_in_seconds: lasts(slow.retained.safe_wal_size, retained_wal_growth),
+            wal_end_lsn: slow.retained.wal_end,
+            delivered_lsn,
+            saved_at: slow.saved_at,
+            lag: Lag {
+                bytes: received_lsn.max(slow.retained.wal_end).distance_from(delivered_lsn),
+                events: slow.topics.values().map(|topic| topic.status.waiting).sum(),
+                seconds: seconds.or((state == PipelineState::Running).then_some(0.0)),
+            },
+            events_per_second: slow.rate.per_second().unwrap_or_default(),
+            uptime_seconds: now.saturating_duration_since(self.started).as_secs(),
+            actors: actors.clone().map(|(name, actor)| (*name, actor.snapshot(now))).collect(),
             events_read: self.events_read.load(Relaxed),
             events: self.events.load(Relaxed),
             events_filtered: self.events_filtered.load(Relaxed),
@@ -232,13 +349,17 @@ impl Status {
             retention_removed: self.retention_removed.load(Relaxed),
             retention_errors: self.retention_errors.load(Relaxed),
             retention_last_run: self.retention_last_run.load(Relaxed),
-            restarts: slow.restarts.clone(),
+            restarts: actors
+                .filter(|(_, actor)| actor.restarts > 0)
+                .map(|(name, actor)| (*name, actor.restarts))
+                .collect(),
             kafka_error: slow.kafka_error.clone(),
             topics: slow
                 .topics
                 .iter()
-                .map(|(name, topic)| (name.to_string(), topic.status.clone()))
+                .map(|(name, topic)| (name.to_string(), topic.snapshot(now)))
                 .collect(),
+            state,
         }
     }
 
@@ -267,36 +388,100 @@ impl Status {
         if continues {
             return;
         }
-        self.slow().topics.values_mut().for_each(|topic| topic.status.waiting = 0);
+        self.on_the_way().clear();
+        self.change_all(|topic| topic.status.waiting = 0);
     }
 
     pub fn replication_failed(&self) {
         self.replication_errors.fetch_add(1, Relaxed);
     }
 
-    pub fn actor_failed(&self, actor: &'static str) {
-        *self.slow().restarts.entry(actor).or_default() += 1;
+    pub fn actor_failed(&self, actor: &'static str, error: &Error) {
+        self.actor(actor, |actor| actor.restarts += 1);
+        self.actor_complains(actor, error.to_string());
+    }
+
+    /// It goes on by itself.
+    pub fn actor_complains(&self, actor: &'static str, text: String) {
+        self.actor(actor, |actor| actor.error = Some(Failure { text, at: unix_seconds() }));
+    }
+
+    /// What it does from now on; it waits for nothing.
+    pub fn actor_is(&self, actor: &'static str, state: ActorState) {
+        self.actor(actor, |actor| {
+            actor.state = state;
+            actor.waits.set(None, Instant::now());
+        });
+    }
+
+    /// It waits for this from now on, or for nothing.
+    pub fn actor_waits(&self, actor: &'static str, what: Option<BlockedBy>) {
+        self.actor(actor, |actor| actor.waits.set(what, Instant::now()));
+    }
+
+    fn actor(&self, actor: &'static str, change: impl FnOnce(&mut Actor)) {
+        change(self.slow().actors.entry(actor).or_default());
+    }
+
+    /// The pipeline is over, and with it all of them.
+    pub fn stopped(&self) {
+        self.set_state(PipelineState::Stopped);
+        for actor in self.slow().actors.values_mut() {
+            actor.state = ActorState::Stopped;
+            actor.waits.set(None, Instant::now());
+        }
     }
 
     pub fn kafka_trouble(&self, error: String) {
         self.slow().kafka_error = Some(error);
+        self.change_all(|_| {});
+    }
+
+    /// Rates are made of what is told here: call it once a second.
+    pub fn sample(&self) {
+        let now = Instant::now();
+        let events = self.events.load(Relaxed);
+        let mut slow = self.slow();
+        slow.rate.sample(events, now);
+        for topic in slow.topics.values_mut() {
+            topic.rate.sample(topic.status.events, now);
+        }
     }
 
     pub fn received(&self, lsn: Lsn) {
         self.received_lsn.fetch_max(lsn.as_u64(), Relaxed);
     }
 
+    /// A batch was read: where its last transaction ends, and when its first committed.
+    pub fn batch_read(&self, end: Option<Lsn>, committed_us: Option<i64>) {
+        self.on_the_way().read(end, committed_us);
+    }
+
+    /// Everything up to here is delivered.
+    pub fn safe(&self, lsn: Lsn) {
+        self.delivered_lsn.fetch_max(lsn.as_u64(), Relaxed);
+        self.on_the_way().delivered(lsn);
+    }
+
+    /// Where a start begins, which an earlier one saved.
+    pub fn starts_at(&self, lsn: Lsn) {
+        self.saved_lsn.fetch_max(lsn.as_u64(), Relaxed);
+    }
+
     pub fn saved(&self, lsn: Lsn) {
         self.saved_lsn.fetch_max(lsn.as_u64(), Relaxed);
+        self.slow().saved_at = Some(unix_seconds());
     }
 
     pub fn confirmed(&self, lsn: Lsn) {
         self.confirmed_lsn.fetch_max(lsn.as_u64(), Relaxed);
     }
 
-    pub fn retained_wal(&self, bytes: u64, waits_for: Option<String>) {
-        self.retained_wal.store(bytes, Relaxed);
-        self.slow().retained_wal_waits_for = waits_for;
+    pub fn retained_wal(&self, retained: Retention, waits_for: Option<String>) {
+        let mut slow = self.slow();
+        slow.growth.sample(retained.bytes(), Instant::now());
+        slow.retained = retained;
+        slow.retained_wal_waits_for = waits_for;
     }
 
     /// Events were read, of which so many are not sent.
@@ -307,19 +492,21 @@ impl Status {
 
     pub fn delivered(&self, topic: &Arc<str>, events: usize, latency: Duration) {
         self.events.fetch_add(events as u64, Relaxed);
-        let mut slow = self.slow();
-        slow.kafka_error = None;
-        change(&mut slow, topic, |topic| {
+        let over = self.slow().kafka_error.take().is_some();
+        self.change(topic, |topic| {
             topic.latency.observe(latency.as_secs_f64());
             topic.status.events += events as u64;
             topic.status.waiting = topic.status.waiting.saturating_sub(events as u64);
         });
+        if over {
+            self.change_all(|_| {});
+        }
     }
 
     /// A part has ended, and what is not delivered of it waits elsewhere.
     pub fn handed_on(&self, topic: &Arc<str>, events: usize, delivered: usize, latency: Duration) {
         self.events.fetch_add(delivered as u64, Relaxed);
-        change(&mut self.slow(), topic, |topic| {
+        self.change(topic, |topic| {
             topic.latency.observe(latency.as_secs_f64());
             topic.status.events += delivered as u64;
             topic.status.waiting = topic.status.waiting.saturating_sub(events as u64);
@@ -328,27 +515,29 @@ impl Status {
 
     /// Events wait for the topic.
     pub fn waits(&self, topic: &Arc<str>, events: usize) {
-        change(&mut self.slow(), topic, |topic| topic.status.waiting += events as u64);
+        self.change(topic, |topic| topic.status.waiting += events as u64);
     }
 
     pub fn handler_retries(&self, topic: &Arc<str>, reason: String) {
-        change(&mut self.slow(), topic, |topic| topic.status.retrying = Some(reason));
+        self.change(topic, |topic| {
+            topic.status.retrying = Some(reason);
+            topic.status.handler_retries += 1;
+        });
     }
 
     pub fn handler_goes_on(&self, topic: &Arc<str>) {
-        change(&mut self.slow(), topic, |topic| topic.status.retrying = None);
+        self.change(topic, |topic| topic.status.retrying = None);
     }
 
     pub fn pause(&self, topic: &Arc<str>, paused: bool) {
-        change(&mut self.slow(), topic, |topic| topic.status.paused = paused);
+        self.change(topic, |topic| topic.status.paused = paused);
     }
 
     /// Old rows were looked for.
     pub fn swept(&self, removed: u64, errors: u64) {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         self.retention_removed.fetch_add(removed, Relaxed);
         self.retention_errors.fetch_add(errors, Relaxed);
-        self.retention_last_run.store(now.as_secs(), Relaxed);
+        self.retention_last_run.store(unix_seconds(), Relaxed);
     }
 
     pub fn transaction_committed(&self, took: Duration) {
@@ -361,15 +550,41 @@ impl Status {
     }
 
     pub fn topic_open(&self, topic: &Arc<str>) {
-        change(&mut self.slow(), topic, |topic| topic.status.open = true);
+        self.change(topic, |topic| topic.status.open = true);
     }
 
     pub fn topic_failed(&self, topic: &Arc<str>, error: &Error) {
-        change(&mut self.slow(), topic, |topic| {
+        self.change(topic, |topic| {
             topic.status.open = false;
             topic.status.restarts += 1;
             topic.status.last_error = Some(error.to_string());
+            topic.status.last_error_at = Some(unix_seconds());
         });
+    }
+
+    fn change(&self, topic: &Arc<str>, how: impl FnOnce(&mut Topic)) {
+        let slow = &mut *self.slow();
+        let complains = slow.kafka_error.is_some();
+        let changed = |topic: &mut Topic| {
+            how(topic);
+            topic.time(complains, Instant::now());
+        };
+        match slow.topics.get_mut(topic) {
+            Some(topic) => changed(topic),
+            None => changed(slow.topics.entry(Arc::clone(topic)).or_default()),
+        }
+    }
+
+    fn change_all(&self, how: impl Fn(&mut Topic)) {
+        let slow = &mut *self.slow();
+        for topic in slow.topics.values_mut() {
+            how(topic);
+            topic.time(slow.kafka_error.is_some(), Instant::now());
+        }
+    }
+
+    fn on_the_way(&self) -> MutexGuard<'_, OnTheWay> {
+        self.on_the_way.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn slow(&self) -> MutexGuard<'_, Slow> {
@@ -378,9 +593,16 @@ impl Status {
     }
 }
 
-fn change(slow: &mut Slow, topic: &Arc<str>, how: impl FnOnce(&mut Topic)) {
-    match slow.topics.get_mut(topic) {
-        Some(topic) => how(topic),
-        None => how(slow.topics.entry(Arc::clone(topic)).or_default()),
-    }
+/// How long so many bytes last at a growth of so many a second; none where it does not grow.
+#[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+fn lasts(bytes: Option<i64>, growth: Option<f64>) -> Option<u64> {
+    let (bytes, growth) = (bytes?, growth.filter(|growth| *growth >= 1.0)?);
+    Some((bytes.max(0) as f64 / growth) as u64)
 }
+
+fn unix_seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+#[cfg(test)]
+mod tests;

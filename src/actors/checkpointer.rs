@@ -28,7 +28,7 @@ use crate::{
     config::CheckpointConfig,
     faults::{FaultSite, Faults},
     messages::{ActorKind, BatchDone, ChainFailed, ConfirmLsn, ExitGuard},
-    status::Status,
+    status::{BlockedBy, Status},
 };
 
 /// First pause after a save that failed; doubled up to [`RETRY_MAX`].
@@ -207,6 +207,7 @@ impl Checkpointer {
                     info!(self.log, "checkpoint store is back"; "failures" => self.failures);
                 }
                 self.failures = 0;
+                self.status.actor_waits(ActorKind::Checkpointer.name(), None);
                 self.faults.reach(FaultSite::AfterSave);
                 let lsn = checkpoint.lsn;
                 self.status.saved(lsn);
@@ -223,6 +224,9 @@ impl Checkpointer {
             }
             Err(error) if error.is_transient() => {
                 self.failures += 1;
+                let name = ActorKind::Checkpointer.name();
+                self.status.actor_complains(name, error.to_string());
+                self.status.actor_waits(name, Some(BlockedBy::Store));
                 warn!(self.log, "cannot save the position, trying again";
                     "store" => self.store.describe(), "lsn" => %checkpoint.lsn,
                     "failures" => self.failures, "error" => %error);
@@ -260,7 +264,7 @@ impl Handler<BeginGeneration> for Checkpointer {
         let BeginGeneration { generation: number, from, continues, confirm } = begin;
         debug!(self.log, "generation begins"; "generation" => number, "lsn" => %from.lsn,
             "continues" => continues);
-        self.status.saved(from.lsn);
+        self.status.starts_at(from.lsn);
         match self.generation.as_mut().filter(|_| continues) {
             Some(generation) => {
                 generation.number = number;
@@ -315,6 +319,7 @@ impl Handler<BatchDone> for Checkpointer {
         if let Err(error) = generation.window.done(done.id.seq, done.commit_end_lsn) {
             error!(self.log, "a batch was acknowledged twice"; "batch" => ?done.id, "error" => %error);
         }
+        self.status.safe(generation.window.safe());
         self.schedule(ctx);
     }
 }

@@ -68,6 +68,7 @@ impl RowSweeper {
         self.said.retain(|table, _| !swept.tried && table != SERVER);
         for (table, error) in swept.failed {
             let text = error.to_string();
+            self.status.actor_complains("row_sweeper", format!("{table}: {text}"));
             if before.get(&table) != Some(&text) {
                 warn!(self.log, "old rows can't be removed, trying again";
                     "table" => &table, "error" => &text);

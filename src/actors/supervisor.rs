@@ -58,7 +58,7 @@ use crate::{
     postgres::Reconnecting,
     routing::Routing,
     startup::{InKafka, Start, Startup},
-    status::{PipelineState, Status},
+    status::{ActorState, BlockedBy, PipelineState, Status},
 };
 
 /// How a pipeline ended; none while it lives.
@@ -304,6 +304,9 @@ impl Supervisor {
             exit: exit(ActorKind::Decoder),
         }
         .start();
+        for actor in [ActorKind::Decoder, ActorKind::Router] {
+            plan.status.actor_is(actor.name(), ActorState::Running);
+        }
         let (launched, from) = (Instant::now(), start.from.clone());
         Ok(Chain { reader: None, decoder, router, coordinator, first: generation, launched, from })
     }
@@ -350,7 +353,7 @@ impl Supervisor {
         let Some(mut chain) = self.chain.take() else { return };
         error!(self.plan.log, "generation failed"; "generation" => self.generation,
             "failed" => %actor, "error" => %error);
-        self.plan.status.actor_failed(actor.name());
+        self.plan.status.actor_failed(actor.name(), &error);
         let delivered = self.plan.status.snapshot().saved_lsn > chain.from.lsn;
         if delivered || chain.launched.elapsed() > self.plan.config.pipeline.restart_backoff_max {
             self.failures = 0;
@@ -368,6 +371,9 @@ impl Supervisor {
             self.checkpointer.do_send(Hold);
         } else {
             chain.stop();
+            for actor in [ActorKind::WalReader, ActorKind::Decoder, ActorKind::Router] {
+                self.plan.status.actor_is(actor.name(), ActorState::Starting);
+            }
         }
         if !starts_already || !error.is_transient() {
             self.retry(error, ctx);
@@ -399,6 +405,14 @@ impl Supervisor {
         warn!(self.plan.log, "starting again after a pause";
             "pause_ms" => pause.as_millis() as u64, "failures" => self.failures, "error" => %error);
         let text = error.to_string();
+        let blocked_by = match error.kind() {
+            ErrorKind::SlotInUse => Some(BlockedBy::Slot),
+            ErrorKind::PostgresUnavailable => Some(BlockedBy::Postgres),
+            ErrorKind::KafkaUnavailable => Some(BlockedBy::Kafka),
+            ErrorKind::CheckpointUnavailable => Some(BlockedBy::Store),
+            _ => None,
+        };
+        self.plan.status.actor_waits(ActorKind::WalReader.name(), blocked_by);
         self.plan.status.set_state(match error.kind() {
             ErrorKind::SlotInUse => PipelineState::StandingBy { error: text },
             _ => PipelineState::Retrying { error: text },
@@ -476,7 +490,7 @@ impl Supervisor {
             sweeper.do_send(Stop);
         }
         // Before whoever waits for the outcome asks.
-        self.plan.status.set_state(PipelineState::Stopped);
+        self.plan.status.stopped();
         // What was under way may end after the end; the first word counts.
         self.outcome.send_if_modified(|outcome| {
             let open = outcome.is_none();
@@ -492,7 +506,7 @@ impl Supervisor {
 /// However it ends, also by a panic: nobody may take its last state for the present one.
 impl Drop for Supervisor {
     fn drop(&mut self) {
-        self.plan.status.set_state(PipelineState::Stopped);
+        self.plan.status.stopped();
     }
 }
 
@@ -521,6 +535,7 @@ impl Plan {
 
 fn spawn_checkpointer(plan: &Plan, ctx: &mut Context<Supervisor>) -> Addr<Checkpointer> {
     let actor = ActorKind::Checkpointer;
+    plan.status.actor_is(actor.name(), ActorState::Running);
     let exit = ExitGuard { actor, generation: 0, to: ctx.address().recipient() };
     Checkpointer::new(
         Arc::clone(&plan.store),
@@ -616,6 +631,7 @@ impl Handler<Streaming> for Supervisor {
         } else {
             PipelineState::Running
         });
+        self.plan.status.actor_is(ActorKind::WalReader.name(), ActorState::Running);
         self.starting_since = None;
         self.running.send_replace(true);
     }

@@ -41,7 +41,7 @@ use crate::{
         pgoutput,
         replication::{ReplicationClient, ReplicationStream, StandbyStatus},
     },
-    status::Status,
+    status::{BlockedBy, Status},
 };
 
 /// What a message of a batch costs beside its bytes: its event, its place in a part, and
@@ -202,6 +202,8 @@ struct Run {
     messages: usize,
     /// The end of its last commit, or the server's position in a later keepalive.
     safe_at: Option<Lsn>,
+    /// When the first transaction that begins in it was committed.
+    committed_us: Option<i64>,
     /// Whether it ends inside a transaction; none where it neither begins nor ends one.
     inside: Option<bool>,
     reply_requested: bool,
@@ -234,6 +236,7 @@ impl Loop {
                         self.stopping = Some(reply);
                         // It is cut again, at the end of the transaction.
                         waiting = None;
+                        self.blocked_by(None);
                         self.stop_between_transactions();
                     }
                     Some(Command::Finish(lsn, reply)) => {
@@ -250,6 +253,7 @@ impl Loop {
                 permit = self.window.acquire(waiting.as_ref().map_or(0, Run::charge)),
                         if waiting.is_some() => {
                     if let Some(run) = waiting.take() {
+                        self.blocked_by(None);
                         self.hand_on(&run, &mut buffer, permit);
                     }
                 }
@@ -267,6 +271,7 @@ impl Loop {
                 } else if let Some(permit) = self.window.try_acquire(run.charge()) {
                     self.hand_on(&run, &mut buffer, permit);
                 } else {
+                    self.blocked_by(Some(BlockedBy::Window));
                     waiting = Some(run);
                 }
             }
@@ -285,6 +290,10 @@ impl Loop {
             return Err(Error::new(ErrorKind::PostgresUnavailable, what));
         }
         client.start(&from.slot, from.start, &[&from.publication]).await
+    }
+
+    fn blocked_by(&self, what: Option<BlockedBy>) {
+        self.status.actor_waits(ActorKind::WalReader.name(), what);
     }
 
     fn position(&self) -> StandbyStatus {
@@ -322,6 +331,7 @@ impl Loop {
                         }
                     } else if let Some(committed_us) = pgoutput::begin_commit_time_us(wal.data) {
                         run.inside = Some(true);
+                        run.committed_us.get_or_insert(committed_us);
                         self.pace.begun(committed_us);
                     }
                     self.pace.sent(wal.server_time_us);
@@ -376,6 +386,7 @@ impl Loop {
     fn hand_on(&mut self, run: &Run, buffer: &mut BytesMut, permit: WindowPermit) {
         self.faults.reach(FaultSite::WalReader);
         let frames = take_front(buffer, run.bytes);
+        self.status.batch_read(run.safe_at, run.committed_us);
         let id = self.next_id();
         self.decoder.do_send(WalBatch { id, frames, commit_end_lsn: run.safe_at, permit });
         self.inside = run.inside.unwrap_or(self.inside);

@@ -65,7 +65,7 @@ impl WalWatch {
         ctx.spawn(asking.into_actor(self).map(|retention, this, _| {
             this.asking = false;
             match retention {
-                Ok(Some(retention)) => this.learnt(&retention),
+                Ok(Some(retention)) => this.learnt(retention),
                 // Whoever reads the slot says so.
                 Ok(None) => {}
                 Err(error) => debug!(this.log, "WAL is not looked at"; "error" => %error),
@@ -73,13 +73,13 @@ impl WalWatch {
         }));
     }
 
-    fn learnt(&mut self, retention: &Retention) {
+    fn learnt(&mut self, retention: Retention) {
         let bytes = retention.bytes();
-        let cause = Cause::of(retention, &self.status.snapshot());
+        let cause = Cause::of(&retention, &self.status.snapshot());
         let word = self.judge.judge(bytes);
         let waits_for = self.judge.warned.map(|_| cause.what.clone());
         // First: who reads the log may look at the status.
-        self.status.retained_wal(bytes, waits_for);
+        self.status.retained_wal(retention.clone(), waits_for);
         match word {
             Some(Word::HeldBack) => {
                 warn!(self.log, "the server keeps much WAL for the slot"; "slot" => &self.slot,

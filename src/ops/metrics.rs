@@ -162,7 +162,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::{Error, ErrorKind, Lsn, messages::ByteWindow};
+    use crate::{Error, ErrorKind, Lsn, messages::ByteWindow, postgres::retention::Retention};
 
     #[test]
     fn the_names_are_those_of_the_go_library() {
@@ -172,10 +172,11 @@ mod tests {
         status.waits(&topic, 3);
         status.delivered(&topic, 3, Duration::from_millis(4));
         status.topic_failed(&topic, &Error::new(ErrorKind::KafkaUnavailable, "away"));
-        status.actor_failed("router");
+        status.actor_failed("router", &Error::new(ErrorKind::ActorFailed, "it panicked"));
         status.replication_failed();
         status.received(Lsn::new(700));
-        status.retained_wal(900, None);
+        let (restart, wal_end) = (Lsn::new(100), Lsn::new(1_000));
+        status.retained_wal(Retention { restart, wal_end, ..Retention::default() }, None);
         status.saved(Lsn::new(200));
         status.swept(7, 1);
         let text = encode(&status).expect("encoded");

@@ -157,6 +157,7 @@ async fn watch(watched: Data<Watched>, every: Duration) {
     let every = every.clamp(Duration::from_millis(1), LONGEST_LOOK);
     loop {
         watched.judge();
+        watched.status.sample();
         actix_rt::time::sleep(every).await;
     }
 }

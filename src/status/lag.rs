@@ -1,0 +1,116 @@
+//! How far delivery is behind the database.
+
+use std::{collections::VecDeque, time::SystemTime};
+
+use serde::Serialize;
+
+use crate::{Lsn, postgres::pgoutput::unix_ns};
+
+/// How far delivery is behind, at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Lag {
+    /// WAL from what is delivered to the end of it, as far as that is known.
+    pub bytes: u64,
+    /// Events that were read and are not delivered.
+    pub events: u64,
+    /// How long ago the oldest transaction that was read and is not delivered was committed,
+    /// by this machine's clock and PostgreSQL's; 0 where all is delivered. None while nothing
+    /// is read, as nobody then knows.
+    pub seconds: Option<f64>,
+}
+
+/// When the transactions committed that are on their way.
+#[derive(Default)]
+pub(super) struct OnTheWay {
+    /// Ends of batches, and the first commit in each, in microseconds since 2000-01-01.
+    batches: VecDeque<(Lsn, i64)>,
+    /// Of a transaction whose end was not read yet.
+    open: Option<i64>,
+}
+
+impl OnTheWay {
+    /// A batch was read whose first transaction committed then. Its last ends at `end`; none
+    /// where it is all of one that goes on.
+    pub fn read(&mut self, end: Option<Lsn>, committed_us: Option<i64>) {
+        let committed = self.open.take().or(committed_us);
+        match (end, committed) {
+            // What is read again after a failure is there already.
+            (Some(end), Some(committed))
+                if self.batches.back().is_none_or(|(last, _)| *last < end) =>
+            {
+                self.batches.push_back((end, committed));
+            }
+            (Some(_), _) => {}
+            (None, committed) => self.open = committed,
+        }
+    }
+
+    /// Everything up to `lsn` is delivered.
+    pub fn delivered(&mut self, lsn: Lsn) {
+        while self.batches.front().is_some_and(|(end, _)| *end <= lsn) {
+            self.batches.pop_front();
+        }
+    }
+
+    /// All of it is read again.
+    pub fn clear(&mut self) {
+        *self = OnTheWay::default();
+    }
+
+    /// The age of the oldest; none where nothing is on its way.
+    pub fn seconds(&self, now: SystemTime) -> Option<f64> {
+        let oldest = self.batches.front().map(|(_, committed)| *committed).or(self.open)?;
+        let committed = u64::try_from(unix_ns(oldest)).unwrap_or_default();
+        let committed = SystemTime::UNIX_EPOCH + std::time::Duration::from_nanos(committed);
+        // Of a clock that is ahead of ours, it was just now.
+        Some(now.duration_since(committed).unwrap_or_default().as_secs_f64())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const SECOND: i64 = 1_000_000;
+
+    fn end(n: u64) -> Option<Lsn> {
+        Some(Lsn::new(n))
+    }
+
+    /// The age so many seconds after PostgreSQL's epoch.
+    fn at(on_the_way: &OnTheWay, seconds: u64) -> Option<f64> {
+        on_the_way.seconds(SystemTime::UNIX_EPOCH + Duration::from_secs(946_684_800 + seconds))
+    }
+
+    #[test]
+    fn the_oldest_that_is_not_delivered_counts() {
+        let mut on_the_way = OnTheWay::default();
+        assert_eq!(at(&on_the_way, 10), None);
+        on_the_way.read(end(10), Some(SECOND));
+        on_the_way.read(end(20), Some(3 * SECOND));
+        // Read again, it is not on its way twice.
+        on_the_way.read(end(20), Some(3 * SECOND));
+        assert_eq!(at(&on_the_way, 10), Some(9.0));
+        on_the_way.delivered(Lsn::new(15));
+        assert_eq!(at(&on_the_way, 10), Some(7.0));
+        assert_eq!(at(&on_the_way, 2), Some(0.0), "the server's clock is ahead");
+        on_the_way.delivered(Lsn::new(20));
+        assert_eq!(at(&on_the_way, 10), None);
+    }
+
+    #[test]
+    fn a_transaction_that_is_read_in_parts_is_as_old_as_its_commit() {
+        let mut on_the_way = OnTheWay::default();
+        on_the_way.read(None, Some(SECOND));
+        on_the_way.read(None, None);
+        assert_eq!(at(&on_the_way, 5), Some(4.0));
+        on_the_way.delivered(Lsn::new(9));
+        on_the_way.read(end(30), Some(4 * SECOND));
+        assert_eq!(at(&on_the_way, 5), Some(4.0));
+        on_the_way.delivered(Lsn::new(30));
+        assert_eq!(at(&on_the_way, 5), None);
+    }
+}
