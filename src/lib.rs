@@ -156,7 +156,10 @@ pub use self::{
     ops::Routes,
     pipeline::{Pipeline, PipelineBuilder, PipelineHandle},
     startup::{SetupReport, setup, setup_sql},
-    status::{ActorState, ActorStatus, BlockedBy, Lag, PipelineState, PipelineStatus, TopicStatus},
+    status::{
+        ActorState, ActorStatus, BlockedBy, BrokerStatus, KafkaStatus, Lag, PipelineState,
+        PipelineStatus, TopicStatus,
+    },
 };
 
 /// The librdkafka that is built in: its version as a number, and as text.

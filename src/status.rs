@@ -2,6 +2,7 @@
 //! once a batch and [`PipelineStatus`], a copy of them at one moment.
 
 mod actors;
+mod kafka;
 mod lag;
 mod rate;
 
@@ -25,9 +26,16 @@ use self::{
 };
 pub use self::{
     actors::{ActorState, ActorStatus, BlockedBy},
+    kafka::{BrokerStatus, KafkaStatus},
     lag::Lag,
 };
 use crate::{Error, Lsn, messages::ByteWindow, postgres::retention::Retention};
+
+/// Bounds of how many events a batch has.
+const BATCH_EVENTS: [f64; 9] = [1.0, 4.0, 16.0, 64.0, 256.0, 1_024.0, 4_096.0, 16_384.0, 65_536.0];
+/// Bounds of its bytes as it was read, in the window.
+const BATCH_BYTES: [f64; 7] =
+    [4_096.0, 16_384.0, 65_536.0, 262_144.0, 1_048_576.0, 4_194_304.0, 16_777_216.0];
 
 /// What a rate of events is of.
 const RATE_SPAN: Duration = Duration::from_secs(10);
@@ -126,12 +134,16 @@ pub struct PipelineStatus {
     pub retention_removed: u64,
     /// Failures to remove such rows.
     pub retention_errors: u64,
+    /// Failures to save the position, after each of which it is tried again.
+    pub checkpoint_errors: u64,
     /// When they were last looked for, Unix seconds; 0 for never.
     pub retention_last_run: u64,
     /// How often an actor failed and was started again, by its name.
     pub restarts: BTreeMap<&'static str, u64>,
     /// What the Kafka client complained of last, if nothing was delivered since.
     pub kafka_error: Option<String>,
+    /// The Kafka client's queue and its brokers, when it last told; none before.
+    pub kafka: Option<KafkaStatus>,
     /// Topics that had events, by name.
     pub topics: BTreeMap<String, TopicStatus>,
 }
@@ -203,6 +215,7 @@ pub(crate) struct Status {
     replication_errors: AtomicU64,
     retention_removed: AtomicU64,
     retention_errors: AtomicU64,
+    checkpoint_errors: AtomicU64,
     retention_last_run: AtomicU64,
     window: ByteWindow,
     state: watch::Sender<PipelineState>,
@@ -217,9 +230,13 @@ struct Slow {
     retained_wal_waits_for: Option<String>,
     growth: Rate,
     rate: Rate,
+    batch_events: Histogram,
+    batch_bytes: Histogram,
     saved_at: Option<u64>,
     actors: BTreeMap<&'static str, Actor>,
     kafka_error: Option<String>,
+    /// What each client told last, by its name.
+    kafka_clients: BTreeMap<String, KafkaStatus>,
     topics: BTreeMap<Arc<str>, Topic>,
 }
 
@@ -283,6 +300,7 @@ impl Status {
             replication_errors: AtomicU64::new(0),
             retention_removed: AtomicU64::new(0),
             retention_errors: AtomicU64::new(0),
+            checkpoint_errors: AtomicU64::new(0),
             retention_last_run: AtomicU64::new(0),
             window,
             state: watch::Sender::default(),
@@ -293,9 +311,12 @@ impl Status {
                 retained_wal_waits_for: None,
                 growth: Rate::over(GROWTH_SPAN),
                 rate: Rate::over(RATE_SPAN),
+                batch_events: Histogram::new(BATCH_EVENTS),
+                batch_bytes: Histogram::new(BATCH_BYTES),
                 saved_at: None,
                 actors: BTreeMap::new(),
                 kafka_error: None,
+                kafka_clients: BTreeMap::new(),
                 topics: BTreeMap::new(),
             }),
         }
@@ -348,12 +369,15 @@ impl Status {
             replication_errors: self.replication_errors.load(Relaxed),
             retention_removed: self.retention_removed.load(Relaxed),
             retention_errors: self.retention_errors.load(Relaxed),
+            checkpoint_errors: self.checkpoint_errors.load(Relaxed),
             retention_last_run: self.retention_last_run.load(Relaxed),
             restarts: actors
                 .filter(|(_, actor)| actor.restarts > 0)
                 .map(|(name, actor)| (*name, actor.restarts))
                 .collect(),
             kafka_error: slow.kafka_error.clone(),
+            kafka: (!slow.kafka_clients.is_empty())
+                .then(|| KafkaStatus::sum(slow.kafka_clients.values())),
             topics: slow
                 .topics
                 .iter()
@@ -367,6 +391,12 @@ impl Status {
     pub fn latencies(&self) -> Vec<(Arc<str>, Histogram)> {
         let topics = &self.slow().topics;
         topics.iter().map(|(name, topic)| (Arc::clone(name), topic.latency.clone())).collect()
+    }
+
+    /// How many events batches have, and how many bytes of the window they took.
+    pub fn batches(&self) -> (Histogram, Histogram) {
+        let slow = self.slow();
+        (slow.batch_events.clone(), slow.batch_bytes.clone())
     }
 
     pub fn set_state(&self, state: PipelineState) {
@@ -437,6 +467,14 @@ impl Status {
         self.change_all(|_| {});
     }
 
+    pub fn kafka_client(&self, name: String, tells: KafkaStatus) {
+        self.slow().kafka_clients.insert(name, tells);
+    }
+
+    pub fn kafka_client_ended(&self, name: &str) {
+        self.slow().kafka_clients.remove(name);
+    }
+
     /// Rates are made of what is told here: call it once a second.
     pub fn sample(&self) {
         let now = Instant::now();
@@ -477,11 +515,26 @@ impl Status {
         self.confirmed_lsn.fetch_max(lsn.as_u64(), Relaxed);
     }
 
+    /// The position could not be saved; it is tried again.
+    pub fn not_saved(&self, actor: &'static str, error: &Error) {
+        self.checkpoint_errors.fetch_add(1, Relaxed);
+        self.actor_complains(actor, error.to_string());
+        self.actor_waits(actor, Some(BlockedBy::Store));
+    }
+
     pub fn retained_wal(&self, retained: Retention, waits_for: Option<String>) {
         let mut slow = self.slow();
         slow.growth.sample(retained.bytes(), Instant::now());
         slow.retained = retained;
         slow.retained_wal_waits_for = waits_for;
+    }
+
+    /// A batch has so many events, and so many bytes of the window.
+    #[allow(clippy::cast_precision_loss)] // Far below 2^52.
+    pub fn batch(&self, events: usize, bytes: usize) {
+        let slow = self.slow();
+        slow.batch_events.observe(events as f64);
+        slow.batch_bytes.observe(bytes as f64);
     }
 
     /// Events were read, of which so many are not sent.

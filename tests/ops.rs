@@ -2,6 +2,7 @@
 
 use std::{net::TcpListener, time::Duration};
 
+use bytesize::ByteSize;
 use factlib::{
     ErrorKind, Pipeline, PipelineHandle,
     config::Config,
@@ -9,6 +10,7 @@ use factlib::{
     testing::{PostgresServer, shared_postgres},
 };
 use rdkafka::{mocking::MockCluster, producer::DefaultProducerContext};
+use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -41,9 +43,13 @@ fn free_port() -> u16 {
 }
 
 async fn emit(postgres: &PostgresServer, database: &str) {
+    emit_large(postgres, database, 0).await;
+}
+
+async fn emit_large(postgres: &PostgresServer, database: &str, bytes: usize) {
     let mut client = postgres.connect(database).await.unwrap();
     let transaction = client.transaction().await.unwrap();
-    let fact = Fact::new("user", "u1", "created");
+    let fact = Fact::new("user", "u1", "created").payload(vec![0; bytes]);
     Emitter::new("factlib").emit(&transaction, fact).await.unwrap();
     transaction.commit().await.unwrap();
 }
@@ -112,7 +118,7 @@ async fn unhealthy_while_the_broker_is_away_for_too_long_and_healthy_when_it_is_
     let port = config.http.health_port.unwrap();
     let pipeline = start(&config).await;
     emit(postgres, &database).await;
-    until(port, "/status.json", |_, body| body.contains(r#""events":1,"#)).await;
+    until_status(port, |status| status["events"] == 1).await;
     broker.broker_down(1).unwrap();
     emit(postgres, &database).await;
     let body = until(port, "/healthz", |code, _| code == 503).await;
@@ -120,7 +126,7 @@ async fn unhealthy_while_the_broker_is_away_for_too_long_and_healthy_when_it_is_
     assert!(body.contains("Kafka: "), "{body}");
     broker.broker_up(1).unwrap();
     until(port, "/healthz", |code, _| code == 200).await;
-    until(port, "/status.json", |_, body| body.contains(r#""events":2,"#)).await;
+    until_status(port, |status| status["events"] == 2).await;
     pipeline.shutdown().await.unwrap();
 }
 
@@ -192,6 +198,58 @@ async fn metrics_count_what_went_through_on_a_port_of_their_own() {
     assert_eq!(get(config.http.health_port.unwrap(), "/metrics").await.unwrap().0, 404);
     pipeline.shutdown().await.unwrap();
     drop(broker);
+}
+
+#[actix_rt::test]
+async fn the_status_says_who_waits_for_what_and_what_that_costs() {
+    let (broker, postgres, database, mut config) = scene().await;
+    config.http.stuck_after = SOON;
+    config.pipeline.window = ByteSize::kib(16);
+    config.pipeline.batch = ByteSize::kib(4);
+    config.kafka.statistics_interval = Duration::from_millis(100);
+    let port = config.http.health_port.unwrap();
+    let topic = "factlib.user";
+    let pipeline = start(&config).await;
+    pipeline.pause_topic(topic);
+    // More than fits into the window.
+    for _ in 0..16 {
+        emit_large(postgres, &database, 4096).await;
+    }
+    let full = |status: &Value| {
+        let reader = &status["actors"]["wal_reader"];
+        let blocked = (&reader["state"], &reader["blocked_by"]);
+        blocked == (&"blocked".into(), &"window".into())
+            && status["topics"][topic]["blocked_by"] == "pause"
+    };
+    let status = until_status(port, full).await;
+    assert!(status["lag"]["events"].as_u64().is_some_and(|events| events > 0), "{status}");
+    assert!(status["lag"]["seconds"].as_f64().is_some_and(|seconds| seconds > 0.0), "{status}");
+    assert!(status["lag"]["bytes"].as_u64().is_some_and(|bytes| bytes > 4096), "{status}");
+    pipeline.resume_topic(topic);
+    let through = |status: &Value| status["events"] == 16 && status["lag"]["bytes"] == 0;
+    let status = until_status(port, through).await;
+    let waited = |of: &Value, what: &str| of["blocked_seconds"][what].as_f64() > Some(0.0);
+    let reader = &status["actors"]["wal_reader"];
+    assert!(waited(reader, "window") && waited(&status["topics"][topic], "pause"), "{status}");
+    assert_eq!((&reader["state"], &status["lag"]["events"]), (&"running".into(), &0.into()));
+    assert_eq!(status["lag"]["seconds"], 0.0);
+    // What librdkafka says comes by itself.
+    let answers = |status: &Value| {
+        let brokers = status["kafka"]["brokers"].as_object().into_iter().flatten();
+        brokers.into_iter().any(|(_, broker)| broker["connected"] == true)
+    };
+    until_status(port, answers).await;
+    until(port, "/metrics", |_, body| body.contains("factlib_kafka_broker_up{broker=\"")).await;
+    pipeline.shutdown().await.unwrap();
+    let status: Value = serde_json::from_str(&get(port, "/status.json").await.unwrap().1).unwrap();
+    assert_eq!(status["actors"]["router"]["state"], "stopped");
+    drop(broker);
+}
+
+async fn until_status(port: u16, fits: impl Fn(&Value) -> bool) -> Value {
+    let parse = |body: &str| serde_json::from_str::<Value>(body);
+    let fits = |_, body: &str| parse(body).is_ok_and(|status| fits(&status));
+    parse(&until(port, "/status.json", fits).await).unwrap()
 }
 
 #[actix_rt::test]

@@ -28,7 +28,7 @@ use crate::{
     config::CheckpointConfig,
     faults::{FaultSite, Faults},
     messages::{ActorKind, BatchDone, ChainFailed, ConfirmLsn, ExitGuard},
-    status::{BlockedBy, Status},
+    status::Status,
 };
 
 /// First pause after a save that failed; doubled up to [`RETRY_MAX`].
@@ -224,9 +224,7 @@ impl Checkpointer {
             }
             Err(error) if error.is_transient() => {
                 self.failures += 1;
-                let name = ActorKind::Checkpointer.name();
-                self.status.actor_complains(name, error.to_string());
-                self.status.actor_waits(name, Some(BlockedBy::Store));
+                self.status.not_saved(ActorKind::Checkpointer.name(), &error);
                 warn!(self.log, "cannot save the position, trying again";
                     "store" => self.store.describe(), "lsn" => %checkpoint.lsn,
                     "failures" => self.failures, "error" => %error);

@@ -84,6 +84,7 @@ impl Router {
             Ok(sorted) => sorted,
             Err(error) => return self.fail(error),
         };
+        self.status.batch(count, permit.bytes());
         self.status.read(count, filtered);
         if parts.is_empty() {
             // Nothing of it is to be sent: it is done.

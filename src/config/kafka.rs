@@ -1,4 +1,4 @@
-use std::{collections::BTreeMap, fmt, path::PathBuf};
+use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
 #[cfg(feature = "cli")]
 use documented::DocumentedFields;
@@ -38,6 +38,10 @@ pub struct KafkaConfig {
     pub tls_ca: Option<PathBuf>,
     /// Compression of record batches.
     pub compression: Compression,
+    /// How often the client says how long its queue is and how its brokers answer, for the
+    /// status and the metrics; `0s` never.
+    #[serde(with = "humantime_serde")]
+    pub statistics_interval: Duration,
     /// Topics that are missing are created.
     pub topics: TopicCreation,
     /// Any librdkafka producer property, by its own name; wins over what factlib sets,
@@ -60,6 +64,8 @@ impl Default for KafkaConfig {
             tls: false,
             tls_ca: None,
             compression: Compression::Lz4,
+            // As often as a scrape, and no load.
+            statistics_interval: Duration::from_secs(10),
             topics: TopicCreation::default(),
             properties: BTreeMap::new(),
         }
@@ -82,6 +88,7 @@ impl fmt::Debug for KafkaConfig {
             tls,
             tls_ca,
             compression,
+            statistics_interval,
             topics,
             properties,
         } = self;
@@ -97,6 +104,7 @@ impl fmt::Debug for KafkaConfig {
             .field("tls", tls)
             .field("tls_ca", tls_ca)
             .field("compression", compression)
+            .field("statistics_interval", statistics_interval)
             .field("topics", topics)
             .field("properties", &Shown(properties))
             .finish()

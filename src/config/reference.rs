@@ -86,6 +86,7 @@ const ROWS: &[(&str, Kind, &[&str])] = &[
     ("kafka.tls", Kind::Switch, &["KAFKA_SSL"]),
     ("kafka.tls_ca", Kind::Path, &[]),
     ("kafka.compression", Kind::OneOf(&["none", "gzip", "snappy", "lz4", "zstd"]), &[]),
+    ("kafka.statistics_interval", Kind::Duration, &[]),
     ("kafka.topics.create", Kind::Switch, &[]),
     ("kafka.topics.partitions", Kind::Number, &[]),
     ("kafka.topics.replication_factor", Kind::Number, &[]),

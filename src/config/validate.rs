@@ -27,6 +27,9 @@ const SHORTEST_TRANSACTION_TIMEOUT: Duration = Duration::from_secs(5);
 /// The SASL mechanisms that need no library that is not built in.
 pub(crate) const SASL_MECHANISMS: &[&str] = &["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"];
 
+/// librdkafka's.
+const LONGEST_STATISTICS_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
+
 type Check = Result<(), Mistake>;
 
 impl Config {
@@ -157,6 +160,10 @@ fn check_kafka(kafka: &KafkaConfig) -> Check {
     if let (Some(path), false) = (&kafka.tls_ca, kafka.tls) {
         let problem = "has no effect while kafka.tls is false";
         return wrong("kafka.tls_ca", quoted(&path.to_string_lossy()), problem);
+    }
+    if kafka.statistics_interval > LONGEST_STATISTICS_INTERVAL {
+        let shown = humantime(kafka.statistics_interval);
+        return wrong("kafka.statistics_interval", shown, "must be at most 1day");
     }
     let topics = &kafka.topics;
     if topics.max == 0 {

@@ -61,7 +61,8 @@ pub(crate) fn producer_config(config: &KafkaConfig, window_bytes: usize) -> Clie
         .set("message.max.bytes", "1000000000")
         // The window is what bounds the queue; records cost more there than their bytes.
         .set("queue.buffering.max.messages", "0")
-        .set("queue.buffering.max.kbytes", kbytes(window_bytes).to_string());
+        .set("queue.buffering.max.kbytes", kbytes(window_bytes).to_string())
+        .set("statistics.interval.ms", config.statistics_interval.as_millis().to_string());
     tell(&mut client, config);
     // The promises: see src/lib.rs. A configuration that names them is refused before.
     client

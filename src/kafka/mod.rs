@@ -8,4 +8,5 @@ pub(crate) mod positions;
 pub(crate) mod producer;
 pub(crate) mod reader;
 pub(crate) mod record;
+mod statistics;
 pub(crate) mod transactions;

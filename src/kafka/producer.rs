@@ -8,7 +8,7 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
 };
@@ -29,6 +29,7 @@ use super::{
     polled::PolledProducer,
     positions::PositionRecord,
     record::{is_record_of, place_refused, record_headers, record_key, record_place, record_value},
+    statistics,
     transactions::Refusals,
 };
 use crate::{
@@ -182,6 +183,8 @@ fn create(settings: &ClientConfig, reports: Reports) -> Result<PolledProducer<Re
 /// Receives librdkafka's reports, on a thread of the client's.
 pub(crate) struct Reports {
     last: Mutex<Option<Trouble>>,
+    /// The client's name; known with its first statistics.
+    name: OnceLock<String>,
     status: Arc<Status>,
     log: Logger,
 }
@@ -202,7 +205,7 @@ impl Trouble {
 
 impl Reports {
     pub fn new(status: Arc<Status>, log: Logger) -> Self {
-        Reports { last: Mutex::default(), status, log }
+        Reports { last: Mutex::default(), name: OnceLock::new(), status, log }
     }
 
     /// The last complaint.
@@ -229,6 +232,24 @@ impl ClientContext for Reports {
         }
         self.status.kafka_trouble(reason.to_owned());
         *last = Some(Trouble { error, reason: reason.to_owned() });
+    }
+
+    fn stats_raw(&self, statistics: &[u8]) {
+        match statistics::parse(statistics) {
+            Ok((name, tells)) => {
+                self.name.get_or_init(|| name.clone());
+                self.status.kafka_client(name, tells);
+            }
+            Err(error) => debug!(self.log, "statistics can't be read"; "error" => %error),
+        }
+    }
+}
+
+impl Drop for Reports {
+    fn drop(&mut self) {
+        if let Some(name) = self.name.get() {
+            self.status.kafka_client_ended(name);
+        }
     }
 }
 

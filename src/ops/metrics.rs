@@ -3,7 +3,11 @@
 //! Names that the Go library has are the Go library's; the encoder adds the
 //! `_total` of counters.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use prometheus_client::{
     collector::Collector,
@@ -12,7 +16,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::status::{PipelineState, Status};
+use crate::status::{BrokerStatus, KafkaStatus, PipelineState, PipelineStatus, Status};
 
 pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -37,88 +41,204 @@ impl Collector for Scrape {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let status = self.0.snapshot();
         let mut to = Metrics(encoder);
-        to.counter("events_consumed", "Events read from the WAL", status.events_read)?;
-        let help = "Events that a route dropped or kafka.unrouted ignores";
-        to.counter("events_filtered", help, status.events_filtered)?;
-        let topics = || status.topics.iter();
-        to.counters(
-            "kafka_produce_success",
-            "Events that Kafka acknowledged",
-            topics().map(|(name, topic)| (("topic", name.as_str()), topic.events)),
-        )?;
-        to.counters(
-            "kafka_produce_failure",
-            "Failures of a topic, after each of which it was opened again",
-            topics().map(|(name, topic)| (("topic", name.as_str()), topic.restarts)),
-        )?;
-        let help = "From the read of a topic's part of a batch to Kafka's acknowledgement";
-        let mut latencies =
-            to.family("kafka_produce_latency_seconds", help, MetricType::Histogram)?;
-        for (name, latency) in self.0.latencies() {
-            latency.encode(latencies.encode_family(&[("topic", &*name)])?)?;
+        encode_events(&mut to, &self.0, &status)?;
+        encode_failures(&mut to, &status)?;
+        encode_positions(&mut to, &status)?;
+        encode_waits(&mut to, &status)?;
+        match &status.kafka {
+            Some(kafka) => encode_kafka(&mut to, kafka),
+            None => Ok(()),
         }
-        to.counter(
-            "wal_replication_errors",
-            "Failures of the replication connection, or of making one",
-            status.replication_errors,
-        )?;
-        to.counter(
-            "retention_removed_rows",
-            "Delivered rows that were removed for their age",
-            status.retention_removed,
-        )?;
-        to.counter(
-            "retention_errors",
-            "Failures to remove such rows, after each of which it is tried again",
-            status.retention_errors,
-        )?;
-        to.counters(
-            "actor_restarts",
-            "Failures of an actor, after each of which it was started again",
-            status.restarts.iter().map(|(actor, count)| (("actor", *actor), *count)),
-        )?;
-        let up = u64::from(status.state == PipelineState::Running);
-        let (received, saved) = (status.received_lsn.as_u64(), status.saved_lsn.as_u64());
-        for (name, help, value) in [
-            ("running", "1 while the pipeline reads and delivers", up),
-            (
-                "generation",
-                "Lives of the reader: one more each time that it connects",
-                status.generation,
-            ),
-            (
-                "in_flight_bytes",
-                "Bytes between the WAL and the acknowledgement",
-                status.in_flight_bytes as u64,
-            ),
-            ("window_bytes", "The most that may be in flight", status.window_bytes as u64),
-            ("wal_received_lsn_bytes", "End of the WAL that the server sent or reported", received),
-            ("wal_saved_lsn_bytes", "Everything up to here is delivered and saved", saved),
-            (
-                "wal_confirmed_lsn_bytes",
-                "Everything up to here PostgreSQL may forget",
-                status.confirmed_lsn.as_u64(),
-            ),
-            (
-                "wal_retained_bytes",
-                "WAL that the server kept for the slot when it was last asked",
-                status.retained_wal_bytes,
-            ),
-            (
-                "retention_last_run_seconds",
-                "When old rows were last looked for, Unix time; 0 for never",
-                status.retention_last_run,
-            ),
-            (
-                "wal_lag_bytes",
-                "WAL received and not saved as delivered",
-                received.saturating_sub(saved),
-            ),
-        ] {
-            to.gauge(name, help, value)?;
-        }
-        Ok(())
     }
+}
+
+/// What went through, and how fast.
+fn encode_events(to: &mut Metrics<'_>, counters: &Status, status: &PipelineStatus) -> fmt::Result {
+    to.counter("events_consumed", "Events read from the WAL", status.events_read)?;
+    let help = "Events that a route dropped or kafka.unrouted ignores";
+    to.counter("events_filtered", help, status.events_filtered)?;
+    let topics = || status.topics.iter();
+    to.counters(
+        "kafka_produce_success",
+        "Events that Kafka acknowledged",
+        topics().map(|(name, topic)| (("topic", name.as_str()), topic.events)),
+    )?;
+    let help = "From the read of a topic's part of a batch to Kafka's acknowledgement";
+    let mut latencies = to.family("kafka_produce_latency_seconds", help, MetricType::Histogram)?;
+    for (name, latency) in counters.latencies() {
+        latency.encode(latencies.encode_family(&[("topic", &*name)])?)?;
+    }
+    let (events, bytes) = counters.batches();
+    let help = "Events of a batch, as the router gets it";
+    events.encode(to.family("batch_events", help, MetricType::Histogram)?)?;
+    let help = "Bytes of the window that a batch takes";
+    bytes.encode(to.family("batch_bytes", help, MetricType::Histogram)?)?;
+    to.counter("dead_letters", "Events that went to the dead letters", status.dead_letters)
+}
+
+/// What failed, and is tried again.
+fn encode_failures(to: &mut Metrics<'_>, status: &PipelineStatus) -> fmt::Result {
+    let topics = || status.topics.iter();
+    to.counters(
+        "kafka_produce_failure",
+        "Failures of a topic, after each of which it was opened again",
+        topics().map(|(name, topic)| (("topic", name.as_str()), topic.restarts)),
+    )?;
+    to.counters(
+        "handler_retries",
+        "Calls of a handler that failed and are tried again",
+        topics()
+            .filter(|(_, topic)| topic.handler_retries > 0)
+            .map(|(name, topic)| (("topic", name.as_str()), topic.handler_retries)),
+    )?;
+    to.counter(
+        "checkpoint_errors",
+        "Failures to save the position, after each of which it is tried again",
+        status.checkpoint_errors,
+    )?;
+    to.counter(
+        "wal_replication_errors",
+        "Failures of the replication connection, or of making one",
+        status.replication_errors,
+    )?;
+    to.counter(
+        "retention_removed_rows",
+        "Delivered rows that were removed for their age",
+        status.retention_removed,
+    )?;
+    to.counter(
+        "retention_errors",
+        "Failures to remove such rows, after each of which it is tried again",
+        status.retention_errors,
+    )?;
+    to.counters(
+        "actor_restarts",
+        "Failures of an actor, after each of which it was started again",
+        status.restarts.iter().map(|(actor, count)| (("actor", *actor), *count)),
+    )
+}
+
+/// How far it has come, and what of the WAL that leaves.
+fn encode_positions(to: &mut Metrics<'_>, status: &PipelineStatus) -> fmt::Result {
+    let up = u64::from(status.state == PipelineState::Running);
+    let (received, saved) = (status.received_lsn.as_u64(), status.saved_lsn.as_u64());
+    for (name, help, value) in [
+        ("running", "1 while the pipeline reads and delivers", up),
+        (
+            "generation",
+            "Lives of the reader: one more each time that it connects",
+            status.generation,
+        ),
+        (
+            "in_flight_bytes",
+            "Bytes between the WAL and the acknowledgement",
+            status.in_flight_bytes as u64,
+        ),
+        ("window_bytes", "The most that may be in flight", status.window_bytes as u64),
+        ("wal_received_lsn_bytes", "End of the WAL that the server sent or reported", received),
+        ("wal_saved_lsn_bytes", "Everything up to here is delivered and saved", saved),
+        (
+            "wal_confirmed_lsn_bytes",
+            "Everything up to here PostgreSQL may forget",
+            status.confirmed_lsn.as_u64(),
+        ),
+        (
+            "wal_retained_bytes",
+            "WAL that the server kept for the slot when it was last asked",
+            status.retained_wal_bytes,
+        ),
+        (
+            "retention_last_run_seconds",
+            "When old rows were last looked for, Unix time; 0 for never",
+            status.retention_last_run,
+        ),
+        (
+            "wal_lag_bytes",
+            "WAL received and not saved as delivered",
+            received.saturating_sub(saved),
+        ),
+    ] {
+        to.gauge(name, help, value)?;
+    }
+    if let Some(at) = status.saved_at {
+        let age = SystemTime::now().duration_since(UNIX_EPOCH + Duration::from_secs(at));
+        let help = "Since a position was last saved; grows where nothing moves";
+        to.gauge("checkpoint_age_seconds", help, age.unwrap_or_default().as_secs())?;
+    }
+    to.gauge("lag_bytes", "WAL that is not delivered, as far as it is known", status.lag.bytes)?;
+    to.gauge("lag_events", "Events that were read and are not delivered", status.lag.events)?;
+    let help = "Age of the oldest transaction that was read and is not delivered";
+    to.float("lag_seconds", help, status.lag.seconds)?;
+    let safe = status.safe_wal_bytes.map(|bytes| u64::try_from(bytes).unwrap_or(0));
+    if let Some(safe) = safe {
+        let help = "WAL that may yet be written before the server gives the slot up";
+        to.gauge("wal_safe_bytes", help, safe)?;
+    }
+    if let Some(seconds) = status.slot_lost_in_seconds {
+        let help = "How long that lasts at the growth of the last two minutes";
+        to.gauge("slot_lost_in_seconds", help, seconds)?;
+    }
+    Ok(())
+}
+
+/// Who waited for what.
+fn encode_waits(to: &mut Metrics<'_>, status: &PipelineStatus) -> fmt::Result {
+    let mut family =
+        to.family("blocked_seconds", "How long an actor waited, by what for", MetricType::Counter)?;
+    for (actor, of) in &status.actors {
+        for (what, seconds) in &of.blocked_seconds {
+            let labels = [("actor", *actor), ("by", what.name())];
+            ConstCounter::new(*seconds).encode(family.encode_family(&labels)?)?;
+        }
+    }
+    let help =
+        "How long a topic's events waited for more than Kafka's acknowledgement, by what for";
+    let mut family = to.family("topic_blocked_seconds", help, MetricType::Counter)?;
+    for (topic, of) in &status.topics {
+        for (what, seconds) in &of.blocked_seconds {
+            let labels = [("topic", topic.as_str()), ("by", what.name())];
+            ConstCounter::new(*seconds).encode(family.encode_family(&labels)?)?;
+        }
+    }
+    Ok(())
+}
+
+/// Name, help, and the value of a broker.
+type OfBroker<T> = (&'static str, &'static str, fn(&BrokerStatus) -> T);
+
+/// What librdkafka says of itself and of its brokers.
+fn encode_kafka(to: &mut Metrics<'_>, kafka: &KafkaStatus) -> fmt::Result {
+    let help = "Records in the Kafka client's queues and on their way";
+    to.gauge("kafka_queue_records", help, kafka.queue_records)?;
+    to.gauge("kafka_queue_bytes", "Their bytes", kafka.queue_bytes)?;
+    let counters: [OfBroker<u64>; 4] = [
+        ("kafka_broker_send_errors", "Requests that could not be sent", |b| b.send_errors),
+        ("kafka_broker_send_retries", "Requests that were sent again", |b| b.send_retries),
+        ("kafka_broker_timeouts", "Requests not answered in time", |b| b.request_timeouts),
+        ("kafka_broker_sent_bytes", "Bytes sent", |b| b.sent_bytes),
+    ];
+    for (name, help, value) in counters {
+        let brokers = kafka.brokers.iter();
+        to.counters(name, help, brokers.map(|(name, b)| (("broker", name.as_str()), value(b))))?;
+    }
+    let gauges: [OfBroker<Option<f64>>; 4] = [
+        ("kafka_broker_up", "1 while connected", |b| Some(f64::from(u8::from(b.connected)))),
+        ("kafka_broker_requests_in_flight", "Requests that wait for their answers", |b| {
+            u32::try_from(b.requests_in_flight).ok().map(f64::from)
+        }),
+        ("kafka_broker_rtt_seconds", "What an answer took, on average", |b| b.rtt_seconds),
+        ("kafka_broker_rtt_p99_seconds", "The slowest of a hundred", |b| b.rtt_p99_seconds),
+    ];
+    for (name, help, value) in gauges {
+        let mut family = to.family(name, help, MetricType::Gauge)?;
+        for (name, broker) in &kafka.brokers {
+            if let Some(value) = value(broker) {
+                let labels = [("broker", name.as_str())];
+                ConstGauge::new(value).encode(family.encode_family(&labels)?)?;
+            }
+        }
+    }
+    Ok(())
 }
 
 struct Metrics<'a>(DescriptorEncoder<'a>);
@@ -132,6 +252,16 @@ impl Metrics<'_> {
         // Positions stay below 2^63.
         let value = i64::try_from(value).unwrap_or(i64::MAX);
         ConstGauge::new(value).encode(self.family(name, help, MetricType::Gauge)?)
+    }
+
+    /// Nothing where there is no value.
+    fn float(&mut self, name: &str, help: &str, value: Option<f64>) -> fmt::Result {
+        match value {
+            Some(value) => {
+                ConstGauge::new(value).encode(self.family(name, help, MetricType::Gauge)?)
+            }
+            None => Ok(()),
+        }
     }
 
     fn counters<'a>(
@@ -159,8 +289,6 @@ impl Metrics<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::{Error, ErrorKind, Lsn, messages::ByteWindow, postgres::retention::Retention};
 
@@ -176,9 +304,24 @@ mod tests {
         status.replication_failed();
         status.received(Lsn::new(700));
         let (restart, wal_end) = (Lsn::new(100), Lsn::new(1_000));
-        status.retained_wal(Retention { restart, wal_end, ..Retention::default() }, None);
+        let safe_wal_size = Some(700);
+        let retained = Retention { restart, wal_end, safe_wal_size, ..Retention::default() };
+        status.retained_wal(retained, None);
         status.saved(Lsn::new(200));
         status.swept(7, 1);
+        status.batch(5, 9_000);
+        status.dead_lettered();
+        status.handler_retries(&topic, "not yet".into());
+        status.not_saved("checkpointer", &Error::new(ErrorKind::CheckpointUnavailable, "away"));
+        let broker = BrokerStatus {
+            connected: true,
+            rtt_seconds: Some(0.25),
+            send_errors: 4,
+            ..BrokerStatus::default()
+        };
+        let brokers = [("kafka:9092/1".to_owned(), broker)].into();
+        let kafka = KafkaStatus { queue_records: 3, brokers, ..KafkaStatus::default() };
+        status.kafka_client("producer-1".into(), kafka);
         let text = encode(&status).expect("encoded");
         for line in [
             "factlib_events_consumed_total 5",
@@ -197,8 +340,23 @@ mod tests {
             "factlib_wal_saved_lsn_bytes 200",
             "factlib_wal_retained_bytes 900",
             "factlib_wal_lag_bytes 500",
+            "factlib_lag_bytes 800",
+            "factlib_lag_events 0",
+            "factlib_batch_events_sum 5.0",
+            r#"factlib_batch_bytes_bucket{le="4096.0"} 0"#,
+            r#"factlib_batch_bytes_bucket{le="16384.0"} 1"#,
+            "factlib_dead_letters_total 1",
+            r#"factlib_handler_retries_total{topic="shop.user"} 1"#,
+            "factlib_checkpoint_errors_total 1",
+            "factlib_wal_safe_bytes 700",
+            "factlib_kafka_queue_records 3",
+            r#"factlib_kafka_broker_up{broker="kafka:9092/1"} 1.0"#,
+            r#"factlib_kafka_broker_rtt_seconds{broker="kafka:9092/1"} 0.25"#,
+            r#"factlib_kafka_broker_send_errors_total{broker="kafka:9092/1"} 4"#,
         ] {
             assert!(text.lines().any(|other| other == line), "{line} is not in\n{text}");
         }
+        let blocked = r#"factlib_blocked_seconds_total{actor="checkpointer",by="store"} "#;
+        assert!(text.lines().any(|line| line.starts_with(blocked)), "{text}");
     }
 }

@@ -56,6 +56,11 @@ fn what_makes_no_sense_is_refused() {
             "kafka.brokers = [\"ssl://a:1\"] from flag --set: \"ssl://a:1\" is not host:port, such as kafka:9092",
         ),
         (
+            "kafka.statistics_interval",
+            "2days",
+            "kafka.statistics_interval = 2days from flag --set: must be at most 1day",
+        ),
+        (
             "kafka.sasl_mechanism",
             "GSSAPI",
             "kafka.sasl_mechanism = \"GSSAPI\" from flag --set: expected one of PLAIN, SCRAM-SHA-256, SCRAM-SHA-512",
