@@ -1,0 +1,121 @@
+//! `factlib status`: what a running relay says of itself in `/status.json`.
+
+mod text;
+
+use std::{
+    io::{IsTerminal, stdout},
+    thread,
+    time::Duration,
+};
+
+use clap::Args as ClapArgs;
+use factlib::{Error, ErrorKind, Result, config::Config};
+use serde_json::Value;
+
+use self::text::text;
+use crate::output;
+
+pub const HELP: &str = "\
+Asks a running relay, at http.address and http.metrics_port or at --url.
+
+Examples:
+  factlib status
+  factlib status --watch
+  factlib status --url http://10.0.0.7:9100 --json
+  factlib status --url http://app:8080/relay       where an application mounted it
+
+Exit codes:
+  0 it answered     1 nobody answers, or not with a status     2 configuration";
+
+/// The relay answers from memory.
+const LIMIT: Duration = Duration::from_secs(5);
+
+#[derive(Debug, ClapArgs)]
+pub struct StatusArgs {
+    /// Where the relay answers; from the configuration when not given
+    #[arg(long, value_name = "URL")]
+    pub url: Option<String>,
+    /// Again and again, every so many seconds
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "2",
+        value_parser = clap::value_parser!(u64).range(1..=3600)
+    )]
+    pub watch: Option<u64>,
+    /// Print what the relay answers, a line each time
+    #[arg(long)]
+    pub json: bool,
+}
+
+pub fn run(args: &StatusArgs, config: &Config) -> Result<()> {
+    let url = url(args, config)?;
+    let clear = args.watch.is_some() && stdout().is_terminal();
+    loop {
+        match read(&url) {
+            Ok(status) => {
+                let text = match args.json {
+                    true => format!("{status}\n"),
+                    false => text(&status),
+                };
+                let (start, end) = match (clear && !args.json, args.watch) {
+                    (true, _) => ("\x1b[H\x1b[2J", ""),
+                    (false, Some(_)) if !args.json => ("", "\n"),
+                    _ => ("", ""),
+                };
+                if !output::print_bytes(format!("{start}{text}{end}").as_bytes())? {
+                    return Ok(());
+                }
+            }
+            // Who watches sees it come back.
+            Err(error) if args.watch.is_some() => output::complain(&error.to_string()),
+            Err(error) => return Err(error),
+        }
+        let Some(seconds) = args.watch else { return Ok(()) };
+        thread::sleep(Duration::from_secs(seconds));
+    }
+}
+
+fn url(args: &StatusArgs, config: &Config) -> Result<String> {
+    if let Some(url) = &args.url {
+        let base = url.trim_end_matches('/');
+        let base = if base.contains("://") { base.to_owned() } else { format!("http://{base}") };
+        return Ok(match base.ends_with("/status.json") {
+            true => base,
+            false => base + "/status.json",
+        });
+    }
+    let Some(port) = config.http.metrics_port else {
+        let what = "http.metrics_port is not set, so that no relay is known to answer";
+        return Err(Error::new(ErrorKind::Config, what)
+            .remedy("set it where the relay runs, or give --url http://HOST:PORT"));
+    };
+    let address = match config.http.address {
+        any if any.is_unspecified() && any.is_ipv4() => "127.0.0.1".into(),
+        any if any.is_unspecified() => "[::1]".into(),
+        std::net::IpAddr::V6(address) => format!("[{address}]"),
+        address => address.to_string(),
+    };
+    Ok(format!("http://{address}:{port}/status.json"))
+}
+
+fn read(url: &str) -> Result<Value> {
+    let agent: ureq::Agent =
+        ureq::Agent::config_builder().timeout_global(Some(LIMIT)).build().into();
+    let asked = agent.get(url).call().and_then(|mut answer| answer.body_mut().read_to_string());
+    // Exit code 1: neither server is at fault, nor the configuration.
+    let failed = |what: String| Error::new(ErrorKind::ActorFailed, what);
+    let body = asked.map_err(|error| {
+        failed(format!("no relay answers at {url}"))
+            .caused_by(error)
+            .remedy("is it running, with http.metrics_port set?")
+    })?;
+    let status: Value = serde_json::from_str(&body)
+        .map_err(|error| failed(format!("{url} is no status")).caused_by(error))?;
+    match status["state"].is_string() {
+        true => Ok(status),
+        false => Err(failed(format!("{url} is not the status of a relay"))),
+    }
+}

@@ -1,0 +1,227 @@
+//! A status as a person reads it.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytesize::ByteSize;
+use humantime_serde::re::humantime::format_duration;
+use serde_json::{Map, Value};
+
+use crate::output;
+
+pub fn text(status: &Value) -> String {
+    let number = |name: &str| status[name].as_u64().unwrap_or_default();
+    let word = |name: &str| status[name].as_str().unwrap_or("none").to_owned();
+    let state = match status["error"].as_str() {
+        Some(error) => format!("{}: {error}", word("state")),
+        None => word("state"),
+    };
+    let mut lines = vec![
+        ("state", state),
+        ("up for", duration(number("uptime_seconds"))),
+        ("received", word("received_lsn")),
+        ("delivered", word("delivered_lsn")),
+        ("saved", word("saved_lsn")),
+        ("confirmed", word("confirmed_lsn")),
+        ("lag", lag(&status["lag"])),
+        ("retained WAL", retained(status)),
+        ("slot lasts", lasts(status)),
+    ];
+    if let Some(what) = status["retained_wal_waits_for"].as_str() {
+        lines.push(("kept for", what.to_owned()));
+    }
+    let (events, dead) = (number("events"), number("dead_letters"));
+    let read = number("events_read");
+    lines.push(("events", format!("{events} delivered, {read} read, {dead} dead letters")));
+    lines.push(("rate", format!("{:.1} events/s", float(&status["events_per_second"]))));
+    let (used, window) = (number("in_flight_bytes"), number("window_bytes"));
+    lines.push(("in flight", format!("{} of {}", bytes(used), bytes(window))));
+    lines.push(("generation", generation(status)));
+    if let Some(error) = status["kafka_error"].as_str() {
+        lines.push(("Kafka", error.to_owned()));
+    }
+    if let Some(queue) = status["kafka"]["queue_records"].as_u64() {
+        let bytes = bytes(status["kafka"]["queue_bytes"].as_u64().unwrap_or_default());
+        lines.push(("Kafka queue", format!("{queue} records, {bytes}")));
+    }
+    output::table(&lines) + &actors(status) + &topics(status) + &brokers(status)
+}
+
+fn lag(lag: &Value) -> String {
+    let number = |name: &str| lag[name].as_u64().unwrap_or_default();
+    let time = match lag["seconds"].as_f64() {
+        Some(seconds) => format!("{seconds:.1} s"),
+        None => "unknown time".into(),
+    };
+    format!("{} of WAL, {} events, {time}", bytes(number("bytes")), number("events"))
+}
+
+fn retained(status: &Value) -> String {
+    let kept = bytes(status["retained_wal_bytes"].as_u64().unwrap_or_default());
+    match float(&status["retained_wal_growth"]) {
+        growth if growth >= 1.0 => format!("{kept}, growing by {}/s", whole_bytes(growth)),
+        _ => kept,
+    }
+}
+
+fn lasts(status: &Value) -> String {
+    let Some(safe) = status["safe_wal_bytes"].as_i64() else {
+        return match status["wal_end_lsn"].as_str() {
+            None | Some("0/0") => "unknown: the server was not asked yet".into(),
+            _ => "no max_slot_wal_keep_size; what its disk has left, a server does not say".into(),
+        };
+    };
+    let safe = bytes(u64::try_from(safe).unwrap_or_default());
+    match status["slot_lost_in_seconds"].as_u64() {
+        Some(seconds) => format!("{} at this rate, {safe} of WAL", duration(seconds)),
+        None => format!("{safe} of WAL"),
+    }
+}
+
+fn generation(status: &Value) -> String {
+    let generation = status["generation"].as_u64().unwrap_or_default();
+    let errors = status["replication_errors"].as_u64().unwrap_or_default();
+    format!("{generation}, replication errors {errors}")
+}
+
+fn actors(status: &Value) -> String {
+    table(&["actor", "state", "waited", "restarts", "last error"], &status["actors"], |actor| {
+        let restarts = actor["restarts"].as_u64().unwrap_or_default();
+        vec![state(actor), waited(actor), restarts.to_string(), last_error(actor)]
+    })
+}
+
+fn topics(status: &Value) -> String {
+    let head = ["topic", "state", "events", "rate", "waiting", "waited", "restarts", "last error"];
+    table(&head, &status["topics"], |topic| {
+        let number = |name: &str| topic[name].as_u64().unwrap_or_default().to_string();
+        let state = match (topic["paused"].as_bool(), topic["open"].as_bool()) {
+            (Some(true), _) => "paused",
+            (_, Some(true)) => "open",
+            _ => "not open",
+        };
+        let rate = format!("{:.1}/s", float(&topic["events_per_second"]));
+        let error = match topic["retrying"].as_str() {
+            Some(reason) => reason.to_owned(),
+            None => last_error(topic),
+        };
+        let (events, waiting) = (number("events"), number("waiting"));
+        vec![state.into(), events, rate, waiting, waited(topic), number("restarts"), error]
+    })
+}
+
+fn brokers(status: &Value) -> String {
+    let head = ["broker", "state", "answers in", "p99", "errors", "time-outs"];
+    table(&head, &status["kafka"]["brokers"], |broker| {
+        let number = |name: &str| broker[name].as_u64().unwrap_or_default().to_string();
+        let time = |name: &str| match broker[name].as_f64() {
+            Some(seconds) => format!("{:.1} ms", seconds * 1_000.0),
+            None => "none".into(),
+        };
+        let state = if broker["connected"] == true { "up" } else { "down" };
+        let (average, p99) = (time("rtt_seconds"), time("rtt_p99_seconds"));
+        vec![state.into(), average, p99, number("send_errors"), number("request_timeouts")]
+    })
+}
+
+/// What an actor does, or waits for.
+fn state(actor: &Value) -> String {
+    match actor["blocked_by"].as_str() {
+        Some(what) => format!("waits for {what}"),
+        None => actor["state"].as_str().unwrap_or("unknown").into(),
+    }
+}
+
+/// How long something was waited for, by what for.
+fn waited(of: &Value) -> String {
+    let waits = of["blocked_seconds"].as_object().into_iter().flatten();
+    let waits = waits.map(|(what, seconds)| format!("{what} {:.1} s", float(seconds)));
+    let waits = waits.collect::<Vec<_>>().join(", ");
+    if waits.is_empty() { "none".into() } else { waits }
+}
+
+fn last_error(of: &Value) -> String {
+    let Some(error) = of["last_error"].as_str() else { return "none".into() };
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    match of["last_error_at"].as_u64() {
+        Some(at) => format!("{} ago: {error}", duration(now.saturating_sub(at))),
+        None => error.into(),
+    }
+}
+
+/// A row for each entry of an object, aligned, below an empty line; nothing where there is none.
+fn table(head: &[&str], of: &Value, row: impl Fn(&Value) -> Vec<String>) -> String {
+    let Some(entries) = of.as_object().filter(|entries: &&Map<_, _>| !entries.is_empty()) else {
+        return String::new();
+    };
+    let mut rows = vec![head.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>()];
+    rows.extend(entries.iter().map(|(name, entry)| {
+        let mut cells = vec![name.clone()];
+        cells.extend(row(entry));
+        cells
+    }));
+    let widths: Vec<_> = (0..head.len())
+        .map(|n| rows.iter().filter_map(|row| row.get(n)).map(|cell| cell.chars().count()).max())
+        .map(Option::unwrap_or_default)
+        .collect();
+    let mut text = String::new();
+    for row in rows {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
+        text += &format!("\n{}", cells.collect::<Vec<_>>().join("  ").trim_end());
+    }
+    format!("\n{}\n", text.trim_start_matches('\n'))
+}
+
+fn bytes(count: u64) -> String {
+    ByteSize::b(count).to_string()
+}
+
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // For display.
+fn whole_bytes(count: f64) -> String {
+    bytes(count as u64)
+}
+
+fn float(value: &Value) -> f64 {
+    value.as_f64().unwrap_or_default()
+}
+
+fn duration(seconds: u64) -> String {
+    format_duration(Duration::from_secs(seconds)).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn how_long_the_slot_lasts_is_said_as_far_as_it_is_known() {
+        let mut status =
+            json!({ "retained_wal_bytes": 1 << 30, "retained_wal_growth": 1_048_576.0 });
+        assert_eq!(retained(&status), "1.0 GiB, growing by 1.0 MiB/s");
+        assert!(lasts(&status).starts_with("unknown"));
+        status["wal_end_lsn"] = json!("1/0");
+        assert!(lasts(&status).starts_with("no max_slot_wal_keep_size"));
+        status["safe_wal_bytes"] = json!(600 << 20);
+        assert_eq!(lasts(&status), "600.0 MiB of WAL");
+        status["slot_lost_in_seconds"] = json!(600);
+        assert_eq!(lasts(&status), "10m at this rate, 600.0 MiB of WAL");
+    }
+
+    #[test]
+    fn an_actor_says_what_it_waits_for_and_when_it_failed() {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let reader = json!({
+            "state": "blocked", "blocked_by": "window", "restarts": 2,
+            "blocked_seconds": { "window": 1.25, "postgres": 10.0 },
+            "last_error": "gone", "last_error_at": now - 3_600,
+        });
+        let text = actors(&json!({ "actors": { "wal_reader": reader } }));
+        let (head, row) = text.trim().split_once('\n').expect("two lines");
+        assert!(head.starts_with("actor       state             waited"), "{head}");
+        assert!(row.starts_with("wal_reader  waits for window  "), "{row}");
+        assert!(row.contains("window 1.2 s") && row.contains("postgres 10.0 s"), "{row}");
+        assert!(row.contains("  2         1h") && row.ends_with(" ago: gone"), "{row}");
+        assert_eq!(topics(&json!({ "topics": {} })), "");
+    }
+}
