@@ -5,6 +5,7 @@ mod actors;
 mod kafka;
 mod lag;
 mod rate;
+mod recent;
 
 use std::{
     collections::BTreeMap,
@@ -29,7 +30,8 @@ pub use self::{
     kafka::{BrokerStatus, KafkaStatus},
     lag::Lag,
 };
-use crate::{Error, Lsn, messages::ByteWindow, postgres::retention::Retention};
+pub(crate) use self::recent::{Recent, now_ms};
+use crate::{Error, Event, Lsn, messages::ByteWindow, postgres::retention::Retention};
 
 /// Bounds of how many events a batch has.
 const BATCH_EVENTS: [f64; 9] = [1.0, 4.0, 16.0, 64.0, 256.0, 1_024.0, 4_096.0, 16_384.0, 65_536.0];
@@ -222,6 +224,7 @@ pub(crate) struct Status {
     started: Instant,
     on_the_way: Mutex<OnTheWay>,
     slow: Mutex<Slow>,
+    recent: Mutex<Recent>,
 }
 
 /// What changes rarely, or once a batch and topic.
@@ -319,6 +322,7 @@ impl Status {
                 kafka_clients: BTreeMap::new(),
                 topics: BTreeMap::new(),
             }),
+            recent: Mutex::default(),
         }
     }
 
@@ -399,7 +403,28 @@ impl Status {
         (slow.batch_events.clone(), slow.batch_bytes.clone())
     }
 
+    /// What happened last.
+    pub fn recent(&self) -> Recent {
+        self.with_recent(|recent| recent.clone())
+    }
+
+    /// Events go to a topic, or to a handler.
+    pub fn routed(&self, topic: &str, events: &[Event]) {
+        self.with_recent(|recent| recent.routed(topic, events, now_ms()));
+    }
+
+    fn failed(&self, place: &str, error: &str) {
+        self.with_recent(|recent| recent.failed(place, error, now_ms()));
+    }
+
+    fn with_recent<T>(&self, look: impl FnOnce(&mut Recent) -> T) -> T {
+        look(&mut self.recent.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     pub fn set_state(&self, state: PipelineState) {
+        if let PipelineState::Retrying { error } = &state {
+            self.failed("relay", error);
+        }
         self.state.send_if_modified(|present| {
             let changed = *present != state;
             *present = state;
@@ -463,6 +488,7 @@ impl Status {
     }
 
     pub fn kafka_trouble(&self, error: String) {
+        self.failed("kafka", &error);
         self.slow().kafka_error = Some(error);
         self.change_all(|_| {});
     }
@@ -576,6 +602,8 @@ impl Status {
             topic.status.retrying = Some(reason);
             topic.status.handler_retries += 1;
         });
+        self.failed(topic, &reason);
+        change(&mut self.slow(), topic, |topic| topic.status.retrying = Some(reason));
     }
 
     pub fn handler_goes_on(&self, topic: &Arc<str>) {
@@ -598,8 +626,9 @@ impl Status {
         self.commit_us.store(took.as_micros() as u64, Relaxed);
     }
 
-    pub fn dead_lettered(&self) {
+    pub fn dead_lettered(&self, event: &Event, topic: Option<&str>, error: &Error) {
         self.dead_letters.fetch_add(1, Relaxed);
+        self.with_recent(|recent| recent.dead_lettered(event, topic, error, now_ms()));
     }
 
     pub fn topic_open(&self, topic: &Arc<str>) {
@@ -608,6 +637,8 @@ impl Status {
 
     pub fn topic_failed(&self, topic: &Arc<str>, error: &Error) {
         self.change(topic, |topic| {
+        self.failed(topic, &error.to_string());
+        change(&mut self.slow(), topic, |topic| {
             topic.status.open = false;
             topic.status.restarts += 1;
             topic.status.last_error = Some(error.to_string());

@@ -42,6 +42,7 @@ impl Router {
         for (lane, events) in parts {
             if let Some(topic) = self.deliveries.topic(lane) {
                 self.status.waits(topic, events.len());
+                self.status.routed(topic, &events);
             }
             if let Some(dispatch) = self.deliveries.add(lane, batch, events, permit.clone()) {
                 send(dispatch, ctx);

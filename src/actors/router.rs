@@ -95,6 +95,7 @@ impl Router {
         for (lane, events) in parts {
             if let Some(topic) = self.deliveries.topic(lane) {
                 self.status.waits(topic, events.len());
+                self.status.routed(topic, &events);
             }
             if let Some(dispatch) = self.deliveries.add(lane, id, events, permit.clone()) {
                 send(dispatch, ctx);
@@ -262,7 +263,7 @@ impl Router {
             RefusalPolicy::DeadLetter => {
                 error!(self.log, "event goes to the dead letters"; "event" => ?event,
                     "from" => topic.map(|topic| topic.to_string()), "error" => %error);
-                self.status.dead_lettered();
+                self.status.dead_lettered(&event, topic.map(|topic| &**topic), &error);
                 Ok((Arc::clone(&self.dead_letters.topic), event.refused(error, topic.cloned())))
             }
             RefusalPolicy::Stop => Err(error),

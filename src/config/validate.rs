@@ -8,6 +8,7 @@ use secrecy::ExposeSecret;
 use super::{
     ChangePolicy, CheckpointConfig, Config, HttpConfig, KafkaConfig, OutboxPreset, OutboxTable,
     PipelineConfig, PostgresConfig, RefusalPolicy, Source, StoreKind, Unrouted,
+    http::{EXPECTED_TOKEN, is_token},
     mistake::Mistake,
     properties::{is_secret, refusal},
     secret::REDACTED,
@@ -318,6 +319,15 @@ fn check_http(http: &HttpConfig) -> Check {
     {
         if port == Some(0) {
             return wrong(format!("http.{setting}"), 0, "expected a port from 1 to 65535");
+        }
+    }
+    if let Some(token) = &http.token {
+        let token = token.expose_secret();
+        if !is_token(token) {
+            return wrong("http.token", REDACTED, EXPECTED_TOKEN);
+        }
+        if http.token_file.is_some() {
+            return wrong("http.token_file", "a file", "expected that or http.token, not both");
         }
     }
     positive("http.stuck_after", http.stuck_after)
