@@ -182,7 +182,7 @@ impl PipelineBuilder {
         let window = ByteWindow::new(config.window_bytes());
         let status = Arc::new(Status::new(window.clone()));
         // First, so that probes are answered while the servers are waited for.
-        let ops = Ops::start(&config, &status)?;
+        let ops = Ops::start(&config, kafka, &status, &log)?;
         let (mut positions, mut transactions) = (None, None);
         let lanes: Arc<dyn Lanes> = match lanes {
             Some(lanes) => lanes,
@@ -257,6 +257,7 @@ async fn spawn(plan: Plan, status: Arc<Status>, ops: Ops) -> Result<PipelineHand
     let supervisor = launched
         .await
         .map_err(|error| Error::new(ErrorKind::ActorFailed, what).caused_by(error))?;
+    ops.steer(supervisor.clone().recipient());
     Ok(PipelineHandle { supervisor, arbiters, running: is_running, ended, status, ops })
 }
 
@@ -333,7 +334,7 @@ impl PipelineHandle {
         self.supervisor.do_send(PauseTopic { topic: topic.into(), paused: false });
     }
 
-    /// Health, readiness, status and metrics, to mount in an application's own server.
+    /// Health, readiness, status, metrics and the status page, to mount in an application's own server.
     pub fn routes(&self) -> Routes {
         self.ops.routes()
     }

@@ -20,6 +20,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use serde::Serialize;
 use tokio::sync::watch;
 
+pub(crate) use self::recent::{Recent, now_ms};
 use self::{
     actors::{Actor, Failure, Waits},
     lag::OnTheWay,
@@ -30,7 +31,6 @@ pub use self::{
     kafka::{BrokerStatus, KafkaStatus},
     lag::Lag,
 };
-pub(crate) use self::recent::{Recent, now_ms};
 use crate::{Error, Event, Lsn, messages::ByteWindow, postgres::retention::Retention};
 
 /// Bounds of how many events a batch has.
@@ -636,9 +636,8 @@ impl Status {
     }
 
     pub fn topic_failed(&self, topic: &Arc<str>, error: &Error) {
-        self.change(topic, |topic| {
         self.failed(topic, &error.to_string());
-        change(&mut self.slow(), topic, |topic| {
+        self.change(topic, |topic| {
             topic.status.open = false;
             topic.status.restarts += 1;
             topic.status.last_error = Some(error.to_string());

@@ -1,7 +1,8 @@
-//! Health, readiness and metrics over HTTP, for probes and for Prometheus.
+//! Health, readiness and metrics over HTTP, for probes and for Prometheus, and a page
+//! for people.
 //!
 //! `http.health_port` answers `/healthz` and `/readyz`, `http.metrics_port`
-//! `/metrics` and `/status.json`. All of it is read from [`Status`] when somebody
+//! `/metrics`, `/status.json` and, unless `http.page` is false, the page at `/`. All of it is read from [`Status`] when somebody
 //! asks, so that the actors do nothing for it and keep no global state: metrics are
 //! encoded from there, not collected by a recorder of the process, of which there
 //! can be only one and which is the application's.
@@ -10,43 +11,59 @@
 //! As long as the pipeline, starting before it, so that a probe gets its answer
 //! while servers are waited for. One worker thread a port.
 
+mod blocked;
 mod health;
+mod history;
 mod metrics;
+mod page;
 mod routes;
 
 use std::{
     fmt, io,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
+use actix::Recipient;
 use actix_rt::task::JoinHandle;
 use actix_web::{
     App, HttpServer, Scope,
     dev::ServerHandle,
+    middleware::{Condition, from_fn},
     web::{self, Data, ServiceConfig},
 };
+use slog::Logger;
+use tokio::sync::{Semaphore, watch};
 
-use self::health::{Health, Progress};
+use self::{
+    health::{Health, Progress},
+    history::History,
+    page::{Controls, Relay, names::local_only},
+};
 use crate::{
     Error, ErrorKind, Result,
     config::Config,
-    status::{PipelineStatus, Status},
+    messages::PauseTopic,
+    status::{PipelineStatus, Status, now_ms},
 };
 
 /// Progress is looked at so often in the time that it may take.
 const LOOKS: u32 = 10;
 /// Often enough for any limit, and no load.
 const LONGEST_LOOK: Duration = Duration::from_secs(1);
+/// Between two samples of the history.
+const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
+/// Pages that may be open at a time: each is sent some kilobytes a second.
+const PAGES: usize = 64;
 
 /// The servers of one pipeline; they end with it.
 pub(crate) struct Ops {
     watched: Data<Watched>,
     servers: Vec<ServerHandle>,
-    watch: JoinHandle<()>,
+    tasks: [JoinHandle<()>; 2],
 }
 
-/// `/healthz`, `/readyz`, `/metrics` and `/status.json` of one pipeline.
+/// `/healthz`, `/readyz`, `/metrics`, `/status.json` and the status page of one pipeline.
 ///
 /// ```no_run
 /// # async fn example(pipeline: &factlib::PipelineHandle) -> std::io::Result<()> {
@@ -63,9 +80,12 @@ pub(crate) struct Ops {
 pub struct Routes(Data<Watched>);
 
 impl Routes {
-    /// All of them under a path of the application's choice.
+    /// All of them under a path of the application's choice; the page is at its end, unless
+    /// `http.page` is false. Who may ask is for the application to say: only the page's controls
+    /// ask for `http.token`.
     pub fn scope(&self, path: &str) -> Scope {
-        web::scope(path).app_data(self.0.clone()).configure(routes::all)
+        let scope = web::scope(path).app_data(self.0.clone()).configure(routes::all);
+        if self.0.page { scope.configure(page::routes) } else { scope }
     }
 }
 
@@ -79,6 +99,13 @@ impl fmt::Debug for Routes {
 struct Watched {
     status: Arc<Status>,
     progress: Mutex<Progress>,
+    page: bool,
+    relay: Relay,
+    controls: Controls,
+    history: Mutex<History>,
+    /// Told after each sample.
+    samples: watch::Sender<()>,
+    seats: Arc<Semaphore>,
 }
 
 impl Ops {
@@ -86,22 +113,50 @@ impl Ops {
     ///
     /// # Errors
     /// [`ErrorKind::Config`]: which port can't be had, and why.
-    pub fn start(config: &Config, status: &Arc<Status>) -> Result<Self> {
+    pub fn start(
+        config: &Arc<Config>,
+        kafka: bool,
+        status: &Arc<Status>,
+        log: &Logger,
+    ) -> Result<Self> {
         let http = &config.http;
         let progress = Progress::new(http.stuck_after, config.checkpoint.idle_interval);
-        let watched =
-            Data::new(Watched { status: Arc::clone(status), progress: Mutex::new(progress) });
-        let watch = actix_rt::spawn(watch(watched.clone(), http.stuck_after / LOOKS));
-        let mut ops = Ops { watched: watched.clone(), servers: Vec::new(), watch };
+        let watched = Data::new(Watched {
+            status: Arc::clone(status),
+            progress: Mutex::new(progress),
+            page: http.page,
+            relay: Relay {
+                version: env!("CARGO_PKG_VERSION"),
+                slot: config.postgres.slot.clone(),
+                topic_prefix: config.topic_prefix().to_owned(),
+                dead_letter_topic: config.dead_letter_topic(),
+                kafka,
+                started_ms: now_ms(),
+            },
+            controls: Controls::new(config, kafka, log)?,
+            history: Mutex::default(),
+            samples: watch::Sender::default(),
+            seats: Arc::new(Semaphore::new(PAGES)),
+        });
+        let tasks = [
+            actix_rt::spawn(watch(watched.clone(), http.stuck_after / LOOKS)),
+            actix_rt::spawn(sample(watched.clone())),
+        ];
+        let mut ops = Ops { watched: watched.clone(), servers: Vec::new(), tasks };
         let (health, metrics) = (http.health_port, http.metrics_port);
         if let Some(port) = health {
             let routes = if metrics == health { routes::all } else { routes::health };
-            ops.listen("http.health_port", config, port, &watched, routes)?;
+            ops.listen("http.health_port", config, port, routes)?;
         }
         if let Some(port) = metrics.filter(|_| metrics != health) {
-            ops.listen("http.metrics_port", config, port, &watched, routes::metrics)?;
+            ops.listen("http.metrics_port", config, port, routes::metrics)?;
         }
         Ok(ops)
+    }
+
+    /// The page's controls have somebody to tell.
+    pub fn steer(&self, pauses: Recipient<PauseTopic>) {
+        self.watched.controls.steer(pauses);
     }
 
     /// For a server of the application's.
@@ -114,18 +169,24 @@ impl Ops {
         setting: &str,
         config: &Config,
         port: u16,
-        watched: &Data<Watched>,
         routes: fn(&mut ServiceConfig),
     ) -> Result<()> {
-        let watched = watched.clone();
+        let watched = self.watched.clone();
         let address = config.http.address;
-        let server =
-            HttpServer::new(move || App::new().app_data(watched.clone()).configure(routes))
-                .workers(1)
-                .disable_signals()
-                .bind((address, port))
-                .map_err(|error| unavailable(setting, &format!("{address}:{port}"), error))?
-                .run();
+        let page = watched.page && config.http.metrics_port == Some(port);
+        let app = move || {
+            let app = App::new()
+                .app_data(watched.clone())
+                .wrap(Condition::new(address.is_loopback(), from_fn(local_only)))
+                .configure(routes);
+            if page { app.configure(page::routes) } else { app }
+        };
+        let server = HttpServer::new(app)
+            .workers(1)
+            .disable_signals()
+            .bind((address, port))
+            .map_err(|error| unavailable(setting, &format!("{address}:{port}"), error))?
+            .run();
         self.servers.push(server.handle());
         actix_rt::spawn(server);
         Ok(())
@@ -134,7 +195,7 @@ impl Ops {
 
 impl Drop for Ops {
     fn drop(&mut self) {
-        self.watch.abort();
+        self.tasks.iter().for_each(JoinHandle::abort);
         for server in &self.servers {
             // The order is given here; what is returned only waits for its end.
             drop(server.stop(false));
@@ -150,6 +211,10 @@ impl Watched {
         let health = progress.observe(&status, Instant::now());
         (status, health)
     }
+
+    fn history(&self) -> MutexGuard<'_, History> {
+        self.history.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Looks again and again: between two probes, something may move or rest.
@@ -159,6 +224,15 @@ async fn watch(watched: Data<Watched>, every: Duration) {
         watched.judge();
         watched.status.sample();
         actix_rt::time::sleep(every).await;
+    }
+}
+
+/// Takes the history's samples.
+async fn sample(watched: Data<Watched>) {
+    loop {
+        watched.history().take(&watched.status.snapshot());
+        watched.samples.send_replace(());
+        actix_rt::time::sleep(SAMPLE_INTERVAL).await;
     }
 }
 

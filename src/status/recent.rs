@@ -105,13 +105,7 @@ impl Recent {
     }
 
     /// An event was parked.
-    pub fn dead_lettered(
-        &mut self,
-        event: &Event,
-        topic: Option<&str>,
-        error: &Error,
-        at_ms: u64,
-    ) {
+    pub fn dead_lettered(&mut self, event: &Event, topic: Option<&str>, error: &Error, at_ms: u64) {
         let letter = RecentDeadLetter {
             at_ms,
             aggregate_type: cut(event.aggregate_type(), LONGEST_NAME),

@@ -1,0 +1,139 @@
+//! The last minutes, a sample a second: a page that is loaded now shows them too.
+
+use std::collections::VecDeque;
+
+use serde::Serialize;
+
+use crate::status::{PipelineStatus, now_ms};
+
+/// Ten minutes.
+const SAMPLES: usize = 600;
+
+/// The samples, oldest first.
+#[derive(Clone, Default)]
+pub(super) struct History {
+    samples: VecDeque<Sample>,
+    last: Option<Counted>,
+}
+
+/// The pipeline in one second.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub(super) struct Sample {
+    /// Unix milliseconds.
+    pub at_ms: u64,
+    /// Events read, a second.
+    pub read_rate: f64,
+    /// Records delivered, a second.
+    pub delivered_rate: f64,
+    /// WAL received and not saved as delivered.
+    pub lag_bytes: u64,
+    pub in_flight_bytes: u64,
+}
+
+/// Of which rates are made.
+#[derive(Clone, Copy)]
+struct Counted {
+    at_ms: u64,
+    read: u64,
+    delivered: u64,
+}
+
+/// The samples, a list a field: so they are half as many bytes.
+#[derive(Serialize)]
+pub(super) struct Columns {
+    at_ms: Vec<u64>,
+    read_rate: Vec<f64>,
+    delivered_rate: Vec<f64>,
+    lag_bytes: Vec<u64>,
+    in_flight_bytes: Vec<u64>,
+}
+
+impl History {
+    /// Takes the status of now; the first one makes no sample, as there is no rate.
+    pub fn take(&mut self, status: &PipelineStatus) {
+        self.take_at(status, now_ms());
+    }
+
+    fn take_at(&mut self, status: &PipelineStatus, at_ms: u64) {
+        let now = Counted { at_ms, read: status.events_read, delivered: status.events };
+        let Some(last) = self.last.replace(now) else { return };
+        if self.samples.len() >= SAMPLES {
+            self.samples.pop_front();
+        }
+        let (received, saved) = (status.received_lsn.as_u64(), status.saved_lsn.as_u64());
+        let rate = |count: u64, before: u64| per_second(count - before, at_ms, last.at_ms);
+        self.samples.push_back(Sample {
+            at_ms,
+            read_rate: rate(now.read, last.read),
+            delivered_rate: rate(now.delivered, last.delivered),
+            lag_bytes: received.saturating_sub(saved),
+            in_flight_bytes: status.in_flight_bytes as u64,
+        });
+    }
+
+    /// The last sample.
+    pub fn last(&self) -> Option<Sample> {
+        self.samples.back().copied()
+    }
+
+    pub fn columns(&self) -> Columns {
+        let all = || self.samples.iter();
+        Columns {
+            at_ms: all().map(|sample| sample.at_ms).collect(),
+            read_rate: all().map(|sample| sample.read_rate).collect(),
+            delivered_rate: all().map(|sample| sample.delivered_rate).collect(),
+            lag_bytes: all().map(|sample| sample.lag_bytes).collect(),
+            in_flight_bytes: all().map(|sample| sample.in_flight_bytes).collect(),
+        }
+    }
+}
+
+/// With one decimal: the clock may have been set back, and then there is no rate.
+fn per_second(count: u64, at_ms: u64, before_ms: u64) -> f64 {
+    match at_ms.checked_sub(before_ms) {
+        None | Some(0) => 0.0,
+        #[allow(clippy::cast_precision_loss)] // A rate of 2^53 is none.
+        Some(ms) => (count as f64 * 10_000.0 / ms as f64).round() / 10.0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::Duration};
+
+    use super::*;
+    use crate::{Lsn, messages::ByteWindow, status::Status};
+
+    #[test]
+    fn rates_are_of_the_time_between_two_samples() {
+        let (status, mut history) = (Status::new(ByteWindow::new(10)), History::default());
+        let topic: Arc<str> = "shop.user".into();
+        history.take_at(&status.snapshot(), 1_000);
+        assert_eq!(history.last(), None);
+        status.read(500, 0);
+        status.delivered(&topic, 300, Duration::ZERO);
+        status.received(Lsn::new(90));
+        status.saved(Lsn::new(40));
+        history.take_at(&status.snapshot(), 3_000);
+        let expected = Sample {
+            at_ms: 3_000,
+            read_rate: 250.0,
+            delivered_rate: 150.0,
+            lag_bytes: 50,
+            in_flight_bytes: 0,
+        };
+        assert_eq!(history.last(), Some(expected));
+        history.take_at(&status.snapshot(), 2_000);
+        assert_eq!(history.last().map(|sample| sample.read_rate), Some(0.0), "set back");
+    }
+
+    #[test]
+    fn ten_minutes_are_kept() {
+        let (status, mut history) = (Status::new(ByteWindow::new(10)), History::default());
+        for second in 0..1_000 {
+            history.take_at(&status.snapshot(), second * 1_000);
+        }
+        let columns = history.columns();
+        assert_eq!((columns.at_ms.len(), columns.at_ms[0]), (SAMPLES, 400_000));
+    }
+}

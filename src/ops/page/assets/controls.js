@@ -1,0 +1,97 @@
+// What changes something: asked for by POST, with a token that stays in this tab.
+
+import { byId, text } from "./format.js";
+
+const KEY = "factlib.token";
+
+export class Controls {
+  /** `changed` gets the state that an action led to. */
+  constructor(changed) {
+    this.changed = changed;
+    this.dialog = byId("token-dialog");
+    this.takeFromAddress();
+    byId("redrive").addEventListener("click", () => this.ask("redrive"));
+    byId("unlock").addEventListener("click", () => (this.token ? this.lock() : this.unlock()));
+    byId("token-cancel").addEventListener("click", () => this.dialog.close());
+    byId("token-form").addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.tryToken(byId("token").value.trim());
+    });
+  }
+
+  get token() {
+    return sessionStorage.getItem(KEY);
+  }
+
+  /** `#token=…` is never sent to a server; it does not stay in the history either. */
+  takeFromAddress() {
+    const token = new URLSearchParams(location.hash.slice(1)).get("token");
+    if (!token) return;
+    sessionStorage.setItem(KEY, token);
+    history.replaceState(null, "", location.pathname + location.search);
+  }
+
+  draw({ controls }) {
+    this.on = controls;
+    const unlock = byId("unlock");
+    unlock.hidden = !controls;
+    text(unlock, this.token ? "Lock" : "Unlock");
+    text(byId("controls-text"), this.say());
+  }
+
+  say() {
+    if (!this.on) {
+      return "Off. To pause topics and redrive dead letters from here, set http.token (FACTLIB_HTTP__TOKEN) or http.token_file and start the relay again.";
+    }
+    return this.token ? "Unlocked in this tab: topics can be paused, dead letters redriven." : "Locked. Pausing topics and redriving dead letters ask for the token.";
+  }
+
+  setPaused(topic, paused) {
+    return this.ask(paused ? "pause" : "resume", { topic });
+  }
+
+  /** Asks, with the token, or for the token first. */
+  async ask(action, body) {
+    text(byId("controls-error"), "");
+    if (!this.token) return this.unlock(() => this.ask(action, body));
+    const { status, answer } = await this.post(action, body);
+    if (status === 401) {
+      this.lock();
+      return this.unlock(() => this.ask(action, body), "That token is not right any more.");
+    }
+    if (answer?.error) return text(byId("controls-error"), `${action}: ${answer.error}`);
+    this.changed(answer);
+  }
+
+  unlock(then, complaint = "") {
+    this.then = then;
+    text(byId("token-error"), complaint);
+    byId("token").value = "";
+    this.dialog.showModal();
+    byId("token").focus();
+  }
+
+  lock() {
+    sessionStorage.removeItem(KEY);
+    this.draw({ controls: this.on });
+  }
+
+  async tryToken(token) {
+    const { status, answer } = await this.post("token", undefined, token);
+    if (status !== 204) return text(byId("token-error"), answer?.error ?? "No answer.");
+    sessionStorage.setItem(KEY, token);
+    this.dialog.close();
+    this.draw({ controls: this.on });
+    this.then?.();
+  }
+
+  async post(action, body, token = this.token) {
+    const headers = { Authorization: `Bearer ${token}`, "Content-Type": "application/json" };
+    try {
+      const answer = await fetch(`controls/${action}`, { method: "POST", headers, body: body && JSON.stringify(body) });
+      return { status: answer.status, answer: answer.status === 204 ? undefined : await answer.json() };
+    } catch {
+      return { status: 0, answer: { error: "the relay does not answer" } };
+    }
+  }
+}

@@ -1,0 +1,150 @@
+// Live: each message of the relay drawn, and the connection to it watched.
+
+import { Chart, History, perSecond, size } from "./charts.js";
+import { Controls } from "./controls.js";
+import { byId, bytes, count, duration, plural, rate, text, time } from "./format.js";
+import { drawPipeline, lagOf, placeName } from "./pipeline.js";
+import { drawErrors, drawEvents, drawLetters, drawTopics, uptime } from "./tables.js";
+
+const as = { bytes, count };
+/** The relay says something each second; after so long it is gone. */
+const SILENCE_MS = 5_000;
+const RECONNECT_MS = 1_000;
+
+const samples = new History();
+const charts = [
+  new Chart(byId("rate-chart"), {
+    title: "Records delivered a second",
+    format: perSecond,
+    series: [
+      { field: "delivered_rate", name: "delivered", kind: "main" },
+      { field: "read_rate", name: "read", kind: "side" },
+    ],
+  }),
+  new Chart(byId("lag-chart"), {
+    title: "WAL that is behind",
+    format: size,
+    series: [{ field: "lag_bytes", name: "behind", kind: "lag" }],
+  }),
+];
+const controls = new Controls(draw);
+
+function draw(now) {
+  const { status, sample } = now;
+  samples.add(sample);
+  fields(status);
+  headline(now);
+  figures(now);
+  drawPipeline(now);
+  charts.forEach((chart) => chart.draw(samples));
+  drawTopics(now, performance.now(), (topic, paused) => controls.setPaused(topic, paused));
+  drawEvents(now);
+  drawErrors(now);
+  drawLetters(now);
+  controls.draw(now);
+  text(byId("slot"), now.relay.slot);
+  text(byId("version"), `factlib ${now.relay.version}`);
+  text(byId("uptime"), uptime((sample?.at_ms ?? Date.now()) - now.relay.started_ms));
+  document.title = `${byId("headline").textContent} · ${now.relay.slot} · factlib`;
+}
+
+/** What the status says by itself, each where it belongs. */
+function fields(status) {
+  for (const shown of document.querySelectorAll("[data-field]")) {
+    const value = status[shown.dataset.field];
+    shown.dataset.value = value;
+    text(shown, as[shown.dataset.as]?.(value) ?? String(value).replaceAll("_", " "));
+  }
+}
+
+function figures(now) {
+  const { status, sample } = now;
+  const delivered = status.events_per_second ?? sample?.delivered_rate;
+  text(byId("rate"), delivered === undefined ? "–" : rate(delivered));
+  const lag = lagOf(now);
+  text(byId("lag"), lag.main);
+  text(byId("lag-note"), lag.note);
+  const lost = status.slot_lost_in_seconds;
+  text(byId("retained-note"), typeof lost === "number" ? `slot lost in ${duration(lost)}` : (status.retained_wal_waits_for ?? ""));
+}
+
+function headline(now) {
+  const { tone, title, reason } = verdict(now);
+  byId("summary").dataset.tone = tone;
+  text(byId("headline"), title);
+  text(byId("reason"), reason);
+}
+
+/** One sentence on how it goes. */
+function verdict({ status, blocked, unhealthy, sample }) {
+  const waiting = Object.values(status.topics).reduce((sum, topic) => sum + topic.waiting, 0);
+  const wait = waiting > 0 ? `${plural(waiting, "event waits", "events wait")}, in order. ` : "";
+  const at = (place) => blocked.find((other) => other.place === place);
+  const kept = "Nothing is lost: it goes on by itself.";
+  switch (status.state) {
+    case "starting":
+      return { tone: "idle", title: "Starting", reason: "Connecting, and checking positions." };
+    case "standing_by":
+      return { tone: "idle", title: "Standing by", reason: `Another instance reads the slot; this one takes over when it ends. ${status.error}` };
+    case "retrying": {
+      const who = at("kafka") ? "Kafka" : "PostgreSQL";
+      return { tone: "bad", title: `Waiting for ${who}`, reason: `${wait}${kept}` };
+    }
+    case "draining":
+      return { tone: "idle", title: "Stopping", reason: `Finishing what is in flight. ${wait}` };
+    case "stopped":
+      return { tone: "bad", title: "Stopped", reason: "" };
+    default:
+  }
+  if (at("kafka")) return { tone: "bad", title: "Waiting for Kafka", reason: `${wait}${kept}` };
+  const troubled = blocked.filter(({ place, why }) => place.startsWith("topic:") && why !== "paused");
+  if (troubled.length > 0) return { tone: "bad", title: `${placeName(troubled[0].place)} can’t deliver`, reason: `${wait}${troubled[0].why}` };
+  if (unhealthy) return { tone: "bad", title: "Nothing moves", reason: unhealthy };
+  const paused = blocked.filter(({ why }) => why === "paused").map(({ place }) => placeName(place));
+  if (paused.length > 0) return { tone: "wait", title: `Paused: ${paused.join(", ")}`, reason: `${wait}When the window is full, other topics wait too.` };
+  if (sample?.delivered_rate > 0 || waiting > 0) return { tone: "ok", title: "Delivering", reason: `${rate(sample?.delivered_rate ?? 0)} records a second reach Kafka.` };
+  return { tone: "ok", title: "Everything is delivered", reason: "Nothing waits." };
+}
+
+// --- The connection -----------------------------------------------------------
+
+let source;
+let last = Date.now();
+let lostAt = null;
+
+function connect() {
+  source?.close();
+  source = new EventSource("events");
+  source.addEventListener("history", (event) => samples.replace(JSON.parse(event.data).history));
+  source.addEventListener("now", (event) => {
+    last = Date.now();
+    lostAt = null;
+    connection("live", "Live");
+    draw(JSON.parse(event.data));
+  });
+  source.addEventListener("error", lost);
+}
+
+function lost() {
+  lostAt ??= Date.now();
+  connection("lost", `No connection since ${time(lostAt)}, trying again`);
+  // Where the answer was an error, a browser does not try again by itself.
+  if (source.readyState === EventSource.CLOSED) setTimeout(connect, RECONNECT_MS);
+}
+
+function connection(state, said) {
+  document.body.dataset.connection = state;
+  byId("connection").dataset.connection = state;
+  text(byId("connection-text"), said);
+  if (state === "live") text(byId("connection-age"), "");
+}
+
+setInterval(() => {
+  if (lostAt) text(byId("connection-age"), `(${duration((Date.now() - lostAt) / 1000)})`);
+  else if (Date.now() - last > SILENCE_MS) {
+    lost();
+    connect();
+  }
+}, 1_000);
+
+connect();
