@@ -1,10 +1,14 @@
 //! `factlib demo` as a shell sees it.
 
 use std::{
-    io::{BufRead, BufReader},
+    fs::File,
+    io::{BufRead, BufReader, Read, Write},
+    os::fd::OwnedFd,
     path::Path,
     process::{Command, Stdio},
 };
+
+use nix::pty::{OpenptyResult, openpty};
 
 /// The demo in an empty folder, with temporary files in another.
 fn demo(folder: &Path) -> Command {
@@ -80,5 +84,65 @@ fn ctrl_c_ends_it_with_a_summary() {
     text.extend(lines.map(|line| line + "\n"));
     assert_eq!(child.wait().unwrap().code(), Some(0), "{text}");
     assert_all_arrived(&text);
+    assert_nothing_is_left(folder.path());
+}
+
+/// What a program shows on a terminal, as it comes.
+struct Screen {
+    terminal: File,
+    text: String,
+}
+
+impl Screen {
+    /// More of it; false at its end.
+    fn more(&mut self) -> bool {
+        let mut bytes = [0; 4096];
+        // Of a terminal that nobody has open any more, Linux answers with an error.
+        let count = self.terminal.read(&mut bytes).unwrap_or(0);
+        self.text += &String::from_utf8_lossy(&bytes[..count]);
+        count > 0
+    }
+
+    /// Reads on until this is shown, from here on.
+    fn until(&mut self, expected: &str) {
+        let begin = self.text.len();
+        while !self.text[begin..].contains(expected) {
+            assert!(self.more(), "no {expected:?} in\n{}", &self.text[begin..]);
+        }
+    }
+
+    fn press(&mut self, key: &str) {
+        self.terminal.write_all(key.as_bytes()).unwrap();
+    }
+}
+
+#[test]
+fn a_key_stops_the_broker_and_starts_it_again_and_nothing_is_lost() {
+    let folder = folder();
+    let OpenptyResult { master, slave } = openpty(None, None).unwrap();
+    let side = |slave: &OwnedFd| Stdio::from(slave.try_clone().unwrap());
+    let mut command = demo(folder.path());
+    command.args(["--seconds", "600"]).stdin(side(&slave)).stdout(side(&slave));
+    let mut child = command.spawn().unwrap();
+    drop((command, slave));
+    let mut screen = Screen { terminal: master.into(), text: String::new() };
+    screen.until("b: stop the broker   space: stay (");
+    screen.press("b");
+    screen.until("down: what was committed waits");
+    // Some hundred facts behind, at 500 a second.
+    let waiting = |text: &str| {
+        let lag = text.rsplit("lag ").next()?.split_whitespace().next()?.to_owned();
+        lag.parse::<u32>().ok()
+    };
+    while waiting(&screen.text).is_none_or(|facts| facts < 300) {
+        assert!(screen.more(), "{}", screen.text);
+    }
+    screen.press("b");
+    screen.until("broker    up");
+    screen.press("q");
+    while screen.more() {}
+    assert_eq!(child.wait().unwrap().code(), Some(0), "{}", screen.text);
+    assert!(screen.text.contains("Status page: http://127.0.0.1:"), "{}", screen.text);
+    assert_all_arrived(&screen.text.replace('\r', "").replace("\x1b[?7h", ""));
     assert_nothing_is_left(folder.path());
 }

@@ -70,6 +70,9 @@ them back and checks each one. Needs PostgreSQL's programs (make bootstrap gets 
 and nothing else; configuration files and the environment do not count. Leaves nothing
 behind. Exit code 1: a fact was lost, altered, out of order, or came though rolled back.
 
+Prints the address of the status page. In a terminal, b stops the broker and starts it
+again, space takes away the time limit, q ends it.
+
 Examples:
   factlib demo
   factlib demo --rate 5000 --seconds 60

@@ -70,6 +70,8 @@ fn assigned(bootstrap: &str, topics: &[String]) -> Result<BaseConsumer, KafkaErr
         // sooner, and that would count as the relay's latency.
         .set("fetch.wait.max.ms", "1")
         .set("enable.partition.eof", "true")
+        // A visitor who starts the broker again wants to see what comes.
+        .set("reconnect.backoff.max.ms", "500")
         .create()?;
     let mut list = TopicPartitionList::new();
     for topic in topics {

@@ -6,11 +6,13 @@
 
 mod broker;
 mod consumer;
+mod keys;
 mod ledger;
 mod view;
 mod writer;
 
 use std::{
+    net::{Ipv4Addr, TcpListener},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -23,8 +25,16 @@ use factlib::{
 };
 use slog::{Drain, Level, LevelFilter, Logger, o};
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
+use uuid::Uuid;
 
-use self::{broker::Broker, consumer::Consumer, ledger::Ledger, view::View, writer::Writers};
+use self::{
+    broker::Broker,
+    consumer::Consumer,
+    keys::{Key, Keys},
+    ledger::Ledger,
+    view::{Stage, View},
+    writer::Writers,
+};
 use crate::{
     args::{DemoArgs, SettingArgs},
     output,
@@ -84,11 +94,12 @@ async fn demo(args: &DemoArgs, mut config: Config, log: Logger) -> Result<()> {
     // The mock can't be asked what its topics take; this is what librdkafka sends at most.
     config.kafka.properties.insert("batch.size".into(), "1000000".into());
     config.checkpoint.store = StoreKind::Postgres;
+    let page = serve_page(&mut config)?;
     factlib::setup(&config, false, &log).await?;
     let mut signals = Signals::new()?;
     let pipeline = Pipeline::builder().config(config.clone()).logger(log).start().await?;
     output::print(&format!(
-        "PostgreSQL on port {}, a mock broker on {} and the relay are up after {:.1} s\n",
+        "PostgreSQL on port {}, a mock broker on {} and the relay are up after {:.1} s\n{page}",
         postgres.port(),
         broker.bootstrap(),
         started.elapsed().as_secs_f64()
@@ -98,16 +109,42 @@ async fn demo(args: &DemoArgs, mut config: Config, log: Logger) -> Result<()> {
     let consumer = Consumer::start(&broker.bootstrap(), &topics, ledger.clone()).await?;
     let writers =
         Writers::start(args.rate, &config.postgres.message_prefix, &postgres, &ledger).await?;
-    let mut scene = Scene { view: View::new(), pipeline, ledger, consumer, writers };
+    let (view, keys) = (View::new(), Keys::listen());
+    let mut scene = Scene { view, keys, broker, pipeline, ledger, consumer, writers };
     let outcome = scene.play(args.seconds, &mut signals).await;
     let summary = scene.end().await;
     outcome?;
     summary
 }
 
+/// A port and a token for the status page, unless the flags have them; what to say of it.
+fn serve_page(config: &mut Config) -> Result<String> {
+    let http = &mut config.http;
+    if http.metrics_port.is_none() {
+        let free = TcpListener::bind((http.address, 0)).and_then(|free| free.local_addr());
+        let free = free.map_err(|error| {
+            Error::new(ErrorKind::Config, "there is no free port").caused_by(error)
+        })?;
+        http.metrics_port = Some(free.port());
+    }
+    let Some(port) = http.metrics_port.filter(|_| http.page) else { return Ok(String::new()) };
+    let host =
+        if http.address.is_unspecified() { Ipv4Addr::LOCALHOST.into() } else { http.address };
+    // A token of the visitor's own is not shown. What is behind the # stays in the browser.
+    let mut secret = String::new();
+    if http.token.is_none() && http.token_file.is_none() {
+        let token = Uuid::now_v7().simple().to_string();
+        secret = format!("#token={token}");
+        http.token = Some(token.into());
+    }
+    Ok(format!("Status page: http://{}/{secret}\n", std::net::SocketAddr::new(host, port)))
+}
+
 /// All that runs.
 struct Scene {
     view: View,
+    keys: Option<Keys>,
+    broker: Broker,
     pipeline: PipelineHandle,
     ledger: Shared,
     consumer: Consumer,
@@ -120,10 +157,19 @@ impl Scene {
         let mut tick = interval(self.view.refresh());
         tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let over = Instant::now().checked_add(Duration::from_secs(seconds));
-        let over = over.filter(|_| seconds > 0);
+        let mut over = over.filter(|_| seconds > 0);
         loop {
             tokio::select! {
-                _ = tick.tick() => self.show()?,
+                _ = tick.tick() => self.show(over)?,
+                key = Keys::next(&mut self.keys) => {
+                    match key {
+                        Key::End => break,
+                        Key::Stay => {}
+                        Key::Broker => self.broker.set_up(!self.broker.is_up)?,
+                    }
+                    over = None;
+                    self.show(over)?;
+                }
                 _ = signals.next() => break,
                 () = until(over) => break,
                 ended = self.pipeline.wait() => return ended.and(Err(early("the relay"))),
@@ -131,6 +177,9 @@ impl Scene {
             }
         }
         self.writers.stop().await?;
+        if !self.broker.is_up {
+            self.broker.set_up(true)?;
+        }
         let limit = Instant::now() + ARRIVAL_LIMIT;
         let mut tick = interval(Duration::from_millis(20));
         while self.ledger.lock().on_the_way() > 0 {
@@ -141,13 +190,18 @@ impl Scene {
                 ended = self.pipeline.wait() => return ended.and(Err(early("the relay"))),
             }
         }
-        self.show()
+        self.show(None)
     }
 
-    fn show(&mut self) -> Result<()> {
+    fn show(&mut self, over: Option<Instant>) -> Result<()> {
+        let stage = Stage {
+            broker_is_up: self.broker.is_up,
+            has_keys: self.keys.is_some(),
+            ends_in: over.map(|over| over.saturating_duration_since(Instant::now())),
+        };
         let status = self.pipeline.status();
         let ledger = self.ledger.lock();
-        self.view.show(&status, &ledger)
+        self.view.show(&status, &ledger, &stage)
     }
 
     /// Ends everything in order, and says how it went.

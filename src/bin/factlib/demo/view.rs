@@ -29,6 +29,14 @@ pub struct View {
     samples: VecDeque<Sample>,
 }
 
+/// What is around the relay.
+pub struct Stage {
+    pub broker_is_up: bool,
+    pub has_keys: bool,
+    /// None for no end but by a key or a signal.
+    pub ends_in: Option<Duration>,
+}
+
 /// Committed and delivered facts at one moment.
 #[derive(Clone, Copy)]
 struct Sample(Instant, u64, u64);
@@ -44,10 +52,10 @@ impl View {
         Duration::from_millis(if self.in_place { 250 } else { 1000 })
     }
 
-    pub fn show(&mut self, status: &PipelineStatus, ledger: &Ledger) -> Result<()> {
+    pub fn show(&mut self, status: &PipelineStatus, ledger: &Ledger, stage: &Stage) -> Result<()> {
         let (rate_in, rate_out) = self.rates(&ledger.tally);
-        let now =
-            Now { seconds: self.started.elapsed().as_secs(), rate_in, rate_out, status, ledger };
+        let seconds = self.started.elapsed().as_secs();
+        let now = Now { seconds, rate_in, rate_out, status, ledger, stage };
         if !self.in_place {
             return output::print(&now.line());
         }
@@ -111,6 +119,7 @@ struct Now<'a> {
     rate_out: u64,
     status: &'a PipelineStatus,
     ledger: &'a Ledger,
+    stage: &'a Stage,
 }
 
 impl Now<'_> {
@@ -129,7 +138,7 @@ impl Now<'_> {
     }
 
     fn table(&self) -> String {
-        let Now { seconds, rate_in, rate_out, status, ledger } = self;
+        let Now { seconds, rate_in, rate_out, status, ledger, stage } = self;
         let tally = &ledger.tally;
         format!(
             "{} for {seconds} s\n\
@@ -139,7 +148,8 @@ impl Now<'_> {
              in flight {:>9} of {}\n\
              latency   {}\n\
              topics   {}\n\
-             wrong     {} out of order, {} delivered though rolled back, {} altered; {} duplicates\n",
+             broker    {}\n\
+             wrong     {} out of order, {} delivered though rolled back, {} altered; {} duplicates\n{}",
             self.state(),
             tally.committed,
             tally.rolled_back,
@@ -150,10 +160,16 @@ impl Now<'_> {
             bytes(status.window_bytes as u64),
             latency(tally),
             self.topics(),
+            if stage.broker_is_up {
+                "up"
+            } else {
+                "down: what was committed waits, and comes in order"
+            },
             tally.out_of_order,
             tally.ghosts,
             tally.altered,
             tally.duplicates,
+            stage.keys(),
         )
     }
 
@@ -173,6 +189,21 @@ impl Now<'_> {
     fn topics(&self) -> String {
         let topics = self.status.topics.iter();
         topics.map(|(name, topic)| format!(" {name} {}", topic.events)).collect()
+    }
+}
+
+impl Stage {
+    /// What the visitor can do.
+    fn keys(&self) -> String {
+        if !self.has_keys {
+            return String::new();
+        }
+        let broker = if self.broker_is_up { "stop" } else { "start" };
+        let end = match self.ends_in {
+            Some(left) => format!("space: stay ({} s left)   ", left.as_secs()),
+            None => String::new(),
+        };
+        format!("keys      b: {broker} the broker   {end}q: end\n")
     }
 }
 

@@ -34,8 +34,8 @@ const svg = (tag, attributes) => {
 
 export class Chart {
   /** `series`: field, name and class of each line, the most important one first. */
-  constructor(figure, { title, format, series }) {
-    Object.assign(this, { figure, title, format, series });
+  constructor(figure, { title, format, ceiling, series }) {
+    Object.assign(this, { figure, title, format, ceiling, series });
     this.picture = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", role: "img" });
     for (const share of [0, 0.5, 1]) {
       const y = HEIGHT * share;
@@ -65,7 +65,7 @@ export class Chart {
     const span = Math.min(LONGEST_MS, Math.max(SHORTEST_MS, to - (times[0] ?? to)));
     const values = this.series.map(({ field }) => history[field]);
     const most = Math.max(0, ...values.map((list) => list.reduce((a, b) => Math.max(a, b), 0)));
-    this.scale = { to, span, top: niceTop(most) };
+    this.scale = { to, span, top: this.ceiling(most) };
     values.forEach((list, index) => this.trace(this.lines[index], times, list));
     text(this.top, this.format(this.scale.top));
     text(this.from, `${duration(span / 1000)} ago`);
@@ -119,12 +119,12 @@ export class Chart {
   }
 }
 
-/** The next of 1, 2, 5, 10, … above. */
-function niceTop(most) {
-  if (most <= 0) return 1;
-  const power = 10 ** Math.floor(Math.log10(most));
-  return [1, 2, 5, 10].map((factor) => factor * power).find((top) => top >= most);
-}
-
-export const perSecond = (n) => `${n >= 10 ? count(n) : rate(n)}/s`;
-export const size = (n) => bytes(n);
+/** What a chart shows: how it is said, and the next round number above. */
+export const perSecond = {
+  format: (n) => `${n >= 10 ? count(n) : rate(n)}/s`,
+  ceiling(most) {
+    const power = 10 ** Math.floor(Math.log10(Math.max(most, 1)));
+    return [1, 2, 5, 10].map((factor) => factor * power).find((top) => top >= most);
+  },
+};
+export const size = { format: bytes, ceiling: (most) => 2 ** Math.ceil(Math.log2(Math.max(most, 1024))) };

@@ -15,7 +15,7 @@ const samples = new History();
 const charts = [
   new Chart(byId("rate-chart"), {
     title: "Records delivered a second",
-    format: perSecond,
+    ...perSecond,
     series: [
       { field: "delivered_rate", name: "delivered", kind: "main" },
       { field: "read_rate", name: "read", kind: "side" },
@@ -23,7 +23,7 @@ const charts = [
   }),
   new Chart(byId("lag-chart"), {
     title: "WAL that is behind",
-    format: size,
+    ...size,
     series: [{ field: "lag_bytes", name: "behind", kind: "lag" }],
   }),
 ];
