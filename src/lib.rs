@@ -96,6 +96,7 @@
 
 #[cfg(feature = "relay")]
 mod actors;
+mod certificate;
 #[cfg(feature = "relay")]
 pub mod checkpoint;
 #[cfg(feature = "relay")]

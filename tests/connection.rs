@@ -204,7 +204,7 @@ async fn sslmode_decides_whether_a_server_that_has_tls_is_asked_for_it() {
         let more = format!("user=scram sslmode={mode} {}", guarded.root());
         assert_eq!(encrypted(&guarded.on_loopback(&more)).await, tls, "{mode}");
     }
-    // Without a mode as with prefer.
+    // Without a mode as with prefer, on this host.
     assert!(encrypted(&guarded.on_loopback("user=scram")).await);
 }
 
@@ -413,6 +413,26 @@ async fn a_connection_that_others_can_read_is_warned_of_once() {
     assert!(unverified[0].contains("not verified"));
     let verified = warned(&format!("sslmode=verify-full {}", guarded.root())).await;
     assert_eq!(verified, [""; 0]);
+}
+
+#[tokio::test]
+async fn over_a_network_the_server_is_verified_unless_sslmode_says_otherwise() {
+    let guarded = Guarded::shared().await;
+    let Some(address) = own_address() else {
+        eprintln!(
+            "this machine has no address but the loopback's: src/postgres/connect_info.rs tests the decision"
+        );
+        return;
+    };
+    let at = |host: &str, more: &str| {
+        guarded.at(&format!("host={host} hostaddr={address}"), &format!("user=scram {more}"))
+    };
+    let parts = ["can't be trusted", "sslrootcert"];
+    refused(&at("localhost", ""), ErrorKind::PostgresRefused, &parts).await;
+    let parts = ["can't be trusted", "hostname mismatch"];
+    refused(&at("db2.example", &guarded.root()), ErrorKind::PostgresRefused, &parts).await;
+    assert!(encrypted(&at("localhost", &guarded.root())).await);
+    assert!(!encrypted(&at("localhost", "sslmode=disable")).await);
 }
 
 #[tokio::test]

@@ -75,7 +75,8 @@ impl fmt::Display for Host {
 /// What TLS needs to know.
 #[derive(Clone, Debug)]
 pub(super) struct TlsSettings {
-    pub mode: SslMode,
+    /// What `sslmode` says; none where it is not given.
+    pub mode: Option<SslMode>,
     pub negotiation: SslNegotiation,
     pub root_cert: RootCert,
     pub cert: Option<PathBuf>,
@@ -84,15 +85,24 @@ pub(super) struct TlsSettings {
     pub server_name_indication: bool,
 }
 
+impl TlsSettings {
+    /// The mode that holds. Where none is given: on this host libpq's, from which nobody on the
+    /// way can be kept; over a network, unlike libpq, the one that lets nobody pose as the server.
+    pub fn mode(&self, local: bool) -> SslMode {
+        let default = if local { SslMode::Prefer } else { SslMode::VerifyFull };
+        self.mode.unwrap_or(default)
+    }
+}
+
 /// Whom we trust to sign the server's certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum RootCert {
     /// What the operating system trusts.
     System,
-    /// The certificates in a file, where it exists.
+    /// The certificates in a file.
     File(PathBuf),
-    /// Nobody.
-    Missing,
+    /// What nobody has said: verify-full trusts what the system does.
+    Unsaid,
 }
 
 /// TCP keepalive.
@@ -281,18 +291,21 @@ fn tls(settings: &Settings<'_>, env: &dyn Fn(&str) -> Option<String>) -> Result<
     let root_cert = match settings.text("sslrootcert") {
         Some(system) if system == "system" => RootCert::System,
         Some(path) => RootCert::File(path.into()),
-        None => default("root.crt").map_or(RootCert::Missing, RootCert::File),
+        None => default("root.crt")
+            .filter(|path| path.exists())
+            .map_or(RootCert::Unsaid, RootCert::File),
     };
     let mode = match settings.text("sslmode") {
-        None if root_cert == RootCert::System => SslMode::VerifyFull,
-        _ => settings.choice("sslmode")?,
+        None if root_cert == RootCert::System => Some(SslMode::VerifyFull),
+        None => None,
+        Some(_) => Some(settings.choice("sslmode")?),
     };
-    if root_cert == RootCert::System && mode != SslMode::VerifyFull {
+    if root_cert == RootCert::System && mode != Some(SslMode::VerifyFull) {
         // Anyone can get a certificate that the system trusts.
         return Err(invalid("sslmode", "must be verify-full with sslrootcert=system"));
     }
     let negotiation = settings.choice("sslnegotiation")?;
-    if negotiation == SslNegotiation::Direct && mode < SslMode::Require {
+    if negotiation == SslNegotiation::Direct && mode < Some(SslMode::Require) {
         return Err(invalid(
             "sslmode",
             "must be require, verify-ca or verify-full with sslnegotiation=direct",
@@ -338,7 +351,7 @@ mod tests {
         for info in [url, pairs] {
             assert_eq!(info.describe(), "db.example:5433/shop");
             assert_eq!((info.user(), info.dbname()), ("relay", "shop"));
-            assert_eq!(info.tls.mode, SslMode::VerifyFull);
+            assert_eq!(info.tls.mode, Some(SslMode::VerifyFull));
             assert!(!format!("{info:?}").contains("secret"));
         }
     }
@@ -381,7 +394,7 @@ mod tests {
         };
         let info = ConnectInfo::with_environment("user=relay", &env).unwrap();
         assert_eq!(info.describe(), "env.example:5432/relay");
-        assert_eq!(info.tls.mode, SslMode::Require);
+        assert_eq!(info.tls.mode, Some(SslMode::Require));
         let password = info.password(&info.hosts[0], &Logger::root(Discard, o!())).unwrap();
         assert_eq!(password.expose_secret(), "hush");
     }
@@ -406,7 +419,16 @@ mod tests {
 
     #[test]
     fn the_systems_trust_implies_verify_full() {
-        assert_eq!(parse("sslrootcert=system").unwrap().tls.mode, SslMode::VerifyFull);
-        assert_eq!(parse("host=a").unwrap().tls.mode, SslMode::Prefer);
+        for local in [true, false] {
+            assert_eq!(parse("sslrootcert=system").unwrap().tls.mode(local), SslMode::VerifyFull);
+        }
+    }
+
+    #[test]
+    fn a_certificate_is_verified_over_a_network_unless_sslmode_says_otherwise() {
+        let mode = |text: &str, local| parse(text).unwrap().tls.mode(local);
+        assert_eq!(mode("host=a", false), SslMode::VerifyFull);
+        assert_eq!(mode("host=a sslmode=disable", false), SslMode::Disable);
+        assert_eq!(mode("host=a", true), SslMode::Prefer);
     }
 }

@@ -127,7 +127,7 @@ impl<S: Startup> Attempt<'_, S> {
     /// One address, with the kinds of encryption that `sslmode` allows.
     async fn place(&self, place: Place) -> Result<S::Session> {
         let stream = self.open(place).await?;
-        match self.info.tls.mode {
+        match self.info.tls.mode(stream.is_local()) {
             _ if self.host.is_unix() => self.start(stream).await,
             SslMode::Disable => self.start(stream).await,
             SslMode::Allow => match self.start(stream).await {
@@ -155,8 +155,14 @@ impl<S: Startup> Attempt<'_, S> {
                     Answer::Encrypted(stream) => self.start(stream).await,
                     Answer::Declined(_) => {
                         let what = format!("PostgreSQL at {} does not offer TLS", self.host);
-                        Err(Error::new(ErrorKind::PostgresRefused, what)
-                            .remedy("set ssl = on in the server, or a weaker sslmode"))
+                        let remedy = match self.info.tls.mode {
+                            Some(_) => "set ssl = on in the server, or a weaker sslmode",
+                            None => {
+                                "set ssl = on in the server; only where nobody else is on the network, \
+                                 sslmode=disable in the connection string"
+                            }
+                        };
+                        Err(Error::new(ErrorKind::PostgresRefused, what).remedy(remedy))
                     }
                 }
             }
@@ -177,7 +183,9 @@ impl<S: Startup> Attempt<'_, S> {
 
     async fn start(&self, stream: Stream) -> Result<S::Session> {
         let exposure = Exposure::of(&stream);
-        let session = self.startup.start(stream, self.host, self.target).await?;
+        let session = self.startup.start(stream, self.host, self.target).await;
+        let session = session
+            .map_err(|error| tls::unless_client_is_refused(self.host, &self.info.tls, error))?;
         exposure.warn(self.info, self.host, self.log);
         Ok(session)
     }

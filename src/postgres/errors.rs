@@ -56,6 +56,9 @@ impl ServerError {
                 ),
             ),
             "57P04" => (PostgresRefused, None),
+            "28000" if says("client certificate") => {
+                (PostgresRefused, Some("name a certificate and its key with sslcert and sslkey"))
+            }
             "28P01" | "28000" => (
                 PostgresRefused,
                 Some(

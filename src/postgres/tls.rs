@@ -1,4 +1,5 @@
-//! TLS as libpq does it: whom to trust, what to check, the handshake.
+//! TLS as libpq does it: whom to trust, what to check, the handshake. Only where nobody says
+//! how much is to be checked, over a network all is.
 //!
 //! # Failure
 //! A certificate that is not what `sslmode` asks for is `PostgresRefused`; a file
@@ -24,7 +25,7 @@ use super::{
     settings::{SslMode, SslNegotiation, invalid},
     stream::{Stream, TlsFacts},
 };
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Result, certificate::distrust};
 
 /// What came of asking for TLS.
 pub(super) enum Answer {
@@ -52,7 +53,7 @@ pub(super) async fn negotiate(
         )
         .caused_by(error)
     };
-    let verify = verification(settings);
+    let verify = verification(settings, local);
     let connector = connector(settings, verify, host)?;
     if settings.negotiation == SslNegotiation::Postgres {
         let mut request = bytes::BytesMut::new();
@@ -81,7 +82,8 @@ pub(super) async fn negotiate(
             return Err(untrusted(host, settings, result));
         }
         let what = format!("the TLS handshake with PostgreSQL at {host} fails");
-        return Err(Error::new(ErrorKind::PostgresUnavailable, what).caused_by(error));
+        let error = Error::new(ErrorKind::PostgresUnavailable, what).caused_by(error);
+        return Err(unless_client_is_refused(host, settings, error));
     }
     let facts = TlsFacts {
         verified: verify != Verify::Nothing,
@@ -98,8 +100,8 @@ enum Verify {
     Host,
 }
 
-fn verification(settings: &TlsSettings) -> Verify {
-    match (settings.mode, &settings.root_cert) {
+fn verification(settings: &TlsSettings, local: bool) -> Verify {
+    match (settings.mode(local), &settings.root_cert) {
         (SslMode::VerifyFull, _) => Verify::Host,
         (SslMode::VerifyCa, _) => Verify::Chain,
         // libpq: a root certificate that is there is used, whatever the mode.
@@ -118,7 +120,11 @@ fn connector(settings: &TlsSettings, verify: Verify, host: &Host) -> Result<SslC
     if verify == Verify::Nothing {
         builder.set_verify(SslVerifyMode::NONE);
     } else {
-        trust(&mut builder, &settings.root_cert)?;
+        let root_cert = match &settings.root_cert {
+            RootCert::Unsaid if verify == Verify::Host => &RootCert::System,
+            root_cert => root_cert,
+        };
+        trust(&mut builder, root_cert)?;
         builder.set_verify(SslVerifyMode::PEER);
         if verify == Verify::Host && host.name.is_empty() {
             return Err(invalid(
@@ -161,7 +167,7 @@ fn trust(builder: &mut SslConnectorBuilder, root_cert: &RootCert) -> Result<()> 
                 None => Ok(()),
             }
         }
-        RootCert::Missing => {
+        RootCert::Unsaid => {
             Err(invalid("sslrootcert", "is needed to verify the server's certificate")
                 .remedy("name a file, or system"))
         }
@@ -199,27 +205,45 @@ fn unusable(host: &Host, error: openssl::error::ErrorStack) -> Error {
         .caused_by(error)
 }
 
+/// The server's certificate is not what the settings ask for.
 fn untrusted(host: &Host, settings: &TlsSettings, result: X509VerifyResult) -> Error {
-    let remedy = match &settings.root_cert {
-        _ if result.as_raw() == HOSTNAME_MISMATCH || result.as_raw() == IP_ADDRESS_MISMATCH => {
-            "connect by a name that the certificate holds, or have one issued for this name"
-                .to_owned()
-        }
+    let authority = match &settings.root_cert {
         RootCert::File(path) => {
             format!("does {} hold the authority that signed it?", path.display())
         }
-        _ => "name the authority that signed it with sslrootcert".to_owned(),
+        _ => "name the file of the authority that signed it with sslrootcert".to_owned(),
     };
-    let what = format!(
-        "the TLS certificate of PostgreSQL at {host} can't be trusted: {}",
-        result.error_string()
-    );
+    let (reason, remedy) = distrust(result, authority);
+    let what = format!("the TLS certificate of PostgreSQL at {host} can't be trusted: {reason}");
     Error::new(ErrorKind::PostgresRefused, what).remedy(remedy)
 }
 
-/// `X509_V_ERR_HOSTNAME_MISMATCH` and `X509_V_ERR_IP_ADDRESS_MISMATCH` of OpenSSL's `x509_vfy.h`.
-const HOSTNAME_MISMATCH: i32 = 62;
-const IP_ADDRESS_MISMATCH: i32 = 64;
+/// The same error, unless it is the server's word that our own certificate won't do: with TLS
+/// 1.3 that comes with what is read first, after the handshake.
+pub(super) fn unless_client_is_refused(host: &Host, settings: &TlsSettings, error: Error) -> Error {
+    let text = error.to_string();
+    // OpenSSL's names of the alerts, which are not translated.
+    let alerts = [
+        "alert bad certificate",
+        "alert unsupported certificate",
+        "alert unknown ca",
+        "alert certificate ",
+        "alert decrypt error",
+    ];
+    if !alerts.iter().any(|alert| text.contains(alert)) {
+        return error;
+    }
+    let what = format!("PostgreSQL at {host} refuses our TLS certificate");
+    let remedy = match &settings.cert {
+        Some(path) => format!(
+            "has an authority in the server's ssl_ca_file signed {}, and is it \
+            still valid?",
+            path.display()
+        ),
+        None => "name one, and its key, with sslcert and sslkey".to_owned(),
+    };
+    Error::new(ErrorKind::PostgresRefused, what).remedy(remedy).caused_by(error)
+}
 
 /// RFC 5929, section 4: the certificate's hash by its own signature's algorithm, SHA-256 for older ones.
 fn tls_server_end_point(ssl: &SslRef) -> Option<Vec<u8>> {

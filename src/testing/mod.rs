@@ -8,7 +8,7 @@
 //! - [`Program`]: the real binary under test.
 //! - [`read_topic`] and its neighbours: what is in Kafka.
 //! - [`grant`]: rights in a Kafka that asks for them.
-//! - [`CollectedLogs`]: what was logged. [`SelfSigned`]: a certificate.
+//! - [`CollectedLogs`]: what was logged. [`Authority`], [`SelfSigned`]: certificates.
 //!
 //! The servers are those of the machine; `make bootstrap` gets what is missing.
 
@@ -26,7 +26,7 @@ mod topics;
 
 pub use self::{
     acls::{TopicRight, grant},
-    certificate::SelfSigned,
+    certificate::{Authority, SelfSigned, Signed},
     kafka::{KafkaServer, KafkaServerBuilder},
     logs::{CollectedLogs, LogLine},
     postgres::{PostgresServer, PostgresServerBuilder, StopMode},

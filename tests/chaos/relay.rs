@@ -60,8 +60,13 @@ impl Launch {
     }
 
     /// `FACTLIB_FAULT`.
-    pub fn fault(mut self, faults: impl Into<String>) -> Self {
-        self.variables.push(("FACTLIB_FAULT".into(), faults.into()));
+    pub fn fault(self, faults: impl Into<String>) -> Self {
+        self.variable("FACTLIB_FAULT", faults)
+    }
+
+    /// A variable of the environment.
+    pub fn variable(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.variables.push((name.into(), value.into()));
         self
     }
 
