@@ -598,12 +598,11 @@ impl Status {
     }
 
     pub fn handler_retries(&self, topic: &Arc<str>, reason: String) {
+        self.failed(topic, &reason);
         self.change(topic, |topic| {
             topic.status.retrying = Some(reason);
             topic.status.handler_retries += 1;
         });
-        self.failed(topic, &reason);
-        change(&mut self.slow(), topic, |topic| topic.status.retrying = Some(reason));
     }
 
     pub fn handler_goes_on(&self, topic: &Arc<str>) {

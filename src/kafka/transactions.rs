@@ -57,7 +57,10 @@ pub(crate) struct Transactions {
 /// Events that a broker refused for good, by the topic that they were for: a transaction in
 /// which one was refused can't be committed, and the next one leaves it out.
 #[derive(Clone, Default)]
-pub(crate) struct Refusals(Arc<Mutex<HashMap<(Arc<str>, Lsn, String), Error>>>);
+pub(crate) struct Refusals(Arc<Mutex<Refused>>);
+
+/// By topic, position and event id.
+type Refused = HashMap<(Arc<str>, Lsn, String), Error>;
 
 impl Refusals {
     pub fn note(&self, topic: &Arc<str>, event: &Event, error: &Error) {
@@ -79,7 +82,7 @@ impl Refusals {
         self.lock().clear();
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<(Arc<str>, Lsn, String), Error>> {
+    fn lock(&self) -> MutexGuard<'_, Refused> {
         // Nothing panics while it is held.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
