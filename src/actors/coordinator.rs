@@ -17,12 +17,10 @@ use actix::{
 };
 
 use crate::{
-    checkpoint::{Checkpoint, Position},
+    checkpoint::{Checkpoint, Cut, Position},
     kafka::transactions::Transactions,
     messages::{ActorKind, BatchDone, ChainFailed, ExitGuard, Stop},
 };
-
-use super::gate::Cut;
 
 /// Commit what was sent, with this position; these batches are done then.
 #[derive(Message)]

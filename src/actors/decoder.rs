@@ -62,8 +62,8 @@ impl Handler<WalBatch> for Decoder {
                 self.done.do_send(BatchDone { id, commit_end_lsn, events: 0 });
             }
             Ok(events) => {
-                let partial = self.decoder.partial();
-                self.router.do_send(EventBatch { id, events, commit_end_lsn, partial, permit });
+                let end = self.decoder.end();
+                self.router.do_send(EventBatch { id, events, commit_end_lsn, end, permit });
             }
             Err(error) => {
                 debug!(self.log, "cannot decode a batch"; "batch" => ?id, "bytes" => frames.len());

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::{
     Error, ErrorKind, Event, Lsn, Result,
-    checkpoint::Partial,
+    checkpoint::{Cut, Partial},
     outbox::{Change, OutboxReader},
     postgres::{
         frame::{self, Frame},
@@ -79,8 +79,13 @@ impl EventDecoder {
         self.interrupted = Some(Transaction { xid, final_lsn, commit_time_ns: 0, events: 0, skip });
     }
 
+    /// Behind all that was handed on.
+    pub fn end(&self) -> Cut {
+        Cut { lsn: self.done, partial: self.partial() }
+    }
+
     /// The transaction of which some was handed on, and not all.
-    pub fn partial(&self) -> Option<Partial> {
+    fn partial(&self) -> Option<Partial> {
         let Transaction { xid, final_lsn, events, skip, .. } =
             self.transaction.or(self.interrupted)?;
         let events = events.max(skip);
@@ -376,6 +381,26 @@ mod tests {
         let events = decode(&mut decoder, &[whole, half, rest]).expect("decodes");
         assert_eq!(ids(&events), ["e", "f"]);
         assert_eq!(decoder.handed_on(), Lsn::new(3_100));
+    }
+
+    #[test]
+    fn another_decoder_goes_on_where_the_first_one_ended() {
+        let stream = [begin(2_000, 7), emitted("a"), emitted("b"), emitted("c"), commit(2_000)];
+        let outside = logical(false, 3_000, "shop", &fact("d"));
+        for handed_on in 1..=stream.len() {
+            let mut first = decoder();
+            let before = decode(&mut first, &stream[..handed_on]).expect("well formed").len();
+            let Cut { lsn, partial } = first.end();
+            let mut second = EventDecoder::new("shop", lsn);
+            if let Some(partial) = partial {
+                second.resume(partial);
+            }
+            let mut again = stream.to_vec();
+            again.push(outside.clone());
+            let events = decode(&mut second, &again).expect("well formed");
+            assert_eq!(ids(&events), ["a", "b", "c", "d"][before..], "after {handed_on}");
+            assert_eq!(second.end(), Cut { lsn: Lsn::new(3_000), partial: None });
+        }
     }
 
     #[test]

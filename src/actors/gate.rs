@@ -11,7 +11,7 @@ use std::{
 
 use crate::{
     Lsn,
-    checkpoint::Partial,
+    checkpoint::Cut,
     config::DeliveryConfig,
     messages::{BatchDone, BatchId, EventBatch},
 };
@@ -63,13 +63,6 @@ enum State {
     Committing,
 }
 
-/// A place in the stream between two batches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Cut {
-    pub lsn: Lsn,
-    pub partial: Option<Partial>,
-}
-
 /// What is to be done now.
 #[derive(Debug)]
 pub(crate) enum Step {
@@ -114,8 +107,8 @@ impl Gate {
         self.outstanding.insert(batch.id, bytes);
         self.outstanding_bytes += bytes;
         self.bytes += bytes as u64;
-        let lsn = self.end.lsn.max(batch.commit_end_lsn.unwrap_or(Lsn::ZERO));
-        let partial = batch.partial.filter(|partial| partial.final_lsn >= lsn);
+        let lsn = self.end.lsn.max(batch.end.lsn).max(batch.commit_end_lsn.unwrap_or(Lsn::ZERO));
+        let partial = batch.end.partial.filter(|partial| partial.final_lsn >= lsn);
         self.end = Cut { lsn, partial };
         if self.bytes >= self.limits.max_bytes {
             self.state = State::Closing;
@@ -177,7 +170,7 @@ impl Gate {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::messages::{BatchId, ByteWindow};
+    use crate::{checkpoint::Partial, messages::ByteWindow};
 
     const SECOND: Duration = Duration::from_secs(1);
     const LIMITS: Limits =
@@ -216,7 +209,7 @@ mod tests {
                 id: BatchId { generation: 1, seq },
                 events: Vec::new(),
                 commit_end_lsn: end.map(Lsn::new),
-                partial,
+                end: Cut { partial, ..Cut::default() },
                 permit: self.window.try_acquire(bytes).expect("room"),
             });
         }

@@ -341,6 +341,7 @@ mod tests {
     use super::*;
     use crate::{
         ErrorKind, Lsn,
+        checkpoint::Cut,
         config::{Config, Route, RouteMatch},
         messages::{
             BatchId, ByteWindow,
@@ -399,7 +400,7 @@ mod tests {
                 id: BatchId { generation: 4, seq },
                 events: events.iter().map(|(of, id)| event(of, id)).collect(),
                 commit_end_lsn: Some(Lsn::new(100 + seq)),
-                partial: None,
+                end: Cut::default(),
                 permit: self.window.try_acquire(10).expect("room"),
             });
         }

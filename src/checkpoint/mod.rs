@@ -56,6 +56,15 @@ pub(crate) struct Partial {
     pub events: u64,
 }
 
+/// A place in the stream, between two events.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Cut {
+    /// All that ended at or before it is behind.
+    pub lsn: Lsn,
+    /// What else is.
+    pub partial: Option<Partial>,
+}
+
 impl Checkpoint {
     /// Whether a position of one means the same in the other.
     pub(crate) fn is_of_the_same_history(&self, other: &Checkpoint) -> bool {

@@ -38,6 +38,9 @@ use crate::{
 /// Of one call into librdkafka: it can't be called off, and stopping waits for it.
 const CALL_LIMIT: Duration = Duration::from_secs(2);
 
+/// What a report's end takes, and more.
+const REPORT_PAUSE: Duration = Duration::from_micros(50);
+
 type Client = BaseProducer<Reports>;
 
 /// The sessions of a pipeline, and what they must remember of each other.
@@ -176,7 +179,7 @@ impl Transactions {
         let what = || format!("the Kafka transaction up to {} failed", position.checkpoint.lsn);
         // Brokers that are away are waited for until they have given the transaction up.
         let limit = self.config.delivery.transaction_timeout * 2;
-        call(&producer, limit, |client| client.commit_transaction(CALL_LIMIT))
+        call(&producer, limit, commit)
             .await
             .map_err(|error| failed(ErrorKind::TransactionAborted, what(), error))?;
         self.faults.reach(FaultSite::AfterCommit);
@@ -209,6 +212,16 @@ async fn call(
             _ => return result,
         }
     }
+}
+
+fn commit(client: &Client) -> Result<(), KafkaError> {
+    // rust-rdkafka waits for reports in steps of 100 ms. All have come; the last one may still
+    // be in the hands of the thread that brought it.
+    let began = Instant::now();
+    while client.in_flight_count() > 0 && began.elapsed() < CALL_LIMIT {
+        std::thread::sleep(REPORT_PAUSE);
+    }
+    client.commit_transaction(CALL_LIMIT)
 }
 
 fn may_pass(error: &KafkaError) -> bool {

@@ -6,7 +6,7 @@ use actix::Message;
 use bytes::Bytes;
 
 use super::WindowPermit;
-use crate::{Event, Lsn, checkpoint::Partial};
+use crate::{Event, Lsn, checkpoint::Cut};
 
 /// A batch's name: the `seq`-th that the reader of this generation cut.
 ///
@@ -51,8 +51,9 @@ pub(crate) struct EventBatch {
     pub id: BatchId,
     pub events: Vec<Event>,
     pub commit_end_lsn: Option<Lsn>,
-    /// The transaction that it ends in.
-    pub partial: Option<Partial>,
+    /// Where the stream stands behind it. Messages without a transaction move it, too; they
+    /// are read again from `commit_end_lsn`.
+    pub end: Cut,
     pub permit: WindowPermit,
 }
 
