@@ -148,7 +148,8 @@ impl Positions {
         }
     }
 
-    /// The last record of that key from `begin` on: outer none without one.
+    /// The last record of that key from `begin` on: outer none without one. Also of an empty
+    /// topic one is asked for: who may not read should learn it at the first start.
     async fn newest(
         &self,
         reader: &TopicReader,
@@ -157,9 +158,6 @@ impl Positions {
         key: &str,
     ) -> Result<Option<Option<Position>>> {
         let mut newest = None;
-        if begin >= end {
-            return Ok(None);
-        }
         reader.seek(PARTITION, begin)?;
         while let Some(record) = reader.next(PARTITION, end).await? {
             if record.key() == Some(key.as_bytes()) {

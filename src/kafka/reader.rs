@@ -167,6 +167,8 @@ fn consumer_config(config: &KafkaConfig, isolation: Isolation) -> ClientConfig {
         .set("isolation.level", isolation)
         .set("allow.auto.create.topics", "false")
         .set("auto.offset.reset", "earliest")
+        // That there is nothing more is an answer to wait for.
+        .set("fetch.wait.max.ms", "20")
         .set("queued.max.messages.kbytes", READ_AHEAD_KBYTES);
     client
 }

@@ -13,6 +13,10 @@ use tokio::{
 
 use crate::{Error, ErrorKind, Result};
 
+/// Types of resources.
+const TOPIC: u8 = 2;
+const TRANSACTIONAL_ID: u8 = 5;
+
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// What a user may do with a topic.
@@ -35,7 +39,20 @@ pub async fn grant(
     topic_prefix: &str,
     rights: &[TopicRight],
 ) -> Result<()> {
-    let asking = ask(bootstrap, request(user, topic_prefix, rights));
+    give(bootstrap, request(user, TOPIC, topic_prefix, rights)).await
+}
+
+/// Gives a user the right to write in transactions whose ids start so.
+///
+/// # Errors
+/// As [`grant`].
+pub async fn grant_transactions(bootstrap: &str, user: &str, id_prefix: &str) -> Result<()> {
+    let rights = [TopicRight::Describe, TopicRight::Write];
+    give(bootstrap, request(user, TRANSACTIONAL_ID, id_prefix, &rights)).await
+}
+
+async fn give(bootstrap: &str, request: Vec<u8>) -> Result<()> {
+    let asking = ask(bootstrap, request);
     let answer = timeout(LIMIT, asking).await.map_err(|error| failed().caused_by(error))?;
     match refusal(&answer?) {
         Some(0) => Ok(()),
@@ -57,9 +74,8 @@ async fn ask(bootstrap: &str, request: Vec<u8>) -> Result<Vec<u8>> {
     talking.await.map_err(|error| failed().caused_by(error))
 }
 
-fn request(user: &str, topic_prefix: &str, rights: &[TopicRight]) -> Vec<u8> {
+fn request(user: &str, resource: u8, prefix: &str, rights: &[TopicRight]) -> Vec<u8> {
     const CREATE_ACLS: u16 = 30;
-    const TOPIC: u8 = 2;
     const PREFIXED: u8 = 4;
     const ALLOW: u8 = 3;
     let mut body = Vec::new();
@@ -69,8 +85,8 @@ fn request(user: &str, topic_prefix: &str, rights: &[TopicRight]) -> Vec<u8> {
     string(&mut body, "factlib-testing");
     body.extend((rights.len() as u32).to_be_bytes());
     for right in rights {
-        body.push(TOPIC);
-        string(&mut body, topic_prefix);
+        body.push(resource);
+        string(&mut body, prefix);
         body.push(PREFIXED);
         string(&mut body, &format!("User:{user}"));
         string(&mut body, "*");

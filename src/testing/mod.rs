@@ -25,7 +25,7 @@ mod shared;
 mod topics;
 
 pub use self::{
-    acls::{TopicRight, grant},
+    acls::{TopicRight, grant, grant_transactions},
     certificate::{Authority, SelfSigned, Signed},
     kafka::{KafkaServer, KafkaServerBuilder},
     logs::{CollectedLogs, LogLine},

@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use factlib::testing::{KafkaServer, TopicRight, create_topic, grant, shared_postgres};
+use factlib::testing::{
+    KafkaServer, TopicRight, create_topic, grant, grant_transactions, shared_postgres,
+};
 use tokio::time::sleep;
 
 use crate::{
@@ -133,6 +135,11 @@ pub async fn in_sync_replicas_below_minimum(ctx: &mut Ctx) -> Outcome {
 pub async fn topic_missing(ctx: &mut Ctx) -> Outcome {
     let bed = ctx.shared().await;
     let launch = ctx.launch(&bed).set("kafka.topics.create", "false");
+    if crate::exactly_once() {
+        let (kafka, topic) = (bed.kafka.admin_bootstrap(), bed.config.position_topic());
+        let compact = [("cleanup.policy", "compact")];
+        create_topic(&kafka, &topic, 1, &compact).await.expect("created");
+    }
     let relay = launch.start().await;
     let emitters = ctx.load(&bed, 300).await;
     emitters.emitted(300).await;
@@ -221,8 +228,19 @@ pub async fn authorisation_denied(ctx: &mut Ctx) -> Outcome {
     let remedy = "the ACLs Describe and Write on the topic, and Create where factlib creates it";
     assert!(last.contains(remedy), "{last}");
     let rights = [TopicRight::Describe, TopicRight::Write, TopicRight::Create];
-    let topics = format!("{}.", bed.name);
-    grant(&kafka.admin_bootstrap(), "relay", &topics, &rights).await.expect("the ACLs are given");
+    let (admin, topics) = (kafka.admin_bootstrap(), format!("{}.", bed.name));
+    grant(&admin, "relay", &topics, &rights).await.expect("the ACLs are given");
+    if crate::exactly_once() {
+        let (code, last) = launch.spawn().ended().await;
+        assert_eq!(code, Some(4), "{last}");
+        assert!(last.contains("the ACLs Describe and Write on that transactional id"), "{last}");
+        grant_transactions(&admin, "relay", "factlib-").await.expect("the ACLs are given");
+        let (code, last) = launch.spawn().ended().await;
+        assert_eq!(code, Some(4), "{last}");
+        assert!(last.contains("the user needs the ACLs Describe and Read"), "{last}");
+        let read = [TopicRight::Read];
+        grant(&admin, "relay", &bed.config.position_topic(), &read).await.expect("given");
+    }
     let report = launch.start().await.finish(&bed, &history).await;
     Outcome::exact(report).note(last)
 }
