@@ -1,4 +1,4 @@
-//! Why a server's certificate is not trusted, in words that say what to do.
+//! Why a certificate is not trusted, theirs or ours, in words that say what to do.
 
 use openssl::x509::X509VerifyResult;
 
@@ -13,6 +13,19 @@ pub(crate) fn distrust(result: X509VerifyResult, authority: String) -> (&'static
         _ => return (result.error_string(), authority),
     };
     (result.error_string(), remedy.to_owned())
+}
+
+/// An error's text has the peer's word that our own certificate won't do.
+pub(crate) fn is_refused(text: &str) -> bool {
+    // OpenSSL's names of the alerts, which are not translated.
+    const ALERTS: [&str; 5] = [
+        "alert bad certificate",
+        "alert unsupported certificate",
+        "alert unknown ca",
+        "alert certificate ",
+        "alert decrypt error",
+    ];
+    ALERTS.iter().any(|alert| text.contains(alert))
 }
 
 // The `X509_V_ERR_` of OpenSSL's `x509_vfy.h` by these names.

@@ -38,7 +38,6 @@ mod validate;
 use documented::DocumentedFields;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use self::mistake::Mistake;
 #[cfg(feature = "cli")]
 pub use self::reference::{Kind, Setting, settings};
 pub use self::{
@@ -54,6 +53,7 @@ pub use self::{
     retention::RetentionConfig,
     route::{Format, Route, RouteMatch, Unrouted},
 };
+pub(crate) use self::{mistake::Mistake, properties::is_secret};
 
 /// The table that [`Emitter::archive`](crate::emit::Emitter::archive) writes, by convention.
 pub const ARCHIVE_TABLE: &str = "public.outbox_events";

@@ -6,6 +6,7 @@
 
 use std::{
     collections::BTreeMap,
+    future,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -21,14 +22,18 @@ use rdkafka::{
 };
 
 use super::{
+    certificate,
     client::client_config,
-    errors::{code_error, kafka_error},
-    producer::KafkaProducer,
+    errors::{code_error, is_untrusted, kafka_error},
+    producer::{KafkaProducer, Trouble},
 };
 use crate::{Error, ErrorKind, Result, config::KafkaConfig};
 
 /// Of one question to the brokers.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long the other brokers have to answer after one has refused us.
+const OTHERS_TIME: Duration = Duration::from_secs(1);
 
 /// Of the question for a topic's limit, without whose answer the topic opens as well.
 const LIMIT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -207,19 +212,42 @@ async fn metadata(
     timeout: Duration,
 ) -> Result<Metadata> {
     let asked = producer.clone();
+    let of_all = topic.is_none();
     let asking = tokio::task::spawn_blocking(move || {
         asked.client().fetch_metadata(topic.as_deref(), timeout)
     });
     let what = || format!("cannot reach Kafka at {}", producer.brokers());
-    match asking.await {
+    let reports = producer.client().context();
+    let refused = async {
+        // At a start nothing is gained by waiting; later, what refuses may be about to end.
+        let trouble = if of_all { reports.refusal().await } else { future::pending().await };
+        tokio::time::sleep(OTHERS_TIME).await;
+        trouble
+    };
+    let answer = tokio::select! {
+        biased;
+        answer = asking => answer,
+        trouble = refused => return Err(explained(producer, trouble, what()).await),
+    };
+    match answer {
         Ok(Ok(metadata)) => Ok(metadata),
         // The error that made the request time out says more than the time-out.
-        Ok(Err(error)) => match producer.client().context().trouble() {
-            Some(trouble) => Err(trouble.led_to(what())),
+        Ok(Err(error)) => match reports.trouble() {
+            Some(trouble) => Err(explained(producer, trouble, what()).await),
             None => Err(kafka_error(what(), error)),
         },
         Err(error) => Err(Error::new(ErrorKind::KafkaUnavailable, what()).caused_by(error)),
     }
+}
+
+/// The error `what`, which this trouble led to; of a certificate, what is wrong with it.
+async fn explained(producer: &KafkaProducer, trouble: Trouble, what: String) -> Error {
+    if is_untrusted(trouble.reason())
+        && let Some(why) = certificate::looked_at(producer.settings(), trouble.reason()).await
+    {
+        return why;
+    }
+    trouble.led_to(what)
 }
 
 #[cfg(test)]

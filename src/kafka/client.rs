@@ -45,7 +45,24 @@ fn tell(client: &mut ClientConfig, config: &KafkaConfig) {
     for (key, value) in &config.properties {
         client.set(key, value);
     }
+    trust_the_system(client);
     client.set("bootstrap.servers", config.brokers.join(","));
+}
+
+/// Names the system's authorities, where there is TLS and nobody else is to be trusted: an
+/// OpenSSL that we bring along does not know where this system has them.
+fn trust_the_system(client: &mut ClientConfig) {
+    let encrypted = client.get("security.protocol").is_some_and(|protocol| {
+        // librdkafka takes its values in any case.
+        protocol.to_ascii_lowercase().ends_with("ssl")
+    });
+    let said = client.config_map().keys().any(|key| key.starts_with("ssl.ca"));
+    if encrypted
+        && !said
+        && let Some(path) = openssl_probe::probe().cert_file
+    {
+        client.set("ssl.ca.location", path.to_string_lossy());
+    }
 }
 
 /// What the producer is told; `window_bytes` is the most that it is ever given.
@@ -112,5 +129,17 @@ mod tests {
         ] {
             assert_eq!((client.get(key), producer.get(key)), (Some(value), Some(value)), "{key}");
         }
+    }
+    #[test]
+    fn the_systems_authorities_are_named_where_tls_has_no_others() {
+        let told = |properties: &[(&str, &str)]| {
+            let properties = properties.iter().map(|(k, v)| (k.to_string(), v.to_string()));
+            let config = KafkaConfig { properties: properties.collect(), ..Default::default() };
+            client_config(&config).get("ssl.ca.location").map(str::to_owned)
+        };
+        let system = openssl_probe::probe().cert_file.map(|path| path.display().to_string());
+        assert_eq!(told(&[("security.protocol", "SASL_SSL")]), system);
+        assert_eq!(told(&[("security.protocol", "ssl"), ("ssl.ca.pem", "x")]), None);
+        assert_eq!(told(&[]), None);
     }
 }

@@ -5,15 +5,44 @@ use rdkafka::{
     types::RDKafkaErrorCode as Code,
 };
 
-use crate::{Error, ErrorKind};
+use crate::{Error, ErrorKind, certificate::is_refused, config::is_secret};
 
 /// An error of the client, with what was attempted.
 pub(crate) fn kafka_error(what: impl Into<String>, error: KafkaError) -> Error {
-    let kind = match &error {
-        KafkaError::ClientConfig(..) => ErrorKind::Config,
-        other => other.rdkafka_error_code().map_or(ErrorKind::KafkaUnavailable, kind),
-    };
+    if let KafkaError::ClientConfig(_, why, property, value) = &error {
+        return Error::new(ErrorKind::Config, what).caused_by(misset(why, property, value));
+    }
+    let kind = error.rdkafka_error_code().map_or(ErrorKind::KafkaUnavailable, kind);
     with_remedy(Error::new(kind, what), error.rdkafka_error_code()).caused_by(error)
+}
+
+/// What is wrong with a property. The error's own text has the value, and of a name that is
+/// mistyped nobody knows that it is a secret's.
+fn misset(why: &str, property: &str, value: &str) -> String {
+    match why.contains(value) && is_secret(property) {
+        true => format!("kafka.properties.{property} has a value that librdkafka does not take"),
+        false => format!("kafka.properties.{property}: {why}"),
+    }
+}
+
+/// An error that librdkafka tells of by itself, with its words.
+pub(crate) fn told(what: impl Into<String>, error: KafkaError, reason: &str) -> Error {
+    let refused = |what: String, remedy| Error::new(ErrorKind::KafkaRefused, what).remedy(remedy);
+    let error = match what.into() {
+        what if is_untrusted(reason) => refused(what, "check kafka.tls_ca"),
+        what if is_refused(reason) => refused(
+            what,
+            "the broker wants a certificate of an authority that it knows: set \
+             ssl.certificate.location and ssl.key.location in kafka.properties",
+        ),
+        what => kafka_error(what, error),
+    };
+    error.caused_by(reason.to_owned())
+}
+
+/// librdkafka can't verify the broker's certificate, and does not say why.
+pub(crate) fn is_untrusted(reason: &str) -> bool {
+    reason.contains("broker certificate could not be verified")
 }
 
 /// An error code that came without its error.

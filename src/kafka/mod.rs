@@ -1,6 +1,7 @@
 //! Kafka: the client and its settings, records, topics.
 
 pub(crate) mod admin;
+mod certificate;
 pub(crate) mod client;
 pub(crate) mod errors;
 mod polled;

@@ -25,7 +25,7 @@ use tokio::sync::watch;
 
 use super::{
     client::producer_config,
-    errors::kafka_error,
+    errors::{kafka_error, told},
     polled::PolledProducer,
     positions::PositionRecord,
     record::{is_record_of, place_refused, record_headers, record_key, record_place, record_value},
@@ -60,8 +60,14 @@ impl KafkaProducer {
         log: Logger,
     ) -> Result<Self> {
         let settings = producer_config(config, window_bytes);
+        // Nothing is connected yet: only the settings can be wrong.
+        let refused = |error| {
+            let error = kafka_error("cannot create the Kafka client", error);
+            Error::new(ErrorKind::Config, error.story())
+        };
+        let reports = Reports::new(status, log);
         Ok(KafkaProducer {
-            producer: create(&settings, Reports::new(status, log))?,
+            producer: PolledProducer::new(&settings, reports).map_err(refused)?,
             topics: Arc::default(),
             settings,
         })
@@ -147,6 +153,11 @@ impl KafkaProducer {
         self.producer.client()
     }
 
+    /// What its client was made with.
+    pub fn settings(&self) -> &ClientConfig {
+        &self.settings
+    }
+
     /// The bootstrap brokers.
     pub fn brokers(&self) -> &str {
         self.settings.get("bootstrap.servers").unwrap_or_default()
@@ -182,7 +193,7 @@ fn create(settings: &ClientConfig, reports: Reports) -> Result<PolledProducer<Re
 
 /// Receives librdkafka's reports, on a thread of the client's.
 pub(crate) struct Reports {
-    last: Mutex<Option<Trouble>>,
+    last: watch::Sender<Option<Trouble>>,
     /// The client's name; known with its first statistics.
     name: OnceLock<String>,
     status: Arc<Status>,
@@ -199,18 +210,40 @@ pub(crate) struct Trouble {
 impl Trouble {
     /// The error `what`, which this led to.
     pub fn led_to(self, what: String) -> Error {
-        kafka_error(what, self.error).caused_by(self.reason)
+        told(what, self.error, &self.reason)
+    }
+
+    /// librdkafka's words.
+    pub fn reason(&self) -> &str {
+        &self.reason
     }
 }
 
 impl Reports {
     pub fn new(status: Arc<Status>, log: Logger) -> Self {
-        Reports { last: Mutex::default(), name: OnceLock::new(), status, log }
+        Reports { last: watch::Sender::default(), name: OnceLock::new(), status, log }
     }
 
     /// The last complaint.
     pub fn trouble(&self) -> Option<Trouble> {
-        self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.last.borrow().clone()
+    }
+
+    /// Waits for a complaint, from now on, that does not pass by itself.
+    pub async fn refusal(&self) -> Trouble {
+        let mut last = self.last.subscribe();
+        last.mark_unchanged();
+        loop {
+            // The sender is in `self`.
+            if last.changed().await.is_err() {
+                std::future::pending().await
+            }
+            let trouble = last.borrow_and_update().clone();
+            let refused = |trouble: &Trouble| !trouble.clone().led_to(String::new()).is_transient();
+            if let Some(trouble) = trouble.filter(refused) {
+                return trouble;
+            }
+        }
     }
 }
 
@@ -220,7 +253,7 @@ impl ClientContext for Reports {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = self.trouble();
         // "All brokers are down" comes after the error that says why.
         let consequence = error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown);
         if consequence && last.is_some() {
@@ -231,7 +264,7 @@ impl ClientContext for Reports {
             warn!(self.log, "Kafka client reports trouble"; "error" => %error, "reason" => reason);
         }
         self.status.kafka_trouble(reason.to_owned());
-        *last = Some(Trouble { error, reason: reason.to_owned() });
+        self.last.send_replace(Some(Trouble { error, reason: reason.to_owned() }));
     }
 
     fn stats_raw(&self, statistics: &[u8]) {

@@ -25,7 +25,10 @@ use super::{
     settings::{SslMode, SslNegotiation, invalid},
     stream::{Stream, TlsFacts},
 };
-use crate::{Error, ErrorKind, Result, certificate::distrust};
+use crate::{
+    Error, ErrorKind, Result,
+    certificate::{distrust, is_refused},
+};
 
 /// What came of asking for TLS.
 pub(super) enum Answer {
@@ -221,16 +224,7 @@ fn untrusted(host: &Host, settings: &TlsSettings, result: X509VerifyResult) -> E
 /// The same error, unless it is the server's word that our own certificate won't do: with TLS
 /// 1.3 that comes with what is read first, after the handshake.
 pub(super) fn unless_client_is_refused(host: &Host, settings: &TlsSettings, error: Error) -> Error {
-    let text = error.to_string();
-    // OpenSSL's names of the alerts, which are not translated.
-    let alerts = [
-        "alert bad certificate",
-        "alert unsupported certificate",
-        "alert unknown ca",
-        "alert certificate ",
-        "alert decrypt error",
-    ];
-    if !alerts.iter().any(|alert| text.contains(alert)) {
+    if !is_refused(&error.to_string()) {
         return error;
     }
     let what = format!("PostgreSQL at {host} refuses our TLS certificate");

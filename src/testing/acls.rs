@@ -26,6 +26,7 @@ pub enum TopicRight {
     Write = 4,
     Create = 5,
     Describe = 8,
+    DescribeConfigs = 10,
 }
 
 /// Gives a user rights on all topics whose names start so; `bootstrap` is a listener

@@ -13,6 +13,7 @@ mod builder;
 mod install;
 
 use std::{
+    collections::BTreeMap,
     sync::{Mutex, PoisonError},
     time::Duration,
 };
@@ -61,6 +62,8 @@ struct Broker {
     advertised: String,
     /// The listener of the brokers.
     internal: String,
+    /// Further ones, by name.
+    listeners: BTreeMap<String, String>,
     /// The name of its properties file.
     file: String,
     proxy: Option<Proxy>,
@@ -103,6 +106,12 @@ impl KafkaServer {
     /// The listeners of the brokers: no proxy, no login, and every right.
     pub fn admin_bootstrap(&self) -> String {
         self.addresses(|broker| &broker.internal)
+    }
+
+    /// The addresses of a listener of the builder's; none of one that it was not asked for.
+    pub fn listener(&self, name: &str) -> String {
+        let addresses = self.brokers.iter().filter_map(|broker| broker.listeners.get(name));
+        addresses.map(String::as_str).collect::<Vec<_>>().join(",")
     }
 
     /// The proxy before a broker, where the builder was asked for them.

@@ -8,6 +8,7 @@ mod support;
 #[allow(dead_code)]
 mod relay;
 
+mod kafka_tls;
 mod postgres_tls;
 
 use std::{fs, path::PathBuf, sync::Arc};

@@ -52,8 +52,18 @@ pub struct KafkaServerBuilder {
     advertised: BTreeMap<usize, String>,
     proxied: bool,
     users: Vec<(String, String)>,
+    scram_users: Vec<(String, String)>,
+    listeners: Vec<Listener>,
     authorizer: bool,
     jvm: Option<Vec<String>>,
+}
+
+/// One more way in for clients.
+#[derive(Debug)]
+struct Listener {
+    name: String,
+    protocol: String,
+    properties: Vec<(String, String)>,
 }
 
 impl KafkaServerBuilder {
@@ -65,6 +75,8 @@ impl KafkaServerBuilder {
             advertised: BTreeMap::new(),
             proxied: false,
             users: Vec::new(),
+            scram_users: Vec::new(),
+            listeners: Vec::new(),
             authorizer: false,
             jvm: None,
         }
@@ -100,6 +112,28 @@ impl KafkaServerBuilder {
         users: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) -> Self {
         self.users = users.into_iter().map(|(user, word)| (user.into(), word.into())).collect();
+        self
+    }
+
+    /// A user with a password, for listeners that take SCRAM.
+    pub fn scram_user(mut self, user: impl Into<String>, password: impl Into<String>) -> Self {
+        self.scram_users.push((user.into(), password.into()));
+        self
+    }
+
+    /// One more listener for clients, at `localhost`: its name in capitals, its protocol such as
+    /// `SASL_SSL`, and properties of its own, without the prefix that names it. Its address is
+    /// [`KafkaServer::listener`].
+    pub fn listener<'a>(
+        mut self,
+        name: impl Into<String>,
+        protocol: impl Into<String>,
+        properties: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) -> Self {
+        let properties = properties.into_iter().map(|(key, value)| (key.into(), value.into()));
+        let properties = properties.collect();
+        let (name, protocol) = (name.into(), protocol.into());
+        self.listeners.push(Listener { name, protocol, properties });
         self
     }
 
@@ -143,6 +177,10 @@ impl KafkaServerBuilder {
                 (None, None) => direct.clone(),
             };
             let client = if self.users.is_empty() { "PLAINTEXT" } else { "SASL_PLAINTEXT" };
+            let more = self.more_listeners()?;
+            let list = |of: fn(&(String, String, &Listener)) -> String| {
+                more.iter().map(of).map(|text| format!(",{text}")).collect::<String>()
+            };
             let mut properties = BTreeMap::from([
                 ("node.id", id.to_string()),
                 ("controller.quorum.voters", voters.clone()),
@@ -151,32 +189,47 @@ impl KafkaServerBuilder {
                     "listeners",
                     format!(
                         "CLIENT://{direct},BROKER://127.0.0.1:{broker_port},\
-                         CONTROLLER://127.0.0.1:{controller_port}"
+                         CONTROLLER://127.0.0.1:{controller_port}{}",
+                        list(|(bound, _, of)| format!("{}://{bound}", of.name))
                     ),
                 ),
                 (
                     "advertised.listeners",
-                    format!("CLIENT://{advertised},BROKER://127.0.0.1:{broker_port}"),
+                    format!(
+                        "CLIENT://{advertised},BROKER://127.0.0.1:{broker_port}{}",
+                        list(|(_, known_as, of)| format!("{}://{known_as}", of.name))
+                    ),
                 ),
                 (
                     "listener.security.protocol.map",
-                    format!("CLIENT:{client},BROKER:PLAINTEXT,CONTROLLER:PLAINTEXT"),
+                    format!(
+                        "CLIENT:{client},BROKER:PLAINTEXT,CONTROLLER:PLAINTEXT{}",
+                        list(|(_, _, of)| format!("{}:{}", of.name, of.protocol))
+                    ),
                 ),
             ]);
             self.add_replication(&mut properties);
             self.add_security(&mut properties);
             let mut text = String::new();
-            let own = properties.iter().map(|(key, value)| (*key, value));
+            let own = properties.iter().map(|(key, value)| (key.to_string(), value));
+            let of_listeners = self.listeners.iter().flat_map(Listener::prefixed);
+            let given = self.properties.iter().map(|(key, value)| (key.clone(), value));
             // Of two lines with one key, Java takes the last.
-            for (key, value) in own.chain(self.properties.iter().map(|(k, v)| (k.as_str(), v))) {
-                writeln!(text, "{key}={}", value.replace('\\', "\\\\")).ok();
+            for (key, value) in own.chain(of_listeners).chain(given) {
+                let value = value.replace('\\', "\\\\").replace('\n', "\\n");
+                writeln!(text, "{key}={value}").ok();
             }
             let file = format!("broker-{id}.properties");
             home.write(&file, text)?;
-            let format = ["kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", &file];
+            let mut format =
+                vec!["kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", &file];
+            let credentials = self.scram_credentials();
+            format.extend(credentials.iter().flat_map(|one| ["--add-scram", one]));
             formats.push(java.spawn(&home, &format!("format-{id}"), &format)?);
             let internal = format!("127.0.0.1:{broker_port}");
-            brokers.push(Broker { id, advertised, internal, file, proxy, child: Mutex::new(None) });
+            let listeners = more.into_iter().map(|(_, at, of)| (of.name.clone(), at)).collect();
+            let child = Mutex::new(None);
+            brokers.push(Broker { id, advertised, internal, listeners, file, proxy, child });
         }
         for format in formats {
             if !format.exited_or_killed(FORMAT_LIMIT).await.success() {
@@ -186,6 +239,23 @@ impl KafkaServerBuilder {
         let server = KafkaServer { java, brokers, home };
         server.start_all().await?;
         Ok(server)
+    }
+
+    /// Where a broker's further listeners are bound, and what clients are told.
+    fn more_listeners(&self) -> Result<Vec<(String, String, &Listener)>> {
+        let place = |listener| {
+            let port = free_port()?;
+            Ok((format!("127.0.0.1:{port}"), format!("localhost:{port}"), listener))
+        };
+        self.listeners.iter().map(place).collect()
+    }
+
+    fn scram_credentials(&self) -> Vec<String> {
+        let credentials = |(user, password): &(String, String)| {
+            ["SCRAM-SHA-256", "SCRAM-SHA-512"]
+                .map(|mechanism| format!("{mechanism}=[name={user},password={password}]"))
+        };
+        self.scram_users.iter().flat_map(credentials).collect()
     }
 
     fn add_replication(&self, properties: &mut BTreeMap<&str, String>) {
@@ -225,5 +295,12 @@ impl KafkaServerBuilder {
             // Whoever comes through the listeners of the brokers, which ask for no name.
             properties.insert("super.users", "User:ANONYMOUS".into());
         }
+    }
+}
+
+impl Listener {
+    fn prefixed(&self) -> impl Iterator<Item = (String, &String)> {
+        let prefix = format!("listener.name.{}.", self.name.to_lowercase());
+        self.properties.iter().map(move |(key, value)| (format!("{prefix}{key}"), value))
     }
 }

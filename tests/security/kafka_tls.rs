@@ -1,0 +1,219 @@
+//! TLS and SASL to Kafka: each way in, and one line where there is none.
+
+use factlib::testing::{Authority, KafkaServer, TopicRight, grant, shared_postgres};
+use tokio::sync::OnceCell;
+
+use crate::{
+    Files, launch, refused,
+    relay::Launch,
+    support::{Bed, Workload},
+};
+
+/// A broker with a listener for each way in, and the files to reach it.
+struct Secured {
+    kafka: KafkaServer,
+    files: Files,
+}
+
+const LOCAL: [&str; 2] = ["localhost", "127.0.0.1"];
+
+/// In no output.
+const PASSWORD: &str = "open-sesame";
+
+impl Secured {
+    async fn shared() -> &'static Secured {
+        static SECURED: OnceCell<Secured> = OnceCell::const_new();
+        SECURED.get_or_init(Secured::start).await
+    }
+
+    async fn start() -> Self {
+        let files = Files::new();
+        let authority = Authority::new("factlib tests").expect("an authority");
+        let other = Authority::new("somebody else").expect("an authority");
+        let ca = authority.certificate().to_owned();
+        files.write("ca.crt", &ca);
+        files.write("other.crt", other.certificate());
+        for (name, of) in [("client", &authority), ("theirs", &other)] {
+            let signed = of.client("relay").expect("a certificate");
+            files.write(&format!("{name}.crt"), &signed.certificate);
+            files.write(&format!("{name}.key"), signed.encrypted_key(PASSWORD).expect("a key"));
+        }
+        let mut builder = KafkaServer::builder().authorizer().scram_user("relay", PASSWORD);
+        let good = authority.server(&LOCAL).expect("a certificate");
+        let expired = authority.expired(&LOCAL).expect("a certificate");
+        let elsewhere = authority.server(&["kafka.example"]).expect("a certificate");
+        let plain = format!(
+            "org.apache.kafka.common.security.plain.PlainLoginModule required \
+             user_relay=\"{PASSWORD}\";"
+        );
+        let scram = "org.apache.kafka.common.security.scram.ScramLoginModule required;";
+        let bearer = "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required \
+                      unsecuredLoginStringClaim_sub=\"broker\";";
+        for (name, protocol, signed) in [
+            ("SASL", "SASL_SSL", &good),
+            ("MUTUAL", "SSL", &good),
+            ("EXPIRED", "SASL_SSL", &expired),
+            ("ELSEWHERE", "SASL_SSL", &elsewhere),
+        ] {
+            let client_auth = if name == "MUTUAL" { "required" } else { "none" };
+            let properties = [
+                ("ssl.keystore.type", "PEM"),
+                ("ssl.keystore.certificate.chain", signed.certificate.as_str()),
+                ("ssl.keystore.key", signed.key.as_str()),
+                ("ssl.truststore.type", "PEM"),
+                ("ssl.truststore.certificates", ca.as_str()),
+                ("ssl.client.auth", client_auth),
+                ("sasl.enabled.mechanisms", "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512,OAUTHBEARER"),
+                ("plain.sasl.jaas.config", plain.as_str()),
+                ("scram-sha-256.sasl.jaas.config", scram),
+                ("scram-sha-512.sasl.jaas.config", scram),
+                ("oauthbearer.sasl.jaas.config", bearer),
+            ];
+            builder = builder.listener(name, protocol, properties);
+        }
+        Secured { kafka: builder.start().await.expect("a Kafka"), files }
+    }
+
+    fn file(&self, name: &str) -> String {
+        self.files.0.path().join(name).display().to_string()
+    }
+
+    async fn bed(&self) -> Bed<'_> {
+        Bed::on(shared_postgres().await.expect("PostgreSQL starts"), &self.kafka, "tls").await
+    }
+
+    /// TLS to a listener, by the right authority.
+    fn tls(&self, bed: &Bed<'_>, listener: &str) -> Launch {
+        launch(bed)
+            .set("kafka.brokers", self.kafka.listener(listener))
+            .set("kafka.tls", "true")
+            .set("kafka.tls_ca", self.file("ca.crt"))
+    }
+
+    /// The same, as the user `relay`.
+    fn sasl(&self, bed: &Bed<'_>, listener: &str, mechanism: &str) -> Launch {
+        self.tls(bed, listener)
+            .set("kafka.username", "relay")
+            .set("kafka.password", PASSWORD)
+            .set("kafka.sasl_mechanism", mechanism)
+    }
+
+    /// The same by certificate.
+    fn certificate(&self, bed: &Bed<'_>, name: &str) -> Launch {
+        self.tls(bed, "MUTUAL")
+            .set("kafka.properties.ssl.certificate.location", self.file(&format!("{name}.crt")))
+            .set("kafka.properties.ssl.key.location", self.file(&format!("{name}.key")))
+            .set("kafka.properties.ssl.key.password", PASSWORD)
+    }
+}
+
+/// Relays as this user, who has only these rights, and holds what arrives against what was sent.
+async fn relays(bed: &Bed<'_>, launch: &Launch, user: &str, rights: &[TopicRight]) {
+    grant(&bed.kafka.admin_bootstrap(), user, &format!("{}.", bed.name), rights)
+        .await
+        .expect("rights");
+    let relay = launch.start().await;
+    let history = Workload::new(&bed.name, 200).emit(&mut bed.client().await).await;
+    bed.delivered(&history).await;
+    let report = relay.finish(bed, &history).await;
+    assert!(report.is_clean() && report.duplicates == 0, "{report}");
+}
+
+/// What docs/security.md says that the relay needs.
+const LEAST: [TopicRight; 3] = [TopicRight::Write, TopicRight::Create, TopicRight::DescribeConfigs];
+
+#[tokio::test]
+async fn each_mechanism_lets_the_right_password_in_with_the_least_rights() {
+    let secured = Secured::shared().await;
+    for mechanism in ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] {
+        let bed = secured.bed().await;
+        relays(&bed, &secured.sasl(&bed, "SASL", mechanism), "relay", &LEAST).await;
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_is_a_login_too() {
+    let secured = Secured::shared().await;
+    let bed = secured.bed().await;
+    relays(&bed, &secured.certificate(&bed, "client"), "CN=relay", &LEAST).await;
+}
+
+#[tokio::test]
+async fn a_broker_that_is_not_who_it_says_is_refused_in_one_line() {
+    let secured = Secured::shared().await;
+    let bed = secured.bed().await;
+    let place =
+        |listener| format!("Kafka at {} can't be trusted", secured.kafka.listener(listener));
+    let wrong = secured.sasl(&bed, "SASL", "PLAIN").set("kafka.tls_ca", secured.file("other.crt"));
+    let parts =
+        [&place("SASL"), "unable to get local issuer certificate", "other.crt", "kafka.tls_ca"];
+    refused(&wrong, 4, &parts).await;
+    let expired = secured.sasl(&bed, "EXPIRED", "PLAIN");
+    let parts = [&place("EXPIRED"), "certificate has expired", "have it renewed"];
+    refused(&expired, 4, &parts).await;
+    let elsewhere = secured.sasl(&bed, "ELSEWHERE", "PLAIN");
+    let parts = [&place("ELSEWHERE"), "hostname mismatch", "connect by a name"];
+    refused(&elsewhere, 4, &parts).await;
+}
+
+#[tokio::test]
+async fn a_login_that_the_broker_does_not_know_is_refused_in_one_line() {
+    let secured = Secured::shared().await;
+    let bed = secured.bed().await;
+    for mechanism in ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] {
+        let wrong = secured.sasl(&bed, "SASL", mechanism).set("kafka.password", "mistyped");
+        let at = secured.kafka.listener("SASL");
+        let complaint = refused(&wrong, 4, &[&at, "uthentication", "kafka.password"]).await;
+        assert!(!complaint.contains("mistyped"), "{complaint}");
+    }
+    let at = secured.kafka.listener("MUTUAL");
+    refused(&secured.certificate(&bed, "theirs"), 4, &[&at, "ssl.certificate.location"]).await;
+    refused(&secured.tls(&bed, "MUTUAL"), 4, &[&at, "ssl.certificate.location"]).await;
+}
+
+#[tokio::test]
+async fn what_the_user_may_not_do_is_refused_with_the_right_that_is_missing() {
+    let secured = Secured::shared().await;
+    let bed = secured.bed().await;
+    let at = secured.kafka.admin_bootstrap();
+    let prefix = format!("{}.", bed.name);
+    grant(&at, "relay", &prefix, &[TopicRight::Describe]).await.expect("rights");
+    let ours = secured.sasl(&bed, "SASL", "PLAIN");
+    let theirs = ours.clone().set("kafka.topic_prefix", "theirs");
+    let relay = ours.start().await;
+    Workload::new(&bed.name, 1).emit(&mut bed.client().await).await;
+    let (code, line) = relay.ended().await;
+    assert_eq!(code, Some(4), "{line}");
+    for part in ["cannot create topic", &prefix, "ACLs", "Create"] {
+        assert!(line.contains(part), "{part:?} is not in: {line}");
+    }
+    refused(&theirs, 4, &["cannot look up topic theirs.", "ACLs", "Describe and Write"]).await;
+}
+
+/// SASL without a user's name, by librdkafka's own properties.
+fn by_properties(launch: Launch, mechanism: &str) -> Launch {
+    launch
+        .set("kafka.properties.security.protocol", "SASL_SSL")
+        .set("kafka.properties.sasl.mechanisms", mechanism)
+}
+
+#[tokio::test]
+async fn a_bearer_token_lets_in_by_librdkafkas_own_properties() {
+    let secured = Secured::shared().await;
+    let bed = secured.bed().await;
+    let launch = by_properties(secured.tls(&bed, "SASL"), "OAUTHBEARER")
+        .set("kafka.properties.enable.sasl.oauthbearer.unsecure.jwt", "true")
+        .set("kafka.properties.sasl.oauthbearer.config", "principal=relay");
+    relays(&bed, &launch, "relay", &LEAST).await;
+}
+
+#[tokio::test]
+async fn what_librdkafka_was_built_without_is_named() {
+    let secured = Secured::shared().await;
+    let bed = secured.bed().await;
+    let kerberos = by_properties(secured.tls(&bed, "SASL"), "GSSAPI");
+    refused(&kerberos, 2, &["GSSAPI", "libsasl2"]).await;
+    let oidc = by_properties(secured.tls(&bed, "SASL"), "OAUTHBEARER")
+        .set("kafka.properties.sasl.oauthbearer.method", "oidc");
+    refused(&oidc, 2, &["oidc"]).await;
+}
