@@ -6,6 +6,7 @@ use super::{
     explain::unreadable,
     load::Given,
     reference::{Kind, find, nearest, settings},
+    secret_file::find_of_file,
 };
 use crate::{Error, ErrorKind, Result, faults};
 
@@ -63,6 +64,11 @@ pub(crate) fn read(variables: &BTreeMap<String, String>, place: &str) -> Result<
             if let Some(text) = variables.get(*alias).filter(|text| !text.is_empty()) {
                 given.push(Given::text(setting, None, text, source(alias)));
             }
+            let file = format!("{alias}_FILE");
+            let path = variables.get(&file).filter(|path| !path.is_empty());
+            if let Some(path) = path.filter(|_| setting.is_secret(None)) {
+                given.push(Given::secret(setting, None, path, source(&file))?);
+            }
         }
     }
     for (name, text) in variables {
@@ -73,24 +79,36 @@ pub(crate) fn read(variables: &BTreeMap<String, String>, place: &str) -> Result<
             continue;
         }
         let path = path.to_lowercase().replace("__", ".");
-        let (setting, key) = match find(&path) {
+        let (setting, key, of_file) = match find(&path) {
             Some((setting, None)) if setting.kind == Kind::Table => {
                 return Err(unknown(name, place));
             }
-            Some(found) => found,
-            None => return Err(unknown(name, place)),
+            Some((setting, Some(key))) => {
+                // A variable's name can't have the dots of Kafka's names, which have no underscores.
+                let key = key.replace('_', ".");
+                match key.strip_suffix(".file").filter(|key| setting.is_secret(Some(key))) {
+                    Some(secret) => (setting, Some(secret.to_owned()), true),
+                    None => (setting, Some(key), false),
+                }
+            }
+            Some((setting, None)) => (setting, None, false),
+            None => match find_of_file(&path) {
+                Some((setting, _)) => (setting, None, true),
+                None => return Err(unknown(name, place)),
+            },
         };
-        if !text.is_empty() {
-            // A variable's name can't have the dots of Kafka's names, which have no underscores.
-            let key = key.map(|key| key.replace('_', "."));
-            given.push(Given::text(setting, key, text, source(name)));
+        match text.as_str() {
+            "" => {}
+            path if of_file => given.push(Given::secret(setting, key, path, source(name))?),
+            text => given.push(Given::text(setting, key, text, source(name))),
         }
     }
     Ok(given)
 }
 
 fn is_ours(name: &str) -> bool {
-    let is_alias = || settings().iter().any(|setting| setting.aliases.contains(&name));
+    let alias = name.strip_suffix("_FILE").unwrap_or(name);
+    let is_alias = || settings().iter().any(|setting| setting.aliases.contains(&alias));
     name.starts_with(PREFIX) || is_alias()
 }
 

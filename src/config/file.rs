@@ -9,6 +9,7 @@ use super::{
     explain::{unfit, unknown, unreadable},
     load::Given,
     reference::{Kind, find, settings},
+    secret_file::find_of_file,
 };
 use crate::{Error, ErrorKind, Result};
 
@@ -37,6 +38,12 @@ impl File<'_> {
             let name = if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
             let key_span = table.get_key_value(key).and_then(|(key, _)| key.span());
             let source = self.line(item.span().or(key_span));
+            if let (None, Some((setting, key))) = (item.as_table_like(), find_of_file(&name)) {
+                let wrong = || unfit(setting, key, &Dict::new().into(), &source);
+                let path = item.as_str().ok_or_else(wrong)?;
+                given.push(Given::secret(setting, key.map(Into::into), path, source)?);
+                continue;
+            }
             match (item.as_table_like(), find(&name)) {
                 (Some(inner), Some((setting, _))) if setting.kind == Kind::Table => {
                     self.walk(&name, inner, given)?;
@@ -50,7 +57,7 @@ impl File<'_> {
                         self.places(&name, item, &mut places);
                     }
                     let key = key.map(Into::into);
-                    given.push(Given { setting, key, value, source, places });
+                    given.push(Given { setting, key, value, source, places, file: None });
                 }
                 (_, None) if is_section(&name) => {
                     let what = format!("{name} in {source} is a section: expected [{name}]");

@@ -13,7 +13,11 @@
 //! Each value is a layer of its own in figment, so that each knows where it came
 //! from. A mistake gets one line: the setting, its source, what is allowed.
 
-use std::{collections::BTreeMap, fmt, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    path::{Path, PathBuf},
+};
 
 use figment::{
     Figment, Metadata, Profile, Provider,
@@ -25,6 +29,7 @@ use super::{
     explain::{unfit, unknown},
     file,
     reference::{Kind, Setting, find, settings},
+    secret_file::{self, find_of_file, is_open, is_sensitive},
 };
 use crate::{Error, ErrorKind, Result};
 
@@ -64,6 +69,8 @@ pub struct Loaded {
     pub values: Vec<Sourced>,
     /// Where each `[[route]]` came from.
     pub routes: Vec<String>,
+    /// Files with secrets and private keys that every user of this machine can read.
+    pub exposed: Vec<PathBuf>,
 }
 
 /// A value and where it came from.
@@ -87,6 +94,8 @@ pub(crate) struct Given {
     pub source: String,
     /// For an array of tables, where each thing in it stands.
     pub places: BTreeMap<String, String>,
+    /// The file that a secret stands in.
+    pub file: Option<PathBuf>,
 }
 
 /// What was given, and where.
@@ -142,10 +151,11 @@ impl Loader {
         let dotenv = environment::dotenv(&self.folder.join(".env"))?;
         let mut given = Vec::new();
         if let Some(path) = self.config_file(&dotenv) {
-            given.extend(file::read(&path)?);
+            given.extend(file::read(&path)?.into_iter().map(|given| given.within(&path)));
         }
-        let place = format!(" in {}", self.folder.join(".env").display());
-        given.extend(environment::read(&dotenv, &place)?);
+        let path = self.folder.join(".env");
+        let of_dotenv = environment::read(&dotenv, &format!(" in {}", path.display()))?;
+        given.extend(of_dotenv.into_iter().map(|given| given.within(&path)));
         given.extend(environment::read(&self.env, "")?);
         for flag in &self.flags {
             given.push(flag.given()?);
@@ -156,6 +166,7 @@ impl Loader {
             let inner = given.places.iter();
             places.extend(inner.map(|(path, source)| (path.clone(), (whole(), source.clone()))));
         }
+        let mut exposed: Vec<_> = given.iter().filter_map(|given| given.file.clone()).collect();
         let figment = given.into_iter().fold(Figment::new(), Figment::merge);
         let values = Values { figment, places };
         let config: Config = values.figment.extract().map_err(|error| refused(&values, error))?;
@@ -167,7 +178,11 @@ impl Loader {
         let routes = routes.map(|index| values.source(&format!("route[{index}]")));
         let routes = routes.map(Option::unwrap_or_default).collect();
         let values = sourced(&values, &config)?;
-        Ok(Loaded { config, values, routes })
+        exposed.extend(key_files(&config));
+        exposed.sort();
+        exposed.dedup();
+        exposed.retain(|path| is_open(path));
+        Ok(Loaded { config, values, routes, exposed })
     }
 
     fn config_file(&self, dotenv: &BTreeMap<String, String>) -> Option<PathBuf> {
@@ -185,6 +200,9 @@ impl Flag {
     fn given(&self) -> Result<Given> {
         let Flag { name, setting, value } = self;
         let source = format!("flag {name}");
+        if let Some((setting, key)) = find_of_file(setting) {
+            return Given::secret(setting, key.map(Into::into), value, source);
+        }
         let Some((setting, key)) = find(setting) else { return Err(unknown(setting, &source)) };
         Ok(Given::text(setting, key.map(Into::into), value, source))
     }
@@ -199,8 +217,39 @@ impl Given {
         source: String,
     ) -> Self {
         let value = if key.is_some() { text.into() } else { setting.kind.read(text) };
-        Given { setting, key, value, source, places: BTreeMap::new() }
+        Given { setting, key, value, source, places: BTreeMap::new(), file: None }
     }
+
+    /// A secret that is in a file of its own.
+    pub fn secret(
+        setting: &'static Setting,
+        key: Option<String>,
+        path: &str,
+        source: String,
+    ) -> Result<Self> {
+        let of = key.as_ref().map(|key| format!(".{key}")).unwrap_or_default();
+        let value = secret_file::read(path, &format!("{}{of}", setting.name), &source)?;
+        let source = format!("file {path}, named by {source}");
+        let file = is_sensitive(setting, key.as_deref(), &value).then(|| path.into());
+        Ok(Given { setting, key, value, source, places: BTreeMap::new(), file })
+    }
+
+    /// It stands in this file, unless it is in one of its own.
+    fn within(mut self, path: &Path) -> Self {
+        if self.file.is_none() && is_sensitive(self.setting, self.key.as_deref(), &self.value) {
+            self.file = Some(path.to_owned());
+        }
+        self
+    }
+}
+
+/// The private keys that are named.
+fn key_files(config: &Config) -> Vec<PathBuf> {
+    let ours = ["ssl.key.location", "ssl.keystore.location"];
+    let of_kafka = ours.iter().filter_map(|name| config.kafka.properties.get(*name));
+    let of_postgres = config.postgres.connect_info().ok();
+    let of_postgres = of_postgres.and_then(|info| info.key_file().map(Path::to_owned));
+    of_kafka.map(PathBuf::from).chain(of_postgres).collect()
 }
 
 impl Provider for Given {

@@ -11,7 +11,11 @@ pub fn markdown() -> String {
     for setting in settings() {
         let env =
             std::iter::once(setting.env()).chain(setting.aliases.iter().map(|a| a.to_string()));
-        let env = env.map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+        let env = env.map(|name| match setting.kind {
+            Kind::Secret => format!("`{name}`, `{name}_FILE`"),
+            _ => format!("`{name}`"),
+        });
+        let env = env.collect::<Vec<_>>().join(", ");
         let default = setting.default.as_ref().map_or("–".into(), |text| format!("`{text}`"));
         let (name, allowed, doc) = (setting.name, setting.kind.expected(), &setting.doc);
         table += &format!("| `{name}` | {default} | {env} | {allowed} | {doc} |\n");
@@ -31,6 +35,9 @@ pub fn example() -> String {
         }
         let allowed = setting.kind.expected();
         file += &format!("# {}\n", setting.doc);
+        if setting.kind == Kind::Secret {
+            file += &format!("# Or in a file of its own: {key}_file = # the path of the file\n");
+        }
         file += &match (&setting.default, setting.kind) {
             (Some(default), Kind::OneOf(_)) => format!("# {key} = {default} # {allowed}\n"),
             (Some(default), _) => format!("# {key} = {default}\n"),

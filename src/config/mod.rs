@@ -31,6 +31,8 @@ pub mod reference;
 mod retention;
 mod route;
 mod secret;
+#[cfg(feature = "cli")]
+mod secret_file;
 mod size;
 mod validate;
 

@@ -19,6 +19,9 @@ pub struct PostgresConfig {
     /// Connection string, as a URL or as `key=value` pairs, as libpq takes it.
     #[serde(serialize_with = "super::secret::redacted")]
     pub url: SecretString,
+    /// Password, in place of the connection string's.
+    #[serde(serialize_with = "super::secret::redacted_option")]
+    pub password: Option<SecretString>,
     /// Replication slot.
     pub slot: String,
     /// Publication; an empty one suffices for logical messages.
@@ -55,6 +58,7 @@ impl Default for PostgresConfig {
     fn default() -> Self {
         PostgresConfig {
             url: SecretString::from(DEFAULT_URL),
+            password: None,
             slot: "factlib".into(),
             publication: "factlib".into(),
             message_prefix: "factlib".into(),
@@ -70,6 +74,6 @@ impl Default for PostgresConfig {
 impl PostgresConfig {
     /// Where the server is and how to log in.
     pub(crate) fn connect_info(&self) -> Result<ConnectInfo> {
-        ConnectInfo::parse(self.url.expose_secret())
+        Ok(ConnectInfo::parse(self.url.expose_secret())?.with_password(self.password.clone()))
     }
 }

@@ -66,6 +66,7 @@ pub enum Kind {
 #[rustfmt::skip]
 const ROWS: &[(&str, Kind, &[&str])] = &[
     ("postgres.url", Kind::Secret, &["MASTER_DATABASE_URL"]),
+    ("postgres.password", Kind::Secret, &[]),
     ("postgres.slot", Kind::Text, &["REPLICATION_SLOT_NAME"]),
     ("postgres.publication", Kind::Text, &["PUBLICATION_NAME"]),
     ("postgres.message_prefix", Kind::Text, &["WAL_PREFIX"]),

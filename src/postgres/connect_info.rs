@@ -172,6 +172,27 @@ impl ConnectInfo {
         })
     }
 
+    /// The same with this password, where there is one.
+    #[cfg(feature = "relay")]
+    pub(crate) fn with_password(self, password: Option<SecretString>) -> Self {
+        ConnectInfo { password: password.or(self.password), ..self }
+    }
+
+    /// Whether a connection string has a password in it, or may have.
+    #[cfg(feature = "cli")]
+    pub(crate) fn holds_secret(text: &str) -> bool {
+        let parameters = connection_string::parse(text);
+        parameters.map_or(true, |parameters| {
+            parameters.iter().any(|(keyword, _)| matches!(&**keyword, "password" | "sslpassword"))
+        })
+    }
+
+    /// The file of the key to our certificate.
+    #[cfg(feature = "cli")]
+    pub(crate) fn key_file(&self) -> Option<&Path> {
+        self.tls.key.as_deref()
+    }
+
     /// The database.
     pub fn dbname(&self) -> &str {
         &self.dbname

@@ -98,7 +98,8 @@ impl Launch {
         program.output()
     }
 
-    fn program(&self, words: &[&str]) -> Program {
+    /// Starts a subcommand.
+    pub fn program(&self, words: &[&str]) -> Program {
         let words: Vec<_> = words.iter().map(|word| word.to_string()).collect();
         Program::start(Path::new(BINARY), &words, &self.variables).expect("factlib starts")
     }
@@ -161,6 +162,11 @@ impl Relay {
         self.program.output().lines().filter(|line| line.starts_with("factlib: panicked")).count()
     }
 
+    /// All that it has printed.
+    pub fn output(&self) -> String {
+        self.program.output()
+    }
+
     /// Kills it, and waits for its end.
     pub async fn kill(self) {
         self.program.kill();
@@ -187,7 +193,7 @@ impl Relay {
     }
 
     /// Its exit code and the last line that it wrote, once it has ended by itself.
-    pub async fn ended(self) -> (Option<i32>, String) {
+    pub async fn ended(&self) -> (Option<i32>, String) {
         let status = self.program.ended(LIMIT).await;
         let output = self.program.output();
         let status = status.unwrap_or_else(|| panic!("it does not end:\n{output}"));

@@ -1,8 +1,11 @@
 //! No secret is ever shown.
 
-use factlib::config::load::{Loaded, Loader};
+use std::{os::unix::fs::PermissionsExt, path::PathBuf};
 
-use super::{env, load, mistake_in_env, mistake_in_file, mistake_in_flag};
+use factlib::config::load::{Loaded, Loader, Sourced};
+use secrecy::ExposeSecret;
+
+use super::{env, folder, load, mistake_in_env, mistake_in_file, mistake_in_flag};
 
 /// A configuration all of whose secrets contain `hunter2`.
 fn with_secrets() -> Loaded {
@@ -31,6 +34,98 @@ fn no_secret_is_shown() {
         assert!(!text.contains("hunter2"), "{text}");
         assert!(text.contains("ssl.key.password"), "the names are shown: {text}");
     }
+}
+
+/// The value that a loader ends up with, and where it came from.
+fn password(loader: &Loader, name: &str) -> (String, String) {
+    let loaded = loader.load().expect("a valid configuration");
+    let value = match name {
+        "kafka.password" => loaded.config.kafka.password.map(|p| p.expose_secret().to_owned()),
+        "postgres.password" => {
+            loaded.config.postgres.password.map(|p| p.expose_secret().to_owned())
+        }
+        "postgres.url" => Some(loaded.config.postgres.url.expose_secret().to_owned()),
+        _ => loaded.config.kafka.properties.get("ssl.key.password").cloned(),
+    };
+    let of = |sourced: &&Sourced| sourced.name.replace('"', "") == name;
+    let sourced = loaded.values.iter().find(of).expect("a value");
+    (value.expect("set"), sourced.source.clone())
+}
+
+#[test]
+fn a_secret_may_be_in_a_file_of_its_own() {
+    let folder = folder(&[("secret", "hunter2\n"), ("url", "postgresql://u:hunter2@db/shop")]);
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let user = || Loader::new(folder.path()).env(env(&[("KAFKA_USERNAME", "user")]));
+    for (name, variable) in [
+        ("kafka.password", "FACTLIB_KAFKA__PASSWORD_FILE"),
+        ("kafka.password", "KAFKA_PASSWORD_FILE"),
+        ("postgres.password", "FACTLIB_POSTGRES__PASSWORD_FILE"),
+        ("kafka.properties.ssl.key.password", "FACTLIB_KAFKA__PROPERTIES__SSL_KEY_PASSWORD_FILE"),
+    ] {
+        let loader = user().env(env(&[("KAFKA_PASSWORD", "of the Go worker's name")]));
+        let loader = loader.env(env(&[(variable, &path("secret"))]));
+        let source = format!("file {}, named by environment variable {variable}", path("secret"));
+        assert_eq!(password(&loader, name), ("hunter2".into(), source));
+    }
+    let loader = Loader::new(folder.path()).env(env(&[("MASTER_DATABASE_URL_FILE", &path("url"))]));
+    assert_eq!(password(&loader, "postgres.url").0, "postgresql://u:hunter2@db/shop");
+    let file = format!(
+        "kafka.username = \"u\"\nkafka.password_file = {0:?}\n[kafka.properties]\n\"ssl.key.password_file\" = {0:?}",
+        path("secret")
+    );
+    std::fs::write(path("factlib.toml"), file).expect("written");
+    let loader = Loader::new(folder.path());
+    for (name, line) in [("kafka.password", 2), ("kafka.properties.ssl.key.password", 4)] {
+        let (value, source) = password(&loader, name);
+        assert_eq!(value, "hunter2");
+        assert!(source.contains(&format!("factlib.toml line {line}")), "{source}");
+    }
+    let loader = user().flag("--set", "kafka.password_file", path("secret"));
+    assert_eq!(password(&loader, "kafka.password").0, "hunter2");
+}
+
+#[test]
+fn a_file_of_a_secret_that_cannot_be_read_is_named() {
+    let folder = folder(&[("empty", "\n")]);
+    let path = folder.path().join("empty").display().to_string();
+    for (path, why) in [("/nowhere/secret", "No such file"), (&*path, "it is empty")] {
+        let text = mistake_in_env("FACTLIB_KAFKA__PASSWORD_FILE", path);
+        for part in [path, "kafka.password", "FACTLIB_KAFKA__PASSWORD_FILE", why] {
+            assert!(text.contains(part), "{part} is not in: {text}");
+        }
+    }
+    // Only secrets have files.
+    let text = mistake_in_env("FACTLIB_KAFKA__USERNAME_FILE", "/nowhere");
+    assert!(text.contains("is no setting"), "{text}");
+}
+
+#[test]
+fn files_with_secrets_that_everybody_can_read_are_named() {
+    let exposed = |file: &str, mode, variables: &[(&str, &str)]| {
+        let folder = folder(&[("factlib.toml", file), ("secret", "hunter2")]);
+        let path = |name: &str| folder.path().join(name);
+        for name in ["factlib.toml", "secret"] {
+            std::fs::set_permissions(path(name), PermissionsExt::from_mode(mode)).expect("changed");
+        }
+        let secret = path("secret").display().to_string();
+        let variables: Vec<_> = variables
+            .iter()
+            .map(|(name, value)| (*name, if *value == "secret" { &*secret } else { *value }))
+            .collect();
+        let loaded = Loader::new(folder.path()).env(env(&variables)).load().expect("valid");
+        let name =
+            |path: &PathBuf| path.file_name().expect("a file").to_string_lossy().into_owned();
+        loaded.exposed.iter().map(name).collect::<Vec<_>>()
+    };
+    let user = ("KAFKA_USERNAME", "user");
+    assert_eq!(exposed("kafka.password = \"p\"", 0o644, &[user]), ["factlib.toml"]);
+    assert_eq!(exposed("kafka.password = \"p\"", 0o640, &[user]), [""; 0]);
+    assert_eq!(exposed("postgres.url = \"postgresql://u:p@h/d\"", 0o644, &[]), ["factlib.toml"]);
+    assert_eq!(exposed("postgres.url = \"postgresql://u@h/d\"", 0o644, &[]), [""; 0]);
+    assert_eq!(exposed("", 0o644, &[user, ("KAFKA_PASSWORD_FILE", "secret")]), ["secret"]);
+    let key = ("FACTLIB_KAFKA__PROPERTIES__SSL_KEY_LOCATION", "secret");
+    assert_eq!(exposed("", 0o644, &[key]), ["secret"]);
 }
 
 #[test]

@@ -10,18 +10,18 @@ use crate::{
 };
 
 /// A broker with a listener for each way in, and the files to reach it.
-struct Secured {
-    kafka: KafkaServer,
-    files: Files,
+pub struct Secured {
+    pub kafka: KafkaServer,
+    pub files: Files,
 }
 
 const LOCAL: [&str; 2] = ["localhost", "127.0.0.1"];
 
 /// In no output.
-const PASSWORD: &str = "open-sesame";
+pub const PASSWORD: &str = "open-sesame";
 
 impl Secured {
-    async fn shared() -> &'static Secured {
+    pub async fn shared() -> &'static Secured {
         static SECURED: OnceCell<Secured> = OnceCell::const_new();
         SECURED.get_or_init(Secured::start).await
     }
@@ -74,7 +74,7 @@ impl Secured {
         Secured { kafka: builder.start().await.expect("a Kafka"), files }
     }
 
-    fn file(&self, name: &str) -> String {
+    pub fn file(&self, name: &str) -> String {
         self.files.0.path().join(name).display().to_string()
     }
 
@@ -91,7 +91,7 @@ impl Secured {
     }
 
     /// The same, as the user `relay`.
-    fn sasl(&self, bed: &Bed<'_>, listener: &str, mechanism: &str) -> Launch {
+    pub fn sasl(&self, bed: &Bed<'_>, listener: &str, mechanism: &str) -> Launch {
         self.tls(bed, listener)
             .set("kafka.username", "relay")
             .set("kafka.password", PASSWORD)
@@ -120,7 +120,8 @@ async fn relays(bed: &Bed<'_>, launch: &Launch, user: &str, rights: &[TopicRight
 }
 
 /// What docs/security.md says that the relay needs.
-const LEAST: [TopicRight; 3] = [TopicRight::Write, TopicRight::Create, TopicRight::DescribeConfigs];
+pub const LEAST: [TopicRight; 3] =
+    [TopicRight::Write, TopicRight::Create, TopicRight::DescribeConfigs];
 
 #[tokio::test]
 async fn each_mechanism_lets_the_right_password_in_with_the_least_rights() {

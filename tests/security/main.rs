@@ -10,6 +10,7 @@ mod relay;
 
 mod kafka_tls;
 mod postgres_tls;
+mod secrets;
 
 use std::{fs, path::PathBuf, sync::Arc};
 

@@ -25,6 +25,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use factlib::Result;
+use slog::warn;
 
 use self::args::{Args, Command};
 
@@ -56,6 +57,10 @@ fn command(args: Args) -> Result<ExitCode> {
     let config = loaded.config.clone();
     // Dropped last: it writes what is still queued.
     let (log, _flush) = log::logger(&config.log);
+    for path in &loaded.exposed {
+        warn!(log, "every user of this machine can read a file with secrets";
+            "path" => %path.display(), "remedy" => "chmod 0600, or 0640 for a group of its own");
+    }
     if let Command::Doctor(args) = &args.command {
         return doctor::run(args, &config);
     }
