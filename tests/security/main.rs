@@ -8,8 +8,13 @@ mod support;
 #[allow(dead_code)]
 mod relay;
 
+#[path = "../outbox_tables/rows.rs"]
+#[allow(dead_code)]
+mod rows;
+
 mod kafka_tls;
 mod postgres_tls;
+mod privileges;
 mod secrets;
 
 use std::{fs, path::PathBuf, sync::Arc};

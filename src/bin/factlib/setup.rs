@@ -9,15 +9,15 @@ use crate::{args::SetupArgs, output};
 pub fn run(args: &SetupArgs, config: &Config, log: &Logger) -> Result<()> {
     let services = for_services(args)?;
     if args.dry_run {
-        return output::print(&ended(factlib::setup_sql(config) + &services));
+        return output::print(&ended(services + &factlib::setup_sql(config)));
     }
     let report = System::new().block_on(async {
-        let report = factlib::setup(config, args.accept_position, log).await?.to_string();
+        // First: the table may be one that the publication is to have.
         if !services.is_empty() {
             let client = postgres::connect(&config.postgres, log).await?;
             postgres::sql::run(&client, "cannot create what services need", &services).await?;
         }
-        Ok(report)
+        Ok(factlib::setup(config, args.accept_position, log).await?.to_string())
     })?;
     let table = args.outbox_table.as_ref().map(|name| format!("\noutbox table: {name}"));
     let functions = args.sql_functions.then_some("\nSQL functions: installed");
