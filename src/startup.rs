@@ -10,6 +10,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use postgres_protocol::escape::escape_literal;
 use slog::{Logger, info, warn};
+use tokio::time::timeout;
 use tokio_postgres::Client;
 
 pub(crate) use self::kafka::InKafka;
@@ -25,7 +26,9 @@ use crate::{
     postgres::{
         ConnectInfo,
         replication::{ReplicationClient, SystemId},
-        slot::{Server, Slot, create_publication, publication_exists, publication_sql},
+        slot::{
+            Server, Slot, create_publication, publication_exists, publication_sql, slot_reader,
+        },
         sql,
         timeline::TimelineHistory,
     },
@@ -187,7 +190,33 @@ impl Startup {
     ) -> Result<Start> {
         let client = sql::connect(&self.info, limit, log).await?;
         let wanted = Wanted { create: self.config.postgres.create, accept: false, cluster };
-        self.prepare_with(&client, store, wanted, limit, log).await
+        let start = self.prepare_with(&client, store, wanted, limit, log).await?;
+        // Asked for, because an attempt to read would be an error in the server's log each time.
+        let slot = &self.config.postgres.slot;
+        match self.answered("who reads the slot", slot_reader(&client, slot)).await? {
+            None => Ok(start),
+            Some(pid) => {
+                let what = format!("slot {slot} is active for PID {pid}");
+                Err(Error::new(ErrorKind::SlotInUse, what))
+            }
+        }
+    }
+
+    /// The answer to a question, within `postgres.connect_timeout`: a lock or a network that
+    /// swallows it would otherwise be waited for in silence.
+    async fn answered<T>(
+        &self,
+        question: &str,
+        asking: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        let limit = self.config.postgres.connect_timeout;
+        timeout(limit, asking).await.unwrap_or_else(|_| {
+            let what = format!(
+                "PostgreSQL at {} does not answer {question} within {limit:?}",
+                self.info.describe()
+            );
+            Err(Error::new(ErrorKind::PostgresUnavailable, what))
+        })
     }
 
     async fn prepare_with(
@@ -200,7 +229,7 @@ impl Startup {
     ) -> Result<Start> {
         let Wanted { create, accept, cluster } = wanted;
         let settings = &self.config.postgres;
-        let server = Server::read(client).await?;
+        let server = self.answered("what it is", Server::read(client)).await?;
         let tables = self.config.outbox_tables();
         server.check(tables.is_empty())?;
         let mut replication = self.replication(limit, log).await?;
@@ -212,10 +241,12 @@ impl Startup {
         if create {
             store.create().await?;
         }
-        let publication_created = self.publication(client, create, log).await?;
+        let publishing = self.publication(client, create, log);
+        let publication_created = self.answered("for the publication", publishing).await?;
         // In this order: another instance may be moving them at this moment, and it moves
         // the WAL first, then the checkpoint, then the slot.
-        let mut slot = Slot::read(client, &settings.slot).await?;
+        let reading = Slot::read(client, &settings.slot);
+        let mut slot = self.answered("for the slot", reading).await?;
         let checkpoint = match accept {
             true => None,
             false => store.load(&settings.slot).await?,

@@ -73,3 +73,23 @@ async fn of_single_facts() {
 async fn of_transactions_that_are_half_read() {
     repeats_nothing(300..=600).await;
 }
+
+#[actix::test]
+async fn a_question_that_is_not_answered_is_given_up_and_asked_again() {
+    let mut bed = Bed::shared("unanswered").await;
+    bed.config.postgres.connect_timeout = Duration::from_secs(1);
+    // Whoever asks for the publication waits for this.
+    let mut blocking = bed.client().await;
+    let transaction = blocking.transaction().await.expect("a transaction");
+    transaction.batch_execute("LOCK TABLE pg_catalog.pg_publication").await.expect("locked");
+    let (log, logs) = factlib::testing::CollectedLogs::logger();
+    let starting = actix_rt::spawn(bed.pipeline().logger(log).start());
+    let silent = |line: &factlib::testing::LogLine| {
+        line.values.iter().any(|(_, value)| value.contains("does not answer for the publication"))
+    };
+    assert!(logs.await_line(silent, LIMIT).await.is_some(), "{:?}", logs.lines());
+    transaction.rollback().await.expect("the lock is gone");
+    let started = tokio::time::timeout(LIMIT, starting).await.expect("in time");
+    let pipeline = started.expect("no panic").expect("the pipeline starts");
+    pipeline.shutdown().await.expect("a clean stop");
+}

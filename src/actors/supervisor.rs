@@ -61,6 +61,9 @@ use crate::{
     status::{ActorState, BlockedBy, PipelineState, Status},
 };
 
+/// How often a standby looks whether the slot is free, at least: what a takeover waits for.
+const STANDBY_PAUSE: Duration = Duration::from_secs(2);
+
 /// How a pipeline ended; none while it lives.
 pub(crate) type Outcome = Option<Result<()>>;
 
@@ -400,10 +403,6 @@ impl Supervisor {
         if !error.is_transient() || too_late {
             return self.give_up(error, ctx);
         }
-        let pause = self.pause(self.failures);
-        self.failures = self.failures.saturating_add(1);
-        warn!(self.plan.log, "starting again after a pause";
-            "pause_ms" => pause.as_millis() as u64, "failures" => self.failures, "error" => %error);
         let text = error.to_string();
         let blocked_by = match error.kind() {
             ErrorKind::SlotInUse => Some(BlockedBy::Slot),
@@ -413,10 +412,18 @@ impl Supervisor {
             _ => None,
         };
         self.plan.status.actor_waits(ActorKind::WalReader.name(), blocked_by);
-        self.plan.status.set_state(match error.kind() {
-            ErrorKind::SlotInUse => PipelineState::StandingBy { error: text },
-            _ => PipelineState::Retrying { error: text },
-        });
+        let (state, longest) = match error.kind() {
+            ErrorKind::SlotInUse => (PipelineState::StandingBy { error: text }, STANDBY_PAUSE),
+            _ => (PipelineState::Retrying { error: text }, Duration::MAX),
+        };
+        let pause = self.pause(self.failures).min(longest);
+        self.failures = self.failures.saturating_add(1);
+        // A standby that goes on standing by is no news.
+        if error.kind() != ErrorKind::SlotInUse || self.plan.status.snapshot().state != state {
+            warn!(self.plan.log, "starting again after a pause"; "error" => %error,
+                "pause_ms" => pause.as_millis() as u64, "failures" => self.failures);
+        }
+        self.plan.status.set_state(state);
         ctx.run_later(pause, |this, ctx| this.start_generation(ctx));
     }
 

@@ -36,7 +36,7 @@ pub struct PostgresConfig {
     /// How often the position is reported to the server; must be well below its `wal_sender_timeout`.
     #[serde(with = "humantime_serde")]
     pub status_interval: Duration,
-    /// How long one attempt to connect may take.
+    /// How long one attempt to connect may take, and an answer of the server before anything is read.
     #[serde(with = "humantime_serde")]
     pub connect_timeout: Duration,
     /// So much WAL that the server keeps for the slot is a warning, and so is each doubling of it.

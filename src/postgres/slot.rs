@@ -190,6 +190,14 @@ fn lsn(value: Option<PgLsn>) -> Lsn {
     value.map_or(Lsn::ZERO, |lsn| Lsn::new(lsn.into()))
 }
 
+/// The process that reads the slot now.
+pub(crate) async fn slot_reader(client: &Client, name: &str) -> Result<Option<i32>> {
+    let statement = "SELECT active_pid FROM pg_replication_slots WHERE slot_name = $1 AND active_pid IS NOT NULL";
+    let failed = |error| postgres_error(format!("cannot look up slot {name}"), error);
+    let row = client.query_opt(statement, &[&name]).await.map_err(failed)?;
+    row.map(|row| row.try_get(0).map_err(failed)).transpose()
+}
+
 /// Does the publication exist?
 pub(crate) async fn publication_exists(client: &Client, name: &str) -> Result<bool> {
     let statement = "SELECT FROM pg_publication WHERE pubname = $1";

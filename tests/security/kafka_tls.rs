@@ -216,5 +216,5 @@ async fn what_librdkafka_was_built_without_is_named() {
     refused(&kerberos, 2, &["GSSAPI", "libsasl2"]).await;
     let oidc = by_properties(secured.tls(&bed, "SASL"), "OAUTHBEARER")
         .set("kafka.properties.sasl.oauthbearer.method", "oidc");
-    refused(&oidc, 2, &["oidc"]).await;
+    refused(&oidc, 2, &["sasl.oauthbearer.method", "libcurl"]).await;
 }

@@ -16,6 +16,7 @@ mod kafka_tls;
 mod postgres_tls;
 mod privileges;
 mod secrets;
+mod takeover;
 
 use std::{fs, path::PathBuf, sync::Arc};
 

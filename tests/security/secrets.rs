@@ -30,7 +30,7 @@ fn search(text: &str, of: &str) {
     }
 }
 
-async fn get(port: u16, path: &str) -> String {
+pub async fn get(port: u16, path: &str) -> String {
     let mut socket = TcpStream::connect(("127.0.0.1", port)).await.expect("it listens");
     let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     socket.write_all(request.as_bytes()).await.expect("sent");
@@ -39,7 +39,7 @@ async fn get(port: u16, path: &str) -> String {
     answer
 }
 
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     listener.local_addr().expect("bound").port()
 }
