@@ -46,8 +46,6 @@ pub(crate) struct Start {
     pub from: Checkpoint,
     /// The first events of the transaction behind it need not be sent any more.
     pub partial: Option<Partial>,
-    /// The server's process that read the slot when it was asked.
-    pub active_pid: Option<i32>,
     /// Where the server's WAL ended when it was asked.
     pub wal_end: Lsn,
     pub status_interval: Duration,
@@ -272,12 +270,11 @@ impl Startup {
             slot => slot,
         };
         let wal_end = position.system.wal_end;
-        let active_pid = slot.as_ref().and_then(|slot| slot.active_pid);
         let from = position.decide(slot, checkpoint)?;
         // A third: one report may be lost in a pause, and the next still comes in time.
         let limit = server.wal_sender_timeout.map_or(Duration::MAX, |timeout| timeout / 3);
         let status_interval = settings.status_interval.min(limit);
-        Ok(Start { from, partial: None, active_pid, wal_end, status_interval })
+        Ok(Start { from, partial: None, wal_end, status_interval })
     }
 
     /// Where reading would start from this slot and this checkpoint; changes nothing.

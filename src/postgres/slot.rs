@@ -122,8 +122,6 @@ pub(crate) struct Slot {
     pub confirmed: Lsn,
     /// Why it can never be read again.
     pub lost: Option<String>,
-    /// The server's process that reads it for somebody.
-    pub active_pid: Option<i32>,
 }
 
 impl Slot {
@@ -133,8 +131,7 @@ impl Slot {
         SELECT plugin::text, database::text, confirmed_flush_lsn,
                coalesce(to_jsonb(s) ->> 'invalidation_reason',
                         CASE WHEN to_jsonb(s) ->> 'conflicting' = 'true' THEN 'conflict with recovery' END,
-                        CASE WHEN to_jsonb(s) ->> 'wal_status' = 'lost' THEN 'wal_removed' END),
-               active_pid
+                        CASE WHEN to_jsonb(s) ->> 'wal_status' = 'lost' THEN 'wal_removed' END)
         FROM pg_replication_slots s WHERE slot_name = $1";
 
     /// Looks the slot up.
@@ -149,7 +146,6 @@ impl Slot {
                 database: row.try_get(1)?,
                 confirmed: lsn(row.try_get(2)?),
                 lost: row.try_get(3)?,
-                active_pid: row.try_get(4)?,
             })
         };
         read().map(Some).map_err(failed)
@@ -165,7 +161,6 @@ impl Slot {
             database: Some(database.into()),
             confirmed: lsn(row.try_get(0).map_err(failed)?),
             lost: None,
-            active_pid: None,
         })
     }
 

@@ -35,7 +35,7 @@ pub(super) async fn forget(config: &Arc<Config>, cluster: u64, log: &Logger) -> 
 impl Startup {
     /// Begins a session of transactions, if these are wanted, and reads the position.
     ///
-    /// In this order: an instance that still wrote while the position was read would move it.
+    /// Nobody else reads the slot. In this order: an instance that still wrote while the position was read would move it.
     /// Without transactions, the position moves from Kafka into the store.
     pub async fn with_kafka(
         &self,
@@ -48,13 +48,6 @@ impl Startup {
         let InKafka { positions, transactions } = kafka;
         let cluster = start.from.system_id;
         if let Some(transactions) = transactions {
-            if let Some(pid) = start.active_pid {
-                let what = format!(
-                    "slot {} is read by another process (PID {pid} in the server)",
-                    start.from.slot
-                );
-                return Err(Error::new(ErrorKind::SlotInUse, what));
-            }
             positions.create().await?;
             transactions.begin_session(cluster).await?;
             let Some(position) = positions.read(cluster).await? else { return Ok(start) };

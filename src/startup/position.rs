@@ -149,13 +149,7 @@ mod tests {
 
     fn slot(confirmed: u64) -> Option<Slot> {
         let (plugin, database) = (Some("pgoutput".into()), Some("shop".into()));
-        Some(Slot {
-            plugin,
-            database,
-            confirmed: Lsn::new(confirmed),
-            lost: None,
-            active_pid: None,
-        })
+        Some(Slot { plugin, database, confirmed: Lsn::new(confirmed), lost: None })
     }
 
     fn checkpoint(lsn: u64) -> Option<Checkpoint> {

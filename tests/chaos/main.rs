@@ -21,13 +21,8 @@ mod table;
 pub use self::{
     context::Ctx,
     outcome::Outcome,
-    relay::{Launch, Relay},
+    relay::{Launch, Relay, exactly_once},
 };
-
-/// Whether the relay is to write in transactions, in which case no fault explains a duplicate.
-pub fn exactly_once() -> bool {
-    std::env::var("CHAOS_DELIVERY").is_ok_and(|mode| mode == "exactly-once")
-}
 
 /// The full length of all scenarios, or of those whose name contains
 /// `CHAOS_SCENARIO`; with `CHAOS_MARKDOWN`, as the table of docs/reliability.md.

@@ -24,6 +24,11 @@ const SAMPLE: Duration = Duration::from_millis(100);
 /// Settings whose keys are Kafka's, with dots.
 const TABLES: [&str; 2] = ["kafka.properties.", "kafka.topics.config."];
 
+/// Whether the relay is to write in transactions, in which case no fault explains a duplicate.
+pub fn exactly_once() -> bool {
+    std::env::var("CHAOS_DELIVERY").is_ok_and(|mode| mode == "exactly-once")
+}
+
 /// How the binary is started.
 #[derive(Clone)]
 pub struct Launch {
@@ -35,7 +40,7 @@ impl Launch {
     pub fn new(bed: &Bed<'_>, peak_kb: Arc<AtomicU64>) -> Self {
         let partitions = bed.config.kafka.topics.partitions.unwrap_or(1);
         let launch = Launch { variables: Vec::new(), peak_kb };
-        let launch = match crate::exactly_once() {
+        let launch = match exactly_once() {
             true => launch.set("delivery.mode", "exactly-once"),
             false => launch,
         };
