@@ -78,6 +78,7 @@
 //! | `format` | what its record is made of, one file a format |
 //! | [`doctor`] | whether a start would succeed, and what to do where not |
 //! | [`slot`] | the slot as an operator sees it: shown, dropped, advanced |
+//! | [`tail`] | events as they are committed, for whoever watches |
 //! | [`dead_letter`] | what can't be delivered: parked, read, sent again |
 //! | `outbox` | tables whose rows are events |
 //! | [`replay`] | facts of the past, sent again from a table |
@@ -138,6 +139,8 @@ pub mod slot;
 mod startup;
 #[cfg(feature = "relay")]
 mod status;
+#[cfg(feature = "relay")]
+pub mod tail;
 #[cfg(feature = "test-util")]
 pub mod testing;
 

@@ -69,33 +69,48 @@ pub async fn show(config: &Config, log: &Logger) -> Result<Option<SlotReport>> {
     Operator::connect(config, log).await?.show().await
 }
 
-/// Drops the slot. Unless `accepted`, only says what that would lose. The checkpoint stays, so
+/// Creates the slot alone, with nothing else of what `setup` makes; its answer waits for the
+/// transactions that write now. A checkpoint that contradicts it is in the report's `refusal`.
+///
+/// # Errors
+/// What the server refuses, such as a slot that is there.
+pub async fn create(config: &Config, log: &Logger) -> Result<SlotReport> {
+    let operator = Operator::connect(config, log).await?;
+    let database = operator.startup.info.dbname();
+    Slot::create(&operator.client, &config.postgres.slot, database).await?;
+    operator.existing().await
+}
+
+/// Drops the slot, if `accept` accepts what it is told that this loses. The checkpoint stays, so
 /// that a start afterwards is refused until `setup --accept-position`.
 ///
 /// # Errors
 /// [`ErrorKind::Config`] when it was not accepted; what the server refuses, such as a slot in use.
-pub async fn drop(config: &Config, accepted: bool, log: &Logger) -> Result<SlotReport> {
+pub async fn drop(
+    config: &Config,
+    accept: impl FnOnce(&str) -> bool,
+    log: &Logger,
+) -> Result<SlotReport> {
     let operator = Operator::connect(config, log).await?;
     let report = operator.existing().await?;
     let slot = &report.slot;
-    if !accepted {
-        let lost = operator.behind(&report, report.wal_end_lsn);
-        return Err(unconfirmed(format!("dropping slot {slot} loses {lost}")));
-    }
+    let lost = operator.behind(&report, report.wal_end_lsn);
+    accepted(format!("dropping slot {slot} loses {lost}"), accept)?;
     Slot::drop(&operator.client, slot).await?;
     Ok(report)
 }
 
 /// Has the server forget everything up to `to`; to the checkpoint when not given, which loses
-/// nothing. Answers where the slot stands then.
+/// nothing. Where it can, `accept` has to accept what it is told. Answers where the slot stands
+/// then.
 ///
 /// # Errors
-/// [`ErrorKind::Config`] when facts could be lost and that was not `accepted`, or when there is
-/// nothing to advance to; what the server refuses, such as a slot in use.
+/// [`ErrorKind::Config`] when it was not accepted, or when there is nothing to advance to; what
+/// the server refuses, such as a slot in use.
 pub async fn advance(
     config: &Config,
     to: Option<Lsn>,
-    accepted: bool,
+    accept: impl FnOnce(&str) -> bool,
     log: &Logger,
 ) -> Result<Lsn> {
     let operator = Operator::connect(config, log).await?;
@@ -110,9 +125,9 @@ pub async fn advance(
         let what = format!("slot {slot} stands at {} already", report.confirmed_lsn);
         return Err(Error::new(ErrorKind::Config, what).remedy("a slot can't go back"));
     }
-    if to > report.delivered() && !accepted {
+    if to > report.delivered() {
         let lost = operator.behind(&report, to);
-        return Err(unconfirmed(format!("advancing slot {slot} to {to} loses {lost}")));
+        accepted(format!("advancing slot {slot} to {to} loses {lost}"), accept)?;
     }
     Slot::advance(&operator.client, slot, to).await
 }
@@ -211,6 +226,9 @@ impl<'a> Operator<'a> {
     }
 }
 
-fn unconfirmed(what: String) -> Error {
-    Error::new(ErrorKind::Config, what).remedy("repeat with --yes if that is accepted")
+fn accepted(what: String, accept: impl FnOnce(&str) -> bool) -> Result<()> {
+    if accept(&what) {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::Config, what).remedy("repeat with --yes if that is accepted"))
 }

@@ -271,9 +271,7 @@ impl Startup {
         };
         let wal_end = position.system.wal_end;
         let from = position.decide(slot, checkpoint)?;
-        // A third: one report may be lost in a pause, and the next still comes in time.
-        let limit = server.wal_sender_timeout.map_or(Duration::MAX, |timeout| timeout / 3);
-        let status_interval = settings.status_interval.min(limit);
+        let status_interval = server.status_interval(settings.status_interval);
         Ok(Start { from, partial: None, wal_end, status_interval })
     }
 

@@ -29,6 +29,7 @@ mod without_kafka;
 #[cfg(feature = "test-util")]
 pub(crate) use self::discard::DiscardLanes;
 pub(crate) use self::{
+    event_decoder::EventDecoder,
     handler::HandlerLanes,
     lane::Lanes,
     supervisor::{Outcome, Plan, Supervisor},

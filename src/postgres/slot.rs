@@ -20,7 +20,7 @@ pub(crate) struct Server {
     wal_level: String,
     in_recovery: bool,
     /// Silence after which the server ends a replication connection; none if never.
-    pub wal_sender_timeout: Option<Duration>,
+    wal_sender_timeout: Option<Duration>,
 }
 
 impl Server {
@@ -101,6 +101,13 @@ impl Server {
         let what = format!("wal_level is {}, and has to be logical", self.wal_level);
         Err(refused(what)
             .remedy("run ALTER SYSTEM SET wal_level = 'logical' and restart PostgreSQL"))
+    }
+
+    /// How often it is told our position, where that is wanted every `wanted`.
+    pub fn status_interval(&self, wanted: Duration) -> Duration {
+        // A third: one report may be lost in a pause, and the next still comes in time.
+        let limit = self.wal_sender_timeout.map_or(Duration::MAX, |timeout| timeout / 3);
+        wanted.min(limit)
     }
 
     /// The version before the dot.

@@ -25,6 +25,7 @@ mod template;
 
 pub use self::explain::{ExplainedRecord, Explanation, Outcome, explain};
 pub(crate) use self::{
+    pattern::{Captures, Pattern},
     placing::{Placed, Routing},
     routes::{Decision, Routes},
 };

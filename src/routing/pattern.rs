@@ -5,7 +5,7 @@ use regex::Regex;
 
 /// What a text must be.
 #[derive(Debug)]
-pub(super) struct Pattern {
+pub(crate) struct Pattern {
     text: String,
     kind: Kind,
 }
@@ -85,7 +85,7 @@ impl Pattern {
 
 /// What the named groups of a route's patterns took.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Captures(Vec<(String, String)>);
+pub(crate) struct Captures(Vec<(String, String)>);
 
 impl Captures {
     pub fn get(&self, name: &str) -> Option<&str> {

@@ -13,6 +13,7 @@ use crate::{
     replay::ReplayArgs,
     slot::SlotArgs,
     status::{self, StatusArgs},
+    tail::{self, TailArgs},
 };
 
 const AFTER_HELP: &str = "\
@@ -25,6 +26,7 @@ Examples:
   factlib run --config /etc/factlib.toml
   factlib run --brokers kafka-1:9092,kafka-2:9092 --set kafka.compression=zstd
   factlib emit --aggregate-type user --aggregate-id u1 --event-type user.created --payload '{}'
+  factlib tail --aggregate-type order
   factlib dead-letter list
   factlib replay --since 2h --dry-run
 
@@ -117,8 +119,11 @@ pub enum Command {
     /// Ask a running relay what it does
     #[command(after_help = status::HELP)]
     Status(StatusArgs),
-    /// Show the replication slot, drop it or advance it
+    /// Show the replication slot, create it, drop it or advance it
     Slot(SlotArgs),
+    /// Print events as they commit
+    #[command(after_help = tail::HELP)]
+    Tail(TailArgs),
     /// Create slot, publication and checkpoint table where they are missing
     #[command(after_help = SETUP_HELP)]
     Setup(SetupArgs),

@@ -5,6 +5,7 @@
 
 mod about;
 mod args;
+mod ask;
 mod config;
 mod dead_letter;
 mod demo;
@@ -20,6 +21,8 @@ mod setup;
 mod signals;
 mod slot;
 mod status;
+mod tail;
+mod text;
 
 use std::process::ExitCode;
 
@@ -70,6 +73,7 @@ fn command(args: Args) -> Result<ExitCode> {
         Command::Demo(_) | Command::Doctor(_) | Command::Completions(_) | Command::Man(_) => Ok(()),
         Command::Status(args) => status::run(&args, &config),
         Command::Slot(args) => slot::run(&args, &config, &log),
+        Command::Tail(args) => tail::run(&args, &config, &log),
         Command::Setup(args) => setup::run(&args, &config, &log),
         Command::Emit(args) => emit::run(args, &config, &log),
         Command::DeadLetter(args) => dead_letter::run(args.command, &config, &log),

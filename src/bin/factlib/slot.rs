@@ -10,29 +10,39 @@ use factlib::{
 };
 use slog::Logger;
 
-use crate::output;
+use crate::{ask, output};
 
 const HELP: &str = "\
 Examples:
   factlib slot show
   factlib slot show --json
+  factlib slot create                alone; `factlib setup` makes all that a start needs
   factlib slot advance               to the checkpoint, which loses nothing
-  factlib slot drop                  says what would be lost; --yes does it
+  factlib slot drop                  says what would be lost and asks; --yes does it
 
-Exit codes: those of factlib --help; 2 where --yes is missing, 3 where the slot is in use
-or does not exist.";
+Exit codes: those of factlib --help; 2 where what would be lost was not accepted, 3 where the
+slot is in use, does not exist, or is there already.";
 
 const SHOW_HELP: &str = "\
 Examples:
   factlib slot show
   factlib slot show --slot orders --json";
 
-const DROP_HELP: &str = "\
-The server forgets the slot and what it keeps for it. The checkpoint stays: a start is
-refused until `factlib setup --accept-position` accepts that facts may be missing.
+const CREATE_HELP: &str = "\
+What commits from then on is kept for it. It waits for transactions that write now. Where a
+checkpoint of an earlier slot is left, `no start` says what has to be accepted.
 
 Examples:
-  factlib slot drop                  says what would be lost, and does nothing
+  factlib slot create
+  factlib slot create --slot orders --postgres-url postgresql://postgres@db/shop";
+
+const DROP_HELP: &str = "\
+The server forgets the slot and what it keeps for it. The checkpoint stays: a start is
+refused until `factlib setup --accept-position` accepts that facts may be missing. On a
+terminal it asks; elsewhere it does nothing without --yes.
+
+Examples:
+  factlib slot drop                  says what would be lost, and asks
   factlib slot drop --yes";
 
 const ADVANCE_HELP: &str = "\
@@ -59,6 +69,9 @@ pub enum SlotCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Create the slot alone
+    #[command(after_help = CREATE_HELP)]
+    Create,
     /// Drop the slot, and with it all that it keeps
     #[command(after_help = DROP_HELP)]
     Drop {
@@ -90,13 +103,15 @@ pub fn run(args: &SlotArgs, config: &Config, log: &Logger) -> Result<()> {
                 };
                 if *json { output::json(&report) } else { Ok(text(&report)) }
             }
+            SlotCommand::Create => Ok(text(&slot::create(config, log).await?)),
             SlotCommand::Drop { yes } => {
-                let was = slot::drop(config, *yes, log).await?;
+                let was = slot::drop(config, |lost| *yes || ask::goes_on(lost), log).await?;
                 let kept = ByteSize::b(was.retained_bytes);
                 Ok(format!("slot {name}: dropped, and the {kept} of WAL that it kept\n"))
             }
             SlotCommand::Advance { to, yes } => {
-                let at = slot::advance(config, *to, *yes, log).await?;
+                let accept = |lost: &str| *yes || ask::goes_on(lost);
+                let at = slot::advance(config, *to, accept, log).await?;
                 Ok(format!("slot {name}: stands at {at}\n"))
             }
         }

@@ -13,11 +13,11 @@ use factlib::{
 use serde_json::json;
 use slog::Logger;
 
-use super::{
-    args::ListArgs,
+use super::args::ListArgs;
+use crate::{
+    output,
     text::{cut, parked, plain, shown, text_or_base64, time},
 };
-use crate::output;
 
 /// Least widths of the columns on a terminal; the error has what is left.
 const WIDTHS: [usize; 8] = [8, 24, 16, 36, 12, 16, 8, 20];

@@ -4,7 +4,6 @@ mod args;
 mod list;
 mod redrive;
 mod show;
-mod text;
 
 use actix_rt::System;
 use factlib::{Result, config::Config, dead_letter::DeadLetterTopic};

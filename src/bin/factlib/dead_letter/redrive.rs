@@ -12,11 +12,11 @@ use factlib::{
 };
 use slog::Logger;
 
-use super::{
-    args::RedriveArgs,
+use super::args::RedriveArgs;
+use crate::{
+    output,
     text::{plain, time},
 };
-use crate::output;
 
 pub async fn run(
     args: RedriveArgs,

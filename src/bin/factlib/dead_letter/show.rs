@@ -14,11 +14,11 @@ use factlib::{
 };
 use slog::Logger;
 
-use super::{
-    args::ShowArgs,
+use super::args::ShowArgs;
+use crate::{
+    output,
     text::{parked, plain, shown, time},
 };
-use crate::output;
 
 pub async fn run(
     args: ShowArgs,

@@ -1,4 +1,4 @@
-//! Letters as text: everything in them may be hostile, and is on one line here.
+//! What others wrote, as text: everything in it may be hostile, and is on one line here.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -18,7 +18,12 @@ pub fn time(at: SystemTime) -> String {
 
 /// When the letter was parked, RFC 3339, UTC.
 pub fn parked(letter: &Letter) -> String {
-    let ms = u64::try_from(letter.parked_ms()).unwrap_or_default().min(LAST_MS);
+    millis(letter.parked_ms())
+}
+
+/// A Unix time in milliseconds, RFC 3339, UTC.
+pub fn millis(unix_ms: i64) -> String {
+    let ms = u64::try_from(unix_ms).unwrap_or_default().min(LAST_MS);
     format_rfc3339_millis(UNIX_EPOCH + Duration::from_millis(ms)).to_string()
 }
 

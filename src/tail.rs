@@ -1,0 +1,240 @@
+//! Events as they are committed, for somebody who watches: from the write-ahead log, through a
+//! slot of its own.
+//!
+//! It needs no Kafka and disturbs nobody: the slot is temporary, ends with the connection, and
+//! keeps no WAL that was looked at. Whatever reads too slowly is dropped by the server after
+//! `wal_sender_timeout`, and the slot with it. What a relay makes of an event, `routing::explain`
+//! says.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use bytes::{Buf, BytesMut};
+use slog::Logger;
+use tokio::time::{Instant, sleep_until};
+use uuid::Uuid;
+
+use crate::{
+    Error, ErrorKind, Event, Lsn, Result,
+    actors::EventDecoder,
+    config::Config,
+    outbox::OutboxReader,
+    postgres::{
+        frame::{self, Frame},
+        replication::{ReplicationClient, ReplicationStream, StandbyStatus},
+        slot::Server,
+        sql,
+    },
+    routing::{Captures, Pattern},
+    startup::Startup,
+};
+
+/// What is read at once; a message may be larger.
+const READ_BYTES: usize = 256 << 10;
+
+/// The events of a database from now on.
+pub struct Tail {
+    stream: ReplicationStream,
+    decoder: EventDecoder,
+    buffer: BytesMut,
+    events: VecDeque<Event>,
+    received: Lsn,
+    status_interval: Duration,
+    next_status: Instant,
+}
+
+impl Tail {
+    /// Connects, and makes a temporary slot, which waits for transactions that write now. What
+    /// commits from then on is seen.
+    ///
+    /// # Errors
+    /// What the server refuses, or a publication that is missing, with the remedy.
+    pub async fn open(config: &Config, log: &Logger) -> Result<Self> {
+        config.validate()?;
+        let settings = &config.postgres;
+        let startup = Startup::new(&Arc::new(config.clone()))?;
+        let tables = config.outbox_tables();
+        let client = sql::connect(&startup.info, settings.connect_timeout, log).await?;
+        let server = Server::read(&client).await?;
+        server.check(tables.is_empty())?;
+        startup.publication(&client, false, log).await?;
+        let mut replication = startup.replication(settings.connect_timeout, log).await?;
+        // Of a name that no relay has, and no other tail.
+        let slot = format!("factlib_tail_{}", Uuid::now_v7().simple());
+        let start = create_slot(&mut replication, &slot).await?;
+        let stream = replication.start(&slot, start, &[&settings.publication]).await?;
+        let decoder = match tables.is_empty() {
+            true => EventDecoder::new(&settings.message_prefix, start),
+            false => EventDecoder::of_tables(OutboxReader::new(tables, log.clone()), start),
+        };
+        Ok(Tail {
+            stream,
+            decoder,
+            buffer: BytesMut::with_capacity(READ_BYTES),
+            events: VecDeque::new(),
+            received: start,
+            status_interval: server.status_interval(settings.status_interval),
+            next_status: Instant::now(),
+        })
+    }
+
+    /// Where it begins: what ended before is not seen.
+    pub fn position(&self) -> Lsn {
+        self.received
+    }
+
+    /// The next event, in the order of commits. One that is no event, or has no aggregate type,
+    /// is a [`refusal`](Event::refusal).
+    ///
+    /// # Errors
+    /// The end of the connection, and with it of the slot.
+    pub async fn next(&mut self) -> Result<Event> {
+        loop {
+            if let Some(event) = self.events.pop_front() {
+                return Ok(event);
+            }
+            tokio::select! {
+                biased;
+                () = sleep_until(self.next_status) => self.report().await?,
+                read = self.stream.read(&mut self.buffer, Duration::ZERO) => {
+                    read?;
+                    self.take().await?;
+                }
+            }
+            let wanted = frame::needed(&self.buffer).max(READ_BYTES);
+            self.buffer.reserve(wanted.saturating_sub(self.buffer.len()));
+        }
+    }
+
+    /// Decodes the whole messages that have come.
+    async fn take(&mut self) -> Result<()> {
+        let mut length = 0;
+        let mut reply_requested = false;
+        while let Some((frame, bytes)) =
+            frame::next_frame(self.buffer.get(length..).unwrap_or(&[]))?
+        {
+            match frame {
+                Frame::XLogData(wal) => self.received = self.received.max(wal.wal_start),
+                Frame::Keepalive { wal_end, reply_requested: wanted, .. } => {
+                    self.received = self.received.max(wal_end);
+                    reply_requested |= wanted;
+                }
+                Frame::Error(fields) => {
+                    return Err(fields.into_error("PostgreSQL ended the replication"));
+                }
+                Frame::CopyDone => {
+                    let what = "PostgreSQL ended the replication";
+                    return Err(Error::new(ErrorKind::PostgresUnavailable, what));
+                }
+                _ => {}
+            }
+            length += bytes;
+        }
+        // Copied, so that the buffer is free for the next read.
+        let frames = bytes::Bytes::copy_from_slice(self.buffer.get(..length).unwrap_or_default());
+        self.buffer.advance(length);
+        self.events.extend(self.decoder.decode(&frames)?);
+        if reply_requested { self.report().await } else { Ok(()) }
+    }
+
+    /// Nobody needs again what has come.
+    async fn report(&mut self) -> Result<()> {
+        let received = self.received;
+        self.next_status = Instant::now() + self.status_interval;
+        let reply_requested = false;
+        let status = StandbyStatus {
+            written: received,
+            flushed: received,
+            applied: received,
+            reply_requested,
+        };
+        self.stream.send_status(status).await
+    }
+}
+
+async fn create_slot(replication: &mut ReplicationClient, slot: &str) -> Result<Lsn> {
+    let command =
+        format!("CREATE_REPLICATION_SLOT {slot} TEMPORARY LOGICAL pgoutput NOEXPORT_SNAPSHOT");
+    let made = replication.query(&command).await;
+    let rows = made.map_err(|error| match (error.kind(), error.advice()) {
+        (ErrorKind::PostgresUnavailable, None) => {
+            error.remedy("a new slot waits for the transactions that write: does one not end?")
+        }
+        _ => error,
+    })?;
+    // Name, consistent point.
+    let at = rows.first().and_then(|row| row.get(1)?.as_deref()?.parse().ok());
+    at.ok_or_else(|| {
+        Error::new(ErrorKind::Protocol, "PostgreSQL does not say where the temporary slot begins")
+    })
+}
+
+/// Which events are of interest: as in a `[[route]]`, a text, a glob or a regular expression.
+#[derive(Debug, Default)]
+pub struct Filter {
+    aggregate_type: Option<Pattern>,
+    aggregate_id: Option<Pattern>,
+    event_type: Option<Pattern>,
+}
+
+impl Filter {
+    /// One that takes what matches all that is given.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`]: which pattern is wrong, and why.
+    pub fn new(
+        aggregate_type: Option<&str>,
+        aggregate_id: Option<&str>,
+        event_type: Option<&str>,
+    ) -> Result<Self> {
+        let parse = |name: &str, text: Option<&str>| -> Result<Option<Pattern>> {
+            let parsed = text.map(Pattern::parse).transpose();
+            parsed.map_err(|problem| {
+                let text = text.unwrap_or_default();
+                Error::new(ErrorKind::Config, format!("{name} {text:?} {problem}"))
+            })
+        };
+        Ok(Filter {
+            aggregate_type: parse("aggregate type", aggregate_type)?,
+            aggregate_id: parse("aggregate id", aggregate_id)?,
+            event_type: parse("event type", event_type)?,
+        })
+    }
+
+    /// Is it one of them?
+    pub fn takes(&self, event: &Event) -> bool {
+        let takes = |pattern: &Option<Pattern>, text: &str| {
+            pattern.as_ref().is_none_or(|wanted| wanted.matches(text, &mut Captures::default()))
+        };
+        takes(&self.aggregate_type, event.aggregate_type())
+            && takes(&self.aggregate_id, event.aggregate_id())
+            && takes(&self.event_type, event.event_type())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message;
+
+    use super::*;
+    use crate::proto::OutboxEvent;
+
+    #[test]
+    fn a_filter_takes_what_matches_all_of_it() {
+        let raw = OutboxEvent {
+            aggregate_type: "order".into(),
+            aggregate_id: "7".into(),
+            event_type: "order.placed".into(),
+            ..Default::default()
+        };
+        let event = Event::parse(raw.encode_to_vec().into(), Lsn::ZERO).expect("an event");
+        let takes = |kind, id, event_type| {
+            Filter::new(kind, id, event_type).expect("patterns").takes(&event)
+        };
+        assert!(takes(None, None, None));
+        assert!(takes(Some("order"), Some("/^[0-9]+$/"), Some("order.*")));
+        assert!(!takes(Some("order"), Some("8"), None));
+        assert!(!takes(Some("orders"), None, None));
+        let error = Filter::new(None, None, Some("/(/")).expect_err("no regular expression");
+        assert!(error.to_string().starts_with("event type \"/(/\" is no regular expression: "));
+    }
+}
