@@ -45,10 +45,7 @@ impl Collector for Scrape {
         encode_failures(&mut to, &status)?;
         encode_positions(&mut to, &status)?;
         encode_waits(&mut to, &status)?;
-        match &status.kafka {
-            Some(kafka) => encode_kafka(&mut to, kafka),
-            None => Ok(()),
-        }
+        encode_kafka(&mut to, status.kafka.as_ref())
     }
 }
 
@@ -160,25 +157,22 @@ fn encode_positions(to: &mut Metrics<'_>, status: &PipelineStatus) -> fmt::Resul
     ] {
         to.gauge(name, help, value)?;
     }
-    if let Some(at) = status.saved_at {
-        let age = SystemTime::now().duration_since(UNIX_EPOCH + Duration::from_secs(at));
-        let help = "Since a position was last saved; grows where nothing moves";
-        to.gauge("checkpoint_age_seconds", help, age.unwrap_or_default().as_secs())?;
-    }
+    let age = |at| SystemTime::now().duration_since(UNIX_EPOCH + Duration::from_secs(at));
+    let age = status.saved_at.map(|at| age(at).unwrap_or_default().as_secs());
+    let help = "Since a position was last saved; grows where nothing moves";
+    to.known("checkpoint_age_seconds", help, age)?;
     to.gauge("lag_bytes", "WAL that is not delivered, as far as it is known", status.lag.bytes)?;
     to.gauge("lag_events", "Events that were read and are not delivered", status.lag.events)?;
     let help = "Age of the oldest transaction that was read and is not delivered";
-    to.float("lag_seconds", help, status.lag.seconds)?;
+    let seconds = to.family("lag_seconds", help, MetricType::Gauge)?;
+    if let Some(lag) = status.lag.seconds {
+        ConstGauge::new(lag).encode(seconds)?;
+    }
     let safe = status.safe_wal_bytes.map(|bytes| u64::try_from(bytes).unwrap_or(0));
-    if let Some(safe) = safe {
-        let help = "WAL that may yet be written before the server gives the slot up";
-        to.gauge("wal_safe_bytes", help, safe)?;
-    }
-    if let Some(seconds) = status.slot_lost_in_seconds {
-        let help = "How long that lasts at the growth of the last two minutes";
-        to.gauge("slot_lost_in_seconds", help, seconds)?;
-    }
-    Ok(())
+    let help = "WAL that may yet be written before the server gives the slot up";
+    to.known("wal_safe_bytes", help, safe)?;
+    let help = "How long that lasts at the growth of the last two minutes";
+    to.known("slot_lost_in_seconds", help, status.slot_lost_in_seconds)
 }
 
 /// Who waited for what.
@@ -207,10 +201,11 @@ fn encode_waits(to: &mut Metrics<'_>, status: &PipelineStatus) -> fmt::Result {
 type OfBroker<T> = (&'static str, &'static str, fn(&BrokerStatus) -> T);
 
 /// What librdkafka says of itself and of its brokers.
-fn encode_kafka(to: &mut Metrics<'_>, kafka: &KafkaStatus) -> fmt::Result {
+fn encode_kafka(to: &mut Metrics<'_>, kafka: Option<&KafkaStatus>) -> fmt::Result {
     let help = "Records in the Kafka client's queues and on their way";
-    to.gauge("kafka_queue_records", help, kafka.queue_records)?;
-    to.gauge("kafka_queue_bytes", "Their bytes", kafka.queue_bytes)?;
+    to.known("kafka_queue_records", help, kafka.map(|kafka| kafka.queue_records))?;
+    to.known("kafka_queue_bytes", "Their bytes", kafka.map(|kafka| kafka.queue_bytes))?;
+    let brokers = || kafka.into_iter().flat_map(|kafka| &kafka.brokers);
     let counters: [OfBroker<u64>; 4] = [
         ("kafka_broker_send_errors", "Requests that could not be sent", |b| b.send_errors),
         ("kafka_broker_send_retries", "Requests that were sent again", |b| b.send_retries),
@@ -218,8 +213,8 @@ fn encode_kafka(to: &mut Metrics<'_>, kafka: &KafkaStatus) -> fmt::Result {
         ("kafka_broker_sent_bytes", "Bytes sent", |b| b.sent_bytes),
     ];
     for (name, help, value) in counters {
-        let brokers = kafka.brokers.iter();
-        to.counters(name, help, brokers.map(|(name, b)| (("broker", name.as_str()), value(b))))?;
+        let values = brokers().map(|(name, b)| (("broker", name.as_str()), value(b)));
+        to.counters(name, help, values)?;
     }
     let gauges: [OfBroker<Option<f64>>; 4] = [
         ("kafka_broker_up", "1 while connected", |b| Some(f64::from(u8::from(b.connected)))),
@@ -231,7 +226,7 @@ fn encode_kafka(to: &mut Metrics<'_>, kafka: &KafkaStatus) -> fmt::Result {
     ];
     for (name, help, value) in gauges {
         let mut family = to.family(name, help, MetricType::Gauge)?;
-        for (name, broker) in &kafka.brokers {
+        for (name, broker) in brokers() {
             if let Some(value) = value(broker) {
                 let labels = [("broker", name.as_str())];
                 ConstGauge::new(value).encode(family.encode_family(&labels)?)?;
@@ -254,13 +249,11 @@ impl Metrics<'_> {
         ConstGauge::new(value).encode(self.family(name, help, MetricType::Gauge)?)
     }
 
-    /// Nothing where there is no value.
-    fn float(&mut self, name: &str, help: &str, value: Option<f64>) -> fmt::Result {
+    /// A gauge that is there by name alone while its value is not known.
+    fn known(&mut self, name: &str, help: &str, value: Option<u64>) -> fmt::Result {
         match value {
-            Some(value) => {
-                ConstGauge::new(value).encode(self.family(name, help, MetricType::Gauge)?)
-            }
-            None => Ok(()),
+            Some(value) => self.gauge(name, help, value),
+            None => self.family(name, help, MetricType::Gauge).map(|_| ()),
         }
     }
 

@@ -1,8 +1,8 @@
 //! What the command says of itself: version with build facts, completions, the manual page.
 
-use std::sync::LazyLock;
+use std::{io, path::PathBuf, sync::LazyLock};
 
-use clap::{Args as ClapArgs, CommandFactory};
+use clap::{Args as ClapArgs, Command, CommandFactory};
 use clap_complete::Shell;
 use factlib::{Error, ErrorKind, Result};
 
@@ -17,7 +17,8 @@ Examples:
 pub const MAN_HELP: &str = "\
 Examples:
   factlib man | man -l -
-  factlib man slot > factlib-slot.1";
+  factlib man slot > factlib-slot.1
+  factlib man --folder /usr/local/share/man/man1       all of them";
 
 #[derive(Debug, ClapArgs)]
 pub struct CompletionsArgs {
@@ -29,6 +30,9 @@ pub struct CompletionsArgs {
 pub struct ManArgs {
     /// The page of a subcommand; of factlib itself when not given
     pub command: Option<String>,
+    /// Write the pages of all commands into this folder, which has to be there
+    #[arg(long, value_name = "FOLDER", conflicts_with = "command")]
+    pub folder: Option<PathBuf>,
 }
 
 /// Version, and what it was built of.
@@ -54,6 +58,13 @@ pub fn completions(args: &CompletionsArgs) -> Result<()> {
 pub fn man(args: &ManArgs) -> Result<()> {
     let mut command = Args::command();
     command.build();
+    let failed = |error: io::Error| {
+        Error::new(ErrorKind::Config, "cannot write the manual page").caused_by(error)
+    };
+    if let Some(folder) = &args.folder {
+        let pages = without_help(Args::command());
+        return clap_mangen::generate_to(pages, folder).map_err(failed);
+    }
     let page = match &args.command {
         None => command,
         Some(name) => command.find_subcommand(name).cloned().ok_or_else(|| {
@@ -62,9 +73,11 @@ pub fn man(args: &ManArgs) -> Result<()> {
         })?,
     };
     let mut text = Vec::new();
-    let rendered = clap_mangen::Man::new(page).render(&mut text);
-    rendered.map_err(|error| {
-        Error::new(ErrorKind::Config, "cannot write the manual page").caused_by(error)
-    })?;
+    clap_mangen::Man::new(page).render(&mut text).map_err(failed)?;
     output::print_bytes(&text).map(|_| ())
+}
+
+/// `factlib help` and the like need no page.
+fn without_help(command: Command) -> Command {
+    command.disable_help_subcommand(true).mut_subcommands(without_help)
 }
