@@ -72,34 +72,41 @@ fn a_wrong_command_line_is_exit_code_2() {
     }
 }
 
-#[test]
-fn help_and_version_go_to_stdout() {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    for subcommand in [
-        &[][..],
-        &["run"],
-        &["setup"],
-        &["emit"],
-        &["demo"],
-        &["route"],
-        &["config"],
-        &["dead-letter"],
-        &["dead-letter", "list"],
-        &["dead-letter", "show"],
-        &["dead-letter", "redrive"],
-        &["doctor"],
-        &["status"],
-        &["slot"],
-        &["slot", "show"],
-        &["slot", "drop"],
-        &["slot", "advance"],
-        &["completions"],
-        &["man"],
-    ] {
-        let (code, out, _) = run(factlib(folder.path()).args(subcommand).arg("--help"));
-        assert_eq!(code, Some(0));
-        assert!(out.contains("Examples:"), "{subcommand:?} has no examples");
+/// The help of a command, and that of all below it, by what is typed for it.
+fn help_of(folder: &Path, typed: &[String], all: &mut Vec<(String, String)>) {
+    let (code, out, err) = run(factlib(folder).args(typed).arg("--help"));
+    assert_eq!((code, err), (Some(0), String::new()), "{typed:?}");
+    let list = out.split_once("\nCommands:\n").map_or("", |(_, rest)| rest);
+    let list = list.split("\n\n").next().unwrap_or_default();
+    for line in list.lines().filter(|line| line.starts_with("  ") && !line.starts_with("   ")) {
+        let name = line.split_whitespace().next().expect("a name");
+        if name != "help" {
+            help_of(folder, &[typed, &[name.to_owned()]].concat(), all);
+        }
     }
+    all.push((typed.join(" "), out));
+}
+
+#[test]
+fn each_command_has_an_example_and_says_its_exit_codes() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut all = Vec::new();
+    help_of(folder.path(), &[], &mut all);
+    let names: Vec<_> = all.iter().map(|(name, _)| name.as_str()).collect();
+    assert!(names.contains(&"") && names.contains(&"slot advance"), "{names:?}");
+    assert!(names.len() > 20, "{names:?}");
+    for (name, help) in &all {
+        assert!(help.contains("Examples:\n  "), "factlib {name} has no example");
+        assert!(help.contains("\nExit codes:"), "factlib {name} does not say its exit codes");
+        let own = format!("factlib {name}");
+        let examples = help.split_once("Examples:").expect("examples").1;
+        assert!(examples.contains(own.trim()), "the examples of {own} are of something else");
+    }
+}
+
+#[test]
+fn the_version_goes_to_stdout() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
     let (code, out, _) = run(factlib(folder.path()).arg("-V"));
     assert_eq!((code, out), (Some(0), concat!("factlib ", env!("CARGO_PKG_VERSION"), "\n").into()));
 }

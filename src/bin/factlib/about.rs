@@ -12,13 +12,19 @@ pub const COMPLETIONS_HELP: &str = "\
 Examples:
   factlib completions bash > /etc/bash_completion.d/factlib
   factlib completions zsh > \"${fpath[1]}/_factlib\"
-  factlib completions fish > ~/.config/fish/completions/factlib.fish";
+  factlib completions fish > ~/.config/fish/completions/factlib.fish
+
+Exit codes:
+  0 printed     2 no such shell";
 
 pub const MAN_HELP: &str = "\
 Examples:
   factlib man | man -l -
   factlib man slot > factlib-slot.1
-  factlib man --folder /usr/local/share/man/man1       all of them";
+  factlib man --folder /usr/local/share/man/man1       all of them
+
+Exit codes:
+  0 written     2 no such command, or a folder that can't be written to";
 
 #[derive(Debug, ClapArgs)]
 pub struct CompletionsArgs {

@@ -44,7 +44,9 @@ flight is sent again at the next start.
 Examples:
   factlib run
   factlib run --config /etc/factlib.toml --log-level debug
-  MASTER_DATABASE_URL=postgresql://relay@db/shop KAFKA_BROKERS=kafka:9092 factlib run";
+  MASTER_DATABASE_URL=postgresql://relay@db/shop KAFKA_BROKERS=kafka:9092 factlib run
+
+Exit codes: those of factlib --help.";
 
 const SETUP_HELP: &str = "\
 Examples:
@@ -52,7 +54,9 @@ Examples:
   factlib setup --dry-run | psql shop
   factlib setup --outbox-table --sql-functions
   factlib setup --outbox-table=sales.outbox
-  factlib setup --accept-position     after a start was refused because facts may be missing";
+  factlib setup --accept-position     after a start was refused because facts may be missing
+
+Exit codes: those of factlib --help; 5 where facts may be missing and that was not accepted.";
 
 const EMIT_HELP: &str = "\
 Prints the event's id. With --stdin, each line of standard input is a JSON object:
@@ -64,13 +68,16 @@ Examples:
   factlib emit --aggregate-type user --aggregate-id u1 --event-type user.created \\
       --payload '{\"a\":1}' --metadata tenant=7
   factlib emit --aggregate-type doc --aggregate-id d1 --event-type doc.stored --payload-file doc.bin
-  factlib emit --stdin --batch 1000 < facts.jsonl";
+  factlib emit --stdin --batch 1000 < facts.jsonl
+
+Exit codes:
+  0 committed     2 configuration, or a fact or line that is none     3 PostgreSQL";
 
 const DEMO_HELP: &str = "\
 Starts a throwaway PostgreSQL and a mock Kafka broker, emits facts, relays them, reads
 them back and checks each one. Needs PostgreSQL's programs (make bootstrap gets them)
 and nothing else; configuration files and the environment do not count. Leaves nothing
-behind. Exit code 1: a fact was lost, altered, out of order, or came though rolled back.
+behind.
 
 Prints the address of the status page. In a terminal, b stops the broker and starts it
 again, space takes away the time limit, q ends it.
@@ -79,7 +86,10 @@ Examples:
   factlib demo
   factlib demo --rate 5000 --seconds 60
   factlib demo --seconds 0            until Ctrl-C
-  factlib demo --set http.metrics_port=9100, and then: curl localhost:9100/metrics";
+  factlib demo --set http.metrics_port=9100, and then: curl localhost:9100/metrics
+
+Exit codes: those of factlib --help; 1 where a fact was lost, altered, out of order, or came
+though rolled back.";
 
 const ROUTE_HELP: &str = "\
 Says for an event which [[route]] takes it, and the record or records that it becomes:
@@ -90,13 +100,19 @@ topic, key, partition, format, headers and value. Connects to nothing. Without
 Examples:
   factlib route --explain --aggregate-type order --event-type order.placed --aggregate-id 7
   factlib route --explain --aggregate-type order --metadata tenant=acme --payload '{\"a\":1}'
-  factlib route --explain < facts.jsonl";
+  factlib route --explain < facts.jsonl
+
+Exit codes:
+  0 explained     2 configuration, or a line that is no event";
 
 const CONFIG_HELP: &str = "\
 Examples:
   factlib config                      the configuration in effect, and where it comes from
   factlib config --reference          every setting, as a Markdown table
-  factlib config --example > factlib.toml";
+  factlib config --example > factlib.toml
+
+Exit codes:
+  0 printed     2 a mistake in the configuration";
 
 /// Relays facts committed in PostgreSQL to Kafka and loses none.
 #[derive(Debug, Parser)]

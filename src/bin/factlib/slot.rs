@@ -26,7 +26,9 @@ slot is in use, does not exist, or is there already.";
 const SHOW_HELP: &str = "\
 Examples:
   factlib slot show
-  factlib slot show --slot orders --json";
+  factlib slot show --slot orders --json
+
+Exit codes: those of factlib slot --help.";
 
 const CREATE_HELP: &str = "\
 What commits from then on is kept for it. It waits for transactions that write now. Where a
@@ -34,7 +36,9 @@ checkpoint of an earlier slot is left, `no start` says what has to be accepted.
 
 Examples:
   factlib slot create
-  factlib slot create --slot orders --postgres-url postgresql://postgres@db/shop";
+  factlib slot create --slot orders --postgres-url postgresql://postgres@db/shop
+
+Exit codes: those of factlib slot --help.";
 
 const DROP_HELP: &str = "\
 The server forgets the slot and what it keeps for it. The checkpoint stays: a start is
@@ -43,7 +47,9 @@ terminal it asks; elsewhere it does nothing without --yes.
 
 Examples:
   factlib slot drop                  says what would be lost, and asks
-  factlib slot drop --yes";
+  factlib slot drop --yes
+
+Exit codes: those of factlib slot --help.";
 
 const ADVANCE_HELP: &str = "\
 Up to the checkpoint nothing can be lost, and --yes is not needed. Beyond it, a start is
@@ -51,7 +57,9 @@ refused until `factlib setup --accept-position` accepts that facts may be missin
 
 Examples:
   factlib slot advance
-  factlib slot advance --to 16/B374D848 --yes";
+  factlib slot advance --to 16/B374D848 --yes
+
+Exit codes: those of factlib slot --help.";
 
 #[derive(Debug, ClapArgs)]
 #[command(after_help = HELP)]

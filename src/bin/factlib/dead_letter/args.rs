@@ -13,7 +13,9 @@ them flow. A letter is named by its place there, PARTITION:OFFSET.
 Examples:
   factlib dead-letter list
   factlib dead-letter show 0:17
-  factlib dead-letter redrive 0:17";
+  factlib dead-letter redrive 0:17
+
+Exit codes: those of factlib --help; 4 where a letter was refused again.";
 
 const LIST_HELP: &str = "\
 Columns: position, time, source topic, event id, key, event type, bytes, when it was
@@ -23,12 +25,16 @@ Examples:
   factlib dead-letter list --since 1h
   factlib dead-letter list --topic shop.user --limit 10
   factlib dead-letter list --topic ''      those that belong to no topic
-  factlib dead-letter list --json | jq -r 'select(.redriven_at == null).position'";
+  factlib dead-letter list --json | jq -r 'select(.redriven_at == null).position'
+
+Exit codes: those of factlib --help.";
 
 const SHOW_HELP: &str = "\
 Examples:
   factlib dead-letter show 0:17
-  factlib dead-letter show 0:17 --raw > event.bin";
+  factlib dead-letter show 0:17 --raw > event.bin
+
+Exit codes: those of factlib --help; 2 where there is no such letter.";
 
 const REDRIVE_HELP: &str = "\
 The original bytes, key and headers go to the topic that they belong to, one letter
@@ -39,13 +45,15 @@ and not sent twice. A crash can repeat one letter, with the same event id.
 Redriven events come after those of their aggregate that were delivered meanwhile:
 their consumers see them late, though in order among each other.
 
-A letter that is refused again is reported, the others go on; the exit code is 4.
+A letter that is refused again is reported, and the others go on.
 
 Examples:
   factlib dead-letter redrive --all --dry-run
   factlib dead-letter redrive --all --topic shop.user
   factlib dead-letter redrive 0:17 0:19
-  factlib dead-letter redrive 0:3 --to-topic shop.repaired";
+  factlib dead-letter redrive 0:3 --to-topic shop.repaired
+
+Exit codes: those of factlib --help; 4 where a letter was refused again.";
 
 #[derive(Debug, Args)]
 #[command(after_help = HELP)]

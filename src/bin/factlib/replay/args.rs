@@ -15,13 +15,16 @@ relay may run beside it. Brokers that are away are waited for.
 A replay that ends early says where it was, and goes on with --after ID; what was on its
 way then is sent twice. SIGTERM or SIGINT lets that finish first, within
 pipeline.drain_timeout; a second one does not. Rows that are no events are reported and
-passed over; the exit code is then 4, as for a record that Kafka refuses, which ends it.
+passed over; a record that Kafka refuses ends it.
 
 Examples:
   factlib replay --since 2h --dry-run
   factlib replay --since 2026-11-01T00:00:00Z --until 2026-11-02T00:00:00Z
   factlib replay --aggregate user:u1 --to-topic shop.user.repaired
-  factlib replay --table sales.outbox --event-type order.placed --limit 100 --json";
+  factlib replay --table sales.outbox --event-type order.placed --limit 100 --json
+
+Exit codes: those of factlib --help; 4 where a row is no event or Kafka refuses a record, 7
+where it was stopped.";
 
 #[derive(Debug, Args)]
 pub struct ReplayArgs {
