@@ -253,10 +253,12 @@ struct Topic {
 
 impl Default for Topic {
     fn default() -> Self {
+        let mut rate = Rate::over(RATE_SPAN);
+        rate.sample(0, Instant::now());
         Topic {
             status: TopicStatus::default(),
             waits: Waits::default(),
-            rate: Rate::over(RATE_SPAN),
+            rate,
             latency: Histogram::new(LATENCIES),
         }
     }

@@ -101,7 +101,7 @@ impl Lanes for KafkaLanes {
         in_flight.ended().await;
         let topic = self.topics.prepare(&usual, &lane.topic).await?;
         if topic.created {
-            info!(lane.log, "topic created"; "topic" => %lane.topic);
+            info!(lane.log, "topic created");
         }
         let limit = topic.max_message_bytes.unwrap_or(usize::MAX);
         let batch_bytes = limit.saturating_sub(BATCH_OVERHEAD).max(1);

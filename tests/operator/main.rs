@@ -2,6 +2,7 @@
 
 mod about;
 mod desk;
+mod readme;
 mod slot;
 mod status;
 mod tail;
