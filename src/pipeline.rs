@@ -28,6 +28,8 @@ use crate::{
     startup::Startup,
     status::{PipelineState, PipelineStatus, Status},
 };
+#[cfg(feature = "client-kafka")]
+use crate::{actors::PlainLanes, config::KafkaClient};
 
 /// A relay from one replication slot to Kafka.
 ///
@@ -189,6 +191,12 @@ impl PipelineBuilder {
             None if !kafka => {
                 refuse_exactly_once(&config)?;
                 Arc::new(TableLanes::new(startup.dead_letter_table(&log)))
+            }
+            #[cfg(feature = "client-kafka")]
+            None if config.kafka.client == KafkaClient::Kafka => {
+                let table = TableLanes::new(startup.dead_letter_table(&log));
+                let (config, status) = (Arc::clone(&config), Arc::clone(&status));
+                Arc::new(PlainLanes::new(config, table, status, faults.clone(), log.clone()))
             }
             None => {
                 let (window, status) = (window.size(), Arc::clone(&status));

@@ -489,10 +489,12 @@ impl Status {
         }
     }
 
-    pub fn kafka_trouble(&self, error: String) {
+    /// What the Kafka client complains of; true where that is news.
+    pub fn kafka_trouble(&self, error: String) -> bool {
         self.failed("kafka", &error);
-        self.slow().kafka_error = Some(error);
+        let is_news = self.slow().kafka_error.replace(error.clone()) != Some(error);
         self.change_all(|_| {});
+        is_news
     }
 
     pub fn kafka_client(&self, name: String, tells: KafkaStatus) {

@@ -17,6 +17,8 @@ mod pace;
 #[cfg(feature = "test-util")]
 #[doc(hidden)] // For benches/parts.rs: the inside, and no promise.
 pub mod parts;
+#[cfg(feature = "client-kafka")]
+mod plain_producer;
 mod router;
 mod row_sweeper;
 mod supervisor;
@@ -28,6 +30,8 @@ mod without_kafka;
 
 #[cfg(feature = "test-util")]
 pub(crate) use self::discard::DiscardLanes;
+#[cfg(feature = "client-kafka")]
+pub(crate) use self::plain_producer::PlainLanes;
 pub(crate) use self::{
     event_decoder::EventDecoder,
     handler::HandlerLanes,

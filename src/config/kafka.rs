@@ -14,6 +14,9 @@ use super::{Format, Unrouted, properties::Shown};
 pub struct KafkaConfig {
     /// Bootstrap brokers, `host:port`.
     pub brokers: Vec<String>,
+    /// What speaks to them: librdkafka, or the crate `kafka`, which can do less; see
+    /// docs/kafka-clients.md.
+    pub client: KafkaClient,
     /// `{topic_prefix}.{aggregate_type}` is the topic; the message prefix when not set.
     pub topic_prefix: Option<String>,
     /// What a record is made of, where its route says nothing else; see docs/routing.md. What a
@@ -54,6 +57,7 @@ impl Default for KafkaConfig {
     fn default() -> Self {
         KafkaConfig {
             brokers: vec!["localhost:9092".into()],
+            client: KafkaClient::default(),
             topic_prefix: None,
             format: Format::default(),
             unrouted: Unrouted::default(),
@@ -78,6 +82,7 @@ impl fmt::Debug for KafkaConfig {
         // that is added must be named here.
         let KafkaConfig {
             brokers,
+            client,
             topic_prefix,
             format,
             unrouted,
@@ -94,6 +99,7 @@ impl fmt::Debug for KafkaConfig {
         } = self;
         f.debug_struct("KafkaConfig")
             .field("brokers", brokers)
+            .field("client", client)
             .field("topic_prefix", topic_prefix)
             .field("format", format)
             .field("unrouted", unrouted)
@@ -109,6 +115,18 @@ impl fmt::Debug for KafkaConfig {
             .field("properties", &Shown(properties))
             .finish()
     }
+}
+
+/// What speaks to the brokers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KafkaClient {
+    /// librdkafka: idempotent, with headers, TLS and SASL.
+    #[default]
+    Rdkafka,
+    /// The crate `kafka`, of the feature `client-kafka`: brokers before 4.0, no headers, plain
+    /// connections.
+    Kafka,
 }
 
 /// Compression of record batches.

@@ -24,6 +24,7 @@ pub mod manual;
 mod mistake;
 mod outbox;
 mod pipeline;
+mod plain_client;
 mod postgres;
 mod properties;
 #[cfg(feature = "cli")]
@@ -47,7 +48,7 @@ pub use self::{
     dead_letter::{DeadLetterConfig, RefusalPolicy},
     delivery::{DeliveryConfig, DeliveryMode},
     http::HttpConfig,
-    kafka::{Compression, KafkaConfig, TopicCreation},
+    kafka::{Compression, KafkaClient, KafkaConfig, TopicCreation},
     log::{LogConfig, LogFormat, LogLevel},
     outbox::{ChangePolicy, OutboxColumns, OutboxPreset, OutboxTable},
     pipeline::PipelineConfig,

@@ -77,6 +77,7 @@ const ROWS: &[(&str, Kind, &[&str])] = &[
     ("postgres.retained_wal_warning", Kind::Size, &[]),
     ("outbox", Kind::Tables, &[]),
     ("kafka.brokers", Kind::List, &["KAFKA_BROKERS"]),
+    ("kafka.client", Kind::OneOf(&["rdkafka", "kafka"]), &[]),
     ("kafka.topic_prefix", Kind::Text, &[]),
     ("kafka.format", Kind::OneOf(&["protobuf", "raw", "json", "cloudevents", "cloudevents-structured"]), &[]),
     ("kafka.unrouted", Kind::OneOf(&["default", "dead-letter", "ignore", "stop"]), &[]),

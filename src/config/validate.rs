@@ -10,6 +10,7 @@ use super::{
     PipelineConfig, PostgresConfig, RefusalPolicy, Source, StoreKind, Unrouted,
     http::{EXPECTED_TOKEN, is_token},
     mistake::Mistake,
+    plain_client::check_client,
     properties::{is_secret, refusal},
     secret::REDACTED,
     size::size_text,
@@ -31,7 +32,7 @@ pub(crate) const SASL_MECHANISMS: &[&str] = &["PLAIN", "SCRAM-SHA-256", "SCRAM-S
 /// librdkafka's.
 const LONGEST_STATISTICS_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
 
-type Check = Result<(), Mistake>;
+pub(super) type Check = Result<(), Mistake>;
 
 impl Config {
     /// Refuses what can't work, before anything is connected.
@@ -47,6 +48,7 @@ impl Config {
         check_postgres(&self.postgres)?;
         check_outbox(self.postgres.source, &self.outbox)?;
         check_kafka(&self.kafka)?;
+        check_client(self)?;
         if self.kafka.topic_prefix.is_none() {
             let prefix = &self.postgres.message_prefix;
             check_topic_prefix("postgres.message_prefix", prefix).map_err(|mut mistake| {
@@ -356,7 +358,11 @@ fn positive(setting: &str, value: Duration) -> Check {
     Ok(())
 }
 
-fn wrong(setting: impl Into<String>, value: impl ToString, problem: impl Into<String>) -> Check {
+pub(super) fn wrong(
+    setting: impl Into<String>,
+    value: impl ToString,
+    problem: impl Into<String>,
+) -> Check {
     let (setting, problem) = (setting.into(), problem.into());
     Err(Mistake { setting, value: Some(value.to_string()), problem })
 }
@@ -365,7 +371,7 @@ fn missing(setting: &str, problem: &str) -> Check {
     Err(Mistake { setting: setting.into(), value: None, problem: problem.into() })
 }
 
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     format!("{text:?}")
 }
 

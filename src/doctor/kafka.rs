@@ -7,7 +7,7 @@ use slog::Logger;
 use super::{Check, Checks};
 use crate::{
     Result,
-    config::{Config, RefusalPolicy},
+    config::{Config, KafkaClient, RefusalPolicy},
     emit::DEFAULT_MAX_BYTES,
     kafka::{
         admin::{Cluster, TopicAdmin, TopicSettings, cluster},
@@ -29,6 +29,12 @@ pub(super) async fn examine(config: &Config, log: &Logger) -> Result<Vec<Check>>
             let brokers = cluster.brokers;
             checks.ok("brokers", format!("{brokers} in the cluster of {}", producer.brokers()));
             let admin = TopicAdmin::new(config.kafka.clone());
+            #[cfg(feature = "client-kafka")]
+            if config.kafka.client == KafkaClient::Kafka {
+                let taken = crate::kafka::plain::check(config.kafka.brokers.clone(), limit).await;
+                let found = taken.map(|()| "old enough for kafka.client = \"kafka\"".into());
+                checks.result("versions", found, "start the brokers, or correct kafka.brokers");
+            }
             Kafka { config, cluster, admin, checks: &mut checks }.topics().await;
         }
         Err(error) => {
@@ -49,7 +55,8 @@ struct Kafka<'a> {
 
 impl Kafka<'_> {
     async fn topics(&mut self) {
-        if self.config.dead_letter.policy == RefusalPolicy::DeadLetter {
+        let letters = self.config.dead_letter.policy == RefusalPolicy::DeadLetter;
+        if letters && self.config.kafka.client == KafkaClient::Rdkafka {
             self.dead_letter_topic().await;
         }
         self.new_topics().await;

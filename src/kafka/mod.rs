@@ -4,6 +4,8 @@ pub(crate) mod admin;
 mod certificate;
 pub(crate) mod client;
 pub(crate) mod errors;
+#[cfg(feature = "client-kafka")]
+pub(crate) mod plain;
 mod polled;
 pub(crate) mod positions;
 pub(crate) mod producer;

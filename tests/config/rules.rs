@@ -1,5 +1,7 @@
 //! Mistakes that only the rules refuse, as the operator reads them.
 
+#[cfg(feature = "client-kafka")]
+use factlib::config::{Compression, Format, OutboxPreset, OutboxTable, Route};
 use factlib::config::{Config, load::Loader};
 
 use super::{folder, load, mistake, mistake_in_flag};
@@ -141,6 +143,54 @@ fn properties_that_a_promise_rests_on_are_refused() {
     config.kafka.properties.insert("partitioner".into(), "murmur2".into());
     config.kafka.properties.insert("linger.ms".into(), "5".into());
     config.validate().expect("all others are the operator's");
+}
+
+#[cfg(feature = "client-kafka")]
+#[test]
+fn what_the_client_kafka_cannot_do_is_refused() {
+    const USUAL: &str =
+        "kafka = {client = \"kafka\", compression = \"gzip\", topics.create = false}";
+    let refused = |change: fn(&mut Config)| {
+        let mut config = load(USUAL, &[]).config;
+        change(&mut config);
+        config.validate().map_err(|error| error.to_string())
+    };
+    refused(|_| ()).expect("this is how it can be used");
+    refused(|config| config.kafka.format = Format::Json).expect("JSON says all in the value");
+    type Change = fn(&mut Config);
+    let changes: [(&str, Change); 11] = [
+        ("kafka.tls", |config| config.kafka.tls = true),
+        ("kafka.username", |config| {
+            config.kafka.username = Some("relay".into());
+            config.kafka.password = Some("hunter2".to_owned().into());
+        }),
+        ("kafka.compression", |config| config.kafka.compression = Compression::Zstd),
+        ("kafka.topics.create", |config| config.kafka.topics.create = true),
+        ("kafka.properties.linger.ms", |config| {
+            config.kafka.properties.insert("linger.ms".into(), "5".into());
+        }),
+        ("dead_letter.topic", |config| config.dead_letter.topic = Some("letters".into())),
+        ("kafka.format", |config| config.kafka.format = Format::CloudEvents),
+        ("route[0].format", |config| {
+            config.route = vec![Route { format: Some(Format::Raw), ..Route::default() }];
+        }),
+        ("route[0].headers", |config| {
+            let headers = [("tenant".into(), "7".into())].into();
+            config.route = vec![Route { headers, ..Route::default() }];
+        }),
+        ("outbox[0].preset", |config| {
+            config.outbox = vec![OutboxTable::new("public.o", OutboxPreset::Debezium)];
+        }),
+        ("outbox[0].headers", |config| {
+            let table = OutboxTable::new("public.o", OutboxPreset::Factlib);
+            config.outbox = vec![OutboxTable { headers: vec!["tenant".into()], ..table }];
+        }),
+    ];
+    for (setting, change) in changes {
+        let error = refused(change).expect_err(setting);
+        assert!(error.starts_with(setting) && error.contains("\"kafka\""), "{error}");
+        assert!(!error.contains("hunter2"), "{error}");
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use factlib::{
     Lsn, Pipeline, PipelineBuilder,
-    config::Config,
+    config::{Config, KafkaClient},
     testing::{
         ConsumedRecord, KafkaServer, PostgresServer, each_record, shared_kafka, shared_postgres,
         topic_names, wait_for_count,
@@ -106,6 +106,9 @@ impl<'a> Bed<'a> {
     pub async fn check(&self, history: &History) -> Report {
         let partitions = self.config.kafka.topics.partitions;
         let mut checker = Checker::new(history, self.config.topic_prefix(), partitions);
+        if self.config.kafka.client == KafkaClient::Kafka {
+            checker.plain();
+        }
         checker.confirmed(self.slot().await.0);
         self.each_record(|record| checker.record(&record)).await;
         checker.report()

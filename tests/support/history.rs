@@ -129,6 +129,8 @@ pub struct Checker<'a> {
     topic_prefix: String,
     /// Partitions of every topic; with it, each record's partition is checked.
     partitions: Option<i32>,
+    /// Records have no headers, and are told by their values.
+    plain: bool,
     confirmed: Option<Lsn>,
     /// How often each fact came, in the order of the history.
     seen: Vec<u32>,
@@ -215,11 +217,17 @@ impl<'a> Checker<'a> {
             history,
             topic_prefix: topic_prefix.to_owned(),
             partitions,
+            plain: false,
             confirmed: None,
             seen: vec![0; history.facts.len()],
             next: vec![0; history.aggregates.len()],
             report: Report::default(),
         }
+    }
+
+    /// Records have to be without headers.
+    pub fn plain(&mut self) {
+        self.plain = true;
     }
 
     /// PostgreSQL had been told, before the records were read, that it may forget
@@ -230,7 +238,10 @@ impl<'a> Checker<'a> {
 
     /// The next record of its partition.
     pub fn record(&mut self, record: &ConsumedRecord) {
-        let text = record.header("event_id").map(|id| String::from_utf8_lossy(id).into_owned());
+        let text = match (self.plain, record.header("event_id")) {
+            (true, _) => id_in_value(record),
+            (false, id) => id.map(|id| String::from_utf8_lossy(id).into_owned()),
+        };
         let text = text.unwrap_or_default();
         let id = Uuid::parse_str(&text).ok();
         let place = || format!("{}/{}@{}", record.topic, record.partition, record.offset);
@@ -310,6 +321,9 @@ impl<'a> Checker<'a> {
         if hash(record.value.as_deref().unwrap_or_default()) != fact.value_hash {
             return Some("value");
         }
+        if self.plain {
+            return (!record.headers.is_empty()).then_some("headers");
+        }
         let text = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();
         let mut headers: Vec<_> =
             record.headers.iter().map(|(key, value)| (key.clone(), text(value))).collect();
@@ -321,6 +335,10 @@ impl<'a> Checker<'a> {
         }
         (hash(&headers) != fact.headers_hash).then_some("headers")
     }
+}
+
+fn id_in_value(record: &ConsumedRecord) -> Option<String> {
+    Some(OutboxEvent::decode(record.value.clone()?).ok()?.id)
 }
 
 fn id(event: &OutboxEvent) -> Uuid {

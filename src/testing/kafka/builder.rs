@@ -4,7 +4,11 @@ use std::{collections::BTreeMap, fmt::Write, sync::Mutex, time::Duration};
 
 use nix::sys::signal::Signal;
 
-use super::{Broker, KafkaServer, install, server_error};
+use super::{
+    Broker, KafkaServer,
+    install::{self, Version},
+    server_error,
+};
 use crate::{
     Error, ErrorKind, Result,
     testing::{ports::free_port, process::ServerHome, proxy::Proxy},
@@ -48,6 +52,7 @@ rootLogger.appenderRef.out.ref=OUT
 #[derive(Debug)]
 pub struct KafkaServerBuilder {
     brokers: usize,
+    version: Version,
     properties: BTreeMap<String, String>,
     advertised: BTreeMap<usize, String>,
     proxied: bool,
@@ -71,6 +76,7 @@ impl KafkaServerBuilder {
         let defaults = DEFAULTS.iter().map(|(key, value)| (key.to_string(), value.to_string()));
         KafkaServerBuilder {
             brokers: 1,
+            version: Version::default(),
             properties: defaults.collect(),
             advertised: BTreeMap::new(),
             proxied: false,
@@ -85,6 +91,12 @@ impl KafkaServerBuilder {
     /// How many brokers, each also a controller: one, or three to lose one. They are counted from 1.
     pub fn brokers(mut self, brokers: usize) -> Self {
         self.brokers = brokers;
+        self
+    }
+
+    /// The last Kafka before 4.0, which still takes the first version of each request.
+    pub fn before_4(mut self) -> Self {
+        self.version = Version::Old;
         self
     }
 
@@ -154,7 +166,7 @@ impl KafkaServerBuilder {
         if self.brokers == 0 {
             return Err(Error::new(ErrorKind::Config, "a Kafka needs at least one broker"));
         }
-        let java = install::find(self.jvm.take())?;
+        let java = install::find(self.version, self.jvm.take())?;
         let home = ServerHome::create("kafka", Signal::SIGKILL)?;
         home.write("log4j2.properties", LOG4J)?;
         let ports = (0..self.brokers)

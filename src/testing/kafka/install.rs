@@ -14,8 +14,24 @@ use crate::{
     },
 };
 
-/// The version that `scripts/bootstrap` fetches.
-const VERSION: &str = "4.1.0";
+/// Which of the versions that `scripts/bootstrap` fetches.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) enum Version {
+    #[default]
+    Present,
+    /// The last before 4.0.
+    Old,
+}
+
+impl Version {
+    /// Its number, and the variable that names the folder of its jars.
+    fn names(self) -> (&'static str, &'static str) {
+        match self {
+            Version::Present => ("4.1.0", "FACTLIB_KAFKA_LIBS"),
+            Version::Old => ("3.9.1", "FACTLIB_OLD_KAFKA_LIBS"),
+        }
+    }
+}
 
 /// For brokers that hold megabytes and live for seconds: quick to start, small.
 const JVM: &[&str] = &[
@@ -35,13 +51,14 @@ pub(super) struct Java {
     options: Vec<String>,
 }
 
-/// The jars of `FACTLIB_KAFKA_LIBS` or of the cache, and the `java` of `JAVA_HOME` or the `PATH`.
+/// The jars that a variable names or those of the cache, and the `java` of `JAVA_HOME` or the `PATH`.
 ///
 /// `options` are the JVM's own, in place of those that make it small.
-pub(super) fn find(options: Option<Vec<String>>) -> Result<Java> {
-    let libs = env::var_os("FACTLIB_KAFKA_LIBS")
+pub(super) fn find(version: Version, options: Option<Vec<String>>) -> Result<Java> {
+    let (number, variable) = version.names();
+    let libs = env::var_os(variable)
         .map(PathBuf::from)
-        .unwrap_or_else(|| cache_folder().join(format!("kafka-{VERSION}/libs")));
+        .unwrap_or_else(|| cache_folder().join(format!("kafka-{number}/libs")));
     if !has_kafka(&libs) {
         return Err(missing(format!("no Kafka jars in {}", libs.display())));
     }
@@ -79,6 +96,7 @@ impl Java {
     ) -> Result<GuardedChild> {
         let mut args: Vec<OsString> = self.options.iter().map(OsString::from).collect();
         args.push("-Dlog4j2.configurationFile=log4j2.properties".into());
+        args.push("-Dorg.slf4j.simpleLogger.defaultLogLevel=warn".into());
         args.extend(["-cp".into(), self.classpath.clone()]);
         args.extend(class_and_args.iter().map(OsString::from));
         home.spawn(name, &self.program, args, None)

@@ -1,0 +1,38 @@
+//! The other client: the crate `kafka`, for `kafka.client = "kafka"`.
+//!
+//! It speaks the first version of each request, which Kafka took until 3.9. So its records are
+//! *plain*: a key and a value, without headers and without a time; and it knows no producer
+//! ids, so a request that is repeated can be written twice.
+//!
+//! | file | idea |
+//! | --- | --- |
+//! | `connection` | the crate, and what goes wrong in it |
+//! | `delivery` | sends a part until all of it is acknowledged, on a thread of its own |
+//! | `partition` | pure: Java's partition of a key |
+//! | `record` | pure: what an event is as such a record, or why it can't be one |
+//! | `versions` | do the brokers take these requests? |
+//! | `work` | pure: what is left of a part, by partition and in order |
+
+mod connection;
+mod delivery;
+mod partition;
+mod record;
+mod versions;
+mod work;
+
+pub(crate) use self::{
+    connection::Connection,
+    delivery::{Delivery, Thread},
+    versions::check,
+};
+use crate::{Error, ErrorKind, Result};
+
+/// Asks what blocks on a thread for that.
+pub(crate) async fn blocking<T: Send + 'static>(
+    ask: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    tokio::task::spawn_blocking(ask).await.unwrap_or_else(|error| {
+        let what = "a question to Kafka came to no end";
+        Err(Error::new(ErrorKind::KafkaUnavailable, what).caused_by(error))
+    })
+}
