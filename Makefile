@@ -19,7 +19,7 @@ BACKLOG ?= all
 export DEMO_SECONDS REPEATS FACTS BACKLOG
 
 .DEFAULT_GOAL := help
-.PHONY: help bootstrap test chaos lint demo bench bench-emit microbench fuzz doc clean
+.PHONY: help bootstrap test chaos lint demo bench bench-emit microbench fuzz api doc clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -36,7 +36,7 @@ chaos: ## Break everything around the real binary, a table row each (SEED, SECON
 	@CHAOS_SEED=$(SEED) CHAOS_SECONDS=$(SECONDS) CHAOS_SCENARIO=$(SCENARIO) CHAOS_MARKDOWN=$(MARKDOWN) \
 		$(CARGO) test --locked --all-features --test chaos -- --ignored --exact full --nocapture
 
-lint: ## Check format, clippy, docs, scripts and dependencies
+lint: ## Check format, clippy, docs, scripts, public API and dependencies
 	@scripts/bootstrap --build
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets --all-features -- -D warnings
@@ -63,6 +63,10 @@ microbench: ## What its parts cost by themselves
 
 fuzz: ## Fuzz each target for FUZZ_SECONDS (needs nightly Rust and cargo-fuzz)
 	@scripts/fuzz $(FUZZ_SECONDS)
+
+api: ## Accept what changed in the public API: writes api/public.txt
+	@scripts/bootstrap --build
+	@scripts/public-api --accept
 
 doc: ## Build the documentation
 	$(CARGO) doc --locked --no-deps --all-features
