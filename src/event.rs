@@ -15,6 +15,7 @@ use crate::{
     Error, ErrorKind, Lsn, Result,
     format::MadeRecord,
     proto::{OutboxEvent, TraceInfo},
+    routing::Way,
 };
 
 /// What `created_at` is in nanoseconds from 1973 to 5138 is beyond this; in
@@ -36,7 +37,7 @@ pub struct Event {
     transaction: Option<TransactionInfo>,
     refusal: Option<Arc<Refusal>>,
     row: Option<Box<RowRecord>>,
-    made: Option<Arc<MadeRecord>>,
+    way: Option<Arc<Way>>,
 }
 
 /// What a record has that is not in its `OutboxEvent`: an outbox table's row gives it, or a
@@ -140,7 +141,7 @@ impl Event {
         if head.aggregate_type.is_empty() {
             return Err(refused().caused_by("its aggregate_type is empty"));
         }
-        Ok(Event { raw, head, lsn, transaction: None, refusal: None, row: None, made: None })
+        Ok(Event { raw, head, lsn, transaction: None, refusal: None, row: None, way: None })
     }
 
     /// The event of an outbox table's row; `raw` is its record's value.
@@ -163,7 +164,7 @@ impl Event {
                 trace: event.trace_info.map(Box::new),
                 overrides: None,
             };
-            Event { raw, head, lsn, transaction: None, refusal: None, row: None, made: None }
+            Event { raw, head, lsn, transaction: None, refusal: None, row: None, way: None }
         } else {
             Event::parse(raw, lsn)?
         };
@@ -180,23 +181,31 @@ impl Event {
     pub(crate) fn malformed(raw: Bytes, lsn: Lsn, error: Error) -> Self {
         let refusal = Some(Arc::new(Refusal { error, topic: None }));
         let head = Head::default();
-        Event { raw, head, lsn, transaction: None, refusal, row: None, made: None }
+        Event { raw, head, lsn, transaction: None, refusal, row: None, way: None }
     }
 
     /// The event, marked as one that can't be delivered where it belongs. It is parked as it
     /// came, whatever record a route had made of it.
     pub(crate) fn refused(self, error: Error, topic: Option<Arc<str>>) -> Self {
-        Event { refusal: Some(Arc::new(Refusal { error, topic })), made: None, ..self }
+        Event { refusal: Some(Arc::new(Refusal { error, topic })), way: None, ..self }
     }
 
-    /// The event, to be sent as this record; none is the usual one.
-    pub(crate) fn with_record(self, made: Option<Arc<MadeRecord>>) -> Self {
-        Event { made, ..self }
+    /// The event, whose record is made this way; none is the usual one.
+    pub(crate) fn going(self, way: Option<Arc<Way>>) -> Self {
+        Event { way, ..self }
     }
 
-    /// The record that a route or a format made of it, if it is not the usual one.
-    pub(crate) fn made(&self) -> Option<&MadeRecord> {
-        self.made.as_deref()
+    /// How its record is made, if it is not the usual one.
+    pub(crate) fn way(&self) -> Option<&Way> {
+        self.way.as_deref()
+    }
+
+    /// The record that a route or a format makes of it; none where it is the usual one.
+    ///
+    /// # Errors
+    /// [`ErrorKind::RecordRefused`]: why there can be none.
+    pub(crate) fn made(&self) -> Result<Option<MadeRecord>> {
+        self.way().map(|way| way.record(self)).transpose()
     }
 
     /// Why it is on its way to the dead letters; none for every other event.

@@ -23,7 +23,8 @@
 //! Data flows down in batches, acknowledgements flow up. What is between the WAL
 //! and Kafka's acknowledgement is bounded by one number, `pipeline.window`: each
 //! batch holds a permit for its bytes until its last part is acknowledged, and
-//! the reader does not read without one.
+//! the reader does not read without one. Records are made when they are sent, and
+//! the Kafka client is given at most as many bytes of them as that window has.
 //!
 //! # The promises
 //! 1. **Nothing committed is lost.** PostgreSQL is told that it may forget a

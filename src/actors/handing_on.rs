@@ -58,11 +58,11 @@ impl Router {
             Ok(None) => self.route(event, to),
             Err(error) => self.refuse(event, error, to),
             Ok(Some(topic)) => {
-                let legal = self.topics_of_handlers.get(&topic);
-                match legal.and_then(|()| self.routing.unrouted_record(&event)) {
-                    Ok(made) => self.add(to, &topic, event.with_record(made)),
-                    Err(error) => self.refuse(event, error, to)?,
+                if let Err(error) = self.topics_of_handlers.get(&topic) {
+                    return self.refuse(event, error, to);
                 }
+                let event = self.routing.unrouted(event);
+                self.add(to, &topic, event);
                 Ok(())
             }
         }

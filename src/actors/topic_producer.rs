@@ -5,8 +5,9 @@
 //! once all that its predecessor sent has ended.
 //!
 //! # Backpressure
-//! librdkafka's queue is larger than the byte window, so it is full only when a
-//! configuration makes it smaller; the actor then waits and tries again.
+//! Records are made of events when there is room for them in librdkafka's queue, which is
+//! as large as the byte window. It is full where records are larger than their events or
+//! more; the actor then waits and tries again.
 //!
 //! # Failure
 //! A record that may pass later fails its part, and the part's token the lane. One
@@ -30,9 +31,10 @@ use crate::{
     faults::{FaultSite, Faults},
     kafka::{
         admin::{self, TopicAdmin},
-        producer::{InFlight, KafkaProducer, Part},
+        part::{InFlight, Part},
+        producer::KafkaProducer,
         record::is_kept_in_table,
-        transactions::{Refusals, Transactions},
+        transactions::Transactions,
     },
     messages::{ExitGuard, TopicBatch},
 };
@@ -115,7 +117,6 @@ impl Lanes for KafkaLanes {
         let producer = TopicProducer {
             producer,
             in_flight,
-            refusals: self.transactions.as_ref().map(|transactions| transactions.refusals()),
             table: (*lane.topic == *self.dead_letter_topic).then(|| Arc::clone(&self.table)),
             queue: VecDeque::new(),
             faults: self.faults.clone(),
@@ -133,7 +134,6 @@ impl Lanes for KafkaLanes {
 struct TopicProducer {
     producer: KafkaProducer,
     in_flight: InFlight,
-    refusals: Option<Refusals>,
     /// For the dead-letter topic: keeps what is too large for it.
     table: Option<Arc<DeadLetterTable>>,
     /// What waits for room in librdkafka's queue: a part and how much of it is sent.
@@ -168,8 +168,7 @@ impl Handler<TopicBatch> for TopicProducer {
 
 impl TopicProducer {
     fn enqueue(&mut self, batch: TopicBatch, ctx: &mut Context<Self>) {
-        let part =
-            Part::new(batch, self.in_flight.clone(), self.refusals.clone(), self.faults.clone());
+        let part = self.producer.part(batch, self.in_flight.clone(), self.faults.clone());
         self.queue.push_back((part, 0));
         if self.queue.len() == 1 {
             self.send(ctx);

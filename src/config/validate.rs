@@ -6,8 +6,8 @@ use std::time::Duration;
 use secrecy::ExposeSecret;
 
 use super::{
-    ChangePolicy, CheckpointConfig, Config, HttpConfig, KafkaConfig, OutboxPreset, OutboxTable,
-    PipelineConfig, PostgresConfig, RefusalPolicy, Source, StoreKind, Unrouted,
+    ChangePolicy, CheckpointConfig, Config, HttpConfig, KafkaClient, KafkaConfig, OutboxPreset,
+    OutboxTable, PipelineConfig, PostgresConfig, RefusalPolicy, Source, StoreKind, Unrouted,
     http::{EXPECTED_TOKEN, is_token},
     mistake::Mistake,
     plain_client::check_client,
@@ -244,6 +244,10 @@ fn check_delivery(config: &Config) -> Check {
     }
     if let Some(topic) = &delivery.position_topic {
         check_topic_prefix("delivery.position_topic", topic)?;
+    }
+    if config.is_exactly_once() && config.kafka.client == KafkaClient::Kafka {
+        let problem = "kafka.client = \"kafka\" knows no transactions";
+        return wrong("delivery.mode", "\"exactly-once\"", problem);
     }
     if config.is_exactly_once() && config.dead_letter.policy == RefusalPolicy::Block {
         let problem = "a transaction can't wait for a record that is refused for ever; \

@@ -4,7 +4,7 @@
 //! One at a time, each acknowledged and remembered before the next, so that letters
 //! of one aggregate keep their order and a crash repeats one at most.
 
-use std::{collections::HashSet, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use rdkafka::{
@@ -24,7 +24,7 @@ use crate::{
         client::producer_config,
         errors::kafka_error,
         producer::KafkaProducer,
-        record::{dead_letter as header, record_headers, record_key, record_place, record_value},
+        record::{Record, dead_letter as header, record_headers},
     },
     routing::{Decision, Routes},
     status::Status,
@@ -63,7 +63,7 @@ pub struct Redriver {
     topics: TopicAdmin,
     to_topic: Option<String>,
     /// None where every record is the usual one.
-    routes: Option<Routes>,
+    routes: Option<Arc<Routes>>,
     dead_letter_topic: String,
     settings: ClientConfig,
     producer: FutureProducer,
@@ -96,7 +96,7 @@ impl RedriverBuilder {
             dead_letter_topic: config.dead_letter_topic(),
             topics: TopicAdmin::new(config.kafka),
             to_topic,
-            routes: Some(routes).filter(|routes| !routes.is_plain()),
+            routes: Some(Arc::new(routes)).filter(|routes| !routes.is_plain()),
             settings,
             ready: HashSet::new(),
         })
@@ -121,12 +121,14 @@ impl Redriver {
         let from = format!("{}/{}", self.dead_letter_topic, letter.position);
         let from = Header { key: REDRIVEN_FROM, value: Some(&from) };
         if let Some((topic, event)) = routed {
+            let made = event.made()?;
+            let record = Record::new(&event, made.as_ref());
             return Ok(Resent {
                 topic,
-                key: Some(Bytes::copy_from_slice(record_key(&event))),
-                value: record_value(&event).map(Bytes::copy_from_slice),
-                partition: record_place(&event).0,
-                headers: record_headers(&event).insert(from),
+                key: Some(Bytes::copy_from_slice(record.key)),
+                value: record.value.map(Bytes::copy_from_slice),
+                partition: record.partition,
+                headers: record.headers.insert(from),
             });
         }
         let topic = self.to_topic.as_deref().or(letter.source_topic());

@@ -7,8 +7,8 @@
 //! | [`json`] | the `OutboxEvent` as JSON | as `protobuf`, and `content-type` |
 //! | [`cloudevents`] | the payload, or a CloudEvent as JSON | `ce_…`, or `content-type` |
 //!
-//! A record that is made is kept beside the event's own bytes until it is acknowledged; the
-//! payload of `raw` and of `cloudevents` is a slice of these, `json` is a copy.
+//! A record is made when it is sent, and librdkafka keeps what it needs of it: until then,
+//! and until it is acknowledged, the event's own bytes are all there is.
 
 mod cloudevents;
 mod content;

@@ -200,7 +200,7 @@ fn a_tables_own_headers_come_last_and_a_null_payload_has_no_value() {
 fn a_delivery_report_finds_its_event_in_every_format() {
     use rdkafka::{Timestamp, message::OwnedMessage};
 
-    use crate::kafka::record::is_record_of;
+    use crate::kafka::record::{Record, is_record_of};
 
     // The same payload, and all but the id the same.
     let envelopes = ["a", "b"].map(|id| OutboxEvent { id: id.into(), ..envelope(b"{}", &[]) });
@@ -211,29 +211,14 @@ fn a_delivery_report_finds_its_event_in_every_format() {
         Format::CloudEvents,
         Format::CloudEventsStructured,
     ] {
-        let events = envelopes
-            .each_ref()
-            .map(|envelope| event(envelope).with_record(Some(Arc::new(made(format, envelope)))));
-        for (index, sent) in events.iter().enumerate() {
-            let value = record_value(sent).map(Vec::from);
-            let (key, headers) = (Some(record_key(sent).to_vec()), Some(record_headers(sent)));
+        let sent = envelopes.each_ref().map(|envelope| (event(envelope), made(format, envelope)));
+        for (index, (event, made)) in sent.iter().enumerate() {
+            let Record { key, value, headers, .. } = Record::new(event, Some(made));
+            let (key, value) = (Some(key.to_vec()), value.map(Vec::from));
             let time = Timestamp::NotAvailable;
-            let report = OwnedMessage::new(value, key, "t".into(), time, 0, 0, headers);
-            let found = events.iter().position(|event| is_record_of(event, &report));
-            assert_eq!(found, Some(index), "{format}");
+            let report = OwnedMessage::new(value, key, "t".into(), time, 0, 0, Some(headers));
+            let is_its = |(event, made): &_| is_record_of(event, Some(made), &report);
+            assert_eq!(sent.iter().position(is_its), Some(index), "{format}");
         }
     }
-}
-
-#[test]
-fn what_is_refused_is_parked_as_it_came() {
-    use crate::{Error, ErrorKind};
-
-    let envelope = envelope(b"{}", &[]);
-    let usual = event(&envelope);
-    let made = usual.clone().with_record(Some(Arc::new(made(Format::Json, &envelope))));
-    assert_ne!(record_value(&made), record_value(&usual));
-    let parked = made.refused(Error::new(ErrorKind::RecordRefused, "no"), None);
-    assert_eq!(record_value(&parked), Some(&usual.raw()[..]));
-    assert!(record_headers(&parked).iter().any(|header| header.key == "dead_letter_error"));
 }

@@ -4,6 +4,7 @@ pub(crate) mod admin;
 mod certificate;
 pub(crate) mod client;
 pub(crate) mod errors;
+pub(crate) mod part;
 #[cfg(feature = "client-kafka")]
 pub(crate) mod plain;
 mod polled;
@@ -11,5 +12,6 @@ pub(crate) mod positions;
 pub(crate) mod producer;
 pub(crate) mod reader;
 pub(crate) mod record;
+mod room;
 mod statistics;
 pub(crate) mod transactions;

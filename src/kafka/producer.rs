@@ -7,10 +7,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
 use rdkafka::{
@@ -26,17 +23,19 @@ use tokio::sync::watch;
 use super::{
     client::producer_config,
     errors::{kafka_error, told},
+    part::{InFlight, Part},
     polled::PolledProducer,
     positions::PositionRecord,
-    record::{is_record_of, place_refused, record_headers, record_key, record_place, record_value},
+    record::Record,
+    room::{Room, cost},
     statistics,
     transactions::Refusals,
 };
 use crate::{
-    Error, ErrorKind, Event, Result,
+    Error, ErrorKind, Result,
     config::{Config, KafkaConfig},
-    faults::{FaultSite, Faults},
-    messages::{AckToken, Refused, TopicBatch},
+    faults::Faults,
+    messages::TopicBatch,
     status::Status,
 };
 
@@ -49,10 +48,13 @@ pub(crate) struct KafkaProducer {
     producer: PolledProducer<Reports>,
     topics: Arc<Mutex<HashMap<Arc<str>, InFlight>>>,
     settings: ClientConfig,
+    room: Room,
+    /// In transactions: what no broker takes is left out of the next one.
+    refusals: Option<Refusals>,
 }
 
 impl KafkaProducer {
-    /// A client that connects by and by; `window_bytes` is the most that is ever given to it.
+    /// A client that connects by and by; its queue has room for `window_bytes`.
     pub fn new(
         config: &KafkaConfig,
         window_bytes: usize,
@@ -70,6 +72,8 @@ impl KafkaProducer {
             producer: PolledProducer::new(&settings, reports).map_err(refused)?,
             topics: Arc::default(),
             settings,
+            room: Room::new(window_bytes),
+            refusals: None,
         })
     }
 
@@ -80,6 +84,7 @@ impl KafkaProducer {
         id: &str,
         window_bytes: usize,
         batch_size: Option<usize>,
+        refusals: Refusals,
         status: Arc<Status>,
         log: Logger,
     ) -> Result<Self> {
@@ -95,6 +100,8 @@ impl KafkaProducer {
             producer: create(&settings, Reports::new(status, log))?,
             topics: Arc::default(),
             settings,
+            room: Room::new(window_bytes),
+            refusals: Some(refusals),
         })
     }
 
@@ -108,10 +115,14 @@ impl KafkaProducer {
     pub async fn send_position(&self, record: &PositionRecord) -> Result<()> {
         let topic: Arc<str> = record.topic.as_str().into();
         let in_flight = self.in_flight(&topic);
-        let part = Part::of_position(topic, in_flight.clone());
-        self.producer
-            .send(record.to_record(part))
-            .map_err(|(error, _)| kafka_error("cannot send the position", error))?;
+        let part = Part::of_position(topic, in_flight.clone(), self.room.clone());
+        let record = record.to_record(part);
+        let cost = position_cost(&record);
+        self.room.take(cost);
+        self.producer.send(record).map_err(|(error, _)| {
+            self.room.give(cost);
+            kafka_error("cannot send the position", error)
+        })?;
         in_flight.ended().await;
         Ok(())
     }
@@ -120,10 +131,9 @@ impl KafkaProducer {
     /// that it held has ended by then, badly.
     pub fn renewed(&self) -> Result<Option<Self>> {
         let Some((code, reason)) = self.client().fatal_error() else { return Ok(None) };
-        let Reports { status, log, .. } = &**self.client().context();
-        warn!(log, "Kafka client gave up, making a new one"; "error" => %code, "reason" => reason);
-        let reports = Reports::new(Arc::clone(status), log.clone());
-        let producer = create(&self.settings, reports)?;
+        let reports = self.client().context();
+        warn!(reports.log, "Kafka client gave up, making a new one"; "error" => %code, "reason" => reason);
+        let producer = create(&self.settings, reports.renewed())?;
         Ok(Some(KafkaProducer { producer, ..self.clone() }))
     }
 
@@ -132,8 +142,7 @@ impl KafkaProducer {
     pub fn with_batch_size(&self, bytes: usize) -> Result<Self> {
         let mut settings = self.settings.clone();
         settings.set("batch.size", bytes.to_string());
-        let Reports { status, log, .. } = &**self.client().context();
-        let producer = create(&settings, Reports::new(Arc::clone(status), log.clone()))?;
+        let producer = create(&settings, self.client().context().renewed())?;
         Ok(KafkaProducer { producer, settings, ..self.clone() })
     }
 
@@ -163,27 +172,49 @@ impl KafkaProducer {
         self.settings.get("bootstrap.servers").unwrap_or_default()
     }
 
-    /// Queues the event at `index` of the part; `false` when librdkafka's queue is
-    /// full: try again later.
+    /// A part to send, each of whose records will end once, one way or the other.
+    pub fn part(&self, batch: TopicBatch, in_flight: InFlight, faults: Faults) -> Arc<Part> {
+        Part::new(batch, in_flight, self.room.clone(), self.refusals.clone(), faults)
+    }
+
+    /// Queues the event at `index` of the part; `false` when the queue is full: try again later.
     pub fn send(&self, part: &Arc<Part>, index: usize) -> bool {
-        let Some(event) = part.events.get(index) else { return true };
-        if part.is_refused(index) {
+        if self.room.is_full() {
+            return false;
+        }
+        if let Some(error) = part.known_refusal(index) {
+            part.refuse(index, error);
             return true;
         }
-        let mut record = BaseRecord::with_opaque_to(&part.topic, Arc::clone(part))
-            .key(record_key(event))
-            .headers(record_headers(event));
-        record.payload = record_value(event);
-        (record.partition, record.timestamp) = record_place(event);
-        match self.producer.send(record) {
-            Ok(()) => true,
-            Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => false,
-            Err((error, _)) => {
-                part.failed(error, |other| std::ptr::eq(other, event));
-                true
+        let Some((event, made)) = part.event(index) else { return true };
+        let made = match made {
+            Ok(made) => made,
+            Err(error) => {
+                part.refuse(index, error);
+                return true;
             }
+        };
+        let record = Record::new(event, made.as_ref());
+        let cost = part.cost(&record);
+        let Record { key, value, headers, partition, timestamp_ms } = record;
+        let mut record =
+            BaseRecord::with_opaque_to(part.topic(), Arc::clone(part)).key(key).headers(headers);
+        (record.payload, record.partition, record.timestamp) = (value, partition, timestamp_ms);
+        // Before it is there: its report may come before this returns.
+        self.room.take(cost);
+        let Err((error, _)) = self.producer.send(record) else { return true };
+        self.room.give(cost);
+        let full = error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull);
+        if !full {
+            part.failed_at(index, error);
         }
+        !full
     }
+}
+
+fn position_cost(record: &BaseRecord<'_, String, Vec<u8>, Arc<Part>>) -> usize {
+    let key = record.key.map(String::as_bytes);
+    cost(key, record.payload.map(Vec::as_slice), 0)
 }
 
 fn create(settings: &ClientConfig, reports: Reports) -> Result<PolledProducer<Reports>> {
@@ -222,6 +253,11 @@ impl Trouble {
 impl Reports {
     pub fn new(status: Arc<Status>, log: Logger) -> Self {
         Reports { last: watch::Sender::default(), name: OnceLock::new(), status, log }
+    }
+
+    /// Those of another client in this one's place.
+    fn renewed(&self) -> Self {
+        Reports::new(Arc::clone(&self.status), self.log.clone())
     }
 
     /// The last complaint.
@@ -290,176 +326,18 @@ impl ProducerContext for Reports {
     type DeliveryOpaque = Arc<Part>;
 
     fn delivery(&self, result: &DeliveryResult<'_>, part: Arc<Part>) {
+        let (Ok(record) | Err((_, record))) = result;
+        part.leaves(record);
         match result {
             Ok(record) if record.offset() >= 0 => part.delivered(),
             // librdkafka infers that it was written, and no broker has said so: what
             // may be missing is sent again.
             Ok(record) => {
                 let uncertain = KafkaError::MessageProduction(RDKafkaErrorCode::Inconsistent);
-                part.failed(uncertain, |event| is_record_of(event, record));
+                part.failed(uncertain, record);
             }
-            Err((error, record)) => part.failed(error.clone(), |event| is_record_of(event, record)),
+            Err((error, record)) => part.failed(error.clone(), record),
         }
-    }
-}
-
-/// The records of one [`TopicBatch`](crate::messages::TopicBatch) on their way.
-pub(crate) struct Part {
-    topic: Arc<str>,
-    events: Arc<Vec<Event>>,
-    left: AtomicUsize,
-    answer: Mutex<Answer>,
-    /// In transactions: what was refused is remembered for the next one.
-    refusals: Option<Refusals>,
-    faults: Faults,
-    in_flight: InFlight,
-}
-
-struct Answer {
-    token: Option<AckToken>,
-    /// The first failure that may pass.
-    error: Option<Error>,
-    /// What will never be taken.
-    refused: Vec<Refused>,
-}
-
-impl Part {
-    /// A part, each of whose records will end once, one way or the other.
-    ///
-    /// What `refusals` know, for a topic in transactions, has ended before it is sent.
-    pub fn new(
-        batch: TopicBatch,
-        in_flight: InFlight,
-        refusals: Option<Refusals>,
-        faults: Faults,
-    ) -> Arc<Self> {
-        let TopicBatch { topic, events, ack } = batch;
-        in_flight.0.send_modify(|parts| *parts += 1);
-        let known = |(index, event)| {
-            let error = refusals.as_ref()?.of(&topic, event)?;
-            Some(Refused { index, error })
-        };
-        let refused: Vec<_> = events.iter().enumerate().filter_map(known).collect();
-        let left = AtomicUsize::new(events.len() - refused.len());
-        let nothing_left = refused.len() == events.len();
-        let answer = Mutex::new(Answer { token: Some(ack), error: None, refused });
-        let part = Part { topic, events, left, answer, refusals, faults, in_flight };
-        if nothing_left {
-            part.answer(part.lock());
-        }
-        Arc::new(part)
-    }
-
-    /// Whether it is known that no broker takes this record.
-    fn is_refused(&self, index: usize) -> bool {
-        self.refusals.is_some() && self.lock().refused.iter().any(|refused| refused.index == index)
-    }
-
-    /// Of one record that is no event's, and that nobody asks after.
-    fn of_position(topic: Arc<str>, in_flight: InFlight) -> Arc<Self> {
-        in_flight.0.send_modify(|parts| *parts += 1);
-        let answer = Answer { token: None, error: None, refused: Vec::new() };
-        let (events, left) = (Arc::default(), AtomicUsize::new(1));
-        let faults = Faults::default();
-        Arc::new(Part {
-            topic,
-            events,
-            left,
-            answer: Mutex::new(answer),
-            refusals: None,
-            faults,
-            in_flight,
-        })
-    }
-
-    /// How many records it has.
-    pub fn len(&self) -> usize {
-        self.events.len()
-    }
-
-    fn delivered(&self) {
-        if self.left.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.answer(self.lock());
-        }
-    }
-
-    fn failed(&self, error: KafkaError, is_its: impl Fn(&Event) -> bool) {
-        let code = error.rdkafka_error_code();
-        let mut error =
-            kafka_error(format!("Kafka did not take a record for {}", self.topic), error);
-        let mut answer = self.lock();
-        // The report names no event. Its record does; of two with the same, each has its report.
-        let index = self.events.iter().enumerate().position(|(index, event)| {
-            is_its(event) && answer.refused.iter().all(|refused| refused.index != index)
-        });
-        let event = index.and_then(|index| self.events.get(index));
-        if let Some(event) = event
-            && let Some(refused) = place_refused(event, code)
-        {
-            error = refused.caused_by(error);
-        }
-        match (error.kind(), index) {
-            (ErrorKind::RecordRefused | ErrorKind::RecordTooLarge, Some(index)) => {
-                if let (Some(refusals), Some(event)) = (&self.refusals, event) {
-                    refusals.note(&self.topic, event, &error);
-                }
-                answer.refused.push(Refused { index, error });
-            }
-            _ => {
-                answer.error.get_or_insert(error);
-            }
-        }
-        if self.left.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.answer(answer);
-        }
-    }
-
-    /// The last record has ended: answers for the part.
-    fn answer(&self, mut answer: MutexGuard<'_, Answer>) {
-        let Answer { token, error, refused } = &mut *answer;
-        let Some(token) = token.take() else { return };
-        self.faults.reach(FaultSite::AfterProduce);
-        match error.take() {
-            // What was refused is sent again with the rest, and refused again.
-            Some(error) => token.fail(error),
-            None if refused.is_empty() => token.ack(),
-            None => {
-                let mut refused = std::mem::take(refused);
-                refused.sort_by_key(|refused| refused.index);
-                token.refuse(refused);
-            }
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Answer> {
-        self.answer.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drop for Part {
-    fn drop(&mut self) {
-        self.in_flight.0.send_modify(|parts| *parts = parts.saturating_sub(1));
-    }
-}
-
-/// How many parts of a topic are in librdkafka's hands.
-///
-/// It belongs to the topic and not to its actor: who follows on a failed actor
-/// must not send before what that one sent has ended, or the order would break.
-#[derive(Clone)]
-pub(crate) struct InFlight(Arc<watch::Sender<usize>>);
-
-impl Default for InFlight {
-    fn default() -> Self {
-        InFlight(Arc::new(watch::Sender::new(0)))
-    }
-}
-
-impl InFlight {
-    /// Waits until nothing is in flight. Cancel-safe.
-    pub async fn ended(&self) {
-        // The sender is part of self, so the channel can't close meanwhile.
-        let _ = self.0.subscribe().wait_for(|parts| *parts == 0).await;
     }
 }
 
@@ -480,9 +358,11 @@ mod tests {
 
     use super::*;
     use crate::{
-        Lsn,
-        messages::{ByteWindow, PartDone},
+        Event, Lsn,
+        config::{Config, Format, Route},
+        messages::{AckToken, ByteWindow, PartDone},
         proto::OutboxEvent,
+        routing::{Placed, Routing},
     };
 
     const LIMIT: Duration = Duration::from_secs(30);
@@ -534,14 +414,73 @@ mod tests {
         values
     }
 
+    fn producer(config: &KafkaConfig, window_bytes: usize) -> KafkaProducer {
+        let log = Logger::root(slog::Discard, slog::o!());
+        KafkaProducer::new(config, window_bytes, Status::unwatched(), log).expect("a producer")
+    }
+
+    /// So many records of two topics each, larger in JSON than as they came.
+    fn larger_than_read(count: usize) -> Vec<Event> {
+        let wire = OutboxEvent {
+            aggregate_type: "order".into(),
+            metadata: [("m".to_owned(), "\u{1}".repeat(1_000))].into(),
+            ..Default::default()
+        };
+        let route = Route {
+            topic: vec!["a".into(), "b".into()],
+            format: Some(Format::Json),
+            ..Default::default()
+        };
+        let config = Config { route: vec![route], ..Default::default() };
+        let mut routing = Routing::new(&config).expect("routes");
+        let event = Event::parse(wire.encode_to_vec().into(), Lsn::new(1)).expect("well formed");
+        let placed = (0..count).map(|_| routing.place(event.clone()));
+        let several = placed.map(|placed| match placed {
+            Placed::Several(all) => all,
+            _ => panic!("it goes to two topics"),
+        });
+        several.flatten().map(|(_, event)| event).collect()
+    }
+
+    #[actix::test]
+    async fn what_finds_no_room_in_the_queue_waits_as_an_event() {
+        const WINDOW: usize = 20_000;
+        let cluster = MockCluster::new(1).expect("a cluster");
+        cluster.create_topic(TOPIC, 1, 1).expect("a topic");
+        let config =
+            KafkaConfig { brokers: vec![cluster.bootstrap_servers()], ..Default::default() };
+        let producer = producer(&config, WINDOW);
+        producer.client().fetch_metadata(Some(TOPIC), LIMIT).expect("metadata");
+        cluster.broker_round_trip_time(1, Duration::from_secs(1)).expect("a slow broker");
+        let (sender, mut answers) = mpsc::unbounded_channel();
+        let permit = ByteWindow::new(1).try_acquire(1).expect("room");
+        let ack = AckToken::new((0, 0, 0), Answers(sender).start().recipient(), permit);
+        let events = larger_than_read(10);
+        let (count, largest) = (events.len(), 6 * 1_000 + 1_500);
+        let batch = TopicBatch { topic: TOPIC.into(), events: Arc::new(events), ack };
+        let part = producer.part(batch, InFlight::default(), Faults::default());
+        let sent = (0..count).take_while(|index| producer.send(&part, *index)).count();
+        assert!((2..=4).contains(&sent), "{sent} of {count} found room");
+        assert!(producer.room.taken() < WINDOW + largest);
+        // As the actor does: each goes in as one goes out.
+        cluster.broker_round_trip_time(1, Duration::ZERO).expect("a quick broker");
+        let begin = Instant::now();
+        let mut next = sent;
+        while next < count {
+            next += usize::from(producer.send(&part, next));
+            assert!(begin.elapsed() < LIMIT, "there is room again");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert_eq!(answers.recv().await, Some(true));
+        assert_eq!(producer.room.taken(), 0);
+    }
+
     #[actix::test]
     async fn a_batch_that_fails_while_the_next_is_on_its_way_is_neither_lost_nor_overtaken() {
         let cluster = MockCluster::new(1).expect("a cluster");
         let config =
             KafkaConfig { brokers: vec![cluster.bootstrap_servers()], ..Default::default() };
-        let log = Logger::root(slog::Discard, slog::o!());
-        let status = Arc::new(Status::new(ByteWindow::new(1 << 20)));
-        let producer = KafkaProducer::new(&config, 1 << 20, status, log).expect("a producer");
+        let producer = producer(&config, 1 << 20);
         let (sender, mut answers) = mpsc::unbounded_channel();
         let answer = Answers(sender).start().recipient();
         let window = ByteWindow::new(1 << 20);
@@ -551,7 +490,7 @@ mod tests {
             let ack = AckToken::new((0, 0, 0), answer.clone(), permit);
             let events = Arc::new(vec![event(id)]);
             let batch = TopicBatch { topic: Arc::clone(&topic), events, ack };
-            let part = Part::new(batch, producer.in_flight(&topic), None, Faults::default());
+            let part = producer.part(batch, producer.in_flight(&topic), Faults::default());
             assert!(producer.send(&part, 0));
         };
         // Connected, and informed of the topic: from here on each record is a request.

@@ -8,7 +8,7 @@ use rdkafka::{
     types::RDKafkaErrorCode,
 };
 
-use crate::{Error, ErrorKind, Event, Refusal, Result};
+use crate::{Error, ErrorKind, Event, Refusal, Result, format::MadeRecord};
 
 /// Kafka's limit for the name of a topic.
 const TOPIC_MAX: usize = 249;
@@ -40,12 +40,43 @@ pub(crate) fn is_legal_in_topic(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-')
 }
 
+/// What Kafka is given.
+pub(crate) struct Record<'a> {
+    pub key: &'a [u8],
+    pub value: Option<&'a [u8]>,
+    pub headers: OwnedHeaders,
+    /// None where the key decides.
+    pub partition: Option<i32>,
+    /// None for now.
+    pub timestamp_ms: Option<i64>,
+}
+
+impl<'a> Record<'a> {
+    /// The event's usual record, or what a format or a route made of it.
+    pub fn new(event: &'a Event, made: Option<&'a MadeRecord>) -> Self {
+        let (partition, timestamp_ms) = record_place(event);
+        match made {
+            Some(made) => Record {
+                key: &made.key,
+                value: made.value.as_deref(),
+                headers: made_headers(made),
+                partition: made.partition.or(partition),
+                timestamp_ms,
+            },
+            None => Record {
+                key: record_key(event),
+                value: record_value(event),
+                headers: record_headers(event),
+                partition,
+                timestamp_ms,
+            },
+        }
+    }
+}
+
 /// The event's own bytes, none for a tombstone; empty where these are kept in the table
 /// of dead letters, because no topic would take them.
 pub(crate) fn record_value(event: &Event) -> Option<&[u8]> {
-    if let Some(made) = event.made() {
-        return made.value.as_deref();
-    }
     match event.row() {
         _ if is_kept_in_table(event) => Some(&[]),
         Some(row) if row.is_tombstone => None,
@@ -56,8 +87,12 @@ pub(crate) fn record_value(event: &Event) -> Option<&[u8]> {
 /// True where a record that Kafka reports on is that of the event.
 ///
 /// Payloads by themselves are often the same, so the value alone does not say it there.
-pub(crate) fn is_record_of(event: &Event, record: &impl Message) -> bool {
-    if let Some(made) = event.made() {
+pub(crate) fn is_record_of(
+    event: &Event,
+    made: Option<&MadeRecord>,
+    record: &impl Message,
+) -> bool {
+    if let Some(made) = made {
         return record.payload() == made.value.as_deref()
             && record.key() == Some(&made.key)
             && record.headers().is_none_or(|headers| {
@@ -81,40 +116,34 @@ pub(crate) fn is_kept_in_table(event: &Event) -> bool {
 
 /// The event's key, cut short where the table has the bytes.
 pub(crate) fn record_key(event: &Event) -> &[u8] {
-    if let Some(made) = event.made() {
-        return &made.key;
-    }
     let key = event.key();
     // Where the bytes are a payload, they do not say the key again.
     let kept = is_kept_in_table(event) && !is_payload(event);
     if kept { cut(key).as_bytes() } else { key.as_bytes() }
 }
 
-/// The partition and the time that a route or an event asks for. Of a dead letter, which goes to
+/// The partition and the time that an event asks for. Of a dead letter, which goes to
 /// another topic, they would mean something else.
 pub(crate) fn record_place(event: &Event) -> (Option<i32>, Option<i64>) {
     let of_row = event.row().and_then(|row| row.timestamp_ms);
     let (partition, timestamp_ms) = match event.refusal() {
-        None => {
-            let made = event.made().and_then(|made| made.partition);
-            (made.or_else(|| event.partition()), event.timestamp_ms().or(of_row))
-        }
+        None => (event.partition(), event.timestamp_ms().or(of_row)),
         Some(_) => (None, of_row),
     };
     // librdkafka takes 0 for none.
     (partition, timestamp_ms.filter(|ms| *ms > 0))
 }
 
-/// The error for an event that asks for a place, or whose route does, that Kafka does not have; none
-/// where the broker's answer is about something else.
-pub(crate) fn place_refused(event: &Event, code: Option<RDKafkaErrorCode>) -> Option<Error> {
+/// The error for a record that asks for a place that Kafka does not have; none where the broker's
+/// answer is about something else.
+pub(crate) fn place_refused(record: &Record<'_>, code: Option<RDKafkaErrorCode>) -> Option<Error> {
     use RDKafkaErrorCode::{InvalidTimestamp, UnknownPartition};
 
-    let what = match (code?, record_place(event)) {
-        (UnknownPartition, (Some(partition), _)) => {
+    let what = match (code?, record.partition, record.timestamp_ms) {
+        (UnknownPartition, Some(partition), _) => {
             format!("its topic has no partition {partition}")
         }
-        (InvalidTimestamp, (_, Some(ms))) => {
+        (InvalidTimestamp, _, Some(ms)) => {
             format!("its topic takes no record of the time {ms} ms")
         }
         _ => return None,
@@ -142,13 +171,6 @@ fn is_payload(event: &Event) -> bool {
 /// The event's headers: those of the Go worker and more columns of its table, or
 /// `id` and these with Debezium's conventions.
 pub(crate) fn record_headers(event: &Event) -> OwnedHeaders {
-    if let Some(made) = event.made() {
-        let all = OwnedHeaders::new_with_capacity(made.headers.len());
-        return made
-            .headers
-            .iter()
-            .fold(all, |all, (key, value)| all.insert(Header { key, value: value.as_deref() }));
-    }
     let mut headers = match is_payload(event) {
         true => OwnedHeaders::new().insert(Header { key: "id", value: Some(event.id()) }),
         false => event_headers(event),
@@ -160,6 +182,13 @@ pub(crate) fn record_headers(event: &Event) -> OwnedHeaders {
         Some(refusal) => refusal_headers(headers, event, refusal),
         None => headers,
     }
+}
+
+fn made_headers(made: &MadeRecord) -> OwnedHeaders {
+    let all = OwnedHeaders::new_with_capacity(made.headers.len());
+    made.headers
+        .iter()
+        .fold(all, |all, (key, value)| all.insert(Header { key, value: value.as_deref() }))
 }
 
 /// The headers that a table's row has of its own.

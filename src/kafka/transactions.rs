@@ -126,6 +126,7 @@ impl Transactions {
             &id,
             self.window_bytes,
             batch_size,
+            self.refusals.clone(),
             Arc::clone(&self.status),
             self.log.clone(),
         )?;
@@ -147,11 +148,6 @@ impl Transactions {
         let what = "the session of Kafka transactions has ended";
         let ended = || Error::new(ErrorKind::TransactionAborted, what);
         self.present().clone().ok_or_else(ended)
-    }
-
-    /// What brokers refused in this session and those before.
-    pub fn refusals(&self) -> Refusals {
-        self.refusals.clone()
     }
 
     /// A topic takes batches of at most `bytes`: a session whose are larger has to end.

@@ -1,6 +1,9 @@
 //! Sending again: many records on their way, answered for in their order.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::Arc,
+};
 
 use rdkafka::{
     ClientConfig,
@@ -15,11 +18,8 @@ use crate::{
     Error, ErrorKind, Event, Result,
     config::Config,
     kafka::{
-        admin::TopicAdmin,
-        client::producer_config,
-        errors::kafka_error,
-        producer::KafkaProducer,
-        record::{record_headers, record_key, record_place, record_value},
+        admin::TopicAdmin, client::producer_config, errors::kafka_error, producer::KafkaProducer,
+        record::Record,
     },
     routing::{Decision, Routes},
     status::Status,
@@ -40,7 +40,7 @@ const DEFAULT_BATCH_SIZE: usize = 1_000_000;
 /// Sends rows as the records that the relay makes of them.
 pub struct Replayer {
     run: String,
-    routes: Routes,
+    routes: Arc<Routes>,
     to_topic: Option<String>,
     topics: TopicAdmin,
     settings: ClientConfig,
@@ -83,7 +83,7 @@ impl Replayer {
         let settings = producer_config(&config.kafka, window);
         Ok(Replayer {
             run: run.into(),
-            routes: Routes::new(config).map_err(|mistake| mistake.error(None))?,
+            routes: Arc::new(Routes::new(config).map_err(|mistake| mistake.error(None))?),
             to_topic,
             producer: create(&settings)?,
             batch_bytes: settings
@@ -154,21 +154,22 @@ impl Replayer {
         is_last: bool,
     ) -> Result<()> {
         self.prepare(topic).await?;
-        let value = record_value(event);
-        let bytes = value.map_or(0, <[u8]>::len) + record_key(event).len() + RECORD_OVERHEAD;
+        let made = event.made()?;
+        let Record { key, value, headers, partition, timestamp_ms } =
+            Record::new(event, made.as_ref());
+        let bytes = value.map_or(0, <[u8]>::len) + key.len() + RECORD_OVERHEAD;
         while !self.in_flight.is_empty() && self.in_flight_bytes + bytes > self.window {
             self.settle().await?;
         }
-        let (partition, timestamp) = record_place(event);
-        let headers = self.headers(event);
+        let headers = self.headers(event, &headers);
         loop {
             let record = FutureRecord {
                 topic,
                 // Another topic has other partitions.
                 partition: partition.filter(|_| self.to_topic.is_none()),
                 payload: value,
-                key: Some(record_key(event)),
-                timestamp,
+                key: Some(key),
+                timestamp: timestamp_ms,
                 headers: Some(headers.clone()),
             };
             match self.producer.send_result(record) {
@@ -242,12 +243,11 @@ impl Replayer {
 
     /// The relay's, and the mark. A row does not know its position in the WAL, so `LSN` is
     /// left out where the relay has it.
-    fn headers(&self, event: &Event) -> OwnedHeaders {
-        let usual = record_headers(event);
+    fn headers(&self, event: &Event, usual: &OwnedHeaders) -> OwnedHeaders {
         let mut headers = OwnedHeaders::new_with_capacity(usual.count() + 1);
         let mut lsn = usual.iter().position(|header| header.key == "LSN");
         // A payload alone has no such header, but one of its table's may be called so.
-        if event.made().is_none() && event.row().is_some_and(|row| row.payload_is_value) {
+        if event.way().is_none() && event.row().is_some_and(|row| row.payload_is_value) {
             lsn = None;
         }
         for (n, header) in usual.iter().enumerate() {

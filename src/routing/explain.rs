@@ -1,5 +1,7 @@
 //! What an event becomes, for people: `factlib route --explain`.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use prost::Message;
 use rdkafka::message::Headers;
@@ -8,7 +10,7 @@ use super::routes::{Decision, Routes};
 use crate::{
     Error, Event, Lsn, Result,
     config::{Config, Format},
-    kafka::record::{record_headers, record_key, record_place, record_value},
+    kafka::record::Record,
     proto::OutboxEvent,
 };
 
@@ -61,23 +63,30 @@ pub struct ExplainedRecord {
 /// [`ErrorKind::RecordRefused`](crate::ErrorKind::RecordRefused) for an event without an
 /// aggregate type.
 pub fn explain(config: &Config, event: &OutboxEvent) -> Result<Explanation> {
-    let routes = Routes::new(config).map_err(|mistake| mistake.error(None))?;
+    let routes = Arc::new(Routes::new(config).map_err(|mistake| mistake.error(None))?);
     let event = Event::parse(event.encode_to_vec().into(), Lsn::ZERO)?;
     let (route, decision) = routes.decide(&event);
     let format = routes.format_name(route, &event);
-    let record = |(topic, event): (String, Event)| ExplainedRecord {
-        topic,
-        key: Bytes::copy_from_slice(record_key(&event)),
-        partition: record_place(&event).0,
-        format,
-        headers: record_headers(&event)
-            .iter()
-            .map(|header| (header.key.to_owned(), header.value.map(Bytes::copy_from_slice)))
-            .collect(),
-        value: record_value(&event).map(Bytes::copy_from_slice),
+    let record = |(topic, event): (String, Event)| {
+        let made = event.made()?;
+        let Record { key, value, headers, partition, .. } = Record::new(&event, made.as_ref());
+        Ok(ExplainedRecord {
+            topic,
+            key: Bytes::copy_from_slice(key),
+            partition,
+            format,
+            headers: headers
+                .iter()
+                .map(|header| (header.key.to_owned(), header.value.map(Bytes::copy_from_slice)))
+                .collect(),
+            value: value.map(Bytes::copy_from_slice),
+        })
     };
     let outcome = match decision {
-        Decision::Records(records) => Outcome::Sent(records.into_iter().map(record).collect()),
+        Decision::Records(records) => {
+            let records = records.into_iter().map(record).collect::<Result<_>>();
+            records.map_or_else(Outcome::Refused, Outcome::Sent)
+        }
         Decision::Filtered => Outcome::Filtered,
         Decision::Refused(error) => Outcome::Refused(error),
         Decision::Stop(error) => Outcome::Stops(error),

@@ -6,6 +6,7 @@
 //! | `template` | pure: texts over an event's fields |
 //! | `route` | one `[[route]]`, checked |
 //! | `routes` | pure: all of them: which takes an event, and the records it becomes |
+//! | `way` | how an event's record is made, when it is sent |
 //! | `names` | topics' names: legal, and not too many |
 //! | `placing` | the router's side: decisions that hold for a type are made once |
 //! | [`explain()`] | the same, for people |
@@ -22,10 +23,12 @@ mod placing;
 mod route;
 mod routes;
 mod template;
+mod way;
 
 pub use self::explain::{ExplainedRecord, Explanation, Outcome, explain};
 pub(crate) use self::{
     pattern::{Captures, Pattern},
     placing::{Placed, Routing},
     routes::{Decision, Routes},
+    way::Way,
 };

@@ -5,11 +5,11 @@ use std::{borrow::Cow, collections::HashMap, sync::Arc};
 use super::{
     names::TopicNames,
     routes::{Choice, Routes, Unsent},
+    way::Way,
 };
 use crate::{
     Error, Event, Result,
     config::{Config, Mistake},
-    format::MadeRecord,
 };
 
 /// Pairs of types whose decisions are kept; a program that makes types of ids has more.
@@ -17,7 +17,7 @@ const KNOWN_MAX: usize = 10_000;
 
 /// The routes, the topics' names, and what was decided so far.
 pub(crate) struct Routing {
-    routes: Routes,
+    routes: Arc<Routes>,
     names: TopicNames,
     /// Events go to their usual topics as they are.
     plain: bool,
@@ -39,7 +39,7 @@ struct OfType {
 
 /// What is decided for all events of the same types.
 struct Known {
-    choice: Choice,
+    way: Arc<Way>,
     drops: bool,
     /// None where these differ from event to event.
     topics: Option<Vec<Arc<str>>>,
@@ -70,7 +70,7 @@ impl Routing {
     /// # Errors
     /// The first route that can't be used.
     pub fn new(config: &Config) -> Result<Self, Mistake> {
-        let routes = Routes::new(config)?;
+        let routes = Arc::new(Routes::new(config)?);
         Ok(Routing {
             names: TopicNames::new(config.topic_prefix(), config.kafka.topics.max),
             plain: routes.is_plain(),
@@ -100,7 +100,7 @@ impl Routing {
         if known.drops {
             return Placed::Filtered;
         }
-        if known.choice.route.is_none() {
+        if known.way.choice().route.is_none() {
             match self.routes.unrouted(&event) {
                 Unsent::No => {}
                 Unsent::Ignored => return Placed::Filtered,
@@ -110,34 +110,37 @@ impl Routing {
         }
         match self.ways(&known, &event) {
             Err(error) => Placed::Refused(event, error),
-            Ok((topics, record)) => match &topics[..] {
-                [topic] => Placed::One(Arc::clone(topic), event.with_record(record)),
+            Ok((topics, way)) => match &topics[..] {
+                [topic] => Placed::One(Arc::clone(topic), event.going(way)),
                 topics => {
-                    let made = || event.clone().with_record(record.clone());
-                    Placed::Several(
-                        topics.iter().map(|topic| (Arc::clone(topic), made())).collect(),
-                    )
+                    let sent = |topic| (Arc::clone(topic), event.clone().going(way.clone()));
+                    Placed::Several(topics.iter().map(sent).collect())
                 }
             },
         }
     }
 
-    /// The record of an event for a topic that a handler names: in the format of all.
-    pub fn unrouted_record(&self, event: &Event) -> Result<Option<Arc<MadeRecord>>> {
-        if self.plain { Ok(None) } else { self.routes.record(&Choice::default(), event) }
+    /// The event, as it goes to a topic that a handler names: in the format of all.
+    pub fn unrouted(&self, event: Event) -> Event {
+        let choice = Choice::default();
+        let usual = self.plain || self.routes.is_usual(&choice, &event);
+        event.going((!usual).then(|| Arc::new(Way::new(&self.routes, choice))))
     }
 
-    /// The topics of an event that is sent, and its record.
+    /// The topics of an event that is sent, and how its record is made.
     fn ways<'a>(
         &mut self,
         known: &'a Known,
         event: &Event,
-    ) -> Result<(Topics<'a>, Option<Arc<MadeRecord>>)> {
+    ) -> Result<(Topics<'a>, Option<Arc<Way>>)> {
+        let choice = known.way.choice();
         let topics = match &known.topics {
             Some(topics) => Cow::Borrowed(&topics[..]),
-            None => Cow::Owned(self.topics(&known.choice, event)?),
+            None => Cow::Owned(self.topics(choice, event)?),
         };
-        Ok((topics, self.routes.record(&known.choice, event)?))
+        self.routes.check(choice, event)?;
+        let usual = self.routes.is_usual(choice, event);
+        Ok((topics, (!usual).then(|| Arc::clone(&known.way))))
     }
 
     fn topics(&mut self, choice: &Choice, event: &Event) -> Result<Vec<Arc<str>>> {
@@ -202,7 +205,8 @@ impl Routing {
             None => None,
         };
         let as_it_is = as_it_is.filter(|_| self.routes.changes_nothing(&choice));
-        Ok(Known { choice, drops, topics, as_it_is })
+        let way = Arc::new(Way::new(&self.routes, choice));
+        Ok(Known { way, drops, topics, as_it_is })
     }
 }
 

@@ -7,6 +7,7 @@ use super::{
 use crate::{
     Event,
     config::{Format, Mistake, Route as Config},
+    format::MadeRecord,
     kafka::record::{is_legal_in_topic, is_legal_topic},
     proto::OutboxEvent,
 };
@@ -18,11 +19,11 @@ const USUAL_TOPIC: &str = "{prefix}.{aggregate_type}";
 pub(super) struct Route {
     conditions: Vec<(Field, Pattern)>,
     pub drop: bool,
-    pub topics: Vec<Template>,
-    pub key: Option<Template>,
-    pub partition: Option<Template>,
-    pub headers: Vec<(String, Template)>,
-    pub tombstone: bool,
+    topics: Vec<Template>,
+    key: Option<Template>,
+    partition: Option<Template>,
+    headers: Vec<(String, Template)>,
+    tombstone: bool,
     pub format: Option<Format>,
 }
 
@@ -184,6 +185,55 @@ impl Route {
         *tombstone || key.is_some() || partition.is_some() || !headers.is_empty()
     }
 
+    /// True where its key or its partition may be none for some events.
+    pub fn may_refuse(&self) -> bool {
+        self.key.as_ref().is_some_and(Template::needs_metadata) || self.partition.is_some()
+    }
+
+    /// The key that it gives a record, if it does.
+    ///
+    /// # Errors
+    /// What is missing.
+    pub fn key_of(&self, values: Values<'_>) -> Result<Option<String>, String> {
+        let key = self.key.as_ref().map(|template| template.render(values)).transpose();
+        key.map_err(|key| format!("key: it has no metadata {key}"))
+    }
+
+    /// The partition that it names, if it does.
+    ///
+    /// # Errors
+    /// What is missing, or wrong.
+    pub fn partition_of(&self, values: Values<'_>) -> Result<Option<i32>, String> {
+        let Some(template) = &self.partition else { return Ok(None) };
+        let missing = |key: &str| format!("partition: it has no metadata {key}");
+        let text = template.render(values).map_err(missing)?;
+        let number = partition_number(&text);
+        number.map(Some).ok_or_else(|| format!("partition {text:?} is no number"))
+    }
+
+    /// Changes a record to what it says beside the format.
+    ///
+    /// # Errors
+    /// What is missing, or wrong.
+    pub fn apply(&self, record: &mut MadeRecord, values: Values<'_>) -> Result<(), String> {
+        if let Some(key) = self.key_of(values)? {
+            record.key = key.into();
+        }
+        if let Some(partition) = self.partition_of(values)? {
+            record.partition = Some(partition);
+        }
+        for (name, template) in &self.headers {
+            // Metadata that an event does not have leaves out the header that would say it.
+            if let Ok(text) = template.render(values) {
+                record.set_header(name, text.into());
+            }
+        }
+        if self.tombstone {
+            record.value = None;
+        }
+        Ok(())
+    }
+
     /// The names of its topics for an event, each once.
     ///
     /// # Errors
@@ -220,7 +270,7 @@ impl Field {
 }
 
 /// The number of a partition, in a text.
-pub(super) fn partition_number(text: &str) -> Option<i32> {
+fn partition_number(text: &str) -> Option<i32> {
     text.parse().ok().filter(|number| *number >= 0)
 }
 

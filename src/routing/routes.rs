@@ -5,8 +5,9 @@ use std::sync::Arc;
 use super::{
     names::{prefix_of, usual_topic},
     pattern::Captures,
-    route::{Route, partition_number},
+    route::Route,
     template::Values,
+    way::Way,
 };
 use crate::{
     Error, ErrorKind, Event, Result,
@@ -136,21 +137,39 @@ impl Routes {
         let envelope = if needed { Some(event.decode()?) } else { None };
         let (envelope, captures) = (envelope.as_ref(), &choice.captures);
         let values = Values { event, prefix, envelope, captures };
-        let names = route.topic_names(values, &self.dead_letter_topic);
-        names.map_err(|why| refused(format!("route[{index}] can't send the event: {why}")))
+        route.topic_names(values, &self.dead_letter_topic).map_err(unsendable(index))
     }
 
-    /// The record that the event becomes; none where it is the usual one.
+    /// True where the event's record is the usual one.
+    pub(super) fn is_usual(&self, choice: &Choice, event: &Event) -> bool {
+        let route = self.chosen(choice).map(|(_, route)| route);
+        self.format_of(route, event).is_none() && !route.is_some_and(Route::changes_record)
+    }
+
+    /// Whether the event can be sent, as far as its route says so: the event is refused whole
+    /// then, and not by one topic after the other.
+    ///
+    /// # Errors
+    /// [`ErrorKind::RecordRefused`]: why not.
+    pub(super) fn check(&self, choice: &Choice, event: &Event) -> Result<()> {
+        let Some((index, route)) = self.chosen(choice).filter(|(_, route)| route.may_refuse())
+        else {
+            return Ok(());
+        };
+        let envelope = if route.needs_metadata() { Some(event.decode()?) } else { None };
+        let (envelope, captures) = (envelope.as_ref(), &choice.captures);
+        let values = Values { event, prefix: prefix_of(&self.prefix, event), envelope, captures };
+        route.key_of(values).and_then(|_| route.partition_of(values)).map_err(unsendable(index))?;
+        Ok(())
+    }
+
+    /// The record that the event becomes.
     ///
     /// # Errors
     /// [`ErrorKind::RecordRefused`]: why there can be none.
-    pub(super) fn record(&self, choice: &Choice, event: &Event) -> Result<Option<Arc<MadeRecord>>> {
+    pub(super) fn record(&self, choice: &Choice, event: &Event) -> Result<MadeRecord> {
         let chosen = self.chosen(choice);
         let format = self.format_of(chosen.map(|(_, route)| route), event);
-        let changed = chosen.is_some_and(|(_, route)| route.changes_record());
-        if format.is_none() && !changed {
-            return Ok(None);
-        }
         let prefix = prefix_of(&self.prefix, event);
         let needed = format.is_some() || chosen.is_some_and(|(_, route)| route.needs_metadata());
         let envelope = if needed { event.decode()? } else { OutboxEvent::default() };
@@ -162,10 +181,9 @@ impl Routes {
         if let Some((index, route)) = chosen {
             let (envelope, captures) = (Some(&envelope), &choice.captures);
             let values = Values { event, prefix, envelope, captures };
-            apply(route, &mut record, values)
-                .map_err(|why| refused(format!("route[{index}] can't send the event: {why}")))?;
+            route.apply(&mut record, values).map_err(unsendable(index))?;
         }
-        Ok(Some(Arc::new(record)))
+        Ok(record)
     }
 
     /// True where events of which all is in their envelope are sent as they are.
@@ -195,14 +213,14 @@ impl Routes {
     }
 
     /// What becomes of one event, and the route that says so.
-    pub fn decide(&self, event: &Event) -> (Option<usize>, Decision) {
+    pub fn decide(self: &Arc<Self>, event: &Event) -> (Option<usize>, Decision) {
         match self.choose(event) {
-            Ok(choice) => (choice.route, self.decision(&choice, event)),
+            Ok(choice) => (choice.route, self.decision(choice, event)),
             Err(error) => (None, Decision::Refused(error)),
         }
     }
 
-    fn decision(&self, choice: &Choice, event: &Event) -> Decision {
+    fn decision(self: &Arc<Self>, choice: Choice, event: &Event) -> Decision {
         match choice.route {
             Some(route) if self.drops(route) => return Decision::Filtered,
             Some(_) => {}
@@ -213,12 +231,17 @@ impl Routes {
                 Unsent::Stop(error) => return Decision::Stop(error),
             },
         }
-        let records = self.topics(choice, event).and_then(|topics| {
-            let record = self.record(choice, event)?;
-            let made = || event.clone().with_record(record.clone());
-            Ok(topics.into_iter().map(|topic| (topic, made())).collect())
-        });
-        records.map_or_else(Decision::Refused, Decision::Records)
+        let topics = match self.topics(&choice, event) {
+            Ok(topics) => topics,
+            Err(error) => return Decision::Refused(error),
+        };
+        if let Err(error) = self.check(&choice, event) {
+            return Decision::Refused(error);
+        }
+        let usual = self.is_usual(&choice, event);
+        let way = (!usual).then(|| Arc::new(Way::new(self, choice)));
+        let sent = || event.clone().going(way.clone());
+        Decision::Records(topics.into_iter().map(|topic| (topic, sent())).collect())
     }
 
     /// What its record is made by; none where the event is sent as it is.
@@ -247,28 +270,9 @@ impl Routes {
     }
 }
 
-/// What a route says of a record beside its format.
-fn apply(route: &Route, record: &mut MadeRecord, values: Values<'_>) -> Result<(), String> {
-    let missing = |of: &str, key: &str| format!("{of}: it has no metadata {key}");
-    if let Some(template) = &route.key {
-        record.key = template.render(values).map_err(|key| missing("key", key))?.into();
-    }
-    if let Some(template) = &route.partition {
-        let text = template.render(values).map_err(|key| missing("partition", key))?;
-        let number = partition_number(&text);
-        let number = number.ok_or_else(|| format!("partition {text:?} is no number"))?;
-        record.partition = Some(number);
-    }
-    for (name, template) in &route.headers {
-        // Metadata that an event does not have leaves out the header that would say it.
-        if let Ok(text) = template.render(values) {
-            record.set_header(name, text.into());
-        }
-    }
-    if route.tombstone {
-        record.value = None;
-    }
-    Ok(())
+/// The error of an event that its route can't send.
+fn unsendable(route: usize) -> impl Fn(String) -> Error {
+    move |why| refused(format!("route[{route}] can't send the event: {why}"))
 }
 
 fn refused(what: String) -> Error {

@@ -20,14 +20,13 @@ use slog::{Logger, warn};
 
 use super::{
     connection::{Connection, Run, refusal},
-    record,
+    record::Plain,
     work::Work,
 };
 use crate::{
     Error, ErrorKind, Event, Result,
     config::KafkaConfig,
     faults::{FaultSite, Faults},
-    kafka::record::{record_key, record_value},
     messages::TopicBatch,
     status::Status,
 };
@@ -118,12 +117,13 @@ impl Running {
 
     /// Tries until nothing is left; none where the thread has to end before that.
     fn deliver(&mut self, events: &[Event]) -> Result<Option<Work>> {
+        let records: Vec<_> = events.iter().map(Plain::new).collect();
         let mut work = None;
         let mut pauses = self::pauses();
         let mut attempt = 0;
         loop {
             let before = left(&work);
-            let error = match self.attempt(events, &mut work, attempt) {
+            let error = match self.attempt(&records, &mut work, attempt) {
                 Ok(work) => return Ok(Some(work)),
                 Err(error) if error.is_transient() => error,
                 Err(error) => return Err(error),
@@ -143,7 +143,7 @@ impl Running {
     /// Sends what is left, until it is sent or something fails.
     fn attempt(
         &mut self,
-        events: &[Event],
+        records: &[Plain<'_>],
         work: &mut Option<Work>,
         attempt: usize,
     ) -> Result<Work> {
@@ -153,11 +153,11 @@ impl Running {
             None => Connection::open(&self.delivery.config, &self.delivery.topic, attempt)?,
         };
         let partitions = connection.partitions()?;
-        let mut todo = work.take().unwrap_or_else(|| {
-            Work::new(events.iter().map(|event| record::place(event, partitions)))
-        });
+        let mut todo = work
+            .take()
+            .unwrap_or_else(|| Work::new(records.iter().map(|record| record.place(partitions))));
         while !todo.is_done() {
-            if let Err(error) = self.round(&mut connection, events, &mut todo) {
+            if let Err(error) = self.round(&mut connection, records, &mut todo) {
                 *work = Some(todo);
                 return Err(error);
             }
@@ -170,7 +170,7 @@ impl Running {
     fn round(
         &mut self,
         connection: &mut Connection,
-        events: &[Event],
+        records: &[Plain<'_>],
         work: &mut Work,
     ) -> Result<()> {
         let topic = Arc::clone(&self.delivery.topic);
@@ -181,7 +181,7 @@ impl Running {
                 failed = Some(Error::new(ErrorKind::KafkaUnavailable, what));
                 continue;
             }
-            let runs = self.runs(events, work, partitions);
+            let runs = self.runs(records, work, partitions);
             let answers = connection.produce(&runs)?;
             for run in &runs {
                 let answer = answers.get(&run.partition).copied();
@@ -206,13 +206,20 @@ impl Running {
         failed.map_or(Ok(()), Err)
     }
 
-    fn runs<'a>(&self, events: &'a [Event], work: &Work, partitions: Vec<i32>) -> Vec<Run<'a>> {
-        let size = |index: usize| events.get(index).map_or(0, record::size);
+    fn runs<'a>(
+        &self,
+        records: &'a [Plain<'_>],
+        work: &Work,
+        partitions: Vec<i32>,
+    ) -> Vec<Run<'a>> {
+        let size = |index: usize| records.get(index).map_or(0, Plain::size);
         let run = |partition| {
             let indexes = work.run(partition, self.run_bytes, size);
-            let events = indexes.into_iter().filter_map(|index| events.get(index));
-            let records = events.map(|event| (record_key(event), record_value(event)));
-            Run { partition, records: records.collect() }
+            let records = indexes.into_iter().filter_map(|index| records.get(index));
+            Run {
+                partition,
+                records: records.map(|record| (record.key(), record.value())).collect(),
+            }
         };
         partitions.into_iter().map(run).collect()
     }

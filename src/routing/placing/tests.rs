@@ -1,12 +1,14 @@
 use bytes::Bytes;
 use prost::Message;
+use rdkafka::message::Headers;
 
 use super::*;
 use crate::{
     ErrorKind, Lsn,
     config::{Format, Route, RouteMatch, Unrouted},
     event::RowRecord,
-    kafka::record::{record_headers, record_key, record_place, record_value},
+    format::MadeRecord,
+    kafka::record::Record,
     proto::OutboxEvent,
 };
 
@@ -49,6 +51,11 @@ fn sent(placed: Placed) -> Vec<(Arc<str>, Event)> {
         Placed::Filtered => Vec::new(),
         Placed::Refused(_, error) | Placed::Stop(error) => panic!("{error}"),
     }
+}
+
+/// The record that a route or a format makes of it.
+fn made(event: &Event) -> MadeRecord {
+    event.made().expect("it can be made").expect("it is not the usual one")
 }
 
 fn topics(routing: &mut Routing, aggregate_type: &str, event_type: &str) -> Vec<String> {
@@ -152,11 +159,12 @@ fn key_partition_headers_and_tombstones_are_by_template() {
     let mut sharded = envelope("order", "order.gone");
     sharded.metadata.insert("shard".into(), "3".into());
     let (topic, sent) = sent(routing.place(event(&sharded))).remove(0);
-    assert_eq!((&*topic, record_key(&sent)), ("shop.order", &b"order/7"[..]));
-    assert_eq!((record_place(&sent).0, record_value(&sent)), (Some(3), None));
-    use rdkafka::message::Headers;
-    let headers = record_headers(&sent);
-    let headers: Vec<_> = headers.iter().map(|h| (h.key, h.value.unwrap_or_default())).collect();
+    let made = made(&sent);
+    assert_eq!((&*topic, &made.key[..]), ("shop.order", &b"order/7"[..]));
+    assert_eq!((made.partition, &made.value), (Some(3), &None));
+    let value = |value: &'static Option<Bytes>| value.as_deref().unwrap_or_default();
+    let headers = &*made.headers.leak();
+    let headers: Vec<_> = headers.iter().map(|(key, v)| (&**key, value(v))).collect();
     let expected: [(&str, &[u8]); 4] =
         [("event_id", b"i"), ("LSN", b"0/1"), ("event_type", b"order.gone!"), ("from", b"shop")];
     assert_eq!(headers, expected, "the header of metadata that it does not have is left out");
@@ -225,6 +233,19 @@ fn what_is_dropped_or_unrouted_is_as_configured() {
     }
 }
 
+#[test]
+fn what_is_refused_is_parked_as_it_came() {
+    let mut routing = routing([Route { format: Some(Format::Json), ..route("order", &[]) }]);
+    let event = event(&envelope("order", "x"));
+    let (_, sent) = sent(routing.place(event.clone())).remove(0);
+    assert_ne!(made(&sent).value.as_ref(), Some(event.raw()));
+    let parked = sent.refused(Error::new(ErrorKind::RecordRefused, "no"), None);
+    assert!(parked.way().is_none());
+    let parked = Record::new(&parked, None);
+    assert_eq!(parked.value, Some(&event.raw()[..]));
+    assert!(parked.headers.iter().any(|header| header.key == "dead_letter_error"));
+}
+
 /// The row of a table by Debezium's conventions.
 fn row() -> Event {
     let row = RowRecord {
@@ -247,18 +268,17 @@ fn rows_of_tables_keep_prefix_and_payload_unless_their_route_says_otherwise() {
     config.kafka.format = Format::Json;
     let mut routing = Routing::new(&config).expect("a route that can be used");
     let (topic, event) = one(&mut routing);
-    assert_eq!((&*topic, record_value(&event)), ("outbox.event.Order", Some(&b"{}"[..])));
-    assert!(event.made().is_none());
+    assert_eq!((&*topic, event.way().is_none()), ("outbox.event.Order", true));
     // A topic alone.
     let mut routed = self::routing([route("Order", &["{prefix}.all"])]);
     let (topic, event) = one(&mut routed);
-    assert_eq!((&*topic, record_value(&event)), ("outbox.event.all", Some(&b"{}"[..])));
+    assert_eq!((&*topic, event.way().is_none()), ("outbox.event.all", true));
     // A message of the same type has the pipeline's prefix.
     assert_eq!(topics(&mut routed, "Order", "x"), ["shop.all"]);
     // A format.
     let enveloped = Route { format: Some(Format::Protobuf), ..route("Order", &[]) };
     let (_, event) = one(&mut self::routing([enveloped]));
-    let value = Bytes::copy_from_slice(record_value(&event).expect("a value"));
+    let value = made(&event).value.expect("a value");
     assert_eq!(OutboxEvent::decode(value).expect("an envelope").payload, "{}");
 }
 
