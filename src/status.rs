@@ -629,9 +629,13 @@ impl Status {
         self.commit_us.store(took.as_micros() as u64, Relaxed);
     }
 
-    pub fn dead_lettered(&self, event: &Event, topic: Option<&str>, error: &Error) {
+    pub fn dead_lettered(&self) {
         self.dead_letters.fetch_add(1, Relaxed);
-        self.with_recent(|recent| recent.dead_lettered(event, topic, error, now_ms()));
+    }
+
+    /// The event of a dead letter, and the topic that it was refused by.
+    pub fn parked(&self, event: &Event, topic: Option<&str>, error: &Error) {
+        self.with_recent(|recent| recent.parked(event, topic, error, now_ms()));
     }
 
     pub fn topic_open(&self, topic: &Arc<str>) {

@@ -263,7 +263,8 @@ impl Router {
             RefusalPolicy::DeadLetter => {
                 error!(self.log, "event goes to the dead letters"; "event" => ?event,
                     "from" => topic.map(|topic| topic.to_string()), "error" => %error);
-                self.status.dead_lettered(&event, topic.map(|topic| &**topic), &error);
+                self.status.dead_lettered();
+                self.status.parked(&event, topic.map(|topic| &**topic), &error);
                 Ok((Arc::clone(&self.dead_letters.topic), event.refused(error, topic.cloned())))
             }
             RefusalPolicy::Stop => Err(error),

@@ -2,57 +2,71 @@
 
 use serde::Serialize;
 
-use crate::status::{PipelineState, PipelineStatus};
-
-/// In hundredths of the window: a batch more may not fit.
-const FULL: usize = 95;
+use crate::status::{BlockedBy, PipelineState, PipelineStatus, TopicStatus};
 
 /// A place of the picture at which something waits.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Blocked {
-    /// `postgresql`, `window`, `kafka`, or `topic:` and its name.
+    /// `postgresql`, `window`, `checkpointer`, `kafka`, or `topic:` and its name.
     pub place: String,
-    /// For what, in a sentence.
+    /// What is lacking there.
+    pub by: BlockedBy,
+    /// The same in a sentence.
     pub why: String,
 }
 
 /// All such places; none while everything flows.
 pub(super) fn blocked(status: &PipelineStatus) -> Vec<Blocked> {
     let mut all = Vec::new();
-    let mut add = |place: &str, why: String| all.push(Blocked { place: place.to_owned(), why });
+    let mut add = |place: &str, by: BlockedBy, why: &str| {
+        all.push(Blocked { place: place.to_owned(), by, why: why.to_owned() });
+    };
     match &status.state {
         // Before the first generation, brokers are asked first.
-        PipelineState::Retrying { error } if status.kafka_error.is_none() => {
-            add("postgresql", error.clone());
+        PipelineState::Retrying { error }
+            if status.generation == 0 && status.kafka_error.is_some() =>
+        {
+            add("kafka", BlockedBy::Kafka, error);
         }
-        PipelineState::Retrying { error } if status.generation == 0 => add("kafka", error.clone()),
-        PipelineState::Retrying { error } => add("postgresql", error.clone()),
-        PipelineState::StandingBy { error } => add("postgresql", error.clone()),
+        PipelineState::Retrying { error } => add("postgresql", BlockedBy::Postgres, error),
+        PipelineState::StandingBy { error } => add("postgresql", BlockedBy::Slot, error),
         _ => {}
     }
-    if status.in_flight_bytes * 100 >= status.window_bytes * FULL {
-        add(
-            "window",
-            "the window is full: nothing more is read until something is acknowledged".into(),
-        );
+    for actor in status.actors.values() {
+        let why = actor.last_error.as_deref();
+        match actor.blocked_by {
+            Some(by @ BlockedBy::Window) => {
+                add("window", by, "full: it is read on as acknowledged")
+            }
+            Some(by @ BlockedBy::Store) => {
+                add("checkpointer", by, why.unwrap_or("the position can't be saved"));
+            }
+            _ => {}
+        }
     }
-    let mut undelivered = 0;
     for (name, topic) in &status.topics {
-        undelivered += topic.waiting;
-        let why = match (&topic.last_error, &topic.retrying) {
-            _ if topic.paused => "paused".to_owned(),
-            _ if topic.waiting == 0 => continue,
-            (Some(error), _) if !topic.open => format!("not open: {error}"),
-            _ if !topic.open => "not open yet".into(),
-            (_, Some(reason)) => format!("its handler tries again: {reason}"),
-            _ => continue,
-        };
-        add(&format!("topic:{name}"), why);
+        let by = topic.blocked_by.or(topic.paused.then_some(BlockedBy::Pause));
+        if let Some(by) = by.filter(|by| *by != BlockedBy::Kafka) {
+            add(&format!("topic:{name}"), by, &reason(topic));
+        }
     }
-    if let Some(error) = status.kafka_error.as_ref().filter(|_| undelivered > 0) {
-        add("kafka", error.clone());
+    // A topic that can't be opened may wait for the brokers too.
+    let waits =
+        |topic: &TopicStatus| matches!(topic.blocked_by, Some(BlockedBy::Kafka | BlockedBy::Topic));
+    if let Some(error) = status.kafka_error.as_ref().filter(|_| status.topics.values().any(waits)) {
+        add("kafka", BlockedBy::Kafka, error);
     }
     all
+}
+
+fn reason(topic: &TopicStatus) -> String {
+    match (&topic.last_error, &topic.retrying) {
+        _ if topic.paused => "paused".into(),
+        (Some(error), _) if !topic.open => format!("not open: {error}"),
+        _ if !topic.open => "opening".into(),
+        (_, Some(reason)) => format!("its handler tries again: {reason}"),
+        _ => String::new(),
+    }
 }
 
 #[cfg(test)]
@@ -86,8 +100,7 @@ mod tests {
 
     #[test]
     fn the_place_where_events_wait_is_named_with_its_reason() {
-        let window = ByteWindow::new(100);
-        let status = Status::new(window.clone());
+        let status = Status::new(ByteWindow::new(100));
         let (user, order): (Arc<str>, Arc<str>) = ("shop.user".into(), "shop.order".into());
         status.set_state(PipelineState::Running);
         status.topic_open(&user);
@@ -98,8 +111,12 @@ mod tests {
         status.waits(&order, 1);
         status.topic_failed(&order, &Error::new(ErrorKind::KafkaUnavailable, "no leader"));
         assert_eq!(names(&status), ["topic:shop.order", "topic:shop.user", "kafka"]);
-        let _work = window.try_acquire(95);
-        assert_eq!(names(&status)[0], "window");
+        status.actor_waits("wal_reader", Some(BlockedBy::Window));
+        status.actor_waits("checkpointer", Some(BlockedBy::Store));
+        let mut names = names(&status);
+        names.sort_unstable();
+        assert_eq!(names[..3], ["checkpointer", "kafka", "topic:shop.order"]);
+        assert_eq!(names.last().map(String::as_str), Some("window"));
     }
 
     #[test]

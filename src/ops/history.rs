@@ -25,7 +25,8 @@ pub(super) struct Sample {
     pub read_rate: f64,
     /// Records delivered, a second.
     pub delivered_rate: f64,
-    /// WAL received and not saved as delivered.
+    /// See [`crate::status::Lag`].
+    pub lag_seconds: Option<f64>,
     pub lag_bytes: u64,
     pub in_flight_bytes: u64,
 }
@@ -44,6 +45,7 @@ pub(super) struct Columns {
     at_ms: Vec<u64>,
     read_rate: Vec<f64>,
     delivered_rate: Vec<f64>,
+    lag_seconds: Vec<Option<f64>>,
     lag_bytes: Vec<u64>,
     in_flight_bytes: Vec<u64>,
 }
@@ -60,13 +62,13 @@ impl History {
         if self.samples.len() >= SAMPLES {
             self.samples.pop_front();
         }
-        let (received, saved) = (status.received_lsn.as_u64(), status.saved_lsn.as_u64());
         let rate = |count: u64, before: u64| per_second(count - before, at_ms, last.at_ms);
         self.samples.push_back(Sample {
             at_ms,
             read_rate: rate(now.read, last.read),
             delivered_rate: rate(now.delivered, last.delivered),
-            lag_bytes: received.saturating_sub(saved),
+            lag_seconds: status.lag.seconds.map(|seconds| (seconds * 1_000.0).round() / 1_000.0),
+            lag_bytes: status.lag.bytes,
             in_flight_bytes: status.in_flight_bytes as u64,
         });
     }
@@ -82,6 +84,7 @@ impl History {
             at_ms: all().map(|sample| sample.at_ms).collect(),
             read_rate: all().map(|sample| sample.read_rate).collect(),
             delivered_rate: all().map(|sample| sample.delivered_rate).collect(),
+            lag_seconds: all().map(|sample| sample.lag_seconds).collect(),
             lag_bytes: all().map(|sample| sample.lag_bytes).collect(),
             in_flight_bytes: all().map(|sample| sample.in_flight_bytes).collect(),
         }
@@ -119,6 +122,7 @@ mod tests {
             at_ms: 3_000,
             read_rate: 250.0,
             delivered_rate: 150.0,
+            lag_seconds: None,
             lag_bytes: 50,
             in_flight_bytes: 0,
         };

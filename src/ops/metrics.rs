@@ -282,13 +282,8 @@ impl Metrics<'_> {
 
 #[cfg(test)]
 mod tests {
-    use prost::Message;
-
     use super::*;
-    use crate::{
-        Error, ErrorKind, Event, Lsn, messages::ByteWindow, postgres::retention::Retention,
-        proto::OutboxEvent,
-    };
+    use crate::{Error, ErrorKind, Lsn, messages::ByteWindow, postgres::retention::Retention};
 
     #[test]
     fn the_names_are_those_of_the_go_library() {
@@ -308,10 +303,7 @@ mod tests {
         status.saved(Lsn::new(200));
         status.swept(7, 1);
         status.batch(5, 9_000);
-        let fact = OutboxEvent { aggregate_type: "user".into(), ..OutboxEvent::default() };
-        let letter = Event::parse(fact.encode_to_vec().into(), Lsn::new(1)).expect("an event");
-        let refused = Error::new(ErrorKind::RecordRefused, "no");
-        status.dead_lettered(&letter, None, &refused);
+        status.dead_lettered();
         status.handler_retries(&topic, "not yet".into());
         status.not_saved("checkpointer", &Error::new(ErrorKind::CheckpointUnavailable, "away"));
         let broker = BrokerStatus {

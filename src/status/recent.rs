@@ -105,7 +105,7 @@ impl Recent {
     }
 
     /// An event was parked.
-    pub fn dead_lettered(&mut self, event: &Event, topic: Option<&str>, error: &Error, at_ms: u64) {
+    pub fn parked(&mut self, event: &Event, topic: Option<&str>, error: &Error, at_ms: u64) {
         let letter = RecentDeadLetter {
             at_ms,
             aggregate_type: cut(event.aggregate_type(), LONGEST_NAME),
@@ -139,9 +139,13 @@ fn cut(text: &str, longest: usize) -> String {
     }
 }
 
-/// The same but for numbers: durations and ports differ from one try to the next.
+/// The same but for numbers, and for what librdkafka says of a try: how long it took, and
+/// how many it kept to itself.
 fn is_alike(one: &str, other: &str) -> bool {
-    let words = |text: &str| -> String { text.chars().filter(|c| !c.is_ascii_digit()).collect() };
+    let words = |text: &str| -> String {
+        let text = text.split(" (after ").next().unwrap_or_default();
+        text.chars().filter(|c| !c.is_ascii_digit()).collect()
+    };
     words(one) == words(other)
 }
 
@@ -195,12 +199,13 @@ mod tests {
     #[test]
     fn an_error_that_comes_again_is_one_entry() {
         let mut recent = Recent::default();
-        recent.failed("kafka", "refused after 5 ms", 10);
+        recent.failed("kafka", "broker 5 refused (after 5 ms)", 10);
         recent.failed("shop.user", "no leader", 20);
-        recent.failed("kafka", "refused after 17 ms", 30);
+        recent.failed("kafka", "broker 7 refused (after 1 ms, 2 identical)", 30);
         let last = recent.errors.back().expect("an error");
         assert_eq!((last.first_ms, last.at_ms, last.count), (10, 30, 2));
-        assert_eq!((last.error.as_str(), recent.errors.len()), ("refused after 17 ms", 2));
+        assert!(last.error.starts_with("broker 7"), "{last:?}");
+        assert_eq!(recent.errors.len(), 2);
         recent.failed("kafka", &"ä".repeat(1_000), 40);
         assert_eq!(recent.errors.back().map(|e| e.error.chars().count()), Some(LONGEST_ERROR + 1));
     }

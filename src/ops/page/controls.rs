@@ -61,26 +61,26 @@ impl Controls {
         &self.redrive
     }
 
-    /// Ok, or the answer that says why not.
-    fn admit(&self, request: &HttpRequest) -> Result<(), HttpResponse> {
+    /// The answer that says why not; none where it may.
+    fn refusal(&self, request: &HttpRequest) -> Option<HttpResponse> {
         let Some(token) = &self.token else {
             let what = "controls are off: set http.token or http.token_file";
-            return Err(refused(StatusCode::FORBIDDEN, what));
+            return Some(refused(StatusCode::FORBIDDEN, what));
         };
         // Browsers say where a request comes from; other programs say nothing.
         let site = request.headers().get("sec-fetch-site");
         if site.is_some_and(|site| site != "same-origin") {
-            return Err(refused(StatusCode::FORBIDDEN, "only the page itself may ask for this"));
+            return Some(refused(StatusCode::FORBIDDEN, "only the page itself may ask for this"));
         }
         let given = request.headers().get(header::AUTHORIZATION);
         let given = given.and_then(|value| value.to_str().ok());
         let given = given.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
         if is_same(given, token.expose_secret()) {
-            return Ok(());
+            return None;
         }
         warn!(self.log, "wrong token for the controls";
             "peer" => request.peer_addr().map(|address| address.to_string()));
-        Err(refused(StatusCode::UNAUTHORIZED, "that is not the token"))
+        Some(refused(StatusCode::UNAUTHORIZED, "that is not the token"))
     }
 }
 
@@ -92,10 +92,8 @@ impl fmt::Debug for Controls {
 
 /// Is the token right?
 pub(super) async fn token(watched: Data<Watched>, request: HttpRequest) -> HttpResponse {
-    match watched.controls.admit(&request) {
-        Ok(()) => HttpResponse::NoContent().finish(),
-        Err(answer) => answer,
-    }
+    let refusal = watched.controls.refusal(&request);
+    refusal.unwrap_or_else(|| HttpResponse::NoContent().finish())
 }
 
 pub(super) async fn pause(
@@ -121,7 +119,7 @@ async fn set_paused(
     paused: bool,
 ) -> HttpResponse {
     let controls = &watched.controls;
-    if let Err(answer) = controls.admit(request) {
+    if let Some(answer) = controls.refusal(request) {
         return answer;
     }
     // A name that nothing goes to would stay in the status for ever.
@@ -143,7 +141,7 @@ async fn set_paused(
 /// Begins to send all dead letters again.
 pub(super) async fn redrive(watched: Data<Watched>, request: HttpRequest) -> HttpResponse {
     let controls = &watched.controls;
-    if let Err(answer) = controls.admit(&request) {
+    if let Some(answer) = controls.refusal(&request) {
         return answer;
     }
     if let Err(why) = controls.redrive.begin(watched.clone()) {

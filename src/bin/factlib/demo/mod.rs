@@ -177,9 +177,7 @@ impl Scene {
             }
         }
         self.writers.stop().await?;
-        if !self.broker.is_up {
-            self.broker.set_up(true)?;
-        }
+        self.undo()?;
         let limit = Instant::now() + ARRIVAL_LIMIT;
         let mut tick = interval(Duration::from_millis(20));
         while self.ledger.lock().on_the_way() > 0 {
@@ -191,6 +189,16 @@ impl Scene {
             }
         }
         self.show(None)
+    }
+
+    /// Lets what the visitor held up go on.
+    fn undo(&mut self) -> Result<()> {
+        for (name, topic) in self.pipeline.status().topics {
+            if topic.paused {
+                self.pipeline.resume_topic(name);
+            }
+        }
+        if self.broker.is_up { Ok(()) } else { self.broker.set_up(true) }
     }
 
     fn show(&mut self, over: Option<Instant>) -> Result<()> {

@@ -1,13 +1,13 @@
 // The last minutes as lines: drawn as SVG, and said in a sentence.
 
-import { bytes, count, duration, element, rate, text, time } from "./format.js";
+import { count, duration, element, rate, seconds, text, time } from "./format.js";
 
 const [WIDTH, HEIGHT] = [600, 120];
 const LONGEST_MS = 600_000;
 const SHORTEST_MS = 60_000;
 /** Samples further apart than this are not joined. */
 const GAP_MS = 5_000;
-const FIELDS = ["at_ms", "read_rate", "delivered_rate", "lag_bytes", "in_flight_bytes"];
+const FIELDS = ["at_ms", "read_rate", "delivered_rate", "lag_seconds", "lag_bytes", "in_flight_bytes"];
 
 /** The samples, a list a field, as the relay sends them. */
 export class History {
@@ -64,14 +64,14 @@ export class Chart {
     const to = times.at(-1) ?? 0;
     const span = Math.min(LONGEST_MS, Math.max(SHORTEST_MS, to - (times[0] ?? to)));
     const values = this.series.map(({ field }) => history[field]);
-    const most = Math.max(0, ...values.map((list) => list.reduce((a, b) => Math.max(a, b), 0)));
+    const most = Math.max(0, ...values.flat());
     this.scale = { to, span, top: this.ceiling(most) };
     values.forEach((list, index) => this.trace(this.lines[index], times, list));
     text(this.top, this.format(this.scale.top));
     text(this.from, `${duration(span / 1000)} ago`);
     const [first] = this.series;
-    const now = history[first.field].at(-1) ?? 0;
-    const said = times.length === 0 ? "nothing yet" : `${this.format(now)} now, at most ${this.format(Math.max(0, ...history[first.field]))} in the last ${duration(span / 1000)}`;
+    const now = history[first.field].at(-1) ?? null;
+    const said = now === null ? "not known now" : `${this.format(now)} now, at most ${this.format(most)} in the last ${duration(span / 1000)}`;
     this.picture.setAttribute("aria-label", `${this.title}: ${said}`);
     this.said = said;
     if (!this.pointed) text(this.caption, said);
@@ -86,6 +86,7 @@ export class Chart {
       if (begun !== null) filled += `L${x(last).toFixed(1)} ${HEIGHT}L${x(begun).toFixed(1)} ${HEIGHT}Z`;
     };
     times.forEach((at, index) => {
+      if (values[index] === null) return;
       const point = `${x(at).toFixed(1)} ${y(values[index]).toFixed(1)}`;
       const joined = last !== null && at - last <= GAP_MS;
       if (!joined) {
@@ -114,7 +115,8 @@ export class Chart {
     const x = (WIDTH * (times[nearest] - to + span)) / span;
     this.cursor.setAttribute("x1", x);
     this.cursor.setAttribute("x2", x);
-    const values = this.series.map(({ field, name }) => `${this.format(this.history[field][nearest])} ${name}`);
+    const said = (value) => (value === null ? "not known" : this.format(value));
+    const values = this.series.map(({ field, name }) => `${said(this.history[field][nearest])} ${name}`);
     text(this.caption, `${time(times[nearest])} · ${values.join(" · ")}`);
   }
 }
@@ -127,4 +129,9 @@ export const perSecond = {
     return [1, 2, 5, 10].map((factor) => factor * power).find((top) => top >= most);
   },
 };
-export const size = { format: bytes, ceiling: (most) => 2 ** Math.ceil(Math.log2(Math.max(most, 1024))) };
+
+const SPANS = [1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21600, 43200, 86400];
+export const age = {
+  format: seconds,
+  ceiling: (most) => SPANS.find((top) => top >= most) ?? 86400 * Math.ceil(most / 86400),
+};

@@ -29,6 +29,9 @@ export function duration(seconds) {
   return `${Math.floor(s / 86400)} d ${Math.floor((s % 86400) / 3600)} h`;
 }
 
+/** A lag: exact where it is short. */
+export const seconds = (s) => (s < 60 ? `${s >= 10 || s === 0 ? Math.round(s) : s.toFixed(s < 0.1 ? 3 : 1)} s` : duration(s));
+
 export const plural = (n, one, many = `${one}s`) => `${count(n)} ${n === 1 ? one : many}`;
 
 export const byId = (id) => document.getElementById(id);

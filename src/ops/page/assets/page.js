@@ -1,10 +1,10 @@
 // Live: each message of the relay drawn, and the connection to it watched.
 
-import { Chart, History, perSecond, size } from "./charts.js";
+import { age, Chart, History, perSecond } from "./charts.js";
 import { Controls } from "./controls.js";
-import { byId, bytes, count, duration, plural, rate, text, time } from "./format.js";
-import { drawPipeline, lagOf, placeName } from "./pipeline.js";
-import { drawErrors, drawEvents, drawLetters, drawTopics, uptime } from "./tables.js";
+import { byId, bytes, count, duration, plural, rate, seconds, text, time } from "./format.js";
+import { drawPipeline, isCalm, placeName } from "./pipeline.js";
+import { drawErrors, drawEvents, drawLetters, drawTopics } from "./tables.js";
 
 const as = { bytes, count };
 /** The relay says something each second; after so long it is gone. */
@@ -22,9 +22,9 @@ const charts = [
     ],
   }),
   new Chart(byId("lag-chart"), {
-    title: "WAL that is behind",
-    ...size,
-    series: [{ field: "lag_bytes", name: "behind", kind: "lag" }],
+    title: "How long the oldest event waits",
+    ...age,
+    series: [{ field: "lag_seconds", name: "behind", kind: "lag" }],
   }),
 ];
 const controls = new Controls(draw);
@@ -37,14 +37,14 @@ function draw(now) {
   figures(now);
   drawPipeline(now);
   charts.forEach((chart) => chart.draw(samples));
-  drawTopics(now, performance.now(), (topic, paused) => controls.setPaused(topic, paused));
+  drawTopics(now, (topic, paused) => controls.setPaused(topic, paused));
   drawEvents(now);
   drawErrors(now);
   drawLetters(now);
   controls.draw(now);
   text(byId("slot"), now.relay.slot);
   text(byId("version"), `factlib ${now.relay.version}`);
-  text(byId("uptime"), uptime((sample?.at_ms ?? Date.now()) - now.relay.started_ms));
+  text(byId("uptime"), `up ${duration(status.uptime_seconds)}`);
   document.title = `${byId("headline").textContent} · ${now.relay.slot} · factlib`;
 }
 
@@ -57,22 +57,21 @@ function fields(status) {
   }
 }
 
-function figures(now) {
-  const { status, sample } = now;
-  const delivered = status.events_per_second ?? sample?.delivered_rate;
-  text(byId("rate"), delivered === undefined ? "–" : rate(delivered));
-  const lag = lagOf(now);
-  text(byId("lag"), lag.main);
-  text(byId("lag-note"), lag.note);
-  const lost = status.slot_lost_in_seconds;
-  text(byId("retained-note"), typeof lost === "number" ? `slot lost in ${duration(lost)}` : (status.retained_wal_waits_for ?? ""));
+function figures({ status, sample }) {
+  text(byId("rate"), sample ? rate(sample.delivered_rate) : "–");
+  text(byId("rate-note"), `${rate(status.events_per_second)} over 10 s`);
+  const { lag, slot_lost_in_seconds: left } = status;
+  text(byId("lag"), lag.seconds === null ? "–" : seconds(lag.seconds));
+  text(byId("lag-note"), `${bytes(lag.bytes)} of WAL`);
+  text(byId("retained-note"), left === null ? (status.retained_wal_waits_for ?? "") : `slot lost in ${duration(left)}`);
 }
 
 function headline(now) {
-  const { tone, title, reason } = verdict(now);
+  const { tone, title, reason, cause = "" } = verdict(now);
   byId("summary").dataset.tone = tone;
   text(byId("headline"), title);
   text(byId("reason"), reason);
+  text(byId("cause"), cause);
 }
 
 /** One sentence on how it goes. */
@@ -85,10 +84,10 @@ function verdict({ status, blocked, unhealthy, sample }) {
     case "starting":
       return { tone: "idle", title: "Starting", reason: "Connecting, and checking positions." };
     case "standing_by":
-      return { tone: "idle", title: "Standing by", reason: `Another instance reads the slot; this one takes over when it ends. ${status.error}` };
+      return { tone: "idle", title: "Standing by", reason: "Another instance reads the slot; this one takes over when it ends.", cause: status.error };
     case "retrying": {
       const who = at("kafka") ? "Kafka" : "PostgreSQL";
-      return { tone: "bad", title: `Waiting for ${who}`, reason: `${wait}${kept}` };
+      return { tone: "bad", title: `Waiting for ${who}`, reason: `${wait}${kept}`, cause: status.error };
     }
     case "draining":
       return { tone: "idle", title: "Stopping", reason: `Finishing what is in flight. ${wait}` };
@@ -96,11 +95,11 @@ function verdict({ status, blocked, unhealthy, sample }) {
       return { tone: "bad", title: "Stopped", reason: "" };
     default:
   }
-  if (at("kafka")) return { tone: "bad", title: "Waiting for Kafka", reason: `${wait}${kept}` };
-  const troubled = blocked.filter(({ place, why }) => place.startsWith("topic:") && why !== "paused");
-  if (troubled.length > 0) return { tone: "bad", title: `${placeName(troubled[0].place)} can’t deliver`, reason: `${wait}${troubled[0].why}` };
-  if (unhealthy) return { tone: "bad", title: "Nothing moves", reason: unhealthy };
-  const paused = blocked.filter(({ why }) => why === "paused").map(({ place }) => placeName(place));
+  if (at("kafka")) return { tone: "bad", title: "Waiting for Kafka", reason: `${wait}${kept}`, cause: at("kafka").why };
+  const troubled = blocked.filter((block) => !isCalm(block));
+  if (troubled.length > 0) return { tone: "bad", title: `${placeName(troubled[0].place)} can’t go on`, reason: `${wait}${kept}`, cause: troubled[0].why };
+  if (unhealthy) return { tone: "bad", title: "Nothing moves", reason: wait, cause: unhealthy };
+  const paused = blocked.filter(({ by }) => by === "pause").map(({ place }) => placeName(place));
   if (paused.length > 0) return { tone: "wait", title: `Paused: ${paused.join(", ")}`, reason: `${wait}When the window is full, other topics wait too.` };
   if (sample?.delivered_rate > 0 || waiting > 0) return { tone: "ok", title: "Delivering", reason: `${rate(sample?.delivered_rate ?? 0)} records a second reach Kafka.` };
   return { tone: "ok", title: "Everything is delivered", reason: "Nothing waits." };

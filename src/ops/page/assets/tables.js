@@ -1,41 +1,33 @@
 // Topics, events, errors, dead letters.
 
-import { byId, count, duration, element, keyed, plural, rate, text, time } from "./format.js";
+import { byId, count, element, keyed, plural, rate, text, time } from "./format.js";
 
-const seen = new Map();
-/** Rates of topics are means over so long, where the relay does not say them. */
-const RATE_MS = 5_000;
+const WAITS = {
+  pause: ["Paused", "wait"],
+  topic: ["Failed, opening again", "bad"],
+  handler: ["Handler tries again", "wait"],
+  kafka: ["Waits for Kafka", "bad"],
+};
 
-function topicRate(name, topic, at) {
-  if (typeof topic.events_per_second === "number") return topic.events_per_second;
-  const samples = seen.get(name) ?? [];
-  samples.push({ at, events: topic.events });
-  while (samples.length > 2 && at - samples[1].at >= RATE_MS) samples.shift();
-  seen.set(name, samples);
-  const [first] = samples;
-  return at > first.at ? (1000 * (topic.events - first.events)) / (at - first.at) : 0;
-}
-
-export function topicState(topic) {
-  if (topic.paused) return { word: "Paused", tone: "wait" };
-  if (!topic.open) return { word: topic.last_error ? "Failed, opening again" : "Opening", tone: topic.waiting ? "bad" : "idle" };
-  if (topic.retrying) return { word: "Handler retries", tone: "wait" };
-  return { word: "Open", tone: "ok" };
+function topicState(topic) {
+  if (topic.paused) return WAITS.pause;
+  if (topic.blocked_by === "topic" && !topic.last_error) return ["Opening", "idle"];
+  return WAITS[topic.blocked_by] ?? (topic.open ? ["Open", "ok"] : ["Not open", "idle"]);
 }
 
 /** `ask(topic, paused)` is called by the buttons; none where there are no controls. */
-export function drawTopics({ status, controls, relay }, at, ask) {
+export function drawTopics({ status, controls }, ask) {
   const topics = Object.entries(status.topics);
   byId("topics").hidden = topics.length === 0;
   byId("topics-empty").hidden = topics.length > 0;
   keyed(byId("topics").tBodies[0], topics, ([name]) => name, ([name]) => topicRow(name, ask), (row, [name, topic]) => {
     const [, state, events, second, waiting, failures, control] = row.cells;
-    const { word, tone } = topicState(topic);
+    const [word, tone] = topicState(topic);
     row.dataset.topic = name;
     state.dataset.tone = tone;
     text(state.querySelector(".word"), word);
     value(events, topic.events);
-    text(second, rate(topicRate(name, topic, at)));
+    text(second, rate(topic.events_per_second));
     value(waiting, topic.waiting);
     value(failures, topic.restarts);
     failures.title = topic.last_error ?? "";
@@ -45,7 +37,6 @@ export function drawTopics({ status, controls, relay }, at, ask) {
     text(button, topic.paused ? "Resume" : "Pause");
     button.setAttribute("aria-label", `${button.textContent} ${name}`);
     button.dataset.paused = topic.paused;
-    if (name === relay.dead_letter_topic) row.dataset.deadLetters = "true";
   });
 }
 
@@ -127,5 +118,3 @@ function redriveResult({ running, ended_ms, redriven, before, failed, error }) {
   if (running) return `Redriving: ${said}`;
   return `${time(ended_ms)}: ${said}${error ? `. ${error}` : ""}`;
 }
-
-export const uptime = (ms) => `up ${duration(ms / 1000)}`;
