@@ -10,6 +10,8 @@ FUZZ_SECONDS ?= 60
 SEED ?= 1
 SECONDS ?= 60
 SCENARIO ?=
+# at-least-once or exactly-once
+DELIVERY ?= at-least-once
 MARKDOWN ?=
 # What `make bench` runs: how often, how much, which (tx5,tx1,4k,one,latency,idle).
 REPEATS ?= 3
@@ -31,9 +33,9 @@ test: ## Run all tests, with real PostgreSQL and Kafka servers
 	@scripts/bootstrap --tests
 	$(CARGO) test --locked --all-features
 
-chaos: ## Break everything around the real binary, a table row each (SEED, SECONDS, SCENARIO, MARKDOWN)
+chaos: ## Break everything around the real binary, a table row each (SEED, SECONDS, SCENARIO, DELIVERY, MARKDOWN)
 	@scripts/bootstrap --tests
-	@CHAOS_SEED=$(SEED) CHAOS_SECONDS=$(SECONDS) CHAOS_SCENARIO=$(SCENARIO) CHAOS_MARKDOWN=$(MARKDOWN) \
+	@CHAOS_DELIVERY=$(DELIVERY) CHAOS_SEED=$(SEED) CHAOS_SECONDS=$(SECONDS) CHAOS_SCENARIO=$(SCENARIO) CHAOS_MARKDOWN=$(MARKDOWN) \
 		$(CARGO) test --locked --all-features --test chaos -- --ignored --exact full --nocapture
 
 lint: ## Check format, clippy, docs, scripts, public API and dependencies

@@ -28,7 +28,7 @@ impl From<&DeliveryConfig> for Limits {
     fn from(config: &DeliveryConfig) -> Self {
         Limits {
             interval: config.interval,
-            max_interval: config.max_interval,
+            max_interval: config.max_interval.max(config.interval),
             max_bytes: config.max_bytes.as_u64(),
         }
     }

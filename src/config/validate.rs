@@ -229,15 +229,11 @@ fn check_delivery(config: &Config) -> Check {
     if delivery.max_bytes.as_u64() == 0 {
         return wrong("delivery.max_bytes", size_text(delivery.max_bytes), "must be above zero");
     }
-    if delivery.max_interval < delivery.interval {
-        let problem =
-            format!("must not be below delivery.interval = {}", humantime(delivery.interval));
-        return wrong("delivery.max_interval", humantime(delivery.max_interval), problem);
-    }
     let timeout = delivery.transaction_timeout;
-    if timeout < SHORTEST_TRANSACTION_TIMEOUT || timeout <= delivery.max_interval * 2 {
+    let longest = delivery.interval.max(delivery.max_interval);
+    if timeout < SHORTEST_TRANSACTION_TIMEOUT || timeout <= longest * 2 {
         let problem = format!(
-            "must be at least {} and more than twice delivery.max_interval",
+            "must be at least {} and more than twice delivery.interval and delivery.max_interval",
             humantime(SHORTEST_TRANSACTION_TIMEOUT)
         );
         return wrong("delivery.transaction_timeout", humantime(timeout), problem);

@@ -159,7 +159,7 @@ impl Relay {
     pub fn last(&self, message: &str, name: &str) -> Option<Value> {
         let output = self.program.output();
         let lines = output.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        Some(lines.filter(|line| line["msg"] == message).last()?[name].clone())
+        Some(lines.rev().find(|line| line["msg"] == message)?[name].clone())
     }
 
     /// How many panics it has reported.
