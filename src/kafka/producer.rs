@@ -244,6 +244,10 @@ impl Trouble {
         told(what, self.error, &self.reason)
     }
 
+    fn passes(&self) -> bool {
+        self.clone().led_to(String::new()).is_transient()
+    }
+
     /// librdkafka's words.
     pub fn reason(&self) -> &str {
         &self.reason
@@ -265,20 +269,15 @@ impl Reports {
         self.last.borrow().clone()
     }
 
-    /// Waits for a complaint, from now on, that does not pass by itself.
+    /// Waits for a complaint that does not pass by itself.
     pub async fn refusal(&self) -> Trouble {
         let mut last = self.last.subscribe();
-        last.mark_unchanged();
-        loop {
-            // The sender is in `self`.
-            if last.changed().await.is_err() {
-                std::future::pending().await
-            }
-            let trouble = last.borrow_and_update().clone();
-            let refused = |trouble: &Trouble| !trouble.clone().led_to(String::new()).is_transient();
-            if let Some(trouble) = trouble.filter(refused) {
-                return trouble;
-            }
+        let refused =
+            |trouble: &Option<Trouble>| trouble.as_ref().is_some_and(|trouble| !trouble.passes());
+        match last.wait_for(refused).await.map(|trouble| trouble.clone()) {
+            Ok(Some(trouble)) => trouble,
+            // The sender lives in `self`.
+            _ => std::future::pending().await,
         }
     }
 }

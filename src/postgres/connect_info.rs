@@ -86,8 +86,8 @@ pub(super) struct TlsSettings {
 }
 
 impl TlsSettings {
-    /// The mode that holds. Where none is given: on this host libpq's, from which nobody on the
-    /// way can be kept; over a network, unlike libpq, the one that lets nobody pose as the server.
+    /// The mode that holds. Where none is given: on this host libpq's default, as nobody is on the
+    /// way; over a network, unlike libpq, the one that lets nobody pose as the server.
     pub fn mode(&self, local: bool) -> SslMode {
         let default = if local { SslMode::Prefer } else { SslMode::VerifyFull };
         self.mode.unwrap_or(default)
