@@ -140,8 +140,15 @@ async fn unhealthy_while_postgres_is_away_for_too_long_and_says_why() {
     postgres.stop(factlib::testing::StopMode::Immediate).await;
     let body = until(port, "/healthz", |code, _| code == 503).await;
     assert!(body.contains("retrying, because: ") && body.contains("cannot connect"), "{body}");
+    let away = |status: &Value| status["actors"]["wal_reader"]["blocked_by"] == "postgres";
+    let status = until_status(port, away).await;
+    let reader = &status["actors"]["wal_reader"];
+    assert!(reader["last_error"].is_string() && reader["last_error_at"].is_u64(), "{status}");
+    assert_eq!((&reader["restarts"], &status["lag"]["seconds"]), (&1.into(), &Value::Null));
     postgres.start_again().await.unwrap();
     until(port, "/healthz", |code, _| code == 200).await;
+    let blocked = r#"factlib_blocked_seconds_total{actor="wal_reader",by="postgres"}"#;
+    until(port, "/metrics", |_, body| value(body, blocked) > 0.0).await;
     let metrics = until(port, "/metrics", |code, _| code == 200).await;
     let errors = value(&metrics, "factlib_wal_replication_errors_total");
     assert!(errors >= 2.0, "{metrics}");

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use factlib::{
-    PipelineHandle,
+    BlockedBy, PipelineHandle,
     testing::{CollectedLogs, KafkaServer, LogLine, PostgresServer},
 };
 use support::{Bed, Workload, bed::LIMIT};
@@ -92,7 +92,8 @@ async fn an_open_transaction_is_named_with_what_it_holds_back() {
 async fn a_topic_that_takes_nothing_is_named_with_its_error() {
     let kafka = KafkaServer::start().await.expect("Kafka starts");
     // The other test's traffic is in the shared server's WAL.
-    let postgres = PostgresServer::start().await.expect("PostgreSQL starts");
+    let postgres = PostgresServer::builder().setting("max_slot_wal_keep_size", "1GB");
+    let postgres = postgres.start().await.expect("PostgreSQL starts");
     let mut bed = Bed::on(&postgres, &kafka, "retained").await;
     let (pipeline, lines) = start(&mut bed).await;
     let mut history = Workload::new(&bed.name, 10).emit(&mut bed.client().await).await;
@@ -107,6 +108,27 @@ async fn a_topic_that_takes_nothing_is_named_with_its_error() {
     let cause = line.value("waits_for").expect("a cause");
     assert!(cause.contains(&format!("topic {}.", bed.name)), "{line}");
     assert!(cause.contains("undelivered events: ") && cause.contains("Kafka: "), "{line}");
+
+    // Where the server has a limit, it is known how long that lasts.
+    let lasts = async {
+        loop {
+            foreign_traffic(&bed, 1).await;
+            let status = pipeline.status();
+            if let Some(seconds) = status.slot_lost_in_seconds {
+                return (status, seconds);
+            }
+            sleep(Duration::from_millis(200)).await;
+        }
+    };
+    let (status, seconds) = timeout(LIMIT, lasts).await.expect("it grows");
+    let (growth, safe) = (status.retained_wal_growth, status.safe_wal_bytes);
+    let (growth, safe) = (growth.expect("it grows"), safe.expect("there is a limit"));
+    assert!(growth > 0.0 && (1 << 29..1 << 30).contains(&safe), "{status:?}");
+    assert!((safe as f64 / growth - seconds as f64).abs() <= 1.0, "{status:?}");
+    assert!(status.lag.bytes >= WARNING.as_u64() && status.lag.events > 0, "{status:?}");
+    assert!(status.lag.seconds.is_some_and(|seconds| seconds > 1.0), "{status:?}");
+    let blocked = status.topics.values().map(|topic| topic.blocked_by);
+    assert!(blocked.clone().any(|by| by == Some(BlockedBy::Kafka)), "{status:?}");
 
     kafka.start_again(1).await.expect("the broker comes back");
     bed.delivered(&history).await;

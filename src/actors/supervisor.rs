@@ -558,6 +558,7 @@ fn spawn_checkpointer(plan: &Plan, ctx: &mut Context<Supervisor>) -> Addr<Checkp
 
 fn spawn_wal_watch(plan: &Plan) -> Addr<WalWatch> {
     let settings = &plan.config.postgres;
+    plan.status.actor_is("wal_watch", ActorState::Running);
     let log = plan.log.new(o!("actor" => "wal_watch"));
     let info = plan.startup.info.clone();
     let server = Reconnecting::new(info, settings.connect_timeout, log.clone());
@@ -577,6 +578,7 @@ fn spawn_row_sweeper(plan: &Plan) -> Option<Addr<RowSweeper>> {
         config.retention_tables(),
         log.clone(),
     );
+    plan.status.actor_is("row_sweeper", ActorState::Running);
     Some(RowSweeper::new(rows, retention.interval, Arc::clone(&plan.status), log).start())
 }
 

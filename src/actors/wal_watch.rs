@@ -68,7 +68,10 @@ impl WalWatch {
                 Ok(Some(retention)) => this.learnt(retention),
                 // Whoever reads the slot says so.
                 Ok(None) => {}
-                Err(error) => debug!(this.log, "WAL is not looked at"; "error" => %error),
+                Err(error) => {
+                    debug!(this.log, "WAL is not looked at"; "error" => %error);
+                    this.status.actor_complains("wal_watch", error.to_string());
+                }
             }
         }));
     }

@@ -20,6 +20,9 @@ pub struct Lag {
     pub seconds: Option<f64>,
 }
 
+/// So many batches are told apart; more count as one with the last of them.
+const MOST: usize = 4_096;
+
 /// When the transactions committed that are on their way.
 #[derive(Default)]
 pub(super) struct OnTheWay {
@@ -34,12 +37,16 @@ impl OnTheWay {
     /// where it is all of one that goes on.
     pub fn read(&mut self, end: Option<Lsn>, committed_us: Option<i64>) {
         let committed = self.open.take().or(committed_us);
+        let full = self.batches.len() >= MOST;
         match (end, committed) {
             // What is read again after a failure is there already.
             (Some(end), Some(committed))
                 if self.batches.back().is_none_or(|(last, _)| *last < end) =>
             {
-                self.batches.push_back((end, committed));
+                match self.batches.back_mut() {
+                    Some((last, _)) if full => *last = end,
+                    _ => self.batches.push_back((end, committed)),
+                }
             }
             (Some(_), _) => {}
             (None, committed) => self.open = committed,
@@ -99,6 +106,20 @@ mod tests {
         assert_eq!(at(&on_the_way, 2), Some(0.0), "the server's clock is ahead");
         on_the_way.delivered(Lsn::new(20));
         assert_eq!(at(&on_the_way, 10), None);
+    }
+
+    #[test]
+    fn a_long_wait_takes_no_more_memory() {
+        let mut on_the_way = OnTheWay::default();
+        for n in 1..=2 * MOST as u64 {
+            on_the_way.read(end(n), Some(n.cast_signed() * SECOND));
+        }
+        assert_eq!(on_the_way.batches.len(), MOST);
+        on_the_way.delivered(Lsn::new(MOST as u64));
+        let age = at(&on_the_way, 3 * MOST as u64);
+        assert_eq!(age, Some((2 * MOST) as f64), "as old as the first that is not delivered");
+        on_the_way.delivered(Lsn::new(2 * MOST as u64));
+        assert_eq!(at(&on_the_way, 0), None);
     }
 
     #[test]

@@ -18,10 +18,10 @@ impl Rate {
     }
 
     /// So much it is `now`. What is older than the span is forgotten, but for the last of it.
-    /// More often than twenty times in a span, it is not looked at.
+    /// More often than forty times in a span, it is not looked at.
     pub fn sample(&mut self, value: u64, now: Instant) {
         let last = self.samples.back();
-        if last.is_some_and(|(at, _)| now.saturating_duration_since(*at) < self.span / 20) {
+        if last.is_some_and(|(at, _)| now.saturating_duration_since(*at) < self.span / 40) {
             return;
         }
         self.samples.push_back((now, value));
