@@ -3,11 +3,11 @@
 //! Names that the Go library has are the Go library's; the encoder adds the
 //! `_total` of counters.
 
-use std::{
-    fmt,
-    sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+mod kafka;
+mod lag;
+mod waits;
+
+use std::{fmt, sync::Arc};
 
 use prometheus_client::{
     collector::Collector,
@@ -16,7 +16,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::status::{BrokerStatus, KafkaStatus, PipelineState, PipelineStatus, Status};
+use crate::status::{PipelineState, Status};
 
 pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -41,199 +41,90 @@ impl Collector for Scrape {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let status = self.0.snapshot();
         let mut to = Metrics(encoder);
-        encode_events(&mut to, &self.0, &status)?;
-        encode_failures(&mut to, &status)?;
-        encode_positions(&mut to, &status)?;
-        encode_waits(&mut to, &status)?;
-        encode_kafka(&mut to, status.kafka.as_ref())
-    }
-}
-
-/// What went through, and how fast.
-fn encode_events(to: &mut Metrics<'_>, counters: &Status, status: &PipelineStatus) -> fmt::Result {
-    to.counter("events_consumed", "Events read from the WAL", status.events_read)?;
-    let help = "Events that a route dropped or kafka.unrouted ignores";
-    to.counter("events_filtered", help, status.events_filtered)?;
-    let topics = || status.topics.iter();
-    to.counters(
-        "kafka_produce_success",
-        "Events that Kafka acknowledged",
-        topics().map(|(name, topic)| (("topic", name.as_str()), topic.events)),
-    )?;
-    let help = "From the read of a topic's part of a batch to Kafka's acknowledgement";
-    let mut latencies = to.family("kafka_produce_latency_seconds", help, MetricType::Histogram)?;
-    for (name, latency) in counters.latencies() {
-        latency.encode(latencies.encode_family(&[("topic", &*name)])?)?;
-    }
-    let (events, bytes) = counters.batches();
-    let help = "Events of a batch, as the router gets it";
-    events.encode(to.family("batch_events", help, MetricType::Histogram)?)?;
-    let help = "Bytes of the window that a batch takes";
-    bytes.encode(to.family("batch_bytes", help, MetricType::Histogram)?)?;
-    to.counter("dead_letters", "Events that went to the dead letters", status.dead_letters)
-}
-
-/// What failed, and is tried again.
-fn encode_failures(to: &mut Metrics<'_>, status: &PipelineStatus) -> fmt::Result {
-    let topics = || status.topics.iter();
-    to.counters(
-        "kafka_produce_failure",
-        "Failures of a topic, after each of which it was opened again",
-        topics().map(|(name, topic)| (("topic", name.as_str()), topic.restarts)),
-    )?;
-    to.counters(
-        "handler_retries",
-        "Calls of a handler that failed and are tried again",
-        topics()
-            .filter(|(_, topic)| topic.handler_retries > 0)
-            .map(|(name, topic)| (("topic", name.as_str()), topic.handler_retries)),
-    )?;
-    to.counter(
-        "checkpoint_errors",
-        "Failures to save the position, after each of which it is tried again",
-        status.checkpoint_errors,
-    )?;
-    to.counter(
-        "wal_replication_errors",
-        "Failures of the replication connection, or of making one",
-        status.replication_errors,
-    )?;
-    to.counter(
-        "retention_removed_rows",
-        "Delivered rows that were removed for their age",
-        status.retention_removed,
-    )?;
-    to.counter(
-        "retention_errors",
-        "Failures to remove such rows, after each of which it is tried again",
-        status.retention_errors,
-    )?;
-    to.counters(
-        "actor_restarts",
-        "Failures of an actor, after each of which it was started again",
-        status.restarts.iter().map(|(actor, count)| (("actor", *actor), *count)),
-    )
-}
-
-/// How far it has come, and what of the WAL that leaves.
-fn encode_positions(to: &mut Metrics<'_>, status: &PipelineStatus) -> fmt::Result {
-    let up = u64::from(status.state == PipelineState::Running);
-    let (received, saved) = (status.received_lsn.as_u64(), status.saved_lsn.as_u64());
-    for (name, help, value) in [
-        ("running", "1 while the pipeline reads and delivers", up),
-        (
-            "generation",
-            "Lives of the reader: one more each time that it connects",
-            status.generation,
-        ),
-        (
-            "in_flight_bytes",
-            "Bytes between the WAL and the acknowledgement",
-            status.in_flight_bytes as u64,
-        ),
-        ("window_bytes", "The most that may be in flight", status.window_bytes as u64),
-        ("wal_received_lsn_bytes", "End of the WAL that the server sent or reported", received),
-        ("wal_saved_lsn_bytes", "Everything up to here is delivered and saved", saved),
-        (
-            "wal_confirmed_lsn_bytes",
-            "Everything up to here PostgreSQL may forget",
-            status.confirmed_lsn.as_u64(),
-        ),
-        (
-            "wal_retained_bytes",
-            "WAL that the server kept for the slot when it was last asked",
-            status.retained_wal_bytes,
-        ),
-        (
-            "retention_last_run_seconds",
-            "When old rows were last looked for, Unix time; 0 for never",
-            status.retention_last_run,
-        ),
-        (
-            "wal_lag_bytes",
-            "WAL received and not saved as delivered",
-            received.saturating_sub(saved),
-        ),
-    ] {
-        to.gauge(name, help, value)?;
-    }
-    let age = |at| SystemTime::now().duration_since(UNIX_EPOCH + Duration::from_secs(at));
-    let age = status.saved_at.map(|at| age(at).unwrap_or_default().as_secs());
-    let help = "Since a position was last saved; grows where nothing moves";
-    to.known("checkpoint_age_seconds", help, age)?;
-    to.gauge("lag_bytes", "WAL that is not delivered, as far as it is known", status.lag.bytes)?;
-    to.gauge("lag_events", "Events that were read and are not delivered", status.lag.events)?;
-    let help = "Age of the oldest transaction that was read and is not delivered";
-    let seconds = to.family("lag_seconds", help, MetricType::Gauge)?;
-    if let Some(lag) = status.lag.seconds {
-        ConstGauge::new(lag).encode(seconds)?;
-    }
-    let safe = status.safe_wal_bytes.map(|bytes| u64::try_from(bytes).unwrap_or(0));
-    let help = "WAL that may yet be written before the server gives the slot up";
-    to.known("wal_safe_bytes", help, safe)?;
-    let help = "How long that lasts at the growth of the last two minutes";
-    to.known("slot_lost_in_seconds", help, status.slot_lost_in_seconds)
-}
-
-/// Who waited for what.
-fn encode_waits(to: &mut Metrics<'_>, status: &PipelineStatus) -> fmt::Result {
-    let mut family =
-        to.family("blocked_seconds", "How long an actor waited, by what for", MetricType::Counter)?;
-    for (actor, of) in &status.actors {
-        for (what, seconds) in &of.blocked_seconds {
-            let labels = [("actor", *actor), ("by", what.name())];
-            ConstCounter::new(*seconds).encode(family.encode_family(&labels)?)?;
+        to.counter("events_consumed", "Events read from the WAL", status.events_read)?;
+        let help = "Events that a route dropped or kafka.unrouted ignores";
+        to.counter("events_filtered", help, status.events_filtered)?;
+        let topics = || status.topics.iter();
+        to.counters(
+            "kafka_produce_success",
+            "Events that Kafka acknowledged",
+            topics().map(|(name, topic)| (("topic", name.as_str()), topic.events)),
+        )?;
+        to.counters(
+            "kafka_produce_failure",
+            "Failures of a topic, after each of which it was opened again",
+            topics().map(|(name, topic)| (("topic", name.as_str()), topic.restarts)),
+        )?;
+        let help = "From the read of a topic's part of a batch to Kafka's acknowledgement";
+        let mut latencies =
+            to.family("kafka_produce_latency_seconds", help, MetricType::Histogram)?;
+        for (name, latency) in self.0.latencies() {
+            latency.encode(latencies.encode_family(&[("topic", &*name)])?)?;
         }
-    }
-    let help =
-        "How long a topic's events waited for more than Kafka's acknowledgement, by what for";
-    let mut family = to.family("topic_blocked_seconds", help, MetricType::Counter)?;
-    for (topic, of) in &status.topics {
-        for (what, seconds) in &of.blocked_seconds {
-            let labels = [("topic", topic.as_str()), ("by", what.name())];
-            ConstCounter::new(*seconds).encode(family.encode_family(&labels)?)?;
+        to.counter(
+            "wal_replication_errors",
+            "Failures of the replication connection, or of making one",
+            status.replication_errors,
+        )?;
+        to.counter(
+            "retention_removed_rows",
+            "Delivered rows that were removed for their age",
+            status.retention_removed,
+        )?;
+        to.counter(
+            "retention_errors",
+            "Failures to remove such rows, after each of which it is tried again",
+            status.retention_errors,
+        )?;
+        to.counters(
+            "actor_restarts",
+            "Failures of an actor, after each of which it was started again",
+            status.restarts.iter().map(|(actor, count)| (("actor", *actor), *count)),
+        )?;
+        let up = u64::from(status.state == PipelineState::Running);
+        let (received, saved) = (status.received_lsn.as_u64(), status.saved_lsn.as_u64());
+        for (name, help, value) in [
+            ("running", "1 while the pipeline reads and delivers", up),
+            (
+                "generation",
+                "Lives of the reader: one more each time that it connects",
+                status.generation,
+            ),
+            (
+                "in_flight_bytes",
+                "Bytes between the WAL and the acknowledgement",
+                status.in_flight_bytes as u64,
+            ),
+            ("window_bytes", "The most that may be in flight", status.window_bytes as u64),
+            ("wal_received_lsn_bytes", "End of the WAL that the server sent or reported", received),
+            ("wal_saved_lsn_bytes", "Everything up to here is delivered and saved", saved),
+            (
+                "wal_confirmed_lsn_bytes",
+                "Everything up to here PostgreSQL may forget",
+                status.confirmed_lsn.as_u64(),
+            ),
+            (
+                "wal_retained_bytes",
+                "WAL that the server kept for the slot when it was last asked",
+                status.retained_wal_bytes,
+            ),
+            (
+                "retention_last_run_seconds",
+                "When old rows were last looked for, Unix time; 0 for never",
+                status.retention_last_run,
+            ),
+            (
+                "wal_lag_bytes",
+                "WAL received and not saved as delivered",
+                received.saturating_sub(saved),
+            ),
+        ] {
+            to.gauge(name, help, value)?;
         }
+        lag::encode(&mut to, &status)?;
+        waits::encode(&mut to, &self.0, &status)?;
+        kafka::encode(&mut to, status.kafka.as_ref())
     }
-    Ok(())
-}
-
-/// Name, help, and the value of a broker.
-type OfBroker<T> = (&'static str, &'static str, fn(&BrokerStatus) -> T);
-
-/// What librdkafka says of itself and of its brokers.
-fn encode_kafka(to: &mut Metrics<'_>, kafka: Option<&KafkaStatus>) -> fmt::Result {
-    let help = "Records in the Kafka client's queues and on their way";
-    to.known("kafka_queue_records", help, kafka.map(|kafka| kafka.queue_records))?;
-    to.known("kafka_queue_bytes", "Their bytes", kafka.map(|kafka| kafka.queue_bytes))?;
-    let brokers = || kafka.into_iter().flat_map(|kafka| &kafka.brokers);
-    let counters: [OfBroker<u64>; 4] = [
-        ("kafka_broker_send_errors", "Requests that could not be sent", |b| b.send_errors),
-        ("kafka_broker_send_retries", "Requests that were sent again", |b| b.send_retries),
-        ("kafka_broker_timeouts", "Requests not answered in time", |b| b.request_timeouts),
-        ("kafka_broker_sent_bytes", "Bytes sent", |b| b.sent_bytes),
-    ];
-    for (name, help, value) in counters {
-        let values = brokers().map(|(name, b)| (("broker", name.as_str()), value(b)));
-        to.counters(name, help, values)?;
-    }
-    let gauges: [OfBroker<Option<f64>>; 4] = [
-        ("kafka_broker_up", "1 while connected", |b| Some(f64::from(u8::from(b.connected)))),
-        ("kafka_broker_requests_in_flight", "Requests that wait for their answers", |b| {
-            u32::try_from(b.requests_in_flight).ok().map(f64::from)
-        }),
-        ("kafka_broker_rtt_seconds", "What an answer took, on average", |b| b.rtt_seconds),
-        ("kafka_broker_rtt_p99_seconds", "The slowest of a hundred", |b| b.rtt_p99_seconds),
-    ];
-    for (name, help, value) in gauges {
-        let mut family = to.family(name, help, MetricType::Gauge)?;
-        for (name, broker) in brokers() {
-            if let Some(value) = value(broker) {
-                let labels = [("broker", name.as_str())];
-                ConstGauge::new(value).encode(family.encode_family(&labels)?)?;
-            }
-        }
-    }
-    Ok(())
 }
 
 struct Metrics<'a>(DescriptorEncoder<'a>);
@@ -282,8 +173,15 @@ impl Metrics<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
-    use crate::{Error, ErrorKind, Lsn, messages::ByteWindow, postgres::retention::Retention};
+    use crate::{
+        Error, ErrorKind, Lsn,
+        messages::ByteWindow,
+        postgres::retention::Retention,
+        status::{BrokerStatus, KafkaStatus},
+    };
 
     #[test]
     fn the_names_are_those_of_the_go_library() {
