@@ -106,7 +106,7 @@ pub struct PipelineStatus {
     pub delivered_lsn: Lsn,
     /// When a position was last saved, Unix seconds.
     pub saved_at: Option<u64>,
-    /// How far delivery is behind.
+    /// How far delivery is behind; nothing of it while another instance reads.
     pub lag: Lag,
     /// Records delivered, a second over the last ten.
     pub events_per_second: f64,
@@ -356,10 +356,14 @@ impl Status {
             wal_end_lsn: slow.retained.wal_end,
             delivered_lsn,
             saved_at: slow.saved_at,
-            lag: Lag {
-                bytes: received_lsn.max(slow.retained.wal_end).distance_from(delivered_lsn),
-                events: slow.topics.values().map(|topic| topic.status.waiting).sum(),
-                seconds: seconds.or((state == PipelineState::Running).then_some(0.0)),
+            lag: match &state {
+                // Whoever has the slot knows.
+                PipelineState::StandingBy { .. } => Lag::default(),
+                _ => Lag {
+                    bytes: received_lsn.max(slow.retained.wal_end).distance_from(delivered_lsn),
+                    events: slow.topics.values().map(|topic| topic.status.waiting).sum(),
+                    seconds: seconds.or((state == PipelineState::Running).then_some(0.0)),
+                },
             },
             events_per_second: slow.rate.per_second().unwrap_or_default(),
             uptime_seconds: now.saturating_duration_since(self.started).as_secs(),

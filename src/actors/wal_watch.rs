@@ -55,7 +55,11 @@ impl WalWatch {
     fn look(&mut self, ctx: &mut Context<Self>) {
         let status = self.status.snapshot();
         let moved = std::mem::replace(&mut self.seen, status.received_lsn) != status.received_lsn;
-        let waits = moved || status.in_flight_bytes > 0 || self.judge.warned.is_some();
+        // What was said of the slot's end must not outlast its reason.
+        let waits = moved
+            || status.in_flight_bytes > 0
+            || self.judge.warned.is_some()
+            || status.slot_lost_in_seconds.is_some();
         if self.asking || status.state == PipelineState::Starting || !waits {
             return;
         }

@@ -36,9 +36,8 @@ struct Client {
     brokers: BTreeMap<String, Broker>,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(default)]
-#[derive(Default)]
 struct Broker {
     name: String,
     source: String,

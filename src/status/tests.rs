@@ -74,6 +74,8 @@ fn the_lag_is_what_is_known_of_the_wal_and_not_delivered() {
     assert!(status.snapshot().lag.seconds.is_some_and(|seconds| seconds > 8e8));
     status.safe(Lsn::new(700));
     assert_eq!(status.snapshot().lag, lag(600, Some(0.0)));
+    status.set_state(PipelineState::StandingBy { error: "active for PID 7".into() });
+    assert_eq!(status.snapshot().lag, Lag::default());
 }
 
 #[test]
