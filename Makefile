@@ -21,10 +21,10 @@ BACKLOG ?= all
 export DEMO_SECONDS REPEATS FACTS BACKLOG
 
 .DEFAULT_GOAL := help
-.PHONY: help bootstrap test chaos lint demo bench bench-emit microbench fuzz api doc clean
+.PHONY: help bootstrap test screenshots chaos lint demo bench bench-emit microbench fuzz api doc clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
 bootstrap: ## Install what the machine lacks: compiler, PostgreSQL, Java, Kafka
 	@scripts/bootstrap
@@ -32,6 +32,11 @@ bootstrap: ## Install what the machine lacks: compiler, PostgreSQL, Java, Kafka
 test: ## Run all tests, with real PostgreSQL and Kafka servers
 	@scripts/bootstrap --tests
 	$(CARGO) test --locked --all-features
+
+screenshots: ## Make the pictures in docs/images, by the test of the status page
+	@scripts/bootstrap --tests
+	FACTLIB_SCREENSHOTS=$(CURDIR)/docs/images \
+		$(CARGO) test --locked --all-features --test page -- --exact live::the_page_shows_what_the_relay_says_also_while_kafka_is_away
 
 chaos: ## Break everything around the real binary, a table row each (SEED, SECONDS, SCENARIO, DELIVERY, MARKDOWN)
 	@scripts/bootstrap --tests

@@ -15,6 +15,7 @@ fn with_secrets() -> Loaded {
             ("MASTER_DATABASE_URL", "postgresql://u:hunter2@db/shop"),
             ("KAFKA_USERNAME", "user"),
             ("KAFKA_PASSWORD", "hunter2"),
+            ("FACTLIB_HTTP__TOKEN", "hunter2-hunter2-hunter2"),
             ("FACTLIB_KAFKA__PROPERTIES__SSL_KEYSTORE_PASSWORD", "hunter2"),
             ("FACTLIB_KAFKA__PROPERTIES__SSL_KEY_PEM", "hunter2"),
             ("FACTLIB_KAFKA__PROPERTIES__SASL_PASSWORD", "hunter2"),
@@ -135,6 +136,7 @@ fn no_secret_is_shown_in_an_error() {
         "kafka.password = [\"hunter2\"]",
         "kafka.properties.\"sasl.password\" = [\"hunter2\"]",
         "kafka.passwrd = \"hunter2\"",
+        "http.token = \"hunter2\"",
     ] {
         let text = mistake_in_file(file);
         assert!(!text.contains("hunter2"), "{text}");

@@ -188,9 +188,13 @@ impl Browser {
         self.call("Input.insertText", json!({ "text": text })).await;
     }
 
-    /// A picture of the page down to `height`.
-    pub async fn picture(&mut self, path: &Path, width: u32, height: u32) {
-        let clip = json!({ "x": 0, "y": 0, "width": width, "height": height, "scale": 1 });
+    /// A picture of the page down to the end of an element.
+    pub async fn picture(&mut self, path: &Path, last: &str) {
+        let find = format!(
+            "[innerWidth, Math.round(document.querySelector({last:?}).getBoundingClientRect().bottom + scrollY + 16)]"
+        );
+        let size = self.value(&find).await;
+        let clip = json!({ "x": 0, "y": 0, "width": size[0], "height": size[1], "scale": 1 });
         let params = json!({ "format": "png", "captureBeyondViewport": true, "clip": clip });
         let picture = self.call("Page.captureScreenshot", params).await;
         let data = picture["data"].as_str().expect("a picture");

@@ -80,7 +80,7 @@ async fn the_page_shows_what_the_relay_says_also_while_kafka_is_away() {
     browser
         .until("document.querySelector('#headline').textContent === 'Everything is delivered'")
         .await;
-    let load = Load::start(&bed, &mut browser, "page-light.png").await;
+    let load = Load::start(&bed, &mut browser).await;
 
     kafka.stop(1).await.expect("the broker stops");
     load.emit_some(&mut client, &bed).await;
@@ -96,7 +96,7 @@ async fn the_page_shows_what_the_relay_says_also_while_kafka_is_away() {
     assert_eq!(state, "Waits for Kafka");
     if let Some(folder) = pictures() {
         browser.look(1280, 900, "dark").await;
-        browser.picture(&folder.join("page-kafka-away.png"), 1280, 1080).await;
+        browser.picture(&folder.join("page-kafka-away.png"), ".pair").await;
         browser.look(1280, 900, "light").await;
     }
 
@@ -128,7 +128,7 @@ struct Load {
 }
 
 impl Load {
-    async fn start(bed: &Bed<'_>, browser: &mut Browser, picture: &str) -> Self {
+    async fn start(bed: &Bed<'_>, browser: &mut Browser) -> Self {
         let stop = CancellationToken::new();
         let Some(folder) = pictures() else { return Load { stop, task: None } };
         let (mut client, config, stopped) = (bed.client().await, bed.config.clone(), stop.clone());
@@ -142,10 +142,11 @@ impl Load {
                 }
             }
         });
-        browser.until("/1 min ago|2 min/.test(document.querySelector('#rate-chart .from').textContent) && document.querySelector('#uptime').textContent > 'up 1 min 10'").await;
-        browser.picture(&folder.join(picture), 1280, 1080).await;
+        // A picture of charts needs a minute of them.
+        sleep(Duration::from_secs(75)).await;
+        browser.picture(&folder.join("page.png"), ".pair").await;
         browser.look(360, 780, "dark").await;
-        browser.picture(&folder.join("page-phone.png"), 360, 780).await;
+        browser.picture(&folder.join("page-phone.png"), "#flow [data-place=router]").await;
         browser.look(1280, 900, "light").await;
         Load { stop, task: Some(task) }
     }

@@ -30,7 +30,10 @@ export function duration(seconds) {
 }
 
 /** A lag: exact where it is short. */
-export const seconds = (s) => (s < 60 ? `${s >= 10 || s === 0 ? Math.round(s) : s.toFixed(s < 0.1 ? 3 : 1)} s` : duration(s));
+export function seconds(s) {
+  if (s > 0 && s < 0.95) return `${Math.max(1, Math.round(s * 1000))} ms`;
+  return s < 10 && s > 0 ? `${s.toFixed(1).replace(/\.0$/, "")} s` : duration(s);
+}
 
 export const plural = (n, one, many = `${one}s`) => `${count(n)} ${n === 1 ? one : many}`;
 
