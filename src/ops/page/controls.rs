@@ -61,8 +61,8 @@ impl Controls {
         &self.redrive
     }
 
-    /// The answer that says why not; none where it may.
-    fn refusal(&self, request: &HttpRequest) -> Option<HttpResponse> {
+    /// The answer to who may not ask for anything.
+    fn turned_away(&self, request: &HttpRequest) -> Option<HttpResponse> {
         let Some(token) = &self.token else {
             let what = "controls are off: set http.token or http.token_file";
             return Some(refused(StatusCode::FORBIDDEN, what));
@@ -92,8 +92,8 @@ impl fmt::Debug for Controls {
 
 /// Is the token right?
 pub(super) async fn token(watched: Data<Watched>, request: HttpRequest) -> HttpResponse {
-    let refusal = watched.controls.refusal(&request);
-    refusal.unwrap_or_else(|| HttpResponse::NoContent().finish())
+    let turned_away = watched.controls.turned_away(&request);
+    turned_away.unwrap_or_else(|| HttpResponse::NoContent().finish())
 }
 
 pub(super) async fn pause(
@@ -119,7 +119,7 @@ async fn set_paused(
     paused: bool,
 ) -> HttpResponse {
     let controls = &watched.controls;
-    if let Some(answer) = controls.refusal(request) {
+    if let Some(answer) = controls.turned_away(request) {
         return answer;
     }
     // A name that nothing goes to would stay in the status for ever.
@@ -141,7 +141,7 @@ async fn set_paused(
 /// Begins to send all dead letters again.
 pub(super) async fn redrive(watched: Data<Watched>, request: HttpRequest) -> HttpResponse {
     let controls = &watched.controls;
-    if let Some(answer) = controls.refusal(&request) {
+    if let Some(answer) = controls.turned_away(&request) {
         return answer;
     }
     if let Err(why) = controls.redrive.begin(watched.clone()) {
