@@ -123,7 +123,6 @@ const ROWS: &[(&str, Kind, &[&str])] = &[
     ("http.metrics_port", Kind::Port, &["METRICS_PORT"]),
     ("http.page", Kind::Switch, &[]),
     ("http.token", Kind::Secret, &[]),
-    ("http.token_file", Kind::Path, &[]),
     ("http.stuck_after", Kind::Duration, &[]),
     ("log.level", Kind::OneOf(&["error", "warn", "info", "debug", "trace"]), &[]),
     ("log.format", Kind::OneOf(&["auto", "json", "terminal"]), &[]),

@@ -328,9 +328,6 @@ fn check_http(http: &HttpConfig) -> Check {
         if !is_token(token) {
             return wrong("http.token", REDACTED, EXPECTED_TOKEN);
         }
-        if http.token_file.is_some() {
-            return wrong("http.token_file", "a file", "expected that or http.token, not both");
-        }
     }
     positive("http.stuck_after", http.stuck_after)
 }

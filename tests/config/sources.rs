@@ -190,7 +190,7 @@ fn every_setting_can_be_set_by_its_variable() {
             Kind::Secret if setting.name == "kafka.password" => continue,
             Kind::Path if setting.name == "kafka.tls_ca" => continue,
             Kind::OneOf(_) if setting.name == "kafka.client" => continue,
-            Kind::Text | Kind::Secret | Kind::Path => "text",
+            Kind::Text | Kind::Secret | Kind::Path => "a_text_of_some_length",
             Kind::Switch => "1",
             Kind::Number | Kind::Port => "7",
             Kind::Address => "10.0.0.1",

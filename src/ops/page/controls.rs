@@ -40,7 +40,7 @@ impl Controls {
     /// A token file that can't be used.
     pub fn new(config: &Arc<Config>, kafka: bool, log: &Logger) -> Result<Self> {
         Ok(Controls {
-            token: config.http.control_token()?,
+            token: config.http.token.clone(),
             pauses: OnceLock::new(),
             redrive: Redrive::new(Arc::clone(config), kafka, log),
             log: log.clone(),

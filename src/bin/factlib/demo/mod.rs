@@ -132,7 +132,7 @@ fn serve_page(config: &mut Config) -> Result<String> {
         if http.address.is_unspecified() { Ipv4Addr::LOCALHOST.into() } else { http.address };
     // A token of the visitor's own is not shown. What is behind the # stays in the browser.
     let mut secret = String::new();
-    if http.token.is_none() && http.token_file.is_none() {
+    if http.token.is_none() {
         let token = Uuid::now_v7().simple().to_string();
         secret = format!("#token={token}");
         http.token = Some(token.into());
