@@ -16,10 +16,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// a release build; a build for development would begin anew with each commit.
 fn build_facts() {
     println!("cargo:rerun-if-env-changed=FACTLIB_COMMIT");
-    println!("cargo:rustc-env=FACTLIB_TARGET={}", env::var("TARGET").unwrap_or_default());
+    // Cargo sets these for what it runs, too: named FACTLIB_, they would be settings there.
+    println!("cargo:rustc-env=BUILT_FOR_TARGET={}", env::var("TARGET").unwrap_or_default());
     let given = env::var("FACTLIB_COMMIT").ok().filter(|commit| !commit.is_empty());
     if let Some(commit) = given.or_else(commit_of_git) {
-        println!("cargo:rustc-env=FACTLIB_COMMIT={commit}");
+        println!("cargo:rustc-env=BUILT_OF_COMMIT={commit}");
     }
 }
 

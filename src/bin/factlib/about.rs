@@ -48,8 +48,8 @@ pub fn version() -> &'static str {
         format!(
             "{}\ncommit: {}\nlibrdkafka: {librdkafka}\ntarget: {}",
             env!("CARGO_PKG_VERSION"),
-            option_env!("FACTLIB_COMMIT").unwrap_or("unknown"),
-            env!("FACTLIB_TARGET"),
+            option_env!("BUILT_OF_COMMIT").unwrap_or("unknown"),
+            env!("BUILT_FOR_TARGET"),
         )
     });
     &VERSION
