@@ -116,7 +116,7 @@ impl PipelineBuilder {
         self
     }
 
-    /// How such a handler is called.
+    /// How such a handler is called. Of an actor, only `tries` and `backoff` mean something.
     pub fn handler_options(
         mut self,
         aggregate_type: impl Into<Arc<str>>,
@@ -128,8 +128,8 @@ impl PipelineBuilder {
 
     /// The same by an actor, which `make` starts on a thread of its own: at the first event,
     /// and again whenever a batch of it was failed or dropped. All that is not answered for
-    /// then comes again, in order. Order, time-outs and what is tried again how often are the
-    /// actor's own; a batch that makes it panic comes again until it doesn't.
+    /// then comes again, in order, the first batch event by event: one that the actor panics at
+    /// as often as `tries` says is given up. Order and time-outs are the actor's own.
     pub fn handler_actor(
         mut self,
         aggregate_type: impl Into<Arc<str>>,

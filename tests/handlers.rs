@@ -358,7 +358,104 @@ async fn an_actor_of_the_users_is_made_again_and_gets_what_it_did_not_answer_for
     let history = Workload::new(&bed.name, 500).emit(&mut bed.client().await).await;
     bed.delivered(&history).await;
     assert_eq!(made.load(SeqCst), 3);
-    assert_eq!(pipeline.status().topics["handler:user"].restarts, 2);
+    assert_eq!(pipeline.status().topics["handler:user"].restarts, 1);
+    pipeline.shutdown().await.expect("a clean stop");
+    let report = bed.check(&history).await;
+    assert!(report.is_clean() && report.duplicates == 0, "{report}");
+}
+
+/// Panics at every batch with a certain event in it.
+struct Allergic;
+
+impl Actor for Allergic {
+    type Context = Context<Self>;
+}
+
+impl Handler<TopicBatch> for Allergic {
+    type Result = ();
+
+    fn handle(&mut self, batch: TopicBatch, _: &mut Self::Context) {
+        assert!(batch.events.iter().all(|event| event.event_type() != "poison"), "as always");
+        batch.ack.hand_on(batch.events.iter().map(Record::of).collect(), Vec::new());
+    }
+}
+
+#[actix::test]
+async fn an_event_that_an_actor_always_panics_at_is_parked_and_all_else_goes_on_in_order() {
+    let bed = Bed::shared("allergic").await;
+    let builder = bed.pipeline().handler_actor("user", |_| Allergic.start().recipient());
+    let builder = builder.handler_options("user", patient());
+    let pipeline = builder.start().await.expect("the pipeline starts");
+    let mut history = Workload::new(&bed.name, 200).emit(&mut bed.client().await).await;
+    // In one transaction, and so in one batch.
+    let mut client = bed.client().await;
+    let transaction = client.transaction().await.expect("a transaction");
+    for event_type in ["before", "poison", "behind", "poison", "last"] {
+        let fact = Fact::new("user", "odd", event_type);
+        Emitter::new(bed.name.clone()).emit(&transaction, &fact).await.expect("emitted");
+        if event_type != "poison" {
+            history.committed(&fact.to_event().expect("valid"));
+        }
+    }
+    transaction.commit().await.expect("a commit");
+    let later = Workload { aggregate_prefix: "later-", ..Workload::new(&bed.name, 200) };
+    history.merge(later.emit(&mut bed.client().await).await);
+    bed.delivered(&history).await;
+    let letters = records(&bed, &bed.config.dead_letter_topic(), 2).await;
+    assert_eq!(pipeline.status().dead_letters, 2);
+    pipeline.shutdown().await.expect("a clean stop");
+    let mut checker = support::history::Checker::new(&history, &bed.name, None);
+    for topic in bed.topics(&history) {
+        records(&bed, &topic, 1).await.iter().for_each(|record| checker.record(record));
+    }
+    let report = checker.report();
+    assert!(report.is_clean() && report.duplicates == 0, "{report}");
+    for letter in &letters {
+        assert_eq!(header(letter, "event_type"), "poison");
+        let error = header(letter, "dead_letter_error");
+        assert!(error.contains("its handler failed 3 times"), "{error}");
+    }
+}
+
+#[actix::test]
+async fn a_handler_that_blocks_its_thread_is_named_by_health_and_loses_nothing() {
+    let mut bed = Bed::shared("blocking").await;
+    bed.config.http.stuck_after = Duration::from_millis(500);
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let released = Mutex::new(released);
+    let handler = async move |_: &Event| {
+        // Until the test lets go of the other end.
+        let _ = released.lock().unwrap().recv();
+        Ok(Outcome::Forward)
+    };
+    let options = patient().timeout(Duration::from_millis(10));
+    let builder = bed.pipeline().handler("user", handler).handler_options("user", options);
+    let pipeline = builder.start().await.expect("the pipeline starts");
+    let users = Workload { aggregate_types: vec!["user".into()], ..Workload::new(&bed.name, 50) };
+    let others = Workload { aggregate_types: vec!["order".into()], seed: 2, ..users.clone() };
+    let mut history = users.emit(&mut bed.client().await).await;
+    let flowing = others.emit(&mut bed.client().await).await;
+    bed.delivered(&flowing).await;
+
+    let app = actix_web::App::new().service(pipeline.routes().scope("/relay"));
+    let app = actix_web::test::init_service(app).await;
+    let unhealthy = async {
+        loop {
+            let asking = actix_web::test::TestRequest::get().uri("/relay/healthz").to_request();
+            let answer = actix_web::test::call_service(&app, asking).await;
+            if answer.status() == 503 {
+                break actix_web::test::read_body(answer).await;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let said = tokio::time::timeout(LIMIT, unhealthy).await.expect("health follows progress");
+    let said = String::from_utf8_lossy(&said);
+    assert!(said.contains("topic handler:user (open), undelivered events: 50"), "{said}");
+
+    drop(release);
+    history.merge(flowing);
+    bed.delivered(&history).await;
     pipeline.shutdown().await.expect("a clean stop");
     let report = bed.check(&history).await;
     assert!(report.is_clean() && report.duplicates == 0, "{report}");

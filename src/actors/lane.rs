@@ -31,6 +31,8 @@ pub(crate) struct LaneContext {
     pub topic: Arc<str>,
     /// A logger with the topic as a key.
     pub log: Logger,
+    /// Openings in a row, before this one, that delivered nothing.
+    pub failures: u32,
     /// To be held by the actor: its drop is how the supervisor learns of its end.
     pub exit: ExitGuard,
 }

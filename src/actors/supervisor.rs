@@ -449,11 +449,12 @@ impl Supervisor {
     }
 
     fn open_lane(&mut self, request: OpenLane, ctx: &mut Context<Self>) {
-        let OpenLane { generation, lane, topic, epoch, .. } = request;
+        let OpenLane { generation, lane, topic, epoch, failures, .. } = request;
         let to = ctx.address().recipient();
         let context = LaneContext {
             log: self.plan.log.new(o!("actor" => "topic_producer", "topic" => topic.to_string())),
             topic,
+            failures,
             exit: ExitGuard { actor: ActorKind::Lane { lane, epoch }, generation, to },
         };
         let lanes = Arc::clone(&self.plan.lanes);

@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+use backon::{BackoffBuilder, ExponentialBuilder};
+
 use crate::{Error, ErrorKind, Result};
 
 /// How a handler is called.
@@ -56,6 +58,16 @@ impl HandlerOptions {
     pub fn backoff(mut self, first: Duration, longest: Duration) -> Self {
         (self.backoff, self.backoff_max) = (first, longest);
         self
+    }
+
+    /// Between tries.
+    pub(crate) fn pauses(&self) -> impl Iterator<Item = Duration> + use<> {
+        ExponentialBuilder::default()
+            .with_min_delay(self.backoff)
+            .with_max_delay(self.backoff_max)
+            .without_max_times()
+            .with_jitter()
+            .build()
     }
 
     pub(crate) fn check(&self, aggregate_type: &str) -> Result<()> {

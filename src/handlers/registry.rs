@@ -112,13 +112,9 @@ impl Handlers {
         }
         for (aggregate_type, options) in self.options {
             options.check(&aggregate_type)?;
-            let called = |entry: &&mut Entry| {
-                entry.aggregate_type == aggregate_type && matches!(entry.kind, Kind::Events(_))
-            };
-            let Some(entry) = entries.iter_mut().find(called) else {
-                let what = format!(
-                    "options are given for {aggregate_type:?}, and no handler that is called by them"
-                );
+            let its = |entry: &&mut Entry| entry.aggregate_type == aggregate_type;
+            let Some(entry) = entries.iter_mut().find(its) else {
+                let what = format!("options are given for {aggregate_type:?}, and no handler");
                 return Err(Error::new(ErrorKind::Config, what));
             };
             entry.options = options;

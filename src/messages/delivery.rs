@@ -94,6 +94,12 @@ impl AckToken {
         self.finish(Ok(refused), records);
     }
 
+    /// For an event of the batch by itself: answered to someone who answers for all.
+    #[must_use]
+    pub(crate) fn of_one_event(&self, part: u64, to: Recipient<PartDone>) -> Self {
+        AckToken::new((self.lane, self.epoch, part), to, self._permit.clone())
+    }
+
     fn finish(&mut self, result: Result<Vec<Refused>, Error>, records: Vec<Record>) {
         if let Some(to) = self.to.take() {
             // A router that is gone needs no answer: its generation is over.

@@ -2,7 +2,6 @@
 
 use std::{any::Any, cell::RefCell, panic::AssertUnwindSafe, rc::Rc, sync::Arc, time::Duration};
 
-use backon::{BackoffBuilder, ExponentialBuilder};
 use futures_util::FutureExt;
 use slog::{Logger, debug, warn};
 use tokio::time::{sleep, timeout};
@@ -39,7 +38,7 @@ enum Try {
 impl Caller {
     /// Calls the handler until it ends with the event, or has failed often enough.
     pub async fn handle(&self, event: &Event) -> End {
-        let mut pauses = self.pauses();
+        let mut pauses = self.options.pauses();
         let (mut tries, mut trouble) = (0, false);
         let end = loop {
             let (pause, error) = match self.attempt(event).await {
@@ -110,15 +109,6 @@ impl Caller {
             let handler = (self.make)();
             Rc::clone(self.handler.borrow_mut().insert(handler))
         })
-    }
-
-    fn pauses(&self) -> impl Iterator<Item = Duration> + use<> {
-        ExponentialBuilder::default()
-            .with_min_delay(self.options.backoff)
-            .with_max_delay(self.options.backoff_max)
-            .without_max_times()
-            .with_jitter()
-            .build()
     }
 }
 

@@ -13,7 +13,12 @@ use async_trait::async_trait;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use super::{HandlerActor, attempts::Caller, lineup::Lineup};
+use super::{
+    HandlerActor,
+    attempts::Caller,
+    careful::{CarefulActor, First},
+    lineup::Lineup,
+};
 use crate::{
     Error, ErrorKind, Result,
     actors::lane::{LaneContext, Lanes},
@@ -44,7 +49,7 @@ struct Place {
 struct Present {
     cancel: CancellationToken,
     /// An actor of the user's has none: the end of it shows in its tokens.
-    exit: Option<ExitGuard>,
+    _exit: Option<ExitGuard>,
 }
 
 impl HandlerLanes {
@@ -67,7 +72,7 @@ impl HandlerLanes {
 impl Lanes for HandlerLanes {
     async fn open(&self, lane: LaneContext) -> Result<Recipient<TopicBatch>> {
         let Some(place) = self.places.get(&lane.topic) else { return self.rest.open(lane).await };
-        let LaneContext { topic, log, exit } = lane;
+        let LaneContext { topic, log, exit, failures } = lane;
         let Entry { aggregate_type, kind, options, .. } = &place.entry;
         match kind {
             Kind::Events(make) => {
@@ -92,12 +97,32 @@ impl Lanes for HandlerLanes {
                 Ok(actor.recipient())
             }
             Kind::Actor(make) => {
-                place.present().exit = Some(exit);
+                let cancelled = CancellationToken::new();
+                let present = Present { cancel: cancelled.clone(), _exit: Some(exit) };
+                mem::replace(&mut *place.present(), present).cancel.cancel();
                 let (make, (reply, made)) = (Arc::clone(make), oneshot::channel());
-                let context = HandlerContext { aggregate_type: Arc::clone(aggregate_type), log };
+                let aggregate = Arc::clone(aggregate_type);
+                let context = HandlerContext { aggregate_type: aggregate, log: log.clone() };
+                let careful = (failures > 0).then(|| {
+                    let (make, context) = (Arc::clone(&make), context.clone());
+                    CarefulActor {
+                        make: Box::new(move || make(&context)),
+                        actor: None,
+                        options: options.clone(),
+                        for_ever: self.for_ever,
+                        status: Arc::clone(&self.status),
+                        log,
+                        cancelled,
+                        first: First::Awaited,
+                    }
+                });
                 place.arbiter.spawn_fn(move || {
+                    let recipient = match careful {
+                        Some(careful) => careful.start().recipient(),
+                        None => make(&context),
+                    };
                     // Nobody waits any more where the pipeline has ended.
-                    let _ = reply.send(make(&context));
+                    let _ = reply.send(recipient);
                 });
                 made.await.map_err(|error| {
                     let what = format!("the handler actor of {aggregate_type:?} was not made");

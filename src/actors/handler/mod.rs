@@ -12,6 +12,7 @@
 //! Of the handler, see [`attempts`]: none of them is the actor's.
 
 mod attempts;
+mod careful;
 mod lanes;
 mod lineup;
 
