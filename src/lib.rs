@@ -5,6 +5,18 @@
 //! the write-ahead log and produces each to Kafka: the transactional outbox,
 //! without a table to poll.
 //!
+//! | to | see |
+//! | --- | --- |
+//! | write facts in a service's transactions | [`emit`](mod@emit) |
+//! | run the relay as a program | the binary `factlib`: the README, and `factlib --help` |
+//! | run it inside an application | [Embed](#embed), [`Pipeline`] |
+//! | change, split, drop or consume events | [Write your own handler](#write-your-own-handler), [`handlers`] |
+//! | send them to other topics, as JSON, as CloudEvents | [Routes and formats](#routes-and-formats), [`routing`] |
+//! | keep the position in a place of your own | [`checkpoint::CheckpointStore`] |
+//! | know what a start would find, or what a relay does | [`doctor`], [`PipelineStatus`], [`slot`] |
+//! | get at what could not be delivered, or send again | [`dead_letter`], [`replay`] |
+//! | test all of it on real servers | [`testing`] (feature `test-util`) |
+//!
 //! # The picture
 //! ```text
 //! PostgreSQL                                                                     Kafka
@@ -57,12 +69,44 @@
 //! let builder = Pipeline::builder().handler("user", only_created);
 //! ```
 //!
+//! # Routes and formats
+//! Without a word, an event of aggregate type `user` is a record of the topic `{prefix}.user`
+//! with the aggregate id as key and the `OutboxEvent` as value. A [`Route`](config::Route), a
+//! `[[route]]` of the file, sends what it matches elsewhere or nowhere, and a
+//! [`Format`](config::Format) makes it something else; [`routing::explain()`] says of an event
+//! what becomes of it:
+//! ```no_run
+//! use factlib::config::{Config, Format, Route};
+//!
+//! let mut config = Config::default();
+//! config.kafka.format = Format::Json;
+//! let mut audited = Route { topic: vec!["{prefix}.users".into(), "audit".into()], ..Route::default() };
+//! audited.matches.aggregate_type = Some("user".into());
+//! config.route.push(audited);
+//! ```
+//!
 //! # Embed
 //! A [`Pipeline`] starts inside the actix `System` that is there, that of an actix-web
-//! application for one, on threads of its own. It installs no signal handler, stops no system
-//! and keeps nothing global, so that several live in one process. Its [`PipelineHandle`] tells
-//! the status and each change of the state, pauses topics, ends it in order, and has
-//! [`routes`](PipelineHandle::routes) to mount in the application's server.
+//! application for one, on threads of its own:
+//! ```no_run
+//! use factlib::{Pipeline, config::Config};
+//!
+//! # async fn relay() -> factlib::Result<()> {
+//! let mut config = Config::default();
+//! config.postgres.url = "postgresql://relay@db/shop".into();
+//! config.kafka.brokers = vec!["kafka:9092".into()];
+//! let pipeline = Pipeline::builder().config(config).start().await?;
+//! // … until the application ends:
+//! pipeline.shutdown().await
+//! # }
+//! ```
+//! It installs no signal handler, stops no system and keeps nothing global, so that several
+//! live in one process. Its [`PipelineHandle`] tells the status and each change of the state,
+//! pauses topics, ends it in order, and has [`routes`](PipelineHandle::routes) to mount in the
+//! application's server. It logs to the `slog` logger of
+//! [`PipelineBuilder::logger`], and with the feature `metrics` it counts in the recorder of
+//! `PipelineBuilder::metrics_recorder`. What it can't do, it says as an [`Error`]: what happened,
+//! to what, and the remedy; the policy hangs on its [`ErrorKind`].
 //!
 //! # Where things are
 //! | module | idea |
@@ -87,12 +131,20 @@
 //! | `kafka` | producer, records, topics |
 //! | [`proto`] | the event on the wire |
 //! | [`testing`] | throwaway servers and faults (feature `test-util`) |
-
 //!
 //! # Features
 //! `relay`, in `default` by way of `cli`, is everything but the client: a service that
-//! only emits does without it, and so without librdkafka and actix. `deadpool`, `sqlx`,
-//! `diesel-async` and `opentelemetry` are the client's.
+//! only emits does without it, and so without librdkafka and actix.
+//!
+//! | feature | adds |
+//! | --- | --- |
+//! | `relay` | the relay as a library |
+//! | `cli` (default) | `relay`, the binary, configuration from files and the environment |
+//! | `deadpool`, `sqlx`, `diesel-async` | the client in transactions of these |
+//! | `opentelemetry` | facts belong to the trace that is current |
+//! | `metrics` | a recorder of the crate `metrics` gets what `/metrics` has |
+//! | `client-kafka` | `kafka.client = "kafka"`, for brokers before 4.0 without librdkafka |
+//! | `test-util` | [`testing`], and faults |
 
 #![deny(unsafe_code)]
 

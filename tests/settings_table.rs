@@ -1,4 +1,4 @@
-//! What is written about the settings is what the code says.
+//! What is written about the settings is what the code says, and a template is no program.
 
 use std::{fs, path::Path};
 
@@ -43,4 +43,18 @@ fn the_example_file_sets_the_defaults() {
     let set = loaded.values.iter().filter(|value| value.source != "default").count();
     let with_default = factlib::config::settings().iter().filter(|s| s.default.is_some()).count();
     assert_eq!(set, with_default);
+}
+
+#[test]
+fn a_handler_to_begin_with_is_short() {
+    for (file, heading, line) in [
+        ("README.md", "## Write your own handler", "```"),
+        ("src/handlers/mod.rs", "handler_actor). A whole one:", "//!    ```"),
+    ] {
+        let text = read(file);
+        let (_, after) = text.split_once(heading).expect(heading);
+        let template = after.lines().skip_while(|other| !other.starts_with(line)).skip(1);
+        let lines = template.take_while(|other| *other != line).count();
+        assert!((10..30).contains(&lines), "{file}: {lines} lines");
+    }
 }

@@ -19,7 +19,36 @@
 //!    [`PipelineBuilder::event_handler`](crate::PipelineBuilder::event_handler).
 //! 3. **An actor of your own** that takes [`TopicBatch`](crate::TopicBatch), whole batches with
 //!    their [`AckToken`](crate::AckToken):
-//!    [`PipelineBuilder::handler_actor`](crate::PipelineBuilder::handler_actor).
+//!    [`PipelineBuilder::handler_actor`](crate::PipelineBuilder::handler_actor). A whole one:
+//!    ```no_run
+//!    use actix::{Actor, Context, Handler};
+//!    use factlib::{Pipeline, Refused, TopicBatch, handlers::Record};
+//!
+//!    struct MyActor;
+//!
+//!    impl Actor for MyActor {
+//!        type Context = Context<Self>;
+//!    }
+//!
+//!    impl Handler<TopicBatch> for MyActor {
+//!        type Result = ();
+//!
+//!        fn handle(&mut self, TopicBatch { events, ack, .. }: TopicBatch, _: &mut Self::Context) {
+//!            let (mut records, mut refused) = (Vec::new(), Vec::new());
+//!            for (index, event) in events.iter().enumerate() {
+//!                match event.decode() {
+//!                    Ok(fact) => records.push(Record::of(event).payload(fact.payload)),
+//!                    Err(error) => refused.push(Refused { index, error }), // To the dead letters.
+//!                }
+//!            }
+//!            ack.hand_on(records, refused) // Or `ack()`: nothing goes on. Or `fail(error)`: again.
+//!        }
+//!    }
+//!
+//!    let builder = Pipeline::builder().handler_actor("user", |_| MyActor.start().recipient());
+//!    ```
+//!    One that panics or forgets to answer loses nothing: it is made again, and an event at which
+//!    it always does so ends in the dead letters.
 //!
 //! # What the first two can rely on
 //! - **Order.** Events of one aggregate are handled one after the other, in their order,
