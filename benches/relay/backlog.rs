@@ -15,6 +15,8 @@ use crate::{
 
 /// Different facts; the WAL holds them over and over.
 const TEMPLATES: usize = 1_000;
+/// The name of the backlog that is read by relays alone.
+pub const COST: &str = "cost";
 /// Their topics.
 pub const AGGREGATE_TYPES: [&str; 3] = ["order", "payment", "customer"];
 
@@ -46,6 +48,12 @@ impl Backlog {
             Backlog { name: "4k", facts: tenth, payload_bytes: 4096, facts_a_transaction: 5 },
             Backlog { name: "one", facts, payload_bytes: 300, facts_a_transaction: facts },
         ]
+    }
+
+    /// That of `tx5`, for what costs something in the relay.
+    pub fn cost(facts: u64) -> Backlog {
+        let [tx5, ..] = Backlog::all(facts);
+        Backlog { name: COST, ..tx5 }
     }
 
     pub fn describe(&self) -> String {

@@ -16,6 +16,7 @@ use tokio::{
 use crate::{
     Result,
     backlog::{Backlog, Written},
+    embedded::With,
     nothing,
     process::{Sampler, Usage},
     relay::Relay,
@@ -40,11 +41,20 @@ pub enum Reader {
     Nothing,
     /// All of it, into Kafka.
     Relay,
+    /// The same inside this program.
+    Embedded(With),
 }
 
 impl Reader {
     pub const ALL: [Reader; 4] =
         [Reader::Recvlogical, Reader::Decoding, Reader::Nothing, Reader::Relay];
+
+    /// Of the backlog `cost`: what costs something, against the same without.
+    pub const COST: [Reader; 3] = [
+        Reader::Embedded(With::Nothing),
+        Reader::Embedded(With::Routes),
+        Reader::Embedded(With::Handler),
+    ];
 
     pub fn label(self) -> &'static str {
         match self {
@@ -52,6 +62,9 @@ impl Reader {
             Reader::Decoding => "    decoding alone, in the server",
             Reader::Nothing => "(b) factlib into nothing",
             Reader::Relay => "(c) factlib into Kafka",
+            Reader::Embedded(With::Nothing) => "(a) factlib embedded, into Kafka",
+            Reader::Embedded(With::Routes) => "(b) with a [[route]] table",
+            Reader::Embedded(With::Handler) => "(c) with an identity handler",
         }
     }
 }
@@ -94,9 +107,15 @@ struct Turn {
 }
 
 /// Writes the backlog, has everyone read it `repeats` times, and forgets it.
-pub async fn run(servers: &Servers, backlog: Backlog, repeats: usize) -> Result<Contest> {
+pub async fn run(
+    servers: &Servers,
+    backlog: Backlog,
+    readers: &[Reader],
+    repeats: usize,
+) -> Result<Contest> {
     let written = backlog.write(servers).await?;
-    let mut readers: Vec<Runs> = Reader::ALL.map(|reader| Runs { reader, runs: Vec::new() }).into();
+    let readers = readers.iter().map(|reader| Runs { reader: *reader, runs: Vec::new() });
+    let mut readers: Vec<Runs> = readers.collect();
     for repeat in 0..repeats {
         // Nobody always comes first, nor always after the same one.
         for place in 0..readers.len() {
@@ -124,7 +143,8 @@ async fn turn(
     let slot = format!("{}_{repeat}", written.slot);
     servers.copy_slot(&written.slot, &slot).await?;
     let turn = match reader {
-        Reader::Relay => relay(servers, &slot, backlog).await?,
+        Reader::Relay => relay(servers, &slot, backlog, None).await?,
+        Reader::Embedded(with) => relay(servers, &slot, backlog, Some(with)).await?,
         Reader::Nothing => into_nothing(servers, &slot, backlog).await?,
         _ => recvlogical(servers, &slot, written, backlog).await?,
     };
@@ -203,10 +223,18 @@ async fn into_nothing(servers: &Servers, slot: &str, backlog: &Backlog) -> Resul
     Ok(turn)
 }
 
-async fn relay(servers: &Servers, slot: &str, backlog: &Backlog) -> Result<Turn> {
+async fn relay(
+    servers: &Servers,
+    slot: &str,
+    backlog: &Backlog,
+    embedded: Option<With>,
+) -> Result<Turn> {
     let topics = Topics::create(servers, slot, &[]).await?;
     let spawned = Instant::now();
-    let mut relay = Relay::start(servers, slot, &topics)?;
+    let mut relay = match embedded {
+        None => Relay::start(servers, slot, &topics)?,
+        Some(with) => Relay::embedded(servers, slot, &topics, with)?,
+    };
     let sampler = Sampler::start(relay.pid, broker(servers)?);
     let ended = async {
         tokio::select! {
@@ -278,9 +306,10 @@ impl Contest {
         self.runs(reader).iter().map(figure).collect()
     }
 
-    /// How fast the reader was in terms of (a), repeat by repeat.
+    /// How fast the reader was in terms of (a), the first one, repeat by repeat.
     pub fn ratio(&self, reader: Reader) -> Spread {
-        let pairs = self.runs(reader).iter().zip(self.runs(Reader::Recvlogical));
+        let first = self.readers.first().map(|runs| runs.runs.as_slice()).unwrap_or_default();
+        let pairs = self.runs(reader).iter().zip(first);
         pairs.map(|(run, limit)| run.facts_per_s / limit.facts_per_s).collect()
     }
 
@@ -295,7 +324,7 @@ impl Contest {
             "reader"
         );
         println!("| {:-<33} | ---: | ---: | ---: | ---: | ---: | ---: | ---: |", "");
-        for reader in Reader::ALL {
+        for reader in self.readers.iter().map(|runs| runs.reader) {
             let rate = self.spread(reader, |run| run.facts_per_s);
             let median = |figure: fn(&Run) -> f64| self.spread(reader, figure).median;
             println!(

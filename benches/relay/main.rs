@@ -3,10 +3,12 @@
 //! For each backlog, in one run and interleaved: `pg_recvlogical | wc -c`, decoding
 //! alone inside the server, reader and decoder into nothing, the whole relay into
 //! Kafka. Each reads the same backlog, through a copy of one slot. Absolute numbers
-//! are the machine's; the ratios of one run are what counts.
+//! are the machine's; the ratios of one run are what counts. With `BACKLOG=cost`, what routes and
+//! a handler cost: the relay inside this program, plain and with each of them.
 
 mod backlog;
 mod contest;
+mod embedded;
 mod latency;
 mod nothing;
 mod process;
@@ -19,12 +21,12 @@ use std::{env, path::PathBuf, str::FromStr};
 
 use clap::Parser;
 
-use self::{backlog::Backlog, report::Report, servers::Servers};
+use self::{backlog::Backlog, contest::Reader, report::Report, servers::Servers};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 /// The relay's benchmark. REPEATS (3), FACTS (1000000) and BACKLOG (all; names by
-/// commas, also `latency` and `idle`) scale it.
+/// commas, also `latency` and `idle`, and `cost`, which is not in all) scale it.
 #[derive(Parser)]
 struct Args {
     /// Where the JSON goes as well
@@ -36,12 +38,18 @@ struct Args {
     /// Be a relay into nothing: URL, slot, prefix, facts
     #[arg(long, hide = true, num_args = 4)]
     into_nothing: Option<Vec<String>>,
+    /// Be a relay inside this program: URL, slot, brokers, prefix of topics, with what
+    #[arg(long, hide = true, num_args = 5)]
+    embedded: Option<Vec<String>>,
 }
 
 fn main() -> Result<()> {
     let args = Args::parse();
     if let Some(relay) = &args.into_nothing {
         return nothing::run(relay);
+    }
+    if let Some(relay) = &args.embedded {
+        return embedded::run(relay);
     }
     if !args.bench {
         println!("not run: this is a benchmark, see `make bench`");
@@ -55,17 +63,23 @@ async fn bench(args: &Args) -> Result<()> {
     let repeats: usize = setting("REPEATS", 3)?;
     let facts: u64 = setting("FACTS", 1_000_000)?;
     let only = env::var("BACKLOG").unwrap_or_default();
-    let wanted =
-        |name: &str| only.is_empty() || only == "all" || only.split(',').any(|one| one == name);
+    let named = |name: &str| only.split(',').any(|one| one == name);
+    let wanted = |name: &str| only.is_empty() || only == "all" || named(name);
 
     let servers = Servers::start().await?;
     let mut report = Report::new(&servers, repeats).await?;
     for backlog in Backlog::all(facts) {
         if wanted(backlog.name) {
-            let contest = contest::run(&servers, backlog, repeats).await?;
+            let contest = contest::run(&servers, backlog, &Reader::ALL, repeats).await?;
             contest.print();
             report.contests.push(contest);
         }
+    }
+    if named("cost") {
+        let backlog = Backlog::cost(facts);
+        let contest = contest::run(&servers, backlog, &Reader::COST, repeats).await?;
+        contest.print();
+        report.contests.push(contest);
     }
     if wanted("latency") {
         for per_s in [1_000, 5_000] {

@@ -2,6 +2,7 @@
 
 use std::{process::Stdio, time::Duration};
 
+use clap::ValueEnum;
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -13,6 +14,7 @@ use tokio::{
 
 use crate::{
     Result,
+    embedded::With,
     servers::{NAME, Servers},
     topics::Topics,
 };
@@ -27,7 +29,8 @@ pub struct Relay {
 impl Relay {
     /// Everything that is not said here is default.
     pub fn start(servers: &Servers, slot: &str, topics: &Topics) -> Result<Self> {
-        let child = Command::new(env!("CARGO_BIN_EXE_factlib"))
+        let mut command = Command::new(env!("CARGO_BIN_EXE_factlib"));
+        command
             .arg("run")
             .args(["--postgres-url", &servers.url()])
             .args(["--slot", slot, "--publication", NAME, "--prefix", NAME])
@@ -36,11 +39,22 @@ impl Relay {
             .args(["--log-level", "warn"])
             // No factlib.toml, .env or variable of the caller's counts.
             .current_dir(servers.postgres.socket_dir())
-            .env_clear()
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()?;
+            .env_clear();
+        Self::spawn(command)
+    }
+
+    /// Inside this program, with something.
+    pub fn embedded(servers: &Servers, slot: &str, topics: &Topics, with: With) -> Result<Self> {
+        let with = with.to_possible_value().ok_or("no name")?;
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(["--embedded", &servers.url(), slot, &servers.kafka.bootstrap()]);
+        command.args([topics.prefix.as_str(), with.get_name()]);
+        Self::spawn(command)
+    }
+
+    fn spawn(mut command: Command) -> Result<Self> {
+        let command = command.stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true);
+        let child = command.spawn()?;
         let pid = child.id().ok_or("the relay ended at once")?;
         Ok(Relay { child, pid })
     }

@@ -6,7 +6,9 @@ use serde::Serialize;
 
 use crate::{
     Result,
+    backlog::{Backlog, COST},
     contest::{Contest, Reader},
+    embedded::With,
     latency::Latency,
     servers::{KAFKA_JVM, POSTGRES_SETTINGS, Servers},
 };
@@ -91,6 +93,12 @@ impl Report {
         for contest in &self.contests {
             let ratio = |reader| contest.ratio(reader).median;
             let name = contest.backlog.name;
+            if name == COST {
+                for with in [With::Routes, With::Handler] {
+                    let reader = Reader::Embedded(with);
+                    at_least(format!("{name}: {}, of (a)", reader.label()), 0.95, ratio(reader));
+                }
+            }
             let (least, aim) = match name {
                 "tx5" => (0.7, 0.9),
                 "tx1" => (0.8, 1.5),
@@ -104,7 +112,8 @@ impl Report {
             let met = measured <= most;
             targets.push(Target { what, wanted: format!("at most {most}"), measured, met });
         };
-        for contest in self.contests.iter().filter(|c| c.backlog.payload_bytes == 300) {
+        let of_relay = |backlog: &Backlog| backlog.payload_bytes == 300 && backlog.name != COST;
+        for contest in self.contests.iter().filter(|contest| of_relay(&contest.backlog)) {
             let name = contest.backlog.name;
             let cpu = contest.spread(Reader::Relay, |run| run.cpu_s_per_million).median;
             at_most(format!("{name}: relay's CPU seconds per million"), 3.0, cpu);
