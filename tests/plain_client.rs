@@ -2,6 +2,8 @@
 
 mod support;
 
+use std::time::Duration;
+
 use factlib::{
     ErrorKind,
     config::{Compression, KafkaClient},
@@ -81,7 +83,26 @@ async fn what_no_topic_takes_is_parked_in_the_table_and_the_rest_goes_on() {
         let emit = "SELECT pg_logical_emit_message(true, $1, $2::bytea)";
         transaction.execute(emit, &[&bed.name, &event]).await.expect("emitted");
     }
+    let homeless = Fact::new("order", "o1", "homeless").to_event().expect("valid");
+    let emit = "SELECT pg_logical_emit_message(true, $1, $2::bytea)";
+    transaction.execute(emit, &[&bed.name, &homeless.encode_to_vec()]).await.expect("emitted");
     transaction.commit().await.expect("committed");
+
+    // A topic that is missing is waited for, and said.
+    let topic = format!("{}.order", bed.name);
+    let said = async {
+        loop {
+            let status = pipeline.status();
+            let order = status.topics.get(&topic).and_then(|topic| topic.last_error.clone());
+            match order {
+                Some(error) => break error,
+                None => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        }
+    };
+    let said = tokio::time::timeout(LIMIT, said).await.expect("the topic's error");
+    assert!(said.contains(&format!("topic {topic} does not exist")), "{said}");
+    create_topic(&kafka.bootstrap(), &topic, PARTITIONS, &[]).await.expect("a topic");
     bed.confirmed(bed.wal_end().await).await;
     pipeline.shutdown().await.expect("a clean stop");
 
@@ -91,7 +112,8 @@ async fn what_no_topic_takes_is_parked_in_the_table_and_the_rest_goes_on() {
         types.push(event.expect("an event").event_type);
     })
     .await;
-    assert_eq!(types, ["small", "last"]);
+    types.sort();
+    assert_eq!(types, ["homeless", "last", "small"]);
     let query = "SELECT error FROM factlib.dead_letters WHERE slot = $1 ORDER BY lsn";
     let rows = client.query(query, &[&bed.name]).await.expect("the table");
     let errors: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
