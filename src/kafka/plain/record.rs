@@ -1,12 +1,13 @@
 //! What an event is as a plain record, or why it can't be one.
 
+use rdkafka::message::Headers;
+
 use super::partition::of_key;
 use crate::{
     Error, ErrorKind, Event, Result,
     format::MadeRecord,
     kafka::record::{event_headers, record_key, record_place, record_value},
 };
-use rdkafka::message::Headers;
 
 /// Of a record in a message set: its offset, sizes, checksum and attributes.
 const OVERHEAD: usize = 26;
@@ -72,7 +73,11 @@ impl<'a> Plain<'a> {
 }
 
 /// A header that a handler gave it. The others say again what the value says.
-fn lost_header<'a>(event: &Event, made: Option<&'a MadeRecord>) -> Option<&'a str> {
+fn lost_header<'a>(event: &'a Event, made: Option<&'a MadeRecord>) -> Option<&'a str> {
+    let of_handler = event.row().and_then(|row| row.headers.first());
+    if let Some((name, _)) = of_handler {
+        return Some(name);
+    }
     let made = made?;
     let usual = event_headers(event);
     let is_usual = |name: &str, value: Option<&[u8]>| {
@@ -85,4 +90,55 @@ fn lost_header<'a>(event: &Event, made: Option<&'a MadeRecord>) -> Option<&'a st
 
 fn refused(what: &str) -> Error {
     Error::new(ErrorKind::RecordRefused, format!("kafka.client = \"kafka\" {what}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+    use prost::Message;
+
+    use super::*;
+    use crate::{Lsn, emit::Fact, event::Change, format::MadeRecord};
+
+    fn event(fact: Fact) -> Event {
+        let raw = fact.to_event().expect("valid").encode_to_vec();
+        Event::parse(raw.into(), Lsn::ZERO).expect("well formed")
+    }
+
+    fn why(event: &Event) -> String {
+        let error = place(event, 6).expect_err("refused");
+        assert_eq!(error.kind(), ErrorKind::RecordRefused);
+        error.to_string()
+    }
+
+    #[test]
+    fn it_goes_where_its_key_or_its_emitter_says() {
+        let by_key = place(&event(Fact::new("user", "21", "e")), 6).expect("a place");
+        assert_eq!(by_key, of_key(b"21", 6));
+        let named = place(&event(Fact::new("user", "21", "e").partition(5)), 6).expect("a place");
+        assert_eq!(named, 5);
+        assert!(why(&event(Fact::new("user", "21", "e").partition(6))).contains("partition 6"));
+    }
+
+    #[test]
+    fn what_would_be_lost_is_refused() {
+        let usual = event(Fact::new("user", "u1", "e").metadata("tenant", "7"));
+        assert!(why(&event(Fact::new("user", "u1", "e").timestamp_ms(7))).contains("no time"));
+        let headers = vec![("tenant".into(), Some(Bytes::from_static(b"7")))];
+        let change = Change { headers, ..Change::default() };
+        assert!(why(&usual.clone().changed(change).expect("legal")).contains("\"tenant\""));
+        let made = |change: fn(&mut MadeRecord)| {
+            let mut made = MadeRecord::usual(&usual);
+            change(&mut made);
+            usual.clone().with_record(Some(Arc::new(made)))
+        };
+        place(&made(|_| ()), 6).expect("what the value says again may be left out");
+        let own = made(|made| made.set_header("event_type", Bytes::from_static(b"another")));
+        assert!(why(&own).contains("\"event_type\""));
+        assert!(why(&made(|made| made.key = Bytes::new())).contains("empty key"));
+        assert!(why(&made(|made| made.value = Some(Bytes::new()))).contains("empty value"));
+        place(&made(|made| made.value = None), 6).expect("a tombstone is a record");
+    }
 }
