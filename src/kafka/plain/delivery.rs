@@ -182,7 +182,14 @@ impl Running {
                 continue;
             }
             let runs = self.runs(records, work, partitions);
-            let answers = connection.produce(&runs)?;
+            let answers = match connection.produce(&runs) {
+                Ok(answers) => answers,
+                // The others are other brokers', over connections of their own.
+                Err(error) => {
+                    failed = Some(error);
+                    continue;
+                }
+            };
             for run in &runs {
                 let answer = answers.get(&run.partition).copied();
                 let code = answer.unwrap_or(Some(kafka::error::KafkaCode::Unknown));
