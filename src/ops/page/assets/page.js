@@ -53,7 +53,8 @@ function fields(status) {
   for (const shown of document.querySelectorAll("[data-field]")) {
     const value = status[shown.dataset.field];
     shown.dataset.value = value;
-    text(shown, as[shown.dataset.as]?.(value) ?? String(value).replaceAll("_", " "));
+    // A position that there is none of yet.
+    text(shown, as[shown.dataset.as]?.(value) ?? (value === "0/0" ? "–" : value.replaceAll("_", " ")));
   }
 }
 
