@@ -109,7 +109,7 @@ impl Browser {
     }
 
     /// Size of the window, and `light` or `dark`.
-    pub async fn look(&mut self, width: u32, height: u32, scheme: &str) {
+    pub async fn look(&mut self, width: u64, height: u64, scheme: &str) {
         let size = json!({
             "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600
         });
