@@ -524,9 +524,15 @@ impl Status {
         self.received_lsn.fetch_max(lsn.as_u64(), Relaxed);
     }
 
-    /// A batch was read: where its last transaction ends, and when its first committed.
-    pub fn batch_read(&self, end: Option<Lsn>, committed_us: Option<i64>) {
-        self.on_the_way().read(end, committed_us);
+    /// A batch was read: where its last transaction ends, when its first committed, and when
+    /// the one did that it ends inside of; none of that where no transaction begins or ends in it.
+    pub fn batch_read(
+        &self,
+        end: Option<Lsn>,
+        committed_us: Option<i64>,
+        open_us: Option<Option<i64>>,
+    ) {
+        self.on_the_way().read(end, committed_us, open_us);
     }
 
     /// Everything up to here is delivered.

@@ -204,8 +204,9 @@ struct Run {
     safe_at: Option<Lsn>,
     /// When the first transaction that begins in it was committed.
     committed_us: Option<i64>,
-    /// Whether it ends inside a transaction; none where it neither begins nor ends one.
-    inside: Option<bool>,
+    /// When the transaction was committed that it ends inside of, if it ends inside of one;
+    /// none where it neither begins nor ends one.
+    open_us: Option<Option<i64>>,
     reply_requested: bool,
 }
 
@@ -324,13 +325,13 @@ impl Loop {
                     if let Some(lsn) = pgoutput::commit_end_lsn(wal.data) {
                         self.received = self.received.max(lsn);
                         run.safe_at = run.safe_at.max(Some(lsn));
-                        run.inside = Some(false);
+                        run.open_us = Some(None);
                         if self.stopping.is_some() {
                             run.bytes += length;
                             break;
                         }
                     } else if let Some(committed_us) = pgoutput::begin_commit_time_us(wal.data) {
-                        run.inside = Some(true);
+                        run.open_us = Some(Some(committed_us));
                         run.committed_us.get_or_insert(committed_us);
                         self.pace.begun(committed_us);
                     }
@@ -386,10 +387,10 @@ impl Loop {
     fn hand_on(&mut self, run: &Run, buffer: &mut BytesMut, permit: WindowPermit) {
         self.faults.reach(FaultSite::WalReader);
         let frames = take_front(buffer, run.bytes);
-        self.status.batch_read(run.safe_at, run.committed_us);
+        self.status.batch_read(run.safe_at, run.committed_us, run.open_us);
         let id = self.next_id();
         self.decoder.do_send(WalBatch { id, frames, commit_end_lsn: run.safe_at, permit });
-        self.inside = run.inside.unwrap_or(self.inside);
+        self.inside = run.open_us.map_or(self.inside, |open| open.is_some());
         self.stop_between_transactions();
     }
 }

@@ -34,9 +34,16 @@ pub(super) struct OnTheWay {
 
 impl OnTheWay {
     /// A batch was read whose first transaction committed then. Its last ends at `end`; none
-    /// where it is all of one that goes on.
-    pub fn read(&mut self, end: Option<Lsn>, committed_us: Option<i64>) {
-        let committed = self.open.take().or(committed_us);
+    /// where it is all of one that goes on. `open_us` is of the one that it ends inside of, and
+    /// none where none begins or ends in it.
+    pub fn read(
+        &mut self,
+        end: Option<Lsn>,
+        committed_us: Option<i64>,
+        open_us: Option<Option<i64>>,
+    ) {
+        let committed = self.open.or(committed_us);
+        self.open = open_us.unwrap_or(self.open);
         let full = self.batches.len() >= MOST;
         match (end, committed) {
             // What is read again after a failure is there already.
@@ -48,8 +55,7 @@ impl OnTheWay {
                     _ => self.batches.push_back((end, committed)),
                 }
             }
-            (Some(_), _) => {}
-            (None, committed) => self.open = committed,
+            _ => {}
         }
     }
 
@@ -82,6 +88,8 @@ mod tests {
     use super::*;
 
     const SECOND: i64 = 1_000_000;
+    /// A batch that ends between two transactions.
+    const WHOLE: Option<Option<i64>> = Some(None);
 
     fn end(n: u64) -> Option<Lsn> {
         Some(Lsn::new(n))
@@ -96,10 +104,10 @@ mod tests {
     fn the_oldest_that_is_not_delivered_counts() {
         let mut on_the_way = OnTheWay::default();
         assert_eq!(at(&on_the_way, 10), None);
-        on_the_way.read(end(10), Some(SECOND));
-        on_the_way.read(end(20), Some(3 * SECOND));
+        on_the_way.read(end(10), Some(SECOND), WHOLE);
+        on_the_way.read(end(20), Some(3 * SECOND), WHOLE);
         // Read again, it is not on its way twice.
-        on_the_way.read(end(20), Some(3 * SECOND));
+        on_the_way.read(end(20), Some(3 * SECOND), WHOLE);
         assert_eq!(at(&on_the_way, 10), Some(9.0));
         on_the_way.delivered(Lsn::new(15));
         assert_eq!(at(&on_the_way, 10), Some(7.0));
@@ -112,7 +120,7 @@ mod tests {
     fn a_long_wait_takes_no_more_memory() {
         let mut on_the_way = OnTheWay::default();
         for n in 1..=2 * MOST as u64 {
-            on_the_way.read(end(n), Some(n.cast_signed() * SECOND));
+            on_the_way.read(end(n), Some(n.cast_signed() * SECOND), WHOLE);
         }
         assert_eq!(on_the_way.batches.len(), MOST);
         on_the_way.delivered(Lsn::new(MOST as u64));
@@ -125,13 +133,36 @@ mod tests {
     #[test]
     fn a_transaction_that_is_read_in_parts_is_as_old_as_its_commit() {
         let mut on_the_way = OnTheWay::default();
-        on_the_way.read(None, Some(SECOND));
-        on_the_way.read(None, None);
+        on_the_way.read(None, Some(SECOND), Some(Some(SECOND)));
+        on_the_way.read(None, None, None);
         assert_eq!(at(&on_the_way, 5), Some(4.0));
         on_the_way.delivered(Lsn::new(9));
-        on_the_way.read(end(30), Some(4 * SECOND));
+        on_the_way.read(end(30), Some(4 * SECOND), WHOLE);
         assert_eq!(at(&on_the_way, 5), Some(4.0));
         on_the_way.delivered(Lsn::new(30));
         assert_eq!(at(&on_the_way, 5), None);
+    }
+
+    #[test]
+    fn a_transaction_that_begins_behind_another_ones_end_is_on_its_way_too() {
+        let mut on_the_way = OnTheWay::default();
+        // The end of one and the beginning of the next, and then the rest of that.
+        on_the_way.read(end(10), Some(SECOND), Some(Some(2 * SECOND)));
+        on_the_way.delivered(Lsn::new(10));
+        assert_eq!(at(&on_the_way, 5), Some(3.0), "it is open");
+        on_the_way.read(end(20), None, WHOLE);
+        assert_eq!(at(&on_the_way, 5), Some(3.0));
+        on_the_way.delivered(Lsn::new(20));
+        assert_eq!(at(&on_the_way, 5), None);
+    }
+
+    #[test]
+    fn a_keepalive_inside_of_a_transaction_does_not_end_it() {
+        let mut on_the_way = OnTheWay::default();
+        on_the_way.read(None, Some(SECOND), Some(Some(SECOND)));
+        on_the_way.read(end(10), None, None);
+        on_the_way.delivered(Lsn::new(10));
+        on_the_way.read(end(20), None, WHOLE);
+        assert_eq!(at(&on_the_way, 5), Some(4.0));
     }
 }
