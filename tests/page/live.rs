@@ -111,6 +111,7 @@ async fn the_page_shows_what_the_relay_says_also_while_kafka_is_away() {
     // What was, is there after a reload too.
     browser.open(&url).await;
     browser.until("/at most [1-9].*in the last/.test(document.querySelector('#rate-chart svg').getAttribute('aria-label'))").await;
+    browser.until("/at most [1-9].*in the last/.test(document.querySelector('#lag-chart svg').getAttribute('aria-label'))").await;
     browser.until("document.querySelector('#errors [data-place=kafka]')").await;
     assert_eq!(browser.complaints(&[]).await, [""; 0]);
 
