@@ -94,51 +94,56 @@ fn refused(what: &str) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use bytes::Bytes;
     use prost::Message;
 
     use super::*;
-    use crate::{Lsn, emit::Fact, event::Change, format::MadeRecord};
+    use crate::{Lsn, emit::Fact, event::Change};
 
     fn event(fact: Fact) -> Event {
         let raw = fact.to_event().expect("valid").encode_to_vec();
         Event::parse(raw.into(), Lsn::ZERO).expect("well formed")
     }
 
-    fn why(event: &Event) -> String {
-        let error = place(event, 6).expect_err("refused");
+    fn place(event: &Event) -> Result<i32> {
+        Plain::new(event).place(6)
+    }
+
+    fn why(place: Result<i32>) -> String {
+        let error = place.expect_err("refused");
         assert_eq!(error.kind(), ErrorKind::RecordRefused);
         error.to_string()
     }
 
     #[test]
     fn it_goes_where_its_key_or_its_emitter_says() {
-        let by_key = place(&event(Fact::new("user", "21", "e")), 6).expect("a place");
+        let by_key = place(&event(Fact::new("user", "21", "e"))).expect("a place");
         assert_eq!(by_key, of_key(b"21", 6));
-        let named = place(&event(Fact::new("user", "21", "e").partition(5)), 6).expect("a place");
+        let named = place(&event(Fact::new("user", "21", "e").partition(5))).expect("a place");
         assert_eq!(named, 5);
-        assert!(why(&event(Fact::new("user", "21", "e").partition(6))).contains("partition 6"));
+        let beyond = place(&event(Fact::new("user", "21", "e").partition(6)));
+        assert!(why(beyond).contains("partition 6"));
     }
 
     #[test]
     fn what_would_be_lost_is_refused() {
         let usual = event(Fact::new("user", "u1", "e").metadata("tenant", "7"));
-        assert!(why(&event(Fact::new("user", "u1", "e").timestamp_ms(7))).contains("no time"));
+        let timed = event(Fact::new("user", "u1", "e").timestamp_ms(7));
+        assert!(why(place(&timed)).contains("no time"));
         let headers = vec![("tenant".into(), Some(Bytes::from_static(b"7")))];
         let change = Change { headers, ..Change::default() };
-        assert!(why(&usual.clone().changed(change).expect("legal")).contains("\"tenant\""));
+        let changed = usual.clone().changed(change).expect("legal");
+        assert!(why(place(&changed)).contains("\"tenant\""));
         let made = |change: fn(&mut MadeRecord)| {
             let mut made = MadeRecord::usual(&usual);
             change(&mut made);
-            usual.clone().with_record(Some(Arc::new(made)))
+            Plain { event: &usual, made: Ok(Some(made)) }.place(6)
         };
-        place(&made(|_| ()), 6).expect("what the value says again may be left out");
+        made(|_| ()).expect("what the value says again may be left out");
         let own = made(|made| made.set_header("event_type", Bytes::from_static(b"another")));
-        assert!(why(&own).contains("\"event_type\""));
-        assert!(why(&made(|made| made.key = Bytes::new())).contains("empty key"));
-        assert!(why(&made(|made| made.value = Some(Bytes::new()))).contains("empty value"));
-        place(&made(|made| made.value = None), 6).expect("a tombstone is a record");
+        assert!(why(own).contains("\"event_type\""));
+        assert!(why(made(|made| made.key = Bytes::new())).contains("empty key"));
+        assert!(why(made(|made| made.value = Some(Bytes::new()))).contains("empty value"));
+        made(|made| made.value = None).expect("a tombstone is a record");
     }
 }
