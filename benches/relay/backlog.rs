@@ -17,6 +17,8 @@ use crate::{
 const TEMPLATES: usize = 1_000;
 /// The name of the backlog that is read by relays alone.
 pub const COST: &str = "cost";
+/// What the names of those begin with that show what exactly-once costs.
+pub const EXACTLY: &str = "exactly";
 /// Their topics.
 pub const AGGREGATE_TYPES: [&str; 3] = ["order", "payment", "customer"];
 
@@ -54,6 +56,12 @@ impl Backlog {
     pub fn cost(facts: u64) -> Backlog {
         let [tx5, ..] = Backlog::all(facts);
         Backlog { name: COST, ..tx5 }
+    }
+
+    /// Those of both shapes, for what exactly-once costs.
+    pub fn exactly(facts: u64) -> [Backlog; 2] {
+        let [tx5, tx1, ..] = Backlog::all(facts);
+        [Backlog { name: "exactly5", ..tx5 }, Backlog { name: "exactly1", ..tx1 }]
     }
 
     pub fn describe(&self) -> String {

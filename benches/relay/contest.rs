@@ -19,7 +19,7 @@ use crate::{
     embedded::With,
     nothing,
     process::{Sampler, Usage},
-    relay::Relay,
+    relay::{Mode, Relay},
     report::Spread,
     servers::{NAME, Servers},
     topics::Topics,
@@ -43,6 +43,8 @@ pub enum Reader {
     Relay,
     /// The same inside this program.
     Embedded(With),
+    /// All of it, until the server has the position.
+    Delivery(Mode),
 }
 
 impl Reader {
@@ -56,12 +58,18 @@ impl Reader {
         Reader::Embedded(With::Handler),
     ];
 
+    /// Of the backlogs `exactly5` and `exactly1`.
+    pub const EXACTLY: [Reader; 2] =
+        [Reader::Delivery(Mode::AtLeastOnce), Reader::Delivery(Mode::EXACTLY_ONCE)];
+
     pub fn label(self) -> &'static str {
         match self {
             Reader::Recvlogical => "(a) pg_recvlogical | wc -c",
             Reader::Decoding => "    decoding alone, in the server",
             Reader::Nothing => "(b) factlib into nothing",
             Reader::Relay => "(c) factlib into Kafka",
+            Reader::Delivery(Mode::AtLeastOnce) => "(a) factlib, at least once",
+            Reader::Delivery(Mode::ExactlyOnce { .. }) => "(b) factlib, exactly once",
             Reader::Embedded(With::Nothing) => "(a) factlib embedded, into Kafka",
             Reader::Embedded(With::Routes) => "(b) with a [[route]] table",
             Reader::Embedded(With::Handler) => "(c) with an identity handler",
@@ -145,6 +153,7 @@ async fn turn(
     let turn = match reader {
         Reader::Relay => relay(servers, &slot, backlog, None).await?,
         Reader::Embedded(with) => relay(servers, &slot, backlog, Some(with)).await?,
+        Reader::Delivery(mode) => delivered(servers, &slot, written, backlog, mode).await?,
         Reader::Nothing => into_nothing(servers, &slot, backlog).await?,
         _ => recvlogical(servers, &slot, written, backlog).await?,
     };
@@ -232,7 +241,7 @@ async fn relay(
     let topics = Topics::create(servers, slot, &[]).await?;
     let spawned = Instant::now();
     let mut relay = match embedded {
-        None => Relay::start(servers, slot, &topics)?,
+        None => Relay::start(servers, slot, &topics, Mode::AtLeastOnce)?,
         Some(with) => Relay::embedded(servers, slot, &topics, with)?,
     };
     let sampler = Sampler::start(relay.pid, broker(servers)?);
@@ -246,6 +255,34 @@ async fn relay(
     relay.stop().await?;
     let records = topics.records().await?;
     if records != backlog.facts {
+        return Err(format!("INVALID: {records} records of {} facts", backlog.facts).into());
+    }
+    topics.delete().await?;
+    Ok(turn)
+}
+
+/// Transactions have records of their own, so the end is where the server has the position.
+async fn delivered(
+    servers: &Servers,
+    slot: &str,
+    written: &Written,
+    backlog: &Backlog,
+    mode: Mode,
+) -> Result<Turn> {
+    let topics = Topics::create(servers, slot, &[]).await?;
+    let spawned = Instant::now();
+    let mut relay = Relay::start(servers, slot, &topics, mode)?;
+    let sampler = Sampler::start(relay.pid, broker(servers)?);
+    let ended = async {
+        tokio::select! {
+            confirmed = servers.confirmed(slot, &written.end_lsn) => confirmed,
+            error = relay.ended() => Err(error),
+        }
+    };
+    let turn = time(servers, slot, spawned, sampler, ended).await?;
+    relay.stop().await?;
+    let records = topics.records().await?;
+    if records < backlog.facts {
         return Err(format!("INVALID: {records} records of {} facts", backlog.facts).into());
     }
     topics.delete().await?;

@@ -13,7 +13,7 @@ use crate::{
     Result,
     backlog::{AGGREGATE_TYPES, fact, now_ns},
     process::cpu_s,
-    relay::Relay,
+    relay::{Mode, Relay},
     servers::{NAME, PARTITIONS, Servers},
     topics::Topics,
 };
@@ -30,6 +30,7 @@ const SILENCE: Duration = Duration::from_secs(20);
 
 #[derive(Serialize)]
 pub struct Latency {
+    pub mode: Mode,
     pub wanted_per_s: u64,
     pub emitted_per_s: f64,
     /// The broker's time stamp is cut to milliseconds: the middle of that millisecond is meant.
@@ -62,7 +63,8 @@ impl Latency {
             format!("p50 {:.1} ms, p99 {:.1} ms, max {:.1} ms", q.p50_ms, q.p99_ms, q.max_ms)
         };
         println!(
-            "\nlatency at {}/s wanted, {:.0}/s emitted:\n  emit to the broker's append: {}\n  emit to a consumer's receipt: {}\n  relay's CPU: {:.1} s per million",
+            "\nlatency, {:?}, at {}/s wanted, {:.0}/s emitted:\n  emit to the broker's append: {}\n  emit to a consumer's receipt: {}\n  relay's CPU: {:.1} s per million",
+            self.mode,
             self.wanted_per_s,
             self.emitted_per_s,
             show(self.to_append),
@@ -80,12 +82,15 @@ struct Received {
 }
 
 /// Emits at a steady rate and follows each fact to the broker and to a consumer.
-pub async fn measure(servers: &Servers, per_s: u64) -> Result<Latency> {
-    let slot = format!("latency_{per_s}");
+pub async fn measure(servers: &Servers, per_s: u64, mode: Mode) -> Result<Latency> {
+    let slot = match mode {
+        Mode::AtLeastOnce => format!("latency_{per_s}"),
+        Mode::ExactlyOnce { interval_ms } => format!("latency_{per_s}_exactly_{interval_ms}"),
+    };
     servers.create_slot(&slot).await?;
     let stamped = [("message.timestamp.type", "LogAppendTime")];
     let topics = Topics::create(servers, &slot, &stamped).await?;
-    let relay = running(servers, &slot, &topics).await?;
+    let relay = running(servers, &slot, &topics, mode).await?;
 
     let facts = per_s * (WARM_UP + MEASURED).as_secs() / EMITTERS;
     let consumer = consume(&topics, facts * EMITTERS)?;
@@ -107,6 +112,7 @@ pub async fn measure(servers: &Servers, per_s: u64) -> Result<Latency> {
     servers.drop_slot(&slot).await?;
     let counted = || records.iter().filter(|record| record.emitted >= counted_from);
     Ok(Latency {
+        mode,
         wanted_per_s: per_s,
         emitted_per_s,
         to_append: Quantiles::of(counted().map(|r| r.appended - r.emitted).collect()),
@@ -119,7 +125,7 @@ pub async fn measure(servers: &Servers, per_s: u64) -> Result<Latency> {
 pub async fn idle_cpu_percent(servers: &Servers) -> Result<f64> {
     servers.create_slot("idle").await?;
     let topics = Topics::create(servers, "idle", &[]).await?;
-    let relay = running(servers, "idle", &topics).await?;
+    let relay = running(servers, "idle", &topics, Mode::AtLeastOnce).await?;
     sleep(WARM_UP).await;
     let (begin, before) = (Instant::now(), cpu_s(relay.pid).unwrap_or_default());
     sleep(IDLE).await;
@@ -131,8 +137,8 @@ pub async fn idle_cpu_percent(servers: &Servers) -> Result<f64> {
     Ok(percent)
 }
 
-async fn running(servers: &Servers, slot: &str, topics: &Topics) -> Result<Relay> {
-    let mut relay = Relay::start(servers, slot, topics)?;
+async fn running(servers: &Servers, slot: &str, topics: &Topics, mode: Mode) -> Result<Relay> {
+    let mut relay = Relay::start(servers, slot, topics, mode)?;
     while servers.active_pid(slot).await?.is_none() {
         if let Some(status) = relay.child.try_wait()? {
             return Err(format!("the relay ended by itself: {status}").into());

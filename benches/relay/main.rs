@@ -21,12 +21,13 @@ use std::{env, path::PathBuf, str::FromStr};
 
 use clap::Parser;
 
-use self::{backlog::Backlog, contest::Reader, report::Report, servers::Servers};
+use self::{backlog::Backlog, contest::Reader, relay::Mode, report::Report, servers::Servers};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 /// The relay's benchmark. REPEATS (3), FACTS (1000000) and BACKLOG (all; names by
-/// commas, also `latency` and `idle`, and `cost`, which is not in all) scale it.
+/// commas, also `latency` and `idle`, `cost` and `exactly`, which are not in all)
+/// scale it.
 #[derive(Parser)]
 struct Args {
     /// Where the JSON goes as well
@@ -81,9 +82,22 @@ async fn bench(args: &Args) -> Result<()> {
         contest.print();
         report.contests.push(contest);
     }
+    if named("exactly") {
+        for backlog in Backlog::exactly(facts) {
+            let contest = contest::run(&servers, backlog, &Reader::EXACTLY, repeats).await?;
+            contest.print();
+            report.contests.push(contest);
+        }
+        for interval_ms in [0, 20, 50, 200] {
+            let mode = Mode::ExactlyOnce { interval_ms };
+            let latency = latency::measure(&servers, 1_000, mode).await?;
+            latency.print();
+            report.latencies.push(latency);
+        }
+    }
     if wanted("latency") {
         for per_s in [1_000, 5_000] {
-            let latency = latency::measure(&servers, per_s).await?;
+            let latency = latency::measure(&servers, per_s, Mode::AtLeastOnce).await?;
             latency.print();
             report.latencies.push(latency);
         }

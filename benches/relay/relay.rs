@@ -7,6 +7,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+use serde::Serialize;
 use tokio::{
     process::{Child, Command},
     time::timeout,
@@ -19,6 +20,21 @@ use crate::{
     topics::Topics,
 };
 
+/// How it delivers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    AtLeastOnce,
+    /// With this `delivery.interval`.
+    ExactlyOnce {
+        interval_ms: u32,
+    },
+}
+
+impl Mode {
+    pub const EXACTLY_ONCE: Mode = Mode::ExactlyOnce { interval_ms: 20 };
+}
+
 const DRAIN_LIMIT: Duration = Duration::from_secs(60);
 
 pub struct Relay {
@@ -28,7 +44,7 @@ pub struct Relay {
 
 impl Relay {
     /// Everything that is not said here is default.
-    pub fn start(servers: &Servers, slot: &str, topics: &Topics) -> Result<Self> {
+    pub fn start(servers: &Servers, slot: &str, topics: &Topics, mode: Mode) -> Result<Self> {
         let mut command = Command::new(env!("CARGO_BIN_EXE_factlib"));
         command
             .arg("run")
@@ -40,6 +56,11 @@ impl Relay {
             // No factlib.toml, .env or variable of the caller's counts.
             .current_dir(servers.postgres.socket_dir())
             .env_clear();
+        if let Mode::ExactlyOnce { interval_ms } = mode {
+            command
+                .env("FACTLIB_DELIVERY__MODE", "exactly-once")
+                .env("FACTLIB_DELIVERY__INTERVAL", format!("{interval_ms}ms"));
+        }
         Self::spawn(command)
     }
 

@@ -6,10 +6,11 @@ use serde::Serialize;
 
 use crate::{
     Result,
-    backlog::{Backlog, COST},
+    backlog::{Backlog, COST, EXACTLY},
     contest::{Contest, Reader},
     embedded::With,
     latency::Latency,
+    relay::Mode,
     servers::{KAFKA_JVM, POSTGRES_SETTINGS, Servers},
 };
 
@@ -99,6 +100,10 @@ impl Report {
                     at_least(format!("{name}: {}, of (a)", reader.label()), 0.95, ratio(reader));
                 }
             }
+            if name.starts_with(EXACTLY) {
+                let reader = Reader::Delivery(Mode::EXACTLY_ONCE);
+                at_least(format!("{name}: {}, of (a)", reader.label()), 0.8, ratio(reader));
+            }
             let (least, aim) = match name {
                 "tx5" => (0.7, 0.9),
                 "tx1" => (0.8, 1.5),
@@ -112,7 +117,11 @@ impl Report {
             let met = measured <= most;
             targets.push(Target { what, wanted: format!("at most {most}"), measured, met });
         };
-        let of_relay = |backlog: &Backlog| backlog.payload_bytes == 300 && backlog.name != COST;
+        let of_relay = |backlog: &Backlog| {
+            backlog.payload_bytes == 300
+                && backlog.name != COST
+                && !backlog.name.starts_with(EXACTLY)
+        };
         for contest in self.contests.iter().filter(|contest| of_relay(&contest.backlog)) {
             let name = contest.backlog.name;
             let cpu = contest.spread(Reader::Relay, |run| run.cpu_s_per_million).median;
@@ -122,7 +131,12 @@ impl Report {
         }
         for latency in &self.latencies {
             let (rate, append) = (latency.wanted_per_s, latency.to_append);
-            if rate == 1_000 {
+            if latency.mode != Mode::AtLeastOnce {
+                if latency.mode == Mode::EXACTLY_ONCE {
+                    let p99 = latency.to_receipt.p99_ms;
+                    at_most(format!("{rate}/s exactly once: ms to the receipt, p99"), 60.0, p99);
+                }
+            } else if rate == 1_000 {
                 at_most(format!("{rate}/s: ms to the append, p50"), 2.0, append.p50_ms);
                 at_most(format!("{rate}/s: ms to the append, p99"), 10.0, append.p99_ms);
             } else {

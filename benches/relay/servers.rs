@@ -1,5 +1,7 @@
 //! The two servers, as a production of their size would have them.
 
+use std::time::Instant;
+
 use factlib::testing::{KafkaServer, PostgresServer};
 use tokio_postgres::Client;
 
@@ -74,6 +76,16 @@ impl Servers {
         let row = self.sql.query_opt(query, &[&slot]).await?;
         let pid: Option<i32> = row.and_then(|row| row.get(0));
         Ok(pid.map(i32::unsigned_abs))
+    }
+
+    /// Waits until the slot's position is behind this one, and says when that was.
+    pub async fn confirmed(&self, slot: &str, lsn: &str) -> Result<Instant> {
+        let query = "SELECT confirmed_flush_lsn >= $2::text::pg_lsn FROM pg_replication_slots \
+                     WHERE slot_name = $1::text::name";
+        while !self.sql.query_one(query, &[&slot, &lsn]).await?.get::<_, bool>(0) {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        Ok(Instant::now())
     }
 
     pub async fn text(&self, query: &str) -> Result<String> {
