@@ -48,7 +48,8 @@
 //!    commit order and in emit order inside a transaction: the first delivery of
 //!    event n comes before the first delivery of n + 1.
 //! 4. **Duplicates only after a crash**, at most those in flight, each with the
-//!    same event id.
+//!    same event id. With [`DeliveryMode::ExactlyOnce`](config::DeliveryMode::ExactlyOnce) none,
+//!    for consumers with `read_committed`.
 //! 5. **Memory is bounded by configuration**, whatever the backlog, the size of a
 //!    transaction or the length of an outage.
 //! 6. **Failure is visible.** What the pipeline waits for is in its status.

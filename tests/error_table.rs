@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use factlib::ErrorKind::{self, *};
 
-const KINDS: [ErrorKind; 17] = [
+const KINDS: [ErrorKind; 18] = [
     Config,
     InvalidFact,
     PostgresUnavailable,
@@ -13,6 +13,7 @@ const KINDS: [ErrorKind; 17] = [
     PositionLost,
     Protocol,
     KafkaUnavailable,
+    TransactionAborted,
     KafkaRefused,
     RecordRefused,
     RecordTooLarge,
