@@ -27,8 +27,6 @@ pub(super) struct Sample {
     pub delivered_rate: f64,
     /// See [`crate::status::Lag`].
     pub lag_seconds: Option<f64>,
-    pub lag_bytes: u64,
-    pub in_flight_bytes: u64,
 }
 
 /// Of which rates are made.
@@ -46,8 +44,6 @@ pub(super) struct Columns {
     read_rate: Vec<f64>,
     delivered_rate: Vec<f64>,
     lag_seconds: Vec<Option<f64>>,
-    lag_bytes: Vec<u64>,
-    in_flight_bytes: Vec<u64>,
 }
 
 impl History {
@@ -68,8 +64,6 @@ impl History {
             read_rate: rate(now.read, last.read),
             delivered_rate: rate(now.delivered, last.delivered),
             lag_seconds: status.lag.seconds.map(|seconds| (seconds * 1_000.0).round() / 1_000.0),
-            lag_bytes: status.lag.bytes,
-            in_flight_bytes: status.in_flight_bytes as u64,
         });
     }
 
@@ -85,8 +79,6 @@ impl History {
             read_rate: all().map(|sample| sample.read_rate).collect(),
             delivered_rate: all().map(|sample| sample.delivered_rate).collect(),
             lag_seconds: all().map(|sample| sample.lag_seconds).collect(),
-            lag_bytes: all().map(|sample| sample.lag_bytes).collect(),
-            in_flight_bytes: all().map(|sample| sample.in_flight_bytes).collect(),
         }
     }
 }
@@ -105,7 +97,10 @@ mod tests {
     use std::{sync::Arc, time::Duration};
 
     use super::*;
-    use crate::{Lsn, messages::ByteWindow, status::Status};
+    use crate::{
+        messages::ByteWindow,
+        status::{PipelineState, Status},
+    };
 
     #[test]
     fn rates_are_of_the_time_between_two_samples() {
@@ -115,16 +110,13 @@ mod tests {
         assert_eq!(history.last(), None);
         status.read(500, 0);
         status.delivered(&topic, 300, Duration::ZERO);
-        status.received(Lsn::new(90));
-        status.saved(Lsn::new(40));
+        status.set_state(PipelineState::Running);
         history.take_at(&status.snapshot(), 3_000);
         let expected = Sample {
             at_ms: 3_000,
             read_rate: 250.0,
             delivered_rate: 150.0,
-            lag_seconds: None,
-            lag_bytes: 50,
-            in_flight_bytes: 0,
+            lag_seconds: Some(0.0),
         };
         assert_eq!(history.last(), Some(expected));
         history.take_at(&status.snapshot(), 2_000);

@@ -44,7 +44,7 @@ use crate::{
     Error, ErrorKind, Result,
     config::Config,
     messages::PauseTopic,
-    status::{PipelineStatus, Status, now_ms},
+    status::{PipelineStatus, Status},
 };
 
 /// Progress is looked at so often in the time that it may take.
@@ -128,10 +128,7 @@ impl Ops {
             relay: Relay {
                 version: env!("CARGO_PKG_VERSION"),
                 slot: config.postgres.slot.clone(),
-                topic_prefix: config.topic_prefix().to_owned(),
-                dead_letter_topic: config.dead_letter_topic(),
                 kafka,
-                started_ms: now_ms(),
             },
             controls: Controls::new(config, kafka, log)?,
             history: Mutex::default(),

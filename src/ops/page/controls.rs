@@ -1,9 +1,6 @@
 //! Pause, resume, redrive: by POST, with `http.token`.
 
-use std::{
-    fmt,
-    sync::{Arc, OnceLock},
-};
+use std::sync::{Arc, OnceLock};
 
 use actix::Recipient;
 use actix_web::{
@@ -81,12 +78,6 @@ impl Controls {
         warn!(self.log, "wrong token for the controls";
             "peer" => request.peer_addr().map(|address| address.to_string()));
         Some(refused(StatusCode::UNAUTHORIZED, "that is not the token"))
-    }
-}
-
-impl fmt::Debug for Controls {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Controls").field("on", &self.are_on()).finish_non_exhaustive()
     }
 }
 

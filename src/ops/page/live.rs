@@ -45,10 +45,8 @@ struct Now<'a> {
 pub(in crate::ops) struct Relay {
     pub version: &'static str,
     pub slot: String,
-    pub topic_prefix: String,
-    pub dead_letter_topic: String,
+    /// Do events go there?
     pub kafka: bool,
-    pub started_ms: u64,
 }
 
 /// A page's stream.

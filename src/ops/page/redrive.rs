@@ -17,7 +17,6 @@ use crate::{
 /// Begins a run, and knows how the last one went.
 pub(in crate::ops) struct Redrive {
     config: Arc<Config>,
-    kafka: bool,
     log: Logger,
     run: Mutex<Run>,
 }
@@ -41,7 +40,7 @@ pub(in crate::ops) struct Run {
 impl Redrive {
     pub fn new(config: Arc<Config>, kafka: bool, log: &Logger) -> Self {
         let run = Mutex::new(Run { possible: kafka, ..Run::default() });
-        Redrive { config, kafka, log: log.new(o!("actor" => "redrive")), run }
+        Redrive { config, log: log.new(o!("actor" => "redrive")), run }
     }
 
     pub fn run(&self) -> Run {
@@ -53,10 +52,10 @@ impl Redrive {
     /// # Errors
     /// Why not.
     pub fn begin(&self, watched: Data<Watched>) -> Result<(), &'static str> {
-        if !self.kafka {
+        let mut run = self.lock();
+        if !run.possible {
             return Err("there is no Kafka, and so no topic of dead letters");
         }
-        let mut run = self.lock();
         if run.running {
             return Err("it is under way already");
         }

@@ -7,7 +7,7 @@ const LONGEST_MS = 600_000;
 const SHORTEST_MS = 60_000;
 /** Samples further apart than this are not joined. */
 const GAP_MS = 5_000;
-const FIELDS = ["at_ms", "read_rate", "delivered_rate", "lag_seconds", "lag_bytes", "in_flight_bytes"];
+const FIELDS = ["at_ms", "read_rate", "delivered_rate", "lag_seconds"];
 
 /** The samples, a list a field, as the relay sends them. */
 export class History {
