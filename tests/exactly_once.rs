@@ -13,9 +13,10 @@ use std::{
 
 use bytesize::ByteSize;
 use factlib::{
-    ErrorKind, FaultSite, Faults, Pipeline,
+    ErrorKind, Event, FaultSite, Faults, Pipeline,
     config::{DeliveryMode, RefusalPolicy, Route, RouteMatch},
     emit::{Emitter, Fact},
+    handlers::{ANY, Outcome},
     testing::{ConsumedRecord, create_topic, read_topic, wait_for_count},
 };
 use support::{Bed, History, Workload, bed::LIMIT};
@@ -250,6 +251,31 @@ async fn filtered_events_and_fan_out_are_cut_where_the_events_are() {
         let ids: HashSet<_> = records.iter().map(|record| record.key.clone()).collect();
         assert_eq!((records.len(), ids.len()), (1_500, 1_500), "{topic}");
     }
+}
+
+/// A handler is called again for what was undone; what it forwards is there once.
+#[actix::test]
+async fn what_a_handler_forwards_is_in_the_transaction() {
+    let bed = bed("handler").await;
+    let passages = AtomicU32::new(0);
+    let faults = Faults::hook(move |site| {
+        let third = site == FaultSite::BeforeCommit && passages.fetch_add(1, Relaxed) == 2;
+        assert!(!third, "a fault, for the test");
+    });
+    let calls = Arc::new(AtomicU32::new(0));
+    let called = Arc::clone(&calls);
+    let handler = async move |_: &Event| {
+        called.fetch_add(1, Relaxed);
+        Ok(Outcome::Forward)
+    };
+    let pipeline = bed.pipeline().handler(ANY, handler).faults(faults).start().await;
+    let pipeline = pipeline.expect("the pipeline starts");
+    let history = Workload::new(&bed.name, 2_000).emit(&mut bed.client().await).await;
+    bed.delivered(&history).await;
+    bed.confirmed(bed.wal_end().await).await;
+    pipeline.shutdown().await.expect("a clean stop");
+    check(&bed, &history).await;
+    assert!(calls.load(Relaxed) > 2_000, "nothing was undone");
 }
 
 /// Messages outside of transactions have positions of their own.

@@ -62,6 +62,16 @@ impl Reader {
     pub const EXACTLY: [Reader; 2] =
         [Reader::Delivery(Mode::AtLeastOnce), Reader::Delivery(Mode::EXACTLY_ONCE)];
 
+    fn suffix(self) -> &'static str {
+        match self {
+            Reader::Embedded(With::Routes) => "_routes",
+            Reader::Embedded(With::Handler) => "_handler",
+            Reader::Delivery(Mode::AtLeastOnce) => "_least",
+            Reader::Delivery(Mode::ExactlyOnce { .. }) => "_exactly",
+            _ => "",
+        }
+    }
+
     pub fn label(self) -> &'static str {
         match self {
             Reader::Recvlogical => "(a) pg_recvlogical | wc -c",
@@ -148,7 +158,8 @@ async fn turn(
     if reader == Reader::Decoding {
         return decoding(servers, written, backlog).await;
     }
-    let slot = format!("{}_{repeat}", written.slot);
+    // A name of its own: its checkpoint is under it.
+    let slot = format!("{}_{repeat}{}", written.slot, reader.suffix());
     servers.copy_slot(&written.slot, &slot).await?;
     let turn = match reader {
         Reader::Relay => relay(servers, &slot, backlog, None).await?,
