@@ -17,6 +17,7 @@ use actix::{
 };
 
 use crate::{
+    Error,
     checkpoint::{Checkpoint, Cut, Position},
     kafka::transactions::Transactions,
     messages::{ActorKind, BatchDone, ChainFailed, ExitGuard, Stop},
@@ -30,6 +31,11 @@ pub(crate) struct CommitTransaction {
     pub done: Vec<BatchDone>,
     pub reply: Recipient<TransactionCommitted>,
 }
+
+/// A record of the transaction failed, or the actor that sent it.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct TransactionFailed(pub Error);
 
 /// It is committed, and the next one is open.
 #[derive(Message)]
@@ -66,11 +72,23 @@ impl Handler<CommitTransaction> for Coordinator {
                 }
                 reply.do_send(TransactionCommitted);
             }
-            Err(error) => {
-                let (actor, generation) = (ActorKind::Coordinator, this.exit.generation);
-                this.failed.do_send(ChainFailed { actor, generation, error });
-            }
+            Err(error) => this.fail(error),
         }));
+    }
+}
+
+impl Handler<TransactionFailed> for Coordinator {
+    type Result = ();
+
+    fn handle(&mut self, TransactionFailed(error): TransactionFailed, _: &mut Self::Context) {
+        self.fail(self.transactions.explain(error));
+    }
+}
+
+impl Coordinator {
+    fn fail(&self, error: Error) {
+        let (actor, generation) = (ActorKind::Coordinator, self.exit.generation);
+        self.failed.do_send(ChainFailed { actor, generation, error });
     }
 }
 

@@ -127,7 +127,9 @@ impl Handler<PartDone> for Router {
                 self.batch_done(done, ctx);
                 self.release(lane, ctx);
             }
-            PartEnd::Failed(error) if self.ends_transaction(lane, &error, true) => self.fail(error),
+            PartEnd::Failed(error) if self.ends_transaction(lane, &error, true) => {
+                self.transaction_failed(error);
+            }
             PartEnd::Failed(error) => self.reopen(lane, epoch, error),
         }
     }
@@ -155,7 +157,7 @@ impl Handler<LaneFailed> for Router {
     fn handle(&mut self, failed: LaneFailed, _: &mut Self::Context) {
         let LaneFailed { lane, epoch, error } = failed;
         match self.ends_transaction(lane, &error, false) {
-            true => self.fail(error),
+            true => self.transaction_failed(error),
             false => self.reopen(lane, epoch, error),
         }
     }
@@ -168,7 +170,7 @@ impl Handler<LaneLost> for Router {
         let LaneLost { lane, epoch } = lost;
         let error = Error::new(ErrorKind::ActorFailed, "the topic's actor ended");
         match self.ends_transaction(lane, &error, true) {
-            true => self.fail(error),
+            true => self.transaction_failed(error),
             false => self.reopen(lane, epoch, error),
         }
     }

@@ -6,7 +6,7 @@ use std::{collections::HashSet, sync::Arc, time::Instant};
 use actix::{Addr, AsyncContext, Context, Handler, SpawnHandle};
 
 use super::{
-    coordinator::{CommitTransaction, Coordinator, TransactionCommitted},
+    coordinator::{CommitTransaction, Coordinator, TransactionCommitted, TransactionFailed},
     gate::{Gate, Limits, Step},
     router::Router,
 };
@@ -87,6 +87,12 @@ impl Router {
         self.transaction.is_some()
             && !of_handler
             && (has_sent || error.kind() == ErrorKind::TransactionAborted)
+    }
+
+    pub(super) fn transaction_failed(&self, error: Error) {
+        if let Some(transaction) = &self.transaction {
+            transaction.coordinator.do_send(TransactionFailed(error));
+        }
     }
 
     /// Holds everything back while one topic is; false without transactions.

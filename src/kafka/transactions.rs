@@ -162,6 +162,17 @@ impl Transactions {
         Err(Error::new(ErrorKind::TransactionAborted, what))
     }
 
+    /// What a failure comes from, where the client says that it was fenced.
+    pub fn explain(&self, error: Error) -> Error {
+        let fatal = self.present().as_ref().and_then(|producer| producer.client().fatal_error());
+        match fatal {
+            Some((code, _)) if is_fenced(code) => {
+                Error::new(ErrorKind::TransactionAborted, FENCED).caused_by(error)
+            }
+            _ => error,
+        }
+    }
+
     /// Writes the position into the transaction, commits both, and opens the next one.
     ///
     /// Call it only when all that was sent has been acknowledged.
@@ -230,6 +241,14 @@ fn may_pass(error: &KafkaError) -> bool {
     }
 }
 
+/// What that means here.
+const FENCED: &str = "another instance has taken over this slot, or Kafka gave the transaction up \
+                      after delivery.transaction_timeout";
+
+fn is_fenced(code: Code) -> bool {
+    matches!(code, Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch)
+}
+
 /// What passes becomes an error of `kind`.
 fn failed(kind: ErrorKind, what: String, error: KafkaError) -> Error {
     let refused = |what| Error::new(ErrorKind::KafkaRefused, what);
@@ -242,10 +261,8 @@ fn failed(kind: ErrorKind, what: String, error: KafkaError) -> Error {
                 "transactions need Kafka 2.5 or newer; or set delivery.mode = \"at-least-once\"",
             )
         }
-        Some(Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch) => {
-            let why = "another instance has taken over this slot, or Kafka gave the transaction up \
-                       after delivery.transaction_timeout";
-            Error::new(kind, format!("{what}: {why}")).caused_by(error)
+        Some(code) if is_fenced(code) => {
+            Error::new(kind, format!("{what}: {FENCED}")).caused_by(error)
         }
         _ => match kafka_error(what.clone(), error.clone()) {
             passes if passes.is_transient() => Error::new(kind, what).caused_by(error),

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use slog::{Logger, info, warn};
 
-use super::{Start, Startup, history, position::Position as Judge};
+use super::{Start, Startup, position::Position as Judge};
 use crate::{
     Error, ErrorKind, Result,
     checkpoint::{CheckpointStore, Position},
@@ -89,20 +89,20 @@ impl Startup {
         limit: Duration,
         log: &Logger,
     ) -> Result<()> {
-        let system = SystemId {
+        let saved = &position.checkpoint;
+        let mut system = SystemId {
             system_id: start.from.system_id,
             timeline: start.from.timeline,
             wal_end: start.wal_end,
             dbname: self.info.dbname().to_owned(),
         };
-        let saved = &position.checkpoint;
-        let history = match saved.timeline == system.timeline {
-            true => None,
-            false => {
-                let mut replication = self.replication(limit, log).await?;
-                history(&mut replication, saved, &system, log).await?
-            }
-        };
+        let mut history = None;
+        // Whoever wrote it last may have been further than the WAL when it was asked for.
+        if saved.timeline != system.timeline || saved.lsn > system.wal_end {
+            let mut replication = self.replication(limit, log).await?;
+            system.wal_end = replication.identify_system().await?.wal_end;
+            history = super::history(&mut replication, saved, &system, log).await?;
+        }
         let (slot_name, database) = (saved.slot.as_str(), self.info.dbname());
         Judge { slot_name, database, store, system, history }.check(saved)
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use factlib::config::Kind;
 use serde_json::Value;
 
 use super::{read, yaml};
@@ -15,7 +16,10 @@ fn variables(text: &str) -> BTreeSet<&str> {
 #[test]
 fn variables_are_those_of_settings() {
     let settings = factlib::config::settings();
-    let known: BTreeSet<String> = settings.iter().map(|setting| setting.env()).collect();
+    let mut known: BTreeSet<String> = settings.iter().map(|setting| setting.env()).collect();
+    // A secret may be in a file of its own.
+    let secrets = settings.iter().filter(|setting| setting.kind == Kind::Secret);
+    known.extend(secrets.map(|setting| format!("{}_FILE", setting.env())));
     for file in ["packaging/Dockerfile", "packaging/factlib.service", "packaging/kubernetes.yaml"] {
         let text = read(file);
         let mut named = variables(&text);
