@@ -13,6 +13,8 @@ use actix_rt::Arbiter;
 use slog::{Discard, Logger, o};
 use tokio::sync::{oneshot, watch};
 
+#[cfg(feature = "metrics")]
+use crate::ops::Facade;
 use crate::{
     Error, ErrorKind, Event, Result,
     actors::{HandlerLanes, KafkaLanes, Lanes, Outcome, Plan, Supervisor, TableLanes},
@@ -60,6 +62,8 @@ impl Pipeline {
             handlers: Handlers::default(),
             kafka: true,
             faults: Faults::default(),
+            #[cfg(feature = "metrics")]
+            facade: Facade::default(),
         }
     }
 }
@@ -74,6 +78,8 @@ pub struct PipelineBuilder {
     handlers: Handlers,
     kafka: bool,
     faults: Faults,
+    #[cfg(feature = "metrics")]
+    facade: Facade,
 }
 
 impl PipelineBuilder {
@@ -86,6 +92,14 @@ impl PipelineBuilder {
     /// Where log lines go; nowhere when not given.
     pub fn logger(mut self, log: Logger) -> Self {
         self.log = log;
+        self
+    }
+
+    /// Which recorder gets what `/metrics` has, each with the label `slot`; the one that is
+    /// installed for the process when not given.
+    #[cfg(feature = "metrics")]
+    pub fn metrics_recorder(mut self, recorder: Arc<dyn metrics::Recorder + Send + Sync>) -> Self {
+        self.facade = Facade::to(recorder);
         self
     }
 
@@ -172,7 +186,17 @@ impl PipelineBuilder {
     /// # Panics
     /// Outside an actix `System`.
     pub async fn start(self) -> Result<PipelineHandle> {
-        let PipelineBuilder { config, log, store, lanes, handlers, kafka, faults } = self;
+        let PipelineBuilder {
+            config,
+            log,
+            store,
+            lanes,
+            handlers,
+            kafka,
+            faults,
+            #[cfg(feature = "metrics")]
+            facade,
+        } = self;
         config.validate()?;
         let handlers = handlers.into_entries()?;
         let config = Arc::new(config);
@@ -184,7 +208,14 @@ impl PipelineBuilder {
         let window = ByteWindow::new(config.window_bytes());
         let status = Arc::new(Status::new(window.clone()));
         // First, so that probes are answered while the servers are waited for.
-        let ops = Ops::start(&config, kafka, &status, &log)?;
+        let ops = Ops::start(
+            &config,
+            kafka,
+            &status,
+            &log,
+            #[cfg(feature = "metrics")]
+            facade,
+        )?;
         let (mut positions, mut transactions) = (None, None);
         let lanes: Arc<dyn Lanes> = match lanes {
             Some(lanes) => lanes,

@@ -10,7 +10,7 @@ mod recent;
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -223,9 +223,24 @@ pub(crate) struct Status {
     state: watch::Sender<PipelineState>,
     started: Instant,
     on_the_way: Mutex<OnTheWay>,
+    hearer: OnceLock<Hearer>,
     slow: Mutex<Slow>,
     recent: Mutex<Recent>,
 }
+
+/// What a histogram is of.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Observed {
+    /// From the read of a topic's part of a batch to the acknowledgement, in seconds.
+    Latency,
+    /// The events of a batch.
+    BatchEvents,
+    /// The bytes of the window that a batch takes.
+    BatchBytes,
+}
+
+/// Of what, of which topic, and how much.
+type Hearer = Box<dyn Fn(Observed, Option<&str>, f64) + Send + Sync>;
 
 /// What changes rarely, or once a batch and topic.
 struct Slow {
@@ -325,6 +340,7 @@ impl Status {
                 topics: BTreeMap::new(),
             }),
             recent: Mutex::default(),
+            hearer: OnceLock::new(),
         }
     }
 
@@ -394,6 +410,19 @@ impl Status {
                 .map(|(name, topic)| (name.to_string(), topic.snapshot(now)))
                 .collect(),
             state,
+        }
+    }
+
+    /// Who hears of what histograms count, when it happens; the first counts.
+    #[cfg(feature = "metrics")]
+    pub fn on_observed(&self, hear: impl Fn(Observed, Option<&str>, f64) + Send + Sync + 'static) {
+        let _ = self.hearer.set(Box::new(hear));
+    }
+
+    /// Nothing is locked then: that is code of others.
+    fn tell(&self, what: Observed, topic: Option<&str>, value: f64) {
+        if let Some(hear) = self.hearer.get() {
+            hear(what, topic, value);
         }
     }
 
@@ -572,9 +601,13 @@ impl Status {
     /// A batch has so many events, and so many bytes of the window.
     #[allow(clippy::cast_precision_loss)] // Far below 2^52.
     pub fn batch(&self, events: usize, bytes: usize) {
+        let (events, bytes) = (events as f64, bytes as f64);
         let slow = self.slow();
-        slow.batch_events.observe(events as f64);
-        slow.batch_bytes.observe(bytes as f64);
+        slow.batch_events.observe(events);
+        slow.batch_bytes.observe(bytes);
+        drop(slow);
+        self.tell(Observed::BatchEvents, None, events);
+        self.tell(Observed::BatchBytes, None, bytes);
     }
 
     /// Events were read, of which so many are not sent.
@@ -594,6 +627,7 @@ impl Status {
         if over {
             self.change_all(|_| {});
         }
+        self.tell(Observed::Latency, Some(topic), latency.as_secs_f64());
     }
 
     /// A part has ended, and what is not delivered of it waits elsewhere.
@@ -604,6 +638,7 @@ impl Status {
             topic.status.events += delivered as u64;
             topic.status.waiting = topic.status.waiting.saturating_sub(events as u64);
         });
+        self.tell(Observed::Latency, Some(topic), latency.as_secs_f64());
     }
 
     /// Events wait for the topic.

@@ -272,3 +272,52 @@ async fn a_port_in_use_is_a_mistake_in_the_configuration() {
     assert!(text.starts_with(&start), "{text}");
     assert!(text.ends_with("(set http.metrics_port to a port that is free)"), "{text}");
 }
+
+#[cfg(feature = "metrics")]
+#[actix_rt::test]
+async fn pipelines_of_a_process_are_told_apart_in_one_recorder() {
+    use metrics_util::debugging::{DebugValue, DebuggingRecorder};
+
+    let recorder = std::sync::Arc::new(DebuggingRecorder::new());
+    let snapshotter = recorder.snapshotter();
+    let mut pipelines = Vec::new();
+    for facts in 1..=2 {
+        let (broker, postgres, database, config) = scene().await;
+        let builder = Pipeline::builder().config(config).metrics_recorder(recorder.clone());
+        let pipeline = builder.start().await.unwrap();
+        for _ in 0..facts {
+            emit(postgres, &database).await;
+        }
+        pipelines.push((broker, database, facts, pipeline));
+    }
+    let mut slots = Vec::new();
+    for (_broker, slot, facts, pipeline) in pipelines {
+        let delivered = async {
+            while pipeline.status().events < facts {
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        timeout(SOON, delivered).await.expect("all is delivered");
+        pipeline.shutdown().await.unwrap();
+        slots.push((slot, facts));
+        // What is there at the end is written.
+        drop(pipeline);
+    }
+    let snapshot = snapshotter.snapshot().into_vec();
+    let value = |name: &str, labels: &[(&str, &str)]| {
+        let mut all = snapshot.iter().map(|(key, _, _, value)| (key.key(), value));
+        let found = all.find(|(key, _)| {
+            let own = key.labels().map(|label| (label.key(), label.value()));
+            key.name() == name && own.eq(labels.iter().copied())
+        });
+        found.unwrap_or_else(|| panic!("no {name} with {labels:?}")).1
+    };
+    for (slot, facts) in &slots {
+        let (slot, topic) = (("slot", slot.as_str()), ("topic", "factlib.user"));
+        let events = value("factlib_kafka_produce_success_total", &[slot, topic]);
+        assert_eq!(*events, DebugValue::Counter(*facts));
+        assert_eq!(*value("factlib_running", &[slot]), DebugValue::Gauge(0.0.into()));
+        let latency = value("factlib_kafka_produce_latency_seconds", &[slot, topic]);
+        assert!(matches!(latency, DebugValue::Histogram(seconds) if !seconds.is_empty()));
+    }
+}

@@ -1,11 +1,5 @@
-//! A [`Status`] as OpenMetrics text, which Prometheus reads.
-//!
-//! Names that the Go library has are the Go library's; the encoder adds the
-//! `_total` of counters.
-
-mod kafka;
-mod lag;
-mod waits;
+//! A [`Status`] as OpenMetrics text, which Prometheus reads. The encoder adds the `_total` of
+//! counters.
 
 use std::{fmt, sync::Arc};
 
@@ -16,13 +10,14 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::status::{PipelineState, Status};
+use super::definitions::{Family, Kind, PREFIX, Value, families, histogram};
+use crate::status::{Observed, Status};
 
 pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// All metrics of a pipeline, now.
 pub(super) fn encode(status: &Arc<Status>) -> Result<String, fmt::Error> {
-    let mut registry = Registry::with_prefix("factlib");
+    let mut registry = Registry::with_prefix(PREFIX);
     registry.register_collector(Box::new(Scrape(Arc::clone(status))));
     let mut text = String::new();
     text::encode(&mut text, &registry)?;
@@ -38,136 +33,50 @@ impl fmt::Debug for Scrape {
 }
 
 impl Collector for Scrape {
-    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let status = self.0.snapshot();
-        let mut to = Metrics(encoder);
-        to.counter("events_consumed", "Events read from the WAL", status.events_read)?;
-        let help = "Events that a route dropped or kafka.unrouted ignores";
-        to.counter("events_filtered", help, status.events_filtered)?;
-        let topics = || status.topics.iter();
-        to.counters(
-            "kafka_produce_success",
-            "Events that Kafka acknowledged",
-            topics().map(|(name, topic)| (("topic", name.as_str()), topic.events)),
-        )?;
-        to.counters(
-            "kafka_produce_failure",
-            "Failures of a topic, after each of which it was opened again",
-            topics().map(|(name, topic)| (("topic", name.as_str()), topic.restarts)),
-        )?;
-        let help = "From the read of a topic's part of a batch to Kafka's acknowledgement";
-        let mut latencies =
-            to.family("kafka_produce_latency_seconds", help, MetricType::Histogram)?;
-        for (name, latency) in self.0.latencies() {
-            latency.encode(latencies.encode_family(&[("topic", &*name)])?)?;
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        for family in families(&self.0.snapshot()) {
+            encode_family(family, &mut encoder)?;
         }
-        to.counter(
-            "wal_replication_errors",
-            "Failures of the replication connection, or of making one",
-            status.replication_errors,
-        )?;
-        to.counter(
-            "retention_removed_rows",
-            "Delivered rows that were removed for their age",
-            status.retention_removed,
-        )?;
-        to.counter(
-            "retention_errors",
-            "Failures to remove such rows, after each of which it is tried again",
-            status.retention_errors,
-        )?;
-        to.counters(
-            "actor_restarts",
-            "Failures of an actor, after each of which it was started again",
-            status.restarts.iter().map(|(actor, count)| (("actor", *actor), *count)),
-        )?;
-        let up = u64::from(status.state == PipelineState::Running);
-        let (received, saved) = (status.received_lsn.as_u64(), status.saved_lsn.as_u64());
-        for (name, help, value) in [
-            ("running", "1 while the pipeline reads and delivers", up),
-            (
-                "generation",
-                "Lives of the reader: one more each time that it connects",
-                status.generation,
-            ),
-            (
-                "in_flight_bytes",
-                "Bytes between the WAL and the acknowledgement",
-                status.in_flight_bytes as u64,
-            ),
-            ("window_bytes", "The most that may be in flight", status.window_bytes as u64),
-            ("wal_received_lsn_bytes", "End of the WAL that the server sent or reported", received),
-            ("wal_saved_lsn_bytes", "Everything up to here is delivered and saved", saved),
-            (
-                "wal_confirmed_lsn_bytes",
-                "Everything up to here PostgreSQL may forget",
-                status.confirmed_lsn.as_u64(),
-            ),
-            (
-                "wal_retained_bytes",
-                "WAL that the server kept for the slot when it was last asked",
-                status.retained_wal_bytes,
-            ),
-            (
-                "retention_last_run_seconds",
-                "When old rows were last looked for, Unix time; 0 for never",
-                status.retention_last_run,
-            ),
-            (
-                "wal_lag_bytes",
-                "WAL received and not saved as delivered",
-                received.saturating_sub(saved),
-            ),
-        ] {
-            to.gauge(name, help, value)?;
+        let mut latencies = histogram_of(Observed::Latency, &mut encoder)?;
+        for (topic, latency) in self.0.latencies() {
+            latency.encode(latencies.encode_family(&[("topic", &*topic)])?)?;
         }
-        lag::encode(&mut to, &status)?;
-        waits::encode(&mut to, &self.0, &status)?;
-        kafka::encode(&mut to, status.kafka.as_ref())
+        let (events, bytes) = self.0.batches();
+        events.encode(histogram_of(Observed::BatchEvents, &mut encoder)?)?;
+        bytes.encode(histogram_of(Observed::BatchBytes, &mut encoder)?)
     }
 }
 
-struct Metrics<'a>(DescriptorEncoder<'a>);
+fn histogram_of<'s>(
+    what: Observed,
+    encoder: &'s mut DescriptorEncoder<'_>,
+) -> Result<MetricEncoder<'s>, fmt::Error> {
+    let (name, help) = histogram(what);
+    encoder.encode_descriptor(name, help, None, MetricType::Histogram)
+}
 
-impl Metrics<'_> {
-    fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
-        ConstCounter::new(value).encode(self.family(name, help, MetricType::Counter)?)
-    }
-
-    fn gauge(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
-        // Positions stay below 2^63.
-        let value = i64::try_from(value).unwrap_or(i64::MAX);
-        ConstGauge::new(value).encode(self.family(name, help, MetricType::Gauge)?)
-    }
-
-    /// A gauge that is there by name alone while its value is not known.
-    fn known(&mut self, name: &str, help: &str, value: Option<u64>) -> fmt::Result {
-        match value {
-            Some(value) => self.gauge(name, help, value),
-            None => self.family(name, help, MetricType::Gauge).map(|_| ()),
+fn encode_family(family: Family<'_>, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let Family { name, help, kind, samples } = family;
+    let kind_name = match kind {
+        Kind::Counter => MetricType::Counter,
+        Kind::Gauge => MetricType::Gauge,
+    };
+    let mut family = encoder.encode_descriptor(name, help, None, kind_name)?;
+    for sample in samples {
+        if sample.labels.is_empty() {
+            return encode_value(kind, sample.value, family);
         }
+        encode_value(kind, sample.value, family.encode_family(&sample.labels)?)?;
     }
+    Ok(())
+}
 
-    fn counters<'a>(
-        &mut self,
-        name: &str,
-        help: &str,
-        values: impl Iterator<Item = ((&'a str, &'a str), u64)>,
-    ) -> fmt::Result {
-        let mut family = self.family(name, help, MetricType::Counter)?;
-        for (label, value) in values {
-            ConstCounter::new(value).encode(family.encode_family(&[label])?)?;
-        }
-        Ok(())
-    }
-
-    fn family<'s>(
-        &'s mut self,
-        name: &'s str,
-        help: &str,
-        kind: MetricType,
-    ) -> Result<MetricEncoder<'s>, fmt::Error> {
-        self.0.encode_descriptor(name, help, None, kind)
+fn encode_value(kind: Kind, value: Value, to: MetricEncoder<'_>) -> fmt::Result {
+    match (kind, value) {
+        (Kind::Counter, Value::Whole(value)) => ConstCounter::new(value).encode(to),
+        (Kind::Counter, Value::Real(value)) => ConstCounter::new(value).encode(to),
+        (Kind::Gauge, Value::Whole(value)) => ConstGauge::new(value).encode(to),
+        (Kind::Gauge, Value::Real(value)) => ConstGauge::new(value).encode(to),
     }
 }
 
@@ -202,6 +111,7 @@ mod tests {
         status.swept(7, 1);
         status.batch(5, 9_000);
         status.dead_lettered();
+        status.transaction_committed(Duration::from_millis(250));
         status.handler_retries(&topic, "not yet".into());
         status.not_saved("checkpointer", &Error::new(ErrorKind::CheckpointUnavailable, "away"));
         let broker = BrokerStatus {
@@ -237,11 +147,13 @@ mod tests {
             r#"factlib_batch_bytes_bucket{le="4096.0"} 0"#,
             r#"factlib_batch_bytes_bucket{le="16384.0"} 1"#,
             "factlib_dead_letters_total 1",
+            "factlib_transactions_total 1",
+            "factlib_transaction_commit_seconds 0.25",
             r#"factlib_handler_retries_total{topic="shop.user"} 1"#,
             "factlib_checkpoint_errors_total 1",
             "factlib_wal_safe_bytes 700",
             "factlib_kafka_queue_records 3",
-            r#"factlib_kafka_broker_up{broker="kafka:9092/1"} 1.0"#,
+            r#"factlib_kafka_broker_up{broker="kafka:9092/1"} 1"#,
             r#"factlib_kafka_broker_rtt_seconds{broker="kafka:9092/1"} 0.25"#,
             r#"factlib_kafka_broker_send_errors_total{broker="kafka:9092/1"} 4"#,
         ] {

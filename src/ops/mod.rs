@@ -2,16 +2,19 @@
 //! for people.
 //!
 //! `http.health_port` answers `/healthz` and `/readyz`, `http.metrics_port`
-//! `/metrics`, `/status.json` and, unless `http.page` is false, the page at `/`. All of it is read from [`Status`] when somebody
-//! asks, so that the actors do nothing for it and keep no global state: metrics are
-//! encoded from there, not collected by a recorder of the process, of which there
-//! can be only one and which is the application's.
+//! `/metrics`, `/status.json` and, unless `http.page` is false, the page at `/`. All of it is
+//! read from [`Status`] when somebody asks, so that the actors do nothing for it and keep no
+//! global state. With the feature `metrics`, a recorder of the application's gets the same
+//! metrics (`facade`).
 //!
 //! # Life
 //! As long as the pipeline, starting before it, so that a probe gets its answer
 //! while servers are waited for. One worker thread a port.
 
 mod blocked;
+mod definitions;
+#[cfg(feature = "metrics")]
+mod facade;
 mod health;
 mod history;
 mod metrics;
@@ -35,6 +38,8 @@ use actix_web::{
 use slog::Logger;
 use tokio::sync::{Semaphore, watch};
 
+#[cfg(feature = "metrics")]
+pub(crate) use self::facade::Facade;
 use self::{
     health::{Health, Progress},
     history::History,
@@ -106,6 +111,8 @@ struct Watched {
     /// Told after each sample.
     samples: watch::Sender<()>,
     seats: Arc<Semaphore>,
+    #[cfg(feature = "metrics")]
+    facade: Facade,
 }
 
 impl Ops {
@@ -118,9 +125,12 @@ impl Ops {
         kafka: bool,
         status: &Arc<Status>,
         log: &Logger,
+        #[cfg(feature = "metrics")] mut facade: Facade,
     ) -> Result<Self> {
         let http = &config.http;
         let progress = Progress::new(http.stuck_after, config.checkpoint.idle_interval);
+        #[cfg(feature = "metrics")]
+        facade.follow(&config.postgres.slot, status);
         let watched = Data::new(Watched {
             status: Arc::clone(status),
             progress: Mutex::new(progress),
@@ -134,6 +144,8 @@ impl Ops {
             history: Mutex::default(),
             samples: watch::Sender::default(),
             seats: Arc::new(Semaphore::new(PAGES)),
+            #[cfg(feature = "metrics")]
+            facade,
         });
         let tasks = [
             actix_rt::spawn(watch(watched.clone(), http.stuck_after / LOOKS)),
@@ -193,6 +205,8 @@ impl Ops {
 impl Drop for Ops {
     fn drop(&mut self) {
         self.tasks.iter().for_each(JoinHandle::abort);
+        #[cfg(feature = "metrics")]
+        self.watched.facade.publish(&self.watched.status.snapshot());
         for server in &self.servers {
             // The order is given here; what is returned only waits for its end.
             drop(server.stop(false));
@@ -220,6 +234,8 @@ async fn watch(watched: Data<Watched>, every: Duration) {
     loop {
         watched.judge();
         watched.status.sample();
+        #[cfg(feature = "metrics")]
+        watched.facade.publish(&watched.status.snapshot());
         actix_rt::time::sleep(every).await;
     }
 }
