@@ -117,7 +117,11 @@ pub enum ErrorKind {
     TransactionAborted,
     /// Kafka refuses for good: authentication, authorisation, configuration.
     KafkaRefused,
-    /// Kafka refuses this record, and will refuse it again.
+    /// The schema registry can't be reached or can't serve us now.
+    RegistryUnavailable,
+    /// The schema registry refuses for good, or is none.
+    RegistryRefused,
+    /// Kafka or the schema registry refuses this record, and will refuse it again.
     RecordRefused,
     /// Kafka refuses this record for its size, and will refuse it again.
     RecordTooLarge,
@@ -145,6 +149,7 @@ impl ErrorKind {
             | SlotInUse
             | KafkaUnavailable
             | TransactionAborted
+            | RegistryUnavailable
             | CheckpointUnavailable => true,
             // The operator asked for it: what is behind the record must not overtake it.
             RecordBlocked => true,
@@ -153,9 +158,8 @@ impl ErrorKind {
             // A broken stream is read again from the checkpoint.
             Protocol => true,
             Config | InvalidFact | PostgresRefused | PositionLost | KafkaRefused
-            | RecordRefused | RecordTooLarge | HandlerFailed | CheckpointInvalid | DrainTimeout => {
-                false
-            }
+            | RegistryRefused | RecordRefused | RecordTooLarge | HandlerFailed
+            | CheckpointInvalid | DrainTimeout => false,
         }
     }
 
@@ -166,8 +170,8 @@ impl ErrorKind {
             ActorFailed | HandlerFailed | Protocol => 1,
             Config | InvalidFact => 2,
             PostgresUnavailable | SlotInUse | PostgresRefused => 3,
-            KafkaUnavailable | TransactionAborted | KafkaRefused | RecordRefused
-            | RecordTooLarge | RecordBlocked => 4,
+            KafkaUnavailable | TransactionAborted | KafkaRefused | RegistryUnavailable
+            | RegistryRefused | RecordRefused | RecordTooLarge | RecordBlocked => 4,
             PositionLost => 5,
             CheckpointUnavailable | CheckpointInvalid => 6,
             DrainTimeout => 7,

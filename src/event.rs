@@ -16,6 +16,7 @@ use crate::{
     format::MadeRecord,
     proto::{OutboxEvent, TraceInfo},
     routing::Way,
+    schema_registry::Prefixes,
 };
 
 /// What `created_at` is in nanoseconds from 1973 to 5138 is beyond this; in
@@ -200,12 +201,15 @@ impl Event {
         self.way.as_deref()
     }
 
-    /// The record that a route or a format makes of it; none where it is the usual one.
+    /// The record that a route or a format makes of it for a topic; none where it is the
+    /// usual one.
     ///
     /// # Errors
     /// [`ErrorKind::RecordRefused`]: why there can be none.
-    pub(crate) fn made(&self) -> Result<Option<MadeRecord>> {
-        self.way().map(|way| way.record(self)).transpose()
+    pub(crate) fn made(&self, topic: &str, prefixes: &Prefixes) -> Result<Option<MadeRecord>> {
+        let Some(way) = self.way() else { return Ok(None) };
+        let need = way.need(self, topic)?;
+        prefixes.framed(way.record(self)?, need.as_ref()).map(Some)
     }
 
     /// Why it is on its way to the dead letters; none for every other event.

@@ -122,6 +122,7 @@
 //! | [`checkpoint`] | [`AckWindow`](checkpoint::AckWindow), and where positions are kept |
 //! | [`routing`] | routes: where an event goes |
 //! | `format` | what its record is made of, one file a format |
+//! | `schema_registry` | the id of a schema before a value |
 //! | [`doctor`] | whether a start would succeed, and what to do where not |
 //! | [`slot`] | the slot as an operator sees it: shown, dropped, advanced |
 //! | [`tail`] | events as they are committed, for whoever watches |
@@ -145,6 +146,7 @@
 //! | `opentelemetry` | facts belong to the trace that is current |
 //! | `metrics` | a recorder of the crate `metrics` gets what `/metrics` has |
 //! | `client-kafka` | `kafka.client = "kafka"`, for brokers before 4.0 without librdkafka |
+//! | `schema-registry` (in `cli`) | the formats `confluent-…`, by an HTTP client |
 //! | `test-util` | [`testing`], and faults |
 
 #![deny(unsafe_code)]
@@ -187,6 +189,8 @@ pub mod proto;
 pub mod replay;
 #[cfg(feature = "relay")]
 pub mod routing;
+#[cfg(feature = "relay")]
+mod schema_registry;
 #[cfg(feature = "relay")]
 pub mod slot;
 #[cfg(feature = "relay")]

@@ -227,7 +227,7 @@ impl PipelineBuilder {
             None if config.kafka.client == KafkaClient::Kafka => {
                 let table = TableLanes::new(startup.dead_letter_table(&log));
                 let (config, status) = (Arc::clone(&config), Arc::clone(&status));
-                Arc::new(PlainLanes::new(config, table, status, faults.clone(), log.clone()))
+                Arc::new(PlainLanes::new(config, table, status, faults.clone(), log.clone())?)
             }
             None => {
                 let (window, status) = (window.size(), Arc::clone(&status));
@@ -241,7 +241,7 @@ impl PipelineBuilder {
                 positions = Some(kept);
                 let table = startup.dead_letter_table(&log);
                 let (transactions, faults) = (transactions.clone(), faults.clone());
-                Arc::new(KafkaLanes::new(&config, producer, table, transactions, faults))
+                Arc::new(KafkaLanes::new(&config, producer, table, transactions, faults)?)
             }
         };
         let topics_of_handlers = HandlerTopics::new(&handlers);

@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use factlib::ErrorKind::{self, *};
 
-const KINDS: [ErrorKind; 18] = [
+const KINDS: [ErrorKind; 20] = [
     Config,
     InvalidFact,
     PostgresUnavailable,
@@ -15,6 +15,8 @@ const KINDS: [ErrorKind; 18] = [
     KafkaUnavailable,
     TransactionAborted,
     KafkaRefused,
+    RegistryUnavailable,
+    RegistryRefused,
     RecordRefused,
     RecordTooLarge,
     RecordBlocked,

@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Result, kafka::record::is_legal_topic};
 
 /// The topics that were named so far.
 pub(crate) struct ChosenTopics {
@@ -35,11 +35,10 @@ impl ChosenTopics {
         if self.known.contains(topic) {
             return Ok(());
         }
-        let legal = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
         let refused = |what: String| Err(Error::new(ErrorKind::RecordRefused, what));
         match self.max {
             None => refused(format!("the handler names topic {topic}, and there is no Kafka")),
-            _ if topic.is_empty() || topic.len() > 249 || !topic.bytes().all(legal) => {
+            _ if !is_legal_topic(topic) => {
                 refused(format!("the handler names {topic:?}, which is no legal topic name"))
             }
             Some(max) if self.known.len() >= max => refused(format!(
@@ -60,7 +59,9 @@ mod tests {
     #[test]
     fn topics_are_legal_and_few() {
         let mut topics = ChosenTopics::of_kafka(1);
-        assert!(topics.get(&"a b".into()).is_err());
+        for name in ["a b", "", ".."] {
+            assert!(topics.get(&name.into()).is_err());
+        }
         assert!(topics.get(&"a".into()).is_ok() && topics.get(&"a".into()).is_ok());
         assert!(topics.get(&"b".into()).is_err());
         assert!(ChosenTopics::none().get(&"a".into()).is_err());

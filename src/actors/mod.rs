@@ -9,6 +9,7 @@ mod deliveries;
 mod discard;
 mod draining;
 mod event_decoder;
+mod framing;
 mod gate;
 mod handing_on;
 mod handler;

@@ -8,7 +8,8 @@
 //! None of its own: a batch that waits for the thread holds its bytes of the window.
 //!
 //! # Failure
-//! See [`delivery`](crate::kafka::plain). Dead letters say in headers what they were
+//! See [`delivery`](crate::kafka::plain); a schema registry that does not answer fails the
+//! lane, as a TopicProducer's. Dead letters say in headers what they were
 //! refused for, which this client can't send: they go to their table.
 
 use std::{
@@ -22,6 +23,7 @@ use async_trait::async_trait;
 use slog::Logger;
 
 use super::{
+    framing::{Framed, Framing},
     lane::{LaneContext, Lanes},
     without_kafka::TableLanes,
 };
@@ -31,6 +33,7 @@ use crate::{
     faults::{FaultSite, Faults},
     kafka::plain::{self, Connection, Delivery, Thread},
     messages::{ExitGuard, TopicBatch},
+    schema_registry::{Prefixes, Registry},
     status::Status,
 };
 
@@ -40,6 +43,7 @@ pub(crate) struct PlainLanes {
     dead_letters: (String, TableLanes),
     /// Who has a topic's place may send to it.
     places: Mutex<HashMap<Arc<str>, Arc<tokio::sync::Mutex<()>>>>,
+    registry: Arc<Registry>,
     status: Arc<Status>,
     faults: Faults,
     log: Logger,
@@ -52,9 +56,11 @@ impl PlainLanes {
         status: Arc<Status>,
         faults: Faults,
         log: Logger,
-    ) -> Self {
+    ) -> Result<Self> {
         let dead_letters = (config.dead_letter_topic(), dead_letters);
-        PlainLanes { config, dead_letters, places: Mutex::default(), status, faults, log }
+        let registry = Arc::new(Registry::new(&config)?);
+        let places = Mutex::default();
+        Ok(PlainLanes { config, dead_letters, places, registry, status, faults, log })
     }
 
     fn place(&self, topic: &Arc<str>) -> Arc<tokio::sync::Mutex<()>> {
@@ -71,6 +77,7 @@ impl Lanes for PlainLanes {
             return table.open(lane).await;
         }
         let place = self.place(&lane.topic).lock_owned().await;
+        self.registry.answers(&lane.topic).await?;
         let (config, topic) = (self.config.kafka.clone(), Arc::clone(&lane.topic));
         let connection = plain::blocking(move || {
             let mut connection = Connection::open(&config, &topic, 0)?;
@@ -86,8 +93,9 @@ impl Lanes for PlainLanes {
             log: self.log.clone(),
             _place: place,
         })?;
+        let framing = Framing::new(Arc::clone(&self.registry));
         let faults = self.faults.clone();
-        Ok(PlainProducer { thread, faults, _exit: lane.exit }.start().recipient())
+        Ok(PlainProducer { thread, framing, faults, _exit: lane.exit }.start().recipient())
     }
 
     async fn check(&self, timeout: Duration) -> Result<()> {
@@ -98,6 +106,7 @@ impl Lanes for PlainLanes {
 /// One topic's way into Kafka.
 struct PlainProducer {
     thread: Thread,
+    framing: Framing,
     faults: Faults,
     _exit: ExitGuard,
 }
@@ -109,8 +118,18 @@ impl Actor for PlainProducer {
 impl Handler<TopicBatch> for PlainProducer {
     type Result = ();
 
-    fn handle(&mut self, batch: TopicBatch, _: &mut Self::Context) {
+    fn handle(&mut self, batch: TopicBatch, ctx: &mut Self::Context) {
         self.faults.reach(FaultSite::TopicProducer);
-        self.thread.send(batch);
+        self.frame(batch, ctx);
+    }
+}
+
+impl Framed for PlainProducer {
+    fn framing(&mut self) -> &mut Framing {
+        &mut self.framing
+    }
+
+    fn send_framed(&mut self, batch: TopicBatch, prefixes: Prefixes, _: &mut Context<Self>) {
+        self.thread.send(batch, prefixes);
     }
 }

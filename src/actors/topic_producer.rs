@@ -10,6 +10,10 @@
 //! more; the actor then waits and tries again.
 //!
 //! # Failure
+//! Ids of schemas are asked for before a part is sent; what is behind it waits. Where the
+//! registry does not answer, the part fails and nothing more is sent; what was sent before
+//! ends in its own time.
+//!
 //! A record that may pass later fails its part, and the part's token the lane. One
 //! that Kafka will never take is named by the token; the rest of its part is done.
 
@@ -23,7 +27,10 @@ use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Recipient, Wr
 use async_trait::async_trait;
 use slog::info;
 
-use super::lane::{LaneContext, Lanes};
+use super::{
+    framing::{Framed, Framing},
+    lane::{LaneContext, Lanes},
+};
 use crate::{
     Result,
     config::Config,
@@ -37,6 +44,7 @@ use crate::{
         transactions::Transactions,
     },
     messages::{ExitGuard, TopicBatch},
+    schema_registry::{Prefixes, Registry},
 };
 
 /// How long to wait for room in librdkafka's queue: about a batch's time there.
@@ -54,6 +62,7 @@ pub(crate) struct KafkaLanes {
     table: Arc<DeadLetterTable>,
     /// With it, all topics share its producer, and the others only ask questions.
     transactions: Option<Arc<Transactions>>,
+    registry: Arc<Registry>,
     faults: Faults,
 }
 
@@ -64,15 +73,16 @@ impl KafkaLanes {
         table: DeadLetterTable,
         transactions: Option<Arc<Transactions>>,
         faults: Faults,
-    ) -> Self {
-        KafkaLanes {
+    ) -> Result<Self> {
+        Ok(KafkaLanes {
             topics: TopicAdmin::new(config.kafka.clone()),
             producers: Mutex::new([(usize::MAX, producer)].into()),
             dead_letter_topic: config.dead_letter_topic(),
             table: Arc::new(table),
             transactions,
+            registry: Arc::new(Registry::new(config)?),
             faults,
-        }
+        })
     }
 
     /// The client for batches of at most `bytes`, or a new one where there is none
@@ -101,6 +111,7 @@ impl Lanes for KafkaLanes {
         };
         let in_flight = transactional.as_ref().unwrap_or(&usual).in_flight(&lane.topic);
         in_flight.ended().await;
+        self.registry.answers(&lane.topic).await?;
         let topic = self.topics.prepare(&usual, &lane.topic).await?;
         if topic.created {
             info!(lane.log, "topic created");
@@ -118,6 +129,7 @@ impl Lanes for KafkaLanes {
             producer,
             in_flight,
             table: (*lane.topic == *self.dead_letter_topic).then(|| Arc::clone(&self.table)),
+            framing: Framing::new(Arc::clone(&self.registry)),
             queue: VecDeque::new(),
             faults: self.faults.clone(),
             _exit: lane.exit,
@@ -136,6 +148,7 @@ struct TopicProducer {
     in_flight: InFlight,
     /// For the dead-letter topic: keeps what is too large for it.
     table: Option<Arc<DeadLetterTable>>,
+    framing: Framing,
     /// What waits for room in librdkafka's queue: a part and how much of it is sent.
     queue: VecDeque<(Arc<Part>, usize)>,
     faults: Faults,
@@ -157,24 +170,31 @@ impl Handler<TopicBatch> for TopicProducer {
                 let keeping = async move { table.keep_all(&events).await };
                 // The order of dead letters means nothing.
                 ctx.spawn(keeping.into_actor(self).map(|kept, this, ctx| match kept {
-                    Ok(()) => this.enqueue(batch, ctx),
+                    Ok(()) => this.send_framed(batch, Prefixes::default(), ctx),
                     Err(error) => batch.ack.fail(error),
                 }));
             }
-            _ => self.enqueue(batch, ctx),
+            _ => self.frame(batch, ctx),
         }
     }
 }
 
-impl TopicProducer {
-    fn enqueue(&mut self, batch: TopicBatch, ctx: &mut Context<Self>) {
-        let part = self.producer.part(batch, self.in_flight.clone(), self.faults.clone());
+impl Framed for TopicProducer {
+    fn framing(&mut self) -> &mut Framing {
+        &mut self.framing
+    }
+
+    fn send_framed(&mut self, batch: TopicBatch, prefixes: Prefixes, ctx: &mut Context<Self>) {
+        let (in_flight, faults) = (self.in_flight.clone(), self.faults.clone());
+        let part = self.producer.part(batch, prefixes, in_flight, faults);
         self.queue.push_back((part, 0));
         if self.queue.len() == 1 {
             self.send(ctx);
         }
     }
+}
 
+impl TopicProducer {
     /// Sends from the front of the queue while librdkafka takes records.
     fn send(&mut self, ctx: &mut Context<Self>) {
         while let Some((part, sent)) = self.queue.front_mut() {

@@ -13,6 +13,8 @@
 //! Each value is a layer of its own in figment, so that each knows where it came
 //! from. A mistake gets one line: the setting, its source, what is allowed.
 
+mod values;
+
 use std::{
     collections::BTreeMap,
     fmt,
@@ -20,18 +22,19 @@ use std::{
 };
 
 use figment::{
-    Figment, Metadata, Profile, Provider,
-    value::{Dict, Map, Tag, Value},
+    Metadata, Profile, Provider,
+    value::{Dict, Map, Value},
 };
 
+use self::values::{Values, sourced};
 use super::{
     Config, environment,
-    explain::{unfit, unknown},
+    explain::unknown,
     file,
-    reference::{Kind, Setting, find, settings},
+    reference::{Setting, find},
     secret_file::{self, find_of_file, is_open, is_sensitive},
 };
-use crate::{Error, ErrorKind, Result};
+use crate::Result;
 
 /// Collects where a configuration comes from; reads nothing before [`load`](Self::load).
 #[derive(Clone, Default)]
@@ -98,13 +101,6 @@ pub(crate) struct Given {
     pub file: Option<PathBuf>,
 }
 
-/// What was given, and where.
-struct Values {
-    figment: Figment,
-    /// Of an array of tables, with the source of the whole: `route[1].topic`.
-    places: BTreeMap<String, (String, String)>,
-}
-
 impl Loader {
     /// A loader for this folder, with nothing but the files that are in it.
     pub fn new(folder: impl Into<PathBuf>) -> Self {
@@ -146,7 +142,7 @@ impl Loader {
     /// Reads all sources and holds the outcome against the rules.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`]: the first mistake, in one line.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config): the first mistake, in one line.
     pub fn load(&self) -> Result<Loaded> {
         let dotenv = environment::dotenv(&self.folder.join(".env"))?;
         let mut given = Vec::new();
@@ -160,16 +156,9 @@ impl Loader {
         for flag in &self.flags {
             given.push(flag.given()?);
         }
-        let mut places = BTreeMap::new();
-        for given in &given {
-            let whole = || given.source.clone();
-            let inner = given.places.iter();
-            places.extend(inner.map(|(path, source)| (path.clone(), (whole(), source.clone()))));
-        }
         let mut exposed: Vec<_> = given.iter().filter_map(|given| given.file.clone()).collect();
-        let figment = given.into_iter().fold(Figment::new(), Figment::merge);
-        let values = Values { figment, places };
-        let config: Config = values.figment.extract().map_err(|error| refused(&values, error))?;
+        let values = Values::new(given);
+        let config = values.config()?;
         config.check().map_err(|mistake| {
             let source = values.source(&mistake.setting);
             mistake.error(source.as_deref())
@@ -263,89 +252,4 @@ impl Provider for Given {
         let value = path.rev().fold(self.value.clone(), nest);
         Ok(Map::from([(Profile::Default, value.into_dict().unwrap_or_default())]))
     }
-}
-
-impl Values {
-    /// What was given for a setting.
-    fn value(&self, name: &str) -> Option<Value> {
-        let (setting, key) = find(name)?;
-        let value = self.figment.find_value(setting.name).ok()?;
-        match key {
-            // Names within tables have dots of their own.
-            Some(key) => value.into_dict()?.remove(key),
-            None => Some(value),
-        }
-    }
-
-    /// Where a setting comes from, or a part of an array of tables.
-    fn source(&self, name: &str) -> Option<String> {
-        let Some((array, _)) = name.split_once('[') else {
-            return self.source_of(self.value(name)?.tag());
-        };
-        let whole = self.source(array)?;
-        // The nearest thing around it that stands there by itself.
-        let mut path = name;
-        loop {
-            if let Some((_, place)) = self.places.get(path).filter(|(of, _)| *of == whole) {
-                return Some(place.clone());
-            }
-            match path.rsplit_once('.') {
-                Some((outer, _)) => path = outer,
-                None => return Some(whole),
-            }
-        }
-    }
-
-    fn source_of(&self, tag: Tag) -> Option<String> {
-        Some(self.figment.get_metadata(tag)?.name.to_string())
-    }
-}
-
-/// What serde said, in terms of the setting.
-fn refused(values: &Values, error: figment::Error) -> Error {
-    // What is wrong within one of several tables, its own words say.
-    if let [name, index, rest @ ..] = &error.path[..]
-        && let Some((setting, None)) = find(name)
-        && setting.kind == Kind::Tables
-    {
-        let place = [&[format!("{name}[{index}]")], rest].concat().join(".");
-        let source = values.source(&place).unwrap_or_default();
-        return Error::new(ErrorKind::Config, format!("{place} from {source}: {}", error.kind));
-    }
-    // An element of a list has its index at the end of the path.
-    let paths = (1..=error.path.len()).rev().filter_map(|length| error.path.get(..length));
-    let names = paths.map(|path| path.join("."));
-    for name in names {
-        if let (Some((setting, key)), Some(value)) = (find(&name), values.value(&name)) {
-            let source = values.source(&name).unwrap_or_default();
-            return unfit(setting, key, &value, &source);
-        }
-    }
-    let what = format!("cannot read setting {}", error.path.join("."));
-    Error::new(ErrorKind::Config, what)
-}
-
-fn sourced(values: &Values, config: &Config) -> Result<Vec<Sourced>> {
-    let what = "cannot show the configuration";
-    let config = serde_json::to_value(config)
-        .map_err(|error| Error::new(ErrorKind::Config, what).caused_by(error))?;
-    let mut all = Vec::new();
-    let mut add = |name: &str, shown: String, value: &serde_json::Value| {
-        let source = values.source(name).unwrap_or_else(|| "default".into());
-        all.push(Sourced { name: shown, value: value.clone(), source });
-    };
-    for setting in settings() {
-        let pointer = format!("/{}", setting.name.replace('.', "/"));
-        match config.pointer(&pointer) {
-            Some(serde_json::Value::Object(table)) => {
-                for (key, value) in table {
-                    let name = format!("{}.{key}", setting.name);
-                    add(&name, format!("{}.{key:?}", setting.name), value);
-                }
-            }
-            Some(value) => add(setting.name, setting.name.into(), value),
-            None => {}
-        }
-    }
-    Ok(all)
 }

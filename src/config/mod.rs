@@ -31,6 +31,7 @@ mod properties;
 pub mod reference;
 mod retention;
 mod route;
+mod schema_registry;
 mod secret;
 #[cfg(feature = "cli")]
 mod secret_file;
@@ -55,6 +56,7 @@ pub use self::{
     postgres::{PostgresConfig, Source},
     retention::RetentionConfig,
     route::{Format, Route, RouteMatch, Unrouted},
+    schema_registry::{SchemaRegistryConfig, SubjectStrategy},
 };
 pub(crate) use self::{mistake::Mistake, properties::is_secret};
 
@@ -76,6 +78,8 @@ pub struct Config {
     /// Which events go where and what they become there, each a `[[route]]`: see docs/routing.md.
     /// The first that takes an event counts.
     pub route: Vec<Route>,
+    /// Where the formats `confluent-…` have their schemas.
+    pub schema_registry: SchemaRegistryConfig,
     /// Where the position is kept.
     pub checkpoint: CheckpointConfig,
     /// What a crash may repeat.

@@ -71,10 +71,15 @@ fn check_headers(config: &Config) -> Check {
 
 fn format(setting: String, format: Format) -> Check {
     match format {
-        Format::Protobuf | Format::Json | Format::CloudEventsStructured => Ok(()),
-        Format::Raw | Format::CloudEvents => {
+        Format::Protobuf
+        | Format::Json
+        | Format::CloudEventsStructured
+        | Format::ConfluentProtobuf
+        | Format::ConfluentJson => Ok(()),
+        Format::Raw | Format::CloudEvents | Format::ConfluentPayload => {
             let what = "sends no headers, which have all but the payload in this format: use \
-                        protobuf, json or cloudevents-structured";
+                        protobuf, json, cloudevents-structured, confluent-protobuf or \
+                        confluent-json";
             cannot(setting, quoted(&format.to_string()), what)
         }
     }

@@ -11,8 +11,8 @@ use figment::value::Value;
 
 use super::{
     CheckpointConfig, Config, DeadLetterConfig, DeliveryConfig, HttpConfig, KafkaConfig, LogConfig,
-    PipelineConfig, PostgresConfig, RetentionConfig, TopicCreation, postgres::DEFAULT_URL,
-    properties, validate::SASL_MECHANISMS,
+    PipelineConfig, PostgresConfig, RetentionConfig, SchemaRegistryConfig, TopicCreation,
+    postgres::DEFAULT_URL, properties, validate::SASL_MECHANISMS,
 };
 
 /// A setting: its name, what it takes and what it means.
@@ -79,7 +79,7 @@ const ROWS: &[(&str, Kind, &[&str])] = &[
     ("kafka.brokers", Kind::List, &["KAFKA_BROKERS"]),
     ("kafka.client", Kind::OneOf(&["rdkafka", "kafka"]), &[]),
     ("kafka.topic_prefix", Kind::Text, &[]),
-    ("kafka.format", Kind::OneOf(&["protobuf", "raw", "json", "cloudevents", "cloudevents-structured"]), &[]),
+    ("kafka.format", Kind::OneOf(&["protobuf", "raw", "json", "cloudevents", "cloudevents-structured", "confluent-protobuf", "confluent-json", "confluent-payload"]), &[]),
     ("kafka.unrouted", Kind::OneOf(&["default", "dead-letter", "ignore", "stop"]), &[]),
     ("kafka.client_id", Kind::Text, &["SRC_SERVICE_NAME"]),
     ("kafka.username", Kind::Text, &["KAFKA_USERNAME"]),
@@ -96,6 +96,14 @@ const ROWS: &[(&str, Kind, &[&str])] = &[
     ("kafka.topics.config", Kind::Table, &[]),
     ("kafka.properties", Kind::Table, &[]),
     ("route", Kind::Tables, &[]),
+    ("schema_registry.url", Kind::List, &[]),
+    ("schema_registry.username", Kind::Text, &[]),
+    ("schema_registry.password", Kind::Secret, &[]),
+    ("schema_registry.tls_ca", Kind::Path, &[]),
+    ("schema_registry.subject", Kind::OneOf(&["topic", "record", "topic-record"]), &[]),
+    ("schema_registry.auto_register", Kind::Switch, &[]),
+    ("schema_registry.timeout", Kind::Duration, &[]),
+    ("schema_registry.cache", Kind::Duration, &[]),
     ("checkpoint.store", Kind::OneOf(&["postgres", "file", "memory"]), &[]),
     ("checkpoint.path", Kind::Path, &[]),
     ("checkpoint.interval", Kind::Duration, &[]),
@@ -239,6 +247,7 @@ fn doc(name: &str) -> String {
         "postgres" => (PostgresConfig::FIELD_NAMES, PostgresConfig::FIELD_DOCS),
         "kafka" => (KafkaConfig::FIELD_NAMES, KafkaConfig::FIELD_DOCS),
         "kafka.topics" => (TopicCreation::FIELD_NAMES, TopicCreation::FIELD_DOCS),
+        "schema_registry" => (SchemaRegistryConfig::FIELD_NAMES, SchemaRegistryConfig::FIELD_DOCS),
         "checkpoint" => (CheckpointConfig::FIELD_NAMES, CheckpointConfig::FIELD_DOCS),
         "dead_letter" => (DeadLetterConfig::FIELD_NAMES, DeadLetterConfig::FIELD_DOCS),
         "delivery" => (DeliveryConfig::FIELD_NAMES, DeliveryConfig::FIELD_DOCS),

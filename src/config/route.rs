@@ -31,6 +31,10 @@ pub struct Route {
     pub drop: bool,
     /// What the record is; `kafka.format` when not set.
     pub format: Option<Format>,
+    /// The subject of its schema; by `schema_registry.subject` when not set.
+    pub subject: Option<String>,
+    /// The full name of its payload's schema; the event type when not set.
+    pub schema: Option<String>,
 }
 
 /// What an event must be to be taken by a [`Route`]: all that is set.
@@ -69,6 +73,23 @@ pub enum Format {
     /// CloudEvents 1.0 in structured mode: all of it as JSON.
     #[serde(rename = "cloudevents-structured")]
     CloudEventsStructured,
+    /// The `OutboxEvent` as it was emitted, behind the id of its schema.
+    #[serde(rename = "confluent-protobuf")]
+    ConfluentProtobuf,
+    /// The `OutboxEvent` as JSON, behind the id of its schema.
+    #[serde(rename = "confluent-json")]
+    ConfluentJson,
+    /// The payload alone, behind the id of its schema; all else is headers.
+    #[serde(rename = "confluent-payload")]
+    ConfluentPayload,
+}
+
+impl Format {
+    /// True where values begin with the id of a schema.
+    pub(crate) fn has_schema(self) -> bool {
+        use Format::{ConfluentJson, ConfluentPayload, ConfluentProtobuf};
+        matches!(self, ConfluentProtobuf | ConfluentJson | ConfluentPayload)
+    }
 }
 
 impl fmt::Display for Format {
@@ -79,6 +100,9 @@ impl fmt::Display for Format {
             Format::Json => "json",
             Format::CloudEvents => "cloudevents",
             Format::CloudEventsStructured => "cloudevents-structured",
+            Format::ConfluentProtobuf => "confluent-protobuf",
+            Format::ConfluentJson => "confluent-json",
+            Format::ConfluentPayload => "confluent-payload",
         })
     }
 }

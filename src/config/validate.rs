@@ -1,36 +1,30 @@
 //! What a configuration must be beyond its types: settings that fit each other
 //! and the servers' rules, and nothing that would break a promise.
 
+mod delivery;
+mod kafka;
+mod outbox;
+mod routing;
+mod schema_registry;
+
 use std::time::Duration;
 
 use secrecy::ExposeSecret;
 
+#[cfg(feature = "cli")]
+pub(crate) use self::kafka::SASL_MECHANISMS;
 use super::{
-    ChangePolicy, CheckpointConfig, Config, HttpConfig, KafkaClient, KafkaConfig, OutboxPreset,
-    OutboxTable, PipelineConfig, PostgresConfig, RefusalPolicy, Source, StoreKind, Unrouted,
+    CheckpointConfig, Config, HttpConfig, PipelineConfig, PostgresConfig, StoreKind,
     http::{EXPECTED_TOKEN, is_token},
     mistake::Mistake,
     plain_client::check_client,
-    properties::{is_secret, refusal},
     secret::REDACTED,
     size::size_text,
 };
-use crate::{Result, routing::Routes};
+use crate::Result;
 
 /// PostgreSQL's `NAMEDATALEN - 1`.
 const IDENTIFIER_BYTES: usize = 63;
-
-/// Kafka's longest topic name (249) less the dot and one character of aggregate type.
-const TOPIC_PREFIX_BYTES: usize = 247;
-
-/// A request to the brokers has to fit into a transaction.
-const SHORTEST_TRANSACTION_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// The SASL mechanisms that need no library that is not built in.
-pub(crate) const SASL_MECHANISMS: &[&str] = &["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"];
-
-/// librdkafka's.
-const LONGEST_STATISTICS_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
 
 pub(super) type Check = Result<(), Mistake>;
 
@@ -46,23 +40,26 @@ impl Config {
 
     pub(crate) fn check(&self) -> Check {
         check_postgres(&self.postgres)?;
-        check_outbox(self.postgres.source, &self.outbox)?;
-        check_kafka(&self.kafka)?;
+        outbox::check(self.postgres.source, &self.outbox)?;
+        kafka::check(&self.kafka)?;
         check_client(self)?;
         if self.kafka.topic_prefix.is_none() {
             let prefix = &self.postgres.message_prefix;
-            check_topic_prefix("postgres.message_prefix", prefix).map_err(|mut mistake| {
-                mistake.problem += "; or set kafka.topic_prefix";
-                mistake
-            })?;
+            kafka::check_topic_prefix("postgres.message_prefix", prefix).map_err(
+                |mut mistake| {
+                    mistake.problem += "; or set kafka.topic_prefix";
+                    mistake
+                },
+            )?;
         }
         check_checkpoint(&self.checkpoint)?;
         if let Some(topic) = &self.dead_letter.topic {
-            check_topic_prefix("dead_letter.topic", topic)?;
+            kafka::check_topic_prefix("dead_letter.topic", topic)?;
         }
-        check_delivery(self)?;
-        check_retention(self)?;
-        check_routing(self)?;
+        delivery::check(self)?;
+        outbox::check_retention(self)?;
+        routing::check(self)?;
+        schema_registry::check(self)?;
         check_pipeline(&self.pipeline)?;
         check_http(&self.http)?;
         text("log.service", &self.log.service)
@@ -95,205 +92,12 @@ fn check_postgres(postgres: &PostgresConfig) -> Check {
     Ok(())
 }
 
-fn check_outbox(source: Option<Source>, tables: &[OutboxTable]) -> Check {
-    if source == Some(Source::Messages) && !tables.is_empty() {
-        let problem = "the tables of [[outbox]] would not be read; leave one of the two out";
-        return wrong("postgres.source", "\"messages\"", problem);
-    }
-    for (index, table) in tables.iter().enumerate() {
-        let setting = |name: &str| format!("outbox[{index}].{name}");
-        let (schema, name) = table.qualified();
-        if schema.trim().is_empty() || name.trim().is_empty() {
-            return wrong(setting("table"), quoted(&table.table), "expected schema.table");
-        }
-        let earlier = tables.iter().take(index);
-        if earlier.into_iter().any(|other| other.qualified() == table.qualified()) {
-            return wrong(setting("table"), quoted(&table.table), "is there twice");
-        }
-        let columns = &table.columns;
-        for (name, column) in [
-            ("id", &columns.id),
-            ("aggregate_type", &columns.aggregate_type),
-            ("aggregate_id", &columns.aggregate_id),
-            ("event_type", &columns.event_type),
-            ("payload", &columns.payload),
-            ("created_at", &columns.created_at),
-            ("metadata", &columns.metadata),
-        ] {
-            let column = column.as_deref().unwrap_or("named by the preset");
-            text(&setting(&format!("columns.{name}")), column)?;
-        }
-        let debezium = table.preset == OutboxPreset::Debezium;
-        if debezium && (columns.metadata.is_some() || !table.envelope.is_empty()) {
-            let name = if columns.metadata.is_some() { "columns.metadata" } else { "envelope" };
-            let problem = "the preset debezium sends the payload as it is, without an envelope; \
-                           use outbox.headers";
-            return wrong(setting(name), "given", problem);
-        }
-        for (list, entries) in [("headers", &table.headers), ("envelope", &table.envelope)] {
-            // Kafka's client takes names of headers as C strings.
-            let blank = |entry: &String| {
-                entry.contains('\0') || entry.split(':').any(|part| part.trim().is_empty())
-            };
-            if let Some(entry) = entries.iter().find(|entry| blank(entry)) {
-                return wrong(setting(list), quoted(entry), "expected column or column:name");
-            }
-        }
-        if let Some(prefix) = &table.topic_prefix {
-            check_topic_prefix(&setting("topic_prefix"), prefix)?;
-        }
-    }
-    Ok(())
-}
-
-fn check_kafka(kafka: &KafkaConfig) -> Check {
-    let shown = || format!("{:?}", kafka.brokers);
-    if kafka.brokers.is_empty() {
-        return wrong("kafka.brokers", shown(), "must name at least one broker as host:port");
-    }
-    if let Some(broker) = kafka.brokers.iter().find(|broker| !is_host_port(broker)) {
-        let problem = format!("{broker:?} is not host:port, such as kafka:9092");
-        return wrong("kafka.brokers", shown(), problem);
-    }
-    if let Some(prefix) = &kafka.topic_prefix {
-        check_topic_prefix("kafka.topic_prefix", prefix)?;
-    }
-    text("kafka.client_id", &kafka.client_id)?;
-    check_sasl(kafka)?;
-    if let (Some(path), false) = (&kafka.tls_ca, kafka.tls) {
-        let problem = "has no effect while kafka.tls is false";
-        return wrong("kafka.tls_ca", quoted(&path.to_string_lossy()), problem);
-    }
-    if kafka.statistics_interval > LONGEST_STATISTICS_INTERVAL {
-        let shown = humantime(kafka.statistics_interval);
-        return wrong("kafka.statistics_interval", shown, "must be at most 1day");
-    }
-    let topics = &kafka.topics;
-    if topics.max == 0 {
-        return wrong("kafka.topics.max", 0, "must be at least 1");
-    }
-    let counts =
-        [("partitions", topics.partitions), ("replication_factor", topics.replication_factor)];
-    for (name, count) in counts {
-        if let Some(count) = count.filter(|count| *count < 1) {
-            let problem = "must be at least 1; leave it out for the broker's default";
-            return wrong(format!("kafka.topics.{name}"), count, problem);
-        }
-    }
-    for (property, value) in &kafka.properties {
-        if let Some(problem) = refusal(property, value) {
-            let value = if is_secret(property) { REDACTED.into() } else { quoted(value) };
-            return wrong(format!("kafka.properties.{property}"), value, problem);
-        }
-    }
-    Ok(())
-}
-
-fn check_sasl(kafka: &KafkaConfig) -> Check {
-    if !SASL_MECHANISMS.contains(&kafka.sasl_mechanism.as_str()) {
-        let problem = format!("expected one of {}", SASL_MECHANISMS.join(", "));
-        return wrong("kafka.sasl_mechanism", quoted(&kafka.sasl_mechanism), problem);
-    }
-    match (&kafka.username, &kafka.password) {
-        (Some(username), _) if username.is_empty() => wrong(
-            "kafka.username",
-            "\"\"",
-            "must not be empty; leave it out to connect without SASL",
-        ),
-        (Some(_), None) => missing("kafka.password", "kafka.username needs it"),
-        (None, Some(_)) => missing("kafka.username", "kafka.password needs it"),
-        _ => Ok(()),
-    }
-}
-
-fn check_topic_prefix(setting: &str, prefix: &str) -> Check {
-    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    if prefix.is_empty() || prefix.len() > TOPIC_PREFIX_BYTES || !prefix.chars().all(legal) {
-        let problem = "a topic's name starts with it, and Kafka allows letters, digits, '.', '_' and '-' there, at most 249";
-        return wrong(setting, quoted(prefix), problem);
-    }
-    Ok(())
-}
-
 fn check_checkpoint(checkpoint: &CheckpointConfig) -> Check {
     if checkpoint.store == StoreKind::File && checkpoint.path.as_os_str().is_empty() {
         return wrong("checkpoint.path", "\"\"", "must name the file that the store `file` writes");
     }
     positive("checkpoint.interval", checkpoint.interval)?;
     positive("checkpoint.idle_interval", checkpoint.idle_interval)
-}
-
-fn check_delivery(config: &Config) -> Check {
-    let delivery = &config.delivery;
-    positive("delivery.max_interval", delivery.max_interval)?;
-    if delivery.max_bytes.as_u64() == 0 {
-        return wrong("delivery.max_bytes", size_text(delivery.max_bytes), "must be above zero");
-    }
-    let timeout = delivery.transaction_timeout;
-    let longest = delivery.interval.max(delivery.max_interval);
-    if timeout < SHORTEST_TRANSACTION_TIMEOUT || timeout <= longest * 2 {
-        let problem = format!(
-            "must be at least {} and more than twice delivery.interval and delivery.max_interval",
-            humantime(SHORTEST_TRANSACTION_TIMEOUT)
-        );
-        return wrong("delivery.transaction_timeout", humantime(timeout), problem);
-    }
-    if let Some(topic) = &delivery.position_topic {
-        check_topic_prefix("delivery.position_topic", topic)?;
-    }
-    if config.is_exactly_once() && config.kafka.client == KafkaClient::Kafka {
-        let problem = "kafka.client = \"kafka\" knows no transactions";
-        return wrong("delivery.mode", "\"exactly-once\"", problem);
-    }
-    if config.is_exactly_once() && config.dead_letter.policy == RefusalPolicy::Block {
-        let problem = "a transaction can't wait for a record that is refused for ever; \
-                       dead_letter.policy has to be \"dead-letter\" or \"stop\"";
-        return wrong("delivery.mode", "\"exactly-once\"", problem);
-    }
-    Ok(())
-}
-
-fn check_retention(config: &Config) -> Check {
-    let retention = &config.retention;
-    if let Some(after) = retention.after {
-        positive("retention.after", after)?;
-    }
-    if retention.batch == 0 {
-        return wrong("retention.batch", 0, "must be above zero");
-    }
-    positive("retention.interval", retention.interval)?;
-    for name in &retention.tables {
-        text("retention.tables", name)?;
-    }
-    let read = config.outbox_tables();
-    let noticed = |table: &&OutboxTable| {
-        table.on_delete != ChangePolicy::Ignore
-            && read.iter().any(|read| read.qualified() == table.qualified())
-    };
-    if let Some(table) = config.retention_tables().iter().find(noticed) {
-        let problem = format!(
-            "the relay removes rows of {} itself: its outbox.on_delete has to be \"ignore\"",
-            table.table
-        );
-        let after = retention.after.map(humantime).unwrap_or_default();
-        return wrong("retention.after", after, problem);
-    }
-    Ok(())
-}
-
-fn check_routing(config: &Config) -> Check {
-    Routes::new(config)?;
-    let (setting, unrouted) = ("kafka.unrouted", config.kafka.unrouted);
-    if config.route.is_empty() && unrouted == Unrouted::Ignore {
-        let problem = "there is no [[route]], so that it would be every event";
-        return wrong(setting, quoted(unrouted.as_str()), problem);
-    }
-    let parks = config.dead_letter.policy == RefusalPolicy::DeadLetter;
-    if unrouted == Unrouted::DeadLetter && !parks {
-        let problem = "dead_letter.policy parks nothing";
-        return wrong(setting, quoted(unrouted.as_str()), problem);
-    }
-    Ok(())
 }
 
 fn check_pipeline(pipeline: &PipelineConfig) -> Check {
@@ -330,15 +134,6 @@ fn check_http(http: &HttpConfig) -> Check {
         }
     }
     positive("http.stuck_after", http.stuck_after)
-}
-
-/// `host:port`; an IPv6 address stands in brackets.
-fn is_host_port(broker: &str) -> bool {
-    let Some((host, port)) = broker.rsplit_once(':') else { return false };
-    let bracketed = host.starts_with('[') && host.ends_with(']');
-    let named = !host.contains([':', '/', '[', ']']);
-    let spaced = broker.contains(char::is_whitespace);
-    !host.is_empty() && (bracketed || named) && !spaced && port.parse::<u16>().is_ok_and(|p| p > 0)
 }
 
 fn text(setting: &str, value: &str) -> Check {

@@ -27,6 +27,7 @@ use crate::{
         record::{Record, dead_letter as header, record_headers},
     },
     routing::{Decision, Routes},
+    schema_registry::Registry,
     status::Status,
 };
 
@@ -64,6 +65,7 @@ pub struct Redriver {
     to_topic: Option<String>,
     /// None where every record is the usual one.
     routes: Option<Arc<Routes>>,
+    registry: Registry,
     dead_letter_topic: String,
     settings: ClientConfig,
     producer: FutureProducer,
@@ -93,6 +95,7 @@ impl RedriverBuilder {
         Ok(Redriver {
             producer: create(&settings)?,
             asking: KafkaProducer::new(&config.kafka, window, Status::unwatched(), log)?,
+            registry: Registry::new(&config)?,
             dead_letter_topic: config.dead_letter_topic(),
             topics: TopicAdmin::new(config.kafka),
             to_topic,
@@ -121,7 +124,8 @@ impl Redriver {
         let from = format!("{}/{}", self.dead_letter_topic, letter.position);
         let from = Header { key: REDRIVEN_FROM, value: Some(&from) };
         if let Some((topic, event)) = routed {
-            let made = event.made()?;
+            let prefixes = self.registry.prefixes(&topic, std::slice::from_ref(&event)).await?;
+            let made = event.made(&topic, &prefixes)?;
             let record = Record::new(&event, made.as_ref());
             return Ok(Resent {
                 topic,

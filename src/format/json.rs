@@ -47,6 +47,13 @@ impl<'a> From<&'a TraceInfo> for Trace<'a> {
 }
 
 pub(super) fn record(making: Making<'_>) -> Result<MadeRecord> {
+    let mut record = unnamed(making)?;
+    record.header("content-type", "application/json");
+    Ok(record)
+}
+
+/// The same without its content type: behind the id of a schema it is no JSON.
+pub(super) fn unnamed(making: Making<'_>) -> Result<MadeRecord> {
     let Making { event, envelope, .. } = making;
     let payload = content::as_json(envelope);
     let base64 = payload.is_none() && !envelope.payload.is_empty();
@@ -63,7 +70,6 @@ pub(super) fn record(making: Making<'_>) -> Result<MadeRecord> {
     };
     let mut record = MadeRecord { headers: owned(&event_headers(event)), ..Default::default() };
     record.value = Some(written(&object)?);
-    record.header("content-type", "application/json");
     Ok(record)
 }
 

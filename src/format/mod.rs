@@ -7,6 +7,8 @@
 //! | [`json`] | the `OutboxEvent` as JSON | as `protobuf`, and `content-type` |
 //! | [`cloudevents`] | the payload, or a CloudEvent as JSON | `ce_…`, or `content-type` |
 //!
+//! What `confluent-…` puts before a value is the topic's to say, see `schema_registry`.
+//!
 //! A record is made when it is sent, and librdkafka keeps what it needs of it: until then,
 //! and until it is acknowledged, the event's own bytes are all there is.
 
@@ -55,9 +57,10 @@ pub(crate) struct Making<'a> {
 /// [`ErrorKind::RecordRefused`](crate::ErrorKind::RecordRefused): why the event can't be one.
 pub(crate) fn make(format: Format, making: Making<'_>) -> Result<MadeRecord> {
     let mut record = match format {
-        Format::Protobuf => protobuf(making),
-        Format::Raw => raw::record(making),
+        Format::Protobuf | Format::ConfluentProtobuf => protobuf(making),
+        Format::Raw | Format::ConfluentPayload => raw::record(making),
         Format::Json => json::record(making)?,
+        Format::ConfluentJson => json::unnamed(making)?,
         Format::CloudEvents => cloudevents::binary(making),
         Format::CloudEventsStructured => cloudevents::structured(making)?,
     };
@@ -109,6 +112,9 @@ impl MadeRecord {
         self.headers.push((name.into(), Some(value)));
     }
 }
+
+#[cfg(test)]
+pub(crate) use self::tests::envelope_as_json;
 
 #[cfg(test)]
 mod tests;

@@ -222,3 +222,8 @@ fn a_delivery_report_finds_its_event_in_every_format() {
         }
     }
 }
+
+/// The value of the format `json`, for who tests its schema.
+pub(crate) fn envelope_as_json(envelope: &OutboxEvent) -> serde_json::Value {
+    json(&made(Format::Json, envelope))
+}

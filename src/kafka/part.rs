@@ -23,6 +23,7 @@ use crate::{
     faults::{FaultSite, Faults},
     format::MadeRecord,
     messages::{AckToken, Refused, TopicBatch},
+    schema_registry::Prefixes,
 };
 
 /// The records of one [`TopicBatch`] on their way.
@@ -38,6 +39,7 @@ pub(crate) struct Part {
     room: Room,
     /// In transactions: what no broker takes is remembered for the next one.
     refusals: Option<Refusals>,
+    prefixes: Prefixes,
 }
 
 struct Answer {
@@ -53,6 +55,7 @@ struct Answer {
 impl Part {
     pub(super) fn new(
         batch: TopicBatch,
+        prefixes: Prefixes,
         in_flight: InFlight,
         room: Room,
         refusals: Option<Refusals>,
@@ -74,6 +77,7 @@ impl Part {
             in_flight,
             room,
             refusals,
+            prefixes,
         })
     }
 
@@ -91,6 +95,7 @@ impl Part {
             in_flight,
             room,
             refusals: None,
+            prefixes: Prefixes::default(),
         })
     }
 
@@ -115,7 +120,7 @@ impl Part {
     /// Why there can be no record of it.
     pub(super) fn event(&self, index: usize) -> Option<(&Event, Result<Option<MadeRecord>>)> {
         let event = self.events.get(index)?;
-        Some((event, event.made()))
+        Some((event, event.made(&self.topic, &self.prefixes)))
     }
 
     /// What a record takes in librdkafka's queue.

@@ -36,6 +36,7 @@ use crate::{
     config::{Config, KafkaConfig},
     faults::Faults,
     messages::TopicBatch,
+    schema_registry::Prefixes,
     status::Status,
 };
 
@@ -173,8 +174,15 @@ impl KafkaProducer {
     }
 
     /// A part to send, each of whose records will end once, one way or the other.
-    pub fn part(&self, batch: TopicBatch, in_flight: InFlight, faults: Faults) -> Arc<Part> {
-        Part::new(batch, in_flight, self.room.clone(), self.refusals.clone(), faults)
+    pub fn part(
+        &self,
+        batch: TopicBatch,
+        prefixes: Prefixes,
+        in_flight: InFlight,
+        faults: Faults,
+    ) -> Arc<Part> {
+        let (room, refusals) = (self.room.clone(), self.refusals.clone());
+        Part::new(batch, prefixes, in_flight, room, refusals, faults)
     }
 
     /// Queues the event at `index` of the part; `false` when the queue is full: try again later.
@@ -461,7 +469,8 @@ mod tests {
         let events = larger_than_read(10);
         let (count, largest) = (events.len(), 6 * 1_000 + 1_500);
         let batch = TopicBatch { topic: TOPIC.into(), events: Arc::new(events), ack };
-        let part = producer.part(batch, InFlight::default(), Faults::default());
+        let (prefixes, in_flight) = (Prefixes::default(), InFlight::default());
+        let part = producer.part(batch, prefixes, in_flight, Faults::default());
         let sent = (0..count).take_while(|index| producer.send(&part, *index)).count();
         assert!((2..=4).contains(&sent), "{sent} of {count} found room");
         assert!(producer.room.taken() < WINDOW + largest);
@@ -493,7 +502,8 @@ mod tests {
             let ack = AckToken::new((0, 0, 0), answer.clone(), permit);
             let events = Arc::new(vec![event(id)]);
             let batch = TopicBatch { topic: Arc::clone(&topic), events, ack };
-            let part = producer.part(batch, producer.in_flight(&topic), Faults::default());
+            let in_flight = producer.in_flight(&topic);
+            let part = producer.part(batch, Prefixes::default(), in_flight, Faults::default());
             assert!(producer.send(&part, 0));
         };
         // Connected, and informed of the topic: from here on each record is a request.

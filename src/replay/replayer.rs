@@ -22,6 +22,7 @@ use crate::{
         record::Record,
     },
     routing::{Decision, Routes},
+    schema_registry::Registry,
     status::Status,
 };
 
@@ -41,6 +42,7 @@ const DEFAULT_BATCH_SIZE: usize = 1_000_000;
 pub struct Replayer {
     run: String,
     routes: Arc<Routes>,
+    registry: Registry,
     to_topic: Option<String>,
     topics: TopicAdmin,
     settings: ClientConfig,
@@ -84,6 +86,7 @@ impl Replayer {
         Ok(Replayer {
             run: run.into(),
             routes: Arc::new(Routes::new(config).map_err(|mistake| mistake.error(None))?),
+            registry: Registry::new(config)?,
             to_topic,
             producer: create(&settings)?,
             batch_bytes: settings
@@ -154,7 +157,8 @@ impl Replayer {
         is_last: bool,
     ) -> Result<()> {
         self.prepare(topic).await?;
-        let made = event.made()?;
+        let prefixes = self.registry.prefixes(topic, std::slice::from_ref(event)).await?;
+        let made = event.made(topic, &prefixes)?;
         let Record { key, value, headers, partition, timestamp_ms } =
             Record::new(event, made.as_ref());
         let bytes = value.map_or(0, <[u8]>::len) + key.len() + RECORD_OVERHEAD;

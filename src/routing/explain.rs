@@ -50,6 +50,8 @@ pub struct ExplainedRecord {
     pub partition: Option<i32>,
     /// What it is made of.
     pub format: Format,
+    /// Where the schema of its value is; the value is shown without the schema's id.
+    pub subject: Option<String>,
     /// In their order.
     pub headers: Vec<(String, Option<Bytes>)>,
     /// None for a tombstone.
@@ -68,10 +70,13 @@ pub fn explain(config: &Config, event: &OutboxEvent) -> Result<Explanation> {
     let (route, decision) = routes.decide(&event);
     let format = routes.format_name(route, &event);
     let record = |(topic, event): (String, Event)| {
-        let made = event.made()?;
+        let way = event.way();
+        let made = way.map(|way| way.record(&event)).transpose()?;
+        let need = way.map(|way| way.need(&event, &topic)).transpose()?.flatten();
         let Record { key, value, headers, partition, .. } = Record::new(&event, made.as_ref());
         Ok(ExplainedRecord {
             topic,
+            subject: need.map(|need| need.subject),
             key: Bytes::copy_from_slice(key),
             partition,
             format,

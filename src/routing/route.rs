@@ -25,6 +25,8 @@ pub(super) struct Route {
     headers: Vec<(String, Template)>,
     tombstone: bool,
     pub format: Option<Format>,
+    subject: Option<Template>,
+    schema: Option<Template>,
 }
 
 /// What a condition looks at.
@@ -108,6 +110,8 @@ impl Route {
             headers,
             tombstone: config.tombstone,
             format: config.format,
+            subject: optional("subject", &config.subject)?,
+            schema: optional("schema", &config.schema)?,
             conditions,
         };
         if config.drop
@@ -171,6 +175,7 @@ impl Route {
     pub fn needs_metadata(&self) -> bool {
         let more = self.headers.iter().map(|(_, template)| template);
         let more = more.chain(&self.key).chain(&self.partition).chain(&self.topics);
+        let more = more.chain(&self.subject).chain(&self.schema);
         more.into_iter().any(Template::needs_metadata)
     }
 
@@ -209,6 +214,23 @@ impl Route {
         let text = template.render(values).map_err(missing)?;
         let number = partition_number(&text);
         number.map(Some).ok_or_else(|| format!("partition {text:?} is no number"))
+    }
+
+    /// The subject of the schema, and the name of the payload's, where it says these.
+    ///
+    /// # Errors
+    /// What is missing.
+    pub fn schema_of(&self, values: Values<'_>) -> Result<[Option<String>; 2], String> {
+        let render = |of: &str, template: &Option<Template>| {
+            let text = template.as_ref().map(|template| template.render(values)).transpose();
+            text.map_err(|key| format!("{of}: it has no metadata {key}"))
+        };
+        Ok([render("subject", &self.subject)?, render("schema", &self.schema)?])
+    }
+
+    /// True where its records have no value.
+    pub fn is_tombstone(&self) -> bool {
+        self.tombstone
     }
 
     /// Changes a record to what it says beside the format.

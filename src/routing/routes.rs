@@ -11,9 +11,10 @@ use super::{
 };
 use crate::{
     Error, ErrorKind, Event, Result,
-    config::{Config, Format, Mistake, Unrouted},
+    config::{Config, Format, Mistake, SubjectStrategy, Unrouted},
     format::{self, MadeRecord, Making},
     proto::OutboxEvent,
+    schema_registry::{Need, Schema},
 };
 
 /// The routes of a configuration, in their order.
@@ -21,6 +22,7 @@ pub(crate) struct Routes {
     routes: Vec<Route>,
     unrouted: Unrouted,
     format: Format,
+    subject: SubjectStrategy,
     prefix: String,
     dead_letter_topic: String,
 }
@@ -76,6 +78,7 @@ impl Routes {
             routes,
             unrouted,
             format,
+            subject: config.schema_registry.subject,
             prefix: prefix.to_owned(),
             dead_letter_topic: parked,
         })
@@ -184,6 +187,36 @@ impl Routes {
             route.apply(&mut record, values).map_err(unsendable(index))?;
         }
         Ok(record)
+    }
+
+    /// The schema that the value of its record is written by in a topic; none for a record
+    /// without.
+    ///
+    /// # Errors
+    /// [`ErrorKind::RecordRefused`]: why that can't be told.
+    pub(super) fn need(&self, choice: &Choice, event: &Event, topic: &str) -> Result<Option<Need>> {
+        let chosen = self.chosen(choice);
+        let format = self.format_of(chosen.map(|(_, route)| route), event);
+        let Some(format) = format.filter(|format| format.has_schema()) else { return Ok(None) };
+        let tombstone = event.row().is_some_and(|row| row.is_tombstone);
+        if tombstone && format == Format::ConfluentPayload {
+            return Ok(None);
+        }
+        let [subject, schema] = match chosen {
+            Some((_, route)) if route.is_tombstone() => return Ok(None),
+            Some((index, route)) => {
+                let needed = route.needs_metadata();
+                let envelope = if needed { Some(event.decode()?) } else { None };
+                let (envelope, captures) = (envelope.as_ref(), &choice.captures);
+                let prefix = prefix_of(&self.prefix, event);
+                let values = Values { event, prefix, envelope, captures };
+                route.schema_of(values).map_err(unsendable(index))?
+            }
+            None => [None, None],
+        };
+        let schema = schema.unwrap_or_else(|| event.event_type().to_owned());
+        let schema = Schema::of(format, || schema);
+        Ok(schema.map(|schema| Need::new(schema, subject, self.subject, topic)))
     }
 
     /// True where events of which all is in their envelope are sent as they are.

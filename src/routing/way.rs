@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use super::routes::{Choice, Routes};
-use crate::{Event, Result, format::MadeRecord};
+use crate::{Event, Result, format::MadeRecord, schema_registry::Need};
 
 /// How the record of an event is made, where it is not the usual one.
 ///
@@ -21,7 +21,15 @@ impl Way {
         &self.choice
     }
 
-    /// The record of an event that goes this way.
+    /// The schema that the value of that record is written by in a topic, if it is by one.
+    ///
+    /// # Errors
+    /// As [`record`](Self::record).
+    pub fn need(&self, event: &Event, topic: &str) -> Result<Option<Need>> {
+        self.routes.need(&self.choice, event, topic)
+    }
+
+    /// The record of an event that goes this way, without what its schema puts before the value.
     ///
     /// # Errors
     /// [`ErrorKind::RecordRefused`](crate::ErrorKind::RecordRefused): why there can be none.

@@ -4,6 +4,7 @@
 //!   when they are dropped and when the process ends in whatever way;
 //!   [`shared_postgres`] and [`shared_kafka`] are one of each for the whole process,
 //!   in which a test makes a database, a slot and topics of its own.
+//! - [`SchemaRegistry`]: the same for schemas.
 //! - [`Proxy`]: a network between client and server that stalls, crawls or breaks.
 //! - [`Program`]: the real binary under test.
 //! - [`read_topic`] and its neighbours: what is in Kafka.
@@ -14,6 +15,7 @@
 
 mod acls;
 mod certificate;
+mod java;
 mod kafka;
 mod logs;
 mod ports;
@@ -21,6 +23,7 @@ mod postgres;
 mod process;
 mod program;
 mod proxy;
+mod schema_registry;
 mod shared;
 mod topics;
 
@@ -32,6 +35,7 @@ pub use self::{
     postgres::{PostgresServer, PostgresServerBuilder, StopMode},
     program::Program,
     proxy::Proxy,
+    schema_registry::SchemaRegistry,
     shared::{shared_kafka, shared_postgres},
     topics::{ConsumedRecord, create_topic, each_record, read_topic, topic_names, wait_for_count},
 };

@@ -78,7 +78,7 @@ fn a_mistake_in_the_file_is_one_line() {
         ),
         (
             "[[route]]\nformat = \"xml\"",
-            "route[0].format from factlib.toml line 2: unknown variant: found `xml`, expected `one of `protobuf`, `raw`, `json`, `cloudevents`, `cloudevents-structured``",
+            "route[0].format from factlib.toml line 2: unknown variant: found `xml`, expected `one of `protobuf`, `raw`, `json`, `cloudevents`, `cloudevents-structured`, `confluent-protobuf`, `confluent-json`, `confluent-payload``",
         ),
         (
             "[[kafka.properties]]\nx = 1",

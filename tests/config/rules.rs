@@ -75,6 +75,31 @@ fn what_makes_no_sense_is_refused() {
             "kafka.tls_ca = \"ca.pem\" from flag --set: has no effect while kafka.tls is false",
         ),
         (
+            "schema_registry.url",
+            "registry:8081",
+            "schema_registry.url = \"registry:8081\" from flag --set: expected http(s)://host:port, with a path where there is one",
+        ),
+        (
+            "schema_registry.username",
+            "u",
+            "schema_registry.password is not set: schema_registry.username needs it",
+        ),
+        (
+            "schema_registry.tls_ca",
+            "ca.pem",
+            "schema_registry.tls_ca = \"ca.pem\" from flag --set: has no effect without an https address in schema_registry.url",
+        ),
+        (
+            "kafka.format",
+            "confluent-json",
+            "kafka.format = \"confluent-json\" from flag --set: needs schema_registry.url",
+        ),
+        (
+            "route",
+            "[{ subject = 'x' }]",
+            "route[0].subject = \"x\" from flag --set: only records of a format confluent-… have a schema",
+        ),
+        (
             "kafka.topics.partitions",
             "0",
             "kafka.topics.partitions = 0 from flag --set: must be at least 1; leave it out for the broker's default",
@@ -157,8 +182,14 @@ fn what_the_client_kafka_cannot_do_is_refused() {
     };
     refused(|_| ()).expect("this is how it can be used");
     refused(|config| config.kafka.format = Format::Json).expect("JSON says all in the value");
+    refused(|config| {
+        config.schema_registry.url = vec!["http://a:1".into()];
+        config.kafka.format = Format::ConfluentJson;
+        config.route = vec![Route { format: Some(Format::ConfluentProtobuf), ..Route::default() }];
+    })
+    .expect("so do these");
     type Change = fn(&mut Config);
-    let changes: [(&str, Change); 11] = [
+    let changes: [(&str, Change); 12] = [
         ("kafka.tls", |config| config.kafka.tls = true),
         ("kafka.username", |config| {
             config.kafka.username = Some("relay".into());
@@ -171,6 +202,7 @@ fn what_the_client_kafka_cannot_do_is_refused() {
         }),
         ("dead_letter.topic", |config| config.dead_letter.topic = Some("letters".into())),
         ("kafka.format", |config| config.kafka.format = Format::CloudEvents),
+        ("kafka.format", |config| config.kafka.format = Format::ConfluentPayload),
         ("route[0].format", |config| {
             config.route = vec![Route { format: Some(Format::Raw), ..Route::default() }];
         }),

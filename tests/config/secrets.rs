@@ -16,6 +16,8 @@ fn with_secrets() -> Loaded {
             ("KAFKA_USERNAME", "user"),
             ("KAFKA_PASSWORD", "hunter2"),
             ("FACTLIB_HTTP__TOKEN", "hunter2-hunter2-hunter2"),
+            ("FACTLIB_SCHEMA_REGISTRY__USERNAME", "user"),
+            ("FACTLIB_SCHEMA_REGISTRY__PASSWORD", "hunter2"),
             ("FACTLIB_KAFKA__PROPERTIES__SSL_KEYSTORE_PASSWORD", "hunter2"),
             ("FACTLIB_KAFKA__PROPERTIES__SSL_KEY_PEM", "hunter2"),
             ("FACTLIB_KAFKA__PROPERTIES__SASL_PASSWORD", "hunter2"),
@@ -142,6 +144,9 @@ fn no_secret_is_shown_in_an_error() {
         assert!(!text.contains("hunter2"), "{text}");
         assert!(text.contains("[redacted]") || text.starts_with("unknown"), "{text}");
     }
+    let url = "schema_registry.url = [\"http://u:hunter2@registry:8081\"]";
+    let text = mistake_in_file(url);
+    assert!(text.contains("has credentials") && !text.contains("hunter2"), "{text}");
     assert!(!mistake_in_env("FACTLIB_KAFKA__PASSWRD", "hunter2").contains("hunter2"));
     assert!(!mistake_in_flag("kafka.passwrd", "hunter2").contains("hunter2"));
     let loader = Loader::new("").flag("--set", "kafka.password", "hunter2");

@@ -83,6 +83,9 @@ fn record(record: &ExplainedRecord) -> String {
     add("key", &bytes(&record.key));
     add("partition", &partition);
     add("format", &record.format.to_string());
+    if let Some(subject) = &record.subject {
+        add("subject", subject);
+    }
     for (key, value) in &record.headers {
         let value = value.as_ref().map_or("null".into(), |value| bytes(value));
         add("header", &format!("{key} = {value}"));

@@ -28,6 +28,7 @@ use crate::{
     config::KafkaConfig,
     faults::{FaultSite, Faults},
     messages::TopicBatch,
+    schema_registry::Prefixes,
     status::Status,
 };
 
@@ -51,7 +52,7 @@ pub(crate) struct Delivery {
 
 /// The way to the thread; it ends with this, after the request that it waits for.
 pub(crate) struct Thread {
-    batches: mpsc::Sender<TopicBatch>,
+    batches: mpsc::Sender<(TopicBatch, Prefixes)>,
     unwanted: Arc<AtomicBool>,
     thread: thread::Thread,
 }
@@ -71,8 +72,8 @@ impl Thread {
     }
 
     /// A batch that no thread takes any more has failed by that.
-    pub fn send(&self, batch: TopicBatch) {
-        let _ = self.batches.send(batch);
+    pub fn send(&self, batch: TopicBatch, prefixes: Prefixes) {
+        let _ = self.batches.send((batch, prefixes));
     }
 }
 
@@ -91,12 +92,12 @@ struct Running {
 }
 
 impl Running {
-    fn run(mut self, batches: mpsc::Receiver<TopicBatch>) {
-        for TopicBatch { events, ack, .. } in batches {
+    fn run(mut self, batches: mpsc::Receiver<(TopicBatch, Prefixes)>) {
+        for (TopicBatch { events, ack, .. }, prefixes) in batches {
             if self.is_unwanted() {
                 return;
             }
-            match self.deliver(&events) {
+            match self.deliver(&events, &prefixes) {
                 Ok(Some(work)) => {
                     self.delivery.faults.reach(FaultSite::AfterProduce);
                     match work.into_refused() {
@@ -116,8 +117,10 @@ impl Running {
     }
 
     /// Tries until nothing is left; none where the thread has to end before that.
-    fn deliver(&mut self, events: &[Event]) -> Result<Option<Work>> {
-        let records: Vec<_> = events.iter().map(Plain::new).collect();
+    fn deliver(&mut self, events: &[Event], prefixes: &Prefixes) -> Result<Option<Work>> {
+        let topic = Arc::clone(&self.delivery.topic);
+        let records = events.iter().map(|event| Plain::new(event, &topic, prefixes));
+        let records: Vec<_> = records.collect();
         let mut work = None;
         let mut pauses = self::pauses();
         let mut attempt = 0;

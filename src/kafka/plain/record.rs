@@ -7,6 +7,7 @@ use crate::{
     Error, ErrorKind, Event, Result,
     format::MadeRecord,
     kafka::record::{event_headers, record_key, record_place, record_value},
+    schema_registry::Prefixes,
 };
 
 /// Of a record in a message set: its offset, sizes, checksum and attributes.
@@ -19,8 +20,8 @@ pub(super) struct Plain<'a> {
 }
 
 impl<'a> Plain<'a> {
-    pub fn new(event: &'a Event) -> Self {
-        Plain { event, made: event.made() }
+    pub fn new(event: &'a Event, topic: &str, prefixes: &Prefixes) -> Self {
+        Plain { event, made: event.made(topic, prefixes) }
     }
 
     pub fn key(&self) -> &[u8] {
@@ -106,7 +107,7 @@ mod tests {
     }
 
     fn place(event: &Event) -> Result<i32> {
-        Plain::new(event).place(6)
+        Plain::new(event, "t", &Prefixes::default()).place(6)
     }
 
     fn why(place: Result<i32>) -> String {

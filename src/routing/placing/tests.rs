@@ -10,6 +10,7 @@ use crate::{
     format::MadeRecord,
     kafka::record::Record,
     proto::OutboxEvent,
+    schema_registry::Prefixes,
 };
 
 fn route(aggregate_type: &str, topics: &[&str]) -> Route {
@@ -55,7 +56,7 @@ fn sent(placed: Placed) -> Vec<(Arc<str>, Event)> {
 
 /// The record that a route or a format makes of it.
 fn made(event: &Event) -> MadeRecord {
-    event.made().expect("it can be made").expect("it is not the usual one")
+    event.made("t", &Prefixes::default()).expect("it can be made").expect("it is not the usual one")
 }
 
 fn topics(routing: &mut Routing, aggregate_type: &str, event_type: &str) -> Vec<String> {

@@ -9,7 +9,7 @@ use std::{
 use crate::{
     Error, ErrorKind, Result,
     testing::{
-        cache_folder,
+        cache_folder, java,
         process::{GuardedChild, ServerHome},
     },
 };
@@ -62,14 +62,7 @@ pub(super) fn find(version: Version, options: Option<Vec<String>>) -> Result<Jav
     if !has_kafka(&libs) {
         return Err(missing(format!("no Kafka jars in {}", libs.display())));
     }
-    let at_home = env::var_os("JAVA_HOME").map(|home| PathBuf::from(home).join("bin"));
-    let path = env::var_os("PATH").unwrap_or_default();
-    let program = at_home
-        .into_iter()
-        .chain(env::split_paths(&path))
-        .map(|folder| folder.join("java"))
-        .find(|program| program.is_file())
-        .ok_or_else(|| missing("no java in JAVA_HOME or the PATH".into()))?;
+    let program = java::program()?;
     let options = options.unwrap_or_else(|| JVM.iter().map(ToString::to_string).collect());
     Ok(Java { program, classpath: libs.join("*").into_os_string(), options })
 }

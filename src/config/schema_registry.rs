@@ -1,0 +1,70 @@
+use std::{path::PathBuf, time::Duration};
+
+#[cfg(feature = "cli")]
+use documented::DocumentedFields;
+use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
+
+/// The section `[schema_registry]`: where the formats `confluent-…` have their schemas.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[cfg_attr(feature = "cli", derive(DocumentedFields))]
+#[serde(default, deny_unknown_fields)]
+pub struct SchemaRegistryConfig {
+    /// Schema registries with Confluent's API, `http(s)://host:port` and a path where there is one;
+    /// the next is asked where one does not answer.
+    pub url: Vec<String>,
+    /// User, for basic authentication.
+    pub username: Option<String>,
+    /// Password, for basic authentication.
+    #[serde(serialize_with = "super::secret::redacted_option")]
+    pub password: Option<SecretString>,
+    /// PEM file of an authority that signs the registry's certificate, beside the system's.
+    pub tls_ca: Option<PathBuf>,
+    /// How a subject is named: `{topic}-value`, `{schema}`, or `{topic}-{schema}`. A route's own
+    /// `subject` comes before.
+    pub subject: SubjectStrategy,
+    /// Register factlib's own schemas where they are missing; if not, a subject's latest version
+    /// counts, as it does for schemas of payloads.
+    pub auto_register: bool,
+    /// How long one answer of the registry may take.
+    #[serde(with = "humantime_serde")]
+    pub timeout: Duration,
+    /// How long a subject's latest version counts as that; `0s` for ever.
+    #[serde(with = "humantime_serde")]
+    pub cache: Duration,
+}
+
+impl Default for SchemaRegistryConfig {
+    fn default() -> Self {
+        SchemaRegistryConfig {
+            url: Vec::new(),
+            username: None,
+            password: None,
+            tls_ca: None,
+            subject: SubjectStrategy::default(),
+            auto_register: true,
+            timeout: Duration::from_secs(10),
+            cache: Duration::from_secs(60),
+        }
+    }
+}
+
+impl SchemaRegistryConfig {
+    /// Why a format that needs it can't be had.
+    #[cfg(not(feature = "schema-registry"))]
+    pub(crate) const NOT_BUILT: &str =
+        "this factlib was built without the feature schema-registry, which the format needs";
+}
+
+/// How a subject is named: Confluent's strategies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SubjectStrategy {
+    /// `{topic}-value`: `TopicNameStrategy`.
+    #[default]
+    Topic,
+    /// The schema's full name: `RecordNameStrategy`.
+    Record,
+    /// `{topic}-` and the schema's full name: `TopicRecordNameStrategy`.
+    TopicRecord,
+}

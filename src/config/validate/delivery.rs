@@ -1,0 +1,39 @@
+//! `[delivery]`, and what can't go with exactly-once.
+
+use std::time::Duration;
+
+use super::{Check, humantime, kafka::check_topic_prefix, positive, wrong};
+use crate::config::{Config, KafkaClient, RefusalPolicy, size::size_text};
+
+/// A request to the brokers has to fit into a transaction.
+const SHORTEST_TRANSACTION_TIMEOUT: Duration = Duration::from_secs(5);
+
+pub(super) fn check(config: &Config) -> Check {
+    let delivery = &config.delivery;
+    positive("delivery.max_interval", delivery.max_interval)?;
+    if delivery.max_bytes.as_u64() == 0 {
+        return wrong("delivery.max_bytes", size_text(delivery.max_bytes), "must be above zero");
+    }
+    let timeout = delivery.transaction_timeout;
+    let longest = delivery.interval.max(delivery.max_interval);
+    if timeout < SHORTEST_TRANSACTION_TIMEOUT || timeout <= longest * 2 {
+        let problem = format!(
+            "must be at least {} and more than twice delivery.interval and delivery.max_interval",
+            humantime(SHORTEST_TRANSACTION_TIMEOUT)
+        );
+        return wrong("delivery.transaction_timeout", humantime(timeout), problem);
+    }
+    if let Some(topic) = &delivery.position_topic {
+        check_topic_prefix("delivery.position_topic", topic)?;
+    }
+    if config.is_exactly_once() && config.kafka.client == KafkaClient::Kafka {
+        let problem = "kafka.client = \"kafka\" knows no transactions";
+        return wrong("delivery.mode", "\"exactly-once\"", problem);
+    }
+    if config.is_exactly_once() && config.dead_letter.policy == RefusalPolicy::Block {
+        let problem = "a transaction can't wait for a record that is refused for ever; \
+                       dead_letter.policy has to be \"dead-letter\" or \"stop\"";
+        return wrong("delivery.mode", "\"exactly-once\"", problem);
+    }
+    Ok(())
+}

@@ -1,0 +1,100 @@
+//! `[kafka]`, and the names of topics.
+
+use std::time::Duration;
+
+use super::{Check, humantime, missing, quoted, text, wrong};
+use crate::{
+    config::{
+        KafkaConfig,
+        properties::{is_secret, refusal},
+        secret::REDACTED,
+    },
+    kafka::record::is_legal_in_topic,
+};
+
+/// Kafka's longest topic name (249) less the dot and one character of aggregate type.
+const TOPIC_PREFIX_BYTES: usize = 247;
+
+/// The SASL mechanisms that need no library that is not built in.
+pub(crate) const SASL_MECHANISMS: &[&str] = &["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"];
+
+/// librdkafka's.
+const LONGEST_STATISTICS_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
+
+pub(super) fn check(kafka: &KafkaConfig) -> Check {
+    let shown = || format!("{:?}", kafka.brokers);
+    if kafka.brokers.is_empty() {
+        return wrong("kafka.brokers", shown(), "must name at least one broker as host:port");
+    }
+    if let Some(broker) = kafka.brokers.iter().find(|broker| !is_host_port(broker)) {
+        let problem = format!("{broker:?} is not host:port, such as kafka:9092");
+        return wrong("kafka.brokers", shown(), problem);
+    }
+    if let Some(prefix) = &kafka.topic_prefix {
+        check_topic_prefix("kafka.topic_prefix", prefix)?;
+    }
+    text("kafka.client_id", &kafka.client_id)?;
+    check_sasl(kafka)?;
+    if let (Some(path), false) = (&kafka.tls_ca, kafka.tls) {
+        let problem = "has no effect while kafka.tls is false";
+        return wrong("kafka.tls_ca", quoted(&path.to_string_lossy()), problem);
+    }
+    if kafka.statistics_interval > LONGEST_STATISTICS_INTERVAL {
+        let shown = humantime(kafka.statistics_interval);
+        return wrong("kafka.statistics_interval", shown, "must be at most 1day");
+    }
+    let topics = &kafka.topics;
+    if topics.max == 0 {
+        return wrong("kafka.topics.max", 0, "must be at least 1");
+    }
+    let counts =
+        [("partitions", topics.partitions), ("replication_factor", topics.replication_factor)];
+    for (name, count) in counts {
+        if let Some(count) = count.filter(|count| *count < 1) {
+            let problem = "must be at least 1; leave it out for the broker's default";
+            return wrong(format!("kafka.topics.{name}"), count, problem);
+        }
+    }
+    for (property, value) in &kafka.properties {
+        if let Some(problem) = refusal(property, value) {
+            let value = if is_secret(property) { REDACTED.into() } else { quoted(value) };
+            return wrong(format!("kafka.properties.{property}"), value, problem);
+        }
+    }
+    Ok(())
+}
+
+fn check_sasl(kafka: &KafkaConfig) -> Check {
+    if !SASL_MECHANISMS.contains(&kafka.sasl_mechanism.as_str()) {
+        let problem = format!("expected one of {}", SASL_MECHANISMS.join(", "));
+        return wrong("kafka.sasl_mechanism", quoted(&kafka.sasl_mechanism), problem);
+    }
+    match (&kafka.username, &kafka.password) {
+        (Some(username), _) if username.is_empty() => wrong(
+            "kafka.username",
+            "\"\"",
+            "must not be empty; leave it out to connect without SASL",
+        ),
+        (Some(_), None) => missing("kafka.password", "kafka.username needs it"),
+        (None, Some(_)) => missing("kafka.username", "kafka.password needs it"),
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn check_topic_prefix(setting: &str, prefix: &str) -> Check {
+    let legal = prefix.bytes().all(is_legal_in_topic);
+    if prefix.is_empty() || prefix.len() > TOPIC_PREFIX_BYTES || !legal {
+        let problem = "a topic's name starts with it, and Kafka allows letters, digits, '.', '_' and '-' there, at most 249";
+        return wrong(setting, quoted(prefix), problem);
+    }
+    Ok(())
+}
+
+/// `host:port`; an IPv6 address stands in brackets.
+fn is_host_port(broker: &str) -> bool {
+    let Some((host, port)) = broker.rsplit_once(':') else { return false };
+    let bracketed = host.starts_with('[') && host.ends_with(']');
+    let named = !host.contains([':', '/', '[', ']']);
+    let spaced = broker.contains(char::is_whitespace);
+    !host.is_empty() && (bracketed || named) && !spaced && port.parse::<u16>().is_ok_and(|p| p > 0)
+}

@@ -1,0 +1,84 @@
+use crate::config::{Format, SubjectStrategy};
+
+/// The full name of factlib's own schemas.
+const ENVELOPE: &str = "factlib.v1.OutboxEvent";
+
+/// The schema that a record's value is written by, and where it is registered.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Need {
+    pub subject: String,
+    pub schema: Schema,
+}
+
+/// A schema by its origin.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Schema {
+    /// The `OutboxEvent` in protobuf, factlib's own.
+    Protobuf,
+    /// The `OutboxEvent` in JSON, factlib's own.
+    Json,
+    /// That of a payload, by its full name; whoever writes payloads has registered it.
+    Payload(String),
+}
+
+impl Schema {
+    /// The schema of a format; none for a format without.
+    pub fn of(format: Format, payload: impl FnOnce() -> String) -> Option<Self> {
+        Some(match format {
+            Format::ConfluentProtobuf => Schema::Protobuf,
+            Format::ConfluentJson => Schema::Json,
+            Format::ConfluentPayload => Schema::Payload(payload()),
+            _ => return None,
+        })
+    }
+
+    /// Its full name.
+    pub fn name(&self) -> &str {
+        match self {
+            Schema::Protobuf | Schema::Json => ENVELOPE,
+            Schema::Payload(name) => name,
+        }
+    }
+}
+
+impl Need {
+    /// A schema under the subject of that name, or else of the strategy's.
+    pub fn new(
+        schema: Schema,
+        subject: Option<String>,
+        strategy: SubjectStrategy,
+        topic: &str,
+    ) -> Self {
+        let name = schema.name();
+        let subject = subject.unwrap_or_else(|| match strategy {
+            SubjectStrategy::Topic => format!("{topic}-value"),
+            SubjectStrategy::Record => name.to_owned(),
+            SubjectStrategy::TopicRecord => format!("{topic}-{name}"),
+        });
+        Need { subject, schema }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn subjects_are_named_as_confluent_names_them() {
+        let subject = |format, strategy| {
+            let schema = Schema::of(format, || "shop.Placed".into()).expect("a schema");
+            Need::new(schema, None, strategy, "orders").subject
+        };
+        for (strategy, envelope, payload) in [
+            (SubjectStrategy::Topic, "orders-value", "orders-value"),
+            (SubjectStrategy::Record, "factlib.v1.OutboxEvent", "shop.Placed"),
+            (SubjectStrategy::TopicRecord, "orders-factlib.v1.OutboxEvent", "orders-shop.Placed"),
+        ] {
+            for format in [Format::ConfluentProtobuf, Format::ConfluentJson] {
+                assert_eq!(subject(format, strategy), envelope);
+            }
+            assert_eq!(subject(Format::ConfluentPayload, strategy), payload);
+        }
+        assert_eq!(Schema::of(Format::Json, String::new), None);
+    }
+}

@@ -1,0 +1,177 @@
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+#[cfg(feature = "schema-registry")]
+use super::client::Client;
+use super::need::{Need, Schema};
+#[cfg(not(feature = "schema-registry"))]
+use crate::config::SchemaRegistryConfig;
+use crate::{Error, ErrorKind, Event, Result, config::Config, format::MadeRecord};
+
+/// How long a refusal counts before the registry is asked again.
+const REFUSAL_LIFE: Duration = Duration::from_secs(5);
+
+/// Answers that are kept; names made of ids would be more.
+const KNOWN_MAX: usize = 10_000;
+
+/// What values begin with, or why they can have none, by the schema they need.
+#[derive(Default)]
+pub(crate) struct Prefixes(HashMap<Need, Result<Bytes>>);
+
+/// A schema registry, and what it has said.
+pub(crate) struct Registry {
+    #[cfg(feature = "schema-registry")]
+    client: Option<Client>,
+    auto_register: bool,
+    cache: Duration,
+    known: Mutex<HashMap<Need, Known>>,
+    /// By topic, what could not be asked.
+    unanswered: Mutex<HashMap<String, Need>>,
+}
+
+struct Known {
+    prefix: Result<Bytes>,
+    /// When it was asked.
+    at: Instant,
+}
+
+impl Registry {
+    /// The registry of a configuration; nothing is asked yet.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] for a certificate that can't be read.
+    pub fn new(config: &Config) -> Result<Self> {
+        let settings = &config.schema_registry;
+        Ok(Registry {
+            #[cfg(feature = "schema-registry")]
+            client: Client::new(settings)?,
+            auto_register: settings.auto_register,
+            cache: Some(settings.cache).filter(|cache| !cache.is_zero()).unwrap_or(Duration::MAX),
+            known: Mutex::default(),
+            unanswered: Mutex::default(),
+        })
+    }
+
+    /// What the values of these events begin with in a topic, as far as it need not be asked.
+    pub fn known(&self, topic: &str, events: &[Event]) -> Option<Prefixes> {
+        let mut prefixes = Prefixes::default();
+        for need in needs(topic, events) {
+            if let Entry::Vacant(entry) = prefixes.0.entry(need) {
+                let prefix = self.answer(entry.key())?;
+                entry.insert(prefix);
+            }
+        }
+        Some(prefixes)
+    }
+
+    /// What the values of these events begin with in a topic.
+    ///
+    /// # Errors
+    /// [`ErrorKind::RegistryUnavailable`], [`ErrorKind::RegistryRefused`]; what is refused for
+    /// its schema has its error among the prefixes.
+    pub async fn prefixes(&self, topic: &str, events: &[Event]) -> Result<Prefixes> {
+        let mut prefixes = Prefixes::default();
+        for need in needs(topic, events) {
+            if prefixes.0.contains_key(&need) {
+                continue;
+            }
+            let prefix = match self.answer(&need) {
+                Some(prefix) => prefix,
+                None => self.asked(topic, &need).await?,
+            };
+            prefixes.0.insert(need, prefix);
+        }
+        Ok(prefixes)
+    }
+
+    /// Whether it answers again, where it has not when it was last asked for this topic.
+    ///
+    /// # Errors
+    /// As [`prefixes`](Self::prefixes).
+    pub async fn answers(&self, topic: &str) -> Result<()> {
+        let need = lock(&self.unanswered).get(topic).cloned();
+        match need {
+            Some(need) => self.asked(topic, &need).await.map(drop),
+            None => Ok(()),
+        }
+    }
+
+    fn answer(&self, need: &Need) -> Option<Result<Bytes>> {
+        let known = lock(&self.known);
+        let known = known.get(need)?;
+        let life = match &need.schema {
+            _ if known.prefix.is_err() => REFUSAL_LIFE,
+            // What was registered keeps its id.
+            Schema::Protobuf | Schema::Json if self.auto_register => Duration::MAX,
+            _ => self.cache,
+        };
+        (known.at.elapsed() < life).then(|| known.prefix.clone())
+    }
+
+    async fn asked(&self, topic: &str, need: &Need) -> Result<Result<Bytes>> {
+        let prefix = self.ask(need).await;
+        if let Err(error) = &prefix
+            && error.kind() != ErrorKind::RecordRefused
+        {
+            lock(&self.unanswered).insert(topic.to_owned(), need.clone());
+            return Err(error.clone());
+        }
+        lock(&self.unanswered).remove(topic);
+        let mut known = lock(&self.known);
+        if known.len() >= KNOWN_MAX {
+            known.clear();
+        }
+        known.insert(need.clone(), Known { prefix: prefix.clone(), at: Instant::now() });
+        Ok(prefix)
+    }
+
+    #[cfg(feature = "schema-registry")]
+    async fn ask(&self, need: &Need) -> Result<Bytes> {
+        match &self.client {
+            Some(client) => client.prefix(need).await,
+            None => Err(Error::new(ErrorKind::Config, NOT_SET)),
+        }
+    }
+
+    #[cfg(not(feature = "schema-registry"))]
+    async fn ask(&self, _: &Need) -> Result<Bytes> {
+        Err(Error::new(ErrorKind::Config, SchemaRegistryConfig::NOT_BUILT))
+    }
+}
+
+#[cfg(feature = "schema-registry")]
+const NOT_SET: &str = "the format needs schema_registry.url";
+
+/// The schemas that events need in a topic; one that can't be told refuses its event when its
+/// record is made.
+fn needs<'a>(topic: &'a str, events: &'a [Event]) -> impl Iterator<Item = Need> {
+    events.iter().filter_map(move |event| event.way()?.need(event, topic).ok()?)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Prefixes {
+    /// The record with its prefix before its value, where it needs one.
+    ///
+    /// # Errors
+    /// Why its schema was refused.
+    pub fn framed(&self, mut record: MadeRecord, need: Option<&Need>) -> Result<MadeRecord> {
+        let (Some(need), Some(value)) = (need, &record.value) else { return Ok(record) };
+        let prefix = self.0.get(need).cloned().unwrap_or_else(|| {
+            let what = format!("nobody asked for the schema of subject {}", need.subject);
+            Err(Error::new(ErrorKind::RecordRefused, what))
+        })?;
+        let mut framed = BytesMut::with_capacity(prefix.len() + value.len());
+        framed.put(prefix);
+        framed.put_slice(value);
+        record.value = Some(framed.freeze());
+        Ok(record)
+    }
+}

@@ -1,0 +1,130 @@
+//! A throwaway schema registry with Confluent's API: Apicurio Registry, gone when dropped.
+//!
+//! It keeps its schemas in its folder, so that they are there again after a stop.
+
+use std::{
+    env,
+    ffi::OsString,
+    path::PathBuf,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use nix::sys::signal::Signal;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::{sleep, timeout},
+};
+
+use super::{
+    cache_folder, java,
+    ports::free_port,
+    process::{GuardedChild, ServerHome},
+};
+use crate::{Error, ErrorKind, Result};
+
+/// The version that `scripts/bootstrap` fetches.
+const VERSION: &str = "3.0.9";
+
+const START_LIMIT: Duration = Duration::from_secs(120);
+
+/// Where it has Confluent's API.
+const API: &str = "/apis/ccompat/v7";
+
+/// For some schemas and some seconds.
+const JVM: [&str; 4] =
+    ["-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData"];
+
+/// A throwaway schema registry.
+#[derive(Debug)]
+pub struct SchemaRegistry {
+    java: PathBuf,
+    jar: PathBuf,
+    port: u16,
+    child: Mutex<Option<GuardedChild>>,
+    home: ServerHome,
+}
+
+impl SchemaRegistry {
+    /// Starts it, and returns when it answers.
+    pub async fn start() -> Result<Self> {
+        let registry = SchemaRegistry {
+            java: java::program()?,
+            jar: jar()?,
+            port: free_port()?,
+            child: Mutex::default(),
+            home: ServerHome::create("registry", Signal::SIGKILL)?,
+        };
+        registry.start_again().await?;
+        Ok(registry)
+    }
+
+    /// What `schema_registry.url` is to be.
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}{API}", self.port)
+    }
+
+    /// Kills it.
+    pub async fn kill(&self) {
+        let child = self.child.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(child) = child {
+            child.signal(Signal::SIGKILL);
+            child.exited().await;
+        }
+    }
+
+    /// Starts it again, on the same port and with its schemas.
+    pub async fn start_again(&self) -> Result<()> {
+        let mut args: Vec<OsString> = JVM.iter().map(OsString::from).collect();
+        let schemas = self.home.path().join("schemas");
+        for property in [
+            "quarkus.http.host=127.0.0.1".into(),
+            format!("quarkus.http.port={}", self.port),
+            "quarkus.http.access-log.enabled=false".into(),
+            format!("apicurio.datasource.url=jdbc:h2:file:{}", schemas.display()),
+        ] {
+            args.push(format!("-D{property}").into());
+        }
+        args.extend(["-jar".into(), self.jar.clone().into_os_string()]);
+        let child = self.home.spawn("registry", &self.java, args, None)?;
+        *self.child.lock().unwrap_or_else(PoisonError::into_inner) = Some(child.clone());
+        let answering = async {
+            while !self.answers().await.unwrap_or(false) {
+                sleep(Duration::from_millis(50)).await;
+            }
+        };
+        let failed = |what: &str| {
+            let what = format!("{what}; its log ends with:\n{}", child.log_tail());
+            Err(Error::new(ErrorKind::RegistryUnavailable, what))
+        };
+        tokio::select! {
+            _ = child.exited() => failed("the schema registry ended while it started"),
+            answered = timeout(START_LIMIT, answering) => match answered {
+                Ok(()) => Ok(()),
+                Err(_) => failed("the schema registry does not answer"),
+            }
+        }
+    }
+
+    async fn answers(&self) -> std::io::Result<bool> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await?;
+        let request = format!("GET {API}/subjects HTTP/1.0\r\nhost: localhost\r\n\r\n");
+        stream.write_all(request.as_bytes()).await?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await?;
+        Ok(String::from_utf8_lossy(&answer).lines().next().is_some_and(|line| line.contains("200")))
+    }
+}
+
+/// The program of `FACTLIB_REGISTRY_HOME`, or of the cache.
+fn jar() -> Result<PathBuf> {
+    let home = env::var_os("FACTLIB_REGISTRY_HOME").map(PathBuf::from);
+    let home = home.unwrap_or_else(|| cache_folder().join(format!("apicurio-{VERSION}")));
+    let jar = home.join(format!("apicurio-registry-app-{VERSION}-runner.jar"));
+    if jar.is_file() {
+        return Ok(jar);
+    }
+    let what = format!("no Apicurio Registry in {}", home.display());
+    Err(Error::new(ErrorKind::Config, what).remedy("run: make bootstrap"))
+}
