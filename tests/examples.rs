@@ -23,6 +23,8 @@ mod checkpoint_store;
 mod database;
 #[path = "../examples/embedded.rs"]
 mod embedded;
+#[path = "../examples/fan_out.rs"]
+mod fan_out;
 #[path = "../examples/record_sink.rs"]
 mod record_sink;
 #[path = "../examples/relay.rs"]
@@ -171,6 +173,41 @@ async fn database_writes_each_event_once_also_after_a_crash() {
     bed.confirmed(bed.wal_end().await).await;
     pipeline.shutdown().await.expect("a clean stop");
     assert_eq!(seen(600).await, (history.len(), history.len()));
+}
+
+#[actix::test]
+async fn fan_out_sends_each_fact_to_its_topics() {
+    let bed = Bed::shared("example_fan_out").await;
+    let pipeline = fan_out::pipeline(bed.config.clone()).start().await.expect("it starts");
+    let mut client = bed.client().await;
+    let transaction = client.transaction().await.expect("a transaction");
+    let emitter = Emitter::new(bed.name.clone());
+    for (kind, event_type) in
+        [("order", "order.placed"), ("order", "order.paid"), ("user", "user.left"), ("tests", "x")]
+    {
+        let fact = Fact::new(kind, "7", event_type).payload("{}").metadata("tenant", "acme");
+        emitter.emit(&transaction, fact).await.expect("emitted");
+    }
+    transaction.commit().await.expect("a commit");
+    bed.confirmed(bed.wal_end().await).await;
+    assert_eq!(pipeline.status().events_filtered, 1);
+    pipeline.shutdown().await.expect("a clean stop");
+    for (topic, key, count) in [
+        ("orders", "7", 2),
+        ("orders.placed", "7", 1),
+        ("orders.paid", "7", 1),
+        ("user", "user/7", 1),
+        ("audit", "user/7", 1),
+    ] {
+        let topic = format!("{}.{topic}", bed.name);
+        let sent = read_topic(&bed.kafka.admin_bootstrap(), &topic).await.expect("a topic");
+        assert_eq!(sent.len(), count, "{topic}: {sent:?}");
+        for record in &sent {
+            assert_eq!(record.key.as_deref(), Some(key.as_bytes()), "{topic}");
+            let tenant = record.header("tenant").map(|tenant| &tenant[..] == b"acme");
+            assert_eq!(tenant, topic.contains(".orders").then_some(true), "{topic}");
+        }
+    }
 }
 
 #[actix::test]
