@@ -15,7 +15,6 @@ use support::{
     Bed, History, Workload,
     bed::{LIMIT, PARTITIONS},
     history::Checker,
-    workload::{Facts, events},
 };
 use tokio_postgres::Client;
 
@@ -30,25 +29,7 @@ async fn with_archive(bed: &Bed<'_>) -> Client {
 
 /// Emits the workload's facts as messages and rows, some of them rolled back.
 async fn archive_all(workload: &Workload, client: &mut Client) -> History {
-    let emitter = Emitter::archive(&workload.prefix, "outbox_events");
-    let (mut facts, mut history) = (Facts::new(workload), History::default());
-    let mut transactions = 0;
-    while history.len() < workload.facts {
-        let count = facts.transaction_size().min(workload.facts - history.len());
-        transactions += 1;
-        let batch = facts.next(count);
-        let transaction = client.transaction().await.expect("begun");
-        emitter.emit_all(&transaction, &batch).await.expect("emitted");
-        if transactions % workload.rollback_every == 0 {
-            facts.undo();
-            transaction.rollback().await.expect("rolled back");
-            events(&batch).for_each(|event| history.rolled_back(&event));
-        } else {
-            transaction.commit().await.expect("committed");
-            events(&batch).for_each(|event| history.committed(&event));
-        }
-    }
-    history
+    workload.emit_by(&Emitter::archive(&workload.prefix, "outbox_events"), client).await
 }
 
 fn arguments(bed: &Bed<'_>, line: &str) -> Vec<String> {

@@ -8,6 +8,7 @@ mod dead_letters;
 mod formats;
 mod history;
 mod policies;
+mod replay;
 mod tables;
 
 use factlib::{

@@ -62,9 +62,13 @@ impl Workload {
 
     /// Emits until `facts` are committed, and tells what it did.
     pub async fn emit(&self, client: &mut Client) -> History {
+        self.emit_by(&Emitter::new(self.prefix.clone()).any_size(), client).await
+    }
+
+    /// The same by an emitter of one's own.
+    pub async fn emit_by(&self, emitter: &Emitter, client: &mut Client) -> History {
         let mut facts = Facts::new(self);
         let mut history = History::default();
-        let emitter = Emitter::new(self.prefix.clone()).any_size();
         let mut transactions = 0;
         while history.len() < self.facts {
             let count = facts.transaction_size().min(self.facts - history.len());
