@@ -82,6 +82,11 @@ impl Letter {
         self.header(header::TOPIC).filter(|topic| !topic.is_empty())
     }
 
+    /// True where a handler refused it, of whose records nobody knows where they would have gone.
+    pub fn is_of_handler(&self) -> bool {
+        self.header(header::HANDLER).is_some()
+    }
+
     /// Why it was parked.
     pub fn error(&self) -> Option<&str> {
         self.header(header::ERROR)

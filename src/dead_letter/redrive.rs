@@ -63,8 +63,7 @@ pub struct RedriverBuilder {
 pub struct Redriver {
     topics: TopicAdmin,
     to_topic: Option<String>,
-    /// None where every record is the usual one.
-    routes: Option<Arc<Routes>>,
+    routes: Arc<Routes>,
     registry: Registry,
     dead_letter_topic: String,
     settings: ClientConfig,
@@ -99,7 +98,7 @@ impl RedriverBuilder {
             dead_letter_topic: config.dead_letter_topic(),
             topics: TopicAdmin::new(config.kafka),
             to_topic,
-            routes: Some(Arc::new(routes)).filter(|routes| !routes.is_plain()),
+            routes: Arc::new(routes),
             settings,
             ready: HashSet::new(),
         })
@@ -112,90 +111,100 @@ impl Redriver {
         RedriverBuilder { config: config.clone(), to_topic: None, log: log.clone() }
     }
 
-    /// What a letter becomes, or why it can be nothing.
+    /// What a letter becomes, or why it can be nothing: one record, and of an event that no
+    /// route took one for each topic where the routes send it now.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] for a letter without a topic, or whose topic no route names any
-    /// more, when none is given;
+    /// [`ErrorKind::Config`] for a letter of a handler, or whose topic no route names any
+    /// more, or that no route takes, when no topic is given;
     /// [`ErrorKind::RecordRefused`] for one whose bytes are gone.
-    pub async fn resent(&self, letter: &Letter, ledger: &Ledger) -> Result<Resent> {
+    pub async fn resent(&self, letter: &Letter, ledger: &Ledger) -> Result<Vec<Resent>> {
         let value = ledger.bytes(letter).await?;
-        let routed = self.routed(letter, value.as_ref())?;
         let from = format!("{}/{}", self.dead_letter_topic, letter.position);
-        let from = Header { key: REDRIVEN_FROM, value: Some(&from) };
-        if let Some((topic, event)) = routed {
+        let from = || Header { key: REDRIVEN_FROM, value: Some(&from) };
+        let mut all = Vec::new();
+        for (topic, event) in self.routed(letter, value.as_ref())? {
             let prefixes = self.registry.prefixes(&topic, std::slice::from_ref(&event)).await?;
             let made = event.made(&topic, &prefixes)?;
             let record = Record::new(&event, made.as_ref());
-            return Ok(Resent {
+            all.push(Resent {
                 topic,
                 key: Some(Bytes::copy_from_slice(record.key)),
                 value: record.value.map(Bytes::copy_from_slice),
                 partition: record.partition,
-                headers: record.headers.insert(from),
+                headers: record.headers.insert(from()),
             });
         }
-        let topic = self.to_topic.as_deref().or(letter.source_topic());
-        let topic = topic.ok_or_else(|| {
-            let what = format!("dead letter {} has no topic that it belongs to", letter.position);
-            Error::new(ErrorKind::Config, what).remedy("say where it goes with --to-topic TOPIC")
-        })?;
-        let (key, headers) = original(letter, value.as_ref());
-        let headers = headers.insert(from);
-        Ok(Resent { topic: topic.to_owned(), key, value, partition: None, headers })
+        if all.is_empty() {
+            let topic = self.to_topic.as_deref().or(letter.source_topic());
+            let topic = topic.ok_or_else(|| nowhere(letter, "it is no event".into()))?.to_owned();
+            let (key, headers) = original(letter, value.as_ref());
+            let headers = headers.insert(from());
+            all.push(Resent { topic, key, value, partition: None, headers });
+        }
+        Ok(all)
     }
 
-    /// The one record of the letter's event that was refused, by the routes as they are now;
+    /// The records of the letter's event that were refused, by the routes as they are now;
     /// none where the letter goes as it is.
-    fn routed(&self, letter: &Letter, value: Option<&Bytes>) -> Result<Option<(String, Event)>> {
-        let (Some(routes), Some(event)) = (&self.routes, event(letter, value)) else {
-            return Ok(None);
-        };
-        let nowhere = |why: String| {
-            let what = format!("dead letter {} goes nowhere: {why}", letter.position);
-            Error::new(ErrorKind::Config, what).remedy("say where it goes with --to-topic TOPIC")
-        };
-        let mut records = match routes.decide(&event).1 {
+    fn routed(&self, letter: &Letter, value: Option<&Bytes>) -> Result<Vec<(String, Event)>> {
+        let (to, source) = (self.to_topic.as_deref(), letter.source_topic());
+        let Some(event) = event(letter, value) else { return Ok(Vec::new()) };
+        if self.routes.is_plain() && to.or(source).is_some() {
+            return Ok(Vec::new());
+        }
+        if to.is_none() && letter.is_of_handler() {
+            let why = "a handler refused it, which redriving does not ask";
+            return Err(nowhere(letter, why.into()));
+        }
+        let mut records = match self.routes.decide(&event).1 {
             Decision::Records(records) => records,
-            _ if self.to_topic.is_some() => return Ok(None),
-            Decision::Filtered => return Err(nowhere("its route drops it now".into())),
+            _ if to.is_some() => return Ok(Vec::new()),
+            Decision::Filtered => return Err(nowhere(letter, "its route drops it now".into())),
             Decision::Refused(error) | Decision::Stop(error) => {
-                return Err(nowhere(error.to_string()));
+                return Err(nowhere(letter, error.story()));
             }
         };
-        let at = match letter.source_topic() {
-            Some(topic) => records.iter().position(|(other, _)| other == topic),
-            // It may never have been refused by a topic, but by a handler that is not here.
-            None => None,
-        };
-        let Some(at) = at.or(self.to_topic.is_some().then_some(0)) else {
-            let topics: Vec<_> = records.iter().map(|(topic, _)| topic.as_str()).collect();
-            return Err(nowhere(match letter.source_topic() {
-                Some(topic) => {
-                    format!("it was refused by {topic}, and goes to {} now", topics.join(", "))
-                }
-                None => format!("no topic refused it, and it goes to {} now", topics.join(", ")),
-            }));
-        };
-        let (topic, event) = records.swap_remove(at);
-        Ok(Some((self.to_topic.clone().unwrap_or(topic), event)))
+        let at = source.and_then(|source| records.iter().position(|(topic, _)| topic == source));
+        match (to, source, at) {
+            (None, None, _) => {}
+            (None, Some(source), None) => {
+                let topics: Vec<_> = records.iter().map(|(topic, _)| topic.as_str()).collect();
+                let topics = topics.join(", ");
+                let why = format!("it was refused by {source}, and goes to {topics} now");
+                return Err(nowhere(letter, why));
+            }
+            (_, _, at) => {
+                let (topic, event) = records.swap_remove(at.unwrap_or(0));
+                return Ok(vec![(to.map_or(topic, str::to_owned), event)]);
+            }
+        }
+        Ok(records)
     }
 
-    /// Sends it, and remembers that in the ledger once Kafka has it.
+    /// Sends it, and remembers that in the ledger once Kafka has all of it.
     ///
     /// # Errors
     /// Where the record itself was refused, the others may go on: see [`is_final_for_letter`](Self::is_final_for_letter).
     pub async fn send(
         &mut self,
         letter: &Letter,
-        resent: &Resent,
+        resent: &[Resent],
         ledger: &mut Ledger,
     ) -> Result<()> {
-        let Resent { topic, key, value, partition, headers } = resent;
         // Before the first: what can't be remembered is not sent.
         if self.ready.is_empty() {
             ledger.prepare().await?;
         }
+        for record in resent {
+            self.send_one(letter, record).await?;
+        }
+        let topics: Vec<_> = resent.iter().map(|resent| resent.topic.as_str()).collect();
+        ledger.remember(letter, &topics.join(", ")).await
+    }
+
+    async fn send_one(&mut self, letter: &Letter, resent: &Resent) -> Result<()> {
+        let Resent { topic, key, value, partition, headers } = resent;
         if !self.ready.contains(topic) {
             self.topics.prepare(&self.asking, topic).await?;
             self.ready.insert(topic.clone());
@@ -214,7 +223,7 @@ impl Redriver {
         if let Err((error, _)) = self.producer.send(record, Duration::ZERO).await {
             return Err(self.refused(letter, topic, error));
         }
-        ledger.remember(letter, topic).await
+        Ok(())
     }
 
     /// True for an error of [`resent`](Self::resent) or [`send`](Self::send) that is
@@ -239,6 +248,18 @@ impl Redriver {
 
 fn create(settings: &ClientConfig) -> Result<FutureProducer> {
     settings.create().map_err(|error| kafka_error("cannot create the Kafka client", error))
+}
+
+/// The error of a letter that can't be sent without a word of the operator.
+fn nowhere(letter: &Letter, why: String) -> Error {
+    let what = format!("dead letter {} goes nowhere: {why}", letter.position);
+    let remedy = match letter.source_topic() {
+        None if !letter.is_of_handler() => {
+            "add a [[route]] that takes it, or say where it goes with --to-topic TOPIC"
+        }
+        _ => "say where it goes with --to-topic TOPIC",
+    };
+    Error::new(ErrorKind::Config, what).remedy(remedy)
 }
 
 /// Key and headers of the record that the letter could not be.

@@ -233,6 +233,9 @@ fn refusal_headers(mut headers: OwnedHeaders, event: &Event, refusal: &Refusal) 
     headers = header(headers, dead_letter::ERROR, &refusal.error.to_string());
     headers = header(headers, dead_letter::TOPIC, topic);
     headers = header(headers, dead_letter::TIME_MS, &now_ms().to_string());
+    if refusal.error.kind() == ErrorKind::HandlerFailed {
+        headers = header(headers, dead_letter::HANDLER, event.aggregate_type());
+    }
     if is_kept_in_table(event) {
         headers = header(headers, dead_letter::TABLE, crate::dead_letter::TABLE);
     }
@@ -260,6 +263,8 @@ pub(crate) mod dead_letter {
     pub const TOPIC: &str = "dead_letter_topic";
     /// When it was parked, in Unix milliseconds.
     pub const TIME_MS: &str = "dead_letter_time_ms";
+    /// Of which aggregate type the handler is that refused it; not there for other letters.
+    pub const HANDLER: &str = "dead_letter_handler";
     /// The table that has its bytes, under its LSN; the record's value is empty.
     pub const TABLE: &str = "dead_letter_table";
     /// What the headers `event_id`, `event_type` and `LSN` would say, where the record has
@@ -271,8 +276,18 @@ pub(crate) mod dead_letter {
     /// What a table says comes before the dot in a topic's name.
     pub const TOPIC_PREFIX: &str = "dead_letter_topic_prefix";
     /// All of these.
-    pub const ALL: [&str; 9] =
-        [ERROR, TOPIC, TIME_MS, TABLE, EVENT_ID, AGGREGATE_TYPE, EVENT_TYPE, LSN, TOPIC_PREFIX];
+    pub const ALL: [&str; 10] = [
+        ERROR,
+        TOPIC,
+        TIME_MS,
+        HANDLER,
+        TABLE,
+        EVENT_ID,
+        AGGREGATE_TYPE,
+        EVENT_TYPE,
+        LSN,
+        TOPIC_PREFIX,
+    ];
 }
 
 fn now_ms() -> u128 {

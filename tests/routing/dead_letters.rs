@@ -1,9 +1,11 @@
 //! What is refused is parked as it was emitted, and comes back as its route says.
 
 use factlib::{
-    config::{Format, Route},
+    Event,
+    config::{Format, Route, Unrouted},
     dead_letter::{DeadLetterTopic, Ledger, Letter, LetterFilter, Redriver},
     emit::Fact,
+    handlers::{HandlerError, Outcome},
     testing::create_topic,
 };
 use prost::Message;
@@ -82,6 +84,64 @@ async fn of_a_fan_out_only_what_was_refused_is_parked_and_redriven_in_its_format
     assert_eq!(header(redriven, "tenant"), "acme");
     assert_eq!(header(redriven, "event_id"), events[1].id);
     assert_eq!(header(redriven, "aggregate_id"), "b");
+}
+
+#[actix::test]
+async fn what_no_route_took_goes_by_the_routes_of_now() {
+    let mut bed = Bed::shared("unrouted").await;
+    bed.config.kafka.unrouted = Unrouted::DeadLetter;
+    bed.config.route = vec![route("order", &[])];
+    let pipeline = bed.pipeline().start().await.expect("the pipeline starts");
+    let fact = Fact::new("thing", "7", "grew").payload("x");
+    let events = emit(&bed, &[fact.clone(), fact]).await;
+    bed.confirmed(bed.wal_end().await).await;
+    pipeline.shutdown().await.expect("a clean stop");
+
+    let text = redrive(&bed, None).await.expect_err("still no route").to_string();
+    assert!(text.contains("no [[route]] takes an event \"grew\""), "{text}");
+    assert!(text.contains("add a [[route]]") && text.contains("--to-topic"), "{text}");
+    let raw = Some(Format::Raw);
+    bed.config.route.push(Route { format: raw, ..route("thing", &["{prefix}.a", "{prefix}.b"]) });
+    redrive(&bed, None).await.expect("redriven");
+    for topic in ["a", "b"] {
+        let sent = records(&bed, &format!("{}.{topic}", bed.name), 2).await;
+        for (record, event) in sent.iter().zip(&events) {
+            assert_eq!(record.value.as_deref(), Some(&b"x"[..]));
+            assert_eq!(header(record, "event_id"), event.id);
+        }
+    }
+    // Where no route is needed, it goes where such events go now.
+    bed.config.route.clear();
+    bed.config.kafka.unrouted = Unrouted::Default;
+    redrive(&bed, None).await.expect("redriven");
+    records(&bed, &format!("{}.thing", bed.name), 2).await;
+}
+
+#[actix::test]
+async fn what_a_handler_refused_does_not_go_past_it_unasked() {
+    async fn refuse(_: &Event) -> Result<Outcome, HandlerError> {
+        Ok(Outcome::DeadLetter("it is not redacted".into()))
+    }
+
+    let mut bed = Bed::shared("of_handler").await;
+    bed.config.route = vec![route("thing", &["{prefix}.things"])];
+    let pipeline = bed.pipeline().handler("thing", refuse).start().await.expect("it starts");
+    emit(&bed, &[Fact::new("thing", "7", "grew")]).await;
+    bed.confirmed(bed.wal_end().await).await;
+    pipeline.shutdown().await.expect("a clean stop");
+
+    for routes in [true, false] {
+        if !routes {
+            bed.config.route.clear();
+        }
+        let text = redrive(&bed, None).await.expect_err("refused").to_string();
+        assert!(text.contains("a handler refused it"), "{text}");
+        assert!(text.contains("--to-topic") && !text.contains("[[route]]"), "{text}");
+    }
+    let to = format!("{}.checked", bed.name);
+    redrive(&bed, Some(&to)).await.expect("redriven");
+    let sent = records(&bed, &to, 1).await.remove(0);
+    assert_eq!(sent.header("dead_letter_handler"), None);
 }
 
 #[actix::test]

@@ -95,9 +95,12 @@ impl Redrive {
     async fn send(&mut self, letter: &Letter) -> Result<()> {
         let resent = self.redriver.resent(letter, &self.ledger).await?;
         if self.dry_run {
-            let bytes = resent.value.as_ref().map_or(0, |value| value.len());
-            let (position, topic) = (letter.position, plain(&resent.topic));
-            return output::print(&format!("{position} would go to {topic}, {bytes} bytes\n"));
+            for record in &resent {
+                let bytes = record.value.as_ref().map_or(0, |value| value.len());
+                let (position, topic) = (letter.position, plain(&record.topic));
+                output::print(&format!("{position} would go to {topic}, {bytes} bytes\n"))?;
+            }
+            return Ok(());
         }
         self.redriver.send(letter, &resent, &mut self.ledger).await
     }
