@@ -17,6 +17,7 @@ use std::{fmt, sync::Arc};
 mod script;
 
 /// Where the faults of a process are written.
+#[cfg(any(feature = "cli", feature = "test-util"))]
 pub(crate) const VARIABLE: &str = "FACTLIB_FAULT";
 
 /// A step of the pipeline that a fault can be put at.

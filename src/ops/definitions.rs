@@ -53,6 +53,7 @@ pub(super) fn families(status: &PipelineStatus) -> impl Iterator<Item = Family<'
     lists.into_iter().flatten()
 }
 
+#[cfg(feature = "metrics")]
 pub(super) const HISTOGRAMS: [Observed; 3] =
     [Observed::Latency, Observed::BatchEvents, Observed::BatchBytes];
 
