@@ -21,7 +21,7 @@ use crate::{
 pub(crate) struct Limits {
     interval: Duration,
     max_interval: Duration,
-    max_bytes: u64,
+    max_bytes: usize,
 }
 
 impl From<&DeliveryConfig> for Limits {
@@ -29,12 +29,13 @@ impl From<&DeliveryConfig> for Limits {
         Limits {
             interval: config.interval,
             max_interval: config.max_interval.max(config.interval),
-            max_bytes: config.max_bytes.as_u64(),
+            max_bytes: usize::try_from(config.max_bytes.as_u64()).unwrap_or(usize::MAX),
         }
     }
 }
 
-/// On their way to Kafka while the relay catches up; what is read as it comes is far less.
+/// In a transaction, or on their way to Kafka, while the relay catches up; what is read as it
+/// comes is far less.
 const BEHIND: usize = 1 << 20;
 
 /// One chain's transactions, one after the other.
@@ -47,7 +48,7 @@ pub(crate) struct Gate {
     outstanding: HashMap<BatchId, usize>,
     outstanding_bytes: usize,
     done: Vec<BatchDone>,
-    bytes: u64,
+    bytes: usize,
     /// The first event of the transaction was handed out; none where it has none.
     since: Option<Instant>,
     last_commit: Option<Instant>,
@@ -106,7 +107,7 @@ impl Gate {
         let bytes = batch.permit.bytes();
         self.outstanding.insert(batch.id, bytes);
         self.outstanding_bytes += bytes;
-        self.bytes += bytes as u64;
+        self.bytes += bytes;
         let lsn = self.end.lsn.max(batch.end.lsn).max(batch.commit_end_lsn.unwrap_or(Lsn::ZERO));
         let partial = batch.end.partial.filter(|partial| partial.final_lsn >= lsn);
         self.end = Cut { lsn, partial };
@@ -141,7 +142,8 @@ impl Gate {
         };
         let due = self.last_commit.map_or(since, |last| last + self.limits.interval);
         let full = since + self.limits.max_interval;
-        if now >= full || now >= due && self.outstanding_bytes < BEHIND {
+        let behind = self.outstanding_bytes.max(self.bytes) >= BEHIND;
+        if now >= full || now >= due && !behind {
             self.state = State::Closing;
         }
         if self.state == State::Open {
@@ -296,7 +298,7 @@ mod tests {
     #[test]
     fn while_more_is_read_a_transaction_is_closed_after_the_longest_time() {
         let mut bench = Bench::new();
-        bench.gate.limits.max_bytes = u64::MAX;
+        bench.gate.limits.max_bytes = usize::MAX;
         bench.push_bytes(0, BEHIND);
         bench.let_in();
         assert_eq!(bench.waits_until(), Some(SECOND * 5));

@@ -47,7 +47,7 @@ impl Default for DeliveryConfig {
         DeliveryConfig {
             mode: DeliveryMode::AtLeastOnce,
             interval: Duration::from_millis(20),
-            max_interval: Duration::from_millis(100),
+            max_interval: Duration::from_millis(200),
             max_bytes: ByteSize::mib(64),
             transaction_timeout: Duration::from_secs(60),
             position_topic: None,
