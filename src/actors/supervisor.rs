@@ -186,7 +186,7 @@ impl Supervisor {
             let goes_on = |extent: &Extent| from.is_some_and(|from| extent.is_of(&from, &start));
             match extent.filter(goes_on) {
                 Some(extent) => Ok((start, Some(extent))),
-                None => Ok((plan.with_kafka(start, limit).await?, None)),
+                None => Ok((plan.with_kafka(start, first, limit).await?, None)),
             }
         };
         ctx.spawn(preparing.into_actor(self).map(move |result, this, ctx| match result {
@@ -534,8 +534,10 @@ impl Chain {
 impl Plan {
     /// The start, or a later one where the position in Kafka is further. With exactly-once,
     /// nobody but this instance writes for the slot any more when this returns.
-    async fn with_kafka(&self, start: Start, limit: Duration) -> Result<Start> {
-        let Some(positions) = &self.positions else { return Ok(start) };
+    async fn with_kafka(&self, start: Start, first: bool, limit: Duration) -> Result<Start> {
+        // Without transactions, none comes there after the first start.
+        let asked = self.positions.as_ref().filter(|_| first || self.transactions.is_some());
+        let Some(positions) = asked else { return Ok(start) };
         let kafka = InKafka { positions, transactions: self.transactions.as_deref() };
         self.startup.with_kafka(start, kafka, &*self.store, limit, &self.log).await
     }

@@ -63,26 +63,40 @@ pub(crate) struct Transactions {
 pub(crate) struct Refusals(Arc<Mutex<Refused>>);
 
 /// By topic, position and event id.
-type Refused = HashMap<(Arc<str>, Lsn, String), Error>;
+type Refused = HashMap<(Arc<str>, Lsn, String), Refusal>;
+
+struct Refusal {
+    error: Error,
+    /// The open transaction leaves the event out.
+    heeded: bool,
+}
 
 impl Refusals {
     pub fn note(&self, topic: &Arc<str>, event: &Event, error: &Error) {
         let key = (Arc::clone(topic), event.lsn(), event.id().to_owned());
-        self.lock().insert(key, error.clone());
+        self.lock().insert(key, Refusal { error: error.clone(), heeded: false });
     }
 
-    /// What was said of the event.
+    /// What was said of the event, which the open transaction then leaves out.
     pub fn of(&self, topic: &Arc<str>, event: &Event) -> Option<Error> {
-        let known = self.lock();
+        let mut known = self.lock();
         if known.is_empty() {
             return None;
         }
-        known.get(&(Arc::clone(topic), event.lsn(), event.id().to_owned())).cloned()
+        let refusal = known.get_mut(&(Arc::clone(topic), event.lsn(), event.id().to_owned()))?;
+        refusal.heeded = true;
+        Some(refusal.error.clone())
     }
 
-    /// What is committed is not sent again.
-    fn forget(&self) {
-        self.lock().clear();
+    /// What was left out of a transaction that is committed does not come again; other events
+    /// may be of a later one.
+    fn committed(&self) {
+        self.lock().retain(|_, refusal| !refusal.heeded);
+    }
+
+    /// What was left out of a transaction that is undone comes again.
+    fn undone(&self) {
+        self.lock().values_mut().for_each(|refusal| refusal.heeded = false);
     }
 
     fn lock(&self) -> MutexGuard<'_, Refused> {
@@ -117,6 +131,7 @@ impl Transactions {
     /// first transaction. What is then the newest position stays it until ours.
     pub async fn begin_session(&self, cluster: u64) -> Result<()> {
         let old = self.present().take();
+        self.refusals.undone();
         // Its end waits for its thread.
         spawn_blocking(move || drop(old));
         let id = format!("factlib-{cluster}-{}", self.config.postgres.slot);
@@ -190,7 +205,7 @@ impl Transactions {
             .await
             .map_err(|error| failed(ErrorKind::TransactionAborted, what(), error))?;
         self.faults.reach(FaultSite::AfterCommit);
-        self.refusals.forget();
+        self.refusals.committed();
         self.status.transaction_committed(began.elapsed());
         let what = "cannot begin a Kafka transaction".to_owned();
         call(&producer, limit, |client| client.begin_transaction())
@@ -268,5 +283,31 @@ fn failed(kind: ErrorKind, what: String, error: KafkaError) -> Error {
             passes if passes.is_transient() => Error::new(kind, what).caused_by(error),
             other => other,
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message;
+
+    use super::*;
+    use crate::proto::OutboxEvent;
+
+    #[test]
+    fn a_refusal_is_known_until_a_transaction_without_the_event_is_committed() {
+        let fact = OutboxEvent { aggregate_type: "order".into(), ..OutboxEvent::default() };
+        let event = Event::parse(fact.encode_to_vec().into(), Lsn::new(7)).expect("an event");
+        let (topic, other): (Arc<str>, Arc<str>) = ("orders".into(), "letters".into());
+        let refusals = Refusals::default();
+        refusals.note(&topic, &event, &Error::new(ErrorKind::RecordTooLarge, "too large"));
+        assert!(refusals.of(&other, &event).is_none());
+        // One that did not come as far as the event.
+        refusals.committed();
+        assert!(refusals.of(&topic, &event).is_some());
+        refusals.undone();
+        refusals.committed();
+        assert!(refusals.of(&topic, &event).is_some());
+        refusals.committed();
+        assert!(refusals.of(&topic, &event).is_none());
     }
 }

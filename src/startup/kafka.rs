@@ -35,7 +35,9 @@ pub(super) async fn forget(config: &Arc<Config>, cluster: u64, log: &Logger) -> 
 impl Startup {
     /// Begins a session of transactions, if these are wanted, and reads the position.
     ///
-    /// Nobody else reads the slot. In this order: an instance that still wrote while the position was read would move it.
+    /// Nobody else reads the slot. In this order: an instance that still wrote while the position
+    /// was read would move it.
+    ///
     /// Without transactions, the position moves from Kafka into the store.
     pub async fn with_kafka(
         &self,
@@ -67,8 +69,11 @@ impl Startup {
             Ok(Some(position)) => further(start, position, store, log).await?,
             Err(error) => {
                 let error: Error = error;
+                if error.is_transient() {
+                    return Err(error);
+                }
                 warn!(log, "the position of exactly-once does not count"; "error" => %error);
-                if error.is_transient() || error.kind() == ErrorKind::KafkaRefused {
+                if error.kind() == ErrorKind::KafkaRefused {
                     return Ok(start);
                 }
                 start
