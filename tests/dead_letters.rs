@@ -13,7 +13,7 @@ use factlib::{
     testing::{ConsumedRecord, create_topic, read_topic, wait_for_count},
 };
 use prost::Message;
-use support::{Bed, History, Workload, bed::LIMIT};
+use support::{Bed, History, Workload, bed::LIMIT, records::header};
 use tokio_postgres::Client;
 
 /// Writes bytes under the bed's prefix, as any program might.
@@ -27,11 +27,6 @@ async fn dead_letters(bed: &Bed<'_>, count: usize) -> Vec<ConsumedRecord> {
     let bootstrap = bed.kafka.admin_bootstrap();
     wait_for_count(&bootstrap, &[&topic], count, LIMIT).await.expect("dead letters");
     read_topic(&bootstrap, &topic).await.expect("the dead-letter topic")
-}
-
-fn header<'a>(record: &'a ConsumedRecord, name: &str) -> &'a str {
-    let value = record.header(name).unwrap_or_else(|| panic!("no header {name}: {record:?}"));
-    std::str::from_utf8(value).expect("text")
 }
 
 /// The facts' own topics, held against the history; dead letters apart.

@@ -21,7 +21,7 @@ use factlib::{
     testing::{ConsumedRecord, read_topic, wait_for_count},
 };
 use prost::Message;
-use support::{Bed, Report, Workload, bed::LIMIT};
+use support::{Bed, Report, Workload, bed::LIMIT, records::header};
 use tokio::sync::watch;
 
 fn patient() -> HandlerOptions {
@@ -48,10 +48,6 @@ async fn records(bed: &Bed<'_>, topic: &str, count: usize) -> Vec<ConsumedRecord
     let bootstrap = bed.kafka.admin_bootstrap();
     wait_for_count(&bootstrap, &[topic], count, LIMIT).await.expect("records");
     read_topic(&bootstrap, topic).await.expect("a topic")
-}
-
-fn header<'a>(record: &'a ConsumedRecord, name: &str) -> &'a str {
-    std::str::from_utf8(record.header(name).expect("the header")).expect("text")
 }
 
 #[actix::test]

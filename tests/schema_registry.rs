@@ -8,9 +8,8 @@ use bytes::Bytes;
 use factlib::{
     config::{Config, Format, Route, RouteMatch, SubjectStrategy},
     dead_letter::{DeadLetterTopic, Ledger, LetterFilter, Redriver},
-    emit::{Emitter, Fact},
-    proto::OutboxEvent,
-    testing::{ConsumedRecord, KafkaServer, SchemaRegistry, read_topic, wait_for_count},
+    emit::Fact,
+    testing::{ConsumedRecord, KafkaServer, SchemaRegistry, read_topic},
 };
 use prost::Message;
 use schema_registry_converter::{
@@ -25,6 +24,7 @@ use support::{
     Bed, Workload,
     bed::{LIMIT, PARTITIONS},
     history::Checker,
+    records::{emit, header, records},
 };
 
 const AVRO: &str =
@@ -64,27 +64,6 @@ fn route(event_type: &str, format: Format) -> Route {
         format: Some(format),
         ..Default::default()
     }
-}
-
-async fn emit(bed: &Bed<'_>, facts: &[Fact]) -> Vec<OutboxEvent> {
-    let mut client = bed.client().await;
-    let transaction = client.transaction().await.expect("a transaction");
-    Emitter::new(bed.name.clone()).emit_all(&transaction, facts).await.expect("emitted");
-    transaction.commit().await.expect("a commit");
-    facts.iter().map(|fact| fact.to_event().expect("valid")).collect()
-}
-
-async fn records(bed: &Bed<'_>, topic: &str, count: usize) -> Vec<ConsumedRecord> {
-    let bootstrap = bed.kafka.admin_bootstrap();
-    wait_for_count(&bootstrap, &[topic], count, LIMIT).await.expect("records");
-    let records = read_topic(&bootstrap, topic).await.expect("a topic");
-    assert_eq!(records.len(), count, "{records:?}");
-    records
-}
-
-fn header<'a>(record: &'a ConsumedRecord, name: &str) -> &'a str {
-    let value = record.header(name).unwrap_or_else(|| panic!("no header {name}: {record:?}"));
-    std::str::from_utf8(value).expect("text")
 }
 
 /// The id of the schema and what is behind it.

@@ -3,14 +3,14 @@
 use factlib::{
     config::{ChangePolicy, OutboxPreset, OutboxTable, Source},
     proto::OutboxEvent,
-    testing::{ConsumedRecord, read_topic, wait_for_count},
 };
 use tokio_postgres::{Client, types::Json};
 use uuid::Uuid;
 
+#[allow(unused_imports)] // The tests of security only write rows.
+pub use crate::support::records::{header, records};
 use crate::support::{
     Bed, History, Workload,
-    bed::LIMIT,
     workload::{Facts, events},
 };
 
@@ -100,18 +100,4 @@ pub fn debezium(bed: &Bed<'_>, table: &str) -> OutboxTable {
     table.topic_prefix = Some(format!("{}.outbox.event", bed.name));
     table.on_update = ChangePolicy::Ignore;
     table
-}
-
-/// So many records of a topic, in their order, once there are that many.
-pub async fn records(bed: &Bed<'_>, topic: &str, count: usize) -> Vec<ConsumedRecord> {
-    let bootstrap = bed.kafka.admin_bootstrap();
-    wait_for_count(&bootstrap, &[topic], count, LIMIT).await.expect("records");
-    let records = read_topic(&bootstrap, topic).await.expect("a topic");
-    assert_eq!(records.len(), count, "{records:?}");
-    records
-}
-
-pub fn header<'a>(record: &'a ConsumedRecord, name: &str) -> &'a str {
-    let value = record.header(name).unwrap_or_else(|| panic!("no header {name}: {record:?}"));
-    std::str::from_utf8(value).expect("text")
 }

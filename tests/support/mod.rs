@@ -6,6 +6,7 @@
 pub mod bed;
 pub mod emitters;
 pub mod history;
+pub mod records;
 pub mod workload;
 
 pub use self::{

@@ -12,7 +12,7 @@ use tokio::time::sleep_until;
 use crate::{
     Ctx, Outcome,
     support::{
-        History, Workload,
+        Bed, History, Workload,
         workload::{Facts, events},
     },
 };
@@ -28,7 +28,16 @@ pub async fn one_huge_transaction(ctx: &mut Ctx) -> Outcome {
     let bed = ctx.shared().await;
     let relay = ctx.launch(&bed).set("pipeline.window", "16MiB").start().await;
     let count = ctx.pick(50_000, 1_000_000);
-    let workload = Workload { aggregates: 5_000, ..ctx.workload(&bed) };
+    let history = in_one_transaction(ctx, &bed, count).await;
+    let report = relay.finish(&bed, &history).await;
+    let peak = ctx.peak_mb();
+    assert!(peak < MOST_MB, "it took {peak} MB");
+    Outcome::exact(report).note(format!("{count} facts in one transaction"))
+}
+
+/// Emits so many facts in one transaction.
+pub async fn in_one_transaction(ctx: &Ctx, bed: &Bed<'_>, count: usize) -> History {
+    let workload = Workload { aggregates: 5_000, ..ctx.workload(bed) };
     let (mut facts, mut history) = (Facts::new(&workload), History::default());
     let mut client = bed.client().await;
     let transaction = client.transaction().await.expect("a transaction begins");
@@ -40,10 +49,7 @@ pub async fn one_huge_transaction(ctx: &mut Ctx) -> Outcome {
     }
     transaction.commit().await.expect("a commit");
     history.committed_before(bed.wal_end().await);
-    let report = relay.finish(&bed, &history).await;
-    let peak = ctx.peak_mb();
-    assert!(peak < MOST_MB, "it took {peak} MB");
-    Outcome::exact(report).note(format!("{count} facts in one transaction"))
+    history
 }
 
 /// Payloads of nothing and of 64 MB, keys and texts with every odd character.

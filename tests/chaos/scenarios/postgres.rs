@@ -1,9 +1,11 @@
 //! PostgreSQL stops, ends the connection, gives the slot to another, changes the password.
 
+use std::ops::Range;
+
 use factlib::testing::{PostgresServer, StopMode, shared_kafka};
 use tokio::time::sleep;
 
-use crate::{Ctx, Outcome};
+use crate::{Ctx, Outcome, support::Bed};
 
 /// Facts that a window of 1 MiB can hold, and those of a second at full rate that
 /// may be acknowledged and not be saved.
@@ -27,19 +29,31 @@ pub async fn server_stopped_hard(ctx: &mut Ctx) -> Outcome {
     Outcome::exact(report).note(format!("{stops} stops"))
 }
 
+/// Ends who reads the slot at least so many times, after pauses of so many milliseconds.
+pub async fn end_walsenders(
+    ctx: &mut Ctx,
+    bed: &Bed<'_>,
+    wanted: u64,
+    pauses_ms: Range<u64>,
+) -> u64 {
+    let client = bed.client().await;
+    let terminate = "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots \
+                     WHERE slot_name = $1 AND active_pid IS NOT NULL";
+    let mut ended = 0;
+    while ended < wanted {
+        sleep(ctx.random_ms(pauses_ms.clone())).await;
+        ended += client.execute(terminate, &[&bed.name]).await.expect("the walsender is ended");
+    }
+    ended
+}
+
 /// An administrator ends the walsender, again and again.
 pub async fn walsender_terminated(ctx: &mut Ctx) -> Outcome {
     let bed = ctx.shared().await;
     let relay = ctx.launch(&bed).start().await;
     let emitters = ctx.load(&bed, ctx.pick(500, 2_000)).await;
-    let client = bed.client().await;
-    let terminate = "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots \
-                     WHERE slot_name = $1 AND active_pid IS NOT NULL";
-    let (mut ended, wanted) = (0, ctx.pick(5, 40));
-    while ended < wanted {
-        sleep(ctx.random_ms(50..800)).await;
-        ended += client.execute(terminate, &[&bed.name]).await.expect("the walsender is ended");
-    }
+    let wanted = ctx.pick(5, 40);
+    let ended = end_walsenders(ctx, &bed, wanted, 50..800).await;
     let history = emitters.stop().await;
     let report = relay.finish(&bed, &history).await;
     Outcome::exact(report).note(format!("{ended} times"))

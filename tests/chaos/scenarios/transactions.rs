@@ -2,22 +2,11 @@
 
 use std::time::Duration;
 
-use factlib::{
-    emit::Emitter,
-    testing::{KafkaServer, shared_postgres},
-};
+use factlib::testing::{KafkaServer, shared_postgres};
 use tokio::time::sleep;
 
-use crate::{
-    Ctx, Launch, Outcome,
-    support::{
-        Bed, History, Workload,
-        workload::{Facts, events},
-    },
-};
-
-/// Facts in a statement of the huge transaction.
-const CHUNK: usize = 5_000;
+use super::{data::in_one_transaction, postgres::end_walsenders};
+use crate::{Ctx, Launch, Outcome, support::Bed};
 
 fn launch(ctx: &Ctx, bed: &Bed<'_>) -> Launch {
     ctx.launch(bed).set("delivery.mode", "exactly-once")
@@ -89,14 +78,8 @@ pub async fn two_instances_fight(ctx: &mut Ctx) -> Outcome {
     let launch = launch(ctx, &bed).set("pipeline.restart_backoff_max", "200ms");
     let (one, two) = (launch.start().await, launch.spawn());
     let emitters = ctx.load(&bed, 300).await;
-    let client = bed.client().await;
-    let terminate = "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots \
-                     WHERE slot_name = $1 AND active_pid IS NOT NULL";
-    let (mut ended, wanted) = (0, ctx.pick(8, 60));
-    while ended < wanted {
-        sleep(ctx.random_ms(100..600)).await;
-        ended += client.execute(terminate, &[&bed.name]).await.expect("the walsender is ended");
-    }
+    let wanted = ctx.pick(8, 60);
+    let ended = end_walsenders(ctx, &bed, wanted, 100..600).await;
     let history = emitters.stop().await;
     let took_over = two.count("Kafka transactions begin");
     one.settled(&bed).await;
@@ -112,18 +95,7 @@ pub async fn huge_transaction_cut(ctx: &mut Ctx) -> Outcome {
     let launch = launch(ctx, &bed).set("delivery.max_bytes", "256KiB");
     launch.command(&["setup"]).await;
     let count = ctx.pick(40_000, 1_000_000);
-    let workload = Workload { aggregates: 5_000, ..ctx.workload(&bed) };
-    let (mut facts, mut history) = (Facts::new(&workload), History::default());
-    let mut client = bed.client().await;
-    let transaction = client.transaction().await.expect("a transaction begins");
-    let emitter = Emitter::new(bed.name.clone()).any_size();
-    for _ in 0..count / CHUNK {
-        let chunk = facts.next(CHUNK);
-        emitter.emit_all(&transaction, &chunk).await.expect("facts are emitted");
-        events(&chunk).for_each(|event| history.committed(&event));
-    }
-    transaction.commit().await.expect("a commit");
-    history.committed_before(bed.wal_end().await);
+    let history = in_one_transaction(ctx, &bed, count).await;
     let aborts = ctx.pick(3, 12);
     for _ in 0..aborts {
         let commits = ctx.random(2..=ctx.pick(8, 100));
