@@ -242,6 +242,11 @@ impl Event {
         &self.head.aggregate_id
     }
 
+    /// Type and id of its aggregate.
+    pub(crate) fn aggregate(&self) -> (ByteString, ByteString) {
+        (self.head.aggregate_type.clone(), self.head.aggregate_id.clone())
+    }
+
     /// What happened to it.
     pub fn event_type(&self) -> &str {
         &self.head.event_type

@@ -14,6 +14,7 @@ use actix::Recipient;
 use super::handing_on::Rest;
 use crate::{
     Error, ErrorKind, Event, Lsn,
+    handlers::Onward,
     messages::{BatchDone, BatchId, PartDone, Refused, TopicBatch, WindowPermit},
 };
 
@@ -174,7 +175,7 @@ impl Deliveries {
             let blocked = Error::new(ErrorKind::RecordBlocked, "a refused record blocks its topic");
             let blocked = blocked.caused_by(error.clone());
             // Records that would go on come again with the part, whole.
-            if done.records.is_empty() {
+            if done.onward.is_empty() {
                 part.events = Arc::new(refused.into_iter().map(|(event, _)| event).collect());
             }
             part.sent_in = None;
@@ -184,14 +185,11 @@ impl Deliveries {
         let Some(part) = lane.outstanding.remove(position) else { return PartEnd::Stale };
         lane.failures = 0;
         let (events, took) = (part.events.len(), part.since.elapsed());
-        if !refused.is_empty() || !done.records.is_empty() {
-            let (lane, records) = (done.lane, done.records);
-            let Part { batch, permit, .. } = part;
-            let mut positions: Vec<_> = records.iter().map(|record| record.event().lsn()).collect();
-            // Records of one event follow each other.
-            positions.dedup();
-            let delivered = events.saturating_sub(refused.len() + positions.len());
-            let rest = Rest { lane, refused, records, batch, permit };
+        if !refused.is_empty() || !done.onward.is_empty() {
+            let (lane, onward) = (done.lane, done.onward);
+            let delivered = events.saturating_sub(refused.len() + part.go_on(&onward));
+            let Part { batch, events: all, permit, .. } = part;
+            let rest = Rest { lane, refused, onward, events: all, batch, permit };
             return PartEnd::HandedOn { events, delivered, took, rest };
         }
         let Some(batch) = self.batches.get_mut(&part.batch) else { return PartEnd::Stale };
@@ -302,6 +300,15 @@ impl Part {
         refused.into_iter().filter_map(|r| Some((event(r.index)?, r.error))).collect()
     }
 
+    /// How many events go on, in whatever form: records of one follow each other.
+    fn go_on(&self, onward: &[Onward]) -> usize {
+        let of = |one: &Onward| match one {
+            Onward::Event(index) => self.events.get(*index).map(Event::lsn),
+            Onward::Record(record) => Some(record.event().lsn()),
+        };
+        onward.chunk_by(|one, next| of(one) == of(next)).count()
+    }
+
     fn dispatch(
         &mut self,
         lane: usize,
@@ -378,12 +385,12 @@ mod tests {
     }
 
     fn ack(lane: usize, epoch: u32, part: u64) -> PartDone {
-        PartDone { lane, epoch, part, result: Ok(Vec::new()), records: Vec::new() }
+        PartDone { lane, epoch, part, result: Ok(Vec::new()), onward: Vec::new() }
     }
 
     fn failure(lane: usize, epoch: u32, part: u64) -> PartDone {
         let error = Error::new(ErrorKind::KafkaUnavailable, "no");
-        PartDone { lane, epoch, part, result: Err(error), records: Vec::new() }
+        PartDone { lane, epoch, part, result: Err(error), onward: Vec::new() }
     }
 
     fn batch_done(end: PartEnd) -> Option<(u64, Option<Lsn>, usize)> {
@@ -444,12 +451,12 @@ mod tests {
         one_part_each(&mut deliveries, A, 1);
         open(&mut deliveries, A, 0);
         open(&mut deliveries, B, 0);
-        let records = vec![Record::of(&events(1)[0]); 2];
-        let end = deliveries.finish(PartDone { records, ..ack(A, 0, 0) });
+        let onward = vec![Record::of(&events(1)[0]).into(), Record::of(&events(1)[0]).into()];
+        let end = deliveries.finish(PartDone { onward, ..ack(A, 0, 0) });
         let PartEnd::HandedOn { events: 1, delivered: 0, rest, .. } = end else {
             panic!("{end:?}")
         };
-        assert_eq!((rest.records.len(), rest.batch), (2, id(0)));
+        assert_eq!((rest.onward.len(), rest.batch), (2, id(0)));
         deliveries.split(rest.batch, 2);
         assert!(add(&mut deliveries, A, 0, 1).is_some() && add(&mut deliveries, B, 0, 1).is_some());
         assert!(batch_done(deliveries.finish(ack(B, 0, 0))).is_none());
@@ -545,7 +552,7 @@ mod tests {
                 epoch,
                 part,
                 result: Ok(vec![Refused { index: 0, error }]),
-                records: Vec::new(),
+                onward: Vec::new(),
             }
         };
         for part in [1, 2] {
@@ -557,13 +564,8 @@ mod tests {
         assert_eq!(open(&mut deliveries, A, 1), [(1, 0), (1, 1)]);
         deliveries.open_batch(id(3), 1, 1, None);
         assert!(add(&mut deliveries, A, 3, 1).is_none());
-        let ack = |part| PartDone {
-            lane: A,
-            epoch: 1,
-            part,
-            result: Ok(Vec::new()),
-            records: Vec::new(),
-        };
+        let ack =
+            |part| PartDone { lane: A, epoch: 1, part, result: Ok(Vec::new()), onward: Vec::new() };
         deliveries.finish(ack(0));
         assert!(deliveries.released(A).is_empty(), "the blocked one is not through");
         deliveries.finish(ack(1));

@@ -1,11 +1,13 @@
 //! What a part leads to beside its end: records that go on, events that were refused.
 
+use std::sync::Arc;
+
 use actix::Context;
 
 use super::router::{Router, Sorted, send};
 use crate::{
     Error, ErrorKind, Event, Result,
-    handlers::{HandlerTopics, Record},
+    handlers::{HandlerTopics, Onward, Record},
     kafka::record::is_kept_in_table,
     messages::{BatchId, WindowPermit},
 };
@@ -15,7 +17,9 @@ use crate::{
 pub(crate) struct Rest {
     pub lane: usize,
     pub refused: Vec<(Event, Error)>,
-    pub records: Vec<Record>,
+    pub onward: Vec<Onward>,
+    /// All of the part, for those that go on as they are.
+    pub events: Arc<Vec<Event>>,
     pub batch: BatchId,
     pub permit: WindowPermit,
 }
@@ -24,15 +28,13 @@ impl Router {
     /// Hands the records on to their topics and the refused events to the dead letters; the
     /// batch waits for these instead of the part.
     pub(super) fn hand_on(&mut self, rest: Rest, ctx: &mut Context<Self>) {
-        let Rest { lane, refused, records, batch, permit } = rest;
+        let Rest { lane, refused, onward, events, batch, permit } = rest;
         let mut sorted = Sorted::default();
         if let Err(error) = self.park(lane, refused, &mut sorted) {
             return self.fail(error);
         }
-        for record in records {
-            if let Err(error) = self.place_record(record, &mut sorted) {
-                return self.fail(error);
-            }
+        if let Err(error) = self.place_onward(onward, events, &mut sorted) {
+            return self.fail(error);
         }
         let Sorted { parts, filtered } = sorted;
         self.status.read(0, filtered);
@@ -48,6 +50,29 @@ impl Router {
                 send(dispatch, ctx);
             }
         }
+    }
+
+    fn place_onward(
+        &mut self,
+        onward: Vec<Onward>,
+        events: Arc<Vec<Event>>,
+        to: &mut Sorted,
+    ) -> Result<()> {
+        // Most often nobody else has them any more.
+        let mut events = Arc::unwrap_or_clone(events).into_iter().enumerate();
+        for one in onward {
+            match one {
+                Onward::Event(index) => {
+                    let Some((_, event)) = events.find(|(at, _)| *at == index) else {
+                        let what = "events of a handler did not go on in their order";
+                        return Err(Error::new(ErrorKind::ActorFailed, what));
+                    };
+                    self.route(event, to)?;
+                }
+                Onward::Record(record) => self.place_record(*record, to)?,
+            }
+        }
+        Ok(())
     }
 
     /// Adds a handler's record to the part of the topic that it names, or of those that its

@@ -75,8 +75,11 @@ mod registry;
 
 use std::{error::Error as StdError, time::Duration};
 
-pub(crate) use self::registry::{Entry, Handle, HandlerTopics, Handlers, Kind, MakeHandler};
 pub use self::{options::HandlerOptions, record::Record, registry::HandlerContext};
+pub(crate) use self::{
+    record::Onward,
+    registry::{Entry, Handle, HandlerTopics, Handlers, Kind, MakeHandler, Trying},
+};
 use crate::Event;
 
 /// Whatever went wrong in a handler: `?` makes one of any error, `.into()` of a text.

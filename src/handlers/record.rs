@@ -21,6 +21,20 @@ pub struct Record {
     change: Change,
 }
 
+/// What goes on in place of an event of a batch.
+#[derive(Debug)]
+pub(crate) enum Onward {
+    /// The event at this place of the batch, as it is.
+    Event(usize),
+    Record(Box<Record>),
+}
+
+impl From<Record> for Onward {
+    fn from(record: Record) -> Self {
+        Onward::Record(Box::new(record))
+    }
+}
+
 impl Record {
     /// The record of the event as it is.
     pub fn of(event: &Event) -> Self {

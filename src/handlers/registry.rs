@@ -21,12 +21,16 @@ pub struct HandlerContext {
 
 /// A handler of events, whatever its type.
 pub(crate) trait Handle {
-    fn handle<'a>(&'a self, event: &'a Event) -> LocalBoxFuture<'a, Result<Outcome, HandlerError>>;
+    /// Begins with the event at this place.
+    fn handle(self: Rc<Self>, events: Arc<Vec<Event>>, index: usize) -> Trying;
 }
 
+/// A handler at work.
+pub(crate) type Trying = LocalBoxFuture<'static, Result<Outcome, HandlerError>>;
+
 impl<H: EventHandler> Handle for H {
-    fn handle<'a>(&'a self, event: &'a Event) -> LocalBoxFuture<'a, Result<Outcome, HandlerError>> {
-        Box::pin(EventHandler::handle(self, event))
+    fn handle(self: Rc<Self>, events: Arc<Vec<Event>>, index: usize) -> Trying {
+        Box::pin(async move { EventHandler::handle(&*self, &events[index]).await })
     }
 }
 

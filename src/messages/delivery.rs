@@ -14,7 +14,10 @@ use std::{fmt, sync::Arc};
 use actix::{Message, Recipient};
 
 use super::WindowPermit;
-use crate::{Error, ErrorKind, Event, handlers::Record};
+use crate::{
+    Error, ErrorKind, Event,
+    handlers::{Onward, Record},
+};
 
 /// Events of one topic, in order, and the duty to answer for them.
 ///
@@ -90,8 +93,13 @@ impl AckToken {
     /// Of a handler: it is done with all events, these records go on to Kafka in their place,
     /// in this order, and these events it can never handle. To keep the order of an
     /// aggregate, batches must be handed on in the order in which they came.
-    pub fn hand_on(mut self, records: Vec<Record>, refused: Vec<Refused>) {
-        self.finish(Ok(refused), records);
+    pub fn hand_on(self, records: Vec<Record>, refused: Vec<Refused>) {
+        self.pass_on(records.into_iter().map(Onward::from).collect(), refused);
+    }
+
+    /// The same, with events that go on as they are.
+    pub(crate) fn pass_on(mut self, onward: Vec<Onward>, refused: Vec<Refused>) {
+        self.finish(Ok(refused), onward);
     }
 
     /// For an event of the batch by itself: answered to someone who answers for all.
@@ -100,11 +108,11 @@ impl AckToken {
         AckToken::new((self.lane, self.epoch, part), to, self._permit.clone())
     }
 
-    fn finish(&mut self, result: Result<Vec<Refused>, Error>, records: Vec<Record>) {
+    fn finish(&mut self, result: Result<Vec<Refused>, Error>, onward: Vec<Onward>) {
         if let Some(to) = self.to.take() {
             // A router that is gone needs no answer: its generation is over.
             let AckToken { lane, epoch, part, .. } = *self;
-            to.do_send(PartDone { lane, epoch, part, result, records });
+            to.do_send(PartDone { lane, epoch, part, result, onward });
         }
     }
 }
@@ -134,7 +142,7 @@ pub(crate) struct PartDone {
     /// What was refused for good; everything else of the part is safe.
     pub result: Result<Vec<Refused>, Error>,
     /// What goes on in place of its events.
-    pub records: Vec<Record>,
+    pub onward: Vec<Onward>,
 }
 
 /// Router → supervisor: open the lane of this topic, after `failures` openings in a row that delivered nothing.

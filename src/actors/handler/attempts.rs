@@ -1,15 +1,23 @@
 //! The tries of one event: until its handler ends with it, or it is given up.
 
-use std::{any::Any, cell::RefCell, panic::AssertUnwindSafe, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    any::Any,
+    cell::RefCell,
+    panic::{AssertUnwindSafe, catch_unwind},
+    rc::Rc,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
 
 use futures_util::FutureExt;
 use slog::{Logger, debug, warn};
 use tokio::time::{sleep, timeout};
 
-use super::lineup::End;
+use super::lineup::{End, Turn};
 use crate::{
-    Error, ErrorKind, Event,
-    handlers::{Handle, HandlerOptions, MakeHandler, Outcome, Record},
+    Error, ErrorKind,
+    handlers::{Handle, HandlerError, HandlerOptions, MakeHandler, Outcome, Trying},
     status::Status,
 };
 
@@ -26,8 +34,15 @@ pub(super) struct Caller {
     pub log: Logger,
 }
 
+/// A try that was begun.
+pub(super) enum Begun {
+    Over(Try),
+    /// It awaits something.
+    Open(Trying),
+}
+
 /// What one try came to.
-enum Try {
+pub(super) enum Try {
     Ended(End),
     Later(Duration),
     Failed(Error),
@@ -36,37 +51,69 @@ enum Try {
 }
 
 impl Caller {
-    /// Calls the handler until it ends with the event, or has failed often enough.
-    pub async fn handle(&self, event: &Event) -> End {
+    /// Begins a try. One that awaits nothing is over then, without a timer or a task.
+    pub fn begin(&self, turn: &Turn) -> Begun {
+        // A panic is of this try alone: the other events of the handler go on.
+        let begun = catch_unwind(AssertUnwindSafe(|| {
+            let mut trying = self.handler().handle(Arc::clone(&turn.events), turn.index);
+            // No waker yet: an open one is polled again as soon as it is waited for.
+            match trying.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+                Poll::Ready(result) => Begun::Over(result.into()),
+                Poll::Pending => Begun::Open(trying),
+            }
+        }));
+        begun.unwrap_or_else(|panic| Begun::Over(self.panicked(&*panic)))
+    }
+
+    async fn finish(&self, trying: Trying) -> Try {
+        let limit = self.options.timeout;
+        match AssertUnwindSafe(timeout(limit, trying)).catch_unwind().await {
+            Ok(Ok(result)) => result.into(),
+            Ok(Err(_)) => Try::Failed(failed(format!("the handler did not end in {limit:?}"))),
+            Err(panic) => self.panicked(&*panic),
+        }
+    }
+
+    /// From a first try on, until the handler ends with the event or has failed often enough.
+    pub async fn handle(&self, turn: &Turn, mut begun: Begun) -> End {
+        let event = turn.event();
         let mut pauses = self.options.pauses();
         let (mut tries, mut trouble) = (0, false);
         let end = loop {
-            let (pause, error) = match self.attempt(event).await {
+            let tried = match begun {
+                Begun::Over(tried) => tried,
+                Begun::Open(trying) => self.finish(trying).await,
+            };
+            let (pause, error) = match tried {
                 Try::Ended(end) => break end,
-                Try::Later(pause) => {
+                Try::Later(pause) => (pause, None),
+                Try::GivenUp(error) if !self.for_ever => break End::Refused(error),
+                Try::GivenUp(error) => (self.options.backoff_max, Some(error)),
+                Try::Failed(error) => {
+                    (pauses.next().unwrap_or(self.options.backoff_max), Some(error))
+                }
+            };
+            trouble = true;
+            let text = match error {
+                None => {
                     debug!(self.log, "the handler wants the event later"; "event" => ?event,
                         "pause_ms" => pause.as_millis());
-                    trouble = true;
-                    let text = format!("the handler wants event {} later", event.id());
-                    self.status.handler_retries(&self.lane, text);
-                    sleep(pause).await;
-                    continue;
+                    format!("the handler wants event {} later", event.id())
                 }
-                Try::GivenUp(error) if !self.for_ever => break End::Refused(error),
-                Try::GivenUp(error) => (self.options.backoff_max, error),
-                Try::Failed(error) => (pauses.next().unwrap_or(self.options.backoff_max), error),
+                Some(error) => {
+                    tries += 1;
+                    warn!(self.log, "handler failed"; "event" => ?event, "try" => tries,
+                        "error" => %error);
+                    if tries >= self.options.tries && !self.for_ever {
+                        let what = format!("its handler failed {tries} times, the last time");
+                        break End::Refused(failed(what).caused_by(error));
+                    }
+                    format!("event {}, try {tries}: {error}", event.id())
+                }
             };
-            tries += 1;
-            trouble = true;
-            warn!(self.log, "handler failed"; "event" => ?event, "try" => tries,
-                "error" => %error);
-            if tries >= self.options.tries && !self.for_ever {
-                let what = format!("its handler failed {tries} times, the last time");
-                break End::Refused(Error::new(ErrorKind::HandlerFailed, what).caused_by(error));
-            }
-            let text = format!("event {}, try {tries}: {error}", event.id());
             self.status.handler_retries(&self.lane, text);
             sleep(pause).await;
+            begun = self.begin(turn);
         };
         if trouble {
             self.status.handler_goes_on(&self.lane);
@@ -74,32 +121,10 @@ impl Caller {
         end
     }
 
-    async fn attempt(&self, event: &Event) -> Try {
-        let failed = |what: String| Error::new(ErrorKind::HandlerFailed, what);
-        let limit = self.options.timeout;
-        // A panic is of this try alone: the other events of the handler go on.
-        let trying = AssertUnwindSafe(async {
-            let handler = self.handler();
-            timeout(limit, handler.handle(event)).await
-        });
-        match trying.catch_unwind().await {
-            Ok(Ok(Ok(outcome))) => match outcome {
-                Outcome::Forward => Try::Ended(End::HandedOn(vec![Record::of(event)])),
-                Outcome::Replace(records) => Try::Ended(End::HandedOn(records)),
-                Outcome::Skip => Try::Ended(End::HandedOn(Vec::new())),
-                Outcome::RetryLater(pause) => Try::Later(pause),
-                Outcome::DeadLetter(reason) => {
-                    Try::GivenUp(failed(format!("its handler gives it up: {reason}")))
-                }
-            },
-            Ok(Ok(Err(error))) => Try::Failed(failed("the handler failed".into()).caused_by(error)),
-            Ok(Err(_)) => Try::Failed(failed(format!("the handler did not end in {limit:?}"))),
-            Err(panic) => {
-                // What it left behind half done is not called again.
-                self.handler.take();
-                Try::Failed(failed(format!("the handler panicked: {}", text(&*panic))))
-            }
-        }
+    fn panicked(&self, panic: &(dyn Any + Send)) -> Try {
+        // What it left behind half done is not called again.
+        self.handler.take();
+        Try::Failed(failed(format!("the handler panicked: {}", text(panic))))
     }
 
     fn handler(&self) -> Rc<dyn Handle> {
@@ -110,6 +135,25 @@ impl Caller {
             Rc::clone(self.handler.borrow_mut().insert(handler))
         })
     }
+}
+
+impl From<Result<Outcome, HandlerError>> for Try {
+    fn from(result: Result<Outcome, HandlerError>) -> Self {
+        match result {
+            Ok(Outcome::Forward) => Try::Ended(End::Forwarded),
+            Ok(Outcome::Replace(records)) => Try::Ended(End::HandedOn(records)),
+            Ok(Outcome::Skip) => Try::Ended(End::HandedOn(Vec::new())),
+            Ok(Outcome::RetryLater(pause)) => Try::Later(pause),
+            Ok(Outcome::DeadLetter(reason)) => {
+                Try::GivenUp(failed(format!("its handler gives it up: {reason}")))
+            }
+            Err(error) => Try::Failed(failed("the handler failed".into()).caused_by(error)),
+        }
+    }
+}
+
+fn failed(what: String) -> Error {
+    Error::new(ErrorKind::HandlerFailed, what)
 }
 
 /// What a panic said.

@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Error, ErrorKind, Event, Refused, TopicBatch,
-    handlers::{HandlerOptions, Record},
+    handlers::{HandlerOptions, Onward},
     messages::{AckToken, PartDone},
     status::Status,
 };
@@ -60,7 +60,7 @@ pub(super) struct Opened {
     tries: u32,
     /// Which answer is waited for.
     sent: u64,
-    records: Vec<Record>,
+    onward: Vec<Onward>,
     refused: Vec<Refused>,
 }
 
@@ -80,9 +80,9 @@ impl Handler<TopicBatch> for CarefulActor {
         match &mut self.first {
             First::Awaited => {
                 let TopicBatch { topic, events, ack } = batch;
-                let (records, refused) = Default::default();
+                let (onward, refused) = Default::default();
                 let batch =
-                    Opened { topic, events, ack, index: 0, tries: 0, sent: 0, records, refused };
+                    Opened { topic, events, ack, index: 0, tries: 0, sent: 0, onward, refused };
                 self.first = First::Open { batch, behind: VecDeque::new() };
                 self.send(ctx);
             }
@@ -102,7 +102,7 @@ impl Handler<PartDone> for CarefulActor {
         }
         match done.result {
             Ok(refused) => {
-                batch.records.extend(done.records);
+                batch.onward.extend(done.onward);
                 let error = refused.into_iter().next().map(|refused| refused.error);
                 self.ended(error, ctx);
             }
@@ -146,7 +146,7 @@ impl CarefulActor {
         }
         let behind = std::mem::take(behind);
         if let First::Open { batch, .. } = std::mem::replace(&mut self.first, First::Ended) {
-            batch.ack.hand_on(batch.records, batch.refused);
+            batch.ack.pass_on(batch.onward, batch.refused);
         }
         behind.into_iter().for_each(|batch| self.pass(batch));
     }

@@ -1,26 +1,35 @@
 //! What a handler has been given and has not ended with: a plain struct.
 //!
-//! Events of one aggregate stand in a line of their own; the front of each line may be
-//! handled. Parts are answered for in their order, whatever the order their events end in:
-//! so what they hand on reaches the router in order too.
+//! Events are handled in the order in which they came. One whose handling takes time is *open*;
+//! what comes after it of its aggregate stands in a line behind it. Parts are answered for in
+//! their order, whatever the order their events end in: so what they hand on reaches the
+//! router in order too.
 
 use std::{
     collections::{HashMap, VecDeque},
     sync::Arc,
 };
 
-use crate::{Error, Event, Refused, TopicBatch, handlers::Record, messages::AckToken};
+use bytestring::ByteString;
+
+use crate::{
+    Error, Event, Refused, TopicBatch,
+    handlers::{Onward, Record},
+    messages::AckToken,
+};
 
 /// How an event ended.
 #[derive(Debug)]
 pub(super) enum End {
+    /// It goes on as it is.
+    Forwarded,
     /// These go on; none where nothing does.
     HandedOn(Vec<Record>),
     Refused(Error),
 }
 
 /// An event whose turn it is.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Turn {
     pub part: u64,
     pub index: usize,
@@ -30,27 +39,30 @@ pub(super) struct Turn {
 /// A part all of whose events have ended.
 pub(super) struct Answer {
     pub ack: AckToken,
-    pub records: Vec<Record>,
+    pub onward: Vec<Onward>,
     pub refused: Vec<Refused>,
 }
 
 impl Answer {
     pub fn give(self) {
-        self.ack.hand_on(self.records, self.refused);
+        self.ack.pass_on(self.onward, self.refused);
     }
 }
 
 /// Type and id of an aggregate.
-type Key = (Box<str>, Box<str>);
+type Key = (ByteString, ByteString);
 
 #[derive(Default)]
 pub(super) struct Lineup {
     parts: VecDeque<Part>,
     /// The number of the first of these.
     first: u64,
+    /// The first event that has had no turn and is in no line.
+    next: (u64, usize),
+    /// Of aggregates with an open event: what waits for its end.
     lines: HashMap<Key, VecDeque<(u64, usize)>>,
-    /// Aggregates none of whose events is being handled.
-    ready: VecDeque<Key>,
+    /// The fronts of lines that wait no longer.
+    ready: VecDeque<(u64, usize)>,
 }
 
 struct Part {
@@ -63,39 +75,42 @@ struct Part {
 impl Lineup {
     pub fn push(&mut self, batch: TopicBatch) {
         let TopicBatch { events, ack, .. } = batch;
-        let part = self.first + self.parts.len() as u64;
-        for (index, event) in events.iter().enumerate() {
-            let line = self.lines.entry(key(event)).or_insert_with_key(|key| {
-                self.ready.push_back(key.clone());
-                VecDeque::new()
-            });
-            line.push_back((part, index));
-        }
         let ends = events.iter().map(|_| None).collect();
         self.parts.push_back(Part { ack, left: events.len(), ends, events });
     }
 
-    /// The next event that may be handled now.
+    /// The next event that may be handled now: it is to end, or to be opened, before the next.
     pub fn next(&mut self) -> Option<Turn> {
-        let key = self.ready.pop_front()?;
-        let &(part, index) = self.lines.get(&key)?.front()?;
-        let events = Arc::clone(&self.parts.get(self.place(part)?)?.events);
-        Some(Turn { part, index, events })
+        if let Some(at) = self.ready.pop_front() {
+            return self.turn(at);
+        }
+        loop {
+            let (part, index) = self.next;
+            let Some(turn) = self.turn(self.next) else {
+                // Beyond the last event of its part, if it is not beyond the last part.
+                self.parts.get(self.place(part)?)?;
+                self.next = (part + 1, 0);
+                continue;
+            };
+            self.next = (part, index + 1);
+            match self.line(&turn) {
+                Some(line) => line.push_back((part, index)),
+                None => return Some(turn),
+            }
+        }
+    }
+
+    /// The event does not end at once.
+    pub fn open(&mut self, turn: &Turn) {
+        self.lines.entry(turn.event().aggregate()).or_default();
     }
 
     /// An event has ended; gives the parts that have, in order.
-    pub fn end(&mut self, turn: &Turn, end: End) -> Vec<Answer> {
-        if let Some(event) = turn.events.get(turn.index) {
-            let key = key(event);
-            let line = self.lines.get_mut(&key);
-            let more = line.is_some_and(|line| {
-                line.pop_front();
-                !line.is_empty()
-            });
-            if more {
-                self.ready.push_back(key);
-            } else {
-                self.lines.remove(&key);
+    pub fn end(&mut self, turn: Turn, end: End) -> Vec<Answer> {
+        if let Some(line) = self.line(&turn) {
+            match line.pop_front() {
+                Some(next) => self.ready.push_back(next),
+                None => drop(self.lines.remove(&turn.event().aggregate())),
             }
         }
         let place = self.place(turn.part);
@@ -105,12 +120,28 @@ impl Lineup {
         {
             part.left -= 1;
         }
+        // The router takes the events over where nobody else has them.
+        drop(turn);
         let mut answers = Vec::new();
         while self.parts.front().is_some_and(|part| part.left == 0) {
             self.first += 1;
+            self.next = self.next.max((self.first, 0));
             answers.extend(self.parts.pop_front().map(Part::answer));
         }
         answers
+    }
+
+    fn turn(&self, (part, index): (u64, usize)) -> Option<Turn> {
+        let events = &self.parts.get(self.place(part)?)?.events;
+        (index < events.len()).then(|| Turn { part, index, events: Arc::clone(events) })
+    }
+
+    /// The line behind the open event of this one's aggregate, if there is one.
+    fn line(&mut self, turn: &Turn) -> Option<&mut VecDeque<(u64, usize)>> {
+        if self.lines.is_empty() {
+            return None;
+        }
+        self.lines.get_mut(&turn.event().aggregate())
     }
 
     fn place(&self, part: u64) -> Option<usize> {
@@ -118,22 +149,28 @@ impl Lineup {
     }
 }
 
+impl Turn {
+    pub fn event(&self) -> &Event {
+        &self.events[self.index]
+    }
+}
+
 impl Part {
     fn answer(self) -> Answer {
-        let mut answer = Answer { ack: self.ack, records: Vec::new(), refused: Vec::new() };
+        let mut answer = Answer { ack: self.ack, onward: Vec::new(), refused: Vec::new() };
+        answer.onward.reserve(self.ends.len());
         for (index, end) in self.ends.into_iter().enumerate() {
             match end {
-                Some(End::HandedOn(records)) => answer.records.extend(records),
+                Some(End::Forwarded) => answer.onward.push(Onward::Event(index)),
+                Some(End::HandedOn(records)) => {
+                    answer.onward.extend(records.into_iter().map(Onward::from));
+                }
                 Some(End::Refused(error)) => answer.refused.push(Refused { index, error }),
                 None => {}
             }
         }
         answer
     }
-}
-
-fn key(event: &Event) -> Key {
-    (event.aggregate_type().into(), event.aggregate_id().into())
 }
 
 #[cfg(test)]
@@ -163,16 +200,19 @@ mod tests {
         lineup.push(TopicBatch { topic: "handler:t".into(), events, ack });
     }
 
-    fn turn(lineup: &mut Lineup) -> Option<Turn> {
-        lineup.next()
-    }
-
     fn at(turn: &Turn) -> (u64, usize) {
         (turn.part, turn.index)
     }
 
+    /// The next, whose handling takes time.
+    fn open(lineup: &mut Lineup) -> Turn {
+        let turn = lineup.next().expect("a turn");
+        lineup.open(&turn);
+        turn
+    }
+
     fn done(lineup: &mut Lineup, turn: &Turn) -> usize {
-        lineup.end(turn, End::HandedOn(Vec::new())).len()
+        lineup.end(turn.clone(), End::Forwarded).len()
     }
 
     #[actix::test]
@@ -180,18 +220,53 @@ mod tests {
         let mut lineup = Lineup::default();
         push(&mut lineup, 0, &["a", "a", "b"]);
         push(&mut lineup, 1, &["a"]);
-        let a = turn(&mut lineup).expect("a's first");
-        let b = turn(&mut lineup).expect("b's first");
+        let (a, b) = (open(&mut lineup), open(&mut lineup));
         assert_eq!((at(&a), at(&b)), ((0, 0), (0, 2)));
-        assert!(turn(&mut lineup).is_none(), "a's second waits for its first");
+        assert!(lineup.next().is_none(), "a's second waits for its first");
         assert_eq!(done(&mut lineup, &a), 0);
-        let a = turn(&mut lineup).expect("a's second");
+        let a = open(&mut lineup);
         assert_eq!(at(&a), (0, 1));
         assert_eq!(done(&mut lineup, &b), 0);
         assert_eq!(done(&mut lineup, &a), 1, "part 0 has ended");
-        let a = turn(&mut lineup).expect("a's third");
+        let a = lineup.next().expect("a's third");
         assert_eq!((at(&a), done(&mut lineup, &a)), ((1, 0), 1));
         assert!(lineup.lines.is_empty() && lineup.ready.is_empty());
+    }
+
+    #[actix::test]
+    async fn what_ends_at_once_has_its_turns_in_the_order_it_came() {
+        let mut lineup = Lineup::default();
+        for part in 0..3 {
+            push(&mut lineup, part, &["a", "b", "a"]);
+        }
+        for part in 0..3 {
+            for index in 0..3 {
+                let turn = lineup.next().expect("a turn");
+                assert_eq!(at(&turn), (part, index));
+                assert_eq!(done(&mut lineup, &turn), usize::from(index == 2));
+            }
+            assert!(part < 2 || lineup.next().is_none());
+        }
+        push(&mut lineup, 3, &["a"]);
+        assert_eq!(lineup.next().map(|turn| at(&turn)), Some((3, 0)));
+    }
+
+    #[actix::test]
+    async fn a_line_is_handled_in_its_order_also_where_it_then_ends_at_once() {
+        let mut lineup = Lineup::default();
+        push(&mut lineup, 0, &["a", "a", "b", "a"]);
+        let a = open(&mut lineup);
+        let b = lineup.next().expect("b");
+        done(&mut lineup, &b);
+        push(&mut lineup, 1, &["a"]);
+        assert!(lineup.next().is_none(), "all of a's wait");
+        done(&mut lineup, &a);
+        let mut turns = Vec::new();
+        while let Some(turn) = lineup.next() {
+            turns.push(at(&turn));
+            done(&mut lineup, &turn);
+        }
+        assert_eq!(turns, [(0, 1), (0, 3), (1, 0)]);
     }
 
     #[actix::test]
@@ -199,23 +274,26 @@ mod tests {
         let mut lineup = Lineup::default();
         push(&mut lineup, 0, &["a"]);
         push(&mut lineup, 1, &["b"]);
-        let (a, b) = (turn(&mut lineup).expect("a"), turn(&mut lineup).expect("b"));
+        let (a, b) = (open(&mut lineup), open(&mut lineup));
         assert_eq!(done(&mut lineup, &b), 0);
         assert_eq!(done(&mut lineup, &a), 2);
     }
 
     #[actix::test]
-    async fn an_answer_has_records_in_the_order_of_the_events_and_names_what_is_refused() {
+    async fn an_answer_has_what_goes_on_in_the_order_of_the_events_and_names_what_is_refused() {
         let mut lineup = Lineup::default();
-        push(&mut lineup, 0, &["a", "b", "c"]);
-        let turns: Vec<_> = (0..3).filter_map(|_| turn(&mut lineup)).collect();
-        let record = |turn: &Turn| vec![Record::of(&turn.events[turn.index])];
-        assert!(lineup.end(&turns[2], End::HandedOn(record(&turns[2]))).is_empty());
+        push(&mut lineup, 0, &["a", "b", "c", "d"]);
+        let [a, b, c, d] = [(); 4].map(|()| open(&mut lineup));
+        let record = Record::of(c.event());
+        assert!(lineup.end(d, End::HandedOn(Vec::new())).is_empty());
+        assert!(lineup.end(c, End::HandedOn(vec![record])).is_empty());
         let error = Error::new(crate::ErrorKind::HandlerFailed, "no");
-        assert!(lineup.end(&turns[1], End::Refused(error)).is_empty());
-        let answers = lineup.end(&turns[0], End::HandedOn(record(&turns[0])));
-        let ids = answers[0].records.iter().map(|record| record.event().aggregate_id());
-        assert_eq!(ids.collect::<Vec<_>>(), ["a", "c"]);
-        assert_eq!(answers[0].refused[0].index, 1);
+        assert!(lineup.end(b, End::Refused(error)).is_empty());
+        let answer = lineup.end(a, End::Forwarded).pop().expect("an answer");
+        let [Onward::Event(0), Onward::Record(record)] = &answer.onward[..] else {
+            panic!("{:?}", answer.onward)
+        };
+        assert_eq!(record.event().aggregate_id(), "c");
+        assert_eq!(answer.refused[0].index, 1);
     }
 }

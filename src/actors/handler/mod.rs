@@ -19,21 +19,26 @@ mod lineup;
 use std::rc::Rc;
 
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, WrapFuture};
-use tokio::sync::OwnedMutexGuard;
+use tokio::{sync::OwnedMutexGuard, task::yield_now};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::lanes::HandlerLanes;
 use self::{
-    attempts::Caller,
-    lineup::{Answer, Lineup},
+    attempts::{Begun, Caller, Try},
+    lineup::{Answer, End, Lineup, Turn},
 };
 use crate::messages::{ExitGuard, TopicBatch};
+
+/// How many events are begun without a look at anything else.
+const AT_ONCE: usize = 64;
 
 struct HandlerActor {
     caller: Rc<Caller>,
     lineup: Lineup,
-    /// Events that are being handled now.
+    /// Events whose handling takes time.
     running: usize,
+    /// It goes on by itself, after others.
+    yields: bool,
     cancelled: CancellationToken,
     _exit: ExitGuard,
     /// Dropped last: the next one may call the handler now.
@@ -61,19 +66,43 @@ impl Handler<TopicBatch> for HandlerActor {
 impl HandlerActor {
     /// Calls the handler for as many events as may be handled now.
     fn call(&mut self, ctx: &mut Context<Self>) {
-        while self.running < self.caller.options.concurrency {
-            let Some(turn) = self.lineup.next() else { return };
-            self.running += 1;
-            let caller = Rc::clone(&self.caller);
-            let handling = async move {
-                let end = caller.handle(&turn.events[turn.index]).await;
-                (turn, end)
-            };
-            ctx.spawn(handling.into_actor(self).map(|(turn, end), this, ctx| {
-                this.running -= 1;
-                this.lineup.end(&turn, end).into_iter().for_each(Answer::give);
-                this.call(ctx);
-            }));
+        if self.yields {
+            return;
         }
+        for _ in 0..AT_ONCE {
+            if self.running == self.caller.options.concurrency {
+                return;
+            }
+            let Some(turn) = self.lineup.next() else { return };
+            match self.caller.begin(&turn) {
+                Begun::Over(Try::Ended(end)) => self.end(turn, end),
+                begun => self.wait_for(turn, begun, ctx),
+            }
+        }
+        // Whatever else is on this thread has its turn, and timers.
+        self.yields = true;
+        ctx.spawn(yield_now().into_actor(self).map(|(), this, ctx| {
+            this.yields = false;
+            this.call(ctx);
+        }));
+    }
+
+    fn wait_for(&mut self, turn: Turn, begun: Begun, ctx: &mut Context<Self>) {
+        self.running += 1;
+        self.lineup.open(&turn);
+        let caller = Rc::clone(&self.caller);
+        let handling = async move {
+            let end = caller.handle(&turn, begun).await;
+            (turn, end)
+        };
+        ctx.spawn(handling.into_actor(self).map(|(turn, end), this, ctx| {
+            this.running -= 1;
+            this.end(turn, end);
+            this.call(ctx);
+        }));
+    }
+
+    fn end(&mut self, turn: Turn, end: End) {
+        self.lineup.end(turn, end).into_iter().for_each(Answer::give);
     }
 }
