@@ -346,6 +346,7 @@ mod tests {
         ErrorKind, Lsn,
         checkpoint::Cut,
         config::{Config, Route, RouteMatch},
+        handlers::Onward,
         messages::{
             BatchId, ByteWindow,
             probe::{exit, probe},
@@ -600,6 +601,19 @@ mod tests {
         assert!(bench.done.try_recv().is_err(), "not before it is parked");
         letter.ack.ack();
         assert_eq!(bench.batch_done().await.events, 2);
+    }
+
+    #[actix::test]
+    async fn events_that_go_on_in_another_order_end_the_chain() {
+        let mut bench = Bench::new();
+        bench.send(0, &[("user", "1"), ("user", "2")]);
+        let mut users = bench.open().await;
+        let onward = vec![Onward::Event(1), Onward::Event(0)];
+        next(&mut users).await.ack.pass_on(onward, Vec::new());
+        let error = soon(&mut bench.failed).await.error;
+        let text = "events of a handler did not go on in their order";
+        assert!(error.to_string().contains(text), "{error}");
+        assert!(bench.done.try_recv().is_err());
     }
 
     #[actix::test]
