@@ -6,22 +6,26 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use factlib::{
-    config::{Config, Format, Route, RouteMatch, SubjectStrategy},
+    ErrorKind, PipelineHandle,
+    config::{Config, DeliveryMode, Format, Route, RouteMatch, SubjectStrategy},
     dead_letter::{DeadLetterTopic, Ledger, LetterFilter, Redriver},
+    doctor::{self, Outcome},
     emit::Fact,
-    testing::{ConsumedRecord, KafkaServer, SchemaRegistry, read_topic},
+    testing::{Authority, ConsumedRecord, KafkaServer, SchemaRegistry, read_topic},
 };
 use prost::Message;
 use schema_registry_converter::{
     async_impl::{
+        avro::AvroDecoder,
         proto_raw::ProtoRawDecoder,
         schema_registry::{SrSettings, get_schema_by_id, post_schema},
     },
     schema_registry_common::{BytesResult, SchemaType, SuppliedSchema, get_bytes_result},
 };
+use serde_json::json;
 use slog::{Discard, Logger, o};
 use support::{
-    Bed, Workload,
+    Bed, History, Workload,
     bed::{LIMIT, PARTITIONS},
     history::Checker,
     records::{emit, header, records},
@@ -143,6 +147,9 @@ async fn each_format_is_decoded_by_the_schema_that_the_registry_has() {
     assert_eq!(sent[1].header("content-type"), None);
 
     assert_eq!(unframed(&sent[2]), (avro, AVRO_PAYLOAD));
+    let decoder_of_avro = AvroDecoder::new(reading(&registry));
+    let placed = decoder_of_avro.decode(sent[2].value.as_deref()).await.expect("Avro");
+    assert_eq!(serde_json::Value::try_from(placed.value).expect("JSON"), json!({"n": 21}));
     assert_eq!(header(&sent[2], "aggregate_id"), "7");
     for (record, name) in [(&sent[3], "shop.v1.Paid"), (&sent[4], "shop.v1.Paid.Receipt")] {
         let expected = (name.to_owned(), Bytes::from_static(PROTO_PAYLOAD));
@@ -176,20 +183,7 @@ async fn a_registry_that_is_away_holds_back_what_needs_it_and_nothing_is_lost_or
     history.merge(more.emit(&mut client).await);
     bed.delivered(&history).await;
     history.merge(of(3, &["order", "invoice"]).emit(&mut client).await);
-    let waits = async {
-        loop {
-            let status = pipeline.status();
-            let order = status.topics.get(&format!("{}.order", bed.name));
-            if let Some(order) = order.filter(|order| order.restarts > 1) {
-                return order.clone();
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    let order = tokio::time::timeout(LIMIT, waits).await.expect("it is tried again");
-    let error = order.last_error.expect("an error");
-    assert!(error.contains("the schema registry does not answer"), "{error}");
-    assert_eq!(order.events, 0);
+    held_back(&pipeline, &format!("{}.order", bed.name)).await;
     let after = Workload { aggregate_prefix: "after-", ..of(4, &["order", "user"]) };
     history.merge(after.emit(&mut client).await);
 
@@ -198,11 +192,61 @@ async fn a_registry_that_is_away_holds_back_what_needs_it_and_nothing_is_lost_or
     bed.confirmed(bed.wal_end().await).await;
     pipeline.shutdown().await.expect("a clean stop");
 
-    let decoder = ProtoRawDecoder::new(reading(&registry));
-    let mut checker = Checker::new(&history, &bed.name, Some(PARTITIONS));
+    check(&bed, &history, &registry).await;
+}
+
+#[actix::test]
+async fn exactly_once_waits_for_a_registry_that_is_away_and_sends_each_fact_once() {
+    let registry = SchemaRegistry::start().await.expect("the registry starts");
+    let mut bed = Bed::shared("registry_once").await;
+    configure(&mut bed.config, &registry);
+    bed.config.delivery.mode = DeliveryMode::ExactlyOnce;
+    bed.config.kafka.format = Format::ConfluentProtobuf;
+    bed.config.schema_registry.timeout = Duration::from_secs(2);
+    let mut client = bed.client().await;
+    let pipeline = bed.pipeline().start().await.expect("the pipeline starts");
+    let of = |seed, kind: &str| Workload {
+        seed,
+        aggregate_types: vec![kind.to_owned()],
+        ..Workload::new(&bed.name, 300)
+    };
+    let mut history = of(1, "user").emit(&mut client).await;
+    bed.delivered(&history).await;
+
+    registry.kill().await;
+    history.merge(of(2, "order").emit(&mut client).await);
+    held_back(&pipeline, &format!("{}.order", bed.name)).await;
+    registry.start_again().await.expect("it is back");
+    bed.delivered(&history).await;
+    bed.confirmed(bed.wal_end().await).await;
+    pipeline.shutdown().await.expect("a clean stop");
+    check(&bed, &history, &registry).await;
+}
+
+/// Until the topic was tried again and again, and says why.
+async fn held_back(pipeline: &PipelineHandle, topic: &str) {
+    let waits = async {
+        loop {
+            let status = pipeline.status();
+            if let Some(topic) = status.topics.get(topic).filter(|topic| topic.restarts > 1) {
+                return topic.clone();
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let topic = tokio::time::timeout(LIMIT, waits).await.expect("it is tried again");
+    let error = topic.last_error.expect("an error");
+    assert!(error.contains("the schema registry does not answer"), "{error}");
+    assert_eq!(topic.events, 0);
+}
+
+/// Holds what arrives, decoded, against what was sent.
+async fn check(bed: &Bed<'_>, history: &History, registry: &SchemaRegistry) {
+    let decoder = ProtoRawDecoder::new(reading(registry));
+    let mut checker = Checker::new(history, &bed.name, Some(PARTITIONS));
     checker.confirmed(bed.slot().await.0);
-    for topic in bed.topics(&history) {
-        for mut record in read_topic(&kafka.admin_bootstrap(), &topic).await.expect("a topic") {
+    for topic in bed.topics(history) {
+        for mut record in read_topic(&bed.kafka.admin_bootstrap(), &topic).await.expect("a topic") {
             let (name, bytes) = decoded(&decoder, &record).await;
             assert_eq!(name, "factlib.v1.OutboxEvent");
             record.value = Some(bytes);
@@ -243,4 +287,52 @@ async fn what_has_no_schema_is_parked_and_comes_back_when_it_has_one() {
     redriver.send(&letter, &resent, &mut ledger).await.expect("sent");
     let sent = records(&bed, &topic, 1).await;
     assert_eq!(unframed(&sent[0]), (id, &b"*"[..]));
+}
+
+#[actix::test]
+async fn by_tls_it_is_believed_by_its_authority_and_name_alone() {
+    let authority = Authority::new("factlib tests").expect("an authority");
+    let signed = authority.server(&["localhost"]).expect("a certificate");
+    let registry = SchemaRegistry::start_tls(&signed).await.expect("the registry starts");
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = |name: &str, pem: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, pem).expect("written");
+        Some(path)
+    };
+    let mut bed = Bed::shared("registry_tls").await;
+    bed.config.schema_registry.url = vec![registry.tls_url("localhost").expect("with TLS")];
+    bed.config.schema_registry.tls_ca = file("ca.crt", authority.certificate());
+    bed.config.kafka.format = Format::ConfluentJson;
+    let pipeline = bed.pipeline().start().await.expect("the pipeline starts");
+    emit(&bed, &[Fact::new("thing", "7", "thing.made")]).await;
+    let topic = format!("{}.thing", bed.name);
+    unframed(&records(&bed, &topic, 1).await[0]);
+    pipeline.shutdown().await.expect("a clean stop");
+    let log = Logger::root(Discard, o!());
+    let found = async |config: &Config| {
+        let report = doctor::examine(config, &log).await.expect("a report");
+        let line = report.checks.into_iter().find(|check| check.server == "schema registry");
+        line.expect("a line")
+    };
+    let well = found(&bed.config).await;
+    assert_eq!(well.outcome, Outcome::Ok, "{well:?}");
+    assert!(well.found.starts_with("1 at https://localhost:"), "{well:?}");
+
+    let other = Authority::new("somebody else").expect("an authority");
+    let mut untrusted = bed.config.clone();
+    untrusted.schema_registry.tls_ca = file("other.crt", other.certificate());
+    let mut elsewhere = bed.config.clone();
+    elsewhere.schema_registry.url = vec![registry.tls_url("127.0.0.1").expect("with TLS")];
+    for config in [untrusted, elsewhere] {
+        let line = found(&config).await;
+        assert_eq!(line.outcome, Outcome::Error, "{line:?}");
+        assert!(line.found.contains("is not trusted"), "{line:?}");
+        assert!(line.remedy.expect("a remedy").contains("schema_registry.tls_ca"));
+        bed.config = config;
+        let pipeline = bed.pipeline().start().await.expect("the pipeline starts");
+        emit(&bed, &[Fact::new("thing", "7", "thing.made")]).await;
+        let error = pipeline.wait().await.expect_err("refused");
+        assert_eq!(error.kind(), ErrorKind::RegistryRefused, "{error}");
+    }
 }

@@ -14,6 +14,8 @@ use std::sync::Arc;
 use serde::Serialize;
 use slog::Logger;
 
+#[cfg(feature = "schema-registry")]
+use crate::schema_registry::Registry;
 use crate::{Error, Result, config::Config};
 
 /// How a check came out.
@@ -32,7 +34,7 @@ pub enum Outcome {
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct Check {
-    /// Whose it is: `postgresql` or `kafka`.
+    /// Whose it is: `postgresql`, `kafka` or `schema registry`.
     pub server: &'static str,
     /// What was looked at.
     pub name: &'static str,
@@ -59,16 +61,33 @@ impl Report {
     }
 }
 
-/// Looks at PostgreSQL and Kafka as this configuration has them; changes nothing.
+/// Looks at PostgreSQL, Kafka and the schema registry as this configuration has them; changes
+/// nothing.
 ///
 /// # Errors
 /// Only a configuration that makes no sense; what the servers refuse is in the report.
 pub async fn examine(config: &Config, log: &Logger) -> Result<Report> {
     config.validate()?;
     let config = Arc::new(config.clone());
-    let (postgres, kafka) =
-        tokio::join!(postgres::examine(&config, log), kafka::examine(&config, log));
-    Ok(Report { checks: [postgres?, kafka?].concat() })
+    let (postgres, kafka, registry) = tokio::join!(
+        postgres::examine(&config, log),
+        kafka::examine(&config, log),
+        registry(&config),
+    );
+    Ok(Report { checks: [postgres?, kafka?, registry?].concat() })
+}
+
+/// Whether the registry answers, where there is one.
+async fn registry(config: &Config) -> Result<Vec<Check>> {
+    #[allow(unused_mut, reason = "without the feature nothing is asked")]
+    let mut checks = Checks::of("schema registry");
+    #[cfg(feature = "schema-registry")]
+    if let Some(subjects) = Registry::new(config)?.subjects().await.transpose() {
+        let urls = config.schema_registry.url.join(", ");
+        let found = subjects.map(|subjects| format!("{subjects} at {urls}"));
+        checks.result("subjects", found, "start it, or correct schema_registry.url");
+    }
+    Ok(checks.checks)
 }
 
 /// The checks of one server.

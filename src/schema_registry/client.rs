@@ -8,7 +8,9 @@ use reqwest::{Certificate, ClientBuilder};
 use schema_registry_converter::{
     async_impl::{
         proto_raw::ProtoRawEncoder,
-        schema_registry::{SrSettings, get_schema_by_subject_and_version, post_schema},
+        schema_registry::{
+            SrSettings, get_all_subjects, get_schema_by_subject_and_version, post_schema,
+        },
     },
     error::SRCError,
     schema_registry_common::{
@@ -61,6 +63,15 @@ impl Client {
         Ok(Some(Client { settings, auto_register: config.auto_register, urls }))
     }
 
+    /// How many subjects it has.
+    ///
+    /// # Errors
+    /// [`ErrorKind::RegistryUnavailable`] or [`ErrorKind::RegistryRefused`].
+    pub async fn subjects(&self) -> Result<usize> {
+        let subjects = get_all_subjects(&self.settings).await;
+        Ok(subjects.map_err(|error| self.error(None, error))?.len())
+    }
+
     /// What a value of that schema begins with: the magic byte, the schema's id and, for
     /// protobuf, which of the schema's messages it is.
     ///
@@ -71,13 +82,13 @@ impl Client {
         let subject = utf8_percent_encode(&need.subject, IN_PATH).to_string();
         if let Some(schema) = own(&need.schema).filter(|_| self.auto_register) {
             let registered = post_schema(&self.settings, subject, schema).await;
-            let id = registered.map_err(|error| self.error(need, error))?.id;
+            let id = registered.map_err(|error| self.error(Some(need), error))?.id;
             // The first message is short for its place.
             let message = if need.schema == Schema::Protobuf { vec![0] } else { Vec::new() };
             return Ok(get_payload(id, message).into());
         }
         let latest = get_schema_by_subject_and_version(&self.settings, &subject, None).await;
-        let registered = latest.map_err(|error| self.error(need, error))?;
+        let registered = latest.map_err(|error| self.error(Some(need), error))?;
         if let Some(wrong) = other_type(&need.schema, &registered.schema_type) {
             let what = format!("subject {} of the schema registry has {wrong}", need.subject);
             return Err(Error::new(ErrorKind::RecordRefused, what));
@@ -101,8 +112,8 @@ impl Client {
             found => found,
         };
         found.map(Bytes::from).map_err(|error| match status(&error) {
-            Some(_) => self.error(need, error),
-            None if error.retriable => self.error(need, error),
+            Some(_) => self.error(Some(need), error),
+            None if error.retriable => self.error(Some(need), error),
             None => {
                 let subject = &need.subject;
                 let what = format!("the schema of subject {subject} has no message {name:?}");
@@ -112,21 +123,24 @@ impl Client {
         })
     }
 
-    fn error(&self, need: &Need, error: SRCError) -> Error {
-        let Need { subject, .. } = need;
+    fn error(&self, need: Option<&Need>, error: SRCError) -> Error {
+        let about = match need {
+            Some(Need { subject, .. }) => format!("subject {subject}"),
+            None => "its subjects".into(),
+        };
         let answer = error.source().and_then(|cause| cause.downcast_ref::<RawError>()).cloned();
         let code = answer.as_ref().map_or(0, |answer| answer.error_code);
         let status = status(&error);
         let (kind, what, remedy) = match status {
             Some(401 | 403) => (
                 ErrorKind::RegistryRefused,
-                format!("the schema registry refuses subject {subject}"),
+                format!("the schema registry refuses {about}"),
                 "check schema_registry.username and schema_registry.password",
             ),
             // Of a subject or a version, as against a page that is not there.
             Some(404) if matches!(code, 40401 | 40402) => (
                 ErrorKind::RecordRefused,
-                format!("the schema registry has no schema of subject {subject}"),
+                format!("the schema registry has no schema of {about}"),
                 "register it, and redrive the dead letters",
             ),
             Some(404 | 405) => (
@@ -136,12 +150,18 @@ impl Client {
             ),
             Some(400..=499) if !matches!(status, Some(408 | 429)) => (
                 ErrorKind::RecordRefused,
-                format!("the schema registry does not take the schema for subject {subject}"),
+                format!("the schema registry does not take the schema for {about}"),
                 "another schema is there, or its compatibility forbids this one",
+            ),
+            None if is_untrusted(&error) => (
+                ErrorKind::RegistryRefused,
+                format!("the certificate of the schema registry at {} is not trusted", self.urls),
+                "set schema_registry.tls_ca to its authority's certificate; its host name and \
+                 validity count too",
             ),
             _ => (
                 ErrorKind::RegistryUnavailable,
-                format!("the schema registry does not answer for subject {subject}"),
+                format!("the schema registry does not answer for {about}"),
                 "is it running at schema_registry.url?",
             ),
         };
@@ -192,6 +212,11 @@ fn http(config: &SchemaRegistryConfig) -> Result<ClientBuilder> {
 fn status(error: &SRCError) -> Option<u16> {
     let (_, status) = error.error.split_once("failed with status ")?;
     status.split_whitespace().next()?.parse().ok()
+}
+
+/// Whether a server was there that did not prove who it is, which only OpenSSL's text tells.
+fn is_untrusted(error: &SRCError) -> bool {
+    error.source().is_some_and(|cause| story(cause).contains("certificate verify failed"))
 }
 
 /// What the HTTP client says, with its causes.

@@ -57,6 +57,18 @@ impl Registry {
         })
     }
 
+    /// How many subjects it has; none where no registry is configured.
+    ///
+    /// # Errors
+    /// As [`prefixes`](Self::prefixes).
+    #[cfg(feature = "schema-registry")]
+    pub async fn subjects(&self) -> Result<Option<usize>> {
+        match &self.client {
+            Some(client) => client.subjects().await.map(Some),
+            None => Ok(None),
+        }
+    }
+
     /// What the values of these events begin with in a topic, as far as it need not be asked.
     pub fn known(&self, topic: &str, events: &[Event]) -> Option<Prefixes> {
         let mut prefixes = Prefixes::default();

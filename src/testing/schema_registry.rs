@@ -5,6 +5,7 @@
 use std::{
     env,
     ffi::OsString,
+    fs,
     path::PathBuf,
     sync::{Mutex, PoisonError},
     time::Duration,
@@ -18,7 +19,7 @@ use tokio::{
 };
 
 use super::{
-    cache_folder, java,
+    Signed, cache_folder, java,
     ports::free_port,
     process::{GuardedChild, ServerHome},
 };
@@ -42,6 +43,8 @@ pub struct SchemaRegistry {
     java: PathBuf,
     jar: PathBuf,
     port: u16,
+    /// Its port for TLS.
+    tls: Option<u16>,
     child: Mutex<Option<GuardedChild>>,
     home: ServerHome,
 }
@@ -49,12 +52,30 @@ pub struct SchemaRegistry {
 impl SchemaRegistry {
     /// Starts it, and returns when it answers.
     pub async fn start() -> Result<Self> {
+        Self::start_with(None).await
+    }
+
+    /// The same, with this certificate on a port of its own, see [`tls_url`](Self::tls_url).
+    pub async fn start_tls(signed: &Signed) -> Result<Self> {
+        Self::start_with(Some(signed)).await
+    }
+
+    async fn start_with(signed: Option<&Signed>) -> Result<Self> {
+        let home = ServerHome::create("registry", Signal::SIGKILL)?;
+        if let Some(Signed { certificate, key }) = signed {
+            for (file, pem) in [("tls.crt", certificate), ("tls.key", key)] {
+                fs::write(home.path().join(file), pem).map_err(|error| {
+                    Error::new(ErrorKind::Config, format!("cannot write {file}")).caused_by(error)
+                })?;
+            }
+        }
         let registry = SchemaRegistry {
             java: java::program()?,
             jar: jar()?,
             port: free_port()?,
+            tls: signed.map(|_| free_port()).transpose()?,
             child: Mutex::default(),
-            home: ServerHome::create("registry", Signal::SIGKILL)?,
+            home,
         };
         registry.start_again().await?;
         Ok(registry)
@@ -63,6 +84,11 @@ impl SchemaRegistry {
     /// What `schema_registry.url` is to be.
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}{API}", self.port)
+    }
+
+    /// The same by TLS, where it was started so, by this name of its host.
+    pub fn tls_url(&self, host: &str) -> Option<String> {
+        self.tls.map(|port| format!("https://{host}:{port}{API}"))
     }
 
     /// Kills it.
@@ -78,14 +104,21 @@ impl SchemaRegistry {
     pub async fn start_again(&self) -> Result<()> {
         let mut args: Vec<OsString> = JVM.iter().map(OsString::from).collect();
         let schemas = self.home.path().join("schemas");
-        for property in [
+        let mut properties = vec![
             "quarkus.http.host=127.0.0.1".into(),
             format!("quarkus.http.port={}", self.port),
             "quarkus.http.access-log.enabled=false".into(),
             format!("apicurio.datasource.url=jdbc:h2:file:{}", schemas.display()),
-        ] {
-            args.push(format!("-D{property}").into());
+        ];
+        if let Some(port) = self.tls {
+            let file = |name| self.home.path().join(name).display().to_string();
+            properties.extend([
+                format!("quarkus.http.ssl-port={port}"),
+                format!("quarkus.http.ssl.certificate.files={}", file("tls.crt")),
+                format!("quarkus.http.ssl.certificate.key-files={}", file("tls.key")),
+            ]);
         }
+        args.extend(properties.iter().map(|property| format!("-D{property}").into()));
         args.extend(["-jar".into(), self.jar.clone().into_os_string()]);
         let child = self.home.spawn("registry", &self.java, args, None)?;
         *self.child.lock().unwrap_or_else(PoisonError::into_inner) = Some(child.clone());
