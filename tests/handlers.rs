@@ -206,7 +206,7 @@ impl Busy {
             let _call = busy.call(event);
             // Positions are multiples of eight.
             let at = event.lsn().as_u64() / 8;
-            if at % 3 > 0 {
+            if !at.is_multiple_of(3) {
                 tokio::time::sleep(Duration::from_micros((at * 8) % most_us)).await;
             }
             Ok(Outcome::Forward)
