@@ -12,6 +12,13 @@ pub(crate) fn kafka_error(what: impl Into<String>, error: KafkaError) -> Error {
     if let KafkaError::ClientConfig(_, why, property, value) = &error {
         return Error::new(ErrorKind::Config, what).caused_by(misset(why, property, value));
     }
+    if let KafkaError::ClientCreation(why) = &error
+        && !why.contains("thread")
+    {
+        // Settings that do not fit together; only a thread that the system refuses may pass.
+        let what = format!("{}: kafka.properties do not fit together", what.into());
+        return Error::new(ErrorKind::Config, what).caused_by(why.clone());
+    }
     let kind = error.rdkafka_error_code().map_or(ErrorKind::KafkaUnavailable, kind);
     with_remedy(Error::new(kind, what), error.rdkafka_error_code()).caused_by(error)
 }
@@ -94,4 +101,19 @@ fn with_remedy(error: Error, code: Option<RDKafkaErrorCode>) -> Error {
         _ => return error,
     };
     error.remedy(remedy)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_that_do_not_fit_together_are_the_configurations_and_a_refused_thread_passes() {
+        let of = |why: &str| kafka_error("no client", KafkaError::ClientCreation(why.into()));
+        let error = of("`a` must be set <= `b`");
+        assert_eq!(error.kind(), ErrorKind::Config);
+        let text = "no client: kafka.properties do not fit together";
+        assert!(error.to_string().starts_with(text), "{error}");
+        assert!(of("Failed to create thread: EAGAIN").is_transient());
+    }
 }

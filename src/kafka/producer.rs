@@ -90,10 +90,13 @@ impl KafkaProducer {
         log: Logger,
     ) -> Result<Self> {
         let mut settings = producer_config(&config.kafka, window_bytes);
-        settings.set("transactional.id", id).set(
-            "transaction.timeout.ms",
-            config.delivery.transaction_timeout.as_millis().to_string(),
-        );
+        let timeout = config.delivery.transaction_timeout.as_millis();
+        settings.set("transactional.id", id).set("transaction.timeout.ms", timeout.to_string());
+        // librdkafka wants no question to wait for longer than that.
+        let socket = settings.get("socket.timeout.ms").and_then(|ms| ms.parse().ok());
+        if socket.is_none_or(|socket: u128| socket > timeout) {
+            settings.set("socket.timeout.ms", timeout.to_string());
+        }
         if let Some(bytes) = batch_size {
             settings.set("batch.size", bytes.to_string());
         }

@@ -10,6 +10,10 @@ use std::{
 };
 
 use factlib::testing::Program;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use serde_json::Value;
 use tokio::{task::AbortHandle, time::sleep};
 
@@ -170,6 +174,14 @@ impl Relay {
     /// All that it has printed.
     pub fn output(&self) -> String {
         self.program.output()
+    }
+
+    /// Has it stand still for so long.
+    pub async fn freeze(&self, time: Duration) {
+        let pid = Pid::from_raw(self.program.pid().cast_signed());
+        kill(pid, Signal::SIGSTOP).expect("it stands still");
+        sleep(time).await;
+        kill(pid, Signal::SIGCONT).expect("it goes on");
     }
 
     /// Kills it, and waits for its end.

@@ -56,6 +56,6 @@ scenarios! {
     store: store_table_missing, store_table_locked, store_folder_missing,
         store_disk_full;
     transactions: transactions_killed, transactions_aborted, transaction_coordinator_killed,
-        two_instances_fight, huge_transaction_cut;
+        frozen_past_the_time_out, two_instances_fight, huge_transaction_cut;
     data: one_huge_transaction, odd_facts, foreign_traffic;
 }

@@ -71,6 +71,32 @@ pub async fn transaction_coordinator_killed(ctx: &mut Ctx) -> Outcome {
     Outcome::exact(report).note("three brokers, one after the other")
 }
 
+/// The process stands still, as in a machine that is moved, for longer than Kafka waits for the
+/// end of a transaction: the coordinator gives it up and fences whoever began it.
+pub async fn frozen_past_the_time_out(ctx: &mut Ctx) -> Outcome {
+    // It looks for such transactions every ten seconds by itself.
+    let often = "transaction.abort.timed.out.transaction.cleanup.interval.ms";
+    let kafka = KafkaServer::builder().property(often, "200");
+    let kafka = kafka.start().await.expect("Kafka starts");
+    let bed = ctx.on(shared_postgres().await.expect("PostgreSQL starts"), &kafka).await;
+    let launch = launch(ctx, &bed).set("delivery.transaction_timeout", "5s");
+    // Transactions that are open nearly always.
+    let relay = launch.set("delivery.interval", "1s").start().await;
+    let emitters = ctx.load(&bed, ctx.pick(300, 2_000)).await;
+    let times = ctx.pick(1, 6);
+    for _ in 0..times {
+        emitters.emitted(emitters.count() + 300).await;
+        sleep(ctx.random_ms(0..100)).await;
+        relay.freeze(Duration::from_secs(8)).await;
+    }
+    let history = emitters.stop().await;
+    relay.settled(&bed).await;
+    let again = relay.count("starting again after a pause");
+    assert!(again > 0, "no transaction was given up");
+    let report = relay.finish(&bed, &history).await;
+    Outcome::exact(report).note(format!("frozen {times} times, began again {again} times"))
+}
+
 /// Two instances, whose connections an administrator ends again and again: each takes the
 /// slot, and with it the transactions, from the other.
 pub async fn two_instances_fight(ctx: &mut Ctx) -> Outcome {
