@@ -152,7 +152,8 @@ impl<'a> Operator<'a> {
         let name = &self.config.postgres.slot;
         self.show().await?.ok_or_else(|| {
             let what = format!("slot {name} does not exist");
-            Error::new(ErrorKind::PostgresRefused, what).remedy("correct postgres.slot")
+            Error::new(ErrorKind::PostgresRefused, what)
+                .remedy("run `factlib setup`, or correct postgres.slot")
         })
     }
 

@@ -213,7 +213,8 @@ impl Startup {
                 "PostgreSQL at {} does not answer {question} within {limit:?}",
                 self.info.describe()
             );
-            Err(Error::new(ErrorKind::PostgresUnavailable, what))
+            Err(Error::new(ErrorKind::PostgresUnavailable, what)
+                .remedy("does a lock hold it up, or is the server overloaded?"))
         })
     }
 

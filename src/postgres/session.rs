@@ -53,8 +53,9 @@ impl Session {
         let mut message = BytesMut::new();
         // The one thing it refuses is a zero byte in a text.
         write(&mut message).map_err(|error| {
-            Error::new(ErrorKind::Config, "a name or password for PostgreSQL is not allowed")
+            Error::new(ErrorKind::Config, "a text for PostgreSQL has a NUL")
                 .caused_by(error)
+                .remedy("correct user, database and password in postgres.url")
         })?;
         let sent = async {
             self.stream.write_all(&message).await?;

@@ -201,7 +201,7 @@ impl Route {
     /// What is missing.
     pub fn key_of(&self, values: Values<'_>) -> Result<Option<String>, String> {
         let key = self.key.as_ref().map(|template| template.render(values)).transpose();
-        key.map_err(|key| format!("key: it has no metadata {key}"))
+        key.map_err(lacks("key"))
     }
 
     /// The partition that it names, if it does.
@@ -210,8 +210,7 @@ impl Route {
     /// What is missing, or wrong.
     pub fn partition_of(&self, values: Values<'_>) -> Result<Option<i32>, String> {
         let Some(template) = &self.partition else { return Ok(None) };
-        let missing = |key: &str| format!("partition: it has no metadata {key}");
-        let text = template.render(values).map_err(missing)?;
+        let text = template.render(values).map_err(lacks("partition"))?;
         let number = partition_number(&text);
         number.map(Some).ok_or_else(|| format!("partition {text:?} is no number"))
     }
@@ -221,9 +220,9 @@ impl Route {
     /// # Errors
     /// What is missing.
     pub fn schema_of(&self, values: Values<'_>) -> Result<[Option<String>; 2], String> {
-        let render = |of: &str, template: &Option<Template>| {
+        let render = |of, template: &Option<Template>| {
             let text = template.as_ref().map(|template| template.render(values)).transpose();
-            text.map_err(|key| format!("{of}: it has no metadata {key}"))
+            text.map_err(lacks(of))
         };
         Ok([render("subject", &self.subject)?, render("schema", &self.schema)?])
     }
@@ -265,7 +264,7 @@ impl Route {
         for template in &self.topics {
             let name = template
                 .render(values)
-                .map_err(|key| format!("topic {:?}: it has no metadata {key}", template.text()))?;
+                .map_err(|key| lacks(&format!("topic {:?}", template.text()))(key))?;
             if !is_legal_topic(&name) || name == parked {
                 return Err(format!(
                     "topic {:?} would be {name:?}, which is not allowed",
@@ -289,6 +288,11 @@ impl Field {
             Field::Metadata(key) => format!("metadata.{key}"),
         }
     }
+}
+
+/// What is wrong with an event that does not have the metadata that `of` is made of.
+fn lacks(of: &str) -> impl Fn(&str) -> String {
+    move |key| format!("{of}: it has no metadata {key}")
 }
 
 /// The number of a partition, in a text.

@@ -112,10 +112,9 @@ fn read(url: &str) -> Result<Value> {
             .caused_by(error)
             .remedy("is it running, with http.metrics_port set?")
     })?;
-    let status: Value = serde_json::from_str(&body)
-        .map_err(|error| failed(format!("{url} is no status")).caused_by(error))?;
-    match status["state"].is_string() {
-        true => Ok(status),
-        false => Err(failed(format!("{url} is not the status of a relay"))),
-    }
+    let status = serde_json::from_str(&body).ok();
+    status.filter(|status: &Value| status["state"].is_string()).ok_or_else(|| {
+        failed(format!("{url} is not the status of a relay"))
+            .remedy("what listens there? --url, http.address and http.metrics_port say where")
+    })
 }
