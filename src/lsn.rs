@@ -91,7 +91,9 @@ mod tests {
     #[test]
     fn what_is_no_position_is_refused() {
         for text in ["", "/", "1", "1/", "/1", "G/1", "1/+1", "100000000/0", "1/2/3", " 1/2"] {
-            assert!(text.parse::<Lsn>().is_err(), "{text:?}");
+            let error = text.parse::<Lsn>().expect_err(text).to_string();
+            let expected = "expected two hexadecimal numbers, such as 16/B374D848";
+            assert_eq!(error, format!("not a WAL position: {text:?} ({expected})"));
         }
     }
 }

@@ -232,16 +232,28 @@ mod tests {
     fn the_cause_is_on_the_side_that_holds_back_more() {
         let window = ByteWindow::new(100);
         let status = Status::new(window.clone());
-        let cause = |confirmed| Cause::of(&retention(confirmed), &status.snapshot()).what;
-        assert!(cause(900).starts_with("the open transaction 744 (pid 7"), "{}", cause(900));
-        assert_eq!(cause(300), "what is not read yet");
+        let cause = |confirmed| {
+            let Cause { what, remedy } = Cause::of(&retention(confirmed), &status.snapshot());
+            format!("{what} ({remedy})")
+        };
+        let open = "the open transaction 744 (pid 7, since a time that only pg_read_all_stats may \
+                    see) (end it: SELECT pg_terminate_backend(7))";
+        assert_eq!(cause(900), open);
+        assert_eq!(cause(300), "what is not read yet (none, where it gets less)");
         status.set_state(PipelineState::Retrying { error: "no route".into() });
-        assert_eq!(cause(300), "no route");
+        let retrying = "no route (nothing is read meanwhile: remove what the error names)";
+        assert_eq!(cause(300), retrying);
         status.set_state(PipelineState::Running);
         let _permit = window.try_acquire(1).expect("room");
         status.waits(&"shop.user".into(), 3);
-        assert_eq!(cause(300), "topic shop.user (not open), undelivered events: 3");
-        assert!(cause(900).contains("744"));
+        let waiting = "topic shop.user (not open), undelivered events: 3 (nothing behind it can be \
+                       confirmed: see to what the topic or the brokers lack)";
+        assert_eq!(cause(300), waiting);
+        assert_eq!(cause(900), open);
+        let closed = Retention { oldest: None, ..retention(900) };
+        let Cause { what, remedy } = Cause::of(&closed, &status.snapshot());
+        assert_eq!(what, "the server's next look at what the slot needs");
+        assert_eq!(remedy, "it looks every 15 s; CHECKPOINT then frees the files");
     }
 
     #[test]

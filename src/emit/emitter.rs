@@ -149,3 +149,35 @@ impl Emitter {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_can_t_be_emitted_says_why() {
+        let fact = || Fact::new("a", "1", "e");
+        let large = fact().payload(vec![0; 100]);
+        for (emitter, fact, text) in [
+            (
+                Emitter::default().max_bytes(10),
+                &large,
+                "allowed by the broker's limit; see Emitter::max_bytes",
+            ),
+            (Emitter::new(""), &fact(), "\"\" can't be the prefix of a logical message"),
+            (
+                Emitter::table("a.b.c"),
+                &fact(),
+                "\"a.b.c\" is no name of a table (give `table` or `schema.table`)",
+            ),
+            (
+                Emitter::table("t"),
+                &fact().metadata("tenant", "\0"),
+                "has a NUL, which no row can have",
+            ),
+        ] {
+            let error = emitter.one(fact).expect_err(text).to_string();
+            assert!(error.ends_with(text), "{error}");
+        }
+    }
+}

@@ -216,16 +216,24 @@ mod tests {
 
     #[test]
     fn a_fact_that_could_not_be_delivered_names_its_field() {
-        for (fact, field) in [
-            (Fact::new("", "1", "e"), "aggregate_type"),
-            (Fact::new("a", "", "e"), "aggregate_id"),
-            (Fact::new("a", "1", ""), "event_type"),
-            (Fact::new("a b", "1", "e"), "aggregate_type"),
+        let traced = Fact::new("a", "1", "e").traceparent("00-x");
+        for (fact, text) in [
+            (Fact::new("", "1", "e"), "aggregate_type is empty"),
+            (Fact::new("a", "", "e"), "aggregate_id is empty"),
+            (Fact::new("a", "1", ""), "event_type is empty"),
+            (
+                Fact::new("a b", "1", "e"),
+                "aggregate_type \"a b\" makes no topic name: letters, digits, '.', '_' and '-' are allowed",
+            ),
+            (traced, "traceparent \"00-x\" is not W3C's"),
         ] {
             let error = fact.to_event().unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidFact);
-            assert!(error.to_string().contains(field), "{error}");
+            assert_eq!(error.to_string(), text);
         }
+        let map = std::collections::BTreeMap::from([(vec![1], 2)]);
+        let error = Fact::new("a", "1", "e").payload_json(&map).expect_err("keys are texts");
+        assert!(error.to_string().starts_with("the payload makes no JSON: "), "{error}");
     }
 
     #[test]

@@ -116,5 +116,7 @@ mod tests {
         let headers = vec![("n\0l".into(), None)];
         let error = event().changed(Change { headers, ..Change::default() }).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::RecordRefused);
+        let text = "the name of header \"n\\0l\" has a NUL, which can't be sent";
+        assert_eq!(error.to_string(), text);
     }
 }

@@ -151,8 +151,15 @@ mod tests {
     fn what_is_no_number_is_refused() {
         for (key, value) in [("factlib.partition", "-1"), ("factlib.timestamp_ms", "now")] {
             let error = read(Fact::new("a", "1", "e").metadata(key, value)).unwrap_err();
-            assert!(error.contains(key) && error.contains(value), "{error}");
+            let text = format!("its metadata {key} is {value:?} and no number that fits");
+            assert_eq!(error, text);
         }
+    }
+
+    #[test]
+    fn a_reserved_key_has_text() {
+        let raw = Bytes::from_static(b"\x3a\x10\x0a\x0bfactlib.key\x12\x01\xff");
+        assert_eq!(Overrides::read(&raw).expect_err("no text"), "metadata is no UTF-8");
     }
 
     #[test]

@@ -158,6 +158,8 @@ impl HandlerTopics {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     async fn skip(_: &Event) -> Result<Outcome, HandlerError> {
@@ -176,17 +178,28 @@ mod tests {
         handlers.function("user".into(), skip);
         handlers.function("order".into(), skip);
         handlers.function("user".into(), skip);
-        assert!(problem(handlers).contains("\"user\" has two handlers"));
+        let text = "aggregate type \"user\" has two handlers (leave one out)";
+        assert_eq!(problem(handlers), text);
     }
 
     #[test]
     fn options_must_be_sound_and_somebodys() {
         let mut handlers = Handlers::default();
         handlers.options("user".into(), HandlerOptions::default());
-        assert!(problem(handlers).contains("\"user\""));
-        let mut handlers = Handlers::default();
-        handlers.function("user".into(), skip);
-        handlers.options("user".into(), HandlerOptions::default().tries(0));
-        assert!(problem(handlers).contains("tries"));
+        assert_eq!(problem(handlers), "options are given for \"user\", and no handler");
+        let (usual, second) = (HandlerOptions::default(), Duration::from_secs(1));
+        for (options, why) in [
+            (usual.clone().concurrency(0), "concurrency must be at least 1"),
+            (usual.clone().tries(0), "tries must be at least 1"),
+            (usual.clone().timeout(Duration::ZERO), "timeout must be above zero"),
+            (usual.clone().backoff(Duration::ZERO, second), "backoff must be above zero"),
+            (usual.backoff(second * 2, second), "the longest backoff must not be below the first"),
+        ] {
+            let mut handlers = Handlers::default();
+            handlers.function("user".into(), skip);
+            handlers.options("user".into(), options);
+            let what = "the handler of \"user\" can't be called so";
+            assert_eq!(problem(handlers), format!("{what}: {why}"));
+        }
     }
 }

@@ -116,4 +116,51 @@ mod tests {
         assert!(error.to_string().starts_with(text), "{error}");
         assert!(of("Failed to create thread: EAGAIN").is_transient());
     }
+
+    #[test]
+    fn what_can_be_done_is_said() {
+        let login = "check kafka.username, kafka.password, kafka.sasl_mechanism and kafka.tls";
+        for (code, remedy) in [
+            (
+                Code::MessageSizeTooLarge,
+                "raise max.message.bytes of the topic, or message.max.bytes of the broker",
+            ),
+            (Code::SaslAuthenticationFailed, login),
+            (
+                Code::TopicAuthorizationFailed,
+                "the user needs the ACLs Describe and Write on the topic, and Create where factlib \
+                 creates it",
+            ),
+            (
+                Code::UnknownTopic,
+                "create the topic, or let factlib do so with kafka.topics.create = true",
+            ),
+            (
+                Code::InvalidReplicationFactor,
+                "the cluster has fewer brokers than kafka.topics.replication_factor",
+            ),
+        ] {
+            assert_eq!(code_error("no", code).advice(), Some(remedy), "{code}");
+        }
+        let unknown = || KafkaError::MessageProduction(Code::SSL);
+        for (reason, remedy) in [
+            ("broker certificate could not be verified, verify that", "check kafka.tls_ca"),
+            (
+                "alert certificate required",
+                "the broker wants a certificate of an authority that it knows: set \
+                 ssl.certificate.location and ssl.key.location in kafka.properties",
+            ),
+        ] {
+            let error = told("no", unknown(), reason);
+            assert_eq!((error.kind(), error.advice()), (ErrorKind::KafkaRefused, Some(remedy)));
+        }
+    }
+
+    #[test]
+    fn a_value_that_may_be_a_secret_is_not_repeated() {
+        let misset = |property| misset("Invalid value \"hunter2\"", property, "hunter2");
+        let text = "kafka.properties.ssl.key.password has a value that librdkafka does not take";
+        assert_eq!(misset("ssl.key.password"), text);
+        assert_eq!(misset("linger.ms"), "kafka.properties.linger.ms: Invalid value \"hunter2\"");
+    }
 }

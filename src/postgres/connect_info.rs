@@ -390,14 +390,17 @@ mod tests {
         assert_eq!(describe("hostaddr=::1 dbname=d").unwrap(), "::1:5432/d");
         assert_eq!(describe("postgresql://u@[::1]:7/d").unwrap(), "[::1]:7/d");
         assert_eq!(describe("postgresql://u@%2Frun%2Fpg/d").unwrap(), "/run/pg:5432/d");
-        for text in [
-            "host=a,b,c port=1,2",
-            "host=a,b hostaddr=::1",
-            "host=a port=0",
-            "host=a port=x",
-            "hostaddr=a",
+        for (text, keyword, why) in [
+            ("host=a,b,c port=1,2", "port", "lists 2 items for 3 hosts"),
+            ("host=a,b hostaddr=::1", "hostaddr", "lists 1 items for 2 hosts"),
+            ("host=a port=0", "port", "must be a number from 1 to 65535"),
+            ("host=a port=x", "port", "must be a number from 1 to 65535"),
+            ("hostaddr=a", "hostaddr", "must be an IPv4 or IPv6 address"),
+            ("host=@a", "host", "in the abstract socket namespace is not supported"),
         ] {
-            assert_eq!(describe(text).unwrap_err().kind(), ErrorKind::Config, "{text}");
+            let error = describe(text).unwrap_err();
+            let what = format!("{keyword} of the PostgreSQL connection string {why}");
+            assert!(error.to_string().starts_with(&what), "{error}");
         }
     }
 
@@ -423,18 +426,33 @@ mod tests {
     #[test]
     fn a_bad_value_is_named_and_a_secret_is_not() {
         for (text, expected) in [
-            ("sslmode=on password=secret", "sslmode"),
-            ("colour=red password=secret", "colour"),
-            ("target_session_attrs=x password=secret", "prefer-standby"),
-            ("sslrootcert=system sslmode=require password=secret", "verify-full"),
-            ("connect_timeout=soon password=secret", "connect_timeout"),
-            ("replication=database password=secret", "replication"),
-            ("gssencmode=require password=secret", "gssencmode"),
+            (
+                "sslmode=on",
+                "sslmode: must be one of disable, allow, prefer, require, verify-ca, verify-full",
+            ),
+            ("colour=red", "colour: is unknown or not supported (supported are host, hostaddr, "),
+            (
+                "target_session_attrs=x",
+                "target_session_attrs: must be one of any, read-write, read-only, primary, \
+                 standby, prefer-standby",
+            ),
+            (
+                "sslrootcert=system sslmode=require",
+                "sslmode: must be verify-full with sslrootcert=system",
+            ),
+            (
+                "sslnegotiation=direct sslmode=prefer",
+                "sslmode: must be require, verify-ca or verify-full with sslnegotiation=direct",
+            ),
+            ("connect_timeout=soon", "connect_timeout: must be a whole number, 0 or more"),
+            ("replication=database", "replication: is set where it is needed (leave it out)"),
+            ("gssencmode=require", "gssencmode: must be one of disable, prefer"),
         ] {
-            let error = parse(text).unwrap_err();
+            let error = parse(&format!("{text} password=secret")).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Config, "{text}");
-            assert!(error.to_string().contains(expected), "{error}");
-            assert!(!error.to_string().contains("secret"), "{error}");
+            let said = error.to_string().replace(" of the PostgreSQL connection string", ":");
+            assert!(said.starts_with(expected), "{said}");
+            assert!(!said.contains("secret"), "{said}");
         }
     }
 

@@ -252,20 +252,25 @@ mod tests {
 
     #[test]
     fn what_is_malformed_is_refused_without_being_repeated() {
-        for text in [
-            "mysql://secret@h",
-            "postgresql://u:%zzsecret@h",
-            "postgresql://u:secret%00@h",
-            "postgresql://[::1/secret",
-            "postgresql://[::1]secret",
-            "postgresql://h/d?secret",
-            "password='secret",
-            "secret",
-            "host secret=1",
+        for (text, why) in [
+            ("mysql://secret@h", "its scheme is not postgresql:// or postgres://"),
+            (
+                "postgresql://u:%zzsecret@h",
+                "a % is not followed by two hexadecimal digits (write % as %25)",
+            ),
+            ("postgresql://u:secret%00@h", "it contains %00"),
+            ("postgresql://u:secret%ff@h", "what is percent-encoded is not UTF-8"),
+            ("postgresql://[::1/secret", "an IPv6 address has no closing bracket"),
+            ("postgresql://[::1]secret", "after an IPv6 address there must be a colon and a port"),
+            ("postgresql://h/d?secret", "a parameter after the ? has no = and value"),
+            ("password='secret", "a quoted value has no closing quote"),
+            ("secret", "it is neither a postgresql:// URL nor keyword=value pairs: a = is missing"),
+            ("host secret=1", "a keyword has no = and value"),
         ] {
             let error = parse(text).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Config);
-            assert!(!error.to_string().contains("secret"), "{error}");
+            let what = "the PostgreSQL connection string is invalid";
+            assert_eq!(error.to_string(), format!("{what}: {why}"));
         }
     }
 

@@ -289,21 +289,29 @@ mod tests {
     async fn what_the_registry_says_is_waited_for_refuses_a_record_or_ends_the_relay() {
         use ErrorKind::{RecordRefused, RegistryRefused, RegistryUnavailable};
 
-        for (answer, kind) in [
-            ("500 {\"error_code\":50001,\"message\":\"no store\"}", RegistryUnavailable),
-            ("503 <html>", RegistryUnavailable),
-            ("429 {\"error_code\":42901,\"message\":\"slowly\"}", RegistryUnavailable),
-            ("200 <html>", RegistryUnavailable),
-            ("401 {\"error_code\":40101,\"message\":\"who?\"}", RegistryRefused),
-            ("403 <html>", RegistryRefused),
-            ("404 <html>", RegistryRefused),
-            ("404 {\"error_code\":40401,\"message\":\"no subject\"}", RecordRefused),
-            ("409 {\"error_code\":40901,\"message\":\"incompatible\"}", RecordRefused),
-            ("422 {\"error_code\":42201,\"message\":\"invalid\"}", RecordRefused),
+        let silent = "is it running at schema_registry.url?";
+        let login = "check schema_registry.username and schema_registry.password";
+        let page = "check schema_registry.url, with its path";
+        let taken = "another schema is there, or its compatibility forbids this one";
+        for (answer, kind, remedy) in [
+            ("500 {\"error_code\":50001,\"message\":\"no store\"}", RegistryUnavailable, silent),
+            ("503 <html>", RegistryUnavailable, silent),
+            ("429 {\"error_code\":42901,\"message\":\"slowly\"}", RegistryUnavailable, silent),
+            ("200 <html>", RegistryUnavailable, silent),
+            ("401 {\"error_code\":40101,\"message\":\"who?\"}", RegistryRefused, login),
+            ("403 <html>", RegistryRefused, login),
+            ("404 <html>", RegistryRefused, page),
+            (
+                "404 {\"error_code\":40401,\"message\":\"no subject\"}",
+                RecordRefused,
+                "register it, and redrive the dead letters",
+            ),
+            ("409 {\"error_code\":40901,\"message\":\"incompatible\"}", RecordRefused, taken),
+            ("422 {\"error_code\":42201,\"message\":\"invalid\"}", RecordRefused, taken),
         ] {
             let (url, _requests, serving) = registry(answer).await;
             let error = ask(&config(&[&url]), Schema::Json).await.expect_err(answer);
-            assert_eq!(error.kind(), kind, "{answer}: {error}");
+            assert_eq!((error.kind(), error.advice()), (kind, Some(remedy)), "{answer}: {error}");
             let text = format!("{error} {error:?}");
             assert!(!text.contains("hunter2"), "{text}");
             serving.abort();
@@ -346,6 +354,10 @@ mod tests {
         let config = SchemaRegistryConfig { auto_register: false, ..config(&[&url]) };
         let error = ask(&config, Schema::Json).await.expect_err("another kind");
         assert_eq!(error.kind(), ErrorKind::RecordRefused, "{error}");
+        let wrong = "subject a/b?c of the schema registry has a schema that is not JSON";
+        assert_eq!(error.to_string(), wrong);
+        let error = ask(&config, Schema::Protobuf).await.expect_err("another kind");
+        assert_eq!(error.to_string(), wrong.replace("JSON", "protobuf"));
         let request = requests.recv().await.expect("a request");
         assert!(request.starts_with("GET /subjects/a%2Fb%3Fc/versions/latest "), "{request}");
         let prefix = ask(&config, Schema::Payload("x".into())).await.expect("an id");

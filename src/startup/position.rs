@@ -141,6 +141,9 @@ mod tests {
     use super::*;
     use crate::Lsn;
 
+    const FOREIGN: &str = "memory belongs to the cluster 8, and this is 7: positions of one mean \
+                           nothing in the other";
+
     fn position() -> Position<'static> {
         let dbname = "shop".to_owned();
         let system = SystemId { system_id: 7, timeline: 1, wal_end: Lsn::new(1_000), dbname };
@@ -169,17 +172,36 @@ mod tests {
         let foreign = checkpoint(600).map(|c| Checkpoint { system_id: 8, ..c });
         let invalidated = slot(500).map(|s| Slot { lost: Some("wal_removed".into()), ..s });
         for (slot, checkpoint, why) in [
-            (None, checkpoint(600), "is gone"),
-            (invalidated, checkpoint(600), "wal_removed"),
-            (slot(700), checkpoint(600), "recreated or advanced"),
-            (slot(500), checkpoint(1_001), "restored"),
-            (slot(500), foreign.clone(), "cluster 8"),
-            (None, foreign, "cluster 8"),
+            (
+                None,
+                checkpoint(600),
+                "slot s is gone, though memory says that it was read up to 0/258: facts committed \
+                 since then are missing",
+            ),
+            (
+                invalidated,
+                checkpoint(600),
+                "slot s was invalidated (wal_removed): facts committed after 0/1F4 are missing",
+            ),
+            (
+                slot(700),
+                checkpoint(600),
+                "slot s stands at 0/2BC, beyond 0/258, up to which facts are known to be delivered \
+                 (memory): it was recreated or advanced by someone else, and facts in between are \
+                 missing",
+            ),
+            (
+                slot(500),
+                checkpoint(1_001),
+                "the server's WAL ends at 0/3E8, before 0/3E9, up to which facts were delivered \
+                 (memory): was it restored from a backup?",
+            ),
+            (slot(500), foreign.clone(), FOREIGN),
+            (None, foreign, FOREIGN),
         ] {
             let error = position().decide(slot, checkpoint).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::PositionLost);
-            let text = error.to_string();
-            assert!(text.contains(why) && text.contains("--accept-position"), "{text}");
+            assert_eq!(error.to_string(), format!("{why} ({ACCEPT})"));
         }
     }
 
@@ -195,21 +217,41 @@ mod tests {
         let start = promoted("258").decide(slot(500), checkpoint(600)).expect("a start");
         assert_eq!((start.timeline, start.lsn), (3, Lsn::new(600)));
         let elsewhere = checkpoint(600).map(|c| Checkpoint { timeline: 2, ..c });
-        for (checkpoint, why) in
-            [(checkpoint(601), "left timeline 1 at 0/258"), (elsewhere, "not come from timeline 2")]
-        {
+        for (checkpoint, why) in [
+            (
+                checkpoint(601),
+                "the server left timeline 1 at 0/258, before 0/259, up to which facts were \
+                 delivered (memory): those after 0/258 are not in its past, and what was committed \
+                 there instead would be missed (was a standby promoted that lagged, or a backup \
+                 restored?)",
+            ),
+            (
+                elsewhere,
+                "the server's timeline 3 does not come from timeline 2, on which facts were \
+                 delivered up to 0/258 (memory): was a backup restored?",
+            ),
+        ] {
             let error = promoted("258").decide(slot(500), checkpoint).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::PositionLost);
-            let text = error.to_string();
-            assert!(text.contains(why) && text.contains("--accept-position"), "{text}");
+            assert_eq!(error.to_string(), format!("{why} ({ACCEPT})"));
         }
     }
 
     #[test]
     fn a_slot_of_another_plugin_or_database_is_refused() {
-        let other = slot(1).map(|s| Slot { plugin: Some("wal2json".into()), ..s });
-        assert_eq!(position().decide(other, None).unwrap_err().kind(), ErrorKind::PostgresRefused);
-        let other = slot(1).map(|s| Slot { database: Some("other".into()), ..s });
-        assert_eq!(position().decide(other, None).unwrap_err().kind(), ErrorKind::PostgresRefused);
+        let plugin = slot(1).map(|s| Slot { plugin: Some("wal2json".into()), ..s });
+        let database = slot(1).map(|s| Slot { database: Some("other".into()), ..s });
+        for (other, whose) in [
+            (plugin, "plugin wal2json and database shop"),
+            (database, "plugin pgoutput and database other"),
+        ] {
+            let error = position().decide(other, None).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::PostgresRefused);
+            let text = format!("slot s belongs to {whose}, not to pgoutput and shop");
+            assert_eq!(error.to_string(), text + " (name another slot with postgres.slot)");
+        }
+        let error = position().decide(None, None).unwrap_err().to_string();
+        let remedy = "run `factlib setup`, or set postgres.create = true";
+        assert_eq!(error, format!("slot s does not exist ({remedy})"));
     }
 }

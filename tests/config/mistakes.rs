@@ -81,6 +81,10 @@ fn a_mistake_in_the_file_is_one_line() {
             "route[0].format from factlib.toml line 2: unknown variant: found `xml`, expected `one of `protobuf`, `raw`, `json`, `cloudevents`, `cloudevents-structured`, `confluent-protobuf`, `confluent-json`, `confluent-payload``",
         ),
         (
+            "[[route]]\npartition = [1]",
+            "route[0].partition from factlib.toml line 2: invalid type: found sequence, expected a number or a template",
+        ),
+        (
             "[[kafka.properties]]\nx = 1",
             "kafka.properties = a table from factlib.toml line 1: expected a table of texts",
         ),
@@ -167,6 +171,14 @@ fn a_route_that_can_t_be_used_is_named_with_its_line() {
         (
             "route = [\n  { topic = \"a\", match = { aggregate_type = \"a\" } },\n  { topic = \"{\" },\n]",
             "route[1].topic = \"{\" from factlib.toml line 3: has a brace without its other half; {{ and }} are braces",
+        ),
+        (
+            "[[route]]\npartition = -1",
+            "route[0].partition = \"-1\" from factlib.toml line 2: expected the number of a partition",
+        ),
+        (
+            "[[route]]\ndrop = true\ntopic = \"t\"",
+            "route[0].drop = true from factlib.toml line 2: what is dropped becomes no record; leave out all but match",
         ),
         (
             "kafka.unrouted = \"ignore\"",

@@ -4,7 +4,7 @@
 use factlib::config::{Compression, Format, OutboxPreset, OutboxTable, Route};
 use factlib::config::{Config, load::Loader};
 
-use super::{folder, load, mistake, mistake_in_flag};
+use super::{folder, load, mistake, mistake_in_file, mistake_in_flag};
 
 #[test]
 fn a_window_beyond_the_counter_is_cut_to_it() {
@@ -14,6 +14,7 @@ fn a_window_beyond_the_counter_is_cut_to_it() {
 
 #[test]
 fn what_makes_no_sense_is_refused() {
+    const LONG: &str = "a_name_of_sixty_four_bytes_is_one_longer_than_postgresql_allows_";
     let why_acks = "factlib needs acks=all: PostgreSQL forgets what Kafka acknowledged";
     for (setting, value, line) in [
         (
@@ -26,6 +27,13 @@ fn what_makes_no_sense_is_refused() {
             "postgres.publication",
             " ",
             "postgres.publication = \" \" from flag --set: must not be empty",
+        ),
+        (
+            "postgres.publication",
+            LONG,
+            &*format!(
+                "postgres.publication = \"{LONG}\" from flag --set: PostgreSQL allows 63 bytes in a publication's name"
+            ),
         ),
         (
             "postgres.message_prefix",
@@ -70,6 +78,11 @@ fn what_makes_no_sense_is_refused() {
         ("kafka.username", "u", "kafka.password is not set: kafka.username needs it"),
         ("kafka.password", "p", "kafka.username is not set: kafka.password needs it"),
         (
+            "kafka.username",
+            "",
+            "kafka.username = \"\" from flag --set: must not be empty; leave it out to connect without SASL",
+        ),
+        (
             "kafka.tls_ca",
             "ca.pem",
             "kafka.tls_ca = \"ca.pem\" from flag --set: has no effect while kafka.tls is false",
@@ -83,6 +96,16 @@ fn what_makes_no_sense_is_refused() {
             "schema_registry.username",
             "u",
             "schema_registry.password is not set: schema_registry.username needs it",
+        ),
+        (
+            "schema_registry.password",
+            "p",
+            "schema_registry.username is not set: schema_registry.password needs it",
+        ),
+        (
+            "schema_registry.url",
+            "http://u:hunter2@registry",
+            "schema_registry.url = an address from flag --set: has credentials; use schema_registry.username and schema_registry.password",
         ),
         (
             "schema_registry.tls_ca",
@@ -130,6 +153,16 @@ fn what_makes_no_sense_is_refused() {
             "0",
             "http.health_port = 0 from flag --set: expected a port from 1 to 65535",
         ),
+        (
+            "http.token",
+            "short",
+            "http.token = [redacted] from flag --set: expected at least 16 characters of ASCII, no spaces, as `openssl rand -hex 16` prints them",
+        ),
+        (
+            "delivery.transaction_timeout",
+            "1s",
+            "delivery.transaction_timeout = 1s from flag --set: must be at least 5s and more than twice delivery.interval and delivery.max_interval",
+        ),
         ("log.service", "", "log.service = \"\" from flag --set: must not be empty"),
     ] {
         assert_eq!(mistake_in_flag(setting, value), line);
@@ -144,25 +177,39 @@ fn what_makes_no_sense_is_refused() {
 
 #[test]
 fn properties_that_a_promise_rests_on_are_refused() {
-    for property in [
-        "bootstrap.servers",
-        "metadata.broker.list",
-        "acks",
-        "request.required.acks",
-        "enable.idempotence",
-        "max.in.flight",
-        "max.in.flight.requests.per.connection",
-        "message.timeout.ms",
-        "delivery.timeout.ms",
-        "retries",
-        "message.send.max.retries",
-        "delivery.report.only.error",
-        "transactional.id",
+    let brokers = "kafka.brokers sets it";
+    let acks = "factlib needs acks=all: PostgreSQL forgets what Kafka acknowledged";
+    let order = "factlib sets it: the order of an aggregate's events rests on it";
+    let outage = "factlib sets it: an outage is waited for, and a record that gives up would \
+                  break the order";
+    for (property, why) in [
+        ("bootstrap.servers", brokers),
+        ("metadata.broker.list", brokers),
+        ("acks", acks),
+        ("request.required.acks", acks),
+        ("enable.idempotence", order),
+        ("max.in.flight", order),
+        ("max.in.flight.requests.per.connection", order),
+        ("queuing.strategy", order),
+        ("message.timeout.ms", outage),
+        ("delivery.timeout.ms", outage),
+        ("retries", outage),
+        ("message.send.max.retries", outage),
+        (
+            "delivery.report.only.error",
+            "factlib sets it: acknowledgement rests on delivery reports",
+        ),
+        ("enable.gapless.guarantee", "one refused record would stop every topic"),
+        (
+            "transactional.id",
+            "factlib makes it of cluster and slot, so that an instance that was replaced is fenced",
+        ),
+        ("transaction.timeout.ms", "delivery.transaction_timeout sets it"),
     ] {
         let mut config = Config::default();
         config.kafka.properties.insert(property.into(), "1".into());
         let error = config.validate().expect_err("a refusal").to_string();
-        assert!(error.starts_with(&format!("kafka.properties.{property} = \"1\": ")), "{error}");
+        assert_eq!(error, format!("kafka.properties.{property} = \"1\": {why}"));
     }
     let mut config = Config::default();
     config.kafka.properties.insert("partitioner".into(), "murmur2".into());
@@ -170,9 +217,34 @@ fn properties_that_a_promise_rests_on_are_refused() {
     config.validate().expect("all others are the operator's");
 }
 
+#[test]
+fn what_exactly_once_does_not_go_with_is_refused() {
+    let once = "delivery.mode = \"exactly-once\"\n";
+    let plain = "kafka = {client = \"kafka\", compression = \"gzip\", topics.create = false}";
+    for (other, why) in [
+        #[cfg(feature = "client-kafka")]
+        (plain, "kafka.client = \"kafka\" knows no transactions"),
+        (
+            "dead_letter.policy = \"block\"",
+            "a transaction can't wait for a record that is refused for ever; \
+             dead_letter.policy has to be \"dead-letter\" or \"stop\"",
+        ),
+    ] {
+        let line = format!("delivery.mode = \"exactly-once\" from factlib.toml line 1: {why}");
+        assert_eq!(mistake_in_file(&format!("{once}{other}")), line);
+    }
+    #[cfg(not(feature = "client-kafka"))]
+    assert_eq!(
+        mistake_in_file(plain),
+        "kafka.client = \"kafka\" from factlib.toml line 1: this build is without it: build with --features client-kafka"
+    );
+}
+
 #[cfg(feature = "client-kafka")]
 #[test]
 fn what_the_client_kafka_cannot_do_is_refused() {
+    const NO_HEADERS: &str = "sends no headers, which have all but the payload in this format: \
+        use protobuf, json, cloudevents-structured, confluent-protobuf or confluent-json";
     const USUAL: &str =
         "kafka = {client = \"kafka\", compression = \"gzip\", topics.create = false}";
     let refused = |change: fn(&mut Config)| {
@@ -189,38 +261,52 @@ fn what_the_client_kafka_cannot_do_is_refused() {
     })
     .expect("so do these");
     type Change = fn(&mut Config);
-    let changes: [(&str, Change); 12] = [
-        ("kafka.tls", |config| config.kafka.tls = true),
-        ("kafka.username", |config| {
+    let changes: [(&str, &str, Change); 12] = [
+        ("kafka.tls", "connects without TLS", |config| config.kafka.tls = true),
+        ("kafka.username", "has no SASL", |config| {
             config.kafka.username = Some("relay".into());
             config.kafka.password = Some("hunter2".to_owned().into());
         }),
-        ("kafka.compression", |config| config.kafka.compression = Compression::Zstd),
-        ("kafka.topics.create", |config| config.kafka.topics.create = true),
-        ("kafka.properties.linger.ms", |config| {
+        ("kafka.compression", "compresses with none, gzip or snappy", |config| {
+            config.kafka.compression = Compression::Zstd;
+        }),
+        (
+            "kafka.topics.create",
+            "creates no topics: create them yourself, and set this to false",
+            |config| config.kafka.topics.create = true,
+        ),
+        ("kafka.properties.linger.ms", "takes no librdkafka property", |config| {
             config.kafka.properties.insert("linger.ms".into(), "5".into());
         }),
-        ("dead_letter.topic", |config| config.dead_letter.topic = Some("letters".into())),
-        ("kafka.format", |config| config.kafka.format = Format::CloudEvents),
-        ("kafka.format", |config| config.kafka.format = Format::ConfluentPayload),
-        ("route[0].format", |config| {
+        (
+            "dead_letter.topic",
+            "sends no headers, which say what a letter was refused for: dead letters are kept \
+             in the table factlib.dead_letters",
+            |config| config.dead_letter.topic = Some("letters".into()),
+        ),
+        ("kafka.format", NO_HEADERS, |config| config.kafka.format = Format::CloudEvents),
+        ("kafka.format", NO_HEADERS, |config| config.kafka.format = Format::ConfluentPayload),
+        ("route[0].format", NO_HEADERS, |config| {
             config.route = vec![Route { format: Some(Format::Raw), ..Route::default() }];
         }),
-        ("route[0].headers", |config| {
+        ("route[0].headers", "sends no headers", |config| {
             let headers = [("tenant".into(), "7".into())].into();
             config.route = vec![Route { headers, ..Route::default() }];
         }),
-        ("outbox[0].preset", |config| {
-            config.outbox = vec![OutboxTable::new("public.o", OutboxPreset::Debezium)];
-        }),
-        ("outbox[0].headers", |config| {
+        (
+            "outbox[0].preset",
+            "sends no headers, which have the id of an event of this preset",
+            |config| config.outbox = vec![OutboxTable::new("public.o", OutboxPreset::Debezium)],
+        ),
+        ("outbox[0].headers", "sends no headers", |config| {
             let table = OutboxTable::new("public.o", OutboxPreset::Factlib);
             config.outbox = vec![OutboxTable { headers: vec!["tenant".into()], ..table }];
         }),
     ];
-    for (setting, change) in changes {
+    for (setting, why, change) in changes {
         let error = refused(change).expect_err(setting);
-        assert!(error.starts_with(setting) && error.contains("\"kafka\""), "{error}");
+        let why = format!(": kafka.client = \"kafka\" {why}");
+        assert!(error.starts_with(setting) && error.ends_with(&why), "{error}");
         assert!(!error.contains("hunter2"), "{error}");
     }
 }
@@ -270,10 +356,8 @@ fn the_relay_reads_tables_or_messages() {
     let mut both = from_env.config;
     both.postgres.source = Some(Source::Messages);
     let error = both.validate().expect_err("neither is meant").to_string();
-    assert!(
-        error.starts_with("postgres.source = \"messages\": the tables of [[outbox]]"),
-        "{error}"
-    );
+    let why = "the tables of [[outbox]] would not be read; leave one of the two out";
+    assert_eq!(error, format!("postgres.source = \"messages\": {why}"));
 }
 
 #[test]

@@ -137,20 +137,35 @@ async fn sql_refuses_what_the_client_refuses() {
     let database = Database::create("refusing").await;
     for (call, says) in [
         ("factlib.emit('', 'i', 'e', '')", "aggregate_type is empty"),
-        ("factlib.emit('a b', 'i', 'e', '')", "makes no topic name"),
-        ("factlib.emit(E'a\\n', 'i', 'e', '')", "makes no topic name"),
+        (
+            "factlib.emit('a b', 'i', 'e', '')",
+            "aggregate_type \"a b\" makes no topic name: letters, digits, '.', '_' and '-' are allowed",
+        ),
+        (
+            "factlib.emit(E'a\\n', 'i', 'e', '')",
+            "aggregate_type \"a\n\" makes no topic name: letters, digits, '.', '_' and '-' are allowed",
+        ),
         ("factlib.emit('a', NULL, 'e', '')", "aggregate_id is empty"),
         ("factlib.emit('a', 'i', '', '')", "event_type is empty"),
         ("factlib.emit('a', 'i', 'e', '', '[]')", "metadata is no object"),
-        ("factlib.emit('a', 'i', 'e', '', '{\"k\": null}')", "is null"),
+        ("factlib.emit('a', 'i', 'e', '', '{\"k\": null}')", "metadata \"k\" is null"),
+        ("factlib.encode_event(NULL, 'a', 'i', 'e', '', 1)", "id or created_at_ns is null"),
         ("factlib.emit('a', 'i', 'e', '', '{}', '')", "prefix is empty"),
-        ("factlib.emit('a', 'i', 'e', repeat('x', 1000000))", "too large for the broker's limit"),
-        ("factlib.emit_batch('{}')", "no array"),
-        ("factlib.emit_batch('[{\"aggregat\": 1}]')", "unknown field \"aggregat\""),
+        (
+            "factlib.emit('a', 'i', 'e', repeat('x', 1000000))",
+            "a fact of 1000061 bytes is too large for the broker's limit",
+        ),
+        ("factlib.emit_batch('{}')", "facts are no array"),
+        (
+            "factlib.emit_batch('[{\"aggregat\": 1}]')",
+            "a fact has the unknown field \"aggregat\", or two payloads",
+        ),
     ] {
         let error = database.client.batch_execute(&format!("SELECT {call}")).await.unwrap_err();
         let error = error.as_db_error().expect("the server says so");
-        assert!(error.message().contains(says), "{call}: {error}");
+        assert_eq!(error.message(), format!("factlib: {says}"), "{call}");
+        let hint = "Where the broker takes more, SET factlib.max_bytes; 0 is no limit.";
+        assert_eq!(error.hint(), says.contains("too large").then_some(hint), "{call}");
     }
     assert!(database.events("factlib").await.is_empty());
 }
