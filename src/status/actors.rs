@@ -7,6 +7,9 @@ use std::{
 
 use serde::Serialize;
 
+use super::{Status, unix_seconds};
+use crate::Error;
+
 /// What an actor does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -139,6 +142,35 @@ impl Waits {
             *total.entry(what).or_default() += now.saturating_duration_since(since);
         }
         total.into_iter().map(|(what, time)| (what, time.as_secs_f64())).collect()
+    }
+}
+
+impl Status {
+    pub fn actor_failed(&self, actor: &'static str, error: &Error) {
+        self.actor(actor, |actor| actor.restarts += 1);
+        self.actor_complains(actor, error.to_string());
+    }
+
+    /// It goes on by itself.
+    pub fn actor_complains(&self, actor: &'static str, text: String) {
+        self.actor(actor, |actor| actor.error = Some(Failure { text, at: unix_seconds() }));
+    }
+
+    /// What it does from now on; it waits for nothing.
+    pub fn actor_is(&self, actor: &'static str, state: ActorState) {
+        self.actor(actor, |actor| {
+            actor.state = state;
+            actor.waits.set(None, Instant::now());
+        });
+    }
+
+    /// It waits for this from now on, or for nothing.
+    pub fn actor_waits(&self, actor: &'static str, what: Option<BlockedBy>) {
+        self.actor(actor, |actor| actor.waits.set(what, Instant::now()));
+    }
+
+    fn actor(&self, actor: &'static str, change: impl FnOnce(&mut Actor)) {
+        change(self.slow().actors.entry(actor).or_default());
     }
 }
 

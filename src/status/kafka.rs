@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::Status;
+
 /// What was last told, every `kafka.statistics_interval`, all clients of the pipeline together.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[non_exhaustive]
@@ -71,5 +73,23 @@ impl BrokerStatus {
             request_timeouts: self.request_timeouts + other.request_timeouts,
             sent_bytes: self.sent_bytes + other.sent_bytes,
         };
+    }
+}
+
+impl Status {
+    /// What the Kafka client complains of; true where that is news.
+    pub fn kafka_trouble(&self, error: String) -> bool {
+        self.failed("kafka", &error);
+        let is_news = self.slow().kafka_error.replace(error.clone()) != Some(error);
+        self.change_all(|_| {});
+        is_news
+    }
+
+    pub fn kafka_client(&self, name: String, tells: KafkaStatus) {
+        self.slow().kafka_clients.insert(name, tells);
+    }
+
+    pub fn kafka_client_ended(&self, name: &str) {
+        self.slow().kafka_clients.remove(name);
     }
 }

@@ -5,11 +5,13 @@
 
 use std::{
     collections::VecDeque,
+    sync::PoisonError,
     time::{SystemTime, UNIX_EPOCH},
 };
 
 use serde::Serialize;
 
+use super::Status;
 use crate::{Error, Event, Lsn};
 
 /// Events that are kept.
@@ -116,6 +118,31 @@ impl Recent {
             error: cut(&error.to_string(), LONGEST_ERROR),
         };
         keep(&mut self.dead_letters, letter, TROUBLES);
+    }
+}
+
+impl Status {
+    /// What happened last.
+    pub fn recent(&self) -> Recent {
+        self.with_recent(|recent| recent.clone())
+    }
+
+    /// Events go to a topic, or to a handler.
+    pub fn routed(&self, topic: &str, events: &[Event]) {
+        self.with_recent(|recent| recent.routed(topic, events, now_ms()));
+    }
+
+    pub(super) fn failed(&self, place: &str, error: &str) {
+        self.with_recent(|recent| recent.failed(place, error, now_ms()));
+    }
+
+    /// The event of a dead letter, and the topic that it was refused by.
+    pub fn parked(&self, event: &Event, topic: Option<&str>, error: &Error) {
+        self.with_recent(|recent| recent.parked(event, topic, error, now_ms()));
+    }
+
+    fn with_recent<T>(&self, look: impl FnOnce(&mut Recent) -> T) -> T {
+        look(&mut self.recent.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 

@@ -77,12 +77,3 @@ fn the_lag_is_what_is_known_of_the_wal_and_not_delivered() {
     status.set_state(PipelineState::StandingBy { error: "active for PID 7".into() });
     assert_eq!(status.snapshot().lag, Lag::default());
 }
-
-#[test]
-fn a_limit_lasts_as_long_as_the_growth_lets_it() {
-    assert_eq!(lasts(Some(1_000), Some(10.0)), Some(100));
-    assert_eq!(lasts(Some(-5), Some(10.0)), Some(0), "it is passed");
-    assert_eq!(lasts(Some(1_000), Some(-10.0)), None);
-    assert_eq!(lasts(Some(1_000), None), None);
-    assert_eq!(lasts(None, Some(10.0)), None, "there is none");
-}
