@@ -6,15 +6,11 @@ use actix::Addr;
 use slog::{Logger, info, warn};
 use tokio::{sync::oneshot, time::timeout};
 
-use super::{
-    checkpointer::{Ask, Checkpointer, Flush},
-    decoder::Decoder,
-    wal_reader::WalReader,
-};
+use super::{checkpointer::Checkpointer, decoder::Decoder, wal_reader::WalReader};
 use crate::{
     Error, ErrorKind, Lsn, Result,
     checkpoint::Checkpoint,
-    messages::{Drain, Finish, HandedOn, ReaderEnded},
+    messages::{Ask, Drain, Finish, Flush, HandedOn, ReaderEnded},
     startup::Start,
 };
 

@@ -28,7 +28,7 @@ use slog::{Logger, error, info, o, warn};
 use tokio::sync::watch;
 
 use super::{
-    checkpointer::{BeginGeneration, Checkpointer, Hold},
+    checkpointer::Checkpointer,
     chosen_topics::ChosenTopics,
     coordinator::Coordinator,
     decoder::Decoder,
@@ -51,8 +51,8 @@ use crate::{
     handlers::HandlerTopics,
     kafka::{positions::Positions, transactions::Transactions},
     messages::{
-        ActorExited, ActorKind, ByteWindow, ChainFailed, ExitGuard, LaneFailed, LaneLost,
-        LaneOpened, OpenLane, PauseTopic, Shutdown, Stop, Streaming,
+        ActorExited, ActorKind, BeginGeneration, ByteWindow, ChainFailed, ExitGuard, Hold,
+        LaneFailed, LaneLost, LaneOpened, OpenLane, PauseTopic, Shutdown, Stop, Streaming,
     },
     outbox::{OldRows, OutboxReader},
     postgres::Reconnecting,

@@ -12,6 +12,7 @@ mod delivery;
 #[cfg(test)]
 pub(crate) mod probe;
 mod progress;
+mod saving;
 mod wal;
 mod window;
 
@@ -22,6 +23,7 @@ pub(crate) use self::{
     },
     delivery::{LaneFailed, LaneLost, LaneOpened, OpenLane, PartDone},
     progress::{BatchDone, ConfirmLsn},
+    saving::{Ask, BeginGeneration, Flush, Hold, Known},
     wal::{EventBatch, WalBatch},
 };
 pub use self::{

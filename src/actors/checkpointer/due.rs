@@ -1,0 +1,56 @@
+//! When the next save is due: a plain struct, under the [`Checkpointer`].
+//!
+//! [`Checkpointer`]: super::Checkpointer
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::config::CheckpointConfig;
+
+/// First pause after a save that failed; doubled up to [`RETRY_MAX`].
+const RETRY_FIRST: Duration = Duration::from_millis(100);
+const RETRY_MAX: Duration = Duration::from_secs(5);
+
+/// Of WAL without events of ours, after which a save is due as if there were some:
+/// the server frees whole segments, of 16 MB unless it was built otherwise.
+pub(super) const WAL_SEGMENT: u64 = 16 << 20;
+
+pub(super) struct Due {
+    config: CheckpointConfig,
+    /// When the last save began.
+    last: Option<Instant>,
+    /// How many failed in a row since one succeeded.
+    pub failures: u32,
+    /// Events, not only positions, are waiting to be saved.
+    pub events_waiting: bool,
+}
+
+impl Due {
+    pub fn new(config: CheckpointConfig) -> Self {
+        Due { config, last: None, failures: 0, events_waiting: false }
+    }
+
+    /// So many bytes of WAL are safe and not saved; a flush waits for no interval.
+    pub fn at(&self, unsaved: u64, flush: bool, now: Instant) -> Instant {
+        self.last.map_or(now, |last| last + self.pause(unsaved, flush))
+    }
+
+    /// A save begins, of all that is safe.
+    pub fn begins(&mut self, now: Instant) {
+        self.last = Some(now);
+        self.events_waiting = false;
+    }
+
+    fn pause(&self, unsaved: u64, flush: bool) -> Duration {
+        if self.failures > 0 {
+            return RETRY_FIRST.saturating_mul(1 << (self.failures - 1).min(10)).min(RETRY_MAX);
+        }
+        match (flush, self.events_waiting || unsaved >= WAL_SEGMENT) {
+            (true, _) => Duration::ZERO,
+            (false, true) => self.config.interval,
+            // A save in the database moves the WAL's end itself; unhurried, that is no traffic.
+            (false, false) => self.config.idle_interval,
+        }
+    }
+}
