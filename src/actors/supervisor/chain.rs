@@ -1,0 +1,209 @@
+//! The chain: the reader, and what is between it and the lanes.
+
+use std::{collections::HashSet, sync::Arc, time::Instant};
+
+use actix::{Actor, Addr, Recipient};
+use actix_rt::ArbiterHandle;
+use slog::{Logger, o};
+
+use super::{Plan, Supervisor};
+use crate::{
+    Result,
+    actors::{
+        checkpointer::Checkpointer,
+        chosen_topics::ChosenTopics,
+        coordinator::Coordinator,
+        decoder::Decoder,
+        deliveries::Deliveries,
+        event_decoder::EventDecoder,
+        gate::Limits,
+        router::{DeadLetters, Router},
+        transaction::Transaction,
+        wal_reader::{ReadFrom, WalReader},
+    },
+    checkpoint::Checkpoint,
+    config::RefusalPolicy,
+    messages::{ActorKind, EventBatch, ExitGuard, Stop},
+    outbox::OutboxReader,
+    routing::Routing,
+    startup::Start,
+    status::ActorState,
+};
+
+/// The actors of the present generation.
+pub(super) struct Chain {
+    /// None from the loss of its connection to the next generation.
+    pub reader: Option<Addr<WalReader>>,
+    pub decoder: Addr<Decoder>,
+    pub router: Addr<Router>,
+    /// With exactly-once.
+    coordinator: Option<Addr<Coordinator>>,
+    /// The generation that it began with.
+    pub first: u64,
+    /// Of the present reader, or of the last one.
+    pub launched: Instant,
+    pub from: Checkpoint,
+}
+
+impl Chain {
+    pub fn stop(&self) {
+        if let Some(reader) = &self.reader {
+            reader.do_send(Stop);
+        }
+        self.decoder.do_send(Stop);
+        self.router.do_send(Stop);
+        if let Some(coordinator) = &self.coordinator {
+            coordinator.do_send(Stop);
+        }
+    }
+}
+
+/// What the actors of a generation are built of.
+pub(super) struct Launch<'a> {
+    pub plan: &'a Plan,
+    pub generation: u64,
+    pub start: &'a Start,
+    pub supervisor: Addr<Supervisor>,
+    pub checkpointer: &'a Addr<Checkpointer>,
+}
+
+impl Launch<'_> {
+    /// All but the reader; `paused` topics are held back.
+    ///
+    /// # Errors
+    /// Routes that can't be used; they were checked before anything was started.
+    pub fn chain(&self, paused: &HashSet<Arc<str>>) -> Result<Chain> {
+        let coordinator = self.coordinator();
+        let router = self.router(coordinator.clone(), paused.clone())?;
+        let decoder = self.decoder(router.clone().recipient());
+        for actor in [ActorKind::Decoder, ActorKind::Router] {
+            self.plan.status.actor_is(actor.name(), ActorState::Running);
+        }
+        Ok(Chain {
+            reader: None,
+            decoder,
+            router,
+            coordinator,
+            first: self.generation,
+            launched: Instant::now(),
+            from: self.start.from.clone(),
+        })
+    }
+
+    /// None without exactly-once.
+    fn coordinator(&self) -> Option<Addr<Coordinator>> {
+        let transactions = Arc::clone(self.plan.transactions.as_ref()?);
+        let coordinator = Coordinator {
+            transactions,
+            from: self.start.from.clone(),
+            done: self.checkpointer.clone().recipient(),
+            failed: self.supervisor.clone().recipient(),
+            exit: self.exit(ActorKind::Coordinator),
+        };
+        Some(coordinator.start())
+    }
+
+    fn router(
+        &self,
+        coordinator: Option<Addr<Coordinator>>,
+        paused: HashSet<Arc<str>>,
+    ) -> Result<Addr<Router>> {
+        let (plan, config) = (self.plan, &self.plan.config);
+        let transaction = coordinator.map(|coordinator| {
+            let limits = Limits::from(&config.delivery);
+            Transaction::new(limits, self.start.from.lsn, paused.clone(), coordinator)
+        });
+        let router = Router {
+            handlers: plan.handlers.clone(),
+            topics_of_handlers: match plan.kafka {
+                true => ChosenTopics::of_kafka(config.kafka.topics.max),
+                false => ChosenTopics::none(),
+            },
+            routing: Routing::new(config).map_err(|mistake| mistake.error(None))?,
+            dead_letters: DeadLetters {
+                policy: config.dead_letter.policy,
+                topic: config.dead_letter_topic().into(),
+            },
+            deliveries: Deliveries::new(
+                config.dead_letter.policy == RefusalPolicy::Block,
+                match transaction {
+                    Some(_) => HashSet::new(),
+                    None => paused,
+                },
+            ),
+            transaction,
+            lanes: self.supervisor.clone().recipient(),
+            done: self.checkpointer.clone().recipient(),
+            failed: self.supervisor.clone().recipient(),
+            status: Arc::clone(&plan.status),
+            faults: plan.faults.clone(),
+            log: self.log(ActorKind::Router),
+            exit: self.exit(ActorKind::Router),
+        };
+        Ok(router.start())
+    }
+
+    fn decoder(&self, router: Recipient<EventBatch>) -> Addr<Decoder> {
+        let (config, from) = (&self.plan.config, self.start.from.lsn);
+        let log = self.log(ActorKind::Decoder);
+        let tables = config.outbox_tables();
+        let mut decoder = match tables.is_empty() {
+            true => EventDecoder::new(&config.postgres.message_prefix, from),
+            false => EventDecoder::of_tables(OutboxReader::new(tables, log.clone()), from),
+        };
+        if let Some(partial) = self.start.partial {
+            decoder.resume(partial);
+        }
+        let decoder = Decoder {
+            decoder,
+            batches: 0,
+            router,
+            done: self.checkpointer.clone().recipient(),
+            failed: self.supervisor.clone().recipient(),
+            faults: self.plan.faults.clone(),
+            log,
+            exit: self.exit(ActorKind::Decoder),
+        };
+        decoder.start()
+    }
+
+    /// The reader, on an arbiter of its own; `first_batch` is its first one's number.
+    pub fn reader(
+        &self,
+        first_batch: u64,
+        decoder: Addr<Decoder>,
+        arbiter: &ArbiterHandle,
+    ) -> Addr<WalReader> {
+        let (plan, start, postgres) = (self.plan, self.start, &self.plan.config.postgres);
+        let reader = WalReader::new(
+            ReadFrom {
+                info: plan.startup.info.clone(),
+                connect_timeout: postgres.connect_timeout,
+                slot: postgres.slot.clone(),
+                publication: postgres.publication.clone(),
+                start: start.from.lsn,
+                first_batch,
+                system_id: start.from.system_id,
+                status_interval: start.status_interval,
+                batch_bytes: plan.config.batch_bytes(),
+            },
+            plan.window.clone(),
+            decoder.recipient(),
+            self.checkpointer.clone().recipient(),
+            (self.supervisor.clone().recipient(), self.supervisor.clone().recipient()),
+            Arc::clone(&plan.status),
+            plan.faults.clone(),
+            self.log(ActorKind::WalReader),
+            self.exit(ActorKind::WalReader),
+        );
+        WalReader::start_in_arbiter(arbiter, move |_| reader)
+    }
+
+    fn log(&self, actor: ActorKind) -> Logger {
+        self.plan.log.new(o!("actor" => actor.name(), "generation" => self.generation))
+    }
+
+    fn exit(&self, actor: ActorKind) -> ExitGuard {
+        ExitGuard { actor, generation: self.generation, to: self.supervisor.clone().recipient() }
+    }
+}

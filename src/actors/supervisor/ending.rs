@@ -1,0 +1,87 @@
+//! How a pipeline ends: drained, told to at once, or with an error.
+
+use actix::{ActorContext, ActorFutureExt, AsyncContext, Context, Handler, WrapFuture};
+
+use super::Supervisor;
+use crate::{
+    Error, Result,
+    actors::draining::{SETTLE_TIMEOUT, drain},
+    faults::FaultSite,
+    messages::{Shutdown, Stop},
+    status::PipelineState,
+};
+
+impl Handler<Shutdown> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, _: Shutdown, ctx: &mut Self::Context) {
+        if std::mem::replace(&mut self.draining, true) {
+            return;
+        }
+        let Some(chain) = &self.chain else { return self.end(Ok(()), ctx) };
+        self.plan.status.set_state(PipelineState::Draining);
+        self.plan.faults.reach(FaultSite::Draining);
+        let (reader, decoder) = (chain.reader.clone(), chain.decoder.clone());
+        let (checkpointer, log) = (self.checkpointer.clone(), self.plan.log.clone());
+        let limit = self.plan.config.pipeline.drain_timeout;
+        let draining = async move { drain(reader, decoder, checkpointer, limit, &log).await };
+        ctx.spawn(draining.into_actor(self).map(|result, this, ctx| this.end(result, ctx)));
+    }
+}
+
+impl Handler<Stop> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, _: Stop, ctx: &mut Self::Context) {
+        self.end(Ok(()), ctx);
+    }
+}
+
+impl Supervisor {
+    /// Ends with an error, after what the last reader had read, within reason.
+    pub(super) fn give_up(&mut self, error: Error, ctx: &mut Context<Self>) {
+        let Some(chain) = &self.chain else { return self.end(Err(error), ctx) };
+        let (decoder, checkpointer) = (chain.decoder.clone(), self.checkpointer.clone());
+        let log = self.plan.log.clone();
+        let finishing = async move {
+            // Too late only means that more is sent again.
+            let _ = drain(None, decoder, checkpointer, SETTLE_TIMEOUT, &log).await;
+        };
+        ctx.spawn(finishing.into_actor(self).map(|(), this, ctx| this.end(Err(error), ctx)));
+    }
+
+    /// Ends, unless draining does so once what is in flight has been delivered.
+    pub(super) fn end_if_empty(&mut self, ctx: &mut Context<Self>) {
+        if self.chain.is_none() {
+            self.end(Ok(()), ctx);
+        }
+    }
+
+    pub(super) fn end(&mut self, result: Result<()>, ctx: &mut Context<Self>) {
+        if let Some(chain) = self.chain.take() {
+            chain.stop();
+        }
+        self.wal_watch.do_send(Stop);
+        if let Some(sweeper) = &self.row_sweeper {
+            sweeper.do_send(Stop);
+        }
+        // Before whoever waits for the outcome asks.
+        self.plan.status.stopped();
+        // What was under way may end after the end; the first word counts.
+        self.outcome.send_if_modified(|outcome| {
+            let open = outcome.is_none();
+            if open {
+                *outcome = Some(result);
+            }
+            open
+        });
+        ctx.stop();
+    }
+}
+
+/// However it ends, also by a panic: nobody may take its last state for the present one.
+impl Drop for Supervisor {
+    fn drop(&mut self) {
+        self.plan.status.stopped();
+    }
+}
