@@ -118,14 +118,7 @@ impl Tail {
                     self.received = self.received.max(wal_end);
                     reply_requested |= wanted;
                 }
-                Frame::Error(fields) => {
-                    return Err(fields.into_error("PostgreSQL ended the replication"));
-                }
-                Frame::CopyDone => {
-                    let what = "PostgreSQL ended the replication";
-                    return Err(Error::new(ErrorKind::PostgresUnavailable, what));
-                }
-                _ => {}
+                other => other.goes_on()?,
             }
             length += bytes;
         }

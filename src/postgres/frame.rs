@@ -45,6 +45,21 @@ pub enum Frame<'a> {
     Other(u8),
 }
 
+impl Frame<'_> {
+    /// What is neither data nor a keepalive has nothing to do with the WAL, unless it is the end.
+    ///
+    /// # Errors
+    /// The server has ended the replication.
+    pub(crate) fn goes_on(self) -> Result<()> {
+        const ENDED: &str = "PostgreSQL ended the replication";
+        match self {
+            Frame::Error(fields) => Err(fields.into_error(ENDED)),
+            Frame::CopyDone => Err(Error::new(ErrorKind::PostgresUnavailable, ENDED)),
+            _ => Ok(()),
+        }
+    }
+}
+
 /// A piece of the output plugin's stream: with pgoutput, one message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct XLogData<'a> {

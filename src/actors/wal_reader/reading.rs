@@ -1,0 +1,296 @@
+//! The loop under the [`WalReader`]: it owns the connection.
+//!
+//! [`WalReader`]: super::WalReader
+
+use std::sync::Arc;
+
+use actix::Recipient;
+use bytes::{Buf, BytesMut};
+use slog::{Logger, debug};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{MissedTickBehavior, interval},
+};
+
+use super::{
+    Command, ReadFrom,
+    run::{self, Run},
+};
+use crate::{
+    Error, ErrorKind, Lsn, Result,
+    actors::pace::Pace,
+    faults::{FaultSite, Faults},
+    messages::{ActorKind, BatchDone, BatchId, ByteWindow, Streaming, WalBatch, WindowPermit},
+    postgres::replication::{ReplicationClient, ReplicationStream, StandbyStatus},
+    status::{BlockedBy, Status},
+};
+
+pub(super) struct Loop {
+    pub from: ReadFrom,
+    pub window: ByteWindow,
+    pub decoder: Recipient<WalBatch>,
+    pub done: Recipient<BatchDone>,
+    pub streaming: Recipient<Streaming>,
+    pub status: Arc<Status>,
+    pub faults: Faults,
+    pub log: Logger,
+    pub inbox: mpsc::UnboundedReceiver<Command>,
+    pub generation: u64,
+    /// Batches cut so far: the next one's seq.
+    pub batches: u64,
+    pub received: Lsn,
+    pub confirmed: Lsn,
+    /// The last batch ended inside a transaction.
+    pub inside: bool,
+    /// Reading ends with that transaction, and then this is answered.
+    pub stopping: Option<oneshot::Sender<u64>>,
+    pub draining: bool,
+    pub pace: Pace,
+}
+
+impl Loop {
+    pub async fn run(mut self) -> Result<()> {
+        let mut stream = self.connect().await?;
+        self.streaming.do_send(Streaming { generation: self.generation });
+        let mut status = interval(self.from.status_interval);
+        status.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut buffer = BytesMut::with_capacity(self.from.batch_bytes);
+        // A run that is scanned and waits for room in the window.
+        let mut waiting: Option<Run> = None;
+        loop {
+            tokio::select! {
+                biased;
+                command = self.inbox.recv() => match command {
+                    Some(Command::Confirm(lsn)) => {
+                        self.confirmed = self.confirmed.max(lsn);
+                        self.report(&mut stream).await?;
+                    }
+                    Some(Command::Drain(reply)) => {
+                        self.stopping = Some(reply);
+                        // It is cut again, at the end of the transaction.
+                        waiting = None;
+                        self.blocked_by(None);
+                        self.stop_between_transactions();
+                    }
+                    Some(Command::Finish(lsn, reply)) => {
+                        self.confirmed = self.confirmed.max(lsn);
+                        self.status.confirmed(self.confirmed);
+                        let result = stream.finish(self.position(), buffer).await;
+                        debug!(self.log, "replication connection ended"; "lsn" => %self.confirmed);
+                        let _ = reply.send(result);
+                        return Ok(());
+                    }
+                    None => return Ok(()),
+                },
+                _ = status.tick() => self.report(&mut stream).await?,
+                permit = self.window.acquire(waiting.as_ref().map_or(0, Run::charge)),
+                        if waiting.is_some() => {
+                    if let Some(run) = waiting.take() {
+                        self.blocked_by(None);
+                        self.hand_on(&run, &mut buffer, permit);
+                    }
+                }
+                read = stream.read(&mut buffer, self.pace.pause()), if waiting.is_none() && !self.draining => {
+                    read?;
+                }
+            }
+            while waiting.is_none() && !self.draining {
+                let Some(run) = self.scan(&buffer)? else { break };
+                if run.reply_requested {
+                    self.report(&mut stream).await?;
+                }
+                if run.messages == 0 {
+                    self.idle(&run, &mut buffer);
+                } else if let Some(permit) = self.window.try_acquire(run.charge()) {
+                    self.hand_on(&run, &mut buffer, permit);
+                } else {
+                    self.blocked_by(Some(BlockedBy::Window));
+                    waiting = Some(run);
+                }
+            }
+            run::make_room(&mut buffer, self.from.batch_bytes);
+        }
+    }
+
+    async fn connect(&self) -> Result<ReplicationStream> {
+        let from = &self.from;
+        let mut client =
+            ReplicationClient::connect(&from.info, from.connect_timeout, &self.log).await?;
+        // Between two connections, another server can take the address.
+        let system_id = client.identify_system().await?.system_id;
+        if system_id != from.system_id {
+            let what = format!("connected to cluster {system_id} in place of {}", from.system_id);
+            return Err(Error::new(ErrorKind::PostgresUnavailable, what));
+        }
+        client.start(&from.slot, from.start, &[&from.publication]).await
+    }
+
+    fn blocked_by(&self, what: Option<BlockedBy>) {
+        self.status.actor_waits(ActorKind::WalReader.name(), what);
+    }
+
+    fn position(&self) -> StandbyStatus {
+        StandbyStatus {
+            written: self.received,
+            flushed: self.confirmed,
+            applied: self.confirmed,
+            reply_requested: false,
+        }
+    }
+
+    async fn report(&mut self, stream: &mut ReplicationStream) -> Result<()> {
+        stream.send_status(self.position()).await?;
+        self.status.confirmed(self.confirmed);
+        Ok(())
+    }
+
+    /// The next run; where a stop waits for the end of a transaction, it ends with that.
+    fn scan(&mut self, buffer: &[u8]) -> Result<Option<Run>> {
+        let (at_most, stopping) = (self.from.batch_bytes, self.stopping.is_some());
+        let run = Run::scan(buffer, at_most, stopping, &mut self.pace)?;
+        self.received = self.received.max(run.as_ref().map_or(Lsn::ZERO, |run| run.received));
+        self.status.received(self.received);
+        Ok(run)
+    }
+
+    /// Ends the reading if that was asked for and no transaction is half handed on.
+    fn stop_between_transactions(&mut self) {
+        if !self.inside
+            && let Some(reply) = self.stopping.take()
+        {
+            self.draining = true;
+            // Whoever asked may have given up; draining goes on.
+            let _ = reply.send(self.batches);
+        }
+    }
+
+    fn next_id(&mut self) -> BatchId {
+        let id = BatchId { generation: self.generation, seq: self.batches };
+        self.batches += 1;
+        id
+    }
+
+    /// A run of keepalives: a position that needs no delivery.
+    fn idle(&mut self, run: &Run, buffer: &mut BytesMut) {
+        buffer.advance(run.bytes);
+        let id = self.next_id();
+        self.done.do_send(BatchDone { id, commit_end_lsn: run.safe_at, events: 0 });
+    }
+
+    fn hand_on(&mut self, run: &Run, buffer: &mut BytesMut, permit: WindowPermit) {
+        self.faults.reach(FaultSite::WalReader);
+        let frames = run::take_front(buffer, run.bytes);
+        self.status.batch_read(run.safe_at, run.committed_us, run.open_us);
+        let id = self.next_id();
+        self.decoder.do_send(WalBatch { id, frames, commit_end_lsn: run.safe_at, permit });
+        self.inside = run.open_us.map_or(self.inside, |open| open.is_some());
+        self.stop_between_transactions();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use slog::o;
+
+    use super::{run::wire::*, *};
+    use crate::{messages::probe::probe, postgres::ConnectInfo};
+
+    /// A loop that is not connected, and what it hands on.
+    fn reader() -> (Loop, mpsc::UnboundedReceiver<WalBatch>, mpsc::UnboundedReceiver<BatchDone>) {
+        let (decoder, batches) = probe();
+        let (done, dones) = probe();
+        let window = ByteWindow::new(1 << 20);
+        let reader = Loop {
+            from: ReadFrom {
+                info: ConnectInfo::parse("host=nowhere user=u").expect("a connection string"),
+                connect_timeout: Duration::from_secs(1),
+                slot: "s".into(),
+                publication: "p".into(),
+                start: Lsn::new(5),
+                first_batch: 0,
+                system_id: 7,
+                status_interval: Duration::from_secs(1),
+                batch_bytes: 10_000,
+            },
+            status: Arc::new(Status::new(window.clone())),
+            window,
+            decoder,
+            done,
+            streaming: probe().0,
+            faults: Faults::default(),
+            log: Logger::root(slog::Discard, o!()),
+            inbox: mpsc::unbounded_channel().1,
+            generation: 4,
+            batches: 0,
+            received: Lsn::new(5),
+            confirmed: Lsn::new(5),
+            inside: false,
+            stopping: None,
+            draining: false,
+            pace: Pace::default(),
+        };
+        (reader, batches, dones)
+    }
+
+    #[actix::test]
+    async fn a_stop_inside_of_a_transaction_waits_for_its_end() {
+        let (mut reader, mut batches, _dones) = reader();
+        let hand_on = |reader: &mut Loop, buffer: &mut BytesMut| {
+            let run = reader.scan(buffer).expect("allowed").expect("a run");
+            let permit = reader.window.try_acquire(run.charge()).expect("room");
+            reader.hand_on(&run, buffer, permit);
+        };
+        let begun = [begin(10), wal(11, b"M")].concat();
+        hand_on(&mut reader, &mut BytesMut::from(&begun[..]));
+        assert_eq!(batches.recv().await.expect("a batch").commit_end_lsn, None);
+        let (reply, mut answer) = oneshot::channel();
+        reader.stopping = Some(reply);
+        reader.stop_between_transactions();
+        assert!(answer.try_recv().is_err(), "the transaction is half handed on");
+
+        // The next transaction stays where it is.
+        let rest = [wal(12, b"M"), commit(20)].concat();
+        let mut buffer = BytesMut::from(&[&rest[..], &begin(21)].concat()[..]);
+        hand_on(&mut reader, &mut buffer);
+        let last = batches.recv().await.expect("a batch");
+        assert_eq!((&last.frames[..], last.commit_end_lsn), (&rest[..], Some(Lsn::new(20))));
+        assert_eq!(answer.try_recv(), Ok(2));
+        assert!(reader.draining && buffer == begin(21));
+    }
+
+    #[actix::test]
+    async fn a_stop_between_transactions_is_one_at_once() {
+        let (mut reader, ..) = reader();
+        let (reply, mut answer) = oneshot::channel();
+        reader.stopping = Some(reply);
+        reader.stop_between_transactions();
+        assert_eq!((answer.try_recv(), reader.draining), (Ok(0), true));
+    }
+
+    #[actix::test]
+    async fn batches_are_numbered_without_a_gap_whatever_is_in_them() {
+        let (mut reader, mut batches, mut dones) = reader();
+        let mut numbers = Vec::new();
+        for message in [commit(20), keepalive(30, false), commit(40)] {
+            let mut buffer = BytesMut::from(&message[..]);
+            let run = reader.scan(&buffer).expect("allowed").expect("a run");
+            if run.messages == 0 {
+                reader.idle(&run, &mut buffer);
+                let done = dones.recv().await.expect("done");
+                assert_eq!((done.commit_end_lsn, done.events), (Some(Lsn::new(30)), 0));
+                numbers.push(done.id);
+            } else {
+                let permit = reader.window.try_acquire(run.charge()).expect("room");
+                reader.hand_on(&run, &mut buffer, permit);
+                let batch = batches.recv().await.expect("a batch");
+                assert_eq!(batch.frames, message);
+                assert_eq!(batch.commit_end_lsn, run.safe_at);
+                numbers.push(batch.id);
+            }
+            assert!(buffer.is_empty());
+        }
+        assert_eq!(numbers, [0, 1, 2].map(|seq| BatchId { generation: 4, seq }));
+    }
+}
