@@ -4,25 +4,15 @@ use std::sync::Arc;
 
 use actix::Context;
 
-use super::router::{Router, Sorted, send};
+use super::{
+    deliveries::Rest,
+    router::{Router, Sorted, send},
+};
 use crate::{
     Error, ErrorKind, Event, Result,
     handlers::{HandlerTopics, Onward, Record},
     kafka::record::is_kept_in_table,
-    messages::{BatchId, WindowPermit},
 };
-
-/// What a token handed back of its part.
-#[derive(Debug)]
-pub(crate) struct Rest {
-    pub lane: usize,
-    pub refused: Vec<(Event, Error)>,
-    pub onward: Vec<Onward>,
-    /// All of the part, for those that go on as they are.
-    pub events: Arc<Vec<Event>>,
-    pub batch: BatchId,
-    pub permit: WindowPermit,
-}
 
 impl Router {
     /// Hands the records on to their topics and the refused events to the dead letters; the

@@ -1,0 +1,249 @@
+use prost::Message;
+
+use super::*;
+use crate::{
+    ErrorKind,
+    handlers::Record,
+    messages::{ByteWindow, probe::probe},
+    proto::OutboxEvent,
+};
+
+const A: usize = 0;
+const B: usize = 1;
+
+/// Deliveries with two lanes that wait to be opened.
+fn deliveries() -> Deliveries {
+    let mut deliveries = Deliveries::default();
+    for (lane, topic) in [(A, "a"), (B, "b")] {
+        let topic: Arc<str> = topic.into();
+        let opening = Opening { lane, topic: Arc::clone(&topic), epoch: 0, failures: 0 };
+        assert_eq!(deliveries.lane(&topic), (lane, Some(opening)));
+        assert_eq!(deliveries.lane(&topic), (lane, None), "opened once");
+    }
+    deliveries
+}
+
+fn id(seq: u64) -> BatchId {
+    BatchId { generation: 1, seq }
+}
+
+fn events(count: usize) -> Vec<Event> {
+    let raw = OutboxEvent { aggregate_type: "t".into(), ..Default::default() };
+    let event = Event::parse(raw.encode_to_vec().into(), Lsn::new(1)).expect("an event");
+    vec![event; count]
+}
+
+fn add(deliveries: &mut Deliveries, lane: usize, seq: u64, count: usize) -> Option<Dispatch> {
+    let permit = ByteWindow::new(1).try_acquire(1).expect("room");
+    deliveries.add(lane, id(seq), events(count), permit)
+}
+
+/// Batches 0, 1, … with one part each, of one event, in `lane`.
+fn one_part_each(deliveries: &mut Deliveries, lane: usize, batches: u64) {
+    for seq in 0..batches {
+        deliveries.open_batch(id(seq), 1, 1, Some(Lsn::new(100 + seq)));
+        add(deliveries, lane, seq, 1);
+    }
+}
+
+fn open(deliveries: &mut Deliveries, lane: usize, epoch: u32) -> Vec<(u32, u64)> {
+    let sent = deliveries.opened(lane, epoch, probe().0);
+    sent.iter().map(|sent| (sent.epoch, sent.part)).collect()
+}
+
+fn ack(lane: usize, epoch: u32, part: u64) -> PartDone {
+    PartDone { lane, epoch, part, result: Ok(Vec::new()), onward: Vec::new() }
+}
+
+fn failure(lane: usize, epoch: u32, part: u64) -> PartDone {
+    let error = Error::new(ErrorKind::KafkaUnavailable, "no");
+    PartDone { lane, epoch, part, result: Err(error), onward: Vec::new() }
+}
+
+fn batch_done(end: PartEnd) -> Option<(u64, Option<Lsn>, usize)> {
+    match end {
+        PartEnd::Batch { done, .. } => Some((done.id.seq, done.commit_end_lsn, done.events)),
+        _ => None,
+    }
+}
+
+#[actix::test]
+async fn parts_wait_until_their_lane_is_open_and_later_ones_do_not() {
+    let mut deliveries = deliveries();
+    one_part_each(&mut deliveries, A, 3);
+    assert_eq!(open(&mut deliveries, A, 0), [(0, 0), (0, 1), (0, 2)]);
+    deliveries.open_batch(id(3), 1, 1, None);
+    let sent = add(&mut deliveries, A, 3, 1).expect("sent at once");
+    assert_eq!((sent.lane, sent.epoch, sent.part, &*sent.topic), (A, 0, 3, "a"));
+    deliveries.open_batch(id(4), 1, 1, None);
+    assert!(add(&mut deliveries, B, 4, 1).is_none(), "lane b is not open");
+}
+
+#[actix::test]
+async fn a_batch_is_done_only_when_its_last_part_is() {
+    let mut deliveries = deliveries();
+    deliveries.open_batch(id(0), 2, 5, Some(Lsn::new(9)));
+    add(&mut deliveries, A, 0, 2);
+    add(&mut deliveries, B, 0, 3);
+    open(&mut deliveries, A, 0);
+    open(&mut deliveries, B, 0);
+    let end = deliveries.finish(ack(B, 0, 0));
+    assert!(matches!(end, PartEnd::Part { lane: B, events: 3, .. }), "{end:?}");
+    let end = deliveries.finish(ack(A, 0, 0));
+    assert!(matches!(end, PartEnd::Batch { lane: A, events: 2, .. }), "{end:?}");
+    assert_eq!(batch_done(end), Some((0, Some(Lsn::new(9)), 5)));
+    assert!(matches!(deliveries.finish(ack(A, 0, 0)), PartEnd::Stale), "done twice");
+}
+
+#[actix::test]
+async fn the_parts_of_a_failed_lane_go_out_again_whole_and_in_order() {
+    let mut deliveries = deliveries();
+    one_part_each(&mut deliveries, A, 4);
+    open(&mut deliveries, A, 0);
+    assert!(batch_done(deliveries.finish(ack(A, 0, 0))).is_some());
+    // Part 2 is acknowledged out of turn, then part 1 fails.
+    assert!(batch_done(deliveries.finish(ack(A, 0, 2))).is_some());
+    assert!(matches!(deliveries.finish(failure(A, 0, 1)), PartEnd::Failed(_)));
+    let again = Opening { lane: A, topic: "a".into(), epoch: 1, failures: 1 };
+    assert_eq!(deliveries.close(A, 0), Some(again));
+    // What comes while it is closed waits behind what was sent before.
+    deliveries.open_batch(id(4), 1, 1, None);
+    assert!(add(&mut deliveries, A, 4, 1).is_none());
+    assert_eq!(open(&mut deliveries, A, 1), [(1, 1), (1, 3), (1, 4)]);
+}
+
+#[actix::test]
+async fn a_batch_waits_for_what_its_part_handed_on() {
+    let mut deliveries = deliveries();
+    one_part_each(&mut deliveries, A, 1);
+    open(&mut deliveries, A, 0);
+    open(&mut deliveries, B, 0);
+    let onward = vec![Record::of(&events(1)[0]).into(), Record::of(&events(1)[0]).into()];
+    let end = deliveries.finish(PartDone { onward, ..ack(A, 0, 0) });
+    let PartEnd::HandedOn { events: 1, delivered: 0, rest, .. } = end else { panic!("{end:?}") };
+    assert_eq!((rest.onward.len(), rest.batch), (2, id(0)));
+    deliveries.split(rest.batch, 2);
+    assert!(add(&mut deliveries, A, 0, 1).is_some() && add(&mut deliveries, B, 0, 1).is_some());
+    assert!(batch_done(deliveries.finish(ack(B, 0, 0))).is_none());
+    let done = batch_done(deliveries.finish(ack(A, 0, 1)));
+    assert_eq!(done, Some((0, Some(Lsn::new(100)), 1)));
+}
+
+#[actix::test]
+async fn a_paused_topic_keeps_its_parts_through_a_failure_and_sends_them_in_order() {
+    let mut deliveries = deliveries();
+    let topic = "a".into();
+    one_part_each(&mut deliveries, A, 1);
+    open(&mut deliveries, A, 0);
+    assert!(deliveries.pause(&topic, true).is_empty());
+    deliveries.open_batch(id(1), 1, 1, None);
+    assert!(add(&mut deliveries, A, 1, 1).is_none());
+    deliveries.finish(failure(A, 0, 0));
+    assert!(deliveries.close(A, 0).is_some());
+    assert_eq!(open(&mut deliveries, A, 1), []);
+    let sent = deliveries.pause(&topic, false);
+    assert_eq!(sent.iter().map(|sent| sent.part).collect::<Vec<_>>(), [0, 1]);
+    assert!(deliveries.pause(&topic, false).is_empty(), "sent once");
+}
+
+#[actix::test]
+async fn only_the_first_failure_of_an_epoch_closes_the_lane() {
+    let mut deliveries = deliveries();
+    one_part_each(&mut deliveries, A, 2);
+    open(&mut deliveries, A, 0);
+    deliveries.finish(failure(A, 0, 0));
+    assert!(deliveries.close(A, 0).is_some());
+    deliveries.finish(failure(A, 0, 1));
+    assert_eq!(deliveries.close(A, 0), None);
+    assert_eq!(open(&mut deliveries, A, 0), [], "an opening of an older epoch");
+    assert_eq!(open(&mut deliveries, A, 1), [(1, 0), (1, 1)]);
+}
+
+#[actix::test]
+async fn a_token_of_an_older_epoch_says_nothing_of_a_part_that_went_out_again() {
+    let mut deliveries = deliveries();
+    one_part_each(&mut deliveries, A, 1);
+    open(&mut deliveries, A, 0);
+    deliveries.close(A, 0);
+    open(&mut deliveries, A, 1);
+    assert!(matches!(deliveries.finish(ack(A, 0, 0)), PartEnd::Stale));
+    assert!(matches!(deliveries.finish(failure(A, 0, 0)), PartEnd::Stale));
+    assert_eq!(batch_done(deliveries.finish(ack(A, 1, 0))), Some((0, Some(Lsn::new(100)), 1)));
+}
+
+#[actix::test]
+async fn a_token_that_is_out_while_the_lane_is_closed_still_counts() {
+    let mut deliveries = deliveries();
+    one_part_each(&mut deliveries, A, 2);
+    open(&mut deliveries, A, 0);
+    deliveries.finish(failure(A, 0, 1));
+    deliveries.close(A, 0);
+    // Kafka has it: sending it again would only be a duplicate.
+    assert!(batch_done(deliveries.finish(ack(A, 0, 0))).is_some());
+    assert_eq!(open(&mut deliveries, A, 1), [(1, 1)]);
+}
+
+#[actix::test]
+async fn a_part_that_failed_is_not_done_by_the_same_token() {
+    let mut deliveries = deliveries();
+    one_part_each(&mut deliveries, A, 1);
+    open(&mut deliveries, A, 0);
+    deliveries.finish(failure(A, 0, 0));
+    assert!(matches!(deliveries.finish(ack(A, 0, 0)), PartEnd::Stale));
+}
+
+#[actix::test]
+async fn failures_count_until_something_is_delivered() {
+    let mut deliveries = deliveries();
+    one_part_each(&mut deliveries, A, 2);
+    let failures = |opening: Option<Opening>| opening.expect("closed").failures;
+    assert_eq!(failures(deliveries.close(A, 0)), 1);
+    assert_eq!(failures(deliveries.close(A, 1)), 2);
+    open(&mut deliveries, A, 2);
+    deliveries.finish(ack(A, 2, 0));
+    assert_eq!(failures(deliveries.close(A, 2)), 1);
+}
+
+#[actix::test]
+async fn what_is_behind_a_blocked_part_goes_out_after_it() {
+    let mut deliveries = deliveries();
+    deliveries.block = true;
+    one_part_each(&mut deliveries, A, 3);
+    assert_eq!(open(&mut deliveries, A, 0), [(0, 0), (0, 1), (0, 2)]);
+    let refused = |epoch, part| {
+        let error = Error::new(ErrorKind::RecordRefused, "never");
+        PartDone {
+            lane: A,
+            epoch,
+            part,
+            result: Ok(vec![Refused { index: 0, error }]),
+            onward: Vec::new(),
+        }
+    };
+    for part in [1, 2] {
+        let end = deliveries.finish(refused(0, part));
+        assert!(matches!(&end, PartEnd::Failed(e) if e.kind() == ErrorKind::RecordBlocked));
+    }
+    deliveries.close(A, 0).expect("it was open");
+    // Up to the first that was refused, and nothing that is behind it or new.
+    assert_eq!(open(&mut deliveries, A, 1), [(1, 0), (1, 1)]);
+    deliveries.open_batch(id(3), 1, 1, None);
+    assert!(add(&mut deliveries, A, 3, 1).is_none());
+    let ack =
+        |part| PartDone { lane: A, epoch: 1, part, result: Ok(Vec::new()), onward: Vec::new() };
+    deliveries.finish(ack(0));
+    assert!(deliveries.released(A).is_empty(), "the blocked one is not through");
+    deliveries.finish(ack(1));
+    let released = deliveries.released(A);
+    assert_eq!(released.iter().map(|sent| sent.part).collect::<Vec<_>>(), [2, 3]);
+    assert!(deliveries.released(A).is_empty(), "once");
+}
+
+#[test]
+fn answers_for_lanes_and_parts_that_never_were_say_nothing() {
+    let mut deliveries = deliveries();
+    assert!(matches!(deliveries.finish(ack(7, 0, 0)), PartEnd::Stale));
+    assert!(matches!(deliveries.finish(ack(A, 0, 0)), PartEnd::Stale));
+    assert_eq!(deliveries.close(7, 0), None);
+    assert!(deliveries.topic(7).is_none());
+}
