@@ -1,0 +1,120 @@
+//! What has to be free, to be there, and to be ours to use.
+
+use postgres_protocol::escape::escape_identifier;
+
+use super::{Postgres, column, literal};
+use crate::{
+    Result,
+    outbox::publication::Published,
+    postgres::{replication::ReplicationClient, slot::publication_exists, sqlstate},
+};
+
+impl Postgres<'_> {
+    /// None where there is no replication connection to be had.
+    pub(super) async fn replication(&mut self) -> Result<Option<ReplicationClient>> {
+        let limit = self.config.postgres.connect_timeout;
+        let user = escape_identifier(self.startup.info.user());
+        let client = match self.startup.replication(limit, self.log).await {
+            Ok(client) => client,
+            Err(error) => {
+                let (found, remedy) = match sqlstate(&error) {
+                    Some("42501") => (error.story(), format!("ALTER ROLE {user} REPLICATION")),
+                    _ => (error.story(), error.advice().unwrap_or("see pg_hba.conf").into()),
+                };
+                self.checks.error("replication", found, remedy);
+                return Ok(None);
+            }
+        };
+        self.checks.ok("replication", format!("{user} may replicate"));
+        let row = self
+            .ask(
+                "SELECT current_setting('max_wal_senders')::int, count(*)::int FROM pg_stat_replication",
+                &[],
+            )
+            .await?;
+        let (max, used): (i32, i32) = (column(&row, 0)?, column(&row, 1)?);
+        let found = format!("{used} of {max} in use, with the one of this check");
+        match used < max {
+            true => self.checks.ok("WAL senders", found),
+            false => self.checks.warning(
+                "WAL senders",
+                found,
+                format!("ALTER SYSTEM SET max_wal_senders = {}; restart PostgreSQL", max + 10),
+            ),
+        }
+        Ok(Some(client))
+    }
+
+    pub(super) async fn free_slots(&mut self, has_slot: bool) -> Result<()> {
+        let row = self
+            .ask(
+                "SELECT current_setting('max_replication_slots')::int, count(*)::int,
+                        min(slot_name::text) FILTER (WHERE NOT active)
+                 FROM pg_replication_slots",
+                &[],
+            )
+            .await?;
+        let (max, used): (i32, i32) = (column(&row, 0)?, column(&row, 1)?);
+        let idle: Option<String> = column(&row, 2)?;
+        let found = format!("{used} of {max} in use");
+        if has_slot || used < max {
+            self.checks.ok("slots", found);
+            return Ok(());
+        }
+        let raise =
+            format!("ALTER SYSTEM SET max_replication_slots = {}; restart PostgreSQL", max + 10);
+        let remedy = match idle {
+            Some(name) => format!(
+                "{raise}; or drop one that nobody needs: SELECT pg_drop_replication_slot({})",
+                literal(&name)
+            ),
+            None => raise,
+        };
+        self.checks.error("slots", format!("{found}, and ours is not among them"), remedy);
+        Ok(())
+    }
+
+    pub(super) async fn publication(&mut self) -> Result<()> {
+        const NAME: &str = "publication";
+        let publication = &self.config.postgres.publication;
+        let tables = self.config.outbox_tables();
+        let there = publication_exists(self.client, publication).await?;
+        if there || !self.config.postgres.create {
+            let checked = self.startup.publication(self.client, false, self.log).await;
+            let found = checked.map(|_| format!("{publication} is there"));
+            self.checks.result(NAME, found, "run `factlib setup`");
+            return Ok(());
+        }
+        if !tables.is_empty() {
+            let published = Published { publication, tables: &tables };
+            let sql = match published.creation(self.client).await {
+                Ok(sql) => sql,
+                Err(error) => {
+                    self.checks.failed(NAME, &error, "correct [[outbox]]");
+                    return Ok(());
+                }
+            };
+            for table in &tables {
+                let (schema, name) = table.qualified();
+                let row = self
+                    .ask(
+                        "SELECT pg_has_role(c.relowner, 'USAGE') FROM pg_class c
+                         JOIN pg_namespace n ON n.oid = c.relnamespace
+                         WHERE n.nspname = $1 AND c.relname = $2",
+                        &[&schema, &name],
+                    )
+                    .await?;
+                if !column::<bool>(&row, 0)? {
+                    let found = format!(
+                        "{publication} is not there, and only the owner of {} creates it",
+                        table.table
+                    );
+                    self.checks.error(NAME, found, format!("as the owner of the tables: {sql}"));
+                    return Ok(());
+                }
+            }
+        }
+        self.checks.ok(NAME, format!("{publication} is not there; `factlib run` creates it"));
+        Ok(())
+    }
+}

@@ -1,0 +1,121 @@
+//! Where reading would start: the saved position, held against the slot.
+
+use super::{Postgres, asking, column, size};
+use crate::{
+    Error, ErrorKind, Result,
+    checkpoint::Checkpoint,
+    config::StoreKind,
+    postgres::{replication::ReplicationClient, slot::Slot},
+};
+
+impl Postgres<'_> {
+    /// None where it can't be read; what it says is held against the slot elsewhere.
+    pub(super) async fn checkpoint(
+        &mut self,
+        slot: Option<&Slot>,
+    ) -> Result<Option<Option<Checkpoint>>> {
+        const NAME: &str = "checkpoint store";
+        let store = self.store.describe();
+        let created = self.config.postgres.create;
+        if self.config.checkpoint.store == StoreKind::Postgres {
+            let row = self
+                .ask(
+                    "SELECT EXISTS (SELECT FROM pg_class WHERE relname = 'checkpoints'
+                            AND relnamespace = to_regnamespace('factlib'))",
+                    &[],
+                )
+                .await?;
+            let there: bool = column(&row, 0)?;
+            if !there && created {
+                self.checks.ok(NAME, format!("{store} is not there; `factlib run` creates it"));
+                return Ok(Some(None));
+            }
+        }
+        if self.config.checkpoint.store == StoreKind::File
+            && let Err(error) = self.writable()
+        {
+            self.checks.failed(NAME, &error, "set checkpoint.path to a file in a folder of ours");
+            return Ok(None);
+        }
+        let checkpoint = match self.store.load(&self.config.postgres.slot).await {
+            Ok(checkpoint) => checkpoint,
+            Err(error) => {
+                self.checks.failed(NAME, &error, "run `factlib setup`");
+                return Ok(None);
+            }
+        };
+        let found = match (&checkpoint, slot) {
+            (None, _) => format!("{store}: no position yet"),
+            (Some(saved), Some(slot)) if saved.lsn >= slot.confirmed => format!(
+                "{store}: {}, {} ahead of the slot",
+                saved.lsn,
+                size(saved.lsn.distance_from(slot.confirmed))
+            ),
+            (Some(saved), _) => format!("{store}: {}", saved.lsn),
+        };
+        self.checks.ok(NAME, found);
+        Ok(Some(checkpoint))
+    }
+
+    /// Its folder takes a new file.
+    fn writable(&self) -> Result<()> {
+        let path = &self.config.checkpoint.path;
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let folder = folder.unwrap_or(std::path::Path::new("."));
+        rustix::fs::access(folder, rustix::fs::Access::WRITE_OK).map_err(|error| {
+            let what = format!("cannot write into {}", folder.display());
+            Error::new(ErrorKind::CheckpointUnavailable, what)
+                .caused_by(std::io::Error::from(error))
+        })
+    }
+
+    pub(super) async fn slot(
+        &mut self,
+        slot: Option<Slot>,
+        checkpoint: Option<Checkpoint>,
+        replication: &mut ReplicationClient,
+    ) -> Result<()> {
+        const NAME: &str = "slot";
+        let name = &self.config.postgres.slot;
+        if slot.is_none() && checkpoint.is_none() && self.config.postgres.create {
+            self.checks.ok(NAME, format!("{name} is not there; `factlib run` creates it"));
+            return Ok(());
+        }
+        let there = slot.is_some();
+        let judged =
+            self.startup.judge(replication, slot, checkpoint, &*self.store, self.log).await;
+        let start = match judged {
+            Ok(start) => start.lsn,
+            Err(error) => {
+                self.checks.failed(NAME, &error, "run `factlib setup`");
+                return Ok(());
+            }
+        };
+        let row = self
+            .client
+            .query_opt(
+                "SELECT s.active_pid, coalesce(a.application_name, ''), coalesce(a.client_addr::text, 'local')
+                 FROM pg_replication_slots s LEFT JOIN pg_stat_activity a ON a.pid = s.active_pid
+                 WHERE s.slot_name = $1 AND s.active",
+                &[name],
+            )
+            .await
+            .map_err(asking)?;
+        match row.filter(|_| there) {
+            None => self.checks.ok(NAME, format!("{name}: reading starts at {start}")),
+            Some(row) => {
+                let (pid, program, from): (i32, String, String) =
+                    (column(&row, 0)?, column(&row, 1)?, column(&row, 2)?);
+                let found = format!(
+                    "{name} is read by {program} from {from} (pid {pid}); another instance stands by \
+                     until that ends"
+                );
+                let end = format!(
+                    "nothing if that is your relay, else SELECT pg_terminate_backend({pid})"
+                );
+                self.checks.warning(NAME, found, end);
+            }
+        }
+        Ok(())
+    }
+}

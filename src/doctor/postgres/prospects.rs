@@ -1,0 +1,147 @@
+//! What does not keep a relay from starting, and may end it later.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use postgres_protocol::escape::escape_identifier;
+
+use super::{Postgres, column, literal, size};
+use crate::{
+    Result,
+    postgres::{Reconnecting, retention::Retention},
+};
+
+/// What clocks may differ by.
+const CLOCKS: Duration = Duration::from_secs(1);
+
+impl Postgres<'_> {
+    pub(super) async fn retained(&mut self) -> Result<()> {
+        const NAME: &str = "retained WAL";
+        let settings = &self.config.postgres;
+        let (info, log) = (self.startup.info.clone(), self.log.clone());
+        let server = Reconnecting::new(info, settings.connect_timeout, log);
+        let Some(kept) = Retention::read(&server, &settings.slot).await? else { return Ok(()) };
+        let mut found = size(kept.bytes());
+        if let Some(left) = kept.safe_wal_size {
+            let left = u64::try_from(left).unwrap_or_default();
+            found += &format!(", and {} until the slot is given up", size(left));
+        }
+        let near = kept.wal_status == "unreserved";
+        if !near && kept.bytes() < settings.retained_wal_warning.as_u64() {
+            self.checks.ok(NAME, found);
+            return Ok(());
+        }
+        let remedy = match kept.oldest {
+            Some(open) => format!("end transaction {} ({}): {}", open.xid, open.owner, open.ending),
+            None => "start the relay, or give the slot up: factlib slot drop".into(),
+        };
+        self.checks.warning(NAME, found, remedy);
+        Ok(())
+    }
+
+    pub(super) async fn keep_size(&mut self) -> Result<()> {
+        const NAME: &str = "max_slot_wal_keep_size";
+        let row = self
+            .ask(
+                "SELECT setting::bigint FROM pg_settings WHERE name = 'max_slot_wal_keep_size'",
+                &[],
+            )
+            .await?;
+        let megabytes: i64 = column(&row, 0)?;
+        let Ok(megabytes) = u64::try_from(megabytes) else {
+            self.checks.ok(NAME, "no limit: in an outage, WAL is kept until the disk is full");
+            return Ok(());
+        };
+        let (limit, warning) =
+            (megabytes << 20, self.config.postgres.retained_wal_warning.as_u64());
+        if limit > warning {
+            self.checks.ok(NAME, format!("{}: with more, the slot is lost", size(limit)));
+            return Ok(());
+        }
+        let found = format!(
+            "{}: the slot is lost before postgres.retained_wal_warning ({}) is reached",
+            size(limit),
+            size(warning)
+        );
+        let raise = (warning >> 20).max(1) * 10;
+        let remedy = format!(
+            "ALTER SYSTEM SET max_slot_wal_keep_size = '{raise}MB'; SELECT pg_reload_conf()"
+        );
+        self.checks.warning(NAME, found, remedy);
+        Ok(())
+    }
+
+    /// From PostgreSQL 17 on, a slot can follow to a standby.
+    pub(super) async fn failover(&mut self) -> Result<()> {
+        const NAME: &str = "failover";
+        let name = &self.config.postgres.slot;
+        let row = self
+            .ask(
+                "SELECT count(*) FILTER (WHERE slot_type = 'physical') > 0,
+                        bool_or(failover) FILTER (WHERE slot_name = $1)
+                 FROM pg_replication_slots",
+                &[name],
+            )
+            .await?;
+        let (standbys, follows): (bool, Option<bool>) = (column(&row, 0)?, column(&row, 1)?);
+        match (standbys, follows) {
+            (_, Some(true)) => self.checks.ok(
+                NAME,
+                format!("{name} follows to standbys that set sync_replication_slots = on"),
+            ),
+            (false, _) => self.checks.ok(NAME, "no standby has a slot here"),
+            (true, None) => self.checks.warning(
+                NAME,
+                "there are standbys, and a slot that factlib creates does not follow to them",
+                format!(
+                    "SELECT pg_create_logical_replication_slot({}, 'pgoutput', failover => true)",
+                    literal(name)
+                ),
+            ),
+            (true, Some(false)) => self.checks.warning(
+                NAME,
+                format!("{name} does not follow to a standby: after a failover it is gone"),
+                format!(
+                    "in psql with replication=database: ALTER_REPLICATION_SLOT {} (FAILOVER true); \
+                     and on the standbys sync_replication_slots = on",
+                    escape_identifier(name)
+                ),
+            ),
+        }
+        Ok(())
+    }
+
+    pub(super) async fn clock(&mut self) -> Result<()> {
+        let before = SystemTime::now();
+        let row = self.ask("SELECT extract(epoch FROM clock_timestamp())::float8", &[]).await?;
+        let trip = before.elapsed().unwrap_or_default();
+        let ours = before.duration_since(UNIX_EPOCH).unwrap_or_default() + trip / 2;
+        let apart = column::<f64>(&row, 0)? - ours.as_secs_f64();
+        let found = format!("{:.3} s from PostgreSQL's", apart.abs());
+        match differ(apart, trip) {
+            false => self.checks.ok("clock", found),
+            true => self.checks.warning(
+                "clock",
+                found,
+                "synchronise both by NTP: on each host, timedatectl set-ntp true",
+            ),
+        }
+        Ok(())
+    }
+}
+
+/// More than the way there and back explains.
+fn differ(apart_seconds: f64, trip: Duration) -> bool {
+    apart_seconds.abs() > (CLOCKS + trip / 2).as_secs_f64()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clocks_may_differ_by_a_second_and_by_what_the_way_takes() {
+        let trip = Duration::from_millis(400);
+        assert!(!differ(0.0, trip) && !differ(1.1, trip) && !differ(-1.1, trip));
+        assert!(differ(1.3, trip) && differ(-1.3, trip));
+    }
+}
