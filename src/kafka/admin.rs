@@ -25,7 +25,8 @@ use super::{
     certificate,
     client::client_config,
     errors::{code_error, is_untrusted, kafka_error},
-    producer::{KafkaProducer, Trouble},
+    producer::KafkaProducer,
+    reports::Trouble,
 };
 use crate::{Error, ErrorKind, Result, config::KafkaConfig};
 

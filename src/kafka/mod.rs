@@ -12,6 +12,7 @@ pub(crate) mod positions;
 pub(crate) mod producer;
 pub(crate) mod reader;
 pub(crate) mod record;
+mod reports;
 mod room;
 mod statistics;
 pub(crate) mod transactions;

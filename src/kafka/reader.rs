@@ -17,7 +17,7 @@ use tokio::{task::spawn_blocking, time::timeout};
 use super::{
     client::client_config,
     errors::{code_error, kafka_error},
-    producer::Reports,
+    reports::Reports,
 };
 use crate::{Error, ErrorKind, Result, config::KafkaConfig, status::Status};
 

@@ -22,11 +22,7 @@ use rdkafka::{
 use slog::{Logger, info};
 use tokio::task::spawn_blocking;
 
-use super::{
-    errors::kafka_error,
-    positions::Positions,
-    producer::{KafkaProducer, Reports},
-};
+use super::{errors::kafka_error, positions::Positions, producer::KafkaProducer, reports::Reports};
 use crate::{
     Error, ErrorKind, Event, Lsn, Result,
     checkpoint::Position,

@@ -1,0 +1,137 @@
+//! What librdkafka tells by itself: how records ended, what it can't do, and how it is.
+
+use std::sync::{Arc, OnceLock};
+
+use rdkafka::{
+    ClientContext, Message,
+    config::RDKafkaLogLevel,
+    error::{KafkaError, RDKafkaErrorCode},
+    producer::{DeliveryResult, ProducerContext},
+};
+use slog::{Logger, debug, warn};
+use tokio::sync::watch;
+
+use super::{errors::told, part::Part, statistics};
+use crate::{Error, status::Status};
+
+/// Receives librdkafka's reports, on a thread of the client's.
+pub(crate) struct Reports {
+    last: watch::Sender<Option<Trouble>>,
+    /// The client's name; known with its first statistics.
+    name: OnceLock<String>,
+    status: Arc<Status>,
+    pub(super) log: Logger,
+}
+
+/// What librdkafka last complained of.
+#[derive(Clone)]
+pub(crate) struct Trouble {
+    error: KafkaError,
+    reason: String,
+}
+
+impl Trouble {
+    /// The error `what`, which this led to.
+    pub fn led_to(self, what: String) -> Error {
+        told(what, self.error, &self.reason)
+    }
+
+    fn passes(&self) -> bool {
+        self.clone().led_to(String::new()).is_transient()
+    }
+
+    /// librdkafka's words.
+    pub fn reason(&self) -> &str {
+        &self.reason
+    }
+}
+
+impl Reports {
+    pub fn new(status: Arc<Status>, log: Logger) -> Self {
+        Reports { last: watch::Sender::default(), name: OnceLock::new(), status, log }
+    }
+
+    /// Those of another client in this one's place.
+    pub fn renewed(&self) -> Self {
+        Reports::new(Arc::clone(&self.status), self.log.clone())
+    }
+
+    /// The last complaint.
+    pub fn trouble(&self) -> Option<Trouble> {
+        self.last.borrow().clone()
+    }
+
+    /// Waits for a complaint that does not pass by itself.
+    pub async fn refusal(&self) -> Trouble {
+        let mut last = self.last.subscribe();
+        let refused =
+            |trouble: &Option<Trouble>| trouble.as_ref().is_some_and(|trouble| !trouble.passes());
+        match last.wait_for(refused).await.map(|trouble| trouble.clone()) {
+            Ok(Some(trouble)) => trouble,
+            // The sender lives in `self`.
+            _ => std::future::pending().await,
+        }
+    }
+}
+
+impl ClientContext for Reports {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        debug!(self.log, "librdkafka"; "level" => ?level, "facility" => facility, "text" => message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        // Where a reader asked to be told, that is no trouble.
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::PartitionEOF) {
+            return;
+        }
+        let last = self.trouble();
+        // "All brokers are down" comes after the error that says why.
+        let consequence = error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown);
+        if consequence && last.is_some() {
+            return;
+        }
+        // It goes on trying, and complains each time; once is enough for the log.
+        if last.as_ref().is_none_or(|trouble| trouble.reason != reason) {
+            warn!(self.log, "Kafka client reports trouble"; "error" => %error, "reason" => reason);
+        }
+        self.status.kafka_trouble(reason.to_owned());
+        self.last.send_replace(Some(Trouble { error, reason: reason.to_owned() }));
+    }
+
+    fn stats_raw(&self, statistics: &[u8]) {
+        match statistics::parse(statistics) {
+            Ok((name, tells)) => {
+                self.name.get_or_init(|| name.clone());
+                self.status.kafka_client(name, tells);
+            }
+            Err(error) => debug!(self.log, "statistics can't be read"; "error" => %error),
+        }
+    }
+}
+
+impl Drop for Reports {
+    fn drop(&mut self) {
+        if let Some(name) = self.name.get() {
+            self.status.kafka_client_ended(name);
+        }
+    }
+}
+
+impl ProducerContext for Reports {
+    type DeliveryOpaque = Arc<Part>;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, part: Arc<Part>) {
+        let (Ok(record) | Err((_, record))) = result;
+        part.leaves(record);
+        match result {
+            Ok(record) if record.offset() >= 0 => part.delivered(),
+            // librdkafka infers that it was written, and no broker has said so: what
+            // may be missing is sent again.
+            Ok(record) => {
+                let uncertain = KafkaError::MessageProduction(RDKafkaErrorCode::Inconsistent);
+                part.failed(uncertain, record);
+            }
+            Err((error, record)) => part.failed(error.clone(), record),
+        }
+    }
+}
