@@ -5,10 +5,14 @@
 //! not have (GSSAPI, service files, revocation lists) is refused, not ignored:
 //! a connection must not be weaker than its string says.
 
+mod host;
+mod tls_settings;
+
+#[cfg(feature = "cli")]
+use std::path::Path;
 use std::{
     env, fmt,
-    net::IpAddr,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Arc, atomic::AtomicU8},
     time::Duration,
 };
@@ -16,10 +20,14 @@ use std::{
 use secrecy::SecretString;
 use slog::Logger;
 
+pub(super) use self::{
+    host::Host,
+    tls_settings::{RootCert, TlsSettings},
+};
 use super::{
     connection_string,
     passfile::{self, Login},
-    settings::{ChannelBinding, Settings, SslMode, SslNegotiation, TargetSessionAttrs, invalid},
+    settings::{ChannelBinding, Settings, TargetSessionAttrs, invalid},
 };
 use crate::Result;
 
@@ -46,65 +54,6 @@ pub struct ConnectInfo {
     passfile: Option<PathBuf>,
 }
 
-/// One place to try.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Host {
-    /// A name, an address, or a directory with a Unix socket.
-    pub name: String,
-    /// Where to connect in place of looking the name up.
-    pub hostaddr: Option<IpAddr>,
-    pub port: u16,
-}
-
-impl Host {
-    pub fn is_unix(&self) -> bool {
-        self.hostaddr.is_none() && self.name.starts_with('/')
-    }
-}
-
-impl fmt::Display for Host {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.hostaddr {
-            Some(address) if self.name.is_empty() => write!(f, "{address}:{}", self.port),
-            _ if self.name.contains(':') => write!(f, "[{}]:{}", self.name, self.port),
-            _ => write!(f, "{}:{}", self.name, self.port),
-        }
-    }
-}
-
-/// What TLS needs to know.
-#[derive(Clone, Debug)]
-pub(super) struct TlsSettings {
-    /// What `sslmode` says; none where it is not given.
-    pub mode: Option<SslMode>,
-    pub negotiation: SslNegotiation,
-    pub root_cert: RootCert,
-    pub cert: Option<PathBuf>,
-    pub key: Option<PathBuf>,
-    pub key_password: Option<SecretString>,
-    pub server_name_indication: bool,
-}
-
-impl TlsSettings {
-    /// The mode that holds. Where none is given: on this host libpq's default, as nobody is on the
-    /// way; over a network, unlike libpq, the one that lets nobody pose as the server.
-    pub fn mode(&self, local: bool) -> SslMode {
-        let default = if local { SslMode::Prefer } else { SslMode::VerifyFull };
-        self.mode.unwrap_or(default)
-    }
-}
-
-/// Whom we trust to sign the server's certificate.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum RootCert {
-    /// What the operating system trusts.
-    System,
-    /// The certificates in a file.
-    File(PathBuf),
-    /// What nobody has said: verify-full trusts what the system does.
-    Unsaid,
-}
-
 /// TCP keepalive.
 ///
 /// Systems wait two hours by default; a relay wants to know of a dead peer within
@@ -124,7 +73,7 @@ impl ConnectInfo {
         Self::with_environment(text, &|name| env::var(name).ok())
     }
 
-    fn with_environment(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Self> {
+    fn with_environment(text: &str, env: Environment<'_>) -> Result<Self> {
         let settings = Settings::new(connection_string::parse(text)?, env)?;
         let user = match settings.text("user") {
             Some(user) => user,
@@ -141,10 +90,10 @@ impl ConnectInfo {
             )
         };
         Ok(ConnectInfo {
-            hosts: hosts(&settings)?,
+            hosts: host::hosts(&settings)?,
             dbname: settings.text("dbname").unwrap_or_else(|| user.clone()),
             user,
-            tls: tls(&settings, env)?,
+            tls: tls_settings::tls(&settings, env)?,
             channel_binding: settings.choice("channel_binding")?,
             connect_timeout: seconds("connect_timeout")?,
             application_name: settings
@@ -243,110 +192,11 @@ impl fmt::Debug for ConnectInfo {
     }
 }
 
-fn home(env: &dyn Fn(&str) -> Option<String>) -> Option<PathBuf> {
+/// The value of a variable.
+type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+fn home(env: Environment<'_>) -> Option<PathBuf> {
     env("HOME").map(PathBuf::from)
-}
-
-fn hosts(settings: &Settings<'_>) -> Result<Vec<Host>> {
-    let list = |keyword| {
-        let text = settings.text(keyword).unwrap_or_default();
-        text.split(',').map(|item| item.trim().to_owned()).collect::<Vec<_>>()
-    };
-    let (names, addresses, ports) = (list("host"), list("hostaddr"), list("port"));
-    let count = names.len().max(addresses.len());
-    for (keyword, given) in [("host", &names), ("hostaddr", &addresses), ("port", &ports)] {
-        let absent = given.iter().all(String::is_empty) && given.len() == 1;
-        let shared = keyword == "port" && given.len() == 1;
-        if given.len() != count && !absent && !shared {
-            return Err(invalid(
-                keyword,
-                &format!("lists {} items for {count} hosts", given.len()),
-            ));
-        }
-    }
-    (0..count)
-        .map(|at| {
-            let item = |items: &[String]| {
-                items
-                    .get(at)
-                    .or(items.first().filter(|_| items.len() == 1))
-                    .cloned()
-                    .unwrap_or_default()
-            };
-            let hostaddr = match item(&addresses) {
-                none if none.is_empty() => None,
-                text => Some(text.parse().map_err(|error: std::net::AddrParseError| {
-                    invalid("hostaddr", "must be an IPv4 or IPv6 address").caused_by(error)
-                })?),
-            };
-            let port = match item(&ports) {
-                none if none.is_empty() => 5432,
-                text => match text.parse() {
-                    Ok(port) if port != 0 => port,
-                    _ => return Err(invalid("port", "must be a number from 1 to 65535")),
-                },
-            };
-            let name = match item(&names) {
-                none if none.is_empty() && hostaddr.is_none() => default_socket_directory(),
-                name if name.starts_with('@') => {
-                    return Err(invalid(
-                        "host",
-                        "in the abstract socket namespace is not supported",
-                    ));
-                }
-                name => name,
-            };
-            Ok(Host { name, hostaddr, port })
-        })
-        .collect()
-}
-
-/// Where distributions put the socket, else where PostgreSQL itself puts it.
-fn default_socket_directory() -> String {
-    let packaged = "/var/run/postgresql";
-    if Path::new(packaged).is_dir() { packaged } else { "/tmp" }.into()
-}
-
-fn tls(settings: &Settings<'_>, env: &dyn Fn(&str) -> Option<String>) -> Result<TlsSettings> {
-    let default = |name: &str| home(env).map(|home| home.join(".postgresql").join(name));
-    let root_cert = match settings.text("sslrootcert") {
-        Some(system) if system == "system" => RootCert::System,
-        Some(path) => RootCert::File(path.into()),
-        None => default("root.crt")
-            .filter(|path| path.exists())
-            .map_or(RootCert::Unsaid, RootCert::File),
-    };
-    let mode = match settings.text("sslmode") {
-        None if root_cert == RootCert::System => Some(SslMode::VerifyFull),
-        None => None,
-        Some(_) => Some(settings.choice("sslmode")?),
-    };
-    if root_cert == RootCert::System && mode != Some(SslMode::VerifyFull) {
-        // Anyone can get a certificate that the system trusts.
-        return Err(invalid("sslmode", "must be verify-full with sslrootcert=system"));
-    }
-    let negotiation = settings.choice("sslnegotiation")?;
-    if negotiation == SslNegotiation::Direct && mode < Some(SslMode::Require) {
-        return Err(invalid(
-            "sslmode",
-            "must be require, verify-ca or verify-full with sslnegotiation=direct",
-        ));
-    }
-    let (cert, key) = (settings.text("sslcert"), settings.text("sslkey"));
-    Ok(TlsSettings {
-        mode,
-        negotiation,
-        root_cert,
-        // Only the default ones may be missing.
-        cert: cert
-            .map(PathBuf::from)
-            .or_else(|| default("postgresql.crt").filter(|path| path.exists())),
-        key: key
-            .map(PathBuf::from)
-            .or_else(|| default("postgresql.key").filter(|path| path.exists())),
-        key_password: settings.text("sslpassword").map(SecretString::from),
-        server_name_indication: settings.number::<i32>("sslsni")? != Some(0),
-    })
 }
 
 #[cfg(test)]
@@ -355,7 +205,7 @@ mod tests {
     use slog::{Discard, o};
 
     use super::*;
-    use crate::ErrorKind;
+    use crate::{ErrorKind, postgres::settings::SslMode};
 
     fn parse(text: &str) -> Result<ConnectInfo> {
         ConnectInfo::with_environment(text, &|_| None)
