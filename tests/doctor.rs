@@ -3,23 +3,21 @@
 //!
 //! The real binary against real servers.
 
-use std::{fs, net::TcpListener, path::PathBuf, process::Stdio, time::Duration};
+#[path = "support/terminal.rs"]
+mod terminal;
+
+use std::{fs, net::TcpListener, path::PathBuf};
 
 use factlib::testing::{
     KafkaServer, PostgresServer, StopMode, create_topic, shared_kafka, shared_postgres,
 };
 use serde_json::Value;
-use tempfile::TempDir;
-use tokio::{
-    io::{AsyncBufReadExt, BufReader},
-    process::{Child, Command},
-    time::timeout,
-};
+use tokio::{process::Command, time::timeout};
 
-const SOON: Duration = Duration::from_secs(60);
+use self::terminal::{Ended, Folder, SOON};
 
 /// A folder with a `factlib.toml`, as an operator works in it.
-struct Desk(TempDir);
+struct Desk(Folder);
 
 /// What the doctor says, as JSON.
 struct Findings {
@@ -29,13 +27,11 @@ struct Findings {
 
 impl Desk {
     fn new(url: &str, brokers: &str, more: &str) -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
         let settings = format!(
             "postgres.url = \"{url}\"\nkafka.brokers = \"{brokers}\"\n\
              pipeline.startup_timeout = \"5s\"\n{more}"
         );
-        fs::write(folder.path().join("factlib.toml"), settings).expect("written");
-        Desk(folder)
+        Desk(Folder::new(&settings))
     }
 
     /// A database of its own in the shared server, with names of its own, and the shared Kafka.
@@ -49,27 +45,8 @@ impl Desk {
         (Self::new(&server.url_for(&database), &brokers().await, &names), database)
     }
 
-    fn command(&self, line: &str) -> Command {
-        let mut words = line.split(' ');
-        assert_eq!(words.next(), Some("factlib"));
-        let mut command = Command::new(env!("CARGO_BIN_EXE_factlib"));
-        command
-            .args(words)
-            .current_dir(self.0.path())
-            .env_clear()
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true);
-        command
-    }
-
-    /// Exit code, stdout, stderr.
-    async fn type_in(&self, line: &str) -> (Option<i32>, String, String) {
-        let output = timeout(SOON, self.command(line).output()).await.expect("it ends");
-        let output = output.expect("it runs");
-        let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
-        (output.status.code(), text(output.stdout), text(output.stderr))
+    async fn type_in(&self, line: &str) -> Ended {
+        self.0.type_in(line).await
     }
 
     async fn doctor(&self) -> Findings {
@@ -77,29 +54,10 @@ impl Desk {
     }
 
     async fn doctor_with(&self, more: &str) -> Findings {
-        let (code, out, err) = self.type_in(&format!("factlib doctor --json{more}")).await;
+        let Ended { code, out, err } = self.type_in(&format!("factlib doctor --json{more}")).await;
         assert_eq!(err, "", "{out}");
         let report = serde_json::from_str(&out).unwrap_or_else(|_| panic!("no JSON: {out}"));
         Findings { code, report }
-    }
-
-    /// A relay that reads and delivers; its log is read on.
-    async fn relay(&self) -> Child {
-        let mut relay = self.command("factlib run").spawn().expect("it starts");
-        let mut log = BufReader::new(relay.stderr.take().expect("piped")).lines();
-        let mut seen = String::new();
-        let running = async {
-            while let Some(line) = log.next_line().await.expect("UTF-8") {
-                seen += &format!("{line}\n");
-                if line.contains("\"relay running\"") {
-                    return true;
-                }
-            }
-            false
-        };
-        assert!(timeout(SOON, running).await.unwrap_or(false), "it does not run: {seen}");
-        tokio::spawn(async move { while let Ok(Some(_)) = log.next_line().await {} });
-        relay
     }
 }
 
@@ -188,10 +146,10 @@ async fn a_good_setup_is_ok_before_and_after_it_is_made_and_nothing_is_changed()
     let topics = factlib::testing::topic_names(&brokers().await).await.expect("topics");
     assert!(!topics.iter().any(|topic| topic.starts_with(&database)), "{topics:?}");
 
-    assert_eq!(desk.type_in("factlib setup").await.0, Some(0));
+    assert_eq!(desk.type_in("factlib setup").await.code, Some(0));
     create_topic(&brokers().await, &format!("{database}.user"), 2, &[]).await.expect("a topic");
     desk.doctor().await.all_ok();
-    let (code, out, _) = desk.type_in("factlib doctor").await;
+    let Ended { code, out, .. } = desk.type_in("factlib doctor").await;
     assert_eq!(code, Some(0));
     assert!(!out.contains('\x1b') && out.ends_with(" 0 errors, 0 warnings\n"), "{out}");
     let columns = out.lines().filter_map(|line| line.find("postgresql").or(line.find("kafka")));
@@ -220,7 +178,7 @@ async fn what_may_not_be_created_is_an_error_until_it_is_typed() {
     server.execute(&database, create).await.expect("a publication");
     desk.doctor().await.is_ok("publication");
     assert!(table.contains("`factlib setup`"), "{table}");
-    assert_eq!(desk.type_in("factlib setup").await.0, Some(0));
+    assert_eq!(desk.type_in("factlib setup").await.code, Some(0));
     desk.doctor().await.all_ok();
     server
         .execute(&database, &format!("SELECT pg_drop_replication_slot('{database}')"))
@@ -228,7 +186,7 @@ async fn what_may_not_be_created_is_an_error_until_it_is_typed() {
         .expect("dropped");
     let remedy = desk.doctor().await.remedy("slot", "error");
     assert!(remedy.contains("`factlib setup`"), "{remedy}");
-    assert_eq!(desk.type_in("factlib setup").await.0, Some(0));
+    assert_eq!(desk.type_in("factlib setup").await.code, Some(0));
     desk.doctor().await.all_ok();
 }
 
@@ -254,7 +212,7 @@ async fn outbox_tables_on_the_oldest_server_are_looked_at_too() {
     let remedy = relay.doctor().await.remedy("publication", "error");
     execute(&server, statement(&remedy, "CREATE PUBLICATION")).await;
     relay.doctor().await.is_ok("publication");
-    assert_eq!(desk.type_in("factlib setup").await.0, Some(0));
+    assert_eq!(desk.type_in("factlib setup").await.code, Some(0));
     let findings = desk.doctor().await;
     assert_eq!(findings.code, Some(0), "{:#}", findings.report);
 }
@@ -269,12 +227,12 @@ async fn a_role_that_lacks_rights_is_an_error_until_they_are_granted() {
     execute(&server, &findings.remedy("replication", "error")).await;
     execute(&server, &findings.remedy("privileges", "error")).await;
     desk.doctor().await.all_ok();
-    drop(desk.relay().await);
+    drop(desk.0.relay().await);
 
     // Tables of somebody else.
     execute(&server, "DROP OWNED BY \"the relay\"").await;
     let owner = Desk::new(&server.url(), &brokers().await, "postgres.slot = \"other\"\n");
-    assert_eq!(owner.type_in("factlib setup").await.0, Some(0));
+    assert_eq!(owner.type_in("factlib setup").await.code, Some(0));
     let theirs = Desk::new(&url, &brokers().await, "postgres.slot = \"other\"\n");
     let findings = theirs.doctor().await;
     let grants = findings.remedy("privileges", "error");
@@ -284,7 +242,7 @@ async fn a_role_that_lacks_rights_is_an_error_until_they_are_granted() {
     );
     execute(&server, &grants).await;
     theirs.doctor().await.all_ok();
-    drop(theirs.relay().await);
+    drop(theirs.0.relay().await);
 }
 
 #[tokio::test]
@@ -300,13 +258,13 @@ async fn too_few_slots_is_an_error_until_there_are_more_or_one_is_dropped() {
     execute(&server, statement(&remedy, "ALTER SYSTEM")).await;
     server.restart(StopMode::Fast).await.expect("a restart");
     desk.doctor().await.all_ok();
-    drop(desk.relay().await);
+    drop(desk.0.relay().await);
 }
 
 #[tokio::test]
 async fn a_slot_in_use_is_a_warning_that_names_the_process() {
     let (desk, database) = Desk::shared("").await;
-    let relay = desk.relay().await;
+    let relay = desk.0.relay().await;
     let remedy = desk.doctor().await.remedy("slot", "warning");
     let server = shared_postgres().await.expect("a PostgreSQL");
     let pid = "SELECT active_pid::text FROM pg_replication_slots WHERE slot_name = ";
@@ -320,7 +278,7 @@ async fn a_lost_slot_is_an_error_until_that_is_accepted_and_its_limit_a_warning(
     let server = PostgresServer::builder().setting("max_slot_wal_keep_size", "1MB").start().await;
     let server = server.expect("a PostgreSQL");
     let desk = Desk::new(&server.url(), &brokers().await, "");
-    assert_eq!(desk.type_in("factlib setup").await.0, Some(0));
+    assert_eq!(desk.type_in("factlib setup").await.code, Some(0));
     // Each switch ends a segment of 16 MB; the checkpoint then takes what is too much.
     for _ in 0..3 {
         execute(&server, "SELECT pg_logical_emit_message(false, 'o', 'x'), pg_switch_wal()").await;
@@ -329,7 +287,7 @@ async fn a_lost_slot_is_an_error_until_that_is_accepted_and_its_limit_a_warning(
     let findings = desk.doctor().await;
     let remedy = findings.remedy("slot", "error");
     let command = remedy.split('`').nth(1).expect("a command");
-    assert_eq!(desk.type_in(command).await.0, Some(0));
+    assert_eq!(desk.type_in(command).await.code, Some(0));
     desk.doctor().await.is_ok("slot");
     let remedy = findings.remedy("max_slot_wal_keep_size", "warning");
     for statement in remedy.split("; ") {
@@ -345,7 +303,7 @@ async fn a_lost_slot_is_an_error_until_that_is_accepted_and_its_limit_a_warning(
 #[tokio::test]
 async fn much_retained_wal_is_a_warning_that_names_the_open_transaction() {
     let (desk, database) = Desk::shared("postgres.retained_wal_warning = \"1B\"\n").await;
-    assert_eq!(desk.type_in("factlib setup").await.0, Some(0));
+    assert_eq!(desk.type_in("factlib setup").await.code, Some(0));
     let server = shared_postgres().await.expect("a PostgreSQL");
     let write = "SELECT pg_logical_emit_message(false, 'other', 'moves the WAL')";
     server.execute(&database, write).await.expect("WAL");
@@ -358,7 +316,7 @@ async fn much_retained_wal_is_a_warning_that_names_the_open_transaction() {
 async fn a_slot_that_does_not_follow_to_standbys_is_a_warning_until_it_does() {
     let server = PostgresServer::builder().version(18).start().await.expect("a PostgreSQL 18");
     let desk = Desk::new(&server.url(), &brokers().await, "");
-    assert_eq!(desk.type_in("factlib setup").await.0, Some(0));
+    assert_eq!(desk.type_in("factlib setup").await.code, Some(0));
     desk.doctor().await.all_ok();
     execute(&server, "SELECT pg_create_physical_replication_slot('standby')").await;
     let remedy = desk.doctor().await.remedy("failover", "warning");
@@ -434,7 +392,7 @@ async fn more_replicas_than_brokers_is_an_error_and_one_in_sync_a_warning() {
 #[tokio::test]
 async fn a_configuration_that_makes_no_sense_is_exit_code_2() {
     let (desk, _) = Desk::shared("").await;
-    let (code, out, err) = desk.type_in("factlib doctor --set pipeline.window=1KiB").await;
+    let Ended { code, out, err } = desk.type_in("factlib doctor --set pipeline.window=1KiB").await;
     assert_eq!((code, out.as_str()), (Some(2), ""));
     assert!(err.contains("pipeline.window"), "{err}");
 }

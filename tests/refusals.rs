@@ -4,30 +4,24 @@
 //! The real binary against real servers. Its log is JSON on stderr when that is no
 //! terminal; the one line that starts with `factlib: ` comes last.
 
+#[path = "support/terminal.rs"]
+mod terminal;
+
 use std::{
-    fs,
     net::TcpListener,
-    process::Stdio,
     time::{Duration, Instant},
 };
 
 use factlib::testing::{PostgresServer, shared_kafka, shared_postgres, wait_for_count};
 use serde_json::Value;
-use tempfile::TempDir;
-use tokio::{
-    io::{AsyncBufReadExt, BufReader},
-    process::Command,
-    time::timeout,
-};
 
-/// Within which everything here happens, by far.
-const SOON: Duration = Duration::from_secs(60);
+use self::terminal::{Folder, SOON};
 
 /// In every connection string here, and nowhere in any output.
 const SECRET: &str = "hunter2";
 
 /// A folder with a `factlib.toml`, as an operator works in it.
-struct Desk(TempDir);
+struct Desk(Folder);
 
 /// How a command ended.
 #[derive(Debug)]
@@ -42,9 +36,7 @@ struct Ended {
 
 impl Desk {
     fn new(settings: &str) -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        fs::write(folder.path().join("factlib.toml"), settings).expect("written");
-        Desk(folder)
+        Desk(Folder::new(settings))
     }
 
     /// A relay with these connections, and a fast end where they can't be made.
@@ -55,27 +47,8 @@ impl Desk {
         ))
     }
 
-    /// The command line, such as `factlib run`, typed in this folder.
-    fn command(&self, line: &str) -> Command {
-        let mut words = line.split(' ');
-        assert_eq!(words.next(), Some("factlib"));
-        let mut command = Command::new(env!("CARGO_BIN_EXE_factlib"));
-        command
-            .args(words)
-            .current_dir(self.0.path())
-            .env_clear()
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true);
-        command
-    }
-
     async fn type_in(&self, line: &str) -> Ended {
-        let output = timeout(SOON, self.command(line).output()).await;
-        let output = output.expect("it ends").expect("it runs");
-        let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
-        let (stdout, stderr) = (text(output.stdout), text(output.stderr));
+        let terminal::Ended { code, out: stdout, err: stderr } = self.0.type_in(line).await;
         assert!(!stderr.contains(SECRET) && !stdout.contains(SECRET), "{stdout}{stderr}");
         let mut lines: Vec<&str> = stderr.lines().collect();
         let complaint = lines.pop_if(|line| line.starts_with("factlib: "));
@@ -83,7 +56,7 @@ impl Desk {
             serde_json::from_str(line).unwrap_or_else(|_| panic!("not a log line: {line}"))
         });
         Ended {
-            code: output.status.code(),
+            code,
             stdout,
             log: log.collect(),
             complaint: complaint.map(|line| line["factlib: ".len()..].to_owned()),
@@ -103,27 +76,9 @@ impl Desk {
 
     /// Runs the relay until it reads, then does `work`, then stops it in order.
     async fn relays(&self, work: impl AsyncFnOnce()) {
-        let mut relay = self.command("factlib run").spawn().expect("it starts");
-        let mut log = BufReader::new(relay.stderr.take().expect("piped")).lines();
-        let mut seen = String::new();
-        let running = async {
-            while let Some(line) = log.next_line().await.expect("UTF-8") {
-                seen += &format!("{line}\n");
-                if line.contains("\"relay running\"") {
-                    return true;
-                }
-            }
-            false
-        };
-        assert!(timeout(SOON, running).await.unwrap_or(false), "it does not run: {seen}");
-        let rest = tokio::spawn(async move { while let Ok(Some(_)) = log.next_line().await {} });
+        let relay = self.0.relay().await;
         work().await;
-        let pid = relay.id().expect("it runs").to_string();
-        let kill = Command::new("kill").args(["-TERM", &pid]).status().await;
-        assert!(kill.expect("kill runs").success());
-        let status = timeout(SOON, relay.wait()).await.expect("it ends").expect("it ran");
-        assert_eq!(status.code(), Some(0));
-        rest.await.expect("its log is read");
+        terminal::stop(relay).await;
     }
 }
 

@@ -6,3 +6,5 @@ mod readme;
 mod slot;
 mod status;
 mod tail;
+#[path = "../support/terminal.rs"]
+mod terminal;

@@ -10,7 +10,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::desk::SOON;
+use super::terminal::SOON;
 
 /// What is typed, and what is shown for it.
 struct Step {

@@ -10,14 +10,17 @@ use nix::pty::{OpenptyResult, openpty};
 use serde_json::Value;
 use tokio::{task::spawn_blocking, time::timeout};
 
-use super::desk::{Desk, SOON, value};
+use super::{
+    desk::{Desk, value},
+    terminal::{SOON, stop},
+};
 
 #[tokio::test]
 async fn slot_show_says_who_reads_it_and_where_it_stands() {
     let desk = Desk::new().await;
     let missing = desk.refuses("factlib slot show", 3).await;
     assert!(missing.contains("does not exist") && missing.contains("`factlib setup`"), "{missing}");
-    let relay = desk.relay().await;
+    let relay = desk.folder.relay().await;
     desk.emit(1).await;
     let text = desk.done("factlib slot show").await;
     assert!(value(&text, "state").starts_with("active, pid "), "{text}");
@@ -27,7 +30,7 @@ async fn slot_show_says_who_reads_it_and_where_it_stands() {
         let used = desk.refuses(line, 3).await;
         assert!(used.contains("is active for PID"), "{line}: {used}");
     }
-    desk.stop(relay).await;
+    stop(relay).await;
     let json = desk.done("factlib slot show --json").await;
     let json: Value = serde_json::from_str(&json).expect("JSON");
     assert_eq!((&json["active_pid"], &json["refusal"]), (&Value::Null, &Value::Null));
@@ -69,9 +72,9 @@ async fn what_could_be_lost_is_named_and_nothing_is_done_without_yes() {
 #[tokio::test]
 async fn advancing_to_the_checkpoint_needs_no_yes_unless_it_is_of_another_cluster() {
     let desk = Desk::new().await;
-    let relay = desk.relay().await;
+    let relay = desk.folder.relay().await;
     desk.emit(1).await;
-    desk.stop(relay).await;
+    stop(relay).await;
     // As after a crash between saving and confirming.
     desk.execute("SELECT pg_logical_emit_message(true, 'other', 'moves the WAL')").await;
     desk.execute("UPDATE factlib.checkpoints SET lsn = pg_current_wal_lsn()").await;
@@ -84,15 +87,15 @@ async fn advancing_to_the_checkpoint_needs_no_yes_unless_it_is_of_another_cluste
     let text = desk.done("factlib slot advance").await;
     assert!(text.contains("stands at"), "{text}");
     // Nothing was lost, and nothing has to be accepted.
-    let relay = desk.relay().await;
+    let relay = desk.folder.relay().await;
     desk.emit(2).await;
-    desk.stop(relay).await;
+    stop(relay).await;
 }
 
 /// What a terminal shows when this is typed and then `answer`, and the exit code.
 async fn on_a_terminal(desk: &Desk, line: &str, answer: &str) -> (Option<i32>, String) {
     let OpenptyResult { master, slave } = openpty(None, None).expect("a terminal");
-    let mut command = desk.command(line);
+    let mut command = desk.folder.command(line);
     command.stdin(slave.try_clone().expect("its other end")).stderr(slave);
     let mut child = command.stdout(Stdio::null()).spawn().expect("it starts");
     // With its copies of the other end, or the terminal would never be at its end.

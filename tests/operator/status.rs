@@ -6,14 +6,17 @@ use tokio::{
     time::timeout,
 };
 
-use super::desk::{Desk, SOON, value};
+use super::{
+    desk::{Desk, value},
+    terminal::{SOON, stop},
+};
 
 #[tokio::test]
 async fn status_says_what_the_relay_says() {
     let desk = Desk::new().await;
     let away = desk.refuses("factlib status", 1).await;
     assert!(away.contains("no relay answers") && away.contains("http.metrics_port"), "{away}");
-    let relay = desk.relay().await;
+    let relay = desk.folder.relay().await;
     desk.emit(1).await;
     // The acknowledgement may come behind what a reader of the topic sees.
     let counted = async {
@@ -33,7 +36,7 @@ async fn status_says_what_the_relay_says() {
     let json: Value = serde_json::from_str(&json).expect("JSON");
     assert_eq!((&json["state"], &json["topics"][&topic]["events"]), (&"running".into(), &1.into()));
 
-    let mut watch = desk.command("factlib status --watch=1").spawn().expect("it starts");
+    let mut watch = desk.folder.command("factlib status --watch=1").spawn().expect("it starts");
     let mut lines = BufReader::new(watch.stdout.take().expect("piped")).lines();
     let rate = async {
         while let Some(line) = lines.next_line().await.expect("UTF-8") {
@@ -44,7 +47,7 @@ async fn status_says_what_the_relay_says() {
         false
     };
     assert!(timeout(SOON, rate).await.expect("a second reading"));
-    desk.stop(relay).await;
+    stop(relay).await;
     let no_status = desk.refuses(&format!("factlib status --url 127.0.0.1:{}", desk.port), 1).await;
     assert!(no_status.contains("no relay answers"), "{no_status}");
 }

@@ -8,7 +8,10 @@ use tokio::{
     time::timeout,
 };
 
-use super::desk::{Desk, SOON};
+use super::{
+    desk::Desk,
+    terminal::{SOON, stop},
+};
 
 /// A tail that has begun.
 struct Tail {
@@ -18,7 +21,7 @@ struct Tail {
 
 impl Tail {
     async fn begin(desk: &Desk, line: &str) -> Self {
-        let mut child = desk.command(line).spawn().expect("it starts");
+        let mut child = desk.folder.command(line).spawn().expect("it starts");
         let mut err = BufReader::new(child.stderr.take().expect("piped")).lines();
         let begun = timeout(SOON, err.next_line()).await.expect("it begins").expect("UTF-8");
         assert!(begun.as_ref().is_some_and(|line| line.starts_with("events from ")), "{begun:?}");
@@ -82,7 +85,7 @@ async fn filters_and_a_count_choose_and_a_relay_is_not_disturbed() {
     let desk = Desk::new().await;
     let wrong = desk.refuses("factlib tail --aggregate-id /(/", 2).await;
     assert!(wrong.contains("aggregate id \"/(/\" is no regular expression"), "{wrong}");
-    let relay = desk.relay().await;
+    let relay = desk.folder.relay().await;
     let filter = "--aggregate-type order --aggregate-id 7* --event-type /^order/";
     let mut tail = Tail::begin(&desk, &format!("factlib tail --json --count 2 {filter}")).await;
     for (of, id) in [("user", "7"), ("order", "8"), ("order", "71"), ("order", "72")] {
@@ -103,5 +106,5 @@ async fn filters_and_a_count_choose_and_a_relay_is_not_disturbed() {
     assert_eq!(tail.ended().await, Some(0));
     // The relay has the user's event as well.
     desk.emit(2).await;
-    desk.stop(relay).await;
+    stop(relay).await;
 }
