@@ -48,8 +48,10 @@ impl Router {
         events: Arc<Vec<Event>>,
         to: &mut Sorted,
     ) -> Result<()> {
+        let goes_on = onward.iter().any(|one| matches!(one, Onward::Event(_)));
         // Most often nobody else has them any more.
-        let mut events = Arc::unwrap_or_clone(events).into_iter().enumerate();
+        let events = if goes_on { Arc::unwrap_or_clone(events) } else { Vec::new() };
+        let mut events = events.into_iter().enumerate();
         for one in onward {
             match one {
                 Onward::Event(index) => {

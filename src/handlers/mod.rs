@@ -127,7 +127,8 @@ pub enum Outcome {
 /// let builder = Pipeline::builder().event_handler("click", Sample::default);
 /// ```
 pub trait EventHandler: 'static {
-    /// Handles one event. Dropped at an `.await` when it takes too long or the pipeline ends.
+    /// Handles one event. The future is polled where it is made, and only one that is still open
+    /// then becomes a task. Dropped at an `.await` when it takes too long or the pipeline ends.
     ///
     /// # Errors
     /// The event is tried again, see [`HandlerOptions`].

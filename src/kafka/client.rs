@@ -12,6 +12,9 @@ pub(crate) fn client_config(config: &KafkaConfig) -> ClientConfig {
     client
 }
 
+/// The longest wait for an answer, where the user names none.
+pub(super) const SOCKET_TIMEOUT_MS: u128 = 20_000;
+
 /// Every client's settings, over those that are there.
 fn tell(client: &mut ClientConfig, config: &KafkaConfig) {
     client
@@ -24,7 +27,7 @@ fn tell(client: &mut ClientConfig, config: &KafkaConfig) {
         // connection that is dead without a word is found by another question that
         // is not answered: after thirty seconds, not after six minutes.
         .set("topic.metadata.refresh.interval.ms", "10000")
-        .set("socket.timeout.ms", "20000")
+        .set("socket.timeout.ms", SOCKET_TIMEOUT_MS.to_string())
         .set("client.id", &config.client_id);
     if let (Some(user), Some(password)) = (&config.username, &config.password) {
         client

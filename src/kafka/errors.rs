@@ -12,10 +12,10 @@ pub(crate) fn kafka_error(what: impl Into<String>, error: KafkaError) -> Error {
     if let KafkaError::ClientConfig(_, why, property, value) = &error {
         return Error::new(ErrorKind::Config, what).caused_by(misset(why, property, value));
     }
+    // A certificate that is being replaced, or a thread that the system refuses, may pass.
     if let KafkaError::ClientCreation(why) = &error
-        && !why.contains("thread")
+        && why.contains("must be set")
     {
-        // Settings that do not fit together; only a thread that the system refuses may pass.
         let what = format!("{}: kafka.properties do not fit together", what.into());
         return Error::new(ErrorKind::Config, what).caused_by(why.clone());
     }
@@ -108,13 +108,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn settings_that_do_not_fit_together_are_the_configurations_and_a_refused_thread_passes() {
+    fn settings_that_do_not_fit_together_are_a_mistake_and_what_else_makes_no_client_may_pass() {
         let of = |why: &str| kafka_error("no client", KafkaError::ClientCreation(why.into()));
         let error = of("`a` must be set <= `b`");
         assert_eq!(error.kind(), ErrorKind::Config);
         let text = "no client: kafka.properties do not fit together";
         assert!(error.to_string().starts_with(text), "{error}");
-        assert!(of("Failed to create thread: EAGAIN").is_transient());
+        for why in ["Resource temporarily unavailable (os error 11)", "ssl.ca.location failed: …"]
+        {
+            assert!(of(why).is_transient(), "{why}");
+        }
     }
 
     #[test]

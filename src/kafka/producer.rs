@@ -19,7 +19,7 @@ use rdkafka::{
 use slog::{Logger, warn};
 
 use super::{
-    client::producer_config,
+    client::{SOCKET_TIMEOUT_MS, producer_config},
     errors::kafka_error,
     part::{InFlight, Part},
     polled::PolledProducer,
@@ -91,9 +91,8 @@ impl KafkaProducer {
         let timeout = config.delivery.transaction_timeout.as_millis();
         settings.set("transactional.id", id).set("transaction.timeout.ms", timeout.to_string());
         // librdkafka wants no question to wait for longer than that.
-        let socket = settings.get("socket.timeout.ms").and_then(|ms| ms.parse().ok());
-        if socket.is_none_or(|socket: u128| socket > timeout) {
-            settings.set("socket.timeout.ms", timeout.to_string());
+        if !config.kafka.properties.contains_key("socket.timeout.ms") {
+            settings.set("socket.timeout.ms", SOCKET_TIMEOUT_MS.min(timeout).to_string());
         }
         if let Some(bytes) = batch_size {
             settings.set("batch.size", bytes.to_string());

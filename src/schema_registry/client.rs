@@ -36,6 +36,8 @@ pub(super) struct Client {
     auto_register: bool,
     /// For messages.
     urls: String,
+    /// There is no other to ask.
+    alone: bool,
 }
 
 impl Client {
@@ -59,8 +61,8 @@ impl Client {
             let what = "cannot make a client of the schema registry";
             Error::new(ErrorKind::Config, what).caused_by(error)
         })?;
-        let urls = config.url.join(", ");
-        Ok(Some(Client { settings, auto_register: config.auto_register, urls }))
+        let (urls, alone) = (config.url.join(", "), others.is_empty());
+        Ok(Some(Client { settings, auto_register: config.auto_register, urls, alone }))
     }
 
     /// How many subjects it has.
@@ -126,7 +128,7 @@ impl Client {
     fn error(&self, need: Option<&Need>, error: SRCError) -> Error {
         let about = match need {
             Some(Need { subject, .. }) => format!("subject {subject}"),
-            None => "its subjects".into(),
+            None => "the list of subjects".into(),
         };
         let answer = error.source().and_then(|cause| cause.downcast_ref::<RawError>()).cloned();
         let code = answer.as_ref().map_or(0, |answer| answer.error_code);
@@ -153,8 +155,13 @@ impl Client {
                 format!("the schema registry does not take the schema for {about}"),
                 "another schema is there, or its compatibility forbids this one",
             ),
+            // Of several, the last one's answer is what there is: the others may come back.
             None if is_untrusted(&error) => (
-                ErrorKind::RegistryRefused,
+                if self.alone {
+                    ErrorKind::RegistryRefused
+                } else {
+                    ErrorKind::RegistryUnavailable
+                },
                 format!("the certificate of the schema registry at {} is not trusted", self.urls),
                 "set schema_registry.tls_ca to its authority's certificate; its host name and \
                  validity count too",

@@ -57,15 +57,15 @@ impl Registry {
         })
     }
 
-    /// How many subjects it has; none where no registry is configured.
+    /// How many subjects it has; zero where no registry is configured.
     ///
     /// # Errors
     /// As [`prefixes`](Self::prefixes).
     #[cfg(feature = "schema-registry")]
-    pub async fn subjects(&self) -> Result<Option<usize>> {
+    pub async fn subjects(&self) -> Result<usize> {
         match &self.client {
-            Some(client) => client.subjects().await.map(Some),
-            None => Ok(None),
+            Some(client) => client.subjects().await,
+            None => Ok(0),
         }
     }
 

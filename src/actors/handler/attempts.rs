@@ -67,7 +67,9 @@ impl Caller {
 
     async fn finish(&self, trying: Trying) -> Try {
         let limit = self.options.timeout;
-        match AssertUnwindSafe(timeout(limit, trying)).catch_unwind().await {
+        // In a block of its own, so that it is dropped in there as well.
+        let trying = async { timeout(limit, trying).await };
+        match AssertUnwindSafe(trying).catch_unwind().await {
             Ok(Ok(result)) => result.into(),
             Ok(Err(_)) => Try::Failed(failed(format!("the handler did not end in {limit:?}"))),
             Err(panic) => self.panicked(&*panic),

@@ -89,7 +89,7 @@ impl Lanes for HandlerLanes {
                         caller: caller.into(),
                         lineup: Lineup::default(),
                         running: 0,
-                        yields: false,
+                        begun: 0,
                         cancelled,
                         _exit: exit,
                         _place: room,

@@ -29,7 +29,8 @@ use self::{
 };
 use crate::messages::{ExitGuard, TopicBatch};
 
-/// How many events are begun without a look at anything else.
+/// How many events are begun before whatever else is on the thread has its turn: few enough
+/// for handlers of a millisecond, and so many that a yield costs each of them nothing.
 const AT_ONCE: usize = 64;
 
 struct HandlerActor {
@@ -37,8 +38,8 @@ struct HandlerActor {
     lineup: Lineup,
     /// Events whose handling takes time.
     running: usize,
-    /// It goes on by itself, after others.
-    yields: bool,
+    /// Events begun since others had their turn.
+    begun: usize,
     cancelled: CancellationToken,
     _exit: ExitGuard,
     /// Dropped last: the next one may call the handler now.
@@ -66,25 +67,20 @@ impl Handler<TopicBatch> for HandlerActor {
 impl HandlerActor {
     /// Calls the handler for as many events as may be handled now.
     fn call(&mut self, ctx: &mut Context<Self>) {
-        if self.yields {
-            return;
-        }
-        for _ in 0..AT_ONCE {
-            if self.running == self.caller.options.concurrency {
-                return;
-            }
+        while self.running < self.caller.options.concurrency && self.begun < AT_ONCE {
             let Some(turn) = self.lineup.next() else { return };
+            self.begun += 1;
+            if self.begun == AT_ONCE {
+                ctx.spawn(yield_now().into_actor(self).map(|(), this, ctx| {
+                    this.begun = 0;
+                    this.call(ctx);
+                }));
+            }
             match self.caller.begin(&turn) {
                 Begun::Over(Try::Ended(end)) => self.end(turn, end),
                 begun => self.wait_for(turn, begun, ctx),
             }
         }
-        // Whatever else is on this thread has its turn, and timers.
-        self.yields = true;
-        ctx.spawn(yield_now().into_actor(self).map(|(), this, ctx| {
-            this.yields = false;
-            this.call(ctx);
-        }));
     }
 
     fn wait_for(&mut self, turn: Turn, begun: Begun, ctx: &mut Context<Self>) {
@@ -106,3 +102,6 @@ impl HandlerActor {
         self.lineup.end(turn, end).into_iter().for_each(Answer::give);
     }
 }
+
+#[cfg(test)]
+mod tests;
