@@ -132,45 +132,10 @@ impl Client {
         };
         let answer = error.source().and_then(|cause| cause.downcast_ref::<RawError>()).cloned();
         let code = answer.as_ref().map_or(0, |answer| answer.error_code);
-        let status = status(&error);
-        let (kind, what, remedy) = match status {
-            Some(401 | 403) => (
-                ErrorKind::RegistryRefused,
-                format!("the schema registry refuses {about}"),
-                "check schema_registry.username and schema_registry.password",
-            ),
-            // Of a subject or a version, as against a page that is not there.
-            Some(404) if matches!(code, 40401 | 40402) => (
-                ErrorKind::RecordRefused,
-                format!("the schema registry has no schema of {about}"),
-                "register it, and redrive the dead letters",
-            ),
-            Some(404 | 405) => (
-                ErrorKind::RegistryRefused,
-                format!("what answers at {} is no schema registry", self.urls),
-                "check schema_registry.url, with its path",
-            ),
-            Some(400..=499) if !matches!(status, Some(408 | 429)) => (
-                ErrorKind::RecordRefused,
-                format!("the schema registry does not take the schema for {about}"),
-                "another schema is there, or its compatibility forbids this one",
-            ),
-            // Of several, the last one's answer is what there is: the others may come back.
-            None if is_untrusted(&error) => (
-                if self.alone {
-                    ErrorKind::RegistryRefused
-                } else {
-                    ErrorKind::RegistryUnavailable
-                },
-                format!("the certificate of the schema registry at {} is not trusted", self.urls),
-                "set schema_registry.tls_ca to its authority's certificate; its host name and \
-                 validity count too",
-            ),
-            _ => (
-                ErrorKind::RegistryUnavailable,
-                format!("the schema registry does not answer for {about}"),
-                "is it running at schema_registry.url?",
-            ),
+        let (kind, what, remedy) = match status(&error) {
+            Some(status) => self.refused(status, code, &about),
+            None if is_untrusted(&error) => self.untrusted(),
+            None => unanswered(&about),
         };
         let why = match (answer, error.source()) {
             (Some(answer), _) if answer.error_code > 0 => answer.message,
@@ -179,6 +144,58 @@ impl Client {
         };
         Error::new(kind, what).caused_by(why).remedy(remedy)
     }
+
+    /// What a status says, and the registry's own code behind it.
+    fn refused(&self, status: u16, code: u32, about: &str) -> Verdict {
+        match status {
+            401 | 403 => (
+                ErrorKind::RegistryRefused,
+                format!("the schema registry refuses {about}"),
+                "check schema_registry.username and schema_registry.password",
+            ),
+            // Of a subject or a version, as against a page that is not there.
+            404 if matches!(code, 40401 | 40402) => (
+                ErrorKind::RecordRefused,
+                format!("the schema registry has no schema of {about}"),
+                "register it, and redrive the dead letters",
+            ),
+            404 | 405 => (
+                ErrorKind::RegistryRefused,
+                format!("what answers at {} is no schema registry", self.urls),
+                "check schema_registry.url, with its path",
+            ),
+            408 | 429 => unanswered(about),
+            400..=499 => (
+                ErrorKind::RecordRefused,
+                format!("the schema registry does not take the schema for {about}"),
+                "another schema is there, or its compatibility forbids this one",
+            ),
+            _ => unanswered(about),
+        }
+    }
+
+    /// Of several, only the last one's answer is known, and the others may come back.
+    fn untrusted(&self) -> Verdict {
+        let kind =
+            if self.alone { ErrorKind::RegistryRefused } else { ErrorKind::RegistryUnavailable };
+        (
+            kind,
+            format!("the certificate of the schema registry at {} is not trusted", self.urls),
+            "set schema_registry.tls_ca to its authority's certificate; its host name and \
+             validity count too",
+        )
+    }
+}
+
+/// The kind of an error, its text, its remedy.
+type Verdict = (ErrorKind, String, &'static str);
+
+fn unanswered(about: &str) -> Verdict {
+    (
+        ErrorKind::RegistryUnavailable,
+        format!("the schema registry does not answer for {about}"),
+        "is it running at schema_registry.url?",
+    )
 }
 
 /// The schema, where it is factlib's own.
