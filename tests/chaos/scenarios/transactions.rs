@@ -85,7 +85,8 @@ pub async fn frozen_past_the_time_out(ctx: &mut Ctx) -> Outcome {
     let emitters = ctx.load(&bed, ctx.pick(300, 2_000)).await;
     let times = ctx.pick(1, 6);
     for _ in 0..times {
-        emitters.emitted(emitters.count() + 300).await;
+        // Long enough for it to have begun again.
+        emitters.emitted(emitters.count() + ctx.pick(300, 6_000)).await;
         sleep(ctx.random_ms(0..100)).await;
         relay.freeze(Duration::from_secs(8)).await;
     }
