@@ -32,6 +32,8 @@ const SILENCE: Duration = Duration::from_secs(20);
 pub struct Latency {
     pub mode: Mode,
     pub wanted_per_s: u64,
+    /// To the broker, beside what this machine takes.
+    pub round_trip_ms: u64,
     pub emitted_per_s: f64,
     /// The broker's time stamp is cut to milliseconds: the middle of that millisecond is meant.
     pub to_append: Quantiles,
@@ -63,8 +65,9 @@ impl Latency {
             format!("p50 {:.1} ms, p99 {:.1} ms, max {:.1} ms", q.p50_ms, q.p99_ms, q.max_ms)
         };
         println!(
-            "\nlatency, {:?}, at {}/s wanted, {:.0}/s emitted:\n  emit to the broker's append: {}\n  emit to a consumer's receipt: {}\n  relay's CPU: {:.1} s per million",
+            "\nlatency, {:?}, {} ms to the broker, at {}/s wanted, {:.0}/s emitted:\n  emit to the broker's append: {}\n  emit to a consumer's receipt: {}\n  relay's CPU: {:.1} s per million",
             self.mode,
+            self.round_trip_ms,
             self.wanted_per_s,
             self.emitted_per_s,
             show(self.to_append),
@@ -82,11 +85,21 @@ struct Received {
 }
 
 /// Emits at a steady rate and follows each fact to the broker and to a consumer.
-pub async fn measure(servers: &Servers, per_s: u64, mode: Mode) -> Result<Latency> {
+///
+/// With a round trip of more than zero, the broker has to be a distant one.
+pub async fn measure(
+    servers: &Servers,
+    per_s: u64,
+    mode: Mode,
+    round_trip_ms: u64,
+) -> Result<Latency> {
     let slot = match mode {
-        Mode::AtLeastOnce => format!("latency_{per_s}"),
+        Mode::AtLeastOnce => format!("latency_{per_s}_{round_trip_ms}"),
         Mode::ExactlyOnce { interval_ms } => format!("latency_{per_s}_exactly_{interval_ms}"),
     };
+    if round_trip_ms > 0 {
+        servers.distance(Duration::from_millis(round_trip_ms))?;
+    }
     servers.create_slot(&slot).await?;
     let stamped = [("message.timestamp.type", "LogAppendTime")];
     let topics = Topics::create(servers, &slot, &stamped).await?;
@@ -114,6 +127,7 @@ pub async fn measure(servers: &Servers, per_s: u64, mode: Mode) -> Result<Latenc
     Ok(Latency {
         mode,
         wanted_per_s: per_s,
+        round_trip_ms,
         emitted_per_s,
         to_append: Quantiles::of(counted().map(|r| r.appended - r.emitted).collect()),
         to_receipt: Quantiles::of(counted().map(|r| r.received - r.emitted).collect()),

@@ -26,8 +26,8 @@ use self::{backlog::Backlog, contest::Reader, relay::Mode, report::Report, serve
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 /// The relay's benchmark. REPEATS (3), FACTS (1000000) and BACKLOG (all; names by
-/// commas, also `latency` and `idle`, `cost` and `exactly`, which are not in all)
-/// scale it.
+/// commas, also `latency` and `idle`, `cost`, `exactly` and `distance`, which are not in
+/// all) scale it.
 #[derive(Parser)]
 struct Args {
     /// Where the JSON goes as well
@@ -90,16 +90,27 @@ async fn bench(args: &Args) -> Result<()> {
         }
         for interval_ms in [0, 20, 50, 200] {
             let mode = Mode::ExactlyOnce { interval_ms };
-            let latency = latency::measure(&servers, 1_000, mode).await?;
+            let latency = latency::measure(&servers, 1_000, mode, 0).await?;
             latency.print();
             report.latencies.push(latency);
         }
     }
     if wanted("latency") {
         for per_s in [1_000, 5_000] {
-            let latency = latency::measure(&servers, per_s, Mode::AtLeastOnce).await?;
+            let latency = latency::measure(&servers, per_s, Mode::AtLeastOnce, 0).await?;
             latency.print();
             report.latencies.push(latency);
+        }
+    }
+    if named("distance") {
+        let distant = Servers::distant().await?;
+        for round_trip_ms in [1, 5, 20] {
+            for per_s in [1_000, 5_000] {
+                let mode = Mode::AtLeastOnce;
+                let latency = latency::measure(&distant, per_s, mode, round_trip_ms).await?;
+                latency.print();
+                report.latencies.push(latency);
+            }
         }
     }
     if wanted("idle") {

@@ -129,7 +129,7 @@ impl Report {
             let peak = contest.spread(Reader::Relay, |run| run.peak_mib).max;
             at_most(format!("{name}: relay's resident MiB, the most"), 64.0, peak);
         }
-        for latency in &self.latencies {
+        for latency in self.latencies.iter().filter(|latency| latency.round_trip_ms == 0) {
             let (rate, append) = (latency.wanted_per_s, latency.to_append);
             if latency.mode != Mode::AtLeastOnce {
                 if latency.mode == Mode::EXACTLY_ONCE {

@@ -1,8 +1,8 @@
 //! The two servers, as a production of their size would have them.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use factlib::testing::{KafkaServer, PostgresServer};
+use factlib::testing::{KafkaServer, KafkaServerBuilder, PostgresServer};
 use tokio_postgres::Client;
 
 use crate::Result;
@@ -33,12 +33,27 @@ pub struct Servers {
 
 impl Servers {
     pub async fn start() -> Result<Self> {
+        Self::start_with(KafkaServer::builder()).await
+    }
+
+    /// With a network before the broker, see [`distance`](Self::distance).
+    pub async fn distant() -> Result<Self> {
+        Self::start_with(KafkaServer::builder().proxied()).await
+    }
+
+    /// So long is the round trip to a distant broker.
+    pub fn distance(&self, round_trip: Duration) -> Result<()> {
+        self.kafka.proxy(1)?.latency(round_trip / 2);
+        Ok(())
+    }
+
+    async fn start_with(kafka: KafkaServerBuilder) -> Result<Self> {
         let mut postgres = PostgresServer::builder();
         for (name, value) in POSTGRES_SETTINGS {
             postgres = postgres.setting(*name, *value);
         }
         let postgres = postgres.start().await?;
-        let kafka = KafkaServer::builder().jvm(KAFKA_JVM.iter().copied()).start().await?;
+        let kafka = kafka.jvm(KAFKA_JVM.iter().copied()).start().await?;
         postgres.execute("postgres", &format!("CREATE DATABASE {NAME}")).await?;
         let sql = postgres.connect(NAME).await?;
         sql.batch_execute(&format!("CREATE PUBLICATION {NAME}")).await?;
@@ -64,7 +79,7 @@ impl Servers {
     /// Drops a slot as soon as nobody reads it any more.
     pub async fn drop_slot(&self, slot: &str) -> Result<()> {
         while self.active_pid(slot).await?.is_some() {
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
         self.sql.execute("SELECT pg_drop_replication_slot($1::text::name)", &[&slot]).await?;
         Ok(())
@@ -83,7 +98,7 @@ impl Servers {
         let query = "SELECT confirmed_flush_lsn >= $2::text::pg_lsn FROM pg_replication_slots \
                      WHERE slot_name = $1::text::name";
         while !self.sql.query_one(query, &[&slot, &lsn]).await?.get::<_, bool>(0) {
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
         Ok(Instant::now())
     }

@@ -34,7 +34,8 @@ impl Topics {
         prefix: &str,
         settings: &[(&str, &str)],
     ) -> Result<Self> {
-        let topics = Topics { prefix: prefix.to_owned(), bootstrap: servers.kafka.bootstrap() };
+        let topics =
+            Topics { prefix: prefix.to_owned(), bootstrap: servers.kafka.admin_bootstrap() };
         let names = topics.names();
         let making =
             names.iter().map(|name| create_topic(&topics.bootstrap, name, PARTITIONS, settings));
