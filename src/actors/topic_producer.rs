@@ -17,11 +17,7 @@
 //! A record that may pass later fails its part, and the part's token the lane. One
 //! that Kafka will never take is named by the token; the rest of its part is done.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Recipient, WrapFuture};
 use async_trait::async_trait;
@@ -38,6 +34,7 @@ use crate::{
     faults::{FaultSite, Faults},
     kafka::{
         admin::{self, TopicAdmin},
+        clients::Clients,
         part::{InFlight, Part},
         producer::KafkaProducer,
         record::is_kept_in_table,
@@ -56,8 +53,7 @@ const BATCH_OVERHEAD: usize = 512;
 /// Opens lanes to Kafka: the default.
 pub(crate) struct KafkaLanes {
     topics: TopicAdmin,
-    /// By the size of their batches; nearly always one.
-    producers: Mutex<BTreeMap<usize, KafkaProducer>>,
+    clients: Clients,
     dead_letter_topic: String,
     table: Arc<DeadLetterTable>,
     /// With it, all topics share its producer, and the others only ask questions.
@@ -76,7 +72,7 @@ impl KafkaLanes {
     ) -> Result<Self> {
         Ok(KafkaLanes {
             topics: TopicAdmin::new(config.kafka.clone()),
-            producers: Mutex::new([(usize::MAX, producer)].into()),
+            clients: Clients::new(producer, config.kafka.connections),
             dead_letter_topic: config.dead_letter_topic(),
             table: Arc::new(table),
             transactions,
@@ -84,35 +80,20 @@ impl KafkaLanes {
             faults,
         })
     }
-
-    /// The client for batches of at most `bytes`, or a new one where there is none
-    /// or librdkafka has given it up.
-    fn producer(&self, bytes: usize) -> Result<KafkaProducer> {
-        let mut producers = self.producers.lock().unwrap_or_else(PoisonError::into_inner);
-        let usual = producers.get(&usize::MAX).expect("made in new, never removed");
-        let bytes = if bytes < usual.batch_size() { bytes } else { usize::MAX };
-        let producer = match producers.get(&bytes) {
-            Some(producer) => producer.clone(),
-            None => usual.with_batch_size(bytes)?,
-        };
-        let producer = producer.renewed()?.unwrap_or(producer);
-        producers.insert(bytes, producer.clone());
-        Ok(producer)
-    }
 }
 
 #[async_trait]
 impl Lanes for KafkaLanes {
     async fn open(&self, lane: LaneContext) -> Result<Recipient<TopicBatch>> {
-        let usual = self.producer(usize::MAX)?;
+        let asking = self.clients.first()?;
         let transactional = match &self.transactions {
             Some(transactions) => Some(transactions.producer()?),
             None => None,
         };
-        let in_flight = transactional.as_ref().unwrap_or(&usual).in_flight(&lane.topic);
+        let in_flight = transactional.as_ref().unwrap_or(&asking).in_flight(&lane.topic);
         in_flight.ended().await;
         self.registry.answers(&lane.topic).await?;
-        let topic = self.topics.prepare(&usual, &lane.topic).await?;
+        let topic = self.topics.prepare(&asking, &lane.topic).await?;
         if topic.created {
             info!(lane.log, "topic created");
         }
@@ -123,7 +104,7 @@ impl Lanes for KafkaLanes {
                 transactions.fit(&producer, &lane.topic, batch_bytes)?;
                 producer
             }
-            _ => self.producer(batch_bytes)?,
+            _ => self.clients.of(&lane.topic, batch_bytes)?,
         };
         let producer = TopicProducer {
             producer,
@@ -138,7 +119,7 @@ impl Lanes for KafkaLanes {
     }
 
     async fn check(&self, timeout: Duration) -> Result<()> {
-        admin::check(&self.producer(usize::MAX)?, timeout).await
+        admin::check(&self.clients.first()?, timeout).await
     }
 }
 

@@ -39,6 +39,10 @@ pub struct KafkaConfig {
     pub tls: bool,
     /// PEM file of the authorities that sign the brokers' certificates; the system's when not set.
     pub tls_ca: Option<PathBuf>,
+    /// Connections to each broker, over which topics are spread. Each carries one request at a
+    /// time: where the round trip is long and partitions are many, more of them wait less.
+    /// `delivery.mode = "exactly-once"` and `client = "kafka"` have their own.
+    pub connections: usize,
     /// Compression of record batches.
     pub compression: Compression,
     /// How often the client says how long its queue is and how its brokers answer, for the
@@ -67,6 +71,7 @@ impl Default for KafkaConfig {
             sasl_mechanism: "SCRAM-SHA-512".into(),
             tls: false,
             tls_ca: None,
+            connections: 4,
             compression: Compression::Lz4,
             // As often as a scrape, and no load.
             statistics_interval: Duration::from_secs(10),
@@ -92,6 +97,7 @@ impl fmt::Debug for KafkaConfig {
             sasl_mechanism,
             tls,
             tls_ca,
+            connections,
             compression,
             statistics_interval,
             topics,
@@ -109,6 +115,7 @@ impl fmt::Debug for KafkaConfig {
             .field("sasl_mechanism", sasl_mechanism)
             .field("tls", tls)
             .field("tls_ca", tls_ca)
+            .field("connections", connections)
             .field("compression", compression)
             .field("statistics_interval", statistics_interval)
             .field("topics", topics)

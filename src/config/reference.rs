@@ -87,6 +87,7 @@ const ROWS: &[(&str, Kind, &[&str])] = &[
     ("kafka.sasl_mechanism", Kind::OneOf(SASL_MECHANISMS), &[]),
     ("kafka.tls", Kind::Switch, &["KAFKA_SSL"]),
     ("kafka.tls_ca", Kind::Path, &[]),
+    ("kafka.connections", Kind::Number, &[]),
     ("kafka.compression", Kind::OneOf(&["none", "gzip", "snappy", "lz4", "zstd"]), &[]),
     ("kafka.statistics_interval", Kind::Duration, &[]),
     ("kafka.topics.create", Kind::Switch, &[]),

@@ -3,6 +3,7 @@
 pub(crate) mod admin;
 mod certificate;
 pub(crate) mod client;
+pub(crate) mod clients;
 pub(crate) mod errors;
 pub(crate) mod part;
 #[cfg(feature = "client-kafka")]

@@ -138,11 +138,13 @@ impl KafkaProducer {
         Ok(Some(KafkaProducer { producer, ..self.clone() }))
     }
 
-    /// Another client, whose batches are at most `bytes` large: a topic that takes
-    /// less than the usual batch would refuse it whole, good records included.
-    pub fn with_batch_size(&self, bytes: usize) -> Result<Self> {
+    /// Another client, whose batches are at most so large, where that is said: a topic that
+    /// takes less than the usual batch would refuse it whole, good records included.
+    pub fn another(&self, batch_size: Option<usize>) -> Result<Self> {
         let mut settings = self.settings.clone();
-        settings.set("batch.size", bytes.to_string());
+        if let Some(bytes) = batch_size {
+            settings.set("batch.size", bytes.to_string());
+        }
         let producer = create(&settings, self.client().context().renewed())?;
         Ok(KafkaProducer { producer, settings, ..self.clone() })
     }

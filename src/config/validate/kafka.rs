@@ -18,6 +18,9 @@ const TOPIC_PREFIX_BYTES: usize = 247;
 /// The SASL mechanisms that need no library that is not built in.
 pub(crate) const SASL_MECHANISMS: &[&str] = &["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"];
 
+/// Each has threads of its own.
+const MOST_CONNECTIONS: usize = 100;
+
 /// librdkafka's.
 const LONGEST_STATISTICS_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -42,6 +45,10 @@ pub(super) fn check(kafka: &KafkaConfig) -> Check {
     if kafka.statistics_interval > LONGEST_STATISTICS_INTERVAL {
         let shown = humantime(kafka.statistics_interval);
         return wrong("kafka.statistics_interval", shown, "must be at most 1day");
+    }
+    if !(1..=MOST_CONNECTIONS).contains(&kafka.connections) {
+        let problem = format!("must be 1 to {MOST_CONNECTIONS}");
+        return wrong("kafka.connections", kafka.connections, problem);
     }
     let topics = &kafka.topics;
     if topics.max == 0 {
