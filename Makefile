@@ -13,7 +13,7 @@ SCENARIO ?=
 # at-least-once or exactly-once
 DELIVERY ?= at-least-once
 MARKDOWN ?=
-# What `make bench` runs: how often, how much, which (tx5,tx1,4k,one,latency,idle; cost is not in all).
+# What `make bench` runs: how often, how much, which (tx5,tx1,4k,one,latency,idle; not in all: cost,exactly,distance).
 REPEATS ?= 3
 FACTS ?= 1000000
 BACKLOG ?= all

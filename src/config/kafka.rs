@@ -40,8 +40,8 @@ pub struct KafkaConfig {
     /// PEM file of the authorities that sign the brokers' certificates; the system's when not set.
     pub tls_ca: Option<PathBuf>,
     /// Connections to each broker, over which topics are spread. Each carries one request at a
-    /// time: where the round trip is long and partitions are many, more of them wait less.
-    /// `delivery.mode = "exactly-once"` and `client = "kafka"` have their own.
+    /// time: where the round trip is long and partitions are many, more of them wait less. Not of
+    /// exactly-once, nor of the client `kafka`.
     pub connections: usize,
     /// Compression of record batches.
     pub compression: Compression,

@@ -55,6 +55,7 @@ fn what_makes_no_sense_is_refused() {
             "0s",
             "postgres.status_interval = 0s from flag --set: must be above zero",
         ),
+        ("kafka.connections", "0", "kafka.connections = 0 from flag --set: must be 1 to 100"),
         (
             "kafka.brokers",
             "",
