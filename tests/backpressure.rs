@@ -9,7 +9,7 @@ use bytesize::ByteSize;
 use factlib::testing::{KafkaServer, PostgresServer};
 use support::{Bed, Workload};
 
-const WAL_SENDER_TIMEOUT: Duration = Duration::from_secs(2);
+const WAL_SENDER_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// Resident memory of this process, in bytes.
 fn resident() -> u64 {
