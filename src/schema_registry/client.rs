@@ -35,9 +35,7 @@ pub(super) struct Client {
     settings: SrSettings,
     auto_register: bool,
     /// For messages.
-    urls: String,
-    /// There is no other to ask.
-    alone: bool,
+    urls: Vec<String>,
 }
 
 impl Client {
@@ -61,8 +59,8 @@ impl Client {
             let what = "cannot make a client of the schema registry";
             Error::new(ErrorKind::Config, what).caused_by(error)
         })?;
-        let (urls, alone) = (config.url.join(", "), others.is_empty());
-        Ok(Some(Client { settings, auto_register: config.auto_register, urls, alone }))
+        let urls = config.url.clone();
+        Ok(Some(Client { settings, auto_register: config.auto_register, urls }))
     }
 
     /// How many subjects it has.
@@ -161,7 +159,7 @@ impl Client {
             ),
             404 | 405 => (
                 ErrorKind::RegistryRefused,
-                format!("what answers at {} is no schema registry", self.urls),
+                format!("what answers at {} is no schema registry", self.urls.join(", ")),
                 "check schema_registry.url, with its path",
             ),
             408 | 429 => unanswered(about),
@@ -176,11 +174,14 @@ impl Client {
 
     /// Of several, only the last one's answer is known, and the others may come back.
     fn untrusted(&self) -> Verdict {
-        let kind =
-            if self.alone { ErrorKind::RegistryRefused } else { ErrorKind::RegistryUnavailable };
+        let kind = match self.urls.len() {
+            1 => ErrorKind::RegistryRefused,
+            _ => ErrorKind::RegistryUnavailable,
+        };
+        let urls = self.urls.join(", ");
         (
             kind,
-            format!("the certificate of the schema registry at {} is not trusted", self.urls),
+            format!("the certificate of the schema registry at {urls} is not trusted"),
             "set schema_registry.tls_ca to its authority's certificate; its host name and \
              validity count too",
         )

@@ -17,7 +17,6 @@ use super::{
     HandlerActor,
     attempts::Caller,
     careful::{CarefulActor, First},
-    lineup::Lineup,
 };
 use crate::{
     Error, ErrorKind, Result,
@@ -85,15 +84,7 @@ impl Lanes for HandlerLanes {
                     let handler = Default::default();
                     let caller =
                         Caller { make, handler, options, for_ever, lane: topic, status, log };
-                    HandlerActor {
-                        caller: caller.into(),
-                        lineup: Lineup::default(),
-                        running: 0,
-                        begun: 0,
-                        cancelled,
-                        _exit: exit,
-                        _place: room,
-                    }
+                    HandlerActor::new(caller, cancelled, exit, room)
                 });
                 Ok(actor.recipient())
             }

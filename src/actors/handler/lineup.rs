@@ -52,17 +52,20 @@ impl Answer {
 /// Type and id of an aggregate.
 type Key = (ByteString, ByteString);
 
+/// The number of a part, and the place of an event in it.
+type Place = (u64, usize);
+
 #[derive(Default)]
 pub(super) struct Lineup {
     parts: VecDeque<Part>,
     /// The number of the first of these.
     first: u64,
     /// The first event that has had no turn and is in no line.
-    next: (u64, usize),
+    next: Place,
     /// Of aggregates with an open event: what waits for its end.
-    lines: HashMap<Key, VecDeque<(u64, usize)>>,
+    lines: HashMap<Key, VecDeque<Place>>,
     /// The fronts of lines that wait no longer.
-    ready: VecDeque<(u64, usize)>,
+    ready: VecDeque<Place>,
 }
 
 struct Part {
@@ -131,13 +134,13 @@ impl Lineup {
         answers
     }
 
-    fn turn(&self, (part, index): (u64, usize)) -> Option<Turn> {
+    fn turn(&self, (part, index): Place) -> Option<Turn> {
         let events = &self.parts.get(self.place(part)?)?.events;
         (index < events.len()).then(|| Turn { part, index, events: Arc::clone(events) })
     }
 
     /// The line behind the open event of this one's aggregate, if there is one.
-    fn line(&mut self, turn: &Turn) -> Option<&mut VecDeque<(u64, usize)>> {
+    fn line(&mut self, turn: &Turn) -> Option<&mut VecDeque<Place>> {
         if self.lines.is_empty() {
             return None;
         }

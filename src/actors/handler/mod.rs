@@ -65,6 +65,23 @@ impl Handler<TopicBatch> for HandlerActor {
 }
 
 impl HandlerActor {
+    fn new(
+        caller: Caller,
+        cancelled: CancellationToken,
+        exit: ExitGuard,
+        place: OwnedMutexGuard<()>,
+    ) -> Self {
+        HandlerActor {
+            caller: Rc::new(caller),
+            lineup: Lineup::default(),
+            running: 0,
+            begun: 0,
+            cancelled,
+            _exit: exit,
+            _place: place,
+        }
+    }
+
     /// Calls the handler for as many events as may be handled now.
     fn call(&mut self, ctx: &mut Context<Self>) {
         while self.running < self.caller.options.concurrency && self.begun < AT_ONCE {

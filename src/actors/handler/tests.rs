@@ -50,15 +50,9 @@ impl Bench {
         };
         let cancelled = CancellationToken::new();
         let room = Arc::new(tokio::sync::Mutex::new(()));
-        let actor = HandlerActor {
-            caller: caller.into(),
-            lineup: Lineup::default(),
-            running: 0,
-            begun: 0,
-            cancelled: cancelled.clone(),
-            _exit: exit(ActorKind::Lane { lane: 0, epoch: 0 }, 1),
-            _place: room.try_lock_owned().expect("nobody else has it"),
-        };
+        let exit = exit(ActorKind::Lane { lane: 0, epoch: 0 }, 1);
+        let place = room.try_lock_owned().expect("nobody else has it");
+        let actor = HandlerActor::new(caller, cancelled.clone(), exit, place);
         let (to, answers) = probe();
         Bench { actor: actor.start(), cancelled, answers, to }
     }
