@@ -6,11 +6,14 @@
 //! | `row` | pure: one row in, an event or what is wrong with it out |
 //! | `value` | pure: columns as PostgreSQL writes them as text |
 //! | `reader` | the tables of a stream, by the OIDs that it uses |
+//! | `catalog` | what the server's catalog says of the publication and the tables |
 //! | `publication` | what has to be there before the stream starts |
 //! | `archive` | a table of events, for whoever reads it by SQL |
 //! | `old_rows` | rows that are delivered and old, removed |
 
 mod archive;
+#[allow(dead_code)]
+mod catalog;
 mod mapping;
 mod old_rows;
 pub(crate) mod publication;

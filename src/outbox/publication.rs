@@ -5,22 +5,12 @@ use postgres_protocol::escape::escape_identifier;
 use slog::{Logger, info, warn};
 use tokio_postgres::Client;
 
-use super::mapping::Mapping;
+use super::{catalog::Catalog, mapping::Mapping};
 use crate::{
     Error, ErrorKind, Result,
     config::{ChangePolicy, OutboxPreset, OutboxTable},
     postgres::{postgres_error, slot::publication_exists},
 };
-
-/// A partitioned table can be published from PostgreSQL 13 on.
-const COLUMNS: &str = "\
-SELECT c.relkind = 'p', c.relreplident = 'n' OR c.relreplident = 'd' AND NOT EXISTS (
-           SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary),
-       array_agg(a.attname::text ORDER BY a.attnum), array_agg(a.atttypid ORDER BY a.attnum)
-FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind IN ('r', 'p')
-GROUP BY c.oid, c.relkind, c.relreplident";
 
 const PUBLISHED: &str = "\
 SELECT p.pubinsert, p.pubupdate, p.pubdelete,
@@ -199,10 +189,9 @@ impl Published<'_> {
 }
 
 pub(super) async fn find(client: &Client, table: &OutboxTable) -> Result<Found> {
-    let (schema, name) = table.qualified();
-    let failed = |error| postgres_error(format!("cannot look up table {}", table.table), error);
-    let row = client.query_opt(COLUMNS, &[&schema, &name]).await.map_err(failed)?;
-    let Some(row) = row else {
+    let catalog = Catalog::read(client, "", std::slice::from_ref(table)).await?;
+    let known = catalog.table(0).filter(|known| matches!(known.kind, 'r' | 'p'));
+    let Some(known) = known else {
         let what = format!("outbox table {} does not exist", table.table);
         let remedy = match table.preset {
             OutboxPreset::Factlib => {
@@ -212,11 +201,12 @@ pub(super) async fn find(client: &Client, table: &OutboxTable) -> Result<Found> 
         };
         return Err(Error::new(ErrorKind::PostgresRefused, what).remedy(remedy));
     };
-    let read = || -> Result<_, tokio_postgres::Error> {
-        let (names, types): (Vec<String>, Vec<u32>) = (row.try_get(2)?, row.try_get(3)?);
-        Ok((row.try_get(0)?, row.try_get(1)?, names.into_iter().zip(types).collect()))
-    };
-    let (partitioned, anonymous, columns): (_, _, Vec<_>) = read().map_err(failed)?;
+    let partitioned = known.kind == 'p';
+    let anonymous = known
+        .members
+        .iter()
+        .any(|member| member.is_root && member.identity != 'f' && member.key.is_none());
+    let columns = known.base_columns();
     let mapping = Mapping::resolve(table, &columns)?;
     Ok(Found { partitioned, anonymous, columns, mapping })
 }

@@ -1,0 +1,158 @@
+//! What the server's catalog says of the publication and of the configured tables, in one query.
+//!
+//! The same answer is judged at the start, by doctor and by the watcher ([`super::findings`]).
+//! It also describes a table for those who read it by SQL.
+
+use serde::Deserialize;
+use tokio_postgres::Client;
+
+use crate::{Error, ErrorKind, Lsn, Result, config::OutboxTable, postgres::postgres_error};
+
+/// Its parameters are those of [`parameters`]; its answer is one JSON text.
+pub(super) const QUERY: &str = include_str!("catalog.sql");
+
+/// One moment of the catalog.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Catalog {
+    version: i32,
+    /// The end of the WAL, behind every change that is seen here.
+    pub lsn: Lsn,
+    /// The server's clock, in Unix microseconds.
+    pub at_us: i64,
+    /// None where the publication does not exist.
+    pub publication: Option<CatalogPublication>,
+    /// The configured tables that exist.
+    tables: Vec<CatalogTable>,
+    /// Tables that are published and not configured.
+    pub unread: Vec<UnreadTable>,
+}
+
+/// The publication itself.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct CatalogPublication {
+    pub all_tables: bool,
+    pub insert: bool,
+    pub update: bool,
+    pub delete: bool,
+    /// None before PostgreSQL 11, which can't publish it.
+    pub truncate: Option<bool>,
+    pub via_root: bool,
+    /// `s` where stored generated columns are published (PostgreSQL 18 on).
+    pub generated: String,
+    /// Changes when the publication is altered, or dropped and created again.
+    pub mark: String,
+}
+
+/// A configured table.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct CatalogTable {
+    /// Its place among the configured tables, from 1.
+    n: usize,
+    pub oid: u32,
+    /// `pg_class.relkind`.
+    pub kind: char,
+    /// True for a partition of another table.
+    pub partition: bool,
+    pub columns: Vec<CatalogColumn>,
+    /// The table, and what is below it and differs from an ordinary partition.
+    pub members: Vec<Member>,
+    /// How it is published under its own name.
+    pub published: Option<PublishedTable>,
+    /// Some of its partitions are published under their own names.
+    pub in_pieces: bool,
+    /// The publication names it, and does not only include its schema or all tables.
+    pub named: bool,
+    /// The parent as which a partition is published.
+    pub published_as: Option<String>,
+    /// Changes when another table takes the name, or the table leaves the publication.
+    pub mark: String,
+}
+
+/// A column of a configured table.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct CatalogColumn {
+    pub name: String,
+    /// The type that the stream describes the column with; of a domain, the domain.
+    #[allow(dead_code, reason = "for whoever maps the stream's types to base types")]
+    pub type_oid: u32,
+    /// The type below all domains.
+    pub base_type_oid: u32,
+    /// `pg_attribute.attgenerated`: empty, `s` (stored) or `v` (virtual).
+    pub generated: String,
+}
+
+/// The table itself, or a partition or child of it.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Member {
+    pub name: String,
+    /// It is the configured table.
+    pub is_root: bool,
+    pub kind: char,
+    /// `pg_class.relpersistence`.
+    pub persistence: char,
+    pub partition: bool,
+    /// `pg_class.relreplident`.
+    pub identity: char,
+    /// The columns by which a published UPDATE or DELETE names a row, where an index says so.
+    pub key: Option<Vec<String>>,
+    /// Its primary key is DEFERRABLE, and does not count as an identity.
+    pub deferrable: bool,
+}
+
+/// What is published of a table.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct PublishedTable {
+    /// None before PostgreSQL 15: all that are not generated.
+    pub columns: Option<Vec<String>>,
+    /// The row filter, as SQL.
+    pub filter: Option<String>,
+}
+
+/// A table that is published and not configured.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct UnreadTable {
+    pub name: String,
+    /// The publication names it; else it only looks like an outbox table.
+    pub named: bool,
+}
+
+impl Catalog {
+    /// Asks the server.
+    pub async fn read(client: &Client, publication: &str, tables: &[OutboxTable]) -> Result<Self> {
+        let what = "cannot ask PostgreSQL what is published";
+        let (schemas, names) = parameters(tables);
+        let row = client.query_one(QUERY, &[&publication, &schemas, &names]).await;
+        let row = row.map_err(|error| postgres_error(what, error))?;
+        let text = row.try_get(0).map_err(|error| postgres_error(what, error))?;
+        Catalog::parse(text)
+    }
+
+    pub(super) fn parse(json: &str) -> Result<Self> {
+        serde_json::from_str(json).map_err(|error| {
+            let what = "cannot read what PostgreSQL says is published";
+            Error::new(ErrorKind::Protocol, what).caused_by(error)
+        })
+    }
+
+    /// What there is of the configured table with this index; none where it does not exist.
+    pub fn table(&self, index: usize) -> Option<&CatalogTable> {
+        self.tables.iter().find(|table| table.n == index + 1)
+    }
+
+    /// The version before the dot.
+    pub fn major(&self) -> i32 {
+        self.version / 10_000
+    }
+}
+
+impl CatalogTable {
+    /// Names and base types of the columns.
+    pub fn base_columns(&self) -> Vec<(String, u32)> {
+        self.columns.iter().map(|column| (column.name.clone(), column.base_type_oid)).collect()
+    }
+}
+
+/// Schemas and names, as [`QUERY`] takes them.
+pub(super) fn parameters(tables: &[OutboxTable]) -> (Vec<&str>, Vec<&str>) {
+    tables.iter().map(OutboxTable::qualified).unzip()
+}
