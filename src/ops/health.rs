@@ -4,11 +4,14 @@
 //! up until the disk is full. So health is the age of the last good moment: one
 //! in which something was delivered or saved, or in which there was nothing to do.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use crate::{
     Lsn,
-    status::{PipelineState, PipelineStatus},
+    status::{BlockedBy, PipelineState, PipelineStatus},
 };
 
 /// Whether to leave the pipeline alone.
@@ -26,46 +29,117 @@ struct Marks {
     saved: Lsn,
 }
 
-/// The last good moment, and what was seen last.
+/// Judges one status after another, by three clocks: of the pipeline as a whole, of the saved
+/// position, and of each topic. One that stands still is bad although the others move.
 pub(super) struct Progress {
     stuck_after: Duration,
     /// A position that moves by itself is saved only so often.
     idle_interval: Duration,
-    good: Option<Instant>,
-    marks: Option<Marks>,
     generation: Option<u64>,
+    whole: Clock<Marks>,
+    position: Clock<Lsn>,
+    topics: BTreeMap<String, Clock<u64>>,
+}
+
+/// Measures how long something has stood still that should move.
+struct Clock<T> {
+    seen: Option<T>,
+    good: Option<Instant>,
+}
+
+impl<T> Default for Clock<T> {
+    fn default() -> Self {
+        Clock { seen: None, good: None }
+    }
+}
+
+impl<T: PartialEq> Clock<T> {
+    /// The time since it last changed or was at rest; the first look counts as a change.
+    fn still(&mut self, seen: T, at_rest: bool, now: Instant) -> Duration {
+        let seen = Some(seen);
+        if at_rest || self.seen != seen {
+            self.good = Some(now);
+        }
+        self.seen = seen;
+        now.saturating_duration_since(self.good.unwrap_or(now))
+    }
 }
 
 impl Progress {
     pub fn new(stuck_after: Duration, idle_interval: Duration) -> Self {
-        Progress { stuck_after, idle_interval, good: None, marks: None, generation: None }
+        Progress {
+            stuck_after,
+            idle_interval,
+            generation: None,
+            whole: Clock::default(),
+            position: Clock::default(),
+            topics: BTreeMap::new(),
+        }
     }
 
     /// Takes the next status in; the first one is a good moment.
     pub fn observe(&mut self, status: &PipelineStatus, now: Instant) -> Health {
-        let marks = Some(Marks { events: status.events, saved: status.saved_lsn });
-        let moved = self.marks != marks;
         // A chain that fails as soon as it has work is idle for a moment each time.
-        let settled = self.generation == Some(status.generation);
+        let settled = self.generation.replace(status.generation) == Some(status.generation);
+        let running = status.state == PipelineState::Running;
         // The instance that has the slot answers for the progress.
         let standing_by = matches!(status.state, PipelineState::StandingBy { .. });
-        let at_rest = status.state == PipelineState::Running
-            && settled
-            && status.in_flight_bytes == 0
-            && status.received_lsn <= status.saved_lsn;
-        self.marks = marks;
-        self.generation = Some(status.generation);
-        if moved || at_rest || standing_by {
-            self.good = Some(now);
-        }
+        let done =
+            running && status.in_flight_bytes == 0 && status.received_lsn <= status.saved_lsn;
+        let marks = Marks { events: status.events, saved: status.saved_lsn };
+        let whole = self.whole.still(marks, standing_by || settled && done, now);
+        let saved = status.delivered_lsn <= status.saved_lsn;
+        let position = self.position.still(status.saved_lsn, saved || !running, now);
+        let topics = self.topics(status, standing_by, now);
         if status.state == PipelineState::Stopped {
             return Health::Bad("the pipeline has stopped".into());
         }
-        let since = now.saturating_duration_since(*self.good.get_or_insert(now));
-        let unsaved = status.state == PipelineState::Running && status.in_flight_bytes == 0;
-        let limit = if unsaved { self.stuck_after + self.idle_interval } else { self.stuck_after };
-        if since > limit { Health::Bad(reason(status, since)) } else { Health::Good }
+        let unsaved = self.stuck_after + self.idle_interval;
+        if position > unsaved {
+            return Health::Bad(not_saved(status, position));
+        }
+        let limit = if running && status.in_flight_bytes == 0 { unsaved } else { self.stuck_after };
+        if whole > limit {
+            return Health::Bad(reason(status, whole));
+        }
+        topics.map_or(Health::Good, Health::Bad)
     }
+
+    /// Which topics have finished nothing for too long, though they have events.
+    fn topics(
+        &mut self,
+        status: &PipelineStatus,
+        standing_by: bool,
+        now: Instant,
+    ) -> Option<String> {
+        let (mut stuck, mut longest) = (Vec::new(), Duration::ZERO);
+        for (name, topic) in &status.topics {
+            let at_rest = standing_by || topic.waiting == 0;
+            let clock = match self.topics.get_mut(name) {
+                Some(clock) => clock,
+                None => self.topics.entry(name.clone()).or_default(),
+            };
+            let still = clock.still(topic.finished, at_rest, now);
+            if still > self.stuck_after {
+                stuck.push(topic.undelivered(name));
+                longest = longest.max(still);
+            }
+        }
+        if stuck.is_empty() {
+            return None;
+        }
+        stuck.extend(status.kafka_error.as_ref().map(|error| format!("Kafka: {error}")));
+        let stuck = stuck.join("; ");
+        Some(format!("nothing has been delivered for {} s: {stuck}", longest.as_secs()))
+    }
+}
+
+fn not_saved(status: &PipelineStatus, since: Duration) -> String {
+    let checkpointer = status.actors.get("checkpointer");
+    let error = checkpointer.filter(|actor| actor.blocked_by == Some(BlockedBy::Store));
+    let error = error.and_then(|actor| actor.last_error.as_deref());
+    let why = error.unwrap_or("the checkpoint store does not answer");
+    format!("the position has not been saved for {} s: {why}", since.as_secs())
 }
 
 fn reason(status: &PipelineStatus, since: Duration) -> String {
@@ -73,9 +147,7 @@ fn reason(status: &PipelineStatus, since: Duration) -> String {
     match &status.state {
         PipelineState::Retrying { error } => return text + ": retrying, because: " + error,
         PipelineState::Starting => return text + ": still connecting, or checking positions",
-        _ if status.in_flight_bytes == 0 => {
-            return text + ": the position can't be saved, or PostgreSQL is silent";
-        }
+        _ if status.in_flight_bytes == 0 => return text + ": PostgreSQL is silent",
         _ => {}
     }
     let (bytes, window) = (status.in_flight_bytes, status.window_bytes);
@@ -161,6 +233,7 @@ mod tests {
         scene.status.delivered(&topic, 2, LIMIT);
         assert_eq!(scene.at(120), Health::Good);
         scene.status.saved(Lsn::new(1));
+        scene.status.delivered(&topic, 1, LIMIT);
         assert_eq!(scene.at(180), Health::Good);
         assert_eq!(scene.at(240), Health::Good);
         scene.status.topic_failed(&topic, &Error::new(ErrorKind::KafkaUnavailable, "no leader"));
@@ -168,9 +241,9 @@ mod tests {
         assert_eq!(
             scene.bad_at(241),
             "nothing has moved for 61 s, with 100 of 1000 bytes in flight: \
-             topic shop.user (not open: no leader), undelivered events: 5; Kafka: broker down"
+             topic shop.user (not open: no leader), undelivered events: 4; Kafka: broker down"
         );
-        scene.status.delivered(&topic, 5, LIMIT);
+        scene.status.delivered(&topic, 4, LIMIT);
         assert_eq!(scene.at(242), Health::Good);
     }
 
@@ -209,10 +282,47 @@ mod tests {
         let mut scene = Scene::new(PipelineState::Running);
         scene.status.received(Lsn::new(9));
         assert_eq!(scene.at(70), Health::Good);
-        let why = ": the position can't be saved, or PostgreSQL is silent";
-        assert_eq!(scene.bad_at(71), format!("nothing has moved for 71 s{why}"));
+        assert_eq!(scene.bad_at(71), "nothing has moved for 71 s: PostgreSQL is silent");
         scene.status.saved(Lsn::new(9));
         assert_eq!(scene.at(72), Health::Good);
+    }
+
+    #[test]
+    fn a_position_that_is_not_saved_is_bad_though_events_flow() {
+        let mut scene = Scene::new(PipelineState::Running);
+        for second in 1..=70 {
+            scene.status.safe(Lsn::new(second));
+            scene.status.delivered(&"shop.user".into(), 1, LIMIT);
+            assert_eq!(scene.at(second), Health::Good);
+        }
+        let silent =
+            "the position has not been saved for 71 s: the checkpoint store does not answer";
+        assert_eq!(scene.bad_at(71), silent);
+        let error = Error::new(ErrorKind::CheckpointUnavailable, "no room");
+        scene.status.not_saved("checkpointer", &error);
+        assert!(scene.bad_at(72).ends_with(": no room"));
+        scene.status.saved(Lsn::new(70));
+        assert_eq!(scene.at(73), Health::Good);
+    }
+
+    #[test]
+    fn a_topic_that_stands_still_is_bad_though_the_others_move() {
+        let mut scene = Scene::new(PipelineState::Running);
+        let (user, order): (Arc<str>, Arc<str>) = ("shop.user".into(), "shop.order".into());
+        scene.status.waits(&order, 3);
+        for second in 0..=60 {
+            scene.status.delivered(&user, 1, LIMIT);
+            assert_eq!(scene.at(second), Health::Good);
+        }
+        scene.status.topic_failed(&order, &Error::new(ErrorKind::KafkaUnavailable, "no leader"));
+        scene.status.delivered(&user, 1, LIMIT);
+        let why = "nothing has been delivered for 61 s: topic shop.order (not open: no leader), \
+                   undelivered events: 3";
+        assert_eq!(scene.bad_at(61), why);
+        // One that is parked has left it as well.
+        scene.status.handed_on(&order, 1, 0, LIMIT);
+        scene.status.delivered(&user, 1, LIMIT);
+        assert_eq!(scene.at(62), Health::Good);
     }
 
     #[test]

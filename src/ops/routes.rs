@@ -31,14 +31,16 @@ async fn healthz(watched: Data<Watched>) -> HttpResponse {
     })
 }
 
-/// 200 once the pipeline reads and delivers.
+/// 200 while the pipeline reads and delivers.
 async fn readyz(watched: Data<Watched>) -> HttpResponse {
-    answer(match watched.status.snapshot().state {
-        PipelineState::Running => None,
-        PipelineState::StandingBy { error } | PipelineState::Retrying { error } => Some(error),
-        PipelineState::Starting => Some("connecting, or checking positions".into()),
-        PipelineState::Draining => Some("stopping".into()),
-        PipelineState::Stopped => Some("stopped".into()),
+    let (status, health) = watched.judge();
+    answer(match (status.state, health) {
+        (PipelineState::Running, Health::Good) => None,
+        (PipelineState::Running, Health::Bad(reason)) => Some(reason),
+        (PipelineState::StandingBy { error } | PipelineState::Retrying { error }, _) => Some(error),
+        (PipelineState::Starting, _) => Some("connecting, or checking positions".into()),
+        (PipelineState::Draining, _) => Some("stopping".into()),
+        (PipelineState::Stopped, _) => Some("stopped".into()),
     })
 }
 

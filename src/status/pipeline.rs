@@ -116,19 +116,8 @@ pub struct PipelineStatus {
 impl PipelineStatus {
     /// Which topics have events that are not delivered, and what is known of why.
     pub(crate) fn undelivered(&self) -> String {
-        let mut reasons: Vec<String> = Vec::new();
-        for (name, topic) in self.topics.iter().filter(|(_, topic)| topic.waiting > 0) {
-            let open = match (&topic.last_error, topic.open) {
-                _ if topic.paused => "paused".into(),
-                (_, true) => match &topic.retrying {
-                    Some(reason) => format!("open, handler retries: {reason}"),
-                    None => "open".into(),
-                },
-                (Some(error), false) => format!("not open: {error}"),
-                (None, false) => "not open".into(),
-            };
-            reasons.push(format!("topic {name} ({open}), undelivered events: {}", topic.waiting));
-        }
+        let waiting = self.topics.iter().filter(|(_, topic)| topic.waiting > 0);
+        let mut reasons: Vec<_> = waiting.map(|(name, topic)| topic.undelivered(name)).collect();
         reasons.extend(self.kafka_error.as_ref().map(|error| format!("Kafka: {error}")));
         reasons.join("; ")
     }

@@ -43,6 +43,25 @@ pub struct TopicStatus {
     pub paused: bool,
     /// Of a handler: an event that it is to try again, and why, while there is one.
     pub retrying: Option<String>,
+    /// Events that have left it, delivered or parked.
+    #[serde(skip)]
+    pub(crate) finished: u64,
+}
+
+impl TopicStatus {
+    /// How many events are not delivered to it, and what is known of why.
+    pub(crate) fn undelivered(&self, name: &str) -> String {
+        let open = match (&self.last_error, self.open) {
+            _ if self.paused => "paused".into(),
+            (_, true) => match &self.retrying {
+                Some(reason) => format!("open, handler retries: {reason}"),
+                None => "open".into(),
+            },
+            (Some(error), false) => format!("not open: {error}"),
+            (None, false) => "not open".into(),
+        };
+        format!("topic {name} ({open}), undelivered events: {}", self.waiting)
+    }
 }
 
 /// The counters behind [`TopicStatus`].
@@ -111,6 +130,7 @@ impl Status {
         self.change(topic, |topic| {
             topic.latency.observe(latency.as_secs_f64());
             topic.status.events += delivered as u64;
+            topic.status.finished += events as u64;
             topic.status.waiting = topic.status.waiting.saturating_sub(events as u64);
         });
         self.observed.tell(Observed::Latency, Some(topic), latency.as_secs_f64());
