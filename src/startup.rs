@@ -9,7 +9,7 @@ mod position;
 use std::{fmt, sync::Arc, time::Duration};
 
 use postgres_protocol::escape::escape_literal;
-use slog::{Logger, info, warn};
+use slog::{Logger, error, info, warn};
 use tokio::time::timeout;
 use tokio_postgres::Client;
 
@@ -22,13 +22,14 @@ use crate::{
     },
     config::{Config, OutboxTable, RefusalPolicy, StoreKind},
     dead_letter::{self, DeadLetterTable},
-    outbox::publication::Published,
+    outbox::{
+        Finding, Severity,
+        publication::{Published, Refuse},
+    },
     postgres::{
         ConnectInfo,
         replication::{ReplicationClient, SystemId},
-        slot::{
-            Server, Slot, create_publication, publication_exists, publication_sql, slot_reader,
-        },
+        slot::{Server, Slot, publication_exists, slot_reader},
         sql,
         timeline::TimelineHistory,
     },
@@ -60,6 +61,8 @@ struct Wanted {
     accept: bool,
     /// The cluster that this process has read so far.
     cluster: Option<u64>,
+    /// A person is there: whatever is wrong with what is published is refused.
+    attended: bool,
 }
 
 /// What [`setup`] found or made.
@@ -102,7 +105,7 @@ pub async fn setup(config: &Config, accept_position: bool, log: &Logger) -> Resu
     let name = &config.postgres.slot;
     let publication_created = !publication_exists(&client, &config.postgres.publication).await?;
     let slot_created = Slot::read(&client, name).await?.is_none();
-    let wanted = Wanted { create: true, accept: accept_position, cluster: None };
+    let wanted = Wanted { create: true, accept: accept_position, cluster: None, attended: true };
     let start = startup.prepare_with(&client, &*store, wanted, limit, log).await?;
     if config.dead_letter.policy == RefusalPolicy::DeadLetter {
         startup.dead_letter_table(log).create().await?;
@@ -129,7 +132,7 @@ pub fn setup_sql(config: &Config) -> String {
     let slot = escape_literal(&config.postgres.slot);
     let mut sql = format!(
         "{};\nSELECT pg_create_logical_replication_slot({}, 'pgoutput');\n",
-        publication_statement(config, &config.outbox_tables()),
+        published(config, &config.outbox_tables()).create_sql(),
         slot.trim_start(),
     );
     if config.checkpoint.store == StoreKind::Postgres {
@@ -141,12 +144,11 @@ pub fn setup_sql(config: &Config) -> String {
     sql
 }
 
-fn publication_statement(config: &Config, tables: &[OutboxTable]) -> String {
-    let publication = &config.postgres.publication;
-    match tables.is_empty() {
-        true => publication_sql(publication),
-        false => Published { publication, tables }.create_sql(),
-    }
+/// What has to be published for these tables.
+pub(crate) fn published<'a>(config: &'a Config, tables: &'a [OutboxTable]) -> Published<'a> {
+    let settings = &config.postgres;
+    let accept_row_filter = settings.accept_row_filter;
+    Published { publication: &settings.publication, tables, accept_row_filter }
 }
 
 impl Startup {
@@ -187,7 +189,8 @@ impl Startup {
         log: &Logger,
     ) -> Result<Start> {
         let client = sql::connect(&self.info, limit, log).await?;
-        let wanted = Wanted { create: self.config.postgres.create, accept: false, cluster };
+        let create = self.config.postgres.create;
+        let wanted = Wanted { create, accept: false, cluster, attended: false };
         let start = self.prepare_with(&client, store, wanted, limit, log).await?;
         // Asked for, because an attempt to read would be an error in the server's log each time.
         let slot = &self.config.postgres.slot;
@@ -226,7 +229,7 @@ impl Startup {
         limit: Duration,
         log: &Logger,
     ) -> Result<Start> {
-        let Wanted { create, accept, cluster } = wanted;
+        let Wanted { create, accept, cluster, attended } = wanted;
         let settings = &self.config.postgres;
         let server = self.answered("what it is", Server::read(client)).await?;
         let tables = self.config.outbox_tables();
@@ -240,8 +243,22 @@ impl Startup {
         if create {
             store.create().await?;
         }
-        let publishing = self.publication(client, create, log);
-        let publication_created = self.answered("for the publication", publishing).await?;
+        let refuse = match cluster {
+            _ if attended => Refuse::Any,
+            Some(_) => Refuse::None,
+            // A store that can't be read says why further below.
+            None if tables.len() > 1 && matches!(store.load(&settings.slot).await, Ok(Some(_))) => {
+                Refuse::All
+            }
+            None => Refuse::Any,
+        };
+        let publishing = self.publication(client, create, refuse, log);
+        let (publication_created, findings) =
+            self.answered("for the publication", publishing).await?;
+        if attended {
+            // Of a pipeline, the watcher tells.
+            log_findings(&findings, log);
+        }
         // In this order: another instance may be moving them at this moment, and it moves
         // the WAL first, then the checkpoint, then the slot.
         let reading = Slot::read(client, &settings.slot);
@@ -317,26 +334,31 @@ impl Startup {
     }
 
     /// Checks the publication and its tables; creates it if it is missing and that is wanted.
-    /// Answers whether it had to be created.
-    pub async fn publication(&self, client: &Client, create: bool, log: &Logger) -> Result<bool> {
+    /// Answers whether it had to be created, and what is wrong and did not end it.
+    pub async fn publication(
+        &self,
+        client: &Client,
+        create: bool,
+        refuse: Refuse,
+        log: &Logger,
+    ) -> Result<(bool, Vec<Finding>)> {
         let tables = self.config.outbox_tables();
-        if !tables.is_empty() {
-            let publication = &self.config.postgres.publication;
-            let published = Published { publication, tables: &tables };
-            return published.prepare(client, create, log).await;
+        published(&self.config, &tables).prepare(client, create, refuse, log).await
+    }
+}
+
+/// One line for each.
+pub(crate) fn log_findings(findings: &[Finding], log: &Logger) {
+    for Finding { severity, what, remedy, .. } in findings {
+        match severity {
+            Severity::Warning => {
+                warn!(log, "what is published is worth a look"; "found" => what, "remedy" => remedy);
+            }
+            Severity::Error => {
+                error!(log, "an outbox table is not relayed as it is configured";
+                    "found" => what, "remedy" => remedy);
+            }
         }
-        let name = &self.config.postgres.publication;
-        if publication_exists(client, name).await? {
-            return Ok(false);
-        }
-        if !create {
-            let what = format!("publication {name} does not exist");
-            let remedy = format!("run `factlib setup`, or {}", publication_sql(name));
-            return Err(Error::new(ErrorKind::PostgresRefused, what).remedy(remedy));
-        }
-        create_publication(client, name).await?;
-        info!(log, "publication created"; "publication" => name);
-        Ok(true)
     }
 }
 

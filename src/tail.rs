@@ -17,7 +17,7 @@ use crate::{
     Error, ErrorKind, Event, Lsn, Result,
     actors::EventDecoder,
     config::Config,
-    outbox::OutboxReader,
+    outbox::{OutboxReader, publication::Refuse},
     postgres::{
         frame::{self, Frame},
         replication::{ReplicationClient, ReplicationStream, StandbyStatus},
@@ -25,7 +25,7 @@ use crate::{
         sql,
     },
     routing::{Captures, Pattern},
-    startup::Startup,
+    startup::{Startup, log_findings},
 };
 
 /// What is read at once; a message may be larger.
@@ -56,7 +56,8 @@ impl Tail {
         let client = sql::connect(&startup.info, settings.connect_timeout, log).await?;
         let server = Server::read(&client).await?;
         server.check(tables.is_empty())?;
-        startup.publication(&client, false, log).await?;
+        let (_, findings) = startup.publication(&client, false, Refuse::All, log).await?;
+        log_findings(&findings, log);
         let mut replication = startup.replication(settings.connect_timeout, log).await?;
         // Of a name that no relay has, and no other tail.
         let slot = format!("factlib_tail_{}", Uuid::now_v7().simple());

@@ -39,6 +39,9 @@ pub struct PostgresConfig {
     /// How long one attempt to connect may take, and an answer of the server before anything is read.
     #[serde(with = "humantime_serde")]
     pub connect_timeout: Duration,
+    /// Start although the publication has a row filter on an outbox table: rows that do not
+    /// match it are never sent.
+    pub accept_row_filter: bool,
     /// So much WAL that the server keeps for the slot is a warning, and so is each doubling of it.
     #[serde(serialize_with = "super::size::serialize")]
     pub retained_wal_warning: ByteSize,
@@ -66,6 +69,7 @@ impl Default for PostgresConfig {
             create: true,
             status_interval: Duration::from_secs(5),
             connect_timeout: Duration::from_secs(10),
+            accept_row_filter: false,
             retained_wal_warning: ByteSize::gib(1),
         }
     }

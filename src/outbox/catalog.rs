@@ -4,12 +4,11 @@
 //! It also describes a table for those who read it by SQL.
 
 use serde::Deserialize;
-use tokio_postgres::Client;
+use tokio_postgres::{Client, Row};
 
 use crate::{Error, ErrorKind, Lsn, Result, config::OutboxTable, postgres::postgres_error};
 
-/// Its parameters are those of [`parameters`]; its answer is one JSON text.
-pub(super) const QUERY: &str = include_str!("catalog.sql");
+const ASKING: &str = "cannot ask PostgreSQL what is published";
 
 /// One moment of the catalog.
 #[derive(Clone, Debug, Deserialize)]
@@ -48,11 +47,8 @@ pub(crate) struct CatalogPublication {
 pub(crate) struct CatalogTable {
     /// Its place among the configured tables, from 1.
     n: usize,
-    pub oid: u32,
     /// `pg_class.relkind`.
     pub kind: char,
-    /// True for a partition of another table.
-    pub partition: bool,
     pub columns: Vec<CatalogColumn>,
     /// The table, and what is below it and differs from an ordinary partition.
     pub members: Vec<Member>,
@@ -117,14 +113,24 @@ pub(crate) struct UnreadTable {
 }
 
 impl Catalog {
+    /// Its parameters are the publication and [`parameters`](Self::parameters).
+    pub const QUERY: &str = include_str!("catalog.sql");
+
     /// Asks the server.
     pub async fn read(client: &Client, publication: &str, tables: &[OutboxTable]) -> Result<Self> {
-        let what = "cannot ask PostgreSQL what is published";
-        let (schemas, names) = parameters(tables);
-        let row = client.query_one(QUERY, &[&publication, &schemas, &names]).await;
-        let row = row.map_err(|error| postgres_error(what, error))?;
-        let text = row.try_get(0).map_err(|error| postgres_error(what, error))?;
-        Catalog::parse(text)
+        let (schemas, names) = Catalog::parameters(tables);
+        let row = client.query_one(Self::QUERY, &[&publication, &schemas, &names]).await;
+        Catalog::of(&row.map_err(|error| postgres_error(ASKING, error))?)
+    }
+
+    /// Schemas and names of the tables.
+    pub fn parameters(tables: &[OutboxTable]) -> (Vec<&str>, Vec<&str>) {
+        tables.iter().map(OutboxTable::qualified).unzip()
+    }
+
+    /// Reads the answer, one JSON text.
+    pub fn of(row: &Row) -> Result<Self> {
+        Catalog::parse(row.try_get(0).map_err(|error| postgres_error(ASKING, error))?)
     }
 
     pub(super) fn parse(json: &str) -> Result<Self> {
@@ -139,6 +145,31 @@ impl Catalog {
         self.tables.iter().find(|table| table.n == index + 1)
     }
 
+    /// The same, with a publication that was created for all these tables.
+    pub(super) fn with_publication(&self, update: bool, delete: bool, truncate: bool) -> Self {
+        let mut made = self.clone();
+        made.publication = Some(CatalogPublication {
+            all_tables: false,
+            insert: true,
+            update,
+            delete,
+            truncate: Some(truncate),
+            via_root: true,
+            generated: "n".into(),
+            mark: String::new(),
+        });
+        made.unread.clear();
+        for table in &mut made.tables {
+            let published = |column: &&CatalogColumn| column.generated.is_empty();
+            let names = table.columns.iter().filter(published).map(|column| column.name.clone());
+            let permanent =
+                table.members.iter().all(|member| !member.is_root || member.persistence == 'p');
+            table.published =
+                permanent.then(|| PublishedTable { columns: Some(names.collect()), filter: None });
+        }
+        made
+    }
+
     /// The version before the dot.
     pub fn major(&self) -> i32 {
         self.version / 10_000
@@ -150,9 +181,4 @@ impl CatalogTable {
     pub fn base_columns(&self) -> Vec<(String, u32)> {
         self.columns.iter().map(|column| (column.name.clone(), column.base_type_oid)).collect()
     }
-}
-
-/// Schemas and names, as [`QUERY`] takes them.
-pub(super) fn parameters(tables: &[OutboxTable]) -> (Vec<&str>, Vec<&str>) {
-    tables.iter().map(OutboxTable::qualified).unzip()
 }

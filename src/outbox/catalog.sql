@@ -4,7 +4,7 @@
 -- It runs on PostgreSQL 10 and later: columns that came with later versions are read through
 -- to_jsonb, which gives null where they are missing.
 WITH RECURSIVE wanted AS (
-    SELECT t.n, c.oid, s.nspname, c.relname, c.relkind, c.relpersistence, c.relispartition
+    SELECT t.n, c.oid, c.relkind, c.relispartition
     FROM unnest($2::text[], $3::text[]) WITH ORDINALITY AS t(schema, name, n)
     JOIN pg_namespace s ON s.nspname = t.schema::name
     JOIN pg_class c ON c.relnamespace = s.oid AND c.relname = t.name::name
@@ -50,8 +50,7 @@ SELECT json_build_object(
         FROM pg_publication p WHERE p.pubname = $1),
     'tables', (
         SELECT coalesce(json_agg(json_build_object(
-            'n', w.n, 'oid', w.oid::bigint, 'kind', w.relkind, 'persistence', w.relpersistence,
-            'partition', w.relispartition,
+            'n', w.n, 'kind', w.relkind,
             'columns', (
                 SELECT coalesce(json_agg(json_build_object(
                     'name', a.attname, 'type_oid', a.atttypid::bigint,

@@ -7,13 +7,14 @@
 //! | `value` | pure: columns as PostgreSQL writes them as text |
 //! | `reader` | the tables of a stream, by the OIDs that it uses |
 //! | `catalog` | what the server's catalog says of the publication and the tables |
+//! | `findings` | pure: what is wrong with what the catalog says |
 //! | `publication` | what has to be there before the stream starts |
 //! | `archive` | a table of events, for whoever reads it by SQL |
 //! | `old_rows` | rows that are delivered and old, removed |
 
 mod archive;
-#[allow(dead_code)]
 mod catalog;
+mod findings;
 mod mapping;
 mod old_rows;
 pub(crate) mod publication;
@@ -23,6 +24,7 @@ mod value;
 
 pub(crate) use self::{
     archive::ArchiveTable,
+    findings::{Finding, Severity},
     old_rows::{OldRows, Swept},
     reader::{Change, OutboxReader},
 };

@@ -2,213 +2,188 @@
 //! publication that has them.
 
 use postgres_protocol::escape::escape_identifier;
-use slog::{Logger, info, warn};
+use slog::{Logger, info};
 use tokio_postgres::Client;
 
-use super::{catalog::Catalog, mapping::Mapping};
+use super::{
+    catalog::{Catalog, CatalogPublication},
+    findings::{Finding, missing, other_kind},
+    mapping::Mapping,
+};
 use crate::{
     Error, ErrorKind, Result,
-    config::{ChangePolicy, OutboxPreset, OutboxTable},
-    postgres::{postgres_error, slot::publication_exists},
+    config::{ChangePolicy, OutboxTable},
+    postgres::{postgres_error, slot::publication_sql},
 };
 
-const PUBLISHED: &str = "\
-SELECT p.pubinsert, p.pubupdate, p.pubdelete,
-       t.tablename IS NOT NULL,
-       ARRAY(SELECT jsonb_array_elements_text(to_jsonb(t) -> 'attnames'))
-FROM pg_publication p
-LEFT JOIN pg_publication_tables t ON t.pubname = p.pubname AND t.schemaname = $2 AND t.tablename = $3
-WHERE p.pubname = $1";
+/// TRUNCATE can be published from PostgreSQL 11 on.
+const OLDEST_WITH_TRUNCATE: i32 = 11;
 
 /// The tables of a configuration, and the publication that is to have them.
+#[derive(Clone, Copy)]
 pub(crate) struct Published<'a> {
     pub publication: &'a str,
     pub tables: &'a [OutboxTable],
+    /// `postgres.accept_row_filter`.
+    pub accept_row_filter: bool,
+}
+
+/// Which findings end a start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refuse {
+    /// One about any table: nothing was read yet, and a typo is more likely than a change.
+    Any,
+    /// Those that leave no table that is read in full. The others are read, and the watcher
+    /// says what is wrong.
+    All,
+    /// None: this process has read before, and the watcher says what is wrong.
+    None,
 }
 
 /// A configured table as the database has it.
 pub(super) struct Found {
-    partitioned: bool,
-    /// It has nothing by which a published UPDATE or DELETE could name a row.
-    anonymous: bool,
     pub(super) columns: Vec<(String, u32)>,
     pub(super) mapping: Mapping,
 }
 
 impl Published<'_> {
-    /// The statement that creates the publication.
+    /// The statement that creates the publication, on PostgreSQL 11 or later.
     pub fn create_sql(&self) -> String {
-        self.create_sql_for(false)
+        self.create_sql_for(self.tables, false, OLDEST_WITH_TRUNCATE)
     }
 
-    fn create_sql_for(&self, partitioned: bool) -> String {
-        let tables: Vec<_> = self.tables.iter().map(identifier).collect();
-        let mut options = format!("publish = '{}'", self.operations());
-        if partitioned {
+    fn create_sql_for(&self, tables: &[OutboxTable], via_root: bool, major: i32) -> String {
+        if self.tables.is_empty() {
+            return publication_sql(self.publication);
+        }
+        let mut options = format!("publish = '{}'", self.operations(major, None));
+        if via_root {
             options += ", publish_via_partition_root = true";
         }
         let name = escape_identifier(self.publication);
-        format!("CREATE PUBLICATION {name} FOR TABLE {} WITH ({options})", tables.join(", "))
+        let tables: Vec<_> = tables.iter().map(identifier).collect();
+        match tables.is_empty() {
+            true => format!("CREATE PUBLICATION {name} WITH ({options})"),
+            false => {
+                format!(
+                    "CREATE PUBLICATION {name} FOR TABLE {} WITH ({options})",
+                    tables.join(", ")
+                )
+            }
+        }
     }
 
-    /// Inserts, and what somebody wants to know of: UPDATE fails on a published table
-    /// without a primary key, so nothing is published that nobody asked for.
-    fn operations(&self) -> String {
+    /// Inserts, what somebody wants to know of, and what is published already. UPDATE fails on
+    /// a published table without a primary key, so nothing is added that nobody asked for.
+    pub(super) fn operations(&self, major: i32, present: Option<&CatalogPublication>) -> String {
         let any = |policy: fn(&OutboxTable) -> ChangePolicy| {
             self.tables.iter().any(|table| policy(table) != ChangePolicy::Ignore)
         };
+        let is = |flag: fn(&CatalogPublication) -> bool| present.is_some_and(flag);
         let mut operations = vec!["insert"];
-        if any(|table| table.on_update) {
+        if any(|table| table.on_update) || is(|present| present.update) {
             operations.push("update");
         }
-        if any(|table| table.on_delete) {
-            // PostgreSQL 10 has no "truncate" to publish.
+        let deletes = any(|table| table.on_delete);
+        if deletes || is(|present| present.delete) {
             operations.push("delete");
+        }
+        let truncates = deletes || is(|present| present.truncate == Some(true));
+        if truncates && major >= OLDEST_WITH_TRUNCATE {
+            operations.push("truncate");
         }
         operations.join(", ")
     }
 
-    /// The statement that would create the publication, of tables that are checked for that.
-    pub async fn creation(&self, client: &Client) -> Result<String> {
-        let mut found = Vec::with_capacity(self.tables.len());
-        for table in self.tables {
-            found.push(find(client, table).await?);
-        }
-        self.check_identities(&found)?;
-        Ok(self.create_sql_for(found.iter().any(|found| found.partitioned)))
+    /// Asks the catalog.
+    pub async fn read(&self, client: &Client) -> Result<Catalog> {
+        Catalog::read(client, self.publication, self.tables).await
     }
 
-    /// Checks tables and publication; creates the publication if it is missing and that is wanted.
-    pub async fn prepare(&self, client: &Client, create: bool, log: &Logger) -> Result<bool> {
-        let mut found = Vec::with_capacity(self.tables.len());
-        for table in self.tables {
-            found.push(find(client, table).await?);
-        }
-        let missing = !publication_exists(client, self.publication).await?;
+    /// The catalog as it would be if the publication were created now.
+    fn as_created(&self, catalog: &Catalog) -> Catalog {
+        let operations = self.operations(catalog.major(), None);
+        let has = |operation| operations.split(", ").any(|other| other == operation);
+        catalog.with_publication(has("update"), has("delete"), has("truncate"))
+    }
+
+    /// The statement that would create the publication, and what is wrong with it.
+    pub fn creation(&self, catalog: &Catalog) -> (String, Vec<Finding>) {
+        let findings = self.judge(&self.as_created(catalog));
+        let is_good = |table: &&OutboxTable| {
+            let mut errors = findings.iter().filter(|finding| finding.is_error());
+            !errors.any(|error| error.table.as_ref() == Some(&table.table))
+        };
+        let good: Vec<_> = self.tables.iter().filter(is_good).cloned().collect();
+        let partitioned = (0..self.tables.len())
+            .any(|index| catalog.table(index).is_some_and(|known| known.kind == 'p'));
+        // What is wrong with a table is mended before it can be added.
+        (self.create_sql_for(&good, partitioned, catalog.major()), findings)
+    }
+
+    /// Checks tables and publication; creates the publication if it is missing and that is
+    /// wanted. Answers whether it was missing, and the findings that did not end it.
+    pub async fn prepare(
+        &self,
+        client: &Client,
+        create: bool,
+        refuse: Refuse,
+        log: &Logger,
+    ) -> Result<(bool, Vec<Finding>)> {
+        let mut catalog = self.read(client).await?;
+        let missing = catalog.publication.is_none();
         if missing {
-            let sql = self.create_sql_for(found.iter().any(|found| found.partitioned));
+            let (sql, findings) = self.creation(&catalog);
+            self.refuse(&findings, refuse)?;
             let what = format!("publication {} does not exist", self.publication);
             if !create {
                 let remedy = format!("run `factlib setup`, or {sql}");
                 return Err(Error::new(ErrorKind::PostgresRefused, what).remedy(remedy));
             }
-            self.check_identities(&found)?;
             client.batch_execute(&sql).await.map_err(|error| {
                 let what = format!("cannot create publication {}", self.publication);
                 let failed = postgres_error(what, error);
-                match failed.is_transient() {
+                match failed.is_transient() || self.tables.is_empty() {
                     true => failed,
                     false => failed.remedy(format!("run as the owner of the tables: {sql}")),
                 }
             })?;
             info!(log, "publication created"; "publication" => self.publication);
+            catalog = self.read(client).await?;
         }
-        for (table, found) in self.tables.iter().zip(&found) {
-            self.check(client, table, found, log).await?;
-        }
-        Ok(missing)
+        let findings = self.judge(&catalog);
+        self.refuse(&findings, refuse)?;
+        Ok((missing, findings))
     }
 
-    /// Once it publishes UPDATE, such a table refuses it, and whoever writes there fails.
-    fn check_identities(&self, found: &[Found]) -> Result<()> {
-        let operations = self.operations();
-        if operations == "insert" {
-            return Ok(());
-        }
-        let anonymous = self.tables.iter().zip(found).find(|(_, found)| found.anonymous);
-        let Some((table, _)) = anonymous else { return Ok(()) };
-        let name = &table.table;
-        let what = format!(
-            "outbox table {name} has no primary key: published with {operations}, it would refuse UPDATE and DELETE"
-        );
-        let remedy =
-            "set outbox.on_update and outbox.on_delete to \"ignore\", or give it a primary key";
-        Err(Error::new(ErrorKind::PostgresRefused, what).remedy(remedy))
-    }
-
-    async fn check(
-        &self,
-        client: &Client,
-        table: &OutboxTable,
-        found: &Found,
-        log: &Logger,
-    ) -> Result<()> {
-        let (schema, name) = table.qualified();
-        let publication = self.publication;
-        let failed =
-            |error| postgres_error(format!("cannot look up publication {publication}"), error);
-        let row =
-            client.query_one(PUBLISHED, &[&publication, &schema, &name]).await.map_err(failed)?;
-        let read = || -> Result<_, tokio_postgres::Error> {
-            let operations: [bool; 3] = [row.try_get(0)?, row.try_get(1)?, row.try_get(2)?];
-            Ok((operations, row.try_get(3)?, row.try_get::<_, Vec<String>>(4)?))
+    fn refuse(&self, findings: &[Finding], refuse: Refuse) -> Result<()> {
+        let mut errors = findings.iter().filter(|finding| finding.is_error());
+        let is_bad = |table: &OutboxTable| {
+            let mut errors = findings.iter().filter(|finding| finding.is_error());
+            errors.any(|error| error.table.as_ref() == Some(&table.table))
         };
-        let ([insert, update, delete], has_table, columns): (_, bool, _) =
-            read().map_err(failed)?;
-        let refused = |what: String, change: String| {
-            let remedy = format!("ALTER PUBLICATION {} {change}", escape_identifier(publication));
-            Err(Error::new(ErrorKind::PostgresRefused, what).remedy(remedy))
+        let refused = match refuse {
+            Refuse::Any => errors.next(),
+            Refuse::All if self.tables.iter().all(is_bad) => errors.next(),
+            Refuse::All => errors.find(|error| error.table.is_none()),
+            Refuse::None => None,
         };
-        let shown = &table.table;
-        if !has_table && found.partitioned {
-            let what = format!(
-                "publication {publication} does not have outbox table {shown}, which is partitioned, as a whole"
-            );
-            return refused(what, "SET (publish_via_partition_root = true)".into());
-        }
-        if !has_table {
-            let what = format!("publication {publication} does not have outbox table {shown}");
-            return refused(what, format!("ADD TABLE {}", identifier(table)));
-        }
-        let wanted = |policy| policy == ChangePolicy::Stop;
-        let lacks =
-            !insert || !update && wanted(table.on_update) || !delete && wanted(table.on_delete);
-        if lacks {
-            let what =
-                format!("publication {publication} does not publish all that is read of {shown}");
-            return refused(what, format!("SET (publish = '{}')", self.operations()));
-        }
-        if !update && table.on_update == ChangePolicy::Warn
-            || !delete && table.on_delete == ChangePolicy::Warn
-        {
-            warn!(log, "changes of an outbox table that would be warned of are not published";
-                "table" => shown, "publication" => publication);
-        }
-        // PostgreSQL 15 on: all columns, or a list of some.
-        let unpublished = found
-            .mapping
-            .names(&found.columns)
-            .find(|name| !columns.is_empty() && !columns.iter().any(|column| column == name));
-        if let Some(column) = unpublished {
-            let what =
-                format!("publication {publication} does not publish column {column} of {shown}");
-            return refused(what, format!("SET TABLE {}", identifier(table)));
-        }
-        Ok(())
+        refused.map_or(Ok(()), |finding| Err(finding.clone().into_error()))
     }
 }
 
 pub(super) async fn find(client: &Client, table: &OutboxTable) -> Result<Found> {
     let catalog = Catalog::read(client, "", std::slice::from_ref(table)).await?;
-    let known = catalog.table(0).filter(|known| matches!(known.kind, 'r' | 'p'));
-    let Some(known) = known else {
-        let what = format!("outbox table {} does not exist", table.table);
-        let remedy = match table.preset {
-            OutboxPreset::Factlib => {
-                "create it (docs/outbox-tables.md has the statement), or correct outbox.table"
-            }
-            OutboxPreset::Debezium => "create it, or correct outbox.table",
-        };
-        return Err(Error::new(ErrorKind::PostgresRefused, what).remedy(remedy));
+    let refused = |(what, remedy): (String, String)| {
+        Err(Error::new(ErrorKind::PostgresRefused, what).remedy(remedy))
     };
-    let partitioned = known.kind == 'p';
-    let anonymous = known
-        .members
-        .iter()
-        .any(|member| member.is_root && member.identity != 'f' && member.key.is_none());
+    let Some(known) = catalog.table(0) else { return refused(missing(table)) };
+    if let Some(other) = other_kind(table, known.kind) {
+        return refused(other);
+    }
     let columns = known.base_columns();
     let mapping = Mapping::resolve(table, &columns)?;
-    Ok(Found { partitioned, anonymous, columns, mapping })
+    Ok(Found { columns, mapping })
 }
 
 pub(super) fn identifier(table: &OutboxTable) -> String {
@@ -219,19 +194,20 @@ pub(super) fn identifier(table: &OutboxTable) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::OutboxPreset;
 
     #[test]
     fn only_what_somebody_wants_to_know_of_is_published() {
         let mut table = OutboxTable::new("app.\"o", OutboxPreset::Debezium);
         let sql = |table: &OutboxTable| {
             let tables = [table.clone(), OutboxTable { table: "p".into(), ..table.clone() }];
-            Published { publication: "f", tables: &tables }.create_sql()
+            Published { publication: "f", tables: &tables, accept_row_filter: false }.create_sql()
         };
         let head = "CREATE PUBLICATION \"f\" FOR TABLE \"app\".\"\"\"o\", \"public\".\"p\"";
         assert_eq!(sql(&table), format!("{head} WITH (publish = 'insert, update')"));
         table.on_update = ChangePolicy::Ignore;
         assert_eq!(sql(&table), format!("{head} WITH (publish = 'insert')"));
         table.on_delete = ChangePolicy::Stop;
-        assert_eq!(sql(&table), format!("{head} WITH (publish = 'insert, delete')"));
+        assert_eq!(sql(&table), format!("{head} WITH (publish = 'insert, delete, truncate')"));
     }
 }

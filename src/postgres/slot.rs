@@ -207,13 +207,7 @@ pub(crate) async fn publication_exists(client: &Client, name: &str) -> Result<bo
     Ok(client.query_opt(statement, &[&name]).await.map_err(failed)?.is_some())
 }
 
-/// Creates the publication, empty: logical messages need no table in it.
-pub(crate) async fn create_publication(client: &Client, name: &str) -> Result<()> {
-    let failed = |error| postgres_error(format!("cannot create publication {name}"), error);
-    client.batch_execute(&publication_sql(name)).await.map_err(failed)
-}
-
-/// The statement that creates the publication.
+/// The statement that creates the publication, empty: logical messages need no table in it.
 pub(crate) fn publication_sql(name: &str) -> String {
     format!("CREATE PUBLICATION {}", escape_identifier(name))
 }

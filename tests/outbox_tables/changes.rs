@@ -42,6 +42,7 @@ async fn a_change_ends_the_relay_where_that_is_the_policy() {
     let stops = [
         ("on_update", "UPDATE outbox_events SET processed = true"),
         ("on_delete", "DELETE FROM outbox_events"),
+        ("on_delete", "TRUNCATE outbox_events"),
     ];
     for (setting, change) in stops {
         let mut bed = with_table("stopped").await;

@@ -9,4 +9,5 @@ mod debezium;
 mod history;
 mod mapped;
 mod rows;
+mod start_check;
 mod versions;

@@ -5,8 +5,9 @@ use postgres_protocol::escape::escape_identifier;
 use super::{Postgres, column, literal};
 use crate::{
     Result,
-    outbox::publication::Published,
-    postgres::{replication::ReplicationClient, slot::publication_exists, sqlstate},
+    outbox::{Finding, Severity},
+    postgres::{replication::ReplicationClient, sqlstate},
+    startup::published,
 };
 
 impl Postgres<'_> {
@@ -74,44 +75,54 @@ impl Postgres<'_> {
         Ok(())
     }
 
+    /// Each finding is a line of its own.
     pub(super) async fn publication(&mut self) -> Result<()> {
         const NAME: &str = "publication";
-        let publication = &self.config.postgres.publication;
         let tables = self.config.outbox_tables();
-        let there = publication_exists(self.client, publication).await?;
-        if there || !self.config.postgres.create {
-            let checked = self.startup.publication(self.client, false, self.log).await;
-            let found = checked.map(|_| format!("{publication} is there"));
-            self.checks.result(NAME, found, "run `factlib setup`");
+        let published = published(self.config, &tables);
+        let publication = published.publication;
+        let catalog = published.read(self.client).await?;
+        let there = catalog.publication.is_some();
+        let (sql, findings) = match there {
+            true => (String::new(), published.judge(&catalog)),
+            false => published.creation(&catalog),
+        };
+        let errors = findings.iter().filter(|finding| finding.is_error()).count();
+        for Finding { severity, what, remedy, .. } in findings {
+            match severity {
+                Severity::Warning => self.checks.warning(NAME, what, remedy),
+                Severity::Error => self.checks.error(NAME, what, remedy),
+            }
+        }
+        if errors > 0 {
             return Ok(());
         }
-        if !tables.is_empty() {
-            let published = Published { publication, tables: &tables };
-            let sql = match published.creation(self.client).await {
-                Ok(sql) => sql,
-                Err(error) => {
-                    self.checks.failed(NAME, &error, "correct [[outbox]]");
-                    return Ok(());
-                }
-            };
-            for table in &tables {
-                let (schema, name) = table.qualified();
-                let row = self
-                    .ask(
-                        "SELECT pg_has_role(c.relowner, 'USAGE') FROM pg_class c
-                         JOIN pg_namespace n ON n.oid = c.relnamespace
-                         WHERE n.nspname = $1 AND c.relname = $2",
-                        &[&schema, &name],
-                    )
-                    .await?;
-                if !column::<bool>(&row, 0)? {
-                    let found = format!(
-                        "{publication} is not there, and only the owner of {} creates it",
-                        table.table
-                    );
-                    self.checks.error(NAME, found, format!("as the owner of the tables: {sql}"));
-                    return Ok(());
-                }
+        if there {
+            self.checks.ok(NAME, format!("{publication} is there"));
+            return Ok(());
+        }
+        if !self.config.postgres.create {
+            let found = format!("publication {publication} does not exist");
+            self.checks.error(NAME, found, format!("run `factlib setup`, or {sql}"));
+            return Ok(());
+        }
+        for table in &tables {
+            let (schema, name) = table.qualified();
+            let row = self
+                .ask(
+                    "SELECT pg_has_role(c.relowner, 'USAGE') FROM pg_class c
+                     JOIN pg_namespace n ON n.oid = c.relnamespace
+                     WHERE n.nspname = $1 AND c.relname = $2",
+                    &[&schema, &name],
+                )
+                .await?;
+            if !column::<bool>(&row, 0)? {
+                let found = format!(
+                    "{publication} is not there, and only the owner of {} creates it",
+                    table.table
+                );
+                self.checks.error(NAME, found, format!("as the owner of the tables: {sql}"));
+                return Ok(());
             }
         }
         self.checks.ok(NAME, format!("{publication} is not there; `factlib run` creates it"));
