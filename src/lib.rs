@@ -220,7 +220,7 @@ pub use self::{
     startup::{SetupReport, setup, setup_sql},
     status::{
         ActorState, ActorStatus, BlockedBy, BrokerStatus, KafkaStatus, Lag, PipelineState,
-        PipelineStatus, TopicStatus,
+        PipelineStatus, PublicationProblem, TopicStatus, UnpublishedRows,
     },
 };
 

@@ -8,6 +8,7 @@ mod kafka;
 mod lag;
 mod observed;
 mod pipeline;
+mod published;
 mod rate;
 mod recent;
 mod topics;
@@ -23,12 +24,16 @@ use std::{
 
 use tokio::sync::watch;
 
-use self::{actors::Actor, lag::OnTheWay, observed::Observations, rate::Rate, topics::Topic};
+use self::{
+    actors::Actor, lag::OnTheWay, observed::Observations, published::Publishing, rate::Rate,
+    topics::Topic,
+};
 pub use self::{
     actors::{ActorState, ActorStatus, BlockedBy},
     kafka::{BrokerStatus, KafkaStatus},
     lag::Lag,
     pipeline::{PipelineState, PipelineStatus},
+    published::{PublicationProblem, UnpublishedRows},
     topics::TopicStatus,
 };
 pub(crate) use self::{
@@ -79,6 +84,7 @@ struct Counts {
 struct Slow {
     retained: Retention,
     retained_wal_waits_for: Option<String>,
+    publishing: Publishing,
     growth: Rate,
     rate: Rate,
     saved_at: Option<u64>,
@@ -101,6 +107,7 @@ impl Status {
             slow: Mutex::new(Slow {
                 retained: Retention::default(),
                 retained_wal_waits_for: None,
+                publishing: Publishing::default(),
                 growth: Rate::over(GROWTH_SPAN),
                 rate: Rate::over(RATE_SPAN),
                 saved_at: None,

@@ -20,6 +20,7 @@ mod pace;
 pub mod parts;
 #[cfg(feature = "client-kafka")]
 mod plain_producer;
+mod publication_watch;
 mod router;
 mod row_sweeper;
 mod supervisor;

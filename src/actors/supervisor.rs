@@ -34,12 +34,16 @@ use self::{
 use super::{
     checkpointer::Checkpointer,
     draining::{Extent, UNFINISHED, extent, settle},
+    publication_watch::PublicationWatch,
     row_sweeper::RowSweeper,
     wal_watch::WalWatch,
 };
 use crate::{
     Error, ErrorKind, Result,
-    messages::{ActorExited, ActorKind, BeginGeneration, ChainFailed, Hold, LaneLost, Streaming},
+    messages::{
+        ActorExited, ActorKind, BeginGeneration, ChainFailed, Hold, LaneLost, LookAtPublication,
+        Streaming,
+    },
     startup::Start,
     status::{ActorState, BlockedBy, PipelineState},
 };
@@ -54,6 +58,7 @@ pub(crate) struct Supervisor {
     reader_arbiter: ArbiterHandle,
     checkpointer: Addr<Checkpointer>,
     wal_watch: Addr<WalWatch>,
+    publication_watch: Addr<PublicationWatch>,
     /// None without `retention.after`.
     row_sweeper: Option<Addr<RowSweeper>>,
     generation: u64,
@@ -80,6 +85,7 @@ impl Supervisor {
         Supervisor::create(|ctx| Supervisor {
             checkpointer: plan.checkpointer(ctx.address()),
             wal_watch: plan.wal_watch(),
+            publication_watch: plan.publication_watch(),
             row_sweeper: plan.row_sweeper(),
             restarts: Restarts::new(Arc::clone(&plan.config)),
             plan,
@@ -146,6 +152,7 @@ impl Supervisor {
             start: &start,
             supervisor: ctx.address(),
             checkpointer: &self.checkpointer,
+            publication_watch: &self.publication_watch,
         };
         let (mut chain, first_batch) = match (old, extent) {
             (Some(old), Some(extent)) => (old, extent.batches),
@@ -300,6 +307,7 @@ impl Handler<Streaming> for Supervisor {
             PipelineState::Running
         });
         self.plan.status.actor_is(ActorKind::WalReader.name(), ActorState::Running);
+        self.publication_watch.do_send(LookAtPublication);
         self.restarts.runs();
         self.running.send_replace(true);
     }

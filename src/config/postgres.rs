@@ -39,6 +39,9 @@ pub struct PostgresConfig {
     /// How long one attempt to connect may take, and an answer of the server before anything is read.
     #[serde(with = "humantime_serde")]
     pub connect_timeout: Duration,
+    /// How often the relay looks whether all that it reads is still published.
+    #[serde(with = "humantime_serde")]
+    pub publication_check_interval: Duration,
     /// Start although the publication has a row filter on an outbox table: rows that do not
     /// match it are never sent.
     pub accept_row_filter: bool,
@@ -69,6 +72,7 @@ impl Default for PostgresConfig {
             create: true,
             status_interval: Duration::from_secs(5),
             connect_timeout: Duration::from_secs(10),
+            publication_check_interval: Duration::from_secs(5),
             accept_row_filter: false,
             retained_wal_warning: ByteSize::gib(1),
         }

@@ -74,6 +74,7 @@ const ROWS: &[(&str, Kind, &[&str])] = &[
     ("postgres.create", Kind::Switch, &[]),
     ("postgres.status_interval", Kind::Duration, &[]),
     ("postgres.connect_timeout", Kind::Duration, &[]),
+    ("postgres.publication_check_interval", Kind::Duration, &[]),
     ("postgres.accept_row_filter", Kind::Switch, &[]),
     ("postgres.retained_wal_warning", Kind::Size, &[]),
     ("outbox", Kind::Tables, &[]),

@@ -85,6 +85,7 @@ fn check_postgres(postgres: &PostgresConfig) -> Check {
     text("postgres.message_prefix", &postgres.message_prefix)?;
     positive("postgres.status_interval", postgres.status_interval)?;
     positive("postgres.connect_timeout", postgres.connect_timeout)?;
+    positive("postgres.publication_check_interval", postgres.publication_check_interval)?;
     if postgres.retained_wal_warning.as_u64() == 0 {
         let value = size_text(postgres.retained_wal_warning);
         return wrong("postgres.retained_wal_warning", value, "must be above zero");

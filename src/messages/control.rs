@@ -117,6 +117,11 @@ pub(crate) struct Stop;
 #[rtype(result = "()")]
 pub(crate) struct Shutdown;
 
+/// Something may have changed in what is published: look now.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct LookAtPublication;
+
 /// Hold back what is for a topic, or go on with it.
 #[derive(Clone, Debug, Message)]
 #[rtype(result = "()")]

@@ -18,8 +18,8 @@ mod window;
 
 pub(crate) use self::{
     control::{
-        ActorExited, ActorKind, ChainFailed, Drain, ExitGuard, Finish, HandedOn, PauseTopic,
-        ReaderEnded, Shutdown, Stop, Streaming,
+        ActorExited, ActorKind, ChainFailed, Drain, ExitGuard, Finish, HandedOn, LookAtPublication,
+        PauseTopic, ReaderEnded, Shutdown, Stop, Streaming,
     },
     delivery::{LaneFailed, LaneLost, LaneOpened, OpenLane, PartDone},
     progress::{BatchDone, ConfirmLsn},

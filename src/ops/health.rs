@@ -11,7 +11,7 @@ use std::{
 
 use crate::{
     Lsn,
-    status::{BlockedBy, PipelineState, PipelineStatus},
+    status::{BlockedBy, PipelineState, PipelineStatus, PublicationProblem},
 };
 
 /// Whether to leave the pipeline alone.
@@ -102,7 +102,7 @@ impl Progress {
         if whole > limit {
             return Health::Bad(reason(status, whole));
         }
-        topics.map_or(Health::Good, Health::Bad)
+        topics.or_else(|| unpublished(status)).map_or(Health::Good, Health::Bad)
     }
 
     /// Which topics have finished nothing for too long, though they have events.
@@ -140,6 +140,13 @@ fn not_saved(status: &PipelineStatus, since: Duration) -> String {
     let error = error.and_then(|actor| actor.last_error.as_deref());
     let why = error.unwrap_or("the checkpoint store does not answer");
     format!("the position has not been saved for {} s: {why}", since.as_secs())
+}
+
+/// What is read may move, and something that should be read is not published.
+fn unpublished(status: &PipelineStatus) -> Option<String> {
+    let mut problems = status.publication_problems.iter();
+    let PublicationProblem { problem, remedy, .. } = problems.find(|problem| problem.is_error)?;
+    Some(format!("{problem} ({remedy})"))
 }
 
 fn reason(status: &PipelineStatus, since: Duration) -> String {
@@ -323,6 +330,25 @@ mod tests {
         scene.status.handed_on(&order, 1, 0, LIMIT);
         scene.status.delivered(&user, 1, LIMIT);
         assert_eq!(scene.at(62), Health::Good);
+    }
+
+    #[test]
+    fn a_table_that_is_not_published_is_bad_while_all_else_moves() {
+        let mut scene = Scene::new(PipelineState::Running);
+        let problem = |is_error| PublicationProblem {
+            table: Some("o".into()),
+            is_error,
+            problem: "publication p does not have outbox table o".into(),
+            remedy: "add it".into(),
+            since_lsn: None,
+            since: None,
+        };
+        scene.status.publication_problems(vec![problem(false)]);
+        assert_eq!(scene.at(1), Health::Good, "worth a look, no more");
+        scene.status.publication_problems(vec![problem(false), problem(true)]);
+        assert_eq!(scene.bad_at(2), "publication p does not have outbox table o (add it)");
+        scene.status.publication_problems(Vec::new());
+        assert_eq!(scene.at(3), Health::Good);
     }
 
     #[test]

@@ -9,6 +9,7 @@
 //! | `catalog` | what the server's catalog says of the publication and the tables |
 //! | `findings` | pure: what is wrong with what the catalog says |
 //! | `publication` | what has to be there before the stream starts |
+//! | `unpublished` | pure: which rows were committed while their table was not published |
 //! | `archive` | a table of events, for whoever reads it by SQL |
 //! | `old_rows` | rows that are delivered and old, removed |
 
@@ -20,13 +21,16 @@ mod old_rows;
 pub(crate) mod publication;
 mod reader;
 mod row;
+mod unpublished;
 mod value;
 
 pub(crate) use self::{
     archive::ArchiveTable,
+    catalog::Catalog,
     findings::{Finding, Severity},
     old_rows::{OldRows, Swept},
     reader::{Change, OutboxReader},
+    unpublished::{Gap, Moment, Unpublished, time},
 };
 
 #[cfg(test)]

@@ -7,7 +7,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
-use slog::{Logger, warn};
+use slog::{Logger, error, warn};
 
 use super::{
     mapping::Mapping,
@@ -23,6 +23,8 @@ use crate::{
 pub(crate) struct OutboxReader {
     tables: Vec<Table>,
     relations: HashMap<u32, Option<Relation>>,
+    /// Whom to tell that a configured table is not what it was.
+    news: Option<Box<dyn Fn() + Send>>,
     log: Logger,
 }
 
@@ -58,8 +60,15 @@ impl OutboxReader {
         OutboxReader {
             tables: tables.into_iter().map(table).collect(),
             relations: HashMap::new(),
+            news: None,
             log,
         }
+    }
+
+    /// Calls `news` whenever a configured table is not what it was.
+    pub fn on_news(mut self, news: impl Fn() + Send + 'static) -> Self {
+        self.news = Some(Box::new(news));
+        self
     }
 
     /// A table was described, for the first time or again.
@@ -72,7 +81,31 @@ impl OutboxReader {
             let mapping = Mapping::resolve(&self.tables.get(index)?.config, &columns);
             Some(Relation { table: index, columns, mapping })
         });
+        if self.is_news(oid, schema, name, relation.as_ref())
+            && let Some(news) = &self.news
+        {
+            news();
+        }
         self.relations.insert(oid, relation);
+    }
+
+    /// True where a configured table has other columns than before, where another table has its
+    /// name, or where it has another name, under which its rows are not sent.
+    fn is_news(&self, oid: u32, schema: &str, name: &str, now: Option<&Relation>) -> bool {
+        match (self.relations.get(&oid).and_then(Option::as_ref), now) {
+            (Some(before), Some(now)) => before.columns != now.columns,
+            (Some(before), None) => {
+                let table = self.tables.get(before.table).map(|table| &table.config.table);
+                error!(self.log, "an outbox table was renamed: its rows are not sent any more";
+                    "table" => table, "name" => format!("{schema}.{name}"), "oid" => oid);
+                true
+            }
+            (None, Some(now)) => {
+                let mut others = self.relations.values().flatten();
+                others.any(|other| other.table == now.table)
+            }
+            (None, None) => false,
+        }
     }
 
     /// The event that an inserted row is; none where the table is not configured.

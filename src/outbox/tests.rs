@@ -1,5 +1,10 @@
 //! The messages of a stream in, events out; and whatever bytes there are, no panic.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering::Relaxed},
+};
+
 use bytes::Bytes;
 use proptest::prelude::*;
 use prost::Message as _;
@@ -65,6 +70,27 @@ fn read(reader: &mut OutboxReader, bytes: Vec<u8>) -> Result<Option<Event>> {
         _ => {}
     }
     Ok(None)
+}
+
+#[test]
+fn a_table_that_is_not_what_it_was_is_news() {
+    let (news, count) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
+    let mut reader = reader(OutboxPreset::Debezium).on_news({
+        let news = Arc::clone(&news);
+        move || _ = news.fetch_add(1, Relaxed)
+    });
+    let mut described = |oid, name, columns: &[(&str, u32)]| {
+        read(&mut reader, relation(oid, "app", name, columns)).expect("described");
+        let before = count.swap(news.load(Relaxed), Relaxed);
+        news.load(Relaxed) - before
+    };
+    assert_eq!(described(1, "o", &COLUMNS), 0, "the first of its name");
+    assert_eq!(described(2, "other", &COLUMNS), 0);
+    assert_eq!(described(1, "o", &COLUMNS), 0, "as it was");
+    assert_eq!(described(1, "o", &COLUMNS[1..]), 1, "other columns");
+    assert_eq!(described(3, "o", &COLUMNS), 1, "another table of the name");
+    assert_eq!(described(3, "renamed", &COLUMNS), 1, "another name");
+    assert_eq!(described(3, "renamed", &COLUMNS), 0);
 }
 
 const ROW: [Option<&str>; 6] =

@@ -8,7 +8,9 @@ use std::{
 
 use serde::Serialize;
 
-use super::{ActorStatus, KafkaStatus, Lag, Status, TopicStatus};
+use super::{
+    ActorStatus, KafkaStatus, Lag, PublicationProblem, Status, TopicStatus, UnpublishedRows,
+};
 use crate::Lsn;
 
 /// Where a pipeline is in its life.
@@ -56,6 +58,16 @@ pub struct PipelineStatus {
     pub retained_wal_bytes: u64,
     /// What it is kept for, while that is more than `postgres.retained_wal_warning`.
     pub retained_wal_waits_for: Option<String>,
+    /// What is wrong with what is published, when it was last looked at.
+    pub publication_problems: Vec<PublicationProblem>,
+    /// Errors among them, by outbox table.
+    #[serde(skip)]
+    pub(crate) publication_errors: BTreeMap<String, u64>,
+    /// Rows that were not published, the last hundred ranges that this process saw.
+    pub unpublished: Vec<UnpublishedRows>,
+    /// How many ranges there were, by outbox table.
+    #[serde(skip)]
+    pub(crate) unpublished_ranges: BTreeMap<String, u64>,
     /// How fast it grows, in bytes a second over the last two minutes.
     pub retained_wal_growth: Option<f64>,
     /// WAL that may yet be written before the server gives the slot up; none without
@@ -142,6 +154,10 @@ impl Status {
             confirmed_lsn: lsn(&self.counts.confirmed_lsn),
             retained_wal_bytes: slow.retained.bytes(),
             retained_wal_waits_for: slow.retained_wal_waits_for.clone(),
+            publication_problems: slow.publishing.problems.clone(),
+            publication_errors: slow.publishing.errors.clone(),
+            unpublished: slow.publishing.unpublished.clone(),
+            unpublished_ranges: slow.publishing.ranges.clone(),
             retained_wal_growth,
             safe_wal_bytes: slow.retained.safe_wal_size,
             slot_lost_in_seconds: lasts(slow.retained.safe_wal_size, retained_wal_growth),

@@ -17,13 +17,14 @@ use crate::{
         deliveries::Deliveries,
         event_decoder::EventDecoder,
         gate::Limits,
+        publication_watch::PublicationWatch,
         router::{DeadLetters, Router},
         transaction::Transaction,
         wal_reader::{ReadFrom, WalReader},
     },
     checkpoint::Checkpoint,
     config::RefusalPolicy,
-    messages::{ActorKind, EventBatch, ExitGuard, Stop},
+    messages::{ActorKind, EventBatch, ExitGuard, LookAtPublication, Stop},
     outbox::OutboxReader,
     routing::Routing,
     startup::Start,
@@ -65,6 +66,7 @@ pub(super) struct Launch<'a> {
     pub start: &'a Start,
     pub supervisor: Addr<Supervisor>,
     pub checkpointer: &'a Addr<Checkpointer>,
+    pub publication_watch: &'a Addr<PublicationWatch>,
 }
 
 impl Launch<'_> {
@@ -149,7 +151,12 @@ impl Launch<'_> {
         let tables = config.outbox_tables();
         let mut decoder = match tables.is_empty() {
             true => EventDecoder::new(&config.postgres.message_prefix, from),
-            false => EventDecoder::of_tables(OutboxReader::new(tables, log.clone()), from),
+            false => {
+                let watch = self.publication_watch.clone();
+                let reader = OutboxReader::new(tables, log.clone())
+                    .on_news(move || watch.do_send(LookAtPublication));
+                EventDecoder::of_tables(reader, from)
+            }
         };
         if let Some(partial) = self.start.partial {
             decoder.resume(partial);

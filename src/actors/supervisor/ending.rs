@@ -62,6 +62,7 @@ impl Supervisor {
             chain.stop();
         }
         self.wal_watch.do_send(Stop);
+        self.publication_watch.do_send(Stop);
         if let Some(sweeper) = &self.row_sweeper {
             sweeper.do_send(Stop);
         }

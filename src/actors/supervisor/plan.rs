@@ -9,7 +9,8 @@ use super::Supervisor;
 use crate::{
     Result,
     actors::{
-        checkpointer::Checkpointer, lane::Lanes, row_sweeper::RowSweeper, wal_watch::WalWatch,
+        checkpointer::Checkpointer, lane::Lanes, publication_watch::PublicationWatch,
+        row_sweeper::RowSweeper, wal_watch::WalWatch,
     },
     checkpoint::CheckpointStore,
     config::Config,
@@ -75,6 +76,14 @@ impl Plan {
         let server = Reconnecting::new(info, settings.connect_timeout, log.clone());
         let (slot, status) = (settings.slot.clone(), Arc::clone(&self.status));
         WalWatch::new(settings.retained_wal_warning, slot, server, status, log).start()
+    }
+
+    pub fn publication_watch(&self) -> Addr<PublicationWatch> {
+        let log = self.runs("publication_watch");
+        let (info, limit) = (self.startup.info.clone(), self.config.postgres.connect_timeout);
+        let server = Reconnecting::new(info, limit, log.clone());
+        let (config, status) = (Arc::clone(&self.config), Arc::clone(&self.status));
+        PublicationWatch::new(config, server, status, log).start()
     }
 
     /// None without `retention.after`.

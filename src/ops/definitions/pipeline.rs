@@ -1,7 +1,13 @@
 //! What was read, delivered, saved and removed, and what failed.
 
-use super::{Family, Kind, counter, gauge, known, labelled};
+use std::collections::BTreeMap;
+
+use super::{Family, Kind, Label, counter, gauge, known, labelled};
 use crate::status::{PipelineState, PipelineStatus};
+
+fn by_table(counts: &BTreeMap<String, u64>) -> impl Iterator<Item = ([Label<'_>; 1], u64)> {
+    counts.iter().map(|(table, count)| ([("table", table.as_str())], *count))
+}
 
 pub(super) fn families(status: &PipelineStatus) -> Vec<Family<'_>> {
     let topics = || status.topics.iter().map(|(name, topic)| ([("topic", name.as_str())], topic));
@@ -47,6 +53,18 @@ pub(super) fn families(status: &PipelineStatus) -> Vec<Family<'_>> {
             "retention_errors",
             "Failures to remove such rows, after each of which it is tried again",
             status.retention_errors,
+        ),
+        labelled(
+            Kind::Gauge,
+            "publication_problems",
+            "Errors in what is published of an outbox table",
+            by_table(&status.publication_errors),
+        ),
+        labelled(
+            Kind::Counter,
+            "unpublished_ranges",
+            "Ranges of the WAL of which rows of an outbox table were not published",
+            by_table(&status.unpublished_ranges),
         ),
         labelled(
             Kind::Counter,

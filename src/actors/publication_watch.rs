@@ -1,0 +1,208 @@
+//! PublicationWatch: says when what is published is not what is read.
+//!
+//! # Life
+//! One for the pipeline's life. It asks the catalog every `postgres.publication_check_interval`,
+//! and at once when the reader begins or the stream describes a table in another way. While
+//! another instance has the slot, that one watches.
+//!
+//! # Failure
+//! It ends nothing: what is wrong with one table does not stop the others. A problem is in the
+//! log, the status, the metrics and the health until it is over; then the rows that were not
+//! published are named. A server that does not answer is asked again the next time.
+
+use std::sync::Arc;
+
+use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, WrapFuture};
+use slog::{Logger, debug, error, info, warn};
+
+use crate::{
+    Error, ErrorKind, Result,
+    config::{Config, OutboxTable},
+    messages::{LookAtPublication, Stop},
+    outbox::{Catalog, Finding, Gap, Moment, Unpublished, time},
+    postgres::Reconnecting,
+    startup::published,
+    status::{PipelineState, PublicationProblem, Status, UnpublishedRows},
+};
+
+/// The actor around [`Unpublished`].
+pub(crate) struct PublicationWatch {
+    config: Arc<Config>,
+    tables: Vec<OutboxTable>,
+    server: Arc<Reconnecting>,
+    unpublished: Unpublished,
+    /// What was found at the last look.
+    found: Vec<Finding>,
+    asking: bool,
+    /// Somebody wanted a look while one was under way.
+    again: bool,
+    status: Arc<Status>,
+    log: Logger,
+}
+
+impl PublicationWatch {
+    pub fn new(
+        config: Arc<Config>,
+        server: Reconnecting,
+        status: Arc<Status>,
+        log: Logger,
+    ) -> Self {
+        let tables = config.outbox_tables();
+        status.watched(tables.iter().map(|table| table.table.clone()));
+        PublicationWatch {
+            config,
+            tables,
+            server: Arc::new(server),
+            unpublished: Unpublished::default(),
+            found: Vec::new(),
+            asking: false,
+            again: false,
+            status,
+            log,
+        }
+    }
+
+    fn look(&mut self, ctx: &mut Context<Self>) {
+        match self.status.snapshot().state {
+            PipelineState::Starting | PipelineState::Stopped => return,
+            PipelineState::StandingBy { .. } => {
+                // What happens until this one reads again, the other one sees.
+                self.unpublished = Unpublished::default();
+                self.found.clear();
+                return self.status.publication_problems(Vec::new());
+            }
+            _ => {}
+        }
+        if self.asking {
+            self.again = true;
+            return;
+        }
+        self.asking = true;
+        let (server, config) = (Arc::clone(&self.server), Arc::clone(&self.config));
+        let tables = self.tables.clone();
+        let asking = async move { ask(&server, &config.postgres.publication, &tables).await };
+        ctx.spawn(asking.into_actor(self).map(|answer, this, ctx| {
+            this.asking = false;
+            match answer {
+                Ok((before, catalog)) => this.learnt(before, &catalog),
+                Err(error) => {
+                    debug!(this.log, "the publication is not looked at"; "error" => %error);
+                    this.status.actor_complains("publication_watch", error.to_string());
+                }
+            }
+            if std::mem::take(&mut this.again) {
+                this.look(ctx);
+            }
+        }));
+    }
+
+    fn learnt(&mut self, before: Moment, catalog: &Catalog) {
+        let found = published(&self.config, &self.tables).judge(catalog);
+        let gaps = self.unpublished.look(&self.tables, before, catalog, &found);
+        let problems = found.iter().map(|finding| self.problem(finding)).collect::<Vec<_>>();
+        // First: who reads the log may look at the status.
+        self.status.publication_problems(problems.clone());
+        for gap in &gaps {
+            self.status.unpublished(rows(gap));
+        }
+        for (finding, problem) in found.iter().zip(&problems) {
+            if !self.found.contains(finding) {
+                self.say(problem);
+            }
+        }
+        for finding in self.found.iter().filter(|finding| !found.contains(finding)) {
+            info!(self.log, "a problem with what is published is over"; "was" => &finding.what);
+        }
+        for gap in &gaps {
+            let UnpublishedRows { table, reason, from_lsn, to_lsn, replay, .. } = rows(gap);
+            let since = gap.from.map(|from| time(from.at_us / 1_000_000));
+            warn!(self.log, "rows of an outbox table were not published, or not all of them";
+                "table" => table, "reason" => reason,
+                "from_lsn" => from_lsn.map(|lsn| lsn.to_string()), "to_lsn" => %to_lsn,
+                "since" => since, "until" => time(gap.to.at_us / 1_000_000),
+                "remedy" => replay);
+        }
+        self.found = found;
+    }
+
+    fn problem(&self, finding: &Finding) -> PublicationProblem {
+        let since = finding.table.as_ref().filter(|_| finding.loses);
+        let since = since.and_then(|table| self.unpublished.lost_since(table));
+        PublicationProblem {
+            table: finding.table.clone(),
+            is_error: finding.is_error(),
+            problem: finding.what.clone(),
+            remedy: finding.remedy.clone(),
+            since_lsn: since.map(|since| since.lsn),
+            since: since.map(|since| seconds(since.at_us)),
+        }
+    }
+
+    fn say(&self, problem: &PublicationProblem) {
+        let PublicationProblem { problem: what, remedy, since_lsn, .. } = problem;
+        let since_lsn = since_lsn.map(|lsn| lsn.to_string());
+        match problem.is_error {
+            true => error!(self.log, "an outbox table is not relayed as it is configured";
+                "found" => what, "remedy" => remedy, "since_lsn" => since_lsn),
+            false => warn!(self.log, "what is published is worth a look";
+                "found" => what, "remedy" => remedy),
+        }
+    }
+}
+
+/// The moment before the look, and what is seen.
+async fn ask(
+    server: &Reconnecting,
+    publication: &str,
+    tables: &[OutboxTable],
+) -> Result<(Moment, Catalog)> {
+    let what = "cannot ask PostgreSQL what is published";
+    let failed = |error| Error::new(ErrorKind::PostgresUnavailable, what).caused_by(error);
+    let rows = server.run(Moment::QUERY, &[]).await.map_err(failed)?;
+    let before = rows.first().map(Moment::of).transpose()?;
+    let (schemas, names) = Catalog::parameters(tables);
+    let rows = server.run(Catalog::QUERY, &[&publication, &schemas, &names]).await;
+    let rows = rows.map_err(failed)?;
+    let catalog = rows.first().map(Catalog::of).transpose()?;
+    before.zip(catalog).ok_or_else(|| Error::new(ErrorKind::Protocol, what))
+}
+
+fn rows(gap: &Gap) -> UnpublishedRows {
+    UnpublishedRows {
+        table: gap.table.clone(),
+        reason: gap.reason.clone(),
+        from_lsn: gap.from.map(|from| from.lsn),
+        to_lsn: gap.to.lsn,
+        since: gap.from.map(|from| seconds(from.at_us)),
+        until: seconds(gap.to.at_us),
+        replay: gap.replay(),
+    }
+}
+
+fn seconds(us: i64) -> u64 {
+    u64::try_from(us / 1_000_000).unwrap_or_default()
+}
+
+impl Actor for PublicationWatch {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.run_interval(self.config.postgres.publication_check_interval, Self::look);
+    }
+}
+
+impl Handler<LookAtPublication> for PublicationWatch {
+    type Result = ();
+
+    fn handle(&mut self, _: LookAtPublication, ctx: &mut Self::Context) {
+        self.look(ctx);
+    }
+}
+
+impl Handler<Stop> for PublicationWatch {
+    type Result = ();
+
+    fn handle(&mut self, _: Stop, ctx: &mut Self::Context) {
+        ctx.stop();
+    }
+}

@@ -1,0 +1,236 @@
+//! Which rows were committed while their table was not published: a judgement over time, from
+//! one look at the catalog after another. Pure, under the [`PublicationWatch`].
+//!
+//! # Why the range holds all of them
+//! Each look begins with a [`Moment`], read in a statement of its own before the one that sees
+//! the catalog. What a look finds good was good at its snapshot, so the first change after it
+//! has its commit record behind that moment. The end of the range is read in the statement that
+//! sees the catalog: PostgreSQL makes a change visible only after its commit record is in the
+//! WAL, so a change that mended the publication lies before it.
+//!
+//! The times are for `factlib replay`, which goes by the time in a row: the beginning is that
+//! of the oldest transaction that was open, because a row may carry the time at which its
+//! transaction began.
+//!
+//! [`PublicationWatch`]: crate::actors
+
+use std::collections::HashMap;
+
+use tokio_postgres::{Row, types::PgLsn};
+
+use super::{catalog::Catalog, findings::Finding};
+use crate::{Lsn, Result, config::OutboxTable, postgres::postgres_error};
+
+/// A position in the WAL and a time, in Unix microseconds by the server's clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Moment {
+    pub lsn: Lsn,
+    pub at_us: i64,
+}
+
+impl Moment {
+    /// Asks for the present one. Of transactions of other users, only `pg_read_all_stats` may
+    /// see when they began.
+    pub const QUERY: &str = "\
+        SELECT pg_current_wal_insert_lsn(),
+               (extract(epoch FROM least(now(), min(xact_start))) * 1000000)::bigint
+        FROM pg_stat_activity
+        WHERE datname = current_database() AND backend_type = 'client backend'";
+
+    /// Reads the answer.
+    pub fn of(row: &Row) -> Result<Self> {
+        let what = "cannot ask PostgreSQL where its WAL ends";
+        let failed = |error| postgres_error(what, error);
+        let lsn: PgLsn = row.try_get(0).map_err(failed)?;
+        Ok(Moment { lsn: Lsn::new(lsn.into()), at_us: row.try_get(1).map_err(failed)? })
+    }
+}
+
+/// Rows of a table that were committed between two moments were not published, or not all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Gap {
+    pub table: String,
+    pub reason: String,
+    /// None where it was not published at the first look.
+    pub from: Option<Moment>,
+    pub to: Moment,
+}
+
+/// What is known of each configured table, by its name.
+#[derive(Default)]
+pub(crate) struct Unpublished {
+    tables: HashMap<String, Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    /// The beginning of the last look that found all well, and the marks that it saw.
+    good: Option<(Moment, String)>,
+    /// Since when rows are lost, and why; none while all is well.
+    lost: Option<(Option<Moment>, String)>,
+}
+
+impl Unpublished {
+    /// Takes the next look in, which began at `before`; answers the ranges that have ended.
+    pub fn look(
+        &mut self,
+        tables: &[OutboxTable],
+        before: Moment,
+        catalog: &Catalog,
+        findings: &[Finding],
+    ) -> Vec<Gap> {
+        let to = Moment { lsn: catalog.lsn, at_us: catalog.at_us };
+        let mut gaps = Vec::new();
+        for (index, table) in tables.iter().enumerate() {
+            let name = &table.table;
+            let known = self.tables.entry(name.clone()).or_default();
+            let mut losses = findings.iter().filter(|finding| finding.loses);
+            // What is about the publication is about each table.
+            let loss = losses.find(|loss| loss.table.as_ref().is_none_or(|table| table == name));
+            if let Some(loss) = loss {
+                let since = || known.good.as_ref().map(|(moment, _)| *moment);
+                known.lost.get_or_insert_with(|| (since(), loss.what.clone()));
+                continue;
+            }
+            let marks = (catalog.publication.as_ref(), catalog.table(index));
+            let (Some(publication), Some(there)) = marks else { continue };
+            let mark = format!("{} {}", publication.mark, there.mark);
+            let gap = match (known.lost.take(), &known.good) {
+                (Some((from, reason)), _) => Some((from, reason)),
+                (None, Some((from, old))) if *old != mark => {
+                    Some((Some(*from), format!("{name} left the publication and came back")))
+                }
+                _ => None,
+            };
+            let gap = gap.map(|(from, reason)| Gap { table: name.clone(), reason, from, to });
+            gaps.extend(gap);
+            known.good = Some((before, mark));
+        }
+        gaps
+    }
+
+    /// Since when rows of a table are lost: none while they are not, or where that is not known.
+    pub fn lost_since(&self, table: &str) -> Option<Moment> {
+        self.tables.get(table)?.lost.as_ref()?.0
+    }
+}
+
+impl Gap {
+    /// The command that sends these rows again.
+    pub fn replay(&self) -> String {
+        let since = match self.from {
+            Some(from) => time(from.at_us.div_euclid(SECOND_US)),
+            // Whoever took it out knows.
+            None => "TIME".into(),
+        };
+        let until = time(self.to.at_us.div_euclid(SECOND_US) + 1);
+        let plain = |sign: char| sign.is_ascii_alphanumeric() || "._".contains(sign);
+        let table = match self.table.chars().all(plain) {
+            true => self.table.clone(),
+            false => format!("'{}'", self.table.replace('\'', "'\\''")),
+        };
+        format!("factlib replay --table {table} --since {since} --until {until}")
+    }
+}
+
+const SECOND_US: i64 = 1_000_000;
+
+/// As `factlib replay` takes it.
+pub(crate) fn time(unix_seconds: i64) -> String {
+    let seconds = std::time::Duration::from_secs(unix_seconds.max(0).cast_unsigned());
+    let at = std::time::UNIX_EPOCH + seconds;
+    humantime_serde::re::humantime::format_rfc3339_seconds(at).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{config::OutboxPreset, outbox::publication::Published};
+
+    fn tables() -> Vec<OutboxTable> {
+        vec![OutboxTable::new("o", OutboxPreset::Factlib)]
+    }
+
+    /// The catalog at a moment: with the table in the publication, under a mark, or without.
+    fn catalog(lsn: u64, mark: Option<&str>) -> Catalog {
+        let column = |(name, oid): &(&str, u32)| serde_json::json!({ "name": name, "type_oid": oid, "base_type_oid": oid, "generated": "" });
+        let columns = [
+            ("id", 25),
+            ("aggregate_type", 25),
+            ("aggregate_id", 25),
+            ("event_type", 25),
+            ("payload", 25),
+        ];
+        let member = serde_json::json!({
+            "name": "public.o", "is_root": true, "kind": "r", "persistence": "p",
+            "partition": false, "identity": "d", "key": ["id"], "deferrable": false,
+        });
+        let published = mark.map(|_| serde_json::json!({ "columns": null, "filter": null }));
+        let json = serde_json::json!({
+            "version": 140_000, "lsn": Lsn::new(lsn).to_string(), "at_us": lsn * 1_000_000,
+            "publication": {
+                "all_tables": false, "insert": true, "update": true, "delete": false,
+                "truncate": false, "via_root": false, "generated": "n", "mark": "7",
+            },
+            "tables": [{
+                "n": 1, "kind": "r",
+                "columns": columns.iter().map(column).collect::<Vec<_>>(), "members": [member],
+                "published": published, "in_pieces": false, "named": true,
+                "published_as": null, "mark": mark.unwrap_or("9"),
+            }],
+            "unread": [],
+        });
+        Catalog::parse(&json.to_string()).expect("a catalog")
+    }
+
+    fn look(unpublished: &mut Unpublished, lsn: u64, mark: Option<&str>) -> Vec<Gap> {
+        let (tables, catalog) = (tables(), catalog(lsn, mark));
+        let published = Published { publication: "p", tables: &tables, accept_row_filter: false };
+        let findings = published.judge(&catalog);
+        assert_eq!(findings.is_empty(), mark.is_some(), "{findings:?}");
+        let before = Moment { lsn: Lsn::new(lsn - 1), at_us: (lsn as i64 - 1) * 1_000_000 };
+        unpublished.look(&tables, before, &catalog, &findings)
+    }
+
+    #[test]
+    fn a_range_reaches_from_the_last_good_look_to_the_first_one_after_it() {
+        let mut unpublished = Unpublished::default();
+        assert!(look(&mut unpublished, 10, Some("a")).is_empty());
+        assert!(look(&mut unpublished, 20, Some("a")).is_empty());
+        assert_eq!(unpublished.lost_since("o"), None);
+        assert!(look(&mut unpublished, 30, None).is_empty());
+        assert!(look(&mut unpublished, 40, None).is_empty());
+        let since = unpublished.lost_since("o").expect("it is lost");
+        assert_eq!(since.lsn, Lsn::new(19));
+        let gaps = look(&mut unpublished, 50, Some("b"));
+        let [gap] = &gaps[..] else { panic!("{gaps:?}") };
+        assert_eq!((gap.from, gap.to.lsn), (Some(since), Lsn::new(50)));
+        assert_eq!(gap.reason, "publication p does not have outbox table o");
+        let replay = "factlib replay --table o --since 1970-01-01T00:00:19Z \
+                      --until 1970-01-01T00:00:51Z";
+        assert_eq!(gap.replay(), replay);
+        assert!(look(&mut unpublished, 60, Some("b")).is_empty());
+    }
+
+    #[test]
+    fn what_left_and_came_back_between_two_looks_is_a_range_too() {
+        let mut unpublished = Unpublished::default();
+        look(&mut unpublished, 10, Some("a"));
+        let gaps = look(&mut unpublished, 20, Some("b"));
+        assert_eq!(gaps.len(), 1);
+        assert_eq!(gaps[0].from.map(|from| from.lsn), Some(Lsn::new(9)));
+        assert_eq!(gaps[0].reason, "o left the publication and came back");
+    }
+
+    #[test]
+    fn what_was_missing_at_the_first_look_began_at_an_unknown_time() {
+        let mut unpublished = Unpublished::default();
+        look(&mut unpublished, 10, None);
+        let gaps = look(&mut unpublished, 20, Some("a"));
+        assert_eq!(gaps[0].from, None);
+        let replay = "factlib replay --table o --since TIME --until 1970-01-01T00:00:21Z";
+        assert_eq!(gaps[0].replay(), replay);
+        let odd = Gap { table: "a b".into(), ..gaps[0].clone() };
+        assert!(odd.replay().contains("--table 'a b' "), "{}", odd.replay());
+    }
+}
