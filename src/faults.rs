@@ -3,7 +3,7 @@
 //! Crash safety is decided between two steps; these name the steps. A pipeline
 //! in production has no hook, and reaching a site costs one comparison a batch.
 //!
-//! With the feature `test-util`, the environment variable `FACTLIB_FAULT` puts
+//! With the feature `faults`, which nothing that is shipped has, the environment variable `FACTLIB_FAULT` puts
 //! faults into the real binary: `site:action:n`, several separated by commas.
 //! `site` is a [`FaultSite`] in snake case; `action` is `abort` (the process, as
 //! by SIGKILL), `panic` (the actor) or `hang` (its thread, for ever); it is taken
@@ -13,11 +13,11 @@
 
 use std::{fmt, sync::Arc};
 
-#[cfg(feature = "test-util")]
+#[cfg(feature = "faults")]
 mod script;
 
 /// Where the faults of a process are written.
-#[cfg(any(feature = "cli", feature = "test-util"))]
+#[cfg(feature = "faults")]
 pub(crate) const VARIABLE: &str = "FACTLIB_FAULT";
 
 /// A step of the pipeline that a fault can be put at.
@@ -56,7 +56,7 @@ pub struct Faults(Option<Arc<dyn Fn(FaultSite) + Send + Sync>>);
 
 impl Faults {
     /// Calls `hook` at every site, on the actor's own thread. It may panic.
-    #[cfg(feature = "test-util")]
+    #[cfg(feature = "faults")]
     pub fn hook(hook: impl Fn(FaultSite) + Send + Sync + 'static) -> Self {
         Faults(Some(Arc::new(hook)))
     }

@@ -132,7 +132,7 @@
 //! | [`postgres`] | connection, replication stream, pgoutput, slot |
 //! | `kafka` | producer, records, topics |
 //! | [`proto`] | the event on the wire |
-//! | [`testing`] | throwaway servers and faults (feature `test-util`) |
+//! | [`testing`] | throwaway servers (feature `test-util`) |
 //!
 //! # Features
 //! `relay`, in `default` by way of `cli`, is everything but the client: a service that
@@ -142,12 +142,14 @@
 //! | --- | --- |
 //! | `relay` | the relay as a library |
 //! | `cli` (default) | `relay`, the binary, configuration from files and the environment |
+//! | `demo` (default) | `factlib demo`, with `test-util` |
 //! | `deadpool`, `sqlx`, `diesel-async` | the client in transactions of these |
 //! | `opentelemetry` | facts belong to the trace that is current |
 //! | `metrics` | a recorder of the crate `metrics` gets what `/metrics` has |
 //! | `client-kafka` | `kafka.client = "kafka"`, for brokers before 4.0 without librdkafka |
 //! | `schema-registry` (in `cli`) | the formats `confluent-…`, by an HTTP client |
-//! | `test-util` | [`testing`], and faults |
+//! | `test-util` | [`testing`] |
+//! | `faults` | `test-util`, and faults put into a pipeline: for tests, never for production |
 
 #![deny(unsafe_code)]
 
@@ -205,7 +207,7 @@ pub mod testing;
 #[cfg(feature = "test-util")]
 #[doc(hidden)]
 pub use self::actors::parts;
-#[cfg(feature = "test-util")]
+#[cfg(feature = "faults")]
 pub use self::faults::{FaultSite, Faults};
 pub use self::{
     error::{Error, ErrorKind, Result},

@@ -161,7 +161,7 @@ impl PipelineBuilder {
     }
 
     /// Puts faults into the pipeline, for tests.
-    #[cfg(feature = "test-util")]
+    #[cfg(feature = "faults")]
     pub fn faults(mut self, faults: Faults) -> Self {
         self.faults = faults;
         self

@@ -4,11 +4,12 @@ use std::{collections::BTreeMap, env, path::Path};
 
 use super::{
     explain::unreadable,
+    kubernetes,
     load::Given,
     reference::{Kind, find, nearest, settings},
     secret_file::find_of_file,
 };
-use crate::{Error, ErrorKind, Result, faults};
+use crate::{Error, ErrorKind, Result};
 
 /// Names the configuration file.
 pub(crate) const CONFIG_FILE: &str = "FACTLIB_CONFIG";
@@ -57,6 +58,8 @@ pub(crate) fn dotenv(path: &Path) -> Result<BTreeMap<String, String>> {
 
 /// What `variables` set, in rising order; `place` follows a variable's name in messages.
 pub(crate) fn read(variables: &BTreeMap<String, String>, place: &str) -> Result<Vec<Given>> {
+    let mut variables = variables.clone();
+    variables.retain(|name, value| !kubernetes::is_injected(name, value));
     let mut given = Vec::new();
     let source = |name: &str| format!("environment variable {name}{place}");
     for setting in settings() {
@@ -71,11 +74,9 @@ pub(crate) fn read(variables: &BTreeMap<String, String>, place: &str) -> Result<
             }
         }
     }
-    for (name, text) in variables {
+    for (name, text) in &variables {
         let Some(path) = name.strip_prefix(PREFIX) else { continue };
-        // In production, a fault is as unknown as anything else.
-        let is_fault = cfg!(feature = "test-util") && name == faults::VARIABLE;
-        if name == CONFIG_FILE || is_fault {
+        if name == CONFIG_FILE || is_fault(name) {
             continue;
         }
         let path = path.to_lowercase().replace("__", ".");
@@ -104,6 +105,17 @@ pub(crate) fn read(variables: &BTreeMap<String, String>, place: &str) -> Result<
         }
     }
     Ok(given)
+}
+
+/// True for the variable of faults, in a build that has them; elsewhere it is as unknown as any.
+fn is_fault(name: &str) -> bool {
+    #[cfg(feature = "faults")]
+    return name == crate::faults::VARIABLE;
+    #[cfg(not(feature = "faults"))]
+    {
+        let _ = name;
+        false
+    }
 }
 
 fn is_ours(name: &str) -> bool {

@@ -17,6 +17,8 @@ mod file;
 mod http;
 mod kafka;
 #[cfg(feature = "cli")]
+mod kubernetes;
+#[cfg(feature = "cli")]
 pub mod load;
 mod log;
 #[cfg(feature = "cli")]

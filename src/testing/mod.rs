@@ -1,4 +1,4 @@
-//! Real servers, faults and observers for tests of pipelines (feature `test-util`).
+//! Real servers and observers for tests of pipelines (feature `test-util`).
 //!
 //! - [`PostgresServer`] and [`KafkaServer`]: throwaway servers, stopped and removed
 //!   when they are dropped and when the process ends in whatever way;

@@ -124,6 +124,17 @@ fn a_mistake_in_the_environment_is_one_line() {
             "a:1",
             "environment variable FACTLIB_KAFKA_BROKERS is no setting (did you mean FACTLIB_KAFKA__BROKERS?)",
         ),
+        // Its name alone is one that Kubernetes gives.
+        (
+            "FACTLIB_METRICS_PORT",
+            "9090",
+            "environment variable FACTLIB_METRICS_PORT is no setting (did you mean FACTLIB_HTTP__METRICS_PORT?)",
+        ),
+        (
+            "FACTLIB_HTTP__METRICS_PORT",
+            "tcp://10.96.0.7:80",
+            "http.metrics_port = \"tcp://10.96.0.7:80\" from environment variable FACTLIB_HTTP__METRICS_PORT: expected a port from 1 to 65535",
+        ),
         (
             "FACTLIB_X",
             "1",

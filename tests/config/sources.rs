@@ -110,6 +110,32 @@ fn the_go_workers_names_work_as_they_are() {
 }
 
 #[test]
+fn what_kubernetes_injects_for_services_sets_nothing() {
+    let file = "[http]\nmetrics_port = 7\n";
+    let loaded = load(
+        file,
+        &[
+            // A Service named factlib, one factlib-metrics, one metrics, one wal-health.
+            ("FACTLIB_SERVICE_HOST", "10.96.0.7"),
+            ("FACTLIB_SERVICE_PORT", "9100"),
+            ("FACTLIB_SERVICE_PORT_HTTP", "9100"),
+            ("FACTLIB_PORT", "tcp://10.96.0.7:9100"),
+            ("FACTLIB_PORT_9100_TCP", "tcp://10.96.0.7:9100"),
+            ("FACTLIB_PORT_9100_TCP_PROTO", "tcp"),
+            ("FACTLIB_PORT_9100_TCP_PORT", "9100"),
+            ("FACTLIB_PORT_9100_TCP_ADDR", "10.96.0.7"),
+            ("FACTLIB_METRICS_SERVICE_HOST", "10.96.0.8"),
+            ("FACTLIB_METRICS_PORT", "tcp://10.96.0.8:9100"),
+            ("METRICS_PORT", "tcp://10.96.0.9:80"),
+            ("METRICS_SERVICE_HOST", "10.96.0.9"),
+            ("WAL_HEALTH_PORT", "udp://10.96.0.10:80"),
+        ],
+    );
+    assert_eq!((loaded.config.http.health_port, loaded.config.http.metrics_port), (None, Some(7)));
+    assert!(loaded.values.iter().all(|value| !value.source.contains("environment")));
+}
+
+#[test]
 fn all_kinds_of_values_are_read_from_file_and_text() {
     let file = r#"
         [kafka]

@@ -2,6 +2,7 @@
 
 #[cfg(target_os = "linux")]
 mod deb;
+mod features;
 mod monitoring;
 mod settings;
 

@@ -56,6 +56,8 @@ fn the_manifests_probes_reach_the_port_that_it_sets() {
         assert_eq!((&get["path"], &get["port"]), (&path.into(), &port["name"]), "{probe}");
     }
     assert_eq!(kind("Service")["spec"]["ports"][0]["targetPort"], port["name"]);
+    // The Service's own name would put variables with our prefix into each pod.
+    assert_eq!(pod["spec"]["enableServiceLinks"], false);
     let labels = &pod["metadata"]["labels"];
     assert_eq!(labels, &kind("Deployment")["spec"]["selector"]["matchLabels"]);
     assert_eq!(labels, &kind("Service")["spec"]["selector"]);

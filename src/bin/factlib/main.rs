@@ -8,6 +8,7 @@ mod args;
 mod ask;
 mod config;
 mod dead_letter;
+#[cfg(feature = "demo")]
 mod demo;
 mod doctor;
 mod emit;
@@ -51,6 +52,7 @@ fn command(args: Args) -> Result<ExitCode> {
         return done(output::print(&text));
     }
     match &args.command {
+        #[cfg(feature = "demo")]
         Command::Demo(demo) => return done(demo::run(demo, &args.settings)),
         Command::Completions(shell) => return done(about::completions(shell)),
         Command::Man(page) => return done(about::man(page)),
@@ -70,7 +72,9 @@ fn command(args: Args) -> Result<ExitCode> {
     done(match args.command {
         Command::Run => run::run(config, log),
         // Done above.
-        Command::Demo(_) | Command::Doctor(_) | Command::Completions(_) | Command::Man(_) => Ok(()),
+        #[cfg(feature = "demo")]
+        Command::Demo(_) => Ok(()),
+        Command::Doctor(_) | Command::Completions(_) | Command::Man(_) => Ok(()),
         Command::Status(args) => status::run(&args, &config),
         Command::Slot(args) => slot::run(&args, &config, &log),
         Command::Tail(args) => tail::run(&args, &config, &log),

@@ -18,7 +18,7 @@ pub fn run(config: Config, log: Logger) -> Result<()> {
 async fn relay(config: Config, log: Logger) -> Result<()> {
     let mut signals = Signals::new()?;
     let builder = Pipeline::builder().config(config).logger(log.clone());
-    #[cfg(feature = "test-util")]
+    #[cfg(feature = "faults")]
     let builder = builder.faults(factlib::Faults::from_environment()?);
     let starting = builder.start();
     let pipeline = tokio::select! {
