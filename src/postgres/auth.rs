@@ -19,6 +19,7 @@ use slog::Logger;
 use super::{
     connect_info::{ConnectInfo, Host},
     errors::NO_PASSWORD,
+    require_auth::{CORRECT_AUTH, Method},
     session::Session,
     settings::ChannelBinding,
     stream::Stream,
@@ -42,7 +43,27 @@ pub(super) async fn log_in(
     login.startup().await?;
     login.authenticate().await?;
     while !matches!(login.receive().await?, Message::ReadyForQuery(_)) {}
+    session.set(SESSION_SETTINGS).await?;
     Ok(session)
+}
+
+/// How columns of tables are written, whatever the server's or the user's defaults. Set after
+/// the log-in: as start-up parameters, a pooler such as PgBouncer refuses those that it does not
+/// track.
+const SESSION_SETTINGS: &[(&str, &str)] =
+    &[("datestyle", "ISO"), ("timezone", "UTC"), ("bytea_output", "hex")];
+
+/// The way to log in that a server's first message asks for.
+fn method(request: &Message) -> Option<Method> {
+    match request {
+        Message::AuthenticationOk => Some(Method::None),
+        Message::AuthenticationCleartextPassword => Some(Method::Password),
+        Message::AuthenticationMd5Password(_) => Some(Method::Md5),
+        Message::AuthenticationSasl(_) => Some(Method::Scram),
+        Message::AuthenticationGss | Message::AuthenticationKerberosV5 => Some(Method::Gss),
+        Message::AuthenticationSspi => Some(Method::Sspi),
+        _ => None,
+    }
 }
 
 struct Login<'a> {
@@ -60,11 +81,7 @@ impl Login<'_> {
             ("database", &info.dbname),
             ("replication", "database"),
             ("client_encoding", "UTF8"),
-            ("application_name", &info.application_name),
-            // How columns of tables are written, whatever the server's or the user's defaults.
-            ("datestyle", "ISO"),
-            ("timezone", "UTC"),
-            ("bytea_output", "hex"),
+            ("application_name", info.application_name()),
         ];
         if let Some(options) = &info.options {
             parameters.push(("options", options));
@@ -78,6 +95,11 @@ impl Login<'_> {
 
     async fn authenticate(&mut self) -> Result<()> {
         let request = self.receive().await?;
+        let objection =
+            method(&request).and_then(|method| self.info.require_auth.objection(method));
+        if let Some(objection) = objection {
+            return Err(self.refused(&objection).remedy(CORRECT_AUTH));
+        }
         if self.info.channel_binding == ChannelBinding::Require
             && !matches!(request, Message::AuthenticationSasl(_))
         {

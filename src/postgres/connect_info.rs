@@ -1,9 +1,9 @@
 //! Where PostgreSQL is and how to log in: libpq's parameters, checked.
 //!
 //! Keywords, defaults and environment variables are libpq's
-//! (`libpq-connect.html`, `libpq-envars.html`). What would need libraries we do
-//! not have (GSSAPI, service files, revocation lists) is refused, not ignored:
-//! a connection must not be weaker than its string says.
+//! (`libpq-connect.html`, `libpq-envars.html`). What is not supported, such as
+//! GSSAPI, is refused and not ignored: a connection must not be weaker than its
+//! string says.
 
 mod host;
 mod tls_settings;
@@ -27,7 +27,9 @@ pub(super) use self::{
 use super::{
     connection_string,
     passfile::{self, Login},
-    settings::{ChannelBinding, Settings, TargetSessionAttrs, invalid},
+    require_auth::RequireAuth,
+    settings::{ChannelBinding, LoadBalanceHosts, Settings, TargetSessionAttrs, invalid},
+    silent_hosts::SilentHosts,
 };
 use crate::Result;
 
@@ -42,12 +44,16 @@ pub struct ConnectInfo {
     pub(super) dbname: String,
     pub(super) tls: TlsSettings,
     pub(super) channel_binding: ChannelBinding,
+    pub(super) require_auth: RequireAuth,
     /// The most that one address may take; the caller's own limit holds beside it.
     pub(super) connect_timeout: Option<Duration>,
-    pub(super) application_name: String,
+    application_name: Option<String>,
     pub(super) options: Option<String>,
     pub(super) keepalives: Keepalives,
     pub(super) target: TargetSessionAttrs,
+    pub(super) load_balance: LoadBalanceHosts,
+    /// Shared with clones.
+    pub(super) silent: SilentHosts,
     /// What was warned of already, by this value or a clone.
     pub(super) warned: Arc<AtomicU8>,
     password: Option<SecretString>,
@@ -95,11 +101,11 @@ impl ConnectInfo {
             user,
             tls: tls_settings::tls(&settings, env)?,
             channel_binding: settings.choice("channel_binding")?,
+            require_auth: RequireAuth::read(&settings)?,
             connect_timeout: seconds("connect_timeout")?,
             application_name: settings
                 .text("application_name")
-                .or_else(|| settings.text("fallback_application_name"))
-                .unwrap_or_else(|| "factlib".into()),
+                .or_else(|| settings.text("fallback_application_name")),
             options: settings.text("options"),
             keepalives: Keepalives {
                 enabled: settings.number::<i32>("keepalives")? != Some(0),
@@ -112,6 +118,8 @@ impl ConnectInfo {
                     .map(Duration::from_millis),
             },
             target: settings.choice("target_session_attrs")?,
+            load_balance: settings.choice("load_balance_hosts")?,
+            silent: SilentHosts::default(),
             warned: Arc::default(),
             password: settings.text("password").map(SecretString::from),
             passfile: settings
@@ -125,6 +133,17 @@ impl ConnectInfo {
     #[cfg(feature = "relay")]
     pub(crate) fn with_password(self, password: Option<SecretString>) -> Self {
         ConnectInfo { password: password.or(self.password), ..self }
+    }
+
+    /// The same with this `application_name`, where the connection string has none.
+    #[cfg(feature = "relay")]
+    pub(crate) fn or_application_name(self, name: String) -> Self {
+        ConnectInfo { application_name: self.application_name.or(Some(name)), ..self }
+    }
+
+    /// As which program the server shows us.
+    pub(super) fn application_name(&self) -> &str {
+        self.application_name.as_deref().unwrap_or("factlib")
     }
 
     /// Whether a connection string has a password in it, or may have.
@@ -247,6 +266,7 @@ mod tests {
             ("host=a port=x", "port", "must be a number from 1 to 65535"),
             ("hostaddr=a", "hostaddr", "must be an IPv4 or IPv6 address"),
             ("host=@a", "host", "in the abstract socket namespace is not supported"),
+            ("host=a,b@c", "host", "has an @: write an @ in a password as %40"),
         ] {
             let error = describe(text).unwrap_err();
             let what = format!("{keyword} of the PostgreSQL connection string {why}");
@@ -274,11 +294,57 @@ mod tests {
     }
 
     #[test]
+    fn a_service_fills_in_what_the_string_leaves_out_before_the_environment_does() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("services");
+        std::fs::write(&path, "[shop]\nhost=db.example\nuser=relay\ndbname=shop\n").unwrap();
+        let path = path.display().to_string();
+        let env = |name: &str| match name {
+            "PGSERVICE" => Some("shop".to_owned()),
+            "PGSERVICEFILE" => Some(path.clone()),
+            "PGUSER" | "PGPORT" => Some("7".to_owned()),
+            _ => None,
+        };
+        let info = ConnectInfo::with_environment("dbname=other", &env).unwrap();
+        assert_eq!((info.describe().as_str(), info.user()), ("db.example:7/other", "relay"));
+        let info = parse(&format!("service=shop servicefile={path}")).unwrap();
+        assert_eq!((info.describe().as_str(), info.user()), ("db.example:5432/shop", "relay"));
+        std::fs::write(&path, "[shop]\ncolour=red\n").unwrap();
+        let error = parse(&format!("service=shop servicefile={path}")).unwrap_err();
+        let what = "service shop of PostgreSQL's connection service file: colour of the ";
+        assert!(error.to_string().starts_with(what), "{error}");
+    }
+
+    #[test]
+    fn what_may_be_the_end_of_a_password_is_not_repeated() {
+        for text in ["password=a hunter2=b", "postgresql://u@h/d?password=a&hunter2=b"] {
+            let error = parse(text).unwrap_err().to_string();
+            let what = "what follows the password of the PostgreSQL connection string is unknown: \
+                        a password with a space or a & in it is quoted, or %-encoded in a URL";
+            assert!(error.starts_with(what) && !error.contains("hunter2"), "{error}");
+        }
+    }
+
+    #[test]
     fn a_bad_value_is_named_and_a_secret_is_not() {
         for (text, expected) in [
             (
                 "sslmode=on",
                 "sslmode: must be one of disable, allow, prefer, require, verify-ca, verify-full",
+            ),
+            (
+                "krbsrvname=pg",
+                "krbsrvname: is not supported (leave it out: docs/configuration.md lists what is \
+                 taken)",
+            ),
+            ("load_balance_hosts=yes", "load_balance_hosts: must be one of disable, random"),
+            (
+                "ssl_min_protocol_version=1.2",
+                "ssl_min_protocol_version: must be one of TLSv1, TLSv1.1, TLSv1.2, TLSv1.3",
+            ),
+            (
+                "ssl_min_protocol_version=TLSv1.3 ssl_max_protocol_version=TLSv1.2",
+                "ssl_max_protocol_version: is lower than ssl_min_protocol_version",
             ),
             ("colour=red", "colour: is unknown or not supported (supported are host, hostaddr, "),
             (

@@ -48,6 +48,12 @@ fn parse_url(rest: &str) -> Result<Parameters> {
         Some((hosts, dbname)) => (hosts, Some(dbname)),
         None => (rest, None),
     };
+    // libpq takes what is left of a password for a host or a database, and prints it.
+    if rest.contains('@') {
+        return Err(invalid(
+            "it has more than one @, or a / before it: in a user or a password, write @ as %40 and / as %2F",
+        ));
+    }
     let (hosts, ports) = parse_hosts(hosts)?;
     push(&mut parameters, "host", hosts);
     push(&mut parameters, "port", ports);
@@ -250,6 +256,9 @@ mod tests {
         }
     }
 
+    const AT: &str = "it has more than one @, or a / before it: in a user or a password, write @ as \
+                      %40 and / as %2F";
+
     #[test]
     fn what_is_malformed_is_refused_without_being_repeated() {
         for (text, why) in [
@@ -263,6 +272,9 @@ mod tests {
             ("postgresql://[::1/secret", "an IPv6 address has no closing bracket"),
             ("postgresql://[::1]secret", "after an IPv6 address there must be a colon and a port"),
             ("postgresql://h/d?secret", "a parameter after the ? has no = and value"),
+            ("postgresql://u:p@secret@h/d", AT),
+            ("postgresql://u:1/secret@h/d", AT),
+            ("postgresql://secret/p@h/d", AT),
             ("password='secret", "a quoted value has no closing quote"),
             ("secret", "it is neither a postgresql:// URL nor keyword=value pairs: a = is missing"),
             ("host secret=1", "a keyword has no = and value"),

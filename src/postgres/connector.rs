@@ -2,9 +2,17 @@
 //!
 //! Order and fall-backs are libpq's: host by host, each with all its addresses;
 //! a login that is refused ends the search. Each try gets an even share of the
-//! time that is left, so that a host which does not answer costs its own share only.
+//! time that is left, so that a host which does not answer costs its own share only,
+//! and is tried last for a while after that (`silent_hosts`).
 
-use std::{error::Error as StdError, fmt, net::SocketAddr, sync::atomic::Ordering, time::Duration};
+use std::{
+    error::Error as StdError,
+    fmt,
+    hash::{BuildHasher, Hasher, RandomState},
+    net::SocketAddr,
+    sync::atomic::Ordering,
+    time::Duration,
+};
 
 use slog::{Logger, warn};
 use tokio::time::{Instant, timeout};
@@ -12,7 +20,8 @@ use tokio::time::{Instant, timeout};
 use super::{
     connect_info::{ConnectInfo, Host},
     errors::sqlstate,
-    settings::{SslMode, TargetSessionAttrs},
+    settings::{LoadBalanceHosts, SslMode, TargetSessionAttrs},
+    silent_hosts::Place as Silent,
     stream::Stream,
     tls::{self, Answer},
 };
@@ -42,10 +51,12 @@ pub(super) async fn connect<S: Startup>(
     let mut left = rounds.len() * info.hosts.len();
     let mut failures = Vec::new();
     for target in rounds {
-        for host in &info.hosts {
+        let hosts = info.hosts.iter().enumerate().collect();
+        let hosts = info.silent.order(info.shuffled(hosts), |(at, _)| Silent::Host(*at));
+        for (at, host) in hosts {
             let until = share(deadline, left);
             left -= 1;
-            let attempt = Attempt { info, host, target: *target, log, startup };
+            let attempt = Attempt { info, at, host, target: *target, log, startup };
             match attempt.host(until, &mut failures).await {
                 Ok(Some(session)) => return Ok(session),
                 Ok(None) => {}
@@ -65,6 +76,8 @@ fn share(deadline: Instant, left: usize) -> Instant {
 
 struct Attempt<'a, S> {
     info: &'a ConnectInfo,
+    /// The host's place in the list.
+    at: usize,
     host: &'a Host,
     target: TargetSessionAttrs,
     log: &'a Logger,
@@ -81,26 +94,51 @@ enum Place {
 impl<S: Startup> Attempt<'_, S> {
     /// A session; none, with the reasons noted, where the next host may do better.
     async fn host(&self, until: Instant, failures: &mut Vec<Error>) -> Result<Option<S::Session>> {
+        let (host, silent) = (Silent::Host(self.at), &self.info.silent);
         let places = match self.within(until, self.places()).await {
             Ok(places) => places,
             Err(error) => {
+                if was_silent(&error) {
+                    silent.note(host);
+                }
                 failures.push(error);
                 return Ok(None);
             }
         };
-        let mut left = places.len();
+        let places = silent.order(self.info.shuffled(places), |place| match place {
+            Place::Tcp(address) => Silent::Address(*address),
+            Place::Unix => host,
+        });
+        let (mut left, mut silence) = (places.len(), 0);
         for place in places {
             let mut until = share(until, left);
             left -= 1;
             if let Some(limit) = self.info.connect_timeout {
                 until = until.min(Instant::now() + limit);
             }
-            match self.within(until, self.place(place)).await {
-                Ok(session) => return Ok(Some(session)),
+            let outcome = self.within(until, self.place(place)).await;
+            if let Place::Tcp(address) = place {
+                match &outcome {
+                    Err(error) if was_silent(error) => silent.note(Silent::Address(address)),
+                    _ => silent.forget(Silent::Address(address)),
+                }
+            }
+            match outcome {
+                Ok(session) => {
+                    silent.forget(host);
+                    return Ok(Some(session));
+                }
                 // It would be refused elsewhere too, or must not be tried there.
                 Err(error) if !error.is_transient() => return Err(error),
-                Err(error) => failures.push(error),
+                Err(error) => {
+                    silence += usize::from(was_silent(&error));
+                    failures.push(error);
+                }
             }
+        }
+        match silence {
+            0 => silent.forget(host),
+            _ => silent.note(host),
         }
         Ok(None)
     }
@@ -236,6 +274,22 @@ impl Exposure {
                     "host" => %host, "remedy" => remedy);
             }
         }
+    }
+}
+
+/// A time limit passed without an answer.
+fn was_silent(error: &Error) -> bool {
+    error.source().is_some_and(|cause| cause.is::<NoAnswer>())
+}
+
+impl ConnectInfo {
+    /// The same in an order by chance, where `load_balance_hosts=random`.
+    fn shuffled<T>(&self, mut items: Vec<T>) -> Vec<T> {
+        if self.load_balance == LoadBalanceHosts::Random {
+            // The standard library's own source of chance: each has another seed.
+            items.sort_by_cached_key(|_| RandomState::new().build_hasher().finish());
+        }
+        items
     }
 }
 

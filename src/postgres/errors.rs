@@ -55,6 +55,19 @@ impl ServerError {
                     "drop an unused replication slot, or raise max_replication_slots and restart the server",
                 ),
             ),
+            // PgBouncer; other poolers say it in other words.
+            "08P01" if says("startup parameter: replication") => (
+                PostgresRefused,
+                Some(
+                    "a pooler is in between that does not pass replication on: name PostgreSQL itself in postgres.url, or use PgBouncer 1.23 or later",
+                ),
+            ),
+            "08P01" if says("startup parameter") => (
+                PostgresRefused,
+                Some(
+                    "a pooler is in between: leave the parameter out of the connection string, or name it in PgBouncer's ignore_startup_parameters",
+                ),
+            ),
             "57P04" => (PostgresRefused, None),
             "28000" if says("client certificate") => {
                 (PostgresRefused, Some("name a certificate and its key with sslcert and sslkey"))

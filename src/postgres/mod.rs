@@ -2,7 +2,9 @@
 //!
 //! | file | idea |
 //! | --- | --- |
-//! | `connection_string`, `settings`, `passfile`, `connect_info` | libpq's connection strings |
+//! | `connection_string`, `service_file`, `settings`, `passfile`, `connect_info` | libpq's connection strings |
+//! | `require_auth` | ways to log in that a server may ask for |
+//! | `silent_hosts` | which hosts are tried last |
 //! | `connector` | hosts, addresses, time and TLS tried in turn, for every kind of connection |
 //! | `stream`, `tls` | one connection's bytes |
 //! | `session`, `auth` | log in and simple queries, in the replication protocol |
@@ -31,11 +33,14 @@ pub mod pgoutput;
 mod reconnecting;
 #[cfg(feature = "relay")]
 pub(crate) mod replication;
+mod require_auth;
 #[cfg(feature = "relay")]
 pub(crate) mod retention;
+mod service_file;
 #[cfg(feature = "relay")]
 mod session;
 mod settings;
+mod silent_hosts;
 #[cfg(feature = "relay")]
 pub(crate) mod slot;
 pub mod sql;

@@ -135,6 +135,17 @@ impl Session {
         }
     }
 
+    /// Sets parameters of this session, all in one statement: an older server's walsender takes
+    /// no more than one.
+    pub async fn set(&mut self, parameters: &[(&str, &str)]) -> Result<()> {
+        let call = |(name, value): &(&str, &str)| {
+            format!("pg_catalog.set_config('{name}', '{value}', false)")
+        };
+        let calls = parameters.iter().map(call).collect::<Vec<_>>().join(", ");
+        let what = format!("cannot set up the session with PostgreSQL at {}", self.at);
+        self.query(&format!("SELECT {calls}"), &what).await.map(drop)
+    }
+
     /// The server's major version, if it told.
     pub fn major_version(&self) -> Option<u32> {
         let digits = self.server_version.split(|c: char| !c.is_ascii_digit()).next()?;

@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use super::connection_string::Parameters;
+use super::{connection_string::Parameters, service_file};
 use crate::{Error, ErrorKind, Result};
 
 /// Keywords we act on, each with the variable that libpq reads its default from.
@@ -14,7 +14,10 @@ const KEYWORDS: &[(&str, &str)] = &[
     ("user", "PGUSER"),
     ("password", "PGPASSWORD"),
     ("passfile", "PGPASSFILE"),
+    ("service", "PGSERVICE"),
+    ("servicefile", "PGSERVICEFILE"),
     ("channel_binding", "PGCHANNELBINDING"),
+    ("require_auth", "PGREQUIREAUTH"),
     ("options", "PGOPTIONS"),
     ("application_name", "PGAPPNAME"),
     ("fallback_application_name", ""),
@@ -31,18 +34,41 @@ const KEYWORDS: &[(&str, &str)] = &[
     ("sslkey", "PGSSLKEY"),
     ("sslpassword", ""),
     ("sslsni", "PGSSLSNI"),
+    ("sslcrl", "PGSSLCRL"),
+    ("sslcrldir", "PGSSLCRLDIR"),
+    ("ssl_min_protocol_version", "PGSSLMINPROTOCOLVERSION"),
+    ("ssl_max_protocol_version", "PGSSLMAXPROTOCOLVERSION"),
     ("target_session_attrs", "PGTARGETSESSIONATTRS"),
+    ("load_balance_hosts", "PGLOADBALANCEHOSTS"),
 ];
 
 /// Keywords of libpq that may only say what we do anyway.
 const FIXED: &[(&str, &[&str])] = &[
     ("client_encoding", &["UTF8", "utf8", "UTF-8", "utf-8", "auto"]),
     ("gssencmode", &["disable", "prefer"]),
-    ("load_balance_hosts", &["disable"]),
+    ("sslcertmode", &["allow"]),
     ("sslcompression", &["0"]),
 ];
 
-/// Keywords with their values, from the string and then from the environment.
+/// Keywords of libpq that are not supported. The list is in docs/configuration.md too.
+const UNSUPPORTED: &[&str] = &[
+    "gssdelegation",
+    "gsslib",
+    "krbsrvname",
+    "max_protocol_version",
+    "min_protocol_version",
+    "oauth_client_id",
+    "oauth_client_secret",
+    "oauth_issuer",
+    "oauth_scope",
+    "requirepeer",
+    "scram_client_key",
+    "scram_server_key",
+    "sslkeylogfile",
+    "tty",
+];
+
+/// Keywords with their values, from the string, then its service, then the environment.
 pub(super) struct Settings<'a> {
     given: Parameters,
     env: &'a dyn Fn(&str) -> Option<String>,
@@ -51,23 +77,19 @@ pub(super) struct Settings<'a> {
 impl<'a> Settings<'a> {
     /// Refuses a keyword that is unknown or has no effect here.
     pub fn new(given: Parameters, env: &'a dyn Fn(&str) -> Option<String>) -> Result<Self> {
-        for (keyword, value) in &given {
-            if let Some((_, allowed)) = FIXED.iter().find(|(fixed, _)| fixed == keyword) {
-                if !allowed.contains(&value.as_str()) {
-                    return Err(invalid(
-                        keyword,
-                        &format!("must be one of {}", allowed.join(", ")),
-                    ));
-                }
-            } else if keyword == "replication" {
-                return Err(invalid(keyword, "is set where it is needed").remedy("leave it out"));
-            } else if !KEYWORDS.iter().any(|(known, _)| known == keyword) {
-                let known: Vec<_> = KEYWORDS.iter().map(|(known, _)| *known).collect();
-                return Err(invalid(keyword, "is unknown or not supported")
-                    .remedy(format!("supported are {}", known.join(", "))));
-            }
+        check(&given)?;
+        let mut settings = Settings { given, env };
+        if let Some(service) = settings.text("service") {
+            let mut all = service_file::parameters(&service, settings.text("servicefile"), env)?;
+            check(&all).map_err(|error| {
+                let what = format!("service {service} of PostgreSQL's connection service file");
+                Error::new(ErrorKind::Config, what).caused_by(error)
+            })?;
+            // What the string itself says counts more.
+            all.append(&mut settings.given);
+            settings.given = all;
         }
-        Ok(Settings { given, env })
+        Ok(settings)
     }
 
     /// The value of `keyword`, unless it is empty.
@@ -100,6 +122,36 @@ impl<'a> Settings<'a> {
             invalid(keyword, &format!("must be one of {}", names.join(", ")))
         })
     }
+}
+
+fn check(given: &Parameters) -> Result<()> {
+    let mut after_secret = false;
+    for (keyword, value) in given {
+        if let Some((_, allowed)) = FIXED.iter().find(|(fixed, _)| fixed == keyword) {
+            if !allowed.contains(&value.as_str()) {
+                return Err(invalid(keyword, &format!("must be one of {}", allowed.join(", "))));
+            }
+        } else if keyword == "replication" {
+            return Err(invalid(keyword, "is set where it is needed").remedy("leave it out"));
+        } else if UNSUPPORTED.contains(&keyword.as_str()) {
+            return Err(invalid(keyword, "is not supported")
+                .remedy("leave it out: docs/configuration.md lists what is taken"));
+        } else if !KEYWORDS.iter().any(|(known, _)| known == keyword) {
+            let known: Vec<_> = KEYWORDS.iter().map(|(known, _)| *known).collect();
+            let error = match after_secret {
+                // It may be the end of a password with a space in it.
+                true => Error::new(
+                    ErrorKind::Config,
+                    "what follows the password of the PostgreSQL connection string is unknown: \
+                     a password with a space or a & in it is quoted, or %-encoded in a URL",
+                ),
+                false => invalid(keyword, "is unknown or not supported"),
+            };
+            return Err(error.remedy(format!("supported are {}", known.join(", "))));
+        }
+        after_secret = matches!(keyword.as_str(), "password" | "sslpassword");
+    }
+    Ok(())
 }
 
 /// An error that names a keyword and never its value.
@@ -168,6 +220,40 @@ pub(super) enum ChannelBinding {
 impl Choice for ChannelBinding {
     const ALL: &'static [(&'static str, Self)] =
         &[("disable", Self::Disable), ("prefer", Self::Prefer), ("require", Self::Require)];
+}
+
+/// In which order hosts and their addresses are tried.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum LoadBalanceHosts {
+    /// As they are listed.
+    #[default]
+    Disable,
+    Random,
+}
+
+impl Choice for LoadBalanceHosts {
+    const ALL: &'static [(&'static str, Self)] =
+        &[("disable", Self::Disable), ("random", Self::Random)];
+}
+
+/// A version of TLS.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum TlsVersion {
+    Tls1,
+    Tls1_1,
+    /// libpq's own minimum.
+    #[default]
+    Tls1_2,
+    Tls1_3,
+}
+
+impl Choice for TlsVersion {
+    const ALL: &'static [(&'static str, Self)] = &[
+        ("TLSv1", Self::Tls1),
+        ("TLSv1.1", Self::Tls1_1),
+        ("TLSv1.2", Self::Tls1_2),
+        ("TLSv1.3", Self::Tls1_3),
+    ];
 }
 
 /// Which of several servers will do.

@@ -21,6 +21,7 @@ use super::{
     connect_info::{ConnectInfo, Host},
     connector::{self, Startup},
     errors::postgres_error,
+    require_auth::{CORRECT_AUTH, Method, RequireAuth},
     settings::{self, TargetSessionAttrs},
     stream::Stream,
 };
@@ -69,7 +70,7 @@ impl Startup for SqlStartup<'_> {
         target: TargetSessionAttrs,
     ) -> Result<Client> {
         let what = format!("cannot log in to PostgreSQL at {host} as {}", self.info.user);
-        let stream = Guarded { guard: Guard::new(&stream), stream };
+        let stream = Guarded { guard: Guard::new(&stream, &self.info.require_auth), stream };
         let (client, connection) = self
             .config(host)
             .connect_raw(stream, AsItIs)
@@ -94,7 +95,7 @@ impl SqlStartup<'_> {
         config
             .user(&info.user)
             .dbname(&info.dbname)
-            .application_name(&info.application_name)
+            .application_name(info.application_name())
             // Encryption is settled before; this makes it take the stream as it is.
             .ssl_mode(config::SslMode::Require)
             .ssl_negotiation(config::SslNegotiation::Direct)
@@ -184,31 +185,53 @@ impl AsyncWrite for Guarded {
     }
 }
 
-/// Keeps tokio-postgres from sending a password in clear over the network.
+/// Looks at the server's first message, which says how to log in, before tokio-postgres does.
 ///
-/// It would answer AuthenticationCleartextPassword on any connection; that
-/// message can only be the server's first.
+/// tokio-postgres would answer whatever it is asked for: a password in clear on any connection,
+/// and any method, whatever `require_auth` says.
 struct Guard {
-    /// What the server's first bytes have matched of the message; `None` once that is settled.
-    matched: Option<usize>,
+    /// The message's first bytes; `None` once that is settled.
+    begin: Option<Vec<u8>>,
+    may_carry_a_password: bool,
+    require_auth: RequireAuth,
 }
 
 impl Guard {
-    const CLEARTEXT: [u8; 9] = [b'R', 0, 0, 0, 8, 0, 0, 0, 3];
+    /// Type, length and code of an authentication request.
+    const LENGTH: usize = 9;
 
-    fn new(stream: &Stream) -> Self {
-        Guard { matched: (!stream.may_carry_a_password()).then_some(0) }
+    fn new(stream: &Stream, require_auth: &RequireAuth) -> Self {
+        Guard {
+            begin: Some(Vec::new()),
+            may_carry_a_password: stream.may_carry_a_password(),
+            require_auth: require_auth.clone(),
+        }
     }
 
     fn look(&mut self, bytes: &[u8]) -> io::Result<()> {
-        for byte in bytes {
-            let Some(matched) = self.matched else { return Ok(()) };
-            self.matched = (Self::CLEARTEXT.get(matched) == Some(byte)).then_some(matched + 1);
-            if self.matched == Some(Self::CLEARTEXT.len()) {
-                let why = "the server asks for the password in clear, over a connection that is not encrypted \
-                           (use sslmode=verify-full, or scram-sha-256 in pg_hba.conf)";
-                return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
+        let Some(begin) = &mut self.begin else { return Ok(()) };
+        let missing = Self::LENGTH - begin.len();
+        begin.extend_from_slice(bytes.get(..missing).unwrap_or(bytes));
+        // Anything else is an error, or a server that does not know the protocol.
+        let [b'R', _, _, _, _, code @ ..] = begin.as_slice() else {
+            if begin.first().is_some_and(|kind| *kind != b'R') {
+                self.begin = None;
             }
+            return Ok(());
+        };
+        let Ok(code) = code.try_into().map(i32::from_be_bytes) else { return Ok(()) };
+        self.begin = None;
+        let method = RequireAuth::method(code);
+        let refused = |why: String| Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
+        if let Some(objection) = method.and_then(|method| self.require_auth.objection(method)) {
+            return refused(format!("{objection} ({CORRECT_AUTH})"));
+        }
+        if method == Some(Method::Password) && !self.may_carry_a_password {
+            return refused(
+                "the server asks for the password in clear, over a connection that is not encrypted \
+                 (use sslmode=verify-full, or scram-sha-256 in pg_hba.conf)"
+                    .into(),
+            );
         }
         Ok(())
     }
@@ -226,17 +249,22 @@ impl TargetSessionAttrs {
 mod tests {
     use super::*;
 
+    fn guard(may_carry_a_password: bool) -> Guard {
+        let require_auth = RequireAuth::default();
+        Guard { begin: Some(Vec::new()), may_carry_a_password, require_auth }
+    }
+
     #[test]
     fn a_password_in_clear_is_refused_however_the_bytes_arrive() {
-        let request = Guard::CLEARTEXT;
+        let request = [b'R', 0, 0, 0, 8, 0, 0, 0, 3];
         for cut in 0..request.len() {
-            let mut guard = Guard { matched: Some(0) };
+            let mut guard = guard(false);
             assert!(guard.look(&request[..cut]).is_ok());
             assert!(guard.look(&request[cut..]).is_err());
         }
-        let mut safe = Guard { matched: None };
+        let mut safe = guard(true);
         assert!(safe.look(&request).is_ok());
-        let mut scram = Guard { matched: Some(0) };
+        let mut scram = guard(false);
         assert!(scram.look(&[b'R', 0, 0, 0, 23, 0, 0, 0, 10]).is_ok());
         assert!(scram.look(&request).is_ok());
     }

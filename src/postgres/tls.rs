@@ -12,8 +12,15 @@ use openssl::{
     hash::MessageDigest,
     nid::Nid,
     pkey::PKey,
-    ssl::{SslConnector, SslConnectorBuilder, SslMethod, SslRef, SslVerifyMode, SslVersion},
-    x509::{X509VerifyResult, store::X509StoreBuilder},
+    ssl::{
+        SslConnector, SslConnectorBuilder, SslFiletype, SslMethod, SslRef, SslVerifyMode,
+        SslVersion,
+    },
+    x509::{
+        X509VerifyResult,
+        store::{X509Lookup, X509StoreBuilder},
+        verify::X509VerifyFlags,
+    },
 };
 use postgres_protocol::message::frontend;
 use secrecy::ExposeSecret;
@@ -22,7 +29,7 @@ use tokio_openssl::SslStream;
 
 use super::{
     connect_info::{Host, RootCert, TlsSettings},
-    settings::{SslMode, SslNegotiation, invalid},
+    settings::{SslMode, SslNegotiation, TlsVersion, invalid},
     stream::{Stream, TlsFacts},
 };
 use crate::{
@@ -116,8 +123,9 @@ fn verification(settings: &TlsSettings, local: bool) -> Verify {
 fn connector(settings: &TlsSettings, verify: Verify, host: &Host) -> Result<SslConnector> {
     let unusable = |error| unusable(host, error);
     let mut builder = SslConnector::builder(SslMethod::tls_client()).map_err(unusable)?;
-    // libpq's own minimum.
-    builder.set_min_proto_version(Some(SslVersion::TLS1_2)).map_err(unusable)?;
+    let (min, max) = (settings.min_version.into(), settings.max_version.map(Into::into));
+    builder.set_min_proto_version(Some(min)).map_err(unusable)?;
+    builder.set_max_proto_version(max).map_err(unusable)?;
     // The builder trusts what the system trusts; we trust what the settings say, alone.
     builder.set_cert_store(X509StoreBuilder::new().map_err(unusable)?.build());
     if verify == Verify::Nothing {
@@ -128,6 +136,7 @@ fn connector(settings: &TlsSettings, verify: Verify, host: &Host) -> Result<SslC
             root_cert => root_cert,
         };
         trust(&mut builder, root_cert)?;
+        distrust_revoked(&mut builder, settings)?;
         builder.set_verify(SslVerifyMode::PEER);
         if verify == Verify::Host && host.name.is_empty() {
             return Err(invalid(
@@ -173,6 +182,45 @@ fn trust(builder: &mut SslConnectorBuilder, root_cert: &RootCert) -> Result<()> 
         RootCert::Unsaid => {
             Err(invalid("sslrootcert", "is needed to verify the server's certificate")
                 .remedy("name a file, or system"))
+        }
+    }
+}
+
+/// Has certificates refused that are on the settings' revocation lists, or whose authority has
+/// none there.
+fn distrust_revoked(builder: &mut SslConnectorBuilder, settings: &TlsSettings) -> Result<()> {
+    if let Some(path) = &settings.revoked {
+        read("sslcrl", path)?;
+        let why = |error| unreadable("sslcrl", path).caused_by(error);
+        let lookup = builder.cert_store_mut().add_lookup(X509Lookup::file()).map_err(why)?;
+        lookup.load_crl_file(path, SslFiletype::PEM).map_err(why)?;
+    }
+    if let Some(path) = &settings.revoked_folder {
+        let why = |error| unreadable("sslcrldir", path).caused_by(error);
+        if !path.is_dir() {
+            return Err(unreadable("sslcrldir", path));
+        }
+        let folder = path.to_str().ok_or_else(|| unreadable("sslcrldir", path))?;
+        let lookup = builder.cert_store_mut().add_lookup(X509Lookup::hash_dir()).map_err(why)?;
+        lookup.add_dir(folder, SslFiletype::PEM).map_err(why)?;
+    }
+    if settings.revoked.is_some() || settings.revoked_folder.is_some() {
+        let checks = X509VerifyFlags::CRL_CHECK | X509VerifyFlags::CRL_CHECK_ALL;
+        builder
+            .verify_param_mut()
+            .set_flags(checks)
+            .map_err(|error| invalid("sslcrl", "can't be used").caused_by(error))?;
+    }
+    Ok(())
+}
+
+impl From<TlsVersion> for SslVersion {
+    fn from(version: TlsVersion) -> Self {
+        match version {
+            TlsVersion::Tls1 => SslVersion::TLS1,
+            TlsVersion::Tls1_1 => SslVersion::TLS1_1,
+            TlsVersion::Tls1_2 => SslVersion::TLS1_2,
+            TlsVersion::Tls1_3 => SslVersion::TLS1_3,
         }
     }
 }

@@ -81,6 +81,10 @@ pub(super) fn hosts(settings: &Settings<'_>) -> Result<Vec<Host>> {
                         "in the abstract socket namespace is not supported",
                     ));
                 }
+                // What libpq makes of a password with an @ in it.
+                name if name.contains('@') => {
+                    return Err(invalid("host", "has an @: write an @ in a password as %40"));
+                }
                 name => name,
             };
             Ok(Host { name, hostaddr, port })

@@ -7,7 +7,7 @@ use secrecy::SecretString;
 use super::{Environment, home};
 use crate::{
     Result,
-    postgres::settings::{Settings, SslMode, SslNegotiation, invalid},
+    postgres::settings::{Settings, SslMode, SslNegotiation, TlsVersion, invalid},
 };
 
 /// What TLS needs to know.
@@ -21,6 +21,11 @@ pub(in crate::postgres) struct TlsSettings {
     pub key: Option<PathBuf>,
     pub key_password: Option<SecretString>,
     pub server_name_indication: bool,
+    /// Lists of certificates that their authorities have revoked: a file, a folder.
+    pub revoked: Option<PathBuf>,
+    pub revoked_folder: Option<PathBuf>,
+    pub min_version: TlsVersion,
+    pub max_version: Option<TlsVersion>,
 }
 
 impl TlsSettings {
@@ -68,6 +73,17 @@ pub(super) fn tls(settings: &Settings<'_>, env: Environment<'_>) -> Result<TlsSe
             "must be require, verify-ca or verify-full with sslnegotiation=direct",
         ));
     }
+    let min_version = settings.choice("ssl_min_protocol_version")?;
+    let max_version = match settings.text("ssl_max_protocol_version") {
+        Some(_) => Some(settings.choice("ssl_max_protocol_version")?),
+        None => None,
+    };
+    if max_version.is_some_and(|max| max < min_version) {
+        return Err(invalid("ssl_max_protocol_version", "is lower than ssl_min_protocol_version"));
+    }
+    let revoked = settings.text("sslcrl").map(PathBuf::from);
+    let revoked_folder = settings.text("sslcrldir").map(PathBuf::from);
+    let unsaid = revoked.is_none() && revoked_folder.is_none();
     let (cert, key) = (settings.text("sslcert"), settings.text("sslkey"));
     Ok(TlsSettings {
         mode,
@@ -82,5 +98,9 @@ pub(super) fn tls(settings: &Settings<'_>, env: Environment<'_>) -> Result<TlsSe
             .or_else(|| default("postgresql.key").filter(|path| path.exists())),
         key_password: settings.text("sslpassword").map(SecretString::from),
         server_name_indication: settings.number::<i32>("sslsni")? != Some(0),
+        revoked: revoked.or_else(|| default("root.crl").filter(|path| unsaid && path.exists())),
+        revoked_folder,
+        min_version,
+        max_version,
     })
 }

@@ -105,6 +105,18 @@ fn what_can_be_done_is_said() {
             "drop an unused replication slot, or raise max_replication_slots and restart the server",
         ),
         (
+            "08P01",
+            "unsupported startup parameter: replication",
+            "a pooler is in between that does not pass replication on: name PostgreSQL itself in \
+             postgres.url, or use PgBouncer 1.23 or later",
+        ),
+        (
+            "08P01",
+            "unsupported startup parameter: options",
+            "a pooler is in between: leave the parameter out of the connection string, or name it \
+             in PgBouncer's ignore_startup_parameters",
+        ),
+        (
             "28000",
             "connection requires a valid client certificate",
             "name a certificate and its key with sslcert and sslkey",

@@ -3,6 +3,9 @@
 //! [`connect`] makes an ordinary connection, [`setup`] that and a replication
 //! connection, which has its own log-in: what lets one in has to let in the other.
 
+mod poolers;
+mod strings;
+
 use std::{
     net::{IpAddr, Ipv4Addr, TcpListener, UdpSocket},
     path::PathBuf,

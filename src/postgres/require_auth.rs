@@ -1,0 +1,134 @@
+//! `require_auth`: which ways to log in a server may ask for.
+//!
+//! The rules are libpq's: a list of methods of which one is needed, or a list of methods, each
+//! after a `!`, of which none may be used.
+
+use super::settings::{Settings, invalid};
+use crate::Result;
+
+/// A way to log in, as the server asks for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Method {
+    /// The server asks for nothing.
+    None,
+    Password,
+    Md5,
+    Scram,
+    /// Kerberos; it is never done here.
+    Gss,
+    Sspi,
+}
+
+const METHODS: [(&str, Method); 6] = [
+    ("none", Method::None),
+    ("password", Method::Password),
+    ("md5", Method::Md5),
+    ("scram-sha-256", Method::Scram),
+    ("gss", Method::Gss),
+    ("sspi", Method::Sspi),
+];
+
+/// The methods that are allowed; all of them without `require_auth`.
+#[derive(Clone, Debug, Default)]
+pub(super) struct RequireAuth(Option<Allowed>);
+
+#[derive(Clone, Debug)]
+struct Allowed {
+    methods: Vec<Method>,
+    /// As it was written, for errors.
+    text: String,
+}
+
+impl RequireAuth {
+    pub fn read(settings: &Settings<'_>) -> Result<Self> {
+        const KEYWORD: &str = "require_auth";
+        let Some(text) = settings.text(KEYWORD) else { return Ok(RequireAuth::default()) };
+        let (mut named, mut negated) = (Vec::new(), 0);
+        for word in text.split(',').map(str::trim) {
+            let name = word.strip_prefix('!').unwrap_or(word);
+            negated += usize::from(word.starts_with('!'));
+            let Some((_, method)) = METHODS.iter().find(|(known, _)| *known == name) else {
+                let names = METHODS.map(|(name, _)| name).join(", ");
+                return Err(invalid(KEYWORD, &format!("must be a list of {names}")));
+            };
+            named.push(*method);
+        }
+        if negated != 0 && negated != named.len() {
+            return Err(invalid(KEYWORD, "must have a ! before each method or before none"));
+        }
+        let allowed = |method: &Method| named.contains(method) == (negated == 0);
+        let methods = METHODS.map(|(_, method)| method).into_iter().filter(allowed).collect();
+        Ok(RequireAuth(Some(Allowed { methods, text })))
+    }
+
+    /// Why a log-in in this way is refused; none where it is allowed.
+    pub fn objection(&self, method: Method) -> Option<String> {
+        let allowed = self.0.as_ref().filter(|allowed| !allowed.methods.contains(&method))?;
+        let asks = match method {
+            Method::None => "the server lets us in without asking who we are".to_owned(),
+            method => {
+                let names = METHODS.iter().find(|(_, known)| *known == method);
+                let name = names.map_or("unknown", |(name, _)| name);
+                format!("the server asks for the method {name}")
+            }
+        };
+        Some(format!("{asks}, and require_auth={} does not allow it", allowed.text))
+    }
+
+    /// The method that a server asks for with an authentication request of this code, by the
+    /// protocol's numbers; none for what is no first request.
+    pub fn method(code: i32) -> Option<Method> {
+        match code {
+            0 => Some(Method::None),
+            3 => Some(Method::Password),
+            5 => Some(Method::Md5),
+            2 | 7 => Some(Method::Gss),
+            9 => Some(Method::Sspi),
+            10 => Some(Method::Scram),
+            _ => None,
+        }
+    }
+}
+
+/// The remedy where a server asks for a method that is not allowed.
+pub(super) const CORRECT_AUTH: &str =
+    "correct pg_hba.conf on the server, or require_auth in the connection string";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<RequireAuth> {
+        let given = vec![("require_auth".to_owned(), text.to_owned())];
+        RequireAuth::read(&Settings::new(given, &|_| None)?)
+    }
+
+    fn allowed(text: &str) -> Vec<&'static str> {
+        let required = read(text).expect("a list");
+        let methods = METHODS.iter().filter(|(_, method)| required.objection(*method).is_none());
+        methods.map(|(name, _)| *name).collect()
+    }
+
+    #[test]
+    fn methods_are_allowed_or_forbidden_by_a_list() {
+        assert_eq!(allowed("scram-sha-256"), ["scram-sha-256"]);
+        assert_eq!(allowed("md5, scram-sha-256"), ["md5", "scram-sha-256"]);
+        assert_eq!(allowed("!password,!md5,!none"), ["scram-sha-256", "gss", "sspi"]);
+        assert_eq!(allowed("").len(), METHODS.len());
+        for (text, why) in [
+            ("scram", "must be a list of none, password, md5, scram-sha-256, gss, sspi"),
+            ("md5,!none", "must have a ! before each method or before none"),
+        ] {
+            let error = read(text).expect_err("refused");
+            assert!(error.to_string().contains(why), "{error}");
+        }
+        let objection = read("scram-sha-256").expect("a list").objection(Method::Md5);
+        let text = "the server asks for the method md5, and require_auth=scram-sha-256 does not \
+                    allow it";
+        assert_eq!(objection.as_deref(), Some(text));
+        let objection = read("!none").expect("a list").objection(Method::None);
+        let text = "the server lets us in without asking who we are, and require_auth=!none does \
+                    not allow it";
+        assert_eq!(objection.as_deref(), Some(text));
+    }
+}
