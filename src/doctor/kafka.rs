@@ -2,7 +2,12 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use slog::Logger;
+use tokio::{
+    net::{TcpStream, lookup_host},
+    time::timeout,
+};
 
 use super::{Check, Checks};
 use crate::{
@@ -19,6 +24,9 @@ use crate::{
 /// Of the first question, behind which the connection is.
 const LIMIT: Duration = Duration::from_secs(10);
 
+/// Of each address that a broker advertises.
+const ADDRESS_LIMIT: Duration = Duration::from_secs(3);
+
 pub(super) async fn examine(config: &Config, log: &Logger) -> Result<Vec<Check>> {
     let mut checks = Checks::of("kafka");
     let producer = KafkaProducer::new(&config.kafka, 1, Status::unwatched(), log.clone())?;
@@ -28,6 +36,7 @@ pub(super) async fn examine(config: &Config, log: &Logger) -> Result<Vec<Check>>
         Ok(cluster) => {
             let brokers = cluster.brokers;
             checks.ok("brokers", format!("{brokers} in the cluster of {}", producer.brokers()));
+            advertised(&cluster, &mut checks).await;
             let admin = TopicAdmin::new(config.kafka.clone());
             #[cfg(feature = "client-kafka")]
             if config.kafka.client == KafkaClient::Kafka {
@@ -44,6 +53,37 @@ pub(super) async fn examine(config: &Config, log: &Logger) -> Result<Vec<Check>>
     // Its end waits for its thread.
     tokio::task::spawn_blocking(move || drop(producer));
     Ok(checks.checks)
+}
+
+/// Holds the addresses that the brokers tell clients to use against this machine's network.
+async fn advertised(cluster: &Cluster, checks: &mut Checks) {
+    const NAME: &str = "advertised addresses";
+    let tries = cluster.addresses.iter().map(|(host, port)| async move {
+        let connecting = async {
+            let found = lookup_host((host.as_str(), *port)).await;
+            let addresses = found.map_err(|error| format!("can't be resolved: {error}"))?;
+            let mut why = "can't be resolved".to_owned();
+            for address in addresses {
+                match TcpStream::connect(address).await {
+                    Ok(_) => return Ok(()),
+                    Err(error) => why = format!("can't be reached: {error}"),
+                }
+            }
+            Err(why)
+        };
+        let outcome = timeout(ADDRESS_LIMIT, connecting).await;
+        let outcome = outcome.unwrap_or_else(|_| Err("does not answer".to_owned()));
+        outcome.err().map(|why| format!("{host}:{port} {why}"))
+    });
+    let wrong: Vec<String> = join_all(tries).await.into_iter().flatten().collect();
+    match wrong.is_empty() {
+        true => checks.ok(NAME, "each broker answers where it says that it is"),
+        false => checks.error(
+            NAME,
+            wrong.join("; "),
+            "correct advertised.listeners on the broker, or the DNS or the network of this machine",
+        ),
+    }
 }
 
 struct Kafka<'a> {

@@ -47,6 +47,8 @@ pub(crate) async fn check(producer: &KafkaProducer, timeout: Duration) -> Result
 /// A cluster, as its metadata has it.
 pub(crate) struct Cluster {
     pub brokers: usize,
+    /// Where clients are to reach each of them, as host and port.
+    pub addresses: Vec<(String, u16)>,
     /// Topics by name, and of how many replicas the least replicated partition of each is.
     pub topics: BTreeMap<String, usize>,
 }
@@ -58,7 +60,15 @@ pub(crate) async fn cluster(producer: &KafkaProducer, timeout: Duration) -> Resu
         let replicas = topic.partitions().iter().map(|partition| partition.replicas().len());
         (topic.name().to_owned(), replicas.min().unwrap_or_default())
     });
-    Ok(Cluster { brokers: metadata.brokers().len(), topics: topics.collect() })
+    let addresses = metadata
+        .brokers()
+        .iter()
+        .filter_map(|broker| Some((broker.host().to_owned(), u16::try_from(broker.port()).ok()?)));
+    Ok(Cluster {
+        brokers: metadata.brokers().len(),
+        addresses: addresses.collect(),
+        topics: topics.collect(),
+    })
 }
 
 /// Settings of a topic; none where we may not know.

@@ -1,6 +1,6 @@
 //! librdkafka's settings: the user's, and those that the promises rest on.
 
-use rdkafka::ClientConfig;
+use rdkafka::{ClientConfig, config::RDKafkaLogLevel};
 use secrecy::ExposeSecret;
 
 use crate::config::{Compression, KafkaConfig};
@@ -50,6 +50,8 @@ fn tell(client: &mut ClientConfig, config: &KafkaConfig) {
     }
     trust_the_system(client);
     client.set("bootstrap.servers", config.brokers.join(","));
+    // That a broker hangs up is no more to librdkafka (see `disconnects`).
+    client.set_log_level(RDKafkaLogLevel::Info);
 }
 
 /// Names the system's authorities, where there is TLS and nobody else is to be trusted: an

@@ -44,7 +44,33 @@ pub(crate) fn told(what: impl Into<String>, error: KafkaError, reason: &str) -> 
         ),
         what => kafka_error(what, error),
     };
-    error.caused_by(reason.to_owned())
+    match connection_remedy(reason) {
+        Some(remedy) if error.advice().is_none() => error.remedy(remedy),
+        _ => error,
+    }
+    .caused_by(reason.to_owned())
+}
+
+/// What to do where a connection can't be made, by librdkafka's words; none where that the
+/// brokers be there is all that there is to say.
+fn connection_remedy(reason: &str) -> Option<&'static str> {
+    // Who was reached as another says its number: that address the brokers told us.
+    let bootstrap = reason.split(": ").next().is_some_and(|name| name.ends_with("/bootstrap"));
+    if reason.contains("Failed to resolve") {
+        return Some(match bootstrap {
+            true => "correct kafka.brokers, or the DNS of this machine",
+            false => {
+                "the brokers advertise an address that this machine can't resolve: correct \
+                 advertised.listeners there, or the DNS of this machine"
+            }
+        });
+    }
+    // OpenSSL's words for an answer that is not TLS, and librdkafka's guess at it.
+    let no_tls = ["wrong version number", "connecting to a PLAINTEXT broker listener"];
+    no_tls.iter().any(|words| reason.contains(words)).then_some(
+        "the listener speaks no TLS: name the one that does in kafka.brokers, or set kafka.tls = \
+         false",
+    )
 }
 
 /// librdkafka can't verify the broker's certificate, and does not say why.
@@ -157,6 +183,26 @@ mod tests {
             let error = told("no", unknown(), reason);
             assert_eq!((error.kind(), error.advice()), (ErrorKind::KafkaRefused, Some(remedy)));
         }
+    }
+
+    #[test]
+    fn a_connection_that_can_t_be_made_has_the_remedy_of_its_reason() {
+        let remedy = |reason: &str| {
+            let error = KafkaError::Global(Code::Resolve);
+            told("no", error, reason).advice().map(str::to_owned)
+        };
+        let failed = "Failed to resolve 'b:9092': Name or service not known";
+        let ours = remedy(&format!("b:9092/bootstrap: {failed} (after 1ms in state CONNECT)"));
+        assert_eq!(ours.as_deref(), Some("correct kafka.brokers, or the DNS of this machine"));
+        let theirs = remedy(&format!("b:9092/1: {failed} (after 1ms in state CONNECT)"));
+        let text = "the brokers advertise an address that this machine can't resolve: correct \
+                    advertised.listeners there, or the DNS of this machine";
+        assert_eq!(theirs.as_deref(), Some(text));
+        let handshake = "ssl://b:9092/bootstrap: SSL handshake failed: wrong version number";
+        let text = "the listener speaks no TLS: name the one that does in kafka.brokers, or set \
+                    kafka.tls = false";
+        assert_eq!(remedy(handshake).as_deref(), Some(text));
+        assert_eq!(remedy("b:9092/1: Connect to ipv4#127.0.0.1:9092 failed: refused"), None);
     }
 
     #[test]

@@ -4,6 +4,7 @@ pub(crate) mod admin;
 mod certificate;
 pub(crate) mod client;
 pub(crate) mod clients;
+mod disconnects;
 pub(crate) mod errors;
 pub(crate) mod part;
 #[cfg(feature = "client-kafka")]

@@ -66,7 +66,7 @@ impl KafkaProducer {
             let error = kafka_error("cannot create the Kafka client", error);
             Error::new(ErrorKind::Config, error.story())
         };
-        let reports = Reports::new(status, log);
+        let reports = Reports::new(&settings, status, log);
         Ok(KafkaProducer {
             producer: PolledProducer::new(&settings, reports).map_err(refused)?,
             topics: Arc::default(),
@@ -98,7 +98,7 @@ impl KafkaProducer {
             settings.set("batch.size", bytes.to_string());
         }
         Ok(KafkaProducer {
-            producer: create(&settings, Reports::new(status, log))?,
+            producer: create(&settings, Reports::new(&settings, status, log))?,
             topics: Arc::default(),
             settings,
             room: Room::new(window_bytes),

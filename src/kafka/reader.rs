@@ -55,8 +55,10 @@ impl TopicReader {
         isolation: Isolation,
         log: Logger,
     ) -> Result<Option<Self>> {
-        let consumer: StreamConsumer<Reports> = consumer_config(config, isolation)
-            .create_with_context(Reports::new(Status::unwatched(), log))
+        let settings = consumer_config(config, isolation);
+        let reports = Reports::new(&settings, Status::unwatched(), log);
+        let consumer: StreamConsumer<Reports> = settings
+            .create_with_context(reports)
             .map_err(|error| kafka_error("cannot create the Kafka client", error))?;
         let mut reader = TopicReader {
             consumer: Arc::new(consumer),

@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use rdkafka::{
-    ClientContext, Message,
+    ClientConfig, ClientContext, Message,
     config::RDKafkaLogLevel,
     error::{KafkaError, RDKafkaErrorCode},
     producer::{DeliveryResult, ProducerContext},
@@ -11,7 +11,12 @@ use rdkafka::{
 use slog::{Logger, debug, warn};
 use tokio::sync::watch;
 
-use super::{errors::told, part::Part, statistics};
+use super::{
+    disconnects::{Disconnect, Protocol},
+    errors::told,
+    part::Part,
+    statistics,
+};
 use crate::{Error, status::Status};
 
 /// Receives librdkafka's reports, on a thread of the client's.
@@ -19,6 +24,7 @@ pub(crate) struct Reports {
     last: watch::Sender<Option<Trouble>>,
     /// The client's name; known with its first statistics.
     name: OnceLock<String>,
+    protocol: Protocol,
     status: Arc<Status>,
     pub(super) log: Logger,
 }
@@ -28,12 +34,23 @@ pub(crate) struct Reports {
 pub(crate) struct Trouble {
     error: KafkaError,
     reason: String,
+    /// Where its reason alone does not say what to do.
+    remedy: Option<&'static str>,
 }
 
 impl Trouble {
     /// The error `what`, which this led to.
     pub fn led_to(self, what: String) -> Error {
-        told(what, self.error, &self.reason)
+        let error = told(what, self.error, &self.reason);
+        match self.remedy {
+            Some(remedy) => error.remedy(remedy),
+            None => error,
+        }
+    }
+
+    /// What to do about it, where that is known.
+    fn advice(&self) -> Option<String> {
+        self.clone().led_to(String::new()).advice().map(str::to_owned)
     }
 
     fn passes(&self) -> bool {
@@ -47,13 +64,18 @@ impl Trouble {
 }
 
 impl Reports {
-    pub fn new(status: Arc<Status>, log: Logger) -> Self {
-        Reports { last: watch::Sender::default(), name: OnceLock::new(), status, log }
+    /// Those of a client with these settings.
+    pub fn new(settings: &ClientConfig, status: Arc<Status>, log: Logger) -> Self {
+        Reports::of(Protocol::of(settings), status, log)
+    }
+
+    fn of(protocol: Protocol, status: Arc<Status>, log: Logger) -> Self {
+        Reports { last: watch::Sender::default(), name: OnceLock::new(), protocol, status, log }
     }
 
     /// Those of another client in this one's place.
     pub fn renewed(&self) -> Self {
-        Reports::new(Arc::clone(&self.status), self.log.clone())
+        Reports::of(self.protocol, Arc::clone(&self.status), self.log.clone())
     }
 
     /// The last complaint.
@@ -72,11 +94,31 @@ impl Reports {
             _ => std::future::pending().await,
         }
     }
+
+    fn complain(&self, trouble: Trouble) {
+        let advice = trouble.advice();
+        // It goes on trying, and complains each time; once is enough for the log.
+        if self.trouble().is_none_or(|last| last.reason != trouble.reason) {
+            warn!(self.log, "Kafka client reports trouble"; "error" => %trouble.error,
+                "reason" => &trouble.reason, "remedy" => &advice);
+        }
+        self.status.kafka_trouble(match advice {
+            Some(advice) => format!("{} ({advice})", trouble.reason),
+            None => trouble.reason.clone(),
+        });
+        self.last.send_replace(Some(trouble));
+    }
 }
 
 impl ClientContext for Reports {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         debug!(self.log, "librdkafka"; "level" => ?level, "facility" => facility, "text" => message);
+        if facility == "FAIL"
+            && let Some(Disconnect { reason, remedy }) = self.protocol.explain(message)
+        {
+            let error = KafkaError::Global(RDKafkaErrorCode::BrokerTransportFailure);
+            self.complain(Trouble { error, reason, remedy: Some(remedy) });
+        }
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
@@ -84,18 +126,12 @@ impl ClientContext for Reports {
         if error.rdkafka_error_code() == Some(RDKafkaErrorCode::PartitionEOF) {
             return;
         }
-        let last = self.trouble();
         // "All brokers are down" comes after the error that says why.
         let consequence = error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown);
-        if consequence && last.is_some() {
+        if consequence && self.trouble().is_some() {
             return;
         }
-        // It goes on trying, and complains each time; once is enough for the log.
-        if last.as_ref().is_none_or(|trouble| trouble.reason != reason) {
-            warn!(self.log, "Kafka client reports trouble"; "error" => %error, "reason" => reason);
-        }
-        self.status.kafka_trouble(reason.to_owned());
-        self.last.send_replace(Some(Trouble { error, reason: reason.to_owned() }));
+        self.complain(Trouble { error, reason: reason.to_owned(), remedy: None });
     }
 
     fn stats_raw(&self, statistics: &[u8]) {

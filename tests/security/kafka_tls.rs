@@ -6,7 +6,7 @@ use tokio::sync::OnceCell;
 use crate::{
     Files, launch, refused,
     relay::Launch,
-    support::{Bed, Workload},
+    support::{Bed, Workload, bed::LIMIT},
 };
 
 /// A broker with a listener for each way in, and the files to reach it.
@@ -54,6 +54,7 @@ impl Secured {
             ("MUTUAL", "SSL", &good),
             ("EXPIRED", "SASL_SSL", &expired),
             ("ELSEWHERE", "SASL_SSL", &elsewhere),
+            ("CLEAR", "SASL_PLAINTEXT", &good),
         ] {
             let client_auth = if name == "MUTUAL" { "required" } else { "none" };
             let properties = [
@@ -189,6 +190,38 @@ async fn what_the_user_may_not_do_is_refused_with_the_right_that_is_missing() {
         assert!(line.contains(part), "{part:?} is not in: {line}");
     }
     refused(&theirs, 4, &["cannot look up topic theirs.", "ACLs", "Describe and Write"]).await;
+}
+
+#[tokio::test]
+async fn a_broker_that_wants_tls_or_a_login_from_a_client_without_is_named_with_the_remedy() {
+    let secured = Secured::shared().await;
+    let bed = secured.bed().await;
+    let without = |listener: &str| {
+        let at = secured.kafka.listener(listener);
+        let plain = launch(&bed).set("kafka.brokers", &at).set("pipeline.startup_timeout", "4s");
+        (at, plain)
+    };
+    for (listener, wants) in [
+        // Before its first answer, and after it.
+        ("MUTUAL", "kafka.tls = true"),
+        ("SASL", "kafka.tls = true"),
+        ("CLEAR", "kafka.username and kafka.password"),
+    ] {
+        let (at, plain) = without(listener);
+        refused(&plain, 4, &[&at, "closed the connection", wants]).await;
+        let program = plain.program(&["doctor"]);
+        program.ended(LIMIT).await.expect("it ends");
+        let text = program.output();
+        let line = text.lines().skip_while(|line| !line.contains(&at)).take(2);
+        let line = line.collect::<String>();
+        assert!(line.contains(wants), "{listener}: {text}");
+        assert!(!text.contains("start the brokers"), "{listener}: {text}");
+    }
+    // The other way round.
+    let plaintext = secured.kafka.bootstrap();
+    let encrypted = secured.tls(&bed, "SASL").set("kafka.brokers", &plaintext);
+    let encrypted = encrypted.set("pipeline.startup_timeout", "4s");
+    refused(&encrypted, 4, &[&plaintext, "kafka.tls = false"]).await;
 }
 
 /// SASL without a user's name, by librdkafka's own properties.
