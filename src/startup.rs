@@ -4,6 +4,7 @@
 //! each other, events may be missing, and only a person can accept that.
 
 mod kafka;
+mod other_relays;
 mod position;
 
 use std::{fmt, sync::Arc, time::Duration};
@@ -13,8 +14,14 @@ use slog::{Logger, error, info, warn};
 use tokio::time::timeout;
 use tokio_postgres::Client;
 
-pub(crate) use self::kafka::InKafka;
-use self::position::{ACCEPT, Position};
+pub(crate) use self::{
+    kafka::InKafka,
+    other_relays::{ONE_SLOT, other_relays},
+};
+use self::{
+    other_relays::reader_name,
+    position::{ACCEPT, Position, check_owner},
+};
 use crate::{
     Error, ErrorKind, Lsn, Result,
     checkpoint::{
@@ -38,6 +45,8 @@ use crate::{
 /// The way to the server, and what is expected there.
 pub(crate) struct Startup {
     pub info: ConnectInfo,
+    /// The same for replication, by the name of who reads what we read.
+    pub replication_info: ConnectInfo,
     config: Arc<Config>,
 }
 
@@ -154,7 +163,8 @@ pub(crate) fn published<'a>(config: &'a Config, tables: &'a [OutboxTable]) -> Pu
 impl Startup {
     pub fn new(config: &Arc<Config>) -> Result<Self> {
         let info = config.postgres.connect_info()?;
-        Ok(Startup { info, config: Arc::clone(config) })
+        let replication_info = info.clone().or_application_name(reader_name(config));
+        Ok(Startup { info, replication_info, config: Arc::clone(config) })
     }
 
     /// The store that the configuration names.
@@ -195,11 +205,32 @@ impl Startup {
         // Asked for, because an attempt to read would be an error in the server's log each time.
         let slot = &self.config.postgres.slot;
         match self.answered("who reads the slot", slot_reader(&client, slot)).await? {
-            None => Ok(start),
+            None => {
+                // Once in a process: it is no failure, and goes on as long as both do.
+                if cluster.is_none() {
+                    self.warn_of_others(&client, log).await;
+                }
+                Ok(start)
+            }
             Some(pid) => {
                 let what = format!("slot {slot} is active for PID {pid}");
                 Err(Error::new(ErrorKind::SlotInUse, what))
             }
+        }
+    }
+
+    /// Warns of relays that send the same events.
+    async fn warn_of_others(&self, client: &Client, log: &Logger) {
+        let asking = other_relays(client, &self.config);
+        match self.answered("for other relays", asking).await {
+            Ok(others) => {
+                for other in others {
+                    warn!(log, "another relay sends the same events, so that each is sent twice";
+                        "slot" => &other.slot, "pid" => other.pid, "from" => &other.from,
+                        "remedy" => ONE_SLOT);
+                }
+            }
+            Err(error) => warn!(log, "other relays are not looked for"; "error" => %error),
         }
     }
 
@@ -240,8 +271,9 @@ impl Startup {
         if let Some(cluster) = cluster.filter(|cluster| *cluster != system.system_id) {
             vouched(store, &settings.slot, cluster, &system).await?;
         }
-        if create {
-            store.create().await?;
+        let reading = Slot::read(client, &settings.slot);
+        if let Some(slot) = self.answered("for the slot", reading).await? {
+            check_owner(&settings.slot, self.info.dbname(), &slot)?;
         }
         let refuse = match cluster {
             _ if attended => Refuse::Any,
@@ -258,6 +290,9 @@ impl Startup {
         if attended {
             // Of a pipeline, the watcher tells.
             log_findings(&findings, log);
+        }
+        if create {
+            store.create().await?;
         }
         // In this order: another instance may be moving them at this moment, and it moves
         // the WAL first, then the checkpoint, then the slot.
@@ -330,7 +365,7 @@ impl Startup {
 
     /// A replication connection, within `limit`.
     pub async fn replication(&self, limit: Duration, log: &Logger) -> Result<ReplicationClient> {
-        ReplicationClient::connect(&self.info, limit, log).await
+        ReplicationClient::connect(&self.replication_info, limit, log).await
     }
 
     /// Checks the publication and its tables; creates it if it is missing and that is wanted.

@@ -83,6 +83,8 @@ struct Counts {
 /// What changes rarely, or once a batch and topic.
 struct Slow {
     retained: Retention,
+    /// Where the server's WAL ended at the last start.
+    start_wal_end: Lsn,
     retained_wal_waits_for: Option<String>,
     publishing: Publishing,
     growth: Rate,
@@ -106,6 +108,7 @@ impl Status {
             observed: Observations::default(),
             slow: Mutex::new(Slow {
                 retained: Retention::default(),
+                start_wal_end: Lsn::ZERO,
                 retained_wal_waits_for: None,
                 publishing: Publishing::default(),
                 growth: Rate::over(GROWTH_SPAN),
@@ -218,6 +221,11 @@ impl Status {
         slow.growth.sample(retained.bytes(), Instant::now());
         slow.retained = retained;
         slow.retained_wal_waits_for = waits_for;
+    }
+
+    /// The server's WAL ended there when a start asked.
+    pub fn wal_ends_at(&self, lsn: Lsn) {
+        self.slow().start_wal_end = lsn;
     }
 
     /// Events were read, of which so many are not sent.

@@ -390,6 +390,57 @@ async fn more_replicas_than_brokers_is_an_error_and_one_in_sync_a_warning() {
 }
 
 #[tokio::test]
+async fn a_broker_that_is_not_where_it_says_is_named_with_the_address() {
+    let (desk, _) = Desk::shared("").await;
+    let nowhere = "broker.invalid:9092";
+    let alone = KafkaServer::builder().proxied().advertised(1, nowhere).start();
+    let alone = alone.await.expect("a Kafka");
+    let at = alone.proxy(1).expect("a way in").address();
+    let findings = desk.doctor_with(&format!(" --brokers {at}")).await;
+    let remedy = findings.remedy("brokers", "error");
+    assert!(remedy.contains("advertised.listeners"), "{remedy}");
+    drop(alone);
+
+    // Others answer, and one is never found.
+    let kafka = KafkaServer::builder().brokers(3).advertised(3, nowhere).start();
+    let kafka = kafka.await.expect("three brokers");
+    let at = kafka.bootstrap().replace(&format!(",{nowhere}"), "");
+    let findings = desk.doctor_with(&format!(" --brokers {at}")).await;
+    let remedy = findings.remedy("advertised addresses", "error");
+    assert!(remedy.contains("advertised.listeners"), "{remedy}");
+    let found = findings.line("advertised addresses")["found"].as_str().expect("text");
+    assert!(found.starts_with(&format!("{nowhere} can't be resolved")), "{found}");
+}
+
+#[tokio::test]
+async fn a_second_relay_of_the_same_facts_is_a_warning_to_both() {
+    let server = shared_postgres().await.expect("a PostgreSQL");
+    let database = server.create_database("twice").await.expect("a database");
+    let desk = async |slot: &str, prefix: &str| {
+        let names = format!(
+            "postgres.slot = \"{database}_{slot}\"\npostgres.publication = \"{prefix}\"\n\
+             postgres.message_prefix = \"{database}_{prefix}\"\ncheckpoint.store = \"memory\"\n"
+        );
+        Desk::new(&server.url_for(&database), &brokers().await, &names)
+    };
+    let (first, second, other) =
+        (desk("a", "one").await, desk("b", "one").await, desk("c", "two").await);
+    let relay = first.0.relay().await;
+    let findings = second.doctor().await;
+    let remedy = findings.remedy("other relays", "warning");
+    assert!(remedy.contains("postgres.slot"), "{remedy}");
+    let found = findings.line("other relays")["found"].as_str().expect("text");
+    assert!(found.contains(&format!("{database}_a")), "{found}");
+    // Of other facts, it is none of its business; nor is itself.
+    other.doctor().await.is_ok("other relays");
+    first.doctor().await.is_ok("other relays");
+    let log = second.0.relay_says("sends the same events").await;
+    assert!(log.contains(&format!("{database}_a")), "{log}");
+    terminal::stop(relay).await;
+    second.doctor().await.is_ok("other relays");
+}
+
+#[tokio::test]
 async fn a_configuration_that_makes_no_sense_is_exit_code_2() {
     let (desk, _) = Desk::shared("").await;
     let Ended { code, out, err } = desk.type_in("factlib doctor --set pipeline.window=1KiB").await;

@@ -328,6 +328,42 @@ async fn a_slot_of_another_plugin_is_left_alone() {
 }
 
 #[tokio::test]
+async fn in_the_wrong_database_nothing_is_made() {
+    let (right, database) = desk("").await;
+    assert_eq!(right.type_in("factlib setup").await.code, Some(0));
+    let server = shared_postgres().await.expect("a PostgreSQL");
+    let wrong = server.create_database("wrong").await.expect("a database");
+    let names = |more: &str| {
+        format!(
+            "postgres.slot = \"{database}\"\npostgres.publication = \"p\"\n\
+             checkpoint.store = \"postgres\"\n{more}"
+        )
+    };
+    let made = "SELECT (to_regnamespace('factlib') IS NOT NULL
+        OR EXISTS (SELECT FROM pg_publication))::text";
+    let untouched = async || {
+        assert_eq!(server.query_text(&wrong, made).await.expect("an answer"), "false");
+    };
+    let desk = async |more: &str| {
+        Desk::relay(&url(server, "postgres", &wrong), &brokers().await, &names(more))
+    };
+    // The slot is there, and belongs to the other one.
+    for line in ["factlib run", "factlib setup", "factlib setup --accept-position"] {
+        desk("").await.refuses(line, 3, &["belongs to", &database, &wrong]).await;
+        untouched().await;
+    }
+    // The slot is nowhere yet, but neither is the table of the outbox.
+    let tables = "postgres.source = \"tables\"\n[[outbox]]\ntable = \"public.outbox_events\"\n";
+    let more = format!("postgres.slot = \"{database}_2\"\n{tables}");
+    let settings = names("").replace(&format!("postgres.slot = \"{database}\"\n"), "") + &more;
+    let desk = Desk::relay(&url(server, "postgres", &wrong), &brokers().await, &settings);
+    for line in ["factlib run", "factlib setup"] {
+        desk.refuses(line, 3, &["outbox_events"]).await;
+        untouched().await;
+    }
+}
+
+#[tokio::test]
 async fn an_acceptance_that_fails_leaves_the_refusal_in_force() {
     let (desk, database) = desk("").await;
     relay_a_fact(&desk, &database).await;

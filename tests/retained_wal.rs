@@ -7,8 +7,12 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use factlib::{
-    BlockedBy, PipelineHandle,
-    testing::{CollectedLogs, KafkaServer, LogLine, PostgresServer},
+    BlockedBy, Lag, PipelineHandle,
+    testing::{CollectedLogs, KafkaServer, LogLine, PostgresServer, shared_kafka},
+};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
 };
 use support::{Bed, Workload, bed::LIMIT};
 use tokio::time::{sleep, timeout};
@@ -135,4 +139,51 @@ async fn a_topic_that_takes_nothing_is_named_with_its_error() {
     pipeline.shutdown().await.expect("a clean stop");
     let report = bed.check(&history).await;
     assert!(report.is_clean() && report.duplicates == 0, "{report}");
+}
+
+/// A process of the server's, which stands still until this is dropped.
+struct Stopped(i32);
+
+impl Stopped {
+    fn stop(pid: i32) -> Self {
+        let done = kill(Pid::from_raw(pid), Signal::SIGSTOP);
+        done.expect("it is ours");
+        Stopped(pid)
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        kill(Pid::from_raw(self.0), Signal::SIGCONT).ok();
+    }
+}
+
+#[actix::test]
+async fn what_is_not_read_yet_is_not_called_up_to_date() {
+    let postgres = PostgresServer::start().await.expect("PostgreSQL starts");
+    let kafka = shared_kafka().await.expect("Kafka starts");
+    let bed = Bed::on(&postgres, kafka, "unread").await;
+    let pipeline = bed.pipeline().start().await.expect("the pipeline starts");
+    let until = async |what: &str, is: &dyn Fn(&Lag) -> bool| {
+        let waiting = async {
+            while !is(&pipeline.status().lag) {
+                sleep(Duration::from_millis(50)).await;
+            }
+        };
+        let done = timeout(LIMIT, waiting).await;
+        done.unwrap_or_else(|_| panic!("{what}: {:?}", pipeline.status().lag));
+    };
+    until("up to date", &|lag| lag.seconds == Some(0.0)).await;
+    let query = "SELECT active_pid FROM pg_replication_slots WHERE active";
+    let pid: i32 = bed.client().await.query_one(query, &[]).await.expect("a reader").get(0);
+    // What is between the server's disk and its network is not ours to see; it stands for a
+    // reader that works through much that is none of ours.
+    let walsender = Stopped::stop(pid);
+    foreign_traffic(&bed, 48).await;
+    until("behind", &|lag| lag.bytes > 32 << 20).await;
+    let lag = pipeline.status().lag;
+    assert_eq!((lag.events, lag.seconds), (0, None), "nobody knows how old that is: {lag:?}");
+    drop(walsender);
+    until("up to date again", &|lag| lag.seconds == Some(0.0) && lag.bytes < 1 << 20).await;
+    pipeline.shutdown().await.expect("a clean stop");
 }

@@ -135,7 +135,10 @@ impl Supervisor {
             Ok((start, extent)) => this.begin(start, extent, ctx),
             Err(error) => {
                 let error: Error = error;
-                if error.kind() != ErrorKind::KafkaUnavailable {
+                // To stand by is no failure, and Kafka's are counted elsewhere.
+                let is_replications =
+                    !matches!(error.kind(), ErrorKind::KafkaUnavailable | ErrorKind::SlotInUse);
+                if is_replications {
                     this.plan.status.replication_failed();
                 }
                 this.retry(error, ctx);
@@ -175,6 +178,7 @@ impl Supervisor {
         let (from, confirm) = (start.from.clone(), reader.clone().recipient());
         self.checkpointer.do_send(BeginGeneration { generation, from, continues, confirm });
         self.plan.status.set_generation(generation, continues);
+        self.plan.status.wal_ends_at(start.wal_end);
         chain.reader = Some(reader);
         chain.launched = Instant::now();
         self.cluster = Some(start.from.system_id);
@@ -193,7 +197,7 @@ impl Supervisor {
         let starts_already = chain.reader.is_none();
         let connection_lost =
             actor == ActorKind::WalReader && error.kind() != ErrorKind::ActorFailed;
-        if actor == ActorKind::WalReader {
+        if actor == ActorKind::WalReader && error.kind() != ErrorKind::SlotInUse {
             self.plan.status.replication_failed();
         }
         if connection_lost && error.is_transient() {

@@ -1,8 +1,8 @@
 //! WalWatch: warns when the server has to keep too much WAL for us.
 //!
 //! # Life
-//! One for the pipeline's life. It asks the server now and then, while something
-//! moves or waits; at rest, there is nothing to ask.
+//! One for the pipeline's life. It asks the server now and then: also at rest, since WAL that
+//! nobody sends us looks like rest. While nothing is read, only where something waits.
 //!
 //! # Failure
 //! A server that does not answer is asked again the next time; that it is away,
@@ -56,7 +56,8 @@ impl WalWatch {
         let status = self.status.snapshot();
         let moved = std::mem::replace(&mut self.seen, status.received_lsn) != status.received_lsn;
         // What was said of the slot's end must not outlast its reason.
-        let waits = moved
+        let waits = status.state == PipelineState::Running
+            || moved
             || status.in_flight_bytes > 0
             || self.judge.warned.is_some()
             || status.slot_lost_in_seconds.is_some();

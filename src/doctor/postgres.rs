@@ -82,6 +82,7 @@ impl Postgres<'_> {
         if let (Some(mut replication), Some(checkpoint)) = (replication, checkpoint) {
             self.slot(slot.clone(), checkpoint, &mut replication).await?;
         }
+        self.other_relays().await?;
         if slot.is_some_and(|slot| slot.lost.is_none()) {
             self.retained().await?;
         }

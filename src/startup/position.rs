@@ -28,11 +28,27 @@ pub(super) struct Position<'a> {
     pub history: Option<TimelineHistory>,
 }
 
+/// Refuses a slot of another plugin or database.
+pub(super) fn check_owner(name: &str, database: &str, slot: &Slot) -> Result<()> {
+    match (slot.plugin.as_deref(), slot.database.as_deref()) {
+        (Some("pgoutput"), Some(owner)) if owner == database => Ok(()),
+        (plugin, owner) => Err(refused(format!(
+            "slot {name} belongs to plugin {} and database {}, not to pgoutput and {database}",
+            plugin.unwrap_or("none"),
+            owner.unwrap_or("none"),
+        ))
+        .remedy("name another slot with postgres.slot, or the slot's database with postgres.url")),
+    }
+}
+
+fn refused(what: String) -> Error {
+    Error::new(ErrorKind::PostgresRefused, what)
+}
+
 impl Position<'_> {
     /// Where to start, or why that is for a person to say.
     pub fn decide(&self, slot: Option<Slot>, checkpoint: Option<Checkpoint>) -> Result<Checkpoint> {
         let name = self.slot_name;
-        let refused = |what: String| Error::new(ErrorKind::PostgresRefused, what);
         // Before all else: what is not found in another cluster has not been lost there.
         if let Some(checkpoint) = &checkpoint
             && checkpoint.system_id != self.system.system_id
@@ -53,19 +69,7 @@ impl Position<'_> {
                 )),
             });
         };
-        match (&slot.plugin, &slot.database) {
-            (Some(plugin), Some(database)) if plugin == "pgoutput" && database == self.database => {
-            }
-            (plugin, database) => {
-                return Err(refused(format!(
-                    "slot {name} belongs to plugin {} and database {}, not to pgoutput and {}",
-                    plugin.as_deref().unwrap_or("none"),
-                    database.as_deref().unwrap_or("none"),
-                    self.database
-                ))
-                .remedy("name another slot with postgres.slot"));
-            }
-        }
+        check_owner(name, self.database, &slot)?;
         if let Some(reason) = slot.lost {
             return Err(lost(format!(
                 "slot {name} was invalidated ({reason}): facts committed after {} are missing",
@@ -248,7 +252,9 @@ mod tests {
             let error = position().decide(other, None).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::PostgresRefused);
             let text = format!("slot s belongs to {whose}, not to pgoutput and shop");
-            assert_eq!(error.to_string(), text + " (name another slot with postgres.slot)");
+            let remedy =
+                "name another slot with postgres.slot, or the slot's database with postgres.url";
+            assert_eq!(error.to_string(), format!("{text} ({remedy})"));
         }
         let error = position().decide(None, None).unwrap_err().to_string();
         let remedy = "run `factlib setup`, or set postgres.create = true";

@@ -16,7 +16,7 @@ pub struct Lag {
     pub events: u64,
     /// How long ago the oldest transaction that was read and is not delivered was committed,
     /// by this machine's clock and PostgreSQL's; 0 where all is delivered. None while nothing
-    /// is read, as nobody then knows.
+    /// is read, or much WAL is not read yet, as nobody then knows.
     pub seconds: Option<f64>,
 }
 

@@ -135,6 +135,10 @@ impl PipelineStatus {
     }
 }
 
+/// So much WAL may be unread of a relay that is up to date: a segment. How old more of it is,
+/// nobody knows.
+const UNREAD: u64 = 16 << 20;
+
 impl Status {
     pub fn snapshot(&self) -> PipelineStatus {
         let now = Instant::now();
@@ -146,6 +150,7 @@ impl Status {
         let seconds = self.on_the_way().seconds(SystemTime::now());
         let slow = self.slow();
         let retained_wal_growth = slow.growth.per_second();
+        let wal_end = slow.retained.wal_end.max(slow.start_wal_end);
         let actors = slow.actors.iter();
         PipelineStatus {
             generation: self.counts.generation.load(Relaxed),
@@ -168,9 +173,11 @@ impl Status {
                 // Whoever has the slot knows.
                 PipelineState::StandingBy { .. } => Lag::default(),
                 _ => Lag {
-                    bytes: received_lsn.max(slow.retained.wal_end).distance_from(delivered_lsn),
+                    bytes: received_lsn.max(wal_end).distance_from(delivered_lsn),
                     events: slow.topics.values().map(|topic| topic.status.waiting).sum(),
-                    seconds: seconds.or((state == PipelineState::Running).then_some(0.0)),
+                    seconds: seconds.or((state == PipelineState::Running
+                        && wal_end.distance_from(received_lsn) <= UNREAD)
+                        .then_some(0.0)),
                 },
             },
             events_per_second: slow.rate.per_second().unwrap_or_default(),

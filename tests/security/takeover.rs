@@ -37,6 +37,11 @@ async fn a_standby_takes_over_from_an_instance_that_is_killed() {
     emitters.emitted(1_000).await;
     assert!(stands_by().await, "it goes on standing by");
     assert_eq!(second.count("starting again after a pause"), 1, "which is no news each time");
+    // Nor a failure: an alert on these would never end.
+    let metrics = get(port, "/metrics").await;
+    let errors =
+        metrics.lines().find(|line| line.starts_with("factlib_wal_replication_errors_total"));
+    assert_eq!(errors, Some("factlib_wal_replication_errors_total 0"), "{metrics}");
     first.kill().await;
     let (killed, end) = (Instant::now(), bed.wal_end().await);
     let saved = bed.saved().await.expect("a position");

@@ -78,6 +78,28 @@ impl Folder {
     }
 }
 
+impl Folder {
+    /// Starts a relay, waits for a line of its log with this text, gives the line and ends it.
+    #[allow(dead_code)] // Not everybody does.
+    pub async fn relay_says(&self, text: &str) -> String {
+        let mut relay = self.command("factlib run").spawn().expect("it starts");
+        let mut log = BufReader::new(relay.stderr.take().expect("piped")).lines();
+        let mut seen = String::new();
+        let said = async {
+            while let Some(line) = log.next_line().await.expect("UTF-8") {
+                seen += &format!("{line}\n");
+                if line.contains(text) {
+                    return Some(line);
+                }
+            }
+            None
+        };
+        let line = timeout(SOON, said).await.ok().flatten();
+        relay.kill().await.expect("it is killed");
+        line.unwrap_or_else(|| panic!("it does not say {text:?}: {seen}"))
+    }
+}
+
 /// Stops a relay in order.
 #[allow(dead_code)] // Not everybody does.
 pub async fn stop(mut relay: Child) {

@@ -184,7 +184,7 @@ impl Launch<'_> {
         let (plan, start, postgres) = (self.plan, self.start, &self.plan.config.postgres);
         let reader = WalReader::new(
             ReadFrom {
-                info: plan.startup.info.clone(),
+                info: plan.startup.replication_info.clone(),
                 connect_timeout: postgres.connect_timeout,
                 slot: postgres.slot.clone(),
                 publication: postgres.publication.clone(),

@@ -6,6 +6,7 @@ use crate::{
     checkpoint::Checkpoint,
     config::StoreKind,
     postgres::{replication::ReplicationClient, slot::Slot},
+    startup::{ONE_SLOT, other_relays},
 };
 
 impl Postgres<'_> {
@@ -115,6 +116,22 @@ impl Postgres<'_> {
                 );
                 self.checks.warning(NAME, found, end);
             }
+        }
+        Ok(())
+    }
+
+    /// Whoever sends the same events through a slot of its own.
+    pub(super) async fn other_relays(&mut self) -> Result<()> {
+        const NAME: &str = "other relays";
+        let others = other_relays(self.client, self.config).await?;
+        let others = others.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        match others.is_empty() {
+            true => self.checks.ok(NAME, "none sends the same events"),
+            false => self.checks.warning(
+                NAME,
+                format!("the same events are sent from {others}, so that each is sent twice"),
+                ONE_SLOT,
+            ),
         }
         Ok(())
     }
