@@ -1,6 +1,11 @@
 //! A relay inside an actix-web application, which has its health and metrics among its own
 //! routes and ends it in order.
 //!
+//! The server answers before the relay has connected, and while it stands by: of several
+//! replicas of the application, one relays and the others wait for their turn. Is a replica
+//! ready? The application says so by its own routes, never by `/relay/readyz`: that is 503
+//! where another replica relays.
+//!
 //!     cargo run --example embedded -- postgresql://postgres@localhost/shop localhost:9092
 
 use std::net::TcpListener;
@@ -13,7 +18,8 @@ pub async fn serve(
     listener: TcpListener,
     stop: impl Future<Output = ()>,
 ) -> Result<(), Box<dyn std::error::Error>> {
-    let pipeline = Pipeline::builder().config(config).start().await?;
+    // Waits for no server, so that the application's own one can start.
+    let pipeline = Pipeline::builder().config(config).start_in_background().await?;
     let routes = pipeline.routes();
     let app = move || {
         App::new()
@@ -24,14 +30,15 @@ pub async fn serve(
     let server = HttpServer::new(app).workers(1).disable_signals().listen(listener)?.run();
     let handle = server.handle();
     let serving = actix_rt::spawn(server);
-    tokio::select! {
-        ended = pipeline.wait() => ended?,
-        () = stop => pipeline.shutdown().await?,
-    }
-    // Last: probes are answered while it ends.
+    let ended = tokio::select! {
+        // What can't get better by itself: its error names the remedy.
+        ended = pipeline.wait() => ended,
+        () = stop => pipeline.shutdown().await,
+    };
+    // Last: requests and probes are answered while it ends.
     handle.stop(true).await;
     serving.await??;
-    Ok(())
+    Ok(ended?)
 }
 
 #[actix_rt::main]

@@ -88,7 +88,8 @@
 //!
 //! # Embed
 //! A [`Pipeline`] starts inside the actix `System` that is there, that of an actix-web
-//! application for one, on threads of its own:
+//! application for one, on threads of its own; [`PipelineBuilder::start_on_own_thread`] brings a
+//! `System` for programs of plain tokio or axum:
 //! ```no_run
 //! use factlib::{Pipeline, config::Config};
 //!
@@ -101,11 +102,13 @@
 //! pipeline.shutdown().await
 //! # }
 //! ```
-//! It installs no signal handler, stops no system and keeps nothing global, so that several
-//! live in one process. Its [`PipelineHandle`] tells the status and each change of the state,
+//! It installs no signal handler and stops no system of the application's, so that several
+//! live in one process, each with a slot of its own. Of several replicas one relays; the others
+//! stand by, and [`PipelineHandle::running`] waits for their turn. Its [`PipelineHandle`] tells the status and each change of the state,
 //! pauses topics, ends it in order, and has [`routes`](PipelineHandle::routes) to mount in the
 //! application's server. It logs to the `slog` logger of
-//! [`PipelineBuilder::logger`], and with the feature `metrics` it counts in the recorder of
+//! [`PipelineBuilder::logger`], to `tracing` with that feature, and else its warnings to stderr.
+//! With the feature `metrics` it counts in the recorder of
 //! `PipelineBuilder::metrics_recorder`. What it can't do, it says as an [`Error`]: what happened,
 //! to what, and the remedy; the policy hangs on its [`ErrorKind`].
 //!
@@ -145,6 +148,7 @@
 //! | `demo` (default) | `factlib demo`, with `test-util` |
 //! | `deadpool`, `sqlx`, `diesel-async` | the client in transactions of these |
 //! | `opentelemetry` | facts belong to the trace that is current |
+//! | `tracing` | log lines go to `tracing`, see [`TracingDrain`] |
 //! | `metrics` | a recorder of the crate `metrics` gets what `/metrics` has |
 //! | `client-kafka` | `kafka.client = "kafka"`, for brokers before 4.0 without librdkafka |
 //! | `schema-registry` (in `cli`) | the formats `confluent-…`, by an HTTP client |
@@ -176,6 +180,8 @@ mod format;
 pub mod handlers;
 #[cfg(feature = "relay")]
 mod kafka;
+#[cfg(feature = "relay")]
+mod logging;
 mod lsn;
 #[cfg(feature = "relay")]
 mod messages;
@@ -209,6 +215,8 @@ pub mod testing;
 pub use self::actors::parts;
 #[cfg(feature = "faults")]
 pub use self::faults::{FaultSite, Faults};
+#[cfg(feature = "tracing")]
+pub use self::logging::TracingDrain;
 pub use self::{
     error::{Error, ErrorKind, Result},
     lsn::{Lsn, ParseLsnError},
@@ -236,3 +244,8 @@ pub fn librdkafka_version() -> (i32, String) {
 #[cfg(all(doctest, feature = "relay"))]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// Those of the page on embedding.
+#[cfg(all(doctest, feature = "relay"))]
+#[doc = include_str!("../docs/embedding.md")]
+struct Embedding;

@@ -1,23 +1,36 @@
 //! The pipeline as one thing: build it, start it, ask it, stop it.
 //!
-//! It runs inside the actix `System` that is there, on two arbiters (threads)
-//! of its own: one reads the WAL, one does the rest; where the configuration has
+//! It runs inside the actix `System` that is there, or in one on a thread of its own, on two
+//! arbiters (threads): one reads the WAL, one does the rest; where the configuration has
 //! a port for it, health and metrics are answered. It installs no signal
-//! handler, keeps no global state and never stops the system, so several can
-//! run in one process.
+//! handler and never stops a system of the application's, so several can run in one process.
+//! Which slots these read is all that they share.
+//!
+//! | file | idea |
+//! | --- | --- |
+//! | `handle` | a running pipeline: asked, paused, stopped |
+//! | `own_thread` | a system for programs that have none |
+//! | `slot_claim` | two pipelines of a process never read one slot |
 
-use std::{fmt, sync::Arc};
+mod handle;
+mod own_thread;
+mod slot_claim;
 
-use actix::{Addr, Recipient};
-use actix_rt::Arbiter;
-use slog::{Discard, Logger, o};
+use std::{collections::HashSet, sync::Arc};
+
+use actix::Recipient;
+use actix_rt::{Arbiter, System};
+use slog::Logger;
 use tokio::sync::{oneshot, watch};
+
+pub use self::handle::PipelineHandle;
+pub(crate) use self::slot_claim::SlotClaim;
 
 #[cfg(feature = "metrics")]
 use crate::ops::Facade;
 use crate::{
     Error, ErrorKind, Event, Result,
-    actors::{HandlerLanes, KafkaLanes, Lanes, Outcome, Plan, Supervisor, TableLanes},
+    actors::{HandlerLanes, KafkaLanes, Lanes, Plan, Supervisor, TableLanes},
     checkpoint::CheckpointStore,
     config::{Config, RefusalPolicy},
     faults::Faults,
@@ -25,10 +38,11 @@ use crate::{
         self, EventHandler, HandlerContext, HandlerError, HandlerOptions, HandlerTopics, Handlers,
     },
     kafka::{positions::Positions, producer::KafkaProducer, transactions::Transactions},
-    messages::{ByteWindow, PauseTopic, Shutdown, Stop, TopicBatch},
-    ops::{Ops, Routes},
+    logging,
+    messages::{ByteWindow, TopicBatch},
+    ops::Ops,
     startup::Startup,
-    status::{PipelineState, PipelineStatus, Status},
+    status::Status,
 };
 #[cfg(feature = "client-kafka")]
 use crate::{actors::PlainLanes, config::KafkaClient};
@@ -56,11 +70,13 @@ impl Pipeline {
     pub fn builder() -> PipelineBuilder {
         PipelineBuilder {
             config: Config::default(),
-            log: Logger::root(Discard, o!()),
+            log: logging::default_logger(),
             store: None,
             lanes: None,
             handlers: Handlers::default(),
             kafka: true,
+            paused: HashSet::new(),
+            claims_slot: true,
             faults: Faults::default(),
             #[cfg(feature = "metrics")]
             facade: Facade::default(),
@@ -77,6 +93,8 @@ pub struct PipelineBuilder {
     lanes: Option<Arc<dyn Lanes>>,
     handlers: Handlers,
     kafka: bool,
+    paused: HashSet<Arc<str>>,
+    claims_slot: bool,
     faults: Faults,
     #[cfg(feature = "metrics")]
     facade: Facade,
@@ -89,7 +107,9 @@ impl PipelineBuilder {
         self
     }
 
-    /// Where log lines go; nowhere when not given.
+    /// Where log lines go. When not given: with the feature `tracing`, to the subscriber of
+    /// `tracing` if the program has one, and otherwise warnings and errors to stderr.
+    /// `Logger::root(slog::Discard, slog::o!())` silences it.
     pub fn logger(mut self, log: Logger) -> Self {
         self.log = log;
         self
@@ -160,6 +180,21 @@ impl PipelineBuilder {
         self
     }
 
+    /// Holds a topic back from the start, as [`PipelineHandle::pause_topic`] does later: also
+    /// one to which nothing has gone yet.
+    pub fn pause_topic(mut self, topic: impl Into<Arc<str>>) -> Self {
+        self.paused.insert(topic.into());
+        self
+    }
+
+    /// Stands for a replica, which is another process: it may read a slot that another
+    /// pipeline of this one reads, and then stands by. For tests.
+    #[cfg(feature = "test-util")]
+    pub fn as_another_process(mut self) -> Self {
+        self.claims_slot = false;
+        self
+    }
+
     /// Puts faults into the pipeline, for tests.
     #[cfg(feature = "faults")]
     pub fn faults(mut self, faults: Faults) -> Self {
@@ -175,17 +210,37 @@ impl PipelineBuilder {
         self
     }
 
-    /// Starts the pipeline and waits until it reads for the first time.
+    /// Starts the pipeline, and waits until it reads for the first time or
+    /// [stands by](crate::PipelineState::StandingBy): another instance reads the slot, and this
+    /// one takes over when that ends. [`PipelineHandle::running`] waits for that.
     ///
-    /// Dropping the future stops what was started.
+    /// It needs the actix `System` of the application; where there is none, use
+    /// [`start_on_own_thread`](Self::start_on_own_thread). Dropping the future stops what was
+    /// started.
     ///
     /// # Errors
     /// What can't get better by itself, at once; a server that can't be reached,
     /// after `pipeline.startup_timeout`. Once started, outages are waited for.
-    ///
-    /// # Panics
-    /// Outside an actix `System`.
     pub async fn start(self) -> Result<PipelineHandle> {
+        let handle = self.start_in_background().await?;
+        handle.started().await?;
+        Ok(handle)
+    }
+
+    /// Starts the pipeline and waits for no server: its [routes](PipelineHandle::routes) answer
+    /// while it connects. [`PipelineHandle::running`] waits until it reads, and
+    /// [`PipelineHandle::wait`] has the error of a start that fails.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`]: what is wrong with the configuration, a port or the handlers; no
+    /// actix `System`; another pipeline of this process that reads the slot.
+    pub async fn start_in_background(self) -> Result<PipelineHandle> {
+        if System::try_current().is_none() {
+            let what = "a pipeline starts inside an actix System, and this thread has none";
+            let remedy = "call start_on_own_thread() in place of start(), or begin the program \
+                          with #[actix_rt::main]";
+            return Err(Error::new(ErrorKind::Config, what).remedy(remedy));
+        }
         let PipelineBuilder {
             config,
             log,
@@ -193,6 +248,8 @@ impl PipelineBuilder {
             lanes,
             handlers,
             kafka,
+            paused,
+            claims_slot,
             faults,
             #[cfg(feature = "metrics")]
             facade,
@@ -201,6 +258,10 @@ impl PipelineBuilder {
         let handlers = handlers.into_entries()?;
         let config = Arc::new(config);
         let startup = Startup::new(&config)?;
+        let claim = match claims_slot {
+            true => SlotClaim::new(startup.info.describe_hosts(), &config.postgres.slot)?,
+            false => SlotClaim::default(),
+        };
         let store = match store {
             Some(store) => store,
             None => startup.store(&log),
@@ -245,6 +306,9 @@ impl PipelineBuilder {
             }
         };
         let topics_of_handlers = HandlerTopics::new(&handlers);
+        let mut known: HashSet<_> = handlers.iter().map(|entry| Arc::clone(&entry.lane)).collect();
+        known.insert(config.dead_letter_topic().into());
+        known.extend(paused.iter().cloned());
         let lanes: Arc<dyn Lanes> = match handlers.is_empty() {
             true => lanes,
             false => {
@@ -263,13 +327,13 @@ impl PipelineBuilder {
             positions,
             transactions,
             window,
+            paused,
+            claim,
             status: Arc::clone(&status),
             faults,
             log,
         };
-        let handle = spawn(plan, status, ops).await?;
-        handle.started().await?;
-        Ok(handle)
+        spawn(plan, status, ops, known).await
     }
 }
 
@@ -282,7 +346,13 @@ fn refuse_exactly_once(config: &Config) -> Result<()> {
 }
 
 /// Starts the supervisor on arbiters of its own.
-async fn spawn(plan: Plan, status: Arc<Status>, ops: Ops) -> Result<PipelineHandle> {
+async fn spawn(
+    plan: Plan,
+    status: Arc<Status>,
+    ops: Ops,
+    known: HashSet<Arc<str>>,
+) -> Result<PipelineHandle> {
+    let claim = plan.claim.clone();
     let arbiters = vec![Arbiter::new(), Arbiter::new()];
     let (relay, reader) = (&arbiters[0], arbiters[1].handle());
     let (running, is_running) = watch::channel(false);
@@ -297,109 +367,15 @@ async fn spawn(plan: Plan, status: Arc<Status>, ops: Ops) -> Result<PipelineHand
         .await
         .map_err(|error| Error::new(ErrorKind::ActorFailed, what).caused_by(error))?;
     ops.steer(supervisor.clone().recipient());
-    Ok(PipelineHandle { supervisor, arbiters, running: is_running, ended, status, ops })
-}
-
-/// A running pipeline.
-///
-/// Dropping it ends the pipeline at once, without waiting for what is in
-/// flight: that is sent again at the next start. Call
-/// [`shutdown`](Self::shutdown) to end it in order.
-pub struct PipelineHandle {
-    supervisor: Addr<Supervisor>,
-    arbiters: Vec<Arbiter>,
-    running: watch::Receiver<bool>,
-    ended: watch::Receiver<Outcome>,
-    status: Arc<Status>,
-    ops: Ops,
-}
-
-impl PipelineHandle {
-    /// Stops reading, lets what is in flight finish, saves and confirms the position.
-    ///
-    /// # Errors
-    /// [`ErrorKind::DrainTimeout`] when that takes longer than
-    /// `pipeline.drain_timeout`; nothing is lost by it. Or the error that the
-    /// pipeline had ended with before.
-    pub async fn shutdown(&self) -> Result<()> {
-        self.supervisor.do_send(Shutdown);
-        self.wait().await
-    }
-
-    /// Waits until the pipeline has ended, for whatever reason.
-    ///
-    /// # Errors
-    /// Why it ended, if nobody asked it to.
-    pub async fn wait(&self) -> Result<()> {
-        let mut ended = self.ended.clone();
-        match ended.wait_for(Option::is_some).await {
-            Ok(outcome) => outcome.clone().unwrap_or(Ok(())),
-            Err(error) => {
-                let what = "the supervisor ended without a word";
-                Err(Error::new(ErrorKind::ActorFailed, what).caused_by(error))
-            }
-        }
-    }
-
-    /// What it is doing now.
-    pub fn status(&self) -> PipelineStatus {
-        self.status.snapshot()
-    }
-
-    /// The state that it is in, and each change of it, until it has stopped.
-    ///
-    /// ```no_run
-    /// # async fn example(pipeline: &factlib::PipelineHandle) {
-    /// let mut states = pipeline.subscribe();
-    /// while states.changed().await.is_ok() {
-    ///     println!("{:?}", *states.borrow_and_update());
-    /// }
-    /// # }
-    /// ```
-    pub fn subscribe(&self) -> watch::Receiver<PipelineState> {
-        self.status.subscribe()
-    }
-
-    /// Sends nothing more to a topic, or to the handler `handler:{aggregate_type}`, until it
-    /// is [resumed](Self::resume_topic). What was sent may still arrive. What waits holds its
-    /// bytes of `pipeline.window`: when that is full, nothing is read for other topics either,
-    /// and a [`shutdown`](Self::shutdown) waits for it in vain.
-    pub fn pause_topic(&self, topic: impl Into<Arc<str>>) {
-        self.supervisor.do_send(PauseTopic { topic: topic.into(), paused: true });
-    }
-
-    /// Goes on with a topic, in order.
-    pub fn resume_topic(&self, topic: impl Into<Arc<str>>) {
-        self.supervisor.do_send(PauseTopic { topic: topic.into(), paused: false });
-    }
-
-    /// Health, readiness, status, metrics and the status page, to mount in an application's own server.
-    pub fn routes(&self) -> Routes {
-        self.ops.routes()
-    }
-
-    /// Waits until it reads for the first time, or has ended.
-    async fn started(&self) -> Result<()> {
-        let mut running = self.running.clone();
-        tokio::select! {
-            biased;
-            Ok(_) = running.wait_for(|running| *running) => Ok(()),
-            result = self.wait() => result,
-        }
-    }
-}
-
-impl Drop for PipelineHandle {
-    fn drop(&mut self) {
-        self.supervisor.do_send(Stop);
-        for arbiter in &self.arbiters {
-            arbiter.stop();
-        }
-    }
-}
-
-impl fmt::Debug for PipelineHandle {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PipelineHandle").field("status", &self.status()).finish_non_exhaustive()
-    }
+    Ok(PipelineHandle {
+        supervisor,
+        arbiters,
+        running: is_running,
+        ended,
+        status,
+        known,
+        claim,
+        system: None,
+        ops,
+    })
 }

@@ -133,7 +133,9 @@ async fn a_second_instance_stands_by_and_takes_over() {
     let bed = Bed::shared("standby").await;
     let first = bed.pipeline().start().await.expect("the first starts");
     let (log, logs) = factlib::testing::CollectedLogs::logger();
-    let second = actix_rt::spawn(bed.pipeline().logger(log).start());
+    let second = bed.pipeline().as_another_process().logger(log).start();
+    let second = tokio::time::timeout(support::bed::LIMIT, second).await.expect("in time");
+    let second = second.expect("it stands by");
     let line = logs.await_line(
         |line| line.values.iter().any(|(_, v)| v.contains("active")),
         support::bed::LIMIT,
@@ -142,8 +144,8 @@ async fn a_second_instance_stands_by_and_takes_over() {
 
     let history = Workload::new(&bed.name, 200).emit(&mut bed.client().await).await;
     first.shutdown().await.expect("a clean stop");
-    let second = tokio::time::timeout(Duration::from_secs(60), second).await;
-    let second = second.expect("in time").expect("no panic").expect("the second takes over");
+    let running = tokio::time::timeout(Duration::from_secs(60), second.running()).await;
+    running.expect("in time").expect("the second takes over");
     bed.delivered(&history).await;
     second.shutdown().await.expect("a clean stop");
     let report = bed.check(&history).await;

@@ -314,7 +314,7 @@ async fn a_paused_topic_holds_all_and_leaves_no_transaction_open() {
     let bootstrap = bed.kafka.bootstrap();
     wait_for_count(&bootstrap, &[&users, &orders], 2, LIMIT).await.expect("both");
     bed.confirmed(bed.wal_end().await).await;
-    pipeline.pause_topic(orders.as_str());
+    pipeline.pause_topic(orders.as_str()).expect("known");
     emit(&bed, &[fact("user", "2"), fact("order", "2")]).await;
     // Read, and held.
     let held = async {
@@ -324,7 +324,7 @@ async fn a_paused_topic_holds_all_and_leaves_no_transaction_open() {
     };
     tokio::time::timeout(LIMIT, held).await.expect("the events are read");
     assert_eq!(read_topic(&bootstrap, &users).await.expect("a topic").len(), 1);
-    pipeline.resume_topic(orders.as_str());
+    pipeline.resume_topic(orders.as_str()).expect("known");
     wait_for_count(&bootstrap, &[&users, &orders], 4, LIMIT).await.expect("all");
     pipeline.shutdown().await.expect("a clean stop");
 }

@@ -4,6 +4,8 @@
 
 mod support;
 
+use std::time::Duration;
+
 use factlib::{
     emit::{Emitter, Fact},
     proto::OutboxEvent,
@@ -25,6 +27,8 @@ mod database;
 mod embedded;
 #[path = "../examples/fan_out.rs"]
 mod fan_out;
+#[path = "../examples/own_thread.rs"]
+mod own_thread;
 #[path = "../examples/record_sink.rs"]
 mod record_sink;
 #[path = "../examples/relay.rs"]
@@ -85,10 +89,14 @@ async fn two_relays_live_in_an_application_and_end_without_it() {
     }
     for place in &places {
         // The listener queues what comes before the application runs.
-        let ready = get(*place, "/relay/readyz").await.expect("an answer");
-        assert_eq!(ready.0, 200, "{ready:?}");
-        assert_eq!(get(*place, "/relay/healthz").await.expect("an answer").0, 200);
         assert_eq!(get(*place, "/").await.expect("an answer").1, "the application");
+        let ready = async {
+            while get(*place, "/relay/readyz").await.expect("an answer").0 != 200 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(LIMIT, ready).await.expect("it relays");
+        assert_eq!(get(*place, "/relay/healthz").await.expect("an answer").0, 200);
         let status = get(*place, "/relay/status.json").await.expect("an answer").1;
         assert!(status.contains("\"state\":\"running\""), "{status}");
         let metrics = get(*place, "/relay/metrics").await.expect("an answer").1;
@@ -104,6 +112,27 @@ async fn two_relays_live_in_an_application_and_end_without_it() {
     let (now, serving) = ends.next().expect("the second");
     now.send(()).expect("still running");
     serving.await.expect("no panic").expect("a clean stop");
+}
+
+#[tokio::test]
+async fn own_thread_relays_without_an_actix_system() {
+    let bed = Bed::shared("example_thread").await;
+    let (now, stopped) = stop();
+    let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr());
+    let address = free.expect("a port");
+    let running = tokio::spawn(own_thread::serve(bed.config.clone(), address.port(), stopped));
+    let ready = async {
+        while get(address, "/readyz").await.is_none_or(|(code, _)| code != 200) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(LIMIT, ready).await.expect("it relays");
+    let history = Workload::new(&bed.name, 100).emit(&mut bed.client().await).await;
+    bed.delivered(&history).await;
+    now.send(()).expect("still running");
+    running.await.expect("no panic").expect("a clean stop");
+    let report = bed.check(&history).await;
+    assert!(report.is_clean() && report.duplicates == 0, "{report}");
 }
 
 #[actix::test]

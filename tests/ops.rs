@@ -216,8 +216,8 @@ async fn the_status_says_who_waits_for_what_and_what_that_costs() {
     config.kafka.statistics_interval = Duration::from_millis(100);
     let port = config.http.health_port.unwrap();
     let topic = "factlib.user";
-    let pipeline = start(&config).await;
-    pipeline.pause_topic(topic);
+    let builder = Pipeline::builder().config(config.clone()).pause_topic(topic);
+    let pipeline = builder.start().await.unwrap();
     // More than fits into the window.
     for _ in 0..16 {
         emit_large(postgres, &database, 4096).await;
@@ -232,7 +232,7 @@ async fn the_status_says_who_waits_for_what_and_what_that_costs() {
     assert!(status["lag"]["events"].as_u64().is_some_and(|events| events > 0), "{status}");
     assert!(status["lag"]["seconds"].as_f64().is_some_and(|seconds| seconds > 0.0), "{status}");
     assert!(status["lag"]["bytes"].as_u64().is_some_and(|bytes| bytes > 4096), "{status}");
-    pipeline.resume_topic(topic);
+    pipeline.resume_topic(topic).expect("known");
     let through = |status: &Value| status["events"] == 16 && status["lag"]["bytes"] == 0;
     let status = until_status(port, through).await;
     let waited = |of: &Value, what: &str| of["blocked_seconds"][what].as_f64() > Some(0.0);

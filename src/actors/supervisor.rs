@@ -88,13 +88,13 @@ impl Supervisor {
             publication_watch: plan.publication_watch(),
             row_sweeper: plan.row_sweeper(),
             restarts: Restarts::new(Arc::clone(&plan.config)),
+            paused: plan.paused.clone(),
             plan,
             reader_arbiter,
             generation: 0,
             cluster: None,
             chain: None,
             draining: false,
-            paused: HashSet::new(),
             running,
             outcome,
         })
@@ -256,6 +256,9 @@ impl Actor for Supervisor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
+        for topic in &self.paused {
+            self.plan.status.pause(topic, true);
+        }
         self.start_generation(ctx);
     }
 }

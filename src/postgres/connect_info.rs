@@ -176,7 +176,7 @@ impl ConnectInfo {
         format!("{}/{}", self.describe_hosts(), self.dbname)
     }
 
-    pub(super) fn describe_hosts(&self) -> String {
+    pub(crate) fn describe_hosts(&self) -> String {
         self.hosts.iter().map(Host::to_string).collect::<Vec<_>>().join(",")
     }
 

@@ -133,7 +133,7 @@ async fn who_has_no_token_or_comes_from_elsewhere_changes_nothing() {
     assert_eq!(code, 200);
     assert!(head.contains("content-security-policy: default-src 'none'"), "{head}");
     assert!(!head.contains("unsafe"), "{head}");
-    pipeline.resume_topic("factlib.order");
+    pipeline.resume_topic("factlib.order").expect("known");
     pipeline.shutdown().await.expect("all is delivered");
 }
 

@@ -122,7 +122,8 @@ async fn who_stands_by_has_a_page_that_says_so_and_takes_over() {
     let mut scene = Scene::new("page_standby").await;
     let first = Pipeline::builder().config(scene.config.clone()).start().await.expect("up");
     let url = serve(&mut scene.config);
-    let second = actix_rt::spawn(Pipeline::builder().config(scene.config.clone()).start());
+    let second = Pipeline::builder().config(scene.config.clone()).as_another_process();
+    let second = second.start().await.expect("it stands by");
     let mut browser = Browser::start().await;
     browser.until(&format!("true || {url:?}")).await;
     browser.open(&url).await;
@@ -135,7 +136,7 @@ async fn who_stands_by_has_a_page_that_says_so_and_takes_over() {
     browser
         .until("document.querySelector('#headline').textContent === 'Everything is delivered'")
         .await;
-    second.await.expect("no panic").expect("it runs").shutdown().await.expect("in order");
+    second.shutdown().await.expect("in order");
 }
 
 #[actix_rt::test]

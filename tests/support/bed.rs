@@ -61,8 +61,10 @@ impl<'a> Bed<'a> {
         Bed { postgres, kafka, database, name, config }
     }
 
+    /// Without a word in the output of the test.
     pub fn pipeline(&self) -> PipelineBuilder {
-        Pipeline::builder().config(self.config.clone())
+        let log = slog::Logger::root(slog::Discard, slog::o!());
+        Pipeline::builder().config(self.config.clone()).logger(log)
     }
 
     pub async fn client(&self) -> Client {

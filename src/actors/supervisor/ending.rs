@@ -66,8 +66,9 @@ impl Supervisor {
         if let Some(sweeper) = &self.row_sweeper {
             sweeper.do_send(Stop);
         }
-        // Before whoever waits for the outcome asks.
+        // Before whoever waits for the outcome asks, or starts another pipeline.
         self.plan.status.stopped();
+        self.plan.claim.release();
         // What was under way may end after the end; the first word counts.
         self.outcome.send_if_modified(|outcome| {
             let open = outcome.is_none();

@@ -1,6 +1,6 @@
 //! What a pipeline is made of, and the actors that live as long as it.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use actix::{Actor, Addr};
 use slog::{Logger, o};
@@ -19,6 +19,7 @@ use crate::{
     kafka::{positions::Positions, transactions::Transactions},
     messages::{ActorKind, ByteWindow, ExitGuard},
     outbox::OldRows,
+    pipeline::SlotClaim,
     postgres::Reconnecting,
     startup::{InKafka, Start, Startup},
     status::{ActorState, Status},
@@ -39,6 +40,9 @@ pub(crate) struct Plan {
     /// With exactly-once.
     pub transactions: Option<Arc<Transactions>>,
     pub window: ByteWindow,
+    /// Topics that are held back from the start.
+    pub paused: HashSet<Arc<str>>,
+    pub claim: SlotClaim,
     pub status: Arc<Status>,
     pub faults: Faults,
     pub log: Logger,

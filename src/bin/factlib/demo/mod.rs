@@ -195,7 +195,7 @@ impl Scene {
     fn undo(&mut self) -> Result<()> {
         for (name, topic) in self.pipeline.status().topics {
             if topic.paused {
-                self.pipeline.resume_topic(name);
+                self.pipeline.resume_topic(name)?;
             }
         }
         if self.broker.is_up { Ok(()) } else { self.broker.set_up(true) }

@@ -1,0 +1,91 @@
+//! Where log lines of an embedded pipeline go when the application has not said.
+
+#[cfg(feature = "tracing")]
+mod tracing;
+
+use std::{
+    fmt::{self, Write as _},
+    io::{self, Write as _},
+};
+
+use slog::{Drain, KV, Key, Level, Logger, Never, OwnedKVList, Record, Serializer, o};
+
+#[cfg(feature = "tracing")]
+pub use self::tracing::TracingDrain;
+
+/// The logger of a pipeline that was given none: nothing that needs somebody is silent.
+pub(crate) fn default_logger() -> Logger {
+    Logger::root(Unasked, o!())
+}
+
+/// To `tracing`, if the program has it; else warnings and errors to stderr.
+struct Unasked;
+
+impl Drain for Unasked {
+    type Ok = ();
+    type Err = Never;
+
+    fn log(&self, record: &Record<'_>, values: &OwnedKVList) -> Result<(), Never> {
+        #[cfg(feature = "tracing")]
+        if TracingDrain::has_subscriber() {
+            return TracingDrain::default().log(record, values);
+        }
+        if record.level().is_at_least(Level::Warning) {
+            // With stderr gone there is nobody to tell.
+            let _ = io::stderr().write_all(line(record, values).as_bytes());
+        }
+        Ok(())
+    }
+}
+
+/// One line: `factlib: WARN: topic failed, opening it again, topic: shop.user, failures: 1`.
+fn line(record: &Record<'_>, values: &OwnedKVList) -> String {
+    let mut line = Line(format!("factlib: {}: {}", record.level().as_short_str(), record.msg()));
+    // A text takes everything.
+    let _ = record.kv().serialize(record, &mut line);
+    let _ = values.serialize(record, &mut line);
+    line.0.push('\n');
+    line.0
+}
+
+struct Line(String);
+
+impl Serializer for Line {
+    fn emit_arguments(&mut self, key: Key, value: &fmt::Arguments<'_>) -> slog::Result {
+        Ok(write!(self.0, ", {key}: {value}")?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use slog::warn;
+
+    use super::*;
+
+    struct Lines(Arc<Mutex<String>>);
+
+    impl Drain for Lines {
+        type Ok = ();
+        type Err = Never;
+
+        fn log(&self, record: &Record<'_>, values: &OwnedKVList) -> Result<(), Never> {
+            self.0.lock().expect("whole").push_str(&line(record, values));
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_line_has_its_level_its_message_and_all_values() {
+        let lines = Arc::default();
+        let log = Logger::root(Lines(Arc::clone(&lines)), o!("actor" => "router"));
+        warn!(log, "topic failed"; "failures" => 2, "error" => "away");
+        let said = lines.lock().expect("whole").clone();
+        assert!(said.starts_with("factlib: WARN: topic failed, "), "{said}");
+        for value in [", failures: 2", ", error: away", ", actor: router"] {
+            assert!(said.contains(value), "{said}");
+        }
+        assert!(said.ends_with('\n') && said.lines().count() == 1);
+    }
+}

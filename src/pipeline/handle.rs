@@ -1,0 +1,171 @@
+//! A running pipeline: asked what it does, paused, stopped.
+
+use std::{collections::HashSet, fmt, sync::Arc};
+
+use actix::Addr;
+use actix_rt::{Arbiter, System};
+use tokio::sync::watch;
+
+use super::SlotClaim;
+use crate::{
+    Error, ErrorKind, Result,
+    actors::{Outcome, Supervisor},
+    messages::{PauseTopic, Shutdown, Stop},
+    ops::{Ops, Routes},
+    status::{PipelineState, PipelineStatus, Status},
+};
+
+/// A running pipeline.
+///
+/// Dropping it ends the pipeline at once, without waiting for what is in
+/// flight: that is sent again at the next start. Call
+/// [`shutdown`](Self::shutdown) to end it in order.
+pub struct PipelineHandle {
+    pub(super) supervisor: Addr<Supervisor>,
+    pub(super) arbiters: Vec<Arbiter>,
+    pub(super) running: watch::Receiver<bool>,
+    pub(super) ended: watch::Receiver<Outcome>,
+    pub(super) status: Arc<Status>,
+    /// Lanes that are there before anything goes to them.
+    pub(super) known: HashSet<Arc<str>>,
+    pub(super) claim: SlotClaim,
+    /// With a thread of its own: what runs there.
+    pub(super) system: Option<System>,
+    pub(super) ops: Ops,
+}
+
+impl PipelineHandle {
+    /// Stops reading, lets what is in flight finish, saves and confirms the position.
+    ///
+    /// # Errors
+    /// [`ErrorKind::DrainTimeout`] when that takes longer than
+    /// `pipeline.drain_timeout`; nothing is lost by it. Or the error that the
+    /// pipeline had ended with before.
+    pub async fn shutdown(&self) -> Result<()> {
+        self.supervisor.do_send(Shutdown);
+        self.wait().await
+    }
+
+    /// Waits until it reads for the first time; at once, if it has. An instance that stands by
+    /// does so when the other one has ended.
+    ///
+    /// # Errors
+    /// Why it ended before.
+    pub async fn running(&self) -> Result<()> {
+        let mut running = self.running.clone();
+        tokio::select! {
+            biased;
+            Ok(_) = running.wait_for(|running| *running) => Ok(()),
+            ended = self.wait() => {
+                ended?;
+                let what = "the pipeline was stopped before it read anything";
+                Err(Error::new(ErrorKind::ActorFailed, what))
+            }
+        }
+    }
+
+    /// Waits until the pipeline has ended, for whatever reason.
+    ///
+    /// # Errors
+    /// Why it ended, if nobody asked it to.
+    pub async fn wait(&self) -> Result<()> {
+        let mut ended = self.ended.clone();
+        match ended.wait_for(Option::is_some).await {
+            Ok(outcome) => outcome.clone().unwrap_or(Ok(())),
+            Err(error) => {
+                let what = "the supervisor ended without a word";
+                Err(Error::new(ErrorKind::ActorFailed, what).caused_by(error))
+            }
+        }
+    }
+
+    /// What it is doing now.
+    pub fn status(&self) -> PipelineStatus {
+        self.status.snapshot()
+    }
+
+    /// The state that it is in, and each change of it, until it has stopped.
+    ///
+    /// ```no_run
+    /// # async fn example(pipeline: &factlib::PipelineHandle) {
+    /// let mut states = pipeline.subscribe();
+    /// while states.changed().await.is_ok() {
+    ///     println!("{:?}", *states.borrow_and_update());
+    /// }
+    /// # }
+    /// ```
+    pub fn subscribe(&self) -> watch::Receiver<PipelineState> {
+        self.status.subscribe()
+    }
+
+    /// Sends nothing more to a topic, or to the handler `handler:{aggregate_type}`, until it
+    /// is [resumed](Self::resume_topic). What was sent may still arrive. What waits holds its
+    /// bytes of `pipeline.window`: when that is full, nothing is read for other topics either,
+    /// and a [`shutdown`](Self::shutdown) waits for it in vain.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] for a topic to which nothing has gone since the start;
+    /// [`PipelineBuilder::pause_topic`](crate::PipelineBuilder::pause_topic) takes any.
+    pub fn pause_topic(&self, topic: impl Into<Arc<str>>) -> Result<()> {
+        self.set_paused(topic.into(), true)
+    }
+
+    /// Goes on with a topic, in order.
+    ///
+    /// # Errors
+    /// As [`pause_topic`](Self::pause_topic).
+    pub fn resume_topic(&self, topic: impl Into<Arc<str>>) -> Result<()> {
+        self.set_paused(topic.into(), false)
+    }
+
+    fn set_paused(&self, topic: Arc<str>, paused: bool) -> Result<()> {
+        let topics = self.status.snapshot().topics;
+        if !self.known.contains(&topic) && !topics.contains_key(&*topic) {
+            let topics = topics.keys().map(|topic| &**topic);
+            let mut known: Vec<&str> = self.known.iter().map(|topic| &**topic).collect();
+            known.extend(topics);
+            known.sort_unstable();
+            known.dedup();
+            let what = format!("nothing has gone to a topic {topic:?} since the start");
+            let remedy = format!("known are {}", known.join(", "));
+            return Err(Error::new(ErrorKind::Config, what).remedy(remedy));
+        }
+        self.supervisor.do_send(PauseTopic { topic, paused });
+        Ok(())
+    }
+
+    /// Health, readiness, status, metrics and the status page, to mount in an application's own server.
+    pub fn routes(&self) -> Routes {
+        self.ops.routes()
+    }
+
+    /// Waits until it reads for the first time, stands by or has ended.
+    pub(super) async fn started(&self) -> Result<()> {
+        let mut states = self.status.subscribe();
+        let stands_by = |state: &PipelineState| matches!(state, PipelineState::StandingBy { .. });
+        tokio::select! {
+            biased;
+            result = self.running() => result,
+            Ok(_) = states.wait_for(stands_by) => Ok(()),
+        }
+    }
+}
+
+impl Drop for PipelineHandle {
+    fn drop(&mut self) {
+        self.supervisor.do_send(Stop);
+        for arbiter in &self.arbiters {
+            arbiter.stop();
+        }
+        self.claim.release();
+        if let Some(system) = &self.system {
+            system.stop();
+        }
+    }
+}
+
+impl fmt::Debug for PipelineHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PipelineHandle").field("status", &self.status()).finish_non_exhaustive()
+    }
+}
