@@ -6,6 +6,8 @@ mod drivers;
 mod example;
 #[path = "emit/functions.rs"]
 mod functions;
+#[path = "emit/no_transaction.rs"]
+mod no_transaction;
 #[path = "emit/publisher.rs"]
 mod publisher;
 #[path = "emit/relay.rs"]

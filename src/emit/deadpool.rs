@@ -11,3 +11,9 @@ impl super::Transaction for &Transaction<'_> {
         inner.run(statement).await
     }
 }
+
+impl super::Transaction for &mut Transaction<'_> {
+    async fn run(self, statement: Statement) -> Result<()> {
+        (&*self).run(statement).await
+    }
+}

@@ -10,7 +10,7 @@ use diesel::{
 use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl, TransactionManager};
 
 use super::statement::{Parameter, Statement};
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Result, postgres::ServerError};
 
 impl super::Transaction for &mut AsyncPgConnection {
     async fn run(self, statement: Statement) -> Result<()> {
@@ -61,9 +61,17 @@ fn in_transaction(connection: &mut AsyncPgConnection) -> bool {
     status.transaction_depth().is_ok_and(|depth| depth.is_some())
 }
 
-/// Diesel keeps the SQLSTATE to itself.
+/// Diesel keeps the SQLSTATE to itself: of what we have a remedy for, the text tells it.
 fn failed(error: diesel::result::Error) -> Error {
     let kind = match &error {
+        diesel::result::Error::DatabaseError(DatabaseErrorKind::Unknown, server)
+            if server.message().starts_with("relation ")
+                && server.message().ends_with(" does not exist") =>
+        {
+            let message = server.message().to_owned();
+            let missing = ServerError { code: "42P01".into(), message, ..Default::default() };
+            return missing.into_error("cannot emit");
+        }
         diesel::result::Error::DatabaseError(
             DatabaseErrorKind::ClosedConnection
             | DatabaseErrorKind::UnableToSendCommand

@@ -7,7 +7,7 @@ use super::{
     DEFAULT_PREFIX, Fact, Transaction,
     statement::{self, Statement},
 };
-use crate::{Error, ErrorKind, Result, proto::OutboxEvent};
+use crate::{Error, ErrorKind, Result, postgres::sqlstate, proto::OutboxEvent};
 
 /// Bytes of an encoded fact that a broker takes by default: its `message.max.bytes` is
 /// 1,048,588, which key, headers and the batch's own head have to fit as well.
@@ -77,7 +77,7 @@ impl Emitter {
         fact: impl Borrow<Fact>,
     ) -> Result<Uuid> {
         let (id, statement) = self.one(fact.borrow())?;
-        transaction.run(statement).await?;
+        transaction.run(statement).await.map_err(|error| self.explained(error))?;
         Ok(id)
     }
 
@@ -92,9 +92,27 @@ impl Emitter {
     ) -> Result<Vec<Uuid>> {
         let (ids, statement) = self.many(facts)?;
         if let Some(statement) = statement {
-            transaction.run(statement).await?;
+            transaction.run(statement).await.map_err(|error| self.explained(error))?;
         }
         Ok(ids)
+    }
+
+    /// What the server says of the table, with what to do about it.
+    pub(super) fn explained(&self, error: Error) -> Error {
+        let (Some(table), Some(code)) = (&self.table, sqlstate(&error)) else { return error };
+        let remedy = match code {
+            "42P01" | "3F000" => format!(
+                "create it with `factlib setup --outbox-table={table}`, or name the table that is \
+                 there"
+            ),
+            "42703" => format!(
+                "{table} is no outbox table of factlib's: `factlib setup --outbox-table={table} \
+                 --dry-run` shows one"
+            ),
+            "42501" => format!("grant the user USAGE on the schema of {table} and INSERT on it"),
+            _ => return error,
+        };
+        error.remedy(remedy)
     }
 
     pub(super) fn one(&self, fact: &Fact) -> Result<(Uuid, Statement)> {

@@ -15,6 +15,9 @@ use crate::{
     proto::{OutboxEvent, TraceInfo},
 };
 
+/// What Kafka allows in a topic's name, 249 characters, less the shortest prefix and its dot.
+const TYPE_MAX: usize = 247;
+
 /// Something that happened, to be emitted in the transaction that made it happen.
 ///
 /// Its id is a new UUID of version 7, its time is now, unless they are given.
@@ -34,9 +37,10 @@ pub struct Fact {
 impl Fact {
     /// `event_type` happened to the aggregate `aggregate_id` of type `aggregate_type`.
     ///
-    /// The type makes the topic and must be legal in its name: letters, digits,
-    /// `.`, `_` and `-`. The id is the record's key: facts of one aggregate keep
-    /// their order.
+    /// The type is the last part of the topic's name, unless a route says otherwise, and must be
+    /// able to be that: letters, digits, `.`, `_` and `-`, at most 247 of them. What can't be is
+    /// refused when the fact is emitted, whatever the routes say. The id is the record's key:
+    /// facts of one aggregate keep their order.
     pub fn new(
         aggregate_type: impl Into<String>,
         aggregate_id: impl Into<String>,
@@ -170,6 +174,12 @@ impl Fact {
                 self.aggregate_type
             )));
         }
+        if self.aggregate_type.len() > TYPE_MAX {
+            return Err(invalid(format!(
+                "aggregate_type of {} characters makes no topic name: at most {TYPE_MAX} are allowed",
+                self.aggregate_type.len()
+            )));
+        }
         let parent = self.trace.iter().find_map(|trace| trace.metadata.get(reserved::TRACEPARENT));
         match parent {
             Some(parent) if trace::ids(parent).is_none() => {
@@ -224,6 +234,10 @@ mod tests {
             (
                 Fact::new("a b", "1", "e"),
                 "aggregate_type \"a b\" makes no topic name: letters, digits, '.', '_' and '-' are allowed",
+            ),
+            (
+                Fact::new("t".repeat(248), "1", "e"),
+                "aggregate_type of 248 characters makes no topic name: at most 247 are allowed",
             ),
             (traced, "traceparent \"00-x\" is not W3C's"),
         ] {

@@ -44,6 +44,9 @@ BEGIN
     ELSIF aggregate_type COLLATE "C" !~ '^[A-Za-z0-9._-]+$' THEN
         RAISE EXCEPTION 'factlib: aggregate_type "%" makes no topic name: letters, digits, ''.'', ''_'' and ''-'' are allowed', aggregate_type
             USING ERRCODE = 'invalid_parameter_value';
+    ELSIF length(aggregate_type) > 247 THEN
+        RAISE EXCEPTION 'factlib: aggregate_type of % characters makes no topic name: at most 247 are allowed', length(aggregate_type)
+            USING ERRCODE = 'invalid_parameter_value';
     ELSIF id IS NULL OR created_at_ns IS NULL THEN
         RAISE EXCEPTION 'factlib: id or created_at_ns is null' USING ERRCODE = 'null_value_not_allowed';
     ELSIF jsonb_typeof(coalesce(metadata, '{}')) <> 'object' THEN

@@ -52,7 +52,7 @@ impl Publisher {
     /// or not: published again, the same fact has the same event id.
     pub async fn publish(&self, fact: impl std::borrow::Borrow<Fact>) -> Result<Uuid> {
         let (id, statement) = self.emitter.one(fact.borrow())?;
-        self.run(&statement).await?;
+        self.run(&statement).await.map_err(|error| self.emitter.explained(error))?;
         Ok(id)
     }
 
@@ -63,7 +63,7 @@ impl Publisher {
     pub async fn publish_all(&self, facts: &[Fact]) -> Result<Vec<Uuid>> {
         let (ids, statement) = self.emitter.many(facts)?;
         if let Some(statement) = statement {
-            self.run(&statement).await?;
+            self.run(&statement).await.map_err(|error| self.emitter.explained(error))?;
         }
         Ok(ids)
     }

@@ -16,6 +16,12 @@ impl super::Transaction for &Transaction<'_> {
     }
 }
 
+impl super::Transaction for &mut Transaction<'_> {
+    async fn run(self, statement: Statement) -> Result<()> {
+        (&*self).run(statement).await
+    }
+}
+
 /// Runs a statement as a transaction of its own.
 pub(super) async fn alone(client: &Client, statement: &Statement) -> Result<()> {
     let sent = client.query_typed(&statement.sql, &typed(&statement.parameters)).await;

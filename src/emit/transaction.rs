@@ -7,10 +7,12 @@ use crate::Result;
 ///
 /// | driver | what is given | feature |
 /// | --- | --- | --- |
-/// | tokio-postgres | `&Transaction` | – |
-/// | deadpool-postgres | `&Transaction` | `deadpool` |
-/// | sqlx | `&mut Transaction<Postgres>` | `sqlx` |
-/// | diesel-async | `&mut AsyncPgConnection`, inside `connection.transaction(…)` | `diesel-async` |
+/// | tokio-postgres 0.7 | `&Transaction`, `&mut Transaction` | – |
+/// | deadpool-postgres 0.14 | `&Transaction`, `&mut Transaction` | `deadpool` |
+/// | sqlx 0.9 | `&mut Transaction<Postgres>` | `sqlx` |
+/// | diesel-async 0.9 | `&mut AsyncPgConnection`, inside `connection.transaction(…)` | `diesel-async` |
+///
+/// Another version of a driver has types of its own, which are none of these.
 ///
 /// A diesel-async connection has the same type inside and outside a transaction: it is
 /// asked, and outside of one the call fails. With the others it does not compile:
@@ -37,8 +39,11 @@ factlib::emit::emit(&client, factlib::emit::Fact::new(\"user\", \"u1\", \"create
 ```"
 )]
 #[diagnostic::on_unimplemented(
-    message = "a fact is emitted in a transaction, and `{Self}` is none",
-    note = "begin one and give `&transaction` (tokio-postgres, deadpool) or `&mut transaction` (sqlx)"
+    message = "`{Self}` is no transaction that this factlib can emit facts in",
+    label = "give a transaction, not a connection, a client or a pool",
+    note = "tokio-postgres 0.7 and deadpool-postgres 0.14: `&transaction`; sqlx 0.9: `&mut transaction`; diesel-async 0.9: `&mut connection`, inside `connection.transaction(…)`",
+    note = "but for tokio-postgres, a driver is a feature of factlib that is off unless asked for: `deadpool`, `sqlx`, `diesel-async`",
+    note = "another version of a driver has other types: `cargo tree -i sqlx` shows which one factlib has"
 )]
 pub trait Transaction: Send {
     /// Runs a statement in one round trip, and ignores what it returns. Sealed: nobody

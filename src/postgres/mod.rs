@@ -50,11 +50,9 @@ pub(crate) mod timeline;
 mod tls;
 
 pub use self::connect_info::ConnectInfo;
-#[cfg(feature = "sqlx")]
+#[cfg(any(feature = "sqlx", feature = "diesel-async"))]
 pub(crate) use self::errors::ServerError;
-pub(crate) use self::errors::postgres_error;
-#[cfg(feature = "relay")]
-pub(crate) use self::errors::sqlstate;
+pub(crate) use self::errors::{postgres_error, sqlstate};
 #[cfg(feature = "relay")]
 pub(crate) use self::reconnecting::{Reconnecting, StatementError};
 

@@ -148,3 +148,93 @@ async fn what_could_not_be_delivered_is_refused_at_the_call() {
     tx.commit().await.expect("committed");
     assert_eq!(database.events("p").await.len(), 1);
 }
+
+/// The table that is missing, by each driver.
+const MISSING: &str = "factlib setup --outbox-table=sales.outbox";
+
+#[tokio::test]
+async fn a_table_that_is_missing_names_the_command_that_makes_it() {
+    let database = Database::create("missing").await;
+    let url = database.url().await;
+    let (emitter, fact) = (Emitter::table("sales.outbox"), Fact::new("user", "u", "created"));
+    let mut errors = Vec::new();
+
+    let mut client = factlib::postgres::sql::connect_url(&url).await.unwrap();
+    let tx = client.transaction().await.expect("begun");
+    errors.push(("tokio-postgres", emitter.emit(&tx, &fact).await.unwrap_err()));
+
+    let mut connection = PgConnection::connect(&url).await.expect("connected");
+    let mut tx = connection.begin().await.expect("begun");
+    errors.push(("sqlx", emitter.emit(&mut tx, &fact).await.unwrap_err()));
+
+    let mut connection = AsyncPgConnection::establish(&url).await.expect("connected");
+    let mut said = None;
+    let undone = connection.transaction(async |connection| {
+        said = emitter.emit(connection, &fact).await.err();
+        Err::<(), _>(diesel::result::Error::RollbackTransaction)
+    });
+    undone.await.expect_err("rolled back");
+    errors.push(("diesel-async", said.expect("refused")));
+
+    let publisher = factlib::emit::Publisher::new(&url).expect("a URL").emitter(emitter.clone());
+    errors.push(("publisher", publisher.publish(&fact).await.unwrap_err()));
+    for (driver, error) in errors {
+        assert_eq!(error.kind(), ErrorKind::PostgresRefused, "{driver}");
+        let advice = error.advice().unwrap_or_default();
+        assert!(advice.contains(MISSING), "{driver}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn a_type_that_can_end_no_topics_name_is_refused_at_the_call_and_by_sql() {
+    let database = Database::create("types").await;
+    let mut client = factlib::postgres::sql::connect_url(&database.url().await).await.unwrap();
+    let (long, longest) = ("t".repeat(248), "t".repeat(247));
+    for kind in ["a b", "a/b", "ü", "handler:a", &long] {
+        let tx = client.transaction().await.expect("begun");
+        let error = Emitter::new("p").emit(&tx, Fact::new(kind, "u", "created")).await;
+        let error = error.expect_err(kind);
+        assert_eq!(error.kind(), ErrorKind::InvalidFact, "{kind}");
+        assert!(error.to_string().contains("makes no topic name"), "{error}");
+        let emit = "SELECT factlib.emit($1, 'u', 'created', 'x'::text, prefix => 'p')::text";
+        let error = tx.query(emit, &[&kind]).await.expect_err(kind);
+        let said = error.as_db_error().expect("of the server").message().to_owned();
+        assert!(said.contains("makes no topic name"), "{said}");
+    }
+    let mut tx = client.transaction().await.expect("begun");
+    for kind in [".", "A-z_0.9", &longest] {
+        Emitter::new("p").emit(&tx, Fact::new(kind, "u", "created")).await.expect(kind);
+        // As sqlx has it.
+        Emitter::new("p").emit(&mut tx, Fact::new(kind, "u", "created")).await.expect(kind);
+    }
+}
+
+#[tokio::test]
+async fn what_the_server_refuses_of_the_table_has_a_remedy() {
+    let database = Database::create("refuses").await;
+    let role = format!("stranger_{}", database.name);
+    let script = format!("CREATE TABLE notes (id int); CREATE ROLE {role}");
+    database.client.batch_execute(&script).await.expect("made");
+    let mut client = factlib::postgres::sql::connect_url(&database.url().await).await.unwrap();
+    for (role, table, remedy) in [
+        (
+            None,
+            "notes",
+            "notes is no outbox table of factlib's: `factlib setup --outbox-table=notes",
+        ),
+        (
+            Some(role),
+            "outbox_events",
+            "grant the user USAGE on the schema of outbox_events and INSERT on it",
+        ),
+    ] {
+        let tx = client.transaction().await.expect("begun");
+        if let Some(role) = role {
+            tx.batch_execute(&format!("SET LOCAL ROLE {role}")).await.expect("set");
+        }
+        let fact = Fact::new("user", "u", "created");
+        let error = Emitter::table(table).emit(&tx, fact).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::PostgresRefused, "{error}");
+        assert!(error.advice().is_some_and(|advice| advice.contains(remedy)), "{error}");
+    }
+}
