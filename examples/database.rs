@@ -11,7 +11,10 @@ use std::sync::Arc;
 use actix::ActorFutureExt;
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler, WrapFuture, fut};
 use factlib::{
-    Error, ErrorKind, Pipeline, PipelineBuilder, TopicBatch, config::Config, postgres::sql,
+    Pipeline, PipelineBuilder, TopicBatch,
+    config::Config,
+    handlers::{BatchFailure, HandlerError},
+    postgres::sql,
 };
 use tokio_postgres::Client;
 
@@ -24,7 +27,8 @@ const INSERT: &str =
 /// One session; batches are written one after the other, in order.
 struct Writer {
     url: String,
-    client: Option<Arc<Client>>,
+    /// Or why there is none.
+    client: Result<Arc<Client>, String>,
 }
 
 impl Actor for Writer {
@@ -34,14 +38,12 @@ impl Actor for Writer {
         let url = self.url.clone();
         let connecting = async move {
             let client = sql::connect_url(&url).await?;
-            client.batch_execute(TABLE).await.map_err(unavailable)?;
-            Ok::<_, Error>(Arc::new(client))
+            client.batch_execute(TABLE).await?;
+            Ok::<_, HandlerError>(Arc::new(client))
         };
-        // Batches wait in the mailbox meanwhile. Without a session the actor ends, and with it
-        // the batches, which come again to the next one after a pause.
-        ctx.wait(connecting.into_actor(self).map(|client, this, ctx| match client {
-            Ok(client) => this.client = Some(client),
-            Err(_) => ctx.stop(),
+        // Batches wait in the mailbox meanwhile.
+        ctx.wait(connecting.into_actor(self).map(|client, this, _| {
+            this.client = client.map_err(|error| error.to_string());
         }));
     }
 }
@@ -50,7 +52,11 @@ impl Handler<TopicBatch> for Writer {
     type Result = ();
 
     fn handle(&mut self, batch: TopicBatch, ctx: &mut Self::Context) {
-        let Some(client) = self.client.clone() else { return };
+        let client = match self.client.clone() {
+            Ok(client) => client,
+            // The batch comes again, to the next actor, after a pause.
+            Err(reason) => return batch.ack.fail(BatchFailure::retry(reason)),
+        };
         let TopicBatch { events, ack, .. } = batch;
         let writing = async move {
             let ids: Vec<&str> = events.iter().map(|event| event.id()).collect();
@@ -62,7 +68,7 @@ impl Handler<TopicBatch> for Writer {
                     true
                 }
                 Err(error) => {
-                    ack.fail(unavailable(error));
+                    ack.fail(BatchFailure::retry(error));
                     false
                 }
             }
@@ -77,13 +83,9 @@ impl Handler<TopicBatch> for Writer {
     }
 }
 
-fn unavailable(error: tokio_postgres::Error) -> Error {
-    Error::new(ErrorKind::PostgresUnavailable, "the reports can't be written").caused_by(error)
-}
-
 pub fn pipeline(config: Config, reports: String) -> PipelineBuilder {
     Pipeline::builder().config(config).without_kafka().handler_actor("user", move |_| {
-        Writer { url: reports.clone(), client: None }.start().recipient()
+        Writer { url: reports.clone(), client: Err("not connected".into()) }.start().recipient()
     })
 }
 

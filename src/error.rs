@@ -129,6 +129,8 @@ pub enum ErrorKind {
     RecordBlocked,
     /// A handler gives an event up, or has failed too often with it.
     HandlerFailed,
+    /// A handler actor can't handle a batch now, and wants it again.
+    HandlerUnavailable,
     /// The checkpoint store can't be reached now.
     CheckpointUnavailable,
     /// The checkpoint store holds what can't be read or belongs to another slot.
@@ -150,6 +152,7 @@ impl ErrorKind {
             | KafkaUnavailable
             | TransactionAborted
             | RegistryUnavailable
+            | HandlerUnavailable
             | CheckpointUnavailable => true,
             // The operator asked for it: what is behind the record must not overtake it.
             RecordBlocked => true,
@@ -167,7 +170,7 @@ impl ErrorKind {
     pub fn exit_code(self) -> u8 {
         use ErrorKind::*;
         match self {
-            ActorFailed | HandlerFailed | Protocol => 1,
+            ActorFailed | HandlerFailed | HandlerUnavailable | Protocol => 1,
             Config | InvalidFact => 2,
             PostgresUnavailable | SlotInUse | PostgresRefused => 3,
             KafkaUnavailable | TransactionAborted | KafkaRefused | RegistryUnavailable

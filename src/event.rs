@@ -65,6 +65,16 @@ pub struct Refusal {
     pub error: Error,
     /// Where it should have gone; none when that could not be told.
     pub topic: Option<Arc<str>>,
+    /// The aggregate type of the handler that had it, [`ANY`](crate::handlers::ANY) for that of
+    /// all others; none where no handler had it, or a topic refused what the handler sent there.
+    pub handler: Option<Arc<str>>,
+}
+
+impl Refusal {
+    /// By nobody in particular, of what goes nowhere yet.
+    pub(crate) fn new(error: Error) -> Self {
+        Refusal { error, topic: None, handler: None }
+    }
 }
 
 /// The transaction that an event was committed in.
@@ -180,15 +190,15 @@ impl Event {
 
     /// Bytes under our prefix that are no `OutboxEvent`: `error` says why. All its texts are empty.
     pub(crate) fn malformed(raw: Bytes, lsn: Lsn, error: Error) -> Self {
-        let refusal = Some(Arc::new(Refusal { error, topic: None }));
+        let refusal = Some(Arc::new(Refusal::new(error)));
         let head = Head::default();
         Event { raw, head, lsn, transaction: None, refusal, row: None, way: None }
     }
 
     /// The event, marked as one that can't be delivered where it belongs. It is parked as it
     /// came, whatever record a route had made of it.
-    pub(crate) fn refused(self, error: Error, topic: Option<Arc<str>>) -> Self {
-        Event { refusal: Some(Arc::new(Refusal { error, topic })), way: None, ..self }
+    pub(crate) fn refused(self, refusal: Refusal) -> Self {
+        Event { refusal: Some(Arc::new(refusal)), way: None, ..self }
     }
 
     /// The event, whose record is made this way; none is the usual one.

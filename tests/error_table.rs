@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use factlib::ErrorKind::{self, *};
 
-const KINDS: [ErrorKind; 20] = [
+const KINDS: [ErrorKind; 21] = [
     Config,
     InvalidFact,
     PostgresUnavailable,
@@ -21,6 +21,7 @@ const KINDS: [ErrorKind; 20] = [
     RecordTooLarge,
     RecordBlocked,
     HandlerFailed,
+    HandlerUnavailable,
     CheckpointUnavailable,
     CheckpointInvalid,
     ActorFailed,

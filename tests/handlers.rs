@@ -13,10 +13,10 @@ use std::{
 
 use actix::{Actor, Context, Handler};
 use factlib::{
-    Event, FaultSite, Faults, PipelineHandle, PipelineState, TopicBatch,
+    ErrorKind, Event, FaultSite, Faults, PipelineHandle, PipelineState, Refused, TopicBatch,
     config::RefusalPolicy,
     emit::{Emitter, Fact},
-    handlers::{ANY, EventHandler, HandlerError, HandlerOptions, Outcome, Record},
+    handlers::{ANY, BatchFailure, EventHandler, HandlerError, HandlerOptions, Outcome, Record},
     proto::OutboxEvent,
     testing::{ConsumedRecord, read_topic, wait_for_count},
 };
@@ -464,12 +464,12 @@ async fn a_handler_that_blocks_its_thread_is_named_by_health_and_loses_nothing()
 #[actix::test]
 async fn a_paused_topic_waits_while_others_flow_and_goes_on_in_order() {
     let bed = Bed::shared("paused").await;
-    let pipeline: PipelineHandle = bed.pipeline().start().await.expect("the pipeline starts");
+    let user = format!("{}.user", bed.name);
+    let builder = bed.pipeline().pause_topic(user.as_str());
+    let pipeline: PipelineHandle = builder.start().await.expect("the pipeline starts");
     let mut states = pipeline.subscribe();
     assert_eq!(*states.borrow_and_update(), PipelineState::Running);
-    let user = format!("{}.user", bed.name);
     let other = Workload { aggregate_types: vec!["order".into()], ..Workload::new(&bed.name, 200) };
-    pipeline.pause_topic(user.as_str());
     let kept =
         Workload { aggregate_types: vec!["user".into()], seed: 2, ..Workload::new(&bed.name, 200) };
     let mut history = kept.emit(&mut bed.client().await).await;
@@ -478,7 +478,7 @@ async fn a_paused_topic_waits_while_others_flow_and_goes_on_in_order() {
     let status = pipeline.status();
     let topic = &status.topics[user.as_str()];
     assert_eq!((topic.paused, topic.events, topic.waiting), (true, 0, 200));
-    pipeline.resume_topic(user.as_str());
+    pipeline.resume_topic(user.as_str()).expect("known");
     history.merge(flowing);
     bed.delivered(&history).await;
     pipeline.shutdown().await.expect("a clean stop");
@@ -509,6 +509,169 @@ async fn where_a_refusal_blocks_a_handler_tries_for_ever() {
     }
     bed.delivered(&history).await;
     assert_eq!(tries.load(SeqCst), 8);
+    assert_eq!(pipeline.status().dead_letters, 0);
+    pipeline.shutdown().await.expect("a clean stop");
+    let report = bed.check(&history).await;
+    assert!(report.is_clean() && report.duplicates == 0, "{report}");
+}
+
+/// Hands all on but what it refuses, of which it gives an index that is wrong.
+struct Miscounts;
+
+impl Actor for Miscounts {
+    type Context = Context<Self>;
+}
+
+impl Handler<TopicBatch> for Miscounts {
+    type Result = ();
+
+    fn handle(&mut self, batch: TopicBatch, _: &mut Self::Context) {
+        let (mut records, mut refused) = (Vec::new(), Vec::new());
+        for (index, event) in batch.events.iter().enumerate() {
+            let error = || factlib::Error::new(ErrorKind::RecordRefused, "none of mine");
+            match event.event_type() {
+                // Counted from one.
+                "beyond" => refused.push(Refused { index: batch.events.len(), error: error() }),
+                "twice" => {
+                    refused.push(Refused { index, error: error() });
+                    refused.push(Refused { index, error: error() });
+                }
+                _ => records.push(Record::of(event)),
+            }
+        }
+        batch.ack.hand_on(records, refused);
+    }
+}
+
+#[actix::test]
+async fn an_index_that_no_event_has_or_that_comes_twice_fails_the_batch_and_loses_nothing() {
+    let bed = Bed::shared("miscounts").await;
+    let builder = bed.pipeline().handler_actor("user", |_| Miscounts.start().recipient());
+    let builder = builder.handler_options("user", patient());
+    let pipeline = builder.start().await.expect("the pipeline starts");
+    let mut history = support::History::default();
+    let mut client = bed.client().await;
+    let transaction = client.transaction().await.expect("a transaction");
+    for event_type in ["before", "beyond", "between", "twice", "behind"] {
+        let fact = Fact::new("user", "odd", event_type);
+        Emitter::new(bed.name.clone()).emit(&transaction, &fact).await.expect("emitted");
+        if !["beyond", "twice"].contains(&event_type) {
+            history.committed(&fact.to_event().expect("valid"));
+        }
+    }
+    transaction.commit().await.expect("a commit");
+    bed.confirmed(bed.wal_end().await).await;
+    pipeline.shutdown().await.expect("a clean stop");
+    let letters = records(&bed, &bed.config.dead_letter_topic(), 2).await;
+    let said: Vec<_> = letters
+        .iter()
+        .map(|letter| (header(letter, "event_type"), header(letter, "dead_letter_error")))
+        .collect();
+    assert_eq!(said.len(), 2, "{said:?}");
+    for (event_type, text) in [
+        ("beyond", "the answer refuses event 1 of a batch of 1, from 0 on"),
+        ("twice", "the answer refuses event 0 of a batch twice"),
+    ] {
+        let found = said.iter().find(|(kind, _)| *kind == event_type).expect("a letter");
+        assert!(found.1.contains(text), "{said:?}");
+    }
+    for letter in &letters {
+        assert_eq!(header(letter, "dead_letter_handler"), "user");
+    }
+    let mut checker = support::history::Checker::new(&history, &bed.name, None);
+    for topic in bed.topics(&history) {
+        records(&bed, &topic, 1).await.iter().for_each(|record| checker.record(record));
+    }
+    let report = checker.report();
+    assert!(report.is_clean() && report.duplicates == 0, "{report}");
+}
+
+#[actix::test]
+async fn what_a_handler_can_not_send_is_parked_as_it_came_with_the_handlers_name() {
+    let bed = Bed::shared("marked").await;
+    let handler = async move |event: &Event| {
+        let record = || Record::of(event).payload("redacted");
+        Ok(match event.event_type() {
+            "nowhere" => {
+                Outcome::Replace(vec![record().topic("no topic"), record().topic("nor this")])
+            }
+            "nul" => Outcome::Replace(vec![record().header("n\0l", "")]),
+            "forward" => Outcome::Forward,
+            _ => Outcome::Replace(vec![record()]),
+        })
+    };
+    let pipeline = bed.pipeline().handler(ANY, handler).start().await.expect("it starts");
+    let client = bed.client().await;
+    // What the client would refuse, others emit: no topic can have this name.
+    for (aggregate_type, event_type) in
+        [("user", "nowhere"), ("user", "nul"), ("no type", "forward"), ("no type", "replaced")]
+    {
+        let event = OutboxEvent {
+            id: event_type.into(),
+            aggregate_type: aggregate_type.into(),
+            aggregate_id: "a".into(),
+            event_type: event_type.into(),
+            payload: "secret".into(),
+            ..Default::default()
+        };
+        let emit = "SELECT pg_logical_emit_message(true, $1, $2::bytea)";
+        client.execute(emit, &[&bed.name, &event.encode_to_vec()]).await.expect("emitted");
+    }
+    bed.confirmed(bed.wal_end().await).await;
+    pipeline.shutdown().await.expect("a clean stop");
+    let letters = records(&bed, &bed.config.dead_letter_topic(), 4).await;
+    let kinds: Vec<_> = letters.iter().map(|letter| header(letter, "event_type")).collect();
+    assert_eq!(kinds.len(), 4, "one for each event: {kinds:?}");
+    for letter in &letters {
+        let kind = header(letter, "event_type");
+        let handler = letter.header("dead_letter_handler").map(|name| &name[..]);
+        assert_eq!(handler, Some(&b"*"[..]), "{kind}");
+        let event = OutboxEvent::decode(letter.value.clone().expect("a value")).expect("an event");
+        assert_eq!(&event.payload[..], b"secret", "{kind}: the original bytes");
+    }
+}
+
+/// Fails its first batches, in turns.
+struct Unwell(Arc<AtomicUsize>);
+
+impl Actor for Unwell {
+    type Context = Context<Self>;
+}
+
+impl Handler<TopicBatch> for Unwell {
+    type Result = ();
+
+    fn handle(&mut self, batch: TopicBatch, _: &mut Self::Context) {
+        let kind = match self.0.fetch_add(1, SeqCst) {
+            0..6 => ErrorKind::ActorFailed,
+            6..8 => ErrorKind::HandlerFailed,
+            8 => return batch.ack.fail(BatchFailure::retry_after(Duration::ZERO, "not now")),
+            _ => return batch.ack.hand_on(batch.events.iter().map(Record::of).collect(), vec![]),
+        };
+        batch.ack.fail(BatchFailure::retry(factlib::Error::new(kind, "not now")));
+    }
+}
+
+#[actix::test]
+async fn what_an_actor_fails_comes_again_whatever_it_says_and_however_often() {
+    let mut bed = Bed::shared("unwell").await;
+    bed.config.pipeline.restart_backoff = Duration::from_millis(5);
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    let builder = bed
+        .pipeline()
+        .handler_actor("user", move |_| Unwell(Arc::clone(&count)).start().recipient());
+    let builder = builder.handler_options("user", patient());
+    let pipeline = builder.start().await.expect("the pipeline starts");
+    let mut history = support::History::default();
+    for event_type in ["first", "second"] {
+        history.committed(&emit_as(&bed, event_type).await);
+    }
+    let ended = async { panic!("{:?}", pipeline.wait().await) };
+    tokio::select! {
+        () = bed.delivered(&history) => {}
+        () = ended => {}
+    }
     assert_eq!(pipeline.status().dead_letters, 0);
     pipeline.shutdown().await.expect("a clean stop");
     let report = bed.check(&history).await;

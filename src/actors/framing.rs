@@ -68,7 +68,7 @@ pub(super) trait Framed: Actor<Context = Context<Self>> {
         match prefixes {
             Ok(prefixes) => self.send_framed(batch, prefixes, ctx),
             Err(error) => {
-                batch.ack.fail(error);
+                batch.ack.fail_with(error, None);
                 let framing = self.framing();
                 framing.given_up = true;
                 framing.waiting.clear();

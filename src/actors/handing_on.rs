@@ -9,8 +9,8 @@ use super::{
     router::{Router, Sorted, send},
 };
 use crate::{
-    Error, ErrorKind, Event, Result,
-    handlers::{HandlerTopics, Onward, Record},
+    Error, ErrorKind, Event, Lsn, Refusal, Result,
+    handlers::{Onward, Record},
     kafka::record::is_kept_in_table,
 };
 
@@ -20,10 +20,11 @@ impl Router {
     pub(super) fn hand_on(&mut self, rest: Rest, ctx: &mut Context<Self>) {
         let Rest { lane, refused, onward, events, batch, permit } = rest;
         let mut sorted = Sorted::default();
-        if let Err(error) = self.park(lane, refused, &mut sorted) {
+        let Some(from) = self.deliveries.topic(lane).cloned() else { return };
+        if let Err(error) = self.park(&from, refused, &mut sorted) {
             return self.fail(error);
         }
-        if let Err(error) = self.place_onward(onward, events, &mut sorted) {
+        if let Err(error) = self.place_onward(&from, onward, events, &mut sorted) {
             return self.fail(error);
         }
         let Sorted { parts, filtered } = sorted;
@@ -42,8 +43,11 @@ impl Router {
         }
     }
 
+    /// What the lane `from`, a handler's, handed on. Of an event with records that can go
+    /// nowhere, one letter is parked.
     fn place_onward(
         &mut self,
+        from: &Arc<str>,
         onward: Vec<Onward>,
         events: Arc<Vec<Event>>,
         to: &mut Sorted,
@@ -52,6 +56,7 @@ impl Router {
         // Most often nobody else has them any more.
         let events = if goes_on { Arc::unwrap_or_clone(events) } else { Vec::new() };
         let mut events = events.into_iter().enumerate();
+        let mut parked: Option<Lsn> = None;
         for one in onward {
             match one {
                 Onward::Event(index) => {
@@ -59,46 +64,58 @@ impl Router {
                         let what = "events of a handler did not go on in their order";
                         return Err(Error::new(ErrorKind::ActorFailed, what));
                     };
-                    self.route(event, to)?;
+                    if let Some((event, error)) = self.route(event, to)? {
+                        self.refuse(event, error, Some(from), to)?;
+                    }
                 }
-                Onward::Record(record) => self.place_record(*record, to)?,
+                Onward::Record(record) => {
+                    let refused = self.place_record(*record, to)?;
+                    if let Some((event, error)) = refused
+                        && parked.replace(event.lsn()) != Some(event.lsn())
+                    {
+                        self.refuse(event, error, Some(from), to)?;
+                    }
+                }
             }
         }
         Ok(())
     }
 
     /// Adds a handler's record to the part of the topic that it names, or of those that its
-    /// event is routed to.
-    fn place_record(&mut self, record: Record, to: &mut Sorted) -> Result<()> {
-        let (event, chosen) = record.into_event();
-        match chosen {
-            Ok(None) => self.route(event, to),
-            Err(error) => self.refuse(event, error, to),
-            Ok(Some(topic)) => {
-                if let Err(error) = self.topics_of_handlers.get(&topic) {
-                    return self.refuse(event, error, to);
+    /// event is routed to. Of one that can go nowhere, the event comes back as it was.
+    fn place_record(&mut self, record: Record, to: &mut Sorted) -> Result<Option<(Event, Error)>> {
+        let (original, changed) = record.into_event();
+        let refused = match changed {
+            Err(error) => Some(error),
+            Ok((event, None)) => self.route(event, to)?.map(|(_, error)| error),
+            Ok((event, Some(topic))) => match self.topics_of_handlers.get(&topic) {
+                Err(error) => Some(error),
+                Ok(()) => {
+                    let event = self.routing.unrouted(event);
+                    self.add(to, &topic, event);
+                    None
                 }
-                let event = self.routing.unrouted(event);
-                self.add(to, &topic, event);
-                Ok(())
-            }
-        }
+            },
+        };
+        Ok(refused.map(|error| (original, error)))
     }
 
     /// Addresses refused events to the dead letters.
-    fn park(&mut self, lane: usize, refused: Vec<(Event, Error)>, to: &mut Sorted) -> Result<()> {
-        let Some(from) = self.deliveries.topic(lane).cloned() else { return Ok(()) };
-        // What a handler refuses belongs to no topic.
-        let topic = (!HandlerTopics::is_handler(&from)).then_some(&from);
+    fn park(
+        &mut self,
+        from: &Arc<str>,
+        refused: Vec<(Event, Error)>,
+        to: &mut Sorted,
+    ) -> Result<()> {
         for (event, error) in refused {
             let (_, event) = match event.refusal() {
-                None => self.dead_letter(event, error, topic)?,
+                None => self.dead_letter(event, error, Some(from))?,
                 // Too large for the dead letters as well: its bytes go to the table.
                 Some(refusal)
                     if error.kind() == ErrorKind::RecordTooLarge && !is_kept_in_table(&event) =>
                 {
-                    let topic = refusal.topic.clone();
-                    (from.clone(), event.refused(error, topic))
+                    let refusal = Refusal { error, ..refusal.clone() };
+                    (from.clone(), event.refused(refusal))
                 }
                 Some(_) => return Err(error),
             };

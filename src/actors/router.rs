@@ -22,7 +22,7 @@ use super::{
     transaction::Transaction,
 };
 use crate::{
-    Error, ErrorKind, Event, Result,
+    Error, ErrorKind, Event, Refusal, Result,
     config::RefusalPolicy,
     faults::{FaultSite, Faults},
     handlers::HandlerTopics,
@@ -108,7 +108,7 @@ impl Handler<PartDone> for Router {
     type Result = ();
 
     fn handle(&mut self, done: PartDone, ctx: &mut Self::Context) {
-        let (lane, epoch) = (done.lane, done.epoch);
+        let (lane, epoch, pause) = (done.lane, done.epoch, done.pause);
         match self.deliveries.finish(done) {
             PartEnd::HandedOn { events, delivered, took, rest } => {
                 if let Some(topic) = self.deliveries.topic(rest.lane) {
@@ -130,7 +130,7 @@ impl Handler<PartDone> for Router {
             PartEnd::Failed(error) if self.ends_transaction(lane, &error, true) => {
                 self.transaction_failed(error);
             }
-            PartEnd::Failed(error) => self.reopen(lane, epoch, error),
+            PartEnd::Failed(error) => self.reopen(lane, epoch, error, pause),
         }
     }
 }
@@ -158,7 +158,7 @@ impl Handler<LaneFailed> for Router {
         let LaneFailed { lane, epoch, error } = failed;
         match self.ends_transaction(lane, &error, false) {
             true => self.transaction_failed(error),
-            false => self.reopen(lane, epoch, error),
+            false => self.reopen(lane, epoch, error, None),
         }
     }
 }
@@ -171,7 +171,7 @@ impl Handler<LaneLost> for Router {
         let error = Error::new(ErrorKind::ActorFailed, "the topic's actor ended");
         match self.ends_transaction(lane, &error, true) {
             true => self.transaction_failed(error),
-            false => self.reopen(lane, epoch, error),
+            false => self.reopen(lane, epoch, error, None),
         }
     }
 }
@@ -204,7 +204,7 @@ impl Router {
     pub(super) fn add(&mut self, to: &mut Sorted, topic: &Arc<str>, event: Event) {
         let (lane, opening) = self.deliveries.lane(topic);
         if let Some(opening) = opening {
-            self.open(opening, None);
+            self.open(opening, None, None);
         }
         // A batch has few topics, and neighbours often share one.
         match to.parts.iter_mut().rev().find(|(other, _)| *other == lane) {
@@ -217,21 +217,28 @@ impl Router {
     fn place(&mut self, event: Event, to: &mut Sorted) -> Result<()> {
         if let Some(refusal) = event.refusal() {
             let error = refusal.error.clone();
-            return self.refuse(event, error, to);
+            return self.refuse(event, error, None, to);
         }
-        match self.handlers.lane(&event).cloned() {
-            Some(lane) => self.add(to, &lane, event),
-            None => self.route(event, to)?,
+        if let Some(lane) = self.handlers.lane(&event).cloned() {
+            self.add(to, &lane, event);
+            return Ok(());
         }
-        Ok(())
+        match self.route(event, to)? {
+            None => Ok(()),
+            Some((event, error)) => self.refuse(event, error, None, to),
+        }
     }
 
-    /// Adds an event to the parts of its topics.
-    pub(super) fn route(&mut self, event: Event, to: &mut Sorted) -> Result<()> {
+    /// Adds an event to the parts of its topics. One that can go nowhere comes back, and why.
+    pub(super) fn route(
+        &mut self,
+        event: Event,
+        to: &mut Sorted,
+    ) -> Result<Option<(Event, Error)>> {
         if self.topics_of_handlers.without_kafka() {
             let kind = event.aggregate_type();
             let what = format!("no handler ends with events of {kind:?}, and there is no Kafka");
-            return self.refuse(event, Error::new(ErrorKind::HandlerFailed, what), to);
+            return Ok(Some((event, Error::new(ErrorKind::HandlerFailed, what))));
         }
         match self.routing.place(event) {
             Placed::One(topic, event) => self.add(to, &topic, event),
@@ -241,15 +248,22 @@ impl Router {
                 }
             }
             Placed::Filtered => to.filtered += 1,
-            Placed::Refused(event, error) => return self.refuse(event, error, to),
+            Placed::Refused(event, error) => return Ok(Some((event, error))),
             Placed::Stop(error) => return Err(error),
         }
-        Ok(())
+        Ok(None)
     }
 
-    /// Adds an event to the part of the dead letters, if that is the policy.
-    pub(super) fn refuse(&mut self, event: Event, error: Error, to: &mut Sorted) -> Result<()> {
-        let (topic, event) = self.dead_letter(event, error, None)?;
+    /// Adds an event to the part of the dead letters, if that is the policy; `from` is the lane
+    /// of the topic that refused it, or of the handler that had it.
+    pub(super) fn refuse(
+        &mut self,
+        event: Event,
+        error: Error,
+        from: Option<&Arc<str>>,
+        to: &mut Sorted,
+    ) -> Result<()> {
+        let (topic, event) = self.dead_letter(event, error, from)?;
         self.add(to, &topic, event);
         Ok(())
     }
@@ -259,15 +273,19 @@ impl Router {
         &self,
         event: Event,
         error: Error,
-        topic: Option<&Arc<str>>,
+        from: Option<&Arc<str>>,
     ) -> Result<(Arc<str>, Event)> {
         match self.dead_letters.policy {
             RefusalPolicy::DeadLetter => {
                 error!(self.log, "event goes to the dead letters"; "event" => ?event,
-                    "from" => topic.map(|topic| topic.to_string()), "error" => %error);
+                    "from" => from.map_or("", |lane| lane), "error" => %error);
+                let handler = from.and_then(|lane| HandlerTopics::handler(lane)).map(Into::into);
+                // What a handler refuses belongs to no topic.
+                let topic = from.filter(|_| handler.is_none()).cloned();
                 self.status.dead_lettered();
-                self.status.parked(&event, topic.map(|topic| &**topic), &error);
-                Ok((Arc::clone(&self.dead_letters.topic), event.refused(error, topic.cloned())))
+                self.status.parked(&event, topic.as_deref(), &error);
+                let refusal = Refusal { error, topic, handler };
+                Ok((Arc::clone(&self.dead_letters.topic), event.refused(refusal)))
             }
             RefusalPolicy::Stop => Err(error),
             RefusalPolicy::Block => {
@@ -294,26 +312,28 @@ impl Router {
         }
     }
 
-    fn reopen(&mut self, lane: usize, epoch: u32, error: Error) {
+    /// Opens a failed lane again, after this pause or one that grows.
+    fn reopen(&mut self, lane: usize, epoch: u32, error: Error, pause: Option<Duration>) {
         // Only the first of an opening's parts to fail finds it open.
         if let Some(opening) = self.deliveries.close(lane, epoch) {
             warn!(self.log, "topic failed, opening it again";
                 "topic" => %opening.topic, "failures" => opening.failures, "error" => %error);
             self.status.topic_failed(&opening.topic, &error);
-            self.open(opening, Some(error));
+            self.open(opening, Some(error), pause);
         }
     }
 
-    fn open(&self, opening: Opening, error: Option<Error>) {
+    fn open(&self, opening: Opening, error: Option<Error>, pause: Option<Duration>) {
         let Opening { lane, topic, epoch, failures } = opening;
         let generation = self.exit.generation;
-        self.lanes.do_send(OpenLane { generation, lane, topic, epoch, failures, error });
+        self.lanes.do_send(OpenLane { generation, lane, topic, epoch, failures, error, pause });
     }
 }
 
 pub(super) fn send(dispatch: Dispatch, ctx: &mut Context<Router>) {
     let Dispatch { recipient, topic, events, permit, lane, epoch, part } = dispatch;
-    let ack = AckToken::new((lane, epoch, part), ctx.address().recipient(), permit);
+    let (place, router) = ((lane, epoch, part), ctx.address().recipient());
+    let ack = AckToken::new(place, events.len(), router, permit);
     // A closed mailbox drops the batch, and with it the token, which then says so.
     recipient.do_send(TopicBatch { topic, events, ack });
 }

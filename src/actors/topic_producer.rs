@@ -152,7 +152,7 @@ impl Handler<TopicBatch> for TopicProducer {
                 // The order of dead letters means nothing.
                 ctx.spawn(keeping.into_actor(self).map(|kept, this, ctx| match kept {
                     Ok(()) => this.send_framed(batch, Prefixes::default(), ctx),
-                    Err(error) => batch.ack.fail(error),
+                    Err(error) => batch.ack.fail_with(error, None),
                 }));
             }
             _ => self.frame(batch, ctx),

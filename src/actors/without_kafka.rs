@@ -51,7 +51,7 @@ impl Handler<TopicBatch> for Keeper {
         // The order of dead letters means nothing.
         ctx.spawn(keeping.into_actor(self).map(|kept, _, _| match kept {
             Ok(()) => batch.ack.ack(),
-            Err(error) => batch.ack.fail(error),
+            Err(error) => batch.ack.fail_with(error, None),
         }));
     }
 }

@@ -9,7 +9,7 @@ use super::{Event, RowRecord};
 use crate::{Error, ErrorKind, Result};
 
 /// What is to be other than it was.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Change {
     pub id: Option<String>,
     pub event_type: Option<String>,

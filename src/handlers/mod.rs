@@ -41,7 +41,7 @@
 //!                    Err(error) => refused.push(Refused { index, error }), // To the dead letters.
 //!                }
 //!            }
-//!            ack.hand_on(records, refused) // Or `ack()`: nothing goes on. Or `fail(error)`: again.
+//!            ack.hand_on(records, refused) // Or `ack()`: nothing goes on. Or `fail(…)`: see BatchFailure.
 //!        }
 //!    }
 //!
@@ -69,13 +69,16 @@
 //! An event holds its bytes of `pipeline.window` until it is done. A slow handler fills the
 //! window by and by, and the relay then reads no faster than it.
 
+mod failure;
 mod options;
 mod record;
 mod registry;
 
 use std::{error::Error as StdError, time::Duration};
 
-pub use self::{options::HandlerOptions, record::Record, registry::HandlerContext};
+pub use self::{
+    failure::BatchFailure, options::HandlerOptions, record::Record, registry::HandlerContext,
+};
 pub(crate) use self::{
     record::Onward,
     registry::{Entry, Handle, HandlerTopics, Handlers, Kind, MakeHandler, Trying},
@@ -89,7 +92,7 @@ pub type HandlerError = Box<dyn StdError + Send + Sync>;
 pub const ANY: &str = "*";
 
 /// What a handler made of an event.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Outcome {
     /// It goes on to its topic, as it is.

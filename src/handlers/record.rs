@@ -13,6 +13,8 @@ use crate::{Event, Result, event::Change};
 /// Record::of(event).topic("audit.users").payload("{}").header("tenant", "7")
 /// # }
 /// ```
+///
+/// Two are equal where they are of the same event, changed in the same way.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Record {
@@ -27,6 +29,13 @@ pub(crate) enum Onward {
     /// The event at this place of the batch, as it is.
     Event(usize),
     Record(Box<Record>),
+}
+
+impl PartialEq for Record {
+    fn eq(&self, other: &Self) -> bool {
+        let event = |record: &Record| (record.event.lsn(), record.event.raw().clone());
+        (event(self), &self.topic, &self.change) == (event(other), &other.topic, &other.change)
+    }
 }
 
 impl From<Record> for Onward {
@@ -79,18 +88,37 @@ impl Record {
         self
     }
 
-    /// What it is made of.
-    pub(crate) fn event(&self) -> &Event {
+    /// The event that it is of, as that was.
+    pub fn event(&self) -> &Event {
         &self.event
     }
 
-    /// The event as it is to be sent, and the topic that was chosen; or the event as it was,
-    /// and why it can't be changed so.
-    pub(crate) fn into_event(self) -> (Event, Result<Option<Arc<str>>>) {
+    /// The topic that was chosen for it.
+    pub fn chosen_topic(&self) -> Option<&str> {
+        self.topic.as_deref()
+    }
+
+    /// The key that it was given.
+    pub fn chosen_key(&self) -> Option<&str> {
+        self.change.key.as_deref()
+    }
+
+    /// The payload that it was given.
+    pub fn chosen_payload(&self) -> Option<&[u8]> {
+        self.change.payload.as_deref()
+    }
+
+    /// The headers that it was given.
+    pub fn chosen_headers(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        let headers = self.change.headers.iter();
+        headers.map(|(name, value)| (&**name, value.as_deref().unwrap_or_default()))
+    }
+
+    /// The event as it was; and as it is to be sent, with the topic that was chosen, or why it
+    /// can't be changed so.
+    pub(crate) fn into_event(self) -> (Event, Result<(Event, Option<Arc<str>>)>) {
         let Record { event, topic, change } = self;
-        match event.changed(change) {
-            Ok(event) => (event, Ok(topic)),
-            Err(error) => (event, Err(error)),
-        }
+        let changed = event.changed(change).map(|changed| (changed, topic));
+        (event, changed)
     }
 }

@@ -151,8 +151,13 @@ impl HandlerTopics {
 
     /// Whether a lane is a handler's.
     pub fn is_handler(lane: &str) -> bool {
+        Self::handler(lane).is_some()
+    }
+
+    /// The aggregate type of the handler whose lane this is.
+    pub fn handler(lane: &str) -> Option<&str> {
         // Kafka allows no colon in the name of a topic.
-        lane.starts_with("handler:")
+        lane.strip_prefix("handler:")
     }
 }
 

@@ -210,12 +210,12 @@ impl Part {
         self.faults.reach(FaultSite::AfterProduce);
         match error.take() {
             // What was refused is sent again with the rest, and refused again.
-            Some(error) => token.fail(error),
+            Some(error) => token.fail_with(error, None),
             None if refused.is_empty() => token.ack(),
             None => {
                 let mut refused = std::mem::take(refused);
                 refused.sort_by_key(|refused| refused.index);
-                token.refuse(refused);
+                token.refuse_records(refused);
             }
         }
     }

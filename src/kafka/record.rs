@@ -233,8 +233,8 @@ fn refusal_headers(mut headers: OwnedHeaders, event: &Event, refusal: &Refusal) 
     headers = header(headers, dead_letter::ERROR, &refusal.error.to_string());
     headers = header(headers, dead_letter::TOPIC, topic);
     headers = header(headers, dead_letter::TIME_MS, &now_ms().to_string());
-    if refusal.error.kind() == ErrorKind::HandlerFailed {
-        headers = header(headers, dead_letter::HANDLER, event.aggregate_type());
+    if let Some(handler) = &refusal.handler {
+        headers = header(headers, dead_letter::HANDLER, handler);
     }
     if is_kept_in_table(event) {
         headers = header(headers, dead_letter::TABLE, crate::dead_letter::TABLE);
@@ -263,7 +263,7 @@ pub(crate) mod dead_letter {
     pub const TOPIC: &str = "dead_letter_topic";
     /// When it was parked, in Unix milliseconds.
     pub const TIME_MS: &str = "dead_letter_time_ms";
-    /// Of which aggregate type the handler is that refused it; not there for other letters.
+    /// The aggregate type of the handler that had it; only where no topic refused it.
     pub const HANDLER: &str = "dead_letter_handler";
     /// The table that has its bytes, under its LSN; the record's value is empty.
     pub const TABLE: &str = "dead_letter_table";
@@ -357,7 +357,7 @@ mod tests {
             ("traceparent", parent.as_bytes()),
         ];
         assert_eq!(texts(&headers).split_off(3), expected);
-        let refused = event.refused(Error::new(ErrorKind::RecordRefused, "no"), None);
+        let refused = event.refused(Refusal::new(Error::new(ErrorKind::RecordRefused, "no")));
         assert_eq!(record_place(&refused), (None, None));
     }
 
@@ -372,7 +372,7 @@ mod tests {
         };
         let event = Event::parse(large.encode_to_vec().into(), Lsn::ZERO).expect("well formed");
         assert_eq!(record_key(&event), large.aggregate_id.as_bytes());
-        let kept = event.refused(Error::new(ErrorKind::RecordTooLarge, "too large"), None);
+        let kept = event.refused(Refusal::new(Error::new(ErrorKind::RecordTooLarge, "too large")));
         assert_eq!((record_key(&kept).len(), record_value(&kept)), (KEPT_TEXT_MAX, Some(&b""[..])));
         let headers = record_headers(&kept);
         let headers = texts(&headers);

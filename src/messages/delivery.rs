@@ -9,14 +9,14 @@
 //! An *epoch* is one opening of a lane. A token speaks for the epoch that its
 //! part was sent in: after a part went out again, its old token says nothing.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use actix::{Message, Recipient};
 
 use super::WindowPermit;
 use crate::{
-    Error, ErrorKind, Event,
-    handlers::{Onward, Record},
+    Error, ErrorKind, Event, Result,
+    handlers::{BatchFailure, Onward, Record},
 };
 
 /// Events of one topic, in order, and the duty to answer for them.
@@ -47,19 +47,24 @@ impl fmt::Debug for TopicBatch {
 /// An event of a [`TopicBatch`] that can never be delivered.
 #[derive(Clone, Debug)]
 pub struct Refused {
-    /// Its place in [`TopicBatch::events`].
+    /// Its place in [`TopicBatch::events`], from 0.
     pub index: usize,
-    /// Who refuses it, and why.
+    /// Why. Of a handler's refusal only the text counts, not the kind.
     pub error: Error,
 }
 
 /// The duty to say how a [`TopicBatch`] ended: [`ack`](Self::ack),
 /// [`refuse`](Self::refuse), [`hand_on`](Self::hand_on) or [`fail`](Self::fail). **Dropped, it
 /// counts as failed**: an actor that panics or forgets can delay events, never lose them.
+///
+/// A [`Refused`] whose index is out of range, or is there twice, makes the answer wrong: the
+/// batch then counts as dropped, and the log says why.
 pub struct AckToken {
     part: u64,
     epoch: u32,
     lane: usize,
+    /// How many events the part has.
+    events: usize,
     to: Option<Recipient<PartDone>>,
     // What the part holds in memory stays counted until it is answered for.
     _permit: WindowPermit,
@@ -68,52 +73,100 @@ pub struct AckToken {
 impl AckToken {
     pub(crate) fn new(
         (lane, epoch, part): (usize, u32, u64),
+        events: usize,
         to: Recipient<PartDone>,
         permit: WindowPermit,
     ) -> Self {
-        AckToken { part, epoch, lane, to: Some(to), _permit: permit }
+        AckToken { part, epoch, lane, events, to: Some(to), _permit: permit }
     }
 
     /// All events of the batch are safe where they belong.
     pub fn ack(mut self) {
-        self.finish(Ok(Vec::new()), Vec::new());
+        self.finish(Ok(Vec::new()), Vec::new(), None);
     }
 
     /// All events are safe but these, which can never be: sent again, they would be
     /// refused again. What becomes of them is for `dead_letter.policy` to say.
-    pub fn refuse(mut self, refused: Vec<Refused>) {
-        self.finish(Ok(refused), Vec::new());
+    pub fn refuse(self, refused: Vec<Refused>) {
+        self.hand_on(Vec::new(), refused);
     }
 
-    /// The batch was not delivered whole; it comes again.
-    pub fn fail(mut self, error: Error) {
-        self.finish(Err(error), Vec::new());
+    /// The batch was not handled: it comes again, whole and in order, or is parked.
+    pub fn fail(mut self, failure: BatchFailure) {
+        match failure.into_error() {
+            Ok((error, pause)) => self.finish(Err(error), Vec::new(), pause),
+            Err(error) => {
+                let refused = |index| Refused { index, error: error.clone() };
+                self.finish(Ok((0..self.events).map(refused).collect()), Vec::new(), None);
+            }
+        }
     }
 
     /// Of a handler: it is done with all events, these records go on to Kafka in their place,
     /// in this order, and these events it can never handle. To keep the order of an
     /// aggregate, batches must be handed on in the order in which they came.
     pub fn hand_on(self, records: Vec<Record>, refused: Vec<Refused>) {
+        // Whatever its kind says elsewhere: here a handler gives the event up.
+        let given_up = |Refused { index, error }| {
+            let what = "its handler refuses it";
+            Refused { index, error: Error::new(ErrorKind::HandlerFailed, what).caused_by(error) }
+        };
+        let refused = refused.into_iter().map(given_up).collect();
         self.pass_on(records.into_iter().map(Onward::from).collect(), refused);
     }
 
-    /// The same, with events that go on as they are.
+    /// The same, with events that go on as they are, and errors as they are.
     pub(crate) fn pass_on(mut self, onward: Vec<Onward>, refused: Vec<Refused>) {
-        self.finish(Ok(refused), onward);
+        self.finish(Ok(refused), onward, None);
+    }
+
+    /// Of a topic: all records are safe but these.
+    pub(crate) fn refuse_records(self, refused: Vec<Refused>) {
+        self.pass_on(Vec::new(), refused);
+    }
+
+    /// The part was not delivered whole; it comes again, after this pause or one that grows.
+    pub(crate) fn fail_with(mut self, error: Error, pause: Option<Duration>) {
+        self.finish(Err(error), Vec::new(), pause);
     }
 
     /// For an event of the batch by itself: answered to someone who answers for all.
     #[must_use]
     pub(crate) fn of_one_event(&self, part: u64, to: Recipient<PartDone>) -> Self {
-        AckToken::new((self.lane, self.epoch, part), to, self._permit.clone())
+        AckToken::new((self.lane, self.epoch, part), 1, to, self._permit.clone())
     }
 
-    fn finish(&mut self, result: Result<Vec<Refused>, Error>, onward: Vec<Onward>) {
+    fn finish(
+        &mut self,
+        result: Result<Vec<Refused>>,
+        onward: Vec<Onward>,
+        pause: Option<Duration>,
+    ) {
         if let Some(to) = self.to.take() {
             // A router that is gone needs no answer: its generation is over.
             let AckToken { lane, epoch, part, .. } = *self;
-            to.do_send(PartDone { lane, epoch, part, result, onward });
+            let result = result.and_then(|refused| checked(refused, self.events));
+            let onward = if result.is_ok() { onward } else { Vec::new() };
+            to.do_send(PartDone { lane, epoch, part, result, onward, pause });
         }
+    }
+}
+
+/// Holds what is refused of a part against how many events that has.
+///
+/// # Errors
+/// [`ErrorKind::ActorFailed`], as if nothing had been answered: an index that names no event,
+/// or one that is there twice.
+fn checked(refused: Vec<Refused>, events: usize) -> Result<Vec<Refused>> {
+    let wrong = |what: String| Err(Error::new(ErrorKind::ActorFailed, what));
+    let mut indexes: Vec<_> = refused.iter().map(|refused| refused.index).collect();
+    indexes.sort_unstable();
+    if let Some(last) = indexes.last().filter(|last| **last >= events) {
+        return wrong(format!("the answer refuses event {last} of a batch of {events}, from 0 on"));
+    }
+    match indexes.windows(2).find(|pair| pair.first() == pair.last()).and_then(<[_]>::first) {
+        Some(twice) => wrong(format!("the answer refuses event {twice} of a batch twice")),
+        None => Ok(refused),
     }
 }
 
@@ -121,7 +174,7 @@ impl Drop for AckToken {
     fn drop(&mut self) {
         if self.to.is_some() {
             let what = "a batch was dropped without an answer";
-            self.finish(Err(Error::new(ErrorKind::ActorFailed, what)), Vec::new());
+            self.finish(Err(Error::new(ErrorKind::ActorFailed, what)), Vec::new(), None);
         }
     }
 }
@@ -140,9 +193,11 @@ pub(crate) struct PartDone {
     pub epoch: u32,
     pub part: u64,
     /// What was refused for good; everything else of the part is safe.
-    pub result: Result<Vec<Refused>, Error>,
+    pub result: Result<Vec<Refused>>,
     /// What goes on in place of its events.
     pub onward: Vec<Onward>,
+    /// After a failure: when the part is to come again, in place of a pause that grows.
+    pub pause: Option<Duration>,
 }
 
 /// Router → supervisor: open the lane of this topic, after `failures` openings in a row that delivered nothing.
@@ -156,6 +211,8 @@ pub(crate) struct OpenLane {
     pub failures: u32,
     /// Why it has to be opened again.
     pub error: Option<Error>,
+    /// When, in place of a pause that grows with the failures.
+    pub pause: Option<Duration>,
 }
 
 /// Supervisor → router: the lane is open.
@@ -196,7 +253,7 @@ mod tests {
     fn token(window: &ByteWindow) -> (AckToken, mpsc::UnboundedReceiver<PartDone>) {
         let (to, said) = probe();
         let permit = window.try_acquire(10).expect("room");
-        (AckToken::new((1, 2, 3), to, permit), said)
+        (AckToken::new((1, 2, 3), 2, to, permit), said)
     }
 
     /// The one answer, after which the token's bytes are free.
@@ -225,8 +282,64 @@ mod tests {
     async fn a_failure_gives_its_reason() {
         let window = ByteWindow::new(100);
         let (token, said) = token(&window);
-        token.fail(Error::new(ErrorKind::KafkaUnavailable, "the broker is away"));
+        token.fail_with(Error::new(ErrorKind::KafkaUnavailable, "the broker is away"), None);
         assert_eq!(answer(&window, said).await, Err(ErrorKind::KafkaUnavailable));
+    }
+
+    #[actix::test]
+    async fn a_handler_fails_a_batch_for_now_or_for_good_and_in_no_other_way() {
+        let window = ByteWindow::new(100);
+        let minute = Duration::from_secs(60);
+        for (failure, pause) in [
+            (BatchFailure::retry("the database is away"), None),
+            (BatchFailure::retry_after(minute, "the database is away"), Some(minute)),
+        ] {
+            let (token, mut said) = token(&window);
+            token.fail(failure);
+            let done = said.recv().await.expect("an answer");
+            let error = done.result.expect_err("failed");
+            assert!(error.is_transient() && error.kind() != ErrorKind::ActorFailed, "{error}");
+            assert!(error.to_string().ends_with("comes again: the database is away"), "{error}");
+            assert_eq!(done.pause, pause);
+        }
+        let (token, mut said) = token(&window);
+        token.fail(BatchFailure::park("no user has such an age"));
+        let refused = said.recv().await.expect("an answer").result.expect("answered for");
+        assert_eq!(refused.iter().map(|refused| refused.index).collect::<Vec<_>>(), [0, 1]);
+        for Refused { error, .. } in refused {
+            assert_eq!(error.kind(), ErrorKind::HandlerFailed);
+            let text = "its handler gives its batch up: no user has such an age";
+            assert_eq!(error.to_string(), text);
+        }
+    }
+
+    #[actix::test]
+    async fn what_a_handler_refuses_is_given_up_whatever_kind_the_error_has() {
+        let window = ByteWindow::new(100);
+        for kind in [ErrorKind::PostgresUnavailable, ErrorKind::RecordTooLarge] {
+            let (token, mut said) = token(&window);
+            token.refuse(vec![Refused { index: 1, error: Error::new(kind, "too old") }]);
+            let refused = said.recv().await.expect("an answer").result.expect("answered for");
+            assert_eq!(refused[0].error.kind(), ErrorKind::HandlerFailed);
+            assert_eq!(refused[0].error.to_string(), "its handler refuses it: too old");
+        }
+    }
+
+    #[actix::test]
+    async fn an_answer_that_names_no_event_or_one_twice_is_none() {
+        let window = ByteWindow::new(100);
+        for (indexes, text) in [
+            (&[2][..], "the answer refuses event 2 of a batch of 2, from 0 on"),
+            (&[1, 0, 1], "the answer refuses event 1 of a batch twice"),
+        ] {
+            let (token, mut said) = token(&window);
+            let error = || Error::new(ErrorKind::HandlerFailed, "no");
+            let refused = indexes.iter().map(|&index| Refused { index, error: error() });
+            token.refuse(refused.collect());
+            let done = said.recv().await.expect("an answer");
+            let error = done.result.expect_err("no answer");
+            assert_eq!((error.kind(), error.to_string()), (ErrorKind::ActorFailed, text.into()));
+        }
     }
 
     #[actix::test]

@@ -163,7 +163,7 @@ mod tests {
         let (status, facade, snapshotter) = followed();
         status.batch(5, 900);
         status.delivered(&"shop.user".into(), 3, Duration::from_millis(4));
-        status.handler_retries(&"shop.user".into(), "not yet".into());
+        status.handler_retries(&"shop.user".into(), "not yet".into(), true);
         status.transaction_committed(Duration::from_millis(4));
         let error = Error::new(ErrorKind::CheckpointUnavailable, "away");
         status.actor_failed("router", &error);

@@ -112,7 +112,7 @@ mod tests {
         status.batch(5, 9_000);
         status.dead_lettered();
         status.transaction_committed(Duration::from_millis(250));
-        status.handler_retries(&topic, "not yet".into());
+        status.handler_retries(&topic, "not yet".into(), true);
         status.not_saved("checkpointer", &Error::new(ErrorKind::CheckpointUnavailable, "away"));
         let broker = BrokerStatus {
             connected: true,

@@ -23,7 +23,7 @@ fn a_topic_says_what_its_events_wait_for() {
     status.pause(&topic, false);
     status.delivered(&topic, 1, Duration::ZERO);
     assert_eq!(blocked_by(), None);
-    status.handler_retries(&topic, "not yet".into());
+    status.handler_retries(&topic, "not yet".into(), true);
     assert_eq!(blocked_by(), Some(BlockedBy::Handler));
     status.handler_goes_on(&topic);
     status.topic_failed(&topic, &Error::new(ErrorKind::KafkaUnavailable, "no leader"));

@@ -136,11 +136,15 @@ impl Status {
         self.observed.tell(Observed::Latency, Some(topic), latency.as_secs_f64());
     }
 
-    pub fn handler_retries(&self, topic: &Arc<str>, reason: String) {
-        self.failed(topic, &reason);
+    /// A handler is called again for an event: because the call failed, or because it wants
+    /// the event later.
+    pub fn handler_retries(&self, topic: &Arc<str>, reason: String, failed: bool) {
+        if failed {
+            self.failed(topic, &reason);
+        }
         self.change(topic, |topic| {
             topic.status.retrying = Some(reason);
-            topic.status.handler_retries += 1;
+            topic.status.handler_retries += u64::from(failed);
         });
     }
 

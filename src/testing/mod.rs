@@ -7,6 +7,7 @@
 //! - [`SchemaRegistry`]: the same for schemas.
 //! - [`Proxy`]: a network between client and server that stalls, crawls or breaks.
 //! - [`Program`]: the real binary under test.
+//! - [`handler_batch`]: a batch for a handler actor, without a pipeline.
 //! - [`read_topic`] and its neighbours: what is in Kafka.
 //! - [`grant`]: rights in a Kafka that asks for them.
 //! - [`CollectedLogs`]: what was logged. [`Authority`], [`SelfSigned`]: certificates.
@@ -15,6 +16,7 @@
 
 mod acls;
 mod certificate;
+mod handler_batch;
 mod java;
 mod kafka;
 mod logs;
@@ -30,6 +32,7 @@ mod topics;
 pub use self::{
     acls::{TopicRight, grant, grant_transactions},
     certificate::{Authority, SelfSigned, Signed},
+    handler_batch::{BatchAnswer, handler_batch},
     kafka::{KafkaServer, KafkaServerBuilder},
     logs::{CollectedLogs, LogLine},
     postgres::{PostgresServer, PostgresServerBuilder, StopMode},

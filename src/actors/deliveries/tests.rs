@@ -52,12 +52,12 @@ fn open(deliveries: &mut Deliveries, lane: usize, epoch: u32) -> Vec<(u32, u64)>
 }
 
 fn ack(lane: usize, epoch: u32, part: u64) -> PartDone {
-    PartDone { lane, epoch, part, result: Ok(Vec::new()), onward: Vec::new() }
+    PartDone { lane, epoch, part, result: Ok(Vec::new()), onward: Vec::new(), pause: None }
 }
 
 fn failure(lane: usize, epoch: u32, part: u64) -> PartDone {
     let error = Error::new(ErrorKind::KafkaUnavailable, "no");
-    PartDone { lane, epoch, part, result: Err(error), onward: Vec::new() }
+    PartDone { lane, epoch, part, result: Err(error), onward: Vec::new(), pause: None }
 }
 
 fn batch_done(end: PartEnd) -> Option<(u64, Option<Lsn>, usize)> {
@@ -218,6 +218,7 @@ async fn what_is_behind_a_blocked_part_goes_out_after_it() {
             part,
             result: Ok(vec![Refused { index: 0, error }]),
             onward: Vec::new(),
+            pause: None,
         }
     };
     for part in [1, 2] {
@@ -229,8 +230,14 @@ async fn what_is_behind_a_blocked_part_goes_out_after_it() {
     assert_eq!(open(&mut deliveries, A, 1), [(1, 0), (1, 1)]);
     deliveries.open_batch(id(3), 1, 1, None);
     assert!(add(&mut deliveries, A, 3, 1).is_none());
-    let ack =
-        |part| PartDone { lane: A, epoch: 1, part, result: Ok(Vec::new()), onward: Vec::new() };
+    let ack = |part| PartDone {
+        lane: A,
+        epoch: 1,
+        part,
+        result: Ok(Vec::new()),
+        onward: Vec::new(),
+        pause: None,
+    };
     deliveries.finish(ack(0));
     assert!(deliveries.released(A).is_empty(), "the blocked one is not through");
     deliveries.finish(ack(1));

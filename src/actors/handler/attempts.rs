@@ -86,6 +86,7 @@ impl Caller {
                 Begun::Over(tried) => tried,
                 Begun::Open(trying) => self.finish(trying).await,
             };
+            let failed_call = !matches!(tried, Try::Later(_));
             let (pause, error) = match tried {
                 Try::Ended(end) => break end,
                 Try::Later(pause) => (pause, None),
@@ -105,7 +106,7 @@ impl Caller {
                 Some(error) => {
                     tries += 1;
                     warn!(self.log, "handler failed"; "event" => ?event, "try" => tries,
-                        "error" => %error);
+                        "of" => self.options.tries, "error" => %error);
                     if tries >= self.options.tries && !self.for_ever {
                         let what = format!("its handler failed {tries} times, the last time");
                         break End::Refused(failed(what).caused_by(error));
@@ -113,7 +114,7 @@ impl Caller {
                     format!("event {}, try {tries}: {error}", event.id())
                 }
             };
-            self.status.handler_retries(&self.lane, text);
+            self.status.handler_retries(&self.lane, text, failed_call);
             sleep(pause).await;
             begun = self.begin(turn);
         };

@@ -110,7 +110,7 @@ impl Handler<PartDone> for CarefulActor {
             Err(error) => {
                 if let First::Open { batch, .. } = std::mem::replace(&mut self.first, First::Ended)
                 {
-                    batch.ack.fail(error);
+                    batch.ack.fail_with(error, done.pause);
                 }
                 ctx.stop();
             }
@@ -158,14 +158,18 @@ impl CarefulActor {
         batch.tries += 1;
         let (tries, event) = (batch.tries, batch.events.get(batch.index));
         warn!(self.log, "handler actor failed"; "event" => ?event, "try" => tries,
-            "error" => %error);
+            "of" => self.options.tries, "error" => %error);
         if tries >= self.options.tries && !self.for_ever {
             let what = format!("its handler failed {tries} times, the last time");
             let error = Error::new(ErrorKind::HandlerFailed, what).caused_by(error);
             return self.ended(Some(error), ctx);
         }
         let id = event.map(Event::id).unwrap_or_default();
-        self.status.handler_retries(&batch.topic, format!("event {id}, try {tries}: {error}"));
+        self.status.handler_retries(
+            &batch.topic,
+            format!("event {id}, try {tries}: {error}"),
+            true,
+        );
         let pause = self.options.pauses().nth(tries as usize - 1);
         ctx.run_later(pause.unwrap_or(Duration::ZERO), |this, ctx| this.send(ctx));
     }

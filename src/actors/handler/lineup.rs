@@ -198,7 +198,7 @@ mod tests {
             Event::parse(wire.encode_to_vec().into(), Lsn::ZERO).expect("an event")
         };
         let permit = ByteWindow::new(1).try_acquire(1).expect("room");
-        let ack = AckToken::new((0, 0, part), probe().0, permit);
+        let ack = AckToken::new((0, 0, part), aggregates.len(), probe().0, permit);
         let events = Arc::new(aggregates.iter().map(event).collect());
         lineup.push(TopicBatch { topic: "handler:t".into(), events, ack });
     }

@@ -66,7 +66,7 @@ impl Bench {
         };
         let event = Event::parse(wire.encode_to_vec().into(), Lsn::ZERO).expect("an event");
         let permit = ByteWindow::new(1).try_acquire(1).expect("room");
-        let ack = AckToken::new((0, 0, part), self.to.clone(), permit);
+        let ack = AckToken::new((0, 0, part), 1, self.to.clone(), permit);
         self.actor.do_send(TopicBatch {
             topic: "handler:t".into(),
             events: vec![event].into(),

@@ -161,7 +161,7 @@ async fn a_lane_that_fails_is_opened_again_and_given_all_that_is_left() {
     let mut sent = bench.open().await;
     next(&mut sent).await.ack.ack();
     assert_eq!(bench.batch_done().await.id.seq, 0);
-    next(&mut sent).await.ack.fail(Error::new(ErrorKind::KafkaUnavailable, "away"));
+    next(&mut sent).await.ack.fail_with(Error::new(ErrorKind::KafkaUnavailable, "away"), None);
     let again = bench.opening().await;
     assert_eq!((&*again.topic, again.epoch, again.failures), ("shop.user", 1, 1));
     assert_eq!(again.error.map(|error| error.kind()), Some(ErrorKind::KafkaUnavailable));
@@ -251,7 +251,7 @@ async fn a_batch_waits_for_what_was_refused_of_it_to_be_parked() {
     let mut users = bench.open().await;
     let batch = next(&mut users).await;
     let error = Error::new(ErrorKind::RecordRefused, "never");
-    batch.ack.refuse(vec![crate::messages::Refused { index: 1, error }]);
+    batch.ack.refuse_records(vec![crate::messages::Refused { index: 1, error }]);
     let mut letters = bench.open().await;
     let letter = next(&mut letters).await;
     assert_eq!(letter.events.len(), 1);
@@ -299,7 +299,7 @@ async fn an_event_of_several_topics_is_done_when_all_of_them_have_it() {
     // One topic fails and is sent its part again; the other is not.
     orders.ack.ack();
     users.ack.ack();
-    audit.ack.fail(Error::new(ErrorKind::KafkaUnavailable, "away"));
+    audit.ack.fail_with(Error::new(ErrorKind::KafkaUnavailable, "away"), None);
     let again = bench.opening().await;
     assert_eq!(&*again.topic, "audit");
     assert!(bench.done.try_recv().is_err() && orders_lane.try_recv().is_err());

@@ -8,6 +8,7 @@ use slog::{info, o};
 use super::Supervisor;
 use crate::{
     actors::lane::LaneContext,
+    handlers::HandlerTopics,
     messages::{ActorKind, ExitGuard, LaneFailed, LaneOpened, OpenLane, PauseTopic},
 };
 
@@ -22,7 +23,8 @@ impl Handler<OpenLane> for Supervisor {
             Some(error) if !error.is_transient() => self.end(Err(error.clone()), ctx),
             None => self.open_lane(request, ctx),
             Some(_) => {
-                let pause = self.restarts.pause(request.failures);
+                let grown = || self.restarts.pause(request.failures);
+                let pause = request.pause.unwrap_or_else(grown);
                 ctx.run_later(pause, move |this, ctx| {
                     if this.is_present(ActorKind::Router, request.generation) {
                         this.open_lane(request, ctx);
@@ -37,8 +39,9 @@ impl Supervisor {
     fn open_lane(&mut self, request: OpenLane, ctx: &mut Context<Self>) {
         let OpenLane { generation, lane, topic, epoch, failures, .. } = request;
         let to = ctx.address().recipient();
+        let actor = if HandlerTopics::is_handler(&topic) { "handler" } else { "topic_producer" };
         let context = LaneContext {
-            log: self.plan.log.new(o!("actor" => "topic_producer", "topic" => topic.to_string())),
+            log: self.plan.log.new(o!("actor" => actor, "topic" => topic.to_string())),
             topic,
             failures,
             exit: ExitGuard { actor: ActorKind::Lane { lane, epoch }, generation, to },

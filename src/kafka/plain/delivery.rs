@@ -102,12 +102,12 @@ impl Running {
                     self.delivery.faults.reach(FaultSite::AfterProduce);
                     match work.into_refused() {
                         refused if refused.is_empty() => ack.ack(),
-                        refused => ack.refuse(refused),
+                        refused => ack.refuse_records(refused),
                     }
                 }
                 Ok(None) => return,
                 // What is behind it must not go before it: it fails with the thread's end.
-                Err(error) => return ack.fail(error),
+                Err(error) => return ack.fail_with(error, None),
             }
         }
     }

@@ -110,8 +110,9 @@ async fn what_finds_no_room_in_the_queue_waits_as_an_event() {
     cluster.broker_round_trip_time(1, Duration::from_secs(1)).expect("a slow broker");
     let (sender, mut answers) = mpsc::unbounded_channel();
     let permit = ByteWindow::new(1).try_acquire(1).expect("room");
-    let ack = AckToken::new((0, 0, 0), Answers(sender).start().recipient(), permit);
     let events = larger_than_read(10);
+    let answer = Answers(sender).start().recipient();
+    let ack = AckToken::new((0, 0, 0), events.len(), answer, permit);
     let (count, largest) = (events.len(), 6 * 1_000 + 1_500);
     let batch = TopicBatch { topic: TOPIC.into(), events: Arc::new(events), ack };
     let (prefixes, in_flight) = (Prefixes::default(), InFlight::default());
@@ -143,7 +144,7 @@ async fn a_batch_that_fails_while_the_next_is_on_its_way_is_neither_lost_nor_ove
     let send = |topic: &str, id: &str| {
         let topic: Arc<str> = topic.into();
         let permit = window.try_acquire(100).expect("room");
-        let ack = AckToken::new((0, 0, 0), answer.clone(), permit);
+        let ack = AckToken::new((0, 0, 0), 1, answer.clone(), permit);
         let events = Arc::new(vec![event(id)]);
         let batch = TopicBatch { topic: Arc::clone(&topic), events, ack };
         let in_flight = producer.in_flight(&topic);

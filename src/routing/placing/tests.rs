@@ -4,7 +4,7 @@ use rdkafka::message::Headers;
 
 use super::*;
 use crate::{
-    ErrorKind, Lsn,
+    ErrorKind, Lsn, Refusal,
     config::{Format, Route, RouteMatch, Unrouted},
     event::RowRecord,
     format::MadeRecord,
@@ -257,7 +257,7 @@ fn what_is_refused_is_parked_as_it_came() {
     let event = event(&envelope("order", "x"));
     let (_, sent) = sent(routing.place(event.clone())).remove(0);
     assert_ne!(made(&sent).value.as_ref(), Some(event.raw()));
-    let parked = sent.refused(Error::new(ErrorKind::RecordRefused, "no"), None);
+    let parked = sent.refused(Refusal::new(Error::new(ErrorKind::RecordRefused, "no")));
     assert!(parked.way().is_none());
     let parked = Record::new(&parked, None);
     assert_eq!(parked.value, Some(&event.raw()[..]));
