@@ -350,7 +350,7 @@ impl fmt::Debug for Event {
             .field("aggregate_type", &self.head.aggregate_type)
             .field("aggregate_id", &self.head.aggregate_id)
             .field("event_type", &self.head.event_type)
-            .field("lsn", &self.lsn)
+            .field("lsn", &format_args!("{}", self.lsn))
             .field("bytes", &self.raw.len())
             .finish_non_exhaustive()
     }

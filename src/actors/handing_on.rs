@@ -84,11 +84,11 @@ impl Router {
     /// Adds a handler's record to the part of the topic that it names, or of those that its
     /// event is routed to. Of one that can go nowhere, the event comes back as it was.
     fn place_record(&mut self, record: Record, to: &mut Sorted) -> Result<Option<(Event, Error)>> {
-        let (original, changed) = record.into_event();
-        let refused = match changed {
-            Err(error) => Some(error),
-            Ok((event, None)) => self.route(event, to)?.map(|(_, error)| error),
-            Ok((event, Some(topic))) => match self.topics_of_handlers.get(&topic) {
+        let (original, changed, chosen) = record.into_parts();
+        let refused = match (changed, chosen) {
+            (Err(error), _) => Some(error),
+            (Ok(event), None) => self.route(event, to)?.map(|(_, error)| error),
+            (Ok(event), Some(topic)) => match self.topics_of_handlers.get(&topic) {
                 Err(error) => Some(error),
                 Ok(()) => {
                     let event = self.routing.unrouted(event);

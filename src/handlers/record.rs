@@ -114,11 +114,10 @@ impl Record {
         headers.map(|(name, value)| (&**name, value.as_deref().unwrap_or_default()))
     }
 
-    /// The event as it was; and as it is to be sent, with the topic that was chosen, or why it
-    /// can't be changed so.
-    pub(crate) fn into_event(self) -> (Event, Result<(Event, Option<Arc<str>>)>) {
+    /// The event as it was, as it is to be sent or why it can't be, and the topic that was chosen.
+    pub(crate) fn into_parts(self) -> (Event, Result<Event>, Option<Arc<str>>) {
         let Record { event, topic, change } = self;
-        let changed = event.changed(change).map(|changed| (changed, topic));
-        (event, changed)
+        let changed = event.changed(change);
+        (event, changed, topic)
     }
 }

@@ -106,6 +106,7 @@ impl PipelineHandle {
     /// # Errors
     /// [`ErrorKind::Config`] for a topic to which nothing has gone since the start;
     /// [`PipelineBuilder::pause_topic`](crate::PipelineBuilder::pause_topic) takes any.
+    /// [`ErrorKind::ActorFailed`] where the pipeline has ended.
     pub fn pause_topic(&self, topic: impl Into<Arc<str>>) -> Result<()> {
         self.set_paused(topic.into(), true)
     }
@@ -119,6 +120,10 @@ impl PipelineHandle {
     }
 
     fn set_paused(&self, topic: Arc<str>, paused: bool) -> Result<()> {
+        if self.ended.borrow().is_some() {
+            let what = "the pipeline has ended, and sends nothing to any topic";
+            return Err(Error::new(ErrorKind::ActorFailed, what));
+        }
         let topics = self.status.snapshot().topics;
         if !self.known.contains(&topic) && !topics.contains_key(&*topic) {
             let topics = topics.keys().map(|topic| &**topic);

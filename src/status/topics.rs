@@ -37,7 +37,7 @@ pub struct TopicStatus {
     pub blocked_by: Option<BlockedBy>,
     /// How long they have waited in all, in seconds, by what for.
     pub blocked_seconds: BTreeMap<BlockedBy, f64>,
-    /// Of a handler: how often an event was tried again.
+    /// Of a handler: how often an event was tried again after a call that failed.
     pub handler_retries: u64,
     /// It was paused, and nothing is sent to it.
     pub paused: bool,

@@ -135,4 +135,7 @@ async fn only_topics_that_are_there_can_be_paused() {
     pipeline.pause_topic(user.as_str()).expect("something has gone there");
     pipeline.resume_topic(user.as_str()).expect("something has gone there");
     pipeline.shutdown().await.expect("a clean stop");
+    let error = pipeline.pause_topic(user.as_str()).expect_err("nobody is there");
+    let said = "the pipeline has ended, and sends nothing to any topic";
+    assert_eq!((error.kind(), error.to_string()), (ErrorKind::ActorFailed, said.into()));
 }

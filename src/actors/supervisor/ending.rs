@@ -81,9 +81,11 @@ impl Supervisor {
     }
 }
 
-/// However it ends, also by a panic: nobody may take its last state for the present one.
+/// However it ends, also by a panic: nobody may take its last state for the present one, and
+/// another pipeline may have its slot.
 impl Drop for Supervisor {
     fn drop(&mut self) {
         self.plan.status.stopped();
+        self.plan.claim.release();
     }
 }
