@@ -168,7 +168,7 @@ fn callsite_of(
     new.0.get_or_init(|| {
         let (file, line, module) = (record.file(), record.line(), record.module());
         let fields = FieldSet::new(names, callsite::Identifier(new));
-        let name = "factlib event";
+        let name = "slog";
         Metadata::new(
             name,
             module,

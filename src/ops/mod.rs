@@ -168,6 +168,14 @@ impl Ops {
         self.watched.controls.steer(pauses);
     }
 
+    /// What `/healthz` says.
+    pub fn health(&self) -> Result<(), String> {
+        match self.watched.judge().1 {
+            Health::Good => Ok(()),
+            Health::Bad(reason) => Err(reason),
+        }
+    }
+
     /// For a server of the application's.
     pub fn routes(&self) -> Routes {
         Routes(self.watched.clone())

@@ -84,6 +84,14 @@ impl PipelineHandle {
         self.status.snapshot()
     }
 
+    /// What `/healthz` says, for a server that can't mount the [routes](Self::routes).
+    ///
+    /// # Errors
+    /// Why it gets nowhere, in a sentence.
+    pub fn health(&self) -> Result<(), String> {
+        self.ops.health()
+    }
+
     /// The state that it is in, and each change of it, until it has stopped.
     ///
     /// ```no_run

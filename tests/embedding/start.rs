@@ -35,6 +35,7 @@ async fn on_a_thread_of_its_own_it_relays_for_any_runtime_and_ends_with_its_hand
     let history = Workload::new(&bed.name, 100).emit(&mut bed.client().await).await;
     bed.delivered(&history).await;
     assert_eq!(pipeline.status().state, PipelineState::Running);
+    assert_eq!(pipeline.health(), Ok(()));
     drop(pipeline);
     let ended = async {
         while bed.slot().await.1 {
