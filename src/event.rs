@@ -55,6 +55,10 @@ pub(crate) struct RowRecord {
     pub is_tombstone: bool,
     /// The record's own time.
     pub timestamp_ms: Option<i64>,
+    /// The record's key, where it is not the text that is the aggregate's id: bytes.
+    pub key: Option<Bytes>,
+    /// Of a row that is no event: the header that says how to read it.
+    pub parked: Option<String>,
 }
 
 /// Why an event can never be delivered where it belongs.
@@ -195,6 +199,12 @@ impl Event {
         Event { raw, head, lsn, transaction: None, refusal, row: None, way: None }
     }
 
+    /// The same for a row of an outbox table, as JSON; `header` says how to read it.
+    pub(crate) fn malformed_row(raw: Bytes, header: String, lsn: Lsn, error: Error) -> Self {
+        let row = RowRecord { parked: Some(header), ..RowRecord::default() };
+        Event { row: Some(Box::new(row)), ..Event::malformed(raw, lsn, error) }
+    }
+
     /// The event, marked as one that can't be delivered where it belongs. It is parked as it
     /// came, whatever record a route had made of it.
     pub(crate) fn refused(self, refusal: Refusal) -> Self {
@@ -275,10 +285,19 @@ impl Event {
         }
     }
 
-    /// The key of its record: its aggregate id, if its metadata says nothing else.
+    /// The key of its record: its aggregate id, if its metadata says nothing else. Where the
+    /// aggregate id is a `bytea`, the record's key is its bytes, and this their digits.
     pub fn key(&self) -> &str {
-        let key = self.head.overrides.as_ref().and_then(|overrides| overrides.key.as_deref());
-        key.unwrap_or(&self.head.aggregate_id)
+        self.override_key().unwrap_or(&self.head.aggregate_id)
+    }
+
+    /// The bytes of the key, where they are not those of [`key`](Self::key).
+    pub(crate) fn binary_key(&self) -> Option<&Bytes> {
+        if self.override_key().is_some() { None } else { self.row()?.key.as_ref() }
+    }
+
+    fn override_key(&self) -> Option<&str> {
+        self.head.overrides.as_ref().and_then(|overrides| overrides.key.as_deref())
     }
 
     /// The partition that its metadata asks for.

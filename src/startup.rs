@@ -30,11 +30,12 @@ use crate::{
     config::{Config, OutboxTable, RefusalPolicy, StoreKind},
     dead_letter::{self, DeadLetterTable},
     outbox::{
-        Finding, Severity,
+        self, Finding, Severity,
         publication::{Published, Refuse},
     },
     postgres::{
         ConnectInfo,
+        encoding::Encoding,
         replication::{ReplicationClient, SystemId},
         slot::{Server, Slot, publication_exists, slot_reader},
         sql,
@@ -59,6 +60,10 @@ pub(crate) struct Start {
     /// Where the server's WAL ended when it was asked.
     pub wal_end: Lsn,
     pub status_interval: Duration,
+    /// Of the texts in the stream.
+    pub encoding: Encoding,
+    /// Which of the outbox tables are partitioned.
+    pub partitioned: Vec<bool>,
 }
 
 /// What may be done to get there.
@@ -265,6 +270,8 @@ impl Startup {
         let server = self.answered("what it is", Server::read(client)).await?;
         let tables = self.config.outbox_tables();
         server.check(tables.is_empty())?;
+        let encoding =
+            self.answered("in which encoding it is", Encoding::read(client, log)).await?;
         let mut replication = self.replication(limit, log).await?;
         let system = replication.identify_system().await?;
         // Before anything is made in a cluster that may be the wrong one.
@@ -294,6 +301,8 @@ impl Startup {
         if create {
             store.create().await?;
         }
+        let partitioned = outbox::partitioned(client, &tables);
+        let partitioned = self.answered("for the outbox tables", partitioned).await?;
         // In this order: another instance may be moving them at this moment, and it moves
         // the WAL first, then the checkpoint, then the slot.
         let reading = Slot::read(client, &settings.slot);
@@ -325,7 +334,7 @@ impl Startup {
         let wal_end = position.system.wal_end;
         let from = position.decide(slot, checkpoint)?;
         let status_interval = server.status_interval(settings.status_interval);
-        Ok(Start { from, partial: None, wal_end, status_interval })
+        Ok(Start { from, partial: None, wal_end, status_interval, encoding, partitioned })
     }
 
     /// Where reading would start from this slot and this checkpoint; changes nothing.

@@ -17,8 +17,9 @@ use crate::{
     Error, ErrorKind, Event, Lsn, Result,
     actors::EventDecoder,
     config::Config,
-    outbox::{OutboxReader, publication::Refuse},
+    outbox::{self, OutboxReader, publication::Refuse},
     postgres::{
+        encoding::Encoding,
         frame::{self, Frame},
         replication::{ReplicationClient, ReplicationStream, StandbyStatus},
         slot::Server,
@@ -58,15 +59,20 @@ impl Tail {
         server.check(tables.is_empty())?;
         let (_, findings) = startup.publication(&client, false, Refuse::All, log).await?;
         log_findings(&findings, log);
+        let encoding = Encoding::read(&client, log).await?;
+        let partitioned = outbox::partitioned(&client, &tables).await?;
         let mut replication = startup.replication(settings.connect_timeout, log).await?;
         // Of a name that no relay has, and no other tail.
         let slot = format!("factlib_tail_{}", Uuid::now_v7().simple());
         let start = create_slot(&mut replication, &slot).await?;
-        let stream = replication.start(&slot, start, &[&settings.publication]).await?;
+        let stream = replication.start(&slot, start, &[&settings.publication], &encoding).await?;
         let decoder = match tables.is_empty() {
             true => EventDecoder::new(&settings.message_prefix, start),
-            false => EventDecoder::of_tables(OutboxReader::new(tables, log.clone()), start),
+            false => {
+                EventDecoder::of_tables(OutboxReader::new(tables, &partitioned, log.clone()), start)
+            }
         };
+        let decoder = decoder.in_encoding(encoding);
         Ok(Tail {
             stream,
             decoder,

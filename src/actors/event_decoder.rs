@@ -2,15 +2,16 @@
 //!
 //! [`Decoder`]: super::decoder::Decoder
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use crate::{
     Error, ErrorKind, Event, Lsn, Result,
     checkpoint::{Cut, Partial},
     outbox::{Change, OutboxReader},
     postgres::{
+        encoding::Encoding,
         frame::{self, Frame},
-        pgoutput::{self, Message, Tuple},
+        pgoutput::{self, Message, OldTuple, ParseError, Tuple},
     },
 };
 
@@ -18,6 +19,7 @@ use crate::{
 /// tables, of committed transactions, each once.
 pub(crate) struct EventDecoder {
     source: Source,
+    encoding: Encoding,
     /// What ended at or before this position was handed on, here or before the checkpoint.
     done: Lsn,
     transaction: Option<Transaction>,
@@ -54,6 +56,9 @@ impl EventDecoder {
     /// The stream ended here; the next one starts at an earlier position, with a
     /// transaction's beginning.
     pub fn interrupted(&mut self) {
+        if let Source::Tables(tables) = &mut self.source {
+            tables.interrupted();
+        }
         if let Some(transaction) = self.transaction.take()
             && transaction.skip.max(transaction.events) > 0
             && transaction.final_lsn >= self.done
@@ -95,7 +100,13 @@ impl EventDecoder {
     }
 
     fn of(source: Source, start: Lsn) -> Self {
-        EventDecoder { source, done: start, transaction: None, interrupted: None }
+        let encoding = Encoding::AsIs;
+        EventDecoder { source, encoding, done: start, transaction: None, interrupted: None }
+    }
+
+    /// The encoding of the texts in the stream.
+    pub fn in_encoding(self, encoding: Encoding) -> Self {
+        EventDecoder { encoding, ..self }
     }
 
     /// The events in a run of whole frames. Those of messages are slices of `frames`, not copies.
@@ -106,19 +117,27 @@ impl EventDecoder {
             let Some((frame, length)) = frame::next_frame(rest)? else {
                 return Err(protocol("a batch ends inside a message"));
             };
-            if let Frame::XLogData(wal) = frame
-                && let Some(event) = self.message(wal.wal_start, wal.data, frames)?
-            {
-                events.push(event);
+            if let Frame::XLogData(wal) = frame {
+                let event = match self.converted(wal.data)? {
+                    Some(data) => self.message(wal.wal_start, &data, &data)?,
+                    None => self.message(wal.wal_start, wal.data, frames)?,
+                };
+                events.extend(event);
             }
             rest = rest.get(length..).unwrap_or_default();
         }
         Ok(events)
     }
 
+    /// The message with its texts in UTF-8, where they have to be converted.
+    fn converted(&self, data: &[u8]) -> Result<Option<Bytes>> {
+        let Some(table) = self.encoding.table() else { return Ok(None) };
+        let converted = Message::converted(data, |text| table.utf8(text)).map_err(unparsable)?;
+        Ok(converted.map(BytesMut::freeze))
+    }
+
     fn message(&mut self, at: Lsn, data: &[u8], frames: &Bytes) -> Result<Option<Event>> {
-        let message = Message::parse(data)
-            .map_err(|error| protocol("cannot parse a pgoutput message").caused_by(error))?;
+        let message = Message::parse(data).map_err(unparsable)?;
         match message {
             Message::Begin { final_lsn, commit_time_us, xid } => {
                 // final_lsn is where the commit record begins, `done` where one ends.
@@ -136,6 +155,9 @@ impl EventDecoder {
                 });
             }
             Message::Commit { end_lsn, .. } => {
+                if let Source::Tables(tables) = &mut self.source {
+                    tables.ended()?;
+                }
                 self.transaction = None;
                 self.done = self.done.max(end_lsn);
                 // Transactions come in the order of their commits.
@@ -151,14 +173,19 @@ impl EventDecoder {
             }
             Message::Insert { relation, new } => return self.inserted(relation, new, at, frames),
             Message::Update { relation, .. } => self.changed(relation, Change::Update, at)?,
-            Message::Delete { relation, .. } => self.changed(relation, Change::Delete, at)?,
+            Message::Delete { relation, old } => self.deleted(relation, old, at)?,
             Message::Truncate { relations, .. } => {
                 for relation in relations.oids() {
                     self.changed(relation, Change::Truncate, at)?;
                 }
             }
-            // Origins and types of values say nothing about events.
-            Message::Origin { .. } | Message::Type { .. } => {}
+            Message::Type { oid, namespace, name } => {
+                if let Source::Tables(tables) = &mut self.source {
+                    tables.type_described(oid, namespace, name);
+                }
+            }
+            // Origins say nothing about events.
+            Message::Origin { .. } => {}
         }
         Ok(None)
     }
@@ -170,10 +197,16 @@ impl EventDecoder {
         lsn: Lsn,
         frames: &Bytes,
     ) -> Result<Option<Event>> {
-        let Source::Tables(tables) = &self.source else { return Ok(None) };
+        let Source::Tables(tables) = &mut self.source else { return Ok(None) };
         let transaction = self.transaction.as_mut().ok_or_else(change_outside)?;
         transaction.events += 1;
-        if transaction.events <= transaction.skip {
+        let before = transaction.events <= transaction.skip;
+        let moved = tables.moved(relation, row)?;
+        if before {
+            return Ok(None);
+        }
+        if moved {
+            tables.changed(relation, Change::Update, lsn)?;
             return Ok(None);
         }
         let mut event = tables.inserted(relation, row, lsn, transaction.commit_time_ns, frames)?;
@@ -188,6 +221,14 @@ impl EventDecoder {
         let transaction = self.transaction.ok_or_else(change_outside)?;
         let before = transaction.events < transaction.skip;
         if before { Ok(()) } else { tables.changed(relation, change, lsn) }
+    }
+
+    fn deleted(&mut self, relation: u32, old: OldTuple<'_>, lsn: Lsn) -> Result<()> {
+        let Source::Tables(tables) = &mut self.source else { return Ok(()) };
+        let transaction = self.transaction.ok_or_else(change_outside)?;
+        let before = transaction.events < transaction.skip;
+        let (OldTuple::Key(old) | OldTuple::Full(old)) = old;
+        tables.deleted(relation, old, (!before).then_some(lsn))
     }
 
     fn logical(
@@ -227,6 +268,10 @@ impl EventDecoder {
         }
         Ok(Some(event))
     }
+}
+
+fn unparsable(error: ParseError) -> Error {
+    protocol("cannot parse a pgoutput message").caused_by(error)
 }
 
 fn change_outside() -> Error {

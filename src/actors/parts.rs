@@ -45,7 +45,7 @@ impl Decoding {
     pub fn of_tables(tables: Vec<OutboxTable>) -> Self {
         let log = Logger::root(NoLog, o!());
         Decoding(Box::new(move || {
-            let tables = OutboxReader::new(tables.clone(), log.clone());
+            let tables = OutboxReader::new(tables.clone(), &[], log.clone());
             EventDecoder::of_tables(tables, Lsn::ZERO)
         }))
     }

@@ -35,7 +35,7 @@ use crate::{
         ActorKind, BatchDone, ByteWindow, ChainFailed, ConfirmLsn, Drain, ExitGuard, Finish, Stop,
         Streaming, WalBatch,
     },
-    postgres::ConnectInfo,
+    postgres::{ConnectInfo, encoding::Encoding},
     status::Status,
 };
 
@@ -45,6 +45,7 @@ pub(crate) struct ReadFrom {
     pub connect_timeout: Duration,
     pub slot: String,
     pub publication: String,
+    pub encoding: Encoding,
     pub start: Lsn,
     /// The number of its first batch: those before were cut by readers whose connections ended.
     pub first_batch: u64,

@@ -53,7 +53,7 @@ pub use self::{
     http::HttpConfig,
     kafka::{Compression, KafkaClient, KafkaConfig, TopicCreation},
     log::{LogConfig, LogFormat, LogLevel},
-    outbox::{ChangePolicy, OutboxColumns, OutboxPreset, OutboxTable},
+    outbox::{ChangePolicy, OutboxColumns, OutboxPreset, OutboxTable, TimeUnit},
     pipeline::PipelineConfig,
     postgres::{PostgresConfig, Source},
     retention::RetentionConfig,

@@ -12,6 +12,9 @@ pub struct OutboxTable {
     /// Columns that are called otherwise than in the preset.
     #[serde(default)]
     pub columns: OutboxColumns,
+    /// The unit of `columns.created_at` where that is a number.
+    #[serde(default)]
+    pub created_at_unit: TimeUnit,
     /// More columns that become headers, each `column` or `column:header`.
     #[serde(default)]
     pub headers: Vec<String>,
@@ -55,10 +58,53 @@ pub struct OutboxColumns {
     pub event_type: Option<String>,
     /// The payload: `bytea`, or any type whose text is sent.
     pub payload: Option<String>,
-    /// When it happened: a time, or milliseconds since 1970 as a number.
+    /// When it happened: a time, or a number since 1970 in `created_at_unit`.
     pub created_at: Option<String>,
     /// `jsonb` or `json`, an object.
     pub metadata: Option<String>,
+}
+
+/// The unit of a number that is a time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TimeUnit {
+    /// Seconds.
+    S,
+    /// Milliseconds.
+    #[default]
+    Ms,
+    /// Microseconds.
+    Us,
+    /// Nanoseconds.
+    Ns,
+}
+
+impl TimeUnit {
+    pub(crate) const ALL: [TimeUnit; 4] = [TimeUnit::S, TimeUnit::Ms, TimeUnit::Us, TimeUnit::Ns];
+
+    /// How many of them a second has.
+    pub(crate) fn per_second(self) -> u32 {
+        match self {
+            TimeUnit::S => 1,
+            TimeUnit::Ms => 1_000,
+            TimeUnit::Us => 1_000_000,
+            TimeUnit::Ns => 1_000_000_000,
+        }
+    }
+
+    pub(crate) fn nanoseconds(self) -> i64 {
+        1_000_000_000 / i64::from(self.per_second())
+    }
+
+    /// As the setting has it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            TimeUnit::S => "s",
+            TimeUnit::Ms => "ms",
+            TimeUnit::Us => "us",
+            TimeUnit::Ns => "ns",
+        }
+    }
 }
 
 /// What a change does that an outbox table should not see.
@@ -85,6 +131,7 @@ impl OutboxTable {
             table: table.into(),
             preset,
             columns: OutboxColumns::default(),
+            created_at_unit: TimeUnit::default(),
             headers: Vec::new(),
             envelope: Vec::new(),
             topic_prefix: None,

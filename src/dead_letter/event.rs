@@ -1,4 +1,5 @@
-//! The event that a letter was: with routes, its record is made anew.
+//! The event that a letter was: with routes, its record is made anew. Of a row that was no event,
+//! it is the one that the row is by the present mapping.
 
 use std::sync::Arc;
 
@@ -7,11 +8,27 @@ use rdkafka::message::Headers;
 
 use super::letter::Letter;
 use crate::{
-    Event, Lsn,
+    Event, Lsn, Result,
+    config::OutboxTable,
     event::RowRecord,
     kafka::record::{dead_letter as header, event_headers},
+    outbox::{ParkedRow, binary_id},
     proto::OutboxEvent,
 };
+
+/// The event that a parked row is by these tables; none for other letters.
+///
+/// # Errors
+/// [`ErrorKind::RecordRefused`](crate::ErrorKind::RecordRefused): why the row is still none.
+pub(super) fn event_of_row(
+    letter: &Letter,
+    bytes: Option<&Bytes>,
+    tables: &[OutboxTable],
+) -> Option<Result<Event>> {
+    let row = letter.header(header::ROW)?;
+    let lsn = letter.lsn().unwrap_or(Lsn::ZERO);
+    Some(ParkedRow::event(row, bytes.map_or(&[], |bytes| bytes), tables, lsn))
+}
 
 /// The event, as the relay had it; none for bytes that are no event, and for a payload
 /// that was parked without its aggregate type.
@@ -20,10 +37,13 @@ pub(super) fn event(letter: &Letter, bytes: Option<&Bytes>) -> Option<Event> {
     let topic_prefix = letter.header(header::TOPIC_PREFIX).map(Into::into);
     let raw = bytes.cloned().unwrap_or_default();
     if letter.is_payload() {
+        let key = letter.key.clone()?;
+        let text = std::str::from_utf8(&key).ok().map(str::to_owned);
+        let is_binary = text.is_none();
         let event = OutboxEvent {
             id: letter.event_id().into(),
             aggregate_type: letter.header(header::AGGREGATE_TYPE)?.into(),
-            aggregate_id: std::str::from_utf8(letter.key.as_deref()?).ok()?.into(),
+            aggregate_id: text.unwrap_or_else(|| binary_id(&key)),
             event_type: letter.event_type().into(),
             payload: raw.clone(),
             ..Default::default()
@@ -34,7 +54,8 @@ pub(super) fn event(letter: &Letter, bytes: Option<&Bytes>) -> Option<Event> {
             headers: own_headers(letter).skip(1).collect(),
             payload_is_value: true,
             is_tombstone: bytes.is_none(),
-            timestamp_ms: None,
+            key: is_binary.then_some(key),
+            ..RowRecord::default()
         };
         return Event::from_row(event, raw, row, lsn).ok();
     }
@@ -42,16 +63,11 @@ pub(super) fn event(letter: &Letter, bytes: Option<&Bytes>) -> Option<Event> {
     // What is kept in the table has no trace among its headers.
     let usual = if letter.is_kept_in_table() { 3 } else { event_headers(&event).count() };
     let headers: Vec<_> = own_headers(letter).skip(usual).collect();
-    if headers.is_empty() && topic_prefix.is_none() {
+    let key = letter.key.clone().filter(|key| binary_id(key) == event.key());
+    if headers.is_empty() && topic_prefix.is_none() && key.is_none() {
         return Some(event);
     }
-    let row = RowRecord {
-        topic_prefix,
-        headers,
-        payload_is_value: false,
-        is_tombstone: false,
-        timestamp_ms: None,
-    };
+    let row = RowRecord { topic_prefix, headers, key, ..RowRecord::default() };
     Event::from_row(event.decode().ok()?, raw, row, lsn).ok()
 }
 

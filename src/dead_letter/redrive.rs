@@ -15,16 +15,20 @@ use rdkafka::{
 };
 use slog::Logger;
 
-use super::{event::event, ledger::Ledger, letter::Letter};
+use super::{
+    event::{event, event_of_row},
+    ledger::Ledger,
+    letter::Letter,
+};
 use crate::{
-    Error, ErrorKind, Event, Lsn, Result,
-    config::Config,
+    Error, ErrorKind, Event, Result,
+    config::{Config, OutboxTable},
     kafka::{
         admin::TopicAdmin,
         client::producer_config,
         errors::kafka_error,
         producer::KafkaProducer,
-        record::{Record, dead_letter as header, record_headers},
+        record::{Record, dead_letter as header, record_headers, record_key},
     },
     routing::{Decision, Routes},
     schema_registry::Registry,
@@ -64,6 +68,8 @@ pub struct Redriver {
     topics: TopicAdmin,
     to_topic: Option<String>,
     routes: Arc<Routes>,
+    /// By which rows that were no events are read.
+    tables: Vec<OutboxTable>,
     registry: Registry,
     dead_letter_topic: String,
     settings: ClientConfig,
@@ -96,6 +102,7 @@ impl RedriverBuilder {
             asking: KafkaProducer::new(&config.kafka, window, Status::unwatched(), log)?,
             registry: Registry::new(&config)?,
             dead_letter_topic: config.dead_letter_topic(),
+            tables: config.outbox_tables(),
             topics: TopicAdmin::new(config.kafka),
             to_topic,
             routes: Arc::new(routes),
@@ -138,7 +145,8 @@ impl Redriver {
         if all.is_empty() {
             let topic = self.to_topic.as_deref().or(letter.source_topic());
             let topic = topic.ok_or_else(|| nowhere(letter, "it is no event".into()))?.to_owned();
-            let (key, headers) = original(letter, value.as_ref());
+            let event = event(letter, value.as_ref());
+            let (key, headers) = original(letter, event.as_ref());
             let headers = headers.insert(from());
             all.push(Resent { topic, key, value, partition: None, headers });
         }
@@ -149,16 +157,26 @@ impl Redriver {
     /// none where the letter goes as it is.
     fn routed(&self, letter: &Letter, value: Option<&Bytes>) -> Result<Vec<(String, Event)>> {
         let (to, source) = (self.to_topic.as_deref(), letter.source_topic());
-        let Some(event) = event(letter, value) else { return Ok(Vec::new()) };
-        if self.routes.is_plain() && to.or(source).is_some() {
-            return Ok(Vec::new());
-        }
+        let row = event_of_row(letter, value, &self.tables);
+        let is_row = row.is_some();
+        let event = match row.transpose().map_err(|error| no_event(letter, error))? {
+            Some(event) => event,
+            None => match event(letter, value) {
+                Some(_) if self.routes.is_plain() && to.or(source).is_some() => {
+                    return Ok(Vec::new());
+                }
+                Some(event) => event,
+                None => return Ok(Vec::new()),
+            },
+        };
         if to.is_none() && letter.is_of_handler() {
             let why = "a handler refused it, which redriving does not ask";
             return Err(nowhere(letter, why.into()));
         }
         let mut records = match self.routes.decide(&event).1 {
             Decision::Records(records) => records,
+            // As a row it goes nowhere.
+            _ if is_row && let Some(to) = to => return Ok(vec![(to.to_owned(), event)]),
             _ if to.is_some() => return Ok(Vec::new()),
             Decision::Filtered => return Err(nowhere(letter, "its route drops it now".into())),
             Decision::Refused(error) | Decision::Stop(error) => {
@@ -250,6 +268,14 @@ fn create(settings: &ClientConfig) -> Result<FutureProducer> {
     settings.create().map_err(|error| kafka_error("cannot create the Kafka client", error))
 }
 
+/// The error of a row that is no event by the present mapping either.
+fn no_event(letter: &Letter, error: Error) -> Error {
+    let what = format!("dead letter {} is a row that is no event", letter.position);
+    Error::new(ErrorKind::Config, what).caused_by(error).remedy(
+        "map its columns with outbox.columns; a row without id, type or aggregate id never is one",
+    )
+}
+
 /// The error of a letter that can't be sent without a word of the operator.
 fn nowhere(letter: &Letter, why: String) -> Error {
     let what = format!("dead letter {} goes nowhere: {why}", letter.position);
@@ -263,16 +289,11 @@ fn nowhere(letter: &Letter, why: String) -> Error {
 }
 
 /// Key and headers of the record that the letter could not be.
-fn original(letter: &Letter, value: Option<&Bytes>) -> (Option<Bytes>, OwnedHeaders) {
+fn original(letter: &Letter, event: Option<&Event>) -> (Option<Bytes>, OwnedHeaders) {
     // What is kept in the table has a record that may be cut short; the bytes say it all,
     // unless they are a payload alone, whose record is not cut.
-    if letter.is_kept_in_table()
-        && !letter.is_payload()
-        && let Some(value) = value
-        && let Ok(event) = Event::parse(value.clone(), letter.lsn().unwrap_or(Lsn::ZERO))
-    {
-        let key = Bytes::copy_from_slice(event.key().as_bytes());
-        return (Some(key), record_headers(&event));
+    if let Some(event) = event.filter(|_| letter.is_kept_in_table() && !letter.is_payload()) {
+        return (Some(Bytes::copy_from_slice(record_key(event))), record_headers(event));
     }
     let mut headers = OwnedHeaders::new_with_capacity(letter.headers.len() + 1);
     for (key, value) in &letter.headers {

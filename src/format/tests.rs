@@ -181,7 +181,7 @@ fn a_tables_own_headers_come_last_and_a_null_payload_has_no_value() {
         headers: vec![("tenant".into(), Some("acme".into())), ("none".into(), None)],
         payload_is_value: true,
         is_tombstone: true,
-        timestamp_ms: None,
+        ..RowRecord::default()
     };
     let event = Event::from_row(envelope.clone(), Bytes::new(), row, Lsn::ZERO).expect("a row");
     for format in [Format::Raw, Format::CloudEvents] {

@@ -116,10 +116,14 @@ pub(crate) fn is_kept_in_table(event: &Event) -> bool {
 
 /// The event's key, cut short where the table has the bytes.
 pub(crate) fn record_key(event: &Event) -> &[u8] {
-    let key = event.key();
     // Where the bytes are a payload, they do not say the key again.
     let kept = is_kept_in_table(event) && !is_payload(event);
-    if kept { cut(key).as_bytes() } else { key.as_bytes() }
+    match (event.binary_key(), event.key()) {
+        (Some(key), _) if kept => key.get(..KEPT_TEXT_MAX).unwrap_or(key),
+        (Some(key), _) => key,
+        (None, key) if kept => cut(key).as_bytes(),
+        (None, key) => key.as_bytes(),
+    }
 }
 
 /// The partition and the time that an event asks for. Of a dead letter, which goes to
@@ -242,6 +246,9 @@ fn refusal_headers(mut headers: OwnedHeaders, event: &Event, refusal: &Refusal) 
     if let Some(prefix) = event.row().and_then(|row| row.topic_prefix.as_deref()) {
         headers = header(headers, dead_letter::TOPIC_PREFIX, prefix);
     }
+    if let Some(parked) = event.row().and_then(|row| row.parked.as_deref()) {
+        headers = header(headers, dead_letter::ROW, parked);
+    }
     if is_payload(event) {
         headers = header(headers, dead_letter::AGGREGATE_TYPE, &kept_text(event.aggregate_type()));
         headers = header(headers, dead_letter::EVENT_ID, &kept_text(event.id()));
@@ -275,8 +282,11 @@ pub(crate) mod dead_letter {
     pub const LSN: &str = "dead_letter_lsn";
     /// What a table says comes before the dot in a topic's name.
     pub const TOPIC_PREFIX: &str = "dead_letter_topic_prefix";
+    /// How to read the value, which is a table's row as JSON: its table, its commit's time and the
+    /// types of its columns.
+    pub const ROW: &str = "dead_letter_row";
     /// All of these.
-    pub const ALL: [&str; 10] = [
+    pub const ALL: [&str; 11] = [
         ERROR,
         TOPIC,
         TIME_MS,
@@ -287,6 +297,7 @@ pub(crate) mod dead_letter {
         EVENT_TYPE,
         LSN,
         TOPIC_PREFIX,
+        ROW,
     ];
 }
 

@@ -1,6 +1,9 @@
 //! A table whose rows are events, for whoever reads it by SQL.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use bytes::Bytes;
 use tokio_postgres::Client;
@@ -20,6 +23,8 @@ pub(crate) struct ArchiveTable {
     mapping: Mapping,
     created_at: At,
     columns: Vec<(String, u32)>,
+    /// In place of the times of the commits, which a row does not know.
+    opened_ns: i64,
 }
 
 impl ArchiveTable {
@@ -36,7 +41,9 @@ impl ArchiveTable {
         })?;
         let topic_prefix = config.topic_prefix().map(Into::into);
         let (mapping, columns) = (found.mapping, found.columns);
-        Ok(ArchiveTable { config, topic_prefix, mapping, created_at, columns })
+        let opened = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let opened_ns = i64::try_from(opened.as_nanos()).unwrap_or(i64::MAX);
+        Ok(ArchiveTable { config, topic_prefix, mapping, created_at, columns, opened_ns })
     }
 
     /// Its name in SQL.
@@ -76,26 +83,37 @@ impl ArchiveTable {
 
     /// A time, given in Unix microseconds, as the column of times has it.
     pub fn instant(&self, us: u128) -> String {
+        let since_1970 = |epoch: &str| {
+            // All of it in one interval is more than older servers read as a number.
+            let (seconds, us) = (us / 1_000_000, us % 1_000_000);
+            format!(
+                "({epoch} 'epoch' + interval '1 second' * {seconds} + interval '{us} microseconds')"
+            )
+        };
         match self.created_at.type_oid {
-            oid::INT8 | oid::INT4 => (us / 1_000).to_string(),
-            oid::TIMESTAMP => format!("(timestamp 'epoch' + interval '{us} microseconds')"),
-            _ => format!("(timestamptz 'epoch' + interval '{us} microseconds')"),
+            oid::INT8 | oid::INT4 => {
+                let per_second = u128::from(self.config.created_at_unit.per_second());
+                (us * per_second / 1_000_000).to_string()
+            }
+            oid::TIMESTAMP => since_1970("timestamp"),
+            _ => since_1970("timestamptz"),
         }
     }
 
-    /// The event that a row is, as the relay reads it from the WAL, but for its position.
+    /// The event that a row is, as the relay reads it from the WAL, but for its position, and for
+    /// the commit's time where the row has none that can be used.
     ///
     /// # Errors
     /// [`ErrorKind::RecordRefused`]: why it is none.
     pub fn event(&self, values: &[Value<'_>], frames: &Bytes) -> Result<Event> {
         let rows = Rows {
-            preset: self.config.preset,
+            table: &self.config,
             topic_prefix: self.topic_prefix.as_ref(),
             mapping: &self.mapping,
-            commit_time_ns: 0,
+            commit_time_ns: self.opened_ns,
             frames,
         };
-        rows.event_of(values, Lsn::ZERO)
+        Ok(rows.event_of(values, Lsn::ZERO)?.event)
     }
 
     fn name(&self, at: At) -> &str {

@@ -176,6 +176,16 @@ impl Catalog {
     }
 }
 
+/// Which of these tables are partitioned.
+pub(crate) async fn partitioned(client: &Client, tables: &[OutboxTable]) -> Result<Vec<bool>> {
+    if tables.is_empty() {
+        return Ok(Vec::new());
+    }
+    let catalog = Catalog::read(client, "", tables).await?;
+    let is_partitioned = |index| catalog.table(index).is_some_and(|known| known.kind == 'p');
+    Ok((0..tables.len()).map(is_partitioned).collect())
+}
+
 impl CatalogTable {
     /// Names and base types of the columns.
     pub fn base_columns(&self) -> Vec<(String, u32)> {

@@ -4,6 +4,8 @@
 //! | --- | --- |
 //! | `mapping` | pure: which column of a table is what |
 //! | `row` | pure: one row in, an event or what is wrong with it out |
+//! | `moves` | pure: rows of a partitioned table that move to another partition |
+//! | `parked` | pure: rows that are no events, as dead letters have them, and back |
 //! | `value` | pure: columns as PostgreSQL writes them as text |
 //! | `reader` | the tables of a stream, by the OIDs that it uses |
 //! | `catalog` | what the server's catalog says of the publication and the tables |
@@ -17,7 +19,9 @@ mod archive;
 mod catalog;
 mod findings;
 mod mapping;
+mod moves;
 mod old_rows;
+mod parked;
 pub(crate) mod publication;
 mod reader;
 mod row;
@@ -26,11 +30,13 @@ mod value;
 
 pub(crate) use self::{
     archive::ArchiveTable,
-    catalog::Catalog,
+    catalog::{Catalog, partitioned},
     findings::{Finding, Severity},
     old_rows::{OldRows, Swept},
+    parked::ParkedRow,
     reader::{Change, OutboxReader},
     unpublished::{Gap, Moment, Unpublished, time},
+    value::hex as binary_id,
 };
 
 #[cfg(test)]

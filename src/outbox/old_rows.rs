@@ -228,9 +228,12 @@ fn delete(table: &OutboxTable, mapping: &Mapping, columns: &[(String, u32)]) -> 
     let name = columns.get(at.index).map_or("", |(name, _)| name);
     let column = postgres_protocol::escape::escape_identifier(name);
     let since = match at.type_oid {
-        oid::INT8 | oid::INT4 => "((extract(epoch FROM now()) - $1::float8) * 1000)::bigint",
-        oid::TIMESTAMP => "(now() AT TIME ZONE 'UTC') - $1::float8 * interval '1 second'",
-        _ => "now() - $1::float8 * interval '1 second'",
+        oid::INT8 | oid::INT4 => format!(
+            "((extract(epoch FROM now()) - $1::float8) * {})::bigint",
+            table.created_at_unit.per_second()
+        ),
+        oid::TIMESTAMP => "(now() AT TIME ZONE 'UTC') - $1::float8 * interval '1 second'".into(),
+        _ => "now() - $1::float8 * interval '1 second'".to_owned(),
     };
     let delivered = "(age(xmin) > age($2::text::xid) OR age(xmin) < 0)";
     let table = identifier(table);

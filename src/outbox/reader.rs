@@ -4,20 +4,30 @@
 //! an OID; what is not configured is remembered as foreign. A new stream describes all
 //! tables anew, so this lives as long as the stream.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use slog::{Logger, error, warn};
 
 use super::{
     mapping::Mapping,
-    row::{Rows, as_json},
+    moves::Moves,
+    parked::{ParkedRow, as_json},
+    row::Rows,
+    value::named,
 };
 use crate::{
     Error, ErrorKind, Event, Lsn, Result,
     config::{ChangePolicy, OutboxTable},
-    postgres::pgoutput::{Columns, Tuple},
+    postgres::pgoutput::{Columns, Tuple, Value},
 };
+
+/// Times that can't be used are warned of once in so long for each table.
+const TIME_WARNING_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Turns the rows that were inserted into the configured tables into events.
 pub(crate) struct OutboxReader {
@@ -25,14 +35,26 @@ pub(crate) struct OutboxReader {
     relations: HashMap<u32, Option<Relation>>,
     /// Whom to tell that a configured table is not what it was.
     news: Option<Box<dyn Fn() + Send>>,
+    /// Base types of the stream's own types, by their OIDs, where they make a difference.
+    base_types: HashMap<u32, u32>,
+    moves: Moves,
     log: Logger,
 }
 
 struct Table {
     config: OutboxTable,
     topic_prefix: Option<Arc<str>>,
+    partitioned: bool,
     /// It was warned of changes already.
     warned: bool,
+    unusable_times: UnusableTimes,
+}
+
+/// Rows whose time can't be used, since the last warning.
+#[derive(Default)]
+struct UnusableTimes {
+    warned_at: Option<Instant>,
+    rows: u64,
 }
 
 /// A configured table as the stream described it last.
@@ -52,15 +74,21 @@ pub(crate) enum Change {
 }
 
 impl OutboxReader {
-    pub fn new(tables: Vec<OutboxTable>, log: Logger) -> Self {
-        let table = |config: OutboxTable| {
-            let topic_prefix = config.topic_prefix().map(Into::into);
-            Table { config, topic_prefix, warned: false }
+    /// `partitioned` says which of the tables are.
+    pub fn new(tables: Vec<OutboxTable>, partitioned: &[bool], log: Logger) -> Self {
+        let table = |(index, config): (usize, OutboxTable)| Table {
+            topic_prefix: config.topic_prefix().map(Into::into),
+            config,
+            partitioned: partitioned.get(index).is_some_and(|partitioned| *partitioned),
+            warned: false,
+            unusable_times: UnusableTimes::default(),
         };
         OutboxReader {
-            tables: tables.into_iter().map(table).collect(),
+            tables: tables.into_iter().enumerate().map(table).collect(),
             relations: HashMap::new(),
             news: None,
+            base_types: HashMap::new(),
+            moves: Moves::default(),
             log,
         }
     }
@@ -71,13 +99,25 @@ impl OutboxReader {
         self
     }
 
+    /// A type was described that is not built in. For a domain, the stream has its OID and the
+    /// name of the type below it.
+    pub fn type_described(&mut self, oid: u32, namespace: &str, name: &str) {
+        match named(name).filter(|_| namespace.is_empty()) {
+            Some(base) => self.base_types.insert(oid, base),
+            None => self.base_types.remove(&oid),
+        };
+    }
+
     /// A table was described, for the first time or again.
     pub fn described(&mut self, oid: u32, schema: &str, name: &str, columns: Columns<'_>) {
         let configured =
             self.tables.iter().position(|table| table.config.qualified() == (schema, name));
         let relation = configured.and_then(|index| {
-            let columns: Vec<_> =
-                columns.iter().map(|column| (column.name.to_owned(), column.type_oid)).collect();
+            let base = |oid: u32| self.base_types.get(&oid).copied().unwrap_or(oid);
+            let columns: Vec<_> = columns
+                .iter()
+                .map(|column| (column.name.to_owned(), base(column.type_oid)))
+                .collect();
             let mapping = Mapping::resolve(&self.tables.get(index)?.config, &columns);
             Some(Relation { table: index, columns, mapping })
         });
@@ -115,7 +155,7 @@ impl OutboxReader {
     /// # Errors
     /// [`ErrorKind::Protocol`] for a table that was not described.
     pub fn inserted(
-        &self,
+        &mut self,
         oid: u32,
         row: Tuple<'_>,
         lsn: Lsn,
@@ -123,9 +163,9 @@ impl OutboxReader {
         frames: &Bytes,
     ) -> Result<Option<Event>> {
         let Some((relation, table)) = self.relation(oid)? else { return Ok(None) };
-        let event = relation.mapping.as_ref().map_err(Clone::clone).and_then(|mapping| {
+        let read = relation.mapping.as_ref().map_err(Clone::clone).and_then(|mapping| {
             let rows = Rows {
-                preset: table.config.preset,
+                table: &table.config,
                 topic_prefix: table.topic_prefix.as_ref(),
                 mapping,
                 commit_time_ns,
@@ -133,11 +173,72 @@ impl OutboxReader {
             };
             rows.event(row, lsn)
         });
-        Ok(Some(event.unwrap_or_else(|error| {
-            let what = format!("the row of {} at {lsn} is no event", table.config.table);
-            let error = Error::new(ErrorKind::RecordRefused, what).caused_by(error);
-            Event::malformed(as_json(&relation.columns, row), lsn, error)
-        })))
+        Ok(Some(match read {
+            Ok(read) => {
+                let index = relation.table;
+                if let Some(why) = read.unusable_time {
+                    self.time_is_unusable(index, &why, lsn);
+                }
+                read.event
+            }
+            Err(error) => {
+                let what = format!("the row of {} at {lsn} is no event", table.config.table);
+                let error = Error::new(ErrorKind::RecordRefused, what).caused_by(error);
+                let header = ParkedRow::header(&table.config, &relation.columns, commit_time_ns);
+                Event::malformed_row(as_json(&relation.columns, row), header, lsn, error)
+            }
+        }))
+    }
+
+    fn time_is_unusable(&mut self, index: usize, why: &str, lsn: Lsn) {
+        let Some(Table { config, unusable_times, .. }) = self.tables.get_mut(index) else { return };
+        unusable_times.rows += 1;
+        if unusable_times.warned_at.is_some_and(|at| at.elapsed() < TIME_WARNING_INTERVAL) {
+            return;
+        }
+        warn!(self.log, "the time of a row can't be used: it is sent with that of its commit";
+            "table" => &config.table, "time" => why, "lsn" => %lsn, "rows" => unusable_times.rows);
+        *unusable_times = UnusableTimes { warned_at: Some(Instant::now()), rows: 0 };
+    }
+
+    /// True for an inserted row that has come from another partition: no event, but an UPDATE.
+    ///
+    /// # Errors
+    /// As [`inserted`](Self::inserted).
+    pub fn moved(&mut self, oid: u32, row: Tuple<'_>) -> Result<bool> {
+        let id = self.relation(oid)?.and_then(|(relation, table)| relation.id(table, row));
+        Ok(id.is_some_and(|(index, id)| self.moves.inserted(index, id)))
+    }
+
+    /// A row was deleted, which may be the first half of a move: what the table's policy says
+    /// once it is known to be none. There is nothing to say without `lsn`.
+    ///
+    /// # Errors
+    /// As [`changed`](Self::changed).
+    pub fn deleted(&mut self, oid: u32, old: Tuple<'_>, lsn: Option<Lsn>) -> Result<()> {
+        let found = self.relation(oid)?;
+        let Some((relation, table)) = found else { return Ok(()) };
+        let (index, delete) = match relation.id(table, old) {
+            Some((index, id)) => (index, self.moves.deleted(index, id, lsn)),
+            None => (relation.table, lsn),
+        };
+        delete.map_or(Ok(()), |lsn| self.table_changed(index, Change::Delete, lsn))
+    }
+
+    /// The transaction ends.
+    ///
+    /// # Errors
+    /// As [`changed`](Self::changed).
+    pub fn ended(&mut self) -> Result<()> {
+        let deleted = self.moves.end();
+        deleted
+            .into_iter()
+            .try_for_each(|(index, lsn)| self.table_changed(index, Change::Delete, lsn))
+    }
+
+    /// The stream ended inside of a transaction, which comes again.
+    pub fn interrupted(&mut self) {
+        self.moves = Moves::default();
     }
 
     /// A row was changed: what the table's policy says.
@@ -146,8 +247,13 @@ impl OutboxReader {
     /// [`ErrorKind::PostgresRefused`] where that is to end the relay;
     /// [`ErrorKind::Protocol`] for a table that was not described.
     pub fn changed(&mut self, oid: u32, change: Change, lsn: Lsn) -> Result<()> {
-        let Some((relation, table)) = self.relation(oid)? else { return Ok(()) };
-        let (index, name) = (relation.table, &table.config.table);
+        let Some((Relation { table, .. }, _)) = self.relation(oid)? else { return Ok(()) };
+        self.table_changed(*table, change, lsn)
+    }
+
+    fn table_changed(&mut self, index: usize, change: Change, lsn: Lsn) -> Result<()> {
+        let Some(table) = self.tables.get_mut(index) else { return Ok(()) };
+        let name = &table.config.table;
         let (policy, setting, done) = match change {
             Change::Update => (table.config.on_update, "on_update", "updated"),
             Change::Delete => (table.config.on_delete, "on_delete", "deleted"),
@@ -159,9 +265,7 @@ impl OutboxReader {
             ChangePolicy::Warn => {
                 warn!(self.log, "rows of an outbox table are changed, which sends nothing";
                     "table" => name, "change" => done, "lsn" => %lsn);
-                if let Some(table) = self.tables.get_mut(index) {
-                    table.warned = true;
-                }
+                table.warned = true;
             }
             ChangePolicy::Stop => {
                 let what = format!("rows of outbox table {name} were {done} at {lsn}");
@@ -178,5 +282,16 @@ impl OutboxReader {
             return Err(Error::new(ErrorKind::Protocol, what));
         };
         Ok(relation.as_ref().and_then(|found| Some((found, self.tables.get(found.table)?))))
+    }
+}
+
+impl Relation {
+    /// Which table it is, and the id of a row of it, where its rows may move.
+    fn id<'a>(&self, table: &Table, row: Tuple<'a>) -> Option<(usize, &'a [u8])> {
+        let mapping = self.mapping.as_ref().ok().filter(|_| table.partitioned)?;
+        match row.values().nth(mapping.id.index) {
+            Some(Value::Text(id) | Value::Binary(id)) => Some((self.table, id)),
+            _ => None,
+        }
     }
 }

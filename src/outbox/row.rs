@@ -7,11 +7,11 @@ use prost::Message;
 
 use super::{
     mapping::{At, Mapping},
-    value::{content, texts, time_ns},
+    value::{Unfit, content, hex, oid, texts, time_ns},
 };
 use crate::{
     Error, ErrorKind, Event, Lsn, Result,
-    config::OutboxPreset,
+    config::{OutboxPreset, OutboxTable},
     event::RowRecord,
     postgres::pgoutput::{Tuple, Value},
     proto::OutboxEvent,
@@ -19,13 +19,20 @@ use crate::{
 
 /// What the rows of a table have in common.
 pub(super) struct Rows<'a> {
-    pub preset: OutboxPreset,
+    pub table: &'a OutboxTable,
     pub topic_prefix: Option<&'a Arc<str>>,
     pub mapping: &'a Mapping,
-    /// Of the transaction: what a row without a time of its own gets.
+    /// Of the transaction: what a row gets that has no time, or none that can be used.
     pub commit_time_ns: i64,
     /// What the row's texts are slices of.
     pub frames: &'a Bytes,
+}
+
+/// An event, and what there is to say about it.
+pub(super) struct RowEvent {
+    pub event: Event,
+    /// Why the commit's time counts in place of the row's, with the value that it has.
+    pub unusable_time: Option<String>,
 }
 
 impl Rows<'_> {
@@ -33,19 +40,19 @@ impl Rows<'_> {
     ///
     /// # Errors
     /// [`ErrorKind::RecordRefused`]: why it is none.
-    pub fn event(&self, row: Tuple<'_>, lsn: Lsn) -> Result<Event> {
+    pub fn event(&self, row: Tuple<'_>, lsn: Lsn) -> Result<RowEvent> {
         let values: Vec<Value<'_>> = row.values().collect();
         self.event_of(&values, lsn)
     }
 
     /// The same, for the values of its columns.
-    pub fn event_of(&self, values: &[Value<'_>], lsn: Lsn) -> Result<Event> {
+    pub fn event_of(&self, values: &[Value<'_>], lsn: Lsn) -> Result<RowEvent> {
         let row = Row { values, frames: self.frames };
         let mapping = self.mapping;
         let mut event = OutboxEvent {
-            id: row.needed(mapping.id, "id")?,
+            id: row.id(mapping.id, "id")?,
             aggregate_type: row.needed(mapping.aggregate_type, "aggregate type")?,
-            aggregate_id: row.needed(mapping.aggregate_id, "aggregate id")?,
+            aggregate_id: row.id(mapping.aggregate_id, "aggregate id")?,
             event_type: match mapping.event_type {
                 Some(at) => row.text(at, "event type")?.unwrap_or_default(),
                 None => String::new(),
@@ -57,8 +64,12 @@ impl Rows<'_> {
                 return Err(refused(format!("its {what} is empty")));
             }
         }
+        let mut unusable_time = None;
         let time = match mapping.created_at {
-            Some(at) => row.time(at)?,
+            Some(at) => row.text(at, "time")?.and_then(|text| {
+                let time = self.time(at, &text);
+                time.map_err(|why| unusable_time = Some(format!("{text}: {why}"))).ok()
+            }),
             None => None,
         };
         event.created_at = time.unwrap_or(self.commit_time_ns);
@@ -67,16 +78,19 @@ impl Rows<'_> {
         let mut record = RowRecord {
             topic_prefix: self.topic_prefix.cloned(),
             headers: headers.collect::<Result<_>>()?,
-            payload_is_value: false,
-            is_tombstone: false,
-            timestamp_ms: None,
+            key: match mapping.aggregate_id.type_oid {
+                oid::BYTEA => row.content(mapping.aggregate_id, "aggregate id")?,
+                _ => None,
+            },
+            ..RowRecord::default()
         };
         let payload = row.content(mapping.payload, "payload")?;
-        let raw = match self.preset {
+        let raw = match self.table.preset {
             OutboxPreset::Debezium => {
                 record.payload_is_value = true;
                 record.is_tombstone = payload.is_none();
-                record.timestamp_ms = time.map(|ns| ns.div_euclid(1_000_000));
+                let is_given = time.is_some() || unusable_time.is_some();
+                record.timestamp_ms = is_given.then(|| event.created_at.div_euclid(1_000_000));
                 payload.unwrap_or_default()
             }
             OutboxPreset::Factlib => {
@@ -96,7 +110,28 @@ impl Rows<'_> {
                 event.encode_to_vec().into()
             }
         };
-        Event::from_row(event, raw, record, lsn)
+        let event = Event::from_row(event, raw, record, lsn)?;
+        Ok(RowEvent { event, unusable_time })
+    }
+
+    /// The row's time, or why it can't be used.
+    fn time(&self, at: At, text: &str) -> Result<i64, String> {
+        let unit = self.table.created_at_unit;
+        let ns = time_ns(at.type_oid, unit, text, self.commit_time_ns).map_err(|why| match why {
+            Unfit::OutOfRange => "it is not in the range from 1677 to 2262".to_owned(),
+            Unfit::OtherUnit(other) => format!(
+                "it is far off in {}, but not in {other}: set outbox.created_at_unit = \"{other}\"",
+                unit.name(),
+                other = other.name()
+            ),
+        })?;
+        // Only there it is the time of the record.
+        match self.table.preset {
+            OutboxPreset::Debezium if ns < 1_000_000 => {
+                Err("a record can't have a time before 1970".to_owned())
+            }
+            _ => Ok(ns),
+        }
     }
 }
 
@@ -111,10 +146,14 @@ impl Row<'_> {
         self.text(at, what)?.ok_or_else(|| refused(format!("its {what} is null")))
     }
 
-    fn time(&self, at: At) -> Result<Option<i64>> {
-        let Some(text) = self.text(at, "time")? else { return Ok(None) };
-        let time = time_ns(at.type_oid, &text);
-        time.map(Some).ok_or_else(|| refused(format!("its time {text:?} can't be read")))
+    /// A text that tells one from another: of a `bytea`, its digits.
+    fn id(&self, at: At, what: &str) -> Result<String> {
+        if at.type_oid != oid::BYTEA {
+            return self.needed(at, what);
+        }
+        let bytes = self.content(at, what)?;
+        let bytes = bytes.ok_or_else(|| refused(format!("its {what} is null")))?;
+        Ok(if bytes.is_empty() { String::new() } else { hex(&bytes) })
     }
 
     fn text(&self, at: At, what: &str) -> Result<Option<String>> {
@@ -131,25 +170,17 @@ impl Row<'_> {
                 let read = content(at.type_oid, self.frames.slice_ref(text));
                 read.map(Some).ok_or_else(|| refused(format!("its {what} can't be read")))
             }
-            // An inserted row has all of its columns, and as text: nothing else was asked for.
-            Some(Value::UnchangedToast | Value::Binary(_)) | None => {
-                Err(refused(format!("its {what} is not there")))
+            // Nothing was asked for in binary: it is how a text comes that is none in UTF-8.
+            Some(Value::Binary(_)) => {
+                let why = "has bytes for which the database's encoding has no character";
+                Err(refused(format!("its {what} {why}")))
             }
+            // An inserted row has all of its columns.
+            Some(Value::UnchangedToast) | None => Err(refused(format!("its {what} is not there"))),
         }
     }
 }
 
-/// A row as JSON, for a dead letter: what an operator can read, and insert again.
-pub(super) fn as_json(columns: &[(String, u32)], row: Tuple<'_>) -> Bytes {
-    let value = |value| match value {
-        Value::Text(bytes) => String::from_utf8_lossy(bytes).into_owned().into(),
-        _ => serde_json::Value::Null,
-    };
-    let names = columns.iter().map(|(name, _)| name.clone());
-    let object: serde_json::Map<_, _> = names.zip(row.values().map(value)).collect();
-    serde_json::Value::Object(object).to_string().into()
-}
-
-fn refused(why: String) -> Error {
+pub(super) fn refused(why: String) -> Error {
     Error::new(ErrorKind::RecordRefused, why)
 }

@@ -10,11 +10,11 @@ use proptest::prelude::*;
 use prost::Message as _;
 use slog::{Logger, o};
 
-use super::{Change, OutboxReader};
+use super::{Change, OutboxReader, mapping::Mapping, row::Rows};
 use crate::{
     Event, Lsn, Result,
-    config::{OutboxPreset, OutboxTable},
-    postgres::pgoutput::{Message, OldTuple},
+    config::{OutboxColumns, OutboxPreset, OutboxTable},
+    postgres::pgoutput::{Message, OldTuple, Value},
     proto::OutboxEvent,
 };
 
@@ -51,7 +51,7 @@ fn insert(oid: u32, row: &[Option<&str>]) -> Vec<u8> {
 fn reader(preset: OutboxPreset) -> OutboxReader {
     let mut table = OutboxTable::new("app.o", preset);
     table.headers = vec!["tenant:customer".into()];
-    OutboxReader::new(vec![table], Logger::root(slog::Discard, o!()))
+    OutboxReader::new(vec![table], &[], Logger::root(slog::Discard, o!()))
 }
 
 /// What the decoder does with a message.
@@ -61,6 +61,7 @@ fn read(reader: &mut OutboxReader, bytes: Vec<u8>) -> Result<Option<Event>> {
         Ok(Message::Relation { oid, namespace, name, columns, .. }) => {
             reader.described(oid, namespace, name, columns);
         }
+        Ok(Message::Type { oid, namespace, name }) => reader.type_described(oid, namespace, name),
         Ok(Message::Insert { relation, new }) => {
             return reader.inserted(relation, new, Lsn::new(9), 5, &bytes);
         }
@@ -197,4 +198,71 @@ proptest! {
             let _ = read(&mut reader, [&[tag], &1_u32.to_be_bytes()[..], &tuple].concat());
         }
     }
+}
+
+#[test]
+fn a_time_that_no_record_has_is_that_of_the_commit() {
+    let table = OutboxTable::new("app.o", OutboxPreset::Debezium);
+    let columns = COLUMNS.map(|(name, oid)| (name.to_owned(), oid));
+    let columns = [&columns[..], &[("at".to_owned(), 1184)]].concat();
+    let table = OutboxTable {
+        columns: OutboxColumns { created_at: Some("at".into()), ..table.columns },
+        ..table
+    };
+    let mapping = Mapping::resolve(&table, &columns).expect("all are there");
+    for (time, ms, why) in [
+        ("2023-11-14 22:13:20.123+00", 1_700_000_000_123, None),
+        ("1960-01-01 00:00:00+00", 7, Some("a record can't have a time before 1970")),
+        ("1970-01-01 00:00:00+00", 7, Some("a record can't have a time before 1970")),
+        ("infinity", 7, Some("it is not in the range from 1677 to 2262")),
+    ] {
+        let row = [&ROW[..], &[Some(time)]].concat();
+        let frames: Bytes = row.iter().flatten().flat_map(|text| text.bytes()).collect();
+        let mut rest = &frames[..];
+        let values = row.iter().map(|text| match text {
+            None => Value::Null,
+            Some(text) => {
+                let (value, behind) = rest.split_at(text.len());
+                rest = behind;
+                Value::Text(value)
+            }
+        });
+        let values: Vec<_> = values.collect();
+        let rows = Rows {
+            table: &table,
+            topic_prefix: None,
+            mapping: &mapping,
+            commit_time_ns: 7_000_000,
+            frames: &frames,
+        };
+        let read = rows.event_of(&values, Lsn::new(9)).expect("an event");
+        assert_eq!(read.event.row().and_then(|row| row.timestamp_ms), Some(ms), "{time}");
+        assert_eq!(read.unusable_time, why.map(|why| format!("{time}: {why}")));
+    }
+}
+
+#[test]
+fn a_domain_is_read_as_the_type_below_it() {
+    let mut reader = reader(OutboxPreset::Debezium);
+    let domain = |oid: u32, schema: &str, name: &str| {
+        [b"Y", &oid.to_be_bytes()[..], schema.as_bytes(), b"\0", name.as_bytes(), b"\0"].concat()
+    };
+    let mut columns = COLUMNS;
+    columns[2].1 = 16_400;
+    columns[4].1 = 16_401;
+    // One that is called like a type of the catalog, and is none.
+    columns[5].1 = 16_402;
+    read(&mut reader, domain(16_400, "", "bytea")).expect("described");
+    read(&mut reader, domain(16_401, "", "bool")).expect("described");
+    read(&mut reader, domain(16_402, "app", "bool")).expect("described");
+    read(&mut reader, relation(1, "app", "o", &columns)).expect("described");
+    let mut row = ROW;
+    (row[2], row[4], row[5]) = (Some("\\x00ff"), Some("t"), Some("t"));
+    let event = read(&mut reader, insert(1, &row)).expect("read").expect("an event");
+    assert_eq!(event.raw(), "true");
+    assert_eq!(
+        (event.aggregate_id(), event.binary_key().map(|key| &key[..])),
+        ("\\x00ff", Some(&b"\0\xff"[..]))
+    );
+    assert_eq!(event.row().expect("a row").headers, [("customer".into(), Some("t".into()))]);
 }

@@ -1,9 +1,11 @@
-//! Columns in PostgreSQL's text format; the session is pinned to ISO dates and UTC.
+//! Columns in PostgreSQL's text format, by their base types; how it is written is pinned.
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use serde_json::Value as Json;
+
+use crate::config::TimeUnit;
 
 /// OIDs of `pg_type` that are written in a way of their own.
 pub(super) mod oid {
@@ -12,25 +14,59 @@ pub(super) mod oid {
     pub const INT8: u32 = 20;
     pub const INT4: u32 = 23;
     pub const JSON: u32 = 114;
+    pub const BPCHAR: u32 = 1042;
     pub const TIMESTAMP: u32 = 1114;
     pub const TIMESTAMPTZ: u32 = 1184;
     pub const JSONB: u32 = 3802;
 }
 
+/// The types whose content is not the text that PostgreSQL writes, and those that a column has to
+/// have for some use, by their names in `pg_catalog`: the stream names the base type of a domain.
+const NAMED: [(&str, u32); 9] = [
+    ("bool", oid::BOOL),
+    ("bytea", oid::BYTEA),
+    ("int8", oid::INT8),
+    ("int4", oid::INT4),
+    ("json", oid::JSON),
+    ("bpchar", oid::BPCHAR),
+    ("timestamp", oid::TIMESTAMP),
+    ("timestamptz", oid::TIMESTAMPTZ),
+    ("jsonb", oid::JSONB),
+];
+
 const SECONDS_OF_DAY: i64 = 86_400;
 
-/// A column's content: `bytea` decoded, `boolean` in words, all else as it is written.
+/// Beyond this from the commit, a number may be of another unit than the configured one.
+const FAR_NS: i64 = 10 * 365 * SECONDS_OF_DAY * 1_000_000_000;
+
+/// The OID of a type of `pg_catalog`, where it makes a difference.
+pub(super) fn named(name: &str) -> Option<u32> {
+    NAMED.iter().find(|(known, _)| *known == name).map(|(_, oid)| *oid)
+}
+
+/// A column's content: `bytea` decoded, `boolean` in words, `char(n)` without the blanks that
+/// fill it up, all else as it is written.
 pub(super) fn content(type_oid: u32, text: Bytes) -> Option<Bytes> {
     match (type_oid, &text[..]) {
         (oid::BYTEA, _) => bytea(&text).map(Bytes::from),
         (oid::BOOL, b"t") => Some(Bytes::from_static(b"true")),
         (oid::BOOL, b"f") => Some(Bytes::from_static(b"false")),
+        (oid::BPCHAR, _) => {
+            let end = text.iter().rposition(|byte| *byte != b' ').map_or(0, |last| last + 1);
+            Some(text.slice(..end))
+        }
         _ => Some(text),
     }
 }
 
+/// Bytes as PostgreSQL writes them, which is also what an event has as their id: `\\x`, and two
+/// digits for each.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold("\\x".to_owned(), |text, byte| text + &format!("{byte:02x}"))
+}
+
 /// `bytea` as `bytea_output` writes it, `hex` or `escape`.
-fn bytea(text: &[u8]) -> Option<Vec<u8>> {
+pub(super) fn bytea(text: &[u8]) -> Option<Vec<u8>> {
     let Some(hex) = text.strip_prefix(b"\\x") else { return escaped(text) };
     let (pairs, rest) = hex.as_chunks::<2>();
     let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
@@ -66,12 +102,39 @@ pub(super) fn is_time(type_oid: u32) -> bool {
     matches!(type_oid, TIMESTAMPTZ | TIMESTAMP | INT8 | INT4)
 }
 
-/// A point in time in Unix nanoseconds: a time (UTC where it has no offset), or a
-/// number of milliseconds.
-pub(super) fn time_ns(type_oid: u32, text: &str) -> Option<i64> {
+/// Why a column's time is not used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unfit {
+    /// No nanoseconds of 64 bits: before 1677, after 2262, or `infinity`.
+    OutOfRange,
+    /// A number that is far from the commit by the configured unit, and near it by this one.
+    OtherUnit(TimeUnit),
+}
+
+/// A point in time in Unix nanoseconds: a time (UTC where it has no offset), or a number in `unit`.
+pub(super) fn time_ns(
+    type_oid: u32,
+    unit: TimeUnit,
+    text: &str,
+    commit_ns: i64,
+) -> Result<i64, Unfit> {
     match type_oid {
-        oid::INT8 | oid::INT4 => text.parse::<i64>().ok()?.checked_mul(1_000_000),
-        _ => timestamp_ns(text),
+        oid::INT8 | oid::INT4 => number_ns(unit, text, commit_ns),
+        _ => timestamp_ns(text).ok_or(Unfit::OutOfRange),
+    }
+}
+
+fn number_ns(unit: TimeUnit, text: &str, commit_ns: i64) -> Result<i64, Unfit> {
+    let number: i64 = text.parse().map_err(|_| Unfit::OutOfRange)?;
+    let by = |unit: TimeUnit| number.checked_mul(unit.nanoseconds());
+    let is_near = |ns: i64| ns.checked_sub(commit_ns).is_some_and(|far| far.abs() < FAR_NS);
+    let time = by(unit);
+    if time.is_some_and(is_near) {
+        return time.ok_or(Unfit::OutOfRange);
+    }
+    match TimeUnit::ALL.into_iter().find(|other| by(*other).is_some_and(is_near)) {
+        Some(other) => Err(Unfit::OtherUnit(other)),
+        None => time.ok_or(Unfit::OutOfRange),
     }
 }
 
@@ -158,14 +221,45 @@ mod tests {
 
     #[test]
     fn times_are_read_with_every_offset() {
-        let ns = |text| time_ns(oid::TIMESTAMPTZ, text);
+        let ns = timestamp_ns;
         assert_eq!(ns("1970-01-01 00:00:00+00"), Some(0));
         assert_eq!(ns("2000-02-29 12:00:00.5+00"), Some(951_825_600_500_000_000));
         assert_eq!(ns("2026-11-24 07:11:03.123456+05:30"), Some(1_795_484_463_123_456_000));
         assert_eq!(ns("2026-11-24 07:11:03-00:00:30"), Some(1_795_504_293_000_000_000));
         assert_eq!(ns("1969-12-31 23:59:59.999999+00"), Some(-1_000));
-        assert_eq!(time_ns(oid::TIMESTAMP, "2000-01-01 00:00:00"), Some(946_684_800_000_000_000));
-        assert_eq!(time_ns(oid::INT8, "1700000000123"), Some(1_700_000_000_123_000_000));
+        assert_eq!(ns("2000-01-01 00:00:00"), Some(946_684_800_000_000_000));
+    }
+
+    #[test]
+    fn a_number_is_read_by_its_unit_unless_another_one_fits_so_much_better() {
+        let commit = 1_795_484_463_000_000_000;
+        let read = |unit, text| time_ns(oid::INT8, unit, text, commit);
+        for (unit, text, ns) in [
+            (TimeUnit::S, "1700000000", 1_700_000_000_000_000_000),
+            (TimeUnit::Ms, "1700000000123", 1_700_000_000_123_000_000),
+            (TimeUnit::Us, "1700000000123456", 1_700_000_000_123_456_000),
+            (TimeUnit::Ns, "1700000000123456789", 1_700_000_000_123_456_789),
+            (TimeUnit::Ms, "-1", -1_000_000),
+            (TimeUnit::Ms, "0", 0),
+        ] {
+            assert_eq!(read(unit, text), Ok(ns), "{text}");
+        }
+        for (unit, text, other) in [
+            (TimeUnit::Ms, "1700000000", TimeUnit::S),
+            (TimeUnit::Ms, "1700000000123456", TimeUnit::Us),
+            (TimeUnit::Ms, "1700000000123456789", TimeUnit::Ns),
+            (TimeUnit::Us, "1700000000123", TimeUnit::Ms),
+        ] {
+            assert_eq!(read(unit, text), Err(Unfit::OtherUnit(other)), "{text}");
+        }
+        assert_eq!(read(TimeUnit::Ms, "9223372036854775807"), Err(Unfit::OutOfRange));
+    }
+
+    #[test]
+    fn blanks_that_fill_a_char_up_are_not_of_its_content() {
+        let of = |text: &'static str| content(oid::BPCHAR, Bytes::from_static(text.as_bytes()));
+        assert_eq!(of("ab   ").as_deref(), Some(&b"ab"[..]));
+        assert_eq!((of("  ").as_deref(), of(" a ").as_deref()), (Some(&b""[..]), Some(&b" a"[..])));
     }
 
     #[test]
@@ -183,9 +277,8 @@ mod tests {
             "2026-11-24 07:11:03+",
             "2026-11-24 07:11:03+é",
         ] {
-            assert_eq!(time_ns(oid::TIMESTAMPTZ, text), None, "{text}");
+            assert_eq!(timestamp_ns(text), None, "{text}");
         }
-        assert_eq!(time_ns(oid::INT8, "9223372036854775807"), None);
     }
 
     #[test]
@@ -213,19 +306,18 @@ mod tests {
     proptest! {
         #[test]
         fn hex_round_trips(bytes: Vec<u8>) {
-            let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-            prop_assert_eq!(bytea(format!("\\x{hex}").as_bytes()), Some(bytes));
+            prop_assert_eq!(bytea(hex(&bytes).as_bytes()), Some(bytes));
         }
 
         #[test]
         fn hostile_texts_are_read_or_refused(text: String, bytes: Vec<u8>) {
-            let _ = (time_ns(oid::TIMESTAMPTZ, &text), time_ns(oid::INT8, &text));
+            let _ = (timestamp_ns(&text), number_ns(TimeUnit::S, &text, i64::MIN));
             let _ = (bytea(&bytes), texts(&bytes));
         }
 
         #[test]
         fn times_with_any_digits_are_read_or_refused(text in "[0-9]{1,20}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}(\\.[0-9]{1,12})?[+-][0-9]{2}(:[0-9]{2}){0,3}") {
-            let _ = time_ns(oid::TIMESTAMPTZ, &text);
+            let _ = timestamp_ns(&text);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Logs a replication connection in: trust, SCRAM, md5, and a password where none can listen.
+//! Logs a connection of ours in: trust, SCRAM, md5, and a password where none can listen.
 //!
 //! # Failure
 //! `PostgresRefused` where another attempt would end the same way. With
@@ -19,6 +19,7 @@ use slog::Logger;
 use super::{
     connect_info::{ConnectInfo, Host},
     errors::NO_PASSWORD,
+    pinned::PINNED,
     require_auth::{CORRECT_AUTH, Method},
     session::Session,
     settings::ChannelBinding,
@@ -26,11 +27,20 @@ use super::{
 };
 use crate::{Error, ErrorKind, Result};
 
-/// Sends the startup message for a logical replication connection and authenticates.
+/// What a connection is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// Logical replication, and statements before it.
+    Replication,
+    Statements,
+}
+
+/// Sends the startup message and authenticates.
 pub(super) async fn log_in(
     stream: Stream,
     host: &Host,
     info: &ConnectInfo,
+    purpose: Purpose,
     log: &Logger,
 ) -> Result<Session> {
     let mut session = Session::new(stream, host.to_string());
@@ -40,18 +50,14 @@ pub(super) async fn log_in(
         info,
         session: &mut session,
     };
-    login.startup().await?;
+    login.startup(purpose).await?;
     login.authenticate().await?;
     while !matches!(login.receive().await?, Message::ReadyForQuery(_)) {}
-    session.set(SESSION_SETTINGS).await?;
+    if purpose == Purpose::Replication {
+        session.set(&PINNED).await?;
+    }
     Ok(session)
 }
-
-/// How columns of tables are written, whatever the server's or the user's defaults. Set after
-/// the log-in: as start-up parameters, a pooler such as PgBouncer refuses those that it does not
-/// track.
-const SESSION_SETTINGS: &[(&str, &str)] =
-    &[("datestyle", "ISO"), ("timezone", "UTC"), ("bytea_output", "hex")];
 
 /// The way to log in that a server's first message asks for.
 fn method(request: &Message) -> Option<Method> {
@@ -74,15 +80,17 @@ struct Login<'a> {
 }
 
 impl Login<'_> {
-    async fn startup(&mut self) -> Result<()> {
+    async fn startup(&mut self, purpose: Purpose) -> Result<()> {
         let info = self.info;
         let mut parameters = vec![
             ("user", info.user.as_str()),
             ("database", &info.dbname),
-            ("replication", "database"),
             ("client_encoding", "UTF8"),
             ("application_name", info.application_name()),
         ];
+        if purpose == Purpose::Replication {
+            parameters.push(("replication", "database"));
+        }
         if let Some(options) = &info.options {
             parameters.push(("options", options));
         }

@@ -8,6 +8,8 @@
 //! | `connector` | hosts, addresses, time and TLS tried in turn, for every kind of connection |
 //! | `stream`, `tls` | one connection's bytes |
 //! | `session`, `auth` | log in and simple queries, in the replication protocol |
+//! | `pinned`, `encoding` | how the server writes values as text, and in which encoding |
+//! | `rows` | the rows of a query, as the server writes them |
 //! | `replication` | the stream of changes and its confirmation |
 //! | [`frame`], [`pgoutput`] | pure parsers of that stream |
 //! | [`sql`] | ordinary clients |
@@ -22,6 +24,8 @@ mod auth;
 mod connect_info;
 mod connection_string;
 mod connector;
+#[cfg(feature = "relay")]
+pub(crate) mod encoding;
 mod errors;
 #[cfg(feature = "relay")]
 #[doc(hidden)] // For fuzzing: raw protocol, and no promise.
@@ -30,12 +34,16 @@ mod passfile;
 #[cfg(feature = "relay")]
 pub mod pgoutput;
 #[cfg(feature = "relay")]
+pub(crate) mod pinned;
+#[cfg(feature = "relay")]
 mod reconnecting;
 #[cfg(feature = "relay")]
 pub(crate) mod replication;
 mod require_auth;
 #[cfg(feature = "relay")]
 pub(crate) mod retention;
+#[cfg(feature = "relay")]
+pub(crate) mod rows;
 mod service_file;
 #[cfg(feature = "relay")]
 mod session;

@@ -1,4 +1,4 @@
-//! A replication connection before it streams: whole messages, simple queries.
+//! A connection in our own hands: whole messages, simple queries.
 
 use std::{io, time::Duration};
 
@@ -28,6 +28,8 @@ pub(super) struct Session {
     pub buffer: BytesMut,
     /// The peer, for errors.
     pub at: String,
+    /// How long the server may take to answer; none for ever.
+    pub answer_limit: Option<Duration>,
     /// `server_version`, such as `15.14 (Debian …)`.
     server_version: String,
 }
@@ -41,6 +43,7 @@ impl Session {
             stream,
             buffer: BytesMut::with_capacity(8 << 10),
             at,
+            answer_limit: Some(ANSWER_LIMIT),
             server_version: String::new(),
         }
     }
@@ -72,8 +75,13 @@ impl Session {
             {
                 return Ok(*kind);
             }
-            let read = timeout(ANSWER_LIMIT, self.stream.read_buf(&mut self.buffer)).await;
-            let read = read.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+            let reading = self.stream.read_buf(&mut self.buffer);
+            let read = match self.answer_limit {
+                Some(limit) => timeout(limit, reading)
+                    .await
+                    .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())),
+                None => reading.await,
+            };
             if read.map_err(|error| self.broken(error))? == 0 {
                 return Err(self.broken(io::ErrorKind::UnexpectedEof.into()));
             }

@@ -1,31 +1,32 @@
 //! Reading a table's rows in their order.
 
-use std::{
-    pin::Pin,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use bytes::{Bytes, BytesMut};
-use futures_util::StreamExt;
+use bytes::BytesMut;
 use postgres_protocol::escape::{escape_identifier, escape_literal};
 use slog::Logger;
-use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow, SimpleQueryStream};
 
 use crate::{
     Error, ErrorKind, Event, Result,
     config::{Config, OutboxTable},
     outbox::ArchiveTable,
-    postgres::{self, pgoutput::Value, postgres_error, sql},
+    postgres::{
+        self,
+        encoding::Encoding,
+        pgoutput::Value,
+        pinned::pin_locally,
+        rows::{RawRow, RowSession},
+    },
 };
 
 /// Rows of one FETCH. They come in by and by, so that it says nothing about memory.
 const CHUNK: u32 = 1_000;
 
-/// One snapshot for all, and columns written as the replication connection has them. Brokers
-/// that are away leave the transaction idle for as long as it takes.
+/// One snapshot for all. Brokers that are away leave the transaction idle for as long as it takes.
+/// Rows that a policy of the table hides from this user are an error, and not passed over.
 const BEGIN: &str = "\
 BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
-SET LOCAL datestyle = 'ISO'; SET LOCAL timezone = 'UTC'; SET LOCAL bytea_output = 'hex';
+SET LOCAL row_security = off;
 SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0;";
 
 /// Which rows are meant.
@@ -49,14 +50,14 @@ pub struct Selection {
 
 /// A table that is read from its oldest to its newest row.
 pub struct Archive {
-    client: Client,
+    session: RowSession,
+    encoding: Encoding,
     table: ArchiveTable,
     name: String,
     /// How many rows are selected.
     count: u64,
-    stream: Option<Pin<Box<SimpleQueryStream>>>,
-    /// Rows that the present FETCH gave.
-    fetched: u32,
+    /// Rows that the present FETCH gave; none between two.
+    fetched: Option<u32>,
 }
 
 /// A row, as the record that the relay makes of it.
@@ -85,8 +86,13 @@ impl Archive {
         let name = table.to_owned();
         let table: OutboxTable = config.table_named(table);
         let table = ArchiveTable::find(&client, table).await?;
-        sql::run(&client, &format!("cannot read {name}"), BEGIN).await?;
-        let mut archive = Archive { client, table, name, count: 0, stream: None, fetched: 0 };
+        let encoding = Encoding::read(&client, log).await?;
+        drop(client);
+        let settings = &config.postgres;
+        let info = settings.connect_info()?;
+        let session = RowSession::connect(&info, settings.connect_timeout, log).await?;
+        let mut archive = Archive { session, encoding, table, name, count: 0, fetched: None };
+        archive.run(BEGIN).await?;
         if let Some(id) = &selection.after {
             archive.check_after(id).await?;
         }
@@ -101,7 +107,11 @@ impl Archive {
             "DECLARE factlib_replay NO SCROLL CURSOR FOR
              SELECT {columns} FROM {from}{chosen} ORDER BY {time}, {id}{limit}"
         );
-        sql::run(&archive.client, &archive.what(), &declare).await?;
+        archive.run(&declare).await?;
+        // From here on values are written, as they are for the relay, and nothing is asked for.
+        archive.run(&pin_locally()).await?;
+        let encoding = archive.encoding.client_encoding();
+        archive.run(&format!("SET LOCAL client_encoding = '{encoding}'")).await?;
         Ok(archive)
     }
 
@@ -110,33 +120,29 @@ impl Archive {
         self.count
     }
 
-    /// The next row; none after the last.
+    /// The next row; none after the last, and then it is not to be asked again.
     ///
     /// # Errors
     /// A connection that is lost.
     pub async fn next(&mut self) -> Result<Option<ArchivedRow>> {
-        let failed = |what: String| move |error| postgres_error(what, error);
+        let what = self.what();
         loop {
-            let stream = match &mut self.stream {
-                Some(stream) => stream,
-                empty => {
-                    let fetch = format!("FETCH {CHUNK} FROM factlib_replay");
-                    let what = format!("cannot read {}", self.name);
-                    let stream =
-                        self.client.simple_query_raw(&fetch).await.map_err(failed(what))?;
-                    self.fetched = 0;
-                    empty.insert(Box::pin(stream))
+            let fetched = match self.fetched {
+                Some(fetched) => fetched,
+                None => {
+                    self.session.send(&format!("FETCH {CHUNK} FROM factlib_replay")).await?;
+                    0
                 }
             };
-            match stream.next().await.transpose().map_err(failed(self.what()))? {
-                Some(SimpleQueryMessage::Row(row)) => {
-                    self.fetched += 1;
+            match self.session.next(&what).await? {
+                Some(row) => {
+                    self.fetched = Some(fetched + 1);
                     return Ok(Some(self.row(&row)));
                 }
-                Some(_) => {}
                 None => {
-                    self.stream = None;
-                    if self.fetched < CHUNK {
+                    self.fetched = None;
+                    if fetched < CHUNK {
+                        self.session.end().await;
                         return Ok(None);
                     }
                 }
@@ -144,27 +150,38 @@ impl Archive {
         }
     }
 
-    fn row(&self, row: &SimpleQueryRow) -> ArchivedRow {
+    fn row(&self, row: &RawRow) -> ArchivedRow {
+        let texts: Vec<_> = row.iter().map(|value| Some(self.text(value.as_ref()?))).collect();
+        // Of one buffer, as the stream has them.
         let mut frames = BytesMut::new();
-        (0..row.len())
-            .filter_map(|n| row.get(n))
-            .for_each(|text| frames.extend_from_slice(text.as_bytes()));
-        let frames: Bytes = frames.freeze();
+        texts.iter().flatten().for_each(|text| frames.extend_from_slice(text.bytes()));
+        let frames = frames.freeze();
         let mut rest = &frames[..];
-        let mut values = Vec::with_capacity(row.len());
-        for n in 0..row.len() {
-            values.push(match row.get(n).and_then(|text| rest.split_at_checked(text.len())) {
-                Some((text, more)) => {
-                    rest = more;
-                    Value::Text(text)
-                }
+        let mut values = Vec::with_capacity(texts.len());
+        for text in &texts {
+            let length = text.as_ref().map_or(0, |text| text.bytes().len());
+            let (bytes, behind) = rest.split_at_checked(length).unwrap_or_default();
+            rest = behind;
+            values.push(match text {
+                Some(Text::AsIs(_) | Text::Converted(_)) => Value::Text(bytes),
+                Some(Text::Bytes(_)) => Value::Binary(bytes),
                 None => Value::Null,
             });
         }
-        let text = |at: usize| row.get(at).unwrap_or_default().to_owned();
+        let text = |at: usize| {
+            let text = texts.get(at).and_then(Option::as_ref).map(Text::bytes);
+            String::from_utf8_lossy(text.unwrap_or_default()).into_owned()
+        };
         let (id, time) = self.table.places();
         let event = self.table.event(&values, &frames);
         ArchivedRow { id: text(id), created_at: text(time), event }
+    }
+
+    fn text<'a>(&self, value: &'a [u8]) -> Text<'a> {
+        match self.encoding.table() {
+            Some(table) => table.utf8(value).map_or(Text::Bytes(value), Text::Converted),
+            None => Text::AsIs(value),
+        }
     }
 
     /// The condition.
@@ -201,7 +218,7 @@ impl Archive {
         }
     }
 
-    async fn check_after(&self, id: &str) -> Result<()> {
+    async fn check_after(&mut self, id: &str) -> Result<()> {
         let (from, column) = (self.table.identifier(), escape_identifier(self.table.id()));
         let value = escape_literal(id);
         let query = format!("SELECT count(*) FROM {from} WHERE {column} = {value}");
@@ -212,15 +229,15 @@ impl Archive {
         Err(Error::new(ErrorKind::Config, what).remedy("was it removed? --since goes by the time"))
     }
 
-    async fn number(&self, query: &str) -> Result<u64> {
-        let answer = self.client.simple_query(query).await;
-        let answer = answer.map_err(|error| postgres_error(self.what(), error))?;
-        let text = answer.iter().find_map(|message| match message {
-            SimpleQueryMessage::Row(row) => row.get(0),
-            _ => None,
-        });
-        let number = text.and_then(|text| text.parse().ok());
-        number.ok_or_else(|| Error::new(ErrorKind::Protocol, self.what()))
+    async fn number(&mut self, query: &str) -> Result<u64> {
+        let what = self.what();
+        let number = self.session.value(query, &what).await?.and_then(|text| text.parse().ok());
+        number.ok_or_else(|| Error::new(ErrorKind::Protocol, what))
+    }
+
+    async fn run(&mut self, statements: &str) -> Result<()> {
+        let what = self.what();
+        self.session.run(statements, &what).await
     }
 
     fn time(&self) -> String {
@@ -229,5 +246,22 @@ impl Archive {
 
     fn what(&self) -> String {
         format!("cannot read {}", self.name)
+    }
+}
+
+/// A value as the server has written it.
+enum Text<'a> {
+    AsIs(&'a [u8]),
+    Converted(String),
+    /// It has bytes that are no characters.
+    Bytes(&'a [u8]),
+}
+
+impl Text<'_> {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Text::AsIs(bytes) | Text::Bytes(bytes) => bytes,
+            Text::Converted(text) => text.as_bytes(),
+        }
     }
 }

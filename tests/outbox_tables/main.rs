@@ -6,8 +6,13 @@ mod support;
 
 mod changes;
 mod debezium;
+mod encodings;
 mod history;
 mod mapped;
+mod parked;
 mod rows;
 mod start_check;
+mod times;
+mod types;
+mod units;
 mod versions;

@@ -3,7 +3,7 @@
 use slog::{Logger, o};
 
 use super::{wire::*, *};
-use crate::config::{OutboxPreset, OutboxTable};
+use crate::config::{ChangePolicy, OutboxPreset, OutboxTable};
 
 fn decoder() -> EventDecoder {
     EventDecoder::new("shop", Lsn::new(START))
@@ -172,7 +172,7 @@ fn what_the_protocol_does_not_allow_is_refused() {
 
 fn of_tables() -> EventDecoder {
     let table = OutboxTable::new("public.o", OutboxPreset::Debezium);
-    let tables = OutboxReader::new(vec![table], Logger::root(slog::Discard, o!()));
+    let tables = OutboxReader::new(vec![table], &[], Logger::root(slog::Discard, o!()));
     EventDecoder::of_tables(tables, Lsn::new(START))
 }
 
@@ -212,4 +212,65 @@ fn what_was_delivered_before_is_skipped_but_its_tables_are_remembered() {
     assert_eq!(ids(&decode(&mut decoder, &after).expect("decodes")), ["b", "c"]);
     let error = decode(&mut decoder, &[inserted("late")]).expect_err("no transaction");
     assert_eq!(error.kind(), ErrorKind::Protocol);
+}
+
+/// A row of `public.o` is deleted.
+fn deleted(id: &str) -> Vec<u8> {
+    let length = u32::try_from(id.len()).expect("short").to_be_bytes();
+    let key = [&b"t"[..], &length, id.as_bytes(), b"nnn"].concat();
+    frame(&[&b"D\0\0\0\x01K\0\x04"[..], &key].concat())
+}
+
+fn of_partitions(on_update: ChangePolicy, on_delete: ChangePolicy) -> EventDecoder {
+    let table = OutboxTable::new("public.o", OutboxPreset::Debezium);
+    let table = OutboxTable { on_update, on_delete, ..table };
+    let tables = OutboxReader::new(vec![table], &[true], Logger::root(slog::Discard, o!()));
+    EventDecoder::of_tables(tables, Lsn::new(START))
+}
+
+#[test]
+fn a_row_that_moves_is_no_event_also_where_the_stream_was_interrupted() {
+    let mut decoder = of_partitions(ChangePolicy::Ignore, ChangePolicy::Stop);
+    // The root is described again for each partition.
+    let moving = [described(), deleted("a"), described(), inserted("b"), inserted("a")];
+    let head = [begin(2_000, 7), described(), inserted("x")];
+    let events = decode(&mut decoder, &[&head[..], &moving[..2]].concat()).expect("decodes");
+    assert_eq!(ids(&events), ["x"]);
+    decoder.interrupted();
+    let whole = [&head[..], &moving, &[commit(2_000)]].concat();
+    assert_eq!(ids(&decode(&mut decoder, &whole).expect("decodes")), ["b"]);
+    // In another transaction, it is a row like any other.
+    let error = decode(&mut decoder, &[begin(3_000, 8), deleted("a"), commit(3_000)]);
+    assert_eq!(error.expect_err("it stops").kind(), ErrorKind::PostgresRefused);
+    let mut decoder = of_partitions(ChangePolicy::Stop, ChangePolicy::Ignore);
+    let batch = [begin(2_000, 7), described(), deleted("a"), inserted("a"), commit(2_000)];
+    let error = decode(&mut decoder, &batch).expect_err("it stops").to_string();
+    assert!(error.contains("were updated at"), "{error}");
+    let mut decoder = of_partitions(ChangePolicy::Stop, ChangePolicy::Ignore);
+    let batches = [
+        [begin(2_000, 7), described(), deleted("a"), commit(2_000)].concat(),
+        [begin(3_000, 8), inserted("a"), commit(3_000)].concat(),
+    ];
+    assert_eq!(ids(&decode(&mut decoder, &batches).expect("decodes")), ["a"]);
+}
+
+#[test]
+fn the_second_half_of_a_move_is_known_where_the_first_was_handed_on_before() {
+    let mut decoder = of_partitions(ChangePolicy::Warn, ChangePolicy::Stop);
+    decoder.resume(Partial { xid: 7, final_lsn: Lsn::new(2_000), events: 1 });
+    let batch =
+        [begin(2_000, 7), described(), inserted("x"), deleted("a"), inserted("a"), inserted("b")];
+    assert_eq!(ids(&decode(&mut decoder, &batch).expect("decodes")), ["b"]);
+    let mut decoder = of_partitions(ChangePolicy::Warn, ChangePolicy::Stop);
+    decoder.resume(Partial { xid: 7, final_lsn: Lsn::new(2_000), events: 3 });
+    let batch = [
+        begin(2_000, 7),
+        described(),
+        inserted("x"),
+        deleted("a"),
+        inserted("a"),
+        inserted("a"),
+        inserted("b"),
+    ];
+    assert_eq!(ids(&decode(&mut decoder, &batch).expect("decodes")), ["b"]);
 }

@@ -153,11 +153,12 @@ impl Launch<'_> {
             true => EventDecoder::new(&config.postgres.message_prefix, from),
             false => {
                 let watch = self.publication_watch.clone();
-                let reader = OutboxReader::new(tables, log.clone())
+                let reader = OutboxReader::new(tables, &self.start.partitioned, log.clone())
                     .on_news(move || watch.do_send(LookAtPublication));
                 EventDecoder::of_tables(reader, from)
             }
         };
+        decoder = decoder.in_encoding(self.start.encoding.clone());
         if let Some(partial) = self.start.partial {
             decoder.resume(partial);
         }
@@ -188,6 +189,7 @@ impl Launch<'_> {
                 connect_timeout: postgres.connect_timeout,
                 slot: postgres.slot.clone(),
                 publication: postgres.publication.clone(),
+                encoding: start.encoding.clone(),
                 start: start.from.lsn,
                 first_batch,
                 system_id: start.from.system_id,

@@ -122,7 +122,7 @@ impl Loop {
             let what = format!("connected to cluster {system_id} in place of {}", from.system_id);
             return Err(Error::new(ErrorKind::PostgresUnavailable, what));
         }
-        client.start(&from.slot, from.start, &[&from.publication]).await
+        client.start(&from.slot, from.start, &[&from.publication], &from.encoding).await
     }
 
     fn blocked_by(&self, what: Option<BlockedBy>) {
@@ -195,7 +195,10 @@ mod tests {
     use slog::o;
 
     use super::{run::wire::*, *};
-    use crate::{messages::probe::probe, postgres::ConnectInfo};
+    use crate::{
+        messages::probe::probe,
+        postgres::{ConnectInfo, encoding::Encoding},
+    };
 
     /// A loop that is not connected, and what it hands on.
     fn reader() -> (Loop, mpsc::UnboundedReceiver<WalBatch>, mpsc::UnboundedReceiver<BatchDone>) {
@@ -208,6 +211,7 @@ mod tests {
                 connect_timeout: Duration::from_secs(1),
                 slot: "s".into(),
                 publication: "p".into(),
+                encoding: Encoding::AsIs,
                 start: Lsn::new(5),
                 first_batch: 0,
                 system_id: 7,

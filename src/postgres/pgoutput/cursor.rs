@@ -69,17 +69,23 @@ impl<'a> Cursor<'a> {
 
     /// Text up to a zero byte.
     ///
-    /// The server converts it to UTF-8 unless its database knows no encoding
-    /// (`SQL_ASCII`). Text that is no UTF-8 there is nothing that we look for:
-    /// it reads as a replacement character and the stream goes on.
+    /// It is UTF-8 unless the database knows no encoding (`SQL_ASCII`). Text that is no UTF-8
+    /// there is nothing that we look for: it reads as a replacement character and the stream
+    /// goes on.
     #[inline]
     pub fn text(&mut self, expected: &'static str) -> Result<&'a str, ParseError> {
+        self.bytes_to_zero(expected).map(|text| std::str::from_utf8(text).unwrap_or("\u{fffd}"))
+    }
+
+    /// What comes before a zero byte.
+    #[inline]
+    pub fn bytes_to_zero(&mut self, expected: &'static str) -> Result<&'a [u8], ParseError> {
         let Some(length) = self.rest.iter().position(|byte| *byte == 0) else {
             return Err(self.error(expected));
         };
         let text = self.take(length, expected)?;
         self.take(1, expected)?;
-        Ok(std::str::from_utf8(text).unwrap_or("\u{fffd}"))
+        Ok(text)
     }
 
     /// What is left.

@@ -4,6 +4,7 @@
 //! panics and nothing is allocated. The layouts are those of "Logical
 //! Replication Message Formats" (`protocol-logicalrep-message-formats.html`).
 
+mod convert;
 mod cursor;
 mod tuple;
 

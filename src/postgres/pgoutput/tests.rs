@@ -200,9 +200,28 @@ proptest! {
     }
 
     #[test]
+    fn texts_of_rows_are_converted_and_nothing_else(oid: u32, old in cells(), new in cells()) {
+        let latin1 = |text: &[u8]| Some(text.iter().map(|byte| char::from(*byte)).collect());
+        let converted = |cell: &Cell| match cell {
+            Cell::Text(text) => Cell::Text(latin1(text).map(String::into_bytes).unwrap()),
+            other => other.clone(),
+        };
+        let bytes = encode(b'U').u32(oid).tuple(b'O', &old).tuple(b'N', &new).0;
+        let (old, new): (Vec<_>, Vec<_>) =
+            (old.iter().map(converted).collect(), new.iter().map(converted).collect());
+        let expected = encode(b'U').u32(oid).tuple(b'O', &old).tuple(b'N', &new).0;
+        let bytes = Message::converted(&bytes, latin1).unwrap().unwrap();
+        prop_assert_eq!(&bytes[..], &expected[..]);
+    }
+
+    #[test]
     fn any_bytes_are_parsed_or_refused(tag in "[BCMORYIUDT]", mut bytes: Vec<u8>) {
         let _ = Message::parse(&bytes);
         bytes.insert(0, tag.as_bytes()[0]);
+        let utf8 = |text: &[u8]| String::from_utf8(text.into()).ok();
+        if let Ok(Some(converted)) = Message::converted(&bytes, utf8) {
+            prop_assert_eq!(Message::parse(&bytes).is_ok(), Message::parse(&converted).is_ok());
+        }
         if Message::parse(&bytes).is_err() {
             let _ = commit_end_lsn(&bytes);
         }
@@ -222,6 +241,33 @@ fn unknown_types_and_hostile_lengths_are_refused() {
 fn a_prefix_that_is_no_utf_8_does_not_stop_the_stream() {
     let bytes = encode(b'M').u8(1).u64(1).raw(&[0xff, 0]).counted(b"x").0;
     assert!(matches!(Message::parse(&bytes), Ok(Message::Logical { prefix: "\u{fffd}", .. })));
+}
+
+#[test]
+fn names_are_converted_and_a_text_that_cannot_be_is_a_binary_value() {
+    let utf8 = |text: &[u8]| match text {
+        b"\xe9" => Some("é".to_owned()),
+        text => String::from_utf8(text.into()).ok(),
+    };
+    let relation = |name: &[u8]| {
+        let head = encode(b'R').u32(7).raw(name).u8(0).raw(name).u8(0).u8(b'd').u16(1);
+        head.u8(1).raw(name).u8(0).u32(25).u32(0).0
+    };
+    let logical = |prefix: &[u8]| encode(b'M').u8(1).u64(1).raw(prefix).u8(0).counted(b"\xe9").0;
+    let row = |cell: Cell| encode(b'I').u32(7).tuple(b'N', &[cell]).0;
+    for (from, to) in [
+        (relation(b"\xe9"), relation("é".as_bytes())),
+        (relation(b"\x81"), relation("\u{fffd}".as_bytes())),
+        (logical(b"\xe9"), logical("é".as_bytes())),
+        (row(Cell::Text(b"\x81".into())), row(Cell::Binary(b"\x81".into()))),
+    ] {
+        let converted = Message::converted(&from, utf8).unwrap().unwrap();
+        assert_eq!(&converted[..], &to[..]);
+        for cut in 1..from.len() {
+            let _ = Message::converted(&from[..cut], utf8);
+        }
+    }
+    assert_eq!(Message::converted(&logical(b"shop"), utf8), Ok(None), "it has no text");
 }
 
 #[test]

@@ -12,16 +12,18 @@
 
 mod stream;
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
-use postgres_protocol::message::{backend::Message, frontend};
+use bytes::BufMut;
+use postgres_protocol::message::backend::Message;
 use slog::Logger;
 
 pub(crate) use self::stream::{ReplicationStream, StandbyStatus};
 use super::{
-    auth,
+    auth::{self, Purpose},
     connect_info::{ConnectInfo, Host},
     connector::{self, Startup},
+    encoding::Encoding,
     session::{COPY_BOTH, Row, Session},
     settings::TargetSessionAttrs,
     stream::Stream,
@@ -65,7 +67,7 @@ impl Startup for ReplicationStartup<'_> {
         host: &Host,
         target: TargetSessionAttrs,
     ) -> Result<ReplicationClient> {
-        let session = auth::log_in(stream, host, self.info, self.log).await?;
+        let session = auth::log_in(stream, host, self.info, Purpose::Replication, self.log).await?;
         let mut client = ReplicationClient { session, idle_limit: None };
         if let Some((query, wanted)) = target.test()
             && client.value(query).await?.as_deref() != Some(wanted)
@@ -134,7 +136,7 @@ impl ReplicationClient {
     }
 
     /// Starts the stream of `slot`, with what `publications` hold and with logical
-    /// messages where the server has them.
+    /// messages where the server has them. Its texts are to be read by `encoding`.
     ///
     /// `from` only skips ahead: transactions that ended before the slot's confirmed
     /// position are not sent, whatever it says.
@@ -143,11 +145,24 @@ impl ReplicationClient {
         slot: &str,
         from: Lsn,
         publications: &[&str],
+        encoding: &Encoding,
     ) -> Result<ReplicationStream> {
         let mut session = self.session;
+        session.set(&[("client_encoding", encoding.client_encoding())]).await?;
         let messages = session.major_version().is_none_or(|version| version >= MESSAGES_SINCE);
         let command = start_replication(slot, from, publications, messages);
-        session.send(|buffer| frontend::query(&command, buffer)).await?;
+        // From here on the server converts nothing that it gets, either.
+        let command = encoding.encode(&command);
+        session
+            .send(|buffer| {
+                buffer.put_u8(b'Q');
+                let length = i32::try_from(command.len() + 5);
+                buffer.put_i32(length.map_err(|_| io::ErrorKind::InvalidInput)?);
+                buffer.put_slice(&command);
+                buffer.put_u8(0);
+                Ok(())
+            })
+            .await?;
         let what = format!("cannot start replication from slot {slot} at {}", session.at);
         loop {
             if session.peek().await? == COPY_BOTH {

@@ -271,7 +271,7 @@ fn row() -> Event {
         headers: vec![("tenant".into(), Some("acme".into()))],
         payload_is_value: true,
         is_tombstone: false,
-        timestamp_ms: None,
+        ..RowRecord::default()
     };
     let envelope = envelope("Order", "OrderCreated");
     let raw = Bytes::from_static(b"{}");
