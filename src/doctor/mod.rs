@@ -78,8 +78,11 @@ pub async fn examine(config: &Config, log: &Logger) -> Result<Report> {
 }
 
 /// Whether the registry answers, where there is one.
+#[cfg_attr(
+    not(feature = "schema-registry"),
+    allow(unused_mut, unused_variables, reason = "without the feature nothing is asked")
+)]
 async fn registry(config: &Config) -> Vec<Check> {
-    #[allow(unused_mut, reason = "without the feature nothing is asked")]
     let mut checks = Checks::of("schema registry");
     #[cfg(feature = "schema-registry")]
     if !config.schema_registry.url.is_empty() {

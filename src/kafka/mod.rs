@@ -4,6 +4,7 @@ pub(crate) mod admin;
 mod certificate;
 pub(crate) mod client;
 pub(crate) mod clients;
+mod complaints;
 mod disconnects;
 pub(crate) mod errors;
 pub(crate) mod part;

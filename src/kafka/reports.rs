@@ -12,6 +12,7 @@ use slog::{Logger, debug, warn};
 use tokio::sync::watch;
 
 use super::{
+    complaints::Complaints,
     disconnects::{Disconnect, Protocol},
     errors::told,
     part::Part,
@@ -25,6 +26,7 @@ pub(crate) struct Reports {
     /// The client's name; known with its first statistics.
     name: OnceLock<String>,
     protocol: Protocol,
+    complaints: Complaints,
     status: Arc<Status>,
     pub(super) log: Logger,
 }
@@ -70,7 +72,14 @@ impl Reports {
     }
 
     fn of(protocol: Protocol, status: Arc<Status>, log: Logger) -> Self {
-        Reports { last: watch::Sender::default(), name: OnceLock::new(), protocol, status, log }
+        Reports {
+            last: watch::Sender::default(),
+            name: OnceLock::new(),
+            protocol,
+            complaints: Complaints::default(),
+            status,
+            log,
+        }
     }
 
     /// Those of another client in this one's place.
@@ -97,8 +106,8 @@ impl Reports {
 
     fn complain(&self, trouble: Trouble) {
         let advice = trouble.advice();
-        // It goes on trying, and complains each time; once is enough for the log.
-        if self.trouble().is_none_or(|last| last.reason != trouble.reason) {
+        // It goes on trying, and complains each time.
+        if self.complaints.is_news(&trouble.reason) {
             warn!(self.log, "Kafka client reports trouble"; "error" => %trouble.error,
                 "reason" => &trouble.reason, "remedy" => &advice);
         }

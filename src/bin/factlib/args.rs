@@ -73,6 +73,7 @@ Examples:
 Exit codes:
   0 committed     2 configuration, or a fact or line that is none     3 PostgreSQL";
 
+#[cfg(feature = "demo")]
 const DEMO_HELP: &str = "\
 Starts a throwaway PostgreSQL and a mock Kafka broker, emits facts, relays them, reads
 them back and checks each one. Needs PostgreSQL's programs (make bootstrap gets them)
@@ -147,6 +148,7 @@ pub enum Command {
     #[command(after_help = EMIT_HELP)]
     Emit(EmitArgs),
     /// Relay facts between throwaway servers and check that none is lost
+    #[cfg(feature = "demo")]
     #[command(after_help = DEMO_HELP)]
     Demo(DemoArgs),
     /// Look at events that could not be delivered, and send them again
@@ -266,6 +268,7 @@ pub struct FactArgs {
     pub span_id: Option<String>,
 }
 
+#[cfg(feature = "demo")]
 #[derive(Debug, ClapArgs)]
 pub struct DemoArgs {
     /// Facts a second; above some thousands the mock broker is what is measured

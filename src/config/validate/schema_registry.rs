@@ -56,8 +56,8 @@ fn check_url(url: &str) -> Check {
         let problem = "expected http(s)://host:port, with a path where there is one";
         return wrong("schema_registry.url", quoted(url), problem);
     };
-    if rest.split('/').next().is_some_and(|authority| authority.contains('@')) {
-        // It may have a password, and is not shown.
+    // Also behind a /: it may be of a password, which is not shown.
+    if rest.contains('@') {
         let problem = "has credentials; use schema_registry.username and schema_registry.password";
         let (setting, value) = ("schema_registry.url".into(), Some("an address".into()));
         return Err(Mistake { setting, value, problem: problem.into() });

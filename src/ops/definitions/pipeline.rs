@@ -70,7 +70,8 @@ pub(super) fn families(status: &PipelineStatus) -> Vec<Family<'_>> {
             Kind::Counter,
             "actor_restarts",
             "Failures of an actor, after each of which it was started again",
-            status.restarts.iter().map(|(actor, count)| ([("actor", *actor)], *count)),
+            // Also of those that never failed: what appears with its first failure is no increase.
+            status.actors.iter().map(|(actor, status)| ([("actor", *actor)], status.restarts)),
         ),
         gauge("running", "1 while the pipeline reads and delivers", running),
         gauge(
