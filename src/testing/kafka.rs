@@ -63,11 +63,18 @@ struct Broker {
     /// The listener of the brokers.
     internal: String,
     /// Further ones, by name.
-    listeners: BTreeMap<String, String>,
+    listeners: BTreeMap<String, Listener>,
     /// The name of its properties file.
     file: String,
     proxy: Option<Proxy>,
     child: Mutex<Option<GuardedChild>>,
+}
+
+#[derive(Debug)]
+struct Listener {
+    /// Where clients connect first.
+    address: String,
+    proxy: Option<Proxy>,
 }
 
 impl Broker {
@@ -111,7 +118,16 @@ impl KafkaServer {
     /// The addresses of a listener of the builder's; none of one that it was not asked for.
     pub fn listener(&self, name: &str) -> String {
         let addresses = self.brokers.iter().filter_map(|broker| broker.listeners.get(name));
-        addresses.map(String::as_str).collect::<Vec<_>>().join(",")
+        addresses.map(|listener| listener.address.as_str()).collect::<Vec<_>>().join(",")
+    }
+
+    /// The proxy before a listener of a broker.
+    pub fn listener_proxy(&self, broker: usize, name: &str) -> Result<&Proxy> {
+        let listener = self.broker(broker)?.listeners.get(name);
+        listener.and_then(|listener| listener.proxy.as_ref()).ok_or_else(|| {
+            Error::new(ErrorKind::Config, format!("no proxy before listener {name}"))
+                .remedy("build the server with .proxied_listener()")
+        })
     }
 
     /// The proxy before a broker, where the builder was asked for them.

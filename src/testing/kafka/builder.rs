@@ -69,6 +69,24 @@ struct Listener {
     name: String,
     protocol: String,
     properties: Vec<(String, String)>,
+    known_as: KnownAs,
+}
+
+/// The address of a listener that clients are told.
+#[derive(Debug)]
+enum KnownAs {
+    Itself,
+    /// That of a proxy of its own.
+    Proxy,
+    Other(String),
+}
+
+/// A listener of one broker.
+struct Bound<'a> {
+    of: &'a Listener,
+    at: String,
+    known_as: String,
+    proxy: Option<Proxy>,
 }
 
 impl KafkaServerBuilder {
@@ -137,15 +155,39 @@ impl KafkaServerBuilder {
     /// `SASL_SSL`, and properties of its own, without the prefix that names it. Its address is
     /// [`KafkaServer::listener`].
     pub fn listener<'a>(
-        mut self,
+        self,
         name: impl Into<String>,
         protocol: impl Into<String>,
         properties: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) -> Self {
         let properties = properties.into_iter().map(|(key, value)| (key.into(), value.into()));
-        let properties = properties.collect();
-        let (name, protocol) = (name.into(), protocol.into());
-        self.listeners.push(Listener { name, protocol, properties });
+        self.add_listener(name.into(), protocol.into(), properties.collect(), KnownAs::Itself)
+    }
+
+    /// One more plaintext listener, which clients reach through a [`Proxy`] of its own:
+    /// [`KafkaServer::listener_proxy`].
+    pub fn proxied_listener(self, name: impl Into<String>) -> Self {
+        self.add_listener(name.into(), "PLAINTEXT".into(), Vec::new(), KnownAs::Proxy)
+    }
+
+    /// One more plaintext listener, of which clients are told another address than its own.
+    pub fn misadvertised_listener(
+        self,
+        name: impl Into<String>,
+        address: impl Into<String>,
+    ) -> Self {
+        let known_as = KnownAs::Other(address.into());
+        self.add_listener(name.into(), "PLAINTEXT".into(), Vec::new(), known_as)
+    }
+
+    fn add_listener(
+        mut self,
+        name: String,
+        protocol: String,
+        properties: Vec<(String, String)>,
+        known_as: KnownAs,
+    ) -> Self {
+        self.listeners.push(Listener { name, protocol, properties, known_as });
         self
     }
 
@@ -189,8 +231,8 @@ impl KafkaServerBuilder {
                 (None, None) => direct.clone(),
             };
             let client = if self.users.is_empty() { "PLAINTEXT" } else { "SASL_PLAINTEXT" };
-            let more = self.more_listeners()?;
-            let list = |of: fn(&(String, String, &Listener)) -> String| {
+            let more = self.more_listeners().await?;
+            let list = |of: fn(&Bound<'_>) -> String| {
                 more.iter().map(of).map(|text| format!(",{text}")).collect::<String>()
             };
             let mut properties = BTreeMap::from([
@@ -202,21 +244,21 @@ impl KafkaServerBuilder {
                     format!(
                         "CLIENT://{direct},BROKER://127.0.0.1:{broker_port},\
                          CONTROLLER://127.0.0.1:{controller_port}{}",
-                        list(|(bound, _, of)| format!("{}://{bound}", of.name))
+                        list(|bound| format!("{}://{}", bound.of.name, bound.at))
                     ),
                 ),
                 (
                     "advertised.listeners",
                     format!(
                         "CLIENT://{advertised},BROKER://127.0.0.1:{broker_port}{}",
-                        list(|(_, known_as, of)| format!("{}://{known_as}", of.name))
+                        list(|bound| format!("{}://{}", bound.of.name, bound.known_as))
                     ),
                 ),
                 (
                     "listener.security.protocol.map",
                     format!(
                         "CLIENT:{client},BROKER:PLAINTEXT,CONTROLLER:PLAINTEXT{}",
-                        list(|(_, _, of)| format!("{}:{}", of.name, of.protocol))
+                        list(|bound| format!("{}:{}", bound.of.name, bound.of.protocol))
                     ),
                 ),
             ]);
@@ -239,7 +281,7 @@ impl KafkaServerBuilder {
             format.extend(credentials.iter().flat_map(|one| ["--add-scram", one]));
             formats.push(java.spawn(&home, &format!("format-{id}"), &format)?);
             let internal = format!("127.0.0.1:{broker_port}");
-            let listeners = more.into_iter().map(|(_, at, of)| (of.name.clone(), at)).collect();
+            let listeners = more.into_iter().map(Bound::into_entry).collect();
             let child = Mutex::new(None);
             brokers.push(Broker { id, advertised, internal, listeners, file, proxy, child });
         }
@@ -254,12 +296,23 @@ impl KafkaServerBuilder {
     }
 
     /// Where a broker's further listeners are bound, and what clients are told.
-    fn more_listeners(&self) -> Result<Vec<(String, String, &Listener)>> {
-        let place = |listener| {
+    async fn more_listeners(&self) -> Result<Vec<Bound<'_>>> {
+        let mut all = Vec::new();
+        for of in &self.listeners {
             let port = free_port()?;
-            Ok((format!("127.0.0.1:{port}"), format!("localhost:{port}"), listener))
-        };
-        self.listeners.iter().map(place).collect()
+            let at = format!("127.0.0.1:{port}");
+            let proxy = match of.known_as {
+                KnownAs::Proxy => Some(Proxy::start(([127, 0, 0, 1], port).into()).await?),
+                _ => None,
+            };
+            let known_as = match (&of.known_as, &proxy) {
+                (KnownAs::Other(address), _) => address.clone(),
+                (_, Some(proxy)) => proxy.address().to_string(),
+                (_, None) => format!("localhost:{port}"),
+            };
+            all.push(Bound { of, at, known_as, proxy });
+        }
+        Ok(all)
     }
 
     fn scram_credentials(&self) -> Vec<String> {
@@ -307,6 +360,14 @@ impl KafkaServerBuilder {
             // Whoever comes through the listeners of the brokers, which ask for no name.
             properties.insert("super.users", "User:ANONYMOUS".into());
         }
+    }
+}
+
+impl Bound<'_> {
+    /// Its name, and how it is reached.
+    fn into_entry(self) -> (String, super::Listener) {
+        let address = if self.proxy.is_some() { self.known_as } else { self.at };
+        (self.of.name.clone(), super::Listener { address, proxy: self.proxy })
     }
 }
 
