@@ -92,6 +92,7 @@ struct Slow {
     saved_at: Option<u64>,
     actors: BTreeMap<&'static str, Actor>,
     kafka_error: Option<String>,
+    stopped_by: Option<String>,
     /// What each client told last, by its name.
     kafka_clients: BTreeMap<String, KafkaStatus>,
     topics: BTreeMap<Arc<str>, Topic>,
@@ -116,6 +117,7 @@ impl Status {
                 saved_at: None,
                 actors: BTreeMap::new(),
                 kafka_error: None,
+                stopped_by: None,
                 kafka_clients: BTreeMap::new(),
                 topics: BTreeMap::new(),
             }),
@@ -152,6 +154,11 @@ impl Status {
         }
         self.on_the_way().clear();
         self.change_all(|topic| topic.status.waiting = 0);
+    }
+
+    /// The pipeline ends, because of this error.
+    pub fn stops_with(&self, error: &Error) {
+        self.slow().stopped_by.get_or_insert_with(|| error.to_string());
     }
 
     /// The pipeline is over, and with it all of them.

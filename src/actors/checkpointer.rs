@@ -18,8 +18,8 @@ mod due;
 use std::sync::Arc;
 
 use actix::{
-    Actor, ActorFutureExt, AsyncContext, Context, Handler, MessageResult, Recipient, SpawnHandle,
-    WrapFuture,
+    Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, MessageResult, Recipient,
+    SpawnHandle, WrapFuture,
 };
 use slog::{Logger, debug, error, info, warn};
 use tokio::time::Instant;
@@ -32,7 +32,7 @@ use crate::{
     faults::{FaultSite, Faults},
     messages::{
         ActorKind, Ask, BatchDone, BeginGeneration, ChainFailed, ConfirmLsn, ExitGuard, Flush,
-        Hold, Known,
+        Hold, Known, Stop,
     },
     status::Status,
 };
@@ -128,6 +128,7 @@ impl Checkpointer {
         ctx.spawn(saving.into_actor(self).map(move |(checkpoint, result), this, ctx| {
             this.saving = false;
             this.saved(number, checkpoint, result);
+            this.rest_while_held();
             this.schedule(ctx);
         }));
     }
@@ -166,6 +167,14 @@ impl Checkpointer {
                 let actor = ActorKind::Checkpointer;
                 self.failed.do_send(ChainFailed { actor, generation: number, error });
             }
+        }
+    }
+
+    /// While there is no reader, nothing is saved, and so no store is waited for.
+    fn rest_while_held(&self) {
+        let held = self.generation.as_ref().is_some_and(|generation| generation.confirm.is_none());
+        if held && self.flush.is_none() && !self.saving {
+            self.status.actor_waits(ActorKind::Checkpointer.name(), None);
         }
     }
 
@@ -224,6 +233,7 @@ impl Handler<Hold> for Checkpointer {
         if let Some(generation) = &mut self.generation {
             generation.confirm = None;
         }
+        self.rest_while_held();
     }
 }
 
@@ -251,6 +261,14 @@ impl Handler<BatchDone> for Checkpointer {
         }
         self.status.safe(generation.window.safe());
         self.schedule(ctx);
+    }
+}
+
+impl Handler<Stop> for Checkpointer {
+    type Result = ();
+
+    fn handle(&mut self, _: Stop, ctx: &mut Self::Context) {
+        ctx.stop();
     }
 }
 

@@ -92,7 +92,7 @@ impl Progress {
         let position = self.position.still(status.saved_lsn, saved || !running, now);
         let topics = self.topics(status, standing_by, now);
         if status.state == PipelineState::Stopped {
-            return Health::Bad("the pipeline has stopped".into());
+            return Health::Bad(stopped(status));
         }
         let unsaved = self.stuck_after + self.idle_interval;
         if position > unsaved {
@@ -132,6 +132,12 @@ impl Progress {
         let stuck = stuck.join("; ");
         Some(format!("nothing has been delivered for {} s: {stuck}", longest.as_secs()))
     }
+}
+
+/// That the pipeline has stopped, and why.
+pub(super) fn stopped(status: &PipelineStatus) -> String {
+    let error = status.stopped_by.as_ref().map(|error| format!(": {error}"));
+    format!("the pipeline has stopped{}", error.unwrap_or_default())
 }
 
 fn not_saved(status: &PipelineStatus, since: Duration) -> String {
@@ -355,6 +361,8 @@ mod tests {
     fn stopped_is_bad_at_once() {
         let mut scene = Scene::new(PipelineState::Draining);
         scene.status.set_state(PipelineState::Stopped);
-        scene.bad_at(1);
+        assert_eq!(scene.bad_at(1), "the pipeline has stopped");
+        scene.status.stops_with(&Error::new(ErrorKind::PositionLost, "the slot is gone"));
+        assert_eq!(scene.bad_at(2), "the pipeline has stopped: the slot is gone");
     }
 }

@@ -7,7 +7,11 @@ use actix_web::{
 };
 use serde_json::json;
 
-use super::{Watched, health::Health, metrics};
+use super::{
+    Watched,
+    health::{Health, stopped},
+    metrics,
+};
 use crate::status::PipelineState;
 
 pub(super) fn all(app: &mut ServiceConfig) {
@@ -34,13 +38,15 @@ async fn healthz(watched: Data<Watched>) -> HttpResponse {
 /// 200 while the pipeline reads and delivers.
 async fn readyz(watched: Data<Watched>) -> HttpResponse {
     let (status, health) = watched.judge();
-    answer(match (status.state, health) {
+    answer(match (&status.state, health) {
         (PipelineState::Running, Health::Good) => None,
         (PipelineState::Running, Health::Bad(reason)) => Some(reason),
-        (PipelineState::StandingBy { error } | PipelineState::Retrying { error }, _) => Some(error),
+        (PipelineState::StandingBy { error } | PipelineState::Retrying { error }, _) => {
+            Some(error.clone())
+        }
         (PipelineState::Starting, _) => Some("connecting, or checking positions".into()),
         (PipelineState::Draining, _) => Some("stopping".into()),
-        (PipelineState::Stopped, _) => Some("stopped".into()),
+        (PipelineState::Stopped, _) => Some(stopped(&status)),
     })
 }
 

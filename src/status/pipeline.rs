@@ -46,6 +46,8 @@ pub struct PipelineStatus {
     /// Where it is in its life.
     #[serde(flatten)]
     pub state: PipelineState,
+    /// The error that it ended with; none while it lives, or where it was asked to stop.
+    pub stopped_by: Option<String>,
     /// Which life of the reader; counts from 1.
     pub generation: u64,
     /// End of the WAL that the server has sent or reported.
@@ -81,7 +83,7 @@ pub struct PipelineStatus {
     pub delivered_lsn: Lsn,
     /// When a position was last saved, Unix seconds.
     pub saved_at: Option<u64>,
-    /// How far delivery is behind; nothing of it while another instance reads.
+    /// How far delivery is behind; nothing of it while another instance reads, or after the end.
     pub lag: Lag,
     /// Records delivered, a second over the last ten.
     pub events_per_second: f64,
@@ -153,6 +155,7 @@ impl Status {
         let wal_end = slow.retained.wal_end.max(slow.start_wal_end);
         let actors = slow.actors.iter();
         PipelineStatus {
+            stopped_by: slow.stopped_by.clone(),
             generation: self.counts.generation.load(Relaxed),
             received_lsn,
             saved_lsn,
@@ -170,8 +173,8 @@ impl Status {
             delivered_lsn,
             saved_at: slow.saved_at,
             lag: match &state {
-                // Whoever has the slot knows.
-                PipelineState::StandingBy { .. } => Lag::default(),
+                // Whoever has the slot knows, or nobody.
+                PipelineState::StandingBy { .. } | PipelineState::Stopped => Lag::default(),
                 _ => Lag {
                     bytes: received_lsn.max(wal_end).distance_from(delivered_lsn),
                     events: slow.topics.values().map(|topic| topic.status.waiting).sum(),

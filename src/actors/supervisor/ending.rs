@@ -61,10 +61,15 @@ impl Supervisor {
         if let Some(chain) = self.chain.take() {
             chain.stop();
         }
+        // It would try for ever to save what it could not save until now.
+        self.checkpointer.do_send(Stop);
         self.wal_watch.do_send(Stop);
         self.publication_watch.do_send(Stop);
         if let Some(sweeper) = &self.row_sweeper {
             sweeper.do_send(Stop);
+        }
+        if let Err(error) = &result {
+            self.plan.status.stops_with(error);
         }
         // Before whoever waits for the outcome asks, or starts another pipeline.
         self.plan.status.stopped();

@@ -11,7 +11,7 @@ use crate::output;
 pub fn text(status: &Value) -> String {
     let number = |name: &str| status[name].as_u64().unwrap_or_default();
     let word = |name: &str| status[name].as_str().unwrap_or("none").to_owned();
-    let state = match status["error"].as_str() {
+    let state = match status["error"].as_str().or(status["stopped_by"].as_str()) {
         Some(error) => format!("{}: {error}", word("state")),
         None => word("state"),
     };
