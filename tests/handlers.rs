@@ -631,7 +631,7 @@ async fn what_a_handler_can_not_send_is_parked_as_it_came_with_the_handlers_name
     }
 }
 
-/// Fails its first batches, in turns.
+/// Fails its first batches, and parks those that are hopeless.
 struct Unwell(Arc<AtomicUsize>);
 
 impl Actor for Unwell {
@@ -642,6 +642,9 @@ impl Handler<TopicBatch> for Unwell {
     type Result = ();
 
     fn handle(&mut self, batch: TopicBatch, _: &mut Self::Context) {
+        if batch.events.iter().any(|event| event.event_type() == "hopeless") {
+            return batch.ack.fail(BatchFailure::park("no such format"));
+        }
         let kind = match self.0.fetch_add(1, SeqCst) {
             0..6 => ErrorKind::ActorFailed,
             6..8 => ErrorKind::HandlerFailed,
@@ -673,7 +676,16 @@ async fn what_an_actor_fails_comes_again_whatever_it_says_and_however_often() {
         () = ended => {}
     }
     assert_eq!(pipeline.status().dead_letters, 0);
+    emit(&bed, "hopeless").await;
+    let letter = records(&bed, &bed.config.dead_letter_topic(), 1).await.remove(0);
+    let error = header(&letter, "dead_letter_error");
+    assert!(error.contains("its handler gives its batch up: no such format"), "{error}");
+    assert_eq!(header(&letter, "dead_letter_handler"), "user");
     pipeline.shutdown().await.expect("a clean stop");
-    let report = bed.check(&history).await;
+    let mut checker = support::history::Checker::new(&history, &bed.name, None);
+    for topic in bed.topics(&history) {
+        records(&bed, &topic, 1).await.iter().for_each(|record| checker.record(record));
+    }
+    let report = checker.report();
     assert!(report.is_clean() && report.duplicates == 0, "{report}");
 }
