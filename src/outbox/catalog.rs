@@ -60,6 +60,8 @@ pub(crate) struct CatalogTable {
     pub named: bool,
     /// The parent as which a partition is published.
     pub published_as: Option<String>,
+    /// The columns that decide on the partition, at all levels.
+    pub partition_key: Vec<String>,
     /// Changes when another table takes the name, or the table leaves the publication.
     pub mark: String,
 }

@@ -80,6 +80,16 @@ SELECT json_build_object(
                   AND (c.oid = w.oid OR c.relkind NOT IN ('r', 'p') OR c.relpersistence <> 'p'
                        OR NOT c.relispartition
                        OR c.relkind = 'r' AND c.relreplident <> 'f' AND i.columns IS NULL)),
+            -- A column of a partition key depends on its table, also where it is in an expression.
+            'partition_key', (
+                SELECT coalesce(json_agg(DISTINCT a.attname), '[]')
+                FROM family f
+                JOIN pg_class c ON c.oid = f.oid AND c.relkind = 'p'
+                JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = f.oid
+                    AND d.objsubid <> 0 AND d.refclassid = 'pg_class'::regclass
+                    AND d.refobjid = f.oid AND d.refobjsubid = 0 AND d.deptype = 'i'
+                JOIN pg_attribute a ON a.attrelid = f.oid AND a.attnum = d.objsubid
+                WHERE f.root = w.oid),
             'published', (
                 SELECT json_build_object('columns', p.columns, 'filter', p.filter)
                 FROM published p WHERE p.oid = w.oid),

@@ -6,6 +6,7 @@ use postgres_protocol::escape::escape_identifier;
 use super::{
     catalog::{Catalog, CatalogColumn, CatalogPublication, CatalogTable, Member, PublishedTable},
     mapping::Mapping,
+    partitions::objection,
     publication::{Published, identifier},
 };
 use crate::{
@@ -141,6 +142,7 @@ impl OneTable<'_> {
             None => self.unpublished(findings),
             Some(published) => {
                 self.operations(findings);
+                self.moves(findings);
                 self.identity(published, findings);
                 self.row_filter(published, findings);
             }
@@ -238,10 +240,7 @@ impl OneTable<'_> {
     /// INSERT has to be published, and the changes of which a policy other than `ignore` tells.
     fn operations(&self, findings: &mut Findings) {
         let (name, publication) = (&self.table.table, self.all.publication);
-        let remedy = || {
-            let operations = self.all.operations(self.catalog.major(), Some(self.publication));
-            self.alter(&format!("SET (publish = '{operations}')"))
-        };
+        let remedy = || self.publish_all();
         if !self.publication.insert {
             let what = format!("publication {publication} does not publish INSERT of {name}");
             findings.add(Some(self.table), true, what, remedy());
@@ -265,6 +264,26 @@ impl OneTable<'_> {
             let (table, remedy) = (Some(name.clone()), remedy());
             findings.0.push(Finding { table, severity, loses: false, what, remedy });
         }
+    }
+
+    fn publish_all(&self) -> String {
+        let rows_move = self.all.rows_move(self.catalog);
+        let (major, present) = (self.catalog.major(), Some(self.publication));
+        let operations = self.all.operations(major, rows_move, present);
+        self.alter(&format!("SET (publish = '{operations}')"))
+    }
+
+    /// A row that moves to another partition is a DELETE and an INSERT.
+    fn moves(&self, findings: &mut Findings) {
+        let Some((what, publishing_mends)) = objection(self.table, self.known, self.publication)
+        else {
+            return;
+        };
+        let remedy = match publishing_mends {
+            true => self.publish_all(),
+            false => "give it a primary key that has the id and the partition key, or REPLICA IDENTITY FULL with all its partitions".into(),
+        };
+        findings.add(Some(self.table), false, what, remedy);
     }
 
     /// PostgreSQL refuses a published UPDATE or DELETE that can't name its row: the one that

@@ -10,6 +10,7 @@
 //! | `reader` | the tables of a stream, by the OIDs that it uses |
 //! | `catalog` | what the server's catalog says of the publication and the tables |
 //! | `findings` | pure: what is wrong with what the catalog says |
+//! | `partitions` | pure: what has to be published so that rows can move |
 //! | `publication` | what has to be there before the stream starts |
 //! | `unpublished` | pure: which rows were committed while their table was not published |
 //! | `archive` | a table of events, for whoever reads it by SQL |
@@ -22,6 +23,7 @@ mod mapping;
 mod moves;
 mod old_rows;
 mod parked;
+mod partitions;
 pub(crate) mod publication;
 mod reader;
 mod row;

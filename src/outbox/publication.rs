@@ -9,6 +9,7 @@ use super::{
     catalog::{Catalog, CatalogPublication},
     findings::{Finding, missing, other_kind},
     mapping::Mapping,
+    partitions::moving_column,
 };
 use crate::{
     Error, ErrorKind, Result,
@@ -49,15 +50,25 @@ pub(super) struct Found {
 impl Published<'_> {
     /// The statement that creates the publication, on PostgreSQL 11 or later.
     pub fn create_sql(&self) -> String {
-        self.create_sql_for(self.tables, false, OLDEST_WITH_TRUNCATE)
+        self.create_sql_for(self.tables, None, OLDEST_WITH_TRUNCATE)
     }
 
-    fn create_sql_for(&self, tables: &[OutboxTable], via_root: bool, major: i32) -> String {
+    fn create_sql_for(
+        &self,
+        tables: &[OutboxTable],
+        catalog: Option<&Catalog>,
+        major: i32,
+    ) -> String {
         if self.tables.is_empty() {
             return publication_sql(self.publication);
         }
-        let mut options = format!("publish = '{}'", self.operations(major, None));
-        if via_root {
+        let deletes = catalog.is_some_and(|catalog| self.rows_move(catalog));
+        let mut options = format!("publish = '{}'", self.operations(major, deletes, None));
+        let is_partitioned =
+            |catalog: &Catalog, index| catalog.table(index).is_some_and(|known| known.kind == 'p');
+        if catalog.is_some_and(|catalog| {
+            (0..self.tables.len()).any(|index| is_partitioned(catalog, index))
+        }) {
             options += ", publish_via_partition_root = true";
         }
         let name = escape_identifier(self.publication);
@@ -73,9 +84,23 @@ impl Published<'_> {
         }
     }
 
-    /// Inserts, what somebody wants to know of, and what is published already. UPDATE fails on
-    /// a published table without a primary key, so nothing is added that nobody asked for.
-    pub(super) fn operations(&self, major: i32, present: Option<&CatalogPublication>) -> String {
+    /// True where a row may move to another partition.
+    pub(super) fn rows_move(&self, catalog: &Catalog) -> bool {
+        let mut tables = self.tables.iter().enumerate();
+        tables.any(|(index, table)| {
+            catalog.table(index).is_some_and(|known| moving_column(table, known).is_some())
+        })
+    }
+
+    /// Inserts, what somebody wants to know of, DELETE where rows move, and what is published
+    /// already. UPDATE fails on a published table without a primary key, so nothing is added
+    /// that nobody asked for.
+    pub(super) fn operations(
+        &self,
+        major: i32,
+        rows_move: bool,
+        present: Option<&CatalogPublication>,
+    ) -> String {
         let any = |policy: fn(&OutboxTable) -> ChangePolicy| {
             self.tables.iter().any(|table| policy(table) != ChangePolicy::Ignore)
         };
@@ -85,7 +110,7 @@ impl Published<'_> {
             operations.push("update");
         }
         let deletes = any(|table| table.on_delete);
-        if deletes || is(|present| present.delete) {
+        if deletes || rows_move || is(|present| present.delete) {
             operations.push("delete");
         }
         let truncates = deletes || is(|present| present.truncate == Some(true));
@@ -102,7 +127,7 @@ impl Published<'_> {
 
     /// The catalog as it would be if the publication were created now.
     fn as_created(&self, catalog: &Catalog) -> Catalog {
-        let operations = self.operations(catalog.major(), None);
+        let operations = self.operations(catalog.major(), self.rows_move(catalog), None);
         let has = |operation| operations.split(", ").any(|other| other == operation);
         catalog.with_publication(has("update"), has("delete"), has("truncate"))
     }
@@ -115,10 +140,8 @@ impl Published<'_> {
             !errors.any(|error| error.table.as_ref() == Some(&table.table))
         };
         let good: Vec<_> = self.tables.iter().filter(is_good).cloned().collect();
-        let partitioned = (0..self.tables.len())
-            .any(|index| catalog.table(index).is_some_and(|known| known.kind == 'p'));
         // What is wrong with a table is mended before it can be added.
-        (self.create_sql_for(&good, partitioned, catalog.major()), findings)
+        (self.create_sql_for(&good, Some(catalog), catalog.major()), findings)
     }
 
     /// Checks tables and publication; creates the publication if it is missing and that is

@@ -176,7 +176,7 @@ mod tests {
                 "n": 1, "kind": "r",
                 "columns": columns.iter().map(column).collect::<Vec<_>>(), "members": [member],
                 "published": published, "in_pieces": false, "named": true,
-                "published_as": null, "mark": mark.unwrap_or("9"),
+                "published_as": null, "partition_key": [], "mark": mark.unwrap_or("9"),
             }],
             "unread": [],
         });

@@ -95,6 +95,15 @@ impl ServerError {
                     "before PostgreSQL 18, the publication has to be older than what the slot reads next; if it is acceptable that this is not delivered, drop the slot and run `factlib setup --accept-position`",
                 ),
             ),
+            "22021" | "22P05" if says("encoding \"UTF8\"") => (
+                PostgresRefused,
+                Some(
+                    "a text has bytes that the database's encoding has no character for, and the server converts it: its log names the position, over which `factlib slot advance` goes",
+                ),
+            ),
+            "42501" if says("row-level security") => {
+                (PostgresRefused, Some("run ALTER ROLE … BYPASSRLS for the user"))
+            }
             "42501" if says("walsender") || says("replication") => {
                 (PostgresRefused, Some("run ALTER ROLE … REPLICATION for the user"))
             }

@@ -9,6 +9,7 @@ mod debezium;
 mod encodings;
 mod history;
 mod mapped;
+mod moves;
 mod parked;
 mod rows;
 mod start_check;
