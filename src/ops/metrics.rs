@@ -109,6 +109,7 @@ mod tests {
         status.retained_wal(retained, None);
         status.saved(Lsn::new(200));
         status.swept(7, 1);
+        status.watched(["app.o".to_owned()].into_iter());
         status.batch(5, 9_000);
         status.dead_lettered();
         status.transaction_committed(Duration::from_millis(250));
@@ -136,6 +137,8 @@ mod tests {
             r#"factlib_actor_restarts_total{actor="router"} 1"#,
             "factlib_retention_removed_rows_total 7",
             "factlib_retention_errors_total 1",
+            r#"factlib_publication_problems{table="app.o"} 0"#,
+            r#"factlib_unpublished_ranges_total{table="app.o"} 0"#,
             "factlib_running 0",
             "factlib_window_bytes 1000",
             "factlib_wal_saved_lsn_bytes 200",

@@ -38,7 +38,7 @@ pub(crate) struct CatalogPublication {
     pub via_root: bool,
     /// `s` where stored generated columns are published (PostgreSQL 18 on).
     pub generated: String,
-    /// Changes when the publication is altered, or dropped and created again.
+    /// Changes when the publication is dropped and created again.
     pub mark: String,
 }
 
@@ -62,7 +62,8 @@ pub(crate) struct CatalogTable {
     pub published_as: Option<String>,
     /// The columns that decide on the partition, at all levels.
     pub partition_key: Vec<String>,
-    /// Changes when another table takes the name, or the table leaves the publication.
+    /// Changes when another table takes the name, or the table leaves the publication; empty
+    /// where the publication does not name it.
     pub mark: String,
 }
 

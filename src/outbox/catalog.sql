@@ -46,7 +46,7 @@ SELECT json_build_object(
             'delete', p.pubdelete, 'truncate', to_jsonb(p) -> 'pubtruncate',
             'via_root', coalesce(to_jsonb(p) -> 'pubviaroot', 'false'),
             'generated', coalesce(to_jsonb(p) ->> 'pubgencols', 'n'),
-            'mark', p.oid || ' ' || p.xmin)
+            'mark', p.oid::text)
         FROM pg_publication p WHERE p.pubname = $1),
     'tables', (
         SELECT coalesce(json_agg(json_build_object(
@@ -108,8 +108,9 @@ SELECT json_build_object(
                     SELECT i.inhparent FROM up JOIN pg_inherits i ON i.inhrelid = up.inhparent)
                 SELECT min(p.schemaname || '.' || p.tablename)
                 FROM up JOIN published p ON p.oid = up.inhparent WHERE w.relispartition),
-            'mark', w.oid || ' ' || coalesce((
-                SELECT string_agg(r.xmin::text, ' ' ORDER BY r.prrelid)
+            -- All tables of a database or schema are published as soon as they exist.
+            'mark', coalesce((
+                SELECT w.oid || ' ' || r.xmin
                 FROM pg_publication p JOIN pg_publication_rel r ON r.prpubid = p.oid
                 WHERE p.pubname = $1 AND r.prrelid = w.oid), ''))
             ORDER BY w.n), '[]')

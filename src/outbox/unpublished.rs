@@ -97,9 +97,10 @@ impl Unpublished {
             let mark = format!("{} {}", publication.mark, there.mark);
             let gap = match (known.lost.take(), &known.good) {
                 (Some((from, reason)), _) => Some((from, reason)),
-                (None, Some((from, old))) if *old != mark => {
-                    Some((Some(*from), format!("{name} left the publication and came back")))
-                }
+                (None, Some((from, old))) if *old != mark => Some((
+                    Some(*from),
+                    format!("{name} left the publication and came back, or its entry was changed"),
+                )),
                 _ => None,
             };
             let gap = gap.map(|(from, reason)| Gap { table: name.clone(), reason, from, to });
@@ -219,7 +220,10 @@ mod tests {
         let gaps = look(&mut unpublished, 20, Some("b"));
         assert_eq!(gaps.len(), 1);
         assert_eq!(gaps[0].from.map(|from| from.lsn), Some(Lsn::new(9)));
-        assert_eq!(gaps[0].reason, "o left the publication and came back");
+        assert_eq!(
+            gaps[0].reason,
+            "o left the publication and came back, or its entry was changed"
+        );
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod history;
 mod mapped;
 mod moves;
 mod parked;
+mod publication;
 mod rows;
 mod start_check;
 mod times;

@@ -29,6 +29,16 @@ pub fn text(status: &Value) -> String {
     if let Some(what) = status["retained_wal_waits_for"].as_str() {
         lines.push(("kept for", what.to_owned()));
     }
+    for problem in status["publication_problems"].as_array().into_iter().flatten() {
+        let part = |name: &str| problem[name].as_str().unwrap_or_default();
+        lines.push(("published", format!("{} ({})", part("problem"), part("remedy"))));
+    }
+    for rows in status["unpublished"].as_array().into_iter().flatten() {
+        let part = |name: &str| rows[name].as_str().unwrap_or("unknown");
+        let range = format!("{} to {}", part("from_lsn"), part("to_lsn"));
+        let text = format!("rows of {} from {range}: {}", part("table"), part("replay"));
+        lines.push(("not published", text));
+    }
     let (events, dead) = (number("events"), number("dead_letters"));
     let read = number("events_read");
     lines.push(("events", format!("{events} delivered, {read} read, {dead} dead letters")));
@@ -206,6 +216,17 @@ mod tests {
         assert_eq!(lasts(&status), "600.0 MiB of WAL");
         status["slot_lost_in_seconds"] = json!(600);
         assert_eq!(lasts(&status), "10m at this rate, 600.0 MiB of WAL");
+    }
+
+    #[test]
+    fn what_is_not_published_is_said_with_what_to_do() {
+        let status = json!({
+            "publication_problems": [{ "problem": "o is UNLOGGED", "remedy": "ALTER TABLE" }],
+            "unpublished": [{ "table": "o", "from_lsn": "0/1", "to_lsn": "0/2", "replay": "factlib replay" }],
+        });
+        let text = text(&status);
+        assert!(text.contains("o is UNLOGGED (ALTER TABLE)"), "{text}");
+        assert!(text.contains("rows of o from 0/1 to 0/2: factlib replay"), "{text}");
     }
 
     #[test]
