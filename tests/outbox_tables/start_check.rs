@@ -5,9 +5,8 @@ use factlib::{
     ErrorKind,
     config::{ChangePolicy, Config, OutboxPreset, OutboxTable},
     doctor::{self, Outcome},
-    testing::{PostgresServer, shared_postgres},
+    testing::{PostgresServer, shared_kafka, shared_postgres},
 };
-use rdkafka::{mocking::MockCluster, producer::DefaultProducerContext};
 use slog::{Discard, Logger, o};
 
 use crate::rows::EVENTS;
@@ -15,9 +14,6 @@ use crate::rows::EVENTS;
 /// Columns of a table that is no more than an outbox.
 const COLUMNS: &str =
     "id int NOT NULL, aggregate_type text, aggregate_id text, event_type text, payload bytea";
-
-/// Only what PostgreSQL says counts here.
-type Broker = MockCluster<'static, DefaultProducerContext>;
 
 struct Case {
     name: &'static str,
@@ -290,10 +286,9 @@ fn cases() -> Vec<Case> {
 async fn hold_on(server: &PostgresServer) {
     let version = server.query_text("postgres", "SHOW server_version_num").await;
     let major = version.expect("a version").parse::<u32>().expect("a number") / 10_000;
-    let broker = Broker::new(1).expect("a broker");
     for case in cases() {
         if (case.versions.0..=case.versions.1).contains(&major) {
-            case.hold(server, &broker).await;
+            case.hold(server).await;
         }
     }
 }
@@ -303,7 +298,7 @@ async fn started(major: u32) -> PostgresServer {
 }
 
 impl Case {
-    async fn hold(self, server: &PostgresServer, broker: &Broker) {
+    async fn hold(self, server: &PostgresServer) {
         let name = self.name;
         let database = server.create_database("start").await.expect("a database");
         let client = server.connect(&database).await.expect("a session");
@@ -315,7 +310,7 @@ impl Case {
         let (on_update, on_delete) = self.policies;
         let table = OutboxTable::new("outbox_events", OutboxPreset::Factlib);
         config.outbox = vec![OutboxTable { on_update, on_delete, ..table }];
-        config.kafka.brokers = vec![broker.bootstrap_servers()];
+        config.kafka.brokers = vec![shared_kafka().await.expect("Kafka starts").bootstrap()];
         let log = Logger::root(Discard, o!());
         for (reason, remedy) in &self.refused {
             let error = factlib::setup(&config, false, &log).await;
@@ -370,7 +365,6 @@ async fn what_is_wrong_is_refused_until_the_remedy_is_typed_on_postgresql_18() {
 #[actix::test]
 async fn a_row_filter_can_be_accepted_and_what_is_worth_a_look_refuses_nothing() {
     let server = started(18).await;
-    let broker = Broker::new(1).expect("a broker");
     let database = server.create_database("accepted").await.expect("a database");
     let client = server.connect(&database).await.expect("a session");
     let made = format!(
@@ -386,7 +380,7 @@ async fn a_row_filter_can_be_accepted_and_what_is_worth_a_look_refuses_nothing()
     config.postgres.publication = "p".into();
     config.postgres.accept_row_filter = true;
     config.outbox = vec![OutboxTable::new("outbox_events", OutboxPreset::Factlib)];
-    config.kafka.brokers = vec![broker.bootstrap_servers()];
+    config.kafka.brokers = vec![shared_kafka().await.expect("Kafka starts").bootstrap()];
     let log = Logger::root(Discard, o!());
     factlib::setup(&config, false, &log).await.expect("it is accepted");
     let report = doctor::examine(&config, &log).await.expect("a report");
