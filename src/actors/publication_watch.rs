@@ -10,7 +10,10 @@
 //! log, the status, the metrics and the health until it is over; then the rows that were not
 //! published are named. A server that does not answer is asked again the next time.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, WrapFuture};
 use slog::{Logger, debug, error, info, warn};
@@ -25,6 +28,9 @@ use crate::{
     status::{PipelineState, PublicationProblem, Status, UnpublishedRows},
 };
 
+/// After so long without an answer it is said that nothing is known.
+const BLIND_LIMIT: Duration = Duration::from_secs(60);
+
 /// The actor around [`Unpublished`].
 pub(crate) struct PublicationWatch {
     config: Arc<Config>,
@@ -33,6 +39,8 @@ pub(crate) struct PublicationWatch {
     unpublished: Unpublished,
     /// What was found at the last look.
     found: Vec<Finding>,
+    /// Since when no look has succeeded while rows are read, and whether that was said.
+    blind_since: Option<(Instant, bool)>,
     asking: bool,
     /// Somebody wanted a look while one was under way.
     again: bool,
@@ -55,6 +63,7 @@ impl PublicationWatch {
             server: Arc::new(server),
             unpublished: Unpublished::default(),
             found: Vec::new(),
+            blind_since: None,
             asking: false,
             again: false,
             status,
@@ -84,16 +93,32 @@ impl PublicationWatch {
         ctx.spawn(asking.into_actor(self).map(|answer, this, ctx| {
             this.asking = false;
             match answer {
-                Ok((before, catalog)) => this.learnt(before, &catalog),
-                Err(error) => {
-                    debug!(this.log, "the publication is not looked at"; "error" => %error);
-                    this.status.actor_complains("publication_watch", error.to_string());
+                Ok((before, catalog)) => {
+                    this.blind_since = None;
+                    this.learnt(before, &catalog);
                 }
+                Err(error) => this.failed(&error),
             }
             if std::mem::take(&mut this.again) {
                 this.look(ctx);
             }
         }));
+    }
+
+    /// While PostgreSQL is away, the reader says so; a server that sends rows and does not answer
+    /// here is worth a line.
+    fn failed(&mut self, error: &Error) {
+        debug!(self.log, "the publication is not looked at"; "error" => %error);
+        self.status.actor_complains("publication_watch", error.to_string());
+        if self.status.snapshot().state != PipelineState::Running {
+            self.blind_since = None;
+            return;
+        }
+        let blind = self.blind_since.get_or_insert((Instant::now(), false));
+        if blind.0.elapsed() > BLIND_LIMIT && !std::mem::replace(&mut blind.1, true) {
+            warn!(self.log, "nobody knows whether all outbox tables are still published: the \
+                catalog can't be asked"; "error" => %error);
+        }
     }
 
     fn learnt(&mut self, before: Moment, catalog: &Catalog) {
