@@ -1,7 +1,7 @@
 //! The pipeline as one thing: build it, start it, ask it, stop it.
 //!
-//! It runs inside the actix `System` that is there, or in one on a thread of its own, on two
-//! arbiters (threads): one reads the WAL, one does the rest; where the configuration has
+//! It runs inside the actix `System` that is there, or in one on a thread of its own, on three
+//! arbiters (threads): one reads the WAL, one saves positions, one does the rest; where the configuration has
 //! a port for it, health and metrics are answered. It installs no signal
 //! handler and never stops a system of the application's, so several can run in one process.
 //! Which slots these read is all that they share.
@@ -30,7 +30,7 @@ pub(crate) use self::slot_claim::SlotClaim;
 use crate::ops::Facade;
 use crate::{
     Error, ErrorKind, Event, Result,
-    actors::{HandlerLanes, KafkaLanes, Lanes, Plan, Supervisor, TableLanes},
+    actors::{HandlerLanes, KafkaLanes, Lanes, Plan, Supervisor, TableLanes, Threads},
     checkpoint::CheckpointStore,
     config::{Config, RefusalPolicy},
     faults::Faults,
@@ -353,14 +353,15 @@ async fn spawn(
     known: HashSet<Arc<str>>,
 ) -> Result<PipelineHandle> {
     let claim = plan.claim.clone();
-    let arbiters = vec![Arbiter::new(), Arbiter::new()];
-    let (relay, reader) = (&arbiters[0], arbiters[1].handle());
+    let arbiters = vec![Arbiter::new(), Arbiter::new(), Arbiter::new()];
+    let relay = &arbiters[0];
+    let threads = Threads { reading: arbiters[1].handle(), saving: arbiters[2].handle() };
     let (running, is_running) = watch::channel(false);
     let (outcome, ended) = watch::channel(None);
     let (reply, launched) = oneshot::channel();
     relay.spawn_fn(move || {
         // The caller may have stopped waiting; the handle's drop stops the actors.
-        let _ = reply.send(Supervisor::launch(plan, reader, running, outcome));
+        let _ = reply.send(Supervisor::launch(plan, threads, running, outcome));
     });
     let what = "the pipeline's thread ended before the pipeline started";
     let supervisor = launched

@@ -5,14 +5,13 @@
 
 use serde::Serialize;
 use slog::Logger;
-use tokio_postgres::Client;
 
 use crate::{
     Error, ErrorKind, Lsn, Result,
     checkpoint::Checkpoint,
     config::{Config, StoreKind},
     postgres::{
-        Reconnecting, postgres_error,
+        Reconnecting, SqlSession, postgres_error,
         retention::Retention,
         slot::{Server, Slot},
     },
@@ -76,8 +75,7 @@ pub async fn show(config: &Config, log: &Logger) -> Result<Option<SlotReport>> {
 /// What the server refuses, such as a slot that is there.
 pub async fn create(config: &Config, log: &Logger) -> Result<SlotReport> {
     let operator = Operator::connect(config, log).await?;
-    let database = operator.startup.info.dbname();
-    Slot::create(&operator.client, &config.postgres.slot, database).await?;
+    operator.startup.create_slot(&operator.client, &|_| {}, log).await?;
     operator.existing().await
 }
 
@@ -135,7 +133,7 @@ pub async fn advance(
 struct Operator<'a> {
     config: &'a Config,
     startup: Startup,
-    client: Client,
+    client: SqlSession,
     log: &'a Logger,
 }
 
@@ -143,7 +141,8 @@ impl<'a> Operator<'a> {
     async fn connect(config: &'a Config, log: &'a Logger) -> Result<Self> {
         config.validate()?;
         let startup = Startup::new(&std::sync::Arc::new(config.clone()))?;
-        let client = crate::postgres::connect(&config.postgres, log).await?;
+        let limit = config.postgres.connect_timeout;
+        let client = SqlSession::connect(&startup.info, limit, log).await?;
         Server::read(&client).await?.check_primary()?;
         Ok(Operator { config, startup, client, log })
     }
@@ -161,13 +160,6 @@ impl<'a> Operator<'a> {
         let settings = &self.config.postgres;
         let name = &settings.slot;
         let Some(slot) = Slot::read(&self.client, name).await? else { return Ok(None) };
-        let failed = |error| postgres_error(format!("cannot look up slot {name}"), error);
-        let pid = "SELECT active_pid FROM pg_replication_slots WHERE slot_name = $1";
-        let pid = self.client.query_opt(pid, &[name]).await.map_err(failed)?;
-        let active_pid = match pid {
-            Some(row) => row.try_get(0).map_err(failed)?,
-            None => None,
-        };
         let info = self.startup.info.clone();
         let server = Reconnecting::new(info, settings.connect_timeout, self.log.clone());
         let kept = Retention::read(&server, name).await?.unwrap_or_default();
@@ -177,7 +169,7 @@ impl<'a> Operator<'a> {
             slot: name.clone(),
             plugin: slot.plugin,
             database: slot.database,
-            active_pid,
+            active_pid: slot.active_pid,
             wal_status: kept.wal_status.clone(),
             lost: slot.lost,
             retained_bytes: kept.bytes(),

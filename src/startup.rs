@@ -7,12 +7,19 @@ mod kafka;
 mod other_relays;
 mod position;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use postgres_protocol::escape::escape_literal;
 use slog::{Logger, error, info, warn};
-use tokio::time::timeout;
 use tokio_postgres::Client;
+use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::{
     kafka::InKafka,
@@ -34,11 +41,12 @@ use crate::{
         publication::{Published, Refuse},
     },
     postgres::{
-        ConnectInfo,
+        ConnectInfo, SqlSession, WaitsFor,
         encoding::Encoding,
-        replication::{ReplicationClient, SystemId},
-        slot::{Server, Slot, publication_exists, slot_reader},
-        sql,
+        postgres_error,
+        replication::{OwnBackend, Patience, ReplicationClient, SystemId},
+        slot::{Server, Slot, publication_exists},
+        slot_reader::{END_LIMIT, SlotReader},
         timeline::TimelineHistory,
     },
 };
@@ -48,7 +56,13 @@ pub(crate) struct Startup {
     pub info: ConnectInfo,
     /// The same for replication, by the name of who reads what we read.
     pub replication_info: ConnectInfo,
+    /// Cancelled once nobody waits for a start any more: what has no limit is given up.
+    pub stop: CancellationToken,
     config: Arc<Config>,
+    /// A slot is being created now.
+    creating: AtomicBool,
+    patience: Arc<Patience>,
+    own_backend: Arc<OwnBackend>,
 }
 
 /// Where a generation starts.
@@ -115,12 +129,12 @@ pub async fn setup(config: &Config, accept_position: bool, log: &Logger) -> Resu
     let startup = Startup::new(&Arc::new(config.clone()))?;
     let store = startup.store(log);
     let limit = config.postgres.connect_timeout;
-    let client = sql::connect(&startup.info, limit, log).await?;
+    let client = SqlSession::connect(&startup.info, limit, log).await?;
     let name = &config.postgres.slot;
     let publication_created = !publication_exists(&client, &config.postgres.publication).await?;
     let slot_created = Slot::read(&client, name).await?.is_none();
     let wanted = Wanted { create: true, accept: accept_position, cluster: None, attended: true };
-    let start = startup.prepare_with(&client, &*store, wanted, limit, log).await?;
+    let start = startup.prepare_with(&client, &*store, wanted, limit, &|_| {}, log).await?;
     if config.dead_letter.policy == RefusalPolicy::DeadLetter {
         startup.dead_letter_table(log).create().await?;
     }
@@ -169,7 +183,10 @@ impl Startup {
     pub fn new(config: &Arc<Config>) -> Result<Self> {
         let info = config.postgres.connect_info()?;
         let replication_info = info.clone().or_application_name(reader_name(config));
-        Ok(Startup { info, replication_info, config: Arc::clone(config) })
+        let (stop, creating) = (CancellationToken::new(), AtomicBool::new(false));
+        let patience = Arc::new(Patience::new(config.postgres.wal_receiver_timeout));
+        let (config, own_backend) = (Arc::clone(config), Arc::default());
+        Ok(Startup { info, replication_info, stop, config, creating, patience, own_backend })
     }
 
     /// The store that the configuration names.
@@ -195,39 +212,60 @@ impl Startup {
 
     /// Checks the server, creates what is missing if that is wanted, and finds the
     /// position. One attempt to connect takes no longer than `limit`. With `cluster`, no
-    /// other one is taken for it without a checkpoint that says so.
+    /// other one is taken for it without a checkpoint that says so. Creating the slot takes as
+    /// long as transactions of others; what it waits for is told.
     pub async fn prepare(
         &self,
         store: &dyn CheckpointStore,
         cluster: Option<u64>,
         limit: Duration,
+        tell: &(dyn Fn(&WaitsFor) + Sync),
         log: &Logger,
     ) -> Result<Start> {
-        let client = sql::connect(&self.info, limit, log).await?;
+        let client = SqlSession::connect(&self.info, limit, log).await?;
         let create = self.config.postgres.create;
         let wanted = Wanted { create, accept: false, cluster, attended: false };
-        let start = self.prepare_with(&client, store, wanted, limit, log).await?;
+        let start = self.prepare_with(&client, store, wanted, limit, tell, log).await?;
+        self.slot_is_free(&client, log).await?;
+        // Once in a process: it is no failure, and goes on as long as both do.
+        if cluster.is_none() {
+            self.warn_of_others(&client, log).await;
+        }
+        Ok(start)
+    }
+
+    /// How long a silent server is borne.
+    pub fn patience(&self) -> Arc<Patience> {
+        Arc::clone(&self.patience)
+    }
+
+    /// The server process that reads the slot for us, or did.
+    pub fn own_backend(&self) -> Arc<OwnBackend> {
+        Arc::clone(&self.own_backend)
+    }
+
+    /// Refuses a slot that somebody reads; a reader of our own that is left over is ended.
+    async fn slot_is_free(&self, client: &SqlSession, log: &Logger) -> Result<()> {
         // Asked for, because an attempt to read would be an error in the server's log each time.
         let slot = &self.config.postgres.slot;
-        match self.answered("who reads the slot", slot_reader(&client, slot)).await? {
-            None => {
-                // Once in a process: it is no failure, and goes on as long as both do.
-                if cluster.is_none() {
-                    self.warn_of_others(&client, log).await;
-                }
-                Ok(start)
+        let reading = SlotReader::of(client, slot);
+        match self.answered(client, "who reads the slot", reading).await? {
+            None => Ok(()),
+            Some(reader) if self.own_backend.was(&reader.backend) => {
+                // It takes as long as the process takes to end, beside the questions.
+                let limit = self.config.postgres.connect_timeout + END_LIMIT;
+                let ending = reader.end(client, slot, log);
+                let ended = client.within(limit, ending).await;
+                ended.unwrap_or_else(|given_up| Err(reader.in_use(slot).caused_by(given_up)))
             }
-            Some(pid) => {
-                let what = format!("slot {slot} is active for PID {pid}");
-                Err(Error::new(ErrorKind::SlotInUse, what))
-            }
+            Some(reader) => Err(reader.in_use(slot)),
         }
     }
 
     /// Warns of relays that send the same events.
-    async fn warn_of_others(&self, client: &Client, log: &Logger) {
+    async fn warn_of_others(&self, client: &SqlSession, log: &Logger) {
         let asking = other_relays(client, &self.config);
-        match self.answered("for other relays", asking).await {
+        match self.answered(client, "for other relays", asking).await {
             Ok(others) => {
                 for other in others {
                     warn!(log, "another relay sends the same events, so that each is sent twice";
@@ -243,35 +281,85 @@ impl Startup {
     /// swallows it would otherwise be waited for in silence.
     async fn answered<T>(
         &self,
+        client: &SqlSession,
         question: &str,
         asking: impl Future<Output = Result<T>>,
     ) -> Result<T> {
         let limit = self.config.postgres.connect_timeout;
-        timeout(limit, asking).await.unwrap_or_else(|_| {
-            let what = format!(
-                "PostgreSQL at {} does not answer {question} within {limit:?}",
-                self.info.describe()
-            );
-            Err(Error::new(ErrorKind::PostgresUnavailable, what)
-                .remedy("does a lock hold it up, or is the server overloaded?"))
+        client.within(limit, asking).await.unwrap_or_else(|given_up| {
+            let what = format!("PostgreSQL at {} does not answer {question}", self.info.describe());
+            let remedy = given_up.remedy();
+            Err(Error::new(ErrorKind::PostgresUnavailable, what).remedy(remedy).caused_by(given_up))
+        })
+    }
+
+    /// Creates the slot, which waits for the transactions that write now.
+    pub async fn create_slot(
+        &self,
+        client: &SqlSession,
+        tell: &(dyn Fn(&WaitsFor) + Sync),
+        log: &Logger,
+    ) -> Result<Slot> {
+        let name = &self.config.postgres.slot;
+        info!(log, "creating the slot, which waits for running transactions to end";
+            "slot" => name);
+        let creating = Slot::create(client, name, self.info.dbname());
+        self.creating.store(true, Relaxed);
+        let created = client.watched(creating, &self.stop, |waits_for| {
+            warn!(log, "creating the slot waits for a transaction"; "slot" => name,
+                "waits_for" => %waits_for, "remedy" => waits_for.remedy());
+            tell(waits_for);
+        });
+        let created = created.await;
+        self.creating.store(false, Relaxed);
+        created.unwrap_or_else(|| {
+            let what = format!("creating slot {name} was given up, because the relay stops");
+            Err(Error::new(ErrorKind::PostgresUnavailable, what))
+        })
+    }
+
+    /// A slot is being created: a stop has to wait until that is cancelled.
+    pub fn is_creating(&self) -> bool {
+        self.creating.load(Relaxed)
+    }
+
+    /// Refuses a slot that somebody creates at this moment: it has no position yet.
+    async fn check_ready(&self, client: &SqlSession, slot: &Slot) -> Result<()> {
+        if slot.is_ready() {
+            return Ok(());
+        }
+        let name = &self.config.postgres.slot;
+        let Some(pid) = slot.active_pid else { return Err(slot.not_ready(name)) };
+        let asking = async {
+            let answer = WaitsFor::ask(client, pid).await;
+            answer.map_err(|error| postgres_error(format!("cannot look up slot {name}"), error))
+        };
+        let waits_for = self.answered(client, "what the slot waits for", asking).await?;
+        let error = slot.not_ready(name);
+        Err(match waits_for {
+            Some(waits_for) => {
+                error.caused_by(format!("it waits for {waits_for}")).remedy(waits_for.remedy())
+            }
+            None => error,
         })
     }
 
     async fn prepare_with(
         &self,
-        client: &Client,
+        client: &SqlSession,
         store: &dyn CheckpointStore,
         wanted: Wanted,
         limit: Duration,
+        tell: &(dyn Fn(&WaitsFor) + Sync),
         log: &Logger,
     ) -> Result<Start> {
         let Wanted { create, accept, cluster, attended } = wanted;
         let settings = &self.config.postgres;
-        let server = self.answered("what it is", Server::read(client)).await?;
+        let server = self.answered(client, "what it is", Server::read(client)).await?;
         let tables = self.config.outbox_tables();
         server.check(tables.is_empty())?;
         let encoding =
-            self.answered("in which encoding it is", Encoding::read(client, log)).await?;
+            self.answered(client, "in which encoding it is", Encoding::read(client, log)).await?;
         let mut replication = self.replication(limit, log).await?;
         let system = replication.identify_system().await?;
         // Before anything is made in a cluster that may be the wrong one.
@@ -279,8 +367,9 @@ impl Startup {
             vouched(store, &settings.slot, cluster, &system).await?;
         }
         let reading = Slot::read(client, &settings.slot);
-        if let Some(slot) = self.answered("for the slot", reading).await? {
+        if let Some(slot) = self.answered(client, "for the slot", reading).await? {
             check_owner(&settings.slot, self.info.dbname(), &slot)?;
+            self.check_ready(client, &slot).await?;
         }
         let refuse = match cluster {
             _ if attended => Refuse::Any,
@@ -293,7 +382,7 @@ impl Startup {
         };
         let publishing = self.publication(client, create, refuse, log);
         let (publication_created, findings) =
-            self.answered("for the publication", publishing).await?;
+            self.answered(client, "for the publication", publishing).await?;
         if attended {
             // Of a pipeline, the watcher tells.
             log_findings(&findings, log);
@@ -302,11 +391,14 @@ impl Startup {
             store.create().await?;
         }
         let partitioned = outbox::partitioned(client, &tables);
-        let partitioned = self.answered("for the outbox tables", partitioned).await?;
+        let partitioned = self.answered(client, "for the outbox tables", partitioned).await?;
         // In this order: another instance may be moving them at this moment, and it moves
         // the WAL first, then the checkpoint, then the slot.
         let reading = Slot::read(client, &settings.slot);
-        let mut slot = self.answered("for the slot", reading).await?;
+        let mut slot = self.answered(client, "for the slot", reading).await?;
+        if let Some(slot) = &slot {
+            self.check_ready(client, slot).await?;
+        }
         let checkpoint = match accept {
             true => None,
             false => store.load(&settings.slot).await?,
@@ -325,15 +417,13 @@ impl Startup {
         }
         let slot = match slot {
             None if create && checkpoint.is_none() => {
-                info!(log, "creating the slot, which waits for running transactions to end";
-                    "slot" => &settings.slot);
-                Some(Slot::create(client, &settings.slot, self.info.dbname()).await?)
+                Some(self.create_slot(client, tell, log).await?)
             }
             slot => slot,
         };
         let wal_end = position.system.wal_end;
         let from = position.decide(slot, checkpoint)?;
-        let status_interval = server.status_interval(settings.status_interval);
+        let status_interval = server.status_interval(settings);
         Ok(Start { from, partial: None, wal_end, status_interval, encoding, partitioned })
     }
 

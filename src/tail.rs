@@ -19,11 +19,11 @@ use crate::{
     config::Config,
     outbox::{self, OutboxReader, publication::Refuse},
     postgres::{
+        SqlSession,
         encoding::Encoding,
         frame::{self, Frame},
         replication::{ReplicationClient, ReplicationStream, StandbyStatus},
         slot::Server,
-        sql,
     },
     routing::{Captures, Pattern},
     startup::{Startup, log_findings},
@@ -54,7 +54,7 @@ impl Tail {
         let settings = &config.postgres;
         let startup = Startup::new(&Arc::new(config.clone()))?;
         let tables = config.outbox_tables();
-        let client = sql::connect(&startup.info, settings.connect_timeout, log).await?;
+        let client = SqlSession::connect(&startup.info, settings.connect_timeout, log).await?;
         let server = Server::read(&client).await?;
         server.check(tables.is_empty())?;
         let (_, findings) = startup.publication(&client, false, Refuse::All, log).await?;
@@ -64,8 +64,18 @@ impl Tail {
         let mut replication = startup.replication(settings.connect_timeout, log).await?;
         // Of a name that no relay has, and no other tail.
         let slot = format!("factlib_tail_{}", Uuid::now_v7().simple());
-        let start = create_slot(&mut replication, &slot).await?;
-        let stream = replication.start(&slot, start, &[&settings.publication], &encoding).await?;
+        let start = match create_slot(&mut replication, &slot).await {
+            Ok(start) => start,
+            Err(error) => {
+                // The server would go on waiting, though nobody reads the slot any more.
+                let pid = replication.backend().pid;
+                let _ = client.execute("SELECT pg_terminate_backend($1)", &[&pid]).await;
+                return Err(error);
+            }
+        };
+        let publications = [&*settings.publication];
+        let patience = startup.patience();
+        let stream = replication.start(&slot, start, &publications, &encoding, patience).await?;
         let decoder = match tables.is_empty() {
             true => EventDecoder::new(&settings.message_prefix, start),
             false => {
@@ -79,7 +89,7 @@ impl Tail {
             buffer: BytesMut::with_capacity(READ_BYTES),
             events: VecDeque::new(),
             received: start,
-            status_interval: server.status_interval(settings.status_interval),
+            status_interval: server.status_interval(settings),
             next_status: Instant::now(),
         })
     }
@@ -147,7 +157,7 @@ impl Tail {
             applied: received,
             reply_requested,
         };
-        self.stream.send_status(status).await
+        self.stream.send_status(status, true).await
     }
 }
 

@@ -1,13 +1,13 @@
 //! Checkpointer: saves the position, then lets it be confirmed.
 //!
 //! # Life
-//! One for the pipeline's life; each chain resets its window, and a reader that follows
+//! One for the pipeline's life, on a thread that does little else; each chain resets its window, and a reader that follows
 //! on another's goes on with it. At most one save is under way at a time, so positions
 //! reach the store in rising order.
 //!
 //! # Backpressure
-//! Positions coalesce: while a save runs, or the interval has not passed, only
-//! the newest safe position is kept.
+//! Positions coalesce: while a save runs, only the newest safe position is kept. A save is due
+//! when the interval has passed, or a whole window has been acknowledged since the last one.
 //!
 //! # Failure
 //! A store that can't be reached is tried again for ever; events flow on, and
@@ -24,11 +24,10 @@ use actix::{
 use slog::{Logger, debug, error, info, warn};
 use tokio::time::Instant;
 
-use self::due::Due;
+pub(crate) use self::due::Due;
 use crate::{
     Lsn, Result,
     checkpoint::{AckWindow, Checkpoint, CheckpointStore},
-    config::CheckpointConfig,
     faults::{FaultSite, Faults},
     messages::{
         ActorKind, Ask, BatchDone, BeginGeneration, ChainFailed, ConfirmLsn, ExitGuard, Flush,
@@ -65,7 +64,7 @@ struct Generation {
 impl Checkpointer {
     pub fn new(
         store: Arc<dyn CheckpointStore>,
-        config: CheckpointConfig,
+        due: Due,
         failed: Recipient<ChainFailed>,
         status: Arc<Status>,
         faults: Faults,
@@ -76,7 +75,7 @@ impl Checkpointer {
             store,
             generation: None,
             saving: false,
-            due: Due::new(config),
+            due,
             timer: None,
             flush: None,
             failed,

@@ -38,7 +38,7 @@ pub(crate) use self::{
     event_decoder::EventDecoder,
     handler::HandlerLanes,
     lane::Lanes,
-    supervisor::{Outcome, Plan, Supervisor},
+    supervisor::{Outcome, Plan, Supervisor, Threads},
     topic_producer::KafkaLanes,
     without_kafka::TableLanes,
 };

@@ -22,11 +22,10 @@ mod restarts;
 use std::{collections::HashSet, sync::Arc, time::Instant};
 
 use actix::{Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, WrapFuture};
-use actix_rt::ArbiterHandle;
 use slog::{error, info, warn};
 use tokio::sync::watch;
 
-pub(crate) use self::plan::Plan;
+pub(crate) use self::plan::{Plan, Threads};
 use self::{
     chain::{Chain, Launch},
     restarts::Restarts,
@@ -44,6 +43,7 @@ use crate::{
         ActorExited, ActorKind, BeginGeneration, ChainFailed, Hold, LaneLost, LookAtPublication,
         Streaming,
     },
+    postgres::WaitsFor,
     startup::Start,
     status::{ActorState, BlockedBy, PipelineState},
 };
@@ -54,8 +54,7 @@ pub(crate) type Outcome = Option<Result<()>>;
 /// The root of the pipeline's actors.
 pub(crate) struct Supervisor {
     plan: Plan,
-    /// Where the reader runs: reading must not wait for what is done with what was read.
-    reader_arbiter: ArbiterHandle,
+    threads: Threads,
     checkpointer: Addr<Checkpointer>,
     wal_watch: Addr<WalWatch>,
     publication_watch: Addr<PublicationWatch>,
@@ -78,19 +77,19 @@ impl Supervisor {
     /// generation; `outcome` is set once, at the end.
     pub fn launch(
         plan: Plan,
-        reader_arbiter: ArbiterHandle,
+        threads: Threads,
         running: watch::Sender<bool>,
         outcome: watch::Sender<Outcome>,
     ) -> Addr<Self> {
         Supervisor::create(|ctx| Supervisor {
-            checkpointer: plan.checkpointer(ctx.address()),
-            wal_watch: plan.wal_watch(),
-            publication_watch: plan.publication_watch(),
-            row_sweeper: plan.row_sweeper(),
+            checkpointer: plan.checkpointer(ctx.address(), &threads.saving),
+            wal_watch: plan.wal_watch(&threads.saving),
+            publication_watch: plan.publication_watch(&threads.saving),
+            row_sweeper: plan.row_sweeper(&threads.saving),
             restarts: Restarts::new(Arc::clone(&plan.config)),
             paused: plan.paused.clone(),
             plan,
-            reader_arbiter,
+            threads,
             generation: 0,
             cluster: None,
             chain: None,
@@ -121,7 +120,9 @@ impl Supervisor {
             if first {
                 plan.lanes.check(limit).await?;
             }
-            let start = plan.startup.prepare(&*plan.store, cluster, limit, &plan.log).await?;
+            let tell = |waits_for: &WaitsFor| plan.waits(waits_for);
+            let (store, log) = (&*plan.store, &plan.log);
+            let start = plan.startup.prepare(store, cluster, limit, &tell, log).await?;
             // What has gone through the chain says more than what is in Kafka.
             let goes_on =
                 |extent: &Extent| chain.is_some_and(|(_, from)| extent.is_of(&from, &start));
@@ -174,7 +175,7 @@ impl Supervisor {
             }
         };
         let continues = chain.first < generation;
-        let reader = launch.reader(first_batch, chain.decoder.clone(), &self.reader_arbiter);
+        let reader = launch.reader(first_batch, chain.decoder.clone(), &self.threads.reading);
         let (from, confirm) = (start.from.clone(), reader.clone().recipient());
         self.checkpointer.do_send(BeginGeneration { generation, from, continues, confirm });
         self.plan.status.set_generation(generation, continues);
@@ -279,7 +280,7 @@ impl Handler<ActorExited> for Supervisor {
     fn handle(&mut self, exited: ActorExited, ctx: &mut Self::Context) {
         let ActorExited { actor, generation, panicked } = exited;
         if actor == ActorKind::Checkpointer {
-            self.checkpointer = self.plan.checkpointer(ctx.address());
+            self.checkpointer = self.plan.checkpointer(ctx.address(), &self.threads.saving);
         } else if !self.is_present(actor, generation) {
             return;
         }

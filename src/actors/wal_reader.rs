@@ -35,7 +35,11 @@ use crate::{
         ActorKind, BatchDone, ByteWindow, ChainFailed, ConfirmLsn, Drain, ExitGuard, Finish, Stop,
         Streaming, WalBatch,
     },
-    postgres::{ConnectInfo, encoding::Encoding},
+    postgres::{
+        ConnectInfo,
+        encoding::Encoding,
+        replication::{OwnBackend, Patience},
+    },
     status::Status,
 };
 
@@ -53,6 +57,9 @@ pub(crate) struct ReadFrom {
     pub system_id: u64,
     pub status_interval: Duration,
     pub batch_bytes: usize,
+    pub patience: Arc<Patience>,
+    /// Where the server process is noted that reads the slot for us.
+    pub own_backend: Arc<OwnBackend>,
 }
 
 /// The actor around the loop.

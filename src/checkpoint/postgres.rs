@@ -54,6 +54,9 @@ const REMOVE: &str = "DELETE FROM factlib.checkpoints WHERE slot = $1";
 /// Keeps checkpoints in the table `factlib.checkpoints` of the database that is read.
 pub struct PostgresStore {
     connection: Reconnecting,
+    /// For saves alone: a connection is served by the thread that opened it, and whoever saves is
+    /// not to wait for whoever loads.
+    saving: Reconnecting,
     /// By slot, the position that the table had when it was last read or written.
     seen: Mutex<HashMap<String, Lsn>>,
 }
@@ -61,7 +64,9 @@ pub struct PostgresStore {
 impl PostgresStore {
     /// A store in the database of `info`; nothing may take longer than `timeout`.
     pub fn new(info: ConnectInfo, timeout: Duration, log: Logger) -> Self {
-        PostgresStore { connection: Reconnecting::new(info, timeout, log), seen: Mutex::default() }
+        let connection = Reconnecting::new(info.clone(), timeout, log.clone());
+        let saving = Reconnecting::new(info, timeout, log);
+        PostgresStore { connection, saving, seen: Mutex::default() }
     }
 
     async fn run(
@@ -89,7 +94,10 @@ impl PostgresStore {
             Some(&SqlState::INSUFFICIENT_PRIVILEGE) => failed.remedy(
                 "GRANT USAGE ON SCHEMA factlib and SELECT, INSERT, UPDATE, DELETE on the table to this user",
             ),
-            _ => failed,
+            _ => match error.remedy() {
+                Some(remedy) => failed.remedy(remedy),
+                None => failed,
+            },
         }
         .caused_by(error)
     }
@@ -99,6 +107,8 @@ impl PostgresStore {
 impl CheckpointStore for PostgresStore {
     async fn load(&self, slot: &str) -> Result<Option<Checkpoint>> {
         let rows = self.run("cannot read", LOAD, &[&slot]).await?;
+        // It is read at a start, and not again for long.
+        self.connection.close().await;
         self.seen().remove(slot);
         let Some(row) = rows.first() else { return Ok(None) };
         let invalid = || {
@@ -125,8 +135,9 @@ impl CheckpointStore for PostgresStore {
         let (system_id, timeline) = (system_id.to_string(), i64::from(*timeline));
         let seen = self.seen().get(slot).copied();
         let (new, old) = (PgLsn::from(lsn.as_u64()), seen.map(|lsn| PgLsn::from(lsn.as_u64())));
-        let rows =
-            self.run("cannot write", SAVE, &[slot, &system_id, &timeline, &new, &old]).await?;
+        let parameters: &[&(dyn ToSql + Sync)] = &[slot, &system_id, &timeline, &new, &old];
+        let rows = self.saving.run(SAVE, parameters).await;
+        let rows = rows.map_err(|error| self.failed("cannot write", error))?;
         let answer = rows.first().and_then(|row| {
             let before: Option<PgLsn> = row.try_get(1).ok()?;
             Some((row.try_get::<_, i64>(0).ok()?, before))

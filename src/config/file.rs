@@ -57,7 +57,8 @@ impl File<'_> {
                         self.places(&name, item, &mut places);
                     }
                     let key = key.map(Into::into);
-                    given.push(Given { setting, key, value, source, places, file: None });
+                    let (file, own_file) = (None, None);
+                    given.push(Given { setting, key, value, source, places, file, own_file });
                 }
                 (_, None) if is_section(&name) => {
                     let what = format!("{name} in {source} is a section: expected [{name}]");

@@ -99,6 +99,8 @@ pub(crate) struct Given {
     pub places: BTreeMap<String, String>,
     /// The file that a secret stands in.
     pub file: Option<PathBuf>,
+    /// The file that holds nothing but this value.
+    pub own_file: Option<PathBuf>,
 }
 
 impl Loader {
@@ -157,8 +159,17 @@ impl Loader {
             given.push(flag.given()?);
         }
         let mut exposed: Vec<_> = given.iter().filter_map(|given| given.file.clone()).collect();
+        let own_files: Vec<_> = given.iter().filter_map(Given::of_own_file).collect();
         let values = Values::new(given);
-        let config = values.config()?;
+        let mut config = values.config()?;
+        // Read again at each connection; others counted more, or this one.
+        let file_of = |name: &str| {
+            let source = values.source(name)?;
+            let mut files = own_files.iter().filter(|(of, ..)| *of == name);
+            files.find(|(_, given, _)| *given == source).map(|(.., path)| path.clone())
+        };
+        config.postgres.password_file = file_of("postgres.password");
+        config.postgres.url_file = file_of("postgres.url");
         config.check().map_err(|mistake| {
             let source = values.source(&mistake.setting);
             mistake.error(source.as_deref())
@@ -206,7 +217,8 @@ impl Given {
         source: String,
     ) -> Self {
         let value = if key.is_some() { text.into() } else { setting.kind.read(text) };
-        Given { setting, key, value, source, places: BTreeMap::new(), file: None }
+        let places = BTreeMap::new();
+        Given { setting, key, value, source, places, file: None, own_file: None }
     }
 
     /// A secret that is in a file of its own.
@@ -220,7 +232,13 @@ impl Given {
         let value = secret_file::read(path, &format!("{}{of}", setting.name), &source)?;
         let source = format!("file {path}, named by {source}");
         let file = is_sensitive(setting, key.as_deref(), &value).then(|| path.into());
-        Ok(Given { setting, key, value, source, places: BTreeMap::new(), file })
+        let (places, own_file) = (BTreeMap::new(), Some(path.into()));
+        Ok(Given { setting, key, value, source, places, file, own_file })
+    }
+
+    /// The setting, the source and the file, where it has one of its own.
+    fn of_own_file(&self) -> Option<(&'static str, String, PathBuf)> {
+        Some((self.setting.name, self.source.clone(), self.own_file.clone()?))
     }
 
     /// It stands in this file, unless it is in one of its own.

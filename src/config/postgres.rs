@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use bytesize::ByteSize;
 #[cfg(feature = "cli")]
@@ -6,7 +6,10 @@ use documented::DocumentedFields;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
-use crate::{Result, postgres::ConnectInfo};
+use crate::{
+    Result,
+    postgres::{ConnectInfo, PasswordFile},
+};
 
 /// The default of `url`, which is no secret.
 pub(crate) const DEFAULT_URL: &str = "postgresql://localhost:5432/postgres";
@@ -22,6 +25,12 @@ pub struct PostgresConfig {
     /// Password, in place of the connection string's.
     #[serde(serialize_with = "super::secret::redacted_option")]
     pub password: Option<SecretString>,
+    /// The file that `password` is in: it is read again at each connection.
+    #[serde(skip)]
+    pub password_file: Option<PathBuf>,
+    /// The file that `url` is in: its password is read again at each connection.
+    #[serde(skip)]
+    pub url_file: Option<PathBuf>,
     /// Replication slot.
     pub slot: String,
     /// Publication; an empty one suffices for logical messages.
@@ -36,6 +45,10 @@ pub struct PostgresConfig {
     /// How often the position is reported to the server; must be well below its `wal_sender_timeout`.
     #[serde(with = "humantime_serde")]
     pub status_interval: Duration,
+    /// How long the server may be silent before the replication connection counts as lost, whatever
+    /// its `wal_sender_timeout` is; half of it before it is asked for an answer.
+    #[serde(with = "humantime_serde")]
+    pub wal_receiver_timeout: Duration,
     /// How long one attempt to connect may take, and an answer of the server before anything is read.
     #[serde(with = "humantime_serde")]
     pub connect_timeout: Duration,
@@ -65,12 +78,15 @@ impl Default for PostgresConfig {
         PostgresConfig {
             url: SecretString::from(DEFAULT_URL),
             password: None,
+            password_file: None,
+            url_file: None,
             slot: "factlib".into(),
             publication: "factlib".into(),
             message_prefix: "factlib".into(),
             source: None,
             create: true,
             status_interval: Duration::from_secs(5),
+            wal_receiver_timeout: Duration::from_secs(20),
             connect_timeout: Duration::from_secs(10),
             publication_check_interval: Duration::from_secs(5),
             accept_row_filter: false,
@@ -82,6 +98,15 @@ impl Default for PostgresConfig {
 impl PostgresConfig {
     /// Where the server is and how to log in.
     pub(crate) fn connect_info(&self) -> Result<ConnectInfo> {
-        Ok(ConnectInfo::parse(self.url.expose_secret())?.with_password(self.password.clone()))
+        let info = ConnectInfo::parse(self.url.expose_secret())?;
+        let info = match &self.url_file {
+            Some(path) => info.with_password_from(PasswordFile::Url(path.clone())),
+            None => info,
+        };
+        let info = info.with_password(self.password.clone());
+        Ok(match &self.password_file {
+            Some(path) => info.with_password_from(PasswordFile::Whole(path.clone())),
+            None => info,
+        })
     }
 }

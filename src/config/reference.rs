@@ -73,6 +73,7 @@ const ROWS: &[(&str, Kind, &[&str])] = &[
     ("postgres.source", Kind::OneOf(&["messages", "tables"]), &[]),
     ("postgres.create", Kind::Switch, &[]),
     ("postgres.status_interval", Kind::Duration, &[]),
+    ("postgres.wal_receiver_timeout", Kind::Duration, &[]),
     ("postgres.connect_timeout", Kind::Duration, &[]),
     ("postgres.publication_check_interval", Kind::Duration, &[]),
     ("postgres.accept_row_filter", Kind::Switch, &[]),

@@ -84,6 +84,7 @@ fn check_postgres(postgres: &PostgresConfig) -> Check {
     }
     text("postgres.message_prefix", &postgres.message_prefix)?;
     positive("postgres.status_interval", postgres.status_interval)?;
+    positive("postgres.wal_receiver_timeout", postgres.wal_receiver_timeout)?;
     positive("postgres.connect_timeout", postgres.connect_timeout)?;
     positive("postgres.publication_check_interval", postgres.publication_check_interval)?;
     if postgres.retained_wal_warning.as_u64() == 0 {

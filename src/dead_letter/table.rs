@@ -80,6 +80,8 @@ impl DeadLetterTable {
         let failed = Error::new(ErrorKind::CheckpointUnavailable, what);
         let failed = if is_missing(&error) {
             failed.remedy("run `factlib setup` to create it")
+        } else if let Some(remedy) = error.remedy() {
+            failed.remedy(remedy)
         } else {
             failed
         };

@@ -17,7 +17,7 @@ use crate::{
     checkpoint::CheckpointStore,
     config::Config,
     postgres::{
-        postgres_error,
+        SqlSession, postgres_error,
         slot::{Server, Slot},
         sql,
     },
@@ -28,11 +28,14 @@ pub(super) async fn examine(config: &Arc<Config>, log: &Logger) -> Result<Vec<Ch
     let startup = Startup::new(config)?;
     let mut checks = Checks::of("postgresql");
     let limit = config.postgres.connect_timeout;
-    match sql::connect(&startup.info, limit, log).await {
+    match SqlSession::connect(&startup.info, limit, log).await {
         Ok(client) => {
             let info = &startup.info;
             checks.ok("connection", format!("{} as {}", info.describe(), info.user()));
             let store = startup.store(log);
+            // A lock must not hold up all that is asked after it.
+            let limit = format!("SET statement_timeout = {}", limit.as_millis());
+            sql::run(&client, "cannot ask PostgreSQL", &limit).await?;
             let mut here =
                 Postgres { config, startup: &startup, client: &client, store, log, checks };
             if let Err(error) = here.all().await {

@@ -26,9 +26,8 @@
 use std::time::Duration;
 
 use slog::Logger;
-use tokio::time::timeout;
 use tokio_postgres::{
-    Client, Row,
+    Row,
     error::SqlState,
     types::{PgLsn, ToSql},
 };
@@ -41,14 +40,14 @@ use super::{
 use crate::{
     Error, ErrorKind, Lsn, Result,
     config::{OutboxTable, RetentionConfig},
-    postgres::{ConnectInfo, postgres_error, sql},
+    postgres::{ConnectInfo, GivenUp, SqlSession, postgres_error, sql},
 };
 
 /// Of one statement: without an index on the time, a batch reads all of the table.
-const STATEMENT_TIMEOUT: &str = "SET statement_timeout = '60s'";
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What the server does not answer by then, it never will.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(75);
+/// The server's own limit, should our cancellation not reach it.
+const STATEMENT_TIMEOUT: &str = "SET statement_timeout = '90s'";
 
 const MARK: &str = "\
 SELECT pg_current_wal_insert_lsn(), txid_snapshot_xmin(txid_current_snapshot())";
@@ -69,7 +68,7 @@ pub(crate) struct OldRows {
 }
 
 struct Session {
-    client: Client,
+    client: SqlSession,
     mark: Option<Mark>,
 }
 
@@ -141,14 +140,14 @@ impl OldRows {
     }
 
     async fn open(&self) -> Result<Session> {
-        let client = sql::connect(&self.info, self.connect_timeout, &self.log).await?;
+        let client = SqlSession::connect(&self.info, self.connect_timeout, &self.log).await?;
         sql::run(&client, "cannot look for old rows", STATEMENT_TIMEOUT).await?;
         Ok(Session { client, mark: None })
     }
 
     async fn remove_all(
         &self,
-        client: &Client,
+        client: &SqlSession,
         table: &OutboxTable,
         mark: Mark,
         swept: &mut Swept,
@@ -159,12 +158,12 @@ impl OldRows {
         let limit = i64::from(self.batch);
         loop {
             let parameters: &[&(dyn ToSql + Sync)] = &[&after_s, &xmin, &limit];
-            let deleting = timeout(ANSWER_TIMEOUT, client.execute(&statement, parameters));
+            let deleting = client.within(ANSWER_TIMEOUT, client.execute(&statement, parameters));
             let removed = match deleting.await {
                 Ok(removed) => removed.map_err(|error| refused(table, error))?,
-                Err(elapsed) => {
-                    let what = format!("no answer while old rows of {} are removed", table.table);
-                    return Err(Error::new(ErrorKind::PostgresUnavailable, what).caused_by(elapsed));
+                Err(given_up) => {
+                    let what = format!("cannot remove old rows of {}", table.table);
+                    return Err(unanswered(what, given_up));
                 }
             };
             swept.removed += removed;
@@ -203,11 +202,10 @@ impl Session {
         query: &str,
         parameters: &[&(dyn ToSql + Sync)],
     ) -> Result<Option<Row>> {
-        match timeout(ANSWER_TIMEOUT, self.client.query_opt(query, parameters)).await {
+        let asking = self.client.query_opt(query, parameters);
+        match self.client.within(ANSWER_TIMEOUT, asking).await {
             Ok(row) => row.map_err(|error| postgres_error(what, error)),
-            Err(elapsed) => {
-                Err(Error::new(ErrorKind::PostgresUnavailable, what).caused_by(elapsed))
-            }
+            Err(given_up) => Err(unanswered(what.into(), given_up)),
         }
     }
 }
@@ -242,6 +240,11 @@ fn delete(table: &OutboxTable, mapping: &Mapping, columns: &[(String, u32)]) -> 
     SELECT ctid FROM {table} WHERE {column} < {since} AND {delivered}
     LIMIT $3 FOR UPDATE SKIP LOCKED))"
     ))
+}
+
+fn unanswered(what: String, given_up: GivenUp) -> Error {
+    let remedy = given_up.remedy();
+    Error::new(ErrorKind::PostgresUnavailable, what).remedy(remedy).caused_by(given_up)
 }
 
 fn refused(table: &OutboxTable, error: tokio_postgres::Error) -> Error {

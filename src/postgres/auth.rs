@@ -19,7 +19,6 @@ use slog::Logger;
 use super::{
     connect_info::{ConnectInfo, Host},
     errors::NO_PASSWORD,
-    pinned::PINNED,
     require_auth::{CORRECT_AUTH, Method},
     session::Session,
     settings::ChannelBinding,
@@ -53,9 +52,6 @@ pub(super) async fn log_in(
     login.startup(purpose).await?;
     login.authenticate().await?;
     while !matches!(login.receive().await?, Message::ReadyForQuery(_)) {}
-    if purpose == Purpose::Replication {
-        session.set(&PINNED).await?;
-    }
     Ok(session)
 }
 
@@ -229,7 +225,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        postgres::{replication::ReplicationClient, sql},
+        postgres::{SqlSession, replication::ReplicationClient},
         testing::{PostgresServer, SelfSigned},
     };
 
@@ -238,7 +234,7 @@ mod tests {
         let info = ConnectInfo::parse(text).unwrap();
         let (limit, log) = (Duration::from_secs(10), Logger::root(Discard, o!()));
         let ours = ReplicationClient::connect(&info, limit, &log).await.map(drop);
-        let theirs = sql::connect(&info, limit, &log).await.map(drop);
+        let theirs = SqlSession::connect(&info, limit, &log).await.map(drop);
         [ours, theirs].map(|result| {
             result.map_err(|error| {
                 assert!(!format!("{error} {error:?}").contains("hunter2"), "{error:?}");

@@ -8,11 +8,9 @@
 mod host;
 mod tls_settings;
 
-#[cfg(feature = "cli")]
-use std::path::Path;
 use std::{
     env, fmt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, atomic::AtomicU8},
     time::Duration,
 };
@@ -24,6 +22,8 @@ pub(super) use self::{
     host::Host,
     tls_settings::{RootCert, TlsSettings},
 };
+#[cfg(feature = "relay")]
+use super::password_file::PasswordFile;
 use super::{
     connection_string,
     passfile::{self, Login},
@@ -57,7 +57,12 @@ pub struct ConnectInfo {
     /// What was warned of already, by this value or a clone.
     pub(super) warned: Arc<AtomicU8>,
     password: Option<SecretString>,
+    /// The password is read from here, in place of that.
+    #[cfg(feature = "relay")]
+    password_file: Option<PasswordFile>,
     passfile: Option<PathBuf>,
+    /// The passfile was named, and so has to be there.
+    passfile_is_named: bool,
 }
 
 /// TCP keepalive.
@@ -122,6 +127,9 @@ impl ConnectInfo {
             silent: SilentHosts::default(),
             warned: Arc::default(),
             password: settings.text("password").map(SecretString::from),
+            #[cfg(feature = "relay")]
+            password_file: None,
+            passfile_is_named: settings.text("passfile").is_some(),
             passfile: settings
                 .text("passfile")
                 .map(PathBuf::from)
@@ -132,7 +140,26 @@ impl ConnectInfo {
     /// The same with this password, where there is one.
     #[cfg(feature = "relay")]
     pub(crate) fn with_password(self, password: Option<SecretString>) -> Self {
-        ConnectInfo { password: password.or(self.password), ..self }
+        match password {
+            Some(password) => ConnectInfo { password: Some(password), password_file: None, ..self },
+            None => self,
+        }
+    }
+
+    /// The same with the password that is in this file at each connection.
+    #[cfg(feature = "relay")]
+    pub(crate) fn with_password_from(self, file: PasswordFile) -> Self {
+        ConnectInfo { password_file: Some(file), ..self }
+    }
+
+    /// The file that the password for a login is taken from, if it is one that somebody named.
+    pub(super) fn secret_file(&self) -> Option<&Path> {
+        #[cfg(feature = "relay")]
+        if let Some(file) = &self.password_file {
+            return Some(file.path());
+        }
+        let named = self.password.is_none() && self.passfile_is_named;
+        self.passfile.as_deref().filter(|_| named)
     }
 
     /// The same with this `application_name`, where the connection string has none.
@@ -144,6 +171,12 @@ impl ConnectInfo {
     /// As which program the server shows us.
     pub(super) fn application_name(&self) -> &str {
         self.application_name.as_deref().unwrap_or("factlib")
+    }
+
+    /// The same for this host alone, whatever it is.
+    #[cfg(feature = "relay")]
+    pub(super) fn only(&self, host: Host) -> Self {
+        ConnectInfo { hosts: vec![host], target: TargetSessionAttrs::Any, ..self.clone() }
     }
 
     /// Whether a connection string has a password in it, or may have.
@@ -197,6 +230,11 @@ impl ConnectInfo {
             };
             passfile::password(path, &login, log)
         };
+        #[cfg(feature = "relay")]
+        if let Some(file) = &self.password_file {
+            // Where it is gone for a moment, the last one that is known may still do.
+            return file.read().or_else(|| self.password.clone());
+        }
         self.password.clone().or_else(from_file)
     }
 }

@@ -19,7 +19,7 @@ use tokio::time::{Instant, timeout};
 
 use super::{
     connect_info::{ConnectInfo, Host},
-    errors::sqlstate,
+    errors::{NO_PASSWORD, sqlstate},
     settings::{LoadBalanceHosts, SslMode, TargetSessionAttrs},
     silent_hosts::Place as Silent,
     stream::Stream,
@@ -223,7 +223,8 @@ impl<S: Startup> Attempt<'_, S> {
         let exposure = Exposure::of(&stream);
         let session = self.startup.start(stream, self.host, self.target).await;
         let session = session
-            .map_err(|error| tls::unless_client_is_refused(self.host, &self.info.tls, error))?;
+            .map_err(|error| tls::unless_client_is_refused(self.host, &self.info.tls, error))
+            .map_err(|error| unless_file_is_late(self.info, error))?;
         exposure.warn(self.info, self.host, self.log);
         Ok(session)
     }
@@ -231,6 +232,21 @@ impl<S: Startup> Attempt<'_, S> {
     fn cannot_connect(&self) -> Error {
         let what = format!("cannot connect to PostgreSQL at {}", self.host);
         Error::new(ErrorKind::PostgresUnavailable, what)
+    }
+}
+
+/// The same error, unless the password that was refused, or is not there, comes from a file: that
+/// may be behind the server, or not be there yet, and is read again at each try.
+fn unless_file_is_late(info: &ConnectInfo, error: Error) -> Error {
+    let refused = sqlstate(&error) == Some("28P01") || error.advice() == Some(NO_PASSWORD);
+    match info.secret_file().filter(|_| refused) {
+        Some(path) => {
+            let what = format!("the password in {} does not let us in", path.display());
+            Error::new(ErrorKind::PostgresUnavailable, what)
+                .remedy("correct the file or the role's password: it is read at each try")
+                .caused_by(error)
+        }
+        None => error,
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! | file | idea |
 //! | --- | --- |
-//! | `connection_string`, `service_file`, `settings`, `passfile`, `connect_info` | libpq's connection strings |
+//! | `connection_string`, `service_file`, `settings`, `passfile`, `password_file`, `connect_info` | libpq's connection strings |
 //! | `require_auth` | ways to log in that a server may ask for |
 //! | `silent_hosts` | which hosts are tried last |
 //! | `connector` | hosts, addresses, time and TLS tried in turn, for every kind of connection |
@@ -13,14 +13,18 @@
 //! | `replication` | the stream of changes and its confirmation |
 //! | [`frame`], [`pgoutput`] | pure parsers of that stream |
 //! | [`sql`] | ordinary clients |
+//! | `session_settings` | what each session sets for itself |
+//! | `bounded`, `waits` | statements that end, and what they wait for |
 //! | `reconnecting` | a connection for statements now and then |
-//! | `slot` | server, slot and publication, as SQL sees them |
+//! | `slot`, `slot_reader` | server, slot and publication, as SQL sees them; who reads a slot |
 //! | `retention` | how much WAL a slot keeps, and for whose sake |
 //! | `timeline` | pure: which positions a timeline's history has |
 //! | `errors` | what the server's errors mean for us |
 
 #[cfg(feature = "relay")]
 mod auth;
+#[cfg(feature = "relay")]
+mod bounded;
 mod connect_info;
 mod connection_string;
 mod connector;
@@ -31,6 +35,8 @@ mod errors;
 #[doc(hidden)] // For fuzzing: raw protocol, and no promise.
 pub mod frame;
 mod passfile;
+#[cfg(feature = "relay")]
+mod password_file;
 #[cfg(feature = "relay")]
 pub mod pgoutput;
 #[cfg(feature = "relay")]
@@ -47,22 +53,33 @@ pub(crate) mod rows;
 mod service_file;
 #[cfg(feature = "relay")]
 mod session;
+#[cfg(feature = "relay")]
+mod session_settings;
 mod settings;
 mod silent_hosts;
 #[cfg(feature = "relay")]
 pub(crate) mod slot;
+#[cfg(feature = "relay")]
+pub(crate) mod slot_reader;
 pub mod sql;
 mod stream;
 #[cfg(feature = "relay")]
 pub(crate) mod timeline;
 mod tls;
+#[cfg(feature = "relay")]
+mod waits;
 
 pub use self::connect_info::ConnectInfo;
 #[cfg(any(feature = "sqlx", feature = "diesel-async"))]
 pub(crate) use self::errors::ServerError;
 pub(crate) use self::errors::{postgres_error, sqlstate};
 #[cfg(feature = "relay")]
-pub(crate) use self::reconnecting::{Reconnecting, StatementError};
+pub(crate) use self::{
+    bounded::{GivenUp, SqlSession},
+    password_file::PasswordFile,
+    reconnecting::{Reconnecting, StatementError},
+    waits::WaitsFor,
+};
 
 /// An ordinary client, for statements: the connection string, TLS and timeouts are those of the relay.
 ///
@@ -73,5 +90,6 @@ pub async fn connect(
     config: &crate::config::PostgresConfig,
     log: &slog::Logger,
 ) -> crate::Result<tokio_postgres::Client> {
-    sql::connect(&config.connect_info()?, config.connect_timeout, log).await
+    let info = config.connect_info()?;
+    Ok(SqlSession::connect(&info, config.connect_timeout, log).await?.into_client())
 }

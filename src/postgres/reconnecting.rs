@@ -4,10 +4,11 @@
 use std::{error::Error as StdError, time::Duration};
 
 use slog::Logger;
-use tokio::{sync::Mutex, time::timeout};
-use tokio_postgres::{Client, Row, error::SqlState, types::ToSql};
+use tokio::sync::Mutex;
+use tokio_postgres::{Row, error::SqlState, types::ToSql};
 
-use super::{ConnectInfo, sql};
+use super::{ConnectInfo, GivenUp, SqlSession};
+use crate::Error;
 
 /// Runs statements, one at a time.
 pub(crate) struct Reconnecting {
@@ -15,7 +16,7 @@ pub(crate) struct Reconnecting {
     /// Of one connect, and of one statement.
     timeout: Duration,
     log: Logger,
-    client: Mutex<Option<Client>>,
+    session: Mutex<Option<SqlSession>>,
 }
 
 /// Why a statement did not succeed.
@@ -28,12 +29,19 @@ impl StatementError {
     pub fn code(&self) -> Option<&SqlState> {
         self.0.downcast_ref::<tokio_postgres::Error>()?.code()
     }
+
+    /// What an operator can do about it, where that is known.
+    pub fn remedy(&self) -> Option<String> {
+        let given_up = self.0.downcast_ref::<GivenUp>().map(GivenUp::remedy);
+        let connecting = || Some(self.0.downcast_ref::<Error>()?.advice()?.to_owned());
+        given_up.or_else(connecting)
+    }
 }
 
 impl Reconnecting {
     /// Nothing may take longer than `timeout`.
     pub fn new(info: ConnectInfo, timeout: Duration, log: Logger) -> Self {
-        Reconnecting { info, timeout, log, client: Mutex::new(None) }
+        Reconnecting { info, timeout, log, session: Mutex::new(None) }
     }
 
     /// Where it connects to; no secret.
@@ -57,27 +65,33 @@ impl Reconnecting {
         Ok(())
     }
 
-    /// Runs a statement; a connection that failed is not used again.
+    /// Closes the connection until the next statement.
+    pub async fn close(&self) {
+        self.session.lock().await.take();
+    }
+
+    /// Runs a statement; a connection that failed is not used again. One that takes too long is
+    /// cancelled.
     pub async fn run(
         &self,
         statement: &str,
         parameters: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, StatementError> {
-        let mut slot = self.client.lock().await;
+        let mut slot = self.session.lock().await;
         // Taken out, so that a call that is given up leaves no statement half sent.
-        let client = match slot.take().filter(|client| !client.is_closed()) {
-            Some(client) => client,
-            None => sql::connect(&self.info, self.timeout, &self.log)
+        let session = match slot.take().filter(|session| !session.is_closed()) {
+            Some(session) => session,
+            None => SqlSession::connect(&self.info, self.timeout, &self.log)
                 .await
                 .map_err(|error| StatementError(error.into()))?,
         };
-        match timeout(self.timeout, client.query(statement, parameters)).await {
+        match session.within(self.timeout, session.query(statement, parameters)).await {
             Ok(Ok(rows)) => {
-                *slot = Some(client);
+                *slot = Some(session);
                 Ok(rows)
             }
             Ok(Err(error)) => Err(StatementError(error.into())),
-            Err(elapsed) => Err(StatementError(elapsed.into())),
+            Err(given_up) => Err(StatementError(given_up.into())),
         }
     }
 }

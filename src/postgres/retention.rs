@@ -60,7 +60,13 @@ WHERE slot_name = $1";
         let what = || format!("cannot ask what slot {slot} keeps");
         let failed = || Error::new(ErrorKind::PostgresUnavailable, what());
         let rows = server.run(Self::QUERY, &[&slot]).await;
-        let rows = rows.map_err(|error| failed().caused_by(error))?;
+        let rows = rows.map_err(|error| {
+            let failed = match error.remedy() {
+                Some(remedy) => failed().remedy(remedy),
+                None => failed(),
+            };
+            failed.caused_by(error)
+        })?;
         let Some(row) = rows.first() else { return Ok(None) };
         let lsn = |index| -> Result<Lsn, tokio_postgres::Error> {
             Ok(row

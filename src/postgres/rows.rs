@@ -18,6 +18,7 @@ use super::{
     connect_info::{ConnectInfo, Host},
     connector::{self, Startup},
     session::Session,
+    session_settings,
     settings::TargetSessionAttrs,
     stream::Stream,
 };
@@ -56,6 +57,8 @@ impl Startup for RowStartup<'_> {
         {
             return Err(target.mismatch(host));
         }
+        let setting = session_settings::statement(&[]);
+        session.session.query(&setting, "cannot set up the session with PostgreSQL").await?;
         // What is asked from now on may take its time.
         session.session.answer_limit = None;
         Ok(session)

@@ -6,7 +6,7 @@ use postgres_protocol::escape::escape_identifier;
 use tokio_postgres::{Client, types::PgLsn};
 
 use super::postgres_error;
-use crate::{Error, ErrorKind, Lsn, Result};
+use crate::{Error, ErrorKind, Lsn, Result, config::PostgresConfig};
 
 /// The plugin pgoutput is there from PostgreSQL 10 on.
 const OLDEST_SERVER: i32 = 10_00_00;
@@ -103,11 +103,12 @@ impl Server {
             .remedy("run ALTER SYSTEM SET wal_level = 'logical' and restart PostgreSQL"))
     }
 
-    /// How often it is told our position, where that is wanted every `wanted`.
-    pub fn status_interval(&self, wanted: Duration) -> Duration {
+    /// How often it is told our position.
+    pub fn status_interval(&self, settings: &PostgresConfig) -> Duration {
         // A third: one report may be lost in a pause, and the next still comes in time.
         let limit = self.wal_sender_timeout.map_or(Duration::MAX, |timeout| timeout / 3);
-        wanted.min(limit)
+        // A report is where a silent server is asked for an answer.
+        settings.status_interval.min(limit).min(settings.wal_receiver_timeout / 4)
     }
 
     /// The version before the dot.
@@ -129,6 +130,8 @@ pub(crate) struct Slot {
     pub confirmed: Lsn,
     /// Why it can never be read again.
     pub lost: Option<String>,
+    /// The server process that reads it, or creates it.
+    pub active_pid: Option<i32>,
 }
 
 impl Slot {
@@ -138,7 +141,8 @@ impl Slot {
         SELECT plugin::text, database::text, confirmed_flush_lsn,
                coalesce(to_jsonb(s) ->> 'invalidation_reason',
                         CASE WHEN to_jsonb(s) ->> 'conflicting' = 'true' THEN 'conflict with recovery' END,
-                        CASE WHEN to_jsonb(s) ->> 'wal_status' = 'lost' THEN 'wal_removed' END)
+                        CASE WHEN to_jsonb(s) ->> 'wal_status' = 'lost' THEN 'wal_removed' END),
+               active_pid
         FROM pg_replication_slots s WHERE slot_name = $1";
 
     /// Looks the slot up.
@@ -153,6 +157,7 @@ impl Slot {
                 database: row.try_get(1)?,
                 confirmed: lsn(row.try_get(2)?),
                 lost: row.try_get(3)?,
+                active_pid: row.try_get(4)?,
             })
         };
         read().map(Some).map_err(failed)
@@ -168,7 +173,21 @@ impl Slot {
             database: Some(database.into()),
             confirmed: lsn(row.try_get(0).map_err(failed)?),
             lost: None,
+            active_pid: None,
         })
+    }
+
+    /// It has a position. One that is being created has none until the transactions have ended
+    /// that ran when that began.
+    pub fn is_ready(&self) -> bool {
+        self.confirmed > Lsn::ZERO || self.lost.is_some() || self.plugin.is_none()
+    }
+
+    /// The error for one that has none yet.
+    pub fn not_ready(&self, name: &str) -> Error {
+        let by = self.active_pid.map(|pid| format!(" by PID {pid}")).unwrap_or_default();
+        let what = format!("slot {name} is still being created{by}");
+        Error::new(ErrorKind::SlotInUse, what)
     }
 
     /// Drops the slot.
@@ -190,14 +209,6 @@ impl Slot {
 
 fn lsn(value: Option<PgLsn>) -> Lsn {
     value.map_or(Lsn::ZERO, |lsn| Lsn::new(lsn.into()))
-}
-
-/// The process that reads the slot now.
-pub(crate) async fn slot_reader(client: &Client, name: &str) -> Result<Option<i32>> {
-    let statement = "SELECT active_pid FROM pg_replication_slots WHERE slot_name = $1 AND active_pid IS NOT NULL";
-    let failed = |error| postgres_error(format!("cannot look up slot {name}"), error);
-    let row = client.query_opt(statement, &[&name]).await.map_err(failed)?;
-    row.map(|row| row.try_get(0).map_err(failed)).transpose()
 }
 
 /// Does the publication exist?

@@ -12,6 +12,8 @@ use std::{
 use secrecy::ExposeSecret;
 use slog::{Discard, Logger, debug, o};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+#[cfg(feature = "relay")]
+use tokio_postgres::CancelToken;
 use tokio_postgres::{
     Client, SimpleQueryMessage, config,
     tls::{ChannelBinding, TlsConnect, TlsStream},
@@ -39,7 +41,7 @@ pub async fn connect_url(url: &str) -> Result<Client> {
 
 /// Connects as [`connect_url`] does.
 pub(crate) async fn connect_info(info: &ConnectInfo) -> Result<Client> {
-    connect(info, Duration::from_secs(10), &Logger::root(Discard, o!())).await
+    Ok(open(info, Duration::from_secs(10), &Logger::root(Discard, o!())).await?.0)
 }
 
 /// Runs statements without parameters; `what` says what fails if one does.
@@ -50,9 +52,42 @@ pub async fn run(client: &Client, what: &str, statements: &str) -> Result<()> {
     client.batch_execute(statements).await.map_err(|error| postgres_error(what, error))
 }
 
-/// Connects within `timeout`; the connection ends when the client is dropped.
-pub(crate) async fn connect(info: &ConnectInfo, timeout: Duration, log: &Logger) -> Result<Client> {
+/// Connects within `timeout`; the connection ends when the client is dropped. Answers where it is
+/// connected to as well: one address of one host.
+pub(super) async fn open(
+    info: &ConnectInfo,
+    timeout: Duration,
+    log: &Logger,
+) -> Result<(Client, Host)> {
     connector::connect(info, timeout, log, &SqlStartup { info, log }).await
+}
+
+/// Asks the server at `info` to cancel what the client of this token runs; whether it does is
+/// not known.
+#[cfg(feature = "relay")]
+pub(super) async fn cancel(
+    info: &ConnectInfo,
+    token: &CancelToken,
+    timeout: Duration,
+    log: &Logger,
+) -> Result<()> {
+    connector::connect(info, timeout, log, &Cancel(token)).await
+}
+
+#[cfg(feature = "relay")]
+struct Cancel<'a>(&'a CancelToken);
+
+#[cfg(feature = "relay")]
+impl Startup for Cancel<'_> {
+    type Session = ();
+
+    async fn start(&self, stream: Stream, host: &Host, _: TargetSessionAttrs) -> Result<()> {
+        // The server answers nothing.
+        let stream = Guarded { guard: Guard::new(&stream, &RequireAuth::default()), stream };
+        let what = || format!("cannot cancel a statement in PostgreSQL at {host}");
+        let cancelling = self.0.cancel_query_raw(stream, AsItIs).await;
+        cancelling.map_err(|error| postgres_error(what(), error))
+    }
 }
 
 struct SqlStartup<'a> {
@@ -61,14 +96,15 @@ struct SqlStartup<'a> {
 }
 
 impl Startup for SqlStartup<'_> {
-    type Session = Client;
+    type Session = (Client, Host);
 
     async fn start(
         &self,
         stream: Stream,
         host: &Host,
         target: TargetSessionAttrs,
-    ) -> Result<Client> {
+    ) -> Result<(Client, Host)> {
+        let here = Host { hostaddr: stream.peer(), ..host.clone() };
         let what = format!("cannot log in to PostgreSQL at {host} as {}", self.info.user);
         let stream = Guarded { guard: Guard::new(&stream, &self.info.require_auth), stream };
         let (client, connection) = self
@@ -84,7 +120,7 @@ impl Startup for SqlStartup<'_> {
             }
         });
         check(&client, host, target).await?;
-        Ok(client)
+        Ok((client, here))
     }
 }
 
@@ -241,7 +277,14 @@ impl TargetSessionAttrs {
     /// The server is not what was asked for; another one, or this one later, may be.
     pub(super) fn mismatch(self, host: &Host) -> Error {
         let what = format!("PostgreSQL at {host} is not what target_session_attrs asks for");
-        Error::new(ErrorKind::PostgresUnavailable, what)
+        let error = Error::new(ErrorKind::PostgresUnavailable, what);
+        match self {
+            TargetSessionAttrs::ReadWrite => error.remedy(
+                "it is a standby, or its default_transaction_read_only is on, by itself or for \
+                 this role or database",
+            ),
+            _ => error,
+        }
     }
 }
 

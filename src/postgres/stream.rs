@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     path::Path,
     pin::Pin,
     task::{Context, Poll},
@@ -92,6 +92,16 @@ impl Stream {
             Transport::Tcp(socket) => Ok(socket),
             transport => Err(Stream { transport, ..self }),
         }
+    }
+
+    /// The peer's address; none over a Unix socket.
+    pub fn peer(&self) -> Option<IpAddr> {
+        let socket = match &self.transport {
+            Transport::Tcp(socket) => socket,
+            Transport::Tls(stream) => stream.get_ref().get_ref(),
+            Transport::Unix(_) => return None,
+        };
+        socket.peer_addr().ok().map(|address| address.ip())
     }
 
     pub fn is_local(&self) -> bool {

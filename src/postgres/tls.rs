@@ -247,8 +247,13 @@ fn read(keyword: &str, path: &Path) -> Result<Vec<u8>> {
     fs::read(path).map_err(|error| unreadable(keyword, path).caused_by(error))
 }
 
+/// Transient: a file that is replaced may be gone for a moment, or not fit its neighbour.
 fn unreadable(keyword: &str, path: &Path) -> Error {
-    invalid(keyword, &format!("names {}, which can't be used", path.display()))
+    let what = format!(
+        "{keyword} of the PostgreSQL connection string names {}, which can't be used",
+        path.display()
+    );
+    Error::new(ErrorKind::PostgresUnavailable, what)
 }
 
 fn unusable(host: &Host, error: openssl::error::ErrorStack) -> Error {
@@ -276,15 +281,20 @@ pub(super) fn unless_client_is_refused(host: &Host, settings: &TlsSettings, erro
         return error;
     }
     let what = format!("PostgreSQL at {host} refuses our TLS certificate");
+    let mut kind = ErrorKind::PostgresRefused;
     let remedy = match &settings.cert {
-        Some(path) => format!(
-            "has an authority in the server's ssl_ca_file signed {}, and is it \
+        // A renewed one may be on its way: it is read at each try.
+        Some(path) => {
+            kind = ErrorKind::PostgresUnavailable;
+            format!(
+                "has an authority in the server's ssl_ca_file signed {}, and is it \
             still valid?",
-            path.display()
-        ),
+                path.display()
+            )
+        }
         None => "name one, and its key, with sslcert and sslkey".to_owned(),
     };
-    Error::new(ErrorKind::PostgresRefused, what).remedy(remedy).caused_by(error)
+    Error::new(kind, what).remedy(remedy).caused_by(error)
 }
 
 /// RFC 5929, section 4: the certificate's hash by its own signature's algorithm, SHA-256 for older ones.

@@ -76,6 +76,9 @@ impl Position<'_> {
                 slot.confirmed
             )));
         }
+        if !slot.is_ready() {
+            return Err(slot.not_ready(name));
+        }
         let here = Checkpoint {
             slot: name.to_owned(),
             system_id: self.system.system_id,
@@ -156,7 +159,8 @@ mod tests {
 
     fn slot(confirmed: u64) -> Option<Slot> {
         let (plugin, database) = (Some("pgoutput".into()), Some("shop".into()));
-        Some(Slot { plugin, database, confirmed: Lsn::new(confirmed), lost: None })
+        let confirmed = Lsn::new(confirmed);
+        Some(Slot { plugin, database, confirmed, lost: None, active_pid: None })
     }
 
     fn checkpoint(lsn: u64) -> Option<Checkpoint> {
@@ -239,6 +243,14 @@ mod tests {
             assert_eq!(error.kind(), ErrorKind::PositionLost);
             assert_eq!(error.to_string(), format!("{why} ({ACCEPT})"));
         }
+    }
+
+    #[test]
+    fn a_slot_without_a_position_is_one_that_is_being_created() {
+        let creating = slot(0).map(|s| Slot { active_pid: Some(7), ..s });
+        let error = position().decide(creating, None).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::SlotInUse);
+        assert_eq!(error.to_string(), "slot s is still being created by PID 7");
     }
 
     #[test]

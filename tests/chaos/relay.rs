@@ -127,6 +127,11 @@ impl Drop for Relay {
 }
 
 impl Relay {
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.program.pid()
+    }
+
     pub fn is_running(&self) -> bool {
         self.program.is_running()
     }

@@ -131,7 +131,9 @@ async fn no_secret_is_ever_shown() {
         ("a string that is malformed", "postgres.url", &format!("host=h password='{MISTYPED}"), 2),
     ];
     for (what, setting, value, code) in broken {
-        let relay = launch.clone().set(setting, value).spawn();
+        // A file is read again at each try, for as long as a start may take.
+        let relay =
+            launch.clone().set("pipeline.startup_timeout", "2s").set(setting, value).spawn();
         let (ended, line) = relay.ended().await;
         assert_eq!(ended, Some(code), "{what}: {line}");
         search(&relay.output(), what);

@@ -16,8 +16,10 @@ const RETRY_MAX: Duration = Duration::from_secs(5);
 /// the server frees whole segments, of 16 MB unless it was built otherwise.
 pub(super) const WAL_SEGMENT: u64 = 16 << 20;
 
-pub(super) struct Due {
+pub(crate) struct Due {
     config: CheckpointConfig,
+    /// Of WAL with events of ours, after which a save waits for no interval.
+    window_bytes: u64,
     /// When the last save began.
     last: Option<Instant>,
     /// How many failed in a row since one succeeded.
@@ -27,8 +29,8 @@ pub(super) struct Due {
 }
 
 impl Due {
-    pub fn new(config: CheckpointConfig) -> Self {
-        Due { config, last: None, failures: 0, events_waiting: false }
+    pub fn new(config: CheckpointConfig, window_bytes: u64) -> Self {
+        Due { config, window_bytes, last: None, failures: 0, events_waiting: false }
     }
 
     /// So many bytes of WAL are safe and not saved; a flush waits for no interval.
@@ -46,7 +48,8 @@ impl Due {
         if self.failures > 0 {
             return RETRY_FIRST.saturating_mul(1 << (self.failures - 1).min(10)).min(RETRY_MAX);
         }
-        match (flush, self.events_waiting || unsaved >= WAL_SEGMENT) {
+        let window = self.events_waiting && unsaved >= self.window_bytes;
+        match (flush || window, self.events_waiting || unsaved >= WAL_SEGMENT) {
             (true, _) => Duration::ZERO,
             (false, true) => self.config.interval,
             // A save in the database moves the WAL's end itself; unhurried, that is no traffic.

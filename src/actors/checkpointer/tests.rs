@@ -13,6 +13,7 @@ use tokio::{
 use super::{due::WAL_SEGMENT, *};
 use crate::{
     Error, ErrorKind,
+    config::CheckpointConfig,
     messages::{
         BatchId, ByteWindow,
         probe::{exit, probe},
@@ -22,6 +23,8 @@ use crate::{
 const HOUR: Duration = Duration::from_secs(3600);
 const INTERVAL: Duration = Duration::from_millis(200);
 const IDLE_INTERVAL: Duration = Duration::from_secs(10);
+/// The bytes of the byte window.
+const WINDOW: u64 = 4 << 20;
 
 /// A store whose saves the test answers.
 struct Asking(mpsc::UnboundedSender<Save>);
@@ -84,7 +87,7 @@ impl Bench {
         };
         let checkpointer = Checkpointer::new(
             Arc::new(Asking(sender)),
-            config,
+            Due::new(config, WINDOW),
             failed,
             Arc::new(Status::new(ByteWindow::new(1))),
             Faults::default(),
@@ -207,6 +210,25 @@ async fn events_are_saved_once_an_interval_and_bare_positions_once_an_idle_one()
     let save = bench.save().await;
     assert!(is_about(start.elapsed(), INTERVAL), "{:?}", start.elapsed());
     assert_eq!(save.lsn, 50);
+}
+
+#[actix::test]
+async fn a_window_of_acknowledged_events_is_saved_at_once() {
+    let mut bench = Bench::new();
+    let _confirm = bench.begin(1, 5);
+    bench.done(1, 0, 10, 1);
+    let start = Instant::now();
+    let first = bench.save().await;
+    bench.done(1, 1, 10 + WINDOW, 1);
+    // Still one at a time.
+    assert!(bench.saves.try_recv().is_err());
+    first.succeed();
+    let save = bench.save().await;
+    assert_eq!((save.lsn, start.elapsed()), (10 + WINDOW, Duration::ZERO));
+    save.succeed();
+    bench.done(1, 2, 9 + 2 * WINDOW, 1);
+    bench.save().await.succeed();
+    assert!(is_about(start.elapsed(), INTERVAL), "{:?}", start.elapsed());
 }
 
 #[actix::test]

@@ -195,6 +195,8 @@ impl Launch<'_> {
                 system_id: start.from.system_id,
                 status_interval: start.status_interval,
                 batch_bytes: plan.config.batch_bytes(),
+                patience: plan.startup.patience(),
+                own_backend: plan.startup.own_backend(),
             },
             plan.window.clone(),
             decoder.recipient(),

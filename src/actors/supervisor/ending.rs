@@ -18,7 +18,15 @@ impl Handler<Shutdown> for Supervisor {
         if std::mem::replace(&mut self.draining, true) {
             return;
         }
-        let Some(chain) = &self.chain else { return self.end(Ok(()), ctx) };
+        // What can take for ever is given up, and cancelled in the server.
+        self.plan.startup.stop.cancel();
+        let Some(chain) = &self.chain else {
+            // The start that is under way ends it, once that is done.
+            if !self.plan.startup.is_creating() {
+                self.end(Ok(()), ctx);
+            }
+            return;
+        };
         self.plan.status.set_state(PipelineState::Draining);
         self.plan.faults.reach(FaultSite::Draining);
         let (reader, decoder) = (chain.reader.clone(), chain.decoder.clone());

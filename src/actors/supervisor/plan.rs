@@ -3,14 +3,18 @@
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use actix::{Actor, Addr};
+use actix_rt::ArbiterHandle;
 use slog::{Logger, o};
 
 use super::Supervisor;
 use crate::{
     Result,
     actors::{
-        checkpointer::Checkpointer, lane::Lanes, publication_watch::PublicationWatch,
-        row_sweeper::RowSweeper, wal_watch::WalWatch,
+        checkpointer::{Checkpointer, Due},
+        lane::Lanes,
+        publication_watch::PublicationWatch,
+        row_sweeper::RowSweeper,
+        wal_watch::WalWatch,
     },
     checkpoint::CheckpointStore,
     config::Config,
@@ -20,10 +24,19 @@ use crate::{
     messages::{ActorKind, ByteWindow, ExitGuard},
     outbox::OldRows,
     pipeline::SlotClaim,
-    postgres::Reconnecting,
+    postgres::{Reconnecting, WaitsFor},
     startup::{InKafka, Start, Startup},
-    status::{ActorState, Status},
+    status::{ActorState, BlockedBy, Status},
 };
+
+/// Threads beside the one that the supervisor, the chain and the lanes run on.
+pub(crate) struct Threads {
+    /// Reads: that must not wait for what is done with what was read.
+    pub reading: ArbiterHandle,
+    /// Saves positions, and asks the database now and then: a save whose answer waits until the
+    /// chain has a moment would leave windows of delivered events unsaved.
+    pub saving: ArbiterHandle,
+}
 
 /// What a pipeline is made of.
 #[derive(Clone)]
@@ -59,39 +72,53 @@ impl Plan {
         self.startup.with_kafka(start, kafka, &*self.store, limit, &self.log).await
     }
 
-    pub fn checkpointer(&self, supervisor: Addr<Supervisor>) -> Addr<Checkpointer> {
+    /// The start waits for a transaction.
+    pub fn waits(&self, waits_for: &WaitsFor) {
+        let actor = ActorKind::WalReader.name();
+        let text = format!("creating the slot waits for {waits_for}");
+        self.status.actor_waits(actor, Some(BlockedBy::Postgres));
+        self.status.actor_complains(actor, text);
+    }
+
+    pub fn checkpointer(
+        &self,
+        supervisor: Addr<Supervisor>,
+        thread: &ArbiterHandle,
+    ) -> Addr<Checkpointer> {
         let actor = ActorKind::Checkpointer;
-        Checkpointer::new(
+        let checkpointer = Checkpointer::new(
             Arc::clone(&self.store),
-            self.config.checkpoint.clone(),
+            Due::new(self.config.checkpoint.clone(), self.window.size() as u64),
             supervisor.clone().recipient(),
             Arc::clone(&self.status),
             self.faults.clone(),
             self.runs(actor.name()),
             ExitGuard { actor, generation: 0, to: supervisor.recipient() },
-        )
-        .start()
+        );
+        Checkpointer::start_in_arbiter(thread, |_| checkpointer)
     }
 
-    pub fn wal_watch(&self) -> Addr<WalWatch> {
+    pub fn wal_watch(&self, thread: &ArbiterHandle) -> Addr<WalWatch> {
         let settings = &self.config.postgres;
         let log = self.runs("wal_watch");
         let info = self.startup.info.clone();
         let server = Reconnecting::new(info, settings.connect_timeout, log.clone());
         let (slot, status) = (settings.slot.clone(), Arc::clone(&self.status));
-        WalWatch::new(settings.retained_wal_warning, slot, server, status, log).start()
+        let watch = WalWatch::new(settings.retained_wal_warning, slot, server, status, log);
+        WalWatch::start_in_arbiter(thread, |_| watch)
     }
 
-    pub fn publication_watch(&self) -> Addr<PublicationWatch> {
+    pub fn publication_watch(&self, thread: &ArbiterHandle) -> Addr<PublicationWatch> {
         let log = self.runs("publication_watch");
         let (info, limit) = (self.startup.info.clone(), self.config.postgres.connect_timeout);
         let server = Reconnecting::new(info, limit, log.clone());
         let (config, status) = (Arc::clone(&self.config), Arc::clone(&self.status));
-        PublicationWatch::new(config, server, status, log).start()
+        let watch = PublicationWatch::new(config, server, status, log);
+        PublicationWatch::start_in_arbiter(thread, |_| watch)
     }
 
     /// None without `retention.after`.
-    pub fn row_sweeper(&self) -> Option<Addr<RowSweeper>> {
+    pub fn row_sweeper(&self, thread: &ArbiterHandle) -> Option<Addr<RowSweeper>> {
         let (config, retention) = (&self.config, &self.config.retention);
         let after = retention.after?;
         let log = self.runs("row_sweeper");
@@ -104,7 +131,8 @@ impl Plan {
             config.retention_tables(),
             log.clone(),
         );
-        Some(RowSweeper::new(rows, retention.interval, Arc::clone(&self.status), log).start())
+        let sweeper = RowSweeper::new(rows, retention.interval, Arc::clone(&self.status), log);
+        Some(RowSweeper::start_in_arbiter(thread, |_| sweeper))
     }
 
     /// The status says that this actor runs, from now on; its logger.

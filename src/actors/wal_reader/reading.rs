@@ -63,7 +63,7 @@ impl Loop {
                 command = self.inbox.recv() => match command {
                     Some(Command::Confirm(lsn)) => {
                         self.confirmed = self.confirmed.max(lsn);
-                        self.report(&mut stream).await?;
+                        self.report(&mut stream, waiting.is_none()).await?;
                     }
                     Some(Command::Drain(reply)) => {
                         self.stopping = Some(reply);
@@ -76,13 +76,16 @@ impl Loop {
                         self.confirmed = self.confirmed.max(lsn);
                         self.status.confirmed(self.confirmed);
                         let result = stream.finish(self.position(), buffer).await;
+                        if result.is_ok() {
+                            self.from.own_backend.ended();
+                        }
                         debug!(self.log, "replication connection ended"; "lsn" => %self.confirmed);
                         let _ = reply.send(result);
                         return Ok(());
                     }
                     None => return Ok(()),
                 },
-                _ = status.tick() => self.report(&mut stream).await?,
+                _ = status.tick() => self.report(&mut stream, waiting.is_none()).await?,
                 permit = self.window.acquire(waiting.as_ref().map_or(0, Run::charge)),
                         if waiting.is_some() => {
                     if let Some(run) = waiting.take() {
@@ -97,7 +100,7 @@ impl Loop {
             while waiting.is_none() && !self.draining {
                 let Some(run) = self.scan(&buffer)? else { break };
                 if run.reply_requested {
-                    self.report(&mut stream).await?;
+                    self.report(&mut stream, true).await?;
                 }
                 if run.messages == 0 {
                     self.idle(&run, &mut buffer);
@@ -122,7 +125,11 @@ impl Loop {
             let what = format!("connected to cluster {system_id} in place of {}", from.system_id);
             return Err(Error::new(ErrorKind::PostgresUnavailable, what));
         }
-        client.start(&from.slot, from.start, &[&from.publication], &from.encoding).await
+        // Before it can have the slot.
+        from.own_backend.is(client.backend());
+        let patience = Arc::clone(&from.patience);
+        let publications = [&*from.publication];
+        client.start(&from.slot, from.start, &publications, &from.encoding, patience).await
     }
 
     fn blocked_by(&self, what: Option<BlockedBy>) {
@@ -138,8 +145,9 @@ impl Loop {
         }
     }
 
-    async fn report(&mut self, stream: &mut ReplicationStream) -> Result<()> {
-        stream.send_status(self.position()).await?;
+    /// Tells the server our position; `reading` unless the window is full.
+    async fn report(&mut self, stream: &mut ReplicationStream, reading: bool) -> Result<()> {
+        stream.send_status(self.position(), reading && !self.draining).await?;
         self.status.confirmed(self.confirmed);
         Ok(())
     }
@@ -197,7 +205,7 @@ mod tests {
     use super::{run::wire::*, *};
     use crate::{
         messages::probe::probe,
-        postgres::{ConnectInfo, encoding::Encoding},
+        postgres::{ConnectInfo, encoding::Encoding, replication::Patience},
     };
 
     /// A loop that is not connected, and what it hands on.
@@ -217,6 +225,8 @@ mod tests {
                 system_id: 7,
                 status_interval: Duration::from_secs(1),
                 batch_bytes: 10_000,
+                patience: Arc::new(Patience::new(Duration::from_secs(1))),
+                own_backend: Arc::default(),
             },
             status: Arc::new(Status::new(window.clone())),
             window,

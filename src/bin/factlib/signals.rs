@@ -3,10 +3,15 @@
 use factlib::{Error, ErrorKind, Result};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// SIGTERM and SIGINT; from the making of this on they no longer kill.
+/// SIGTERM, SIGINT and SIGHUP; from the making of this on they no longer kill.
+///
+/// A SIGHUP comes from a terminal that is closed. It asks for an end, as the others do: nothing is
+/// read again but what is read at each connection anyway. Where it is ignored, as under `nohup`,
+/// it stays so.
 pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    hang_up: Option<Signal>,
 }
 
 impl Signals {
@@ -15,17 +20,35 @@ impl Signals {
             let what = "cannot listen for signals";
             signal(kind).map_err(|error| Error::new(ErrorKind::Config, what).caused_by(error))
         };
+        let heeds_hang_up = !ignores_hang_up();
         Ok(Signals {
             terminate: listen(SignalKind::terminate())?,
             interrupt: listen(SignalKind::interrupt())?,
+            hang_up: heeds_hang_up.then(|| listen(SignalKind::hangup())).transpose()?,
         })
     }
 
     /// The name of the next one.
     pub async fn next(&mut self) -> &'static str {
+        let hang_up = async {
+            match &mut self.hang_up {
+                Some(signal) => signal.recv().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
+            _ = hang_up => "SIGHUP",
         }
     }
+}
+
+/// Whoever started us had SIGHUP ignored; known on Linux alone.
+fn ignores_hang_up() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    // Signal 1 is the lowest bit.
+    ignored.unwrap_or(0) & 1 == 1
 }

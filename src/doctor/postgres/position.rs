@@ -41,7 +41,7 @@ impl Postgres<'_> {
         let checkpoint = match self.store.load(&self.config.postgres.slot).await {
             Ok(checkpoint) => checkpoint,
             Err(error) => {
-                self.checks.failed(NAME, &error, "run `factlib setup`");
+                self.checks.failed(NAME, &error, "try again");
                 return Ok(None);
             }
         };
@@ -88,7 +88,8 @@ impl Postgres<'_> {
         let start = match judged {
             Ok(start) => start.lsn,
             Err(error) => {
-                self.checks.failed(NAME, &error, "run `factlib setup`");
+                let remedy = if error.is_transient() { "try again" } else { "run `factlib setup`" };
+                self.checks.failed(NAME, &error, remedy);
                 return Ok(());
             }
         };

@@ -7,39 +7,56 @@
 //! server has the last position and frees the slot at once.
 //!
 //! # Failure
-//! A server that is gone without a word is noticed: a status asks for an answer
-//! when the stream has been silent for long, and silence after that is an error.
+//! A server that is gone without a word is noticed, whatever its own time-outs are: a status
+//! asks for an answer when the stream has been silent for long, and silence after that is an
+//! error ([`Patience`]). Silence counts only while the stream is read.
 
+mod patience;
 mod stream;
 
-use std::{io, time::Duration};
+use std::{
+    io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use bytes::BufMut;
 use postgres_protocol::message::backend::Message;
 use slog::Logger;
 
-pub(crate) use self::stream::{ReplicationStream, StandbyStatus};
+pub(crate) use self::{
+    patience::Patience,
+    stream::{ReplicationStream, StandbyStatus},
+};
 use super::{
     auth::{self, Purpose},
     connect_info::{ConnectInfo, Host},
     connector::{self, Startup},
     encoding::Encoding,
+    pinned::PINNED,
     session::{COPY_BOTH, Row, Session},
+    session_settings::{self, WAL_SENDER_TIMEOUT_MAX_MS},
     settings::TargetSessionAttrs,
     stream::Stream,
     timeline::TimelineHistory,
 };
 use crate::{Error, ErrorKind, Lsn, Result};
 
-/// The least silence that is held against the server: its own default (`wal_sender_timeout`).
-const MIN_IDLE_LIMIT: Duration = Duration::from_secs(60);
 /// pgoutput carries logical messages from here on, and refuses the option before.
 const MESSAGES_SINCE: u32 = 14;
 
 /// A replication connection that does not stream yet.
 pub(crate) struct ReplicationClient {
     session: Session,
-    idle_limit: Option<Duration>,
+    backend: Backend,
+}
+
+/// The server process of a connection.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Backend {
+    pub pid: i32,
+    /// When it began: a later one may have the same pid.
+    pub started: String,
 }
 
 /// What IDENTIFY_SYSTEM answers.
@@ -51,6 +68,33 @@ pub(crate) struct SystemId {
     /// How far the server has flushed its WAL.
     pub wal_end: Lsn,
     pub dbname: String,
+}
+
+/// The server process that reads the slot for this process, or did when the connection was lost:
+/// the slot is never taken for somebody else's because of it.
+#[derive(Debug, Default)]
+pub(crate) struct OwnBackend(Mutex<Option<Backend>>);
+
+impl OwnBackend {
+    /// A connection is about to read.
+    pub fn is(&self, backend: &Backend) {
+        *self.lock() = Some(backend.clone());
+    }
+
+    /// The connection has ended in order.
+    pub fn ended(&self) {
+        *self.lock() = None;
+    }
+
+    /// Whether that is it.
+    pub fn was(&self, backend: &Backend) -> bool {
+        self.lock().as_ref() == Some(backend)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Backend>> {
+        // Nothing panics while it is held.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 struct ReplicationStartup<'a> {
@@ -68,13 +112,13 @@ impl Startup for ReplicationStartup<'_> {
         target: TargetSessionAttrs,
     ) -> Result<ReplicationClient> {
         let session = auth::log_in(stream, host, self.info, Purpose::Replication, self.log).await?;
-        let mut client = ReplicationClient { session, idle_limit: None };
+        let mut client = ReplicationClient { session, backend: Backend::default() };
         if let Some((query, wanted)) = target.test()
             && client.value(query).await?.as_deref() != Some(wanted)
         {
             return Err(target.mismatch(host));
         }
-        client.idle_limit = client.server_patience().await?;
+        client.set_up().await?;
         Ok(client)
     }
 }
@@ -127,12 +171,28 @@ impl ReplicationClient {
         Ok(rows.into_iter().next().and_then(|row| row.into_iter().next().flatten()))
     }
 
-    /// How long the server itself bears silence; `None` for ever.
-    async fn server_patience(&mut self) -> Result<Option<Duration>> {
+    /// Sets what our sessions need, and learns which server process this is.
+    async fn set_up(&mut self) -> Result<()> {
         let query = "SELECT setting FROM pg_catalog.pg_settings WHERE name = 'wal_sender_timeout'";
-        let millis = self.value(query).await?.and_then(|text| text.parse().ok()).unwrap_or(0);
-        // Who raised it has a server that is silent for that long at work.
-        Ok((millis > 0).then(|| Duration::from_millis(millis).max(MIN_IDLE_LIMIT)))
+        let timeout_ms = self.value(query).await?.and_then(|text| text.parse::<u32>().ok());
+        let longest = WAL_SENDER_TIMEOUT_MAX_MS.to_string();
+        let too_long = timeout_ms.is_none_or(|ms| ms == 0 || ms > WAL_SENDER_TIMEOUT_MAX_MS);
+        let mut more = PINNED.to_vec();
+        more.extend(too_long.then_some(("wal_sender_timeout", &*longest)));
+        let what = format!("cannot set up the session with PostgreSQL at {}", self.session.at);
+        let setting = session_settings::statement(&more);
+        let rows = self.session.query(&setting, &what).await?;
+        let column = |at: usize| rows.first()?.get(at)?.as_deref();
+        self.backend = Backend {
+            pid: column(0).and_then(|text| text.parse().ok()).unwrap_or_default(),
+            started: column(1).unwrap_or_default().to_owned(),
+        };
+        Ok(())
+    }
+
+    /// The server process that answers here.
+    pub fn backend(&self) -> &Backend {
+        &self.backend
     }
 
     /// Starts the stream of `slot`, with what `publications` hold and with logical
@@ -146,6 +206,7 @@ impl ReplicationClient {
         from: Lsn,
         publications: &[&str],
         encoding: &Encoding,
+        patience: Arc<Patience>,
     ) -> Result<ReplicationStream> {
         let mut session = self.session;
         session.set(&[("client_encoding", encoding.client_encoding())]).await?;
@@ -167,7 +228,7 @@ impl ReplicationClient {
         loop {
             if session.peek().await? == COPY_BOTH {
                 session.skip();
-                return Ok(ReplicationStream::new(session, self.idle_limit));
+                return Ok(ReplicationStream::new(session, patience));
             }
             // Notices and parameters are gone after this; nothing else is due here.
             match session.take(&what).await? {

@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -13,6 +14,7 @@ use tokio::{
     time::{Instant, timeout, timeout_at},
 };
 
+use super::Patience;
 use crate::{
     Lsn, Result,
     postgres::{
@@ -65,7 +67,7 @@ pub(crate) struct ReplicationStream {
     session: Session,
     /// What came in one read with the server's go-ahead.
     early: BytesMut,
-    idle_limit: Option<Duration>,
+    patience: Arc<Patience>,
     /// When the server was last heard.
     heard: Instant,
     /// When it was asked for an answer that has not come.
@@ -76,12 +78,12 @@ pub(crate) struct ReplicationStream {
 
 impl ReplicationStream {
     /// Takes over once the server has given its go-ahead; what came with that is read first.
-    pub(super) fn new(mut session: Session, idle_limit: Option<Duration>) -> Self {
+    pub(super) fn new(mut session: Session, patience: Arc<Patience>) -> Self {
         let early = std::mem::take(&mut session.buffer);
         ReplicationStream {
             session,
             early,
-            idle_limit,
+            patience,
             heard: Instant::now(),
             asked: None,
             more: false,
@@ -96,7 +98,7 @@ impl ReplicationStream {
     ///
     /// # Errors
     /// `PostgresUnavailable` at the stream's end, and when the server has been
-    /// silent for half the idle limit after a status asked it for an answer.
+    /// silent for half the limit after a status asked it for an answer.
     pub async fn read(&mut self, buffer: &mut BytesMut, pause: Duration) -> Result<usize> {
         if !self.early.is_empty() {
             let early = self.early.split();
@@ -116,21 +118,24 @@ impl ReplicationStream {
                 }
             }
         };
-        let result = match (self.asked, self.idle_limit) {
+        let limit = self.patience.limit();
+        let result = match self.asked {
             // Bytes that are there win over the deadline.
-            (Some(asked), Some(limit)) => {
-                timeout_at(asked + limit / 2, read).await.unwrap_or_else(|_| {
-                    Err(io::Error::new(io::ErrorKind::TimedOut, "no answer to a status"))
-                })
-            }
-            _ => read.await,
+            Some(asked) => timeout_at(asked + limit / 2, read).await.unwrap_or_else(|_| {
+                self.patience.lost();
+                let why = format!("the server has not answered for {limit:?}");
+                Err(io::Error::new(io::ErrorKind::TimedOut, why))
+            }),
+            None => read.await,
         };
         self.more = buffer.len() == buffer.capacity();
         match result {
             Ok(0) => Err(self.session.broken(io::ErrorKind::UnexpectedEof.into())),
             Ok(count) => {
                 self.heard = Instant::now();
-                self.asked = None;
+                if self.asked.take().is_some() {
+                    self.patience.answered();
+                }
                 Ok(count)
             }
             Err(error) => Err(self.session.broken(error)),
@@ -139,10 +144,13 @@ impl ReplicationStream {
 
     /// Tells the server our position, in bounded time; not cancel-safe.
     ///
-    /// To be called well more often than the idle limit: it is what finds a dead server.
-    pub async fn send_status(&mut self, mut status: StandbyStatus) -> Result<()> {
-        let silent = |limit: Duration| self.asked.is_none() && self.heard.elapsed() >= limit / 2;
-        if self.idle_limit.is_some_and(silent) {
+    /// To be called well more often than the limit of silence: it is what finds a dead server.
+    /// Who does not read at present hears nothing: the silence then counts from here on.
+    pub async fn send_status(&mut self, mut status: StandbyStatus, reading: bool) -> Result<()> {
+        if !reading {
+            self.heard = Instant::now();
+            self.asked = None;
+        } else if self.asked.is_none() && self.heard.elapsed() >= self.patience.limit() / 2 {
             status.reply_requested = true;
             self.asked = Some(Instant::now());
         }

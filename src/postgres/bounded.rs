@@ -1,0 +1,174 @@
+//! Sessions whose statements end: each has a limit, and one that is given up is cancelled in the
+//! server.
+//!
+//! A statement whose client has gone goes on waiting for its lock in the server, with a process
+//! and a connection of its own; given up every ten seconds, it would take all of them. So the
+//! server is asked first what the statement waits for, on a second session, and then told to
+//! cancel it. Where that does not reach it, `client_connection_check_interval` ends it (see
+//! `session_settings`).
+
+use std::{error::Error as StdError, fmt, ops::Deref, pin::pin, time::Duration};
+
+use slog::{Logger, debug};
+use tokio::time::{sleep, timeout};
+use tokio_postgres::Client;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    connect_info::ConnectInfo, errors::postgres_error, session_settings, sql, waits::WaitsFor,
+};
+use crate::Result;
+
+/// For the look at what a statement waits for, and for its cancellation: either may be in vain.
+const ASIDE_LIMIT: Duration = Duration::from_secs(5);
+/// After so long a statement without limit is looked at for the first time; then each time after
+/// twice as long, up to the other.
+const FIRST_LOOK: Duration = Duration::from_secs(1);
+const LONGEST_BETWEEN_LOOKS: Duration = Duration::from_secs(60);
+
+/// An ordinary client, and what it takes to cancel what it runs.
+pub(crate) struct SqlSession {
+    client: Client,
+    /// Its server process.
+    pid: i32,
+    /// The one address that it is connected to.
+    at: ConnectInfo,
+    log: Logger,
+}
+
+/// A statement took too long and was cancelled.
+#[derive(Clone, Debug)]
+pub(crate) struct GivenUp {
+    limit: Duration,
+    waited_for: Option<WaitsFor>,
+}
+
+impl SqlSession {
+    /// Connects within `limit`, and sets what our sessions need.
+    pub async fn connect(info: &ConnectInfo, limit: Duration, log: &Logger) -> Result<Self> {
+        let (client, host) = sql::open(info, limit, log).await?;
+        let what = || format!("cannot set up the session with PostgreSQL at {host}");
+        let setting = session_settings::statement(&[]);
+        let row = client.query_one(&setting, &[]);
+        let row = timeout(limit, row).await.map_err(|elapsed| {
+            crate::Error::new(crate::ErrorKind::PostgresUnavailable, what()).caused_by(elapsed)
+        })?;
+        let row = row.map_err(|error| postgres_error(what(), error))?;
+        let pid = row.try_get::<_, &str>(0).map_err(|error| postgres_error(what(), error))?;
+        let pid = pid.parse().unwrap_or_default();
+        Ok(SqlSession { client, pid, at: info.only(host), log: log.clone() })
+    }
+
+    /// The client alone; what it runs has no limit then.
+    pub fn into_client(self) -> Client {
+        self.client
+    }
+
+    /// What `work` gives, which this session does, within `limit`.
+    ///
+    /// # Errors
+    /// [`GivenUp`], after which this session is to be dropped.
+    pub async fn within<T>(
+        &self,
+        limit: Duration,
+        work: impl Future<Output = T>,
+    ) -> Result<T, GivenUp> {
+        match timeout(limit, work).await {
+            Ok(done) => Ok(done),
+            Err(_) => {
+                let waited_for = self.waits_for().await;
+                self.cancel().await;
+                Err(GivenUp { limit, waited_for })
+            }
+        }
+    }
+
+    /// What `work` gives, however long it takes; none once `stop` is cancelled, and it with that.
+    /// What it waits for is told whenever it is something else.
+    pub async fn watched<T>(
+        &self,
+        work: impl Future<Output = T>,
+        stop: &CancellationToken,
+        mut tell: impl FnMut(&WaitsFor),
+    ) -> Option<T> {
+        let mut work = pin!(work);
+        let (mut pause, mut told) = (FIRST_LOOK, None);
+        loop {
+            let look = async {
+                sleep(pause).await;
+                self.waits_for().await
+            };
+            tokio::select! {
+                biased;
+                done = &mut work => return Some(done),
+                () = stop.cancelled() => {
+                    self.cancel().await;
+                    return None;
+                }
+                waits_for = look => {
+                    if let Some(waits_for) = waits_for.filter(|now| Some(now) != told.as_ref()) {
+                        tell(&waits_for);
+                        told = Some(waits_for);
+                    }
+                }
+            }
+            pause = (pause * 2).min(LONGEST_BETWEEN_LOOKS);
+        }
+    }
+
+    /// What the server says that this session waits for, asked on another one.
+    async fn waits_for(&self) -> Option<WaitsFor> {
+        let asking = async {
+            let aside = SqlSession::connect(&self.at, ASIDE_LIMIT, &self.log).await?;
+            let answer = WaitsFor::ask(&aside, self.pid).await;
+            answer.map_err(|error| postgres_error("cannot ask what a statement waits for", error))
+        };
+        match timeout(ASIDE_LIMIT, asking).await {
+            Ok(Ok(waits_for)) => waits_for,
+            Ok(Err(error)) => {
+                debug!(self.log, "what a statement waits for is not known"; "error" => %error);
+                None
+            }
+            Err(_) => None,
+        }
+    }
+
+    /// Has the server cancel what this session runs, if it can be reached.
+    async fn cancel(&self) {
+        let token = self.client.cancel_token();
+        let cancelling = sql::cancel(&self.at, &token, ASIDE_LIMIT, &self.log);
+        if let Ok(Err(error)) = timeout(ASIDE_LIMIT, cancelling).await {
+            debug!(self.log, "a statement could not be cancelled"; "error" => %error);
+        }
+    }
+}
+
+impl Deref for SqlSession {
+    type Target = Client;
+
+    fn deref(&self) -> &Client {
+        &self.client
+    }
+}
+
+impl GivenUp {
+    /// What an operator can do about it.
+    pub fn remedy(&self) -> String {
+        match &self.waited_for {
+            Some(waits_for) => waits_for.remedy(),
+            None => "does a lock hold it up, or is the server overloaded?".into(),
+        }
+    }
+}
+
+impl fmt::Display for GivenUp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "no answer within {:?}", self.limit)?;
+        match &self.waited_for {
+            Some(waits_for) => write!(f, ", because it waits for {waits_for}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl StdError for GivenUp {}

@@ -1,0 +1,61 @@
+//! How long a silent server is borne.
+
+use std::{
+    sync::atomic::{AtomicU32, Ordering::Relaxed},
+    time::Duration,
+};
+
+/// Doublings of the limit, at most.
+const DOUBLINGS_MAX: u32 = 6;
+
+/// How long the server may be silent before its connection counts as lost.
+///
+/// A server process that decodes a large transaction of which nothing is ours sends nothing and
+/// answers nothing, on older servers for as long as that takes; it would begin anew on each new
+/// connection, and never come to the end. So each connection that is lost for its silence
+/// doubles the limit, until a server answers when it is asked.
+#[derive(Debug)]
+pub(crate) struct Patience {
+    limit: Duration,
+    losses: AtomicU32,
+}
+
+impl Patience {
+    pub fn new(limit: Duration) -> Self {
+        Patience { limit, losses: AtomicU32::new(0) }
+    }
+
+    /// The limit for the connection that is open now.
+    pub fn limit(&self) -> Duration {
+        self.limit * (1 << self.losses.load(Relaxed).min(DOUBLINGS_MAX))
+    }
+
+    /// A connection was lost for its silence.
+    pub fn lost(&self) {
+        self.losses.fetch_add(1, Relaxed);
+    }
+
+    /// The server has answered when it was asked.
+    pub fn answered(&self) {
+        self.losses.store(0, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_loss_doubles_the_limit_until_a_server_answers() {
+        let patience = Patience::new(Duration::from_secs(20));
+        patience.lost();
+        patience.lost();
+        assert_eq!(patience.limit(), Duration::from_secs(80));
+        for _ in 0..100 {
+            patience.lost();
+        }
+        assert_eq!(patience.limit(), Duration::from_secs(20 * 64));
+        patience.answered();
+        assert_eq!(patience.limit(), Duration::from_secs(20));
+    }
+}
