@@ -96,7 +96,7 @@ async fn a_full_window_is_no_silence() {
     let mut history = History::default();
     relayed(&bed, "before", &mut history).await;
     let topics = bed.topics(&history);
-    topics.iter().for_each(|topic| pipeline.pause_topic(&**topic));
+    topics.iter().for_each(|topic| pipeline.pause_topic(&**topic).expect("a topic"));
     let more = crate::Workload {
         seed: 2,
         aggregate_prefix: "more",
@@ -109,7 +109,7 @@ async fn a_full_window_is_no_silence() {
     .await;
     // Several limits of silence go by, in which the reader reads nothing.
     tokio::time::sleep(Duration::from_secs(4)).await;
-    topics.iter().for_each(|topic| pipeline.resume_topic(&**topic));
+    topics.iter().for_each(|topic| pipeline.resume_topic(&**topic).expect("a topic"));
     bed.delivered(&history).await;
     assert_eq!(pipeline.status().generation, 1);
     pipeline.shutdown().await.expect("a clean stop");
