@@ -20,15 +20,7 @@ async fn relay(config: Config, log: Logger) -> Result<()> {
     let builder = Pipeline::builder().config(config).logger(log.clone());
     #[cfg(feature = "faults")]
     let builder = builder.faults(factlib::Faults::from_environment()?);
-    let starting = builder.start();
-    let pipeline = tokio::select! {
-        started = starting => started?,
-        name = signals.next() => {
-            // Nothing was read yet, so nothing is in flight.
-            info!(log, "stopped before the start was complete"; "signal" => name);
-            return Ok(());
-        }
-    };
+    let pipeline = builder.start_in_background().await?;
     tokio::select! {
         ended = pipeline.wait() => return ended,
         name = signals.next() => info!(log, "stopping"; "signal" => name),
