@@ -42,12 +42,19 @@ impl Error {
         self
     }
 
+    /// The same error as one of another kind.
+    #[cfg(feature = "relay")]
+    pub(crate) fn of_kind(mut self, kind: ErrorKind) -> Self {
+        self.0.kind = kind;
+        self
+    }
+
     /// What kind of failure it is; the policy hangs on it.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }
 
-    /// True where trying again can help, without anyone's doing.
+    /// True where the relay tries again by itself.
     pub fn is_transient(&self) -> bool {
         self.kind().is_transient()
     }
@@ -115,11 +122,15 @@ pub enum ErrorKind {
     KafkaUnavailable,
     /// A Kafka transaction can't be completed: nothing of it counts, and it is done again.
     TransactionAborted,
-    /// Kafka refuses for good: authentication, authorisation, configuration.
+    /// Kafka refuses everything for good: authentication, versions, the topic of positions.
     KafkaRefused,
+    /// Kafka refuses a topic for good: its name, its settings, a policy.
+    TopicRefused,
+    /// A topic can't be written to now: a right lacks, or brokers for its replicas, or it is missing.
+    TopicUnavailable,
     /// The schema registry can't be reached or can't serve us now.
     RegistryUnavailable,
-    /// The schema registry refuses for good, or is none.
+    /// The schema registry refuses until somebody corrects something, or is none.
     RegistryRefused,
     /// Kafka or the schema registry refuses this record, and will refuse it again.
     RecordRefused,
@@ -142,7 +153,11 @@ pub enum ErrorKind {
 }
 
 impl ErrorKind {
-    /// Retried for ever, with backoff; every other kind stops the pipeline.
+    /// Retried for ever, with backoff. Every other kind stops the pipeline, but for those of single
+    /// topics and records, for which `dead_letter.policy` decides.
+    ///
+    /// What stops the pipeline has to be about the whole of it. What is about a part, be it an
+    /// event or a topic, is parked or waits by itself.
     pub fn is_transient(self) -> bool {
         use ErrorKind::*;
         match self {
@@ -154,15 +169,31 @@ impl ErrorKind {
             | RegistryUnavailable
             | HandlerUnavailable
             | CheckpointUnavailable => true,
+            // One topic, or those with schemas: they wait for a right, brokers or a login, and the
+            // others must not wait with them.
+            TopicUnavailable | RegistryRefused => true,
             // The operator asked for it: what is behind the record must not overtake it.
             RecordBlocked => true,
             // A panic may be a race; the backoff keeps a certain one from burning a core.
             ActorFailed => true,
             // A broken stream is read again from the checkpoint.
             Protocol => true,
-            Config | InvalidFact | PostgresRefused | PositionLost | KafkaRefused
-            | RegistryRefused | RecordRefused | RecordTooLarge | HandlerFailed
-            | CheckpointInvalid | DrainTimeout => false,
+            // One event or one topic. Its token hands it back, and `dead_letter.policy` decides;
+            // with `stop`, the operator wants it to be about the whole.
+            RecordRefused | RecordTooLarge | HandlerFailed | TopicRefused => false,
+            // The whole: no event can be read.
+            PostgresRefused | PositionLost => false,
+            // The whole: no topic can be written to with this login, these versions or, with
+            // exactly-once, without the topic of positions.
+            KafkaRefused => false,
+            // The whole: no position can be saved or trusted.
+            CheckpointInvalid => false,
+            // The whole: nothing is started with these settings.
+            Config => false,
+            // Of an emitter, which has to correct it; no relay has it.
+            InvalidFact => false,
+            // The end that was asked for.
+            DrainTimeout => false,
         }
     }
 
@@ -173,8 +204,9 @@ impl ErrorKind {
             ActorFailed | HandlerFailed | HandlerUnavailable | Protocol => 1,
             Config | InvalidFact => 2,
             PostgresUnavailable | SlotInUse | PostgresRefused => 3,
-            KafkaUnavailable | TransactionAborted | KafkaRefused | RegistryUnavailable
-            | RegistryRefused | RecordRefused | RecordTooLarge | RecordBlocked => 4,
+            KafkaUnavailable | TransactionAborted | KafkaRefused | TopicRefused
+            | TopicUnavailable | RegistryUnavailable | RegistryRefused | RecordRefused
+            | RecordTooLarge | RecordBlocked => 4,
             PositionLost => 5,
             CheckpointUnavailable | CheckpointInvalid => 6,
             DrainTimeout => 7,

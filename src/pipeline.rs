@@ -292,6 +292,7 @@ impl PipelineBuilder {
             }
             None => {
                 let (window, status) = (window.size(), Arc::clone(&status));
+                let of_topics = Arc::clone(&status);
                 let producer =
                     KafkaProducer::new(&config.kafka, window, Arc::clone(&status), log.clone())?;
                 let kept = Arc::new(Positions::new(&config, producer.clone(), log.clone()));
@@ -302,7 +303,14 @@ impl PipelineBuilder {
                 positions = Some(kept);
                 let table = startup.dead_letter_table(&log);
                 let (transactions, faults) = (transactions.clone(), faults.clone());
-                Arc::new(KafkaLanes::new(&config, producer, table, transactions, faults)?)
+                Arc::new(KafkaLanes::new(
+                    &config,
+                    producer,
+                    table,
+                    transactions,
+                    of_topics,
+                    faults,
+                )?)
             }
         };
         let topics_of_handlers = HandlerTopics::new(&handlers);

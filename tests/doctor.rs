@@ -367,6 +367,54 @@ async fn topics_that_nobody_may_create_or_write_are_errors_until_it_is_typed() {
     desk.doctor().await.all_ok();
 }
 
+/// The preset of Debezium and routes send elsewhere than `{topic_prefix}.…`.
+#[tokio::test]
+async fn the_topics_that_are_looked_at_are_those_that_are_sent_to() {
+    let (desk, database) = Desk::shared("").await;
+    let routed = format!("audit-{database}");
+    let taken = format!("aud.{database}");
+    let settings = format!(
+        "delivery.mode = \"exactly-once\"\n\
+         [[route]]\nmatch.aggregate_type = \"login\"\ntopic = \"{routed}\"\n\
+         [[route]]\nmatch.aggregate_type = \"logout\"\ntopic = \"aud_{database}\"\n\
+         [[route]]\nmatch.aggregate_type = \"other\"\ntopic = \"cdc-{database}.{{aggregate_type}}\"\n"
+    );
+    let server = shared_postgres().await.expect("a PostgreSQL");
+    let names = format!(
+        "postgres.slot = \"{database}\"\npostgres.publication = \"p\"\n\
+         postgres.message_prefix = \"{database}\"\n{settings}"
+    );
+    let routes = Desk::new(&server.url_for(&database), &brokers().await, &names);
+    routes.doctor().await.all_ok();
+    let small = [("max.message.bytes", "1000")];
+    for topic in [routed.clone(), format!("cdc-{database}.other")] {
+        create_topic(&brokers().await, &topic, 1, &small).await.expect("a topic");
+        let remedy = routes.doctor().await.remedy("max.message.bytes", "warning");
+        assert!(remedy.contains(&topic), "{remedy}");
+        type_kafka(&remedy).await;
+        routes.doctor().await.all_ok();
+    }
+    // A name that Kafka takes for one that is there.
+    create_topic(&brokers().await, &taken, 1, &[]).await.expect("a topic");
+    let remedy = routes.doctor().await.remedy("topics of routes", "error");
+    assert!(remedy.contains("the same in a name"), "{remedy}");
+    // Positions that Kafka would delete.
+    let positions = format!("{database}.checkpoints");
+    create_topic(&brokers().await, &positions, 1, &[]).await.expect("a topic");
+    type_kafka(&routes.doctor().await.remedy("position topic", "error")).await;
+    routes.doctor().await.is_ok("position topic");
+    drop(desk);
+    // Debezium's preset.
+    let preset = "[[outbox]]\ntable = \"public.outbox\"\npreset = \"debezium\"\n";
+    let (desk, database) = Desk::shared(preset).await;
+    let create = "CREATE TABLE outbox (id uuid PRIMARY KEY, aggregatetype text NOT NULL, \
+                  aggregateid text NOT NULL, type text NOT NULL, payload jsonb)";
+    server.execute(&database, create).await.expect("a table");
+    let found = desk.doctor().await;
+    let new = found.line("new topics")["found"].as_str().expect("a text").to_owned();
+    assert!(new.starts_with("outbox.event.…"), "{new}");
+}
+
 #[tokio::test]
 async fn more_replicas_than_brokers_is_an_error_and_one_in_sync_a_warning() {
     let (desk, _) = Desk::shared("kafka.topics.replication_factor = 3\n").await;

@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use factlib::ErrorKind::{self, *};
 
-const KINDS: [ErrorKind; 21] = [
+const KINDS: [ErrorKind; 23] = [
     Config,
     InvalidFact,
     PostgresUnavailable,
@@ -15,6 +15,8 @@ const KINDS: [ErrorKind; 21] = [
     KafkaUnavailable,
     TransactionAborted,
     KafkaRefused,
+    TopicRefused,
+    TopicUnavailable,
     RegistryUnavailable,
     RegistryRefused,
     RecordRefused,

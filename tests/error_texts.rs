@@ -19,14 +19,17 @@ const OTHER_PLACES: [(&str, &str); 6] = [
 ];
 
 /// Texts that are no errors: what is well, states, names; what others have; SQL.
-const NO_ERRORS: [&str; 38] = [
+const NO_ERRORS: &[&str] = &[
     "the server is a primary",
     "factlib tables {}",
     "pg_catalog.set_config('{name}', '{value}', false)",
     "{store}: {}, {} ahead of the slot",
     "{topic} is not there; it is created with the first letter",
-    "kafka.topics.create = false: each {prefix}.… is created by hand",
-    "{prefix}.… may be created",
+    "kafka.topics.create = false: each {usual} is created by hand",
+    "{usual} may be created",
+    "no topic {} is there yet",
+    "{topic} is not there; the start creates it",
+    "partitions by number",
     "fits the facts that emit lets through; topics: {}",
     "slot {name}: dropped, and the {kept} of WAL that it kept\n",
     "{saved}, {ahead} ahead of what is confirmed",

@@ -2,29 +2,29 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use crate::{Error, ErrorKind, Result, kafka::record::is_legal_topic};
+use crate::{Error, ErrorKind, Result, kafka::record::is_legal_topic, routing::OwnTopics};
 
 /// The topics that were named so far.
 pub(crate) struct ChosenTopics {
     known: HashSet<Arc<str>>,
     /// None without Kafka.
-    max: Option<usize>,
+    limits: Option<(usize, OwnTopics)>,
 }
 
 impl ChosenTopics {
-    /// At most `max` of them.
-    pub fn of_kafka(max: usize) -> Self {
-        ChosenTopics { known: HashSet::new(), max: Some(max) }
+    /// At most `max` of them, and none of our own.
+    pub fn of_kafka(max: usize, own: OwnTopics) -> Self {
+        ChosenTopics { known: HashSet::new(), limits: Some((max, own)) }
     }
 
     /// There is no Kafka.
     pub fn none() -> Self {
-        ChosenTopics { known: HashSet::new(), max: None }
+        ChosenTopics { known: HashSet::new(), limits: None }
     }
 
     /// True where there is no Kafka.
     pub fn without_kafka(&self) -> bool {
-        self.max.is_none()
+        self.limits.is_none()
     }
 
     /// Whether events may go to the topic.
@@ -36,12 +36,13 @@ impl ChosenTopics {
             return Ok(());
         }
         let refused = |what: String| Err(Error::new(ErrorKind::RecordRefused, what));
-        match self.max {
+        match &self.limits {
             None => refused(format!("the handler names topic {topic}, and there is no Kafka")),
             _ if !is_legal_topic(topic) => {
                 refused(format!("the handler names {topic:?}, which is no legal topic name"))
             }
-            Some(max) if self.known.len() >= max => refused(format!(
+            Some((_, own)) if own.role(topic).is_some() => own.check(topic),
+            Some((max, _)) if self.known.len() >= *max => refused(format!(
                 "{topic} would be one topic more than the {max} allowed (kafka.topics.max)"
             )),
             Some(_) => {
@@ -55,11 +56,13 @@ impl ChosenTopics {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
 
     #[test]
     fn topics_are_legal_and_few() {
-        let mut topics = ChosenTopics::of_kafka(1);
-        for name in ["a b", "", ".."] {
+        let mut topics = ChosenTopics::of_kafka(1, OwnTopics::new(&Config::default()));
+        let letters = Config::default().dead_letter_topic();
+        for name in ["a b", "", "..", letters.as_str()] {
             assert!(topics.get(&name.into()).is_err());
         }
         assert!(topics.get(&"a".into()).is_ok() && topics.get(&"a".into()).is_ok());

@@ -72,7 +72,7 @@ impl Handler<CommitTransaction> for Coordinator {
                 }
                 reply.do_send(TransactionCommitted);
             }
-            Err(error) => this.fail(error),
+            Err(error) => this.fail(this.transactions.explain(error)),
         }));
     }
 }

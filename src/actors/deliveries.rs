@@ -292,6 +292,11 @@ impl Deliveries {
         self.send_waiting(lane)
     }
 
+    /// Whether that is the lane's present epoch, and events can be sent to it.
+    pub fn is_open(&self, lane: usize, epoch: u32) -> bool {
+        self.lanes.get(lane).is_some_and(|slot| slot.epoch == epoch && slot.recipient.is_some())
+    }
+
     /// The name of a lane's topic.
     pub fn topic(&self, lane: usize) -> Option<&Arc<str>> {
         self.lanes.get(lane).map(|lane| &lane.topic)

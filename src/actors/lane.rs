@@ -18,8 +18,15 @@ pub(crate) trait Lanes: Send + Sync + 'static {
     /// sent may still be under way when this returns.
     ///
     /// # Errors
-    /// A transient error is retried with backoff, another stops the pipeline.
+    /// A transient error is retried with backoff, another stops the pipeline: what is refused for
+    /// the topic alone is for the actor to say, event by event.
     async fn open(&self, lane: LaneContext) -> Result<Recipient<TopicBatch>>;
+
+    /// Waits until the other side, if it is away, is back; true then. False where nothing is known
+    /// to be away.
+    async fn is_back(&self) -> bool {
+        false
+    }
 
     /// Is the other side there at all? Asked once, before anything is read.
     async fn check(&self, timeout: Duration) -> Result<()>;

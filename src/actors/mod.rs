@@ -21,6 +21,7 @@ pub mod parts;
 #[cfg(feature = "client-kafka")]
 mod plain_producer;
 mod publication_watch;
+mod refused_topic;
 mod router;
 mod row_sweeper;
 mod supervisor;

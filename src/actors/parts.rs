@@ -27,7 +27,7 @@ use crate::{
         OpenLane, WalBatch,
     },
     outbox::OutboxReader,
-    routing::Routing,
+    routing::{OwnTopics, Routing},
     status::Status,
 };
 
@@ -83,7 +83,7 @@ impl Chain {
             let to = ctx.address();
             let router = Router {
                 handlers: HandlerTopics::default(),
-                topics_of_handlers: ChosenTopics::of_kafka(0),
+                topics_of_handlers: ChosenTopics::of_kafka(0, OwnTopics::new(&config)),
                 routing: Routing::new(&config).expect("routes that can be used"),
                 dead_letters: DeadLetters { policy: RefusalPolicy::Stop, topic: prefix.into() },
                 deliveries: Deliveries::default(),

@@ -101,6 +101,10 @@ impl Lanes for PlainLanes {
     async fn check(&self, timeout: Duration) -> Result<()> {
         plain::check(self.config.kafka.brokers.clone(), timeout).await
     }
+
+    async fn is_back(&self) -> bool {
+        plain::are_back(self.config.kafka.brokers.clone()).await
+    }
 }
 
 /// One topic's way into Kafka.

@@ -168,6 +168,10 @@ impl Handler<LaneLost> for Router {
 
     fn handle(&mut self, lost: LaneLost, _: &mut Self::Context) {
         let LaneLost { lane, epoch } = lost;
+        // One that could not be opened has never had an actor, and its failure is told by itself.
+        if !self.deliveries.is_open(lane, epoch) {
+            return;
+        }
         let error = Error::new(ErrorKind::ActorFailed, "the topic's actor ended");
         match self.ends_transaction(lane, &error, true) {
             true => self.transaction_failed(error),

@@ -19,7 +19,11 @@ mod lanes;
 mod plan;
 mod restarts;
 
-use std::{collections::HashSet, sync::Arc, time::Instant};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+    time::Instant,
+};
 
 use actix::{Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, WrapFuture};
 use slog::{error, info, warn};
@@ -28,6 +32,7 @@ use tokio::sync::watch;
 pub(crate) use self::plan::{Plan, Threads};
 use self::{
     chain::{Chain, Launch},
+    lanes::Pause,
     restarts::Restarts,
 };
 use super::{
@@ -68,6 +73,11 @@ pub(crate) struct Supervisor {
     /// Topics that are held back.
     paused: HashSet<Arc<str>>,
     restarts: Restarts,
+    /// What waits before it is tried again, by number.
+    pauses: BTreeMap<u64, Pause>,
+    last_pause: u64,
+    /// Brokers are asked whether they are back.
+    awaits_brokers: bool,
     running: watch::Sender<bool>,
     outcome: watch::Sender<Outcome>,
 }
@@ -94,6 +104,9 @@ impl Supervisor {
             cluster: None,
             chain: None,
             draining: false,
+            pauses: BTreeMap::new(),
+            last_pause: 0,
+            awaits_brokers: false,
             running,
             outcome,
         })
@@ -136,9 +149,10 @@ impl Supervisor {
             Ok((start, extent)) => this.begin(start, extent, ctx),
             Err(error) => {
                 let error: Error = error;
+                use ErrorKind::{KafkaUnavailable, SlotInUse, TopicUnavailable};
                 // To stand by is no failure, and Kafka's are counted elsewhere.
                 let is_replications =
-                    !matches!(error.kind(), ErrorKind::KafkaUnavailable | ErrorKind::SlotInUse);
+                    !matches!(error.kind(), KafkaUnavailable | TopicUnavailable | SlotInUse);
                 if is_replications {
                     this.plan.status.replication_failed();
                 }
@@ -232,7 +246,7 @@ impl Supervisor {
         let blocked_by = match error.kind() {
             ErrorKind::SlotInUse => Some(BlockedBy::Slot),
             ErrorKind::PostgresUnavailable => Some(BlockedBy::Postgres),
-            ErrorKind::KafkaUnavailable => Some(BlockedBy::Kafka),
+            ErrorKind::KafkaUnavailable | ErrorKind::TopicUnavailable => Some(BlockedBy::Kafka),
             ErrorKind::CheckpointUnavailable => Some(BlockedBy::Store),
             _ => None,
         };
@@ -249,6 +263,9 @@ impl Supervisor {
                 "pause_ms" => pause.as_millis() as u64, "failures" => self.restarts.failures());
         }
         self.plan.status.set_state(state);
+        if matches!(error.kind(), ErrorKind::KafkaUnavailable | ErrorKind::TransactionAborted) {
+            return self.pause_generation(pause, ctx);
+        }
         ctx.run_later(pause, |this, ctx| this.start_generation(ctx));
     }
 }

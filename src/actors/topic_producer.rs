@@ -14,21 +14,30 @@
 //! registry does not answer, the part fails and nothing more is sent; what was sent before
 //! ends in its own time.
 //!
+//! A topic that Kafka does not take has a [`RefusedTopic`] in place of it, and one that can't be
+//! had for now is opened again; with exactly-once it is refused in the end, since one transaction
+//! holds all topics.
+//!
 //! A record that may pass later fails its part, and the part's token the lane. One
 //! that Kafka will never take is named by the token; the rest of its part is done.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Recipient, WrapFuture};
 use async_trait::async_trait;
-use slog::info;
+use slog::{Logger, info, warn};
 
 use super::{
     framing::{Framed, Framing},
     lane::{LaneContext, Lanes},
+    refused_topic::RefusedTopic,
 };
 use crate::{
-    Result,
+    Error, ErrorKind, Result,
     config::Config,
     dead_letter::DeadLetterTable,
     faults::{FaultSite, Faults},
@@ -42,6 +51,7 @@ use crate::{
     },
     messages::{ExitGuard, TopicBatch},
     schema_registry::{Prefixes, Registry},
+    status::Status,
 };
 
 /// How long to wait for room in librdkafka's queue: about a batch's time there.
@@ -51,16 +61,7 @@ const QUEUE_FULL_PAUSE: Duration = Duration::from_millis(5);
 const BATCH_OVERHEAD: usize = 512;
 
 /// Opens lanes to Kafka: the default.
-pub(crate) struct KafkaLanes {
-    topics: TopicAdmin,
-    clients: Clients,
-    dead_letter_topic: String,
-    table: Arc<DeadLetterTable>,
-    /// With it, all topics share its producer, and the others only ask questions.
-    transactions: Option<Arc<Transactions>>,
-    registry: Arc<Registry>,
-    faults: Faults,
-}
+pub(crate) struct KafkaLanes(Arc<Topics>);
 
 impl KafkaLanes {
     pub fn new(
@@ -68,63 +69,149 @@ impl KafkaLanes {
         producer: KafkaProducer,
         table: DeadLetterTable,
         transactions: Option<Arc<Transactions>>,
+        status: Arc<Status>,
         faults: Faults,
     ) -> Result<Self> {
-        Ok(KafkaLanes {
-            topics: TopicAdmin::new(config.kafka.clone()),
+        Ok(KafkaLanes(Arc::new(Topics {
+            admin: TopicAdmin::new(config.kafka.clone()),
             clients: Clients::new(producer, config.kafka.connections),
             dead_letter_topic: config.dead_letter_topic(),
             table: Arc::new(table),
             transactions,
             registry: Arc::new(Registry::new(config)?),
+            ask_again: config.pipeline.restart_backoff_max,
+            status,
             faults,
-        })
+        })))
     }
 }
 
 #[async_trait]
 impl Lanes for KafkaLanes {
     async fn open(&self, lane: LaneContext) -> Result<Recipient<TopicBatch>> {
+        let LaneContext { topic, log, exit, .. } = lane;
+        Ok(match self.0.open(&topic, &log).await? {
+            Opened::Producer(producer) => producer.start_with(exit),
+            Opened::Refused(error) => {
+                RefusedTopic::start(Arc::clone(&self.0), topic, error, exit, log)
+            }
+        })
+    }
+
+    async fn check(&self, timeout: Duration) -> Result<()> {
+        admin::check(&self.0.clients.first()?, timeout).await
+    }
+
+    async fn is_back(&self) -> bool {
+        match self.0.clients.first() {
+            Ok(asking) => admin::are_back(&asking, &self.0.dead_letter_topic).await,
+            Err(_) => false,
+        }
+    }
+}
+
+/// What topics are opened with.
+pub(super) struct Topics {
+    admin: TopicAdmin,
+    clients: Clients,
+    dead_letter_topic: String,
+    table: Arc<DeadLetterTable>,
+    /// With it, all topics share its producer, and the others only ask questions.
+    transactions: Option<Arc<Transactions>>,
+    registry: Arc<Registry>,
+    /// After so long, a topic that Kafka does not take is asked for again.
+    ask_again: Duration,
+    status: Arc<Status>,
+    faults: Faults,
+}
+
+/// A topic that was asked for.
+pub(super) enum Opened {
+    Producer(TopicProducer),
+    /// Kafka does not take it, for this reason; its events go by `dead_letter.policy`.
+    Refused(Error),
+}
+
+impl Topics {
+    /// Opens a topic once nothing that was sent to it is under way any more.
+    ///
+    /// # Errors
+    /// What is waited for: the topic is to be opened again later.
+    pub async fn open(&self, topic: &Arc<str>, log: &Logger) -> Result<Opened> {
+        let error = match self.producer(topic, log).await {
+            Ok(producer) => {
+                self.status.topic_refused(topic, None);
+                return Ok(Opened::Producer(producer));
+            }
+            Err(error) => error,
+        };
+        let gives_up = || self.transactions.as_ref().is_some_and(|all| all.gives_up(topic));
+        match error.kind() {
+            ErrorKind::TopicRefused => Ok(Opened::Refused(error)),
+            ErrorKind::TopicUnavailable if gives_up() => Ok(Opened::Refused(error)),
+            _ => Err(error),
+        }
+    }
+
+    async fn producer(&self, topic: &Arc<str>, log: &Logger) -> Result<TopicProducer> {
         let asking = self.clients.first()?;
         let transactional = match &self.transactions {
             Some(transactions) => Some(transactions.producer()?),
             None => None,
         };
-        let in_flight = transactional.as_ref().unwrap_or(&asking).in_flight(&lane.topic);
+        let in_flight = transactional.as_ref().unwrap_or(&asking).in_flight(topic);
         in_flight.ended().await;
-        self.registry.answers(&lane.topic).await?;
-        let topic = self.topics.prepare(&asking, &lane.topic).await?;
-        if topic.created {
-            info!(lane.log, "topic created");
+        if let Some(error) = self.transactions.as_ref().and_then(|all| all.denial(topic)) {
+            return Err(error);
         }
-        let limit = topic.max_message_bytes.unwrap_or(usize::MAX);
+        self.registry.answers(topic).await?;
+        let prepared = self.admin.prepare(&asking, topic).await?;
+        if prepared.created {
+            info!(log, "topic created");
+        }
+        if let Some(count) = prepared.partitions {
+            self.status.partitions(topic, count, log);
+        }
+        let limit = prepared.max_message_bytes.unwrap_or(usize::MAX);
         let batch_bytes = limit.saturating_sub(BATCH_OVERHEAD).max(1);
         let producer = match (&self.transactions, transactional) {
             (Some(transactions), Some(producer)) => {
-                transactions.fit(&producer, &lane.topic, batch_bytes)?;
+                transactions.fit(&producer, topic, batch_bytes)?;
+                transactions.opened(topic);
                 producer
             }
-            _ => self.clients.of(&lane.topic, batch_bytes)?,
+            _ => self.clients.of(topic, batch_bytes)?,
         };
-        let producer = TopicProducer {
+        Ok(TopicProducer {
             producer,
             in_flight,
-            table: (*lane.topic == *self.dead_letter_topic).then(|| Arc::clone(&self.table)),
+            table: self.table_of(topic),
             framing: Framing::new(Arc::clone(&self.registry)),
             queue: VecDeque::new(),
             faults: self.faults.clone(),
-            _exit: lane.exit,
-        };
-        Ok(producer.start().recipient())
+            exit: None,
+        })
     }
 
-    async fn check(&self, timeout: Duration) -> Result<()> {
-        admin::check(&self.clients.first()?, timeout).await
+    /// Where the letters of the dead-letter topic go that it does not take.
+    pub fn table_of(&self, topic: &str) -> Option<Arc<DeadLetterTable>> {
+        (*topic == *self.dead_letter_topic).then(|| Arc::clone(&self.table))
+    }
+
+    /// Says that Kafka does not take the topic, and answers when to ask for it again.
+    pub fn refused(&self, topic: &Arc<str>, error: &Error, log: &Logger) -> Instant {
+        self.status.topic_refused(topic, Some(error));
+        let instead = match self.table_of(topic) {
+            Some(_) => "its letters are kept in `factlib.dead_letters` alone",
+            None => "its events go by dead_letter.policy",
+        };
+        warn!(log, "Kafka does not take the topic"; "error" => %error, "instead" => instead);
+        Instant::now() + self.ask_again
     }
 }
 
 /// One topic's way into Kafka.
-struct TopicProducer {
+pub(super) struct TopicProducer {
     producer: KafkaProducer,
     in_flight: InFlight,
     /// For the dead-letter topic: keeps what is too large for it.
@@ -133,7 +220,8 @@ struct TopicProducer {
     /// What waits for room in librdkafka's queue: a part and how much of it is sent.
     queue: VecDeque<(Arc<Part>, usize)>,
     faults: Faults,
-    _exit: ExitGuard,
+    /// From its start on.
+    exit: Option<ExitGuard>,
 }
 
 impl Actor for TopicProducer {
@@ -176,6 +264,11 @@ impl Framed for TopicProducer {
 }
 
 impl TopicProducer {
+    pub fn start_with(mut self, exit: ExitGuard) -> Recipient<TopicBatch> {
+        self.exit = Some(exit);
+        self.start().recipient()
+    }
+
     /// Sends from the front of the queue while librdkafka takes records.
     fn send(&mut self, ctx: &mut Context<Self>) {
         while let Some((part, sent)) = self.queue.front_mut() {

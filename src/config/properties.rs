@@ -34,6 +34,9 @@ pub(crate) fn refusal(property: &str, value: &str) -> Option<&'static str> {
         "transactional.id" => {
             "factlib makes it of cluster and slot, so that an instance that was replaced is fenced"
         }
+        "allow.auto.create.topics" => {
+            "factlib creates topics itself, as kafka.topics has it: brokers would make them by their own defaults"
+        }
         "transaction.timeout.ms" => "delivery.transaction_timeout sets it",
         "partitioner" if value == "random" => {
             "the events of one aggregate would go to several partitions, out of order"

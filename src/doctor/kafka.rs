@@ -16,8 +16,10 @@ use crate::{
     emit::DEFAULT_MAX_BYTES,
     kafka::{
         admin::{Cluster, TopicAdmin, TopicSettings, cluster},
+        positions::{CLEANUP, COMPACT, compact_command},
         producer::KafkaProducer,
     },
+    routing::Routes,
     status::Status,
 };
 
@@ -44,7 +46,9 @@ pub(super) async fn examine(config: &Config, log: &Logger) -> Result<Vec<Check>>
                 let found = taken.map(|()| "old enough for kafka.client = \"kafka\"".into());
                 checks.result("versions", found, "start the brokers, or correct kafka.brokers");
             }
-            Kafka { config, cluster, admin, checks: &mut checks }.topics().await;
+            let routes = Routes::new(config).map_err(|mistake| mistake.error(None))?;
+            let prefixes = prefixes(config);
+            Kafka { config, routes, prefixes, cluster, admin, checks: &mut checks }.topics().await;
         }
         Err(error) => {
             checks.failed("brokers", &error, "start the brokers, or correct kafka.brokers")
@@ -86,8 +90,23 @@ async fn advertised(cluster: &Cluster, checks: &mut Checks) {
     }
 }
 
+/// What usual topics begin with: that of the configuration, and those of outbox tables.
+fn prefixes(config: &Config) -> Vec<String> {
+    let tables = config.outbox_tables();
+    let usual = tables.is_empty() || tables.iter().any(|table| table.topic_prefix().is_none());
+    let own = tables.iter().filter_map(|table| table.topic_prefix()).map(str::to_owned);
+    let mut prefixes: Vec<_> =
+        usual.then(|| config.topic_prefix().to_owned()).into_iter().collect();
+    prefixes.extend(own);
+    prefixes.sort_unstable();
+    prefixes.dedup();
+    prefixes
+}
+
 struct Kafka<'a> {
     config: &'a Config,
+    routes: Routes,
+    prefixes: Vec<String>,
     cluster: Cluster,
     admin: TopicAdmin,
     checks: &'a mut Checks,
@@ -99,11 +118,15 @@ impl Kafka<'_> {
         if letters && self.config.kafka.client == KafkaClient::Rdkafka {
             self.dead_letter_topic().await;
         }
+        if self.config.is_exactly_once() {
+            self.position_topic().await;
+        }
         self.new_topics().await;
+        self.named_topics().await;
         let topics = self.ours();
         if topics.is_empty() {
-            let prefix = self.config.topic_prefix();
-            return self.checks.ok("topic settings", format!("no topic {prefix}.… is there yet"));
+            let found = format!("no topic {} is there yet", self.usual());
+            return self.checks.ok("topic settings", found);
         }
         let names: Vec<&str> = topics.iter().map(String::as_str).collect();
         match self.admin.settings(&names).await {
@@ -119,10 +142,70 @@ impl Kafka<'_> {
 
     /// What the relay sends to, as far as that can be told from names.
     fn ours(&self) -> Vec<String> {
-        let start = format!("{}.", self.config.topic_prefix());
-        let dead_letters = self.config.dead_letter_topic();
-        let names = self.cluster.topics.keys();
-        names.filter(|name| name.starts_with(&start) || **name == dead_letters).cloned().collect()
+        let prefixes: Vec<&str> = self.prefixes.iter().map(String::as_str).collect();
+        let (letters, positions) = (self.config.dead_letter_topic(), self.config.position_topic());
+        let is_ours = |name: &&String| {
+            self.routes.may_send_to(name, &prefixes)
+                || **name == letters
+                || self.config.is_exactly_once() && **name == positions
+        };
+        self.cluster.topics.keys().filter(is_ours).cloned().collect()
+    }
+
+    /// Usual topics, for people: `shop.…`.
+    fn usual(&self) -> String {
+        let all = self.prefixes.iter().map(|prefix| format!("{prefix}.…"));
+        all.collect::<Vec<_>>().join(" or ")
+    }
+
+    /// Whether Kafka keeps the newest position of exactly-once.
+    async fn position_topic(&mut self) {
+        const NAME: &str = "position topic";
+        let topic = self.config.position_topic();
+        if !self.cluster.topics.contains_key(&topic) {
+            if self.config.kafka.topics.create {
+                let may = self.admin.may_create(&topic).await;
+                let found = may.map(|()| format!("{topic} is not there; the start creates it"));
+                return self.checks.result(
+                    NAME,
+                    found,
+                    "set kafka.topics.create = false, and create them by hand",
+                );
+            }
+            let create = self.tool(&format!(
+                "kafka-topics.sh --create --topic {topic} --partitions 1 --config \
+                 {CLEANUP}={COMPACT}"
+            ));
+            let found = format!("topic {topic} does not exist, and kafka.topics.create = false");
+            return self.checks.error(NAME, found, create);
+        }
+        match self.admin.setting(&topic, CLEANUP).await {
+            Ok(Some(policy)) if policy != COMPACT => {
+                let found =
+                    format!("{topic} has {CLEANUP}={policy}, so that Kafka would delete positions");
+                self.checks.error(NAME, found, compact_command(self.config));
+            }
+            Ok(_) => self.checks.ok(NAME, format!("{topic} is there, and compacted")),
+            Err(error) => self.unseen(error.story()),
+        }
+    }
+
+    /// Topics that routes name: those that are missing can be created, or not.
+    async fn named_topics(&mut self) {
+        const NAME: &str = "topics of routes";
+        for topic in self.routes.named_topics() {
+            if self.cluster.topics.contains_key(&topic) {
+                continue;
+            }
+            let create = self.tool(&format!("kafka-topics.sh --create --topic {topic}"));
+            if !self.config.kafka.topics.create {
+                let found =
+                    format!("topic {topic} does not exist, and kafka.topics.create = false");
+                self.checks.error(NAME, found, create);
+            } else if let Err(error) = self.admin.may_create(&topic).await {
+                self.checks.failed(NAME, &error, &create);
+            }
+        }
     }
 
     async fn dead_letter_topic(&mut self) {
@@ -148,23 +231,30 @@ impl Kafka<'_> {
 
     async fn new_topics(&mut self) {
         const NAME: &str = "new topics";
-        let prefix = self.config.topic_prefix();
+        let usual = self.usual();
         if !self.config.kafka.topics.create {
-            let found = format!("kafka.topics.create = false: each {prefix}.… is created by hand");
+            let found = format!("kafka.topics.create = false: each {usual} is created by hand");
             return self.checks.ok(NAME, found);
         }
-        let may = self.admin.may_create(&format!("{prefix}.factlib-doctor")).await;
-        let found = may.map(|()| format!("{prefix}.… may be created"));
+        let mut may = Ok(());
+        for prefix in &self.prefixes {
+            if may.is_ok() {
+                may = self.admin.may_create(&format!("{prefix}.factlib-doctor")).await;
+            }
+        }
+        let found = may.map(|()| format!("{usual} may be created"));
         self.checks.result(NAME, found, "set kafka.topics.create = false, and create them by hand");
     }
 
     fn unseen(&mut self, why: String) {
         let principal = self.config.kafka.username.as_deref().unwrap_or("ANONYMOUS");
-        let prefix = self.config.topic_prefix();
-        let grant = self.tool(&format!(
-            "kafka-acls.sh --add --allow-principal User:{principal} --operation DescribeConfigs \
-             --topic {prefix}. --resource-pattern-type prefixed"
-        ));
+        let grant = |prefix: &String| {
+            self.tool(&format!(
+                "kafka-acls.sh --add --allow-principal User:{principal} --operation \
+                 DescribeConfigs --topic {prefix}. --resource-pattern-type prefixed"
+            ))
+        };
+        let grant = self.prefixes.iter().map(grant).collect::<Vec<_>>().join("; ");
         self.checks.warning("topic settings", why, grant);
     }
 

@@ -13,8 +13,8 @@ use std::{
 
 use rdkafka::{
     admin::{
-        AdminClient, AdminOptions, NewTopic, OwnedResourceSpecifier, ResourceSpecifier,
-        TopicReplication,
+        AdminClient, AdminOptions, AlterConfig, ConfigSource, NewTopic, OwnedResourceSpecifier,
+        ResourceSpecifier, TopicReplication,
     },
     client::DefaultClientContext,
     error::RDKafkaErrorCode as Code,
@@ -38,6 +38,23 @@ const OTHERS_TIME: Duration = Duration::from_secs(1);
 
 /// Of the question for a topic's limit, without whose answer the topic opens as well.
 const LIMIT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Of one look whether brokers that are away have come back: what stopping may wait for.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Between two looks that failed at once.
+const LOOK_PAUSE: Duration = Duration::from_millis(100);
+
+/// Waits until brokers that are away answer again; false where they answer at once, and whatever
+/// failed is not for want of them. `topic` is asked for, since one topic is little to answer.
+pub(crate) async fn are_back(producer: &KafkaProducer, topic: &str) -> bool {
+    let mut away = false;
+    while metadata(producer, Some(topic.to_owned()), LOOK_TIMEOUT).await.is_err() {
+        away = true;
+        tokio::time::sleep(LOOK_PAUSE).await;
+    }
+    away
+}
 
 /// Answers whether the brokers are there and let us in.
 pub(crate) async fn check(producer: &KafkaProducer, timeout: Duration) -> Result<()> {
@@ -83,6 +100,8 @@ pub(crate) struct TopicSettings {
 pub(crate) struct Topic {
     /// It was missing.
     pub created: bool,
+    /// How many it has; none of one that was just created.
+    pub partitions: Option<usize>,
     /// The largest batch that it takes; none where we may not know.
     pub max_message_bytes: Option<usize>,
 }
@@ -102,11 +121,15 @@ impl TopicAdmin {
     }
 
     /// Creates the topic if it is missing and that is wanted, and asks for its limit.
+    ///
+    /// # Errors
+    /// [`ErrorKind::TopicRefused`] and [`ErrorKind::TopicUnavailable`] for this topic alone.
     pub async fn prepare(&self, producer: &KafkaProducer, topic: &str) -> Result<Topic> {
-        let created = match (exists(producer, topic).await?, self.config.topics.create) {
-            (true, _) => false,
-            (false, true) => self.create(topic, false).await?,
-            (false, false) => {
+        let partitions = partitions(producer, topic).await?;
+        let created = match (partitions, self.config.topics.create) {
+            (Some(_), _) => false,
+            (None, true) => self.create(topic, false).await?,
+            (None, false) => {
                 let what = format!("topic {topic} does not exist");
                 return Err(code_error(what, Code::UnknownTopicOrPartition));
             }
@@ -116,7 +139,7 @@ impl TopicAdmin {
             true => None,
             false => self.max_message_bytes(topic).await?,
         };
-        Ok(Topic { created, max_message_bytes })
+        Ok(Topic { created, partitions, max_message_bytes })
     }
 
     /// Whether the brokers would create the topic; they don't.
@@ -159,7 +182,55 @@ impl TopicAdmin {
         match results.into_iter().next() {
             Some(Ok(_)) => Ok(true),
             Some(Err((_, Code::TopicAlreadyExists))) => Ok(false),
+            // Brokers before 2.0 ask for this right on the cluster.
+            Some(Err((_, Code::ClusterAuthorizationFailed))) => {
+                Err(self.failed(code_error(what(), Code::TopicAuthorizationFailed)))
+            }
             Some(Err((_, code))) => Err(self.failed(code_error(what(), code))),
+            None => Err(Error::new(ErrorKind::KafkaUnavailable, what())
+                .caused_by("the broker gave no answer for it")),
+        }
+    }
+
+    /// The value of one setting of a topic.
+    pub async fn setting(&self, topic: &str, name: &str) -> Result<Option<String>> {
+        let settings = self.described(topic).await?;
+        Ok(settings.into_iter().find(|(known, _, _)| known == name).and_then(|(_, value, _)| value))
+    }
+
+    /// Changes one setting of a topic. The request replaces all of them, so that those that the
+    /// topic has of its own are named again.
+    pub async fn alter(&self, topic: &str, name: &str, value: &str) -> Result<()> {
+        let settings = self.described(topic).await?;
+        let own = settings.iter().filter(|(known, _, own)| *own && known != name);
+        let mut change = AlterConfig::new(ResourceSpecifier::Topic(topic)).set(name, value);
+        for (name, value, _) in own {
+            if let Some(value) = value {
+                change = change.set(name, value);
+            }
+        }
+        let what = || format!("cannot change {name} of topic {topic}");
+        let options = AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT));
+        let answers = self.client()?.alter_configs([&change], &options).await;
+        match answers.map_err(|error| kafka_error(what(), error))?.into_iter().next() {
+            Some(Err((_, code))) => Err(code_error(what(), code)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Name and value of each setting of a topic, and whether it is the topic's own.
+    async fn described(&self, topic: &str) -> Result<Vec<(String, Option<String>, bool)>> {
+        let what = || format!("cannot ask for the settings of topic {topic}");
+        let options = AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT));
+        let asked = [ResourceSpecifier::Topic(topic)];
+        let answers = self.client()?.describe_configs(&asked, &options).await;
+        match answers.map_err(|error| kafka_error(what(), error))?.into_iter().next() {
+            Some(Ok(resource)) => Ok(resource
+                .entries
+                .into_iter()
+                .map(|entry| (entry.name, entry.value, entry.source == ConfigSource::DynamicTopic))
+                .collect()),
+            Some(Err(code)) => Err(code_error(what(), code)),
             None => Err(Error::new(ErrorKind::KafkaUnavailable, what())
                 .caused_by("the broker gave no answer for it")),
         }
@@ -205,14 +276,14 @@ impl TopicAdmin {
     }
 }
 
-async fn exists(producer: &KafkaProducer, topic: &str) -> Result<bool> {
+/// How many partitions the topic has; none where there is no such topic.
+async fn partitions(producer: &KafkaProducer, topic: &str) -> Result<Option<usize>> {
     let metadata = metadata(producer, Some(topic.to_owned()), REQUEST_TIMEOUT).await?;
-    let error = metadata.topics().iter().find_map(|topic| topic.error());
-    match error.map(Code::from) {
-        None => Ok(!metadata.topics().is_empty()),
-        Some(Code::UnknownTopicOrPartition | Code::UnknownTopic) => Ok(false),
-        // The topic is there, its leader is not; sending waits for it.
-        Some(Code::LeaderNotAvailable) => Ok(true),
+    let Some(found) = metadata.topics().first() else { return Ok(None) };
+    match found.error().map(Code::from) {
+        // The topic is there, its leader may not be; sending waits for it.
+        None | Some(Code::LeaderNotAvailable) => Ok(Some(found.partitions().len())),
+        Some(Code::UnknownTopicOrPartition | Code::UnknownTopic) => Ok(None),
         Some(code) => Err(code_error(format!("cannot look up topic {topic}"), code)),
     }
 }

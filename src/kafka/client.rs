@@ -49,7 +49,11 @@ fn tell(client: &mut ClientConfig, config: &KafkaConfig) {
         client.set(key, value);
     }
     trust_the_system(client);
-    client.set("bootstrap.servers", config.brokers.join(","));
+    client
+        .set("bootstrap.servers", config.brokers.join(","))
+        // A broker would otherwise make each topic that it is asked for, with its own defaults.
+        // A configuration that names it is refused before.
+        .set("allow.auto.create.topics", "false");
     // That a broker hangs up is no more to librdkafka (see `disconnects`).
     client.set_log_level(RDKafkaLogLevel::Info);
 }
@@ -135,6 +139,15 @@ mod tests {
             assert_eq!((client.get(key), producer.get(key)), (Some(value), Some(value)), "{key}");
         }
     }
+
+    #[test]
+    fn no_client_has_brokers_create_topics_by_asking_for_them() {
+        let config = KafkaConfig::default();
+        for client in [client_config(&config), producer_config(&config, 1 << 20)] {
+            assert_eq!(client.get("allow.auto.create.topics"), Some("false"));
+        }
+    }
+
     #[test]
     fn the_systems_authorities_are_named_where_tls_has_no_others() {
         let told = |properties: &[(&str, &str)]| {

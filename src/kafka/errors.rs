@@ -1,5 +1,7 @@
 //! librdkafka's errors as factlib's: which are final and which pass.
 
+use std::error::Error as _;
+
 use rdkafka::{
     error::{KafkaError, RDKafkaErrorCode},
     types::RDKafkaErrorCode as Code,
@@ -19,8 +21,9 @@ pub(crate) fn kafka_error(what: impl Into<String>, error: KafkaError) -> Error {
         let what = format!("{}: kafka.properties do not fit together", what.into());
         return Error::new(ErrorKind::Config, what).caused_by(why.clone());
     }
-    let kind = error.rdkafka_error_code().map_or(ErrorKind::KafkaUnavailable, kind);
-    with_remedy(Error::new(kind, what), error.rdkafka_error_code()).caused_by(error)
+    let code = code_in(&error);
+    let kind = code.map_or(ErrorKind::KafkaUnavailable, kind);
+    with_remedy(Error::new(kind, what), code).caused_by(error)
 }
 
 /// What is wrong with a property. The error's own text has the value, and of a name that is
@@ -88,22 +91,72 @@ fn kind(code: RDKafkaErrorCode) -> ErrorKind {
         // The record itself: sent again, it is refused again.
         Code::MessageSizeTooLarge => ErrorKind::RecordTooLarge,
         Code::InvalidRecord | Code::InvalidMessageSize => ErrorKind::RecordRefused,
-        // Somebody has to change a setting or a right.
+        // The topic alone: asked for again, it is refused again.
+        Code::InvalidTopic
+        | Code::InvalidPartitions
+        | Code::InvalidConfig
+        | Code::PolicyViolation => ErrorKind::TopicRefused,
+        // The topic alone, until somebody gives a right, starts a broker or creates it.
+        Code::TopicAuthorizationFailed
+        | Code::InvalidReplicationFactor
+        | Code::UnknownTopicOrPartition
+        | Code::UnknownTopic
+        | Code::ThrottlingQuotaExceeded => ErrorKind::TopicUnavailable,
+        // No topic can be had, until somebody changes a setting or a right.
         Code::SaslAuthenticationFailed
         | Code::Authentication
-        | Code::TopicAuthorizationFailed
         | Code::ClusterAuthorizationFailed
         | Code::UnsupportedSASLMechanism
         | Code::UnsupportedVersion
         | Code::UnsupportedFeature
-        | Code::InvalidTopic
-        | Code::InvalidPartitions
-        | Code::InvalidReplicationFactor
-        | Code::InvalidConfig
-        | Code::PolicyViolation
         | Code::SecurityDisabled => ErrorKind::KafkaRefused,
         // Everything else has to do with brokers that come and go.
         _ => ErrorKind::KafkaUnavailable,
+    }
+}
+
+/// The code in an error of the client; of an administrator's question, it does not say it itself.
+fn code_in(error: &KafkaError) -> Option<RDKafkaErrorCode> {
+    match error {
+        KafkaError::AdminOp(code) => Some(*code),
+        _ => error.rdkafka_error_code(),
+    }
+}
+
+/// The code of a broker or of librdkafka that led to the error.
+fn code_of(error: &Error) -> Option<RDKafkaErrorCode> {
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        if let Some(code) = error.downcast_ref::<RDKafkaErrorCode>() {
+            return Some(*code);
+        }
+        if let Some(code) = error.downcast_ref::<KafkaError>() {
+            return code_in(code);
+        }
+        cause = error.source();
+    }
+    None
+}
+
+/// True where the user lacks a right on the topic.
+pub(crate) fn lacks_right(error: &Error) -> bool {
+    code_of(error) == Some(Code::TopicAuthorizationFailed)
+}
+
+/// True for a record that was given up because another one failed.
+pub(super) fn is_consequence(error: &Error) -> bool {
+    matches!(code_of(error), Some(Code::PurgeQueue | Code::PurgeInflight))
+}
+
+/// The same error of a topic without which nothing can be relayed: what is refused or not allowed
+/// there is so for the whole relay.
+pub(super) fn of_the_whole(error: Error) -> Error {
+    match error.kind() {
+        ErrorKind::TopicRefused => error.of_kind(ErrorKind::KafkaRefused),
+        ErrorKind::TopicUnavailable if lacks_right(&error) => {
+            error.of_kind(ErrorKind::KafkaRefused)
+        }
+        _ => error,
     }
 }
 
@@ -123,6 +176,13 @@ fn with_remedy(error: Error, code: Option<RDKafkaErrorCode>) -> Error {
         }
         Some(Code::InvalidReplicationFactor) => {
             "the cluster has fewer brokers than kafka.topics.replication_factor"
+        }
+        Some(Code::InvalidTopic) => {
+            "to Kafka '.' and '_' are the same in a name: is there a topic that differs by these alone?"
+        }
+        Some(Code::InvalidConfig) => "correct kafka.topics.config",
+        Some(Code::PolicyViolation) => {
+            "the brokers' create.topic.policy forbids it: correct kafka.topics, or create the topic"
         }
         _ => return error,
     };
@@ -168,6 +228,17 @@ mod tests {
                 Code::InvalidReplicationFactor,
                 "the cluster has fewer brokers than kafka.topics.replication_factor",
             ),
+            (
+                Code::InvalidTopic,
+                "to Kafka '.' and '_' are the same in a name: is there a topic that differs by \
+                 these alone?",
+            ),
+            (Code::InvalidConfig, "correct kafka.topics.config"),
+            (
+                Code::PolicyViolation,
+                "the brokers' create.topic.policy forbids it: correct kafka.topics, or create the \
+                 topic",
+            ),
         ] {
             assert_eq!(code_error("no", code).advice(), Some(remedy), "{code}");
         }
@@ -203,6 +274,25 @@ mod tests {
                     kafka.tls = false";
         assert_eq!(remedy(handshake).as_deref(), Some(text));
         assert_eq!(remedy("b:9092/1: Connect to ipv4#127.0.0.1:9092 failed: refused"), None);
+    }
+
+    #[test]
+    fn what_is_about_one_topic_is_about_the_whole_where_all_rests_on_it() {
+        use ErrorKind::{KafkaRefused, KafkaUnavailable, TopicRefused, TopicUnavailable};
+        for (code, kind, whole) in [
+            (Code::InvalidTopic, TopicRefused, KafkaRefused),
+            (Code::InvalidConfig, TopicRefused, KafkaRefused),
+            (Code::TopicAuthorizationFailed, TopicUnavailable, KafkaRefused),
+            (Code::InvalidReplicationFactor, TopicUnavailable, TopicUnavailable),
+            (Code::UnknownTopicOrPartition, TopicUnavailable, TopicUnavailable),
+            (Code::SaslAuthenticationFailed, KafkaRefused, KafkaRefused),
+            (Code::BrokerNotAvailable, KafkaUnavailable, KafkaUnavailable),
+        ] {
+            for error in [code_error("no", code), kafka_error("no", KafkaError::AdminOp(code))] {
+                assert_eq!(error.kind(), kind, "{code}");
+                assert_eq!(of_the_whole(error).kind(), whole, "{code}");
+            }
+        }
     }
 
     #[test]

@@ -18,4 +18,6 @@ pub(crate) mod record;
 mod reports;
 mod room;
 mod statistics;
+mod transaction_log;
 pub(crate) mod transactions;
+mod unavailable;

@@ -9,11 +9,12 @@ use std::{
 };
 
 use rdkafka::{Message, producer::BaseRecord};
-use slog::{Logger, debug, info};
+use slog::{Logger, debug, info, warn};
 use tokio::time::sleep;
 
 use super::{
     admin::{self, TopicAdmin},
+    errors::of_the_whole,
     producer::KafkaProducer,
     reader::{Isolation, TopicReader},
 };
@@ -23,6 +24,9 @@ use crate::{Error, ErrorKind, Result, checkpoint::Position, config::Config};
 const PARTITION: i32 = 0;
 /// Where the newest position of a slot is sought first: this far before the end.
 const NEAR_THE_END: i64 = 2_000;
+/// The setting on which the topic's promise rests, and its value.
+pub(crate) const CLEANUP: &str = "cleanup.policy";
+pub(crate) const COMPACT: &str = "compact";
 /// Between two looks whether a transaction in the topic has ended.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -40,6 +44,16 @@ pub(crate) struct PositionRecord {
     key: String,
     /// None makes Kafka forget it.
     value: Option<Vec<u8>>,
+}
+
+/// What has Kafka keep the newest position of each slot.
+pub(crate) fn compact_command(config: &Config) -> String {
+    format!(
+        "kafka-configs.sh --bootstrap-server {} --alter --entity-type topics --entity-name {} \
+         --add-config {CLEANUP}={COMPACT}",
+        config.kafka.brokers.join(","),
+        config.position_topic()
+    )
 }
 
 impl PositionRecord {
@@ -88,15 +102,64 @@ impl Positions {
         format!("{cluster}/{}", self.config.postgres.slot)
     }
 
-    /// Creates the topic if it is missing and that is wanted.
+    /// Creates the topic if it is missing and that is wanted, and sees to it that Kafka keeps the
+    /// newest position of each slot in it.
+    ///
+    /// # Errors
+    /// Without the topic nothing can be relayed: what is refused for it is refused for the whole.
     pub async fn create(&self) -> Result<()> {
         let mut kafka = self.config.kafka.clone();
         kafka.topics.partitions = Some(1);
-        kafka.topics.config.insert("cleanup.policy".into(), "compact".into());
-        if TopicAdmin::new(kafka).prepare(&self.asking, &self.topic).await?.created {
+        kafka.topics.config.insert(CLEANUP.into(), COMPACT.into());
+        let admin = TopicAdmin::new(kafka);
+        let prepared = admin.prepare(&self.asking, &self.topic).await.map_err(of_the_whole)?;
+        if prepared.created {
             info!(self.log, "topic for positions created"; "topic" => &self.topic);
         }
-        Ok(())
+        self.compacted(&admin).await
+    }
+
+    /// Has the topic compacted, and nothing else: with any other `cleanup.policy` Kafka deletes a
+    /// position that is old, and what was sent up to it would be sent again.
+    async fn compacted(&self, admin: &TopicAdmin) -> Result<()> {
+        let policy = match admin.setting(&self.topic, CLEANUP).await {
+            Ok(policy) => policy.unwrap_or_default(),
+            Err(error) => {
+                warn!(self.log, "topic for positions can't be checked"; "topic" => &self.topic,
+                    "error" => %error, "remedy" => format!("see to it that its {CLEANUP} is \
+                    {COMPACT}, or give the user the ACL DescribeConfigs on it"));
+                return Ok(());
+            }
+        };
+        if policy == COMPACT {
+            return Ok(());
+        }
+        let altered = match self.config.kafka.topics.create {
+            true => admin.alter(&self.topic, CLEANUP, COMPACT).await,
+            false => Err(Error::new(ErrorKind::KafkaRefused, "kafka.topics.create = false")),
+        };
+        match altered {
+            Ok(()) => {
+                warn!(self.log, "topic for positions is compacted from now on";
+                    "topic" => &self.topic, "before" => policy);
+                Ok(())
+            }
+            Err(error) => Err(self.uncompacted(&policy).caused_by(error)),
+        }
+    }
+
+    fn uncompacted(&self, policy: &str) -> Error {
+        let what = format!(
+            "{} has {CLEANUP}={policy}: Kafka would delete positions, and what was sent up to \
+             them would be sent again",
+            self.describe()
+        );
+        Error::new(ErrorKind::KafkaRefused, what).remedy(compact_command(&self.config))
+    }
+
+    /// Its name.
+    pub fn topic(&self) -> &str {
+        &self.topic
     }
 
     /// Whether there is such a topic.

@@ -16,7 +16,7 @@ use tokio::{task::spawn_blocking, time::timeout};
 
 use super::{
     client::client_config,
-    errors::{code_error, kafka_error},
+    errors::{code_error, kafka_error, lacks_right, of_the_whole},
     reports::Reports,
 };
 use crate::{Error, ErrorKind, Result, config::KafkaConfig, status::Status};
@@ -75,7 +75,10 @@ impl TopicReader {
             Some(Code::UnknownTopicOrPartition | Code::UnknownTopic) => return Ok(None),
             // A partition without a leader is waited for when it is read.
             None | Some(Code::LeaderNotAvailable) => {}
-            Some(code) => return Err(code_error(format!("cannot look up topic {topic}"), code)),
+            Some(code) => {
+                let failed = code_error(format!("cannot look up topic {topic}"), code);
+                return Err(of_the_whole(failed));
+            }
         }
         reader.partitions = found.partitions().iter().map(|partition| partition.id()).collect();
         reader.partitions.sort_unstable();
@@ -148,9 +151,9 @@ impl TopicReader {
 
     fn unreadable(&self, error: KafkaError) -> Error {
         let failed = kafka_error(format!("cannot read topic {}", self.topic), error);
-        match failed.kind() {
-            ErrorKind::KafkaRefused => failed.remedy("the user needs the ACLs Describe and Read"),
-            _ => failed,
+        match lacks_right(&failed) {
+            true => of_the_whole(failed).remedy("the user needs the ACLs Describe and Read"),
+            false => failed,
         }
     }
 }
@@ -167,7 +170,6 @@ fn consumer_config(config: &KafkaConfig, isolation: Isolation) -> ClientConfig {
         .set("enable.auto.commit", "false")
         .set("enable.partition.eof", "true")
         .set("isolation.level", isolation)
-        .set("allow.auto.create.topics", "false")
         .set("auto.offset.reset", "earliest")
         // That there is nothing more is an answer to wait for.
         .set("fetch.wait.max.ms", "20")

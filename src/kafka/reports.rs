@@ -16,7 +16,8 @@ use super::{
     disconnects::{Disconnect, Protocol},
     errors::told,
     part::Part,
-    statistics,
+    statistics::{self, Statistics},
+    transaction_log::{Failure, TransactionLog},
 };
 use crate::{Error, status::Status};
 
@@ -27,6 +28,7 @@ pub(crate) struct Reports {
     name: OnceLock<String>,
     protocol: Protocol,
     complaints: Complaints,
+    transaction: TransactionLog,
     status: Arc<Status>,
     pub(super) log: Logger,
 }
@@ -77,6 +79,7 @@ impl Reports {
             name: OnceLock::new(),
             protocol,
             complaints: Complaints::default(),
+            transaction: TransactionLog::default(),
             status,
             log,
         }
@@ -90,6 +93,11 @@ impl Reports {
     /// The last complaint.
     pub fn trouble(&self) -> Option<Trouble> {
         self.last.borrow().clone()
+    }
+
+    /// Why the client's transaction failed, where it has.
+    pub fn transaction_failure(&self) -> Failure {
+        self.transaction.failure()
     }
 
     /// Waits for a complaint that does not pass by itself.
@@ -121,6 +129,7 @@ impl Reports {
 
 impl ClientContext for Reports {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        self.transaction.line(facility, message);
         debug!(self.log, "librdkafka"; "level" => ?level, "facility" => facility, "text" => message);
         if facility == "FAIL"
             && let Some(Disconnect { reason, remedy }) = self.protocol.explain(message)
@@ -145,9 +154,12 @@ impl ClientContext for Reports {
 
     fn stats_raw(&self, statistics: &[u8]) {
         match statistics::parse(statistics) {
-            Ok((name, tells)) => {
+            Ok(Statistics { name, status, partitions }) => {
                 self.name.get_or_init(|| name.clone());
-                self.status.kafka_client(name, tells);
+                self.status.kafka_client(name, status);
+                for (topic, count) in partitions {
+                    self.status.partitions_grew(&topic, count, &self.log);
+                }
             }
             Err(error) => debug!(self.log, "statistics can't be read"; "error" => %error),
         }

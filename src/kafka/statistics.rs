@@ -1,19 +1,31 @@
 //! librdkafka's statistics: of what it tells, the little that an operator asks for.
 //!
 //! Format: <https://github.com/confluentinc/librdkafka/blob/master/STATISTICS.md>.
-//! Topics and partitions, which are nearly all of it, are skipped unread.
+//! Topics and partitions, which are nearly all of it, are counted and skipped unread.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
-use serde::Deserialize;
+use serde::{
+    Deserialize, Deserializer,
+    de::{IgnoredAny, MapAccess, Visitor},
+};
 
 use crate::status::{BrokerStatus, KafkaStatus};
 
-/// What `statistics` says, and of which client.
+/// What a client says.
+pub(crate) struct Statistics {
+    /// The client's name.
+    pub name: String,
+    pub status: KafkaStatus,
+    /// How many partitions its topics have, of which it knows any.
+    pub partitions: BTreeMap<String, usize>,
+}
+
+/// What `statistics` says.
 ///
 /// # Errors
 /// A text that is not librdkafka's.
-pub(crate) fn parse(statistics: &[u8]) -> Result<(String, KafkaStatus), serde_json::Error> {
+pub(crate) fn parse(statistics: &[u8]) -> Result<Statistics, serde_json::Error> {
     let client: Client = serde_json::from_slice(statistics)?;
     let known = |broker: &Broker| matches!(broker.source.as_str(), "learned" | "configured");
     let brokers = client.brokers.into_values().filter(known);
@@ -22,7 +34,9 @@ pub(crate) fn parse(statistics: &[u8]) -> Result<(String, KafkaStatus), serde_js
         queue_bytes: client.msg_size,
         brokers: brokers.map(|broker| (broker.name.clone(), broker.status())).collect(),
     };
-    Ok((client.name, status))
+    let counts = client.topics.into_iter().map(|(name, topic)| (name, topic.partitions.0));
+    let partitions = counts.filter(|(_, count)| *count > 0).collect();
+    Ok(Statistics { name: client.name, status, partitions })
 }
 
 #[derive(Deserialize)]
@@ -34,6 +48,42 @@ struct Client {
     msg_size: u64,
     #[serde(default)]
     brokers: BTreeMap<String, Broker>,
+    #[serde(default)]
+    topics: BTreeMap<String, Topic>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Topic {
+    partitions: PartitionCount,
+}
+
+/// How many partitions there are, whatever is said of each.
+#[derive(Default)]
+struct PartitionCount(usize);
+
+/// Where records are that have no partition yet.
+const UNASSIGNED: &str = "-1";
+
+impl<'de> Deserialize<'de> for PartitionCount {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_map(PartitionCount::default())
+    }
+}
+
+impl<'de> Visitor<'de> for PartitionCount {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("partitions by number")
+    }
+
+    fn visit_map<M: MapAccess<'de>>(mut self, mut map: M) -> Result<Self, M::Error> {
+        while let Some((number, _)) = map.next_entry::<&str, IgnoredAny>()? {
+            self.0 += usize::from(number != UNASSIGNED);
+        }
+        Ok(self)
+    }
 }
 
 #[derive(Default, Deserialize)]
@@ -85,14 +135,17 @@ mod tests {
 
     #[test]
     fn brokers_are_those_that_it_learned_or_was_told_of() {
-        let text = br#"{"name":"factlib#producer-1","msg_cnt":7,"msg_size":900,"topics":{"t":[{}]},
+        let text = br#"{"name":"factlib#producer-1","msg_cnt":7,"msg_size":900,"topics":{
+              "t":{"topic":"t","partitions":{"0":{"txmsgs":1},"-1":{},"1":{"a":[{}]}}},
+              "new":{"partitions":{"-1":{}}}},
             "brokers":{
               "a:9092/1":{"name":"a:9092/1","source":"learned","state":"UP","outbuf_cnt":-1,
                 "waitresp_cnt":2,"txerrs":3,"rtt":{"cnt":5,"avg":1500,"p99":9000,"min":4}},
               "b:9092/bootstrap":{"name":"b:9092/bootstrap","source":"configured","state":"DOWN",
                 "rtt":{"cnt":0,"avg":0,"p99":0}},
               ":0/internal":{"name":":0/internal","source":"internal","state":"INIT"}}}"#;
-        let (name, status) = parse(text).expect("it is librdkafka's");
+        let Statistics { name, status, partitions } = parse(text).expect("it is librdkafka's");
+        assert_eq!(partitions, [("t".to_owned(), 2)].into());
         assert_eq!(
             (&*name, status.queue_records, status.queue_bytes),
             ("factlib#producer-1", 7, 900)

@@ -22,7 +22,14 @@ use rdkafka::{
 use slog::{Logger, info};
 use tokio::task::spawn_blocking;
 
-use super::{errors::kafka_error, positions::Positions, producer::KafkaProducer, reports::Reports};
+use super::{
+    errors::{code_error, is_consequence, kafka_error, of_the_whole},
+    positions::Positions,
+    producer::KafkaProducer,
+    reports::Reports,
+    transaction_log::Failure,
+    unavailable::UnavailableTopics,
+};
 use crate::{
     Error, ErrorKind, Event, Lsn, Result,
     checkpoint::Position,
@@ -48,10 +55,15 @@ pub(crate) struct Transactions {
     /// The most bytes of one batch that all topics so far take.
     batch_size: Mutex<Option<usize>>,
     refusals: Refusals,
+    unavailable: UnavailableTopics,
     status: Arc<Status>,
     faults: Faults,
     log: Logger,
 }
+
+/// After a transaction failed for a topic, so many of the longest pauses pass before the next one
+/// may: each try costs a transaction.
+const DENIED_PAUSES: u32 = 6;
 
 /// Events that a broker refused for good, by the topic that they were for: a transaction in
 /// which one was refused can't be committed, and the next one leaves it out.
@@ -110,7 +122,10 @@ impl Transactions {
         faults: Faults,
         log: Logger,
     ) -> Self {
+        let patience = config.delivery.transaction_timeout / 2;
+        let denied_for = config.pipeline.restart_backoff_max * DENIED_PAUSES;
         Transactions {
+            unavailable: UnavailableTopics::new(patience, denied_for),
             config: Arc::clone(config),
             window_bytes,
             positions,
@@ -173,12 +188,45 @@ impl Transactions {
         Err(Error::new(ErrorKind::TransactionAborted, what))
     }
 
-    /// What a failure comes from, where the client says that it was fenced.
+    /// Why a topic may not be in a transaction now.
+    pub fn denial(&self, topic: &str) -> Option<Error> {
+        self.unavailable.denial(topic)
+    }
+
+    /// A topic can't be opened; true where it is not waited for any longer.
+    pub fn gives_up(&self, topic: &Arc<str>) -> bool {
+        self.unavailable.failed(topic)
+    }
+
+    /// A topic could be opened.
+    pub fn opened(&self, topic: &str) {
+        self.unavailable.opened(topic);
+    }
+
+    /// What a failure comes from: records that are given up because the transaction has failed
+    /// know nothing of it. A topic that it failed for is not in the next one.
     pub fn explain(&self, error: Error) -> Error {
-        let fatal = self.present().as_ref().and_then(|producer| producer.client().fatal_error());
-        match fatal {
-            Some((code, _)) if is_fenced(code) => {
-                Error::new(ErrorKind::TransactionAborted, FENCED).caused_by(error)
+        let Some(producer) = self.present().clone() else { return error };
+        if let Some((code, _)) = producer.client().fatal_error()
+            && is_fenced(code)
+        {
+            return Error::new(ErrorKind::TransactionAborted, FENCED).caused_by(error);
+        }
+        let Failure { reason, denied } = producer.client().context().transaction_failure();
+        if let Some(topic) = denied {
+            let what = format!("the user may not write to topic {topic}");
+            let denial = code_error(what, Code::TopicAuthorizationFailed);
+            if topic == self.positions.topic() {
+                return of_the_whole(denial);
+            }
+            self.unavailable.deny(&topic, denial.clone());
+            let what = "the Kafka transaction is undone, and done again without a topic";
+            return Error::new(ErrorKind::TransactionAborted, what).caused_by(denial);
+        }
+        match reason {
+            Some(reason) if is_consequence(&error) => {
+                let what = "the Kafka transaction is undone, and done again";
+                Error::new(ErrorKind::TransactionAborted, what).caused_by(reason)
             }
             _ => error,
         }

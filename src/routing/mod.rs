@@ -8,6 +8,7 @@
 //! | `routes` | pure: all of them: which takes an event, and the records it becomes |
 //! | `way` | how an event's record is made, when it is sent |
 //! | `names` | topics' names: legal, and not too many |
+//! | `own_topics` | the relay's own topics, to which no event may go |
 //! | `placing` | the router's side: decisions that hold for a type are made once |
 //! | [`explain()`] | the same, for people |
 //!
@@ -18,6 +19,7 @@
 
 mod explain;
 mod names;
+mod own_topics;
 mod pattern;
 mod placing;
 mod route;
@@ -27,6 +29,7 @@ mod way;
 
 pub use self::explain::{ExplainedRecord, Explanation, Outcome, explain};
 pub(crate) use self::{
+    own_topics::OwnTopics,
     pattern::{Captures, Pattern},
     placing::{Placed, Routing},
     routes::{Decision, Routes},

@@ -5,6 +5,7 @@ use std::{
     sync::Arc,
 };
 
+use super::own_topics::OwnTopics;
 use crate::{Error, ErrorKind, Event, Result, kafka::record::legal_topic};
 
 /// The names so far, and `{prefix}.{aggregate_type}` by aggregate type; outbox tables may
@@ -12,6 +13,7 @@ use crate::{Error, ErrorKind, Event, Result, kafka::record::legal_topic};
 pub(crate) struct TopicNames {
     prefix: String,
     max: usize,
+    own: OwnTopics,
     names: HashSet<Arc<str>>,
     known: HashMap<Box<str>, Arc<str>>,
     /// The same under prefixes of tables.
@@ -19,11 +21,12 @@ pub(crate) struct TopicNames {
 }
 
 impl TopicNames {
-    /// At most `max` of them.
-    pub fn new(prefix: impl Into<String>, max: usize) -> Self {
+    /// At most `max` of them, and none of our own.
+    pub fn new(prefix: impl Into<String>, max: usize, own: OwnTopics) -> Self {
         TopicNames {
             prefix: prefix.into(),
             max,
+            own,
             names: HashSet::new(),
             known: HashMap::new(),
             of_tables: HashMap::new(),
@@ -60,6 +63,7 @@ impl TopicNames {
         if let Some(topic) = self.names.get(name.as_str()) {
             return Ok(Arc::clone(topic));
         }
+        self.own.check(&name)?;
         if self.names.len() >= self.max {
             let what = format!("{name} would be one topic more than the {} allowed", self.max);
             let remedy = "are aggregate types made of ids? kafka.topics.max sets the limit";

@@ -4,6 +4,7 @@ use std::{borrow::Cow, collections::HashMap, sync::Arc};
 
 use super::{
     names::TopicNames,
+    own_topics::OwnTopics,
     routes::{Choice, Routes, Unsent},
     way::Way,
 };
@@ -72,7 +73,11 @@ impl Routing {
     pub fn new(config: &Config) -> Result<Self, Mistake> {
         let routes = Arc::new(Routes::new(config)?);
         Ok(Routing {
-            names: TopicNames::new(config.topic_prefix(), config.kafka.topics.max),
+            names: TopicNames::new(
+                config.topic_prefix(),
+                config.kafka.topics.max,
+                OwnTopics::new(config),
+            ),
             plain: routes.is_plain(),
             by_types: routes.decides_by_types(),
             with_event_type: routes.looks_at_event_type(),

@@ -1,6 +1,7 @@
 //! One `[[route]]`, checked: its patterns and templates are read once.
 
 use super::{
+    own_topics::OwnTopics,
     pattern::{Captures, Pattern},
     template::{FIELDS, Template, Values},
 };
@@ -40,7 +41,12 @@ enum Field {
 
 impl Route {
     /// Reads the route; `name` is what messages call it, `route[0]`.
-    pub fn new(config: &Config, name: &str, prefix: &str, parked: &str) -> Result<Self, Mistake> {
+    pub fn new(
+        config: &Config,
+        name: &str,
+        prefix: &str,
+        own: &OwnTopics,
+    ) -> Result<Self, Mistake> {
         let wrong = |setting: &str, text: &str, problem: String| Mistake {
             setting: format!("{name}.{setting}"),
             value: Some(format!("{text:?}")),
@@ -81,7 +87,7 @@ impl Route {
         let mut read = Vec::<Template>::new();
         for text in topics {
             let topic = template("topic", text)?;
-            check_topic(&topic, prefix, parked).map_err(|problem| wrong("topic", text, problem))?;
+            check_topic(&topic, prefix, own).map_err(|problem| wrong("topic", text, problem))?;
             if read.iter().any(|other| other.text() == text) {
                 return Err(wrong("topic", text, "is there twice".into()));
             }
@@ -184,6 +190,19 @@ impl Route {
         !self.topics.iter().any(Template::differs_within_a_type)
     }
 
+    /// True for a topic that it may name for some event.
+    pub fn may_send_to(&self, topic: &str, prefixes: &[&str]) -> bool {
+        let may =
+            |template: &Template| prefixes.iter().any(|prefix| template.may_be(topic, prefix));
+        !self.drop && self.topics.iter().any(may)
+    }
+
+    /// The topics that it names for all events.
+    pub fn named_topics(&self, prefix: &str) -> impl Iterator<Item = String> {
+        let topics = if self.drop { &[] } else { &self.topics[..] };
+        topics.iter().filter_map(move |template| template.constant(prefix))
+    }
+
     /// True where it says more of the record than its topics and its format.
     pub fn changes_record(&self) -> bool {
         let Route { key, partition, headers, tombstone, .. } = self;
@@ -259,13 +278,13 @@ impl Route {
     ///
     /// # Errors
     /// What is wrong with the one that Kafka would not allow.
-    pub fn topic_names(&self, values: Values<'_>, parked: &str) -> Result<Vec<String>, String> {
+    pub fn topic_names(&self, values: Values<'_>, own: &OwnTopics) -> Result<Vec<String>, String> {
         let mut names = Vec::with_capacity(self.topics.len());
         for template in &self.topics {
             let name = template
                 .render(values)
                 .map_err(|key| lacks(&format!("topic {:?}", template.text()))(key))?;
-            if !is_legal_topic(&name) || name == parked {
+            if !is_legal_topic(&name) || own.role(&name).is_some() {
                 return Err(format!(
                     "topic {:?} would be {name:?}, which is not allowed",
                     template.text()
@@ -300,14 +319,17 @@ fn partition_number(text: &str) -> Option<i32> {
     text.parse().ok().filter(|number| *number >= 0)
 }
 
-fn check_topic(topic: &Template, prefix: &str, parked: &str) -> Result<(), String> {
+fn check_topic(topic: &Template, prefix: &str, own: &OwnTopics) -> Result<(), String> {
     const ALLOWED: &str =
         "Kafka allows letters, digits, '.', '_' and '-' in a topic's name, and 249 of them";
     let legal = topic.known(prefix).all(|text| text.bytes().all(is_legal_in_topic));
     match topic.constant(prefix) {
         _ if !legal => Err(ALLOWED.into()),
         Some(name) if !is_legal_topic(&name) => Err(ALLOWED.into()),
-        Some(name) if name == parked => Err("that is the dead-letter topic".into()),
-        _ => Ok(()),
+        Some(name) => match own.role(&name) {
+            Some(role) => Err(format!("that is {role}")),
+            None => Ok(()),
+        },
+        None => Ok(()),
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{
     names::{prefix_of, usual_topic},
+    own_topics::OwnTopics,
     pattern::Captures,
     route::Route,
     template::Values,
@@ -24,7 +25,7 @@ pub(crate) struct Routes {
     format: Format,
     subject: SubjectStrategy,
     prefix: String,
-    dead_letter_topic: String,
+    own_topics: OwnTopics,
 }
 
 /// What is decided for an event without a look at its contents.
@@ -62,11 +63,11 @@ impl Routes {
     /// # Errors
     /// The first that can't be used.
     pub fn new(config: &Config) -> Result<Self, Mistake> {
-        let (prefix, parked) = (config.topic_prefix(), config.dead_letter_topic());
+        let (prefix, own_topics) = (config.topic_prefix(), OwnTopics::new(config));
         let mut routes = Vec::<Route>::new();
         for (index, route) in config.route.iter().enumerate() {
             let name = format!("route[{index}]");
-            let route = Route::new(route, &name, prefix, &parked)?;
+            let route = Route::new(route, &name, prefix, &own_topics)?;
             if let Some(other) = routes.iter().position(|other| other.covers(&route)) {
                 let problem = format!("is never reached: route[{other}] takes all that it would");
                 return Err(Mistake { setting: name, value: Some("a table".into()), problem });
@@ -80,7 +81,7 @@ impl Routes {
             format,
             subject: config.schema_registry.subject,
             prefix: prefix.to_owned(),
-            dead_letter_topic: parked,
+            own_topics,
         })
     }
 
@@ -102,6 +103,27 @@ impl Routes {
     /// True where the topics of that route are the same for all events of the same types.
     pub fn has_topics_by_type(&self, route: usize) -> bool {
         self.routes.get(route).is_some_and(Route::has_topics_by_type)
+    }
+
+    /// True for a topic to which events may go, as far as that can be told from its name; `prefixes`
+    /// are those of what no route takes.
+    pub fn may_send_to(&self, topic: &str, prefixes: &[&str]) -> bool {
+        let usual = |prefix: &&str| {
+            let rest = topic.strip_prefix(prefix).and_then(|rest| rest.strip_prefix('.'));
+            rest.is_some_and(|kind| !kind.is_empty())
+        };
+        self.own_topics.role(topic).is_none()
+            && (prefixes.iter().any(usual)
+                || self.routes.iter().any(|route| route.may_send_to(topic, prefixes)))
+    }
+
+    /// The topics that routes name for all their events, whatever is in these.
+    pub fn named_topics(&self) -> Vec<String> {
+        let mut names: Vec<_> =
+            self.routes.iter().flat_map(|route| route.named_topics(&self.prefix)).collect();
+        names.sort_unstable();
+        names.dedup();
+        names
     }
 
     /// The first route that takes the event.
@@ -134,13 +156,15 @@ impl Routes {
     pub(super) fn topics(&self, choice: &Choice, event: &Event) -> Result<Vec<String>> {
         let prefix = prefix_of(&self.prefix, event);
         let Some((index, route)) = self.chosen(choice) else {
-            return Ok(vec![usual_topic(prefix, event)?]);
+            let topic = usual_topic(prefix, event)?;
+            self.own_topics.check(&topic)?;
+            return Ok(vec![topic]);
         };
         let needed = !route.has_topics_by_type();
         let envelope = if needed { Some(event.decode()?) } else { None };
         let (envelope, captures) = (envelope.as_ref(), &choice.captures);
         let values = Values { event, prefix, envelope, captures };
-        route.topic_names(values, &self.dead_letter_topic).map_err(unsendable(index))
+        route.topic_names(values, &self.own_topics).map_err(unsendable(index))
     }
 
     /// True where the event's record is the usual one.

@@ -1,6 +1,6 @@
 //! Texts over an event's fields: `{prefix}.{aggregate_type}`.
 
-use super::pattern::Captures;
+use super::pattern::{Captures, Pattern};
 use crate::{Event, proto::OutboxEvent};
 
 /// A text with holes.
@@ -111,6 +111,15 @@ impl Template {
         self.parts.iter().filter_map(move |part| part.known(prefix))
     }
 
+    /// True for a topic's name that it may be for some event.
+    pub fn may_be(&self, topic: &str, prefix: &str) -> bool {
+        // No character of a name means anything in a glob.
+        let glob: String =
+            self.parts.iter().map(|part| part.known(prefix).unwrap_or("*")).collect();
+        let glob = Pattern::parse(&glob);
+        glob.is_ok_and(|glob| glob.matches(topic, &mut Captures::default()))
+    }
+
     /// True where it needs the event's metadata.
     pub fn needs_metadata(&self) -> bool {
         self.parts.iter().any(|part| matches!(part, Part::Metadata(_)))
@@ -200,6 +209,18 @@ mod tests {
             assert_eq!(render(text).as_deref(), Ok(rendered), "{text}");
         }
         assert_eq!(render("{metadata.user}"), Err("no user".into()));
+    }
+
+    #[test]
+    fn a_name_that_it_may_be_has_what_is_known_of_it() {
+        let may = |template: &str, text: &str| {
+            Template::parse(template, &[]).expect("a template").may_be(text, "shop")
+        };
+        assert!(may("audit", "audit") && !may("audit", "audits"));
+        assert!(may("{prefix}.{aggregate_type}", "shop.order"));
+        assert!(!may("{prefix}.{id}", "other.a"));
+        assert!(may("cdc.{aggregate_type}.v1", "cdc.a.v1.v1") && may("{id}.log", "a.log"));
+        assert!(!may("cdc.{aggregate_type}.v1", "cdc.a.v2"));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::{
 
 use prometheus_client::metrics::histogram::Histogram;
 use serde::Serialize;
+use slog::{Logger, warn};
 
 use super::{
     BlockedBy, Observed, RATE_SPAN, Status, actors::Waits, observed::LATENCIES, rate::Rate,
@@ -43,6 +44,12 @@ pub struct TopicStatus {
     pub paused: bool,
     /// Of a handler: an event that it is to try again, and why, while there is one.
     pub retrying: Option<String>,
+    /// Why Kafka does not take the topic, while its events go by `dead_letter.policy`.
+    pub refused: Option<String>,
+    /// How many partitions it has, as far as that is known.
+    pub partitions: Option<usize>,
+    /// How many it had before that changed, while this process ran.
+    pub partitions_before: Option<usize>,
     /// Events that have left it, delivered or parked.
     #[serde(skip)]
     pub(crate) finished: u64,
@@ -168,6 +175,42 @@ impl Status {
             topic.status.last_error = Some(error.to_string());
             topic.status.last_error_at = Some(unix_seconds());
         });
+    }
+
+    /// Kafka does not take the topic, or it does again.
+    pub fn topic_refused(&self, topic: &Arc<str>, error: Option<&Error>) {
+        if let Some(error) = error {
+            self.failed(topic, &error.to_string());
+        }
+        let error = error.map(ToString::to_string);
+        self.change(topic, |topic| topic.status.refused = error);
+    }
+
+    /// The topic has so many partitions; a change is said, as it moves aggregates.
+    pub fn partitions(&self, topic: &str, count: usize, log: &Logger) {
+        // One that is not here yet is of no event.
+        let before = match self.slow().topics.get_mut(topic) {
+            Some(Topic { status, .. }) => {
+                let before = status.partitions.replace(count).filter(|before| *before != count);
+                status.partitions_before = before.or(status.partitions_before);
+                before
+            }
+            None => None,
+        };
+        if let Some(before) = before {
+            warn!(log, "partitions of a topic have changed"; "topic" => topic, "before" => before,
+                "now" => count, "remedy" => "the events of an aggregate go to another partition \
+                from now on, and a consumer may see them before earlier ones: let it read on to \
+                the end of the old partitions first");
+        }
+    }
+
+    /// The same by a client that may know of an earlier state: a topic only ever grows.
+    pub fn partitions_grew(&self, topic: &str, count: usize, log: &Logger) {
+        let known = self.slow().topics.get(topic).and_then(|topic| topic.status.partitions);
+        if known.is_none_or(|known| known < count) {
+            self.partitions(topic, count, log);
+        }
     }
 
     /// How long parts took, by topic.

@@ -17,6 +17,10 @@ use crate::{Error, ErrorKind, Result};
 const TOPIC: u8 = 2;
 const TRANSACTIONAL_ID: u8 = 5;
 
+/// Permissions.
+const DENY: u8 = 2;
+const ALLOW: u8 = 3;
+
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// What a user may do with a topic.
@@ -40,7 +44,20 @@ pub async fn grant(
     topic_prefix: &str,
     rights: &[TopicRight],
 ) -> Result<()> {
-    give(bootstrap, request(user, TOPIC, topic_prefix, rights)).await
+    give(bootstrap, request(user, TOPIC, topic_prefix, (rights, ALLOW))).await
+}
+
+/// Forbids a user these rights on all topics whose names start so, whatever else is granted.
+///
+/// # Errors
+/// As [`grant`].
+pub async fn deny(
+    bootstrap: &str,
+    user: &str,
+    topic_prefix: &str,
+    rights: &[TopicRight],
+) -> Result<()> {
+    give(bootstrap, request(user, TOPIC, topic_prefix, (rights, DENY))).await
 }
 
 /// Gives a user the right to write in transactions whose ids start so.
@@ -49,7 +66,7 @@ pub async fn grant(
 /// As [`grant`].
 pub async fn grant_transactions(bootstrap: &str, user: &str, id_prefix: &str) -> Result<()> {
     let rights = [TopicRight::Describe, TopicRight::Write];
-    give(bootstrap, request(user, TRANSACTIONAL_ID, id_prefix, &rights)).await
+    give(bootstrap, request(user, TRANSACTIONAL_ID, id_prefix, (&rights, ALLOW))).await
 }
 
 async fn give(bootstrap: &str, request: Vec<u8>) -> Result<()> {
@@ -75,10 +92,14 @@ async fn ask(bootstrap: &str, request: Vec<u8>) -> Result<Vec<u8>> {
     talking.await.map_err(|error| failed().caused_by(error))
 }
 
-fn request(user: &str, resource: u8, prefix: &str, rights: &[TopicRight]) -> Vec<u8> {
+fn request(
+    user: &str,
+    resource: u8,
+    prefix: &str,
+    (rights, permission): (&[TopicRight], u8),
+) -> Vec<u8> {
     const CREATE_ACLS: u16 = 30;
     const PREFIXED: u8 = 4;
-    const ALLOW: u8 = 3;
     let mut body = Vec::new();
     body.extend(CREATE_ACLS.to_be_bytes());
     body.extend(1_u16.to_be_bytes());
@@ -91,7 +112,7 @@ fn request(user: &str, resource: u8, prefix: &str, rights: &[TopicRight]) -> Vec
         body.push(PREFIXED);
         string(&mut body, &format!("User:{user}"));
         string(&mut body, "*");
-        body.extend([*right as u8, ALLOW]);
+        body.extend([*right as u8, permission]);
     }
     let mut request = (body.len() as u32).to_be_bytes().to_vec();
     request.extend(body);

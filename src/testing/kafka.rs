@@ -95,7 +95,7 @@ impl Broker {
 }
 
 impl KafkaServer {
-    /// Starts one broker with the builder's defaults: plaintext, topics only when created.
+    /// Starts one broker with Kafka's own defaults, but for what makes it start fast and stay small.
     pub async fn start() -> Result<Self> {
         Self::builder().start().await
     }

@@ -30,7 +30,7 @@ mod shared;
 mod topics;
 
 pub use self::{
-    acls::{TopicRight, grant, grant_transactions},
+    acls::{TopicRight, deny, grant, grant_transactions},
     certificate::{Authority, SelfSigned, Signed},
     handler_batch::{BatchAnswer, handler_batch},
     kafka::{KafkaServer, KafkaServerBuilder},

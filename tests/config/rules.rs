@@ -200,6 +200,10 @@ fn properties_that_a_promise_rests_on_are_refused() {
             "delivery.report.only.error",
             "factlib sets it: acknowledgement rests on delivery reports",
         ),
+        (
+            "allow.auto.create.topics",
+            "factlib creates topics itself, as kafka.topics has it: brokers would make them by their own defaults",
+        ),
         ("enable.gapless.guarantee", "one refused record would stop every topic"),
         (
             "transactional.id",

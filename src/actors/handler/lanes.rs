@@ -127,6 +127,10 @@ impl Lanes for HandlerLanes {
     async fn check(&self, timeout: Duration) -> Result<()> {
         self.rest.check(timeout).await
     }
+
+    async fn is_back(&self) -> bool {
+        self.rest.is_back().await
+    }
 }
 
 impl Place {

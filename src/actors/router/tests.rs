@@ -14,6 +14,7 @@ use crate::{
         probe::{exit, probe},
     },
     proto::OutboxEvent,
+    routing::OwnTopics,
 };
 
 struct Bench {
@@ -44,7 +45,7 @@ impl Bench {
         let window = ByteWindow::new(1_000);
         let router = Router {
             handlers: HandlerTopics::default(),
-            topics_of_handlers: ChosenTopics::of_kafka(100),
+            topics_of_handlers: ChosenTopics::of_kafka(100, OwnTopics::new(&Config::default())),
             routing: Routing::new(&config).expect("valid routes"),
             dead_letters: DeadLetters { policy, topic: "shop.dead-letter".into() },
             deliveries: Deliveries::default(),
@@ -199,10 +200,17 @@ async fn a_lane_that_cannot_be_opened_or_whose_actor_ends_is_opened_again() {
     let again = bench.opening().await;
     assert_eq!((again.epoch, again.failures), (1, 1));
     assert_eq!(again.error.map(|error| error.kind()), Some(ErrorKind::KafkaRefused));
+    // Where none was made, its end says nothing.
+    bench.router.do_send(LaneLost { lane, epoch: 1 });
+    let (recipient, mut sent) = probe();
+    bench.router.do_send(LaneOpened { lane, epoch: 1, recipient });
+    let part = next(&mut sent).await;
+    assert_eq!(ids(&part), ["1"]);
     bench.router.do_send(LaneLost { lane, epoch: 1 });
     assert_eq!(bench.opening().await.failures, 2);
     // What is said of an opening that is over opens nothing.
     bench.router.do_send(LaneLost { lane, epoch: 1 });
+    drop(part);
     let (recipient, mut sent) = probe();
     bench.router.do_send(LaneOpened { lane, epoch: 2, recipient });
     assert_eq!(ids(&next(&mut sent).await), ["1"]);

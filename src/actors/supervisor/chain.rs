@@ -26,7 +26,7 @@ use crate::{
     config::RefusalPolicy,
     messages::{ActorKind, EventBatch, ExitGuard, LookAtPublication, Stop},
     outbox::OutboxReader,
-    routing::Routing,
+    routing::{OwnTopics, Routing},
     startup::Start,
     status::ActorState,
 };
@@ -118,7 +118,7 @@ impl Launch<'_> {
         let router = Router {
             handlers: plan.handlers.clone(),
             topics_of_handlers: match plan.kafka {
-                true => ChosenTopics::of_kafka(config.kafka.topics.max),
+                true => ChosenTopics::of_kafka(config.kafka.topics.max, OwnTopics::new(config)),
                 false => ChosenTopics::none(),
             },
             routing: Routing::new(config).map_err(|mistake| mistake.error(None))?,

@@ -1,16 +1,29 @@
-//! Lanes: opened when the router asks, held back when somebody else does.
+//! Lanes: opened when the router asks, after a pause where they failed, and held back when
+//! somebody else asks for that.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use actix::{ActorFutureExt, AsyncContext, Context, Handler, WrapFuture};
+use actix::{ActorFutureExt, AsyncContext, Context, Handler, SpawnHandle, WrapFuture};
 use slog::{info, o};
 
 use super::Supervisor;
 use crate::{
+    ErrorKind,
     actors::lane::LaneContext,
     handlers::HandlerTopics,
     messages::{ActorKind, ExitGuard, LaneFailed, LaneOpened, OpenLane, PauseTopic},
 };
+
+/// A lane, or the next generation, that waits before it is tried again.
+pub(super) struct Pause {
+    of: Paused,
+    timer: SpawnHandle,
+}
+
+enum Paused {
+    Lane(OpenLane),
+    Generation,
+}
 
 impl Handler<OpenLane> for Supervisor {
     type Result = ();
@@ -20,22 +33,78 @@ impl Handler<OpenLane> for Supervisor {
             return;
         }
         match &request.error {
-            Some(error) if !error.is_transient() => self.end(Err(error.clone()), ctx),
+            // A topic that Kafka refuses while it is written to waits like one that it can't have.
+            Some(error) if !error.is_transient() && error.kind() != ErrorKind::TopicRefused => {
+                self.end(Err(error.clone()), ctx);
+            }
             None => self.open_lane(request, ctx),
             Some(_) => {
-                let grown = || self.restarts.pause(request.failures);
-                let pause = request.pause.unwrap_or_else(grown);
-                ctx.run_later(pause, move |this, ctx| {
-                    if this.is_present(ActorKind::Router, request.generation) {
-                        this.open_lane(request, ctx);
+                match request.pause {
+                    // A handler's own, which has nothing to do with brokers.
+                    Some(pause) => {
+                        ctx.run_later(pause, move |this, ctx| {
+                            this.end_pause(Paused::Lane(request), ctx);
+                        });
                     }
-                });
+                    None => {
+                        let pause = self.restarts.pause(request.failures);
+                        self.pause(Paused::Lane(request), pause, ctx);
+                    }
+                }
             }
         }
     }
 }
 
 impl Supervisor {
+    /// Starts the next generation after a pause, or when brokers that are away are back.
+    pub(super) fn pause_generation(&mut self, pause: Duration, ctx: &mut Context<Self>) {
+        self.pause(Paused::Generation, pause, ctx);
+    }
+
+    fn pause(&mut self, of: Paused, pause: Duration, ctx: &mut Context<Self>) {
+        self.last_pause += 1;
+        let number = self.last_pause;
+        let timer = ctx.run_later(pause, move |this, ctx| {
+            if let Some(pause) = this.pauses.remove(&number) {
+                this.end_pause(pause.of, ctx);
+            }
+        });
+        self.pauses.insert(number, Pause { of, timer });
+        self.await_brokers(ctx);
+    }
+
+    fn end_pause(&mut self, of: Paused, ctx: &mut Context<Self>) {
+        match of {
+            Paused::Generation => self.start_generation(ctx),
+            Paused::Lane(request) if self.is_present(ActorKind::Router, request.generation) => {
+                self.open_lane(request, ctx);
+            }
+            Paused::Lane(_) => {}
+        }
+    }
+
+    /// Ends all pauses when brokers that are away answer again: what waits longer then waits for
+    /// nothing. One question is enough for all.
+    fn await_brokers(&mut self, ctx: &mut Context<Self>) {
+        if std::mem::replace(&mut self.awaits_brokers, true) {
+            return;
+        }
+        let lanes = Arc::clone(&self.plan.lanes);
+        let waiting = async move { lanes.is_back().await };
+        ctx.spawn(waiting.into_actor(self).map(|back, this, ctx| {
+            this.awaits_brokers = false;
+            if !back {
+                return;
+            }
+            info!(this.plan.log, "brokers are back"; "waiting" => this.pauses.len());
+            for Pause { of, timer } in std::mem::take(&mut this.pauses).into_values() {
+                ctx.cancel_future(timer);
+                this.end_pause(of, ctx);
+            }
+        }));
+    }
+
     fn open_lane(&mut self, request: OpenLane, ctx: &mut Context<Self>) {
         let OpenLane { generation, lane, topic, epoch, failures, .. } = request;
         let to = ctx.address().recipient();

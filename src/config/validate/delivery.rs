@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Check, humantime, kafka::check_topic_prefix, positive, wrong};
+use super::{Check, humantime, kafka::check_topic_prefix, positive, quoted, wrong};
 use crate::config::{Config, KafkaClient, RefusalPolicy, size::size_text};
 
 /// A request to the brokers has to fit into a transaction.
@@ -25,6 +25,10 @@ pub(super) fn check(config: &Config) -> Check {
     }
     if let Some(topic) = &delivery.position_topic {
         check_topic_prefix("delivery.position_topic", topic)?;
+    }
+    if config.position_topic() == config.dead_letter_topic() {
+        let problem = "is the dead-letter topic as well";
+        return wrong("delivery.position_topic", quoted(&config.position_topic()), problem);
     }
     if config.is_exactly_once() && config.kafka.client == KafkaClient::Kafka {
         let problem = "kafka.client = \"kafka\" knows no transactions";

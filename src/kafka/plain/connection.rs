@@ -60,7 +60,10 @@ impl Connection {
             .map_err(|error| failed("cannot create the Kafka client", &error))?;
         let topic = topic.to_owned();
         let mut connection = Connection { producer, topic, informed: Instant::now() };
-        connection.inform()?;
+        // Before 4.0, a broker that is asked for a topic by name creates it, if it does so at all;
+        // asked for all of them, it does not.
+        guarded(|| connection.producer.client_mut().load_metadata_all())?;
+        connection.known()?;
         Ok(connection)
     }
 
@@ -69,13 +72,17 @@ impl Connection {
         if self.informed.elapsed() > METADATA_AGE {
             self.inform()?;
         }
+        self.known()
+    }
+
+    fn known(&mut self) -> Result<i32> {
         let topics = self.producer.client().topics();
         let count = topics.partitions(&self.topic).map_or(0, |partitions| partitions.len());
         match i32::try_from(count) {
             Ok(count @ 1..) => Ok(count),
             _ => {
                 let what = format!("topic {} does not exist, or may not be seen", self.topic);
-                Err(Error::new(ErrorKind::KafkaUnavailable, what).remedy("create the topic"))
+                Err(Error::new(ErrorKind::TopicUnavailable, what).remedy("create the topic"))
             }
         }
     }
@@ -162,12 +169,13 @@ fn kind(code: Code) -> ErrorKind {
     match code {
         Code::MessageSizeTooLarge | Code::RecordListTooLarge => ErrorKind::RecordTooLarge,
         Code::InvalidMessageSize => ErrorKind::RecordRefused,
+        // The topic alone.
+        Code::InvalidTopic => ErrorKind::TopicRefused,
+        Code::TopicAuthorizationFailed => ErrorKind::TopicUnavailable,
         // Somebody has to change a setting or a right.
-        Code::TopicAuthorizationFailed
-        | Code::ClusterAuthorizationFailed
-        | Code::UnsupportedVersion
-        | Code::InvalidTopic
-        | Code::InvalidRequiredAcks => ErrorKind::KafkaRefused,
+        Code::ClusterAuthorizationFailed | Code::UnsupportedVersion | Code::InvalidRequiredAcks => {
+            ErrorKind::KafkaRefused
+        }
         // Everything else has to do with brokers that come and go.
         _ => ErrorKind::KafkaUnavailable,
     }

@@ -156,6 +156,8 @@ impl Running {
             None => Connection::open(&self.delivery.config, &self.delivery.topic, attempt)?,
         };
         let partitions = connection.partitions()?;
+        let Delivery { status, topic, log, .. } = &self.delivery;
+        status.partitions(topic, usize::try_from(partitions).unwrap_or_default(), log);
         let mut todo = work
             .take()
             .unwrap_or_else(|| Work::new(records.iter().map(|record| record.place(partitions))));

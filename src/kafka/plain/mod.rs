@@ -23,7 +23,7 @@ mod work;
 pub(crate) use self::{
     connection::Connection,
     delivery::{Delivery, Thread},
-    versions::check,
+    versions::{are_back, check},
 };
 use crate::{Error, ErrorKind, Result};
 

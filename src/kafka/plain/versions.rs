@@ -30,6 +30,20 @@ pub(crate) async fn check(brokers: Vec<String>, timeout: Duration) -> Result<()>
     blocking(move || check_now(&brokers, timeout)).await
 }
 
+/// Of one look whether brokers that are away have come back, and the pause before the next.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(2);
+const LOOK_PAUSE: Duration = Duration::from_millis(250);
+
+/// Waits until brokers that are away answer again; false where one answers at once.
+pub(crate) async fn are_back(brokers: Vec<String>) -> bool {
+    let mut away = false;
+    while check(brokers.clone(), LOOK_TIMEOUT).await.is_err_and(|error| error.is_transient()) {
+        away = true;
+        tokio::time::sleep(LOOK_PAUSE).await;
+    }
+    away
+}
+
 /// The same, of the first of these brokers that answers.
 pub(super) fn check_now(brokers: &[String], timeout: Duration) -> Result<()> {
     let mut failed = None;

@@ -1,4 +1,4 @@
-//! Who waited for what, and what is tried again.
+//! Who waited for what, what is tried again, and topics that are not as they were.
 
 use super::{Family, Kind, counter, labelled};
 use crate::status::PipelineStatus;
@@ -14,7 +14,22 @@ pub(super) fn families(status: &PipelineStatus) -> Vec<Family<'_>> {
         let waits = of.blocked_seconds.iter();
         waits.map(|(what, seconds)| ([("topic", topic.as_str()), ("by", what.name())], *seconds))
     });
+    let partitions = topics()
+        .filter_map(|(name, topic)| Some(([("topic", name.as_str())], topic.partitions? as u64)));
+    let refused = topics().filter(|(_, topic)| topic.refused.is_some());
     vec![
+        labelled(
+            Kind::Gauge,
+            "topic_partitions",
+            "Partitions of a topic; where they become more, aggregates move",
+            partitions,
+        ),
+        labelled(
+            Kind::Gauge,
+            "topic_refused",
+            "1 while Kafka does not take a topic, so that its events go by dead_letter.policy",
+            refused.map(|(name, _)| ([("topic", name.as_str())], 1)),
+        ),
         counter("dead_letters", "Events that went to the dead letters", status.dead_letters),
         labelled(
             Kind::Counter,

@@ -20,20 +20,23 @@ const CLUSTER_ID: &str = "ZmFjdGxpYi10ZXN0LTEyMw";
 /// Formatting takes a second; a machine under load may take longer.
 const FORMAT_LIMIT: Duration = Duration::from_secs(120);
 
-/// Settings of every broker; the builder's come on top.
+/// Settings of every broker; the builder's come on top. All else is Kafka's own default: each
+/// deviation is here for the reason above it, and for no other.
 const DEFAULTS: &[(&str, &str)] = &[
+    // A KRaft server has none of these by itself.
     ("process.roles", "broker,controller"),
     ("controller.listener.names", "CONTROLLER"),
     ("inter.broker.listener.name", "BROKER"),
-    ("auto.create.topics.enable", "false"),
-    // Each partition costs files and start-up time, and the tests need few.
+    // Start-up time: each partition of Kafka's own topics costs files, and the tests need few.
     ("offsets.topic.num.partitions", "4"),
     ("transaction.state.log.num.partitions", "4"),
     ("share.coordinator.state.topic.num.partitions", "1"),
+    // Start-up time: a consumer group would wait for further members for three seconds.
     ("group.initial.rebalance.delay.ms", "0"),
-    // A killed broker is let in again only after its old session has ended.
+    // Start-up time: a killed broker is let in again only after its old session has ended.
     ("broker.session.timeout.ms", "3000"),
     ("broker.heartbeat.interval.ms", "500"),
+    // Resources: threads, and the memory of the log cleaner.
     ("num.network.threads", "2"),
     ("num.io.threads", "4"),
     ("log.cleaner.dedupe.buffer.size", "8388608"),
@@ -323,10 +326,10 @@ impl KafkaServerBuilder {
         self.scram_users.iter().flat_map(credentials).collect()
     }
 
+    /// Kafka's own topics have three replicas by default, which fewer brokers can't hold. A cluster
+    /// of several is there to lose one: topics are then replicated, which is not Kafka's default.
     fn add_replication(&self, properties: &mut BTreeMap<&str, String>) {
         let replicas = self.brokers.min(3);
-        // One broker may be lost.
-        let in_sync = replicas.saturating_sub(1).max(1);
         for key in [
             "default.replication.factor",
             "offsets.topic.replication.factor",
@@ -335,11 +338,9 @@ impl KafkaServerBuilder {
         ] {
             properties.insert(key, replicas.to_string());
         }
-        for key in [
-            "min.insync.replicas",
-            "transaction.state.log.min.isr",
-            "share.coordinator.state.topic.min.isr",
-        ] {
+        // One broker may be lost.
+        let in_sync = replicas.saturating_sub(1).max(1);
+        for key in ["transaction.state.log.min.isr", "share.coordinator.state.topic.min.isr"] {
             properties.insert(key, in_sync.to_string());
         }
     }

@@ -209,8 +209,8 @@ pub async fn broker_gone_without_a_word(ctx: &mut Ctx) -> Outcome {
     Outcome::exact(report).note(format!("noticed after {} s", took.as_secs()))
 }
 
-/// The user may not write: it stops with the remedy, which is carried out as it is
-/// written, and nothing is lost by it.
+/// The user may not write: the topics wait, and say so with the remedy, which is carried out as
+/// it is written, and nothing is lost by it. What all rests on stops the relay.
 pub async fn authorisation_denied(ctx: &mut Ctx) -> Outcome {
     let kafka = KafkaServer::builder().sasl_plain_users([("relay", "secret")]).authorizer();
     let kafka = kafka.start().await.expect("Kafka starts");
@@ -223,24 +223,29 @@ pub async fn authorisation_denied(ctx: &mut Ctx) -> Outcome {
     launch.command(&["setup"]).await;
     let workload = Workload { facts: ctx.pick(500, 5_000), ..ctx.workload(&bed) };
     let history = workload.emit(&mut bed.client().await).await;
-    let (code, last) = launch.spawn().ended().await;
-    assert_eq!(code, Some(4), "{last}");
     let remedy = "the ACLs Describe and Write on the topic, and Create where factlib creates it";
-    assert!(last.contains(remedy), "{last}");
     let rights = [TopicRight::Describe, TopicRight::Write, TopicRight::Create];
     let (admin, topics) = (kafka.admin_bootstrap(), format!("{}.", bed.name));
-    grant(&admin, "relay", &topics, &rights).await.expect("the ACLs are given");
-    if crate::exactly_once() {
-        let (code, last) = launch.spawn().ended().await;
-        assert_eq!(code, Some(4), "{last}");
-        assert!(last.contains("the ACLs Describe and Write on that transactional id"), "{last}");
-        grant_transactions(&admin, "relay", "factlib-").await.expect("the ACLs are given");
-        let (code, last) = launch.spawn().ended().await;
-        assert_eq!(code, Some(4), "{last}");
-        assert!(last.contains("the user needs the ACLs Describe and Read"), "{last}");
-        let read = [TopicRight::Read];
-        grant(&admin, "relay", &bed.config.position_topic(), &read).await.expect("given");
+    if !crate::exactly_once() {
+        let relay = launch.start().await;
+        relay.says(remedy).await;
+        grant(&admin, "relay", &topics, &rights).await.expect("the ACLs are given");
+        return Outcome::exact(relay.finish(&bed, &history).await).note("it waited");
     }
+    // Without the topic of positions there is no start.
+    let (code, last) = launch.spawn().ended().await;
+    assert_eq!(code, Some(4), "{last}");
+    assert!(last.contains(remedy), "{last}");
+    grant(&admin, "relay", &topics, &rights).await.expect("the ACLs are given");
+    let (code, last) = launch.spawn().ended().await;
+    assert_eq!(code, Some(4), "{last}");
+    assert!(last.contains("the ACLs Describe and Write on that transactional id"), "{last}");
+    grant_transactions(&admin, "relay", "factlib-").await.expect("the ACLs are given");
+    let (code, last) = launch.spawn().ended().await;
+    assert_eq!(code, Some(4), "{last}");
+    assert!(last.contains("the user needs the ACLs Describe and Read"), "{last}");
+    let positions = bed.config.position_topic();
+    grant(&admin, "relay", &positions, &[TopicRight::Read]).await.expect("given");
     let report = launch.start().await.finish(&bed, &history).await;
     Outcome::exact(report).note(last)
 }

@@ -101,22 +101,43 @@ fn actors(status: &Value) -> String {
 }
 
 fn topics(status: &Value) -> String {
-    let head = ["topic", "state", "events", "rate", "waiting", "waited", "restarts", "last error"];
+    let head = [
+        "topic",
+        "state",
+        "events",
+        "rate",
+        "waiting",
+        "waited",
+        "partitions",
+        "restarts",
+        "last error",
+    ];
     table(&head, &status["topics"], |topic| {
         let number = |name: &str| topic[name].as_u64().unwrap_or_default().to_string();
         let state = match (topic["paused"].as_bool(), topic["open"].as_bool()) {
             (Some(true), _) => "paused",
+            _ if topic["refused"].is_string() => "refused",
             (_, Some(true)) => "open",
             _ => "not open",
         };
         let rate = format!("{:.1}/s", float(&topic["events_per_second"]));
-        let error = match topic["retrying"].as_str() {
+        let error = match topic["refused"].as_str().or(topic["retrying"].as_str()) {
             Some(reason) => reason.to_owned(),
             None => last_error(topic),
         };
         let (events, waiting) = (number("events"), number("waiting"));
-        vec![state.into(), events, rate, waiting, waited(topic), number("restarts"), error]
+        let (waited, partitions) = (waited(topic), partitions(topic));
+        vec![state.into(), events, rate, waiting, waited, partitions, number("restarts"), error]
     })
+}
+
+/// How many partitions a topic has, and had before that changed.
+fn partitions(topic: &Value) -> String {
+    match (topic["partitions"].as_u64(), topic["partitions_before"].as_u64()) {
+        (Some(now), Some(before)) => format!("{now} (were {before})"),
+        (Some(now), None) => now.to_string(),
+        (None, _) => "unknown".into(),
+    }
 }
 
 fn brokers(status: &Value) -> String {
@@ -227,6 +248,19 @@ mod tests {
         let text = text(&status);
         assert!(text.contains("o is UNLOGGED (ALTER TABLE)"), "{text}");
         assert!(text.contains("rows of o from 0/1 to 0/2: factlib replay"), "{text}");
+    }
+
+    #[test]
+    fn a_topic_says_that_it_is_refused_and_that_its_partitions_changed() {
+        let topic = json!({
+            "open": true, "refused": "Invalid topic", "partitions": 8, "partitions_before": 3,
+        });
+        let text = topics(&json!({ "topics": { "shop.order_item": topic } }));
+        let row = text.lines().last().expect("a row");
+        assert!(row.starts_with("shop.order_item  refused  "), "{text}");
+        assert!(row.contains("  8 (were 3)  ") && row.ends_with("  Invalid topic"), "{text}");
+        assert_eq!(partitions(&json!({ "partitions": 3 })), "3");
+        assert_eq!(partitions(&json!({})), "unknown");
     }
 
     #[test]

@@ -31,7 +31,7 @@ export function drawTopics({ status, controls }, ask) {
     value(waiting, topic.waiting);
     value(failures, topic.restarts);
     failures.title = topic.last_error ?? "";
-    text(row.cells[0].querySelector(".note"), topic.retrying ?? (topic.restarts && !topic.open ? topic.last_error : "") ?? "");
+    text(row.cells[0].querySelector(".note"), topic.refused ?? topic.retrying ?? (topic.restarts && !topic.open ? topic.last_error : "") ?? "");
     const button = control.firstElementChild;
     button.hidden = !controls;
     text(button, topic.paused ? "Resume" : "Pause");

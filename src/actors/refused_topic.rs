@@ -1,0 +1,132 @@
+//! RefusedTopic: answers for the events of a topic that Kafka does not take.
+//!
+//! # Life
+//! In a TopicProducer's place where the topic can't be opened for good. It hands every event back
+//! as refused, with the broker's words, so that `dead_letter.policy` decides. Of the dead-letter
+//! topic itself it keeps the letters in their table.
+//!
+//! The first batch after the longest pause between two tries (`pipeline.restart_backoff_max`) asks
+//! for the topic again: an operator may have changed what stood in its way. Once Kafka takes it, all goes on to its TopicProducer.
+//!
+//! # Backpressure
+//! None of its own: a batch that waits for an answer holds its bytes of the window.
+//!
+//! # Failure
+//! Where the question itself fails, so does the lane, and the supervisor opens it again.
+
+use std::{mem, sync::Arc, time::Instant};
+
+use actix::{
+    Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Recipient, WrapFuture,
+};
+use slog::Logger;
+
+use super::topic_producer::{Opened, Topics};
+use crate::{
+    Error, Result,
+    dead_letter::DeadLetterTable,
+    messages::{ExitGuard, Refused, TopicBatch},
+};
+
+/// The actor; `topics` opens the topic, in the end.
+pub(super) struct RefusedTopic {
+    topics: Arc<Topics>,
+    topic: Arc<str>,
+    state: State,
+    /// For the dead-letter topic: its letters are kept here.
+    table: Option<Arc<DeadLetterTable>>,
+    /// The producer's, once there is one.
+    exit: Option<ExitGuard>,
+    log: Logger,
+}
+
+enum State {
+    /// Why, and when it is asked for again.
+    Refused(Error, Instant),
+    /// It is being asked for; these wait for the answer.
+    Asking(Vec<TopicBatch>),
+    Open(Recipient<TopicBatch>),
+}
+
+impl RefusedTopic {
+    pub fn start(
+        topics: Arc<Topics>,
+        topic: Arc<str>,
+        error: Error,
+        exit: ExitGuard,
+        log: Logger,
+    ) -> Recipient<TopicBatch> {
+        let table = topics.table_of(&topic);
+        let until = topics.refused(&topic, &error, &log);
+        let state = State::Refused(error, until);
+        RefusedTopic { topics, topic, state, table, exit: Some(exit), log }.start().recipient()
+    }
+
+    fn refuse(&self, batch: TopicBatch, error: &Error, ctx: &mut Context<Self>) {
+        let Some(table) = self.table.clone() else {
+            let all = 0..batch.events.len();
+            let refused = all.map(|index| Refused { index, error: error.clone() });
+            return batch.ack.refuse_records(refused.collect());
+        };
+        let events = Arc::clone(&batch.events);
+        let keeping = async move { table.keep_each(events.iter()).await };
+        // The order of dead letters means nothing.
+        ctx.spawn(keeping.into_actor(self).map(|kept, _, _| match kept {
+            Ok(()) => batch.ack.ack(),
+            Err(error) => batch.ack.fail_with(error, None),
+        }));
+    }
+
+    fn ask(&mut self, batch: TopicBatch, ctx: &mut Context<Self>) {
+        self.state = State::Asking(vec![batch]);
+        let (topics, topic, log) =
+            (Arc::clone(&self.topics), Arc::clone(&self.topic), self.log.clone());
+        let asking = async move { topics.open(&topic, &log).await };
+        ctx.spawn(asking.into_actor(self).map(|answer, this, ctx| this.answered(answer, ctx)));
+    }
+
+    fn answered(&mut self, answer: Result<Opened>, ctx: &mut Context<Self>) {
+        let State::Asking(waiting) = &mut self.state else { return };
+        let waiting = mem::take(waiting);
+        match (answer, self.exit.take()) {
+            (Ok(Opened::Producer(producer)), Some(exit)) => {
+                let to = producer.start_with(exit);
+                waiting.into_iter().for_each(|batch| to.do_send(batch));
+                self.state = State::Open(to);
+            }
+            (Ok(Opened::Refused(error)), exit) => {
+                self.exit = exit;
+                let until = self.topics.refused(&self.topic, &error, &self.log);
+                waiting.into_iter().for_each(|batch| self.refuse(batch, &error, ctx));
+                self.state = State::Refused(error, until);
+            }
+            (Err(error), exit) => {
+                self.exit = exit;
+                waiting.into_iter().for_each(|batch| batch.ack.fail_with(error.clone(), None));
+                ctx.stop();
+            }
+            // It is taken once, for the producer.
+            (Ok(Opened::Producer(_)), None) => ctx.stop(),
+        }
+    }
+}
+
+impl Actor for RefusedTopic {
+    type Context = Context<Self>;
+}
+
+impl Handler<TopicBatch> for RefusedTopic {
+    type Result = ();
+
+    fn handle(&mut self, batch: TopicBatch, ctx: &mut Self::Context) {
+        match &mut self.state {
+            State::Open(to) => to.do_send(batch),
+            State::Asking(waiting) => waiting.push(batch),
+            State::Refused(error, until) if Instant::now() < *until => {
+                let error = error.clone();
+                self.refuse(batch, &error, ctx);
+            }
+            State::Refused(..) => self.ask(batch, ctx),
+        }
+    }
+}

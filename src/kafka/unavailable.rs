@@ -1,0 +1,112 @@
+//! Topics that can't be had for now, with exactly-once: one transaction holds all topics, so that
+//! one which is waited for holds up the others. So it is waited for while the transaction can
+//! wait; after that, its events go by `dead_letter.policy`.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use crate::Error;
+
+/// Topics by name, at most as many as there may be (`kafka.topics.max`).
+pub(super) struct UnavailableTopics {
+    /// How long one is waited for.
+    patience: Duration,
+    /// How long one counts as denied after a transaction failed for it: the next try costs
+    /// another transaction.
+    denied_for: Duration,
+    known: Mutex<HashMap<Arc<str>, Unavailable>>,
+}
+
+struct Unavailable {
+    since: Instant,
+    /// The error of the transaction that failed for it, until when that counts.
+    denied: Option<(Error, Instant)>,
+}
+
+impl UnavailableTopics {
+    pub fn new(patience: Duration, denied_for: Duration) -> Self {
+        UnavailableTopics { patience, denied_for, known: Mutex::default() }
+    }
+
+    /// A transaction failed for the topic.
+    pub fn deny(&self, topic: &str, error: Error) {
+        let now = Instant::now();
+        let denied = Some((error, now + self.denied_for));
+        self.lock()
+            .entry(topic.into())
+            .or_insert(Unavailable { since: now, denied: None })
+            .denied = denied;
+    }
+
+    /// Why the topic may not be in a transaction now.
+    pub fn denial(&self, topic: &str) -> Option<Error> {
+        let mut known = self.lock();
+        let (error, until) = known.get(topic)?.denied.as_ref()?;
+        if Instant::now() < *until {
+            return Some(error.clone());
+        }
+        known.remove(topic);
+        None
+    }
+
+    /// Notes that the topic can't be opened; true where it has been waited for long enough.
+    pub fn failed(&self, topic: &Arc<str>) -> bool {
+        let now = Instant::now();
+        let mut known = self.lock();
+        let topic =
+            known.entry(Arc::clone(topic)).or_insert(Unavailable { since: now, denied: None });
+        topic.denied.is_some() || now.duration_since(topic.since) >= self.patience
+    }
+
+    /// The topic is open.
+    pub fn opened(&self, topic: &str) {
+        self.lock().remove(topic);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, Unavailable>> {
+        // Nothing panics while it is held.
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ErrorKind;
+
+    const LONG: Duration = Duration::from_secs(1_000);
+
+    fn error() -> Error {
+        Error::new(ErrorKind::TopicUnavailable, "no right")
+    }
+
+    #[test]
+    fn a_topic_is_waited_for_until_patience_ends_and_anew_once_it_was_open() {
+        let topic: Arc<str> = "t".into();
+        assert!(!UnavailableTopics::new(LONG, LONG).failed(&topic));
+        let topics = UnavailableTopics::new(Duration::ZERO, LONG);
+        assert!(topics.failed(&topic));
+        let topics = UnavailableTopics::new(Duration::from_millis(50), LONG);
+        assert!(!topics.failed(&topic));
+        std::thread::sleep(Duration::from_millis(60));
+        assert!(topics.failed(&topic));
+        topics.opened(&topic);
+        assert!(!topics.failed(&topic));
+    }
+
+    #[test]
+    fn a_topic_for_which_a_transaction_failed_is_denied_for_a_while() {
+        let topic: Arc<str> = "t".into();
+        let topics = UnavailableTopics::new(LONG, LONG);
+        assert!(topics.denial(&topic).is_none());
+        topics.deny(&topic, error());
+        assert!(topics.denial(&topic).is_some() && topics.failed(&topic));
+        assert!(topics.denial("other").is_none());
+        let topics = UnavailableTopics::new(LONG, Duration::ZERO);
+        topics.deny(&topic, error());
+        assert!(topics.denial(&topic).is_none(), "it is tried again");
+    }
+}

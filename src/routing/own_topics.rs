@@ -1,0 +1,57 @@
+//! The relay's own topics, to which no event may go.
+
+use crate::{Error, ErrorKind, Result, config::Config};
+
+/// Those of a configuration.
+#[derive(Clone, Debug)]
+pub(crate) struct OwnTopics {
+    dead_letters: String,
+    /// Also with at-least-once: the mode may change.
+    positions: String,
+}
+
+impl OwnTopics {
+    pub fn new(config: &Config) -> Self {
+        let (dead_letters, positions) = (config.dead_letter_topic(), config.position_topic());
+        OwnTopics { dead_letters, positions }
+    }
+
+    /// What the topic is to the relay; none where events may go to it.
+    pub fn role(&self, topic: &str) -> Option<&'static str> {
+        match topic {
+            _ if topic == self.dead_letters => Some("the dead-letter topic"),
+            _ if topic == self.positions => Some("the topic of positions"),
+            _ => None,
+        }
+    }
+
+    /// Whether an event may go to the topic.
+    ///
+    /// # Errors
+    /// [`ErrorKind::RecordRefused`]: why not.
+    pub fn check(&self, topic: &str) -> Result<()> {
+        let Some(role) = self.role(topic) else { return Ok(()) };
+        let what = format!("{topic} is the relay's own topic, {role}");
+        let remedy = "emit another aggregate_type, or send it elsewhere with a [[route]]";
+        Err(Error::new(ErrorKind::RecordRefused, what).remedy(remedy))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn our_own_topics_are_named_as_configured() {
+        let mut config = Config::default();
+        config.kafka.topic_prefix = Some("shop".into());
+        config.delivery.position_topic = Some("positions".into());
+        let own = OwnTopics::new(&config);
+        assert!(own.check("shop.user").is_ok() && own.check("shop.checkpoints").is_ok());
+        for topic in ["shop.dead-letter", "positions"] {
+            let error = own.check(topic).expect_err(topic);
+            assert_eq!(error.kind(), ErrorKind::RecordRefused);
+            assert!(error.to_string().contains("is the relay's own topic"), "{error}");
+        }
+    }
+}
