@@ -82,7 +82,8 @@ impl Letter {
         self.header(header::TOPIC).filter(|topic| !topic.is_empty())
     }
 
-    /// True where a handler refused it, of whose records nobody knows where they would have gone.
+    /// True where a handler had it and no topic refused it: nobody knows where the handler's
+    /// records would have gone.
     pub fn is_of_handler(&self) -> bool {
         self.header(header::HANDLER).is_some()
     }

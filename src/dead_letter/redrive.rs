@@ -170,7 +170,7 @@ impl Redriver {
             },
         };
         if to.is_none() && letter.is_of_handler() {
-            let why = "a handler refused it, which redriving does not ask";
+            let why = "it belongs to a handler, which redriving does not ask";
             return Err(nowhere(letter, why.into()));
         }
         let mut records = match self.routes.decide(&event).1 {

@@ -5,7 +5,7 @@ use factlib::{
     config::{Format, Route, Unrouted},
     dead_letter::{DeadLetterTopic, Ledger, Letter, LetterFilter, Redriver},
     emit::Fact,
-    handlers::{HandlerError, Outcome},
+    handlers::{HandlerError, Outcome, Record},
     testing::create_topic,
 };
 use prost::Message;
@@ -117,31 +117,38 @@ async fn what_no_route_took_goes_by_the_routes_of_now() {
     records(&bed, &format!("{}.thing", bed.name), 2).await;
 }
 
+/// Events that belong to a handler, and what that makes of them.
+async fn keep_back(event: &Event) -> Result<Outcome, HandlerError> {
+    Ok(match event.event_type() {
+        "grew" => Outcome::DeadLetter("it is not redacted".into()),
+        _ => Outcome::Replace(vec![Record::of(event).topic("no topic").payload("redacted")]),
+    })
+}
+
 #[actix::test]
-async fn what_a_handler_refused_does_not_go_past_it_unasked() {
-    async fn refuse(_: &Event) -> Result<Outcome, HandlerError> {
-        Ok(Outcome::DeadLetter("it is not redacted".into()))
-    }
+async fn what_a_handler_refused_or_could_not_send_does_not_go_past_it_unasked() {
+    for event_type in ["grew", "moved"] {
+        let mut bed = Bed::shared("of_handler").await;
+        bed.config.route = vec![route("thing", &["{prefix}.things"])];
+        let pipeline = bed.pipeline().handler("thing", keep_back).start().await;
+        let pipeline = pipeline.expect("it starts");
+        emit(&bed, &[Fact::new("thing", "7", event_type)]).await;
+        bed.confirmed(bed.wal_end().await).await;
+        pipeline.shutdown().await.expect("a clean stop");
 
-    let mut bed = Bed::shared("of_handler").await;
-    bed.config.route = vec![route("thing", &["{prefix}.things"])];
-    let pipeline = bed.pipeline().handler("thing", refuse).start().await.expect("it starts");
-    emit(&bed, &[Fact::new("thing", "7", "grew")]).await;
-    bed.confirmed(bed.wal_end().await).await;
-    pipeline.shutdown().await.expect("a clean stop");
-
-    for routes in [true, false] {
-        if !routes {
-            bed.config.route.clear();
+        for routes in [true, false] {
+            if !routes {
+                bed.config.route.clear();
+            }
+            let text = redrive(&bed, None).await.expect_err("refused").to_string();
+            assert!(text.contains("it belongs to a handler"), "{text}");
+            assert!(text.contains("--to-topic") && !text.contains("[[route]]"), "{text}");
         }
-        let text = redrive(&bed, None).await.expect_err("refused").to_string();
-        assert!(text.contains("a handler refused it"), "{text}");
-        assert!(text.contains("--to-topic") && !text.contains("[[route]]"), "{text}");
+        let to = format!("{}.checked", bed.name);
+        redrive(&bed, Some(&to)).await.expect("redriven");
+        let sent = records(&bed, &to, 1).await.remove(0);
+        assert_eq!(sent.header("dead_letter_handler"), None);
     }
-    let to = format!("{}.checked", bed.name);
-    redrive(&bed, Some(&to)).await.expect("redriven");
-    let sent = records(&bed, &to, 1).await.remove(0);
-    assert_eq!(sent.header("dead_letter_handler"), None);
 }
 
 #[actix::test]
