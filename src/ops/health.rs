@@ -155,11 +155,18 @@ fn unpublished(status: &PipelineStatus) -> Option<String> {
     Some(format!("{problem} ({remedy})"))
 }
 
+/// What a start has not come past.
+fn start_waits_for(status: &PipelineStatus) -> &str {
+    let reader = status.actors.get("wal_reader").filter(|actor| actor.blocked_by.is_some());
+    let known = reader.and_then(|actor| actor.last_error.as_deref());
+    known.unwrap_or("still connecting, or checking positions")
+}
+
 fn reason(status: &PipelineStatus, since: Duration) -> String {
     let text = format!("nothing has moved for {} s", since.as_secs());
     match &status.state {
         PipelineState::Retrying { error } => return text + ": retrying, because: " + error,
-        PipelineState::Starting => return text + ": still connecting, or checking positions",
+        PipelineState::Starting => return text + ": " + start_waits_for(status),
         _ if status.in_flight_bytes == 0 => return text + ": PostgreSQL is silent",
         _ => {}
     }
@@ -288,6 +295,10 @@ mod tests {
         assert_eq!(scene.at(60), Health::Good);
         let why = ": still connecting, or checking positions";
         assert_eq!(scene.bad_at(61), format!("nothing has moved for 61 s{why}"));
+        let waits = "creating the slot waits for PID 7";
+        scene.status.actor_waits("wal_reader", Some(BlockedBy::Postgres));
+        scene.status.actor_complains("wal_reader", waits.into());
+        assert_eq!(scene.bad_at(62), format!("nothing has moved for 62 s: {waits}"));
     }
 
     #[test]

@@ -99,7 +99,7 @@ async fn certificates_are_read_at_each_connection_and_waited_for() {
     let bed = Bed::on(&postgres, kafka, "certificates").await;
     let folder = TempDir::new().expect("a folder");
     let path = |name: &str| folder.path().join(name);
-    write(&path("ca.crt"), &authority.certificate());
+    write(&path("ca.crt"), authority.certificate());
     let renew = || {
         let ours = authority.client("relay").expect("a certificate");
         write(&path("client.crt"), &ours.certificate);
