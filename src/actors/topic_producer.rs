@@ -127,7 +127,7 @@ pub(super) struct Topics {
 
 /// A topic that was asked for.
 pub(super) enum Opened {
-    Producer(TopicProducer),
+    Producer(Box<TopicProducer>),
     /// Kafka does not take it, for this reason; its events go by `dead_letter.policy`.
     Refused(Error),
 }
@@ -141,7 +141,7 @@ impl Topics {
         let error = match self.producer(topic, log).await {
             Ok(producer) => {
                 self.status.topic_refused(topic, None);
-                return Ok(Opened::Producer(producer));
+                return Ok(Opened::Producer(Box::new(producer)));
             }
             Err(error) => error,
         };
