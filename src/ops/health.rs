@@ -156,7 +156,7 @@ fn unpublished(status: &PipelineStatus) -> Option<String> {
 }
 
 /// What a start has not come past.
-fn start_waits_for(status: &PipelineStatus) -> &str {
+pub(super) fn start_waits_for(status: &PipelineStatus) -> &str {
     let reader = status.actors.get("wal_reader").filter(|actor| actor.blocked_by.is_some());
     let known = reader.and_then(|actor| actor.last_error.as_deref());
     known.unwrap_or("still connecting, or checking positions")

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::{
     Watched,
-    health::{Health, stopped},
+    health::{Health, start_waits_for, stopped},
     metrics,
 };
 use crate::status::PipelineState;
@@ -44,7 +44,7 @@ async fn readyz(watched: Data<Watched>) -> HttpResponse {
         (PipelineState::StandingBy { error } | PipelineState::Retrying { error }, _) => {
             Some(error.clone())
         }
-        (PipelineState::Starting, _) => Some("connecting, or checking positions".into()),
+        (PipelineState::Starting, _) => Some(start_waits_for(&status).to_owned()),
         (PipelineState::Draining, _) => Some("stopping".into()),
         (PipelineState::Stopped, _) => Some(stopped(&status)),
     })

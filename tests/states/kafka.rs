@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use factlib::{
     config::Format,
-    testing::{KafkaServer, Proxy},
+    testing::{Authority, KafkaServer, Proxy},
 };
 
 use crate::scene::Scene;
@@ -14,6 +14,11 @@ const AWAY: &str = "AWAY";
 const RESTING: &str = "RESTING";
 const SILENT: &str = "SILENT";
 const SLOW: &str = "SLOW";
+/// Listeners that ask for what the relay does not have.
+const ENCRYPTED: &str = "ENCRYPTED";
+const LOGIN: &str = "LOGIN";
+/// One that sends clients to a name without an address.
+const NOWHERE: &str = "NOWHERE";
 
 /// A broker that can be reached in many ways.
 pub async fn start() -> KafkaServer {
@@ -21,7 +26,23 @@ pub async fn start() -> KafkaServer {
     for name in [AWAY, RESTING, SILENT, SLOW] {
         builder = builder.proxied_listener(name);
     }
-    builder.start().await.expect("Kafka starts")
+    let authority = Authority::new("factlib tests").expect("an authority");
+    let signed = authority.server(&["localhost", "127.0.0.1"]).expect("a certificate");
+    let encrypted = [
+        ("ssl.keystore.type", "PEM"),
+        ("ssl.keystore.certificate.chain", signed.certificate.as_str()),
+        ("ssl.keystore.key", signed.key.as_str()),
+    ];
+    let module = "org.apache.kafka.common.security.plain.PlainLoginModule required \
+                  user_relay=\"secret\";";
+    let login = [("sasl.enabled.mechanisms", "PLAIN"), ("plain.sasl.jaas.config", module)];
+    builder
+        .listener(ENCRYPTED, "SSL", encrypted)
+        .listener(LOGIN, "SASL_PLAINTEXT", login)
+        .misadvertised_listener(NOWHERE, "nowhere.invalid:9092")
+        .start()
+        .await
+        .expect("Kafka starts")
 }
 
 fn proxy<'a>(scene: &mut Scene, listener: &str) -> &'a Proxy
@@ -75,6 +96,29 @@ pub async fn away_at_the_start(mut scene: Scene) -> Scene {
     scene.bed.config.kafka.brokers = vec![nobody()];
     let handle = scene.launch().await;
     scene.keep(handle);
+    scene
+}
+
+/// A relay at a listener that it does not fit.
+async fn at(mut scene: Scene, listener: &str) -> Scene {
+    scene.bed.config.kafka.brokers = vec![scene.bed.kafka.listener(listener)];
+    let handle = scene.launch().await;
+    scene.keep(handle);
+    scene
+}
+
+pub async fn wants_tls(scene: Scene) -> Scene {
+    at(scene, ENCRYPTED).await
+}
+
+pub async fn wants_a_login(scene: Scene) -> Scene {
+    at(scene, LOGIN).await
+}
+
+pub async fn names_nowhere(scene: Scene) -> Scene {
+    let scene = at(scene, NOWHERE).await;
+    scene.until(|status| status["state"] == "running").await;
+    scene.emit("user").await;
     scene
 }
 

@@ -7,6 +7,8 @@ use factlib::{config::StoreKind, emit::schema};
 use crate::scene::Scene;
 
 pub async fn locked(mut scene: Scene) -> Scene {
+    // The making of each slot of the server would wait for the transaction.
+    scene.on_a_server_of_its_own().await;
     let handle = scene.start().await;
     scene.load("user").await;
     scene.delivered(1).await;

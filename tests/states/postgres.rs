@@ -2,6 +2,11 @@
 
 use std::time::Duration;
 
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
 use crate::scene::Scene;
 
 pub async fn away(mut scene: Scene) -> Scene {
@@ -20,6 +25,47 @@ pub async fn away_at_the_start(mut scene: Scene) -> Scene {
     drop(scene.proxied().await);
     let handle = scene.launch().await;
     scene.keep(handle);
+    scene
+}
+
+pub async fn silent(mut scene: Scene) -> Scene {
+    scene.bed.config.postgres.wal_receiver_timeout = Duration::from_secs(2);
+    let proxy = scene.proxied().await;
+    let handle = scene.start().await;
+    proxy.half_open();
+    scene.keep((proxy, handle));
+    scene
+}
+
+/// A process of the server that stands still, until this is dropped.
+struct Still(Pid);
+
+impl Drop for Still {
+    fn drop(&mut self) {
+        // It may have been ended.
+        let _ = kill(self.0, Signal::SIGCONT);
+    }
+}
+
+pub async fn walsender_still(mut scene: Scene) -> Scene {
+    scene.on_a_server_of_its_own().await;
+    scene.bed.config.postgres.wal_receiver_timeout = Duration::from_secs(2);
+    let handle = scene.start().await;
+    let query = "SELECT active_pid FROM pg_replication_slots WHERE slot_name = $1";
+    let row = scene.bed.client().await.query_one(query, &[&scene.bed.name]).await;
+    let pid = Pid::from_raw(row.expect("the slot").get(0));
+    kill(pid, Signal::SIGSTOP).expect("it stands still");
+    scene.keep((Still(pid), handle));
+    scene
+}
+
+pub async fn writer_at_the_first_start(mut scene: Scene) -> Scene {
+    scene.on_a_server_of_its_own().await;
+    let client = scene.bed.client().await;
+    let open = "CREATE TABLE other (n int); BEGIN; INSERT INTO other VALUES (1)";
+    client.batch_execute(open).await.expect("it is open");
+    let handle = scene.launch().await;
+    scene.keep((client, handle));
     scene
 }
 
@@ -89,9 +135,10 @@ pub async fn slot_dropped(mut scene: Scene) -> Scene {
 }
 
 pub async fn open_transaction(mut scene: Scene) -> Scene {
+    // The making of each slot of the server would wait for it.
+    scene.on_a_server_of_its_own().await;
     let client = scene.bed.client().await;
     let open = "CREATE TABLE other (n int); BEGIN; INSERT INTO other VALUES (1)";
-    // The slot is made before: its making waits for transactions that are open.
     scene.bed.config.postgres.retained_wal_warning = bytesize::ByteSize::b(1);
     let handle = scene.start().await;
     client.batch_execute(open).await.expect("it is open");
