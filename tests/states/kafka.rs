@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use factlib::{
     config::Format,
-    testing::{Authority, KafkaServer, Proxy},
+    testing::{Authority, KafkaServer, Proxy, TopicRight, grant},
 };
 
 use crate::scene::Scene;
@@ -22,7 +22,8 @@ const NOWHERE: &str = "NOWHERE";
 
 /// A broker that can be reached in many ways.
 pub async fn start() -> KafkaServer {
-    let mut builder = KafkaServer::builder();
+    // Whoever does not log in may do everything.
+    let mut builder = KafkaServer::builder().authorizer();
     for name in [AWAY, RESTING, SILENT, SLOW] {
         builder = builder.proxied_listener(name);
     }
@@ -113,6 +114,36 @@ pub async fn wants_tls(scene: Scene) -> Scene {
 
 pub async fn wants_a_login(scene: Scene) -> Scene {
     at(scene, LOGIN).await
+}
+
+/// A relay that has a topic to make or to open.
+async fn needs_a_topic(mut scene: Scene) -> Scene {
+    let handle = scene.start().await;
+    scene.emit("user").await;
+    scene.keep(handle);
+    scene
+}
+
+pub async fn topic_missing(mut scene: Scene) -> Scene {
+    scene.bed.config.kafka.topics.create = false;
+    needs_a_topic(scene).await
+}
+
+pub async fn topic_lacks_brokers(mut scene: Scene) -> Scene {
+    scene.bed.config.kafka.topics.replication_factor = Some(2);
+    needs_a_topic(scene).await
+}
+
+pub async fn topic_not_allowed(mut scene: Scene) -> Scene {
+    let kafka = scene.bed.kafka;
+    let rights = [TopicRight::Describe, TopicRight::Write];
+    grant(&kafka.admin_bootstrap(), "relay", "another.", &rights).await.expect("rights");
+    let settings = &mut scene.bed.config.kafka;
+    settings.brokers = vec![kafka.listener(LOGIN)];
+    settings.username = Some("relay".into());
+    settings.password = Some("secret".to_owned().into());
+    settings.sasl_mechanism = "PLAIN".into();
+    needs_a_topic(scene).await
 }
 
 pub async fn names_nowhere(scene: Scene) -> Scene {

@@ -57,6 +57,9 @@ const KAFKA: &[State] = states! {
     "Kafka wants a login, and the relay has none" => kafka::wants_a_login,
     "Kafka advertises a name without an address" => kafka::names_nowhere,
     "Kafka is silent, and facts wait" => kafka::silent,
+    "A topic is missing, and may not be created" => kafka::topic_missing,
+    "A topic needs more replicas than there are brokers" => kafka::topic_lacks_brokers,
+    "The relay has no right to a topic" => kafka::topic_not_allowed,
     "Kafka is slow" => kafka::slow,
     "The schema registry is away" => kafka::registry_away,
 };
@@ -77,7 +80,6 @@ const POSTGRES: &[State] = states! {
 const PUBLICATION: &[State] = states! {
     "A table has left the publication" => publication::without_a_table,
     "A row filter is on a table of the publication" => publication::filtered,
-    "The publication was dropped" => publication::dropped,
 };
 
 const POSITION: &[State] = states! {

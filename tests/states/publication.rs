@@ -6,11 +6,10 @@ use factlib::{config::Source, emit::schema};
 
 use crate::scene::Scene;
 
-const SOON: Duration = Duration::from_millis(500);
-
 /// A relay that reads the table `outbox_events`, and then this statement (`{publication}`).
 async fn changed(scene: &mut Scene, statement: &str) {
     scene.bed.config.postgres.source = Some(Source::Tables);
+    scene.bed.config.postgres.publication_check_interval = Duration::from_millis(500);
     let table = schema::outbox_table("outbox_events").expect("a name");
     let client = scene.bed.client().await;
     client.batch_execute(&table).await.expect("a table");
@@ -22,19 +21,12 @@ async fn changed(scene: &mut Scene, statement: &str) {
 }
 
 pub async fn without_a_table(mut scene: Scene) -> Scene {
-    scene.bed.config.postgres.publication_check_interval = SOON;
     changed(&mut scene, "ALTER PUBLICATION {publication} DROP TABLE outbox_events").await;
     scene
 }
 
 pub async fn filtered(mut scene: Scene) -> Scene {
-    scene.bed.config.postgres.publication_check_interval = SOON;
     let filter = "ALTER PUBLICATION {publication} SET TABLE outbox_events WHERE (id IS NOT NULL)";
     changed(&mut scene, filter).await;
-    scene
-}
-
-pub async fn dropped(mut scene: Scene) -> Scene {
-    changed(&mut scene, "DROP PUBLICATION {publication}").await;
     scene
 }
