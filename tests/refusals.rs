@@ -364,6 +364,32 @@ async fn in_the_wrong_database_nothing_is_made() {
 }
 
 #[tokio::test]
+async fn what_another_instance_makes_at_the_same_moment_is_found_there() {
+    let (_, database) = desk("").await;
+    let server = shared_postgres().await.expect("a PostgreSQL");
+    let desk = Desk::new(&format!(
+        "postgres.url = \"{}\"\nkafka.brokers = \"{}\"\npostgres.slot = \"{database}\"\n\
+         postgres.publication = \"p\"\npostgres.message_prefix = \"{database}\"\n",
+        server.url_for(&database),
+        brokers().await
+    ));
+    let mut other = server.connect(&database).await.expect("a session");
+    let making = other.transaction().await.expect("a transaction");
+    making.batch_execute("CREATE PUBLICATION p").await.expect("made");
+    let waits = format!(
+        "SELECT count(*)::text FROM pg_stat_activity WHERE datname = '{database}'
+         AND wait_event_type = 'Lock' AND query LIKE 'CREATE PUBLICATION%'"
+    );
+    let commit = async {
+        while server.query_text("postgres", &waits).await.expect("an answer") == "0" {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        making.commit().await.expect("committed");
+    };
+    tokio::join!(desk.relays(async || {}), commit);
+}
+
+#[tokio::test]
 async fn an_acceptance_that_fails_leaves_the_refusal_in_force() {
     let (desk, database) = desk("").await;
     relay_a_fact(&desk, &database).await;

@@ -68,6 +68,9 @@ impl ServerError {
                     "a pooler is in between: leave the parameter out of the connection string, or name it in PgBouncer's ignore_startup_parameters",
                 ),
             ),
+            // A publication or a slot, or in the catalog any of them: the next look finds it.
+            "42710" => (PostgresUnavailable, Some(MADE_AT_ONCE)),
+            "23505" if says("\"pg_") => (PostgresUnavailable, Some(MADE_AT_ONCE)),
             "57P04" => (PostgresRefused, None),
             "28000" if says("client certificate") => {
                 (PostgresRefused, Some("name a certificate and its key with sslcert and sslkey"))
@@ -154,6 +157,8 @@ impl ServerError {
         }
     }
 }
+
+const MADE_AT_ONCE: &str = "another instance made it at the same moment: try again";
 
 const LOST: (ErrorKind, Option<&str>) = (
     ErrorKind::PositionLost,

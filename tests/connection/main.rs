@@ -131,10 +131,14 @@ async fn replicates(url: &str, log: &Logger) -> Result<(), Error> {
     let slot = format!("connection_{}", uuid::Uuid::now_v7().simple());
     let mut config = Config { postgres: settings(url), ..Default::default() };
     config.postgres.slot = slot.clone();
+    // Others connect to the same database at the same time.
+    config.postgres.publication = slot.clone();
     config.checkpoint.store = StoreKind::Memory;
     setup(&config, false, log).await?;
     let client = client(url).await?;
     client.execute("SELECT pg_drop_replication_slot($1)", &[&slot]).await.expect("dropped");
+    let drop_publication = format!("DROP PUBLICATION {slot}");
+    client.batch_execute(&drop_publication).await.expect("dropped");
     Ok(())
 }
 

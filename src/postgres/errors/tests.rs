@@ -73,6 +73,19 @@ fn each_failure_has_its_kind() {
             PostgresUnavailable,
         ),
         ("42P01", "relation does not exist", "", PostgresRefused),
+        ("42710", "replication slot \"s\" already exists", "", PostgresUnavailable),
+        (
+            "23505",
+            "duplicate key value violates unique constraint \"pg_publication_pubname_index\"",
+            "_bt_check_unique",
+            PostgresUnavailable,
+        ),
+        (
+            "23505",
+            "duplicate key value violates unique constraint \"orders_pkey\"",
+            "_bt_check_unique",
+            PostgresRefused,
+        ),
     ] {
         let error = fields(code, message, routine);
         assert_eq!(error.kind(), kind, "{code} {message}");
@@ -115,6 +128,11 @@ fn what_can_be_done_is_said() {
             "unsupported startup parameter: options",
             "a pooler is in between: leave the parameter out of the connection string, or name it \
              in PgBouncer's ignore_startup_parameters",
+        ),
+        (
+            "42710",
+            "publication \"p\" already exists",
+            "another instance made it at the same moment: try again",
         ),
         (
             "28000",
