@@ -14,7 +14,7 @@ use std::{
 
 use factlib::{
     Error, ErrorKind,
-    config::{Config, PostgresConfig, StoreKind},
+    config::{Config, PostgresConfig, RefusalPolicy, StoreKind},
     postgres::connect,
     setup,
     testing::{CollectedLogs, PostgresServer, SelfSigned, shared_postgres},
@@ -134,6 +134,7 @@ async fn replicates(url: &str, log: &Logger) -> Result<(), Error> {
     // Others connect to the same database at the same time.
     config.postgres.publication = slot.clone();
     config.checkpoint.store = StoreKind::Memory;
+    config.dead_letter.policy = RefusalPolicy::Stop;
     setup(&config, false, log).await?;
     let client = client(url).await?;
     client.execute("SELECT pg_drop_replication_slot($1)", &[&slot]).await.expect("dropped");
@@ -195,7 +196,8 @@ async fn a_password_file_is_read_unless_others_can_read_it() {
     mode(0o600);
     encrypted(&guarded.on_loopback(&more)).await;
     mode(0o644);
-    refused(&guarded.on_loopback(&more), ErrorKind::PostgresRefused, &["password missing"]).await;
+    refused(&guarded.on_loopback(&more), ErrorKind::PostgresUnavailable, &["password missing"])
+        .await;
 }
 
 #[tokio::test]
@@ -293,7 +295,7 @@ async fn a_certificate_of_an_authority_that_is_not_trusted_is_refused() {
     for mode in ["verify-ca", "verify-full"] {
         let url = format!("user=scram sslmode={mode} sslrootcert=/nowhere/root.crt");
         let parts = ["sslrootcert", "/nowhere/root.crt"];
-        refused(&guarded.on_loopback(&url), ErrorKind::Config, &parts).await;
+        refused(&guarded.on_loopback(&url), ErrorKind::PostgresUnavailable, &parts).await;
     }
     // The system trusts authorities, and not this one.
     let url = guarded.on_loopback("user=scram sslrootcert=system");
