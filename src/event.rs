@@ -72,12 +72,16 @@ pub struct Refusal {
     /// The aggregate type of the handler that had it, [`ANY`](crate::handlers::ANY) for that of
     /// all others; none where no handler had it, or a topic refused what the handler sent there.
     pub handler: Option<Arc<str>>,
+    /// Its bytes go to the table of dead letters.
+    pub(crate) kept: bool,
 }
 
 impl Refusal {
     /// By nobody in particular, of what goes nowhere yet.
     pub(crate) fn new(error: Error) -> Self {
-        Refusal { error, topic: None, handler: None }
+        // Too large for its topic is too large for that of the dead letters, most probably.
+        let kept = error.kind() == ErrorKind::RecordTooLarge;
+        Refusal { error, topic: None, handler: None, kept }
     }
 }
 
@@ -209,6 +213,12 @@ impl Event {
     /// came, whatever record a route had made of it.
     pub(crate) fn refused(self, refusal: Refusal) -> Self {
         Event { refusal: Some(Arc::new(refusal)), way: None, ..self }
+    }
+
+    /// A dead letter that its topic does not take whole: its bytes go to the table.
+    pub(crate) fn kept_in_table(self) -> Self {
+        let kept = self.refusal.as_deref().map(|refusal| Refusal { kept: true, ..refusal.clone() });
+        Event { refusal: kept.map(Arc::new), ..self }
     }
 
     /// The event, whose record is made this way; none is the usual one.

@@ -64,7 +64,12 @@ impl Handler<CommitTransaction> for Coordinator {
         let checkpoint = Checkpoint { lsn, ..self.from.clone() };
         let position = Position { checkpoint, partial };
         let transactions = Arc::clone(&self.transactions);
-        let committing = async move { transactions.commit(&position).await };
+        let committing = async move {
+            match transactions.commit(&position).await {
+                Ok(()) => Ok(()),
+                Err(error) => Err(transactions.explain(error).await),
+            }
+        };
         ctx.spawn(committing.into_actor(self).map(move |result, this, _| match result {
             Ok(()) => {
                 for done in done {
@@ -72,7 +77,7 @@ impl Handler<CommitTransaction> for Coordinator {
                 }
                 reply.do_send(TransactionCommitted);
             }
-            Err(error) => this.fail(this.transactions.explain(error)),
+            Err(error) => this.fail(error),
         }));
     }
 }
@@ -80,8 +85,10 @@ impl Handler<CommitTransaction> for Coordinator {
 impl Handler<TransactionFailed> for Coordinator {
     type Result = ();
 
-    fn handle(&mut self, TransactionFailed(error): TransactionFailed, _: &mut Self::Context) {
-        self.fail(self.transactions.explain(error));
+    fn handle(&mut self, TransactionFailed(error): TransactionFailed, ctx: &mut Self::Context) {
+        let transactions = Arc::clone(&self.transactions);
+        let explaining = async move { transactions.explain(error).await };
+        ctx.spawn(explaining.into_actor(self).map(|error, this, _| this.fail(error)));
     }
 }
 

@@ -14,8 +14,13 @@ use actix::Recipient;
 use crate::{
     Error, ErrorKind, Event, Lsn,
     handlers::Onward,
-    messages::{BatchDone, BatchId, PartDone, Refused, TopicBatch, WindowPermit},
+    messages::{
+        BatchDone, BatchId, PartDone, PartProgress, Refused, Suspects, TopicBatch, WindowPermit,
+    },
 };
+
+/// How often in a row a lane is opened again at once without anything delivered between.
+const OPENINGS_AT_ONCE: u32 = 10;
 
 /// Lanes, their outstanding parts, and the batches these belong to.
 #[derive(Default)]
@@ -45,7 +50,13 @@ struct Lane {
 struct Part {
     number: u64,
     batch: BatchId,
+    /// Those that are neither delivered nor refused.
     events: Arc<Vec<Event>>,
+    suspects: Suspects,
+    /// Refused while others of the part were not yet done.
+    refused: Vec<(Event, Error)>,
+    /// How many events it had.
+    count: usize,
     permit: WindowPermit,
     since: Instant,
     /// The epoch it was last sent in, if its token is still out.
@@ -63,6 +74,7 @@ pub(crate) struct Dispatch {
     pub recipient: Recipient<TopicBatch>,
     pub topic: Arc<str>,
     pub events: Arc<Vec<Event>>,
+    pub suspects: Suspects,
     pub permit: WindowPermit,
     pub lane: usize,
     pub epoch: u32,
@@ -81,8 +93,9 @@ pub(crate) enum PartEnd {
     /// The part is done but for what its token handed back: the batch waits for where
     /// that goes instead, see [`Deliveries::split`].
     HandedOn { events: usize, delivered: usize, took: Duration, rest: Rest },
-    /// The part failed; so does its lane, unless it was closed already.
-    Failed(Error),
+    /// The part failed; so does its lane, unless it was closed already. Where nothing is wrong
+    /// with the topic, it can be opened again at once.
+    Failed { error: Error, at_once: bool },
 }
 
 /// What a token handed back of its part.
@@ -153,9 +166,17 @@ impl Deliveries {
         let slot = self.lanes.get_mut(lane)?;
         let number = slot.next_part;
         slot.next_part += 1;
-        let events = Arc::new(events);
-        let since = Instant::now();
-        slot.outstanding.push_back(Part { number, batch, events, permit, since, sent_in: None });
+        slot.outstanding.push_back(Part {
+            number,
+            batch,
+            count: events.len(),
+            events: Arc::new(events),
+            suspects: Suspects::default(),
+            refused: Vec::new(),
+            permit,
+            since: Instant::now(),
+            sent_in: None,
+        });
         if slot.blocked.is_some() || self.paused.contains(&slot.topic) {
             return None;
         }
@@ -175,27 +196,40 @@ impl Deliveries {
             .position(|part| part.number == done.part && part.sent_in == Some(done.epoch));
         let Some(position) = position else { return PartEnd::Stale };
         let Some(part) = lane.outstanding.get_mut(position) else { return PartEnd::Stale };
-        let refused = match done.result {
-            Ok(refused) => part.pick(refused),
+        let mut refused = std::mem::take(&mut part.refused);
+        match done.result {
+            Ok(now) => refused.extend(part.pick(now)),
             Err(error) => {
                 part.sent_in = None;
-                return PartEnd::Failed(error);
+                part.refused = refused;
+                let at_once = done.progress.at_once;
+                if part.keep_rest(done.progress) {
+                    lane.failures = 0;
+                }
+                if error.kind() == ErrorKind::RecordBlocked {
+                    lane.blocked = Some(lane.blocked.unwrap_or(u64::MAX).min(done.part));
+                }
+                return PartEnd::Failed {
+                    error,
+                    at_once: at_once && lane.failures < OPENINGS_AT_ONCE,
+                };
             }
-        };
+        }
         if let (true, Some((_, error))) = (self.block, refused.first()) {
             let blocked = Error::new(ErrorKind::RecordBlocked, "a refused record blocks its topic");
             let blocked = blocked.caused_by(error.clone());
             // Records that would go on come again with the part, whole.
             if done.onward.is_empty() {
+                part.suspects = Suspects::new(vec![true; refused.len()]);
                 part.events = Arc::new(refused.into_iter().map(|(event, _)| event).collect());
             }
             part.sent_in = None;
             lane.blocked = Some(lane.blocked.unwrap_or(u64::MAX).min(done.part));
-            return PartEnd::Failed(blocked);
+            return PartEnd::Failed { error: blocked, at_once: false };
         }
         let Some(part) = lane.outstanding.remove(position) else { return PartEnd::Stale };
         lane.failures = 0;
-        let (events, took) = (part.events.len(), part.since.elapsed());
+        let (events, took) = (part.count, part.since.elapsed());
         if !refused.is_empty() || !done.onward.is_empty() {
             let (lane, onward) = (done.lane, done.onward);
             let delivered = events.saturating_sub(refused.len() + part.go_on(&onward));
@@ -310,6 +344,38 @@ impl Deliveries {
 }
 
 impl Part {
+    /// Keeps what is left of a part that failed on its way; false where all of it is, as it was.
+    fn keep_rest(&mut self, progress: PartProgress) -> bool {
+        let PartProgress { delivered, refused, suspects, .. } = progress;
+        let mut left = vec![true; self.events.len()];
+        let mut alone: Vec<_> = (0..left.len()).map(|at| self.suspects.contains(at)).collect();
+        let was_alone = alone.clone();
+        for index in delivered.iter().copied().chain(refused.iter().map(|one| one.index)) {
+            left.get_mut(index).into_iter().for_each(|left| *left = false);
+        }
+        for index in suspects {
+            alone.get_mut(index).into_iter().for_each(|alone| *alone = true);
+        }
+        let refused = self.pick(refused);
+        self.refused.extend(refused);
+        let some_ended = left.contains(&false);
+        let moved = some_ended || alone != was_alone;
+        if some_ended {
+            let rest = |of: &mut Vec<bool>| {
+                let mut left = left.iter();
+                of.retain(|_| left.next().is_some_and(|left| *left));
+            };
+            rest(&mut alone);
+            let mut left = left.iter();
+            let events = self.events.iter().filter(|_| left.next().is_some_and(|left| *left));
+            self.events = Arc::new(events.cloned().collect());
+        }
+        if moved {
+            self.suspects = Suspects::new(alone);
+        }
+        moved
+    }
+
     /// The events that were refused, with their errors.
     fn pick(&self, refused: Vec<Refused>) -> Vec<(Event, Error)> {
         let event = |index: usize| self.events.get(index).cloned();
@@ -337,6 +403,7 @@ impl Part {
             recipient,
             topic: Arc::clone(topic),
             events: Arc::clone(&self.events),
+            suspects: self.suspects.clone(),
             permit: self.permit.clone(),
             lane,
             epoch,

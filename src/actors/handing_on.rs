@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use actix::Context;
+use slog::{error, warn};
 
 use super::{
     deliveries::Rest,
     router::{Router, Sorted, send},
 };
 use crate::{
-    Error, ErrorKind, Event, Lsn, Refusal, Result,
+    Error, ErrorKind, Event, Lsn, Result,
     handlers::{Onward, Record},
     kafka::record::is_kept_in_table,
 };
@@ -108,16 +109,19 @@ impl Router {
         to: &mut Sorted,
     ) -> Result<()> {
         for (event, error) in refused {
-            let (_, event) = match event.refusal() {
-                None => self.dead_letter(event, error, Some(from))?,
-                // Too large for the dead letters as well: its bytes go to the table.
-                Some(refusal)
-                    if error.kind() == ErrorKind::RecordTooLarge && !is_kept_in_table(&event) =>
-                {
-                    let refusal = Refusal { error, ..refusal.clone() };
-                    (from.clone(), event.refused(refusal))
+            let event = match event.refusal() {
+                None => self.dead_letter(event, error, Some(from))?.1,
+                Some(_) if !is_kept_in_table(&event) => {
+                    warn!(self.log, "dead letter goes to its table, as its topic refuses it";
+                        "event" => ?event, "error" => %error);
+                    event.kept_in_table()
                 }
-                Some(_) => return Err(error),
+                // The table has it, with its error: that is as good as can be had.
+                Some(_) => {
+                    error!(self.log, "dead letter is in its table alone, as its topic refuses it";
+                        "event" => ?event, "error" => %error);
+                    continue;
+                }
             };
             let letters = self.dead_letters.topic.clone();
             self.add(to, &letters, event);

@@ -81,7 +81,7 @@ impl RefusedTopic {
         self.state = State::Asking(vec![batch]);
         let (topics, topic, log) =
             (Arc::clone(&self.topics), Arc::clone(&self.topic), self.log.clone());
-        let asking = async move { topics.open(&topic, &log).await };
+        let asking = async move { topics.open(&topic, 0, &log).await };
         ctx.spawn(asking.into_actor(self).map(|answer, this, ctx| this.answered(answer, ctx)));
     }
 

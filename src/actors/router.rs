@@ -14,7 +14,7 @@
 use std::{sync::Arc, time::Duration};
 
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Recipient};
-use slog::{Logger, debug, error, warn};
+use slog::{Logger, debug, error, info, warn};
 
 use super::{
     chosen_topics::ChosenTopics,
@@ -127,10 +127,11 @@ impl Handler<PartDone> for Router {
                 self.batch_done(done, ctx);
                 self.release(lane, ctx);
             }
-            PartEnd::Failed(error) if self.ends_transaction(lane, &error, true) => {
+            PartEnd::Failed { error, .. } if self.ends_transaction(lane, &error, true) => {
                 self.transaction_failed(error);
             }
-            PartEnd::Failed(error) => self.reopen(lane, epoch, error, pause),
+            PartEnd::Failed { error, at_once: true } => self.reopen_at_once(lane, epoch, &error),
+            PartEnd::Failed { error, at_once: false } => self.reopen(lane, epoch, error, pause),
         }
     }
 }
@@ -288,7 +289,7 @@ impl Router {
                 let topic = from.filter(|_| handler.is_none()).cloned();
                 self.status.dead_lettered();
                 self.status.parked(&event, topic.as_deref(), &error);
-                let refusal = Refusal { error, topic, handler };
+                let refusal = Refusal { topic, handler, ..Refusal::new(error) };
                 Ok((Arc::clone(&self.dead_letters.topic), event.refused(refusal)))
             }
             RefusalPolicy::Stop => Err(error),
@@ -327,6 +328,15 @@ impl Router {
         }
     }
 
+    /// Opens a lane again that failed through no fault of its topic's: there is nothing to wait for.
+    fn reopen_at_once(&mut self, lane: usize, epoch: u32, error: &Error) {
+        if let Some(opening) = self.deliveries.close(lane, epoch) {
+            info!(self.log, "topic goes on after a refused batch";
+                "topic" => %opening.topic, "error" => %error);
+            self.open(Opening { failures: 0, ..opening }, None, None);
+        }
+    }
+
     fn open(&self, opening: Opening, error: Option<Error>, pause: Option<Duration>) {
         let Opening { lane, topic, epoch, failures } = opening;
         let generation = self.exit.generation;
@@ -335,9 +345,9 @@ impl Router {
 }
 
 pub(super) fn send(dispatch: Dispatch, ctx: &mut Context<Router>) {
-    let Dispatch { recipient, topic, events, permit, lane, epoch, part } = dispatch;
+    let Dispatch { recipient, topic, events, suspects, permit, lane, epoch, part } = dispatch;
     let (place, router) = ((lane, epoch, part), ctx.address().recipient());
-    let ack = AckToken::new(place, events.len(), router, permit);
+    let ack = AckToken::new(place, events.len(), router, permit).with_suspects(suspects);
     // A closed mailbox drops the batch, and with it the token, which then says so.
     recipient.do_send(TopicBatch { topic, events, ack });
 }

@@ -18,11 +18,12 @@
 //! had for now is opened again; with exactly-once it is refused in the end, since one transaction
 //! holds all topics.
 //!
-//! A record that may pass later fails its part, and the part's token the lane. One
-//! that Kafka will never take is named by the token; the rest of its part is done.
+//! A record that may pass later fails its part, and the part's token the lane. Where Kafka refuses
+//! a batch, the client gives up before it sends what is behind it, and the lane is opened again:
+//! the records of that batch are sent [one by one](crate::kafka::outgoing), and what is refused
+//! alone is named by the token. What was acknowledged is not sent again.
 
 use std::{
-    collections::VecDeque,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -38,13 +39,14 @@ use super::{
 };
 use crate::{
     Error, ErrorKind, Result,
-    config::Config,
+    config::{Config, RefusalPolicy},
     dead_letter::DeadLetterTable,
     faults::{FaultSite, Faults},
     kafka::{
         admin::{self, TopicAdmin},
         clients::Clients,
-        part::{InFlight, Part},
+        outgoing::{Next, Outgoing},
+        partitions::partitions,
         producer::KafkaProducer,
         record::is_kept_in_table,
         transactions::Transactions,
@@ -74,13 +76,14 @@ impl KafkaLanes {
     ) -> Result<Self> {
         Ok(KafkaLanes(Arc::new(Topics {
             admin: TopicAdmin::new(config.kafka.clone()),
-            clients: Clients::new(producer, config.kafka.connections),
+            clients: Arc::new(Clients::new(producer, config.kafka.connections)),
             dead_letter_topic: config.dead_letter_topic(),
             table: Arc::new(table),
             transactions,
             registry: Arc::new(Registry::new(config)?),
             ask_again: config.pipeline.restart_backoff_max,
             status,
+            block: config.dead_letter.policy == RefusalPolicy::Block,
             faults,
         })))
     }
@@ -89,8 +92,8 @@ impl KafkaLanes {
 #[async_trait]
 impl Lanes for KafkaLanes {
     async fn open(&self, lane: LaneContext) -> Result<Recipient<TopicBatch>> {
-        let LaneContext { topic, log, exit, .. } = lane;
-        Ok(match self.0.open(&topic, &log).await? {
+        let LaneContext { topic, log, failures, exit } = lane;
+        Ok(match self.0.open(&topic, failures, &log).await? {
             Opened::Producer(producer) => producer.start_with(exit),
             Opened::Refused(error) => {
                 RefusedTopic::start(Arc::clone(&self.0), topic, error, exit, log)
@@ -113,7 +116,7 @@ impl Lanes for KafkaLanes {
 /// What topics are opened with.
 pub(super) struct Topics {
     admin: TopicAdmin,
-    clients: Clients,
+    clients: Arc<Clients>,
     dead_letter_topic: String,
     table: Arc<DeadLetterTable>,
     /// With it, all topics share its producer, and the others only ask questions.
@@ -121,6 +124,8 @@ pub(super) struct Topics {
     registry: Arc<Registry>,
     /// After so long, a topic that Kafka does not take is asked for again.
     ask_again: Duration,
+    /// What is refused stays where it is, and so does what is behind it.
+    block: bool,
     status: Arc<Status>,
     faults: Faults,
 }
@@ -137,8 +142,8 @@ impl Topics {
     ///
     /// # Errors
     /// What is waited for: the topic is to be opened again later.
-    pub async fn open(&self, topic: &Arc<str>, log: &Logger) -> Result<Opened> {
-        let error = match self.producer(topic, log).await {
+    pub async fn open(&self, topic: &Arc<str>, failures: u32, log: &Logger) -> Result<Opened> {
+        let error = match self.producer(topic, failures, log).await {
             Ok(producer) => {
                 self.status.topic_refused(topic, None);
                 return Ok(Opened::Producer(Box::new(producer)));
@@ -153,7 +158,14 @@ impl Topics {
         }
     }
 
-    async fn producer(&self, topic: &Arc<str>, log: &Logger) -> Result<TopicProducer> {
+    /// After so many failures in a row.
+    async fn producer(
+        &self,
+        topic: &Arc<str>,
+        failures: u32,
+        log: &Logger,
+    ) -> Result<TopicProducer> {
+        self.clients.renew()?;
         let asking = self.clients.first()?;
         let transactional = match &self.transactions {
             Some(transactions) => Some(transactions.producer()?),
@@ -172,22 +184,31 @@ impl Topics {
         if let Some(count) = prepared.partitions {
             self.status.partitions(topic, count, log);
         }
-        let limit = prepared.max_message_bytes.unwrap_or(usize::MAX);
-        let batch_bytes = limit.saturating_sub(BATCH_OVERHEAD).max(1);
-        let producer = match (&self.transactions, transactional) {
+        let told = prepared.max_message_bytes;
+        let told = told.map(|limit| limit.saturating_sub(BATCH_OVERHEAD).max(1));
+        let outgoing = match (&self.transactions, transactional) {
             (Some(transactions), Some(producer)) => {
-                transactions.fit(&producer, topic, batch_bytes)?;
+                let bytes = transactions.batch_bytes(topic, told);
+                transactions.fit(&producer, topic, bytes)?;
                 transactions.opened(topic);
-                producer
+                Outgoing::new(producer, in_flight)
             }
-            _ => self.clients.of(topic, batch_bytes)?,
+            _ => {
+                let bytes = asking.limits().of(topic, told);
+                let producer = self.clients.of(topic, bytes)?;
+                let one_by_one = Arc::clone(&self.clients);
+                let outgoing = Outgoing::new(producer, in_flight)
+                    .one_by_one(move || one_by_one.one_by_one(), failures > 0);
+                if self.block { outgoing.blocking() } else { outgoing }
+            }
         };
         Ok(TopicProducer {
-            producer,
-            in_flight,
+            asking,
+            outgoing,
+            topic: Arc::clone(topic),
             table: self.table_of(topic),
             framing: Framing::new(Arc::clone(&self.registry)),
-            queue: VecDeque::new(),
+            waits: false,
             faults: self.faults.clone(),
             exit: None,
         })
@@ -212,13 +233,15 @@ impl Topics {
 
 /// One topic's way into Kafka.
 pub(super) struct TopicProducer {
-    producer: KafkaProducer,
-    in_flight: InFlight,
-    /// For the dead-letter topic: keeps what is too large for it.
+    /// For questions to the brokers.
+    asking: KafkaProducer,
+    outgoing: Outgoing,
+    topic: Arc<str>,
+    /// For the dead-letter topic: keeps what that does not take.
     table: Option<Arc<DeadLetterTable>>,
     framing: Framing,
-    /// What waits for room in librdkafka's queue: a part and how much of it is sent.
-    queue: VecDeque<(Arc<Part>, usize)>,
+    /// For what is on its way, or for room.
+    waits: bool,
     faults: Faults,
     /// From its start on.
     exit: Option<ExitGuard>,
@@ -254,12 +277,8 @@ impl Framed for TopicProducer {
     }
 
     fn send_framed(&mut self, batch: TopicBatch, prefixes: Prefixes, ctx: &mut Context<Self>) {
-        let (in_flight, faults) = (self.in_flight.clone(), self.faults.clone());
-        let part = self.producer.part(batch, prefixes, in_flight, faults);
-        self.queue.push_back((part, 0));
-        if self.queue.len() == 1 {
-            self.send(ctx);
-        }
+        self.outgoing.push(batch, prefixes, self.faults.clone());
+        self.send(ctx);
     }
 }
 
@@ -269,17 +288,36 @@ impl TopicProducer {
         self.start().recipient()
     }
 
-    /// Sends from the front of the queue while librdkafka takes records.
+    /// Sends what may be sent now.
     fn send(&mut self, ctx: &mut Context<Self>) {
-        while let Some((part, sent)) = self.queue.front_mut() {
-            while *sent < part.len() {
-                if !self.producer.send(part, *sent) {
-                    ctx.run_later(QUEUE_FULL_PAUSE, |this, ctx| this.send(ctx));
-                    return;
-                }
-                *sent += 1;
-            }
-            self.queue.pop_front();
+        if self.waits {
+            return;
         }
+        match self.outgoing.send() {
+            Next::Done => {}
+            Next::NoRoom => {
+                self.waits = true;
+                ctx.run_later(QUEUE_FULL_PAUSE, |this, ctx| this.go_on(ctx));
+            }
+            Next::AfterReports => {
+                self.waits = true;
+                let in_flight = self.outgoing.in_flight().clone();
+                let question = self.outgoing.asks_for_partitions();
+                let (asking, topic) = (self.asking.clone(), Arc::clone(&self.topic));
+                let waiting = async move {
+                    in_flight.no_records().await;
+                    if question { partitions(&asking, &topic).await } else { 0 }
+                };
+                ctx.spawn(waiting.into_actor(self).map(|partitions, this, ctx| {
+                    this.outgoing.reports_have_come(partitions);
+                    this.go_on(ctx);
+                }));
+            }
+        }
+    }
+
+    fn go_on(&mut self, ctx: &mut Context<Self>) {
+        self.waits = false;
+        self.send(ctx);
     }
 }

@@ -23,6 +23,7 @@ pub(crate) fn refusal(property: &str, value: &str) -> Option<&'static str> {
         "enable.idempotence"
         | "max.in.flight"
         | "max.in.flight.requests.per.connection"
+        | "enable.gapless.guarantee"
         | "queuing.strategy" => "factlib sets it: the order of an aggregate's events rests on it",
         "message.timeout.ms" | "delivery.timeout.ms" | "retries" | "message.send.max.retries" => {
             "factlib sets it: an outage is waited for, and a record that gives up would break the order"
@@ -30,7 +31,6 @@ pub(crate) fn refusal(property: &str, value: &str) -> Option<&'static str> {
         "delivery.report.only.error" | "dr_cb" | "dr_msg_cb" => {
             "factlib sets it: acknowledgement rests on delivery reports"
         }
-        "enable.gapless.guarantee" => "one refused record would stop every topic",
         "transactional.id" => {
             "factlib makes it of cluster and slot, so that an instance that was replaced is fenced"
         }

@@ -35,6 +35,7 @@ pub(super) fn event_of_row(
 pub(super) fn event(letter: &Letter, bytes: Option<&Bytes>) -> Option<Event> {
     let lsn = letter.lsn().unwrap_or(Lsn::ZERO);
     let topic_prefix = letter.header(header::TOPIC_PREFIX).map(Into::into);
+    let timestamp_ms = letter.header(header::RECORD_TIME_MS).and_then(|ms| ms.parse().ok());
     let raw = bytes.cloned().unwrap_or_default();
     if letter.is_payload() {
         let key = letter.key.clone()?;
@@ -54,6 +55,7 @@ pub(super) fn event(letter: &Letter, bytes: Option<&Bytes>) -> Option<Event> {
             headers: own_headers(letter).skip(1).collect(),
             payload_is_value: true,
             is_tombstone: bytes.is_none(),
+            timestamp_ms,
             key: is_binary.then_some(key),
             ..RowRecord::default()
         };
@@ -64,10 +66,10 @@ pub(super) fn event(letter: &Letter, bytes: Option<&Bytes>) -> Option<Event> {
     let usual = if letter.is_kept_in_table() { 3 } else { event_headers(&event).count() };
     let headers: Vec<_> = own_headers(letter).skip(usual).collect();
     let key = letter.key.clone().filter(|key| binary_id(key) == event.key());
-    if headers.is_empty() && topic_prefix.is_none() && key.is_none() {
+    if headers.is_empty() && topic_prefix.is_none() && key.is_none() && timestamp_ms.is_none() {
         return Some(event);
     }
-    let row = RowRecord { topic_prefix, headers, key, ..RowRecord::default() };
+    let row = RowRecord { topic_prefix, headers, key, timestamp_ms, ..RowRecord::default() };
     Event::from_row(event.decode().ok()?, raw, row, lsn).ok()
 }
 

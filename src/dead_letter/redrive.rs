@@ -28,7 +28,7 @@ use crate::{
         client::producer_config,
         errors::kafka_error,
         producer::KafkaProducer,
-        record::{Record, dead_letter as header, record_headers, record_key},
+        record::{Record, dead_letter as header, record_headers, record_key, record_place},
     },
     routing::{Decision, Routes},
     schema_registry::Registry,
@@ -53,6 +53,7 @@ pub struct Resent {
     /// The event's own bytes, or what its route makes of them.
     pub value: Option<Bytes>,
     partition: Option<i32>,
+    timestamp_ms: Option<i64>,
     headers: OwnedHeaders,
 }
 
@@ -139,6 +140,7 @@ impl Redriver {
                 key: Some(Bytes::copy_from_slice(record.key)),
                 value: record.value.map(Bytes::copy_from_slice),
                 partition: record.partition,
+                timestamp_ms: record.timestamp_ms,
                 headers: record.headers.insert(from()),
             });
         }
@@ -146,9 +148,12 @@ impl Redriver {
             let topic = self.to_topic.as_deref().or(letter.source_topic());
             let topic = topic.ok_or_else(|| nowhere(letter, "it is no event".into()))?.to_owned();
             let event = event(letter, value.as_ref());
+            let (partition, timestamp_ms) = event.as_ref().map(record_place).unwrap_or_default();
+            // It was for the topic that refused it.
+            let partition = partition.filter(|_| self.to_topic.is_none());
             let (key, headers) = original(letter, event.as_ref());
             let headers = headers.insert(from());
-            all.push(Resent { topic, key, value, partition: None, headers });
+            all.push(Resent { topic, key, value, partition, timestamp_ms, headers });
         }
         Ok(all)
     }
@@ -222,7 +227,7 @@ impl Redriver {
     }
 
     async fn send_one(&mut self, letter: &Letter, resent: &Resent) -> Result<()> {
-        let Resent { topic, key, value, partition, headers } = resent;
+        let Resent { topic, key, value, partition, timestamp_ms, headers } = resent;
         if !self.ready.contains(topic) {
             self.topics.prepare(&self.asking, topic).await?;
             self.ready.insert(topic.clone());
@@ -235,7 +240,7 @@ impl Redriver {
             partition: *partition,
             payload: value.as_deref(),
             key: key.as_deref(),
-            timestamp: None,
+            timestamp: *timestamp_ms,
             headers: Some(headers.clone()),
         };
         if let Err((error, _)) = self.producer.send(record, Duration::ZERO).await {

@@ -1,7 +1,8 @@
 //! Dead letters that no topic takes: the table that keeps their bytes.
 //!
 //! An event that Kafka refuses for its size does not fit the dead-letter topic
-//! either. Its bytes go here, and a record without them to the topic.
+//! either, and that topic may refuse others for reasons of its own. Their bytes go here, and a
+//! record without them to the topic.
 
 use std::time::Duration;
 

@@ -196,33 +196,6 @@ fn a_tables_own_headers_come_last_and_a_null_payload_has_no_value() {
     assert_eq!(record.value, Some(envelope.encode_to_vec().into()));
 }
 
-#[test]
-fn a_delivery_report_finds_its_event_in_every_format() {
-    use rdkafka::{Timestamp, message::OwnedMessage};
-
-    use crate::kafka::record::{Record, is_record_of};
-
-    // The same payload, and all but the id the same.
-    let envelopes = ["a", "b"].map(|id| OutboxEvent { id: id.into(), ..envelope(b"{}", &[]) });
-    for format in [
-        Format::Protobuf,
-        Format::Raw,
-        Format::Json,
-        Format::CloudEvents,
-        Format::CloudEventsStructured,
-    ] {
-        let sent = envelopes.each_ref().map(|envelope| (event(envelope), made(format, envelope)));
-        for (index, (event, made)) in sent.iter().enumerate() {
-            let Record { key, value, headers, .. } = Record::new(event, Some(made));
-            let (key, value) = (Some(key.to_vec()), value.map(Vec::from));
-            let time = Timestamp::NotAvailable;
-            let report = OwnedMessage::new(value, key, "t".into(), time, 0, 0, Some(headers));
-            let is_its = |(event, made): &_| is_record_of(event, Some(made), &report);
-            assert_eq!(sent.iter().position(is_its), Some(index), "{format}");
-        }
-    }
-}
-
 /// The value of the format `json`, for who tests its schema.
 pub(crate) fn envelope_as_json(envelope: &OutboxEvent) -> serde_json::Value {
     json(&made(Format::Json, envelope))

@@ -20,6 +20,8 @@ pub(crate) struct Clients {
 struct Made {
     /// By number, and by the size of their batches; one that topics limit is rare.
     producers: BTreeMap<(usize, usize), KafkaProducer>,
+    /// Each of its batches is one record; rarely needed.
+    one_by_one: Option<KafkaProducer>,
     numbers: HashMap<Arc<str>, usize>,
 }
 
@@ -29,8 +31,28 @@ const FIRST: (usize, usize) = (0, usize::MAX);
 impl Clients {
     /// Topics share as many clients as `connections`, of which `first` is one.
     pub fn new(first: KafkaProducer, connections: usize) -> Self {
-        let made = Made { producers: [(FIRST, first)].into(), numbers: HashMap::new() };
+        let producers = [(FIRST, first)].into();
+        let made = Made { producers, one_by_one: None, numbers: HashMap::new() };
         Clients { connections, made: Mutex::new(made) }
+    }
+
+    /// Puts others in the place of clients that gave up. What these still have ends then.
+    pub fn renew(&self) -> Result<()> {
+        self.with(|made| {
+            let all: Vec<_> = made.producers.keys().copied().collect();
+            all.into_iter().try_for_each(|which| made.get(which).map(|_| ()))
+        })
+    }
+
+    /// The one that sends records whose errors have to be theirs alone.
+    pub fn one_by_one(&self) -> Result<KafkaProducer> {
+        self.with(|made| {
+            let producer = match made.one_by_one.take() {
+                Some(producer) => producer.renewed()?.unwrap_or(producer),
+                None => made.get(FIRST)?.one_by_one()?,
+            };
+            Ok(made.one_by_one.insert(producer).clone())
+        })
     }
 
     /// The one that asks questions.

@@ -1,28 +1,30 @@
-//! The records of one batch on their way, and what a topic has in flight.
+//! The records of one batch on their way.
+//!
+//! Each record ends once, by librdkafka's report, and the last one to end answers for the part.
+//! A part that is given up before that answers when its last record has ended: what is
+//! acknowledged by then is known, and is not sent again.
 
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicUsize, Ordering},
+    atomic::{AtomicU8, AtomicUsize, Ordering},
 };
 
-use rdkafka::{
-    Message,
-    error::KafkaError,
-    message::{BorrowedMessage, Headers},
-};
-use tokio::sync::watch;
+use rdkafka::{error::KafkaError, message::Headers};
 
 use super::{
-    errors::kafka_error,
-    record::{Record, is_record_of, place_refused},
+    first_records::AcknowledgedPartitions,
+    in_flight::InFlight,
+    limits::BatchLimits,
+    record::Record,
+    refusals::Refusals,
     room::{Room, cost},
-    transactions::Refusals,
+    verdict::{self, Cause, Verdict},
 };
 use crate::{
     Error, ErrorKind, Event, Result,
     faults::{FaultSite, Faults},
     format::MadeRecord,
-    messages::{AckToken, Refused, TopicBatch},
+    messages::{AckToken, PartProgress, Refused, Suspects, TopicBatch},
     schema_registry::Prefixes,
 };
 
@@ -30,81 +32,100 @@ use crate::{
 pub(crate) struct Part {
     topic: Arc<str>,
     events: Arc<Vec<Event>>,
+    suspects: Suspects,
     /// Of some, the record is not the usual one: headers of its records are counted.
     counts_headers: bool,
+    ends: Box<[AtomicU8]>,
     left: AtomicUsize,
     answer: Mutex<Answer>,
-    faults: Faults,
-    in_flight: InFlight,
-    room: Room,
-    /// In transactions: what no broker takes is remembered for the next one.
-    refusals: Option<Refusals>,
     prefixes: Prefixes,
+    in_flight: InFlight,
+    terms: Terms,
+}
+
+/// What is the same for all parts of a topic's actor.
+#[derive(Clone)]
+pub(crate) struct Terms {
+    pub(super) room: Room,
+    pub(super) limits: BatchLimits,
+    pub partitions: AcknowledgedPartitions,
+    /// The most bytes of a batch of that client.
+    pub(super) batch_size: usize,
+    /// In transactions: what no broker takes is remembered for the next one.
+    pub(super) refusals: Option<Refusals>,
+    pub(super) cause: Cause,
+    /// A record that is refused stays where it is, and so does all behind it.
+    pub block: bool,
+    pub faults: Faults,
 }
 
 struct Answer {
     token: Option<AckToken>,
-    /// The first failure that may pass.
-    error: Option<Error>,
+    /// Of those that say what went wrong, the one that says most.
+    error: Option<(Verdict, Error)>,
     /// What will never be taken.
     refused: Vec<Refused>,
-    /// Where the next event that fails is, probably: records fail in their order.
-    next: usize,
 }
+
+// How a record ended.
+const OPEN: u8 = 0;
+const DELIVERED: u8 = 1;
+const REFUSED: u8 = 2;
+/// Refused together with others.
+const SUSPECT: u8 = 3;
 
 impl Part {
     pub(super) fn new(
         batch: TopicBatch,
         prefixes: Prefixes,
         in_flight: InFlight,
-        room: Room,
-        refusals: Option<Refusals>,
-        faults: Faults,
+        terms: Terms,
     ) -> Arc<Self> {
         let TopicBatch { topic, events, ack } = batch;
-        in_flight.0.send_modify(|parts| *parts += 1);
-        let left = AtomicUsize::new(events.len());
-        let answer = Answer { token: Some(ack), error: None, refused: Vec::new(), next: 0 };
-        let counts_headers = events.iter().any(|event| event.way().is_some());
-        let answer = Mutex::new(answer);
-        Arc::new(Part {
-            topic,
-            events,
-            counts_headers,
-            left,
-            answer,
-            faults,
-            in_flight,
-            room,
-            refusals,
-            prefixes,
-        })
+        Part::make(topic, events, Some(ack), prefixes, in_flight, terms)
     }
 
-    /// Of one record that is no event's, and that nobody asks after.
-    pub(super) fn of_position(topic: Arc<str>, in_flight: InFlight, room: Room) -> Arc<Self> {
-        in_flight.0.send_modify(|parts| *parts += 1);
-        let answer = Answer { token: None, error: None, refused: Vec::new(), next: 0 };
+    /// Of a record whose end nobody has to be told: of an event, or of none.
+    pub(super) fn of_one(
+        topic: Arc<str>,
+        event: Option<Event>,
+        prefixes: Prefixes,
+        in_flight: InFlight,
+        terms: Terms,
+    ) -> Arc<Self> {
+        let events = Arc::new(event.into_iter().collect());
+        Part::make(topic, events, None, prefixes, in_flight, terms)
+    }
+
+    fn make(
+        topic: Arc<str>,
+        events: Arc<Vec<Event>>,
+        token: Option<AckToken>,
+        prefixes: Prefixes,
+        in_flight: InFlight,
+        terms: Terms,
+    ) -> Arc<Self> {
+        in_flight.part_begins();
         Arc::new(Part {
+            suspects: token.as_ref().map(AckToken::suspects).unwrap_or_default(),
+            counts_headers: events.iter().any(|event| event.way().is_some()),
+            ends: events.iter().map(|_| AtomicU8::new(OPEN)).collect(),
+            left: AtomicUsize::new(events.len().max(1)),
+            answer: Mutex::new(Answer { token, error: None, refused: Vec::new() }),
             topic,
-            events: Arc::default(),
-            counts_headers: false,
-            left: AtomicUsize::new(1),
-            answer: Mutex::new(answer),
-            faults: Faults::default(),
+            events,
+            prefixes,
             in_flight,
-            room,
-            refusals: None,
-            prefixes: Prefixes::default(),
+            terms,
         })
     }
 
     /// Why no broker takes this event's record, if that was said before.
     pub(super) fn known_refusal(&self, index: usize) -> Option<Error> {
-        self.refusals.as_ref()?.of(&self.topic, self.events.get(index)?)
+        self.terms.refusals.as_ref()?.of(&self.topic, self.events.get(index)?)
     }
 
-    /// How many records it has.
+    /// How many events it has.
     pub fn len(&self) -> usize {
         self.events.len()
     }
@@ -112,6 +133,16 @@ impl Part {
     /// Where its records go.
     pub fn topic(&self) -> &str {
         &self.topic
+    }
+
+    /// True for a record that has to be sent alone.
+    pub fn is_suspect(&self, index: usize) -> bool {
+        self.suspects.contains(index)
+    }
+
+    /// True where a record is refused that all behind it has to wait for.
+    pub fn is_blocked(&self) -> bool {
+        self.terms.block && !self.lock().refused.is_empty()
     }
 
     /// The event at `index`, and the record that is made of it; none where that is the usual one.
@@ -125,74 +156,69 @@ impl Part {
 
     /// What a record takes in librdkafka's queue.
     pub(super) fn cost(&self, record: &Record<'_>) -> usize {
-        cost(Some(record.key), record.value, self.header_bytes(Some(&record.headers)))
+        let headers = if self.counts_headers { header_bytes(&record.headers) } else { 0 };
+        cost(Some(record.key), record.value, headers)
     }
 
-    fn header_bytes(&self, headers: Option<&impl Headers>) -> usize {
-        let Some(headers) = headers.filter(|_| self.counts_headers) else { return 0 };
-        let bytes = |value: Option<&[u8]>| value.map_or(0, <[u8]>::len);
-        headers.iter().map(|header| header.key.len() + bytes(header.value)).sum()
+    /// No record can be made of the event at `index`, or none that a broker takes.
+    pub(super) fn refuse(&self, index: usize, error: Error) {
+        let mut answer = self.lock();
+        self.note(index, REFUSED);
+        answer.refused.push(Refused { index, error });
+        self.ended(answer);
+    }
+
+    /// It can't be sent now: what is left of it fails with this error.
+    pub(super) fn fail(&self, error: Error) {
+        self.lock().error = Some((Verdict::Topic, error));
     }
 
     /// Kafka has a record.
-    pub(super) fn delivered(&self) {
+    pub(super) fn delivered(&self, index: usize) {
+        self.note(index, DELIVERED);
         if self.left.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.answer(self.lock());
         }
     }
 
-    /// librdkafka is done with a record.
-    pub(super) fn leaves(&self, record: &BorrowedMessage<'_>) {
-        let headers = self.header_bytes(record.headers());
-        self.room.give(cost(record.key(), record.payload(), headers));
-    }
-
-    /// No record can be made of the event at `index`.
-    pub(super) fn refuse(&self, index: usize, error: Error) {
-        let mut answer = self.lock();
-        answer.refused.push(Refused { index, error });
-        self.ended(answer);
-    }
-
-    /// The record of the event at `index` can't be sent.
-    pub(super) fn failed_at(&self, index: usize, error: KafkaError) {
-        self.fail(self.lock(), Some(index), error);
-    }
-
-    /// Kafka does not have a record.
-    pub(super) fn failed(&self, error: KafkaError, record: &BorrowedMessage<'_>) {
-        let mut answer = self.lock();
-        // The report names no event. Its record does; of two with the same, each has its report.
-        let (count, next) = (self.events.len(), answer.next);
-        let index = (next..count).chain(0..next.min(count)).find(|index| {
-            let is_its = self.event(*index).is_some_and(|(event, made)| {
-                made.is_ok_and(|made| is_record_of(event, made.as_ref(), record))
-            });
-            is_its && answer.refused.iter().all(|refused| refused.index != *index)
-        });
-        answer.next = index.map_or(0, |index| index + 1);
-        self.fail(answer, index, error);
-    }
-
-    fn fail(&self, mut answer: MutexGuard<'_, Answer>, index: Option<usize>, error: KafkaError) {
-        let code = error.rdkafka_error_code();
-        let mut error =
-            kafka_error(format!("Kafka did not take a record for {}", self.topic), error);
-        if let Some((event, Ok(made))) = index.and_then(|index| self.event(index))
-            && let Some(refused) = place_refused(&Record::new(event, made.as_ref()), code)
-        {
-            error = refused.caused_by(error);
-        }
-        match (error.kind(), index) {
-            (ErrorKind::RecordRefused | ErrorKind::RecordTooLarge, Some(index)) => {
-                if let (Some(refusals), Some(event)) = (&self.refusals, self.events.get(index)) {
-                    refusals.note(&self.topic, event, &error);
+    /// Kafka does not have a record, which was the only one of its batch or was not.
+    pub(super) fn failed(&self, index: usize, alone: bool, cost: usize, error: KafkaError) {
+        // The position's, which is no event's: its transaction fails.
+        let Some((event, made)) = self.event(index) else { return self.ended(self.lock()) };
+        let made = made.ok().flatten();
+        let record = Record::new(event, made.as_ref());
+        let verdict = Verdict::of(&error, &record);
+        match if alone { verdict.of_alone() } else { verdict } {
+            Verdict::Itself => self.refused(index, event, &record, error),
+            Verdict::Batch => {
+                if verdict::is_too_large(&error) {
+                    self.terms.limits.was_too_large(&self.topic, self.terms.batch_size, cost);
                 }
-                answer.refused.push(Refused { index, error });
+                if let Some(refusals) = &self.terms.refusals {
+                    refusals.suspect(&self.topic, event, &self.prefixes);
+                }
+                let answer = self.lock();
+                self.note(index, SUSPECT);
+                self.fails(answer, Verdict::Batch, error);
             }
-            _ => {
-                answer.error.get_or_insert(error);
-            }
+            verdict => self.fails(self.lock(), verdict, error),
+        }
+    }
+
+    fn refused(&self, index: usize, event: &Event, record: &Record<'_>, error: KafkaError) {
+        let error = verdict::refused(&self.topic, event, record, error);
+        if let Some(refusals) = &self.terms.refusals {
+            refusals.note(&self.topic, event, &error);
+        }
+        self.refuse(index, error);
+    }
+
+    fn fails(&self, mut answer: MutexGuard<'_, Answer>, verdict: Verdict, error: KafkaError) {
+        if answer.error.as_ref().is_none_or(|(known, _)| verdict < *known) {
+            let in_transaction = self.terms.refusals.is_some();
+            let error = verdict.failure(&self.topic, in_transaction, error);
+            self.terms.cause.note(verdict, &error);
+            answer.error = Some((verdict, error));
         }
         self.ended(answer);
     }
@@ -205,19 +231,61 @@ impl Part {
 
     /// The last record has ended: answers for the part.
     fn answer(&self, mut answer: MutexGuard<'_, Answer>) {
-        let Answer { token, error, refused, .. } = &mut *answer;
+        let Answer { token, error, refused } = &mut *answer;
         let Some(token) = token.take() else { return };
-        self.faults.reach(FaultSite::AfterProduce);
-        match error.take() {
-            // What was refused is sent again with the rest, and refused again.
-            Some(error) => token.fail_with(error, None),
+        let all_ended = self.left.load(Ordering::Acquire) == 0;
+        if all_ended {
+            self.terms.faults.reach(FaultSite::AfterProduce);
+        }
+        let mut refused = std::mem::take(refused);
+        refused.sort_by_key(|refused| refused.index);
+        let mut suspects = self.that_ended(SUSPECT);
+        let mut error = error.take();
+        if self.terms.block
+            && let Some(first) = refused.first()
+        {
+            let what = "a refused record blocks its topic";
+            let blocked = Error::new(ErrorKind::RecordBlocked, what);
+            error = Some((Verdict::Topic, blocked.caused_by(first.error.clone())));
+            suspects.extend(refused.drain(..).map(|refused| refused.index));
+        }
+        if !all_ended {
+            let what = "a batch was dropped without an answer";
+            error.get_or_insert((Verdict::Topic, Error::new(ErrorKind::ActorFailed, what)));
+        }
+        match error {
             None if refused.is_empty() => token.ack(),
-            None => {
-                let mut refused = std::mem::take(refused);
-                refused.sort_by_key(|refused| refused.index);
-                token.refuse_records(refused);
+            None => token.refuse_records(refused),
+            Some((verdict, error)) => {
+                let delivered = self.that_ended(DELIVERED);
+                let at_once = verdict != Verdict::Topic;
+                token.fail_after(error, PartProgress { delivered, refused, suspects, at_once });
             }
         }
+    }
+
+    /// How its only record ended: refused, or not.
+    ///
+    /// # Errors
+    /// Why it did not end.
+    pub(super) fn end_of_one(&self) -> Result<Option<Error>> {
+        let mut answer = self.lock();
+        match (answer.error.take(), answer.refused.pop()) {
+            (Some((_, error)), _) => Err(error),
+            (None, refused) => Ok(refused.map(|refused| refused.error)),
+        }
+    }
+
+    fn note(&self, index: usize, end: u8) {
+        if let Some(known) = self.ends.get(index) {
+            known.store(end, Ordering::Release);
+        }
+    }
+
+    fn that_ended(&self, how: u8) -> Vec<usize> {
+        let ends = self.ends.iter().enumerate();
+        let so = ends.filter(|(_, end)| end.load(Ordering::Acquire) == how);
+        so.map(|(index, _)| index).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Answer> {
@@ -227,27 +295,63 @@ impl Part {
 
 impl Drop for Part {
     fn drop(&mut self) {
-        self.in_flight.0.send_modify(|parts| *parts = parts.saturating_sub(1));
+        // All that librdkafka had of it has ended, and the rest will not be sent.
+        self.answer(self.lock());
+        self.in_flight.part_ends();
     }
 }
 
-/// How many parts of a topic are in librdkafka's hands.
-///
-/// It belongs to the topic and not to its actor: who follows on a failed actor
-/// must not send before what that one sent has ended, or the order would break.
-#[derive(Clone)]
-pub(crate) struct InFlight(Arc<watch::Sender<usize>>);
+fn header_bytes(headers: &impl Headers) -> usize {
+    let bytes = |value: Option<&[u8]>| value.map_or(0, <[u8]>::len);
+    headers.iter().map(|header| header.key.len() + bytes(header.value)).sum()
+}
 
-impl Default for InFlight {
-    fn default() -> Self {
-        InFlight(Arc::new(watch::Sender::new(0)))
+/// A record that librdkafka has: it is counted until its report has come.
+pub(crate) struct Sent {
+    part: Arc<Part>,
+    index: usize,
+    cost: usize,
+    /// Its batch has no other.
+    alone: bool,
+}
+
+impl Sent {
+    /// Counts it, before librdkafka has it: its report may come at once.
+    pub(super) fn new(part: &Arc<Part>, index: usize, cost: usize, alone: bool) -> Box<Self> {
+        part.terms.room.take(cost);
+        part.in_flight.record_begins();
+        Box::new(Sent { part: Arc::clone(part), index, cost, alone })
+    }
+
+    /// Kafka has it, in that partition.
+    pub(super) fn delivered(mut self, partition: i32) {
+        self.leave();
+        self.part.terms.partitions.acknowledged(partition);
+        self.part.delivered(self.index);
+    }
+
+    /// librdkafka does not take it: it was in no batch.
+    pub(super) fn not_sent(mut self, error: KafkaError) {
+        self.alone = true;
+        self.failed(error);
+    }
+
+    /// Kafka does not have it.
+    pub(super) fn failed(mut self, error: KafkaError) {
+        let cost = self.leave();
+        self.part.failed(self.index, self.alone, cost, error);
+    }
+
+    fn leave(&mut self) -> usize {
+        let cost = std::mem::take(&mut self.cost);
+        self.part.terms.room.give(cost);
+        cost
     }
 }
 
-impl InFlight {
-    /// Waits until nothing is in flight. Cancel-safe.
-    pub async fn ended(&self) {
-        // The sender is part of self, so the channel can't close meanwhile.
-        let _ = self.0.subscribe().wait_for(|parts| *parts == 0).await;
+impl Drop for Sent {
+    fn drop(&mut self) {
+        self.leave();
+        self.part.in_flight.record_ends();
     }
 }

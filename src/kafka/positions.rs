@@ -17,6 +17,7 @@ use super::{
     errors::of_the_whole,
     producer::KafkaProducer,
     reader::{Isolation, TopicReader},
+    room::cost,
 };
 use crate::{Error, ErrorKind, Result, checkpoint::Position, config::Config};
 
@@ -57,6 +58,11 @@ pub(crate) fn compact_command(config: &Config) -> String {
 }
 
 impl PositionRecord {
+    /// What it takes in librdkafka's queue.
+    pub fn cost(&self) -> usize {
+        cost(Some(self.key.as_bytes()), self.value.as_deref(), 0)
+    }
+
     pub fn to_record<O: rdkafka::util::IntoOpaque>(
         &self,
         opaque: O,

@@ -8,38 +8,49 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
+    thread,
+    time::Duration,
 };
 
 use rdkafka::{
     ClientConfig,
     client::Client,
     error::RDKafkaErrorCode,
-    producer::{BaseProducer, BaseRecord, Producer},
+    producer::{BaseProducer, BaseRecord, Producer, PurgeConfig},
 };
-use slog::{Logger, warn};
+use slog::{Logger, debug, warn};
 
 use super::{
     client::{SOCKET_TIMEOUT_MS, producer_config},
     errors::kafka_error,
-    part::{InFlight, Part},
+    first_records::AcknowledgedPartitions,
+    in_flight::InFlight,
+    limits::BatchLimits,
+    part::{Part, Sent, Terms},
     polled::PolledProducer,
     positions::PositionRecord,
     record::Record,
+    refusals::{Refusals, Suspect},
     reports::Reports,
-    room::{Room, cost},
-    transactions::Refusals,
+    room::Room,
+    verdict::Cause,
 };
 use crate::{
     Error, ErrorKind, Result,
     config::{Config, KafkaConfig},
     faults::Faults,
-    messages::TopicBatch,
     schema_registry::Prefixes,
     status::Status,
 };
 
 /// librdkafka's own `batch.size`.
 const DEFAULT_BATCH_SIZE: usize = 1_000_000;
+
+/// How often a client that gave up is asked for what it still has.
+const GIVE_UP_PAUSE: Duration = Duration::from_millis(20);
+
+/// How long to wait for room for a record that is tried.
+const ROOM_PAUSE: Duration = Duration::from_millis(5);
 
 /// The shared producer; a clone is the same client.
 #[derive(Clone)]
@@ -48,8 +59,10 @@ pub(crate) struct KafkaProducer {
     topics: Arc<Mutex<HashMap<Arc<str>, InFlight>>>,
     settings: ClientConfig,
     room: Room,
+    limits: BatchLimits,
     /// In transactions: what no broker takes is left out of the next one.
     refusals: Option<Refusals>,
+    cause: Cause,
 }
 
 impl KafkaProducer {
@@ -60,7 +73,10 @@ impl KafkaProducer {
         status: Arc<Status>,
         log: Logger,
     ) -> Result<Self> {
-        let settings = producer_config(config, window_bytes);
+        let mut settings = producer_config(config, window_bytes);
+        // Where a batch is refused, the client sends nothing behind it and gives up: some of its
+        // records are sent again, and come before what was behind them.
+        settings.set("enable.gapless.guarantee", "true");
         // Nothing is connected yet: only the settings can be wrong.
         let refused = |error| {
             let error = kafka_error("cannot create the Kafka client", error);
@@ -72,7 +88,9 @@ impl KafkaProducer {
             topics: Arc::default(),
             settings,
             room: Room::new(window_bytes),
+            limits: BatchLimits::default(),
             refusals: None,
+            cause: Cause::default(),
         })
     }
 
@@ -83,7 +101,7 @@ impl KafkaProducer {
         id: &str,
         window_bytes: usize,
         batch_size: Option<usize>,
-        refusals: Refusals,
+        (limits, refusals): (BatchLimits, Refusals),
         status: Arc<Status>,
         log: Logger,
     ) -> Result<Self> {
@@ -102,7 +120,9 @@ impl KafkaProducer {
             topics: Arc::default(),
             settings,
             room: Room::new(window_bytes),
+            limits,
             refusals: Some(refusals),
+            cause: Cause::default(),
         })
     }
 
@@ -115,17 +135,28 @@ impl KafkaProducer {
     /// transaction can't be committed.
     pub async fn send_position(&self, record: &PositionRecord) -> Result<()> {
         let topic: Arc<str> = record.topic.as_str().into();
-        let in_flight = self.in_flight(&topic);
-        let part = Part::of_position(topic, in_flight.clone(), self.room.clone());
-        let record = record.to_record(part);
-        let cost = position_cost(&record);
-        self.room.take(cost);
-        self.producer.send(record).map_err(|(error, _)| {
-            self.room.give(cost);
-            kafka_error("cannot send the position", error)
-        })?;
+        let (in_flight, terms) = (self.in_flight(&topic), self.terms());
+        let part = Part::of_one(topic, None, Prefixes::default(), in_flight.clone(), terms);
+        let sent = Sent::new(&part, 0, record.cost(), true);
+        drop(part);
+        let sending = self.producer.send(record.to_record(sent));
+        sending.map_err(|(error, _)| kafka_error("cannot send the position", error))?;
         in_flight.ended().await;
         Ok(())
+    }
+
+    /// Sends a record that may be refused, in a transaction that will be undone: gives why it
+    /// is refused, if it is.
+    pub(super) async fn try_suspect(&self, suspect: &Suspect) -> Result<Option<Error>> {
+        let Suspect { topic, event, prefixes } = suspect;
+        let in_flight = InFlight::default();
+        let (topic, event, prefixes) = (Arc::clone(topic), event.clone(), prefixes.clone());
+        let part = Part::of_one(topic, Some(event), prefixes, in_flight.clone(), self.terms());
+        while self.send(&part, 0, true, |_| true) == Queued::NoRoom {
+            tokio::time::sleep(ROOM_PAUSE).await;
+        }
+        in_flight.no_records().await;
+        part.end_of_one()
     }
 
     /// A new client in this one's place, if librdkafka has given this one up. All
@@ -133,9 +164,33 @@ impl KafkaProducer {
     pub fn renewed(&self) -> Result<Option<Self>> {
         let Some((code, reason)) = self.client().fatal_error() else { return Ok(None) };
         let reports = self.client().context();
-        warn!(reports.log, "Kafka client gave up, making a new one"; "error" => %code, "reason" => reason);
+        match code {
+            // The record that it gave up for is named where that is dealt with.
+            RDKafkaErrorCode::GaplessGuarantee => {
+                debug!(reports.log, "making a Kafka client after a refused batch"; "reason" => reason);
+            }
+            _ => {
+                warn!(reports.log, "Kafka client gave up, making a new one";
+                    "error" => %code, "reason" => reason);
+            }
+        }
         let producer = create(&self.settings, reports.renewed())?;
+        self.retire();
         Ok(Some(KafkaProducer { producer, ..self.clone() }))
+    }
+
+    /// Keeps a client that gave up until the brokers have answered for all that it has sent: it
+    /// sends nothing more, also not what it would send again.
+    fn retire(&self) {
+        let producer = self.producer.clone();
+        let wait = move || {
+            while producer.in_flight_count() > 0 {
+                producer.purge(PurgeConfig::default().queue());
+                thread::sleep(GIVE_UP_PAUSE);
+            }
+        };
+        // Without a thread it ends with its last user, and what it has sent may be sent twice.
+        let _ = thread::Builder::new().name("kafka-retired".into()).spawn(wait);
     }
 
     /// Another client, whose batches are at most so large, where that is said: a topic that
@@ -145,8 +200,32 @@ impl KafkaProducer {
         if let Some(bytes) = batch_size {
             settings.set("batch.size", bytes.to_string());
         }
+        self.with_settings(settings)
+    }
+
+    /// Another client, each of whose batches is one record, so that an error is that record's. It
+    /// goes on after one that is refused: nobody sends the next before the last has ended.
+    pub fn one_by_one(&self) -> Result<Self> {
+        let mut settings = self.settings.clone();
+        settings.set("batch.num.messages", "1").set("linger.ms", "0");
+        settings.remove("queue.buffering.max.ms");
+        settings.set("enable.gapless.guarantee", "false");
+        self.with_settings(settings)
+    }
+
+    fn with_settings(&self, settings: ClientConfig) -> Result<Self> {
         let producer = create(&settings, self.client().context().renewed())?;
         Ok(KafkaProducer { producer, settings, ..self.clone() })
+    }
+
+    /// What made its records fail, as far as reports have come.
+    pub fn cause(&self) -> Option<Error> {
+        self.cause.known()
+    }
+
+    /// What topics are known to take.
+    pub fn limits(&self) -> &BatchLimits {
+        &self.limits
     }
 
     /// The most bytes of one batch.
@@ -175,56 +254,71 @@ impl KafkaProducer {
         self.settings.get("bootstrap.servers").unwrap_or_default()
     }
 
-    /// A part to send, each of whose records will end once, one way or the other.
-    pub fn part(
-        &self,
-        batch: TopicBatch,
-        prefixes: Prefixes,
-        in_flight: InFlight,
-        faults: Faults,
-    ) -> Arc<Part> {
-        let (room, refusals) = (self.room.clone(), self.refusals.clone());
-        Part::new(batch, prefixes, in_flight, room, refusals, faults)
+    /// The terms on which it sends.
+    pub fn terms(&self) -> Terms {
+        Terms {
+            room: self.room.clone(),
+            limits: self.limits.clone(),
+            batch_size: self.batch_size(),
+            refusals: self.refusals.clone(),
+            cause: self.cause.clone(),
+            partitions: AcknowledgedPartitions::default(),
+            block: false,
+            faults: Faults::default(),
+        }
     }
 
-    /// Queues the event at `index` of the part; `false` when the queue is full: try again later.
-    pub fn send(&self, part: &Arc<Part>, index: usize) -> bool {
+    /// Queues the event at `index` of the part, if its record `may` go now. Where it goes `alone`,
+    /// its batch has no other record.
+    pub fn send(
+        &self,
+        part: &Arc<Part>,
+        index: usize,
+        alone: bool,
+        may: impl FnOnce(&Record<'_>) -> bool,
+    ) -> Queued {
         if self.room.is_full() {
-            return false;
+            return Queued::NoRoom;
         }
         if let Some(error) = part.known_refusal(index) {
             part.refuse(index, error);
-            return true;
+            return Queued::Done;
         }
-        let Some((event, made)) = part.event(index) else { return true };
+        let Some((event, made)) = part.event(index) else { return Queued::Done };
         let made = match made {
             Ok(made) => made,
             Err(error) => {
                 part.refuse(index, error);
-                return true;
+                return Queued::Done;
             }
         };
         let record = Record::new(event, made.as_ref());
-        let cost = part.cost(&record);
-        let Record { key, value, headers, partition, timestamp_ms } = record;
-        let mut record =
-            BaseRecord::with_opaque_to(part.topic(), Arc::clone(part)).key(key).headers(headers);
-        (record.payload, record.partition, record.timestamp) = (value, partition, timestamp_ms);
-        // Before it is there: its report may come before this returns.
-        self.room.take(cost);
-        let Err((error, _)) = self.producer.send(record) else { return true };
-        self.room.give(cost);
-        let full = error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull);
-        if !full {
-            part.failed_at(index, error);
+        if !may(&record) {
+            return Queued::NotNow;
         }
-        !full
+        let sent = Sent::new(part, index, part.cost(&record), alone);
+        let Record { key, value, headers, partition, timestamp_ms } = record;
+        let mut record = BaseRecord::with_opaque_to(part.topic(), sent).key(key).headers(headers);
+        (record.payload, record.partition, record.timestamp) = (value, partition, timestamp_ms);
+        let Err((error, record)) = self.producer.send(record) else { return Queued::Done };
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull) {
+            return Queued::NoRoom;
+        }
+        // It never was in a batch.
+        record.delivery_opaque.not_sent(error);
+        Queued::Done
     }
 }
 
-fn position_cost(record: &BaseRecord<'_, String, Vec<u8>, Arc<Part>>) -> usize {
-    let key = record.key.map(String::as_bytes);
-    cost(key, record.payload.map(Vec::as_slice), 0)
+/// What became of a record that was to be queued.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Queued {
+    /// It is, or there is none, and why is noted.
+    Done,
+    /// The queue is full: try again later.
+    NoRoom,
+    /// It may not go yet.
+    NotNow,
 }
 
 fn create(settings: &ClientConfig, reports: Reports) -> Result<PolledProducer<Reports>> {

@@ -3,8 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rdkafka::{
-    Message,
-    message::{Header, Headers, OwnedHeaders},
+    message::{Header, OwnedHeaders},
     types::RDKafkaErrorCode,
 };
 
@@ -84,34 +83,31 @@ pub(crate) fn record_value(event: &Event) -> Option<&[u8]> {
     }
 }
 
-/// True where a record that Kafka reports on is that of the event.
-///
-/// Payloads by themselves are often the same, so the value alone does not say it there.
-pub(crate) fn is_record_of(
-    event: &Event,
-    made: Option<&MadeRecord>,
-    record: &impl Message,
-) -> bool {
-    if let Some(made) = made {
-        return record.payload() == made.value.as_deref()
-            && record.key() == Some(&made.key)
-            && record.headers().is_none_or(|headers| {
-                let mine = made.headers.iter().map(|(key, value)| (&**key, value.as_deref()));
-                headers.iter().map(|header| (header.key, header.value)).eq(mine)
-            });
-    }
-    record.payload() == record_value(event)
-        && event.row().filter(|row| row.payload_is_value).is_none_or(|_| {
-            let id = record.headers().and_then(|headers| headers.try_get(0));
-            record.key() == Some(record_key(event))
-                && id.is_none_or(|id| id.value == Some(event.id().as_bytes()))
-        })
+/// The forms that an event's record has on its way to being parked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum LetterForm {
+    /// It is no dead letter.
+    None,
+    /// With the event's bytes.
+    Whole,
+    /// Without them: they are in the table.
+    Kept,
 }
 
-/// True for a dead letter that was refused for its size: the dead-letter topic has
-/// much the same limit.
+impl LetterForm {
+    pub fn of(event: &Event) -> Self {
+        match event.refusal() {
+            None => LetterForm::None,
+            Some(refusal) if refusal.kept => LetterForm::Kept,
+            Some(_) => LetterForm::Whole,
+        }
+    }
+}
+
+/// True for a dead letter that the dead-letter topic does not take whole: one that was refused
+/// for its size anywhere, or by that topic for whatever reason.
 pub(crate) fn is_kept_in_table(event: &Event) -> bool {
-    event.refusal().is_some_and(|refusal| refusal.error.kind() == ErrorKind::RecordTooLarge)
+    LetterForm::of(event) == LetterForm::Kept
 }
 
 /// The event's key, cut short where the table has the bytes.
@@ -127,15 +123,19 @@ pub(crate) fn record_key(event: &Event) -> &[u8] {
 }
 
 /// The partition and the time that an event asks for. Of a dead letter, which goes to
-/// another topic, they would mean something else.
+/// another topic, they would mean something else: the topic would refuse it for them as well.
 pub(crate) fn record_place(event: &Event) -> (Option<i32>, Option<i64>) {
+    match event.refusal() {
+        None => (event.partition(), record_time(event)),
+        Some(_) => (None, None),
+    }
+}
+
+/// The time that an event asks for, in milliseconds, whether it is a dead letter or not.
+fn record_time(event: &Event) -> Option<i64> {
     let of_row = event.row().and_then(|row| row.timestamp_ms);
-    let (partition, timestamp_ms) = match event.refusal() {
-        None => (event.partition(), event.timestamp_ms().or(of_row)),
-        Some(_) => (None, of_row),
-    };
     // librdkafka takes 0 for none.
-    (partition, timestamp_ms.filter(|ms| *ms > 0))
+    event.timestamp_ms().or(of_row).filter(|ms| *ms > 0)
 }
 
 /// The error for a record that asks for a place that Kafka does not have; none where the broker's
@@ -243,6 +243,9 @@ fn refusal_headers(mut headers: OwnedHeaders, event: &Event, refusal: &Refusal) 
     if is_kept_in_table(event) {
         headers = header(headers, dead_letter::TABLE, crate::dead_letter::TABLE);
     }
+    if let Some(time_ms) = record_time(event) {
+        headers = header(headers, dead_letter::RECORD_TIME_MS, &time_ms.to_string());
+    }
     if let Some(prefix) = event.row().and_then(|row| row.topic_prefix.as_deref()) {
         headers = header(headers, dead_letter::TOPIC_PREFIX, prefix);
     }
@@ -285,8 +288,10 @@ pub(crate) mod dead_letter {
     /// How to read the value, which is a table's row as JSON: its table, its commit's time and the
     /// types of its columns.
     pub const ROW: &str = "dead_letter_row";
+    /// The time that its record asked for, in Unix milliseconds: the letter has that of parking.
+    pub const RECORD_TIME_MS: &str = "dead_letter_record_time_ms";
     /// All of these.
-    pub const ALL: [&str; 11] = [
+    pub const ALL: [&str; 12] = [
         ERROR,
         TOPIC,
         TIME_MS,
@@ -298,6 +303,7 @@ pub(crate) mod dead_letter {
         LSN,
         TOPIC_PREFIX,
         ROW,
+        RECORD_TIME_MS,
     ];
 }
 
@@ -308,6 +314,7 @@ fn now_ms() -> u128 {
 #[cfg(test)]
 mod tests {
     use prost::Message as _;
+    use rdkafka::message::Headers;
 
     use super::*;
     use crate::{
@@ -370,6 +377,8 @@ mod tests {
         assert_eq!(texts(&headers).split_off(3), expected);
         let refused = event.refused(Refusal::new(Error::new(ErrorKind::RecordRefused, "no")));
         assert_eq!(record_place(&refused), (None, None));
+        let headers = record_headers(&refused);
+        assert!(texts(&headers).contains(&("dead_letter_record_time_ms", b"7")));
     }
 
     #[test]

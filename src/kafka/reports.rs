@@ -15,7 +15,7 @@ use super::{
     complaints::Complaints,
     disconnects::{Disconnect, Protocol},
     errors::told,
-    part::Part,
+    part::Sent,
     statistics::{self, Statistics},
     transaction_log::{Failure, TransactionLog},
 };
@@ -144,6 +144,12 @@ impl ClientContext for Reports {
         if error.rdkafka_error_code() == Some(RDKafkaErrorCode::PartitionEOF) {
             return;
         }
+        // Whose record it gave up for is said with that, and who needs another client asks.
+        let code = error.rdkafka_error_code();
+        if matches!(code, Some(RDKafkaErrorCode::Fatal | RDKafkaErrorCode::GaplessGuarantee)) {
+            debug!(self.log, "Kafka client gives up"; "reason" => reason);
+            return;
+        }
         // "All brokers are down" comes after the error that says why.
         let consequence = error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown);
         if consequence && self.trouble().is_some() {
@@ -175,20 +181,15 @@ impl Drop for Reports {
 }
 
 impl ProducerContext for Reports {
-    type DeliveryOpaque = Arc<Part>;
+    type DeliveryOpaque = Box<Sent>;
 
-    fn delivery(&self, result: &DeliveryResult<'_>, part: Arc<Part>) {
-        let (Ok(record) | Err((_, record))) = result;
-        part.leaves(record);
+    fn delivery(&self, result: &DeliveryResult<'_>, sent: Box<Sent>) {
         match result {
-            Ok(record) if record.offset() >= 0 => part.delivered(),
+            Ok(record) if record.offset() >= 0 => sent.delivered(record.partition()),
             // librdkafka infers that it was written, and no broker has said so: what
             // may be missing is sent again.
-            Ok(record) => {
-                let uncertain = KafkaError::MessageProduction(RDKafkaErrorCode::Inconsistent);
-                part.failed(uncertain, record);
-            }
-            Err((error, record)) => part.failed(error.clone(), record),
+            Ok(_) => sent.failed(KafkaError::MessageProduction(RDKafkaErrorCode::Inconsistent)),
+            Err((error, _)) => sent.failed(error.clone()),
         }
     }
 }

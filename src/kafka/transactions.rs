@@ -10,7 +10,6 @@
 //! was not committed, and the relay reads it again from the last position.
 
 use std::{
-    collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -20,18 +19,23 @@ use rdkafka::{
     producer::{BaseProducer, Producer},
 };
 use slog::{Logger, info};
-use tokio::task::spawn_blocking;
+use tokio::{
+    task::spawn_blocking,
+    time::{sleep, timeout},
+};
 
 use super::{
     errors::{code_error, is_consequence, kafka_error, of_the_whole},
+    limits::BatchLimits,
     positions::Positions,
     producer::KafkaProducer,
+    refusals::{Refusals, Suspect},
     reports::Reports,
     transaction_log::Failure,
     unavailable::UnavailableTopics,
 };
 use crate::{
-    Error, ErrorKind, Event, Lsn, Result,
+    Error, ErrorKind, Result,
     checkpoint::Position,
     config::Config,
     faults::{FaultSite, Faults},
@@ -40,6 +44,9 @@ use crate::{
 
 /// Of one call into librdkafka: it can't be called off, and stopping waits for it.
 const CALL_LIMIT: Duration = Duration::from_secs(2);
+
+/// Between two looks whether a report says why others failed.
+const CAUSE_PAUSE: Duration = Duration::from_millis(5);
 
 /// What a report's end takes, and more.
 const REPORT_PAUSE: Duration = Duration::from_micros(50);
@@ -54,6 +61,7 @@ pub(crate) struct Transactions {
     present: Mutex<Option<KafkaProducer>>,
     /// The most bytes of one batch that all topics so far take.
     batch_size: Mutex<Option<usize>>,
+    limits: BatchLimits,
     refusals: Refusals,
     unavailable: UnavailableTopics,
     status: Arc<Status>,
@@ -64,54 +72,6 @@ pub(crate) struct Transactions {
 /// After a transaction failed for a topic, so many of the longest pauses pass before the next one
 /// may: each try costs a transaction.
 const DENIED_PAUSES: u32 = 6;
-
-/// Events that a broker refused for good, by the topic that they were for: a transaction in
-/// which one was refused can't be committed, and the next one leaves it out.
-#[derive(Clone, Default)]
-pub(crate) struct Refusals(Arc<Mutex<Refused>>);
-
-/// By topic, position and event id.
-type Refused = HashMap<(Arc<str>, Lsn, String), Refusal>;
-
-struct Refusal {
-    error: Error,
-    /// The open transaction leaves the event out.
-    heeded: bool,
-}
-
-impl Refusals {
-    pub fn note(&self, topic: &Arc<str>, event: &Event, error: &Error) {
-        let key = (Arc::clone(topic), event.lsn(), event.id().to_owned());
-        self.lock().insert(key, Refusal { error: error.clone(), heeded: false });
-    }
-
-    /// What was said of the event, which the open transaction then leaves out.
-    pub fn of(&self, topic: &Arc<str>, event: &Event) -> Option<Error> {
-        let mut known = self.lock();
-        if known.is_empty() {
-            return None;
-        }
-        let refusal = known.get_mut(&(Arc::clone(topic), event.lsn(), event.id().to_owned()))?;
-        refusal.heeded = true;
-        Some(refusal.error.clone())
-    }
-
-    /// What was left out of a transaction that is committed does not come again; other events
-    /// may be of a later one.
-    fn committed(&self) {
-        self.lock().retain(|_, refusal| !refusal.heeded);
-    }
-
-    /// What was left out of a transaction that is undone comes again.
-    fn undone(&self) {
-        self.lock().values_mut().for_each(|refusal| refusal.heeded = false);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Refused> {
-        // Nothing panics while it is held.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
 
 impl Transactions {
     pub fn new(
@@ -131,6 +91,7 @@ impl Transactions {
             positions,
             present: Mutex::default(),
             batch_size: Mutex::default(),
+            limits: BatchLimits::default(),
             refusals: Refusals::default(),
             status,
             faults,
@@ -146,13 +107,26 @@ impl Transactions {
         // Its end waits for its thread.
         spawn_blocking(move || drop(old));
         let id = format!("factlib-{cluster}-{}", self.config.postgres.slot);
+        let producer = self.begin(&id).await?;
+        let producer = self.try_suspects(&id, producer).await?;
+        let what = || format!("cannot begin transactions as {id}");
+        call(&producer, self.config.postgres.connect_timeout, |client| client.begin_transaction())
+            .await
+            .map_err(|error| failed(ErrorKind::KafkaUnavailable, what(), error))?;
+        info!(self.log, "Kafka transactions begin"; "transactional_id" => &id);
+        *self.present() = Some(producer);
+        Ok(())
+    }
+
+    /// A producer of that id, the only one from now on.
+    async fn begin(&self, id: &str) -> Result<KafkaProducer> {
         let batch_size = *self.batch_size.lock().unwrap_or_else(PoisonError::into_inner);
         let producer = KafkaProducer::transactional(
             &self.config,
-            &id,
+            id,
             self.window_bytes,
             batch_size,
-            self.refusals.clone(),
+            (self.limits.clone(), self.refusals.clone()),
             Arc::clone(&self.status),
             self.log.clone(),
         )?;
@@ -161,12 +135,63 @@ impl Transactions {
         call(&producer, limit, |client| client.init_transactions(CALL_LIMIT))
             .await
             .map_err(|error| failed(ErrorKind::KafkaUnavailable, what(), error))?;
-        call(&producer, limit, |client| client.begin_transaction())
-            .await
-            .map_err(|error| failed(ErrorKind::KafkaUnavailable, what(), error))?;
-        info!(self.log, "Kafka transactions begin"; "transactional_id" => &id);
-        *self.present() = Some(producer);
-        Ok(())
+        Ok(producer)
+    }
+
+    /// True where a batch was refused of which the next session will find the cause.
+    pub fn has_suspects(&self) -> bool {
+        self.refusals.has_suspects()
+    }
+
+    /// Finds out which records of refused batches no broker takes: the next transaction leaves
+    /// these out. Gives the producer that goes on.
+    async fn try_suspects(&self, id: &str, producer: KafkaProducer) -> Result<KafkaProducer> {
+        let suspects = self.refusals.take_suspects();
+        if suspects.is_empty() {
+            return Ok(producer);
+        }
+        info!(self.log, "trying the records of a refused batch one by one";
+            "records" => suspects.len());
+        let tried = self.try_all(id, producer, &suspects).await;
+        if tried.is_err() {
+            self.refusals.give_back(suspects);
+        }
+        // Nothing was left out yet.
+        self.refusals.undone();
+        tried
+    }
+
+    /// Sends them one by one, in transactions that are undone: no consumer of committed records
+    /// sees them.
+    async fn try_all(
+        &self,
+        id: &str,
+        mut producer: KafkaProducer,
+        suspects: &[Suspect],
+    ) -> Result<KafkaProducer> {
+        let what = || "cannot try the records of a refused batch".to_owned();
+        let failed = |error| failed(ErrorKind::TransactionAborted, what(), error);
+        let limit = self.config.delivery.transaction_timeout;
+        let mut left = suspects.iter().peekable();
+        while left.peek().is_some() {
+            call(&producer, limit, |client| client.begin_transaction()).await.map_err(failed)?;
+            let mut refused = false;
+            while let (false, Some(suspect)) = (refused, left.next()) {
+                let tried = timeout(limit, producer.try_suspect(suspect)).await;
+                let late = |_| Error::new(ErrorKind::TransactionAborted, what());
+                refused = tried.map_err(late)??.is_some();
+            }
+            if refused {
+                // librdkafka does not count well after a refusal: the broker would miss a record.
+                // Another producer's beginning ends the transaction as well.
+                let old = std::mem::replace(&mut producer, self.begin(id).await?);
+                spawn_blocking(move || drop(old));
+            } else {
+                let abort = |client: &Client| client.abort_transaction(CALL_LIMIT);
+                call(&producer, limit, abort).await.map_err(failed)?;
+            }
+        }
+        Ok(producer)
     }
 
     /// The producer of the present session.
@@ -188,6 +213,11 @@ impl Transactions {
         Err(Error::new(ErrorKind::TransactionAborted, what))
     }
 
+    /// The most bytes of a batch for a topic that says to take `told`; none where it is not told.
+    pub fn batch_bytes(&self, topic: &str, told: Option<usize>) -> usize {
+        self.limits.of(topic, told)
+    }
+
     /// Why a topic may not be in a transaction now.
     pub fn denial(&self, topic: &str) -> Option<Error> {
         self.unavailable.denial(topic)
@@ -205,8 +235,14 @@ impl Transactions {
 
     /// What a failure comes from: records that are given up because the transaction has failed
     /// know nothing of it. A topic that it failed for is not in the next one.
-    pub fn explain(&self, error: Error) -> Error {
+    pub async fn explain(&self, error: Error) -> Error {
         let Some(producer) = self.present().clone() else { return error };
+        let began = Instant::now();
+        let in_flight = || producer.with_client(|client| client.in_flight_count()) > 0;
+        while producer.cause().is_none() && in_flight() && began.elapsed() < CALL_LIMIT {
+            sleep(CAUSE_PAUSE).await;
+        }
+        let error = producer.cause().unwrap_or(error);
         if let Some((code, _)) = producer.client().fatal_error()
             && is_fenced(code)
         {
@@ -327,31 +363,5 @@ fn failed(kind: ErrorKind, what: String, error: KafkaError) -> Error {
             passes if passes.is_transient() => Error::new(kind, what).caused_by(error),
             other => other,
         },
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use prost::Message;
-
-    use super::*;
-    use crate::proto::OutboxEvent;
-
-    #[test]
-    fn a_refusal_is_known_until_a_transaction_without_the_event_is_committed() {
-        let fact = OutboxEvent { aggregate_type: "order".into(), ..OutboxEvent::default() };
-        let event = Event::parse(fact.encode_to_vec().into(), Lsn::new(7)).expect("an event");
-        let (topic, other): (Arc<str>, Arc<str>) = ("orders".into(), "letters".into());
-        let refusals = Refusals::default();
-        refusals.note(&topic, &event, &Error::new(ErrorKind::RecordTooLarge, "too large"));
-        assert!(refusals.of(&other, &event).is_none());
-        // One that did not come as far as the event.
-        refusals.committed();
-        assert!(refusals.of(&topic, &event).is_some());
-        refusals.undone();
-        refusals.committed();
-        assert!(refusals.of(&topic, &event).is_some());
-        refusals.committed();
-        assert!(refusals.of(&topic, &event).is_none());
     }
 }

@@ -4,7 +4,8 @@
 //! The router cuts a batch into one part a topic and keeps each part until its
 //! [`AckToken`] says that it is done. A lane whose token failed, or was dropped,
 //! is closed; the supervisor opens it again, and the router hands it every part
-//! that it still keeps, whole and in order.
+//! that it still keeps, in order. Of a part that came some of the way, only the rest goes out
+//! again: see [`PartProgress`].
 //!
 //! An *epoch* is one opening of a lane. A token speaks for the epoch that its
 //! part was sent in: after a part went out again, its old token says nothing.
@@ -13,7 +14,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use actix::{Message, Recipient};
 
-use super::WindowPermit;
+use super::{PartProgress, Suspects, WindowPermit};
 use crate::{
     Error, ErrorKind, Event, Result,
     handlers::{BatchFailure, Onward, Record},
@@ -66,6 +67,7 @@ pub struct AckToken {
     /// How many events the part has.
     events: usize,
     to: Option<Recipient<PartDone>>,
+    suspects: Suspects,
     // What the part holds in memory stays counted until it is answered for.
     _permit: WindowPermit,
 }
@@ -77,12 +79,24 @@ impl AckToken {
         to: Recipient<PartDone>,
         permit: WindowPermit,
     ) -> Self {
-        AckToken { part, epoch, lane, events, to: Some(to), _permit: permit }
+        let suspects = Suspects::default();
+        AckToken { part, epoch, lane, events, to: Some(to), suspects, _permit: permit }
+    }
+
+    /// Of a part of which some events have to be sent alone.
+    pub(crate) fn with_suspects(mut self, suspects: Suspects) -> Self {
+        self.suspects = suspects;
+        self
+    }
+
+    /// The events of the part that have to be sent alone.
+    pub(crate) fn suspects(&self) -> Suspects {
+        self.suspects.clone()
     }
 
     /// All events of the batch are safe where they belong.
     pub fn ack(mut self) {
-        self.finish(Ok(Vec::new()), Vec::new(), None);
+        self.finish(Vec::new(), Vec::new());
     }
 
     /// All events are safe but these, which can never be: sent again, they would be
@@ -94,10 +108,10 @@ impl AckToken {
     /// The batch was not handled: it comes again, whole and in order, or is parked.
     pub fn fail(mut self, failure: BatchFailure) {
         match failure.into_error() {
-            Ok((error, pause)) => self.finish(Err(error), Vec::new(), pause),
+            Ok((error, pause)) => self.finish_failed(error, pause, PartProgress::default()),
             Err(error) => {
                 let refused = |index| Refused { index, error: error.clone() };
-                self.finish(Ok((0..self.events).map(refused).collect()), Vec::new(), None);
+                self.finish((0..self.events).map(refused).collect(), Vec::new());
             }
         }
     }
@@ -117,7 +131,7 @@ impl AckToken {
 
     /// The same, with events that go on as they are, and errors as they are.
     pub(crate) fn pass_on(mut self, onward: Vec<Onward>, refused: Vec<Refused>) {
-        self.finish(Ok(refused), onward, None);
+        self.finish(refused, onward);
     }
 
     /// Of a topic: all records are safe but these.
@@ -127,7 +141,12 @@ impl AckToken {
 
     /// The part was not delivered whole; it comes again, after this pause or one that grows.
     pub(crate) fn fail_with(mut self, error: Error, pause: Option<Duration>) {
-        self.finish(Err(error), Vec::new(), pause);
+        self.finish_failed(error, pause, PartProgress::default());
+    }
+
+    /// The part came some of the way; what is left of it comes again.
+    pub(crate) fn fail_after(mut self, error: Error, progress: PartProgress) {
+        self.finish_failed(error, None, progress);
     }
 
     /// For an event of the batch by itself: answered to someone who answers for all.
@@ -136,18 +155,28 @@ impl AckToken {
         AckToken::new((self.lane, self.epoch, part), 1, to, self._permit.clone())
     }
 
-    fn finish(
+    fn finish(&mut self, refused: Vec<Refused>, onward: Vec<Onward>) {
+        match checked(refused, self.events) {
+            Ok(refused) => self.answer(Ok(refused), onward, None, PartProgress::default()),
+            Err(error) => self.finish_failed(error, None, PartProgress::default()),
+        }
+    }
+
+    fn finish_failed(&mut self, error: Error, pause: Option<Duration>, progress: PartProgress) {
+        self.answer(Err(error), Vec::new(), pause, progress);
+    }
+
+    fn answer(
         &mut self,
         result: Result<Vec<Refused>>,
         onward: Vec<Onward>,
         pause: Option<Duration>,
+        progress: PartProgress,
     ) {
         if let Some(to) = self.to.take() {
             // A router that is gone needs no answer: its generation is over.
             let AckToken { lane, epoch, part, .. } = *self;
-            let result = result.and_then(|refused| checked(refused, self.events));
-            let onward = if result.is_ok() { onward } else { Vec::new() };
-            to.do_send(PartDone { lane, epoch, part, result, onward, pause });
+            to.do_send(PartDone { lane, epoch, part, result, onward, pause, progress });
         }
     }
 }
@@ -174,7 +203,11 @@ impl Drop for AckToken {
     fn drop(&mut self) {
         if self.to.is_some() {
             let what = "a batch was dropped without an answer";
-            self.finish(Err(Error::new(ErrorKind::ActorFailed, what)), Vec::new(), None);
+            self.finish_failed(
+                Error::new(ErrorKind::ActorFailed, what),
+                None,
+                PartProgress::default(),
+            );
         }
     }
 }
@@ -198,6 +231,8 @@ pub(crate) struct PartDone {
     pub onward: Vec<Onward>,
     /// After a failure: when the part is to come again, in place of a pause that grows.
     pub pause: Option<Duration>,
+    /// How far it came, where it failed.
+    pub progress: PartProgress,
 }
 
 /// Router → supervisor: open the lane of this topic, after `failures` openings in a row that delivered nothing.

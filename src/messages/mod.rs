@@ -9,6 +9,7 @@
 
 mod control;
 mod delivery;
+mod part_progress;
 #[cfg(test)]
 pub(crate) mod probe;
 mod progress;
@@ -22,6 +23,7 @@ pub(crate) use self::{
         PauseTopic, ReaderEnded, Shutdown, Stop, Streaming,
     },
     delivery::{LaneFailed, LaneLost, LaneOpened, OpenLane, PartDone},
+    part_progress::{PartProgress, Suspects},
     progress::{BatchDone, ConfirmLsn},
     saving::{Ask, BeginGeneration, Flush, Hold, Known},
     wal::{EventBatch, WalBatch},

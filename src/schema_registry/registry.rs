@@ -20,7 +20,7 @@ const REFUSAL_LIFE: Duration = Duration::from_secs(5);
 const KNOWN_MAX: usize = 10_000;
 
 /// What values begin with, or why they can have none, by the schema they need.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Prefixes(HashMap<Need, Result<Bytes>>);
 
 /// A schema registry, and what it has said.

@@ -204,7 +204,7 @@ fn properties_that_a_promise_rests_on_are_refused() {
             "allow.auto.create.topics",
             "factlib creates topics itself, as kafka.topics has it: brokers would make them by their own defaults",
         ),
-        ("enable.gapless.guarantee", "one refused record would stop every topic"),
+        ("enable.gapless.guarantee", order),
         (
             "transactional.id",
             "factlib makes it of cluster and slot, so that an instance that was replaced is fenced",

@@ -118,11 +118,16 @@ impl<'a> Bed<'a> {
 
     /// Sets the largest batch that a topic takes.
     pub async fn set_limit(&self, topic: &str, bytes: &str) {
+        self.set(topic, "max.message.bytes", bytes).await;
+    }
+
+    /// Changes a setting of a topic.
+    pub async fn set(&self, topic: &str, name: &str, value: &str) {
         let mut client = ClientConfig::new();
         client.set("bootstrap.servers", self.kafka.admin_bootstrap());
         let admin: AdminClient<DefaultClientContext> = client.create().expect("a client");
         let topic = ResourceSpecifier::Topic(topic);
-        let change = AlterConfig::new(topic).set("max.message.bytes", bytes);
+        let change = AlterConfig::new(topic).set(name, value);
         let answers = admin.alter_configs([&change], &AdminOptions::new()).await;
         let answers = answers.expect("an answer");
         answers.into_iter().for_each(|answer| drop(answer.expect("changed")));

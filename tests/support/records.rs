@@ -12,7 +12,7 @@ use super::{Bed, bed::LIMIT};
 pub async fn emit(bed: &Bed<'_>, facts: &[Fact]) -> Vec<OutboxEvent> {
     let mut client = bed.client().await;
     let transaction = client.transaction().await.expect("a transaction");
-    Emitter::new(bed.name.clone()).emit_all(&transaction, facts).await.expect("emitted");
+    Emitter::new(bed.name.clone()).any_size().emit_all(&transaction, facts).await.expect("emitted");
     transaction.commit().await.expect("a commit");
     facts.iter().map(|fact| fact.to_event().expect("valid")).collect()
 }

@@ -1,3 +1,4 @@
+use proptest::prelude::*;
 use prost::Message;
 
 use super::*;
@@ -52,12 +53,28 @@ fn open(deliveries: &mut Deliveries, lane: usize, epoch: u32) -> Vec<(u32, u64)>
 }
 
 fn ack(lane: usize, epoch: u32, part: u64) -> PartDone {
-    PartDone { lane, epoch, part, result: Ok(Vec::new()), onward: Vec::new(), pause: None }
+    PartDone {
+        lane,
+        epoch,
+        part,
+        result: Ok(Vec::new()),
+        onward: Vec::new(),
+        pause: None,
+        progress: PartProgress::default(),
+    }
 }
 
 fn failure(lane: usize, epoch: u32, part: u64) -> PartDone {
     let error = Error::new(ErrorKind::KafkaUnavailable, "no");
-    PartDone { lane, epoch, part, result: Err(error), onward: Vec::new(), pause: None }
+    PartDone {
+        lane,
+        epoch,
+        part,
+        result: Err(error),
+        onward: Vec::new(),
+        pause: None,
+        progress: PartProgress::default(),
+    }
 }
 
 fn batch_done(end: PartEnd) -> Option<(u64, Option<Lsn>, usize)> {
@@ -103,7 +120,7 @@ async fn the_parts_of_a_failed_lane_go_out_again_whole_and_in_order() {
     assert!(batch_done(deliveries.finish(ack(A, 0, 0))).is_some());
     // Part 2 is acknowledged out of turn, then part 1 fails.
     assert!(batch_done(deliveries.finish(ack(A, 0, 2))).is_some());
-    assert!(matches!(deliveries.finish(failure(A, 0, 1)), PartEnd::Failed(_)));
+    assert!(matches!(deliveries.finish(failure(A, 0, 1)), PartEnd::Failed { .. }));
     let again = Opening { lane: A, topic: "a".into(), epoch: 1, failures: 1 };
     assert_eq!(deliveries.close(A, 0), Some(again));
     // What comes while it is closed waits behind what was sent before.
@@ -219,31 +236,157 @@ async fn what_is_behind_a_blocked_part_goes_out_after_it() {
             result: Ok(vec![Refused { index: 0, error }]),
             onward: Vec::new(),
             pause: None,
+            progress: PartProgress::default(),
         }
     };
     for part in [1, 2] {
         let end = deliveries.finish(refused(0, part));
-        assert!(matches!(&end, PartEnd::Failed(e) if e.kind() == ErrorKind::RecordBlocked));
+        assert!(
+            matches!(&end, PartEnd::Failed { error, .. } if error.kind() == ErrorKind::RecordBlocked)
+        );
     }
     deliveries.close(A, 0).expect("it was open");
     // Up to the first that was refused, and nothing that is behind it or new.
     assert_eq!(open(&mut deliveries, A, 1), [(1, 0), (1, 1)]);
     deliveries.open_batch(id(3), 1, 1, None);
     assert!(add(&mut deliveries, A, 3, 1).is_none());
-    let ack = |part| PartDone {
-        lane: A,
-        epoch: 1,
-        part,
-        result: Ok(Vec::new()),
-        onward: Vec::new(),
-        pause: None,
-    };
-    deliveries.finish(ack(0));
+    deliveries.finish(ack(A, 1, 0));
     assert!(deliveries.released(A).is_empty(), "the blocked one is not through");
-    deliveries.finish(ack(1));
+    deliveries.finish(ack(A, 1, 1));
     let released = deliveries.released(A);
     assert_eq!(released.iter().map(|sent| sent.part).collect::<Vec<_>>(), [2, 3]);
     assert!(deliveries.released(A).is_empty(), "once");
+}
+
+/// Events that are told apart by their position.
+fn numbered(count: usize) -> Vec<Event> {
+    let raw = OutboxEvent { aggregate_type: "t".into(), ..Default::default() };
+    let event = |n| Event::parse(raw.encode_to_vec().into(), Lsn::new(n)).expect("an event");
+    (0..count as u64).map(event).collect()
+}
+
+fn numbers(events: &[Event]) -> Vec<u64> {
+    events.iter().map(|event| event.lsn().as_u64()).collect()
+}
+
+/// A part of so many events in lane A, which is open, and what is sent of it.
+fn part_of(deliveries: &mut Deliveries, count: usize) -> Dispatch {
+    let permit = ByteWindow::new(1).try_acquire(1).expect("room");
+    deliveries.open_batch(id(0), 1, count, Some(Lsn::new(9)));
+    assert!(deliveries.add(A, id(0), numbered(count), permit).is_none());
+    deliveries.opened(A, 0, probe().0).remove(0)
+}
+
+fn partly(epoch: u32, progress: PartProgress) -> PartDone {
+    PartDone { progress, ..failure(A, epoch, 0) }
+}
+
+fn refused(index: usize) -> Refused {
+    Refused { index, error: Error::new(ErrorKind::RecordRefused, "never") }
+}
+
+#[actix::test]
+async fn of_a_part_that_came_some_of_the_way_only_the_rest_goes_out_again() {
+    let mut deliveries = deliveries();
+    part_of(&mut deliveries, 6);
+    let progress = PartProgress {
+        delivered: vec![0, 3],
+        refused: vec![refused(1)],
+        suspects: vec![4, 5],
+        at_once: true,
+    };
+    let end = deliveries.finish(partly(0, progress));
+    assert!(matches!(end, PartEnd::Failed { at_once: true, .. }), "{end:?}");
+    deliveries.close(A, 0).expect("it was open");
+    let again = deliveries.opened(A, 1, probe().0).remove(0);
+    assert_eq!(numbers(&again.events), [2, 4, 5]);
+    let suspects: Vec<_> = (0..3).filter(|index| again.suspects.contains(*index)).collect();
+    assert_eq!(suspects, [1, 2]);
+    // Of those, the last is refused by itself.
+    let result = Ok(vec![refused(2)]);
+    let end = deliveries.finish(PartDone { result, ..ack(A, 1, 0) });
+    let PartEnd::HandedOn { events, delivered, rest, .. } = end else { panic!("{end:?}") };
+    assert_eq!((events, delivered), (6, 4));
+    let refused: Vec<_> = rest.refused.into_iter().map(|(event, _)| event).collect();
+    assert_eq!(numbers(&refused), [1, 5]);
+}
+
+#[actix::test]
+async fn a_lane_that_goes_nowhere_is_not_opened_at_once_for_ever() {
+    let mut deliveries = deliveries();
+    part_of(&mut deliveries, 2);
+    let fail = |deliveries: &mut Deliveries, epoch, suspects: Vec<usize>| {
+        let progress = PartProgress { suspects, at_once: true, ..Default::default() };
+        let end = deliveries.finish(partly(epoch, progress));
+        deliveries.close(A, epoch).expect("it was open");
+        deliveries.opened(A, epoch + 1, probe().0);
+        matches!(end, PartEnd::Failed { at_once: true, .. })
+    };
+    assert!(fail(&mut deliveries, 0, vec![1]));
+    let at_once = (1..50).take_while(|epoch| fail(&mut deliveries, *epoch, vec![1])).count();
+    assert_eq!(at_once as u32, OPENINGS_AT_ONCE - 1, "the same is suspected again");
+}
+
+#[actix::test]
+async fn a_blocked_record_holds_what_is_behind_its_part_and_goes_alone() {
+    let mut deliveries = deliveries();
+    deliveries.block = true;
+    part_of(&mut deliveries, 3);
+    let error = Error::new(ErrorKind::RecordBlocked, "blocks");
+    let progress = PartProgress { delivered: vec![0], suspects: vec![1], ..Default::default() };
+    deliveries.finish(PartDone { result: Err(error), progress, ..ack(A, 0, 0) });
+    deliveries.close(A, 0).expect("it was open");
+    deliveries.open_batch(id(1), 1, 1, None);
+    assert!(add(&mut deliveries, A, 1, 1).is_none(), "behind it");
+    let again = deliveries.opened(A, 1, probe().0);
+    assert_eq!(again.iter().map(|sent| numbers(&sent.events)).collect::<Vec<_>>(), [[1, 2]]);
+    assert!(again[0].suspects.contains(0) && !again[0].suspects.contains(1));
+    deliveries.finish(ack(A, 1, 0));
+    assert_eq!(deliveries.released(A).len(), 1);
+}
+
+proptest! {
+    /// However often a part fails, and however far it comes each time: each event is delivered
+    /// or refused once, and what is left goes out in order.
+    #[test]
+    fn each_event_of_a_part_ends_once(
+        ends in prop::collection::vec(prop::collection::vec(0..4u8, 30), 1..8),
+    ) {
+        let mut deliveries = deliveries();
+        let mut sent = actix::System::new().block_on(async { part_of(&mut deliveries, 30) });
+        let (mut ended, mut suspected) = (Vec::new(), Vec::new());
+        for (epoch, ends) in (0..).zip(&ends) {
+            let of = |end| (0..sent.events.len()).filter(move |at| ends[*at] == end);
+            let left = of(0).count() + of(3).count();
+            if left == 0 {
+                break;
+            }
+            let at = |index: usize| sent.events[index].lsn().as_u64();
+            ended.extend(of(1).chain(of(2)).map(at));
+            suspected.extend(of(3).map(at));
+            let progress = PartProgress {
+                delivered: of(1).collect(),
+                refused: of(2).map(refused).collect(),
+                suspects: of(3).collect(),
+                at_once: true,
+            };
+            deliveries.finish(partly(epoch, progress));
+            deliveries.close(A, epoch).expect("it was open");
+            let again = actix::System::new()
+                .block_on(async { deliveries.opened(A, epoch + 1, probe().0) });
+            sent = again.into_iter().next().expect("the rest");
+            prop_assert_eq!(sent.events.len(), left);
+            prop_assert!(sent.events.is_sorted_by_key(|event| event.lsn()));
+            for (index, event) in sent.events.iter().enumerate() {
+                let at = event.lsn().as_u64();
+                prop_assert!(!ended.contains(&at));
+                prop_assert_eq!(sent.suspects.contains(index), suspected.contains(&at));
+            }
+        }
+        ended.extend(numbers(&sent.events));
+        ended.sort_unstable();
+        prop_assert_eq!(ended, (0..30).collect::<Vec<u64>>());
+    }
 }
 
 #[test]

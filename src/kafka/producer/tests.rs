@@ -17,7 +17,7 @@ use super::*;
 use crate::{
     Event, Lsn,
     config::{Config, Format, Route},
-    messages::{AckToken, ByteWindow, PartDone},
+    messages::{AckToken, ByteWindow, PartDone, TopicBatch},
     proto::OutboxEvent,
     routing::{Placed, Routing},
 };
@@ -71,6 +71,11 @@ fn values(cluster: &MockCluster<'_, impl rdkafka::ClientContext>, count: usize) 
     values
 }
 
+/// Queues it, if there is room.
+fn send_to(producer: &KafkaProducer, part: &Arc<Part>, index: usize, alone: bool) -> bool {
+    producer.send(part, index, alone, |_| true) == Queued::Done
+}
+
 fn producer(config: &KafkaConfig, window_bytes: usize) -> KafkaProducer {
     let log = Logger::root(slog::Discard, slog::o!());
     KafkaProducer::new(config, window_bytes, Status::unwatched(), log).expect("a producer")
@@ -116,8 +121,8 @@ async fn what_finds_no_room_in_the_queue_waits_as_an_event() {
     let (count, largest) = (events.len(), 6 * 1_000 + 1_500);
     let batch = TopicBatch { topic: TOPIC.into(), events: Arc::new(events), ack };
     let (prefixes, in_flight) = (Prefixes::default(), InFlight::default());
-    let part = producer.part(batch, prefixes, in_flight, Faults::default());
-    let sent = (0..count).take_while(|index| producer.send(&part, *index)).count();
+    let part = Part::new(batch, prefixes, in_flight, producer.terms());
+    let sent = (0..count).take_while(|index| send_to(&producer, &part, *index, false)).count();
     assert!((2..=4).contains(&sent), "{sent} of {count} found room");
     assert!(producer.room.taken() < WINDOW + largest);
     // As the actor does: each goes in as one goes out.
@@ -125,7 +130,7 @@ async fn what_finds_no_room_in_the_queue_waits_as_an_event() {
     let begin = Instant::now();
     let mut next = sent;
     while next < count {
-        next += usize::from(producer.send(&part, next));
+        next += usize::from(send_to(&producer, &part, next, false));
         assert!(begin.elapsed() < LIMIT, "there is room again");
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
@@ -148,8 +153,8 @@ async fn a_batch_that_fails_while_the_next_is_on_its_way_is_neither_lost_nor_ove
         let events = Arc::new(vec![event(id)]);
         let batch = TopicBatch { topic: Arc::clone(&topic), events, ack };
         let in_flight = producer.in_flight(&topic);
-        let part = producer.part(batch, Prefixes::default(), in_flight, Faults::default());
-        assert!(producer.send(&part, 0));
+        let part = Part::new(batch, Prefixes::default(), in_flight, producer.terms());
+        assert!(send_to(&producer, &part, 0, false));
     };
     // Connected, and informed of the topic: from here on each record is a request.
     for topic in ["other", TOPIC] {
@@ -178,4 +183,69 @@ async fn a_batch_that_fails_while_the_next_is_on_its_way_is_neither_lost_nor_ove
     cluster.broker_round_trip_time(1, Duration::ZERO).expect("a quick broker");
     let expected = ["first", "second", "third"].map(|id| event(id).raw().clone());
     assert_eq!(values(&cluster, 3), expected);
+}
+
+/// Passes on all that is said of a part.
+struct Ends(mpsc::UnboundedSender<PartDone>);
+
+impl Actor for Ends {
+    type Context = Context<Self>;
+}
+
+impl Handler<PartDone> for Ends {
+    type Result = ();
+
+    fn handle(&mut self, done: PartDone, _: &mut Self::Context) {
+        let _ = self.0.send(done);
+    }
+}
+
+/// A broker that looks into records, such as one that validates schemas, refuses a batch.
+#[actix::test]
+async fn a_batch_that_is_refused_leaves_suspects_and_one_that_is_refused_alone_is_refused() {
+    use RDKafkaRespErr::{
+        RD_KAFKA_RESP_ERR_INVALID_RECORD as INVALID, RD_KAFKA_RESP_ERR_NO_ERROR as OK,
+        RD_KAFKA_RESP_ERR_POLICY_VIOLATION as POLICY,
+    };
+
+    let cluster = MockCluster::new(1).expect("a cluster");
+    cluster.create_topic(TOPIC, 1, 1).expect("a topic");
+    let config = KafkaConfig { brokers: vec![cluster.bootstrap_servers()], ..Default::default() };
+    let producer = producer(&config, 1 << 20);
+    producer.client().fetch_metadata(Some(TOPIC), LIMIT).expect("metadata");
+    let (sender, mut ends) = mpsc::unbounded_channel();
+    let answer = Ends(sender).start().recipient();
+    let window = ByteWindow::new(1 << 20);
+    let part = |producer: &KafkaProducer| {
+        let permit = window.try_acquire(100).expect("room");
+        let ack = AckToken::new((0, 0, 0), 3, answer.clone(), permit);
+        let events = ["first", "second", "third"].map(event).to_vec();
+        let batch = TopicBatch { topic: TOPIC.into(), events: Arc::new(events), ack };
+        Part::new(batch, Prefixes::default(), InFlight::default(), producer.terms())
+    };
+    cluster.request_errors(RDKafkaApiKey::Produce, &[INVALID]);
+    cluster.broker_round_trip_time(1, Duration::from_millis(200)).expect("a slow broker");
+    let refused = part(&producer);
+    (0..3).for_each(|index| assert!(send_to(&producer, &refused, index, false)));
+    drop(refused);
+    let done = tokio::time::timeout(LIMIT, ends.recv()).await.expect("in time").expect("an end");
+    let error = done.result.expect_err("the batch was refused");
+    assert!(error.to_string().contains("Kafka refused a batch of records for orders"), "{error}");
+    let progress = done.progress;
+    assert!(!progress.suspects.is_empty() && progress.at_once, "{progress:?}");
+    assert!(progress.delivered.is_empty() && progress.refused.is_empty(), "{progress:?}");
+    let renewed = producer.renewed().expect("a client").expect("it gave up");
+    assert!(renewed.renewed().expect("a client").is_none());
+
+    let alone = renewed.one_by_one().expect("a client");
+    let tried = part(&alone);
+    cluster.request_errors(RDKafkaApiKey::Produce, &[OK, POLICY, OK]);
+    (0..3).for_each(|index| assert!(send_to(&alone, &tried, index, true)));
+    drop(tried);
+    let done = tokio::time::timeout(LIMIT, ends.recv()).await.expect("in time").expect("an end");
+    let refused = done.result.expect("all ended");
+    assert_eq!(refused.iter().map(|refused| refused.index).collect::<Vec<_>>(), [1]);
+    let text = refused[0].error.to_string();
+    assert!(text.contains("Kafka did not take the record of event second at 0/1"), "{text}");
+    assert!(alone.client().fatal_error().is_none(), "it goes on");
 }

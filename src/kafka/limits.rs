@@ -1,0 +1,61 @@
+//! How large a batch each topic takes, as far as that is known.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+/// A batch is made so many times smaller after one that was too large, where the topic's
+/// limit is not known.
+const STEP: usize = 4;
+
+/// The least that a batch is made: even a topic for small records takes one of these.
+const LEAST: usize = 1_000;
+
+/// By topic, the size of batches of which one was too large.
+#[derive(Clone, Default)]
+pub(crate) struct BatchLimits(Arc<Mutex<HashMap<Arc<str>, usize>>>);
+
+impl BatchLimits {
+    /// A batch with that record was too large, of a client whose batches are of at most
+    /// `batch_size`. Of a record that is large itself that says nothing.
+    pub fn was_too_large(&self, topic: &Arc<str>, batch_size: usize, record: usize) {
+        if record > batch_size / STEP {
+            return;
+        }
+        let mut limits = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let limit = limits.entry(Arc::clone(topic)).or_insert(batch_size);
+        *limit = batch_size.min(*limit);
+    }
+
+    /// The most bytes of a batch for a topic that says to take `told`; none where it is not told.
+    pub fn of(&self, topic: &str, told: Option<usize>) -> usize {
+        let limits = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match (told, limits.get(topic)) {
+            (Some(told), Some(too_large)) if told > *too_large => (too_large / STEP).max(LEAST),
+            (None, Some(too_large)) => (too_large / STEP).max(LEAST),
+            (told, _) => told.unwrap_or(usize::MAX),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_that_was_too_large_makes_the_next_smaller_until_the_limit_is_told() {
+        let (limits, topic) = (BatchLimits::default(), Arc::from("t"));
+        assert_eq!((limits.of("t", None), limits.of("t", Some(500))), (usize::MAX, 500));
+        limits.was_too_large(&topic, 1_000_000, 900_000);
+        assert_eq!(limits.of("t", None), usize::MAX, "the record was");
+        limits.was_too_large(&topic, 1_000_000, 1_000);
+        assert_eq!(limits.of("t", None), 250_000);
+        limits.was_too_large(&topic, 250_000, 1_000);
+        assert_eq!((limits.of("t", None), limits.of("other", None)), (62_500, usize::MAX));
+        assert_eq!(limits.of("t", Some(20_000)), 20_000, "what the topic says");
+        assert_eq!(limits.of("t", Some(1_000_000)), 62_500, "which is not so");
+        limits.was_too_large(&topic, 1_200, 10);
+        assert_eq!(limits.of("t", None), LEAST);
+    }
+}

@@ -1,0 +1,169 @@
+//! What a topic's actor has to send, and in which order it may.
+//!
+//! Most records go to the client that the topic shares with others, as fast as that takes them.
+//! A record that was refused together with others goes alone, through a client whose batches are
+//! one record each, and neither comes before all that is in front of it has ended nor lets
+//! anything behind it go before it has: order is kept, and an error is about that record. The same
+//! goes for the first record after a failure, so that a topic that goes on failing does not make
+//! the other topics' client give up.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use super::{
+    first_records::FirstRecords,
+    in_flight::InFlight,
+    part::{Part, Terms},
+    producer::{KafkaProducer, Queued},
+    record::Record,
+};
+use crate::{Result, faults::Faults, messages::TopicBatch, schema_registry::Prefixes};
+
+/// Makes, when it is first needed, a client that sends records one by one.
+type MakeClient = Box<dyn Fn() -> Result<KafkaProducer> + Send>;
+
+pub(crate) struct Outgoing {
+    producer: KafkaProducer,
+    /// None in transactions: what has to be tried alone is tried between them.
+    one_by_one: Option<MakeClient>,
+    in_flight: InFlight,
+    terms: Terms,
+    first: FirstRecords,
+    /// Parts, and how much of each is sent.
+    queue: VecDeque<(Arc<Part>, usize)>,
+    /// The next record goes alone, whatever it is.
+    tries: bool,
+    /// The part of the record that is on its way alone.
+    alone: Option<Arc<Part>>,
+    given_up: bool,
+}
+
+/// When there is more to do.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// With the next batch.
+    Done,
+    /// When librdkafka's queue has room again.
+    NoRoom,
+    /// When all reports have come.
+    AfterReports,
+}
+
+impl Outgoing {
+    pub fn new(producer: KafkaProducer, in_flight: InFlight) -> Self {
+        let first = FirstRecords::default();
+        let terms = Terms { partitions: first.partitions(), ..producer.terms() };
+        Outgoing {
+            producer,
+            one_by_one: None,
+            in_flight,
+            terms,
+            first,
+            queue: VecDeque::new(),
+            tries: false,
+            alone: None,
+            given_up: false,
+        }
+    }
+
+    /// Sends some records alone: the suspects, and the very first one if it `tries`.
+    pub fn one_by_one(
+        self,
+        make: impl Fn() -> Result<KafkaProducer> + Send + 'static,
+        tries: bool,
+    ) -> Self {
+        Outgoing { one_by_one: Some(Box::new(make)), tries, ..self }
+    }
+
+    /// Sends nothing behind a record that is refused.
+    pub fn blocking(mut self) -> Self {
+        self.terms.block = true;
+        self
+    }
+
+    pub fn in_flight(&self) -> &InFlight {
+        &self.in_flight
+    }
+
+    /// Adds a batch behind the others.
+    pub fn push(&mut self, batch: TopicBatch, prefixes: Prefixes, faults: Faults) {
+        let terms = Terms { faults, ..self.terms.clone() };
+        let part = Part::new(batch, prefixes, self.in_flight.clone(), terms);
+        // Dropped, it says that it was not sent.
+        if !self.given_up {
+            self.queue.push_back((part, 0));
+        }
+    }
+
+    /// Sends what may be sent now, in order.
+    pub fn send(&mut self) -> Next {
+        while let Some((part, sent)) = self.queue.front() {
+            let (part, index) = (Arc::clone(part), *sent);
+            if part.is_blocked() || self.alone.as_ref().is_some_and(|part| part.is_blocked()) {
+                self.give_up();
+                return Next::Done;
+            }
+            if index == part.len() {
+                self.queue.pop_front();
+                continue;
+            }
+            match self.send_one(&part, index) {
+                Queued::Done => {}
+                Queued::NoRoom => return Next::NoRoom,
+                Queued::NotNow => return Next::AfterReports,
+            }
+            if let Some((_, sent)) = self.queue.front_mut() {
+                *sent += 1;
+            }
+        }
+        Next::Done
+    }
+
+    fn send_one(&mut self, part: &Arc<Part>, index: usize) -> Queued {
+        let goes_alone = self.tries || part.is_suspect(index);
+        if (self.alone.is_some() || goes_alone) && self.in_flight.has_records() {
+            return Queued::NotNow;
+        }
+        self.alone = None;
+        match &self.one_by_one {
+            None => self.producer.send(part, index, false, |_| true),
+            Some(make) if goes_alone => {
+                let queued = match make() {
+                    Ok(producer) => producer.send(part, index, true, |_| true),
+                    Err(error) => {
+                        part.fail(error);
+                        self.give_up();
+                        return Queued::Done;
+                    }
+                };
+                if queued == Queued::Done {
+                    (self.alone, self.tries) = (Some(Arc::clone(part)), false);
+                }
+                queued
+            }
+            Some(_) => {
+                let first = &mut self.first;
+                let may = |record: &Record<'_>| first.may_send(record.key, record.partition);
+                self.producer.send(part, index, false, may)
+            }
+        }
+    }
+
+    /// True where it helps to know how many partitions the topic has.
+    pub fn asks_for_partitions(&self) -> bool {
+        self.one_by_one.is_some() && self.first.asks_for_count()
+    }
+
+    /// All that was sent has ended; the topic has so many partitions, or 0 where that is not known.
+    pub fn reports_have_come(&mut self, partitions: usize) {
+        self.first.has_partitions(partitions);
+        self.first.all_acknowledged();
+    }
+
+    /// What is left comes again, through another actor.
+    fn give_up(&mut self) {
+        self.given_up = true;
+        // A part answers when nobody has it any more.
+        self.alone = None;
+        self.queue.clear();
+    }
+}

@@ -1,0 +1,180 @@
+//! What an error says of the one record that it came with.
+//!
+//! A broker answers for a batch: librdkafka gives the batch's error to each of its records. Since
+//! Kafka 2.4 an answer may name records, and librdkafka tells the others of the batch by
+//! `_INVALID_DIFFERENT_RECORD`; of what is named, an error that several records share is not
+//! kept. So only an error of a record that was sent alone is that record's.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rdkafka::{error::KafkaError, types::RDKafkaErrorCode as Code};
+
+use super::{
+    errors::kafka_error,
+    record::{Record, kept_text, place_refused},
+};
+use crate::{Error, ErrorKind, Event};
+
+/// Ordered by how much it says of what went wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Verdict {
+    /// This record is refused, whatever it was sent with.
+    Itself,
+    /// Something went wrong that has to do with the topic, or with its brokers.
+    Topic,
+    /// A record of its batch is refused: this one, or another.
+    Batch,
+    /// Another record of its batch is refused.
+    Bystander,
+    /// It was not sent: the client gave up because of another one.
+    NotSent,
+}
+
+impl Verdict {
+    pub fn of(error: &KafkaError, record: &Record<'_>) -> Self {
+        let Some(code) = error.rdkafka_error_code() else { return Verdict::Topic };
+        match code {
+            // librdkafka looks for the partition before there is a batch.
+            Code::UnknownPartition if record.partition.is_some() => Verdict::Itself,
+            // Its time is that of now: another record's is wrong, or this machine's clock.
+            Code::InvalidTimestamp if record.timestamp_ms.is_none() => Verdict::Bystander,
+            Code::MessageSizeTooLarge
+            | Code::MessageBatchTooLarge
+            | Code::InvalidMessageSize
+            | Code::InvalidTimestamp
+            | Code::InvalidRecord
+            // Said of records by a broker that looks into them.
+            | Code::PolicyViolation => Verdict::Batch,
+            Code::InvalidDifferentRecord => Verdict::Bystander,
+            Code::Fatal | Code::GaplessGuarantee | Code::PurgeQueue => Verdict::NotSent,
+            _ => Verdict::Topic,
+        }
+    }
+
+    /// The same of a record that was sent alone.
+    pub fn of_alone(self) -> Self {
+        match self {
+            Verdict::Batch => Verdict::Itself,
+            Verdict::Bystander => Verdict::Topic,
+            other => other,
+        }
+    }
+
+    /// The error of a part that could not be delivered whole.
+    pub fn failure(self, topic: &str, in_transaction: bool, error: KafkaError) -> Error {
+        let kind = match in_transaction {
+            true => ErrorKind::TransactionAborted,
+            false => ErrorKind::KafkaUnavailable,
+        };
+        let what = match self {
+            Verdict::Itself | Verdict::Topic => {
+                return kafka_error(format!("Kafka did not take a record for {topic}"), error);
+            }
+            Verdict::Batch | Verdict::Bystander => format!(
+                "Kafka refused a batch of records for {topic}; those that may be the cause are \
+                 sent one by one"
+            ),
+            Verdict::NotSent => format!("a record for {topic} was not sent, as another one failed"),
+        };
+        Error::new(kind, what).caused_by(error)
+    }
+}
+
+/// Of the failures of a client, the one that says most of what went wrong.
+#[derive(Clone, Default)]
+pub(crate) struct Cause(Arc<Mutex<Option<(Verdict, Error)>>>);
+
+impl Cause {
+    pub(super) fn note(&self, verdict: Verdict, error: &Error) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.as_ref().is_none_or(|(known, _)| verdict < *known) {
+            *known = Some((verdict, error.clone()));
+        }
+    }
+
+    /// It, unless nothing is known but that something else must have failed.
+    pub fn known(&self) -> Option<Error> {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (_, error) = known.as_ref().filter(|(verdict, _)| *verdict <= Verdict::Batch)?;
+        Some(error.clone())
+    }
+}
+
+/// True where a batch was larger than its topic takes.
+pub(super) fn is_too_large(error: &KafkaError) -> bool {
+    let code = error.rdkafka_error_code();
+    matches!(code, Some(Code::MessageSizeTooLarge | Code::MessageBatchTooLarge))
+}
+
+/// The error of a record that is refused for what it is.
+pub(super) fn refused(topic: &str, event: &Event, record: &Record<'_>, error: KafkaError) -> Error {
+    let what = format!(
+        "Kafka did not take the record of event {} at {} for {topic}",
+        kept_text(event.id()),
+        event.lsn()
+    );
+    if is_too_large(&error) {
+        let remedy = "raise max.message.bytes of the topic, or message.max.bytes of the broker";
+        return Error::new(ErrorKind::RecordTooLarge, what).caused_by(error).remedy(remedy);
+    }
+    let place = place_refused(record, error.rdkafka_error_code());
+    let refused = Error::new(ErrorKind::RecordRefused, what);
+    match place {
+        Some(place) => refused.caused_by(place.caused_by(error)),
+        None => refused.caused_by(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::message::OwnedHeaders;
+
+    use super::*;
+
+    fn verdict(code: Code, partition: Option<i32>, timestamp_ms: Option<i64>) -> Verdict {
+        let headers = OwnedHeaders::new();
+        let record = Record { key: b"k", value: None, headers, partition, timestamp_ms };
+        Verdict::of(&KafkaError::MessageProduction(code), &record)
+    }
+
+    #[test]
+    fn an_error_is_about_a_record_a_batch_or_a_topic() {
+        for (code, partition, time, expected) in [
+            (Code::UnknownPartition, Some(9), None, Verdict::Itself),
+            (Code::UnknownPartition, None, None, Verdict::Topic),
+            (Code::InvalidTimestamp, None, Some(7), Verdict::Batch),
+            (Code::InvalidTimestamp, None, None, Verdict::Bystander),
+            (Code::InvalidRecord, None, None, Verdict::Batch),
+            (Code::PolicyViolation, None, None, Verdict::Batch),
+            (Code::MessageSizeTooLarge, None, None, Verdict::Batch),
+            (Code::InvalidDifferentRecord, None, None, Verdict::Bystander),
+            (Code::PurgeQueue, None, None, Verdict::NotSent),
+            (Code::PurgeInflight, None, None, Verdict::Topic),
+            (Code::TopicAuthorizationFailed, None, None, Verdict::Topic),
+        ] {
+            assert_eq!(verdict(code, partition, time), expected, "{code}");
+        }
+    }
+
+    #[test]
+    fn an_error_of_a_record_that_was_sent_alone_is_its_own() {
+        let alone = |code, time| verdict(code, None, time).of_alone();
+        assert_eq!(alone(Code::InvalidTimestamp, Some(7)), Verdict::Itself);
+        assert_eq!(alone(Code::InvalidTimestamp, None), Verdict::Topic, "the clock is wrong");
+        assert_eq!(alone(Code::PurgeQueue, None), Verdict::NotSent);
+    }
+
+    #[test]
+    fn what_says_most_of_the_cause_is_kept() {
+        let cause = Cause::default();
+        let says = |text: &str| Error::new(ErrorKind::TransactionAborted, text);
+        cause.note(Verdict::NotSent, &says("not sent"));
+        cause.note(Verdict::Bystander, &says("bystander"));
+        assert!(cause.known().is_none());
+        for (verdict, text) in [(Verdict::Batch, "batch"), (Verdict::Topic, "topic")] {
+            cause.note(verdict, &says(text));
+            cause.note(Verdict::NotSent, &says("not sent"));
+            assert_eq!(cause.known().expect("the cause").to_string(), text);
+        }
+    }
+}
