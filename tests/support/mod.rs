@@ -6,6 +6,7 @@
 pub mod bed;
 pub mod emitters;
 pub mod history;
+pub mod outbox_rows;
 pub mod records;
 pub mod workload;
 

@@ -10,11 +10,11 @@ use crate::{
     support::{Bed, Workload},
 };
 
-const KILLED: &str = "acknowledged or in flight beyond the saved position when it died";
+pub const KILLED: &str = "acknowledged or in flight beyond the saved position when it died";
 
 /// What may come again after a crash at this moment: all that stands behind the
 /// saved position, and the rest of transactions that straddle it.
-async fn repeatable(bed: &Bed<'_>, largest_transaction: usize) -> u64 {
+pub async fn repeatable(bed: &Bed<'_>, largest_transaction: usize) -> u64 {
     // What the dead process sent last may still be on its way through the broker.
     sleep(Duration::from_millis(300)).await;
     let saved = match bed.saved().await {

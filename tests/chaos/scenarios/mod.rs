@@ -4,6 +4,7 @@ mod crash;
 mod data;
 mod kafka;
 mod network;
+mod poison;
 mod position;
 mod postgres;
 mod store;
@@ -57,5 +58,6 @@ scenarios! {
         store_disk_full;
     transactions: transactions_killed, transactions_aborted, transaction_coordinator_killed,
         frozen_past_the_time_out, two_instances_fight, huge_transaction_cut;
+    poison: poisoned_rows, poisoned_rows_and_kills, rows_that_move, table_left_the_publication;
     data: one_huge_transaction, odd_facts, foreign_traffic;
 }
