@@ -31,7 +31,7 @@ bootstrap: ## Install what the machine lacks: compiler, PostgreSQL, Java, Kafka
 
 test: ## Run all tests, with real PostgreSQL and Kafka servers
 	@scripts/bootstrap --tests
-	$(CARGO) test --locked --all-features
+	$(CARGO) test --locked --workspace --all-features
 
 screenshots: ## Make the pictures in docs/images, by the test of the status page
 	@scripts/bootstrap --tests
@@ -46,8 +46,8 @@ chaos: ## Break everything around the real binary, a table row each (SEED, SECON
 lint: ## Check format, clippy, docs, scripts, public API and dependencies
 	@scripts/bootstrap --build
 	$(CARGO) fmt --check
-	$(CARGO) clippy --locked --all-targets --all-features -- -D warnings
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --all-features
+	$(CARGO) clippy --locked --workspace --all-targets --all-features -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --all-features
 	@scripts/lint-extras
 
 # The dev profile: what the tests compiled is there already, and at the default rate the
@@ -76,7 +76,7 @@ api: ## Accept what changed in the public API: writes api/public.txt
 	@scripts/public-api --accept
 
 doc: ## Build the documentation
-	$(CARGO) doc --locked --no-deps --all-features
+	$(CARGO) doc --locked --workspace --no-deps --all-features
 
 clean: ## Remove what was built; what bootstrap fetched stays
 	$(CARGO) clean

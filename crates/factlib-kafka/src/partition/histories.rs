@@ -1,0 +1,76 @@
+//! Random histories: nothing lost, nothing twice within an epoch, first deliveries in order.
+//! And mistakes that these must find.
+
+use proptest::{
+    prelude::*,
+    test_runner::{Config, TestCaseError, TestError, TestRunner},
+};
+
+use super::model::{Mutation, Rule, Step, World};
+
+/// Histories of each rule, where `FACTLIB_KAFKA_HISTORIES` does not say.
+const HISTORIES: u32 = 10_000;
+
+fn histories() -> u32 {
+    let said = std::env::var("FACTLIB_KAFKA_HISTORIES").ok();
+    said.map_or(HISTORIES, |said| said.parse().expect("FACTLIB_KAFKA_HISTORIES is a number"))
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        6 => (1..=4_u8, prop_oneof![3 => Just(0), 1 => any::<u8>()])
+            .prop_map(|(records, bad)| Step::Push { records, bad }),
+        8 => Just(Step::Send),
+        8 => Just(Step::Process),
+        8 => Just(Step::Receive),
+        2 => Just(Step::Break),
+        3 => Just(Step::ProcessOld),
+        2 => Just(Step::NotNow),
+        2 => Just(Step::TimeOut),
+        1 => Just(Step::LeaderMoves),
+        1 => Just(Step::Forget),
+        1 => (1..=4_u8).prop_map(Step::Limit),
+    ];
+    prop::collection::vec(step, 1..60)
+}
+
+/// The shortest history that was found to break a promise, and how.
+fn broken(rule: Rule, mutation: Option<Mutation>, cases: u32) -> Option<String> {
+    let config = Config { cases, failure_persistence: None, ..Config::default() };
+    let mut runner = TestRunner::new(config);
+    let ran = runner.run(&steps(), |steps| {
+        let mut world = World::new(rule, mutation);
+        steps.iter().for_each(|step| world.step(step));
+        world.heal();
+        world.judge().map_err(TestCaseError::fail)
+    });
+    match ran {
+        Ok(()) => None,
+        Err(TestError::Fail(why, steps)) => Some(format!("{rule:?}: {why}\n{steps:#?}")),
+        Err(other) => Some(other.to_string()),
+    }
+}
+
+#[test]
+fn every_promise_holds_with_brokers_that_take_any_first_sequence() {
+    assert_eq!(broken(Rule::TakesAny, None, histories()), None);
+}
+
+#[test]
+fn every_promise_holds_with_brokers_that_want_zero_first() {
+    assert_eq!(broken(Rule::WantsZero, None, histories()), None);
+}
+
+#[test]
+fn each_mistake_is_found() {
+    for mutation in [
+        Mutation::TwoAtTheStart,
+        Mutation::RetryOutOfOrder,
+        Mutation::SequenceAdvancedOnRefusal,
+        Mutation::UnknownIsAcknowledged,
+        Mutation::DuplicateIsFailure,
+    ] {
+        let found = broken(Rule::TakesAny, Some(mutation), 50_000);
+        assert!(found.is_some(), "{mutation:?} breaks nothing");
+    }
+}

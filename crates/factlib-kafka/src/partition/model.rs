@@ -1,0 +1,359 @@
+//! A broker, its log and the network before it, as far as one partition can tell: what the
+//! histories run against.
+//!
+//! It does what Apache Kafka's leader does, in its order: leadership, then the records
+//! themselves (`LogValidator`), then the producer's sequence (`ProducerStateManager`).
+
+use std::collections::{HashSet, VecDeque};
+
+use super::{Answer, Batch, Event, MAX_IN_FLIGHT, PartitionQueue, Token};
+
+/// A mistake that the histories have to find.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mutation {
+    TwoAtTheStart,
+    RetryOutOfOrder,
+    SequenceAdvancedOnRefusal,
+    UnknownIsAcknowledged,
+    DuplicateIsFailure,
+}
+
+/// A record, told by its number; numbers rise in the order of pushing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Record {
+    pub number: u32,
+    pub is_bad: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Records(pub Vec<Record>);
+
+impl Batch for Records {
+    fn records(&self) -> u32 {
+        self.0.len() as u32
+    }
+
+    fn split_at(mut self, at: u32) -> (Self, Self) {
+        let others = self.0.split_off(at as usize);
+        assert!(!self.0.is_empty() && !others.is_empty(), "an empty batch");
+        (self, Records(others))
+    }
+}
+
+/// What happens next.
+#[derive(Clone, Debug)]
+pub enum Step {
+    /// The caller queues a batch; a bit of `bad` set makes that record one that is refused.
+    Push { records: u8, bad: u8 },
+    /// The queue sends what it may.
+    Send,
+    /// The broker works off a request of the present connection.
+    Process,
+    /// An answer arrives.
+    Receive,
+    /// The connection breaks: its answers are gone, its requests may yet be worked off.
+    Break,
+    /// The broker works off a request of a broken connection.
+    ProcessOld,
+    /// The next request is refused for a moment.
+    NotNow,
+    /// The next request is appended, and times out before it is replicated.
+    TimeOut,
+    /// Another replica leads: what was not replicated is gone, and requests to the old one are refused.
+    LeaderMoves,
+    /// Where nothing is under way, the broker forgets what it knows of the producer.
+    Forget,
+    /// The topic takes batches of so many records.
+    Limit(u8),
+}
+
+/// How a broker judges the first sequence of a producer that it does not know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rule {
+    /// Any will do: every released Kafka before August 2026.
+    TakesAny,
+    /// It has to be 0.
+    WantsZero,
+}
+
+struct Request {
+    token: Token,
+    records: Records,
+    epoch: i16,
+    base_sequence: i32,
+}
+
+#[derive(Clone)]
+struct Appended {
+    epoch: i16,
+    base_sequence: i32,
+    records: Records,
+}
+
+impl Appended {
+    fn last_sequence(&self) -> i32 {
+        super::advanced(self.base_sequence, self.records.records() - 1)
+    }
+}
+
+/// The world around a queue.
+pub struct World {
+    pub queue: PartitionQueue<Records>,
+    rule: Rule,
+    mutation: Option<Mutation>,
+    log: Vec<Appended>,
+    replicated: usize,
+    /// Of the log before here the broker knows no producer any more.
+    forgotten: usize,
+    requests: VecDeque<Request>,
+    answers: VecDeque<(Token, Answer)>,
+    old_requests: VecDeque<Request>,
+    not_now: bool,
+    times_out: bool,
+    limit: u32,
+    /// The broker names what is at fault every other time.
+    names: bool,
+    pushed: Vec<Record>,
+    acknowledged: HashSet<u32>,
+    refused: HashSet<u32>,
+    /// An outcome was lost, or the producer forgotten: sequence numbers may have to start anew.
+    is_uncertain: bool,
+    /// A batch was refused: what is sent again may have other numbers than a lost sending.
+    is_cut: bool,
+    broken: Option<String>,
+}
+
+impl World {
+    pub fn new(rule: Rule, mutation: Option<Mutation>) -> Self {
+        let mut queue = PartitionQueue::new(0);
+        queue.mutation = mutation;
+        World {
+            queue,
+            rule,
+            mutation,
+            log: Vec::new(),
+            replicated: 0,
+            forgotten: 0,
+            requests: VecDeque::new(),
+            answers: VecDeque::new(),
+            old_requests: VecDeque::new(),
+            not_now: false,
+            times_out: false,
+            limit: u32::MAX,
+            names: false,
+            pushed: Vec::new(),
+            acknowledged: HashSet::new(),
+            refused: HashSet::new(),
+            is_uncertain: false,
+            is_cut: false,
+            broken: None,
+        }
+    }
+
+    pub fn step(&mut self, step: &Step) {
+        match step {
+            Step::Push { records, bad } => self.push(*records, *bad),
+            Step::Send => while self.send() {},
+            Step::Process => {
+                if let Some(request) = self.requests.pop_front() {
+                    let token = request.token;
+                    let answer = self.process(request);
+                    self.answers.push_back((token, answer));
+                }
+            }
+            Step::Receive => {
+                if let Some((token, answer)) = self.answers.pop_front() {
+                    let events = self.queue.answered(token, answer);
+                    self.ended(events);
+                }
+            }
+            Step::Break => {
+                self.is_uncertain = true;
+                self.old_requests.append(&mut self.requests);
+                self.answers.clear();
+                let events = self.queue.connection_lost();
+                self.ended(events);
+            }
+            Step::ProcessOld => {
+                if let Some(request) = self.old_requests.pop_front() {
+                    self.process(request);
+                }
+            }
+            Step::NotNow => self.not_now = true,
+            Step::TimeOut => self.times_out = true,
+            Step::LeaderMoves => {
+                self.log.truncate(self.replicated);
+                self.old_requests.clear();
+                let refused =
+                    self.requests.drain(..).map(|request| (request.token, Answer::NotNow));
+                self.answers.extend(refused);
+            }
+            Step::Forget => self.forget(),
+            Step::Limit(records) => self.limit = u32::from(*records).max(1),
+        }
+    }
+
+    /// Ends all faults and lets everything arrive.
+    pub fn heal(&mut self) {
+        (self.not_now, self.times_out, self.limit) = (false, false, u32::MAX);
+        for _ in 0..10_000 {
+            if self.queue.is_empty() {
+                return;
+            }
+            for step in [Step::Send, Step::Process, Step::Receive] {
+                self.step(&step);
+            }
+        }
+        self.broken.get_or_insert("it never ends".into());
+    }
+
+    /// What of the promises was broken.
+    pub fn judge(&self) -> Result<(), String> {
+        if let Some(broken) = &self.broken {
+            return Err(broken.clone());
+        }
+        if !self.is_uncertain && self.queue.epoch() > 0 {
+            return Err("a new epoch, and no outcome was lost".into());
+        }
+        let all = || {
+            self.log
+                .iter()
+                .flat_map(|batch| batch.records.0.iter().map(|r| (batch.epoch, r.number)))
+        };
+        let (mut seen, mut in_epoch, mut newest) = (HashSet::new(), HashSet::new(), None);
+        for (epoch, number) in all() {
+            if !in_epoch.insert((epoch, number)) {
+                return Err(format!("record {number} is there twice in epoch {epoch}"));
+            }
+            if seen.insert(number) {
+                if newest.is_some_and(|newest| newest > number) {
+                    return Err(format!("record {number} came first after {newest:?}"));
+                }
+                newest = Some(number);
+            } else if !self.is_cut {
+                return Err(format!("record {number} is there twice, and nothing was cut"));
+            }
+        }
+        for record in &self.pushed {
+            let Record { number, is_bad } = *record;
+            let (is_there, is_refused) = (seen.contains(&number), self.refused.contains(&number));
+            if is_bad && (is_there || !is_refused) || !is_bad && (!is_there || is_refused) {
+                return Err(format!("{record:?}: in the log {is_there}, refused {is_refused}"));
+            }
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, records: u8, bad: u8) {
+        let first = self.pushed.len() as u32;
+        let record = |n: u8| Record { number: first + u32::from(n), is_bad: bad >> n & 1 == 1 };
+        let records = Records((0..records).map(record).collect());
+        self.pushed.extend(&records.0);
+        self.queue.push(records);
+    }
+
+    fn send(&mut self) -> bool {
+        if self.queue.needs_producer_id() {
+            self.broken.get_or_insert("epochs are used up".into());
+        }
+        let Some(send) = self.queue.next_send() else { return false };
+        self.requests.push_back(Request {
+            token: send.token,
+            records: send.batch.clone(),
+            epoch: send.epoch,
+            base_sequence: send.base_sequence,
+        });
+        if self.queue.in_flight() > MAX_IN_FLIGHT {
+            self.broken.get_or_insert("too many are in flight".into());
+        }
+        true
+    }
+
+    fn ended(&mut self, events: Vec<Event<Records>>) {
+        let lasting: HashSet<u32> = self.log[..self.replicated]
+            .iter()
+            .flat_map(|batch| batch.records.0.iter().map(|record| record.number))
+            .collect();
+        for event in events {
+            match event {
+                Event::Acknowledged(records) => {
+                    for Record { number, .. } in records.0 {
+                        if !lasting.contains(&number) {
+                            self.broken
+                                .get_or_insert(format!("{number} counts as safe, and is not"));
+                        }
+                        if !self.acknowledged.insert(number) {
+                            self.broken.get_or_insert(format!("{number} was acknowledged twice"));
+                        }
+                    }
+                }
+                Event::Refused(records) => {
+                    self.refused.extend(records.0.iter().map(|record| record.number));
+                }
+                // The limit that refused it is a fault of its own: the caller pushes it again.
+                Event::TooLarge(records) => {
+                    panic!("one record is never too large here: {records:?}")
+                }
+            }
+        }
+    }
+
+    fn process(&mut self, request: Request) -> Answer {
+        let Request { records, epoch, base_sequence, .. } = request;
+        if std::mem::take(&mut self.not_now) {
+            return Answer::NotNow;
+        }
+        if records.records() > self.limit {
+            self.is_cut = true;
+            return Answer::TooLarge;
+        }
+        let bad = |(n, record): (usize, &Record)| record.is_bad.then_some(n as u32);
+        let bad: Vec<u32> = records.0.iter().enumerate().filter_map(bad).collect();
+        if !bad.is_empty() {
+            (self.is_cut, self.names) = (true, !self.names);
+            return Answer::Refused(if self.names { bad } else { Vec::new() });
+        }
+        let batch = Appended { epoch, base_sequence, records };
+        let known: Vec<&Appended> = self.log[self.forgotten..].iter().collect();
+        let newest = known.iter().map(|batch| batch.epoch).max();
+        let recent: Vec<_> = known.iter().rev().take(MAX_IN_FLIGHT).collect();
+        let is_same = |old: &&&&Appended| {
+            (old.epoch, old.base_sequence, old.last_sequence())
+                == (batch.epoch, batch.base_sequence, batch.last_sequence())
+        };
+        if recent.iter().any(|old| is_same(&old)) {
+            // A duplicate is acknowledged once what it repeats is replicated.
+            self.replicated = self.log.len();
+            let failure = self.mutation == Some(Mutation::DuplicateIsFailure);
+            return if failure { Answer::SequenceLost } else { Answer::Acknowledged };
+        }
+        let fits = match newest {
+            None => base_sequence == 0 || self.rule == Rule::TakesAny,
+            Some(newest) if epoch > newest => base_sequence == 0,
+            Some(newest) if epoch < newest => false,
+            Some(_) => {
+                let last = known.last().map(|last| super::advanced(last.last_sequence(), 1));
+                last == Some(base_sequence)
+            }
+        };
+        if !fits {
+            return Answer::SequenceLost;
+        }
+        self.log.push(batch);
+        if std::mem::take(&mut self.times_out) {
+            self.is_uncertain = true;
+            return Answer::Unknown;
+        }
+        self.replicated = self.log.len();
+        Answer::Acknowledged
+    }
+
+    /// A broker forgets a producer that has rested for long (`producer.id.expiration.ms`).
+    fn forget(&mut self) {
+        if self.queue.is_empty() && self.old_requests.is_empty() {
+            self.queue.rested();
+            self.is_uncertain = true;
+            self.forgotten = self.log.len();
+        }
+    }
+}
