@@ -274,7 +274,9 @@ mod tests {
                     [expected; 2],
                     "{role} {tls}"
                 );
-                assert_eq!(outcomes(&url("")).await, [expected; 2], "{role} {tls}");
+                // The password file that is named may come late.
+                let late = expected.map_err(|_| ErrorKind::PostgresUnavailable);
+                assert_eq!(outcomes(&url("")).await, [late; 2], "{role} {tls}");
                 let bound = if role == "scram" && tls == "require" { Ok(()) } else { refused };
                 let url = url("password=hunter2 channel_binding=require");
                 assert_eq!(outcomes(&url).await, [bound; 2], "{role} {tls}");
