@@ -72,7 +72,7 @@ pub(crate) struct OpenTopic {
 
 type Task = Pin<Box<dyn Future<Output = Done> + Send>>;
 
-/// What one of the driver's tasks came to.
+/// Result of one of the driver's tasks.
 enum Done {
     Metadata(Result<(Connection, MetadataResponse)>),
     ProducerId(Result<(Connection, i64)>),

@@ -34,7 +34,7 @@ pub const MAX_IN_FLIGHT: usize = 5;
 
 /// Records that are sent, acknowledged and refused together.
 pub trait Batch: Sized {
-    /// How many records it has: at least one, at most `i32::MAX`.
+    /// Number of its records: at least one, at most `i32::MAX`.
     fn records(&self) -> u32;
 
     /// Two batches with its first `at` records and the others; `0 < at < records`.
@@ -50,7 +50,7 @@ pub struct Token(u64);
 pub struct Send<'a, B> {
     /// Names this sending in [`PartitionQueue::answered`].
     pub token: Token,
-    /// What to send.
+    /// The batch to send.
     pub batch: &'a B,
     /// Goes with the producer id that the epoch counts from.
     pub epoch: i16,

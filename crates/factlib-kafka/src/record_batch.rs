@@ -16,7 +16,7 @@ const CRC_END: usize = 21;
 
 const IS_TRANSACTIONAL: i16 = 1 << 4;
 
-/// What becomes one record.
+/// The parts of one record.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Record<'a> {
     /// None for a record without one.
@@ -277,7 +277,7 @@ mod tests {
     const STAMP: Stamp =
         Stamp { producer_id: 77, epoch: 3, base_sequence: 40, is_transactional: false };
 
-    /// What another implementation reads.
+    /// Reads the batch with another implementation.
     fn read(batch: &RecordBatch) -> Vec<Owned> {
         let mut bytes = batch.stamped(STAMP);
         assert_eq!(bytes.len(), batch.bytes());
