@@ -1,4 +1,4 @@
-//! How many partitions a topic has.
+//! Asks for the number of a topic's partitions.
 
 use std::time::Duration;
 

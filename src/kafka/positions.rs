@@ -47,7 +47,7 @@ pub(crate) struct PositionRecord {
     value: Option<Vec<u8>>,
 }
 
-/// What has Kafka keep the newest position of each slot.
+/// The command that makes Kafka keep the newest position of each slot.
 pub(crate) fn compact_command(config: &Config) -> String {
     format!(
         "kafka-configs.sh --bootstrap-server {} --alter --entity-type topics --entity-name {} \
@@ -58,7 +58,7 @@ pub(crate) fn compact_command(config: &Config) -> String {
 }
 
 impl PositionRecord {
-    /// What it takes in librdkafka's queue.
+    /// Bytes that it takes in librdkafka's queue.
     pub fn cost(&self) -> usize {
         cost(Some(self.key.as_bytes()), self.value.as_deref(), 0)
     }
