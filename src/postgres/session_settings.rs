@@ -5,7 +5,7 @@
 //! PgBouncer would refuse those that it does not track. A setting that the server does not have,
 //! or does not let a session change, is left out.
 
-/// What every session needs.
+/// Settings of every session.
 const EVERY: &[(&str, &str)] = &[
     // Positions, dead letters and publications are written.
     ("default_transaction_read_only", "off"),
