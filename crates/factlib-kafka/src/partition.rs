@@ -98,7 +98,7 @@ pub struct PartitionQueue<B> {
     next_token: u64,
     next_id: u64,
     epoch: i16,
-    /// Of the first entry that has none yet.
+    /// Sequence number of the first entry that has none yet.
     next_sequence: i32,
     /// A batch was acknowledged in this epoch, and nothing failed since.
     is_confirmed: bool,
@@ -112,7 +112,7 @@ pub struct PartitionQueue<B> {
 struct Entry<B> {
     id: u64,
     batch: B,
-    /// In the present epoch; none before it is first sent there.
+    /// Sequence number in the present epoch; none before it is first sent there.
     base_sequence: Option<i32>,
     /// It was sent in this epoch, and nobody knows what became of it.
     is_uncertain: bool,

@@ -23,7 +23,7 @@ pub struct Record<'a> {
     pub key: Option<&'a [u8]>,
     /// None for a tombstone.
     pub value: Option<&'a [u8]>,
-    /// In their order; a name may come twice.
+    /// Names and values, in order; a name may come twice.
     pub headers: &'a [(&'a str, Option<&'a [u8]>)],
     /// Unix milliseconds.
     pub timestamp_ms: i64,
@@ -51,7 +51,7 @@ pub struct RecordBatch {
 /// The producer that a batch is stamped with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamp {
-    /// Of `InitProducerId`.
+    /// Producer id, from `InitProducerId`.
     pub producer_id: i64,
     /// Its epoch on the partition.
     pub epoch: i16,

@@ -21,10 +21,10 @@ use crate::{
 
 /// Learns how records ended, each once; on the driver's task, which must not be held up.
 pub trait Receipt: Send + Sync + 'static {
-    /// So many of its records are safe.
+    /// This number of further records is safe.
     fn acknowledged(&self, records: u32);
 
-    /// This one will never be taken.
+    /// The record with this index will never be taken.
     fn refused(&self, index: u32, refusal: &Refusal);
 }
 

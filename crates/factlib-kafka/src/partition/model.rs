@@ -103,7 +103,7 @@ pub struct World {
     mutation: Option<Mutation>,
     log: Vec<Appended>,
     replicated: usize,
-    /// Of the log before here the broker knows no producer any more.
+    /// End of the part of the log for which the broker has forgotten its producers.
     forgotten: usize,
     requests: VecDeque<Request>,
     answers: VecDeque<(Token, Answer)>,
