@@ -45,7 +45,7 @@ use crate::{
 /// Of one call into librdkafka: it can't be called off, and stopping waits for it.
 const CALL_LIMIT: Duration = Duration::from_secs(2);
 
-/// Between two looks whether a report says why others failed.
+/// Pause between two looks for a report that says why others failed.
 const CAUSE_PAUSE: Duration = Duration::from_millis(5);
 
 /// What a report's end takes, and more.

@@ -132,7 +132,7 @@ impl SqlSession {
         }
     }
 
-    /// Has the server cancel what this session runs, if it can be reached.
+    /// Asks the server to cancel this session's statement, if the server can be reached.
     async fn cancel(&self) {
         let token = self.client.cancel_token();
         let cancelling = sql::cancel(&self.at, &token, ASIDE_LIMIT, &self.log);

@@ -206,7 +206,7 @@ impl Status {
         }
     }
 
-    /// The same by a client that may know of an earlier state: a topic only ever grows.
+    /// Takes the number from a client whose metadata may be old: only a larger one counts.
     pub fn partitions_grew(&self, topic: &str, count: usize, log: &Logger) {
         let known = self.slow().topics.get(topic).and_then(|topic| topic.status.partitions);
         if known.is_none_or(|known| known < count) {

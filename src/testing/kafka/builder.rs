@@ -79,7 +79,7 @@ struct Listener {
 #[derive(Debug)]
 enum KnownAs {
     Itself,
-    /// That of a proxy of its own.
+    /// The address of a proxy of its own.
     Proxy,
     Other(String),
 }
