@@ -42,7 +42,7 @@ impl Error {
         self
     }
 
-    /// The same error as one of another kind.
+    /// Changes the error's kind.
     #[cfg(feature = "relay")]
     pub(crate) fn of_kind(mut self, kind: ErrorKind) -> Self {
         self.0.kind = kind;
@@ -126,11 +126,13 @@ pub enum ErrorKind {
     KafkaRefused,
     /// Kafka refuses a topic for good: its name, its settings, a policy.
     TopicRefused,
-    /// A topic can't be written to now: a right lacks, or brokers for its replicas, or it is missing.
+    /// A topic can't be written to now: a right is missing, there are too few brokers for its
+    /// replicas, or the topic does not exist.
     TopicUnavailable,
     /// The schema registry can't be reached or can't serve us now.
     RegistryUnavailable,
-    /// The schema registry refuses until somebody corrects something, or is none.
+    /// The schema registry refuses requests until somebody corrects something, or the address is
+    /// not one of a schema registry.
     RegistryRefused,
     /// Kafka or the schema registry refuses this record, and will refuse it again.
     RecordRefused,
@@ -153,11 +155,11 @@ pub enum ErrorKind {
 }
 
 impl ErrorKind {
-    /// Retried for ever, with backoff. Every other kind stops the pipeline, but for those of single
-    /// topics and records, for which `dead_letter.policy` decides.
+    /// True for kinds that are retried for ever, with backoff. Every other kind stops the pipeline,
+    /// except those of single topics and records, for which `dead_letter.policy` decides.
     ///
-    /// What stops the pipeline has to be about the whole of it. What is about a part, be it an
-    /// event or a topic, is parked or waits by itself.
+    /// An error stops the pipeline only if it concerns all of it. One that concerns an event or a
+    /// topic parks these events, or makes them wait; the others flow.
     pub fn is_transient(self) -> bool {
         use ErrorKind::*;
         match self {

@@ -55,9 +55,9 @@ pub(crate) struct RowRecord {
     pub is_tombstone: bool,
     /// The record's own time.
     pub timestamp_ms: Option<i64>,
-    /// The record's key, where it is not the text that is the aggregate's id: bytes.
+    /// The record's key as bytes, where it is not the text of the aggregate's id.
     pub key: Option<Bytes>,
-    /// Of a row that is no event: the header that says how to read it.
+    /// For a row that is no event: the header that says how to read it.
     pub parked: Option<String>,
 }
 
@@ -72,12 +72,12 @@ pub struct Refusal {
     /// The aggregate type of the handler that had it, [`ANY`](crate::handlers::ANY) for that of
     /// all others; none where no handler had it, or a topic refused what the handler sent there.
     pub handler: Option<Arc<str>>,
-    /// Its bytes go to the table of dead letters.
+    /// True if the event's bytes go to the table of dead letters.
     pub(crate) kept: bool,
 }
 
 impl Refusal {
-    /// By nobody in particular, of what goes nowhere yet.
+    /// A refusal without a topic or a handler.
     pub(crate) fn new(error: Error) -> Self {
         // Too large for its topic is too large for that of the dead letters, most probably.
         let kept = error.kind() == ErrorKind::RecordTooLarge;
@@ -203,7 +203,7 @@ impl Event {
         Event { raw, head, lsn, transaction: None, refusal, row: None, way: None }
     }
 
-    /// The same for a row of an outbox table, as JSON; `header` says how to read it.
+    /// A row of an outbox table that is no event, as JSON; `header` says how to read it.
     pub(crate) fn malformed_row(raw: Bytes, header: String, lsn: Lsn, error: Error) -> Self {
         let row = RowRecord { parked: Some(header), ..RowRecord::default() };
         Event { row: Some(Box::new(row)), ..Event::malformed(raw, lsn, error) }

@@ -3,8 +3,8 @@
 //! Crash safety is decided between two steps; these name the steps. A pipeline
 //! in production has no hook, and reaching a site costs one comparison a batch.
 //!
-//! With the feature `faults`, which nothing that is shipped has, the environment variable `FACTLIB_FAULT` puts
-//! faults into the real binary: `site:action:n`, several separated by commas.
+//! With the feature `faults`, which no shipped build has, the environment variable `FACTLIB_FAULT`
+//! puts faults into the real binary: `site:action:n`, several separated by commas.
 //! `site` is a [`FaultSite`] in snake case; `action` is `abort` (the process, as
 //! by SIGKILL), `panic` (the actor) or `hang` (its thread, for ever); it is taken
 //! the `n`-th time that the site is reached, or with `n+` from then on.

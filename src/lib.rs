@@ -104,13 +104,14 @@
 //! ```
 //! It installs no signal handler and stops no system of the application's, so that several
 //! live in one process, each with a slot of its own. Of several replicas one relays; the others
-//! stand by, and [`PipelineHandle::running`] waits for their turn. Its [`PipelineHandle`] tells the status and each change of the state,
-//! pauses topics, ends it in order, and has [`routes`](PipelineHandle::routes) to mount in the
-//! application's server. It logs to the `slog` logger of
-//! [`PipelineBuilder::logger`], to `tracing` with that feature, and else its warnings to stderr.
-//! With the feature `metrics` it counts in the recorder of
-//! `PipelineBuilder::metrics_recorder`. What it can't do, it says as an [`Error`]: what happened,
-//! to what, and the remedy; the policy hangs on its [`ErrorKind`].
+//! stand by, and [`PipelineHandle::running`] waits for their turn. The [`PipelineHandle`] has the
+//! status and each change of the state, pauses topics, stops the pipeline in order, and has
+//! [`routes`](PipelineHandle::routes) to mount in the application's server.
+//!
+//! The pipeline logs to the `slog` logger of [`PipelineBuilder::logger`]; without one, to `tracing`
+//! with that feature, and otherwise only warnings and errors, to stderr. With the feature `metrics`
+//! it counts in the recorder of `PipelineBuilder::metrics_recorder`. A failure is an [`Error`]:
+//! what happened, to what, and the remedy; its [`ErrorKind`] decides whether it is retried.
 //!
 //! # Where things are
 //! | module | idea |
@@ -245,7 +246,7 @@ pub fn librdkafka_version() -> (i32, String) {
 #[doc = include_str!("../README.md")]
 struct Readme;
 
-/// Those of the page on embedding.
+/// Examples of the page on embedding.
 #[cfg(all(doctest, feature = "relay"))]
 #[doc = include_str!("../docs/embedding.md")]
 struct Embedding;

@@ -1,4 +1,4 @@
-//! Where log lines of an embedded pipeline go when the application has not said.
+//! The logger of an embedded pipeline whose application has not set one.
 
 #[cfg(feature = "tracing")]
 mod tracing;
@@ -13,12 +13,12 @@ use slog::{Drain, KV, Key, Level, Logger, Never, OwnedKVList, Record, Serializer
 #[cfg(feature = "tracing")]
 pub use self::tracing::TracingDrain;
 
-/// The logger of a pipeline that was given none: nothing that needs somebody is silent.
+/// The logger of a pipeline that was given none: warnings and errors are never lost silently.
 pub(crate) fn default_logger() -> Logger {
     Logger::root(Unasked, o!())
 }
 
-/// To `tracing`, if the program has it; else warnings and errors to stderr.
+/// Logs to `tracing` if the program has a subscriber, and otherwise warnings and errors to stderr.
 struct Unasked;
 
 impl Drain for Unasked {
@@ -38,7 +38,7 @@ impl Drain for Unasked {
     }
 }
 
-/// One line: `factlib: WARN: topic failed, opening it again, topic: shop.user, failures: 1`.
+/// Writes one line: `factlib: WARN: topic failed, opening it again, topic: shop.user, failures: 1`.
 fn line(record: &Record<'_>, values: &OwnedKVList) -> String {
     let mut line = Line(format!("factlib: {}: {}", record.level().as_short_str(), record.msg()));
     // A text takes everything.

@@ -1,10 +1,10 @@
 //! The pipeline as one thing: build it, start it, ask it, stop it.
 //!
-//! It runs inside the actix `System` that is there, or in one on a thread of its own, on three
-//! arbiters (threads): one reads the WAL, one saves positions, one does the rest; where the configuration has
-//! a port for it, health and metrics are answered. It installs no signal
-//! handler and never stops a system of the application's, so several can run in one process.
-//! Which slots these read is all that they share.
+//! It runs inside the actix `System` that is there, or in one on a thread of its own. It has three
+//! arbiters (threads): one reads the WAL, one saves positions, one does the rest. Where the
+//! configuration has a port for them, it serves health and metrics. It installs no signal handler
+//! and never stops a system of the application's, so several can run in one process. They share
+//! only the list of slots that they read.
 //!
 //! | file | idea |
 //! | --- | --- |
@@ -107,8 +107,8 @@ impl PipelineBuilder {
         self
     }
 
-    /// Where log lines go. When not given: with the feature `tracing`, to the subscriber of
-    /// `tracing` if the program has one, and otherwise warnings and errors to stderr.
+    /// Sets the logger. Without one, log lines go to the subscriber of `tracing` (feature
+    /// `tracing`, if the program has one), and otherwise warnings and errors go to stderr.
     /// `Logger::root(slog::Discard, slog::o!())` silences it.
     pub fn logger(mut self, log: Logger) -> Self {
         self.log = log;
@@ -180,15 +180,15 @@ impl PipelineBuilder {
         self
     }
 
-    /// Holds a topic back from the start, as [`PipelineHandle::pause_topic`] does later: also
-    /// one to which nothing has gone yet.
+    /// Holds a topic back from the start, as [`PipelineHandle::pause_topic`] does later. Takes any
+    /// name, also of a topic to which nothing has gone yet.
     pub fn pause_topic(mut self, topic: impl Into<Arc<str>>) -> Self {
         self.paused.insert(topic.into());
         self
     }
 
-    /// Stands for a replica, which is another process: it may read a slot that another
-    /// pipeline of this one reads, and then stands by. For tests.
+    /// Makes the pipeline behave like a replica in another process: where another pipeline of this
+    /// process reads the slot, it stands by and is not refused. For tests.
     #[cfg(feature = "test-util")]
     pub fn as_another_process(mut self) -> Self {
         self.claims_slot = false;
@@ -219,21 +219,21 @@ impl PipelineBuilder {
     /// started.
     ///
     /// # Errors
-    /// What can't get better by itself, at once; a server that can't be reached,
-    /// after `pipeline.startup_timeout`. Once started, outages are waited for.
+    /// A problem that can't pass by itself, at once; a server that can't be reached, after
+    /// `pipeline.startup_timeout`. Once started, the pipeline waits for the end of an outage.
     pub async fn start(self) -> Result<PipelineHandle> {
         let handle = self.start_in_background().await?;
         handle.started().await?;
         Ok(handle)
     }
 
-    /// Starts the pipeline and waits for no server: its [routes](PipelineHandle::routes) answer
-    /// while it connects. [`PipelineHandle::running`] waits until it reads, and
-    /// [`PipelineHandle::wait`] has the error of a start that fails.
+    /// Starts the pipeline and returns at once: its [routes](PipelineHandle::routes) answer while
+    /// it connects. [`PipelineHandle::running`] waits until it reads, and [`PipelineHandle::wait`]
+    /// has the error of a start that fails.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`]: what is wrong with the configuration, a port or the handlers; no
-    /// actix `System`; another pipeline of this process that reads the slot.
+    /// [`ErrorKind::Config`]: a mistake in the configuration or the handlers; a port that can't be
+    /// used; no actix `System`; another pipeline of this process that reads the slot.
     pub async fn start_in_background(self) -> Result<PipelineHandle> {
         if System::try_current().is_none() {
             let what = "a pipeline starts inside an actix System, and this thread has none";

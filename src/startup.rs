@@ -54,9 +54,9 @@ use crate::{
 /// The way to the server, and what is expected there.
 pub(crate) struct Startup {
     pub info: ConnectInfo,
-    /// The same for replication, by the name of who reads what we read.
+    /// `info` for replication, with an `application_name` that says what we read.
     pub replication_info: ConnectInfo,
-    /// Cancelled once nobody waits for a start any more: what has no limit is given up.
+    /// Cancelled once nobody waits for a start any more: ends steps that have no time limit.
     pub stop: CancellationToken,
     config: Arc<Config>,
     /// A slot is being created now.
@@ -74,9 +74,9 @@ pub(crate) struct Start {
     /// Where the server's WAL ended when it was asked.
     pub wal_end: Lsn,
     pub status_interval: Duration,
-    /// Of the texts in the stream.
+    /// Encoding of the texts in the stream.
     pub encoding: Encoding,
-    /// Which of the outbox tables are partitioned.
+    /// For each outbox table, true if it is partitioned.
     pub partitioned: Vec<bool>,
 }
 
@@ -172,7 +172,7 @@ pub fn setup_sql(config: &Config) -> String {
     sql
 }
 
-/// What has to be published for these tables.
+/// The publication that these tables need.
 pub(crate) fn published<'a>(config: &'a Config, tables: &'a [OutboxTable]) -> Published<'a> {
     let settings = &config.postgres;
     let accept_row_filter = settings.accept_row_filter;
@@ -234,7 +234,7 @@ impl Startup {
         Ok(start)
     }
 
-    /// How long a silent server is borne.
+    /// The limit for a server's silence.
     pub fn patience(&self) -> Arc<Patience> {
         Arc::clone(&self.patience)
     }
@@ -481,7 +481,7 @@ impl Startup {
     }
 }
 
-/// One line for each.
+/// Logs one line for each finding.
 pub(crate) fn log_findings(findings: &[Finding], log: &Logger) {
     for Finding { severity, what, remedy, .. } in findings {
         match severity {

@@ -83,7 +83,7 @@ struct Counts {
 /// What changes rarely, or once a batch and topic.
 struct Slow {
     retained: Retention,
-    /// Where the server's WAL ended at the last start.
+    /// End of the server's WAL at the last start.
     start_wal_end: Lsn,
     retained_wal_waits_for: Option<String>,
     publishing: Publishing,

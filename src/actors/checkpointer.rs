@@ -1,9 +1,9 @@
 //! Checkpointer: saves the position, then lets it be confirmed.
 //!
 //! # Life
-//! One for the pipeline's life, on a thread that does little else; each chain resets its window, and a reader that follows
-//! on another's goes on with it. At most one save is under way at a time, so positions
-//! reach the store in rising order.
+//! One for the pipeline's life, on a thread that does little else. Each chain resets its window; a
+//! reader that replaces another in the same chain keeps it. At most one save is under way at a
+//! time, so positions reach the store in rising order.
 //!
 //! # Backpressure
 //! Positions coalesce: while a save runs, only the newest safe position is kept. A save is due

@@ -19,7 +19,7 @@ use crate::{
     },
 };
 
-/// How often in a row a lane is opened again at once without anything delivered between.
+/// Maximum number of immediate reopenings of a lane in a row while nothing is delivered.
 const OPENINGS_AT_ONCE: u32 = 10;
 
 /// Lanes, their outstanding parts, and the batches these belong to.
@@ -50,12 +50,12 @@ struct Lane {
 struct Part {
     number: u64,
     batch: BatchId,
-    /// Those that are neither delivered nor refused.
+    /// The events that are neither delivered nor refused.
     events: Arc<Vec<Event>>,
     suspects: Suspects,
-    /// Refused while others of the part were not yet done.
+    /// Events that were refused while others of the part were not yet done.
     refused: Vec<(Event, Error)>,
-    /// How many events it had.
+    /// Number of events that it had at first.
     count: usize,
     permit: WindowPermit,
     since: Instant,
@@ -326,7 +326,7 @@ impl Deliveries {
         self.send_waiting(lane)
     }
 
-    /// Whether that is the lane's present epoch, and events can be sent to it.
+    /// True if `epoch` is the lane's present one, and events can be sent to it.
     pub fn is_open(&self, lane: usize, epoch: u32) -> bool {
         self.lanes.get(lane).is_some_and(|slot| slot.epoch == epoch && slot.recipient.is_some())
     }

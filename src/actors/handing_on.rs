@@ -44,8 +44,8 @@ impl Router {
         }
     }
 
-    /// What the lane `from`, a handler's, handed on. Of an event with records that can go
-    /// nowhere, one letter is parked.
+    /// Routes what the handler's lane `from` handed on. Parks one letter for an event with records
+    /// that no topic can take.
     fn place_onward(
         &mut self,
         from: &Arc<str>,

@@ -1,14 +1,14 @@
-//! PublicationWatch: says when what is published is not what is read.
+//! PublicationWatch: reports outbox tables that are not published as they are configured.
 //!
 //! # Life
 //! One for the pipeline's life. It asks the catalog every `postgres.publication_check_interval`,
-//! and at once when the reader begins or the stream describes a table in another way. While
-//! another instance has the slot, that one watches.
+//! and at once when the reader begins or the stream shows that a table has changed. While another
+//! instance has the slot, that instance watches.
 //!
 //! # Failure
-//! It ends nothing: what is wrong with one table does not stop the others. A problem is in the
-//! log, the status, the metrics and the health until it is over; then the rows that were not
-//! published are named. A server that does not answer is asked again the next time.
+//! It never ends the pipeline: a problem with one table does not stop the others. The problem is in
+//! the log, the status, the metrics and the health until it is over. Then the log names the range
+//! of rows that were not published. A server that does not answer is asked again the next time.
 
 use std::{
     sync::Arc,
@@ -28,7 +28,7 @@ use crate::{
     status::{PipelineState, PublicationProblem, Status, UnpublishedRows},
 };
 
-/// After so long without an answer it is said that nothing is known.
+/// Time without an answer after which a warning says that nothing is known.
 const BLIND_LIMIT: Duration = Duration::from_secs(60);
 
 /// The actor around [`Unpublished`].
@@ -37,12 +37,12 @@ pub(crate) struct PublicationWatch {
     tables: Vec<OutboxTable>,
     server: Arc<Reconnecting>,
     unpublished: Unpublished,
-    /// What was found at the last look.
+    /// Findings of the last look.
     found: Vec<Finding>,
-    /// Since when no look has succeeded while rows are read, and whether that was said.
+    /// The time since which no look has succeeded while rows are read; true once that is logged.
     blind_since: Option<(Instant, bool)>,
     asking: bool,
-    /// Somebody wanted a look while one was under way.
+    /// A look was requested while one was under way.
     again: bool,
     status: Arc<Status>,
     log: Logger,

@@ -1,18 +1,19 @@
 //! RefusedTopic: answers for the events of a topic that Kafka does not take.
 //!
 //! # Life
-//! In a TopicProducer's place where the topic can't be opened for good. It hands every event back
-//! as refused, with the broker's words, so that `dead_letter.policy` decides. Of the dead-letter
-//! topic itself it keeps the letters in their table.
+//! Takes the place of a TopicProducer whose topic Kafka refuses for good. It hands every event back
+//! as refused, with the broker's error, so that `dead_letter.policy` decides. For the dead-letter
+//! topic itself, it keeps the letters in their table.
 //!
 //! The first batch after the longest pause between two tries (`pipeline.restart_backoff_max`) asks
-//! for the topic again: an operator may have changed what stood in its way. Once Kafka takes it, all goes on to its TopicProducer.
+//! for the topic again: an operator may have corrected the cause. Once Kafka takes the topic, all
+//! batches go on to its TopicProducer.
 //!
 //! # Backpressure
 //! None of its own: a batch that waits for an answer holds its bytes of the window.
 //!
 //! # Failure
-//! Where the question itself fails, so does the lane, and the supervisor opens it again.
+//! If the question itself fails, the lane fails too, and the supervisor opens it again.
 
 use std::{mem, sync::Arc, time::Instant};
 
@@ -28,12 +29,12 @@ use crate::{
     messages::{ExitGuard, Refused, TopicBatch},
 };
 
-/// The actor; `topics` opens the topic, in the end.
+/// The actor; `topics` opens the topic once Kafka takes it.
 pub(super) struct RefusedTopic {
     topics: Arc<Topics>,
     topic: Arc<str>,
     state: State,
-    /// For the dead-letter topic: its letters are kept here.
+    /// The table for letters; only for the dead-letter topic.
     table: Option<Arc<DeadLetterTable>>,
     /// The producer's, once there is one.
     exit: Option<ExitGuard>,
@@ -41,9 +42,9 @@ pub(super) struct RefusedTopic {
 }
 
 enum State {
-    /// Why, and when it is asked for again.
+    /// The reason, and the time at which to ask for the topic again.
     Refused(Error, Instant),
-    /// It is being asked for; these wait for the answer.
+    /// The topic is being asked for; these batches wait for the answer.
     Asking(Vec<TopicBatch>),
     Open(Recipient<TopicBatch>),
 }

@@ -73,7 +73,7 @@ pub(crate) struct Supervisor {
     /// Topics that are held back.
     paused: HashSet<Arc<str>>,
     restarts: Restarts,
-    /// What waits before it is tried again, by number.
+    /// Lanes and generations that wait before they are tried again, by number.
     pauses: BTreeMap<u64, Pause>,
     last_pause: u64,
     /// Brokers are asked whether they are back.

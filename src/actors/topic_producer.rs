@@ -113,18 +113,18 @@ impl Lanes for KafkaLanes {
     }
 }
 
-/// What topics are opened with.
+/// Opens topics: holds everything that their producers share.
 pub(super) struct Topics {
     admin: TopicAdmin,
     clients: Arc<Clients>,
     dead_letter_topic: String,
     table: Arc<DeadLetterTable>,
-    /// With it, all topics share its producer, and the others only ask questions.
+    /// Only with exactly-once: all topics send with its producer, and `clients` only ask questions.
     transactions: Option<Arc<Transactions>>,
     registry: Arc<Registry>,
-    /// After so long, a topic that Kafka does not take is asked for again.
+    /// Pause before a topic that Kafka does not take is asked for again.
     ask_again: Duration,
-    /// What is refused stays where it is, and so does what is behind it.
+    /// `dead_letter.policy = "block"`: nothing behind a refused record is sent.
     block: bool,
     status: Arc<Status>,
     faults: Faults,
@@ -138,10 +138,10 @@ pub(super) enum Opened {
 }
 
 impl Topics {
-    /// Opens a topic once nothing that was sent to it is under way any more.
+    /// Opens a topic, once nothing that was sent to it is in flight any more.
     ///
     /// # Errors
-    /// What is waited for: the topic is to be opened again later.
+    /// The reason why the topic has to be opened again later.
     pub async fn open(&self, topic: &Arc<str>, failures: u32, log: &Logger) -> Result<Opened> {
         let error = match self.producer(topic, failures, log).await {
             Ok(producer) => {
@@ -158,7 +158,7 @@ impl Topics {
         }
     }
 
-    /// After so many failures in a row.
+    /// Makes the topic's producer, after this number of failures in a row.
     async fn producer(
         &self,
         topic: &Arc<str>,
@@ -214,7 +214,7 @@ impl Topics {
         })
     }
 
-    /// Where the letters of the dead-letter topic go that it does not take.
+    /// The table for letters that the dead-letter topic refuses; none for any other topic.
     pub fn table_of(&self, topic: &str) -> Option<Arc<DeadLetterTable>> {
         (*topic == *self.dead_letter_topic).then(|| Arc::clone(&self.table))
     }
@@ -233,17 +233,17 @@ impl Topics {
 
 /// One topic's way into Kafka.
 pub(super) struct TopicProducer {
-    /// For questions to the brokers.
+    /// The client for questions to the brokers.
     asking: KafkaProducer,
     outgoing: Outgoing,
     topic: Arc<str>,
-    /// For the dead-letter topic: keeps what that does not take.
+    /// The table for letters that the topic refuses; only for the dead-letter topic.
     table: Option<Arc<DeadLetterTable>>,
     framing: Framing,
-    /// For what is on its way, or for room.
+    /// True while it waits for reports, or for room in the queue.
     waits: bool,
     faults: Faults,
-    /// From its start on.
+    /// Set once the actor has started.
     exit: Option<ExitGuard>,
 }
 

@@ -58,7 +58,7 @@ pub(crate) struct ReadFrom {
     pub status_interval: Duration,
     pub batch_bytes: usize,
     pub patience: Arc<Patience>,
-    /// Where the server process is noted that reads the slot for us.
+    /// Records which server process reads the slot for us.
     pub own_backend: Arc<OwnBackend>,
 }
 

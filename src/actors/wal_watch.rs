@@ -1,8 +1,9 @@
 //! WalWatch: warns when the server has to keep too much WAL for us.
 //!
 //! # Life
-//! One for the pipeline's life. It asks the server now and then: also at rest, since WAL that
-//! nobody sends us looks like rest. While nothing is read, only where something waits.
+//! One for the pipeline's life. It asks the server now and then, also while the pipeline is idle,
+//! because a server that does not send WAL looks idle too. While nothing is read, it asks only if
+//! something waits.
 //!
 //! # Failure
 //! A server that does not answer is asked again the next time; that it is away,

@@ -54,8 +54,8 @@ const REMOVE: &str = "DELETE FROM factlib.checkpoints WHERE slot = $1";
 /// Keeps checkpoints in the table `factlib.checkpoints` of the database that is read.
 pub struct PostgresStore {
     connection: Reconnecting,
-    /// For saves alone: a connection is served by the thread that opened it, and whoever saves is
-    /// not to wait for whoever loads.
+    /// The connection for saves alone: a connection is served by the thread that opened it, and a
+    /// save must not wait for the thread that loads.
     saving: Reconnecting,
     /// By slot, the position that the table had when it was last read or written.
     seen: Mutex<HashMap<String, Lsn>>,

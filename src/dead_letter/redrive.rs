@@ -69,7 +69,7 @@ pub struct Redriver {
     topics: TopicAdmin,
     to_topic: Option<String>,
     routes: Arc<Routes>,
-    /// By which rows that were no events are read.
+    /// The tables by which rows that were no events are read again.
     tables: Vec<OutboxTable>,
     registry: Registry,
     dead_letter_topic: String,

@@ -26,7 +26,7 @@ use crate::{
 /// Of the first question, behind which the connection is.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// Of each address that a broker advertises.
+/// Limit for each address that a broker advertises.
 const ADDRESS_LIMIT: Duration = Duration::from_secs(3);
 
 pub(super) async fn examine(config: &Config, log: &Logger) -> Result<Vec<Check>> {
@@ -90,7 +90,7 @@ async fn advertised(cluster: &Cluster, checks: &mut Checks) {
     }
 }
 
-/// What usual topics begin with: that of the configuration, and those of outbox tables.
+/// Prefixes of usual topics: that of the configuration, and those of outbox tables.
 fn prefixes(config: &Config) -> Vec<String> {
     let tables = config.outbox_tables();
     let usual = tables.is_empty() || tables.iter().any(|table| table.topic_prefix().is_none());
@@ -158,7 +158,7 @@ impl Kafka<'_> {
         all.collect::<Vec<_>>().join(" or ")
     }
 
-    /// Whether Kafka keeps the newest position of exactly-once.
+    /// Checks that Kafka keeps the newest position of exactly-once.
     async fn position_topic(&mut self) {
         const NAME: &str = "position topic";
         let topic = self.config.position_topic();

@@ -97,7 +97,7 @@ impl Emitter {
         Ok(ids)
     }
 
-    /// What the server says of the table, with what to do about it.
+    /// Adds a remedy to what the server says about the table.
     pub(super) fn explained(&self, error: Error) -> Error {
         let (Some(table), Some(code)) = (&self.table, sqlstate(&error)) else { return error };
         let remedy = match code {

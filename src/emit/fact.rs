@@ -15,7 +15,7 @@ use crate::{
     proto::{OutboxEvent, TraceInfo},
 };
 
-/// What Kafka allows in a topic's name, 249 characters, less the shortest prefix and its dot.
+/// Kafka's limit for a topic's name, 249 characters, less the shortest prefix and its dot.
 const TYPE_MAX: usize = 247;
 
 /// Something that happened, to be emitted in the transaction that made it happen.
@@ -38,8 +38,8 @@ impl Fact {
     /// `event_type` happened to the aggregate `aggregate_id` of type `aggregate_type`.
     ///
     /// The type is the last part of the topic's name, unless a route says otherwise, and must be
-    /// able to be that: letters, digits, `.`, `_` and `-`, at most 247 of them. What can't be is
-    /// refused when the fact is emitted, whatever the routes say. The id is the record's key:
+    /// legal there: letters, digits, `.`, `_` and `-`, at most 247 of them. `emit` refuses any
+    /// other type, whatever the routes say. The id is the record's key:
     /// facts of one aggregate keep their order.
     pub fn new(
         aggregate_type: impl Into<String>,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::HandlerError;
 use crate::{Error, ErrorKind};
 
-/// What becomes of a batch that a handler actor could not handle, and why; see
+/// Answer of a handler actor that could not handle a batch: retry or park it, and the reason. See
 /// [`AckToken::fail`](crate::AckToken::fail).
 ///
 /// ```
@@ -30,27 +30,27 @@ enum Then {
 }
 
 impl BatchFailure {
-    /// The batch comes again, without limit, after a pause that grows. This is for what may
+    /// Retries the batch, without limit, after a pause that grows. This is for problems that may
     /// pass, such as a database that is away.
     pub fn retry(reason: impl Into<HandlerError>) -> Self {
         BatchFailure { reason: reason.into(), then: Then::Retry(None) }
     }
 
-    /// The same, after this pause.
+    /// Retries the batch, without limit, after this pause.
     pub fn retry_after(pause: Duration, reason: impl Into<HandlerError>) -> Self {
         BatchFailure { reason: reason.into(), then: Then::Retry(Some(pause)) }
     }
 
-    /// None of its events can ever be handled: all go to the dead letters, as
-    /// `dead_letter.policy` says. [`AckToken::refuse`](crate::AckToken::refuse) names single ones.
+    /// Gives the batch up: `dead_letter.policy` decides about all of its events. To give up single
+    /// events, use [`AckToken::refuse`](crate::AckToken::refuse).
     pub fn park(reason: impl Into<HandlerError>) -> Self {
         BatchFailure { reason: reason.into(), then: Then::Park }
     }
 
-    /// Why it comes again, and after which pause if not one that grows.
+    /// The reason for a retry, and its pause if it has one of its own.
     ///
     /// # Errors
-    /// Why each of its events is given up.
+    /// The reason why each event of the batch is given up.
     pub(crate) fn into_error(self) -> Result<(Error, Option<Duration>), Error> {
         let error = |kind, what| Error::new(kind, what).caused_by(self.reason);
         match self.then {

@@ -39,14 +39,14 @@ const OTHERS_TIME: Duration = Duration::from_secs(1);
 /// Of the question for a topic's limit, without whose answer the topic opens as well.
 const LIMIT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Of one look whether brokers that are away have come back: what stopping may wait for.
+/// Limit for one look whether brokers that are away have come back; a stop may wait for it.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Between two looks that failed at once.
+/// Pause between two looks that failed at once.
 const LOOK_PAUSE: Duration = Duration::from_millis(100);
 
-/// Waits until brokers that are away answer again; false where they answer at once, and whatever
-/// failed is not for want of them. `topic` is asked for, since one topic is little to answer.
+/// Waits until brokers that are away answer again; false if they answer at once, so that the
+/// failure has another cause. Asks for `topic` alone, to keep the answer small.
 pub(crate) async fn are_back(producer: &KafkaProducer, topic: &str) -> bool {
     let mut away = false;
     while metadata(producer, Some(topic.to_owned()), LOOK_TIMEOUT).await.is_err() {
@@ -64,7 +64,7 @@ pub(crate) async fn check(producer: &KafkaProducer, timeout: Duration) -> Result
 /// A cluster, as its metadata has it.
 pub(crate) struct Cluster {
     pub brokers: usize,
-    /// Where clients are to reach each of them, as host and port.
+    /// The address that each broker advertises to clients, as host and port.
     pub addresses: Vec<(String, u16)>,
     /// Topics by name, and of how many replicas the least replicated partition of each is.
     pub topics: BTreeMap<String, usize>,
@@ -100,7 +100,7 @@ pub(crate) struct TopicSettings {
 pub(crate) struct Topic {
     /// It was missing.
     pub created: bool,
-    /// How many it has; none of one that was just created.
+    /// Number of its partitions; none if it was just created.
     pub partitions: Option<usize>,
     /// The largest batch that it takes; none where we may not know.
     pub max_message_bytes: Option<usize>,

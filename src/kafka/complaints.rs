@@ -1,4 +1,4 @@
-//! What librdkafka complains of goes into the log once a minute, and not at each try.
+//! Logs each of librdkafka's complaints once a minute, and not at each try.
 
 use std::{
     collections::HashMap,
@@ -16,7 +16,7 @@ const REPEATED_AFTER: Duration = Duration::from_secs(60);
 pub(super) struct Complaints(Mutex<HashMap<String, Instant>>);
 
 impl Complaints {
-    /// True where this is not what was said within the last minute, of the same broker.
+    /// True if the same was not said within the last minute, of the same broker.
     pub fn is_news(&self, reason: &str) -> bool {
         let now = Instant::now();
         // Nothing panics while it is held.

@@ -54,8 +54,8 @@ pub(crate) fn told(what: impl Into<String>, error: KafkaError, reason: &str) -> 
     .caused_by(reason.to_owned())
 }
 
-/// What to do where a connection can't be made, by librdkafka's words; none where that the
-/// brokers be there is all that there is to say.
+/// Remedy for a connection that can't be made, by librdkafka's words; none where all there is to
+/// say is that the brokers have to be there.
 fn connection_remedy(reason: &str) -> Option<&'static str> {
     // Who was reached as another says its number: that address the brokers told us.
     let bootstrap = reason.split(": ").next().is_some_and(|name| name.ends_with("/bootstrap"));
@@ -148,8 +148,7 @@ pub(super) fn is_consequence(error: &Error) -> bool {
     matches!(code_of(error), Some(Code::PurgeQueue | Code::PurgeInflight))
 }
 
-/// The same error of a topic without which nothing can be relayed: what is refused or not allowed
-/// there is so for the whole relay.
+/// Makes an error of a topic without which nothing can be relayed one of the whole relay.
 pub(super) fn of_the_whole(error: Error) -> Error {
     match error.kind() {
         ErrorKind::TopicRefused => error.of_kind(ErrorKind::KafkaRefused),

@@ -16,17 +16,17 @@ use std::{
     },
 };
 
-/// How many keys are told apart, on their way and acknowledged.
+/// Maximum number of keys that are tracked, of each kind: in flight and acknowledged.
 const KEYS_MAX: usize = 10_000;
 
-/// Which partitions of a topic have acknowledged a record of a client.
+/// Partitions of a topic that have acknowledged a record of a client.
 #[derive(Clone, Default)]
 pub(crate) struct AcknowledgedPartitions(Arc<Acknowledged>);
 
 #[derive(Default)]
 struct Acknowledged {
     partitions: Mutex<HashSet<i32>>,
-    /// All have.
+    /// All partitions have.
     complete: AtomicBool,
 }
 
@@ -49,11 +49,11 @@ impl AcknowledgedPartitions {
     }
 }
 
-/// Which records may follow which.
+/// Decides whether a record may be sent while others are in flight.
 #[derive(Default)]
 pub(crate) struct FirstRecords {
     partitions: AcknowledgedPartitions,
-    /// How many partitions the topic has, once that was asked.
+    /// Number of the topic's partitions, once that was asked.
     count: Option<usize>,
     on_their_way: HashSet<u64>,
     acknowledged: HashSet<u64>,
@@ -65,8 +65,8 @@ impl FirstRecords {
         self.partitions.clone()
     }
 
-    /// True where a record of the key may be sent now, which then counts as sent; else when
-    /// nothing is on its way any more.
+    /// True if a record of the key may be sent now; it then counts as sent. If not, it may be sent
+    /// once nothing is in flight any more.
     pub fn may_send(&mut self, key: &[u8], partition: Option<i32>) -> bool {
         if self.over {
             return true;
@@ -83,7 +83,7 @@ impl FirstRecords {
         !self.over && self.count.is_none()
     }
 
-    /// So many.
+    /// Takes the number of partitions; 0 if it is not known.
     pub fn has_partitions(&mut self, count: usize) {
         self.count = Some(count).filter(|count| *count > 0);
     }

@@ -1,4 +1,4 @@
-//! How much of a topic is in librdkafka's hands.
+//! Counts the parts and records of a topic that librdkafka has.
 
 use std::sync::{
     Arc,

@@ -1,24 +1,24 @@
-//! How large a batch each topic takes, as far as that is known.
+//! The size of batches that each topic takes, as far as that is known.
 
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
 };
 
-/// A batch is made so many times smaller after one that was too large, where the topic's
-/// limit is not known.
+/// Factor by which batches are made smaller after one that was too large, where the topic's limit
+/// is not known.
 const STEP: usize = 4;
 
-/// The least that a batch is made: even a topic for small records takes one of these.
+/// Lower bound for the size of a batch: even a topic for small records takes one of these.
 const LEAST: usize = 1_000;
 
-/// By topic, the size of batches of which one was too large.
+/// For each topic, the batch size with which a batch was too large.
 #[derive(Clone, Default)]
 pub(crate) struct BatchLimits(Arc<Mutex<HashMap<Arc<str>, usize>>>);
 
 impl BatchLimits {
-    /// A batch with that record was too large, of a client whose batches are of at most
-    /// `batch_size`. Of a record that is large itself that says nothing.
+    /// Notes that a batch with a record of this size was too large, of a client with this
+    /// `batch_size`. A record that is itself large says nothing about the batch size.
     pub fn was_too_large(&self, topic: &Arc<str>, batch_size: usize, record: usize) {
         if record > batch_size / STEP {
             return;

@@ -1,11 +1,11 @@
-//! What a topic's actor has to send, and in which order it may.
+//! The records that a topic's actor has to send, and the order in which they may go.
 //!
 //! Most records go to the client that the topic shares with others, as fast as that takes them.
 //! A record that was refused together with others goes alone, through a client whose batches are
-//! one record each, and neither comes before all that is in front of it has ended nor lets
-//! anything behind it go before it has: order is kept, and an error is about that record. The same
-//! goes for the first record after a failure, so that a topic that goes on failing does not make
-//! the other topics' client give up.
+//! one record each. It is sent once everything in front of it has ended, and nothing behind it is
+//! sent before it has ended: order is kept, and an error is about that record. The first record
+//! after a failure goes alone too, so that a topic that goes on failing does not make the other
+//! topics' client give up.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -37,14 +37,14 @@ pub(crate) struct Outgoing {
     given_up: bool,
 }
 
-/// When there is more to do.
+/// The event after which there is more to do.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Next {
-    /// With the next batch.
+    /// The next batch.
     Done,
-    /// When librdkafka's queue has room again.
+    /// librdkafka's queue has room again.
     NoRoom,
-    /// When all reports have come.
+    /// All reports have come.
     AfterReports,
 }
 
@@ -159,7 +159,7 @@ impl Outgoing {
         self.first.all_acknowledged();
     }
 
-    /// What is left comes again, through another actor.
+    /// Stops sending; another actor gets what is left.
     fn give_up(&mut self) {
         self.given_up = true;
         // A part answers when nobody has it any more.

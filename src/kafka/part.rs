@@ -43,7 +43,7 @@ pub(crate) struct Part {
     terms: Terms,
 }
 
-/// What is the same for all parts of a topic's actor.
+/// Settings and state that all parts of a topic's actor share.
 #[derive(Clone)]
 pub(crate) struct Terms {
     pub(super) room: Room,
@@ -54,14 +54,14 @@ pub(crate) struct Terms {
     /// In transactions: what no broker takes is remembered for the next one.
     pub(super) refusals: Option<Refusals>,
     pub(super) cause: Cause,
-    /// A record that is refused stays where it is, and so does all behind it.
+    /// `dead_letter.policy = "block"`: nothing behind a refused record is sent.
     pub block: bool,
     pub faults: Faults,
 }
 
 struct Answer {
     token: Option<AckToken>,
-    /// Of those that say what went wrong, the one that says most.
+    /// The most telling of the errors so far.
     error: Option<(Verdict, Error)>,
     /// What will never be taken.
     refused: Vec<Refused>,
@@ -85,7 +85,7 @@ impl Part {
         Part::make(topic, events, Some(ack), prefixes, in_flight, terms)
     }
 
-    /// Of a record whose end nobody has to be told: of an event, or of none.
+    /// A part of one record, of an event or of none, whose end nobody has to be told.
     pub(super) fn of_one(
         topic: Arc<str>,
         event: Option<Event>,
@@ -125,7 +125,7 @@ impl Part {
         self.terms.refusals.as_ref()?.of(&self.topic, self.events.get(index)?)
     }
 
-    /// How many events it has.
+    /// Number of its events.
     pub fn len(&self) -> usize {
         self.events.len()
     }
@@ -264,10 +264,10 @@ impl Part {
         }
     }
 
-    /// How its only record ended: refused, or not.
+    /// The refusal of its only record; none if Kafka took it.
     ///
     /// # Errors
-    /// Why it did not end.
+    /// The reason why it was neither taken nor refused.
     pub(super) fn end_of_one(&self) -> Result<Option<Error>> {
         let mut answer = self.lock();
         match (answer.error.take(), answer.refused.pop()) {
@@ -311,7 +311,7 @@ pub(crate) struct Sent {
     part: Arc<Part>,
     index: usize,
     cost: usize,
-    /// Its batch has no other.
+    /// Its batch has no other record.
     alone: bool,
 }
 

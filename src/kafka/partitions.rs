@@ -1,4 +1,4 @@
-//! How many partitions a topic has.
+//! Asks for the number of a topic's partitions.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use tokio::task::spawn_blocking;
 
 use super::producer::KafkaProducer;
 
-/// Without an answer in time, less is known, and that is all.
+/// Limit for the question; without an answer the number is only not known.
 const LIMIT: Duration = Duration::from_secs(5);
 
 /// Asks the brokers; 0 where they do not say.

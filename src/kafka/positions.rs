@@ -47,7 +47,7 @@ pub(crate) struct PositionRecord {
     value: Option<Vec<u8>>,
 }
 
-/// What has Kafka keep the newest position of each slot.
+/// The command that makes Kafka keep the newest position of each slot.
 pub(crate) fn compact_command(config: &Config) -> String {
     format!(
         "kafka-configs.sh --bootstrap-server {} --alter --entity-type topics --entity-name {} \
@@ -58,7 +58,7 @@ pub(crate) fn compact_command(config: &Config) -> String {
 }
 
 impl PositionRecord {
-    /// What it takes in librdkafka's queue.
+    /// Bytes that it takes in librdkafka's queue.
     pub fn cost(&self) -> usize {
         cost(Some(self.key.as_bytes()), self.value.as_deref(), 0)
     }
@@ -112,7 +112,7 @@ impl Positions {
     /// newest position of each slot in it.
     ///
     /// # Errors
-    /// Without the topic nothing can be relayed: what is refused for it is refused for the whole.
+    /// A refusal ends the relay: without the topic nothing can be relayed.
     pub async fn create(&self) -> Result<()> {
         let mut kafka = self.config.kafka.clone();
         kafka.topics.partitions = Some(1);
@@ -125,8 +125,8 @@ impl Positions {
         self.compacted(&admin).await
     }
 
-    /// Has the topic compacted, and nothing else: with any other `cleanup.policy` Kafka deletes a
-    /// position that is old, and what was sent up to it would be sent again.
+    /// Makes sure that the topic is only compacted: with any other `cleanup.policy` Kafka deletes
+    /// old positions, and events up to them would be sent again.
     async fn compacted(&self, admin: &TopicAdmin) -> Result<()> {
         let policy = match admin.setting(&self.topic, CLEANUP).await {
             Ok(policy) => policy.unwrap_or_default(),

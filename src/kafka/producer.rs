@@ -46,10 +46,10 @@ use crate::{
 /// librdkafka's own `batch.size`.
 const DEFAULT_BATCH_SIZE: usize = 1_000_000;
 
-/// How often a client that gave up is asked for what it still has.
+/// Pause between two looks at what a client that gave up still has.
 const GIVE_UP_PAUSE: Duration = Duration::from_millis(20);
 
-/// How long to wait for room for a record that is tried.
+/// Pause before a record that is tried alone is queued again, if there was no room.
 const ROOM_PAUSE: Duration = Duration::from_millis(5);
 
 /// The shared producer; a clone is the same client.
@@ -145,8 +145,8 @@ impl KafkaProducer {
         Ok(())
     }
 
-    /// Sends a record that may be refused, in a transaction that will be undone: gives why it
-    /// is refused, if it is.
+    /// Sends a suspect record in a transaction that will be aborted; returns the reason if it is
+    /// refused.
     pub(super) async fn try_suspect(&self, suspect: &Suspect) -> Result<Option<Error>> {
         let Suspect { topic, event, prefixes } = suspect;
         let in_flight = InFlight::default();
@@ -218,12 +218,12 @@ impl KafkaProducer {
         Ok(KafkaProducer { producer, settings, ..self.clone() })
     }
 
-    /// What made its records fail, as far as reports have come.
+    /// The error that made its records fail, as far as reports have come.
     pub fn cause(&self) -> Option<Error> {
         self.cause.known()
     }
 
-    /// What topics are known to take.
+    /// Batch sizes that topics are known to take.
     pub fn limits(&self) -> &BatchLimits {
         &self.limits
     }
@@ -310,14 +310,14 @@ impl KafkaProducer {
     }
 }
 
-/// What became of a record that was to be queued.
+/// Result of queueing a record.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Queued {
-    /// It is, or there is none, and why is noted.
+    /// It is queued; or there is no record, and the reason is noted.
     Done,
     /// The queue is full: try again later.
     NoRoom,
-    /// It may not go yet.
+    /// It may not be sent yet.
     NotNow,
 }
 

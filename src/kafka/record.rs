@@ -86,11 +86,11 @@ pub(crate) fn record_value(event: &Event) -> Option<&[u8]> {
 /// The forms that an event's record has on its way to being parked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum LetterForm {
-    /// It is no dead letter.
+    /// No dead letter.
     None,
-    /// With the event's bytes.
+    /// A letter with the event's bytes.
     Whole,
-    /// Without them: they are in the table.
+    /// A letter without them: they are in the table.
     Kept,
 }
 

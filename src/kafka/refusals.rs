@@ -1,7 +1,7 @@
-//! What transactions remember of records that a broker refused.
+//! Refused records that transactions remember.
 //!
-//! A transaction in which a record was refused can't be committed: it is undone and done again,
-//! without that record. Of a batch that was refused nobody knows which record is the cause: its
+//! A transaction in which a record was refused can't be committed: it is aborted and done again
+//! without that record. When a batch was refused, nobody knows which record is the cause: its
 //! records are suspects, and are tried one by one before the next transaction begins.
 
 use std::{
@@ -23,7 +23,7 @@ struct Known {
     suspects: Vec<Suspect>,
 }
 
-/// What tells a record from others: one event may become several, and a dead letter.
+/// Identifies a record: one event may become several records, and a dead letter.
 type Fingerprint = (Arc<str>, Lsn, LetterForm, u64);
 
 struct Refusal {
@@ -62,12 +62,12 @@ impl Refusals {
         std::mem::take(&mut self.lock().suspects)
     }
 
-    /// They are to be tried another time.
+    /// Puts suspects back that could not be tried.
     pub fn give_back(&self, suspects: impl IntoIterator<Item = Suspect>) {
         self.lock().suspects.extend(suspects);
     }
 
-    /// What was said of the event, which the open transaction then leaves out.
+    /// The refusal of the event, if there was one; the open transaction then leaves the event out.
     pub fn of(&self, topic: &Arc<str>, event: &Event) -> Option<Error> {
         let mut known = self.lock();
         if known.refused.is_empty() {
@@ -78,13 +78,13 @@ impl Refusals {
         Some(refusal.error.clone())
     }
 
-    /// What was left out of a transaction that is committed does not come again; other events
-    /// may be of a later one.
+    /// Forgets refusals that the committed transaction heeded: their events do not come again.
+    /// Others may be of a later transaction.
     pub fn committed(&self) {
         self.lock().refused.retain(|_, refusal| !refusal.heeded);
     }
 
-    /// What was left out of a transaction that is undone comes again.
+    /// Keeps refusals that an aborted transaction heeded: their events come again.
     pub fn undone(&self) {
         self.lock().refused.values_mut().for_each(|refusal| refusal.heeded = false);
     }

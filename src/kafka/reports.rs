@@ -38,7 +38,7 @@ pub(crate) struct Reports {
 pub(crate) struct Trouble {
     error: KafkaError,
     reason: String,
-    /// Where its reason alone does not say what to do.
+    /// A remedy, where the reason alone does not tell it.
     remedy: Option<&'static str>,
 }
 
@@ -52,7 +52,7 @@ impl Trouble {
         }
     }
 
-    /// What to do about it, where that is known.
+    /// The remedy, where one is known.
     fn advice(&self) -> Option<String> {
         self.clone().led_to(String::new()).advice().map(str::to_owned)
     }
@@ -68,7 +68,7 @@ impl Trouble {
 }
 
 impl Reports {
-    /// Those of a client with these settings.
+    /// Reports of a client with these settings.
     pub fn new(settings: &ClientConfig, status: Arc<Status>, log: Logger) -> Self {
         Reports::of(Protocol::of(settings), status, log)
     }
@@ -95,7 +95,7 @@ impl Reports {
         self.last.borrow().clone()
     }
 
-    /// Why the client's transaction failed, where it has.
+    /// The reason why the client's transaction failed, if it has.
     pub fn transaction_failure(&self) -> Failure {
         self.transaction.failure()
     }

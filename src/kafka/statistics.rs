@@ -12,16 +12,16 @@ use serde::{
 
 use crate::status::{BrokerStatus, KafkaStatus};
 
-/// What a client says.
+/// Statistics of one client.
 pub(crate) struct Statistics {
     /// The client's name.
     pub name: String,
     pub status: KafkaStatus,
-    /// How many partitions its topics have, of which it knows any.
+    /// Number of partitions of each topic of which it knows any.
     pub partitions: BTreeMap<String, usize>,
 }
 
-/// What `statistics` says.
+/// Parses librdkafka's statistics.
 ///
 /// # Errors
 /// A text that is not librdkafka's.
@@ -58,11 +58,11 @@ struct Topic {
     partitions: PartitionCount,
 }
 
-/// How many partitions there are, whatever is said of each.
+/// Counts the partitions, and skips what is said of each.
 #[derive(Default)]
 struct PartitionCount(usize);
 
-/// Where records are that have no partition yet.
+/// librdkafka's name for the queue of records that have no partition yet.
 const UNASSIGNED: &str = "-1";
 
 impl<'de> Deserialize<'de> for PartitionCount {

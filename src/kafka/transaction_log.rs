@@ -1,9 +1,9 @@
-//! What librdkafka logs of a transaction that failed: the records that it gives up for that have
-//! reports which say no more than that.
+//! The reason of a failed transaction, taken from librdkafka's log: the reports of records that are
+//! given up for it do not tell the reason.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Why the present session's transaction failed, as far as librdkafka's log has it.
+/// The failure of the present session's transaction, as far as librdkafka's log has it.
 #[derive(Default)]
 pub(crate) struct TransactionLog(Mutex<Failure>);
 

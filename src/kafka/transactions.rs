@@ -45,7 +45,7 @@ use crate::{
 /// Of one call into librdkafka: it can't be called off, and stopping waits for it.
 const CALL_LIMIT: Duration = Duration::from_secs(2);
 
-/// Between two looks whether a report says why others failed.
+/// Pause between two looks for a report that says why others failed.
 const CAUSE_PAUSE: Duration = Duration::from_millis(5);
 
 /// What a report's end takes, and more.
@@ -69,8 +69,8 @@ pub(crate) struct Transactions {
     log: Logger,
 }
 
-/// After a transaction failed for a topic, so many of the longest pauses pass before the next one
-/// may: each try costs a transaction.
+/// A topic that failed a transaction is tried again after this many `pipeline.restart_backoff_max`:
+/// each try may cost a transaction.
 const DENIED_PAUSES: u32 = 6;
 
 impl Transactions {
@@ -218,23 +218,23 @@ impl Transactions {
         self.limits.of(topic, told)
     }
 
-    /// Why a topic may not be in a transaction now.
+    /// The reason why a topic may not be in a transaction now; none if it may.
     pub fn denial(&self, topic: &str) -> Option<Error> {
         self.unavailable.denial(topic)
     }
 
-    /// A topic can't be opened; true where it is not waited for any longer.
+    /// Notes that a topic can't be opened; true if it is not waited for any longer.
     pub fn gives_up(&self, topic: &Arc<str>) -> bool {
         self.unavailable.failed(topic)
     }
 
-    /// A topic could be opened.
+    /// Notes that a topic could be opened.
     pub fn opened(&self, topic: &str) {
         self.unavailable.opened(topic);
     }
 
-    /// What a failure comes from: records that are given up because the transaction has failed
-    /// know nothing of it. A topic that it failed for is not in the next one.
+    /// Finds the cause of a failure, which records that are given up for it do not have. If a topic
+    /// is the cause, the next transaction leaves it out.
     pub async fn explain(&self, error: Error) -> Error {
         let Some(producer) = self.present().clone() else { return error };
         let began = Instant::now();

@@ -1,6 +1,6 @@
-//! Topics that can't be had for now, with exactly-once: one transaction holds all topics, so that
-//! one which is waited for holds up the others. So it is waited for while the transaction can
-//! wait; after that, its events go by `dead_letter.policy`.
+//! Topics that can't be opened for now, with exactly-once. One transaction holds all topics, so a
+//! topic that is waited for holds up the others. It is waited for only while the transaction can
+//! wait; after that, `dead_letter.policy` decides about its events.
 
 use std::{
     collections::HashMap,
@@ -12,17 +12,17 @@ use crate::Error;
 
 /// Topics by name, at most as many as there may be (`kafka.topics.max`).
 pub(super) struct UnavailableTopics {
-    /// How long one is waited for.
+    /// Time for which a topic is waited for.
     patience: Duration,
-    /// How long one counts as denied after a transaction failed for it: the next try costs
-    /// another transaction.
+    /// Time for which a topic counts as denied after it failed a transaction: the next try may cost
+    /// another one.
     denied_for: Duration,
     known: Mutex<HashMap<Arc<str>, Unavailable>>,
 }
 
 struct Unavailable {
     since: Instant,
-    /// The error of the transaction that failed for it, until when that counts.
+    /// The error of the transaction that failed for it, and the time until which that counts.
     denied: Option<(Error, Instant)>,
 }
 
@@ -31,7 +31,7 @@ impl UnavailableTopics {
         UnavailableTopics { patience, denied_for, known: Mutex::default() }
     }
 
-    /// A transaction failed for the topic.
+    /// Notes that a transaction failed because of the topic.
     pub fn deny(&self, topic: &str, error: Error) {
         let now = Instant::now();
         let denied = Some((error, now + self.denied_for));
@@ -41,7 +41,7 @@ impl UnavailableTopics {
             .denied = denied;
     }
 
-    /// Why the topic may not be in a transaction now.
+    /// The reason why the topic may not be in a transaction now; none if it may.
     pub fn denial(&self, topic: &str) -> Option<Error> {
         let mut known = self.lock();
         let (error, until) = known.get(topic)?.denied.as_ref()?;
@@ -52,7 +52,7 @@ impl UnavailableTopics {
         None
     }
 
-    /// Notes that the topic can't be opened; true where it has been waited for long enough.
+    /// Notes that the topic can't be opened; true if it has been waited for long enough.
     pub fn failed(&self, topic: &Arc<str>) -> bool {
         let now = Instant::now();
         let mut known = self.lock();
@@ -61,7 +61,7 @@ impl UnavailableTopics {
         topic.denied.is_some() || now.duration_since(topic.since) >= self.patience
     }
 
-    /// The topic is open.
+    /// Notes that the topic is open.
     pub fn opened(&self, topic: &str) {
         self.lock().remove(topic);
     }

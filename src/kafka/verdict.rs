@@ -1,9 +1,9 @@
-//! What an error says of the one record that it came with.
+//! Judges what an error means for the record that it came with.
 //!
-//! A broker answers for a batch: librdkafka gives the batch's error to each of its records. Since
-//! Kafka 2.4 an answer may name records, and librdkafka tells the others of the batch by
-//! `_INVALID_DIFFERENT_RECORD`; of what is named, an error that several records share is not
-//! kept. So only an error of a record that was sent alone is that record's.
+//! A broker answers for a batch, and librdkafka gives the batch's error to each of its records.
+//! Since Kafka 2.4 an answer may name records, and librdkafka marks the others of the batch with
+//! `_INVALID_DIFFERENT_RECORD`; but it drops errors that several named records share. So only the
+//! error of a record that was sent alone is certain to be that record's own.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -20,7 +20,7 @@ use crate::{Error, ErrorKind, Event};
 pub(crate) enum Verdict {
     /// This record is refused, whatever it was sent with.
     Itself,
-    /// Something went wrong that has to do with the topic, or with its brokers.
+    /// The topic or its brokers have a problem.
     Topic,
     /// A record of its batch is refused: this one, or another.
     Batch,
@@ -51,7 +51,7 @@ impl Verdict {
         }
     }
 
-    /// The same of a record that was sent alone.
+    /// The verdict for a record that was sent alone.
     pub fn of_alone(self) -> Self {
         match self {
             Verdict::Batch => Verdict::Itself,
@@ -80,7 +80,7 @@ impl Verdict {
     }
 }
 
-/// Of the failures of a client, the one that says most of what went wrong.
+/// The most telling failure of a client.
 #[derive(Clone, Default)]
 pub(crate) struct Cause(Arc<Mutex<Option<(Verdict, Error)>>>);
 
@@ -92,7 +92,7 @@ impl Cause {
         }
     }
 
-    /// It, unless nothing is known but that something else must have failed.
+    /// That failure; none if it only says that something else has failed.
     pub fn known(&self) -> Option<Error> {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (_, error) = known.as_ref().filter(|(verdict, _)| *verdict <= Verdict::Batch)?;

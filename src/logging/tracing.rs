@@ -1,4 +1,4 @@
-//! From slog to `tracing`: a drain for programs that log there.
+//! A drain from `slog` into `tracing`, for programs that log there.
 //!
 //! Each place that logs becomes a callsite of `tracing`, with the keys of its values as fields,
 //! so that filters and subscribers see what they are used to. Callsites live as long as the

@@ -48,9 +48,9 @@ impl fmt::Debug for TopicBatch {
 /// An event of a [`TopicBatch`] that can never be delivered.
 #[derive(Clone, Debug)]
 pub struct Refused {
-    /// Its place in [`TopicBatch::events`], from 0.
+    /// Index in [`TopicBatch::events`], from 0.
     pub index: usize,
-    /// Why. Of a handler's refusal only the text counts, not the kind.
+    /// The reason. In a handler's refusal only its text counts, not its kind.
     pub error: Error,
 }
 
@@ -58,13 +58,13 @@ pub struct Refused {
 /// [`refuse`](Self::refuse), [`hand_on`](Self::hand_on) or [`fail`](Self::fail). **Dropped, it
 /// counts as failed**: an actor that panics or forgets can delay events, never lose them.
 ///
-/// A [`Refused`] whose index is out of range, or is there twice, makes the answer wrong: the
-/// batch then counts as dropped, and the log says why.
+/// If a [`Refused`] has an index that is out of range, or two have the same index, the batch counts
+/// as dropped, and the log says why.
 pub struct AckToken {
     part: u64,
     epoch: u32,
     lane: usize,
-    /// How many events the part has.
+    /// Number of events of the part.
     events: usize,
     to: Option<Recipient<PartDone>>,
     suspects: Suspects,
@@ -83,7 +83,7 @@ impl AckToken {
         AckToken { part, epoch, lane, events, to: Some(to), suspects, _permit: permit }
     }
 
-    /// Of a part of which some events have to be sent alone.
+    /// Marks the events of the part that have to be sent alone.
     pub(crate) fn with_suspects(mut self, suspects: Suspects) -> Self {
         self.suspects = suspects;
         self
@@ -129,12 +129,12 @@ impl AckToken {
         self.pass_on(records.into_iter().map(Onward::from).collect(), refused);
     }
 
-    /// The same, with events that go on as they are, and errors as they are.
+    /// Like [`hand_on`](Self::hand_on), for events that go on unchanged; keeps each error's kind.
     pub(crate) fn pass_on(mut self, onward: Vec<Onward>, refused: Vec<Refused>) {
         self.finish(refused, onward);
     }
 
-    /// Of a topic: all records are safe but these.
+    /// A topic's answer: all records are safe except these.
     pub(crate) fn refuse_records(self, refused: Vec<Refused>) {
         self.pass_on(Vec::new(), refused);
     }
@@ -181,11 +181,10 @@ impl AckToken {
     }
 }
 
-/// Holds what is refused of a part against how many events that has.
+/// Checks the indexes of an answer for a part of `events` events.
 ///
 /// # Errors
-/// [`ErrorKind::ActorFailed`], as if nothing had been answered: an index that names no event,
-/// or one that is there twice.
+/// [`ErrorKind::ActorFailed`], as for a dropped batch: an index is out of range, or comes twice.
 fn checked(refused: Vec<Refused>, events: usize) -> Result<Vec<Refused>> {
     let wrong = |what: String| Err(Error::new(ErrorKind::ActorFailed, what));
     let mut indexes: Vec<_> = refused.iter().map(|refused| refused.index).collect();
@@ -229,9 +228,9 @@ pub(crate) struct PartDone {
     pub result: Result<Vec<Refused>>,
     /// What goes on in place of its events.
     pub onward: Vec<Onward>,
-    /// After a failure: when the part is to come again, in place of a pause that grows.
+    /// After a failure: pause before the part comes again, in place of one that grows.
     pub pause: Option<Duration>,
-    /// How far it came, where it failed.
+    /// After a failure: what was delivered and refused before it.
     pub progress: PartProgress,
 }
 
@@ -246,7 +245,7 @@ pub(crate) struct OpenLane {
     pub failures: u32,
     /// Why it has to be opened again.
     pub error: Option<Error>,
-    /// When, in place of a pause that grows with the failures.
+    /// Pause before it, in place of one that grows with the failures.
     pub pause: Option<Duration>,
 }
 

@@ -1,32 +1,32 @@
-//! How far a part came that could not be delivered whole.
+//! Progress of a part that could not be delivered whole.
 //!
-//! Kafka answers for batches of records. One record that it refuses spoils the batch that it is
-//! in, and says nothing of the others there: these are *suspects*, and go out again one by one.
-//! What Kafka has acknowledged is never sent again.
+//! Kafka answers for batches of records: it refuses a whole batch for one record, and does not say
+//! which. The records of such a batch are *suspects*, and are sent again one by one. A record that
+//! Kafka has acknowledged is never sent again.
 
 use std::sync::Arc;
 
 use super::Refused;
 
-/// How far a part came. Indexes are those of its events.
+/// Progress of a part, by the indexes of its events.
 #[derive(Debug, Default)]
 pub(crate) struct PartProgress {
-    /// Acknowledged.
+    /// Events that Kafka has acknowledged.
     pub delivered: Vec<usize>,
-    /// Refused by themselves, and so for good.
+    /// Events that were refused when they were sent alone, and so for good.
     pub refused: Vec<Refused>,
-    /// Refused together with others.
+    /// Events that were refused together with others.
     pub suspects: Vec<usize>,
-    /// Nothing is wrong with the topic: its lane need not wait before it is opened again.
+    /// The topic itself is fine: its lane may be opened again at once.
     pub at_once: bool,
 }
 
-/// Which events of a part have to be sent alone.
+/// Events of a part that have to be sent alone.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Suspects(Option<Arc<[bool]>>);
 
 impl Suspects {
-    /// By the index of the event.
+    /// Takes one flag per event of the part.
     pub fn new(all: Vec<bool>) -> Self {
         Suspects(all.contains(&true).then(|| all.into()))
     }

@@ -105,7 +105,7 @@ impl Progress {
         topics.or_else(|| unpublished(status)).map_or(Health::Good, Health::Bad)
     }
 
-    /// Which topics have finished nothing for too long, though they have events.
+    /// Names the topics that have events and have finished none for too long.
     fn topics(
         &mut self,
         status: &PipelineStatus,
@@ -134,7 +134,7 @@ impl Progress {
     }
 }
 
-/// That the pipeline has stopped, and why.
+/// Says that the pipeline has stopped, and why.
 pub(super) fn stopped(status: &PipelineStatus) -> String {
     let error = status.stopped_by.as_ref().map(|error| format!(": {error}"));
     format!("the pipeline has stopped{}", error.unwrap_or_default())
@@ -148,14 +148,14 @@ fn not_saved(status: &PipelineStatus, since: Duration) -> String {
     format!("the position has not been saved for {} s: {why}", since.as_secs())
 }
 
-/// What is read may move, and something that should be read is not published.
+/// Names a table that is not published as it is configured, though other events may flow.
 fn unpublished(status: &PipelineStatus) -> Option<String> {
     let mut problems = status.publication_problems.iter();
     let PublicationProblem { problem, remedy, .. } = problems.find(|problem| problem.is_error)?;
     Some(format!("{problem} ({remedy})"))
 }
 
-/// What a start has not come past.
+/// Says what a start is waiting for.
 pub(super) fn start_waits_for(status: &PipelineStatus) -> &str {
     let reader = status.actors.get("wal_reader").filter(|actor| actor.blocked_by.is_some());
     let known = reader.and_then(|actor| actor.last_error.as_deref());

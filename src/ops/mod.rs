@@ -168,7 +168,7 @@ impl Ops {
         self.watched.controls.steer(pauses);
     }
 
-    /// What `/healthz` says.
+    /// The answer of `/healthz`.
     pub fn health(&self) -> Result<(), String> {
         match self.watched.judge().1 {
             Health::Good => Ok(()),

@@ -23,7 +23,8 @@ pub(crate) struct ArchiveTable {
     mapping: Mapping,
     created_at: At,
     columns: Vec<(String, u32)>,
-    /// In place of the times of the commits, which a row does not know.
+    /// The time at which the table was opened; it replaces the time of the commit, which a row does
+    /// not have.
     opened_ns: i64,
 }
 

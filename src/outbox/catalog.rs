@@ -1,7 +1,7 @@
-//! What the server's catalog says of the publication and of the configured tables, in one query.
+//! Reads the publication and the configured tables from the server's catalog, in one query.
 //!
-//! The same answer is judged at the start, by doctor and by the watcher ([`super::findings`]).
-//! It also describes a table for those who read it by SQL.
+//! [`super::findings`] judges the answer: at the start, for doctor and for the watcher. It also
+//! describes the tables for code that reads them by SQL.
 
 use serde::Deserialize;
 use tokio_postgres::{Client, Row};
@@ -10,7 +10,7 @@ use crate::{Error, ErrorKind, Lsn, Result, config::OutboxTable, postgres::postgr
 
 const ASKING: &str = "cannot ask PostgreSQL what is published";
 
-/// One moment of the catalog.
+/// The catalog at one moment.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Catalog {
     version: i32,
@@ -98,7 +98,7 @@ pub(crate) struct Member {
     pub deferrable: bool,
 }
 
-/// What is published of a table.
+/// Columns and rows of a table that are published.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct PublishedTable {
     /// None before PostgreSQL 15: all that are not generated.
@@ -143,12 +143,12 @@ impl Catalog {
         })
     }
 
-    /// What there is of the configured table with this index; none where it does not exist.
+    /// The configured table with this index; none if it does not exist.
     pub fn table(&self, index: usize) -> Option<&CatalogTable> {
         self.tables.iter().find(|table| table.n == index + 1)
     }
 
-    /// The same, with a publication that was created for all these tables.
+    /// A copy with a publication that was created for all these tables.
     pub(super) fn with_publication(&self, update: bool, delete: bool, truncate: bool) -> Self {
         let mut made = self.clone();
         made.publication = Some(CatalogPublication {
@@ -179,7 +179,7 @@ impl Catalog {
     }
 }
 
-/// Which of these tables are partitioned.
+/// Looks up which of these tables are partitioned.
 pub(crate) async fn partitioned(client: &Client, tables: &[OutboxTable]) -> Result<Vec<bool>> {
     if tables.is_empty() {
         return Ok(Vec::new());

@@ -14,7 +14,7 @@ use crate::{
     config::{ChangePolicy, OutboxPreset, OutboxTable},
 };
 
-/// How much a finding matters.
+/// Severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Severity {
     /// Worth a look; every configured row is sent.
@@ -36,7 +36,7 @@ pub(crate) struct Finding {
 }
 
 impl Finding {
-    /// As the reason why a start is refused.
+    /// Turns the finding into the error of a start that is refused.
     pub fn into_error(self) -> Error {
         Error::new(ErrorKind::PostgresRefused, self.what).remedy(self.remedy)
     }
@@ -96,7 +96,7 @@ impl Findings {
     }
 }
 
-/// What to say of a configured table that does not exist.
+/// Text and remedy for a configured table that does not exist.
 pub(super) fn missing(table: &OutboxTable) -> (String, String) {
     let remedy = match table.preset {
         OutboxPreset::Factlib => {
@@ -107,7 +107,7 @@ pub(super) fn missing(table: &OutboxTable) -> (String, String) {
     (format!("outbox table {} does not exist", table.table), remedy.into())
 }
 
-/// What to say of a name that is taken by something else than a table.
+/// Text and remedy for a name that belongs to something else than a table; none for a table.
 pub(super) fn other_kind(table: &OutboxTable, kind: char) -> Option<(String, String)> {
     let (name, kind) = (
         &table.table,

@@ -18,7 +18,7 @@ pub(super) struct Moves {
 /// A DELETE of which it is not yet known whether its row moves.
 struct Deleted {
     id: Vec<u8>,
-    /// None where nothing is to be said of it, because it was said before.
+    /// The position to report; none if it was reported before.
     lsn: Option<Lsn>,
 }
 

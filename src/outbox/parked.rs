@@ -20,7 +20,7 @@ use crate::{
     postgres::pgoutput::{Tuple, Value},
 };
 
-/// In place of a text that is none: an object with this one key.
+/// Key of the object that replaces a text with invalid bytes.
 const HEX: &str = "hex";
 
 /// The header of a parked row, written as JSON.

@@ -15,7 +15,7 @@ pub(super) fn moving_column<'a>(table: &OutboxTable, known: &'a CatalogTable) ->
     known.partition_key.iter().map(String::as_str).find(|key| !is_mapped(key))
 }
 
-/// Why rows that move would be sent again; the flag says whether publishing DELETE mends it.
+/// The reason why rows that move would be sent again; true if publishing DELETE corrects it.
 pub(super) fn objection(
     table: &OutboxTable,
     known: &CatalogTable,

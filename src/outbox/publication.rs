@@ -29,15 +29,15 @@ pub(crate) struct Published<'a> {
     pub accept_row_filter: bool,
 }
 
-/// Which findings end a start.
+/// The findings that end a start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refuse {
-    /// One about any table: nothing was read yet, and a typo is more likely than a change.
+    /// Any finding: nothing was read yet, and a typo is more likely than a change.
     Any,
-    /// Those that leave no table that is read in full. The others are read, and the watcher
-    /// says what is wrong.
+    /// Findings about every table, so that none is left to read in full. Otherwise the tables
+    /// without one are read, and the watcher reports the findings.
     All,
-    /// None: this process has read before, and the watcher says what is wrong.
+    /// No finding: this process has read before, and the watcher reports the findings.
     None,
 }
 

@@ -286,7 +286,7 @@ impl OutboxReader {
 }
 
 impl Relation {
-    /// Which table it is, and the id of a row of it, where its rows may move.
+    /// The table's index and the id of the row, if rows of the table may move.
     fn id<'a>(&self, table: &Table, row: Tuple<'a>) -> Option<(usize, &'a [u8])> {
         let mapping = self.mapping.as_ref().ok().filter(|_| table.partitioned)?;
         match row.values().nth(mapping.id.index) {

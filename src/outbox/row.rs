@@ -22,7 +22,7 @@ pub(super) struct Rows<'a> {
     pub table: &'a OutboxTable,
     pub topic_prefix: Option<&'a Arc<str>>,
     pub mapping: &'a Mapping,
-    /// Of the transaction: what a row gets that has no time, or none that can be used.
+    /// Commit time of the transaction, for rows without a usable time.
     pub commit_time_ns: i64,
     /// What the row's texts are slices of.
     pub frames: &'a Bytes,
@@ -31,7 +31,7 @@ pub(super) struct Rows<'a> {
 /// An event, and what there is to say about it.
 pub(super) struct RowEvent {
     pub event: Event,
-    /// Why the commit's time counts in place of the row's, with the value that it has.
+    /// The reason why the commit's time replaces the row's, with the row's value.
     pub unusable_time: Option<String>,
 }
 

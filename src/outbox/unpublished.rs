@@ -1,5 +1,5 @@
-//! Which rows were committed while their table was not published: a judgement over time, from
-//! one look at the catalog after another. Pure, under the [`PublicationWatch`].
+//! Finds the ranges of rows that were committed while their table was not published, from one look
+//! at the catalog after another. Pure; the [`PublicationWatch`] drives it.
 //!
 //! # Why the range holds all of them
 //! Each look begins with a [`Moment`], read in a statement of its own before the one that sees
@@ -51,12 +51,12 @@ impl Moment {
 pub(crate) struct Gap {
     pub table: String,
     pub reason: String,
-    /// None where it was not published at the first look.
+    /// None if the table was not published at the first look.
     pub from: Option<Moment>,
     pub to: Moment,
 }
 
-/// What is known of each configured table, by its name.
+/// State of each configured table, by its name.
 #[derive(Default)]
 pub(crate) struct Unpublished {
     tables: HashMap<String, Known>,
@@ -66,12 +66,12 @@ pub(crate) struct Unpublished {
 struct Known {
     /// The beginning of the last look that found all well, and the marks that it saw.
     good: Option<(Moment, String)>,
-    /// Since when rows are lost, and why; none while all is well.
+    /// The moment since which rows are lost, if known, and the reason; none while all is well.
     lost: Option<(Option<Moment>, String)>,
 }
 
 impl Unpublished {
-    /// Takes the next look in, which began at `before`; answers the ranges that have ended.
+    /// Takes the next look, which began at `before`; returns the ranges that have ended.
     pub fn look(
         &mut self,
         tables: &[OutboxTable],
@@ -110,7 +110,8 @@ impl Unpublished {
         gaps
     }
 
-    /// Since when rows of a table are lost: none while they are not, or where that is not known.
+    /// The moment since which rows of a table are lost; none while they are not, or if it is not
+    /// known.
     pub fn lost_since(&self, table: &str) -> Option<Moment> {
         self.tables.get(table)?.lost.as_ref()?.0
     }
@@ -136,7 +137,7 @@ impl Gap {
 
 const SECOND_US: i64 = 1_000_000;
 
-/// As `factlib replay` takes it.
+/// Formats a time as `factlib replay` takes it.
 pub(crate) fn time(unix_seconds: i64) -> String {
     let seconds = std::time::Duration::from_secs(unix_seconds.max(0).cast_unsigned());
     let at = std::time::UNIX_EPOCH + seconds;

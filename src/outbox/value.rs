@@ -102,7 +102,7 @@ pub(super) fn is_time(type_oid: u32) -> bool {
     matches!(type_oid, TIMESTAMPTZ | TIMESTAMP | INT8 | INT4)
 }
 
-/// Why a column's time is not used.
+/// The reason why a column's time is not used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unfit {
     /// No nanoseconds of 64 bits: before 1677, after 2262, or `infinity`.

@@ -26,10 +26,10 @@ pub struct PipelineHandle {
     pub(super) running: watch::Receiver<bool>,
     pub(super) ended: watch::Receiver<Outcome>,
     pub(super) status: Arc<Status>,
-    /// Lanes that are there before anything goes to them.
+    /// Lanes that exist before anything is sent to them.
     pub(super) known: HashSet<Arc<str>>,
     pub(super) claim: SlotClaim,
-    /// With a thread of its own: what runs there.
+    /// The system on the pipeline's own thread, if it has one.
     pub(super) system: Option<System>,
     pub(super) ops: Ops,
 }
@@ -46,11 +46,11 @@ impl PipelineHandle {
         self.wait().await
     }
 
-    /// Waits until it reads for the first time; at once, if it has. An instance that stands by
-    /// does so when the other one has ended.
+    /// Waits until the pipeline reads for the first time; returns at once if it has. An instance
+    /// that stands by reads once the other one has ended.
     ///
     /// # Errors
-    /// Why it ended before.
+    /// The error that the pipeline ended with before it read.
     pub async fn running(&self) -> Result<()> {
         let mut running = self.running.clone();
         tokio::select! {
@@ -67,7 +67,7 @@ impl PipelineHandle {
     /// Waits until the pipeline has ended, for whatever reason.
     ///
     /// # Errors
-    /// Why it ended, if nobody asked it to.
+    /// The error that it ended with, unless it was asked to end.
     pub async fn wait(&self) -> Result<()> {
         let mut ended = self.ended.clone();
         match ended.wait_for(Option::is_some).await {
@@ -79,20 +79,20 @@ impl PipelineHandle {
         }
     }
 
-    /// What it is doing now.
+    /// The present status.
     pub fn status(&self) -> PipelineStatus {
         self.status.snapshot()
     }
 
-    /// What `/healthz` says, for a server that can't mount the [routes](Self::routes).
+    /// The answer of `/healthz`, for a server that can't mount the [routes](Self::routes).
     ///
     /// # Errors
-    /// Why it gets nowhere, in a sentence.
+    /// The reason why the pipeline is not healthy, in a sentence.
     pub fn health(&self) -> Result<(), String> {
         self.ops.health()
     }
 
-    /// The state that it is in, and each change of it, until it has stopped.
+    /// The pipeline's state, and each change of it, until it has stopped.
     ///
     /// ```no_run
     /// # async fn example(pipeline: &factlib::PipelineHandle) {

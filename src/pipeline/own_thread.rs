@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use super::{PipelineBuilder, PipelineHandle};
 use crate::{Error, ErrorKind, Result};
 
-/// What the thread has to say first.
+/// The thread's first message: the handle, or the error of the start.
 type Started = Result<PipelineHandle>;
 
 impl PipelineBuilder {

@@ -1,7 +1,7 @@
-//! Two pipelines of a process never read one slot: the second would stand by for the first,
+//! Keeps two pipelines of a process from reading one slot: the second would stand by for the first
 //! for as long as the process lives.
 //!
-//! Replicas are other processes, and do stand by.
+//! Replicas are other processes; they do stand by.
 
 use std::{
     collections::HashMap,
@@ -16,7 +16,7 @@ use crate::{Error, ErrorKind, Result};
 /// A server, as the connection string names it, and a slot there.
 type Key = (String, String);
 
-/// What is claimed, and by which claim.
+/// The slots that are claimed, and the number of each claim.
 static CLAIMED: Mutex<Option<HashMap<Key, u64>>> = Mutex::new(None);
 static NEXT: AtomicU64 = AtomicU64::new(0);
 

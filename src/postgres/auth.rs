@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{Error, ErrorKind, Result};
 
-/// What a connection is for.
+/// Purpose of a connection.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purpose {
     /// Logical replication, and statements before it.

@@ -1,5 +1,4 @@
-//! Sessions whose statements end: each has a limit, and one that is given up is cancelled in the
-//! server.
+//! Sessions whose statements have a time limit: one that is given up is cancelled in the server.
 //!
 //! A statement whose client has gone goes on waiting for its lock in the server, with a process
 //! and a connection of its own; given up every ten seconds, it would take all of them. So the
@@ -19,17 +18,17 @@ use super::{
 };
 use crate::Result;
 
-/// For the look at what a statement waits for, and for its cancellation: either may be in vain.
+/// Limit for asking what a statement waits for, and for cancelling it; either may fail.
 const ASIDE_LIMIT: Duration = Duration::from_secs(5);
-/// After so long a statement without limit is looked at for the first time; then each time after
-/// twice as long, up to the other.
+/// Pause before the first look at a statement without a limit. It doubles before each further look,
+/// up to `LONGEST_BETWEEN_LOOKS`.
 const FIRST_LOOK: Duration = Duration::from_secs(1);
 const LONGEST_BETWEEN_LOOKS: Duration = Duration::from_secs(60);
 
 /// An ordinary client, and what it takes to cancel what it runs.
 pub(crate) struct SqlSession {
     client: Client,
-    /// Its server process.
+    /// Process id of its server process.
     pid: i32,
     /// The one address that it is connected to.
     at: ConnectInfo,
@@ -59,12 +58,12 @@ impl SqlSession {
         Ok(SqlSession { client, pid, at: info.only(host), log: log.clone() })
     }
 
-    /// The client alone; what it runs has no limit then.
+    /// The client alone; its statements then have no limit.
     pub fn into_client(self) -> Client {
         self.client
     }
 
-    /// What `work` gives, which this session does, within `limit`.
+    /// Runs `work`, which uses this session, for at most `limit`.
     ///
     /// # Errors
     /// [`GivenUp`], after which this session is to be dropped.
@@ -83,8 +82,8 @@ impl SqlSession {
         }
     }
 
-    /// What `work` gives, however long it takes; none once `stop` is cancelled, and it with that.
-    /// What it waits for is told whenever it is something else.
+    /// Runs `work` without a limit; cancels it and returns none once `stop` is cancelled. Calls
+    /// `tell` whenever it waits for something else than before.
     pub async fn watched<T>(
         &self,
         work: impl Future<Output = T>,
@@ -116,7 +115,7 @@ impl SqlSession {
         }
     }
 
-    /// What the server says that this session waits for, asked on another one.
+    /// Asks, on another session, what this one waits for.
     async fn waits_for(&self) -> Option<WaitsFor> {
         let asking = async {
             let aside = SqlSession::connect(&self.at, ASIDE_LIMIT, &self.log).await?;
@@ -133,7 +132,7 @@ impl SqlSession {
         }
     }
 
-    /// Has the server cancel what this session runs, if it can be reached.
+    /// Asks the server to cancel this session's statement, if the server can be reached.
     async fn cancel(&self) {
         let token = self.client.cancel_token();
         let cancelling = sql::cancel(&self.at, &token, ASIDE_LIMIT, &self.log);
@@ -152,7 +151,7 @@ impl Deref for SqlSession {
 }
 
 impl GivenUp {
-    /// What an operator can do about it.
+    /// Advice for an operator.
     pub fn remedy(&self) -> String {
         match &self.waited_for {
             Some(waits_for) => waits_for.remedy(),

@@ -57,7 +57,7 @@ pub struct ConnectInfo {
     /// What was warned of already, by this value or a clone.
     pub(super) warned: Arc<AtomicU8>,
     password: Option<SecretString>,
-    /// The password is read from here, in place of that.
+    /// A file from which the password is read, in place of `password`.
     #[cfg(feature = "relay")]
     password_file: Option<PasswordFile>,
     passfile: Option<PathBuf>,
@@ -146,7 +146,7 @@ impl ConnectInfo {
         }
     }
 
-    /// The same with the password that is in this file at each connection.
+    /// Takes the password from this file, at each connection.
     #[cfg(feature = "relay")]
     pub(crate) fn with_password_from(self, file: PasswordFile) -> Self {
         ConnectInfo { password_file: Some(file), ..self }
@@ -162,18 +162,18 @@ impl ConnectInfo {
         self.passfile.as_deref().filter(|_| named)
     }
 
-    /// The same with this `application_name`, where the connection string has none.
+    /// Sets `application_name`, if the connection string has none.
     #[cfg(feature = "relay")]
     pub(crate) fn or_application_name(self, name: String) -> Self {
         ConnectInfo { application_name: self.application_name.or(Some(name)), ..self }
     }
 
-    /// As which program the server shows us.
+    /// The name under which the server shows this program.
     pub(super) fn application_name(&self) -> &str {
         self.application_name.as_deref().unwrap_or("factlib")
     }
 
-    /// The same for this host alone, whatever it is.
+    /// A copy for this host alone, whether or not it is a primary.
     #[cfg(feature = "relay")]
     pub(super) fn only(&self, host: Host) -> Self {
         ConnectInfo { hosts: vec![host], target: TargetSessionAttrs::Any, ..self.clone() }

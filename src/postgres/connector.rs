@@ -235,8 +235,8 @@ impl<S: Startup> Attempt<'_, S> {
     }
 }
 
-/// The same error, unless the password that was refused, or is not there, comes from a file: that
-/// may be behind the server, or not be there yet, and is read again at each try.
+/// Makes the error transient if the password that was refused or is missing comes from a file: the
+/// file may be older than the server's change, and is read again at each try.
 fn unless_file_is_late(info: &ConnectInfo, error: Error) -> Error {
     let refused = sqlstate(&error) == Some("28P01") || error.advice() == Some(NO_PASSWORD);
     match info.secret_file().filter(|_| refused) {
@@ -299,7 +299,7 @@ fn was_silent(error: &Error) -> bool {
 }
 
 impl ConnectInfo {
-    /// The same in an order by chance, where `load_balance_hosts=random`.
+    /// The items in random order if `load_balance_hosts=random`, else as they are.
     fn shuffled<T>(&self, mut items: Vec<T>) -> Vec<T> {
         if self.load_balance == LoadBalanceHosts::Random {
             // The standard library's own source of chance: each has another seed.

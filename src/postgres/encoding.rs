@@ -1,9 +1,9 @@
 //! The encoding of the database, and its characters in UTF-8.
 //!
-//! A server that converts what it sends gives up at the first text that it can't convert, and with
-//! it the stream. So where the database is not in UTF-8 the server is asked not to convert, and
-//! texts are converted here: one that can't be is the matter of its row. What a character is in
-//! UTF-8 the server says, once: the result is the same as if it had converted.
+//! A server that converts texts ends the stream at the first one that it can't convert. So where
+//! the database is not in UTF-8, the server is asked not to convert, and texts are converted here:
+//! one that can't be converted concerns its row only. The table of characters comes from the
+//! server, once, so the result is the same as if it had converted.
 //!
 //! | database | texts |
 //! | --- | --- |
@@ -37,22 +37,22 @@ const EUC_TW: &[Characters] = &[
     ("8ea7", 2, [0xa1, 0xfe]),
 ];
 
-/// How the texts of a database are read.
+/// The way in which the texts of a database are read.
 #[derive(Clone, Debug)]
 pub(crate) enum Encoding {
-    /// In UTF-8, or whatever bytes they are: nothing is converted.
+    /// Nothing is converted: texts are in UTF-8, or in `SQL_ASCII` any bytes.
     AsIs,
-    /// By this table.
+    /// Texts are converted here, by this table.
     Table(Arc<CharacterTable>),
-    /// The server converts.
+    /// The server converts texts.
     Converted,
 }
 
-/// What the characters of an encoding beyond ASCII are in UTF-8.
+/// The characters of an encoding beyond ASCII, and each in UTF-8.
 #[derive(Debug)]
 pub(crate) struct CharacterTable {
     characters: HashMap<Vec<u8>, String>,
-    /// Bytes of the longest.
+    /// Bytes of the longest character.
     longest: usize,
 }
 
@@ -60,7 +60,8 @@ impl Encoding {
     /// Asks the server about this database.
     ///
     /// # Errors
-    /// A connection that is lost. A server that can't answer converts, which is said in the log.
+    /// A connection that is lost. If the server can't answer, it has to convert, with a warning in
+    /// the log.
     pub async fn read(client: &Client, log: &Logger) -> Result<Self> {
         let query = "SELECT pg_catalog.getdatabaseencoding()";
         let name = ask(client, query).await?;

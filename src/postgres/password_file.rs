@@ -34,7 +34,7 @@ impl PasswordFile {
         (!password.is_empty()).then(|| password.into())
     }
 
-    /// Where it is.
+    /// Path of the file.
     pub fn path(&self) -> &Path {
         match self {
             PasswordFile::Whole(path) | PasswordFile::Url(path) => path,

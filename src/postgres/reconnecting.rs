@@ -30,7 +30,7 @@ impl StatementError {
         self.0.downcast_ref::<tokio_postgres::Error>()?.code()
     }
 
-    /// What an operator can do about it, where that is known.
+    /// Advice for an operator, if there is any.
     pub fn remedy(&self) -> Option<String> {
         let given_up = self.0.downcast_ref::<GivenUp>().map(GivenUp::remedy);
         let connecting = || Some(self.0.downcast_ref::<Error>()?.advice()?.to_owned());

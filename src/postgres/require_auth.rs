@@ -35,7 +35,7 @@ pub(super) struct RequireAuth(Option<Allowed>);
 #[derive(Clone, Debug)]
 struct Allowed {
     methods: Vec<Method>,
-    /// As it was written, for errors.
+    /// The setting as it was written, for errors.
     text: String,
 }
 
@@ -61,7 +61,7 @@ impl RequireAuth {
         Ok(RequireAuth(Some(Allowed { methods, text })))
     }
 
-    /// Why a log-in in this way is refused; none where it is allowed.
+    /// The reason why a log-in by this method is refused; none if it is allowed.
     pub fn objection(&self, method: Method) -> Option<String> {
         let allowed = self.0.as_ref().filter(|allowed| !allowed.methods.contains(&method))?;
         let asks = match method {

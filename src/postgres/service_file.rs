@@ -8,8 +8,8 @@ use std::{
 use super::connection_string::Parameters;
 use crate::{Error, ErrorKind, Result};
 
-/// Where the system's file is without `PGSYSCONFDIR`: PostgreSQL's own place is fixed when it is
-/// built, and these are the distributions'.
+/// Folders of the system's file without `PGSYSCONFDIR`. PostgreSQL's own folder is fixed when it is
+/// built; these are the ones of distributions.
 const SYSTEM_FOLDERS: [&str; 3] = ["/etc/postgresql-common", "/etc/sysconfig/pgsql", "/etc"];
 
 /// The parameters of `service`: from `file`, else the user's file, else the system's.

@@ -5,7 +5,7 @@
 //! PgBouncer would refuse those that it does not track. A setting that the server does not have,
 //! or does not let a session change, is left out.
 
-/// What every session needs.
+/// Settings of every session.
 const EVERY: &[(&str, &str)] = &[
     // Positions, dead letters and publications are written.
     ("default_transaction_read_only", "off"),
@@ -41,6 +41,7 @@ pub(super) fn statement(more: &[(&str, &str)]) -> String {
     )
 }
 
-/// When the process of `pg_stat_activity a` began, whatever the session's time zone.
+/// SQL for the time at which the process of `pg_stat_activity a` began, whatever the session's time
+/// zone.
 pub(super) const STARTED: &str =
     "(pg_catalog.to_char(a.backend_start AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US'))";

@@ -222,10 +222,10 @@ impl Choice for ChannelBinding {
         &[("disable", Self::Disable), ("prefer", Self::Prefer), ("require", Self::Require)];
 }
 
-/// In which order hosts and their addresses are tried.
+/// Order in which hosts and their addresses are tried.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum LoadBalanceHosts {
-    /// As they are listed.
+    /// The order in which they are listed.
     #[default]
     Disable,
     Random,

@@ -1,9 +1,9 @@
 //! Hosts and addresses that did not answer: they are tried after the others for a while.
 //!
-//! A host that refuses a connection costs nothing. One that swallows packets costs its share of
-//! the time limit, and at each connection again: the relay opens several at a start, and one
-//! more whenever it lost one. So who let a time limit pass goes to the end of the order. Not for
-//! ever: where any server will do, the first one of a list is preferred for a reason.
+//! A host that refuses a connection costs no time. One that swallows packets costs its share of the
+//! time limit at each connection, and the relay opens several at a start and another one whenever
+//! it loses one. So a host that let its time pass is tried last for a while. Not for ever: where
+//! any server will do, the first one of the list is preferred for a reason.
 
 use std::{
     collections::HashMap,
@@ -15,33 +15,34 @@ use std::{
 
 use tokio::time::Instant;
 
-/// How long a place is tried last after it did not answer.
+/// Time for which a place is tried last after it did not answer.
 const WHILE: Duration = Duration::from_secs(60);
 
 /// The memory of one connection string, and of all its clones.
 #[derive(Clone, Debug, Default)]
 pub(super) struct SilentHosts(Arc<Mutex<HashMap<Place, Instant>>>);
 
-/// What was silent.
+/// A host or an address that can be silent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Place {
-    /// A host, by its place in the list: at all its addresses, or its name is not looked up.
+    /// A host, by its index in the list: no address of it answers, or its name can't be resolved in
+    /// time.
     Host(usize),
     Address(SocketAddr),
 }
 
 impl SilentHosts {
-    /// It did not answer in time.
+    /// Notes that it did not answer in time.
     pub fn note(&self, place: Place) {
         self.lock().insert(place, Instant::now());
     }
 
-    /// It answered, if only with a refusal.
+    /// Notes that it answered, if only with a refusal.
     pub fn forget(&self, place: Place) {
         self.lock().remove(&place);
     }
 
-    /// The same places, those last that were silent of late; else as they were.
+    /// Moves places that were silent recently to the end; keeps the order otherwise.
     pub fn order<T>(&self, mut places: Vec<T>, place: impl Fn(&T) -> Place) -> Vec<T> {
         let noted = self.lock();
         let is_silent =

@@ -103,7 +103,7 @@ impl Server {
             .remedy("run ALTER SYSTEM SET wal_level = 'logical' and restart PostgreSQL"))
     }
 
-    /// How often it is told our position.
+    /// Interval at which it is told our position.
     pub fn status_interval(&self, settings: &PostgresConfig) -> Duration {
         // A third: one report may be lost in a pause, and the next still comes in time.
         let limit = self.wal_sender_timeout.map_or(Duration::MAX, |timeout| timeout / 3);
@@ -177,8 +177,8 @@ impl Slot {
         })
     }
 
-    /// It has a position. One that is being created has none until the transactions have ended
-    /// that ran when that began.
+    /// True once it has a position. A slot that is being created has none until all transactions
+    /// have ended that were open when its creation began.
     pub fn is_ready(&self) -> bool {
         self.confirmed > Lsn::ZERO || self.lost.is_some() || self.plugin.is_none()
     }

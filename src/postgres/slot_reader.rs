@@ -1,4 +1,5 @@
-//! Who reads a slot, and how to make a dead reader of ours let it go.
+//! Finds the server process that reads a slot, and ends it if it is left over from our own lost
+//! connection.
 
 use std::time::Duration;
 
@@ -9,12 +10,12 @@ use tokio_postgres::Client;
 use super::{postgres_error, replication::Backend, session_settings::STARTED};
 use crate::{Error, ErrorKind, Result};
 
-/// A server process that was told to end and can, has ended by then.
+/// Time within which a server process that was told to end has ended, if it can.
 pub(crate) const END_LIMIT: Duration = Duration::from_secs(5);
-/// Nothing signals that a slot is free.
+/// Pause between two looks at the slot: nothing signals that it is free.
 const LOOK: Duration = Duration::from_millis(50);
-/// A reader that has not reported for so long has gone, or stands still: the server's own default
-/// (`wal_sender_timeout`) would have ended its connection.
+/// A reader that has not reported for this long is gone or stands still: by default, the server
+/// would have ended its connection (`wal_sender_timeout`).
 const SILENT_SECONDS: f64 = 60.0;
 
 /// The server process that a slot is active for.
@@ -22,12 +23,12 @@ pub(crate) struct SlotReader {
     pub backend: Backend,
     /// Program and address of its client, where these may be seen.
     who: String,
-    /// Its client has not reported for long.
+    /// Its client has not reported for `SILENT_SECONDS`.
     silent: bool,
 }
 
 impl SlotReader {
-    /// Looks who reads the slot now.
+    /// Finds the process that reads the slot now.
     pub async fn of(client: &Client, slot: &str) -> Result<Option<Self>> {
         // Through JSON, because reply_time came with version 12.
         let query = format!(
@@ -51,7 +52,7 @@ impl SlotReader {
         read().map(Some).map_err(failed)
     }
 
-    /// The error of whoever wants the slot as well.
+    /// The error of another instance that wants the slot.
     pub fn in_use(&self, slot: &str) -> Error {
         let pid = self.backend.pid;
         let who = match self.who.is_empty() {

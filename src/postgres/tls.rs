@@ -186,8 +186,8 @@ fn trust(builder: &mut SslConnectorBuilder, root_cert: &RootCert) -> Result<()> 
     }
 }
 
-/// Has certificates refused that are on the settings' revocation lists, or whose authority has
-/// none there.
+/// Refuses certificates that are on the settings' revocation lists, or whose authority has no list
+/// there.
 fn distrust_revoked(builder: &mut SslConnectorBuilder, settings: &TlsSettings) -> Result<()> {
     if let Some(path) = &settings.revoked {
         read("sslcrl", path)?;

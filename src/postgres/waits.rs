@@ -1,10 +1,10 @@
-//! What a server process waits for: an operator has to know whose transaction to end.
+//! Finds out what a server process waits for: an operator has to know whose transaction to end.
 
 use std::fmt;
 
 use tokio_postgres::{Client, Error};
 
-/// What a server process waits for.
+/// The cause for which a server process waits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum WaitsFor {
     /// A lock that another session has, or is to get first.
@@ -41,7 +41,7 @@ FROM pg_catalog.pg_stat_activity a LEFT JOIN LATERAL (
     ORDER BY b.wait_event_type IS NOT DISTINCT FROM 'Lock' LIMIT 1
 ) w ON true WHERE a.pid = $1";
 
-    /// What the process waits for now; none where it does not wait, or nobody may know.
+    /// Asks what the process waits for now; none if it does not wait, or the user may not see it.
     pub async fn ask(client: &Client, pid: i32) -> Result<Option<Self>, Error> {
         let Some(row) = client.query_opt(Self::QUERY, &[&pid]).await? else { return Ok(None) };
         let (holder, who): (Option<i32>, String) = (row.try_get(0)?, row.try_get(1)?);
@@ -58,7 +58,7 @@ FROM pg_catalog.pg_stat_activity a LEFT JOIN LATERAL (
         })
     }
 
-    /// How an operator ends the wait.
+    /// Advice for an operator who wants to end the wait.
     pub fn remedy(&self) -> String {
         match self {
             WaitsFor::Session { pid, .. } => {

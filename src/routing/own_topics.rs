@@ -2,11 +2,11 @@
 
 use crate::{Error, ErrorKind, Result, config::Config};
 
-/// Those of a configuration.
+/// The relay's own topics by its configuration.
 #[derive(Clone, Debug)]
 pub(crate) struct OwnTopics {
     dead_letters: String,
-    /// Also with at-least-once: the mode may change.
+    /// Reserved also with at-least-once: the mode may change.
     positions: String,
 }
 
@@ -16,7 +16,7 @@ impl OwnTopics {
         OwnTopics { dead_letters, positions }
     }
 
-    /// What the topic is to the relay; none where events may go to it.
+    /// The use that the relay has for the topic; none if events may go to it.
     pub fn role(&self, topic: &str) -> Option<&'static str> {
         match topic {
             _ if topic == self.dead_letters => Some("the dead-letter topic"),
@@ -25,10 +25,10 @@ impl OwnTopics {
         }
     }
 
-    /// Whether an event may go to the topic.
+    /// Checks that events may go to the topic.
     ///
     /// # Errors
-    /// [`ErrorKind::RecordRefused`]: why not.
+    /// [`ErrorKind::RecordRefused`]: it is one of the relay's own.
     pub fn check(&self, topic: &str) -> Result<()> {
         let Some(role) = self.role(topic) else { return Ok(()) };
         let what = format!("{topic} is the relay's own topic, {role}");

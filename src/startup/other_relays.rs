@@ -19,8 +19,8 @@ pub(crate) struct OtherRelay {
     pub from: String,
 }
 
-/// The `application_name` of who reads what this configuration reads: the messages of a prefix,
-/// or the tables of a publication.
+/// The `application_name` of a relay with this configuration; it says what is read: the messages of
+/// a prefix, or the tables of a publication.
 pub(super) fn reader_name(config: &Config) -> String {
     let settings = &config.postgres;
     match config.outbox_tables().is_empty() {
@@ -31,7 +31,7 @@ pub(super) fn reader_name(config: &Config) -> String {
 
 /// Relays that read the same from other slots of this database, at this moment.
 ///
-/// Who has an `application_name` of its own is not found, nor is who reads the same tables
+/// Does not find a relay with an `application_name` of its own, nor one that reads the same tables
 /// through another publication.
 pub(crate) async fn other_relays(client: &Client, config: &Config) -> Result<Vec<OtherRelay>> {
     let (slot, name) = (&config.postgres.slot, reader_name(config));
@@ -58,6 +58,6 @@ impl std::fmt::Display for OtherRelay {
     }
 }
 
-/// What to do about another relay.
+/// Remedy for another relay of the same events.
 pub(crate) const ONE_SLOT: &str = "stop one of the two, as instances of one relay have the same \
                                    postgres.slot, and one of them stands by";

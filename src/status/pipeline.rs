@@ -60,14 +60,14 @@ pub struct PipelineStatus {
     pub retained_wal_bytes: u64,
     /// What it is kept for, while that is more than `postgres.retained_wal_warning`.
     pub retained_wal_waits_for: Option<String>,
-    /// What is wrong with what is published, when it was last looked at.
+    /// Problems with the publication, as of the last look.
     pub publication_problems: Vec<PublicationProblem>,
     /// Errors among them, by outbox table.
     #[serde(skip)]
     pub(crate) publication_errors: BTreeMap<String, u64>,
-    /// Rows that were not published, the last hundred ranges that this process saw.
+    /// Rows that were not published: the last hundred ranges that this process saw.
     pub unpublished: Vec<UnpublishedRows>,
-    /// How many ranges there were, by outbox table.
+    /// Number of such ranges, by outbox table.
     #[serde(skip)]
     pub(crate) unpublished_ranges: BTreeMap<String, u64>,
     /// How fast it grows, in bytes a second over the last two minutes.
@@ -83,7 +83,7 @@ pub struct PipelineStatus {
     pub delivered_lsn: Lsn,
     /// When a position was last saved, Unix seconds.
     pub saved_at: Option<u64>,
-    /// How far delivery is behind; nothing of it while another instance reads, or after the end.
+    /// Lag of delivery; unknown while another instance reads, or after the end.
     pub lag: Lag,
     /// Records delivered, a second over the last ten.
     pub events_per_second: f64,
@@ -137,8 +137,8 @@ impl PipelineStatus {
     }
 }
 
-/// So much WAL may be unread of a relay that is up to date: a segment. How old more of it is,
-/// nobody knows.
+/// Unread WAL of a relay that is up to date, at most: a segment. The age of more than that is not
+/// known.
 const UNREAD: u64 = 16 << 20;
 
 impl Status {

@@ -1,4 +1,4 @@
-//! What is wrong with what is published, and which rows were not.
+//! Problems with the publication, and rows that were not published.
 
 use std::collections::BTreeMap;
 
@@ -7,25 +7,25 @@ use serde::Serialize;
 use super::Status;
 use crate::Lsn;
 
-/// So many ranges are kept; the log has all of them.
+/// Maximum number of ranges that are kept; the log has all of them.
 const MOST_RANGES: usize = 100;
 
 /// Something that keeps an outbox table from being relayed as it is configured.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct PublicationProblem {
-    /// The table; none where it is about the publication.
+    /// The table; none if the problem is about the publication.
     pub table: Option<String>,
-    /// It makes the relay unhealthy; else it is worth a look.
+    /// True if it makes the relay unhealthy; else it is a warning.
     pub is_error: bool,
-    /// What was found.
+    /// The problem, in a sentence.
     pub problem: String,
-    /// What to run or to set.
+    /// The statement to run, or the setting to change.
     pub remedy: String,
-    /// Rows that were committed after this position are not sent; none where all are sent, or
-    /// where it was so at the first look.
+    /// Rows that were committed after this position are not sent; none if all are sent, or if the
+    /// problem was there at the first look.
     pub since_lsn: Option<Lsn>,
-    /// When that was, Unix seconds.
+    /// Time of `since_lsn`, Unix seconds.
     pub since: Option<u64>,
 }
 
@@ -35,33 +35,33 @@ pub struct PublicationProblem {
 pub struct UnpublishedRows {
     /// The table.
     pub table: String,
-    /// Why they were not published.
+    /// The reason why they were not published.
     pub reason: String,
-    /// Behind this position; none where it was so at the first look.
+    /// The range begins after this position; none if it began before the first look.
     pub from_lsn: Option<Lsn>,
-    /// Before this position.
+    /// The range ends before this position.
     pub to_lsn: Lsn,
-    /// When that began, Unix seconds.
+    /// Begin of the range, Unix seconds.
     pub since: Option<u64>,
-    /// When it ended, Unix seconds.
+    /// End of the range, Unix seconds.
     pub until: u64,
     /// The command that sends these rows again.
     pub replay: String,
 }
 
-/// What is kept of it.
+/// The part of the status that is about the publication.
 #[derive(Default)]
 pub(super) struct Publishing {
     pub problems: Vec<PublicationProblem>,
     pub unpublished: Vec<UnpublishedRows>,
-    /// Errors that there are, by configured table.
+    /// Number of present errors, by configured table.
     pub errors: BTreeMap<String, u64>,
-    /// Ranges that there were, by configured table.
+    /// Number of ranges so far, by configured table.
     pub ranges: BTreeMap<String, u64>,
 }
 
 impl Status {
-    /// These tables are watched.
+    /// Sets the tables that are watched.
     pub fn watched(&self, tables: impl Iterator<Item = String>) {
         let mut slow = self.slow();
         for table in tables {
@@ -70,7 +70,7 @@ impl Status {
         }
     }
 
-    /// What is wrong now.
+    /// Replaces the present problems.
     pub fn publication_problems(&self, problems: Vec<PublicationProblem>) {
         let mut slow = self.slow();
         for (table, errors) in &mut slow.publishing.errors {
@@ -82,7 +82,7 @@ impl Status {
         slow.publishing.problems = problems;
     }
 
-    /// A range has ended.
+    /// Adds a range that has ended.
     pub fn unpublished(&self, rows: UnpublishedRows) {
         let mut slow = self.slow();
         *slow.publishing.ranges.entry(rows.table.clone()).or_default() += 1;

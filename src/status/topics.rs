@@ -38,17 +38,18 @@ pub struct TopicStatus {
     pub blocked_by: Option<BlockedBy>,
     /// How long they have waited in all, in seconds, by what for.
     pub blocked_seconds: BTreeMap<BlockedBy, f64>,
-    /// Of a handler: how often an event was tried again after a call that failed.
+    /// For a handler: number of times an event was tried again after a call that failed.
     pub handler_retries: u64,
     /// It was paused, and nothing is sent to it.
     pub paused: bool,
     /// Of a handler: an event that it is to try again, and why, while there is one.
     pub retrying: Option<String>,
-    /// Why Kafka does not take the topic, while its events go by `dead_letter.policy`.
+    /// The reason why Kafka does not take the topic, while `dead_letter.policy` decides about its
+    /// events.
     pub refused: Option<String>,
-    /// How many partitions it has, as far as that is known.
+    /// Number of its partitions, once that is known.
     pub partitions: Option<usize>,
-    /// How many it had before that changed, while this process ran.
+    /// Number of its partitions before that changed; none if it has not changed in this process.
     pub partitions_before: Option<usize>,
     /// Events that have left it, delivered or parked.
     #[serde(skip)]
@@ -56,7 +57,7 @@ pub struct TopicStatus {
 }
 
 impl TopicStatus {
-    /// How many events are not delivered to it, and what is known of why.
+    /// Says how many events are not delivered to the topic, and what is known of the reason.
     pub(crate) fn undelivered(&self, name: &str) -> String {
         let open = match (&self.last_error, self.open) {
             _ if self.paused => "paused".into(),
@@ -205,7 +206,7 @@ impl Status {
         }
     }
 
-    /// The same by a client that may know of an earlier state: a topic only ever grows.
+    /// Takes the number from a client whose metadata may be old: only a larger one counts.
     pub fn partitions_grew(&self, topic: &str, count: usize, log: &Logger) {
         let known = self.slow().topics.get(topic).and_then(|topic| topic.status.partitions);
         if known.is_none_or(|known| known < count) {

@@ -41,7 +41,7 @@ pub fn handler_batch(events: Vec<Event>) -> (TopicBatch, BatchAnswer) {
     (TopicBatch { topic, events: Arc::new(events), ack }, BatchAnswer(answer))
 }
 
-/// What a handler actor answers for a batch; see [`handler_batch`].
+/// A handler actor's answer for a batch; see [`handler_batch`].
 #[derive(Debug)]
 pub struct BatchAnswer(oneshot::Receiver<PartDone>);
 

@@ -72,7 +72,7 @@ struct Broker {
 
 #[derive(Debug)]
 struct Listener {
-    /// Where clients connect first.
+    /// The address to which clients connect first.
     address: String,
     proxy: Option<Proxy>,
 }

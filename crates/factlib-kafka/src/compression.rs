@@ -72,7 +72,7 @@ mod snappy {
     use super::{Bytes, io};
 
     const MAGIC: &[u8] = b"\x82SNAPPY\0\0\0\0\x01\0\0\0\x01";
-    /// What snappy-java takes for a block.
+    /// Size of a block of snappy-java.
     const BLOCK_BYTES: usize = 32 << 10;
 
     pub fn framed(bytes: &[u8]) -> Vec<u8> {

@@ -46,7 +46,7 @@ pub(crate) struct Connection {
 }
 
 struct Call {
-    /// From the length on; the correlation id is yet to be set.
+    /// The request from its length on; the correlation id is not set yet.
     bytes: BytesMut,
     request: &'static str,
     answer: oneshot::Sender<Result<Bytes>>,

@@ -56,8 +56,8 @@ const MAX_REQUEST_BYTES: usize = 8 << 20;
 /// Metadata is not asked for more often.
 const METADATA_PAUSE: Duration = Duration::from_millis(20);
 
-/// After a rest as long as that, a broker is not relied on to know the producer; it forgets one
-/// after a day, unless it is told otherwise (`producer.id.expiration.ms`).
+/// Idle time after which a broker may have forgotten the producer. By default it forgets one after
+/// a day (`producer.id.expiration.ms`).
 const LONG_REST: Duration = Duration::from_secs(60);
 
 /// The newest versions that name topics by their names.
@@ -72,7 +72,7 @@ pub(crate) struct OpenTopic {
 
 type Task = Pin<Box<dyn Future<Output = Done> + Send>>;
 
-/// What one of the driver's tasks came to.
+/// Result of one of the driver's tasks.
 enum Done {
     Metadata(Result<(Connection, MetadataResponse)>),
     ProducerId(Result<(Connection, i64)>),
@@ -95,7 +95,7 @@ pub(crate) struct Driver {
     topics: Vec<TopicState>,
     by_name: HashMap<Arc<str>, usize>,
     brokers: HashMap<i32, Broker>,
-    /// For questions to any broker.
+    /// A connection for questions that any broker can answer.
     any: Option<Connection>,
     producer_id: Option<i64>,
     asks_producer_id: bool,
@@ -140,7 +140,7 @@ enum Link {
     Up(Connection),
 }
 
-/// When the metadata is asked for again.
+/// Schedule for asking for the metadata.
 struct Refresh {
     due: Instant,
     is_asking: bool,

@@ -7,7 +7,7 @@ pub use kafka_protocol::error::ResponseError as Code;
 /// The client's result.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What went wrong between the client and a broker.
+/// An error between the client and a broker.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -30,7 +30,7 @@ pub enum Error {
     /// The broker answered with an error.
     #[error("{what}: {code}{}", Words(.message))]
     Broker {
-        /// What was asked for, of what.
+        /// The request, and its subject.
         what: String,
         /// Kafka's error code.
         code: Code,
@@ -42,7 +42,7 @@ pub enum Error {
     Protocol {
         /// `host:port`.
         address: Arc<str>,
-        /// What is wrong with them.
+        /// Description of the problem.
         what: String,
     },
 }

@@ -34,7 +34,7 @@ pub const MAX_IN_FLIGHT: usize = 5;
 
 /// Records that are sent, acknowledged and refused together.
 pub trait Batch: Sized {
-    /// How many records it has: at least one, at most `i32::MAX`.
+    /// Number of its records: at least one, at most `i32::MAX`.
     fn records(&self) -> u32;
 
     /// Two batches with its first `at` records and the others; `0 < at < records`.
@@ -50,7 +50,7 @@ pub struct Token(u64);
 pub struct Send<'a, B> {
     /// Names this sending in [`PartitionQueue::answered`].
     pub token: Token,
-    /// What to send.
+    /// The batch to send.
     pub batch: &'a B,
     /// Goes with the producer id that the epoch counts from.
     pub epoch: i16,
@@ -98,7 +98,7 @@ pub struct PartitionQueue<B> {
     next_token: u64,
     next_id: u64,
     epoch: i16,
-    /// Of the first entry that has none yet.
+    /// Sequence number of the first entry that has none yet.
     next_sequence: i32,
     /// A batch was acknowledged in this epoch, and nothing failed since.
     is_confirmed: bool,
@@ -112,7 +112,7 @@ pub struct PartitionQueue<B> {
 struct Entry<B> {
     id: u64,
     batch: B,
-    /// In the present epoch; none before it is first sent there.
+    /// Sequence number in the present epoch; none before it is first sent there.
     base_sequence: Option<i32>,
     /// It was sent in this epoch, and nobody knows what became of it.
     is_uncertain: bool,

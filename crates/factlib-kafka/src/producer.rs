@@ -54,8 +54,8 @@ impl Producer {
     /// Looks a topic up, which has to be there.
     ///
     /// # Errors
-    /// What the brokers say of it, such as `UNKNOWN_TOPIC_OR_PARTITION`. Brokers that are away
-    /// are waited for.
+    /// The brokers' error for the topic, such as `UNKNOWN_TOPIC_OR_PARTITION`. Waits for brokers
+    /// that are away.
     pub async fn topic(&self, name: impl Into<Arc<str>>) -> Result<Topic> {
         let (answer, answered) = oneshot::channel();
         let ended = || Error::Protocol {

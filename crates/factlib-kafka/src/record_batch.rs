@@ -16,14 +16,14 @@ const CRC_END: usize = 21;
 
 const IS_TRANSACTIONAL: i16 = 1 << 4;
 
-/// What becomes one record.
+/// The parts of one record.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Record<'a> {
     /// None for a record without one.
     pub key: Option<&'a [u8]>,
     /// None for a tombstone.
     pub value: Option<&'a [u8]>,
-    /// In their order; a name may come twice.
+    /// Names and values, in order; a name may come twice.
     pub headers: &'a [(&'a str, Option<&'a [u8]>)],
     /// Unix milliseconds.
     pub timestamp_ms: i64,
@@ -51,7 +51,7 @@ pub struct RecordBatch {
 /// The producer that a batch is stamped with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamp {
-    /// Of `InitProducerId`.
+    /// Producer id, from `InitProducerId`.
     pub producer_id: i64,
     /// Its epoch on the partition.
     pub epoch: i16,
@@ -277,7 +277,7 @@ mod tests {
     const STAMP: Stamp =
         Stamp { producer_id: 77, epoch: 3, base_sequence: 40, is_transactional: false };
 
-    /// What another implementation reads.
+    /// Reads the batch with another implementation.
     fn read(batch: &RecordBatch) -> Vec<Owned> {
         let mut bytes = batch.stamped(STAMP);
         assert_eq!(bytes.len(), batch.bytes());

@@ -1,4 +1,4 @@
-//! What a client has to know: where the brokers are, and how to get in.
+//! Settings of a client: addresses of the brokers, connections and login.
 
 use std::{fmt, future::Future, io, pin::Pin, sync::Arc, time::Duration};
 
@@ -20,12 +20,12 @@ pub struct Settings {
     pub login: Option<Arc<dyn Login>>,
     /// How batches are compressed.
     pub compression: Compression,
-    /// Of gzip and zstd; the library's usual level when not set.
+    /// Level of gzip and zstd; the library's default when not set.
     pub compression_level: Option<i32>,
-    /// Of an attempt to connect, TLS and login included.
+    /// Limit for an attempt to connect, TLS and login included.
     pub connect_timeout: Duration,
-    /// An answer that is later than that means that the connection is dead. A broker waits half
-    /// of it for replicas.
+    /// Limit for an answer; after it, the connection counts as dead. A broker waits half of it for
+    /// replicas.
     pub request_timeout: Duration,
     /// The first pause after a failure; each further one is longer, up to `backoff_max`.
     pub backoff: Duration,

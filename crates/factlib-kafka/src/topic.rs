@@ -21,14 +21,14 @@ use crate::{
 
 /// Learns how records ended, each once; on the driver's task, which must not be held up.
 pub trait Receipt: Send + Sync + 'static {
-    /// So many of its records are safe.
+    /// This number of further records is safe.
     fn acknowledged(&self, records: u32);
 
-    /// This one will never be taken.
+    /// The record with this index will never be taken.
     fn refused(&self, index: u32, refusal: &Refusal);
 }
 
-/// Why a broker will never take a record.
+/// The reason why a broker will never take a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Refusal {
@@ -80,7 +80,7 @@ impl Announced {
     }
 }
 
-/// What a partition's senders have written, and nobody has taken.
+/// Records that a partition's senders have written, and nobody has taken yet.
 #[derive(Default)]
 struct Open {
     full: VecDeque<Collected>,
@@ -205,7 +205,7 @@ impl Shared {
         open.full.pop_front().or_else(|| some(std::mem::take(&mut open.batch)))
     }
 
-    /// Whether a partition has records.
+    /// True if the partition has records.
     pub fn has_some(&self, partition: usize) -> bool {
         lock(&self.open).get(partition).is_some_and(|open| !open.is_empty())
     }
@@ -225,7 +225,7 @@ impl Open {
     }
 }
 
-/// Who hears of the records of a batch, in their order.
+/// The receipts of a batch's records, in their order.
 #[derive(Default)]
 pub(crate) struct Receipts(Vec<Run>);
 

@@ -18,7 +18,7 @@ pub(super) const WAL_SEGMENT: u64 = 16 << 20;
 
 pub(crate) struct Due {
     config: CheckpointConfig,
-    /// Of WAL with events of ours, after which a save waits for no interval.
+    /// WAL with events of ours after which a save is due at once, whatever the interval.
     window_bytes: u64,
     /// When the last save began.
     last: Option<Instant>,

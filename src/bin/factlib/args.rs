@@ -37,9 +37,9 @@ Exit codes:
   3 PostgreSQL           7 stopped before all in flight was delivered (nothing is lost)";
 
 const RUN_HELP: &str = "\
-SIGTERM or SIGINT stops in order: what is in flight is delivered and its position
-saved, within pipeline.drain_timeout. A second signal ends at once; what was in
-flight is sent again at the next start.
+SIGTERM, SIGINT or SIGHUP stops it in order: what is in flight is delivered and its
+position saved, within pipeline.drain_timeout. A second signal ends it at once; what
+was in flight is sent again at the next start.
 
 Examples:
   factlib run

@@ -3,11 +3,10 @@
 use factlib::{Error, ErrorKind, Result};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// SIGTERM, SIGINT and SIGHUP; from the making of this on they no longer kill.
+/// SIGTERM, SIGINT and SIGHUP; once this exists, they no longer kill the process.
 ///
-/// A SIGHUP comes from a terminal that is closed. It asks for an end, as the others do: nothing is
-/// read again but what is read at each connection anyway. Where it is ignored, as under `nohup`,
-/// it stays so.
+/// SIGHUP comes from a terminal that is closed. It stops the relay like the others; it does not
+/// reload the configuration. Where it is ignored, as under `nohup`, it stays ignored.
 pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -44,7 +43,7 @@ impl Signals {
     }
 }
 
-/// Whoever started us had SIGHUP ignored; known on Linux alone.
+/// True if the process was started with SIGHUP ignored; known on Linux only.
 fn ignores_hang_up() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));

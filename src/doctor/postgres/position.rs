@@ -121,7 +121,7 @@ impl Postgres<'_> {
         Ok(())
     }
 
-    /// Whoever sends the same events through a slot of its own.
+    /// Looks for relays that send the same events through slots of their own.
     pub(super) async fn other_relays(&mut self) -> Result<()> {
         const NAME: &str = "other relays";
         let others = other_relays(self.client, self.config).await?;

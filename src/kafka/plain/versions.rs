@@ -30,7 +30,7 @@ pub(crate) async fn check(brokers: Vec<String>, timeout: Duration) -> Result<()>
     blocking(move || check_now(&brokers, timeout)).await
 }
 
-/// Of one look whether brokers that are away have come back, and the pause before the next.
+/// Limit for one look whether brokers that are away have come back, and the pause before the next.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(2);
 const LOOK_PAUSE: Duration = Duration::from_millis(250);
 

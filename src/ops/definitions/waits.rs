@@ -1,4 +1,4 @@
-//! Who waited for what, what is tried again, and topics that are not as they were.
+//! Metrics of waits, of retries, and of topics that have changed.
 
 use super::{Family, Kind, counter, labelled};
 use crate::status::PipelineStatus;

@@ -5,10 +5,11 @@ use bytes::{BufMut, BytesMut};
 use super::{ParseError, cursor::Cursor};
 
 impl super::Message<'_> {
-    /// The same message with its texts converted by `utf8`; none where it has none to convert.
+    /// Converts the texts of a message with `utf8`; none if it has no texts to convert.
     ///
-    /// A value that can't be converted stays as it is, as a [`Value::Binary`](super::Value), which
-    /// is not sent otherwise. A name that can't be becomes one that nothing has.
+    /// A value that can't be converted becomes a [`Value::Binary`](super::Value), unchanged; the
+    /// server sends no such values itself. A name that can't be converted becomes one that nothing
+    /// has.
     ///
     /// # Errors
     /// Those of [`parse`](Self::parse).

@@ -69,15 +69,14 @@ impl<'a> Cursor<'a> {
 
     /// Text up to a zero byte.
     ///
-    /// It is UTF-8 unless the database knows no encoding (`SQL_ASCII`). Text that is no UTF-8
-    /// there is nothing that we look for: it reads as a replacement character and the stream
-    /// goes on.
+    /// It is UTF-8 unless the database has no encoding (`SQL_ASCII`). There, text that is no UTF-8
+    /// is never text that we look for: it reads as a replacement character, and the stream goes on.
     #[inline]
     pub fn text(&mut self, expected: &'static str) -> Result<&'a str, ParseError> {
         self.bytes_to_zero(expected).map(|text| std::str::from_utf8(text).unwrap_or("\u{fffd}"))
     }
 
-    /// What comes before a zero byte.
+    /// Bytes up to a zero byte.
     #[inline]
     pub fn bytes_to_zero(&mut self, expected: &'static str) -> Result<&'a [u8], ParseError> {
         let Some(length) = self.rest.iter().position(|byte| *byte == 0) else {

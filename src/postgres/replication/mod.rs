@@ -55,7 +55,7 @@ pub(crate) struct ReplicationClient {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Backend {
     pub pid: i32,
-    /// When it began: a later one may have the same pid.
+    /// Time at which it began: a later process may have the same pid.
     pub started: String,
 }
 
@@ -70,23 +70,23 @@ pub(crate) struct SystemId {
     pub dbname: String,
 }
 
-/// The server process that reads the slot for this process, or did when the connection was lost:
-/// the slot is never taken for somebody else's because of it.
+/// The server process that reads the slot for this process, or did until the connection was lost.
+/// It tells our own lost connection from another instance that reads the slot.
 #[derive(Debug, Default)]
 pub(crate) struct OwnBackend(Mutex<Option<Backend>>);
 
 impl OwnBackend {
-    /// A connection is about to read.
+    /// Notes the connection that is about to read.
     pub fn is(&self, backend: &Backend) {
         *self.lock() = Some(backend.clone());
     }
 
-    /// The connection has ended in order.
+    /// Notes that the connection has ended in order.
     pub fn ended(&self) {
         *self.lock() = None;
     }
 
-    /// Whether that is it.
+    /// True if `backend` is that process.
     pub fn was(&self, backend: &Backend) -> bool {
         self.lock().as_ref() == Some(backend)
     }

@@ -1,4 +1,4 @@
-//! How long a silent server is borne.
+//! The time for which a server may be silent before its connection counts as lost.
 
 use std::{
     sync::atomic::{AtomicU32, Ordering::Relaxed},
@@ -8,12 +8,12 @@ use std::{
 /// Doublings of the limit, at most.
 const DOUBLINGS_MAX: u32 = 6;
 
-/// How long the server may be silent before its connection counts as lost.
+/// Limit for the server's silence; a connection that exceeds it counts as lost.
 ///
-/// A server process that decodes a large transaction of which nothing is ours sends nothing and
-/// answers nothing, on older servers for as long as that takes; it would begin anew on each new
-/// connection, and never come to the end. So each connection that is lost for its silence
-/// doubles the limit, until a server answers when it is asked.
+/// On older servers, a process that decodes a large transaction of others sends and answers nothing
+/// until it has finished. With a fixed limit, each new connection would start that work again and
+/// never finish it. So each connection that is lost for its silence doubles the limit, until a
+/// server answers when it is asked.
 #[derive(Debug)]
 pub(crate) struct Patience {
     limit: Duration,

@@ -144,8 +144,8 @@ impl ReplicationStream {
 
     /// Tells the server our position, in bounded time; not cancel-safe.
     ///
-    /// To be called well more often than the limit of silence: it is what finds a dead server.
-    /// Who does not read at present hears nothing: the silence then counts from here on.
+    /// Call it much more often than the limit of silence: only this call finds a dead server. While
+    /// the caller does not read, silence does not count: it counts from this call on.
     pub async fn send_status(&mut self, mut status: StandbyStatus, reading: bool) -> Result<()> {
         if !reading {
             self.heard = Instant::now();

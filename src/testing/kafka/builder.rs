@@ -79,7 +79,7 @@ struct Listener {
 #[derive(Debug)]
 enum KnownAs {
     Itself,
-    /// That of a proxy of its own.
+    /// The address of a proxy of its own.
     Proxy,
     Other(String),
 }
@@ -167,13 +167,13 @@ impl KafkaServerBuilder {
         self.add_listener(name.into(), protocol.into(), properties.collect(), KnownAs::Itself)
     }
 
-    /// One more plaintext listener, which clients reach through a [`Proxy`] of its own:
+    /// Adds a plaintext listener that clients reach through a [`Proxy`] of its own, see
     /// [`KafkaServer::listener_proxy`].
     pub fn proxied_listener(self, name: impl Into<String>) -> Self {
         self.add_listener(name.into(), "PLAINTEXT".into(), Vec::new(), KnownAs::Proxy)
     }
 
-    /// One more plaintext listener, of which clients are told another address than its own.
+    /// Adds a plaintext listener that advertises another address than its own.
     pub fn misadvertised_listener(
         self,
         name: impl Into<String>,

@@ -40,7 +40,7 @@ impl Batch for Records {
     }
 }
 
-/// What happens next.
+/// One step of a history.
 #[derive(Clone, Debug)]
 pub enum Step {
     /// The caller queues a batch; a bit of `bad` set makes that record one that is refused.
@@ -61,7 +61,7 @@ pub enum Step {
     TimeOut,
     /// Another replica leads: what was not replicated is gone, and requests to the old one are refused.
     LeaderMoves,
-    /// Where nothing is under way, the broker forgets what it knows of the producer.
+    /// If nothing is in flight, the broker forgets the producer.
     Forget,
     /// The topic takes batches of so many records.
     Limit(u8),
@@ -103,7 +103,7 @@ pub struct World {
     mutation: Option<Mutation>,
     log: Vec<Appended>,
     replicated: usize,
-    /// Of the log before here the broker knows no producer any more.
+    /// End of the part of the log for which the broker has forgotten its producers.
     forgotten: usize,
     requests: VecDeque<Request>,
     answers: VecDeque<(Token, Answer)>,
@@ -207,7 +207,10 @@ impl World {
         self.broken.get_or_insert("it never ends".into());
     }
 
-    /// What of the promises was broken.
+    /// Checks the promises.
+    ///
+    /// # Errors
+    /// The promise that was broken.
     pub fn judge(&self) -> Result<(), String> {
         if let Some(broken) = &self.broken {
             return Err(broken.clone());

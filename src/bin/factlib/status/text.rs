@@ -131,7 +131,7 @@ fn topics(status: &Value) -> String {
     })
 }
 
-/// How many partitions a topic has, and had before that changed.
+/// The number of a topic's partitions, and the number before it changed.
 fn partitions(topic: &Value) -> String {
     match (topic["partitions"].as_u64(), topic["partitions_before"].as_u64()) {
         (Some(now), Some(before)) => format!("{now} (were {before})"),
