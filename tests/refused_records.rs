@@ -211,6 +211,21 @@ async fn one_in_a_thousand_is_refused_and_the_rest_keeps_its_order() {
     }
 }
 
+/// Each client that takes over meets a refused record in its first batch, before the broker knows
+/// it on the partition.
+#[actix::test]
+async fn one_in_three_of_a_single_partition_is_refused_and_the_rest_keeps_its_order() {
+    let mut bed = bed("third", MODES[0]).await;
+    bed.config.kafka.topics.partitions = Some(1);
+    let is_bad = |n: usize| n % 3 == 2;
+    let facts = (0..300).map(|n| match is_bad(n) {
+        true => fact(format!("u{}", n % 4)).timestamp_ms(FAR_AHEAD_MS),
+        false => fact(format!("u{}", n % 4)),
+    });
+    let facts: Vec<_> = facts.collect();
+    relays_all_but(&bed, &[], &facts, is_bad).await;
+}
+
 #[actix::test]
 async fn a_topic_whose_limit_was_lowered_still_takes_its_records() {
     for (mode, says_size) in [(MODES[0], false), (MODES[0], true), (MODES[1], false)] {

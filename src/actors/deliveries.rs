@@ -309,6 +309,9 @@ impl Deliveries {
             return Vec::new();
         };
         slot.recipient = Some(recipient);
+        // The part that blocked may have ended while the lane was closed.
+        let first = slot.outstanding.front().map(|part| part.number);
+        slot.blocked = slot.blocked.filter(|last| first.is_some_and(|first| first <= *last));
         self.send_waiting(lane)
     }
 

@@ -44,8 +44,9 @@ pub(super) struct RefusedTopic {
 enum State {
     /// The reason, and the time at which to ask for the topic again.
     Refused(Error, Instant),
-    /// The topic is being asked for; these batches wait for the answer.
-    Asking(Vec<TopicBatch>),
+    /// The topic is being asked for; these batches wait for the answer. The last refusal holds
+    /// where there is none.
+    Asking(Vec<TopicBatch>, Error),
     Open(Recipient<TopicBatch>),
 }
 
@@ -79,7 +80,8 @@ impl RefusedTopic {
     }
 
     fn ask(&mut self, batch: TopicBatch, ctx: &mut Context<Self>) {
-        self.state = State::Asking(vec![batch]);
+        let State::Refused(error, _) = &self.state else { return };
+        self.state = State::Asking(vec![batch], error.clone());
         let (topics, topic, log) =
             (Arc::clone(&self.topics), Arc::clone(&self.topic), self.log.clone());
         let asking = async move { topics.open(&topic, 0, &log).await };
@@ -87,8 +89,8 @@ impl RefusedTopic {
     }
 
     fn answered(&mut self, answer: Result<Opened>, ctx: &mut Context<Self>) {
-        let State::Asking(waiting) = &mut self.state else { return };
-        let waiting = mem::take(waiting);
+        let State::Asking(waiting, refusal) = &mut self.state else { return };
+        let (waiting, refusal) = (mem::take(waiting), refusal.clone());
         match (answer, self.exit.take()) {
             (Ok(Opened::Producer(producer)), Some(exit)) => {
                 let to = producer.start_with(exit);
@@ -100,6 +102,13 @@ impl RefusedTopic {
                 let until = self.topics.refused(&self.topic, &error, &self.log);
                 waiting.into_iter().for_each(|batch| self.refuse(batch, &error, ctx));
                 self.state = State::Refused(error, until);
+            }
+            // One transaction holds all topics: a question that fails must not undo it.
+            (Err(error), exit) if self.topics.in_transactions() && error.is_transient() => {
+                self.exit = exit;
+                let until = self.topics.refused(&self.topic, &refusal, &self.log);
+                waiting.into_iter().for_each(|batch| self.refuse(batch, &refusal, ctx));
+                self.state = State::Refused(refusal, until);
             }
             (Err(error), exit) => {
                 self.exit = exit;
@@ -122,7 +131,7 @@ impl Handler<TopicBatch> for RefusedTopic {
     fn handle(&mut self, batch: TopicBatch, ctx: &mut Self::Context) {
         match &mut self.state {
             State::Open(to) => to.do_send(batch),
-            State::Asking(waiting) => waiting.push(batch),
+            State::Asking(waiting, _) => waiting.push(batch),
             State::Refused(error, until) if Instant::now() < *until => {
                 let error = error.clone();
                 self.refuse(batch, &error, ctx);

@@ -214,6 +214,11 @@ impl Topics {
         })
     }
 
+    /// True with exactly-once.
+    pub fn in_transactions(&self) -> bool {
+        self.transactions.is_some()
+    }
+
     /// The table for letters that the dead-letter topic refuses; none for any other topic.
     pub fn table_of(&self, topic: &str) -> Option<Arc<DeadLetterTable>> {
         (*topic == *self.dead_letter_topic).then(|| Arc::clone(&self.table))

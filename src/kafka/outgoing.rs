@@ -7,7 +7,10 @@
 //! after a failure goes alone too, so that a topic that goes on failing does not make the other
 //! topics' client give up.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, atomic::Ordering},
+};
 
 use super::{
     first_records::FirstRecords,
@@ -88,6 +91,9 @@ impl Outgoing {
     pub fn push(&mut self, batch: TopicBatch, prefixes: Prefixes, faults: Faults) {
         let terms = Terms { faults, ..self.terms.clone() };
         let part = Part::new(batch, prefixes, self.in_flight.clone(), terms);
+        if self.is_stopped() {
+            self.give_up();
+        }
         // Dropped, it says that it was not sent.
         if !self.given_up {
             self.queue.push_back((part, 0));
@@ -97,11 +103,13 @@ impl Outgoing {
     /// Sends what may be sent now, in order.
     pub fn send(&mut self) -> Next {
         while let Some((part, sent)) = self.queue.front() {
-            let (part, index) = (Arc::clone(part), *sent);
-            if part.is_blocked() || self.alone.as_ref().is_some_and(|part| part.is_blocked()) {
+            let is_blocked = |part: &Arc<Part>| part.is_blocked();
+            if self.is_stopped() || is_blocked(part) || self.alone.as_ref().is_some_and(is_blocked)
+            {
                 self.give_up();
                 return Next::Done;
             }
+            let (part, index) = (Arc::clone(part), *sent);
             if index == part.len() {
                 self.queue.pop_front();
                 continue;
@@ -157,6 +165,12 @@ impl Outgoing {
     pub fn reports_have_come(&mut self, partitions: usize) {
         self.first.has_partitions(partitions);
         self.first.all_acknowledged();
+    }
+
+    /// True where a record failed: what is behind it would overtake it, and disturb the topics
+    /// that share the client.
+    fn is_stopped(&self) -> bool {
+        self.terms.stopped.load(Ordering::Acquire)
     }
 
     /// Stops sending; another actor gets what is left.

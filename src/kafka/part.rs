@@ -6,7 +6,7 @@
 
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicU8, AtomicUsize, Ordering},
+    atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering},
 };
 
 use rdkafka::{error::KafkaError, message::Headers};
@@ -56,6 +56,8 @@ pub(crate) struct Terms {
     pub(super) cause: Cause,
     /// `dead_letter.policy = "block"`: nothing behind a refused record is sent.
     pub block: bool,
+    /// A record failed, so that nothing behind it may be sent before it comes again.
+    pub stopped: Arc<AtomicBool>,
     pub faults: Faults,
 }
 
@@ -170,6 +172,7 @@ impl Part {
 
     /// It can't be sent now: what is left of it fails with this error.
     pub(super) fn fail(&self, error: Error) {
+        self.terms.stopped.store(true, Ordering::Release);
         self.lock().error = Some((Verdict::Topic, error));
     }
 
@@ -214,6 +217,7 @@ impl Part {
     }
 
     fn fails(&self, mut answer: MutexGuard<'_, Answer>, verdict: Verdict, error: KafkaError) {
+        self.terms.stopped.store(true, Ordering::Release);
         if answer.error.as_ref().is_none_or(|(known, _)| verdict < *known) {
             let in_transaction = self.terms.refusals.is_some();
             let error = verdict.failure(&self.topic, in_transaction, error);
@@ -326,7 +330,10 @@ impl Sent {
     /// Kafka has it, in that partition.
     pub(super) fn delivered(mut self, partition: i32) {
         self.leave();
-        self.part.terms.partitions.acknowledged(partition);
+        // What went alone went through another client, of which this says nothing.
+        if !self.alone {
+            self.part.terms.partitions.acknowledged(partition);
+        }
         self.part.delivered(self.index);
     }
 

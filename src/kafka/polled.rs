@@ -22,6 +22,9 @@ use rdkafka::{
 /// Reports wake the thread; without any, it looks so often whether it is still wanted.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 
+/// Between two purges of a client that gave up and has records left.
+const PURGE_INTERVAL: Duration = Duration::from_millis(20);
+
 /// The producer; a clone is the same one. With the last, what it holds is given up.
 pub(super) struct PolledProducer<C: ProducerContext + 'static>(Arc<Handle<C>>);
 
@@ -37,7 +40,15 @@ impl<C: ProducerContext + 'static> PolledProducer<C> {
         let (polled, ended) = (Arc::clone(&producer), Arc::clone(&unwanted));
         let poll = move || {
             while !ended.load(Ordering::Acquire) {
-                polled.poll(LOOK_INTERVAL);
+                let gave_up = polled.client().fatal_error().is_some();
+                if gave_up && polled.in_flight_count() > 0 {
+                    // librdkafka purges its queue as it gives up. A record that is queued at that
+                    // very moment stays there, and would never have a report.
+                    polled.purge(PurgeConfig::default().queue());
+                    polled.poll(PURGE_INTERVAL);
+                } else {
+                    polled.poll(LOOK_INTERVAL);
+                }
             }
         };
         let thread = thread::Builder::new().name("kafka-reports".into()).spawn(poll);

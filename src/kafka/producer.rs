@@ -264,6 +264,7 @@ impl KafkaProducer {
             cause: self.cause.clone(),
             partitions: AcknowledgedPartitions::default(),
             block: false,
+            stopped: Arc::default(),
             faults: Faults::default(),
         }
     }

@@ -62,11 +62,6 @@ impl Refusals {
         std::mem::take(&mut self.lock().suspects)
     }
 
-    /// Puts suspects back that could not be tried.
-    pub fn give_back(&self, suspects: impl IntoIterator<Item = Suspect>) {
-        self.lock().suspects.extend(suspects);
-    }
-
     /// The refusal of the event, if there was one; the open transaction then leaves the event out.
     pub fn of(&self, topic: &Arc<str>, event: &Event) -> Option<Error> {
         let mut known = self.lock();
@@ -152,7 +147,5 @@ mod tests {
         refusals.suspect(&"t".into(), &event(), &Prefixes::default());
         let suspects = refusals.take_suspects();
         assert_eq!((suspects.len(), refusals.take_suspects().len()), (1, 0));
-        refusals.give_back(suspects);
-        assert_eq!(refusals.take_suspects().len(), 1);
     }
 }

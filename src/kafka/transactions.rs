@@ -152,10 +152,9 @@ impl Transactions {
         }
         info!(self.log, "trying the records of a refused batch one by one";
             "records" => suspects.len());
+        // Where that fails they are forgotten: their topic may be gone, and must not hold up the
+        // others. What is refused with the next transaction is suspect again.
         let tried = self.try_all(id, producer, &suspects).await;
-        if tried.is_err() {
-            self.refusals.give_back(suspects);
-        }
         // Nothing was left out yet.
         self.refusals.undone();
         tried

@@ -44,11 +44,13 @@ impl UnavailableTopics {
     /// The reason why the topic may not be in a transaction now; none if it may.
     pub fn denial(&self, topic: &str) -> Option<Error> {
         let mut known = self.lock();
-        let (error, until) = known.get(topic)?.denied.as_ref()?;
+        let topic = known.get_mut(topic)?;
+        let (error, until) = topic.denied.as_ref()?;
         if Instant::now() < *until {
             return Some(error.clone());
         }
-        known.remove(topic);
+        // Patience does not begin anew: it is open or refused now.
+        topic.denied = None;
         None
     }
 
