@@ -367,7 +367,9 @@ impl KafkaServerBuilder {
 impl Bound<'_> {
     /// Its name, and how it is reached.
     fn into_entry(self) -> (String, super::Listener) {
-        let address = if self.proxy.is_some() { self.known_as } else { self.at };
+        // Nobody is at an address that is wrong.
+        let is_wrong = matches!(self.of.known_as, KnownAs::Other(_));
+        let address = if is_wrong { self.at } else { self.known_as };
         (self.of.name.clone(), super::Listener { address, proxy: self.proxy })
     }
 }
