@@ -103,9 +103,7 @@ impl Outgoing {
     /// Sends what may be sent now, in order.
     pub fn send(&mut self) -> Next {
         while let Some((part, sent)) = self.queue.front() {
-            let is_blocked = |part: &Arc<Part>| part.is_blocked();
-            if self.is_stopped() || is_blocked(part) || self.alone.as_ref().is_some_and(is_blocked)
-            {
+            if self.must_stop(part) {
                 self.give_up();
                 return Next::Done;
             }
@@ -130,6 +128,11 @@ impl Outgoing {
         let goes_alone = self.tries || part.is_suspect(index);
         if (self.alone.is_some() || goes_alone) && self.in_flight.has_records() {
             return Queued::NotNow;
+        }
+        // Again, now that it has ended: its report may have come just before.
+        if self.must_stop(part) {
+            self.give_up();
+            return Queued::Done;
         }
         self.alone = None;
         match &self.one_by_one {
@@ -167,8 +170,13 @@ impl Outgoing {
         self.first.all_acknowledged();
     }
 
-    /// True where a record failed: what is behind it would overtake it, and disturb the topics
-    /// that share the client.
+    /// True where a record failed, or is refused and blocks: what is behind it would overtake it,
+    /// and a failure would disturb the topics that share the client.
+    fn must_stop(&self, part: &Arc<Part>) -> bool {
+        let is_blocked = |part: &Arc<Part>| part.is_blocked();
+        self.is_stopped() || is_blocked(part) || self.alone.as_ref().is_some_and(is_blocked)
+    }
+
     fn is_stopped(&self) -> bool {
         self.terms.stopped.load(Ordering::Acquire)
     }
