@@ -7,9 +7,9 @@ use bytes::{BufMut, Bytes, BytesMut};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use factlib::{
     Event, Lsn,
+    bench::{Chain, Decoding, record_headers},
     checkpoint::AckWindow,
     config::Route,
-    parts::{Chain, Decoding, record_headers},
     postgres::{
         frame::{Frame, next_frame},
         pgoutput::Message,

@@ -213,7 +213,7 @@ pub mod testing;
 
 #[cfg(feature = "test-util")]
 #[doc(hidden)]
-pub use self::actors::parts;
+pub use self::actors::bench;
 #[cfg(feature = "faults")]
 pub use self::faults::{FaultSite, Faults};
 #[cfg(feature = "tracing")]

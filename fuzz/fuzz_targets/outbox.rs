@@ -2,8 +2,8 @@
 #![no_main]
 
 use factlib::{
+    bench::Decoding,
     config::{OutboxPreset, OutboxTable},
-    parts::Decoding,
 };
 use libfuzzer_sys::fuzz_target;
 

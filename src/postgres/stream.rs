@@ -21,7 +21,7 @@ use super::connect_info::{Host, Keepalives};
 
 /// On one host, a packet costs its sender more than its bytes do. A window that is
 /// soon full keeps the rest with the sender, who makes large packets of it (see
-/// `actors::pace`). On a network it would cap the throughput at its size by the
+/// `actors::wal_reader::pace`). On a network it would cap the throughput at its size by the
 /// round trip, and what is sent waits for the network card anyhow: there, the
 /// kernel finds the size.
 const LOCAL_RECEIVE_BUFFER: usize = 64 << 10;

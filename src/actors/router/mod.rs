@@ -11,15 +11,22 @@
 //! A lane fails alone: see [`crate::messages::AckToken`]. What the router itself
 //! keeps is lost with it; the next generation reads it again from the WAL.
 
+mod chosen_topics;
+mod coordinator;
+mod deliveries;
+mod forward;
+mod transaction;
+mod transaction_batcher;
+
 use std::{sync::Arc, time::Duration};
 
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Recipient};
 use slog::{Logger, debug, error, info, warn};
 
-use super::{
-    chosen_topics::ChosenTopics,
-    deliveries::{Deliveries, Dispatch, Opening, PartEnd},
-    transaction::Transaction,
+use self::deliveries::{Dispatch, Opening, PartEnd};
+pub(crate) use self::{
+    chosen_topics::ChosenTopics, coordinator::Coordinator, deliveries::Deliveries,
+    transaction::Transaction, transaction_batcher::Limits,
 };
 use crate::{
     Error, ErrorKind, Event, Refusal, Result,

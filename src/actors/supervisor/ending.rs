@@ -2,10 +2,12 @@
 
 use actix::{ActorContext, ActorFutureExt, AsyncContext, Context, Handler, WrapFuture};
 
-use super::Supervisor;
+use super::{
+    Supervisor,
+    draining::{SETTLE_TIMEOUT, drain},
+};
 use crate::{
     Error, Result,
-    actors::draining::{SETTLE_TIMEOUT, drain},
     faults::FaultSite,
     messages::{Shutdown, Stop},
     status::PipelineState,

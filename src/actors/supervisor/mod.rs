@@ -14,6 +14,7 @@
 //! all of the chain is new. What can't get better by itself ends the pipeline with its error.
 
 mod chain;
+mod draining;
 mod ending;
 mod lanes;
 mod plan;
@@ -32,15 +33,14 @@ use tokio::sync::watch;
 pub(crate) use self::plan::{Plan, Threads};
 use self::{
     chain::{Chain, Launch},
+    draining::{Extent, UNFINISHED, extent, settle},
     lanes::Pause,
     restarts::Restarts,
 };
 use super::{
     checkpointer::Checkpointer,
-    draining::{Extent, UNFINISHED, extent, settle},
-    publication_watch::PublicationWatch,
-    row_sweeper::RowSweeper,
-    wal_watch::WalWatch,
+    outbox_tables::{PublicationWatch, RowSweeper},
+    wal_reader::WalWatch,
 };
 use crate::{
     Error, ErrorKind, Result,

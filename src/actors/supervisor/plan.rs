@@ -12,9 +12,8 @@ use crate::{
     actors::{
         checkpointer::{Checkpointer, Due},
         lane::Lanes,
-        publication_watch::PublicationWatch,
-        row_sweeper::RowSweeper,
-        wal_watch::WalWatch,
+        outbox_tables::{PublicationWatch, RowSweeper},
+        wal_reader::WalWatch,
     },
     checkpoint::CheckpointStore,
     config::Config,

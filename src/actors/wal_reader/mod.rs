@@ -14,8 +14,10 @@
 //! # Failure
 //! Any error ends the loop and, with it, the chain.
 
+mod pace;
 mod reading;
 mod run;
+mod wal_watch;
 
 use std::{sync::Arc, time::Duration};
 
@@ -26,8 +28,8 @@ use actix::{
 use slog::Logger;
 use tokio::sync::{mpsc, oneshot};
 
-use self::reading::Loop;
-use super::pace::Pace;
+pub(crate) use self::wal_watch::WalWatch;
+use self::{pace::Pace, reading::Loop};
 use crate::{
     Error, ErrorKind, Lsn, Result,
     faults::Faults,

@@ -14,11 +14,11 @@ use tokio::{
 
 use super::{
     Command, ReadFrom,
+    pace::Pace,
     run::{self, Run},
 };
 use crate::{
     Error, ErrorKind, Lsn, Result,
-    actors::pace::Pace,
     faults::{FaultSite, Faults},
     messages::{ActorKind, BatchDone, BatchId, ByteWindow, Streaming, WalBatch, WindowPermit},
     postgres::replication::{ReplicationClient, ReplicationStream, StandbyStatus},

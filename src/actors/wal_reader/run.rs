@@ -2,9 +2,9 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 
+use super::pace::Pace;
 use crate::{
     Lsn, Result,
-    actors::pace::Pace,
     postgres::{
         frame::{self, Frame},
         pgoutput,

@@ -22,7 +22,7 @@ use actix::{
 };
 use slog::Logger;
 
-use super::topic_producer::{Opened, Topics};
+use super::{Opened, Topics};
 use crate::{
     Error, Result,
     dead_letter::DeadLetterTable,

@@ -1,6 +1,6 @@
 //! Replication messages in, events out: a plain struct, under the [`Decoder`].
 //!
-//! [`Decoder`]: super::decoder::Decoder
+//! [`Decoder`]: super::Decoder
 
 use bytes::{Bytes, BytesMut};
 

@@ -24,11 +24,11 @@ use slog::Logger;
 
 use super::{
     framing::{Framed, Framing},
-    lane::{LaneContext, Lanes},
     without_kafka::TableLanes,
 };
 use crate::{
     Result,
+    actors::lane::{LaneContext, Lanes},
     config::Config,
     faults::{FaultSite, Faults},
     kafka::plain::{self, Connection, Delivery, Thread},

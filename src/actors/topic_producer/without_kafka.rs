@@ -5,9 +5,9 @@ use std::{sync::Arc, time::Duration};
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Recipient, WrapFuture};
 use async_trait::async_trait;
 
-use super::lane::{LaneContext, Lanes};
 use crate::{
     Result,
+    actors::lane::{LaneContext, Lanes},
     dead_letter::DeadLetterTable,
     messages::{ExitGuard, TopicBatch},
 };

@@ -13,10 +13,12 @@
 //! Bytes that are no pgoutput end the chain: a broken stream can only be read again.
 //! What is wrong with one event only refuses that event.
 
+mod event_decoder;
+
 use actix::{Actor, ActorContext, Context, Handler, MessageResult, Recipient};
 use slog::{Logger, debug};
 
-use super::event_decoder::EventDecoder;
+pub(crate) use self::event_decoder::EventDecoder;
 use crate::{
     faults::{FaultSite, Faults},
     messages::{
@@ -88,7 +90,7 @@ mod tests {
     use slog::o;
     use tokio::sync::mpsc;
 
-    use super::{super::event_decoder::wire::*, *};
+    use super::{event_decoder::wire::*, *};
     use crate::{
         ErrorKind, Lsn,
         messages::{

@@ -6,9 +6,9 @@ use actix::Addr;
 use slog::{Logger, info, warn};
 use tokio::{sync::oneshot, time::timeout};
 
-use super::{checkpointer::Checkpointer, decoder::Decoder, wal_reader::WalReader};
 use crate::{
     Error, ErrorKind, Lsn, Result,
+    actors::{checkpointer::Checkpointer, decoder::Decoder, wal_reader::WalReader},
     checkpoint::Checkpoint,
     messages::{Ask, Drain, Finish, Flush, HandedOn, ReaderEnded},
     startup::Start,

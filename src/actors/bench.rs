@@ -9,12 +9,9 @@ use slog::{Discard as NoLog, Logger, o};
 use tokio::sync::mpsc;
 
 use super::{
-    chosen_topics::ChosenTopics,
-    decoder::Decoder,
-    deliveries::Deliveries,
-    discard::Discard,
-    event_decoder::EventDecoder,
-    router::{DeadLetters, Router},
+    decoder::{Decoder, EventDecoder},
+    router::{ChosenTopics, DeadLetters, Deliveries, Router},
+    topic_producer::Discard,
 };
 use crate::{
     Event, Lsn, Result,

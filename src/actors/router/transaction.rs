@@ -6,9 +6,9 @@ use std::{collections::HashSet, sync::Arc, time::Instant};
 use actix::{Addr, AsyncContext, Context, Handler, SpawnHandle};
 
 use super::{
+    Router,
     coordinator::{CommitTransaction, Coordinator, TransactionCommitted, TransactionFailed},
-    gate::{Gate, Limits, Step},
-    router::Router,
+    transaction_batcher::{Gate, Limits, Step},
 };
 use crate::{
     Error, ErrorKind, Lsn,

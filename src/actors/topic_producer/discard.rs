@@ -5,9 +5,9 @@ use std::time::Duration;
 use actix::{Actor, Context, Handler, Recipient};
 use async_trait::async_trait;
 
-use super::lane::{LaneContext, Lanes};
 use crate::{
     Result,
+    actors::lane::{LaneContext, Lanes},
     messages::{ExitGuard, TopicBatch},
 };
 

@@ -5,10 +5,7 @@ use std::sync::Arc;
 use actix::Context;
 use slog::{error, warn};
 
-use super::{
-    deliveries::Rest,
-    router::{Router, Sorted, send},
-};
+use super::{Router, Sorted, deliveries::Rest, send};
 use crate::{
     Error, ErrorKind, Event, Lsn, Result,
     handlers::{Onward, Record},

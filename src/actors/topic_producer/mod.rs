@@ -23,6 +23,14 @@
 //! the records of that batch are sent [one by one](crate::kafka::outgoing), and what is refused
 //! alone is named by the token. What was acknowledged is not sent again.
 
+#[cfg(feature = "test-util")]
+mod discard;
+mod framing;
+#[cfg(feature = "client-kafka")]
+mod plain_producer;
+mod refused_topic;
+mod without_kafka;
+
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -32,11 +40,16 @@ use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Recipient, Wr
 use async_trait::async_trait;
 use slog::{Logger, info, warn};
 
-use super::{
+#[cfg(feature = "test-util")]
+pub(crate) use self::discard::{Discard, DiscardLanes};
+#[cfg(feature = "client-kafka")]
+pub(crate) use self::plain_producer::PlainLanes;
+pub(crate) use self::without_kafka::TableLanes;
+use self::{
     framing::{Framed, Framing},
-    lane::{LaneContext, Lanes},
     refused_topic::RefusedTopic,
 };
+use super::lane::{LaneContext, Lanes};
 use crate::{
     Error, ErrorKind, Result,
     config::{Config, RefusalPolicy},
