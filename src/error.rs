@@ -43,7 +43,6 @@ impl Error {
     }
 
     /// Changes the error's kind.
-    #[cfg(feature = "relay")]
     pub(crate) fn of_kind(mut self, kind: ErrorKind) -> Self {
         self.0.kind = kind;
         self
@@ -60,7 +59,6 @@ impl Error {
     }
 
     /// What happened and its causes, on one line without the remedy.
-    #[cfg(feature = "relay")]
     pub(crate) fn story(&self) -> String {
         let mut story = self.clone();
         story.0.remedy = None;

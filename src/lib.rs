@@ -139,13 +139,9 @@
 //! | [`testing`] | throwaway servers (feature `test-util`) |
 //!
 //! # Features
-//! `relay`, in `default` by way of `cli`, is everything but the client: a service that
-//! only emits does without it, and so without librdkafka and actix.
-//!
 //! | feature | adds |
 //! | --- | --- |
-//! | `relay` | the relay as a library |
-//! | `cli` (default) | `relay`, the binary, configuration from files and the environment |
+//! | `cli` (default) | the binary, configuration from files and the environment |
 //! | `demo` (default) | `factlib demo`, with `test-util` |
 //! | `deadpool`, `sqlx`, `diesel-async` | the client in transactions of these |
 //! | `opentelemetry` | facts belong to the trace that is current |
@@ -158,55 +154,33 @@
 
 #![deny(unsafe_code)]
 
-#[cfg(feature = "relay")]
 mod actors;
 mod certificate;
-#[cfg(feature = "relay")]
 pub mod checkpoint;
-#[cfg(feature = "relay")]
 pub mod config;
-#[cfg(feature = "relay")]
 pub mod dead_letter;
-#[cfg(feature = "relay")]
 pub mod doctor;
 pub mod emit;
 mod error;
-#[cfg(feature = "relay")]
 mod event;
-#[cfg(feature = "relay")]
 mod faults;
-#[cfg(feature = "relay")]
 mod format;
-#[cfg(feature = "relay")]
 pub mod handlers;
-#[cfg(feature = "relay")]
 mod kafka;
-#[cfg(feature = "relay")]
 mod logging;
 mod lsn;
-#[cfg(feature = "relay")]
 mod messages;
-#[cfg(feature = "relay")]
 mod ops;
-#[cfg(feature = "relay")]
 mod outbox;
-#[cfg(feature = "relay")]
 mod pipeline;
 pub mod postgres;
 pub mod proto;
-#[cfg(feature = "relay")]
 pub mod replay;
-#[cfg(feature = "relay")]
 pub mod routing;
-#[cfg(feature = "relay")]
 mod schema_registry;
-#[cfg(feature = "relay")]
 pub mod slot;
-#[cfg(feature = "relay")]
 mod startup;
-#[cfg(feature = "relay")]
 mod status;
-#[cfg(feature = "relay")]
 pub mod tail;
 #[cfg(feature = "test-util")]
 pub mod testing;
@@ -222,7 +196,6 @@ pub use self::{
     error::{Error, ErrorKind, Result},
     lsn::{Lsn, ParseLsnError},
 };
-#[cfg(feature = "relay")]
 pub use self::{
     event::{Event, Refusal, TransactionInfo},
     messages::{AckToken, BatchId, Refused, TopicBatch},
@@ -236,17 +209,16 @@ pub use self::{
 };
 
 /// The librdkafka that is built in: its version as a number, and as text.
-#[cfg(feature = "relay")]
 pub fn librdkafka_version() -> (i32, String) {
     rdkafka::util::get_rdkafka_version()
 }
 
 /// The README's examples, compiled by the tests.
-#[cfg(all(doctest, feature = "relay"))]
+#[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
 
 /// Examples of the page on embedding.
-#[cfg(all(doctest, feature = "relay"))]
+#[cfg(doctest)]
 #[doc = include_str!("../docs/embedding.md")]
 struct Embedding;

@@ -36,9 +36,7 @@ use std::borrow::Borrow;
 
 use uuid::Uuid;
 
-#[cfg(feature = "relay")]
 pub(crate) use self::emitter::DEFAULT_MAX_BYTES;
-#[cfg(feature = "relay")]
 pub(crate) use self::trace::ids as traceparent_ids;
 pub use self::{emitter::Emitter, fact::Fact, publisher::Publisher, transaction::Transaction};
 use crate::Result;

@@ -21,59 +21,41 @@
 //! | `timeline` | pure: which positions a timeline's history has |
 //! | `errors` | what the server's errors mean for us |
 
-#[cfg(feature = "relay")]
 mod auth;
-#[cfg(feature = "relay")]
 mod bounded;
 mod connect_info;
 mod connection_string;
 mod connector;
-#[cfg(feature = "relay")]
 pub(crate) mod encoding;
 mod errors;
-#[cfg(feature = "relay")]
 #[doc(hidden)] // For fuzzing: raw protocol, and no promise.
 pub mod frame;
 mod passfile;
-#[cfg(feature = "relay")]
 mod password_file;
-#[cfg(feature = "relay")]
 pub mod pgoutput;
-#[cfg(feature = "relay")]
 pub(crate) mod pinned;
-#[cfg(feature = "relay")]
 mod reconnecting;
-#[cfg(feature = "relay")]
 pub(crate) mod replication;
 mod require_auth;
-#[cfg(feature = "relay")]
 pub(crate) mod retention;
-#[cfg(feature = "relay")]
 pub(crate) mod rows;
 mod service_file;
-#[cfg(feature = "relay")]
 mod session;
-#[cfg(feature = "relay")]
 mod session_settings;
 mod settings;
 mod silent_hosts;
-#[cfg(feature = "relay")]
 pub(crate) mod slot;
-#[cfg(feature = "relay")]
 pub(crate) mod slot_reader;
 pub mod sql;
 mod stream;
-#[cfg(feature = "relay")]
 pub(crate) mod timeline;
 mod tls;
-#[cfg(feature = "relay")]
 mod waits;
 
 pub use self::connect_info::ConnectInfo;
 #[cfg(any(feature = "sqlx", feature = "diesel-async"))]
 pub(crate) use self::errors::ServerError;
 pub(crate) use self::errors::{postgres_error, sqlstate};
-#[cfg(feature = "relay")]
 pub(crate) use self::{
     bounded::{GivenUp, SqlSession},
     password_file::PasswordFile,
@@ -85,7 +67,6 @@ pub(crate) use self::{
 ///
 /// # Errors
 /// A malformed connection string; a server that can't be reached or refuses.
-#[cfg(feature = "relay")]
 pub async fn connect(
     config: &crate::config::PostgresConfig,
     log: &slog::Logger,

@@ -12,7 +12,6 @@ use std::{
 use secrecy::ExposeSecret;
 use slog::{Discard, Logger, debug, o};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-#[cfg(feature = "relay")]
 use tokio_postgres::CancelToken;
 use tokio_postgres::{
     Client, SimpleQueryMessage, config,
@@ -64,7 +63,6 @@ pub(super) async fn open(
 
 /// Asks the server at `info` to cancel what the client of this token runs; whether it does is
 /// not known.
-#[cfg(feature = "relay")]
 pub(super) async fn cancel(
     info: &ConnectInfo,
     token: &CancelToken,
@@ -74,10 +72,8 @@ pub(super) async fn cancel(
     connector::connect(info, timeout, log, &Cancel(token)).await
 }
 
-#[cfg(feature = "relay")]
 struct Cancel<'a>(&'a CancelToken);
 
-#[cfg(feature = "relay")]
 impl Startup for Cancel<'_> {
     type Session = ();
 

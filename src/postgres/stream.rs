@@ -8,7 +8,6 @@ use std::{
     task::{Context, Poll},
 };
 
-#[cfg(feature = "relay")]
 use rustix::io::ioctl_fionread;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
@@ -118,7 +117,6 @@ impl Stream {
     }
 }
 
-#[cfg(feature = "relay")]
 impl Stream {
     /// Waits until there is something to read, or an end; cancel-safe.
     pub async fn readable(&self) -> io::Result<()> {

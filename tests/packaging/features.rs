@@ -51,7 +51,7 @@ fn built(text: &str) -> Vec<Vec<String>> {
 #[test]
 fn no_build_that_a_user_gets_has_faults() {
     let package = package();
-    assert!(closure(&package, &["faults"]).contains("relay"), "the feature has another name");
+    assert!(closure(&package, &["faults"]).contains("test-util"), "the feature has another name");
     let deb = package["metadata"]["deb"]["features"].as_array().expect("a list");
     let deb = deb.iter().filter_map(Value::as_str).chain(["default"]).collect::<Vec<_>>();
     assert!(!closure(&package, &deb).contains("faults"), "the Debian package");

@@ -22,7 +22,6 @@ pub(super) use self::{
     host::Host,
     tls_settings::{RootCert, TlsSettings},
 };
-#[cfg(feature = "relay")]
 use super::password_file::PasswordFile;
 use super::{
     connection_string,
@@ -58,7 +57,6 @@ pub struct ConnectInfo {
     pub(super) warned: Arc<AtomicU8>,
     password: Option<SecretString>,
     /// A file from which the password is read, in place of `password`.
-    #[cfg(feature = "relay")]
     password_file: Option<PasswordFile>,
     passfile: Option<PathBuf>,
     /// The passfile was named, and so has to be there.
@@ -127,7 +125,6 @@ impl ConnectInfo {
             silent: SilentHosts::default(),
             warned: Arc::default(),
             password: settings.text("password").map(SecretString::from),
-            #[cfg(feature = "relay")]
             password_file: None,
             passfile_is_named: settings.text("passfile").is_some(),
             passfile: settings
@@ -138,7 +135,6 @@ impl ConnectInfo {
     }
 
     /// The same with this password, where there is one.
-    #[cfg(feature = "relay")]
     pub(crate) fn with_password(self, password: Option<SecretString>) -> Self {
         match password {
             Some(password) => ConnectInfo { password: Some(password), password_file: None, ..self },
@@ -147,14 +143,12 @@ impl ConnectInfo {
     }
 
     /// Takes the password from this file, at each connection.
-    #[cfg(feature = "relay")]
     pub(crate) fn with_password_from(self, file: PasswordFile) -> Self {
         ConnectInfo { password_file: Some(file), ..self }
     }
 
     /// The file that the password for a login is taken from, if it is one that somebody named.
     pub(super) fn secret_file(&self) -> Option<&Path> {
-        #[cfg(feature = "relay")]
         if let Some(file) = &self.password_file {
             return Some(file.path());
         }
@@ -163,7 +157,6 @@ impl ConnectInfo {
     }
 
     /// Sets `application_name`, if the connection string has none.
-    #[cfg(feature = "relay")]
     pub(crate) fn or_application_name(self, name: String) -> Self {
         ConnectInfo { application_name: self.application_name.or(Some(name)), ..self }
     }
@@ -174,7 +167,6 @@ impl ConnectInfo {
     }
 
     /// A copy for this host alone, whether or not it is a primary.
-    #[cfg(feature = "relay")]
     pub(super) fn only(&self, host: Host) -> Self {
         ConnectInfo { hosts: vec![host], target: TargetSessionAttrs::Any, ..self.clone() }
     }
@@ -230,7 +222,6 @@ impl ConnectInfo {
             };
             passfile::password(path, &login, log)
         };
-        #[cfg(feature = "relay")]
         if let Some(file) = &self.password_file {
             // Where it is gone for a moment, the last one that is known may still do.
             return file.read().or_else(|| self.password.clone());

@@ -192,11 +192,9 @@ impl From<&DbError> for ServerError {
 }
 
 /// The body of an ErrorResponse or NoticeResponse.
-#[cfg_attr(not(feature = "relay"), allow(dead_code))] // Only the replication protocol has them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ErrorFields<'a>(pub(super) &'a [u8]);
 
-#[cfg_attr(not(feature = "relay"), allow(dead_code))]
 impl ErrorFields<'_> {
     /// As an error that an operator can act on; `what` says what fails.
     pub(crate) fn into_error(self, what: impl Into<String>) -> Error {
