@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 
 use super::{
     decoder::{Decoder, EventDecoder},
-    router::{ChosenTopics, DeadLetters, Deliveries, Router},
+    router::{ChosenTopics, DeadLetters, Deliveries, EventSorter, Router},
     topic_producer::Discard,
 };
 use crate::{
@@ -79,12 +79,16 @@ impl Chain {
         let surroundings = Surroundings::create(|ctx| {
             let to = ctx.address();
             let router = Router {
-                handlers: HandlerTopics::default(),
-                topics_of_handlers: ChosenTopics::of_kafka(0, OwnTopics::new(&config)),
-                routing: Routing::new(&config).expect("routes that can be used"),
-                dead_letters: DeadLetters { policy: RefusalPolicy::Stop, topic: prefix.into() },
+                sorter: EventSorter {
+                    handlers: HandlerTopics::default(),
+                    topics_of_handlers: ChosenTopics::of_kafka(0, OwnTopics::new(&config)),
+                    routing: Routing::new(&config).expect("routes that can be used"),
+                    dead_letters: DeadLetters { policy: RefusalPolicy::Stop, topic: prefix.into() },
+                    status: Arc::clone(&status),
+                    log: log.clone(),
+                },
                 deliveries: Deliveries::default(),
-                transaction: None,
+                exactly_once: None,
                 lanes: to.clone().recipient(),
                 done: to.clone().recipient(),
                 failed: to.clone().recipient(),

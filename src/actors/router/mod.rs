@@ -4,6 +4,16 @@
 //! One per generation. It asks the supervisor for a lane at a topic's first
 //! event and again whenever a lane fails; until it is open, parts wait here.
 //!
+//! A batch goes through this room once. The actor calls the plain structs; none calls it back:
+//!
+//! | step | file |
+//! | --- | --- |
+//! | wait for a transaction to take it, with exactly-once | `exactly_once`, `transaction_batcher` |
+//! | sort its events by topic | `sorter` |
+//! | keep its parts until they are acknowledged | `deliveries` |
+//! | sort what a part gives back | `forward` |
+//! | commit the transaction, with exactly-once | `coordinator` |
+//!
 //! # Backpressure
 //! None of its own: a waiting part holds its batch's permit, and so the reader.
 //!
@@ -14,44 +24,48 @@
 mod chosen_topics;
 mod coordinator;
 mod deliveries;
+mod exactly_once;
 mod forward;
-mod transaction;
+mod sorter;
 mod transaction_batcher;
 
 use std::{sync::Arc, time::Duration};
 
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Recipient};
-use slog::{Logger, debug, error, info, warn};
+use slog::{Logger, debug, info, warn};
 
-use self::deliveries::{Dispatch, Opening, PartEnd};
 pub(crate) use self::{
-    chosen_topics::ChosenTopics, coordinator::Coordinator, deliveries::Deliveries,
-    transaction::Transaction, transaction_batcher::Limits,
+    chosen_topics::ChosenTopics,
+    coordinator::Coordinator,
+    deliveries::Deliveries,
+    exactly_once::ExactlyOnce,
+    sorter::{DeadLetters, EventSorter},
+    transaction_batcher::TransactionLimits,
+};
+use self::{
+    coordinator::TransactionCommitted,
+    deliveries::{Dispatch, Opening, PartEnd, ReturnedEvents},
+    exactly_once::TransactionDue,
+    forward::forward,
+    sorter::SortedEvents,
 };
 use crate::{
-    Error, ErrorKind, Event, Refusal, Result,
-    config::RefusalPolicy,
+    Error, ErrorKind, Event,
     faults::{FaultSite, Faults},
     handlers::HandlerTopics,
     messages::{
-        AckToken, ActorKind, BatchDone, ChainFailed, EventBatch, ExitGuard, LaneFailed, LaneLost,
-        LaneOpened, OpenLane, PartDone, PauseTopic, Stop, TopicBatch,
+        AckToken, ActorKind, BatchDone, BatchId, ChainFailed, EventBatch, ExitGuard, LaneFailed,
+        LaneLost, LaneOpened, OpenLane, PartDone, PauseTopic, Stop, TopicBatch, WindowPermit,
     },
-    routing::{Placed, Routing},
     status::Status,
 };
 
-/// The actor around [`Routing`] and [`Deliveries`].
+/// The actor around [`EventSorter`], [`Deliveries`] and [`ExactlyOnce`].
 pub(crate) struct Router {
-    /// Events of these go to a handler first.
-    pub handlers: HandlerTopics,
-    /// Topics that handlers name.
-    pub topics_of_handlers: ChosenTopics,
-    pub routing: Routing,
-    pub dead_letters: DeadLetters,
+    pub sorter: EventSorter,
     pub deliveries: Deliveries,
-    /// With exactly-once.
-    pub transaction: Option<Transaction>,
+    /// None without exactly-once.
+    pub exactly_once: Option<ExactlyOnce>,
     pub lanes: Recipient<OpenLane>,
     pub done: Recipient<BatchDone>,
     pub failed: Recipient<ChainFailed>,
@@ -59,14 +73,6 @@ pub(crate) struct Router {
     pub faults: Faults,
     pub log: Logger,
     pub exit: ExitGuard,
-}
-
-impl Handler<Stop> for Router {
-    type Result = ();
-
-    fn handle(&mut self, _: Stop, ctx: &mut Self::Context) {
-        ctx.stop();
-    }
 }
 
 impl Actor for Router {
@@ -78,36 +84,35 @@ impl Handler<EventBatch> for Router {
 
     fn handle(&mut self, batch: EventBatch, ctx: &mut Self::Context) {
         self.faults.reach(FaultSite::Router);
-        self.let_in(batch, ctx);
+        if let Some(exactly_once) = &mut self.exactly_once {
+            exactly_once.push(batch);
+            return self.route_next_batches(ctx);
+        }
+        if let Some(done) = self.route(batch, ctx) {
+            self.complete(done, ctx);
+        }
     }
 }
 
-impl Router {
-    /// Sorts a batch and hands its parts out.
-    pub(super) fn route_batch(&mut self, batch: EventBatch, ctx: &mut Context<Self>) {
-        let EventBatch { id, events, commit_end_lsn, permit, .. } = batch;
-        let count = events.len();
-        let Sorted { parts, filtered } = match self.sort(events) {
-            Ok(sorted) => sorted,
-            Err(error) => return self.fail(error),
-        };
-        self.status.batch(count, permit.bytes());
-        self.status.read(count, filtered);
-        if parts.is_empty() {
-            // Nothing of it is to be sent: it is done.
-            return self.batch_done(BatchDone { id, commit_end_lsn, events: count }, ctx);
+impl Handler<TransactionCommitted> for Router {
+    type Result = ();
+
+    fn handle(&mut self, _: TransactionCommitted, ctx: &mut Self::Context) {
+        if let Some(exactly_once) = &mut self.exactly_once {
+            exactly_once.committed();
         }
-        self.handed_out();
-        self.deliveries.open_batch(id, parts.len(), count, commit_end_lsn);
-        for (lane, events) in parts {
-            if let Some(topic) = self.deliveries.topic(lane) {
-                self.status.waits(topic, events.len());
-                self.status.routed(topic, &events);
-            }
-            if let Some(dispatch) = self.deliveries.add(lane, id, events, permit.clone()) {
-                send(dispatch, ctx);
-            }
+        self.route_next_batches(ctx);
+    }
+}
+
+impl Handler<TransactionDue> for Router {
+    type Result = ();
+
+    fn handle(&mut self, _: TransactionDue, ctx: &mut Self::Context) {
+        if let Some(exactly_once) = &mut self.exactly_once {
+            exactly_once.timer_fired();
         }
+        self.commit_if_due(ctx);
     }
 }
 
@@ -117,25 +122,25 @@ impl Handler<PartDone> for Router {
     fn handle(&mut self, done: PartDone, ctx: &mut Self::Context) {
         let (lane, epoch, pause) = (done.lane, done.epoch, done.pause);
         match self.deliveries.finish(done) {
-            PartEnd::HandedOn { events, delivered, took, rest } => {
-                if let Some(topic) = self.deliveries.topic(rest.lane) {
+            PartEnd::Stale => {}
+            PartEnd::Returned { events, delivered, took, returned } => {
+                if let Some(topic) = self.deliveries.topic(lane) {
                     self.status.handed_on(topic, events, delivered, took);
                 }
-                self.hand_on(rest, ctx);
+                self.forward(returned, ctx);
                 self.release(lane, ctx);
             }
-            PartEnd::Stale => {}
-            PartEnd::Part { lane, events, took } => {
+            PartEnd::Done { lane, events, took } => {
                 self.delivered(lane, events, took);
                 self.release(lane, ctx);
             }
-            PartEnd::Batch { lane, events, took, done } => {
+            PartEnd::LastDone { lane, events, took, batch } => {
                 self.delivered(lane, events, took);
-                self.batch_done(done, ctx);
+                self.complete(batch, ctx);
                 self.release(lane, ctx);
             }
             PartEnd::Failed { error, .. } if self.ends_transaction(lane, &error, true) => {
-                self.transaction_failed(error);
+                self.abort_transaction(error);
             }
             PartEnd::Failed { error, at_once: true } => self.reopen_at_once(lane, epoch, &error),
             PartEnd::Failed { error, at_once: false } => self.reopen(lane, epoch, error, pause),
@@ -153,9 +158,7 @@ impl Handler<LaneOpened> for Router {
             debug!(self.log, "topic opened"; "topic" => %topic, "epoch" => epoch, "parts" => waiting.len());
             self.status.topic_open(topic);
         }
-        for dispatch in waiting {
-            send(dispatch, ctx);
-        }
+        send_all(waiting, ctx);
     }
 }
 
@@ -165,7 +168,7 @@ impl Handler<LaneFailed> for Router {
     fn handle(&mut self, failed: LaneFailed, _: &mut Self::Context) {
         let LaneFailed { lane, epoch, error } = failed;
         match self.ends_transaction(lane, &error, false) {
-            true => self.transaction_failed(error),
+            true => self.abort_transaction(error),
             false => self.reopen(lane, epoch, error, None),
         }
     }
@@ -176,13 +179,13 @@ impl Handler<LaneLost> for Router {
 
     fn handle(&mut self, lost: LaneLost, _: &mut Self::Context) {
         let LaneLost { lane, epoch } = lost;
-        // One that could not be opened has never had an actor, and its failure is told by itself.
+        // One that could not be opened has never had an actor, and LaneFailed reports it.
         if !self.deliveries.is_open(lane, epoch) {
             return;
         }
         let error = Error::new(ErrorKind::ActorFailed, "the topic's actor ended");
         match self.ends_transaction(lane, &error, true) {
-            true => self.transaction_failed(error),
+            true => self.abort_transaction(error),
             false => self.reopen(lane, epoch, error, None),
         }
     }
@@ -192,130 +195,125 @@ impl Handler<PauseTopic> for Router {
     type Result = ();
 
     fn handle(&mut self, PauseTopic { topic, paused }: PauseTopic, ctx: &mut Self::Context) {
-        if self.pause_all(&topic, paused, ctx) {
-            return;
+        if let Some(exactly_once) = &mut self.exactly_once {
+            exactly_once.pause(&topic, paused);
+            return self.route_next_batches(ctx);
         }
-        for dispatch in self.deliveries.pause(&topic, paused) {
-            send(dispatch, ctx);
-        }
+        send_all(self.deliveries.pause(&topic, paused), ctx);
+    }
+}
+
+impl Handler<Stop> for Router {
+    type Result = ();
+
+    fn handle(&mut self, _: Stop, ctx: &mut Self::Context) {
+        ctx.stop();
     }
 }
 
 impl Router {
-    /// Cuts a batch into one part a topic; order within a topic is kept. An event that goes
-    /// to several topics is in the part of each.
-    fn sort(&mut self, events: Vec<Event>) -> Result<Sorted> {
-        let mut sorted = Sorted::default();
-        for event in events {
-            self.place(event, &mut sorted)?;
+    /// Routes the batches that the open transaction may take, and commits it if it is due.
+    fn route_next_batches(&mut self, ctx: &mut Context<Self>) {
+        while let Some(batch) = self.exactly_once.as_mut().and_then(ExactlyOnce::next_batch) {
+            if let Some(done) = self.route(batch, ctx) {
+                self.complete(done, ctx);
+            }
         }
-        Ok(sorted)
+        self.commit_if_due(ctx);
     }
 
-    /// Adds an event to the part of its topic.
-    pub(super) fn add(&mut self, to: &mut Sorted, topic: &Arc<str>, event: Event) {
-        let (lane, opening) = self.deliveries.lane(topic);
-        if let Some(opening) = opening {
-            self.open(opening, None, None);
+    /// Sorts a batch and sends its parts. Gives it back as done where nothing of it is to be sent.
+    fn route(&mut self, batch: EventBatch, ctx: &mut Context<Self>) -> Option<BatchDone> {
+        let EventBatch { id, events, commit_end_lsn, permit, .. } = batch;
+        let count = events.len();
+        let SortedEvents { topics, filtered } = match self.sorter.sort(events) {
+            Ok(sorted) => sorted,
+            Err(error) => {
+                self.fail(error);
+                return None;
+            }
+        };
+        self.status.batch(count, permit.bytes());
+        self.status.read(count, filtered);
+        if topics.is_empty() {
+            return Some(BatchDone { id, commit_end_lsn, events: count });
         }
-        // A batch has few topics, and neighbours often share one.
-        match to.parts.iter_mut().rev().find(|(other, _)| *other == lane) {
-            Some((_, part)) => part.push(event),
-            None => to.parts.push((lane, vec![event])),
+        if let Some(exactly_once) = &mut self.exactly_once {
+            exactly_once.mark_dispatched();
+        }
+        self.deliveries.open_batch(id, topics.len(), count, commit_end_lsn);
+        self.send_parts(id, topics, &permit, ctx);
+        None
+    }
+
+    /// Sends what a part gave back; its batch waits for this in place of the part.
+    fn forward(&mut self, returned: ReturnedEvents, ctx: &mut Context<Self>) {
+        let (batch, permit) = (returned.batch, returned.permit.clone());
+        let Some(from) = self.deliveries.topic(returned.lane) else { return };
+        let SortedEvents { topics, filtered } = match forward(from, returned, &mut self.sorter) {
+            Ok(sorted) => sorted,
+            Err(error) => return self.fail(error),
+        };
+        self.status.read(0, filtered);
+        match self.deliveries.replace_part(batch, topics.len()) {
+            Some(done) => self.complete(done, ctx),
+            None => self.send_parts(batch, topics, &permit, ctx),
         }
     }
 
-    /// Adds an event to the parts where it goes: its handler's, its topics', the dead letters'.
-    fn place(&mut self, event: Event, to: &mut Sorted) -> Result<()> {
-        if let Some(refusal) = event.refusal() {
-            let error = refusal.error.clone();
-            return self.refuse(event, error, None, to);
-        }
-        if let Some(lane) = self.handlers.lane(&event).cloned() {
-            self.add(to, &lane, event);
-            return Ok(());
-        }
-        match self.route(event, to)? {
-            None => Ok(()),
-            Some((event, error)) => self.refuse(event, error, None, to),
-        }
-    }
-
-    /// Adds an event to the parts of its topics. One that can go nowhere comes back, and why.
-    pub(super) fn route(
+    fn send_parts(
         &mut self,
-        event: Event,
-        to: &mut Sorted,
-    ) -> Result<Option<(Event, Error)>> {
-        if self.topics_of_handlers.without_kafka() {
-            let kind = event.aggregate_type();
-            let what = format!("no handler ends with events of {kind:?}, and there is no Kafka");
-            return Ok(Some((event, Error::new(ErrorKind::HandlerFailed, what))));
-        }
-        match self.routing.place(event) {
-            Placed::One(topic, event) => self.add(to, &topic, event),
-            Placed::Several(all) => {
-                for (topic, event) in all {
-                    self.add(to, &topic, event);
-                }
+        batch: BatchId,
+        topics: Vec<(Arc<str>, Vec<Event>)>,
+        permit: &WindowPermit,
+        ctx: &mut Context<Self>,
+    ) {
+        for (topic, events) in topics {
+            let (lane, opening) = self.deliveries.lane(&topic);
+            if let Some(opening) = opening {
+                self.open(opening, None, None);
             }
-            Placed::Filtered => to.filtered += 1,
-            Placed::Refused(event, error) => return Ok(Some((event, error))),
-            Placed::Stop(error) => return Err(error),
+            self.status.waits(&topic, events.len());
+            self.status.routed(&topic, &events);
+            send_all(self.deliveries.add(lane, batch, events, permit.clone()), ctx);
         }
-        Ok(None)
     }
 
-    /// Adds an event to the part of the dead letters, if that is the policy; `from` is the lane
-    /// of the topic that refused it, or of the handler that had it.
-    pub(super) fn refuse(
-        &mut self,
-        event: Event,
-        error: Error,
-        from: Option<&Arc<str>>,
-        to: &mut Sorted,
-    ) -> Result<()> {
-        let (topic, event) = self.dead_letter(event, error, from)?;
-        self.add(to, &topic, event);
-        Ok(())
+    /// Reports a batch of which all is safe; with exactly-once its transaction does so.
+    fn complete(&mut self, done: BatchDone, ctx: &mut Context<Self>) {
+        let Some(exactly_once) = &mut self.exactly_once else { return self.done.do_send(done) };
+        exactly_once.done(done);
+        self.commit_if_due(ctx);
     }
 
-    /// The event, addressed to the dead letters, if that is the policy.
-    pub(super) fn dead_letter(
-        &self,
-        event: Event,
-        error: Error,
-        from: Option<&Arc<str>>,
-    ) -> Result<(Arc<str>, Event)> {
-        match self.dead_letters.policy {
-            RefusalPolicy::DeadLetter => {
-                error!(self.log, "event goes to the dead letters"; "event" => ?event,
-                    "from" => from.map_or("", |lane| lane), "error" => %error);
-                let handler = from.and_then(|lane| HandlerTopics::handler(lane)).map(Into::into);
-                // What a handler refuses belongs to no topic.
-                let topic = from.filter(|_| handler.is_none()).cloned();
-                self.status.dead_lettered();
-                self.status.parked(&event, topic.as_deref(), &error);
-                let refusal = Refusal { topic, handler, ..Refusal::new(error) };
-                Ok((Arc::clone(&self.dead_letters.topic), event.refused(refusal)))
-            }
-            RefusalPolicy::Stop => Err(error),
-            RefusalPolicy::Block => {
-                let what = "an event that can't be delivered blocks all behind it";
-                Err(Error::new(ErrorKind::RecordBlocked, what).caused_by(error))
-            }
+    fn commit_if_due(&mut self, ctx: &mut Context<Self>) {
+        let Some(exactly_once) = &mut self.exactly_once else { return };
+        exactly_once.commit_if_due(ctx).into_iter().for_each(|done| self.done.do_send(done));
+    }
+
+    /// True for a failure that undoes the transaction: what the lane's actor sent is in there,
+    /// and sent again it would be there twice.
+    fn ends_transaction(&self, lane: usize, error: &Error, has_sent: bool) -> bool {
+        let of_handler =
+            self.deliveries.topic(lane).is_some_and(|topic| HandlerTopics::is_handler(topic));
+        self.exactly_once.is_some()
+            && !of_handler
+            && (has_sent || error.kind() == ErrorKind::TransactionAborted)
+    }
+
+    fn abort_transaction(&self, error: Error) {
+        if let Some(exactly_once) = &self.exactly_once {
+            exactly_once.abort(error);
         }
+    }
+
+    fn fail(&self, error: Error) {
+        let generation = self.exit.generation;
+        self.failed.do_send(ChainFailed { actor: ActorKind::Router, generation, error });
     }
 
     fn release(&mut self, lane: usize, ctx: &mut Context<Self>) {
-        for dispatch in self.deliveries.released(lane) {
-            send(dispatch, ctx);
-        }
-    }
-
-    pub(super) fn fail(&self, error: Error) {
-        let generation = self.exit.generation;
-        self.failed.do_send(ChainFailed { actor: ActorKind::Router, generation, error });
+        send_all(self.deliveries.release(lane), ctx);
     }
 
     fn delivered(&mut self, lane: usize, events: usize, took: Duration) {
@@ -335,7 +333,7 @@ impl Router {
         }
     }
 
-    /// Opens a lane again that failed through no fault of its topic's: there is nothing to wait for.
+    /// Opens a lane again that failed although nothing is wrong with its topic, without a pause.
     fn reopen_at_once(&mut self, lane: usize, epoch: u32, error: &Error) {
         if let Some(opening) = self.deliveries.close(lane, epoch) {
             info!(self.log, "topic goes on after a refused batch";
@@ -351,28 +349,14 @@ impl Router {
     }
 }
 
-pub(super) fn send(dispatch: Dispatch, ctx: &mut Context<Router>) {
-    let Dispatch { recipient, topic, events, suspects, permit, lane, epoch, part } = dispatch;
-    let (place, router) = ((lane, epoch, part), ctx.address().recipient());
-    let ack = AckToken::new(place, events.len(), router, permit).with_suspects(suspects);
-    // A closed mailbox drops the batch, and with it the token, which then says so.
-    recipient.do_send(TopicBatch { topic, events, ack });
-}
-
-/// A batch, sorted.
-#[derive(Default)]
-pub(super) struct Sorted {
-    /// By lane.
-    pub parts: Vec<(usize, Vec<Event>)>,
-    /// Events that are not to be sent.
-    pub filtered: usize,
-}
-
-/// What becomes of events that can never be delivered.
-#[derive(Clone)]
-pub(crate) struct DeadLetters {
-    pub policy: RefusalPolicy,
-    pub topic: Arc<str>,
+fn send_all(parts: impl IntoIterator<Item = Dispatch>, ctx: &mut Context<Router>) {
+    for dispatch in parts {
+        let Dispatch { recipient, topic, events, suspects, permit, lane, epoch, part } = dispatch;
+        let (place, router) = ((lane, epoch, part), ctx.address().recipient());
+        let ack = AckToken::new(place, events.len(), router, permit).with_suspects(suspects);
+        // A closed mailbox drops the batch, and with it the token, which then says so.
+        recipient.do_send(TopicBatch { topic, events, ack });
+    }
 }
 
 #[cfg(test)]

@@ -7,14 +7,14 @@ use super::*;
 use crate::{
     ErrorKind, Lsn,
     checkpoint::Cut,
-    config::{Config, Route, RouteMatch},
+    config::{Config, RefusalPolicy, Route, RouteMatch},
     handlers::Onward,
     messages::{
         BatchId, ByteWindow,
         probe::{exit, probe},
     },
     proto::OutboxEvent,
-    routing::OwnTopics,
+    routing::{OwnTopics, Routing},
 };
 
 struct Bench {
@@ -43,19 +43,25 @@ impl Bench {
         let (to, done) = probe();
         let (failing, failed) = probe();
         let window = ByteWindow::new(1_000);
+        let status = Arc::new(Status::new(window.clone()));
+        let log = Logger::root(slog::Discard, o!());
         let router = Router {
-            handlers: HandlerTopics::default(),
-            topics_of_handlers: ChosenTopics::of_kafka(100, OwnTopics::new(&Config::default())),
-            routing: Routing::new(&config).expect("valid routes"),
-            dead_letters: DeadLetters { policy, topic: "shop.dead-letter".into() },
+            sorter: EventSorter {
+                handlers: HandlerTopics::default(),
+                topics_of_handlers: ChosenTopics::of_kafka(100, OwnTopics::new(&Config::default())),
+                routing: Routing::new(&config).expect("valid routes"),
+                dead_letters: DeadLetters { policy, topic: "shop.dead-letter".into() },
+                status: Arc::clone(&status),
+                log: log.clone(),
+            },
             deliveries: Deliveries::default(),
-            transaction: None,
+            exactly_once: None,
             lanes,
             done: to,
             failed: failing,
-            status: Arc::new(Status::new(window.clone())),
+            status,
             faults: Faults::default(),
-            log: Logger::root(slog::Discard, o!()),
+            log,
             exit: exit(ActorKind::Router, 4),
         };
         Bench { router: router.start(), openings, done, failed, window }

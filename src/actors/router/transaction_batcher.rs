@@ -1,4 +1,4 @@
-//! Which batches are in the open Kafka transaction, and when it is closed: a plain struct.
+//! Collects batches into Kafka transactions and says when one is committed: a plain struct.
 //!
 //! A transaction holds whole batches, in the order of the stream: all that the router
 //! passed in since the last one, and nothing else. So its end is one position, and what
@@ -16,17 +16,17 @@ use crate::{
     messages::{BatchDone, BatchId, EventBatch},
 };
 
-/// When a transaction is closed.
+/// TransactionLimits at which a transaction is closed.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
+pub(crate) struct TransactionLimits {
     interval: Duration,
     max_interval: Duration,
     max_bytes: usize,
 }
 
-impl From<&DeliveryConfig> for Limits {
+impl From<&DeliveryConfig> for TransactionLimits {
     fn from(config: &DeliveryConfig) -> Self {
-        Limits {
+        TransactionLimits {
             interval: config.interval,
             max_interval: config.max_interval.max(config.interval),
             max_bytes: usize::try_from(config.max_bytes.as_u64()).unwrap_or(usize::MAX),
@@ -34,22 +34,22 @@ impl From<&DeliveryConfig> for Limits {
     }
 }
 
-/// In a transaction, or on their way to Kafka, while the relay catches up; what is read as it
-/// comes is far less.
-const BEHIND: usize = 1 << 20;
+/// Bytes in a transaction, or on their way to Kafka, from which on the relay is catching up;
+/// what is read as it is written is far less.
+const CATCH_UP_BYTES: usize = 1 << 20;
 
 /// One chain's transactions, one after the other.
-pub(crate) struct Gate {
-    limits: Limits,
+pub(crate) struct TransactionBatcher {
+    limits: TransactionLimits,
     state: State,
-    /// Where the stream stands behind the batches that were let in.
+    /// Position of the stream behind the batches of the transaction.
     end: Cut,
     /// Batches of the transaction that are not done, and their bytes.
     outstanding: HashMap<BatchId, usize>,
     outstanding_bytes: usize,
     done: Vec<BatchDone>,
     bytes: usize,
-    /// The first event of the transaction was handed out; none where it has none.
+    /// Time at which its first event was dispatched; none where it has none.
     since: Option<Instant>,
     last_commit: Option<Instant>,
     held: VecDeque<EventBatch>,
@@ -59,26 +59,26 @@ pub(crate) struct Gate {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Open,
-    /// It is full: what comes now belongs to the next one.
+    /// It is full: the next batches belong to the next one.
     Closing,
     Committing,
 }
 
-/// What is to be done now.
+/// The next thing to do.
 #[derive(Debug)]
-pub(crate) enum Step {
-    /// Nothing, until a batch ends or this moment comes.
+pub(crate) enum NextStep {
+    /// Nothing until a batch ends, or until this time.
     Wait(Option<Instant>),
     /// These batches are done, and nothing of them is in the transaction.
     PassOn(Vec<BatchDone>),
-    /// The transaction has all of these: commit it with this position.
+    /// Commit the transaction, which has all of these, with this position.
     Commit(Cut, Vec<BatchDone>),
 }
 
-impl Gate {
-    /// Reading starts at `lsn`.
-    pub fn new(limits: Limits, lsn: Lsn, paused: bool) -> Self {
-        Gate {
+impl TransactionBatcher {
+    /// Begins at `lsn`, where reading starts.
+    pub fn new(limits: TransactionLimits, lsn: Lsn, paused: bool) -> Self {
+        TransactionBatcher {
             limits,
             state: State::Open,
             end: Cut { lsn, partial: None },
@@ -117,53 +117,53 @@ impl Gate {
         Some(batch)
     }
 
-    /// Something of a batch goes to Kafka, or to a handler that may send to it.
-    pub fn handed_out(&mut self, now: Instant) {
+    /// Notes that something of a batch goes to Kafka, or to a handler that may send to it.
+    pub fn mark_dispatched(&mut self, now: Instant) {
         self.since.get_or_insert(now);
     }
 
-    /// All of a batch that was let in is with Kafka.
+    /// Notes that all of a batch of the transaction is with Kafka.
     pub fn done(&mut self, done: BatchDone) {
         self.outstanding_bytes -= self.outstanding.remove(&done.id).unwrap_or(0);
         self.done.push(done);
     }
 
-    /// Ask after each change, and when the time has come that it said.
-    pub fn step(&mut self, now: Instant) -> Step {
+    /// Gives the next thing to do: asked after each change, and at the time that it named.
+    pub fn next_step(&mut self, now: Instant) -> NextStep {
         if self.state == State::Committing {
-            return Step::Wait(None);
+            return NextStep::Wait(None);
         }
         let Some(since) = self.since else {
             let done = std::mem::take(&mut self.done);
             if self.outstanding.is_empty() {
                 (self.state, self.bytes) = (State::Open, 0);
             }
-            return if done.is_empty() { Step::Wait(None) } else { Step::PassOn(done) };
+            return if done.is_empty() { NextStep::Wait(None) } else { NextStep::PassOn(done) };
         };
         let due = self.last_commit.map_or(since, |last| last + self.limits.interval);
         let full = since + self.limits.max_interval;
-        let behind = self.outstanding_bytes.max(self.bytes) >= BEHIND;
-        if now >= full || now >= due && !behind {
+        let catching_up = self.outstanding_bytes.max(self.bytes) >= CATCH_UP_BYTES;
+        if now >= full || now >= due && !catching_up {
             self.state = State::Closing;
         }
         if self.state == State::Open {
-            return Step::Wait(Some(if now < due { due } else { full }));
+            return NextStep::Wait(Some(if now < due { due } else { full }));
         }
         if !self.outstanding.is_empty() {
-            return Step::Wait(None);
+            return NextStep::Wait(None);
         }
         self.state = State::Committing;
         self.last_commit = Some(now);
-        Step::Commit(self.end, std::mem::take(&mut self.done))
+        NextStep::Commit(self.end, std::mem::take(&mut self.done))
     }
 
-    /// The transaction is committed, and the next one open.
+    /// Opens the next transaction: this one is committed.
     pub fn committed(&mut self) {
         self.state = State::Open;
         (self.bytes, self.since) = (0, None);
     }
 
-    /// Lets nothing more in; one transaction holds all topics, so a pause of one holds all.
+    /// Holds batches back while `paused`: one transaction has all topics, so a pause of one holds all.
     pub fn pause(&mut self, paused: bool) {
         self.paused = paused;
     }
@@ -175,19 +175,22 @@ mod tests {
     use crate::{checkpoint::Partial, messages::ByteWindow};
 
     const SECOND: Duration = Duration::from_secs(1);
-    const LIMITS: Limits =
-        Limits { interval: SECOND, max_interval: SECOND.saturating_mul(5), max_bytes: 100 };
+    const LIMITS: TransactionLimits = TransactionLimits {
+        interval: SECOND,
+        max_interval: SECOND.saturating_mul(5),
+        max_bytes: 100,
+    };
 
     struct Bench {
-        gate: Gate,
+        batcher: TransactionBatcher,
         window: ByteWindow,
         now: Instant,
     }
 
     impl Bench {
         fn new() -> Self {
-            let gate = Gate::new(LIMITS, Lsn::new(5), false);
-            Bench { gate, window: ByteWindow::new(8 << 20), now: Instant::now() }
+            let batcher = TransactionBatcher::new(LIMITS, Lsn::new(5), false);
+            Bench { batcher, window: ByteWindow::new(8 << 20), now: Instant::now() }
         }
 
         fn push(&mut self, seq: u64, end: Option<u64>, partial: Option<(u64, u64)>) {
@@ -207,7 +210,7 @@ mod tests {
             partial: Option<Partial>,
             bytes: usize,
         ) {
-            self.gate.push(EventBatch {
+            self.batcher.push(EventBatch {
                 id: BatchId { generation: 1, seq },
                 events: Vec::new(),
                 commit_end_lsn: end.map(Lsn::new),
@@ -219,8 +222,8 @@ mod tests {
         /// The batches that come in now, each with something for Kafka.
         fn let_in(&mut self) -> Vec<u64> {
             let mut seqs = Vec::new();
-            while let Some(batch) = self.gate.next_batch() {
-                self.gate.handed_out(self.now);
+            while let Some(batch) = self.batcher.next_batch() {
+                self.batcher.mark_dispatched(self.now);
                 seqs.push(batch.id.seq);
             }
             seqs
@@ -228,19 +231,19 @@ mod tests {
 
         fn done(&mut self, seq: u64) {
             let id = BatchId { generation: 1, seq };
-            self.gate.done(BatchDone { id, commit_end_lsn: None, events: 1 });
+            self.batcher.done(BatchDone { id, commit_end_lsn: None, events: 1 });
         }
 
         fn waits_until(&mut self) -> Option<Duration> {
-            match self.gate.step(self.now) {
-                Step::Wait(until) => until.map(|until| until - self.now),
+            match self.batcher.next_step(self.now) {
+                NextStep::Wait(until) => until.map(|until| until - self.now),
                 other => panic!("{other:?}"),
             }
         }
 
         fn commits(&mut self) -> (Cut, Vec<u64>) {
-            match self.gate.step(self.now) {
-                Step::Commit(cut, done) => (cut, done.iter().map(|done| done.id.seq).collect()),
+            match self.batcher.next_step(self.now) {
+                NextStep::Commit(cut, done) => (cut, done.iter().map(|done| done.id.seq).collect()),
                 other => panic!("{other:?}"),
             }
         }
@@ -258,7 +261,7 @@ mod tests {
         assert_eq!(bench.waits_until(), None, "it is closed, and not done");
         bench.done(0);
         assert_eq!(bench.commits(), (cut(10), vec![0]));
-        bench.gate.committed();
+        bench.batcher.committed();
         bench.push(1, Some(20), None);
         assert_eq!(bench.let_in(), [1]);
         bench.done(1);
@@ -277,7 +280,7 @@ mod tests {
         bench.push(1, Some(20), None);
         assert_eq!(bench.let_in(), [0; 0]);
         assert_eq!(bench.waits_until(), None);
-        bench.gate.committed();
+        bench.batcher.committed();
         assert_eq!(bench.let_in(), [1]);
     }
 
@@ -298,13 +301,13 @@ mod tests {
     #[test]
     fn while_more_is_read_a_transaction_is_closed_after_the_longest_time() {
         let mut bench = Bench::new();
-        bench.gate.limits.max_bytes = usize::MAX;
-        bench.push_bytes(0, BEHIND);
+        bench.batcher.limits.max_bytes = usize::MAX;
+        bench.push_bytes(0, CATCH_UP_BYTES);
         bench.let_in();
         assert_eq!(bench.waits_until(), Some(SECOND * 5));
         bench.now += SECOND * 5;
         assert_eq!(bench.waits_until(), None, "it is full, and not done");
-        bench.push_bytes(1, BEHIND);
+        bench.push_bytes(1, CATCH_UP_BYTES);
         assert_eq!(bench.let_in(), [0; 0]);
         bench.done(0);
         assert_eq!(bench.commits(), (cut(5), vec![0]));
@@ -317,7 +320,7 @@ mod tests {
         bench.let_in();
         bench.done(0);
         assert_eq!(bench.commits().0.partial.map(|partial| partial.events), Some(3));
-        bench.gate.committed();
+        bench.batcher.committed();
         bench.now += SECOND;
         // Without an end of its own, it goes on from the last.
         bench.push(1, None, Some((12, 7)));
@@ -325,7 +328,7 @@ mod tests {
         bench.done(1);
         let (at, _) = bench.commits();
         assert_eq!((at.lsn, at.partial.map(|partial| partial.events)), (Lsn::new(10), Some(7)));
-        bench.gate.committed();
+        bench.batcher.committed();
         bench.now += SECOND;
         bench.push(2, Some(14), Some((12, 9)));
         bench.let_in();
@@ -337,9 +340,11 @@ mod tests {
     fn batches_of_which_nothing_is_sent_need_no_transaction() {
         let mut bench = Bench::new();
         bench.push(0, Some(10), None);
-        assert_eq!(bench.gate.next_batch().map(|batch| batch.id.seq), Some(0));
+        assert_eq!(bench.batcher.next_batch().map(|batch| batch.id.seq), Some(0));
         bench.done(0);
-        assert!(matches!(bench.gate.step(bench.now), Step::PassOn(done) if done.len() == 1));
+        assert!(
+            matches!(bench.batcher.next_step(bench.now), NextStep::PassOn(done) if done.len() == 1)
+        );
         assert_eq!(bench.waits_until(), None);
         bench.push(1, Some(20), None);
         bench.let_in();
@@ -352,13 +357,13 @@ mod tests {
         let mut bench = Bench::new();
         bench.push(0, Some(10), None);
         bench.let_in();
-        bench.gate.pause(true);
+        bench.batcher.pause(true);
         bench.push(1, Some(20), None);
         assert_eq!(bench.let_in(), [0; 0]);
         bench.done(0);
         assert_eq!(bench.commits(), (cut(10), vec![0]));
-        bench.gate.committed();
-        bench.gate.pause(false);
+        bench.batcher.committed();
+        bench.batcher.pause(false);
         assert_eq!(bench.let_in(), [1]);
     }
 }

@@ -13,7 +13,10 @@ use crate::{
         checkpointer::Checkpointer,
         decoder::{Decoder, EventDecoder},
         outbox_tables::PublicationWatch,
-        router::{ChosenTopics, Coordinator, DeadLetters, Deliveries, Limits, Router, Transaction},
+        router::{
+            ChosenTopics, Coordinator, DeadLetters, Deliveries, EventSorter, ExactlyOnce, Router,
+            TransactionLimits,
+        },
         wal_reader::{ReadFrom, WalReader},
     },
     checkpoint::Checkpoint,
@@ -105,35 +108,40 @@ impl Launch<'_> {
         paused: HashSet<Arc<str>>,
     ) -> Result<Addr<Router>> {
         let (plan, config) = (self.plan, &self.plan.config);
-        let transaction = coordinator.map(|coordinator| {
-            let limits = Limits::from(&config.delivery);
-            Transaction::new(limits, self.start.from.lsn, paused.clone(), coordinator)
+        let log = self.log(ActorKind::Router);
+        let exactly_once = coordinator.map(|coordinator| {
+            let limits = TransactionLimits::from(&config.delivery);
+            ExactlyOnce::new(limits, self.start.from.lsn, paused.clone(), coordinator)
         });
         let router = Router {
-            handlers: plan.handlers.clone(),
-            topics_of_handlers: match plan.kafka {
-                true => ChosenTopics::of_kafka(config.kafka.topics.max, OwnTopics::new(config)),
-                false => ChosenTopics::none(),
-            },
-            routing: Routing::new(config).map_err(|mistake| mistake.error(None))?,
-            dead_letters: DeadLetters {
-                policy: config.dead_letter.policy,
-                topic: config.dead_letter_topic().into(),
+            sorter: EventSorter {
+                handlers: plan.handlers.clone(),
+                topics_of_handlers: match plan.kafka {
+                    true => ChosenTopics::of_kafka(config.kafka.topics.max, OwnTopics::new(config)),
+                    false => ChosenTopics::none(),
+                },
+                routing: Routing::new(config).map_err(|mistake| mistake.error(None))?,
+                dead_letters: DeadLetters {
+                    policy: config.dead_letter.policy,
+                    topic: config.dead_letter_topic().into(),
+                },
+                status: Arc::clone(&plan.status),
+                log: log.clone(),
             },
             deliveries: Deliveries::new(
                 config.dead_letter.policy == RefusalPolicy::Block,
-                match transaction {
+                match exactly_once {
                     Some(_) => HashSet::new(),
                     None => paused,
                 },
             ),
-            transaction,
+            exactly_once,
             lanes: self.supervisor.clone().recipient(),
             done: self.checkpointer.clone().recipient(),
             failed: self.supervisor.clone().recipient(),
             status: Arc::clone(&plan.status),
             faults: plan.faults.clone(),
-            log: self.log(ActorKind::Router),
+            log,
             exit: self.exit(ActorKind::Router),
         };
         Ok(router.start())

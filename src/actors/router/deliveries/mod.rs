@@ -1,28 +1,29 @@
-//! What the router has handed out and not got an answer for: a plain struct.
+//! Unacknowledged parts by topic, and the batches that they belong to: a plain struct.
 //!
-//! Two views of the same parts: by batch, to know when a batch is done, and by
-//! lane, to hand everything out again, in order, when a lane was reopened.
+//! There are two views of the same parts: by batch, to know when a batch is done, and by
+//! lane, to send all of them again, in order, when a lane was reopened.
+
+mod part;
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use actix::Recipient;
 
+use self::part::UnackedPart;
 use crate::{
     Error, ErrorKind, Event, Lsn,
     handlers::Onward,
-    messages::{
-        BatchDone, BatchId, PartDone, PartProgress, Refused, Suspects, TopicBatch, WindowPermit,
-    },
+    messages::{BatchDone, BatchId, PartDone, Suspects, TopicBatch, WindowPermit},
 };
 
 /// Maximum number of immediate reopenings of a lane in a row while nothing is delivered.
 const OPENINGS_AT_ONCE: u32 = 10;
 
-/// Lanes, their outstanding parts, and the batches these belong to.
+/// Lanes, their unacknowledged parts, and the batches of these.
 #[derive(Default)]
 pub(crate) struct Deliveries {
     block: bool,
@@ -41,26 +42,10 @@ struct Lane {
     /// None while it is being opened.
     recipient: Option<Recipient<TopicBatch>>,
     next_part: u64,
-    /// The first part of which events were refused: what is behind it goes out after
-    /// it, not with it.
+    /// The first part of which events were refused: those behind it are sent after it, not
+    /// with it.
     blocked: Option<u64>,
-    outstanding: VecDeque<Part>,
-}
-
-struct Part {
-    number: u64,
-    batch: BatchId,
-    /// The events that are neither delivered nor refused.
-    events: Arc<Vec<Event>>,
-    suspects: Suspects,
-    /// Events that were refused while others of the part were not yet done.
-    refused: Vec<(Event, Error)>,
-    /// Number of events that it had at first.
-    count: usize,
-    permit: WindowPermit,
-    since: Instant,
-    /// The epoch it was last sent in, if its token is still out.
-    sent_in: Option<u32>,
+    outstanding: VecDeque<UnackedPart>,
 }
 
 struct OpenBatch {
@@ -69,7 +54,7 @@ struct OpenBatch {
     commit_end_lsn: Option<Lsn>,
 }
 
-/// One part to send: make its token and hand it to the recipient.
+/// One part that is ready to be sent: make its token and give it to the recipient.
 pub(crate) struct Dispatch {
     pub recipient: Recipient<TopicBatch>,
     pub topic: Arc<str>,
@@ -81,30 +66,30 @@ pub(crate) struct Dispatch {
     pub part: u64,
 }
 
-/// What the end of a part led to.
+/// The consequence of a token's answer.
 #[derive(Debug)]
 pub(crate) enum PartEnd {
-    /// The token speaks for a part that is done or went out again.
+    /// None: the token speaks for a part that is done or was sent again.
     Stale,
     /// The part is done; its batch is not.
-    Part { lane: usize, events: usize, took: Duration },
-    /// The part was its batch's last.
-    Batch { lane: usize, events: usize, took: Duration, done: BatchDone },
-    /// The part is done but for what its token handed back: the batch waits for where
-    /// that goes instead, see [`Deliveries::split`].
-    HandedOn { events: usize, delivered: usize, took: Duration, rest: Rest },
+    Done { lane: usize, events: usize, took: Duration },
+    /// The part is done, and was the last of its batch.
+    LastDone { lane: usize, events: usize, took: Duration, batch: BatchDone },
+    /// The part is done but for what its token gave back. The batch waits for the parts that this
+    /// becomes: see [`Deliveries::replace_part`].
+    Returned { events: usize, delivered: usize, took: Duration, returned: ReturnedEvents },
     /// The part failed; so does its lane, unless it was closed already. Where nothing is wrong
     /// with the topic, it can be opened again at once.
     Failed { error: Error, at_once: bool },
 }
 
-/// What a token handed back of its part.
+/// Events and records that a token gave back.
 #[derive(Debug)]
-pub(crate) struct Rest {
+pub(crate) struct ReturnedEvents {
     pub lane: usize,
     pub refused: Vec<(Event, Error)>,
     pub onward: Vec<Onward>,
-    /// All of the part, for those that go on as they are.
+    /// All events of the part, for those that are forwarded unchanged.
     pub events: Arc<Vec<Event>>,
     pub batch: BatchId,
     pub permit: WindowPermit,
@@ -117,6 +102,13 @@ pub(crate) struct Opening {
     pub topic: Arc<str>,
     pub epoch: u32,
     pub failures: u32,
+}
+
+impl Lane {
+    /// Holds back what is behind this part.
+    fn block_at(&mut self, part: u64) {
+        self.blocked = Some(self.blocked.unwrap_or(u64::MAX).min(part));
+    }
 }
 
 impl Deliveries {
@@ -144,7 +136,7 @@ impl Deliveries {
         (lane, Some(self.opening(lane)))
     }
 
-    /// Notes a batch that was cut into `parts` parts, before they are added.
+    /// Notes a batch of `parts` parts, before they are added.
     pub fn open_batch(
         &mut self,
         id: BatchId,
@@ -166,17 +158,7 @@ impl Deliveries {
         let slot = self.lanes.get_mut(lane)?;
         let number = slot.next_part;
         slot.next_part += 1;
-        slot.outstanding.push_back(Part {
-            number,
-            batch,
-            count: events.len(),
-            events: Arc::new(events),
-            suspects: Suspects::default(),
-            refused: Vec::new(),
-            permit,
-            since: Instant::now(),
-            sent_in: None,
-        });
+        slot.outstanding.push_back(UnackedPart::new(number, batch, events, permit));
         if slot.blocked.is_some() || self.paused.contains(&slot.topic) {
             return None;
         }
@@ -186,10 +168,10 @@ impl Deliveries {
             .map(|part| part.dispatch(lane, &slot.topic, slot.epoch, recipient))
     }
 
-    /// A token's answer.
+    /// Takes a token's answer.
     pub fn finish(&mut self, done: PartDone) -> PartEnd {
         let Some(lane) = self.lanes.get_mut(done.lane) else { return PartEnd::Stale };
-        // Parts mostly end in order, so the first look hits.
+        // Parts mostly end in order, so that the first one is the one.
         let position = lane
             .outstanding
             .iter()
@@ -207,51 +189,47 @@ impl Deliveries {
                     lane.failures = 0;
                 }
                 if error.kind() == ErrorKind::RecordBlocked {
-                    lane.blocked = Some(lane.blocked.unwrap_or(u64::MAX).min(done.part));
+                    lane.block_at(done.part);
                 }
-                return PartEnd::Failed {
-                    error,
-                    at_once: at_once && lane.failures < OPENINGS_AT_ONCE,
-                };
+                let at_once = at_once && lane.failures < OPENINGS_AT_ONCE;
+                return PartEnd::Failed { error, at_once };
             }
         }
         if let (true, Some((_, error))) = (self.block, refused.first()) {
             let blocked = Error::new(ErrorKind::RecordBlocked, "a refused record blocks its topic");
-            let blocked = blocked.caused_by(error.clone());
-            // Records that would go on come again with the part, whole.
+            let error = blocked.caused_by(error.clone());
+            // A part with output to forward is sent again whole.
             if done.onward.is_empty() {
                 part.suspects = Suspects::new(vec![true; refused.len()]);
                 part.events = Arc::new(refused.into_iter().map(|(event, _)| event).collect());
             }
             part.sent_in = None;
-            lane.blocked = Some(lane.blocked.unwrap_or(u64::MAX).min(done.part));
-            return PartEnd::Failed { error: blocked, at_once: false };
+            lane.block_at(done.part);
+            return PartEnd::Failed { error, at_once: false };
         }
         let Some(part) = lane.outstanding.remove(position) else { return PartEnd::Stale };
         lane.failures = 0;
         let (events, took) = (part.count, part.since.elapsed());
-        if !refused.is_empty() || !done.onward.is_empty() {
-            let (lane, onward) = (done.lane, done.onward);
-            let delivered = events.saturating_sub(refused.len() + part.go_on(&onward));
-            let Part { batch, events: all, permit, .. } = part;
-            let rest = Rest { lane, refused, onward, events: all, batch, permit };
-            return PartEnd::HandedOn { events, delivered, took, rest };
+        let (lane, onward) = (done.lane, done.onward);
+        if !refused.is_empty() || !onward.is_empty() {
+            let delivered = events.saturating_sub(refused.len() + part.count_forwarded(&onward));
+            let UnackedPart { batch, events: all, permit, .. } = part;
+            let returned = ReturnedEvents { lane, refused, onward, events: all, batch, permit };
+            return PartEnd::Returned { events, delivered, took, returned };
         }
-        let Some(batch) = self.batches.get_mut(&part.batch) else { return PartEnd::Stale };
-        batch.parts -= 1;
-        if batch.parts > 0 {
-            return PartEnd::Part { lane: done.lane, events, took };
+        if !self.batches.contains_key(&part.batch) {
+            return PartEnd::Stale;
         }
-        let (commit_end_lsn, all) = (batch.commit_end_lsn, batch.events);
-        self.batches.remove(&part.batch);
-        let done_batch = BatchDone { id: part.batch, commit_end_lsn, events: all };
-        PartEnd::Batch { lane: done.lane, events, took, done: done_batch }
+        match self.replace_part(part.batch, 0) {
+            None => PartEnd::Done { lane, events, took },
+            Some(batch) => PartEnd::LastDone { lane, events, took, batch },
+        }
     }
 
-    /// So many parts, which are added next, are in the place of one of the batch's.
+    /// Counts `parts` parts, which are added next, in place of one of the batch's.
     ///
-    /// Into none, where none of what a handler handed on is sent: the batch may be done then.
-    pub fn split(&mut self, id: BatchId, parts: usize) -> Option<BatchDone> {
+    /// With 0 the batch may be done then.
+    pub fn replace_part(&mut self, id: BatchId, parts: usize) -> Option<BatchDone> {
         let batch = self.batches.get_mut(&id)?;
         batch.parts = (batch.parts + parts).saturating_sub(1);
         if batch.parts > 0 {
@@ -272,7 +250,7 @@ impl Deliveries {
         self.send_waiting(lane)
     }
 
-    /// What was not sent since the lane was opened.
+    /// Makes those parts ready that were not sent since the lane was opened.
     fn send_waiting(&mut self, lane: usize) -> Vec<Dispatch> {
         let Some(slot) = self.lanes.get_mut(lane) else { return Vec::new() };
         if self.paused.contains(&slot.topic) {
@@ -298,7 +276,7 @@ impl Deliveries {
         Some(self.opening(lane))
     }
 
-    /// Opens the lane, if `epoch` is its present one: all it keeps goes out, in order.
+    /// Opens the lane, if `epoch` is its present one: all of its parts are sent, in order.
     pub fn opened(
         &mut self,
         lane: usize,
@@ -315,8 +293,8 @@ impl Deliveries {
         self.send_waiting(lane)
     }
 
-    /// What waited for a refused part that has gone through: it goes out now, in order.
-    pub fn released(&mut self, lane: usize) -> Vec<Dispatch> {
+    /// Makes those parts ready that waited for a refused one that is done now, in order.
+    pub fn release(&mut self, lane: usize) -> Vec<Dispatch> {
         let Some(slot) = self.lanes.get_mut(lane) else { return Vec::new() };
         let waits = |last| slot.outstanding.front().is_some_and(|part| part.number <= last);
         let Some(last) = slot.blocked.filter(|_| slot.recipient.is_some()) else {
@@ -343,75 +321,6 @@ impl Deliveries {
         let slot = &self.lanes[lane];
         let topic = Arc::clone(&slot.topic);
         Opening { lane, topic, epoch: slot.epoch, failures: slot.failures }
-    }
-}
-
-impl Part {
-    /// Keeps what is left of a part that failed on its way; false where all of it is, as it was.
-    fn keep_rest(&mut self, progress: PartProgress) -> bool {
-        let PartProgress { delivered, refused, suspects, .. } = progress;
-        let mut left = vec![true; self.events.len()];
-        let mut alone: Vec<_> = (0..left.len()).map(|at| self.suspects.contains(at)).collect();
-        let was_alone = alone.clone();
-        for index in delivered.iter().copied().chain(refused.iter().map(|one| one.index)) {
-            left.get_mut(index).into_iter().for_each(|left| *left = false);
-        }
-        for index in suspects {
-            alone.get_mut(index).into_iter().for_each(|alone| *alone = true);
-        }
-        let refused = self.pick(refused);
-        self.refused.extend(refused);
-        let some_ended = left.contains(&false);
-        let moved = some_ended || alone != was_alone;
-        if some_ended {
-            let rest = |of: &mut Vec<bool>| {
-                let mut left = left.iter();
-                of.retain(|_| left.next().is_some_and(|left| *left));
-            };
-            rest(&mut alone);
-            let mut left = left.iter();
-            let events = self.events.iter().filter(|_| left.next().is_some_and(|left| *left));
-            self.events = Arc::new(events.cloned().collect());
-        }
-        if moved {
-            self.suspects = Suspects::new(alone);
-        }
-        moved
-    }
-
-    /// The events that were refused, with their errors.
-    fn pick(&self, refused: Vec<Refused>) -> Vec<(Event, Error)> {
-        let event = |index: usize| self.events.get(index).cloned();
-        refused.into_iter().filter_map(|r| Some((event(r.index)?, r.error))).collect()
-    }
-
-    /// How many events go on, in whatever form: records of one follow each other.
-    fn go_on(&self, onward: &[Onward]) -> usize {
-        let of = |one: &Onward| match one {
-            Onward::Event(index) => self.events.get(*index).map(Event::lsn),
-            Onward::Record(record) => Some(record.event().lsn()),
-        };
-        onward.chunk_by(|one, next| of(one) == of(next)).count()
-    }
-
-    fn dispatch(
-        &mut self,
-        lane: usize,
-        topic: &Arc<str>,
-        epoch: u32,
-        recipient: Recipient<TopicBatch>,
-    ) -> Dispatch {
-        self.sent_in = Some(epoch);
-        Dispatch {
-            recipient,
-            topic: Arc::clone(topic),
-            events: Arc::clone(&self.events),
-            suspects: self.suspects.clone(),
-            permit: self.permit.clone(),
-            lane,
-            epoch,
-            part: self.number,
-        }
     }
 }
 

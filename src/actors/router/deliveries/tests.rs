@@ -5,7 +5,7 @@ use super::*;
 use crate::{
     ErrorKind,
     handlers::Record,
-    messages::{ByteWindow, probe::probe},
+    messages::{ByteWindow, PartProgress, Refused, probe::probe},
     proto::OutboxEvent,
 };
 
@@ -79,7 +79,7 @@ fn failure(lane: usize, epoch: u32, part: u64) -> PartDone {
 
 fn batch_done(end: PartEnd) -> Option<(u64, Option<Lsn>, usize)> {
     match end {
-        PartEnd::Batch { done, .. } => Some((done.id.seq, done.commit_end_lsn, done.events)),
+        PartEnd::LastDone { batch, .. } => Some((batch.id.seq, batch.commit_end_lsn, batch.events)),
         _ => None,
     }
 }
@@ -105,9 +105,9 @@ async fn a_batch_is_done_only_when_its_last_part_is() {
     open(&mut deliveries, A, 0);
     open(&mut deliveries, B, 0);
     let end = deliveries.finish(ack(B, 0, 0));
-    assert!(matches!(end, PartEnd::Part { lane: B, events: 3, .. }), "{end:?}");
+    assert!(matches!(end, PartEnd::Done { lane: B, events: 3, .. }), "{end:?}");
     let end = deliveries.finish(ack(A, 0, 0));
-    assert!(matches!(end, PartEnd::Batch { lane: A, events: 2, .. }), "{end:?}");
+    assert!(matches!(end, PartEnd::LastDone { lane: A, events: 2, .. }), "{end:?}");
     assert_eq!(batch_done(end), Some((0, Some(Lsn::new(9)), 5)));
     assert!(matches!(deliveries.finish(ack(A, 0, 0)), PartEnd::Stale), "done twice");
 }
@@ -137,9 +137,11 @@ async fn a_batch_waits_for_what_its_part_handed_on() {
     open(&mut deliveries, B, 0);
     let onward = vec![Record::of(&events(1)[0]).into(), Record::of(&events(1)[0]).into()];
     let end = deliveries.finish(PartDone { onward, ..ack(A, 0, 0) });
-    let PartEnd::HandedOn { events: 1, delivered: 0, rest, .. } = end else { panic!("{end:?}") };
-    assert_eq!((rest.onward.len(), rest.batch), (2, id(0)));
-    deliveries.split(rest.batch, 2);
+    let PartEnd::Returned { events: 1, delivered: 0, returned, .. } = end else {
+        panic!("{end:?}")
+    };
+    assert_eq!((returned.onward.len(), returned.batch), (2, id(0)));
+    deliveries.replace_part(returned.batch, 2);
     assert!(add(&mut deliveries, A, 0, 1).is_some() && add(&mut deliveries, B, 0, 1).is_some());
     assert!(batch_done(deliveries.finish(ack(B, 0, 0))).is_none());
     let done = batch_done(deliveries.finish(ack(A, 0, 1)));
@@ -251,11 +253,11 @@ async fn what_is_behind_a_blocked_part_goes_out_after_it() {
     deliveries.open_batch(id(3), 1, 1, None);
     assert!(add(&mut deliveries, A, 3, 1).is_none());
     deliveries.finish(ack(A, 1, 0));
-    assert!(deliveries.released(A).is_empty(), "the blocked one is not through");
+    assert!(deliveries.release(A).is_empty(), "the blocked one is not through");
     deliveries.finish(ack(A, 1, 1));
-    let released = deliveries.released(A);
+    let released = deliveries.release(A);
     assert_eq!(released.iter().map(|sent| sent.part).collect::<Vec<_>>(), [2, 3]);
-    assert!(deliveries.released(A).is_empty(), "once");
+    assert!(deliveries.release(A).is_empty(), "once");
 }
 
 /// Events that are told apart by their position.
@@ -305,9 +307,9 @@ async fn of_a_part_that_came_some_of_the_way_only_the_rest_goes_out_again() {
     // Of those, the last is refused by itself.
     let result = Ok(vec![refused(2)]);
     let end = deliveries.finish(PartDone { result, ..ack(A, 1, 0) });
-    let PartEnd::HandedOn { events, delivered, rest, .. } = end else { panic!("{end:?}") };
+    let PartEnd::Returned { events, delivered, returned, .. } = end else { panic!("{end:?}") };
     assert_eq!((events, delivered), (6, 4));
-    let refused: Vec<_> = rest.refused.into_iter().map(|(event, _)| event).collect();
+    let refused: Vec<_> = returned.refused.into_iter().map(|(event, _)| event).collect();
     assert_eq!(numbers(&refused), [1, 5]);
 }
 
@@ -342,7 +344,7 @@ async fn a_blocked_record_holds_what_is_behind_its_part_and_goes_alone() {
     assert_eq!(again.iter().map(|sent| numbers(&sent.events)).collect::<Vec<_>>(), [[1, 2]]);
     assert!(again[0].suspects.contains(0) && !again[0].suspects.contains(1));
     deliveries.finish(ack(A, 1, 0));
-    assert_eq!(deliveries.released(A).len(), 1);
+    assert_eq!(deliveries.release(A).len(), 1);
 }
 
 proptest! {

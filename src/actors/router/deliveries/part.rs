@@ -1,0 +1,110 @@
+//! One unacknowledged part of a topic: its events, and what is left of them after a failure.
+
+use std::{sync::Arc, time::Instant};
+
+use actix::Recipient;
+
+use super::Dispatch;
+use crate::{
+    Error, Event,
+    handlers::Onward,
+    messages::{BatchId, PartProgress, Refused, Suspects, TopicBatch, WindowPermit},
+};
+
+/// A part that was not yet acknowledged.
+pub(super) struct UnackedPart {
+    pub number: u64,
+    pub batch: BatchId,
+    /// The events that are neither delivered nor refused.
+    pub events: Arc<Vec<Event>>,
+    pub suspects: Suspects,
+    /// Events that were refused while others of the part were not yet done.
+    pub refused: Vec<(Event, Error)>,
+    /// Number of events that it had at first.
+    pub count: usize,
+    pub permit: WindowPermit,
+    pub since: Instant,
+    /// The epoch it was last sent in, if its token is still out.
+    pub sent_in: Option<u32>,
+}
+
+impl UnackedPart {
+    pub fn new(number: u64, batch: BatchId, events: Vec<Event>, permit: WindowPermit) -> Self {
+        UnackedPart {
+            number,
+            batch,
+            count: events.len(),
+            events: Arc::new(events),
+            suspects: Suspects::default(),
+            refused: Vec::new(),
+            permit,
+            since: Instant::now(),
+            sent_in: None,
+        }
+    }
+
+    /// Makes the part ready to be sent in this epoch.
+    pub fn dispatch(
+        &mut self,
+        lane: usize,
+        topic: &Arc<str>,
+        epoch: u32,
+        recipient: Recipient<TopicBatch>,
+    ) -> Dispatch {
+        self.sent_in = Some(epoch);
+        Dispatch {
+            recipient,
+            topic: Arc::clone(topic),
+            events: Arc::clone(&self.events),
+            suspects: self.suspects.clone(),
+            permit: self.permit.clone(),
+            lane,
+            epoch,
+            part: self.number,
+        }
+    }
+
+    /// Keeps what is left of a part that failed halfway; false where nothing has changed.
+    pub fn keep_rest(&mut self, progress: PartProgress) -> bool {
+        let PartProgress { delivered, refused, suspects, .. } = progress;
+        let mut left = vec![true; self.events.len()];
+        let mut alone: Vec<_> = (0..left.len()).map(|at| self.suspects.contains(at)).collect();
+        let was_alone = alone.clone();
+        for index in delivered.iter().copied().chain(refused.iter().map(|one| one.index)) {
+            left.get_mut(index).into_iter().for_each(|left| *left = false);
+        }
+        for index in suspects {
+            alone.get_mut(index).into_iter().for_each(|alone| *alone = true);
+        }
+        let refused = self.pick(refused);
+        self.refused.extend(refused);
+        let some_ended = left.contains(&false);
+        let changed = some_ended || alone != was_alone;
+        if some_ended {
+            let mut still = left.iter();
+            alone.retain(|_| still.next().is_some_and(|left| *left));
+            let mut still = left.iter();
+            let events = self.events.iter().filter(|_| still.next().is_some_and(|left| *left));
+            self.events = Arc::new(events.cloned().collect());
+        }
+        if changed {
+            self.suspects = Suspects::new(alone);
+        }
+        changed
+    }
+
+    /// The events that were refused, with their errors.
+    pub fn pick(&self, refused: Vec<Refused>) -> Vec<(Event, Error)> {
+        let event = |index: usize| self.events.get(index).cloned();
+        refused.into_iter().filter_map(|r| Some((event(r.index)?, r.error))).collect()
+    }
+
+    /// Number of events with output of a handler: records of one event follow each other.
+    pub fn count_forwarded(&self, onward: &[Onward]) -> usize {
+        let lsn = |one: &Onward| match one {
+            Onward::Event(index) => self.events.get(*index).map(Event::lsn),
+            Onward::Record(record) => Some(record.event().lsn()),
+        };
+        onward.chunk_by(|one, next| lsn(one) == lsn(next)).count()
+    }
+}

@@ -1,0 +1,106 @@
+//! The router's transactions with exactly-once: batches are held back until the open Kafka
+//! transaction may take them, and the [`Coordinator`] commits it.
+
+use std::{collections::HashSet, sync::Arc, time::Instant};
+
+use actix::{Addr, AsyncContext, Context, Message, SpawnHandle};
+
+use super::{
+    Router,
+    coordinator::{CommitTransaction, Coordinator, TransactionFailed},
+    transaction_batcher::{NextStep, TransactionBatcher, TransactionLimits},
+};
+use crate::{
+    Error, Lsn,
+    messages::{BatchDone, EventBatch},
+};
+
+/// It may be time to commit the open transaction.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct TransactionDue;
+
+/// The transactions of one router, one after the other.
+pub(crate) struct ExactlyOnce {
+    batcher: TransactionBatcher,
+    coordinator: Addr<Coordinator>,
+    /// Topics that are held back; one transaction holds all of them.
+    paused: HashSet<Arc<str>>,
+    timer: Option<(Instant, SpawnHandle)>,
+}
+
+impl ExactlyOnce {
+    /// Begins at `from`, where reading starts.
+    pub fn new(
+        limits: TransactionLimits,
+        from: Lsn,
+        paused: HashSet<Arc<str>>,
+        coordinator: Addr<Coordinator>,
+    ) -> Self {
+        let batcher = TransactionBatcher::new(limits, from, !paused.is_empty());
+        ExactlyOnce { batcher, coordinator, paused, timer: None }
+    }
+
+    pub(super) fn push(&mut self, batch: EventBatch) {
+        self.batcher.push(batch);
+    }
+
+    pub(super) fn next_batch(&mut self) -> Option<EventBatch> {
+        self.batcher.next_batch()
+    }
+
+    pub(super) fn mark_dispatched(&mut self) {
+        self.batcher.mark_dispatched(Instant::now());
+    }
+
+    pub(super) fn done(&mut self, done: BatchDone) {
+        self.batcher.done(done);
+    }
+
+    pub(super) fn committed(&mut self) {
+        self.batcher.committed();
+    }
+
+    /// Holds everything back while one topic is.
+    pub(super) fn pause(&mut self, topic: &Arc<str>, paused: bool) {
+        match paused {
+            true => self.paused.insert(Arc::clone(topic)),
+            false => self.paused.remove(topic),
+        };
+        self.batcher.pause(!self.paused.is_empty());
+    }
+
+    pub(super) fn abort(&self, error: Error) {
+        self.coordinator.do_send(TransactionFailed(error));
+    }
+
+    /// Commits the transaction if it is time for that, or sets the timer for that time. Gives
+    /// the batches that are done without it.
+    pub(super) fn commit_if_due(&mut self, ctx: &mut Context<Router>) -> Vec<BatchDone> {
+        match self.batcher.next_step(Instant::now()) {
+            NextStep::PassOn(done) => return done,
+            NextStep::Commit(at, done) => {
+                let reply = ctx.address().recipient();
+                self.coordinator.do_send(CommitTransaction { at, done, reply });
+            }
+            NextStep::Wait(None) => {}
+            NextStep::Wait(Some(due)) => self.set_timer(due, ctx),
+        }
+        Vec::new()
+    }
+
+    fn set_timer(&mut self, due: Instant, ctx: &mut Context<Router>) {
+        if self.timer.as_ref().is_some_and(|(at, _)| *at <= due) {
+            return;
+        }
+        if let Some((_, later)) = self.timer.take() {
+            ctx.cancel_future(later);
+        }
+        let pause = due.saturating_duration_since(Instant::now());
+        self.timer = Some((due, ctx.notify_later(TransactionDue, pause)));
+    }
+
+    pub(super) fn timer_fired(&mut self) {
+        self.timer = None;
+    }
+}

@@ -1,0 +1,152 @@
+//! Sorts events by the topic, handler or dead letters that they go to: a plain struct.
+
+use std::sync::Arc;
+
+use slog::{Logger, error};
+
+use super::ChosenTopics;
+use crate::{
+    Error, ErrorKind, Event, Refusal, Result,
+    config::RefusalPolicy,
+    handlers::HandlerTopics,
+    routing::{Placed, Routing},
+    status::Status,
+};
+
+/// Decides where each event goes.
+pub(crate) struct EventSorter {
+    /// Events of these go to a handler first.
+    pub handlers: HandlerTopics,
+    /// Topics that handlers name.
+    pub topics_of_handlers: ChosenTopics,
+    pub routing: Routing,
+    pub dead_letters: DeadLetters,
+    pub status: Arc<Status>,
+    pub log: Logger,
+}
+
+/// The fate of events that can never be delivered.
+#[derive(Clone)]
+pub(crate) struct DeadLetters {
+    pub policy: RefusalPolicy,
+    pub topic: Arc<str>,
+}
+
+/// Events by topic; those of one topic keep their order.
+#[derive(Default)]
+pub(crate) struct SortedEvents {
+    /// In the order in which the topics came first.
+    pub topics: Vec<(Arc<str>, Vec<Event>)>,
+    /// Number of events that are not to be sent.
+    pub filtered: usize,
+}
+
+impl SortedEvents {
+    pub fn add(&mut self, topic: &Arc<str>, event: Event) {
+        // A batch has few topics, and neighbours often share one.
+        let same = |other: &Arc<str>| Arc::ptr_eq(other, topic) || other == topic;
+        match self.topics.iter_mut().rev().find(|(other, _)| same(other)) {
+            Some((_, events)) => events.push(event),
+            None => self.topics.push((Arc::clone(topic), vec![event])),
+        }
+    }
+}
+
+impl EventSorter {
+    /// Sorts the events of a batch. An event that goes to several topics is listed under each.
+    ///
+    /// # Errors
+    /// An event that can't be delivered and that `dead_letter.policy` does not park, or one that
+    /// no route takes where that ends the relay.
+    pub fn sort(&mut self, events: Vec<Event>) -> Result<SortedEvents> {
+        let mut sorted = SortedEvents::default();
+        for event in events {
+            self.place(event, &mut sorted)?;
+        }
+        Ok(sorted)
+    }
+
+    fn place(&mut self, event: Event, to: &mut SortedEvents) -> Result<()> {
+        if let Some(refusal) = event.refusal() {
+            let error = refusal.error.clone();
+            return self.refuse(event, error, None, to);
+        }
+        if let Some(lane) = self.handlers.lane(&event) {
+            to.add(lane, event);
+            return Ok(());
+        }
+        match self.route(event, to)? {
+            None => Ok(()),
+            Some((event, error)) => self.refuse(event, error, None, to),
+        }
+    }
+
+    /// Adds an event under its topics. Gives one back that can go nowhere, with the reason.
+    pub fn route(&mut self, event: Event, to: &mut SortedEvents) -> Result<Option<(Event, Error)>> {
+        if self.topics_of_handlers.without_kafka() {
+            let kind = event.aggregate_type();
+            let what = format!("no handler ends with events of {kind:?}, and there is no Kafka");
+            return Ok(Some((event, Error::new(ErrorKind::HandlerFailed, what))));
+        }
+        match self.routing.place(event) {
+            Placed::One(topic, event) => to.add(&topic, event),
+            Placed::Several(all) => {
+                all.into_iter().for_each(|(topic, event)| to.add(&topic, event))
+            }
+            Placed::Filtered => to.filtered += 1,
+            Placed::Refused(event, error) => return Ok(Some((event, error))),
+            Placed::Stop(error) => return Err(error),
+        }
+        Ok(None)
+    }
+
+    /// Adds an event under the topic that a handler chose for it.
+    ///
+    /// # Errors
+    /// The reason why the topic is not allowed.
+    pub fn route_to_chosen(
+        &mut self,
+        event: Event,
+        topic: &Arc<str>,
+        to: &mut SortedEvents,
+    ) -> Result<()> {
+        self.topics_of_handlers.get(topic)?;
+        to.add(topic, self.routing.unrouted(event));
+        Ok(())
+    }
+
+    /// Adds an event under the dead letters, if that is the policy. `from` is the topic that
+    /// refused it, or the lane of the handler that had it.
+    pub fn refuse(
+        &mut self,
+        event: Event,
+        error: Error,
+        from: Option<&Arc<str>>,
+        to: &mut SortedEvents,
+    ) -> Result<()> {
+        let event = self.dead_letter(event, error, from)?;
+        to.add(&self.dead_letters.topic, event);
+        Ok(())
+    }
+
+    /// Turns an event into a dead letter, if that is the policy.
+    fn dead_letter(&self, event: Event, error: Error, from: Option<&Arc<str>>) -> Result<Event> {
+        match self.dead_letters.policy {
+            RefusalPolicy::DeadLetter => {
+                error!(self.log, "event goes to the dead letters"; "event" => ?event,
+                    "from" => from.map_or("", |lane| lane), "error" => %error);
+                let handler = from.and_then(|lane| HandlerTopics::handler(lane)).map(Into::into);
+                // An event that a handler refuses belongs to no topic.
+                let topic = from.filter(|_| handler.is_none()).cloned();
+                self.status.dead_lettered();
+                self.status.parked(&event, topic.as_deref(), &error);
+                Ok(event.refused(Refusal { topic, handler, ..Refusal::new(error) }))
+            }
+            RefusalPolicy::Stop => Err(error),
+            RefusalPolicy::Block => {
+                let what = "an event that can't be delivered blocks all behind it";
+                Err(Error::new(ErrorKind::RecordBlocked, what).caused_by(error))
+            }
+        }
+    }
+}
