@@ -31,12 +31,12 @@ bootstrap: ## Install what the machine lacks: compiler, PostgreSQL, Java, Kafka
 
 test: ## Run all tests, with real PostgreSQL and Kafka servers
 	@scripts/bootstrap --tests
-	$(CARGO) test --locked --workspace --all-features
+	$(CARGO) test --locked --workspace --all-features --no-fail-fast
 
-screenshots: ## Make the pictures in docs/images, by the test of the status page
+screenshots: ## Make the pictures in docs/images, by a test of the status page
 	@scripts/bootstrap --tests
 	FACTLIB_SCREENSHOTS=$(CURDIR)/docs/images \
-		$(CARGO) test --locked --all-features --test page -- --exact live::the_page_shows_what_the_relay_says_also_while_kafka_is_away
+		$(CARGO) test --locked --all-features --test operate -- --exact page::live::the_page_shows_what_the_relay_says_also_while_kafka_is_away
 
 chaos: ## Break everything around the real binary, a table row each (SEED, SECONDS, SCENARIO, DELIVERY, MARKDOWN)
 	@scripts/bootstrap --tests

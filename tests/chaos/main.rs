@@ -13,15 +13,15 @@ mod support;
 
 mod context;
 mod disk;
+mod outbox_rows;
 mod outcome;
-mod relay;
 mod scenarios;
 mod table;
 
 pub use self::{
     context::Ctx,
     outcome::Outcome,
-    relay::{Launch, Relay, exactly_once},
+    support::relay::{Launch, Relay, exactly_once},
 };
 
 /// The full length of all scenarios, or of those whose name contains

@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use crate::{
-    embedded,
+    examples::embedded,
     support::{Bed, Workload, bed::LIMIT, emitters::Emitters},
 };
 

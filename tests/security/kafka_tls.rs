@@ -5,8 +5,11 @@ use tokio::sync::OnceCell;
 
 use crate::{
     Files, launch, refused,
-    relay::{Launch, Relay},
-    support::{Bed, Workload, bed::LIMIT},
+    support::{
+        Bed, Workload,
+        bed::LIMIT,
+        relay::{Launch, Relay},
+    },
 };
 
 /// A broker with a listener for each way in, and the files to reach it.

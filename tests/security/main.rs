@@ -4,14 +4,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
-#[path = "../chaos/relay.rs"]
-#[allow(dead_code)]
-mod relay;
-
-#[path = "../outbox_tables/rows.rs"]
-#[allow(dead_code)]
-mod rows;
-
+mod connection;
 mod kafka_tls;
 mod postgres_tls;
 mod privileges;
@@ -20,10 +13,9 @@ mod takeover;
 
 use std::{fs, path::PathBuf, sync::Arc};
 
-use support::Bed;
 use tempfile::TempDir;
 
-use self::relay::Launch;
+use self::support::{Bed, relay::Launch};
 
 /// The binary, as it is started for this bed. What it tries for ever is never given up, so that
 /// only what it knows to be final ends it.

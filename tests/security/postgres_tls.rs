@@ -6,8 +6,7 @@ use tokio::sync::OnceCell;
 
 use crate::{
     Files, launch, refused,
-    relay::Launch,
-    support::{Bed, Workload},
+    support::{Bed, Workload, relay::Launch},
 };
 
 /// A server with TLS that takes a user `relay` by certificate only, and the files to reach it.

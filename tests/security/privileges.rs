@@ -8,9 +8,7 @@ use tokio_postgres::{Client, error::SqlState};
 
 use crate::{
     launch,
-    relay::Launch,
-    rows::insert_all,
-    support::{Bed, Workload},
+    support::{Bed, Workload, relay::Launch, rows::insert_all},
 };
 
 const SCRIPT: &str = include_str!("../../packaging/least-privilege.sql");

@@ -13,8 +13,7 @@ use crate::{
     Files,
     kafka_tls::{LEAST, PASSWORD, Secured},
     launch,
-    relay::Launch,
-    support::{Bed, Workload, bed::LIMIT},
+    support::{Bed, Workload, bed::LIMIT, relay::Launch},
 };
 
 const OF_POSTGRES: &str = "postgres-own-secret";

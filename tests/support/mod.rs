@@ -6,8 +6,13 @@
 pub mod bed;
 pub mod emitters;
 pub mod history;
-pub mod outbox_rows;
 pub mod records;
+#[cfg(feature = "cli")]
+pub mod relay;
+pub mod repository;
+pub mod rows;
+#[cfg(feature = "cli")]
+pub mod terminal;
 pub mod workload;
 
 pub use self::{

@@ -1,6 +1,4 @@
 //! The real binary, typed in a folder of its own with an empty environment.
-//!
-//! No module of `support`: not every build of the tests has the binary.
 
 use std::{fs, path::Path, process::Stdio, time::Duration};
 
@@ -80,7 +78,6 @@ impl Folder {
 
 impl Folder {
     /// Starts a relay, waits for a line of its log with this text, gives the line and ends it.
-    #[allow(dead_code)] // Not everybody does.
     pub async fn relay_says(&self, text: &str) -> String {
         let mut relay = self.command("factlib run").spawn().expect("it starts");
         let mut log = BufReader::new(relay.stderr.take().expect("piped")).lines();
@@ -101,7 +98,6 @@ impl Folder {
 }
 
 /// Stops a relay in order.
-#[allow(dead_code)] // Not everybody does.
 pub async fn stop(mut relay: Child) {
     let pid = relay.id().expect("it runs").to_string();
     let kill = Command::new("kill").args(["-TERM", &pid]).status().await;

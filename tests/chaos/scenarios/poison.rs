@@ -9,10 +9,8 @@ use tokio::time::sleep;
 use crate::{
     Ctx, Launch, Outcome, Relay,
     context::EMITTERS,
-    support::{
-        Bed,
-        outbox_rows::{KIND, PARTITIONED_TABLE, Poison, Rows, TABLE, Writers},
-    },
+    outbox_rows::{KIND, PARTITIONED_TABLE, Poison, Rows, TABLE, Writers},
+    support::Bed,
 };
 
 use super::crash::{KILLED, repeatable};

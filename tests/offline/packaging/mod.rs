@@ -1,0 +1,6 @@
+//! What is shipped beside the binary says what the binary says.
+
+#[cfg(target_os = "linux")]
+mod deb;
+mod features;
+mod settings;

@@ -1,0 +1,118 @@
+//! Unit, image and manifest set what there is to set.
+
+use std::collections::BTreeSet;
+
+use factlib::config::Kind;
+use serde_json::Value;
+
+use crate::support::repository::{read, yaml};
+
+/// The words of a text that look like our environment variables.
+fn variables(text: &str) -> BTreeSet<&str> {
+    let word = |c: char| !(c.is_ascii_alphanumeric() || c == '_');
+    text.split(word).filter(|word| word.starts_with("FACTLIB_")).collect()
+}
+
+#[test]
+fn variables_are_those_of_settings() {
+    let settings = factlib::config::settings();
+    let mut known: BTreeSet<String> = settings.iter().map(|setting| setting.env()).collect();
+    // A secret may be in a file of its own.
+    let secrets = settings.iter().filter(|setting| setting.kind == Kind::Secret);
+    known.extend(secrets.map(|setting| format!("{}_FILE", setting.env())));
+    for file in ["packaging/Dockerfile", "packaging/factlib.service", "packaging/kubernetes.yaml"] {
+        let text = read(file);
+        let mut named = variables(&text);
+        // Of the build, not of the relay.
+        named.remove("FACTLIB_COMMIT");
+        assert!(!named.is_empty(), "{file} names none");
+        for variable in named {
+            assert!(known.contains(variable), "{file}: {variable} is no setting");
+        }
+    }
+}
+
+#[test]
+fn the_manifests_probes_reach_the_port_that_it_sets() {
+    let documents = yaml("packaging/kubernetes.yaml");
+    let kind = |kind: &str| documents.iter().find(|of| of["kind"] == kind).expect(kind);
+    let pod = &kind("Deployment")["spec"]["template"];
+    let container = &pod["spec"]["containers"][0];
+    let env = container["env"].as_array().expect("a list");
+    let value = |name: &str| {
+        let of = env.iter().find(|of| of["name"] == name).unwrap_or_else(|| panic!("no {name}"));
+        of["value"].as_str().unwrap_or_default().to_owned()
+    };
+    let port = &container["ports"][0];
+    let listens = value("FACTLIB_HTTP__HEALTH_PORT");
+    assert_eq!(port["containerPort"].to_string(), listens);
+    assert_eq!(
+        pod["metadata"]["annotations"]["prometheus.io/port"],
+        value("FACTLIB_HTTP__METRICS_PORT")
+    );
+    assert_eq!(value("FACTLIB_HTTP__ADDRESS"), "0.0.0.0");
+    for (probe, path) in [("readinessProbe", "/readyz"), ("livenessProbe", "/healthz")] {
+        let get = &container[probe]["httpGet"];
+        assert_eq!((&get["path"], &get["port"]), (&path.into(), &port["name"]), "{probe}");
+    }
+    assert_eq!(kind("Service")["spec"]["ports"][0]["targetPort"], port["name"]);
+    // The Service's own name would put variables with our prefix into each pod.
+    assert_eq!(pod["spec"]["enableServiceLinks"], false);
+    let labels = &pod["metadata"]["labels"];
+    assert_eq!(labels, &kind("Deployment")["spec"]["selector"]["matchLabels"]);
+    assert_eq!(labels, &kind("Service")["spec"]["selector"]);
+    assert_ne!(labels, &Value::Null);
+}
+
+/// `key=value` lines of a unit file, continued lines and comments aside.
+fn of_unit(text: &str, key: &str) -> Vec<String> {
+    let lines = text.lines().filter_map(|line| line.split_once('='));
+    lines.filter(|(name, _)| *name == key).map(|(_, value)| value.to_owned()).collect()
+}
+
+#[test]
+fn time_to_stop_is_more_than_draining_takes() {
+    let drain = factlib::config::Config::default().pipeline.drain_timeout.as_secs();
+    let unit = read("packaging/factlib.service");
+    let unit: u64 = of_unit(&unit, "TimeoutStopSec")[0].parse().expect("seconds");
+    let pod = &yaml("packaging/kubernetes.yaml")[0]["spec"]["template"]["spec"];
+    let pod = pod["terminationGracePeriodSeconds"].as_u64().expect("seconds");
+    assert!(unit > drain && pod > drain, "{unit} and {pod} for {drain}");
+}
+
+#[test]
+fn a_unit_does_not_start_again_what_needs_a_person() {
+    use factlib::ErrorKind::{Config, PositionLost};
+    let codes = of_unit(&read("packaging/factlib.service"), "RestartPreventExitStatus");
+    assert_eq!(codes, [format!("{} {}", Config.exit_code(), PositionLost.exit_code())]);
+}
+
+#[test]
+fn the_image_copies_what_it_builds_and_runs_as_nobody() {
+    let text = read("packaging/Dockerfile").replace("\\\n", " ");
+    let lines =
+        text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let lines: Vec<(&str, &str)> =
+        lines.map(|line| line.split_once(' ').expect("an instruction and more")).collect();
+    let of = |name: &str| {
+        lines.iter().filter(|(of, _)| *of == name).map(|(_, rest)| *rest).collect::<Vec<_>>()
+    };
+    let known = [
+        "FROM",
+        "RUN",
+        "WORKDIR",
+        "COPY",
+        "ARG",
+        "ENV",
+        "EXPOSE",
+        "USER",
+        "STOPSIGNAL",
+        "ENTRYPOINT",
+        "CMD",
+    ];
+    assert!(lines.iter().all(|(name, _)| known.contains(name)), "{lines:?}");
+    assert!(of("RUN").iter().any(|run| run.contains("--release --locked --bin factlib")));
+    let entry: Vec<String> = serde_json::from_str(of("ENTRYPOINT")[0]).expect("a list");
+    assert!(of("COPY")[1].ends_with(&format!("target/release/factlib {}", entry[0])));
+    assert_eq!((of("CMD"), of("USER")), (vec!["[\"run\"]"], vec!["65532:65532"]));
+}

@@ -1,0 +1,58 @@
+//! What is written about the settings is what the code says, and a template is no program.
+
+use std::fs;
+
+use factlib::config::{Config, load::Loader, manual};
+
+use crate::support::repository::read;
+
+#[test]
+fn the_readme_has_every_setting() {
+    let readme = read("README.md");
+    let (_, rest) = readme.split_once("<!-- settings:begin -->").expect("a begin marker");
+    let (table, _) = rest.split_once("<!-- settings:end -->").expect("an end marker");
+    assert_eq!(
+        table.trim(),
+        manual::markdown().trim(),
+        "README.md is behind: put the output of `factlib config --reference` between the markers"
+    );
+}
+
+#[test]
+fn the_example_file_has_every_setting() {
+    assert_eq!(
+        read("factlib.example.toml"),
+        manual::example(),
+        "run `factlib config --example > factlib.example.toml`"
+    );
+}
+
+#[test]
+fn the_example_file_sets_the_defaults() {
+    let uncommented = |line: &str| match line.strip_prefix("# ") {
+        Some(rest) if rest.contains(" = ") && !rest.contains(" = #") => rest.to_owned(),
+        _ => line.to_owned(),
+    };
+    let lines: Vec<_> = read("factlib.example.toml").lines().map(uncommented).collect();
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    fs::write(folder.path().join("factlib.toml"), lines.join("\n")).expect("written");
+    let loaded = Loader::new(folder.path()).load().expect("a valid configuration");
+    assert_eq!(format!("{:?}", loaded.config), format!("{:?}", Config::default()));
+    let set = loaded.values.iter().filter(|value| value.source != "default").count();
+    let with_default = factlib::config::settings().iter().filter(|s| s.default.is_some()).count();
+    assert_eq!(set, with_default);
+}
+
+#[test]
+fn a_handler_to_begin_with_is_short() {
+    for (file, heading, line) in [
+        ("README.md", "## Write your own handler", "```"),
+        ("src/handlers/mod.rs", "handler_actor). A whole one:", "//!    ```"),
+    ] {
+        let text = read(file);
+        let (_, after) = text.split_once(heading).expect(heading);
+        let template = after.lines().skip_while(|other| !other.starts_with(line)).skip(1);
+        let lines = template.take_while(|other| *other != line).count();
+        assert!((10..30).contains(&lines), "{file}: {lines} lines");
+    }
+}

@@ -1,0 +1,21 @@
+//! An operator at work: what they type, with the real binary beside real servers, and the pages
+//! that they, their probes and their Prometheus look at.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod about;
+mod cli;
+mod dead_letter;
+mod demo;
+mod desk;
+mod doctor;
+mod health;
+mod monitoring;
+mod page;
+mod readme;
+mod refusals;
+mod replay;
+mod slot;
+mod status;
+mod tail;

@@ -1,0 +1,13 @@
+//! The main job on real servers: facts that were committed arrive, whatever is lost on the way.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod backpressure;
+mod end_to_end;
+mod reconnection;
+mod retained_wal;
+mod sessions;
+#[cfg(feature = "faults")]
+mod supervision;
+mod timelines;
