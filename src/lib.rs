@@ -175,6 +175,7 @@ mod outbox;
 mod pipeline;
 pub mod postgres;
 pub mod proto;
+mod record;
 pub mod replay;
 pub mod routing;
 mod schema_registry;

@@ -57,10 +57,11 @@ pub use self::{
     pipeline::PipelineConfig,
     postgres::{PostgresConfig, Source},
     retention::RetentionConfig,
-    route::{Format, Route, RouteMatch, Unrouted},
+    route::{Route, RouteMatch, Unrouted},
     schema_registry::{SchemaRegistryConfig, SubjectStrategy},
 };
 pub(crate) use self::{mistake::Mistake, properties::is_secret};
+pub use crate::format::Format;
 
 /// The table that [`Emitter::archive`](crate::emit::Emitter::archive) writes, by convention.
 pub const ARCHIVE_TABLE: &str = "public.outbox_events";

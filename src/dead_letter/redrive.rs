@@ -29,10 +29,10 @@ use crate::{
         errors::kafka_error,
         producer::KafkaProducer,
         record::{Record, dead_letter as header, record_headers, record_key, record_place},
+        unobserved,
     },
     routing::{Decision, Routes},
     schema_registry::Registry,
-    status::Status,
 };
 
 /// Says where in the dead-letter topic a record comes from: `topic/partition:offset`.
@@ -100,7 +100,7 @@ impl RedriverBuilder {
         settings.set("message.timeout.ms", DELIVERY_TIMEOUT.as_millis().to_string());
         Ok(Redriver {
             producer: create(&settings)?,
-            asking: KafkaProducer::new(&config.kafka, window, Status::unwatched(), log)?,
+            asking: KafkaProducer::new(&config.kafka, window, unobserved(), log)?,
             registry: Registry::new(&config)?,
             dead_letter_topic: config.dead_letter_topic(),
             tables: config.outbox_tables(),

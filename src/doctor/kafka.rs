@@ -18,9 +18,9 @@ use crate::{
         admin::{Cluster, TopicAdmin, TopicSettings, cluster},
         positions::{CLEANUP, COMPACT, compact_command},
         producer::KafkaProducer,
+        unobserved,
     },
     routing::Routes,
-    status::Status,
 };
 
 /// Of the first question, behind which the connection is.
@@ -31,7 +31,7 @@ const ADDRESS_LIMIT: Duration = Duration::from_secs(3);
 
 pub(super) async fn examine(config: &Config, log: &Logger) -> Result<Vec<Check>> {
     let mut checks = Checks::of("kafka");
-    let producer = KafkaProducer::new(&config.kafka, 1, Status::unwatched(), log.clone())?;
+    let producer = KafkaProducer::new(&config.kafka, 1, unobserved(), log.clone())?;
     let patience = config.pipeline.startup_timeout;
     let limit = if patience.is_zero() { LIMIT } else { patience.min(LIMIT) };
     match cluster(&producer, limit).await {

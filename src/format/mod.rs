@@ -16,6 +16,7 @@ mod cloudevents;
 mod content;
 mod json;
 mod raw;
+mod setting;
 
 use std::sync::Arc;
 
@@ -24,9 +25,9 @@ use prost::Message as _;
 use rdkafka::message::{Headers, OwnedHeaders};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
+pub use self::setting::Format;
 use crate::{
     Event, Result,
-    config::Format,
     kafka::record::{event_headers, record_headers, record_key, record_value, row_headers},
     proto::OutboxEvent,
 };

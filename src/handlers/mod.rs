@@ -69,24 +69,17 @@
 //! An event holds its bytes of `pipeline.window` until it is done. A slow handler fills the
 //! window by and by, and the relay then reads no faster than it.
 
-mod failure;
 mod options;
-mod record;
 mod registry;
 
-use std::{error::Error as StdError, time::Duration};
+use std::time::Duration;
 
-pub use self::{
-    failure::BatchFailure, options::HandlerOptions, record::Record, registry::HandlerContext,
+pub(crate) use self::registry::{
+    Entry, Handle, HandlerTopics, Handlers, Kind, MakeHandler, Trying,
 };
-pub(crate) use self::{
-    record::Onward,
-    registry::{Entry, Handle, HandlerTopics, Handlers, Kind, MakeHandler, Trying},
-};
+pub use self::{options::HandlerOptions, registry::HandlerContext};
 use crate::Event;
-
-/// Whatever went wrong in a handler: `?` makes one of any error, `.into()` of a text.
-pub type HandlerError = Box<dyn StdError + Send + Sync>;
+pub use crate::messages::{BatchFailure, HandlerError, Record};
 
 /// The aggregate type of a handler for all that have none of their own.
 pub const ANY: &str = "*";

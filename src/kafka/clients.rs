@@ -96,13 +96,13 @@ mod tests {
     use slog::{Discard, Logger, o};
 
     use super::*;
-    use crate::{config::KafkaConfig, status::Status};
+    use crate::{config::KafkaConfig, kafka::unobserved};
 
     #[test]
     fn topics_are_spread_over_connections_and_keep_theirs() {
         let log = Logger::root(Discard, o!());
         let config = KafkaConfig::default();
-        let first = KafkaProducer::new(&config, 1, Status::unwatched(), log).expect("a client");
+        let first = KafkaProducer::new(&config, 1, unobserved(), log).expect("a client");
         let clients = Clients::new(first, 2);
         let topic = |name: &str| -> Arc<str> { name.into() };
         let client = |name: &str, bytes| {

@@ -3,6 +3,7 @@
 pub(crate) mod admin;
 mod certificate;
 pub(crate) mod client;
+mod client_status;
 pub(crate) mod clients;
 mod complaints;
 mod disconnects;
@@ -10,6 +11,7 @@ pub(crate) mod errors;
 pub(crate) mod first_records;
 pub(crate) mod in_flight;
 mod limits;
+mod observer;
 pub(crate) mod outgoing;
 pub(crate) mod part;
 pub(crate) mod partitions;
@@ -28,3 +30,6 @@ mod transaction_log;
 pub(crate) mod transactions;
 mod unavailable;
 mod verdict;
+
+pub use self::client_status::{BrokerStatus, KafkaStatus};
+pub(crate) use self::observer::{KafkaObserver, unobserved};

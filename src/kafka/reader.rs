@@ -18,8 +18,9 @@ use super::{
     client::client_config,
     errors::{code_error, kafka_error, lacks_right, of_the_whole},
     reports::Reports,
+    unobserved,
 };
-use crate::{Error, ErrorKind, Result, config::KafkaConfig, status::Status};
+use crate::{Error, ErrorKind, Result, config::KafkaConfig};
 
 /// Of one question to the brokers.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -56,7 +57,7 @@ impl TopicReader {
         log: Logger,
     ) -> Result<Option<Self>> {
         let settings = consumer_config(config, isolation);
-        let reports = Reports::new(&settings, Status::unwatched(), log);
+        let reports = Reports::new(&settings, unobserved(), log);
         let consumer: StreamConsumer<Reports> = settings
             .create_with_context(reports)
             .map_err(|error| kafka_error("cannot create the Kafka client", error))?;

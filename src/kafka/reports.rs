@@ -12,6 +12,7 @@ use slog::{Logger, debug, warn};
 use tokio::sync::watch;
 
 use super::{
+    KafkaObserver,
     complaints::Complaints,
     disconnects::{Disconnect, Protocol},
     errors::told,
@@ -19,7 +20,7 @@ use super::{
     statistics::{self, Statistics},
     transaction_log::{Failure, TransactionLog},
 };
-use crate::{Error, status::Status};
+use crate::Error;
 
 /// Receives librdkafka's reports, on a thread of the client's.
 pub(crate) struct Reports {
@@ -29,7 +30,7 @@ pub(crate) struct Reports {
     protocol: Protocol,
     complaints: Complaints,
     transaction: TransactionLog,
-    status: Arc<Status>,
+    observer: Arc<dyn KafkaObserver>,
     pub(super) log: Logger,
 }
 
@@ -69,25 +70,25 @@ impl Trouble {
 
 impl Reports {
     /// Reports of a client with these settings.
-    pub fn new(settings: &ClientConfig, status: Arc<Status>, log: Logger) -> Self {
-        Reports::of(Protocol::of(settings), status, log)
+    pub fn new(settings: &ClientConfig, observer: Arc<dyn KafkaObserver>, log: Logger) -> Self {
+        Reports::of(Protocol::of(settings), observer, log)
     }
 
-    fn of(protocol: Protocol, status: Arc<Status>, log: Logger) -> Self {
+    fn of(protocol: Protocol, observer: Arc<dyn KafkaObserver>, log: Logger) -> Self {
         Reports {
             last: watch::Sender::default(),
             name: OnceLock::new(),
             protocol,
             complaints: Complaints::default(),
             transaction: TransactionLog::default(),
-            status,
+            observer,
             log,
         }
     }
 
     /// Those of another client in this one's place.
     pub fn renewed(&self) -> Self {
-        Reports::of(self.protocol, Arc::clone(&self.status), self.log.clone())
+        Reports::of(self.protocol, Arc::clone(&self.observer), self.log.clone())
     }
 
     /// The last complaint.
@@ -119,7 +120,7 @@ impl Reports {
             warn!(self.log, "Kafka client reports trouble"; "error" => %trouble.error,
                 "reason" => &trouble.reason, "remedy" => &advice);
         }
-        self.status.kafka_trouble(match advice {
+        self.observer.kafka_trouble(match advice {
             Some(advice) => format!("{} ({advice})", trouble.reason),
             None => trouble.reason.clone(),
         });
@@ -162,9 +163,9 @@ impl ClientContext for Reports {
         match statistics::parse(statistics) {
             Ok(Statistics { name, status, partitions }) => {
                 self.name.get_or_init(|| name.clone());
-                self.status.kafka_client(name, status);
+                self.observer.kafka_client(name, status);
                 for (topic, count) in partitions {
-                    self.status.partitions_grew(&topic, count, &self.log);
+                    self.observer.partitions_grew(&topic, count, &self.log);
                 }
             }
             Err(error) => debug!(self.log, "statistics can't be read"; "error" => %error),
@@ -175,7 +176,7 @@ impl ClientContext for Reports {
 impl Drop for Reports {
     fn drop(&mut self) {
         if let Some(name) = self.name.get() {
-            self.status.kafka_client_ended(name);
+            self.observer.kafka_client_ended(name);
         }
     }
 }

@@ -10,7 +10,7 @@ use serde::{
     de::{IgnoredAny, MapAccess, Visitor},
 };
 
-use crate::status::{BrokerStatus, KafkaStatus};
+use super::{BrokerStatus, KafkaStatus};
 
 /// Statistics of one client.
 pub(crate) struct Statistics {

@@ -25,6 +25,7 @@ use tokio::{
 };
 
 use super::{
+    KafkaObserver,
     errors::{code_error, is_consequence, kafka_error, of_the_whole},
     limits::BatchLimits,
     positions::Positions,
@@ -39,7 +40,6 @@ use crate::{
     checkpoint::Position,
     config::Config,
     faults::{FaultSite, Faults},
-    status::Status,
 };
 
 /// Of one call into librdkafka: it can't be called off, and stopping waits for it.
@@ -64,7 +64,7 @@ pub(crate) struct Transactions {
     limits: BatchLimits,
     refusals: Refusals,
     unavailable: UnavailableTopics,
-    status: Arc<Status>,
+    observer: Arc<dyn KafkaObserver>,
     faults: Faults,
     log: Logger,
 }
@@ -78,7 +78,7 @@ impl Transactions {
         config: &Arc<Config>,
         window_bytes: usize,
         positions: Arc<Positions>,
-        status: Arc<Status>,
+        observer: Arc<dyn KafkaObserver>,
         faults: Faults,
         log: Logger,
     ) -> Self {
@@ -93,7 +93,7 @@ impl Transactions {
             batch_size: Mutex::default(),
             limits: BatchLimits::default(),
             refusals: Refusals::default(),
-            status,
+            observer,
             faults,
             log,
         }
@@ -127,7 +127,7 @@ impl Transactions {
             self.window_bytes,
             batch_size,
             (self.limits.clone(), self.refusals.clone()),
-            Arc::clone(&self.status),
+            Arc::clone(&self.observer),
             self.log.clone(),
         )?;
         let what = || format!("cannot begin transactions as {id}");
@@ -285,7 +285,7 @@ impl Transactions {
             .map_err(|error| failed(ErrorKind::TransactionAborted, what(), error))?;
         self.faults.reach(FaultSite::AfterCommit);
         self.refusals.committed();
-        self.status.transaction_committed(began.elapsed());
+        self.observer.transaction_committed(began.elapsed());
         let what = "cannot begin a Kafka transaction".to_owned();
         call(&producer, limit, |client| client.begin_transaction())
             .await

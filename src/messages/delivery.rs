@@ -14,11 +14,8 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use actix::{Message, Recipient};
 
-use super::{PartProgress, Suspects, WindowPermit};
-use crate::{
-    Error, ErrorKind, Event, Result,
-    handlers::{BatchFailure, Onward, Record},
-};
+use super::{BatchFailure, Onward, PartProgress, Record, Suspects, WindowPermit};
+use crate::{Error, ErrorKind, Event, Result};
 
 /// Events of one topic, in order, and the duty to answer for them.
 ///

@@ -7,8 +7,10 @@
 //!
 //! `Debug` of a message prints counts and positions, never a payload.
 
+mod batch_failure;
 mod control;
 mod delivery;
+mod handler_record;
 mod part_progress;
 #[cfg(test)]
 pub(crate) mod probe;
@@ -17,19 +19,22 @@ mod saving;
 mod wal;
 mod window;
 
+pub use self::{
+    batch_failure::{BatchFailure, HandlerError},
+    delivery::{AckToken, Refused, TopicBatch},
+    handler_record::Record,
+    wal::BatchId,
+    window::{ByteWindow, WindowPermit},
+};
 pub(crate) use self::{
     control::{
         ActorExited, ActorKind, ChainFailed, Drain, ExitGuard, Finish, HandedOn, LookAtPublication,
         PauseTopic, ReaderEnded, Shutdown, Stop, Streaming,
     },
     delivery::{LaneFailed, LaneLost, LaneOpened, OpenLane, PartDone},
+    handler_record::Onward,
     part_progress::{PartProgress, Suspects},
     progress::{BatchDone, ConfirmLsn},
     saving::{Ask, BeginGeneration, Flush, Hold, Known},
     wal::{EventBatch, WalBatch},
-};
-pub use self::{
-    delivery::{AckToken, Refused, TopicBatch},
-    wal::BatchId,
-    window::{ByteWindow, WindowPermit},
 };

@@ -6,12 +6,12 @@ use actix::Addr;
 use actix_rt::{Arbiter, System};
 use tokio::sync::watch;
 
-use super::SlotClaim;
 use crate::{
     Error, ErrorKind, Result,
     actors::{Outcome, Supervisor},
     messages::{PauseTopic, Shutdown, Stop},
     ops::{Ops, Routes},
+    startup::SlotClaim,
     status::{PipelineState, PipelineStatus, Status},
 };
 

@@ -10,11 +10,9 @@
 //! | --- | --- |
 //! | `handle` | a running pipeline: asked, paused, stopped |
 //! | `own_thread` | a system for programs that have none |
-//! | `slot_claim` | two pipelines of a process never read one slot |
 
 mod handle;
 mod own_thread;
-mod slot_claim;
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -24,7 +22,6 @@ use slog::Logger;
 use tokio::sync::{oneshot, watch};
 
 pub use self::handle::PipelineHandle;
-pub(crate) use self::slot_claim::SlotClaim;
 
 #[cfg(feature = "metrics")]
 use crate::ops::Facade;
@@ -41,7 +38,7 @@ use crate::{
     logging,
     messages::{ByteWindow, TopicBatch},
     ops::Ops,
-    startup::Startup,
+    startup::{SlotClaim, Startup},
     status::Status,
 };
 #[cfg(feature = "client-kafka")]
@@ -294,7 +291,7 @@ impl PipelineBuilder {
                 let (window, status) = (window.size(), Arc::clone(&status));
                 let of_topics = Arc::clone(&status);
                 let producer =
-                    KafkaProducer::new(&config.kafka, window, Arc::clone(&status), log.clone())?;
+                    KafkaProducer::new(&config.kafka, window, status.clone(), log.clone())?;
                 let kept = Arc::new(Positions::new(&config, producer.clone(), log.clone()));
                 transactions = config.is_exactly_once().then(|| {
                     let (kept, faults, log) = (Arc::clone(&kept), faults.clone(), log.clone());

@@ -19,11 +19,10 @@ use crate::{
     config::Config,
     kafka::{
         admin::TopicAdmin, client::producer_config, errors::kafka_error, producer::KafkaProducer,
-        record::Record,
+        record::Record, unobserved,
     },
     routing::{Decision, Routes},
     schema_registry::Registry,
-    status::Status,
 };
 
 /// Marks a record that was sent again: which run, as [`Replayer::run`] has it.
@@ -93,7 +92,7 @@ impl Replayer {
                 .get("batch.size")
                 .and_then(|n| n.parse().ok())
                 .unwrap_or(DEFAULT_BATCH_SIZE),
-            asking: KafkaProducer::new(&config.kafka, window, Status::unwatched(), log.clone())?,
+            asking: KafkaProducer::new(&config.kafka, window, unobserved(), log.clone())?,
             topics: TopicAdmin::new(config.kafka.clone()),
             settings,
             ready: BTreeSet::new(),

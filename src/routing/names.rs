@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::own_topics::OwnTopics;
-use crate::{Error, ErrorKind, Event, Result, kafka::record::legal_topic};
+use crate::{Error, ErrorKind, Event, Result, record::legal_topic};
 
 /// The names so far, and `{prefix}.{aggregate_type}` by aggregate type; outbox tables may
 /// have a prefix of their own.

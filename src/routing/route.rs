@@ -9,8 +9,8 @@ use crate::{
     Event,
     config::{Format, Mistake, Route as Config},
     format::MadeRecord,
-    kafka::record::{is_legal_in_topic, is_legal_topic},
     proto::OutboxEvent,
+    record::{is_legal_in_topic, is_legal_topic},
 };
 
 /// The topic of a route that names none.

@@ -9,9 +9,10 @@ use crate::{
     Error, ErrorKind, Result,
     checkpoint::{CheckpointStore, Position},
     config::Config,
-    kafka::{positions::Positions, producer::KafkaProducer, transactions::Transactions},
+    kafka::{
+        positions::Positions, producer::KafkaProducer, transactions::Transactions, unobserved,
+    },
     postgres::replication::SystemId,
-    status::Status,
 };
 
 /// Where positions are in Kafka, and with exactly-once who writes them.
@@ -24,7 +25,7 @@ pub(crate) struct InKafka<'a> {
 /// Has Kafka forget the position of the slot.
 pub(super) async fn forget(config: &Arc<Config>, cluster: u64, log: &Logger) -> Result<()> {
     let window = 1 << 20;
-    let asking = KafkaProducer::new(&config.kafka, window, Status::unwatched(), log.clone())?;
+    let asking = KafkaProducer::new(&config.kafka, window, unobserved(), log.clone())?;
     let positions = Positions::new(config, asking, log.clone());
     match positions.exist().await? {
         true => positions.forget(cluster).await,

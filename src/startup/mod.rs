@@ -6,6 +6,7 @@
 mod kafka;
 mod other_relays;
 mod position;
+mod slot_claim;
 
 use std::{
     fmt,
@@ -24,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 pub(crate) use self::{
     kafka::InKafka,
     other_relays::{ONE_SLOT, other_relays},
+    slot_claim::SlotClaim,
 };
 use self::{
     other_relays::reader_name,

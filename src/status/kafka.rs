@@ -1,78 +1,35 @@
-//! What the Kafka clients say of themselves and of their brokers.
+//! What the Kafka clients of the pipeline report.
 
-use std::collections::BTreeMap;
+use std::time::Duration;
 
-use serde::Serialize;
+use slog::Logger;
 
 use super::Status;
+use crate::kafka::{KafkaObserver, KafkaStatus};
 
-/// What was last told, every `kafka.statistics_interval`, all clients of the pipeline together.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-#[non_exhaustive]
-pub struct KafkaStatus {
-    /// Records in the client's queues and on their way.
-    pub queue_records: u64,
-    /// Their bytes.
-    pub queue_bytes: u64,
-    /// By name, `host:port/id`.
-    pub brokers: BTreeMap<String, BrokerStatus>,
-}
-
-/// The connection to a broker.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-#[non_exhaustive]
-pub struct BrokerStatus {
-    /// It is there, and lets us in.
-    pub connected: bool,
-    /// Requests that wait to be sent.
-    pub waiting_requests: u64,
-    /// Requests that wait for their answers.
-    pub requests_in_flight: u64,
-    /// What an answer took, in seconds, lately; none where nothing was asked.
-    pub rtt_seconds: Option<f64>,
-    /// The same for the slowest of a hundred.
-    pub rtt_p99_seconds: Option<f64>,
-    /// Requests that could not be sent.
-    pub send_errors: u64,
-    /// Requests that were sent again.
-    pub send_retries: u64,
-    /// Requests that were not answered in time.
-    pub request_timeouts: u64,
-    /// Bytes sent.
-    pub sent_bytes: u64,
-}
-
-impl KafkaStatus {
-    /// All of them as one: sums, and of the times the longest.
-    pub(super) fn sum<'a>(clients: impl Iterator<Item = &'a KafkaStatus>) -> Self {
-        clients.fold(KafkaStatus::default(), |mut sum, client| {
-            sum.queue_records += client.queue_records;
-            sum.queue_bytes += client.queue_bytes;
-            for (name, broker) in &client.brokers {
-                sum.brokers.entry(name.clone()).or_default().add(broker);
-            }
-            sum
-        })
+impl KafkaObserver for Status {
+    fn kafka_trouble(&self, error: String) -> bool {
+        Status::kafka_trouble(self, error)
     }
-}
 
-impl BrokerStatus {
-    fn add(&mut self, other: &BrokerStatus) {
-        let longest = |a: Option<f64>, b: Option<f64>| match (a, b) {
-            (Some(a), Some(b)) => Some(a.max(b)),
-            (a, b) => a.or(b),
-        };
-        *self = BrokerStatus {
-            connected: self.connected || other.connected,
-            waiting_requests: self.waiting_requests + other.waiting_requests,
-            requests_in_flight: self.requests_in_flight + other.requests_in_flight,
-            rtt_seconds: longest(self.rtt_seconds, other.rtt_seconds),
-            rtt_p99_seconds: longest(self.rtt_p99_seconds, other.rtt_p99_seconds),
-            send_errors: self.send_errors + other.send_errors,
-            send_retries: self.send_retries + other.send_retries,
-            request_timeouts: self.request_timeouts + other.request_timeouts,
-            sent_bytes: self.sent_bytes + other.sent_bytes,
-        };
+    fn kafka_client(&self, name: String, status: KafkaStatus) {
+        Status::kafka_client(self, name, status);
+    }
+
+    fn kafka_client_ended(&self, name: &str) {
+        Status::kafka_client_ended(self, name);
+    }
+
+    fn partitions(&self, topic: &str, count: usize, log: &Logger) {
+        Status::partitions(self, topic, count, log);
+    }
+
+    fn partitions_grew(&self, topic: &str, count: usize, log: &Logger) {
+        Status::partitions_grew(self, topic, count, log);
+    }
+
+    fn transaction_committed(&self, took: Duration) {
+        Status::transaction_committed(self, took);
     }
 }
 

@@ -30,7 +30,6 @@ use self::{
 };
 pub use self::{
     actors::{ActorState, ActorStatus, BlockedBy},
-    kafka::{BrokerStatus, KafkaStatus},
     lag::Lag,
     pipeline::{PipelineState, PipelineStatus},
     published::{PublicationProblem, UnpublishedRows},
@@ -40,6 +39,7 @@ pub(crate) use self::{
     observed::Observed,
     recent::{Recent, now_ms},
 };
+pub use crate::kafka::{BrokerStatus, KafkaStatus};
 use crate::{Error, Lsn, messages::ByteWindow, postgres::retention::Retention};
 
 /// What a rate of events is of.
@@ -123,11 +123,6 @@ impl Status {
             }),
             recent: Mutex::default(),
         }
-    }
-
-    /// For a Kafka client without a pipeline: nobody looks.
-    pub fn unwatched() -> Arc<Self> {
-        Arc::new(Status::new(ByteWindow::new(1)))
     }
 
     pub fn set_state(&self, state: PipelineState) {

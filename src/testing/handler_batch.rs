@@ -7,8 +7,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     Error, Event, Refused, TopicBatch,
-    handlers::{Onward, Record},
-    messages::{AckToken, ByteWindow, PartDone},
+    messages::{AckToken, ByteWindow, Onward, PartDone, Record},
 };
 
 /// A batch of these events, to be sent to a handler actor, and its answer.

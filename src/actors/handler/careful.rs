@@ -25,8 +25,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Error, ErrorKind, Event, Refused, TopicBatch,
-    handlers::{HandlerOptions, Onward},
-    messages::{AckToken, PartDone},
+    handlers::HandlerOptions,
+    messages::{AckToken, Onward, PartDone},
     status::Status,
 };
 

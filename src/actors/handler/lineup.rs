@@ -14,8 +14,7 @@ use bytestring::ByteString;
 
 use crate::{
     Error, Event, Refused, TopicBatch,
-    handlers::{Onward, Record},
-    messages::AckToken,
+    messages::{AckToken, Onward, Record},
 };
 
 /// How an event ended.

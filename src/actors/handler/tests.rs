@@ -16,9 +16,9 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use super::*;
 use crate::{
     Event, Lsn,
-    handlers::{EventHandler, Handle, HandlerError, HandlerOptions, Onward, Outcome},
+    handlers::{EventHandler, Handle, HandlerError, HandlerOptions, Outcome},
     messages::{
-        AckToken, ActorKind, ByteWindow, PartDone,
+        AckToken, ActorKind, ByteWindow, Onward, PartDone,
         probe::{exit, probe},
     },
     proto::OutboxEvent,

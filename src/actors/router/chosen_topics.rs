@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use crate::{Error, ErrorKind, Result, kafka::record::is_legal_topic, routing::OwnTopics};
+use crate::{Error, ErrorKind, Result, record::is_legal_topic, routing::OwnTopics};
 
 /// The topics that were named so far.
 pub(crate) struct ChosenTopics {

@@ -10,8 +10,8 @@ use super::{
 };
 use crate::{
     Error, ErrorKind, Event, Lsn, Result,
-    handlers::{Onward, Record},
     kafka::record::is_kept_in_table,
+    messages::{Onward, Record},
 };
 
 /// Sorts what the lane `from` gave back of a part: refused events go to the dead letters, the

@@ -8,9 +8,8 @@ use crate::{
     ErrorKind, Lsn,
     checkpoint::Cut,
     config::{Config, RefusalPolicy, Route, RouteMatch},
-    handlers::Onward,
     messages::{
-        BatchId, ByteWindow,
+        BatchId, ByteWindow, Onward,
         probe::{exit, probe},
     },
     proto::OutboxEvent,

@@ -22,9 +22,8 @@ use crate::{
     kafka::{positions::Positions, transactions::Transactions},
     messages::{ActorKind, ByteWindow, ExitGuard},
     outbox::OldRows,
-    pipeline::SlotClaim,
     postgres::{Reconnecting, WaitsFor},
-    startup::{InKafka, Start, Startup},
+    startup::{InKafka, SlotClaim, Start, Startup},
     status::{ActorState, BlockedBy, Status},
 };
 

@@ -88,7 +88,7 @@ impl Lanes for PlainLanes {
             connection: Some(connection.await?),
             config: self.config.kafka.clone(),
             topic: lane.topic,
-            status: Arc::clone(&self.status),
+            observer: self.status.clone(),
             faults: self.faults.clone(),
             log: self.log.clone(),
             _place: place,

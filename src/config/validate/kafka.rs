@@ -9,7 +9,7 @@ use crate::{
         properties::{is_secret, refusal},
         secret::REDACTED,
     },
-    kafka::record::is_legal_in_topic,
+    record::is_legal_in_topic,
 };
 
 /// Kafka's longest topic name (249) less the dot and one character of aggregate type.

@@ -27,9 +27,9 @@ use crate::{
     Error, ErrorKind, Event, Result,
     config::KafkaConfig,
     faults::{FaultSite, Faults},
+    kafka::KafkaObserver,
     messages::TopicBatch,
     schema_registry::Prefixes,
-    status::Status,
 };
 
 /// The most bytes of one run, which a topic takes unless it is set to take less.
@@ -43,7 +43,7 @@ pub(crate) struct Delivery {
     pub config: KafkaConfig,
     pub topic: Arc<str>,
     pub connection: Option<Connection>,
-    pub status: Arc<Status>,
+    pub observer: Arc<dyn KafkaObserver>,
     pub faults: Faults,
     pub log: Logger,
     /// Free when the thread has ended: nothing that it sent is under way then.
@@ -156,8 +156,8 @@ impl Running {
             None => Connection::open(&self.delivery.config, &self.delivery.topic, attempt)?,
         };
         let partitions = connection.partitions()?;
-        let Delivery { status, topic, log, .. } = &self.delivery;
-        status.partitions(topic, usize::try_from(partitions).unwrap_or_default(), log);
+        let Delivery { observer, topic, log, .. } = &self.delivery;
+        observer.partitions(topic, usize::try_from(partitions).unwrap_or_default(), log);
         let mut todo = work
             .take()
             .unwrap_or_else(|| Work::new(records.iter().map(|record| record.place(partitions))));
@@ -239,8 +239,8 @@ impl Running {
     /// Says once for each reason what is waited for; the status has it until something goes through.
     fn trouble(&self, error: &Error) {
         let text = error.to_string();
-        let Delivery { status, log, topic, .. } = &self.delivery;
-        if status.kafka_trouble(text.clone()) {
+        let Delivery { observer, log, topic, .. } = &self.delivery;
+        if observer.kafka_trouble(text.clone()) {
             warn!(log, "Kafka client reports trouble"; "topic" => %topic, "error" => text);
         }
     }

@@ -21,6 +21,7 @@ use rdkafka::{
 use slog::{Logger, debug, warn};
 
 use super::{
+    KafkaObserver,
     client::{SOCKET_TIMEOUT_MS, producer_config},
     errors::kafka_error,
     first_records::AcknowledgedPartitions,
@@ -40,7 +41,6 @@ use crate::{
     config::{Config, KafkaConfig},
     faults::Faults,
     schema_registry::Prefixes,
-    status::Status,
 };
 
 /// librdkafka's own `batch.size`.
@@ -70,7 +70,7 @@ impl KafkaProducer {
     pub fn new(
         config: &KafkaConfig,
         window_bytes: usize,
-        status: Arc<Status>,
+        observer: Arc<dyn KafkaObserver>,
         log: Logger,
     ) -> Result<Self> {
         let mut settings = producer_config(config, window_bytes);
@@ -82,7 +82,7 @@ impl KafkaProducer {
             let error = kafka_error("cannot create the Kafka client", error);
             Error::new(ErrorKind::Config, error.story())
         };
-        let reports = Reports::new(&settings, status, log);
+        let reports = Reports::new(&settings, observer, log);
         Ok(KafkaProducer {
             producer: PolledProducer::new(&settings, reports).map_err(refused)?,
             topics: Arc::default(),
@@ -102,7 +102,7 @@ impl KafkaProducer {
         window_bytes: usize,
         batch_size: Option<usize>,
         (limits, refusals): (BatchLimits, Refusals),
-        status: Arc<Status>,
+        observer: Arc<dyn KafkaObserver>,
         log: Logger,
     ) -> Result<Self> {
         let mut settings = producer_config(&config.kafka, window_bytes);
@@ -116,7 +116,7 @@ impl KafkaProducer {
             settings.set("batch.size", bytes.to_string());
         }
         Ok(KafkaProducer {
-            producer: create(&settings, Reports::new(&settings, status, log))?,
+            producer: create(&settings, Reports::new(&settings, observer, log))?,
             topics: Arc::default(),
             settings,
             room: Room::new(window_bytes),

@@ -17,6 +17,7 @@ use super::*;
 use crate::{
     Event, Lsn,
     config::{Config, Format, Route},
+    kafka::unobserved,
     messages::{AckToken, ByteWindow, PartDone, TopicBatch},
     proto::OutboxEvent,
     routing::{Placed, Routing},
@@ -78,7 +79,7 @@ fn send_to(producer: &KafkaProducer, part: &Arc<Part>, index: usize, alone: bool
 
 fn producer(config: &KafkaConfig, window_bytes: usize) -> KafkaProducer {
     let log = Logger::root(slog::Discard, slog::o!());
-    KafkaProducer::new(config, window_bytes, Status::unwatched(), log).expect("a producer")
+    KafkaProducer::new(config, window_bytes, unobserved(), log).expect("a producer")
 }
 
 /// So many records of two topics each, larger in JSON than as they came.

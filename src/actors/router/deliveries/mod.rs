@@ -16,8 +16,7 @@ use actix::Recipient;
 use self::part::UnackedPart;
 use crate::{
     Error, ErrorKind, Event, Lsn,
-    handlers::Onward,
-    messages::{BatchDone, BatchId, PartDone, Suspects, TopicBatch, WindowPermit},
+    messages::{BatchDone, BatchId, Onward, PartDone, Suspects, TopicBatch, WindowPermit},
 };
 
 /// Maximum number of immediate reopenings of a lane in a row while nothing is delivered.

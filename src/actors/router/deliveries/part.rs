@@ -7,8 +7,7 @@ use actix::Recipient;
 use super::Dispatch;
 use crate::{
     Error, Event,
-    handlers::Onward,
-    messages::{BatchId, PartProgress, Refused, Suspects, TopicBatch, WindowPermit},
+    messages::{BatchId, Onward, PartProgress, Refused, Suspects, TopicBatch, WindowPermit},
 };
 
 /// A part that was not yet acknowledged.

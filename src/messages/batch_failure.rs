@@ -1,9 +1,11 @@
 //! A batch that an actor could not handle.
 
-use std::time::Duration;
+use std::{error::Error as StdError, time::Duration};
 
-use super::HandlerError;
 use crate::{Error, ErrorKind};
+
+/// Whatever went wrong in a handler: `?` makes one of any error, `.into()` of a text.
+pub type HandlerError = Box<dyn StdError + Send + Sync>;
 
 /// Answer of a handler actor that could not handle a batch: retry or park it, and the reason. See
 /// [`AckToken::fail`](crate::AckToken::fail).

@@ -1,3 +1,5 @@
+//! What a handler sends on in place of an event.
+
 use std::sync::Arc;
 
 use bytes::Bytes;
