@@ -92,6 +92,25 @@ impl fmt::Display for Error {
     }
 }
 
+/// What failed in a throwaway server, with its remedy and cause.
+#[cfg(feature = "test-util")]
+impl From<factlib_testing::Error> for Error {
+    fn from(error: factlib_testing::Error) -> Self {
+        use factlib_testing::ErrorKind as Failure;
+        let parts = error.into_parts();
+        let kind = match parts.kind {
+            Failure::PostgresUnavailable => ErrorKind::PostgresUnavailable,
+            Failure::PostgresRefused => ErrorKind::PostgresRefused,
+            Failure::KafkaUnavailable => ErrorKind::KafkaUnavailable,
+            Failure::RegistryUnavailable => ErrorKind::RegistryUnavailable,
+            Failure::Panicked => ErrorKind::ActorFailed,
+            _ => ErrorKind::Config,
+        };
+        let (what, remedy, source) = (parts.what, parts.remedy, parts.source);
+        Error(Box::new(Inner { kind, what, remedy, source }))
+    }
+}
+
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         self.0.source.as_deref().map(|source| source as _)

@@ -136,7 +136,7 @@
 //! | [`postgres`] | connection, replication stream, pgoutput, slot |
 //! | `kafka` | producer, records, topics |
 //! | [`proto`] | the event on the wire |
-//! | [`testing`] | throwaway servers (feature `test-util`) |
+//! | [`testing`] | throwaway servers, of the crate `factlib-testing` (feature `test-util`) |
 //!
 //! # Features
 //! | feature | adds |

@@ -10,7 +10,7 @@ use crate::{
     messages::{AckToken, ByteWindow, Onward, PartDone, Record},
 };
 
-/// A batch of these events, to be sent to a handler actor, and its answer.
+/// Makes a batch of these events to send to a handler actor, and returns it with its answer.
 ///
 /// ```
 /// use factlib::{Event, Lsn, emit::Fact, handlers::Record, testing};
@@ -31,10 +31,10 @@ use crate::{
 /// # Panics
 /// Outside an actix `System`.
 pub fn handler_batch(events: Vec<Event>) -> (TopicBatch, BatchAnswer) {
-    let (said, answer) = oneshot::channel();
-    let to = Answers(Some(said)).start().recipient();
-    let permit = ByteWindow::new(1).try_acquire(1).expect("nobody else has it");
-    let ack = AckToken::new((0, 0, 0), events.len(), to, permit);
+    let (sender, answer) = oneshot::channel();
+    let recipient = AnswerCollector(Some(sender)).start().recipient();
+    let permit = ByteWindow::new(1).try_acquire(1).expect("the window is free");
+    let ack = AckToken::new((0, 0, 0), events.len(), recipient, permit);
     let topic = events.first().map(Event::aggregate_type).unwrap_or_default();
     let topic = format!("handler:{topic}").into();
     (TopicBatch { topic, events: Arc::new(events), ack }, BatchAnswer(answer))
@@ -45,10 +45,10 @@ pub fn handler_batch(events: Vec<Event>) -> (TopicBatch, BatchAnswer) {
 pub struct BatchAnswer(oneshot::Receiver<PartDone>);
 
 impl BatchAnswer {
-    /// Waits for the answer: the records that go on, and what is refused.
+    /// Waits for the answer: the records to produce, and the refused events.
     ///
     /// # Errors
-    /// The actor failed the batch, dropped it, or answered for events that are not there.
+    /// The actor failed the batch, dropped it, or refused an event that the batch does not have.
     pub async fn get(self) -> Result<(Vec<Record>, Vec<Refused>), Error> {
         let done = self.0.await.expect("a token answers, also when it is dropped");
         let records = done.onward.into_iter().filter_map(|one| match one {
@@ -60,19 +60,19 @@ impl BatchAnswer {
     }
 }
 
-struct Answers(Option<oneshot::Sender<PartDone>>);
+struct AnswerCollector(Option<oneshot::Sender<PartDone>>);
 
-impl Actor for Answers {
+impl Actor for AnswerCollector {
     type Context = Context<Self>;
 }
 
-impl Handler<PartDone> for Answers {
+impl Handler<PartDone> for AnswerCollector {
     type Result = ();
 
     fn handle(&mut self, done: PartDone, _: &mut Self::Context) {
-        if let Some(said) = self.0.take() {
-            // The test may not want to know.
-            let _ = said.send(done);
+        if let Some(sender) = self.0.take() {
+            // The test may have dropped the receiver.
+            let _ = sender.send(done);
         }
     }
 }

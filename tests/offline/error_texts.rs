@@ -9,8 +9,7 @@ use proc_macro2::{Delimiter, Literal, TokenStream, TokenTree};
 use syn::Lit;
 
 /// Where texts are no errors of the relay, and what they are.
-const OTHER_PLACES: [(&str, &str); 6] = [
-    ("src/testing/", "of servers for tests: read by who writes one"),
+const OTHER_PLACES: [(&str, &str); 5] = [
     ("src/ops/definitions", "what /metrics says of each metric"),
     ("src/config/manual.rs", "the example file"),
     ("src/postgres/pgoutput/", "names of what is `expected … at byte …`"),

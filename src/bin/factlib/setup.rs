@@ -1,7 +1,7 @@
 //! `factlib setup`: what `run` needs in the database, ahead of time, and what services do.
 
 use actix_rt::System;
-use factlib::{Result, config::Config, emit::schema, postgres};
+use factlib::{Error, Result, config::Config, emit::schema, postgres};
 use slog::Logger;
 
 use crate::{args::SetupArgs, output};
@@ -17,7 +17,8 @@ pub fn run(args: &SetupArgs, config: &Config, log: &Logger) -> Result<()> {
             let client = postgres::connect(&config.postgres, log).await?;
             postgres::sql::run(&client, "cannot create what services need", &services).await?;
         }
-        Ok(factlib::setup(config, args.accept_position, log).await?.to_string())
+        let report = factlib::setup(config, args.accept_position, log).await?;
+        Ok::<_, Error>(report.to_string())
     })?;
     let table = args.outbox_table.as_ref().map(|name| format!("\noutbox table: {name}"));
     let functions = args.sql_functions.then_some("\nSQL functions: installed");

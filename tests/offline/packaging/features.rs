@@ -77,3 +77,11 @@ fn no_build_that_a_user_gets_has_faults() {
         assert_eq!(has, feature == "faults", "{feature}");
     }
 }
+
+#[test]
+fn the_command_line_alone_has_no_throwaway_servers() {
+    let package = package();
+    let servers = "dep:factlib-testing";
+    assert!(closure(&package, &["demo"]).contains(servers), "the crate has another name");
+    assert!(!closure(&package, &["cli"]).contains(servers));
+}

@@ -15,10 +15,10 @@ use tokio::{
 use super::{Flow, Network};
 
 const CHUNK_BYTES: usize = 16 * 1024;
-/// What may be under way in one direction, as on a long line.
-const CHUNKS_UNDER_WAY: usize = 64;
-/// A slow drip comes in pieces of so much time.
-const DRIP: Duration = Duration::from_millis(10);
+/// Chunks in flight in one direction, as on a long line.
+const CHUNKS_IN_FLIGHT: usize = 64;
+/// With a rate limit, each write carries the bytes of this time.
+const WRITE_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Carries bytes both ways until both ends have closed, or one breaks, or the proxy resets it.
 pub(super) async fn run(
@@ -26,10 +26,10 @@ pub(super) async fn run(
     mut server: TcpStream,
     network: watch::Receiver<Network>,
 ) {
-    // Small messages should not wait for each other here.
+    // Small messages must not be delayed here.
     client.set_nodelay(true).ok();
     server.set_nodelay(true).ok();
-    let closed_in_order = {
+    let closed_normally = {
         let (from_client, to_client) = client.split();
         let (from_server, to_server) = server.split();
         tokio::select! {
@@ -42,7 +42,7 @@ pub(super) async fn run(
             } => done.is_ok(),
         }
     };
-    if !closed_in_order {
+    if !closed_normally {
         client.set_zero_linger().ok();
         server.set_zero_linger().ok();
     }
@@ -54,18 +54,18 @@ async fn reset(mut network: watch::Receiver<Network>) {
     network.wait_for(|network| network.resets != resets).await.ok();
 }
 
-/// Carries bytes one way until their end.
+/// Carries bytes in one direction until their end.
 async fn carry(
     from: ReadHalf<'_>,
     to: WriteHalf<'_>,
     network: watch::Receiver<Network>,
 ) -> io::Result<()> {
-    let (sender, receiver) = mpsc::channel(CHUNKS_UNDER_WAY);
+    let (sender, receiver) = mpsc::channel(CHUNKS_IN_FLIGHT);
     tokio::try_join!(read(from, sender, network.clone()), write(to, receiver, network))?;
     Ok(())
 }
 
-/// Takes bytes in and stamps them with the time at which they are due.
+/// Reads bytes and stamps them with the time at which they are due.
 async fn read(
     mut from: ReadHalf<'_>,
     line: mpsc::Sender<(Instant, Vec<u8>)>,
@@ -81,7 +81,7 @@ async fn read(
             length = from.read(&mut buffer) => length?,
             _ = network.changed() => continue,
         };
-        // The pause or the loss may have come while these bytes did.
+        // The network may have changed while these bytes arrived.
         if flowing(&mut network).await?.flow == Flow::Swallowing {
             return swallow(from, buffer).await;
         }
@@ -93,7 +93,7 @@ async fn read(
     }
 }
 
-/// Gives out what is due, no faster than the rate, and then closes this direction.
+/// Writes the bytes that are due, no faster than the rate, and then closes this direction.
 async fn write(
     mut to: WriteHalf<'_>,
     mut line: mpsc::Receiver<(Instant, Vec<u8>)>,
@@ -105,11 +105,11 @@ async fn write(
         while !rest.is_empty() {
             let Network { flow, bytes_per_s, .. } = *flowing(&mut network).await?;
             if flow == Flow::Swallowing {
-                // The reader swallows from here on; this end just keeps open.
+                // The reader drops all bytes from here on; this end stays open.
                 std::future::pending::<()>().await;
             }
             let piece = bytes_per_s.map_or(rest.len(), |rate| {
-                let piece = rate.saturating_mul(DRIP.as_millis() as u64) / 1000;
+                let piece = rate.saturating_mul(WRITE_INTERVAL.as_millis() as u64) / 1000;
                 rest.len().min(piece.max(1) as usize)
             });
             let (now, later) = rest.split_at(piece);
@@ -123,12 +123,12 @@ async fn write(
     to.shutdown().await
 }
 
-/// The network, as soon as it isn't paused.
+/// Returns the network as soon as it isn't paused.
 async fn flowing(network: &mut watch::Receiver<Network>) -> io::Result<watch::Ref<'_, Network>> {
     network.wait_for(|network| network.flow != Flow::Paused).await.map_err(io::Error::other)
 }
 
-/// Takes everything and keeps the connection: only a reset ends it.
+/// Drops all bytes and keeps the connection open; only a reset ends it.
 async fn swallow(mut from: ReadHalf<'_>, mut buffer: Vec<u8>) -> io::Result<()> {
     while !matches!(from.read(&mut buffer).await, Ok(0) | Err(_)) {}
     std::future::pending().await
@@ -144,10 +144,10 @@ mod tests {
     use super::*;
 
     const SOON: Duration = Duration::from_secs(10);
-    /// How long nothing has to happen.
+    /// The time in which nothing may happen.
     const A_WHILE: Duration = Duration::from_millis(100);
 
-    /// A server that sends back what it gets.
+    /// Starts a server that sends back what it receives.
     async fn echo() -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

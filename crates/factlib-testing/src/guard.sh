@@ -1,4 +1,4 @@
-# Outlives the process that started it, by just as long as it takes to clear up.
+# Waits for the end of the process that started it, stops that process's children and removes their folder.
 #
 # $1: the folder to remove; $2: the signal that asks its processes to stop.
 # Standard input: "+ pid" and "- pid" lines; its end is the end of that process.
@@ -20,7 +20,7 @@ signal_all() {
     for p in $pids; do kill -s "$1" "$p"; done
 }
 
-# True when all are gone within $1 tenths of a second.
+# Succeeds when all have ended within $1 tenths of a second.
 gone_within() {
     tries=$(($1 * 5))
     while :; do
@@ -33,7 +33,7 @@ gone_within() {
     done
 }
 
-# CONT: a process that was stopped takes no other signal than KILL.
+# CONT: a stopped process handles no signal but KILL.
 signal_all "$2"
 signal_all CONT
 gone_within 50 || {
@@ -41,7 +41,7 @@ gone_within 50 || {
     gone_within 20
 }
 
-# Grandchildren may still be writing there.
+# Grandchildren may still write to it.
 tries=50
 until rm -rf -- "$1" || [ "$tries" = 0 ]; do
     tries=$((tries - 1))

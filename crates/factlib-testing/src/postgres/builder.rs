@@ -1,4 +1,4 @@
-//! How a throwaway PostgreSQL is to be, and its making.
+//! Settings of a throwaway PostgreSQL, and its start.
 
 use std::{
     collections::BTreeMap,
@@ -14,19 +14,17 @@ use nix::sys::signal::Signal;
 use super::{PostgresServer, binaries, quote_literal, server_error};
 use crate::{
     Result,
-    testing::{
-        ports::free_port,
-        process::{Owner, ServerHome, file_error, make_private},
-    },
+    ports::free_port,
+    process::{Owner, ServerHome, file_error, make_private},
 };
 
-/// Making the data folder takes a second; a machine under load may take longer.
+/// `initdb` takes a second, and longer on a busy machine.
 const INITDB_LIMIT: Duration = Duration::from_secs(120);
 
-/// Settings of every throwaway server; the builder's come on top.
+/// Settings of every server, which the builder's override.
 const DEFAULTS: &[(&str, &str)] = &[
     ("wal_level", "logical"),
-    // The folder does not outlive the server, let alone a power cut.
+    // The data need not survive a power cut: the folder is removed with the server.
     ("fsync", "off"),
     ("listen_addresses", "127.0.0.1"),
     ("max_connections", "200"),
@@ -64,26 +62,26 @@ impl PostgresServerBuilder {
         }
     }
 
-    /// A setting of `postgresql.conf`.
+    /// Sets a parameter of `postgresql.conf`.
     pub fn setting(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.settings.insert(name.into(), value.into());
         self
     }
 
-    /// The folder with `initdb` and `postgres`, for a version other than the newest.
+    /// Sets the folder with `initdb` and `postgres`, for a version other than the newest.
     pub fn version_dir(mut self, bin: impl Into<PathBuf>) -> Self {
         self.bin = Some(bin.into());
         self
     }
 
-    /// A major version, among those that `scripts/bootstrap --tests` fetches: 10, 14, 18.
+    /// Sets the major version, from the cache or `/usr/lib/postgresql`.
     pub fn version(mut self, major: u32) -> Self {
         self.version = Some(major);
         self
     }
 
-    /// The password of the user `postgres`, which connections over TCP then have to
-    /// prove by SCRAM. The socket goes on without.
+    /// Sets the password of the user `postgres`. Connections over TCP then need it (SCRAM); those over
+    /// the Unix socket do not.
     pub fn password(mut self, password: impl Into<String>) -> Self {
         self.password = Some(password.into());
         self
@@ -101,7 +99,7 @@ impl PostgresServerBuilder {
         self
     }
 
-    /// A line of `pg_hba.conf`, before those of the builder: the first that matches counts.
+    /// Adds a line to `pg_hba.conf`, before those of the builder; the first that matches applies.
     pub fn hba(mut self, line: impl Into<String>) -> Self {
         self.hba.push(line.into());
         self
@@ -118,8 +116,8 @@ impl PostgresServerBuilder {
         if let Some(owner) = owner {
             owner.give(home.path())?;
         }
-        if let (Some(installation), Some(_)) = (binaries::fetched(&bin), owner) {
-            // The cache of root is no place that another user may look into.
+        if let (Some(installation), Some(_)) = (binaries::cached_installation(&bin), owner) {
+            // Another user may not read root's cache.
             let from = installation.as_os_str().to_owned();
             let copy = home.spawn(
                 "copy",
@@ -165,7 +163,7 @@ impl PostgresServerBuilder {
         let files = files.chain(self.client_ca.take().zip(Some("client-ca.crt")));
         for (pem, name) in files {
             let path = home.write(format!("data/{name}"), pem)?;
-            // PostgreSQL takes no key that others may read.
+            // PostgreSQL refuses a key that other users may read.
             make_private(&path)?;
             if let Some(owner) = owner {
                 owner.give(&path)?;
@@ -190,8 +188,8 @@ impl PostgresServerBuilder {
     }
 }
 
-/// Has `postgresql.conf` read the file that [`PostgresServer::set`] writes: at its end, where it
-/// overrides what initdb wrote.
+/// Includes the file that [`PostgresServer::set`] writes at the end of `postgresql.conf`, where it
+/// overrides initdb's settings.
 fn include_settings(server: &PostgresServer) -> Result<()> {
     let path = server.home.path().join("data/postgresql.conf");
     let conf =

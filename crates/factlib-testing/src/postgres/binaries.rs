@@ -1,4 +1,4 @@
-//! Where this machine keeps PostgreSQL's programs.
+//! Finds PostgreSQL's programs on this machine.
 
 use std::{
     env, fs,
@@ -6,13 +6,12 @@ use std::{
     process::{Command, Stdio},
 };
 
-use crate::{Error, ErrorKind, Result, testing::cache_folder};
+use crate::{Error, ErrorKind, Result, fetched::cache_folder};
 
-/// The folder with `initdb` and `postgres`: the first that has them of `chosen`,
-/// `FACTLIB_PG_BIN`, the newest of Debian's, the `PATH`, `pg_config`'s, and what
-/// `scripts/bootstrap` fetched.
+/// Finds the folder with `initdb` and `postgres`: the first that has them of Debian's folders (newest
+/// version first), the `PATH`, `pg_config --bindir` and the cache.
 ///
-/// What was chosen, by argument or variable, has to be right: nothing else is tried.
+/// If `chosen` or `FACTLIB_PG_BIN` is set, no other folder is searched.
 pub(super) fn find(chosen: Option<PathBuf>) -> Result<PathBuf> {
     let chosen = chosen.or_else(|| env::var_os("FACTLIB_PG_BIN").map(PathBuf::from));
     if let Some(folder) = chosen {
@@ -20,10 +19,10 @@ pub(super) fn find(chosen: Option<PathBuf>) -> Result<PathBuf> {
             Ok(folder)
         } else {
             Err(Error::new(
-                ErrorKind::Config,
+                ErrorKind::Setup,
                 format!("no initdb and postgres in {}", folder.display()),
             )
-            .remedy("point FACTLIB_PG_BIN to the folder that has both, or unset it"))
+            .remedy("set FACTLIB_PG_BIN to the folder that has both, or unset it"))
         };
     }
     let on_path = env::var_os("PATH").map(|path| env::split_paths(&path).collect::<Vec<_>>());
@@ -34,26 +33,29 @@ pub(super) fn find(chosen: Option<PathBuf>) -> Result<PathBuf> {
         .chain(newest_first(&cache_folder(), "postgresql-"))
         .find(|folder| has_server(folder))
         .ok_or_else(|| {
-            Error::new(ErrorKind::Config, "PostgreSQL's programs initdb and postgres are missing")
+            Error::new(ErrorKind::Setup, "PostgreSQL's programs initdb and postgres are missing")
                 .remedy(
-                    "run: make bootstrap; or install PostgreSQL 14 or newer (Debian: \
-                     apt-get install postgresql), or point FACTLIB_PG_BIN to its bin folder",
+                    "install PostgreSQL 14 or later (Debian: apt-get install postgresql), or set \
+                     FACTLIB_PG_BIN to its bin folder",
                 )
         })
 }
 
-/// The folder with the programs of one major version: Debian's, or what `scripts/bootstrap` fetched.
+/// Finds the folder with the programs of one major version, in the cache or among Debian's.
 pub(super) fn find_version(major: u32) -> Result<PathBuf> {
     let debian = PathBuf::from(format!("/usr/lib/postgresql/{major}/bin"));
     let fetched = newest_first(&cache_folder(), &format!("postgresql-{major}."));
     fetched.into_iter().chain([debian]).find(|folder| has_server(folder)).ok_or_else(|| {
-        let what = format!("PostgreSQL {major}, which a test needs, is missing");
-        Error::new(ErrorKind::Config, what).remedy("run: scripts/bootstrap --tests")
+        let what = format!("PostgreSQL {major} is missing");
+        Error::new(ErrorKind::Setup, what).remedy(format!(
+            "install it (Debian: apt-get install postgresql-{major}), or give the builder its bin \
+             folder with version_dir; in factlib's repository run: scripts/bootstrap --tests"
+        ))
     })
 }
 
-/// The installation that a folder of programs belongs to, if `scripts/bootstrap` fetched it.
-pub(super) fn fetched(bin: &Path) -> Option<&Path> {
+/// Returns the installation that contains the folder `bin`, if it is in the cache.
+pub(super) fn cached_installation(bin: &Path) -> Option<&Path> {
     bin.parent().filter(|installation| installation.starts_with(cache_folder()))
 }
 
@@ -61,7 +63,7 @@ fn has_server(folder: &Path) -> bool {
     ["initdb", "postgres"].iter().all(|program| folder.join(program).is_file())
 }
 
-/// The bin folders below `<parent>/<prefix><version>`.
+/// Returns the folders `<parent>/<prefix><version>/bin`, newest version first.
 fn newest_first(parent: &Path, prefix: &str) -> Vec<PathBuf> {
     let mut versions: Vec<(u32, PathBuf)> = fs::read_dir(parent)
         .into_iter()
@@ -98,10 +100,10 @@ mod tests {
     }
 
     #[test]
-    fn a_chosen_folder_without_a_server_is_refused() {
+    fn a_chosen_folder_without_a_server_is_an_error() {
         let empty = tempfile::tempdir().unwrap();
         let error = find(Some(empty.path().to_owned())).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Config);
+        assert_eq!(error.kind(), ErrorKind::Setup);
         assert!(error.advice().unwrap().contains("FACTLIB_PG_BIN"));
     }
 }

@@ -1,16 +1,17 @@
-//! A throwaway Apache Kafka: real brokers in KRaft mode, gone when dropped.
+//! A throwaway Apache Kafka: brokers in KRaft mode.
 //!
-//! **Life cycle.** [`KafkaServer::start`] formats a folder, starts the brokers and
-//! returns when a client sees all of them. Each broker can be stopped, killed or
-//! paused, and started again on the same ports and data. When the server is
-//! dropped, or this process ends in whatever way, the brokers are killed and the
-//! folder removed (see [`process`](super::process)).
+//! **Life cycle.** [`KafkaServer::start`] formats a folder, starts the brokers and returns when a
+//! client sees all of them. Each broker can be stopped, killed or paused, and started again on the
+//! same ports and data. When the server is dropped, or this process ends for any reason, the
+//! brokers are killed and the folder removed (see `process`).
 //!
-//! Each broker has three listeners: clients', brokers' and controllers'. Faults of
-//! a [`Proxy`] before the clients' listener leave the cluster itself alone.
+//! Each broker has three listeners: for clients, brokers and controllers. A [`Proxy`] before the
+//! clients' listener does not affect the traffic between brokers.
 
 mod builder;
 mod install;
+mod listeners;
+mod properties;
 
 use std::{
     collections::BTreeMap,
@@ -22,24 +23,22 @@ use futures_util::future::try_join_all;
 use nix::sys::signal::Signal;
 
 pub use self::builder::KafkaServerBuilder;
-use self::install::Java;
+use self::{install::Java, listeners::Listener};
 use crate::{
     Error, ErrorKind, Result,
-    testing::{
-        process::{GuardedChild, ServerHome},
-        proxy::Proxy,
-        topics,
-    },
+    process::{GuardedChild, ServerHome},
+    proxy::Proxy,
+    topics,
 };
 
 const START_LIMIT: Duration = Duration::from_secs(120);
 const STOP_LIMIT: Duration = Duration::from_secs(60);
 
-/// A throwaway Kafka of one broker or more, counted from 1.
+/// A throwaway Kafka of one broker or more; their ids begin at 1.
 ///
 /// ```no_run
-/// # async fn example() -> factlib::Result<()> {
-/// use factlib::testing::{KafkaServer, create_topic};
+/// # async fn example() -> factlib_testing::Result<()> {
+/// use factlib_testing::{KafkaServer, create_topic};
 ///
 /// let kafka = KafkaServer::builder().brokers(3).start().await?;
 /// create_topic(&kafka.bootstrap(), "orders", 6, &[]).await?;
@@ -58,11 +57,11 @@ pub struct KafkaServer {
 #[derive(Debug)]
 struct Broker {
     id: usize,
-    /// Where clients are told to connect.
+    /// The address that clients are told to connect to.
     advertised: String,
     /// The listener of the brokers.
     internal: String,
-    /// Further ones, by name.
+    /// Further listeners, by name.
     listeners: BTreeMap<String, Listener>,
     /// The name of its properties file.
     file: String,
@@ -70,19 +69,12 @@ struct Broker {
     child: Mutex<Option<GuardedChild>>,
 }
 
-#[derive(Debug)]
-struct Listener {
-    /// The address to which clients connect first.
-    address: String,
-    proxy: Option<Proxy>,
-}
-
 impl Broker {
     fn child(&self) -> Option<GuardedChild> {
         self.child.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Waits until this broker answers and has heard of these.
+    /// Waits until this broker answers and lists the brokers of these ids.
     async fn ready(&self, ids: Vec<i32>) -> Result<()> {
         let Some(child) = self.child() else { return Ok(()) };
         tokio::select! {
@@ -95,61 +87,62 @@ impl Broker {
 }
 
 impl KafkaServer {
-    /// Starts one broker with Kafka's own defaults, but for what makes it start fast and stay small.
+    /// Starts one broker with Kafka's defaults, except for settings that make it start fast and stay
+    /// small.
     pub async fn start() -> Result<Self> {
         Self::builder().start().await
     }
 
-    /// A server with settings of its own.
+    /// Returns a builder for a server with other settings.
     pub fn builder() -> KafkaServerBuilder {
         KafkaServerBuilder::new()
     }
 
-    /// `host:port`, by commas where there are several, as the brokers advertise them.
+    /// Returns the advertised addresses of the brokers, `host:port`, separated by commas.
     pub fn bootstrap(&self) -> String {
         self.addresses(|broker| &broker.advertised)
     }
 
-    /// The listeners of the brokers: no proxy, no login, and every right.
+    /// Returns the addresses of the listeners between brokers: no proxy, no login, every right.
     pub fn admin_bootstrap(&self) -> String {
         self.addresses(|broker| &broker.internal)
     }
 
-    /// The addresses of a listener of the builder's; none of one that it was not asked for.
+    /// Returns the addresses of a listener that the builder added; empty for an unknown name.
     pub fn listener(&self, name: &str) -> String {
         let addresses = self.brokers.iter().filter_map(|broker| broker.listeners.get(name));
         addresses.map(|listener| listener.address.as_str()).collect::<Vec<_>>().join(",")
     }
 
-    /// The proxy before a listener of a broker.
+    /// Returns the proxy before a listener of a broker.
     pub fn listener_proxy(&self, broker: usize, name: &str) -> Result<&Proxy> {
         let listener = self.broker(broker)?.listeners.get(name);
         listener.and_then(|listener| listener.proxy.as_ref()).ok_or_else(|| {
-            Error::new(ErrorKind::Config, format!("no proxy before listener {name}"))
+            Error::new(ErrorKind::Setup, format!("no proxy before listener {name}"))
                 .remedy("build the server with .proxied_listener()")
         })
     }
 
-    /// The proxy before a broker, where the builder was asked for them.
+    /// Returns the proxy before a broker that was built with [`KafkaServerBuilder::proxied`].
     pub fn proxy(&self, broker: usize) -> Result<&Proxy> {
         self.broker(broker)?.proxy.as_ref().ok_or_else(|| {
-            Error::new(ErrorKind::Config, format!("no proxy before broker {broker}"))
+            Error::new(ErrorKind::Setup, format!("no proxy before broker {broker}"))
                 .remedy("build the server with .proxied()")
         })
     }
 
-    /// The process id of a broker; `None` while it is stopped.
+    /// Returns the process id of a broker; `None` while it is stopped.
     pub fn pid(&self, broker: usize) -> Result<Option<u32>> {
         let child = self.broker(broker)?.child();
         Ok(child.filter(GuardedChild::is_running).map(|child| child.pid()))
     }
 
-    /// The end of a broker's log.
+    /// Returns the end of a broker's log.
     pub fn log(&self, broker: usize) -> Result<String> {
         Ok(self.broker(broker)?.child().map(|child| child.log_tail()).unwrap_or_default())
     }
 
-    /// Stops a broker in good order.
+    /// Stops a broker in order (SIGTERM).
     pub async fn stop(&self, broker: usize) -> Result<()> {
         self.end(broker, Signal::SIGTERM).await
     }
@@ -159,12 +152,12 @@ impl KafkaServer {
         self.end(broker, Signal::SIGKILL).await
     }
 
-    /// Stops a broker in mid-step: its connections stay open, and it does not answer.
+    /// Pauses a broker (SIGSTOP): its connections stay open, and it does not answer.
     pub fn pause(&self, broker: usize) -> Result<()> {
         self.signal(broker, Signal::SIGSTOP)
     }
 
-    /// Lets a paused broker go on.
+    /// Resumes a paused broker.
     pub fn resume(&self, broker: usize) -> Result<()> {
         self.signal(broker, Signal::SIGCONT)
     }
@@ -210,7 +203,7 @@ impl KafkaServer {
     fn broker(&self, id: usize) -> Result<&Broker> {
         self.brokers.iter().find(|broker| broker.id == id).ok_or_else(|| {
             let count = self.brokers.len();
-            Error::new(ErrorKind::Config, format!("no broker {id}: they are counted 1 to {count}"))
+            Error::new(ErrorKind::Setup, format!("no broker {id}: the ids are 1 to {count}"))
         })
     }
 

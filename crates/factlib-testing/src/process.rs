@@ -1,14 +1,13 @@
-//! Processes, and the folder they work in, that cannot outlive this process.
+//! Child processes, and their folder, that cannot outlive this process.
 //!
-//! **Life cycle.** A [`ServerHome`] is a temporary folder and a guard: a shell
-//! that reads the pids of the children from a pipe. The pipe closes when the
-//! home is dropped, when a test panics and when this process is killed, and the
-//! guard then stops the children and removes the folder: one way out for all.
-//! A child waits for our word before it turns into its program, and we give it
-//! only after the guard knows its pid, so no moment is left for one to escape.
+//! **Life cycle.** A [`ServerHome`] is a temporary folder and a guard: a shell that reads the pids of
+//! the children from a pipe. The pipe closes when the home is dropped, when a test panics and when
+//! this process is killed; the guard then stops the children and removes the folder. A child waits
+//! for a line on its standard input before it executes its program, and gets it only after the guard
+//! has read its pid, so no child can escape.
 //!
-//! Nothing here belongs to a runtime: a thread waits for each child, so a
-//! server that one test started serves the tests on other runtimes too.
+//! Nothing here belongs to a runtime: a thread waits for each child, so a server that one test
+//! started serves tests on other runtimes too.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -30,22 +29,23 @@ use tokio::sync::watch;
 
 use crate::{Error, ErrorKind, Result};
 
-/// What of a log goes into an error message.
+/// Length of the end of a log that an error quotes.
 const LOG_TAIL_BYTES: u64 = 4096;
 
-/// Unix socket paths end at 104 bytes on some systems; PostgreSQL's own part takes 20.
+/// Unix socket paths have at most 104 bytes on some systems; PostgreSQL's own part takes 20.
 const LONGEST_PARENT: usize = 60;
 
 /// The user that a server runs as.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Owner {
+pub(crate) struct Owner {
     uid: u32,
     gid: u32,
 }
 
 impl Owner {
-    /// Whom to become where root may not be: `postgres` or `nobody`; `None` unless we are root.
-    pub(super) fn instead_of_root() -> Result<Option<Self>> {
+    /// Returns the user to run as in place of root: `postgres` or `nobody`; `None` unless this process
+    /// runs as root.
+    pub(crate) fn instead_of_root() -> Result<Option<Self>> {
         if !Uid::effective().is_root() {
             return Ok(None);
         }
@@ -55,33 +55,33 @@ impl Owner {
             }
         }
         Err(Error::new(
-            ErrorKind::Config,
+            ErrorKind::Setup,
             "PostgreSQL refuses to run as root, and there is neither a user postgres nor nobody",
         )
         .remedy("add one: useradd --system postgres"))
     }
 
     /// Gives the file or folder to this user.
-    pub(super) fn give(self, path: &Path) -> Result<()> {
+    pub(crate) fn give(self, path: &Path) -> Result<()> {
         std::os::unix::fs::chown(path, Some(self.uid), Some(self.gid))
             .map_err(|cause| file_error("cannot change the owner of", path, cause))
     }
 }
 
-/// A temporary folder and the processes in it, which all end together.
+/// A temporary folder and the processes in it, which end together.
 #[derive(Debug)]
-pub(super) struct ServerHome {
+pub(crate) struct ServerHome {
     path: PathBuf,
-    ledger: Ledger,
+    pipe: GuardPipe,
     guard: Child,
 }
 
-/// The pipe to the guard; `None` when the home is being given up.
-type Ledger = Arc<Mutex<Option<ChildStdin>>>;
+/// The pipe to the guard; `None` once the home is dropped.
+type GuardPipe = Arc<Mutex<Option<ChildStdin>>>;
 
 impl ServerHome {
-    /// Makes the folder and starts its guard, which will ask the children to end with `parting`.
-    pub(super) fn create(prefix: &str, parting: Signal) -> Result<Self> {
+    /// Makes the folder and starts its guard, which sends the children the signal `stop` at the end.
+    pub(crate) fn create(prefix: &str, stop: Signal) -> Result<Self> {
         let parent = Some(std::env::temp_dir())
             .filter(|path| path.as_os_str().len() <= LONGEST_PARENT)
             .unwrap_or_else(|| PathBuf::from("/tmp"));
@@ -89,7 +89,7 @@ impl ServerHome {
             .prefix(&format!("factlib-{prefix}-"))
             .tempdir_in(&parent)
             .map_err(|cause| file_error("cannot make a folder in", &parent, cause))?;
-        let signal = parting.as_str().trim_start_matches("SIG");
+        let signal = stop.as_str().trim_start_matches("SIG");
         let mut guard = Command::new("sh")
             .args(["-c", include_str!("guard.sh"), "factlib-guard"])
             .args([folder.path().as_os_str(), OsStr::new(signal)])
@@ -97,21 +97,21 @@ impl ServerHome {
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
-            // Ctrl-C goes to the whole group in the foreground; the guard has to outlive it.
+            // Ctrl-C goes to the whole foreground group; the guard must survive it.
             .process_group(0)
             .spawn()
             .map_err(|cause| file_error("cannot start a guard for", folder.path(), cause))?;
-        let ledger = Arc::new(Mutex::new(guard.stdin.take()));
-        Ok(ServerHome { path: folder.keep(), ledger, guard })
+        let pipe = Arc::new(Mutex::new(guard.stdin.take()));
+        Ok(ServerHome { path: folder.keep(), pipe, guard })
     }
 
-    /// The folder.
-    pub(super) fn path(&self) -> &Path {
+    /// Returns the folder.
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Writes a file of the folder.
-    pub(super) fn write(&self, name: impl AsRef<Path>, text: impl AsRef<[u8]>) -> Result<PathBuf> {
+    /// Writes a file in the folder.
+    pub(crate) fn write(&self, name: impl AsRef<Path>, text: impl AsRef<[u8]>) -> Result<PathBuf> {
         let path = self.path.join(name);
         match fs::write(&path, text) {
             Ok(()) => Ok(path),
@@ -119,8 +119,8 @@ impl ServerHome {
         }
     }
 
-    /// Starts a program in the folder; it appends what it prints to `<name>.log`.
-    pub(super) fn spawn(
+    /// Starts a program in the folder; its output is appended to `<name>.log`.
+    pub(crate) fn spawn(
         &self,
         name: &str,
         program: &Path,
@@ -146,13 +146,13 @@ impl ServerHome {
         let mut child = command.spawn().map_err(failed)?;
         let go = child.stdin.take();
         let pid = child.id();
-        note(&self.ledger, '+', pid);
-        let (told, exit) = watch::channel(None);
-        let ledger = Arc::clone(&self.ledger);
+        note(&self.pipe, '+', pid);
+        let (status_sender, exit) = watch::channel(None);
+        let pipe = Arc::clone(&self.pipe);
         thread::spawn(move || {
             let status = child.wait();
-            note(&ledger, '-', pid);
-            told.send_replace(Some(status.unwrap_or_default()));
+            note(&pipe, '-', pid);
+            status_sender.send_replace(Some(status.unwrap_or_default()));
         });
         if let Some(mut go) = go {
             go.write_all(b"go\n").map_err(failed)?;
@@ -163,53 +163,53 @@ impl ServerHome {
 
 impl Drop for ServerHome {
     fn drop(&mut self) {
-        drop(self.ledger.lock().unwrap_or_else(PoisonError::into_inner).take());
-        // An error would mean that the guard was waited for already.
+        drop(self.pipe.lock().unwrap_or_else(PoisonError::into_inner).take());
+        // An error means that the guard was waited for already.
         self.guard.wait().ok();
     }
 }
 
-/// Tells the guard of a child; a guard that is gone has no more use for it.
-fn note(ledger: &Ledger, change: char, pid: u32) {
-    if let Some(pipe) = &mut *ledger.lock().unwrap_or_else(PoisonError::into_inner) {
+/// Tells the guard of a child; a write to a guard that has ended may fail.
+fn note(pipe: &GuardPipe, change: char, pid: u32) {
+    if let Some(pipe) = &mut *pipe.lock().unwrap_or_else(PoisonError::into_inner) {
         writeln!(pipe, "{change} {pid}").ok();
     }
 }
 
-/// A process of a [`ServerHome`], which ends it.
+/// A process of a [`ServerHome`], whose end ends it.
 #[derive(Clone, Debug)]
-pub(super) struct GuardedChild {
+pub(crate) struct GuardedChild {
     pid: u32,
     exit: watch::Receiver<Option<ExitStatus>>,
     log: PathBuf,
 }
 
 impl GuardedChild {
-    pub(super) fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.pid
     }
 
-    pub(super) fn is_running(&self) -> bool {
+    pub(crate) fn is_running(&self) -> bool {
         self.exit.borrow().is_none()
     }
 
     /// Sends a signal, unless the process has ended.
-    pub(super) fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         if self.is_running() {
-            // The one possible error is that it ended just now.
+            // The only possible error is that it has just ended.
             kill(Pid::from_raw(self.pid.cast_signed()), signal).ok();
         }
     }
 
     /// Waits for the end of the process.
-    pub(super) async fn exited(&self) -> ExitStatus {
+    pub(crate) async fn exited(&self) -> ExitStatus {
         let mut exit = self.exit.clone();
         let status = exit.wait_for(Option::is_some).await.map(|status| *status);
         status.ok().flatten().unwrap_or_default()
     }
 
     /// Waits for the end of the process; past the limit it is killed.
-    pub(super) async fn exited_or_killed(&self, limit: Duration) -> ExitStatus {
+    pub(crate) async fn exited_or_killed(&self, limit: Duration) -> ExitStatus {
         match tokio::time::timeout(limit, self.exited()).await {
             Ok(status) => status,
             Err(_) => {
@@ -219,8 +219,8 @@ impl GuardedChild {
         }
     }
 
-    /// The end of what the process printed.
-    pub(super) fn log_tail(&self) -> String {
+    /// Returns the end of the process's output.
+    pub(crate) fn log_tail(&self) -> String {
         let read = || {
             let mut file = File::open(&self.log)?;
             let length = file.metadata()?.len();
@@ -233,15 +233,15 @@ impl GuardedChild {
     }
 }
 
-/// Takes everyone's access to a file but its owner's.
-pub(super) fn make_private(path: &Path) -> Result<()> {
+/// Leaves only the owner's access to a file.
+pub(crate) fn make_private(path: &Path) -> Result<()> {
     fs::set_permissions(path, fs::Permissions::from_mode(0o600))
         .map_err(|cause| file_error("cannot change the mode of", path, cause))
 }
 
-/// An error about a file, folder or program of a throwaway server.
-pub(super) fn file_error(what: &str, path: &Path, cause: std::io::Error) -> Error {
-    Error::new(ErrorKind::Config, format!("{what} {}", path.display())).caused_by(cause)
+/// Makes an error about a file, folder or program of a server.
+pub(crate) fn file_error(what: &str, path: &Path, cause: std::io::Error) -> Error {
+    Error::new(ErrorKind::Setup, format!("{what} {}", path.display())).caused_by(cause)
 }
 
 #[cfg(test)]

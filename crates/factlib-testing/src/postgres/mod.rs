@@ -1,10 +1,9 @@
-//! A throwaway PostgreSQL: the real server, a folder of its own, gone when dropped.
+//! A throwaway PostgreSQL server with its own data folder.
 //!
-//! **Life cycle.** [`PostgresServer::start`] makes a data folder, starts the
-//! server on a port of 127.0.0.1 and on a Unix socket, and returns when it answers
-//! a query. It can be stopped and started again on the same port and data. When it
-//! is dropped, or this process ends in whatever way, the server is stopped and the
-//! folder removed (see [`process`](super::process)).
+//! **Life cycle.** [`PostgresServer::start`] makes a data folder, starts the server on a port of
+//! 127.0.0.1 and on a Unix socket, and returns when it answers a query. It can be stopped and
+//! started again on the same port and data. When it is dropped, or this process ends for any
+//! reason, the server is stopped and the folder removed (see `process`).
 
 mod binaries;
 mod builder;
@@ -23,29 +22,30 @@ use tokio_postgres::{Client, Config, NoTls};
 pub use self::builder::PostgresServerBuilder;
 use crate::{
     Error, ErrorKind, Result,
-    testing::process::{GuardedChild, Owner, ServerHome},
+    process::{GuardedChild, Owner, ServerHome},
 };
 
-/// Recovery after a hard stop comes before the first answer.
+/// Includes recovery after an immediate stop.
 const START_LIMIT: Duration = Duration::from_secs(60);
 const STOP_LIMIT: Duration = Duration::from_secs(60);
-/// Nothing signals that a server is ready; asking costs it less than a millisecond.
+/// Interval of queries until the server is ready: no event signals it, and a query costs less than a
+/// millisecond.
 const PROBE_INTERVAL: Duration = Duration::from_millis(20);
 
-/// How PostgreSQL is asked to stop.
+/// PostgreSQL's shutdown modes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StopMode {
-    /// Ends every session, waits for walsenders to send what there is, writes a checkpoint.
+    /// Ends every session, waits until walsenders have sent all WAL, and writes a checkpoint.
     Fast,
-    /// Drops everything, as in a crash: the next start recovers from the WAL.
+    /// Ends at once, as in a crash: the next start recovers from the WAL.
     Immediate,
 }
 
 /// A throwaway PostgreSQL server; its superuser is `postgres`.
 ///
 /// ```no_run
-/// # async fn example() -> factlib::Result<()> {
-/// use factlib::testing::{PostgresServer, StopMode};
+/// # async fn example() -> factlib_testing::Result<()> {
+/// use factlib_testing::{PostgresServer, StopMode};
 ///
 /// let server = PostgresServer::start().await?;
 /// let database = server.create_database("orders").await?;
@@ -70,42 +70,42 @@ impl PostgresServer {
         Self::builder().start().await
     }
 
-    /// A server with settings of its own.
+    /// Returns a builder for a server with other settings.
     pub fn builder() -> PostgresServerBuilder {
         PostgresServerBuilder::new()
     }
 
-    /// The URL of the database `postgres`, over TCP.
+    /// Returns the URL of the database `postgres`, over TCP.
     pub fn url(&self) -> String {
         self.url_for("postgres")
     }
 
-    /// The URL of a database, over TCP.
+    /// Returns the URL of a database, over TCP.
     pub fn url_for(&self, database: &str) -> String {
         format!("postgresql://postgres@127.0.0.1:{}/{database}", self.port)
     }
 
-    /// The port on 127.0.0.1.
+    /// Returns the port on 127.0.0.1.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// The folder of the Unix socket.
+    /// Returns the folder of the Unix socket.
     pub fn socket_dir(&self) -> &Path {
         self.home.path()
     }
 
-    /// One of the programs that came with the server: `psql`, `pg_recvlogical`.
+    /// Returns the path of a program of the same installation: `psql`, `pg_recvlogical`.
     pub fn program(&self, name: &str) -> PathBuf {
         self.postgres.with_file_name(name)
     }
 
-    /// The process id of the postmaster; `None` while it is stopped.
+    /// Returns the process id of the postmaster; `None` while it is stopped.
     pub fn pid(&self) -> Option<u32> {
         self.child().as_ref().filter(|child| child.is_running()).map(GuardedChild::pid)
     }
 
-    /// The end of the server's log.
+    /// Returns the end of the server's log.
     pub fn log(&self) -> String {
         self.child().as_ref().map(GuardedChild::log_tail).unwrap_or_default()
     }
@@ -133,25 +133,25 @@ impl PostgresServer {
         }
     }
 
-    /// Keeps a copy of a stopped server's data, in place of an earlier one.
+    /// Copies a stopped server's data, in place of an earlier copy.
     pub async fn back_up(&self) -> Result<()> {
         self.copy("data", "backup").await
     }
 
-    /// Puts the data of the last [`back_up`](Self::back_up) in place of a stopped server's.
+    /// Replaces a stopped server's data by the copy of the last [`back_up`](Self::back_up).
     pub async fn restore(&self) -> Result<()> {
         self.copy("backup", "data").await
     }
 
-    /// Starts a stopped server as a promotion or a restore does: it replays the WAL that
-    /// it has and begins a new timeline.
+    /// Starts a stopped server as after a promotion or a restore: it replays its WAL and begins a new
+    /// timeline.
     pub async fn start_on_new_timeline(&self) -> Result<()> {
         self.set("restore_command", "false")?;
         let signal = self.home.write("data/recovery.signal", "")?;
         self.owner.map_or(Ok(()), |owner| owner.give(&signal))?;
         self.start_again().await?;
         let deadline = Instant::now() + START_LIMIT;
-        // Queries are answered before recovery ends.
+        // The server answers queries before recovery ends.
         while self.query_text("postgres", "SELECT pg_is_in_recovery()::text").await? == "true" {
             if Instant::now() > deadline {
                 return Err(unavailable("PostgreSQL did not end its recovery"));
@@ -167,7 +167,7 @@ impl PostgresServer {
         self.start_again().await
     }
 
-    /// Changes a setting; it counts from the next [`reload`](Self::reload) or start on.
+    /// Changes a setting, with effect from the next [`reload`](Self::reload) or start.
     pub fn set(&self, name: impl Into<String>, value: impl Into<String>) -> Result<()> {
         self.settings
             .lock()
@@ -176,7 +176,7 @@ impl PostgresServer {
         self.write_settings()
     }
 
-    /// Has the server read its settings again, and waits until it has.
+    /// Makes the server read its settings again, and waits until it has.
     pub async fn reload(&self) -> Result<()> {
         const LOADED: &str = "SELECT pg_conf_load_time()::text";
         let before = self.query_text("postgres", LOADED).await?;
@@ -184,7 +184,7 @@ impl PostgresServer {
             child.signal(Signal::SIGHUP);
         }
         let deadline = Instant::now() + START_LIMIT;
-        // A new session shows what the postmaster, which forked it, has read.
+        // A new session has the settings of the postmaster that forked it.
         while self.query_text("postgres", LOADED).await? == before {
             if Instant::now() > deadline {
                 return Err(unavailable("PostgreSQL did not read its settings again"));
@@ -194,32 +194,32 @@ impl PostgresServer {
         Ok(())
     }
 
-    /// A session over the Unix socket, as superuser; a task of this runtime drives it.
+    /// Opens a session over the Unix socket as superuser; a task of this runtime drives it.
     pub async fn connect(&self, database: &str) -> Result<Client> {
         let mut config = Config::new();
         config.host_path(self.socket_dir()).port(self.port).user("postgres").dbname(database);
         let (client, connection) = config.connect(NoTls).await.map_err(|cause| {
             unavailable(&format!("cannot connect to database {database}")).caused_by(cause)
         })?;
-        // How the connection ends is told to the client's next query.
+        // The client's next query returns the connection's error.
         tokio::spawn(async move { connection.await.ok() });
         Ok(client)
     }
 
-    /// Makes a database whose name begins with `prefix`, and gives its name.
+    /// Creates a database and returns its name: `prefix` with a unique suffix.
     pub async fn create_database(&self, prefix: &str) -> Result<String> {
         let name = format!("{prefix}_{}", uuid::Uuid::now_v7().simple());
         self.execute("postgres", &format!("CREATE DATABASE \"{name}\"")).await?;
         Ok(name)
     }
 
-    /// Runs statements in a session of their own.
+    /// Executes statements in a new session.
     pub async fn execute(&self, database: &str, statements: &str) -> Result<()> {
         let client = self.connect(database).await?;
         client.batch_execute(statements).await.map_err(refused)
     }
 
-    /// The first column of the first row of a query, which has to be text.
+    /// Returns the first column of a query's only row, which must be text.
     pub async fn query_text(&self, database: &str, query: &str) -> Result<String> {
         let client = self.connect(database).await?;
         let row = client.query_one(query, &[]).await.map_err(refused)?;
@@ -242,7 +242,7 @@ impl PostgresServer {
     async fn copy(&self, from: &str, to: &str) -> Result<()> {
         let script = r#"rm -rf "$2" && cp -a "$1" "$2""#;
         let args = ["-c", script, "sh", from, to];
-        // By its owner, who then owns the copy as well.
+        // Run as the owner of the data, who then owns the copy as well.
         let copy = self.home.spawn("copy", Path::new("sh"), args, self.owner)?;
         if copy.exited_or_killed(STOP_LIMIT).await.success() {
             return Ok(());
@@ -267,7 +267,7 @@ fn quote_literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 
-/// As in a literal, but here backslashes escape.
+/// Quotes a value for `postgresql.conf`, where backslashes escape.
 fn quote_conf(text: &str) -> String {
     quote_literal(&text.replace('\\', "\\\\"))
 }

@@ -1,6 +1,6 @@
-//! A throwaway schema registry with Confluent's API: Apicurio Registry, gone when dropped.
+//! A throwaway schema registry with Confluent's API: Apicurio Registry.
 //!
-//! It keeps its schemas in its folder, so that they are there again after a stop.
+//! It keeps its schemas in its folder, so that they survive a restart.
 
 use std::{
     env,
@@ -18,22 +18,24 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{
-    Signed, cache_folder, java,
+use crate::{
+    Error, ErrorKind, Result,
+    certificate::Signed,
+    fetched::cache_folder,
+    java,
     ports::free_port,
     process::{GuardedChild, ServerHome},
 };
-use crate::{Error, ErrorKind, Result};
 
-/// The version that `scripts/bootstrap` fetches.
+/// The version that `scripts/bootstrap` downloads.
 const VERSION: &str = "3.0.9";
 
 const START_LIMIT: Duration = Duration::from_secs(120);
 
-/// Where it has Confluent's API.
+/// The path of Confluent's API.
 const API: &str = "/apis/ccompat/v7";
 
-/// For some schemas and some seconds.
+/// Options for a registry that holds some schemas and lives for seconds.
 const JVM: [&str; 4] =
     ["-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData"];
 
@@ -43,19 +45,19 @@ pub struct SchemaRegistry {
     java: PathBuf,
     jar: PathBuf,
     port: u16,
-    /// Its port for TLS.
+    /// The port for TLS.
     tls: Option<u16>,
     child: Mutex<Option<GuardedChild>>,
     home: ServerHome,
 }
 
 impl SchemaRegistry {
-    /// Starts it, and returns when it answers.
+    /// Starts a registry, and returns when it answers.
     pub async fn start() -> Result<Self> {
         Self::start_with(None).await
     }
 
-    /// The same, with this certificate on a port of its own, see [`tls_url`](Self::tls_url).
+    /// Starts a registry that also offers TLS with this certificate, see [`tls_url`](Self::tls_url).
     pub async fn start_tls(signed: &Signed) -> Result<Self> {
         Self::start_with(Some(signed)).await
     }
@@ -65,7 +67,7 @@ impl SchemaRegistry {
         if let Some(Signed { certificate, key }) = signed {
             for (file, pem) in [("tls.crt", certificate), ("tls.key", key)] {
                 fs::write(home.path().join(file), pem).map_err(|error| {
-                    Error::new(ErrorKind::Config, format!("cannot write {file}")).caused_by(error)
+                    Error::new(ErrorKind::Setup, format!("cannot write {file}")).caused_by(error)
                 })?;
             }
         }
@@ -81,17 +83,18 @@ impl SchemaRegistry {
         Ok(registry)
     }
 
-    /// What `schema_registry.url` is to be.
+    /// Returns the URL of Confluent's API.
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}{API}", self.port)
     }
 
-    /// The same by TLS, where it was started so, by this name of its host.
+    /// Returns the `https` URL with this host name, for a registry started with
+    /// [`start_tls`](Self::start_tls).
     pub fn tls_url(&self, host: &str) -> Option<String> {
         self.tls.map(|port| format!("https://{host}:{port}{API}"))
     }
 
-    /// Kills it.
+    /// Kills the registry.
     pub async fn kill(&self) {
         let child = self.child.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(child) = child {
@@ -100,7 +103,7 @@ impl SchemaRegistry {
         }
     }
 
-    /// Starts it again, on the same port and with its schemas.
+    /// Starts the registry again, on the same port and with its schemas.
     pub async fn start_again(&self) -> Result<()> {
         let mut args: Vec<OsString> = JVM.iter().map(OsString::from).collect();
         let schemas = self.home.path().join("schemas");
@@ -150,7 +153,7 @@ impl SchemaRegistry {
     }
 }
 
-/// The program of `FACTLIB_REGISTRY_HOME`, or of the cache.
+/// Finds the registry's program in `FACTLIB_REGISTRY_HOME` or the cache.
 fn jar() -> Result<PathBuf> {
     let home = env::var_os("FACTLIB_REGISTRY_HOME").map(PathBuf::from);
     let home = home.unwrap_or_else(|| cache_folder().join(format!("apicurio-{VERSION}")));
@@ -159,5 +162,9 @@ fn jar() -> Result<PathBuf> {
         return Ok(jar);
     }
     let what = format!("no Apicurio Registry in {}", home.display());
-    Err(Error::new(ErrorKind::Config, what).remedy("run: make bootstrap"))
+    Err(Error::new(ErrorKind::Setup, what).remedy(format!(
+        "unpack https://repo1.maven.org/maven2/io/apicurio/apicurio-registry-app/{VERSION}/\
+         apicurio-registry-app-{VERSION}-all.tar.gz and set FACTLIB_REGISTRY_HOME to the folder; \
+         in factlib's repository run: make bootstrap"
+    )))
 }

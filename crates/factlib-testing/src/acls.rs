@@ -1,7 +1,7 @@
-//! Rights of Kafka's users, given by an administrator.
+//! ACLs of Kafka's users.
 //!
-//! No client in reach has the request, so it is written by hand: `CreateAcls` version 1,
-//! as <https://kafka.apache.org/protocol> has it.
+//! librdkafka's Rust binding has no request for ACLs, so it is encoded here: `CreateAcls` version 1,
+//! see <https://kafka.apache.org/protocol>.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ const ALLOW: u8 = 3;
 
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// What a user may do with a topic.
+/// An operation on a topic that a user is allowed or denied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TopicRight {
     Read = 3,
@@ -33,21 +33,21 @@ pub enum TopicRight {
     DescribeConfigs = 10,
 }
 
-/// Gives a user rights on all topics whose names start so; `bootstrap` is a listener
-/// where that is allowed, such as [`admin_bootstrap`](super::KafkaServer::admin_bootstrap).
+/// Grants a user rights on all topics with this prefix; `bootstrap` is a listener where ACLs may be
+/// changed, such as [`admin_bootstrap`](crate::KafkaServer::admin_bootstrap).
 ///
 /// # Errors
-/// A broker that is not there, or that refuses.
+/// The broker can't be reached, or refuses.
 pub async fn grant(
     bootstrap: &str,
     user: &str,
     topic_prefix: &str,
     rights: &[TopicRight],
 ) -> Result<()> {
-    give(bootstrap, request(user, TOPIC, topic_prefix, (rights, ALLOW))).await
+    send(bootstrap, request(user, TOPIC, topic_prefix, (rights, ALLOW))).await
 }
 
-/// Forbids a user these rights on all topics whose names start so, whatever else is granted.
+/// Denies a user these rights on all topics with this prefix; that overrides what is granted.
 ///
 /// # Errors
 /// As [`grant`].
@@ -57,31 +57,31 @@ pub async fn deny(
     topic_prefix: &str,
     rights: &[TopicRight],
 ) -> Result<()> {
-    give(bootstrap, request(user, TOPIC, topic_prefix, (rights, DENY))).await
+    send(bootstrap, request(user, TOPIC, topic_prefix, (rights, DENY))).await
 }
 
-/// Gives a user the right to write in transactions whose ids start so.
+/// Grants a user the right to write in transactions whose ids have this prefix.
 ///
 /// # Errors
 /// As [`grant`].
 pub async fn grant_transactions(bootstrap: &str, user: &str, id_prefix: &str) -> Result<()> {
     let rights = [TopicRight::Describe, TopicRight::Write];
-    give(bootstrap, request(user, TRANSACTIONAL_ID, id_prefix, (&rights, ALLOW))).await
+    send(bootstrap, request(user, TRANSACTIONAL_ID, id_prefix, (&rights, ALLOW))).await
 }
 
-async fn give(bootstrap: &str, request: Vec<u8>) -> Result<()> {
-    let asking = ask(bootstrap, request);
-    let answer = timeout(LIMIT, asking).await.map_err(|error| failed().caused_by(error))?;
-    match refusal(&answer?) {
+async fn send(bootstrap: &str, request: Vec<u8>) -> Result<()> {
+    let exchange = exchange(bootstrap, request);
+    let answer = timeout(LIMIT, exchange).await.map_err(|error| failed().caused_by(error))?;
+    match error_code(&answer?) {
         Some(0) => Ok(()),
         Some(code) => Err(failed().caused_by(format!("the broker answers with error {code}"))),
         None => Err(failed().caused_by("the broker's answer is cut short")),
     }
 }
 
-async fn ask(bootstrap: &str, request: Vec<u8>) -> Result<Vec<u8>> {
+async fn exchange(bootstrap: &str, request: Vec<u8>) -> Result<Vec<u8>> {
     let broker = bootstrap.split(',').next().unwrap_or_default();
-    let talking = async {
+    let exchange = async {
         let mut stream = TcpStream::connect(broker).await?;
         stream.write_all(&request).await?;
         let length = stream.read_u32().await?;
@@ -89,7 +89,7 @@ async fn ask(bootstrap: &str, request: Vec<u8>) -> Result<Vec<u8>> {
         stream.read_exact(&mut answer).await?;
         Ok::<_, std::io::Error>(answer)
     };
-    talking.await.map_err(|error| failed().caused_by(error))
+    exchange.await.map_err(|error| failed().caused_by(error))
 }
 
 fn request(
@@ -104,14 +104,14 @@ fn request(
     body.extend(CREATE_ACLS.to_be_bytes());
     body.extend(1_u16.to_be_bytes());
     body.extend(7_u32.to_be_bytes());
-    string(&mut body, "factlib-testing");
+    push_string(&mut body, "factlib-testing");
     body.extend((rights.len() as u32).to_be_bytes());
     for right in rights {
         body.push(resource);
-        string(&mut body, prefix);
+        push_string(&mut body, prefix);
         body.push(PREFIXED);
-        string(&mut body, &format!("User:{user}"));
-        string(&mut body, "*");
+        push_string(&mut body, &format!("User:{user}"));
+        push_string(&mut body, "*");
         body.extend([*right as u8, permission]);
     }
     let mut request = (body.len() as u32).to_be_bytes().to_vec();
@@ -119,13 +119,13 @@ fn request(
     request
 }
 
-fn string(to: &mut Vec<u8>, text: &str) {
+fn push_string(to: &mut Vec<u8>, text: &str) {
     to.extend((text.len() as u16).to_be_bytes());
     to.extend(text.as_bytes());
 }
 
-/// The first error code that is not 0, else 0; none for an answer that is cut short.
-fn refusal(answer: &[u8]) -> Option<i16> {
+/// Returns the first error code that is not 0, else 0; `None` for an answer that is cut short.
+fn error_code(answer: &[u8]) -> Option<i16> {
     // Correlation id and throttle time.
     let mut rest = answer.get(8..)?;
     let (count, after) = rest.split_first_chunk()?;
@@ -144,5 +144,5 @@ fn refusal(answer: &[u8]) -> Option<i16> {
 }
 
 fn failed() -> Error {
-    Error::new(ErrorKind::KafkaUnavailable, "cannot give rights in Kafka")
+    Error::new(ErrorKind::KafkaUnavailable, "cannot change ACLs in Kafka")
 }

@@ -1,8 +1,8 @@
 //! Ports for throwaway servers.
 //!
-//! They lie below the range from which systems give ports to clients: a client
-//! that keeps connecting to a stopped server on such a port can be given that
-//! very port, connect to itself, and keep the server from coming back.
+//! They lie below the range of ephemeral ports. With an ephemeral port, a client that keeps
+//! connecting to a stopped server could get that very port, connect to itself, and keep the
+//! server from starting again.
 
 use std::{
     hash::{BuildHasher, RandomState},
@@ -18,9 +18,9 @@ use crate::{Error, ErrorKind, Result};
 const FIRST: u16 = 12_000;
 const COUNT: u16 = 20_000;
 
-/// A port of 127.0.0.1 that nobody listens on; this process is given each of them once.
-pub(super) fn free_port() -> Result<u16> {
-    // Starting anywhere keeps processes that run side by side apart.
+/// Returns a port of 127.0.0.1 on which nothing listens; each port is returned once per process.
+pub(crate) fn free_port() -> Result<u16> {
+    // A random start keeps parallel processes apart.
     static NEXT: LazyLock<AtomicU16> =
         LazyLock::new(|| AtomicU16::new(RandomState::new().hash_one("port") as u16));
     for _ in 0..COUNT {
@@ -29,5 +29,5 @@ pub(super) fn free_port() -> Result<u16> {
             return Ok(port);
         }
     }
-    Err(Error::new(ErrorKind::Config, "no free port between 12000 and 32000 on 127.0.0.1"))
+    Err(Error::new(ErrorKind::Setup, "no free port between 12000 and 32000 on 127.0.0.1"))
 }

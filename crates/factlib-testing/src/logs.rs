@@ -1,4 +1,4 @@
-//! What was logged, for assertions.
+//! Log lines for assertions.
 
 use std::{
     fmt,
@@ -16,12 +16,12 @@ use tokio::sync::Notify;
 pub struct LogLine {
     pub level: Level,
     pub message: String,
-    /// The line's own first, then its logger's, innermost first.
+    /// The line's own values, then those of its logger, innermost first.
     pub values: Vec<(String, String)>,
 }
 
 impl LogLine {
-    /// The first value of that key.
+    /// Returns the first value of this key.
     pub fn value(&self, key: &str) -> Option<&str> {
         self.values.iter().find(|(k, _)| k == key).map(|(_, value)| value.as_str())
     }
@@ -34,10 +34,10 @@ impl fmt::Display for LogLine {
     }
 }
 
-/// Collects what a [`Logger`] is given; clones share the lines.
+/// The lines of a [`Logger`]; clones share them.
 ///
 /// ```
-/// let (log, lines) = factlib::testing::CollectedLogs::logger();
+/// let (log, lines) = factlib_testing::CollectedLogs::logger();
 /// slog::warn!(log, "slot is active"; "slot" => "orders");
 /// assert_eq!(lines.lines()[0].value("slot"), Some("orders"));
 /// ```
@@ -48,18 +48,18 @@ pub struct CollectedLogs {
 }
 
 impl CollectedLogs {
-    /// A logger and what it collects.
+    /// Makes a logger and returns it with its lines.
     pub fn logger() -> (Logger, Self) {
         let logs = CollectedLogs { lines: Arc::default(), added: Arc::default() };
         (Logger::root(logs.clone().fuse(), slog::o!()), logs)
     }
 
-    /// All lines so far.
+    /// Returns all lines so far.
     pub fn lines(&self) -> Vec<LogLine> {
         self.lock().clone()
     }
 
-    /// The first line that fits, past or to come; `None` at the time limit.
+    /// Waits for the first line that `fits`, past or future; returns `None` at the time limit.
     pub async fn await_line(
         &self,
         fits: impl Fn(&LogLine) -> bool,
@@ -68,7 +68,7 @@ impl CollectedLogs {
         let found = async {
             loop {
                 let mut added = pin!(self.added.notified());
-                // Before the look, so that no line falls in between.
+                // Before the search, so that no line is missed in between.
                 added.as_mut().enable();
                 if let Some(line) = self.lock().iter().find(|line| fits(line)) {
                     return line.clone();
@@ -90,7 +90,7 @@ impl Drain for CollectedLogs {
 
     fn log(&self, record: &Record<'_>, of_logger: &OwnedKVList) -> Result<(), Never> {
         let mut values = Values(Vec::new());
-        // A value that can't be shown leaves the rest of the line in place.
+        // A value that can't be formatted is left out; the rest of the line is kept.
         record.kv().serialize(record, &mut values).ok();
         of_logger.serialize(record, &mut values).ok();
         let message = record.msg().to_string();
@@ -116,7 +116,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_line_to_come_is_awaited() {
+    async fn a_future_line_is_awaited() {
         let (log, lines) = CollectedLogs::logger();
         let waiting = {
             let lines = lines.clone();

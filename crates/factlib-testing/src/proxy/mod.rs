@@ -1,10 +1,9 @@
-//! A network that fails on command: a TCP proxy for fault tests.
+//! A TCP proxy that delays, stalls and breaks connections on request.
 //!
-//! It runs on a thread of its own, so it serves clients on any runtime, and a
-//! blocked test does not block the network. Controls act at once, on connections
-//! that are open and on those to come.
+//! It runs on its own thread, so it serves clients on any runtime, and a blocked test does not block
+//! it. Changes take effect at once, on open and on future connections.
 
-mod relay;
+mod connection;
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -28,8 +27,8 @@ use crate::{Error, ErrorKind, Result};
 /// A TCP proxy on a port of 127.0.0.1; dropping it closes every connection.
 ///
 /// ```no_run
-/// # async fn example() -> factlib::Result<()> {
-/// let network = factlib::testing::Proxy::start("127.0.0.1:5432".parse().unwrap()).await?;
+/// # async fn example() -> factlib_testing::Result<()> {
+/// let network = factlib_testing::Proxy::start("127.0.0.1:5432".parse().unwrap()).await?;
 /// // … connect to network.address() …
 /// network.pause();
 /// network.resume();
@@ -42,11 +41,11 @@ pub struct Proxy {
     address: SocketAddr,
     network: watch::Sender<Network>,
     open: Arc<AtomicUsize>,
-    // Last: it ends once the sender above is gone.
+    // The last field: the thread ends once the sender above is dropped.
     _thread: Thread,
 }
 
-/// What the network does at present.
+/// The present behaviour of the network.
 #[derive(Clone, Copy, Debug)]
 struct Network {
     target: SocketAddr,
@@ -63,15 +62,15 @@ enum Flow {
     Open,
     /// Nothing is taken, nothing is given: TCP holds back who writes.
     Paused,
-    /// Everything is taken, nothing is given: who writes notices nothing.
+    /// Bytes are accepted and dropped: the sender notices nothing.
     Swallowing,
 }
 
 impl Proxy {
-    /// Listens on a free port; what connects there is connected to `target`, which need not listen yet.
+    /// Listens on a free port and connects clients to `target`, which need not listen yet.
     pub async fn start(target: SocketAddr) -> Result<Self> {
-        let failed = |cause| Error::new(ErrorKind::Config, "cannot start a proxy").caused_by(cause);
-        let port = super::ports::free_port()?;
+        let failed = |cause| Error::new(ErrorKind::Setup, "cannot start a proxy").caused_by(cause);
+        let port = crate::ports::free_port()?;
         let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map_err(failed)?;
         listener.set_nonblocking(true).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
@@ -89,7 +88,7 @@ impl Proxy {
         let counter = Arc::clone(&open);
         let thread = thread::spawn(move || {
             runtime.block_on(async {
-                // It can fail only outside of a runtime.
+                // Fails only outside of a runtime.
                 if let Ok(listener) = TcpListener::from_std(listener) {
                     serve(listener, seen, counter).await;
                 }
@@ -98,45 +97,45 @@ impl Proxy {
         Ok(Proxy { address, network, open, _thread: Thread(Some(thread)) })
     }
 
-    /// Where clients connect.
+    /// Returns the address for clients.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// How many connections are open.
+    /// Returns the number of open connections.
     pub fn connections(&self) -> usize {
         self.open.load(Ordering::Relaxed)
     }
 
-    /// Stalls both ways; nothing is lost.
+    /// Stalls both directions; nothing is lost.
     pub fn pause(&self) {
         self.change(|network| network.flow = Flow::Paused);
     }
 
-    /// Lets everything flow again, but for connections that lost bytes to [`half_open`](Self::half_open).
+    /// Lets bytes flow again, except on connections that lost bytes to [`half_open`](Self::half_open).
     pub fn resume(&self) {
         self.change(|network| network.flow = Flow::Open);
     }
 
-    /// Takes bytes and passes none on, closing nothing: a peer that is gone without a word.
+    /// Accepts bytes and forwards none, without closing connections: a peer that vanished silently.
     ///
-    /// A connection that lost bytes so stays dead until [`reset_all`](Self::reset_all).
+    /// A connection that lost bytes this way stays dead until [`reset_all`](Self::reset_all).
     pub fn half_open(&self) {
         self.change(|network| network.flow = Flow::Swallowing);
     }
 
-    /// Delays every byte by this much, each way.
+    /// Delays every byte by this time, in each direction.
     pub fn latency(&self, latency: Duration) {
         self.change(|network| network.latency = latency);
     }
 
-    /// Lets a connection carry this many bytes a second, each way; `None` is no limit.
+    /// Limits each connection to this many bytes per second in each direction; `None` is no limit.
     pub fn rate(&self, bytes_per_s: impl Into<Option<u64>>) {
         let bytes_per_s = bytes_per_s.into().map(|rate| rate.max(1));
         self.change(|network| network.bytes_per_s = bytes_per_s);
     }
 
-    /// Breaks every open connection, at both ends, by RST.
+    /// Resets every open connection, at both ends (RST).
     pub fn reset_all(&self) {
         self.change(|network| network.resets += 1);
     }
@@ -146,7 +145,7 @@ impl Proxy {
         self.change(|network| network.accepting = false);
     }
 
-    /// Takes new connections again after [`refuse`](Self::refuse).
+    /// Accepts new connections again after [`refuse`](Self::refuse).
     pub fn accept(&self) {
         self.change(|network| network.accepting = true);
     }
@@ -178,16 +177,16 @@ async fn serve(
     mut network: watch::Receiver<Network>,
     open: Arc<AtomicUsize>,
 ) {
-    let mut relays = JoinSet::new();
+    let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             changed = network.changed() => if changed.is_err() { return },
-            _ = relays.join_next(), if !relays.is_empty() => {}
+            _ = connections.join_next(), if !connections.is_empty() => {}
             accepted = listener.accept() => {
                 let Ok((client, _)) = accepted else { continue };
                 let network = network.clone();
                 let open = Open::count(&open);
-                relays.spawn(async move {
+                connections.spawn(async move {
                     let _open = open;
                     connect(client, network).await;
                 });
@@ -200,8 +199,8 @@ async fn connect(client: TcpStream, network: watch::Receiver<Network>) {
     let Network { accepting, target, .. } = *network.borrow();
     let server = if accepting { TcpStream::connect(target).await.ok() } else { None };
     match server {
-        Some(server) => relay::run(client, server, network).await,
-        // RST, as from a port where nobody listens.
+        Some(server) => connection::run(client, server, network).await,
+        // RST, as from a port without a listener.
         None => drop(client.set_zero_linger()),
     }
 }

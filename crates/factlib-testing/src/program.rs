@@ -1,16 +1,17 @@
-//! A program under test: the real binary, ended with its handle.
+//! A program under test, which ends with its handle.
 
 use std::{fs, path::Path, process::ExitStatus, time::Duration};
 
 use nix::sys::signal::Signal;
 
-use super::process::{GuardedChild, ServerHome};
-use crate::Result;
+use crate::{
+    Result,
+    process::{GuardedChild, ServerHome},
+};
 
-/// A running program, in a folder of its own.
+/// A running program, in its own temporary folder.
 ///
-/// It is killed when this is dropped, and when this process ends in whatever
-/// way (see `process`).
+/// It is killed when this is dropped, and when this process ends for any reason.
 #[derive(Debug)]
 pub struct Program {
     child: GuardedChild,
@@ -18,7 +19,7 @@ pub struct Program {
 }
 
 impl Program {
-    /// Starts the program with these arguments, and these variables as its whole environment.
+    /// Starts the program with these arguments and an environment of only these variables.
     pub fn start(path: &Path, args: &[String], variables: &[(String, String)]) -> Result<Self> {
         let home = ServerHome::create("program", Signal::SIGKILL)?;
         let variables = variables.iter().map(|(name, value)| format!("{name}={value}"));
@@ -29,12 +30,12 @@ impl Program {
         Ok(Program { child, home })
     }
 
-    /// Its process id.
+    /// Returns its process id.
     pub fn pid(&self) -> u32 {
         self.child.pid()
     }
 
-    /// It has not ended.
+    /// Returns true until it ends.
     pub fn is_running(&self) -> bool {
         self.child.is_running()
     }
@@ -49,12 +50,12 @@ impl Program {
         self.child.signal(Signal::SIGKILL);
     }
 
-    /// Waits for its end; `None` at the limit.
+    /// Waits for its end; returns `None` at the limit.
     pub async fn ended(&self, limit: Duration) -> Option<ExitStatus> {
         tokio::time::timeout(limit, self.child.exited()).await.ok()
     }
 
-    /// All it has printed so far, on both streams.
+    /// Returns what it has printed so far, on both streams.
     pub fn output(&self) -> String {
         let bytes = fs::read(self.home.path().join("output.log")).unwrap_or_default();
         String::from_utf8_lossy(&bytes).into_owned()

@@ -1,4 +1,4 @@
-//! Where this machine keeps Java and Kafka's jars, and how a Kafka program is run.
+//! Finds Java and Kafka's jars on this machine, and runs Kafka's programs.
 
 use std::{
     env,
@@ -8,23 +8,22 @@ use std::{
 
 use crate::{
     Error, ErrorKind, Result,
-    testing::{
-        cache_folder, java,
-        process::{GuardedChild, ServerHome},
-    },
+    fetched::cache_folder,
+    java,
+    process::{GuardedChild, ServerHome},
 };
 
-/// Which of the versions that `scripts/bootstrap` fetches.
+/// A version of Kafka.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) enum Version {
     #[default]
     Present,
-    /// The last before 4.0.
+    /// The last version before 4.0.
     Old,
 }
 
 impl Version {
-    /// Its number, and the variable that names the folder of its jars.
+    /// Returns its number, and the variable that names the folder of its jars.
     fn names(self) -> (&'static str, &'static str) {
         match self {
             Version::Present => ("4.1.0", "FACTLIB_KAFKA_LIBS"),
@@ -33,7 +32,7 @@ impl Version {
     }
 }
 
-/// For brokers that hold megabytes and live for seconds: quick to start, small.
+/// Options for brokers that hold megabytes and live for seconds: they start fast and stay small.
 const JVM: &[&str] = &[
     "-Xms256m",
     "-Xmx512m",
@@ -51,16 +50,16 @@ pub(super) struct Java {
     options: Vec<String>,
 }
 
-/// The jars that a variable names or those of the cache, and the `java` of `JAVA_HOME` or the `PATH`.
+/// Finds the jars in the folder of the version's variable or in the cache, and Java.
 ///
-/// `options` are the JVM's own, in place of those that make it small.
+/// `options` replace the default options of the JVM.
 pub(super) fn find(version: Version, options: Option<Vec<String>>) -> Result<Java> {
     let (number, variable) = version.names();
     let libs = env::var_os(variable)
         .map(PathBuf::from)
         .unwrap_or_else(|| cache_folder().join(format!("kafka-{number}/libs")));
     if !has_kafka(&libs) {
-        return Err(missing(format!("no Kafka jars in {}", libs.display())));
+        return Err(missing(&libs, number, variable));
     }
     let program = java::program()?;
     let options = options.unwrap_or_else(|| JVM.iter().map(ToString::to_string).collect());
@@ -72,15 +71,15 @@ fn has_kafka(libs: &Path) -> bool {
     jars.map(|jar| jar.file_name()).any(|name| name.to_string_lossy().starts_with("kafka_2.13-"))
 }
 
-fn missing(what: String) -> Error {
-    Error::new(ErrorKind::Config, what).remedy(
-        "run: make bootstrap; or install Java 17 or newer and point FACTLIB_KAFKA_LIBS \
-         to the libs folder of a Kafka 4 distribution",
-    )
+fn missing(libs: &Path, number: &str, variable: &str) -> Error {
+    Error::new(ErrorKind::Setup, format!("no Kafka jars in {}", libs.display())).remedy(format!(
+        "unpack https://archive.apache.org/dist/kafka/{number}/kafka_2.13-{number}.tgz and set \
+         {variable} to its folder libs; in factlib's repository run: make bootstrap"
+    ))
 }
 
 impl Java {
-    /// Runs a class of Kafka with these arguments.
+    /// Starts a class of Kafka with these arguments.
     pub(super) fn spawn(
         &self,
         home: &ServerHome,

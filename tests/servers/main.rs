@@ -1,5 +1,7 @@
 //! The throwaway servers themselves: they serve, come back, and leave nothing behind.
 
+mod readme;
+
 use std::{
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
@@ -8,12 +10,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use factlib::{
-    ErrorKind,
-    testing::{
-        KafkaServer, PostgresServer, SelfSigned, StopMode, create_topic, read_topic, shared_kafka,
-        shared_postgres, topic_names, wait_for_count,
-    },
+use factlib::testing::{
+    ErrorKind, KafkaServer, PostgresServer, SelfSigned, StopMode, create_topic, read_topic,
+    shared_kafka, shared_postgres, topic_names, wait_for_count,
 };
 use openssl::{
     ssl::{SslConnector, SslMethod},

@@ -19,7 +19,7 @@ use crate::{Error, ErrorKind, Result};
 
 /// A certificate that signs itself, and its key, both PEM.
 ///
-/// It is its own authority: who trusts it needs nothing else.
+/// It is its own authority: a client that trusts it needs no other certificate.
 #[derive(Clone, Debug)]
 pub struct SelfSigned {
     pub certificate: String,
@@ -27,7 +27,7 @@ pub struct SelfSigned {
 }
 
 impl SelfSigned {
-    /// For `localhost`, 127.0.0.1 and, as its common name, `name`; valid for a day.
+    /// Makes a certificate for `localhost` and 127.0.0.1 with the common name `name`, valid for a day.
     pub fn new(name: &str) -> Result<Self> {
         let make = || {
             let key = new_key()?;
@@ -39,16 +39,16 @@ impl SelfSigned {
     }
 }
 
-/// A private authority, which signs certificates of servers and of clients.
+/// A private certificate authority, which signs certificates of servers and of clients.
 ///
 /// ```
-/// use factlib::testing::Authority;
+/// use factlib_testing::Authority;
 ///
 /// let authority = Authority::new("factlib tests")?;
 /// let server = authority.server(&["localhost", "127.0.0.1"])?;
 /// let client = authority.client("relay")?;
 /// assert_ne!(server.key, client.key);
-/// # Ok::<_, factlib::Error>(())
+/// # Ok::<_, factlib_testing::Error>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct Authority {
@@ -57,7 +57,7 @@ pub struct Authority {
     key: PKey<Private>,
 }
 
-/// What an authority signed, and its key, both PEM.
+/// A certificate that an [`Authority`] signed, and its key, both PEM.
 #[derive(Clone, Debug)]
 pub struct Signed {
     pub certificate: String,
@@ -65,7 +65,7 @@ pub struct Signed {
 }
 
 impl Authority {
-    /// An authority of this name, valid for a day.
+    /// Makes an authority of this name, valid for a day.
     pub fn new(name: &str) -> Result<Self> {
         let make = || {
             let key = new_key()?;
@@ -76,24 +76,24 @@ impl Authority {
         make().map_err(failed)
     }
 
-    /// Its own certificate, PEM: what clients and servers are to trust.
+    /// Returns its own certificate, PEM, for clients and servers to trust.
     pub fn certificate(&self) -> &str {
         &self.certificate
     }
 
-    /// For a server that is reached by these names and addresses.
+    /// Signs a certificate for a server that is reached by these names and addresses.
     pub fn server(&self, hosts: &[&str]) -> Result<Signed> {
         let name = hosts.first().copied().unwrap_or_default();
         self.sign(&Subject { name, hosts, days: 0..1, authority: false })
     }
 
-    /// The same, expired since yesterday.
+    /// Signs a server certificate that expired yesterday.
     pub fn expired(&self, hosts: &[&str]) -> Result<Signed> {
         let name = hosts.first().copied().unwrap_or_default();
         self.sign(&Subject { name, hosts, days: -2..-1, authority: false })
     }
 
-    /// For a client that says by it that it is this user.
+    /// Signs a certificate that identifies a client as this user.
     pub fn client(&self, user: &str) -> Result<Signed> {
         self.sign(&Subject { name: user, hosts: &[], days: 0..1, authority: false })
     }
@@ -109,7 +109,7 @@ impl Authority {
 }
 
 impl Signed {
-    /// The key, PEM, behind a pass phrase.
+    /// Returns the key, PEM, encrypted with a pass phrase.
     pub fn encrypted_key(&self, passphrase: &str) -> Result<String> {
         let make = || {
             let key = PKey::private_key_from_pem(self.key.as_bytes())?;
@@ -122,11 +122,11 @@ impl Signed {
 
 const LOCAL_HOSTS: [&str; 2] = ["localhost", "127.0.0.1"];
 
-/// What a certificate says.
+/// The contents of a certificate.
 struct Subject<'a> {
     name: &'a str,
     hosts: &'a [&'a str],
-    /// From now on.
+    /// Days from now.
     days: std::ops::Range<i64>,
     authority: bool,
 }
@@ -139,7 +139,7 @@ impl Subject<'_> {
         issuer_key: &PKey<Private>,
     ) -> Result<X509, ErrorStack> {
         let mut x509 = X509::builder()?;
-        // Counted from 0: X.509 version 3, which has extensions.
+        // 2 stands for X.509 version 3, which has extensions.
         x509.set_version(2)?;
         let serial = BigNum::from_u32(uuid::Uuid::now_v7().as_u128() as u32)?;
         x509.set_serial_number(Asn1Integer::from_bn(&serial)?.as_ref())?;
@@ -192,5 +192,5 @@ fn pem(bytes: Vec<u8>) -> String {
 }
 
 fn failed(cause: ErrorStack) -> Error {
-    Error::new(ErrorKind::Config, "cannot make a certificate").caused_by(cause)
+    Error::new(ErrorKind::Setup, "cannot make a certificate").caused_by(cause)
 }

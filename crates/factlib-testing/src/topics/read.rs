@@ -1,0 +1,179 @@
+//! Reads the records of topics.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use rdkafka::{
+    Message, Offset, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer},
+    error::{KafkaError, RDKafkaErrorCode},
+    message::{BorrowedMessage, Headers},
+};
+use tokio::sync::mpsc;
+
+use super::{ANSWER_LIMIT, await_topic, blocking, consumer, late, unavailable};
+use crate::{Error, Result};
+
+/// Records that are read ahead of the caller of [`each_record`].
+const RECORDS_AHEAD: usize = 1024;
+const POLL: Duration = Duration::from_millis(100);
+
+/// A record as a consumer receives it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ConsumedRecord {
+    pub topic: String,
+    pub partition: i32,
+    pub offset: i64,
+    /// Unix time in milliseconds, if the record has a timestamp.
+    pub timestamp_ms: Option<i64>,
+    pub key: Option<Bytes>,
+    pub value: Option<Bytes>,
+    /// In the order of the record; a header without a value counts as empty.
+    pub headers: Vec<(String, Bytes)>,
+}
+
+impl ConsumedRecord {
+    /// Returns the value of the first header of this name.
+    pub fn header(&self, name: &str) -> Option<&Bytes> {
+        self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value)
+    }
+
+    fn from_message(message: &BorrowedMessage<'_>) -> Self {
+        let bytes = |slice: Option<&[u8]>| slice.map(Bytes::copy_from_slice);
+        let headers = message.headers().into_iter().flat_map(|headers| headers.iter());
+        ConsumedRecord {
+            topic: message.topic().to_owned(),
+            partition: message.partition(),
+            offset: message.offset(),
+            timestamp_ms: message.timestamp().to_millis(),
+            key: bytes(message.key()),
+            value: bytes(message.payload()),
+            headers: headers
+                .map(|header| (header.key.to_owned(), bytes(header.value).unwrap_or_default()))
+                .collect(),
+        }
+    }
+}
+
+/// Reads the committed records of a topic from its start to its present end, in order within each
+/// partition.
+pub async fn read_topic(bootstrap: &str, topic: &str) -> Result<Vec<ConsumedRecord>> {
+    let mut records = Vec::new();
+    each_record(bootstrap, topic, |record| records.push(record)).await?;
+    Ok(records)
+}
+
+/// Reads a topic like [`read_topic`] and calls `take` with each record, for topics that do not fit into
+/// memory.
+pub async fn each_record(
+    bootstrap: &str,
+    topic: &str,
+    mut take: impl FnMut(ConsumedRecord),
+) -> Result<()> {
+    let (bootstrap, topic) = (bootstrap.to_owned(), topic.to_owned());
+    let (sender, mut records) = mpsc::channel(RECORDS_AHEAD);
+    let reading = blocking(move || read_to_end(&bootstrap, &topic, &sender));
+    let taking = async {
+        while let Some(record) = records.recv().await {
+            take(record);
+        }
+    };
+    tokio::join!(reading, taking).0
+}
+
+fn read_to_end(bootstrap: &str, topic: &str, to: &mpsc::Sender<ConsumedRecord>) -> Result<()> {
+    // Each record extends the limit: a large topic takes long.
+    let mut deadline = Instant::now() + ANSWER_LIMIT;
+    let consumer = assigned(bootstrap, &[topic.to_owned()], deadline)?;
+    let mut open = partitions(&consumer, topic)?;
+    while !open.is_empty() {
+        match consumer.poll(POLL) {
+            Some(Ok(message)) => {
+                deadline = Instant::now() + ANSWER_LIMIT;
+                if to.blocking_send(ConsumedRecord::from_message(&message)).is_err() {
+                    // The receiver was dropped.
+                    return Ok(());
+                }
+            }
+            Some(Err(KafkaError::PartitionEOF(partition))) => open.retain(|p| *p != partition),
+            Some(Err(error)) if !is_transient(&error) => return Err(unreadable(topic, error)),
+            Some(Err(_)) | None => {}
+        }
+        if Instant::now() > deadline {
+            return Err(late(format!("cannot read topic {topic} to its end"), ANSWER_LIMIT));
+        }
+    }
+    Ok(())
+}
+
+/// Reads topics from their start until there are `count` records in all, and returns them.
+///
+/// The topics need not exist yet. The error at the time limit has the number of records read.
+pub async fn wait_for_count(
+    bootstrap: &str,
+    topics: &[&str],
+    count: usize,
+    limit: Duration,
+) -> Result<Vec<ConsumedRecord>> {
+    let bootstrap = bootstrap.to_owned();
+    let topics: Vec<String> = topics.iter().map(|topic| topic.to_string()).collect();
+    blocking(move || {
+        let deadline = Instant::now() + limit;
+        let consumer = assigned(&bootstrap, &topics, deadline)?;
+        let mut records = Vec::new();
+        while records.len() < count {
+            match consumer.poll(POLL) {
+                Some(Ok(message)) => records.push(ConsumedRecord::from_message(&message)),
+                Some(Err(error)) if !is_transient(&error) => {
+                    return Err(unreadable(&topics.join(", "), error));
+                }
+                Some(Err(_)) | None => {}
+            }
+            if Instant::now() > deadline && records.len() < count {
+                let (names, read) = (topics.join(", "), records.len());
+                return Err(late(format!("{read} of {count} records in {names}"), limit));
+            }
+        }
+        Ok(records)
+    })
+    .await
+}
+
+/// Waits for the topics and returns a consumer at the start of all of their partitions.
+fn assigned(bootstrap: &str, topics: &[String], deadline: Instant) -> Result<BaseConsumer> {
+    let consumer = consumer(bootstrap)?;
+    let mut list = TopicPartitionList::new();
+    for topic in topics {
+        await_topic(&consumer, topic, 1, deadline)?;
+        for partition in partitions(&consumer, topic)? {
+            list.add_partition_offset(topic, partition, Offset::Beginning)
+                .map_err(|cause| unreadable(topic, cause))?;
+        }
+    }
+    consumer.assign(&list).map_err(|cause| unreadable(&topics.join(", "), cause))?;
+    Ok(consumer)
+}
+
+fn partitions(consumer: &BaseConsumer, topic: &str) -> Result<Vec<i32>> {
+    let metadata = consumer
+        .fetch_metadata(Some(topic), ANSWER_LIMIT)
+        .map_err(|cause| unreadable(topic, cause))?;
+    Ok(metadata.topics().iter().flat_map(|t| t.partitions()).map(|p| p.id()).collect())
+}
+
+/// Returns true for errors from which librdkafka recovers by itself, and for the end of a partition.
+fn is_transient(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode::*;
+    match error {
+        KafkaError::PartitionEOF(_) => true,
+        _ => matches!(
+            error.rdkafka_error_code(),
+            Some(BrokerTransportFailure | AllBrokersDown | OperationTimedOut | Resolve)
+        ),
+    }
+}
+
+fn unreadable(topic: &str, cause: KafkaError) -> Error {
+    unavailable(format!("cannot read topic {topic}")).caused_by(cause)
+}
