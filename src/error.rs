@@ -216,7 +216,7 @@ impl ErrorKind {
         }
     }
 
-    /// The exit code of the binary; the README documents them.
+    /// The exit code of the binary; docs/errors.md documents them.
     pub fn exit_code(self) -> u8 {
         use ErrorKind::*;
         match self {

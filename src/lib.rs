@@ -8,7 +8,7 @@
 //! | to | see |
 //! | --- | --- |
 //! | write facts in a service's transactions | [`emit`](mod@emit) |
-//! | run the relay as a program | the binary `factlib`: the README, and `factlib --help` |
+//! | run the relay as a program | the binary `factlib`: docs/getting-started.md, and `factlib --help` |
 //! | run it inside an application | [Embed](#embed), [`Pipeline`] |
 //! | change, split, drop or consume events | [Write your own handler](#write-your-own-handler), [`handlers`] |
 //! | send them to other topics, as JSON, as CloudEvents | [Routes and formats](#routes-and-formats), [`routing`] |
@@ -218,6 +218,11 @@ pub fn librdkafka_version() -> (i32, String) {
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// The handler of the page on handlers.
+#[cfg(all(doctest, feature = "relay"))]
+#[doc = include_str!("../docs/handlers.md")]
+struct Handlers;
 
 /// Examples of the page on embedding.
 #[cfg(doctest)]

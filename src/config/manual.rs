@@ -1,9 +1,8 @@
-//! What is printed of the [reference](super::reference): the README's table and
-//! an example file.
+//! Prints the [reference](super::reference): the table of docs/settings.md and an example file.
 
 use super::reference::{Kind, settings};
 
-/// The settings as a Markdown table; the README has it.
+/// The settings as a Markdown table, which docs/settings.md has.
 pub fn markdown() -> String {
     let mut table = String::from(
         "| Setting | Default | Environment | Allowed | Meaning |\n| --- | --- | --- | --- | --- |\n",

@@ -83,12 +83,12 @@ fn each_kind_is_documented_with_its_policy() {
 }
 
 #[test]
-fn each_exit_code_is_in_the_readme_and_in_the_help() {
-    let readme = read("README.md");
+fn each_exit_code_is_documented_and_in_the_help() {
+    let page = read("docs/errors.md");
     let help = read("src/bin/factlib/args.rs");
     let (_, help) = help.split_once("\nExit codes:\n").expect("the general help");
     let (help, _) = help.split_once("\";").expect("its end");
-    let documented: Vec<_> = rows(&readme, "exit code").iter().map(|row| row[0].clone()).collect();
+    let documented: Vec<_> = rows(&page, "exit code").iter().map(|row| row[0].clone()).collect();
     let mut codes: Vec<_> = KINDS.map(ErrorKind::exit_code).into_iter().chain([0]).collect();
     codes.sort_unstable();
     codes.dedup();

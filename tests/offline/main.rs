@@ -10,5 +10,6 @@ mod error_table;
 mod error_texts;
 mod golden;
 mod history_checker;
+mod links;
 mod packaging;
 mod settings_table;

@@ -7,14 +7,14 @@ use factlib::config::{Config, load::Loader, manual};
 use crate::support::repository::read;
 
 #[test]
-fn the_readme_has_every_setting() {
-    let readme = read("README.md");
-    let (_, rest) = readme.split_once("<!-- settings:begin -->").expect("a begin marker");
+fn the_page_has_every_setting() {
+    let page = read("docs/settings.md");
+    let (_, rest) = page.split_once("<!-- settings:begin -->").expect("a begin marker");
     let (table, _) = rest.split_once("<!-- settings:end -->").expect("an end marker");
     assert_eq!(
         table.trim(),
         manual::markdown().trim(),
-        "README.md is behind: put the output of `factlib config --reference` between the markers"
+        "docs/settings.md is out of date: put the output of `factlib config --reference` between the markers"
     );
 }
 
@@ -46,7 +46,7 @@ fn the_example_file_sets_the_defaults() {
 #[test]
 fn a_handler_to_begin_with_is_short() {
     for (file, heading, line) in [
-        ("README.md", "## Write your own handler", "```"),
+        ("docs/handlers.md", "## Write a handler", "```"),
         ("src/handlers/mod.rs", "handler_actor). A whole one:", "//!    ```"),
     ] {
         let text = read(file);

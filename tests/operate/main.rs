@@ -10,10 +10,11 @@ mod dead_letter;
 mod demo;
 mod desk;
 mod doctor;
+mod first_run;
 mod health;
 mod monitoring;
 mod page;
-mod readme;
+
 mod refusals;
 mod replay;
 mod slot;

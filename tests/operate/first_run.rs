@@ -1,6 +1,6 @@
-//! What the README types for a first run, typed, with what it shows for it.
+//! Runs the commands of docs/getting-started.md and compares the output with that on the page.
 
-use std::{collections::VecDeque, fs, path::Path, process::Stdio};
+use std::{collections::VecDeque, path::Path, process::Stdio};
 
 use factlib::testing::{PostgresServer, shared_kafka};
 use regex::Regex;
@@ -10,7 +10,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::support::terminal::SOON;
+use crate::support::{repository::read, terminal::SOON};
 
 /// What is typed, and what is shown for it.
 struct Step {
@@ -19,9 +19,8 @@ struct Step {
 }
 
 fn steps() -> Vec<Step> {
-    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
-    let readme = fs::read_to_string(readme).expect("the README");
-    let (_, part) = readme.split_once("<!-- first-run:begin").expect("its beginning");
+    let page = read("docs/getting-started.md");
+    let (_, part) = page.split_once("<!-- first-run:begin").expect("its beginning");
     let (_, part) = part.split_once("```console\n").expect("a block");
     let (part, _) = part.split_once("```").expect("its end");
     let mut steps: Vec<Step> = Vec::new();
@@ -80,7 +79,7 @@ fn differs(lines: &str, shown: &[&String]) -> Option<String> {
 
 /// A shell, after what was typed before.
 struct Shell {
-    /// Names of the README and those that there are.
+    /// Names on the page, and the addresses that they stand for.
     places: [(&'static str, String); 3],
     exported: Vec<String>,
     relay: Option<Child>,
@@ -112,7 +111,7 @@ impl Shell {
         command
     }
 
-    /// What it prints, with the README's names.
+    /// What it prints, with the page's names.
     fn read(&self, bytes: &[u8]) -> String {
         let mut text = String::from_utf8_lossy(bytes).into_owned();
         for (name, place) in &self.places {
@@ -152,8 +151,20 @@ impl Shell {
     }
 }
 
+#[test]
+fn the_readme_has_commands_of_the_first_run() {
+    let (readme, typed) = (read("README.md"), steps());
+    let (_, part) = readme.split_once("## Run it\n\n```sh\n").expect("a block");
+    let (part, _) = part.split_once("```").expect("its end");
+    for line in part.lines() {
+        let command = line.split('#').next().unwrap_or_default().trim();
+        let command = |step: &Step| step.typed.trim_end_matches(" &") == command;
+        assert!(typed.iter().any(command), "{line}");
+    }
+}
+
 #[tokio::test]
-async fn the_first_run_of_the_readme_prints_what_it_shows() {
+async fn the_first_run_prints_what_the_page_shows() {
     let postgres = PostgresServer::start().await.expect("a PostgreSQL");
     let database = "CREATE DATABASE shop";
     postgres.execute("postgres", database).await.expect("a database");
