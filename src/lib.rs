@@ -220,7 +220,7 @@ pub fn librdkafka_version() -> (i32, String) {
 struct Readme;
 
 /// The handler of the page on handlers.
-#[cfg(all(doctest, feature = "relay"))]
+#[cfg(doctest)]
 #[doc = include_str!("../docs/handlers.md")]
 struct Handlers;
 
