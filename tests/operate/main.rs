@@ -14,7 +14,6 @@ mod first_run;
 mod health;
 mod monitoring;
 mod page;
-
 mod refusals;
 mod replay;
 mod slot;
