@@ -21,7 +21,7 @@ BACKLOG ?= all
 export DEMO_SECONDS REPEATS FACTS BACKLOG
 
 .DEFAULT_GOAL := help
-.PHONY: help bootstrap test screenshots chaos lint demo bench bench-emit microbench fuzz api doc clean
+.PHONY: help bootstrap test screenshots chaos lint demo bench bench-emit microbench fuzz proto api doc clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -70,6 +70,10 @@ microbench: ## What its parts cost by themselves
 
 fuzz: ## Fuzz each target for FUZZ_SECONDS (needs nightly Rust and cargo-fuzz)
 	@scripts/fuzz $(FUZZ_SECONDS)
+
+proto: ## Generate the code of the event's schema, after a change of proto/
+	@scripts/bootstrap --build
+	UPDATE_PROTO=1 $(CARGO) test --locked --all-features --test offline -- --exact golden::the_committed_code_is_generated_from_the_schema
 
 api: ## Accept what changed in the public API: writes api/public.txt
 	@scripts/bootstrap --build

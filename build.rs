@@ -1,20 +1,11 @@
-//! Compiles the protobuf schema with protox, so that nobody needs protoc, and notes what is
-//! built of what for `factlib --version`.
+//! Notes facts of the build for `factlib --version`: the target, and the commit.
 
 use std::{env, process::Command};
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
-    const SCHEMA: &str = "proto/factlib/v1/outbox.proto";
-    println!("cargo:rerun-if-changed={SCHEMA}");
-    let files = protox::compile([SCHEMA], ["proto"])?;
-    prost_build::Config::new().bytes(["."]).btree_map(["."]).compile_fds(files)?;
-    build_facts();
-    Ok(())
-}
-
-/// The target, and the commit: `FACTLIB_COMMIT` where it is set, as in an image, else git's in
-/// a release build; a build for development would begin anew with each commit.
-fn build_facts() {
+/// The commit is `FACTLIB_COMMIT` where it is set, as in an image, else git's in a release build;
+/// a build for development would begin anew with each commit.
+fn main() {
+    println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-env-changed=FACTLIB_COMMIT");
     // Cargo sets these for what it runs, too: named FACTLIB_, they would be settings there.
     println!("cargo:rustc-env=BUILT_FOR_TARGET={}", env::var("TARGET").unwrap_or_default());

@@ -2,7 +2,7 @@
 //!
 //!     cargo run --example emit -- postgresql://postgres@localhost/shop
 
-use factlib::emit::{Fact, emit};
+use factlib_emit::{Fact, emit};
 
 pub async fn create_user(
     client: &mut tokio_postgres::Client,

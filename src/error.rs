@@ -21,8 +21,11 @@ struct Inner {
     kind: ErrorKind,
     what: String,
     remedy: Option<String>,
-    source: Option<Arc<dyn StdError + Send + Sync>>,
+    source: Option<Source>,
 }
+
+/// A cause, shared by the clones of an error.
+type Source = Arc<dyn StdError + Send + Sync>;
 
 impl Error {
     /// An error of `kind`; `what` says in the present tense what happened, to what.
@@ -63,6 +66,19 @@ impl Error {
         let mut story = self.clone();
         story.0.remedy = None;
         story.to_string()
+    }
+
+    /// Takes the error apart: kind, what happened, remedy, cause.
+    pub(crate) fn into_parts(self) -> (ErrorKind, String, Option<String>, Option<Source>) {
+        let Inner { kind, what, remedy, source } = *self.0;
+        (kind, what, remedy, source)
+    }
+
+    /// Puts an error together again, with the same cause.
+    pub(crate) fn from_parts(
+        (kind, what, remedy, source): (ErrorKind, String, Option<String>, Option<Source>),
+    ) -> Self {
+        Error(Box::new(Inner { kind, what, remedy, source }))
     }
 
     /// The remedy, where there is one.

@@ -1,7 +1,7 @@
 //! factlib relays facts that were committed in PostgreSQL to Kafka, and loses none.
 //!
-//! A service writes a *fact* (a domain event) inside its own transaction, see
-//! [`emit`](mod@emit). The relay, a [`Pipeline`], reads committed facts out of
+//! A service writes a *fact* (a domain event) inside its own transaction, by the crate
+//! `factlib-emit` (here [`emit`](mod@emit)). The relay, a [`Pipeline`], reads committed facts out of
 //! the write-ahead log and produces each to Kafka: the transactional outbox,
 //! without a table to poll.
 //!
@@ -116,7 +116,7 @@
 //! # Where things are
 //! | module | idea |
 //! | --- | --- |
-//! | [`emit`](mod@emit) | the client: facts, in the caller's transaction |
+//! | [`emit`](mod@emit) | the client, from the crate `factlib-emit` |
 //! | [`Pipeline`] | the relay as one thing: build, start, ask, stop |
 //! | [`handlers`] | what an event becomes, as the user says |
 //! | [`config`] | every setting, one file a section |
@@ -174,7 +174,6 @@ mod ops;
 mod outbox;
 mod pipeline;
 pub mod postgres;
-pub mod proto;
 mod record;
 pub mod replay;
 pub mod routing;
@@ -193,6 +192,9 @@ pub use self::actors::bench;
 pub use self::faults::{FaultSite, Faults};
 #[cfg(feature = "tracing")]
 pub use self::logging::TracingDrain;
+#[doc(inline)]
+pub use factlib_emit::proto;
+
 pub use self::{
     error::{Error, ErrorKind, Result},
     lsn::{Lsn, ParseLsnError},

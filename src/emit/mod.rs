@@ -1,65 +1,74 @@
-//! The client: facts, written inside the transaction that makes them true.
+//! The client that services use, from the crate [`factlib_emit`]: facts, written inside the
+//! transaction that makes them true.
 //!
-//! [`emit`] takes a [`Transaction`] and not a connection: a fact that is committed
-//! without its transaction, or the other way round, does not compile. An [`Emitter`]
-//! says what the fact becomes: a logical message, which only the WAL holds, a row of
-//! an outbox table, or both. A [`Publisher`] has a connection of its own, for facts
-//! that belong to no other change.
-//!
-//! | file | idea |
-//! | --- | --- |
-//! | `fact` | what happened |
-//! | [`reserved`] | metadata that means something to the relay |
-//! | `trace` | the trace that it happened in |
-//! | `emitter`, `statement` | facts as one statement |
-//! | `transaction` | what facts are emitted in; below it, one file a driver |
-//! | `publisher` | the simple case |
-//! | [`schema`] | the outbox table, and functions for everyone else |
+//! A service needs only `factlib-emit`, which is light. Here it is re-exported, with a
+//! [`Publisher`] that connects by URL as the relay does.
 
-#[cfg(feature = "deadpool")]
-mod deadpool;
-#[cfg(feature = "diesel-async")]
-mod diesel_async;
-mod emitter;
-mod fact;
 mod publisher;
-pub mod reserved;
-pub mod schema;
-#[cfg(feature = "sqlx")]
-mod sqlx;
-mod statement;
-mod tokio_postgres;
-mod trace;
-mod transaction;
 
-use std::borrow::Borrow;
+#[doc(inline)]
+pub use factlib_emit::{
+    DEFAULT_MAX_BYTES, DEFAULT_PREFIX, Emitter, Error, ErrorKind, Fact, Result, Transaction, emit,
+    reserved, schema,
+};
 
-use uuid::Uuid;
+pub use self::publisher::Publisher;
 
-pub(crate) use self::emitter::DEFAULT_MAX_BYTES;
-pub(crate) use self::trace::ids as traceparent_ids;
-pub use self::{emitter::Emitter, fact::Fact, publisher::Publisher, transaction::Transaction};
-use crate::Result;
+impl From<Error> for crate::Error {
+    fn from(error: Error) -> Self {
+        let (kind, what, remedy, source) = error.into_parts();
+        let kind = match kind {
+            ErrorKind::Config => crate::ErrorKind::Config,
+            ErrorKind::InvalidFact => crate::ErrorKind::InvalidFact,
+            ErrorKind::PostgresUnavailable => crate::ErrorKind::PostgresUnavailable,
+            ErrorKind::PostgresRefused => crate::ErrorKind::PostgresRefused,
+            // A kind that this version of the relay does not know is no reason to end.
+            _ => crate::ErrorKind::Protocol,
+        };
+        crate::Error::from_parts((kind, what, remedy, source))
+    }
+}
 
-/// The prefix of logical messages where no other is configured.
-pub const DEFAULT_PREFIX: &str = "factlib";
+/// The same error for the client, whose kinds are a few of the relay's.
+fn client_error(error: crate::Error) -> Error {
+    let (kind, what, remedy, source) = error.into_parts();
+    let kind = match kind {
+        crate::ErrorKind::Config => ErrorKind::Config,
+        crate::ErrorKind::InvalidFact => ErrorKind::InvalidFact,
+        crate::ErrorKind::PostgresRefused => ErrorKind::PostgresRefused,
+        crate::ErrorKind::Protocol => ErrorKind::Protocol,
+        kind if kind.is_transient() => ErrorKind::PostgresUnavailable,
+        _ => ErrorKind::PostgresRefused,
+    };
+    Error::from_parts((kind, what, remedy, source))
+}
 
-/// Emits a fact under [`DEFAULT_PREFIX`] and returns its event id.
-///
-/// ```no_run
-/// # async fn example(client: &mut tokio_postgres::Client) -> Result<(), Box<dyn std::error::Error>> {
-/// use factlib::emit::{Fact, emit};
-///
-/// let tx = client.transaction().await?;
-/// tx.execute("INSERT INTO users (id, name) VALUES ($1, $2)", &[&"user123", &"Ada"]).await?;
-/// let fact = Fact::new("user", "user123", "user.created").payload(r#"{"name":"Ada"}"#);
-/// let event_id = emit(&tx, fact).await?;
-/// tx.commit().await?;
-/// # Ok(()) }
-/// ```
-///
-/// # Errors
-/// As [`Emitter::emit`].
-pub async fn emit(transaction: impl Transaction, fact: impl Borrow<Fact>) -> Result<Uuid> {
-    Emitter::default().emit(transaction, fact).await
+#[cfg(test)]
+mod tests {
+    use std::error::Error as _;
+
+    use super::*;
+
+    #[test]
+    fn an_error_keeps_kind_text_remedy_and_cause_both_ways() {
+        let io = || std::io::Error::other("connection refused");
+        for kind in [
+            ErrorKind::Config,
+            ErrorKind::InvalidFact,
+            ErrorKind::PostgresUnavailable,
+            ErrorKind::PostgresRefused,
+            ErrorKind::Protocol,
+        ] {
+            let error = Error::new(kind, "cannot emit").caused_by(io()).remedy("wait");
+            let ours = crate::Error::from(error);
+            assert_eq!(format!("{:?}", ours.kind()), format!("{kind:?}"));
+            assert_eq!(ours.is_transient(), kind.is_transient());
+            assert_eq!(ours.to_string(), "cannot emit: connection refused (wait)");
+            assert_eq!(ours.advice(), Some("wait"));
+            assert!(ours.source().is_some_and(|source| source.is::<std::io::Error>()));
+            let again = client_error(ours);
+            assert_eq!(again.kind(), kind);
+            assert_eq!(again.to_string(), "cannot emit: connection refused (wait)");
+        }
+    }
 }

@@ -1,18 +1,19 @@
-use tokio::sync::Mutex;
-use tokio_postgres::Client;
+//! The publisher that connects by URL.
+
+use std::borrow::Borrow;
+
 use uuid::Uuid;
 
-use super::{Emitter, Fact, statement::Statement, tokio_postgres::alone};
+use super::{Emitter, Fact, client_error};
 use crate::{
     Result,
     postgres::{ConnectInfo, sql},
 };
 
-/// Publishes facts that belong to no other change: each call is a transaction of its own.
+/// Publishes facts that belong to no other change, over a connection by URL: hosts, TLS and rules
+/// are those of the relay.
 ///
-/// It connects when it is first used, and again after the connection broke. Where a fact
-/// goes with a change of the database, [`emit`](super::emit) it in that transaction
-/// instead.
+/// It is the [`Publisher`](factlib_emit::Publisher) of `factlib-emit`, which takes any connection.
 ///
 /// ```no_run
 /// # async fn example() -> factlib::Result<()> {
@@ -22,11 +23,7 @@ use crate::{
 /// let event_id = publisher.publish(Fact::new("job", "nightly", "job.started")).await?;
 /// # Ok(()) }
 /// ```
-pub struct Publisher {
-    info: ConnectInfo,
-    emitter: Emitter,
-    client: Mutex<Option<Client>>,
-}
+pub struct Publisher(factlib_emit::Publisher);
 
 impl Publisher {
     /// A publisher of messages under [`DEFAULT_PREFIX`](super::DEFAULT_PREFIX); `url` is a
@@ -36,24 +33,23 @@ impl Publisher {
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a malformed connection string.
     pub fn new(url: &str) -> Result<Self> {
         let info = ConnectInfo::parse(url)?;
-        Ok(Publisher { info, emitter: Emitter::default(), client: Mutex::new(None) })
+        Ok(Publisher(factlib_emit::Publisher::with_connect(move || {
+            let info = info.clone();
+            async move { sql::connect_info(&info).await.map_err(client_error) }
+        })))
     }
 
     /// Publishes by this emitter instead.
-    pub fn emitter(mut self, emitter: Emitter) -> Self {
-        self.emitter = emitter;
-        self
+    pub fn emitter(self, emitter: Emitter) -> Self {
+        Publisher(self.0.emitter(emitter))
     }
 
     /// Publishes a fact and returns its event id; the fact is committed then.
     ///
     /// # Errors
-    /// As [`Emitter::emit`]. When the connection breaks meanwhile, the fact may be committed
-    /// or not: published again, the same fact has the same event id.
-    pub async fn publish(&self, fact: impl std::borrow::Borrow<Fact>) -> Result<Uuid> {
-        let (id, statement) = self.emitter.one(fact.borrow())?;
-        self.run(&statement).await.map_err(|error| self.emitter.explained(error))?;
-        Ok(id)
+    /// As [`factlib_emit::Publisher::publish`].
+    pub async fn publish(&self, fact: impl Borrow<Fact>) -> Result<Uuid> {
+        Ok(self.0.publish(fact).await?)
     }
 
     /// Publishes facts in their order, in one transaction and one round trip.
@@ -61,23 +57,6 @@ impl Publisher {
     /// # Errors
     /// As [`publish`](Self::publish).
     pub async fn publish_all(&self, facts: &[Fact]) -> Result<Vec<Uuid>> {
-        let (ids, statement) = self.emitter.many(facts)?;
-        if let Some(statement) = statement {
-            self.run(&statement).await.map_err(|error| self.emitter.explained(error))?;
-        }
-        Ok(ids)
-    }
-
-    /// A statement outside of a transaction block is a transaction.
-    async fn run(&self, statement: &Statement) -> Result<()> {
-        let mut slot = self.client.lock().await;
-        // Taken out, so that a call that is given up leaves no statement half sent.
-        let client = match slot.take().filter(|client| !client.is_closed()) {
-            Some(client) => client,
-            None => sql::connect_info(&self.info).await?,
-        };
-        let sent = alone(&client, statement).await;
-        *slot = Some(client);
-        sent
+        Ok(self.0.publish_all(facts).await?)
     }
 }

@@ -5,15 +5,13 @@
 
 use bytes::{Buf, Bytes};
 use bytestring::ByteString;
+use factlib_emit::traceparent_ids;
 use prost::{
     Message,
     encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field},
 };
 
-use crate::{
-    emit::{reserved, traceparent_ids},
-    proto::TraceInfo,
-};
+use crate::{emit::reserved, proto::TraceInfo};
 
 /// The number of the field `metadata`.
 const METADATA: u32 = 7;

@@ -53,8 +53,6 @@ mod tls;
 mod waits;
 
 pub use self::connect_info::ConnectInfo;
-#[cfg(any(feature = "sqlx", feature = "diesel-async"))]
-pub(crate) use self::errors::ServerError;
 pub(crate) use self::errors::{postgres_error, sqlstate};
 pub(crate) use self::{
     bounded::{GivenUp, SqlSession},

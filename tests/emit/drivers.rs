@@ -1,8 +1,5 @@
-use diesel_async::{AsyncConnection, AsyncPgConnection};
-use factlib::{
-    ErrorKind,
-    emit::{Emitter, Fact},
-};
+use diesel_async::{AsyncConnection, AsyncPgConnection, SimpleAsyncConnection};
+use factlib::emit::{Emitter, ErrorKind, Fact};
 use sqlx::{Connection, PgConnection};
 
 use super::{Database, facts, modes};
@@ -157,15 +154,16 @@ async fn a_table_that_is_missing_names_the_command_that_makes_it() {
     let database = Database::create("missing").await;
     let url = database.url().await;
     let (emitter, fact) = (Emitter::table("sales.outbox"), Fact::new("user", "u", "created"));
-    let mut errors = Vec::new();
+    // Those of the client become the relay's.
+    let mut errors: Vec<(_, factlib::Error)> = Vec::new();
 
     let mut client = factlib::postgres::sql::connect_url(&url).await.unwrap();
     let tx = client.transaction().await.expect("begun");
-    errors.push(("tokio-postgres", emitter.emit(&tx, &fact).await.unwrap_err()));
+    errors.push(("tokio-postgres", emitter.emit(&tx, &fact).await.unwrap_err().into()));
 
     let mut connection = PgConnection::connect(&url).await.expect("connected");
     let mut tx = connection.begin().await.expect("begun");
-    errors.push(("sqlx", emitter.emit(&mut tx, &fact).await.unwrap_err()));
+    errors.push(("sqlx", emitter.emit(&mut tx, &fact).await.unwrap_err().into()));
 
     let mut connection = AsyncPgConnection::establish(&url).await.expect("connected");
     let mut said = None;
@@ -174,12 +172,12 @@ async fn a_table_that_is_missing_names_the_command_that_makes_it() {
         Err::<(), _>(diesel::result::Error::RollbackTransaction)
     });
     undone.await.expect_err("rolled back");
-    errors.push(("diesel-async", said.expect("refused")));
+    errors.push(("diesel-async", said.expect("refused").into()));
 
     let publisher = factlib::emit::Publisher::new(&url).expect("a URL").emitter(emitter.clone());
     errors.push(("publisher", publisher.publish(&fact).await.unwrap_err()));
     for (driver, error) in errors {
-        assert_eq!(error.kind(), ErrorKind::PostgresRefused, "{driver}");
+        assert_eq!(error.kind(), factlib::ErrorKind::PostgresRefused, "{driver}");
         let advice = error.advice().unwrap_or_default();
         assert!(advice.contains(MISSING), "{driver}: {error}");
     }
@@ -223,7 +221,7 @@ async fn what_the_server_refuses_of_the_table_has_a_remedy() {
             "notes is no outbox table of factlib's: `factlib setup --outbox-table=notes",
         ),
         (
-            Some(role),
+            Some(&role),
             "outbox_events",
             "grant the user USAGE on the schema of outbox_events and INSERT on it",
         ),
@@ -233,8 +231,23 @@ async fn what_the_server_refuses_of_the_table_has_a_remedy() {
             tx.batch_execute(&format!("SET LOCAL ROLE {role}")).await.expect("set");
         }
         let fact = Fact::new("user", "u", "created");
-        let error = Emitter::table(table).emit(&tx, fact).await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::PostgresRefused, "{error}");
-        assert!(error.advice().is_some_and(|advice| advice.contains(remedy)), "{error}");
+        let error = Emitter::table(table).emit(&tx, &fact).await.unwrap_err();
+
+        // Diesel gives no SQLSTATE.
+        let mut connection =
+            AsyncPgConnection::establish(&database.url().await).await.expect("connected");
+        let mut said = None;
+        let undone = connection.transaction(async |connection| {
+            if let Some(role) = role {
+                connection.batch_execute(&format!("SET LOCAL ROLE {role}")).await?;
+            }
+            said = Emitter::table(table).emit(connection, &fact).await.err();
+            Err::<(), _>(diesel::result::Error::RollbackTransaction)
+        });
+        undone.await.expect_err("rolled back");
+        for error in [error, said.expect("refused")] {
+            assert_eq!(error.kind(), ErrorKind::PostgresRefused, "{error}");
+            assert!(error.advice().is_some_and(|advice| advice.contains(remedy)), "{error}");
+        }
     }
 }

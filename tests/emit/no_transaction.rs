@@ -46,7 +46,7 @@ fn the_compiler_names_drivers_features_and_versions() {
         assert!(said.contains(text), "{text}: {said}");
     }
     // The versions are those that are built in.
-    let manifest = include_str!("../../Cargo.toml");
+    let manifest = include_str!("../../crates/factlib-emit/Cargo.toml");
     for (driver, version) in [
         ("tokio-postgres", "0.7"),
         ("deadpool-postgres", "0.14"),

@@ -144,7 +144,9 @@ impl Texts {
 /// What SQL functions raise, as if it were Rust's.
 fn raised(root: &Path) -> Vec<(String, String)> {
     let mut all = Vec::new();
-    for file in files(root, "src", ".sql") {
+    for file in
+        [files(root, "src", ".sql"), files(root, "crates/factlib-emit/src", ".sql")].concat()
+    {
         let sql = fs::read_to_string(root.join(&file)).expect(&file).replace("''", "\u{0}");
         for mark in ["RAISE EXCEPTION 'factlib: ", "HINT = '"] {
             let texts = sql.split(mark).skip(1).filter_map(|rest| rest.split('\'').next());
@@ -225,7 +227,8 @@ fn files(root: &Path, folder: &str, end: &str) -> Vec<String> {
 #[test]
 fn each_text_is_documented_or_asserted() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let sources = [files(root, "src", ".rs"), files(root, "tests", ".rs")].concat();
+    let folders = ["src", "crates/factlib-emit/src", "tests"];
+    let sources = folders.map(|folder| files(root, folder, ".rs")).concat();
     let Texts { mut shown, asserted } = Texts::of(root, &sources);
     shown.append(&mut raised(root));
     let documents = [files(root, "docs", ".md"), vec!["README.md".into()]].concat();

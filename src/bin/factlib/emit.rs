@@ -98,7 +98,7 @@ impl Stream {
             if let Err(error) = emitter.emit_all(&transaction, &facts).await {
                 // The transaction is rolled back when it is dropped.
                 drop(transaction);
-                return Err(self.blame(client, emitter, &numbers, &facts, error).await);
+                return Err(self.blame(client, emitter, &numbers, &facts, error.into()).await);
             }
             let doubt = "its facts may be committed or not";
             commit(transaction, doubt).await.map_err(|error| self.at(&numbers, error))?;
@@ -149,7 +149,7 @@ impl Stream {
         {
             for (number, fact) in numbers.iter().zip(facts) {
                 if let Err(error) = emitter.emit(&transaction, fact).await {
-                    return self.at(&[*number], error);
+                    return self.at(&[*number], error.into());
                 }
             }
         }

@@ -5,7 +5,9 @@
 //! Field numbers and types are those of the Go library, so these are the bytes that it
 //! writes and expects.
 
-use std::collections::BTreeMap;
+mod generate;
+
+use std::{collections::BTreeMap, env, fs, path::Path};
 
 use bytes::Bytes;
 use factlib::{
@@ -79,6 +81,19 @@ fn assert_parsed(raw: &Bytes, expected: &OutboxEvent) {
     assert_eq!(event.trace(), expected.trace_info.as_ref());
     assert_eq!(event.raw(), raw, "the record's value is what was emitted");
     assert_eq!(&event.decode().expect("an event"), expected);
+}
+
+#[test]
+fn the_committed_code_is_generated_from_the_schema() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let generated =
+        generate::code(&root.join("proto/factlib/v1/outbox.proto"), &root.join("proto"));
+    let committed = root.join("crates/factlib-emit/src/proto/factlib.v1.rs");
+    if env::var_os("UPDATE_PROTO").is_some() {
+        fs::write(&committed, &generated).expect("written");
+    }
+    let committed = fs::read_to_string(committed).expect("a file");
+    assert!(committed == generated, "the schema has changed: `make proto` generates its code");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Keys of the metadata that mean something to the relay.
+//! Reserved metadata keys: those that mean something to the relay.
 //!
 //! The `OutboxEvent` is the Go library's and has no fields for these; as metadata they
 //! go through tables, SQL and every other client's messages alike.
@@ -13,7 +13,7 @@
 //! | `factlib.trace_id`, `factlib.span_id` | `trace_info`'s, where there is no such field: in a table |
 //! | `factlib.trace.NAME` | `trace_info.metadata`'s entry `NAME`, likewise: the header `NAME` |
 
-/// What the payload is, as a media type.
+/// The payload's media type.
 pub const CONTENT_TYPE: &str = "content_type";
 /// The record's key.
 pub const KEY: &str = "factlib.key";
@@ -29,11 +29,11 @@ pub const TRACESTATE: &str = "tracestate";
 pub const TRACE_ID: &str = "factlib.trace_id";
 /// The span's id.
 pub const SPAN_ID: &str = "factlib.span_id";
-/// What the keys of other headers begin with.
+/// The prefix of the keys of other headers.
 pub const TRACE_PREFIX: &str = "factlib.trace.";
 
 /// The key that becomes the header `name`.
-pub(super) fn trace_header(name: &str) -> String {
+pub(crate) fn trace_header(name: &str) -> String {
     match name {
         TRACEPARENT | TRACESTATE => name.into(),
         name => format!("{TRACE_PREFIX}{name}"),

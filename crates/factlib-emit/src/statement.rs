@@ -4,10 +4,10 @@ use std::{borrow::Cow, collections::BTreeMap};
 
 use prost::Message;
 
-use super::reserved;
 use crate::{
     Error, ErrorKind, Result,
     proto::{OutboxEvent, TraceInfo},
+    reserved,
 };
 
 const MESSAGE: &str = "SELECT pg_logical_emit_message(true, $1, $2)";
@@ -27,14 +27,22 @@ FROM ";
 
 /// One statement and its parameters; it is sent in one round trip.
 #[derive(Debug)]
+#[cfg_attr(
+    not(any(feature = "tokio-postgres", feature = "sqlx", feature = "diesel-async")),
+    allow(dead_code) // Only drivers read it.
+)]
 pub struct Statement {
-    pub(super) sql: Cow<'static, str>,
-    pub(super) parameters: Vec<Parameter>,
+    pub(crate) sql: Cow<'static, str>,
+    pub(crate) parameters: Vec<Parameter>,
 }
 
 /// A parameter. The types are these few because all drivers bind them without more features.
 #[derive(Debug)]
-pub(super) enum Parameter {
+#[cfg_attr(
+    not(any(feature = "tokio-postgres", feature = "sqlx", feature = "diesel-async")),
+    allow(dead_code)
+)]
+pub(crate) enum Parameter {
     Text(String),
     Bytes(Vec<u8>),
     Texts(Vec<String>),
@@ -44,7 +52,7 @@ pub(super) enum Parameter {
 
 impl Statement {
     /// Emits the events as logical messages.
-    pub(super) fn messages(prefix: &str, events: &[OutboxEvent]) -> Self {
+    pub(crate) fn messages(prefix: &str, events: &[OutboxEvent]) -> Self {
         let prefix = Parameter::Text(prefix.into());
         let (sql, messages) = match events {
             [event] => (MESSAGE, Parameter::Bytes(event.encode_to_vec())),
@@ -54,7 +62,7 @@ impl Statement {
     }
 
     /// Inserts the events into a table, whose name is quoted already.
-    pub(super) fn rows(table: &str, events: Vec<OutboxEvent>) -> Result<Self> {
+    pub(crate) fn rows(table: &str, events: Vec<OutboxEvent>) -> Result<Self> {
         let sql = format!(
             "INSERT INTO {table}{INSERT}unnest($1, $2, $3, $4, $5, $6, $7) WITH ORDINALITY
 AS facts (id, aggregate_type, aggregate_id, event_type, payload, created_us, metadata, n)
@@ -64,7 +72,7 @@ ORDER BY n"
     }
 
     /// Inserts the events into a table and emits them as messages as well.
-    pub(super) fn rows_and_messages(
+    pub(crate) fn rows_and_messages(
         table: &str,
         prefix: &str,
         events: Vec<OutboxEvent>,
@@ -152,7 +160,7 @@ fn with_trace(
 }
 
 /// The name of a table as SQL has it: `schema.table` in quotes, part by part.
-pub(super) fn quoted(table: &str) -> Result<String> {
+pub(crate) fn quoted(table: &str) -> Result<String> {
     let parts: Vec<&str> = table.split('.').collect();
     if parts.len() > 2 || parts.iter().any(|part| part.is_empty() || part.contains('\0')) {
         let what = format!("{table:?} is no name of a table");

@@ -9,10 +9,14 @@ use diesel::{
 };
 use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl, TransactionManager};
 
-use super::statement::{Parameter, Statement};
-use crate::{Error, ErrorKind, Result, postgres::ServerError};
+use crate::{
+    Error, ErrorKind, Result,
+    error::ServerError,
+    statement::{Parameter, Statement},
+};
 
-impl super::Transaction for &mut AsyncPgConnection {
+#[cfg_attr(docsrs, doc(cfg(feature = "diesel-async")))]
+impl crate::Transaction for &mut AsyncPgConnection {
     async fn run(self, statement: Statement) -> Result<()> {
         if !in_transaction(self) {
             let what = "cannot emit: the connection is in no transaction";
@@ -61,17 +65,15 @@ fn in_transaction(connection: &mut AsyncPgConnection) -> bool {
     status.transaction_depth().is_ok_and(|depth| depth.is_some())
 }
 
-/// Diesel keeps the SQLSTATE to itself: of what we have a remedy for, the text tells it.
 fn failed(error: diesel::result::Error) -> Error {
+    if let diesel::result::Error::DatabaseError(DatabaseErrorKind::Unknown, server) = &error
+        && let Some(code) = sqlstate(server.message())
+    {
+        let message = server.message().to_owned();
+        let server = ServerError { code: code.into(), message, ..Default::default() };
+        return server.into_error("cannot emit");
+    }
     let kind = match &error {
-        diesel::result::Error::DatabaseError(DatabaseErrorKind::Unknown, server)
-            if server.message().starts_with("relation ")
-                && server.message().ends_with(" does not exist") =>
-        {
-            let message = server.message().to_owned();
-            let missing = ServerError { code: "42P01".into(), message, ..Default::default() };
-            return missing.into_error("cannot emit");
-        }
         diesel::result::Error::DatabaseError(
             DatabaseErrorKind::ClosedConnection
             | DatabaseErrorKind::UnableToSendCommand
@@ -81,4 +83,15 @@ fn failed(error: diesel::result::Error) -> Error {
         _ => ErrorKind::PostgresRefused,
     };
     Error::new(kind, "cannot emit").caused_by(error)
+}
+
+/// The SQLSTATE of what has a remedy. Diesel keeps it to itself, so the text has to tell.
+fn sqlstate(message: &str) -> Option<&'static str> {
+    let is_missing = message.ends_with(" does not exist");
+    match message.split(' ').next()? {
+        "relation" if is_missing => Some("42P01"),
+        "column" if is_missing => Some("42703"),
+        "permission" if message.starts_with("permission denied for ") => Some("42501"),
+        _ => None,
+    }
 }

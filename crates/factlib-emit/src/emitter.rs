@@ -1,17 +1,19 @@
+//! Emitters: facts as messages, rows or both, within limits.
+
 use std::borrow::Borrow;
 
 use prost::Message;
 use uuid::Uuid;
 
-use super::{
-    DEFAULT_PREFIX, Fact, Transaction,
+use crate::{
+    DEFAULT_PREFIX, Error, ErrorKind, Fact, Result, Transaction,
+    proto::OutboxEvent,
     statement::{self, Statement},
 };
-use crate::{Error, ErrorKind, Result, postgres::sqlstate, proto::OutboxEvent};
 
-/// Bytes of an encoded fact that a broker takes by default: its `message.max.bytes` is
-/// 1,048,588, which key, headers and the batch's own head have to fit as well.
-pub(crate) const DEFAULT_MAX_BYTES: usize = 1_000_000;
+/// The bytes of an encoded fact that a broker takes by default: its `message.max.bytes` is
+/// 1,048,588, and key, headers and the head of the batch have to fit as well.
+pub const DEFAULT_MAX_BYTES: usize = 1_000_000;
 
 /// PostgreSQL's limit for one value, less what the message costs in the WAL.
 const POSTGRES_MAX_BYTES: usize = (1 << 30) - (1 << 16);
@@ -31,37 +33,37 @@ pub struct Emitter {
 }
 
 impl Default for Emitter {
-    /// Messages under [`DEFAULT_PREFIX`].
+    /// Emits messages under [`DEFAULT_PREFIX`].
     fn default() -> Self {
         Emitter::new(DEFAULT_PREFIX)
     }
 }
 
 impl Emitter {
-    /// Logical messages, for the relay whose `postgres.message_prefix` is `prefix`.
+    /// Emits logical messages, for the relay whose `postgres.message_prefix` is `prefix`.
     pub fn new(prefix: impl Into<String>) -> Self {
         Emitter { prefix: Some(prefix.into()), table: None, max_bytes: DEFAULT_MAX_BYTES }
     }
 
-    /// Rows of a table, `name` or `schema.name`; `factlib setup --outbox-table` creates it.
+    /// Inserts rows into a table, `name` or `schema.name`; `factlib setup --outbox-table` creates it.
     pub fn table(name: impl Into<String>) -> Self {
         Emitter { prefix: None, table: Some(name.into()), max_bytes: DEFAULT_MAX_BYTES }
     }
 
-    /// A row and a message for each fact, in one round trip. The relay must read only
+    /// Inserts a row and emits a message for each fact, in one round trip. The relay must read only
     /// one of them: the prefix.
     pub fn archive(prefix: impl Into<String>, table: impl Into<String>) -> Self {
         Emitter { table: Some(table.into()), ..Emitter::new(prefix) }
     }
 
-    /// The most bytes of an encoded fact, in place of 1,000,000: what fits the broker's
-    /// `message.max.bytes` and leaves room for key and headers.
+    /// Sets the maximum bytes of an encoded fact, in place of [`DEFAULT_MAX_BYTES`]: what fits the
+    /// broker's `message.max.bytes` and leaves room for key and headers.
     pub fn max_bytes(mut self, max_bytes: usize) -> Self {
         self.max_bytes = max_bytes;
         self
     }
 
-    /// Facts of any size that PostgreSQL takes. The relay parks those that Kafka refuses.
+    /// Allows facts of any size that PostgreSQL takes. The relay parks those that Kafka refuses.
     pub fn any_size(self) -> Self {
         self.max_bytes(usize::MAX)
     }
@@ -84,7 +86,7 @@ impl Emitter {
     /// Emits facts in their order, in one round trip, and returns their event ids.
     ///
     /// # Errors
-    /// As [`emit`](Self::emit); an invalid fact is named by its place, and none is sent.
+    /// As [`emit`](Self::emit); the text names an invalid fact by its place, and none is sent.
     pub async fn emit_all(
         &self,
         transaction: impl Transaction,
@@ -98,8 +100,8 @@ impl Emitter {
     }
 
     /// Adds a remedy to what the server says about the table.
-    pub(super) fn explained(&self, error: Error) -> Error {
-        let (Some(table), Some(code)) = (&self.table, sqlstate(&error)) else { return error };
+    pub(crate) fn explained(&self, error: Error) -> Error {
+        let (Some(table), Some(code)) = (&self.table, error.sqlstate()) else { return error };
         let remedy = match code {
             "42P01" | "3F000" => format!(
                 "create it with `factlib setup --outbox-table={table}`, or name the table that is \
@@ -115,11 +117,11 @@ impl Emitter {
         error.remedy(remedy)
     }
 
-    pub(super) fn one(&self, fact: &Fact) -> Result<(Uuid, Statement)> {
+    pub(crate) fn one(&self, fact: &Fact) -> Result<(Uuid, Statement)> {
         Ok((fact.event_id(), self.statement(vec![self.event(fact)?])?))
     }
 
-    pub(super) fn many(&self, facts: &[Fact]) -> Result<(Vec<Uuid>, Option<Statement>)> {
+    pub(crate) fn many(&self, facts: &[Fact]) -> Result<(Vec<Uuid>, Option<Statement>)> {
         let event = |(n, fact)| {
             self.event(fact).map_err(|error| {
                 let what = format!("fact {} of {}", n + 1, facts.len());

@@ -1,13 +1,13 @@
 //! W3C trace context, and the Go library's `trace_info` beside it.
 
-use super::{Fact, reserved};
+use crate::{Fact, reserved};
 
 /// The trace id and the parent's id of a `traceparent`:
 /// `00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01`. Later versions may have
 /// more behind the flags.
 ///
 /// <https://www.w3.org/TR/trace-context/#traceparent-header-field-values>
-pub(crate) fn ids(traceparent: &str) -> Option<(&str, &str)> {
+pub fn ids(traceparent: &str) -> Option<(&str, &str)> {
     let hex = |part: &str, length| {
         let digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
         part.len() == length && part.bytes().all(digit)
@@ -21,8 +21,8 @@ pub(crate) fn ids(traceparent: &str) -> Option<(&str, &str)> {
 }
 
 impl Fact {
-    /// The trace that it belongs to, as W3C's `traceparent`; sent as the header of that
-    /// name, beside `trace_id` and `span_id`. What is malformed is refused when it is emitted.
+    /// Sets the trace that the fact belongs to, as W3C's `traceparent`; sent as the header of that
+    /// name, beside `trace_id` and `span_id`. Emitting a malformed one fails.
     pub fn traceparent(self, traceparent: impl Into<String>) -> Self {
         let traceparent = traceparent.into();
         let fact = match ids(&traceparent) {
@@ -32,14 +32,15 @@ impl Fact {
         fact.trace_metadata(reserved::TRACEPARENT, traceparent)
     }
 
-    /// What other tracing systems say of the trace, W3C's `tracestate`; sent as the header
+    /// Sets the state of other tracing systems, W3C's `tracestate`; sent as the header
     /// of that name.
     pub fn tracestate(self, tracestate: impl Into<String>) -> Self {
         self.trace_metadata(reserved::TRACESTATE, tracestate)
     }
 
-    /// The trace and span that are current in OpenTelemetry; the fact as it is where none is.
+    /// Sets the trace and span that are current in OpenTelemetry, if there are any.
     #[cfg(feature = "opentelemetry")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "opentelemetry")))]
     pub fn current_trace(self) -> Self {
         use opentelemetry::trace::TraceContextExt;
 

@@ -1,15 +1,14 @@
-//! What the client needs in the database, as SQL: the outbox table, and functions that
-//! emit facts for everyone who has no client of ours.
+//! SQL for the database: the outbox table, and functions that emit facts from any language.
 
-use super::statement::quoted;
-use crate::Result;
+use crate::{Result, statement::quoted};
 
-/// Functions in the schema `factlib`; see `docs/emitting.md`.
+/// Functions in the schema `factlib` that emit facts from SQL, such as
+/// `factlib.emit(aggregate_type, aggregate_id, event_type, payload)`.
 ///
 /// They can be installed again over an earlier version.
 pub const FUNCTIONS: &str = include_str!("functions.sql");
 
-/// The outbox table that [`Emitter::table`](super::Emitter::table) writes, and its schema.
+/// The outbox table that [`Emitter::table`](crate::Emitter::table) writes, and its schema.
 ///
 /// # Errors
 /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a name that is no table's.

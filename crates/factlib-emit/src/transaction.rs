@@ -1,40 +1,42 @@
-//! What facts can be emitted in: the transactions of the drivers, and nothing else.
+//! The trait of what facts are emitted in: transactions of the drivers, and nothing else.
 
-use super::statement::Statement;
-use crate::Result;
+use crate::{Result, statement::Statement};
 
 /// A transaction of one of the drivers; `emit` takes these and no connections.
 ///
 /// | driver | what is given | feature |
 /// | --- | --- | --- |
-/// | tokio-postgres 0.7 | `&Transaction`, `&mut Transaction` | – |
+/// | tokio-postgres 0.7 | `&Transaction`, `&mut Transaction` | `tokio-postgres` (default) |
 /// | deadpool-postgres 0.14 | `&Transaction`, `&mut Transaction` | `deadpool` |
 /// | sqlx 0.9 | `&mut Transaction<Postgres>` | `sqlx` |
 /// | diesel-async 0.9 | `&mut AsyncPgConnection`, inside `connection.transaction(…)` | `diesel-async` |
 ///
 /// Another version of a driver has types of its own, which are none of these.
 ///
-/// A diesel-async connection has the same type inside and outside a transaction: it is
-/// asked, and outside of one the call fails. With the others it does not compile:
-///
-/// ```compile_fail,E0277
-/// # async fn example(client: &mut tokio_postgres::Client) -> factlib::Result<()> {
-/// factlib::emit::emit(&*client, factlib::emit::Fact::new("user", "u1", "created")).await?;
-/// # Ok(()) }
-/// ```
+/// A diesel-async connection has the same type inside and outside a transaction: the call asks it,
+/// and fails outside of one. With the other drivers, code that emits on a connection does not
+/// compile:
+#[cfg_attr(
+    feature = "tokio-postgres",
+    doc = "```compile_fail,E0277
+# async fn example(client: &mut tokio_postgres::Client) -> factlib_emit::Result<()> {
+factlib_emit::emit(&*client, factlib_emit::Fact::new(\"user\", \"u1\", \"created\")).await?;
+# Ok(()) }
+```"
+)]
 #[cfg_attr(
     feature = "sqlx",
     doc = "```compile_fail,E0277
-# async fn example(connection: &mut sqlx::PgConnection) -> factlib::Result<()> {
-factlib::emit::emit(connection, factlib::emit::Fact::new(\"user\", \"u1\", \"created\")).await?;
+# async fn example(connection: &mut sqlx::PgConnection) -> factlib_emit::Result<()> {
+factlib_emit::emit(connection, factlib_emit::Fact::new(\"user\", \"u1\", \"created\")).await?;
 # Ok(()) }
 ```"
 )]
 #[cfg_attr(
     feature = "deadpool",
     doc = "```compile_fail,E0277
-# async fn example(client: deadpool_postgres::Client) -> factlib::Result<()> {
-factlib::emit::emit(&client, factlib::emit::Fact::new(\"user\", \"u1\", \"created\")).await?;
+# async fn example(client: deadpool_postgres::Client) -> factlib_emit::Result<()> {
+factlib_emit::emit(&client, factlib_emit::Fact::new(\"user\", \"u1\", \"created\")).await?;
 # Ok(()) }
 ```"
 )]

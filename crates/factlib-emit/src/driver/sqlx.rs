@@ -2,12 +2,16 @@
 
 use sqlx::{AssertSqlSafe, Postgres, Transaction};
 
-use super::statement::{Parameter, Statement};
-use crate::{Error, ErrorKind, Result, postgres::ServerError};
+use crate::{
+    Error, ErrorKind, Result,
+    error::ServerError,
+    statement::{Parameter, Statement},
+};
 
-impl super::Transaction for &mut Transaction<'_, Postgres> {
+#[cfg_attr(docsrs, doc(cfg(feature = "sqlx")))]
+impl crate::Transaction for &mut Transaction<'_, Postgres> {
     async fn run(self, Statement { sql, parameters }: Statement) -> Result<()> {
-        // Safe: it is made of our text and a quoted name.
+        // Safe: the text is ours, and the name in it is quoted.
         let mut query = sqlx::query(AssertSqlSafe(sql.into_owned()));
         for parameter in parameters {
             query = match parameter {

@@ -1,3 +1,5 @@
+//! Facts: what happened, and the limits of its fields.
+
 use std::{
     collections::BTreeMap,
     fmt,
@@ -6,13 +8,13 @@ use std::{
 
 use bytes::Bytes;
 use prost::Message;
-use serde::Serialize;
+use serde_core::Serialize;
 use uuid::Uuid;
 
-use super::{reserved, trace};
 use crate::{
     Error, ErrorKind, Result,
     proto::{OutboxEvent, TraceInfo},
+    reserved, trace,
 };
 
 /// Kafka's limit for a topic's name, 249 characters, less the shortest prefix and its dot.
@@ -58,63 +60,63 @@ impl Fact {
         }
     }
 
-    /// What consumers are told of it, in a form that they agreed on.
+    /// Sets the payload, in whatever format its consumers expect.
     pub fn payload(mut self, payload: impl Into<Bytes>) -> Self {
         self.payload = payload.into();
         self
     }
 
-    /// A protobuf message as the payload, content type `application/x-protobuf`.
+    /// Sets a protobuf message as the payload, content type `application/x-protobuf`.
     pub fn payload_message(self, message: &impl Message) -> Self {
         self.payload(message.encode_to_vec()).content_type("application/x-protobuf")
     }
 
-    /// JSON as the payload, content type `application/json`.
+    /// Sets JSON as the payload, content type `application/json`.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidFact`] for what JSON can't express, such as a map with keys
-    /// that are no texts.
+    /// [`ErrorKind::InvalidFact`] for what JSON can't express, such as a map whose keys
+    /// are no strings.
     pub fn payload_json(self, value: &(impl Serialize + ?Sized)) -> Result<Self> {
         let json = serde_json::to_vec(value)
             .map_err(|error| invalid("the payload makes no JSON".into()).caused_by(error))?;
         Ok(self.payload(json).content_type("application/json"))
     }
 
-    /// What the payload is, as a media type; consumers find it in the metadata.
+    /// Sets the media type of the payload; consumers find it in the metadata.
     pub fn content_type(self, content_type: impl Into<String>) -> Self {
         self.metadata(reserved::CONTENT_TYPE, content_type)
     }
 
-    /// The record's key in place of the aggregate id. Facts keep their order where they
+    /// Sets the record's key in place of the aggregate id. Facts keep their order where they
     /// share a key, so all of an aggregate should.
     pub fn key(self, key: impl Into<String>) -> Self {
         self.metadata(reserved::KEY, key)
     }
 
-    /// The record's partition in place of the key's. Of a partition that the topic lacks,
-    /// the relay makes a dead letter.
+    /// Sets the record's partition, in place of the one by key. If the topic has no such
+    /// partition, the relay makes a dead letter of the event.
     pub fn partition(self, partition: u16) -> Self {
         self.metadata(reserved::PARTITION, partition.to_string())
     }
 
-    /// The record's time in place of the time at which it is sent, Unix milliseconds.
+    /// Sets the record's time, Unix milliseconds, in place of the time at which it is sent.
     pub fn timestamp_ms(self, timestamp_ms: u64) -> Self {
         self.metadata(reserved::TIMESTAMP_MS, timestamp_ms.to_string())
     }
 
-    /// Adds to the metadata, of which some keys are [`reserved`].
+    /// Adds an entry to the metadata; some keys are [`reserved`].
     pub fn metadata(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.metadata.insert(key.into(), value.into());
         self
     }
 
-    /// The event id, in place of a new one.
+    /// Sets the event id, in place of a new one.
     pub fn id(mut self, id: Uuid) -> Self {
         self.id = id;
         self
     }
 
-    /// The trace that it belongs to; sent as the headers `trace_id` and `span_id`.
+    /// Sets the trace that the fact belongs to; sent as the headers `trace_id` and `span_id`.
     pub fn trace(mut self, trace_id: impl Into<String>, span_id: impl Into<String>) -> Self {
         let trace = self.trace.get_or_insert_default();
         trace.trace_id = trace_id.into();
@@ -122,13 +124,13 @@ impl Fact {
         self
     }
 
-    /// Adds to the trace's metadata; each entry becomes a header.
+    /// Adds an entry to the trace's metadata; each entry becomes a header.
     pub fn trace_metadata(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.trace.get_or_insert_default().metadata.insert(key.into(), value.into());
         self
     }
 
-    /// When it happened, in Unix nanoseconds, in place of now.
+    /// Sets the time at which it happened, Unix nanoseconds, in place of now.
     pub fn created_at_ns(mut self, created_at_ns: i64) -> Self {
         self.created_at_ns = created_at_ns;
         self
@@ -137,7 +139,7 @@ impl Fact {
     /// The event on the wire.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidFact`]: which field, and what is allowed.
+    /// [`ErrorKind::InvalidFact`] with the field and what is allowed.
     pub fn to_event(&self) -> Result<OutboxEvent> {
         self.validate()?;
         Ok(OutboxEvent {
@@ -152,7 +154,7 @@ impl Fact {
         })
     }
 
-    /// The id that it was given or has by itself.
+    /// The event id, given or new.
     pub fn event_id(&self) -> Uuid {
         self.id
     }
