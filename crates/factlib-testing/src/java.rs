@@ -12,8 +12,8 @@ pub(crate) fn program() -> Result<PathBuf> {
         at_home.into_iter().chain(env::split_paths(&path)).map(|folder| folder.join("java"));
     programs.find(|program| program.is_file()).ok_or_else(|| {
         Error::new(ErrorKind::Setup, "no java in JAVA_HOME or the PATH").remedy(
-            "install Java 17 or later (Debian: apt-get install default-jre-headless), or set \
-                     JAVA_HOME",
+            "install Java 17 or later (Debian: apt-get install default-jre-headless), or set JAVA_HOME; \
+             in factlib's repository run: make bootstrap",
         )
     })
 }

@@ -51,10 +51,10 @@
 
 #[cfg(feature = "kafka")]
 mod acls;
+mod cache;
 #[cfg(feature = "certificates")]
 mod certificate;
 mod error;
-mod fetched;
 #[cfg(any(feature = "kafka", feature = "schema-registry"))]
 mod java;
 #[cfg(feature = "kafka")]

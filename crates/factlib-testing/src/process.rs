@@ -3,8 +3,8 @@
 //! **Life cycle.** A [`ServerHome`] is a temporary folder and a guard: a shell that reads the pids of
 //! the children from a pipe. The pipe closes when the home is dropped, when a test panics and when
 //! this process is killed; the guard then stops the children and removes the folder. A child waits
-//! for a line on its standard input before it executes its program, and gets it only after the guard
-//! has read its pid, so no child can escape.
+//! for a line on its standard input before it executes its program, and gets it only after its
+//! pid is in the guard's pipe, so no child can escape.
 //!
 //! Nothing here belongs to a runtime: a thread waits for each child, so a server that one test
 //! started serves tests on other runtimes too.

@@ -20,8 +20,8 @@ use tokio::{
 
 use crate::{
     Error, ErrorKind, Result,
+    cache::cache_folder,
     certificate::Signed,
-    fetched::cache_folder,
     java,
     ports::free_port,
     process::{GuardedChild, ServerHome},

@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     Error, ErrorKind, Result,
-    fetched::cache_folder,
+    cache::cache_folder,
     java,
     process::{GuardedChild, ServerHome},
 };
@@ -92,5 +92,19 @@ impl Java {
         args.extend(["-cp".into(), self.classpath.clone()]);
         args.extend(class_and_args.iter().map(OsString::from));
         home.spawn(name, &self.program, args, None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_jars_the_error_says_where_to_get_them() {
+        let (number, variable) = Version::Old.names();
+        let error = missing(Path::new("/opt/kafka/libs"), number, variable);
+        assert!(error.to_string().starts_with("no Kafka jars in /opt/kafka/libs (unpack https://"));
+        let advice = error.advice().unwrap();
+        assert!(advice.contains("/3.9.1/kafka_2.13-3.9.1.tgz") && advice.contains(variable));
     }
 }

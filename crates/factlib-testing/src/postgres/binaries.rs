@@ -6,7 +6,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use crate::{Error, ErrorKind, Result, fetched::cache_folder};
+use crate::{Error, ErrorKind, Result, cache::cache_folder};
 
 /// Finds the folder with `initdb` and `postgres`: the first that has them of Debian's folders (newest
 /// version first), the `PATH`, `pg_config --bindir` and the cache.
@@ -36,7 +36,7 @@ pub(super) fn find(chosen: Option<PathBuf>) -> Result<PathBuf> {
             Error::new(ErrorKind::Setup, "PostgreSQL's programs initdb and postgres are missing")
                 .remedy(
                     "install PostgreSQL 14 or later (Debian: apt-get install postgresql), or set \
-                     FACTLIB_PG_BIN to its bin folder",
+                     FACTLIB_PG_BIN to its bin folder; in factlib's repository run: make bootstrap",
                 )
         })
 }
@@ -44,8 +44,8 @@ pub(super) fn find(chosen: Option<PathBuf>) -> Result<PathBuf> {
 /// Finds the folder with the programs of one major version, in the cache or among Debian's.
 pub(super) fn find_version(major: u32) -> Result<PathBuf> {
     let debian = PathBuf::from(format!("/usr/lib/postgresql/{major}/bin"));
-    let fetched = newest_first(&cache_folder(), &format!("postgresql-{major}."));
-    fetched.into_iter().chain([debian]).find(|folder| has_server(folder)).ok_or_else(|| {
+    let cached = newest_first(&cache_folder(), &format!("postgresql-{major}."));
+    cached.into_iter().chain([debian]).find(|folder| has_server(folder)).ok_or_else(|| {
         let what = format!("PostgreSQL {major} is missing");
         Error::new(ErrorKind::Setup, what).remedy(format!(
             "install it (Debian: apt-get install postgresql-{major}), or give the builder its bin \

@@ -60,7 +60,7 @@ struct Network {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Flow {
     Open,
-    /// Nothing is taken, nothing is given: TCP holds back who writes.
+    /// No bytes are read or written: TCP stops the sender.
     Paused,
     /// Bytes are accepted and dropped: the sender notices nothing.
     Swallowing,
