@@ -4,14 +4,13 @@
 //! One at a time, each acknowledged and remembered before the next, so that letters
 //! of one aggregate keep their order and a crash repeats one at most.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use rdkafka::{
-    ClientConfig,
     error::KafkaError,
     message::{Header, Headers, OwnedHeaders},
-    producer::{FutureProducer, FutureRecord, Producer},
+    producer::FutureRecord,
 };
 use slog::Logger;
 
@@ -24,12 +23,9 @@ use crate::{
     Error, ErrorKind, Event, Result,
     config::{Config, OutboxTable},
     kafka::{
-        admin::TopicAdmin,
-        client::producer_config,
         errors::kafka_error,
-        producer::KafkaProducer,
         record::{Record, dead_letter as header, record_headers, record_key, record_place},
-        unobserved,
+        resend::{ResendClient, SendError},
     },
     routing::{Decision, Routes},
     schema_registry::Registry,
@@ -66,19 +62,13 @@ pub struct RedriverBuilder {
 
 /// Sends letters again.
 pub struct Redriver {
-    topics: TopicAdmin,
     to_topic: Option<String>,
     routes: Arc<Routes>,
     /// The tables by which rows that were no events are read again.
     tables: Vec<OutboxTable>,
     registry: Registry,
     dead_letter_topic: String,
-    settings: ClientConfig,
-    producer: FutureProducer,
-    /// Asks, and makes topics.
-    asking: KafkaProducer,
-    /// Topics that are known to be there.
-    ready: HashSet<String>,
+    client: ResendClient,
 }
 
 impl RedriverBuilder {
@@ -95,20 +85,13 @@ impl RedriverBuilder {
     pub fn build(self) -> Result<Redriver> {
         let RedriverBuilder { config, to_topic, log } = self;
         let routes = Routes::new(&config).map_err(|mistake| mistake.error(None))?;
-        let window = config.window_bytes() as usize;
-        let mut settings = producer_config(&config.kafka, window);
-        settings.set("message.timeout.ms", DELIVERY_TIMEOUT.as_millis().to_string());
         Ok(Redriver {
-            producer: create(&settings)?,
-            asking: KafkaProducer::new(&config.kafka, window, unobserved(), log)?,
+            client: ResendClient::new(&config, Some(DELIVERY_TIMEOUT), &log)?,
             registry: Registry::new(&config)?,
             dead_letter_topic: config.dead_letter_topic(),
             tables: config.outbox_tables(),
-            topics: TopicAdmin::new(config.kafka),
             to_topic,
             routes: Arc::new(routes),
-            settings,
-            ready: HashSet::new(),
         })
     }
 }
@@ -216,7 +199,7 @@ impl Redriver {
         ledger: &mut Ledger,
     ) -> Result<()> {
         // Before the first: what can't be remembered is not sent.
-        if self.ready.is_empty() {
+        if self.client.is_unused() {
             ledger.prepare().await?;
         }
         for record in resent {
@@ -228,12 +211,10 @@ impl Redriver {
 
     async fn send_one(&mut self, letter: &Letter, resent: &Resent) -> Result<()> {
         let Resent { topic, key, value, partition, timestamp_ms, headers } = resent;
-        if !self.ready.contains(topic) {
-            self.topics.prepare(&self.asking, topic).await?;
-            self.ready.insert(topic.clone());
-        }
-        if self.producer.client().fatal_error().is_some() {
-            self.producer = create(&self.settings)?;
+        if !self.client.is_ready(topic) {
+            // A batch has one record: its limit is none of its topic's.
+            self.client.prepare(topic).await?;
+            self.client.set_ready(topic);
         }
         let record = FutureRecord {
             topic,
@@ -243,10 +224,11 @@ impl Redriver {
             timestamp: *timestamp_ms,
             headers: Some(headers.clone()),
         };
-        if let Err((error, _)) = self.producer.send(record, Duration::ZERO).await {
-            return Err(self.refused(letter, topic, error));
+        match self.client.send(record).await {
+            Ok(()) => Ok(()),
+            Err(SendError::Client(error)) => Err(error),
+            Err(SendError::Record(error)) => Err(self.refused(letter, topic, error)),
         }
-        Ok(())
     }
 
     /// True for an error of [`resent`](Self::resent) or [`send`](Self::send) that is
@@ -258,19 +240,13 @@ impl Redriver {
 
     fn refused(&self, letter: &Letter, topic: &str, error: KafkaError) -> Error {
         let what = format!("Kafka did not take dead letter {} for {topic}", letter.position);
+        let in_time = format!("{what} in {DELIVERY_TIMEOUT:?}");
         let refused = kafka_error(what, error);
-        match self.asking.client().context().trouble() {
-            Some(trouble) if refused.is_transient() => trouble.led_to(format!(
-                "Kafka did not take dead letter {} for {topic} in {DELIVERY_TIMEOUT:?}",
-                letter.position
-            )),
+        match self.client.trouble(in_time) {
+            Some(trouble) if refused.is_transient() => trouble,
             _ => refused,
         }
     }
-}
-
-fn create(settings: &ClientConfig) -> Result<FutureProducer> {
-    settings.create().map_err(|error| kafka_error("cannot create the Kafka client", error))
 }
 
 /// The error of a row that is no event by the present mapping either.

@@ -96,14 +96,17 @@ pub(crate) struct TopicSettings {
     pub min_insync_replicas: Option<usize>,
 }
 
+/// Bytes of a topic's limit for a batch that are not the records': its header, and that of one.
+const BATCH_OVERHEAD: usize = 512;
+
 /// A topic that can be sent to.
 pub(crate) struct Topic {
     /// It was missing.
     pub created: bool,
     /// Number of its partitions; none if it was just created.
     pub partitions: Option<usize>,
-    /// The largest batch that it takes; none where we may not know.
-    pub max_message_bytes: Option<usize>,
+    /// Size of the largest batch of records that it takes; none where we may not know.
+    pub batch_bytes: Option<usize>,
 }
 
 /// Makes topics ready: one a pipeline, whose client is made for the first topic that
@@ -135,11 +138,12 @@ impl TopicAdmin {
             }
         };
         // An operator who sets the size of a batch has said what the topics take.
-        let max_message_bytes = match self.config.properties.contains_key("batch.size") {
+        let limit = match self.config.properties.contains_key("batch.size") {
             true => None,
             false => self.max_message_bytes(topic).await?,
         };
-        Ok(Topic { created, partitions, max_message_bytes })
+        let batch_bytes = limit.map(|bytes| bytes.saturating_sub(BATCH_OVERHEAD).max(1));
+        Ok(Topic { created, partitions, batch_bytes })
     }
 
     /// Whether the brokers would create the topic; they don't.

@@ -24,6 +24,7 @@ pub(crate) mod reader;
 pub(crate) mod record;
 mod refusals;
 mod reports;
+pub(crate) mod resend;
 mod room;
 mod statistics;
 mod transaction_log;

@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 /// What a record costs beside its bytes, with the usual headers.
-const RECORD_OVERHEAD: usize = 512;
+pub(crate) const RECORD_OVERHEAD: usize = 512;
 
 /// Room for records, shared by all who send.
 ///

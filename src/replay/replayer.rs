@@ -1,15 +1,11 @@
 //! Sending again: many records on their way, answered for in their order.
 
-use std::{
-    collections::{BTreeSet, VecDeque},
-    sync::Arc,
-};
+use std::{collections::VecDeque, sync::Arc};
 
 use rdkafka::{
-    ClientConfig,
     error::{KafkaError, RDKafkaErrorCode},
     message::{Header, Headers, OwnedHeaders},
-    producer::{DeliveryFuture, FutureProducer, FutureRecord},
+    producer::{DeliveryFuture, FutureRecord},
 };
 use slog::Logger;
 
@@ -18,8 +14,9 @@ use crate::{
     Error, ErrorKind, Event, Result,
     config::Config,
     kafka::{
-        admin::TopicAdmin, client::producer_config, errors::kafka_error, producer::KafkaProducer,
-        record::Record, unobserved,
+        errors::kafka_error,
+        record::Record,
+        resend::{RECORD_OVERHEAD, ResendClient},
     },
     routing::{Decision, Routes},
     schema_registry::Registry,
@@ -28,29 +25,13 @@ use crate::{
 /// Marks a record that was sent again: which run, as [`Replayer::run`] has it.
 pub const REPLAY_HEADER: &str = "factlib_replay";
 
-/// What a record costs on its way, beside its bytes.
-const RECORD_OVERHEAD: usize = 512;
-
-/// Of the broker's limit for a batch: its own head, and that of a record.
-const BATCH_OVERHEAD: usize = 512;
-
-/// librdkafka's own `batch.size`.
-const DEFAULT_BATCH_SIZE: usize = 1_000_000;
-
 /// Sends rows as the records that the relay makes of them.
 pub struct Replayer {
     run: String,
     routes: Arc<Routes>,
     registry: Registry,
     to_topic: Option<String>,
-    topics: TopicAdmin,
-    settings: ClientConfig,
-    producer: FutureProducer,
-    batch_bytes: usize,
-    /// Asks, makes topics, and tells of trouble.
-    asking: KafkaProducer,
-    /// Topics that are known to be there.
-    ready: BTreeSet<String>,
+    client: ResendClient,
     /// In their order.
     in_flight: VecDeque<InFlight>,
     in_flight_bytes: usize,
@@ -80,25 +61,15 @@ impl Replayer {
         to_topic: Option<String>,
         log: &Logger,
     ) -> Result<Self> {
-        let window = config.window_bytes() as usize;
-        let settings = producer_config(&config.kafka, window);
         Ok(Replayer {
             run: run.into(),
             routes: Arc::new(Routes::new(config).map_err(|mistake| mistake.error(None))?),
             registry: Registry::new(config)?,
             to_topic,
-            producer: create(&settings)?,
-            batch_bytes: settings
-                .get("batch.size")
-                .and_then(|n| n.parse().ok())
-                .unwrap_or(DEFAULT_BATCH_SIZE),
-            asking: KafkaProducer::new(&config.kafka, window, unobserved(), log.clone())?,
-            topics: TopicAdmin::new(config.kafka.clone()),
-            settings,
-            ready: BTreeSet::new(),
+            client: ResendClient::new(config, None, log)?,
             in_flight: VecDeque::new(),
             in_flight_bytes: 0,
-            window,
+            window: config.window_bytes() as usize,
             replayed: 0,
             confirmed: None,
         })
@@ -175,19 +146,19 @@ impl Replayer {
                 timestamp: timestamp_ms,
                 headers: Some(headers.clone()),
             };
-            match self.producer.send_result(record) {
+            match self.client.queue(record) {
                 Ok(delivery) => {
                     self.in_flight_bytes += bytes;
                     let (id, topic) = (row.id.clone(), topic.to_owned());
                     self.in_flight.push_back(InFlight { id, is_last, topic, bytes, delivery });
                     return Ok(());
                 }
-                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _))
+                Err(KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull))
                     if !self.in_flight.is_empty() =>
                 {
                     self.settle().await?;
                 }
-                Err((error, _)) => return Err(refused(&row.id, topic, error)),
+                Err(error) => return Err(refused(&row.id, topic, error)),
             }
         }
     }
@@ -228,19 +199,14 @@ impl Replayer {
     }
 
     async fn prepare(&mut self, topic: &str) -> Result<()> {
-        if self.ready.contains(topic) {
+        if self.client.is_ready(topic) {
             return Ok(());
         }
-        let limit = self.topics.prepare(&self.asking, topic).await?.max_message_bytes;
-        // A batch that is too large for its topic is refused with all good records in it.
-        let limit = limit.map(|bytes| bytes.saturating_sub(BATCH_OVERHEAD).max(1));
-        if let Some(bytes) = limit.filter(|bytes| *bytes < self.batch_bytes) {
+        if let Some(bytes) = self.client.prepare(topic).await? {
             self.finish().await?;
-            self.settings.set("batch.size", bytes.to_string());
-            self.producer = create(&self.settings)?;
-            self.batch_bytes = bytes;
+            self.client.limit_batches(bytes)?;
         }
-        self.ready.insert(topic.to_owned());
+        self.client.set_ready(topic);
         Ok(())
     }
 
@@ -260,10 +226,6 @@ impl Replayer {
         }
         headers.insert(Header { key: REPLAY_HEADER, value: Some(&self.run) })
     }
-}
-
-fn create(settings: &ClientConfig) -> Result<FutureProducer> {
-    settings.create().map_err(|error| kafka_error("cannot create the Kafka client", error))
 }
 
 fn refused(id: &str, topic: &str, error: KafkaError) -> Error {

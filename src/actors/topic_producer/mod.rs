@@ -72,9 +72,6 @@ use crate::{
 /// How long to wait for room in librdkafka's queue: about a batch's time there.
 const QUEUE_FULL_PAUSE: Duration = Duration::from_millis(5);
 
-/// What a topic's limit must leave beside the records of a batch.
-const BATCH_OVERHEAD: usize = 512;
-
 /// Opens lanes to Kafka: the default.
 pub(crate) struct KafkaLanes(Arc<Topics>);
 
@@ -197,17 +194,15 @@ impl Topics {
         if let Some(count) = prepared.partitions {
             self.status.partitions(topic, count, log);
         }
-        let told = prepared.max_message_bytes;
-        let told = told.map(|limit| limit.saturating_sub(BATCH_OVERHEAD).max(1));
         let outgoing = match (&self.transactions, transactional) {
             (Some(transactions), Some(producer)) => {
-                let bytes = transactions.batch_bytes(topic, told);
+                let bytes = transactions.batch_bytes(topic, prepared.batch_bytes);
                 transactions.fit(&producer, topic, bytes)?;
                 transactions.opened(topic);
                 Outgoing::new(producer, in_flight)
             }
             _ => {
-                let bytes = asking.limits().of(topic, told);
+                let bytes = asking.limits().of(topic, prepared.batch_bytes);
                 let producer = self.clients.of(topic, bytes)?;
                 let one_by_one = Arc::clone(&self.clients);
                 let outgoing = Outgoing::new(producer, in_flight)

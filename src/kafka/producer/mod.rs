@@ -44,7 +44,7 @@ use crate::{
 };
 
 /// librdkafka's own `batch.size`.
-const DEFAULT_BATCH_SIZE: usize = 1_000_000;
+pub(super) const DEFAULT_BATCH_SIZE: usize = 1_000_000;
 
 /// Pause between two looks at what a client that gave up still has.
 const GIVE_UP_PAUSE: Duration = Duration::from_millis(20);
