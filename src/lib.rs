@@ -121,8 +121,8 @@
 //! | [`handlers`] | what an event becomes, as the user says |
 //! | [`config`] | every setting, one file a section |
 //! | `startup` | what has to be there, and where reading starts |
-//! | `messages` | what actors say to each other, one file an edge of the picture |
-//! | `actors` | one actor a file, each a thin shell around a plain struct |
+//! | `messages` | messages between actors, one file for each edge of the picture |
+//! | `actors` | one room for each actor: a thin shell around plain structs |
 //! | [`checkpoint`] | [`AckWindow`](checkpoint::AckWindow), and where positions are kept |
 //! | [`routing`] | routes: where an event goes |
 //! | `format` | what its record is made of, one file a format |
@@ -157,6 +157,7 @@
 mod actors;
 mod certificate;
 pub mod checkpoint;
+mod clock;
 pub mod config;
 pub mod dead_letter;
 pub mod doctor;

@@ -1,4 +1,4 @@
-//! Parts of the chain by themselves, for `benches/parts.rs` and fuzzing; no promise.
+//! Actors of the chain by themselves, for `benches/parts.rs` and fuzzing; no promise.
 
 use std::sync::Arc;
 
@@ -28,8 +28,8 @@ use crate::{
     status::Status,
 };
 
-/// What the Decoder does with the frames of a batch, as if they were the first: what a
-/// decoder has handed on once, it passes over.
+/// Decodes the frames of a batch as if they were the first: a decoder skips what it has decoded
+/// once.
 pub struct Decoding(Box<dyn Fn() -> EventDecoder>);
 
 impl Decoding {

@@ -1,4 +1,4 @@
-//! What opens a topic's lane: Kafka, or an actor of the user's own.
+//! Opens a topic's lane: to Kafka, or to an actor of the user's own.
 
 use std::{sync::Arc, time::Duration};
 
@@ -32,7 +32,7 @@ pub(crate) trait Lanes: Send + Sync + 'static {
     async fn check(&self, timeout: Duration) -> Result<()>;
 }
 
-/// What a lane's actor is told of its place.
+/// The surroundings of a lane's actor.
 pub(crate) struct LaneContext {
     /// Its topic.
     pub topic: Arc<str>,
@@ -40,6 +40,6 @@ pub(crate) struct LaneContext {
     pub log: Logger,
     /// Openings in a row, before this one, that delivered nothing.
     pub failures: u32,
-    /// To be held by the actor: its drop is how the supervisor learns of its end.
+    /// Held by the actor: the supervisor learns of its end when this is dropped.
     pub exit: ExitGuard,
 }

@@ -21,6 +21,6 @@ pub(crate) use self::{
     decoder::EventDecoder,
     handler::HandlerLanes,
     lane::Lanes,
-    supervisor::{Outcome, Plan, Supervisor, Threads},
+    supervisor::{PipelineOutcome, PipelineResources, Supervisor, Threads},
     topic_producer::{KafkaLanes, TableLanes},
 };

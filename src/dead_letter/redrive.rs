@@ -34,15 +34,15 @@ use crate::{
 /// Says where in the dead-letter topic a record comes from: `topic/partition:offset`.
 const REDRIVEN_FROM: &str = "redriven_from";
 
-/// How long a record may wait for brokers that are away; nothing is behind it that it
-/// could come after, so it need not wait for ever.
+/// Time that a record may wait for brokers that are away: no other record waits behind it, so that
+/// it need not wait for ever.
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What a letter becomes.
+/// The record that a letter becomes.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct Resent {
-    /// Where it goes.
+    /// Its topic.
     pub topic: String,
     /// Its key: the aggregate id.
     pub key: Option<Bytes>,
@@ -102,8 +102,8 @@ impl Redriver {
         RedriverBuilder { config: config.clone(), to_topic: None, log: log.clone() }
     }
 
-    /// What a letter becomes, or why it can be nothing: one record, and of an event that no
-    /// route took one for each topic where the routes send it now.
+    /// Makes the records of a letter: one, and of an event that no route took one for each topic
+    /// where the routes send it now.
     ///
     /// # Errors
     /// [`ErrorKind::Config`] for a letter of a handler, or whose topic no route names any
@@ -191,7 +191,7 @@ impl Redriver {
     /// Sends it, and remembers that in the ledger once Kafka has all of it.
     ///
     /// # Errors
-    /// Where the record itself was refused, the others may go on: see [`is_final_for_letter`](Self::is_final_for_letter).
+    /// If the record itself was refused, the others may go on: see [`is_final_for_letter`](Self::is_final_for_letter).
     pub async fn send(
         &mut self,
         letter: &Letter,

@@ -15,9 +15,9 @@ use super::{
     first_records::AcknowledgedPartitions,
     in_flight::InFlight,
     limits::BatchLimits,
+    queue_budget::{QueueBudget, cost},
     record::Record,
     refusals::Refusals,
-    room::{Room, cost},
     verdict::{self, Cause, Verdict},
 };
 use crate::{
@@ -46,7 +46,7 @@ pub(crate) struct Part {
 /// Settings and state that all parts of a topic's actor share.
 #[derive(Clone)]
 pub(crate) struct Terms {
-    pub(super) room: Room,
+    pub(super) budget: QueueBudget,
     pub(super) limits: BatchLimits,
     pub partitions: AcknowledgedPartitions,
     /// The most bytes of a batch of that client.
@@ -322,7 +322,7 @@ pub(crate) struct Sent {
 impl Sent {
     /// Counts it, before librdkafka has it: its report may come at once.
     pub(super) fn new(part: &Arc<Part>, index: usize, cost: usize, alone: bool) -> Box<Self> {
-        part.terms.room.take(cost);
+        part.terms.budget.reserve(cost);
         part.in_flight.record_begins();
         Box::new(Sent { part: Arc::clone(part), index, cost, alone })
     }
@@ -351,7 +351,7 @@ impl Sent {
 
     fn leave(&mut self) -> usize {
         let cost = std::mem::take(&mut self.cost);
-        self.part.terms.room.give(cost);
+        self.part.terms.budget.release(cost);
         cost
     }
 }

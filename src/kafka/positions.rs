@@ -16,8 +16,8 @@ use super::{
     admin::{self, TopicAdmin},
     errors::of_the_whole,
     producer::KafkaProducer,
+    queue_budget::cost,
     reader::{Isolation, TopicReader},
-    room::cost,
 };
 use crate::{Error, ErrorKind, Result, checkpoint::Position, config::Config};
 

@@ -123,7 +123,7 @@ impl TopicReader {
                 Ok(record) if record.offset() >= end => return Ok(None),
                 Ok(record) => return Ok(Some(record)),
                 Err(KafkaError::PartitionEOF(ended)) if ended == partition => return Ok(None),
-                Err(error) if !passes(&error) => return Err(self.unreadable(error)),
+                Err(error) if !is_repaired_by_client(&error) => return Err(self.unreadable(error)),
                 Err(_) => {}
             }
         }
@@ -180,7 +180,7 @@ fn consumer_config(config: &KafkaConfig, isolation: Isolation) -> ClientConfig {
 
 /// True for what librdkafka reports and goes on to repair by itself, and for what
 /// only a group would need.
-fn passes(error: &KafkaError) -> bool {
+fn is_repaired_by_client(error: &KafkaError) -> bool {
     use Code::{
         AllBrokersDown, BrokerTransportFailure, GroupAuthorizationFailed, OperationTimedOut,
         Resolve,

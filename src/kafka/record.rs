@@ -1,13 +1,11 @@
 //! What an event becomes in Kafka: topic, key, value, headers.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use rdkafka::{
     message::{Header, OwnedHeaders},
     types::RDKafkaErrorCode,
 };
 
-use crate::{Error, ErrorKind, Event, Refusal, format::MadeRecord};
+use crate::{Error, ErrorKind, Event, Refusal, clock::now_ms, format::MadeRecord};
 
 /// Of a text of an event that is too large for every topic: its record must not be.
 const KEPT_TEXT_MAX: usize = 256;
@@ -90,7 +88,7 @@ pub(crate) fn record_key(event: &Event) -> &[u8] {
     match (event.binary_key(), event.key()) {
         (Some(key), _) if kept => key.get(..KEPT_TEXT_MAX).unwrap_or(key),
         (Some(key), _) => key,
-        (None, key) if kept => cut(key).as_bytes(),
+        (None, key) if kept => beginning(key).as_bytes(),
         (None, key) => key.as_bytes(),
     }
 }
@@ -131,11 +129,11 @@ pub(crate) fn place_refused(record: &Record<'_>, code: Option<RDKafkaErrorCode>)
 /// A text of an event that is kept in the table, as its record and its row have it: an
 /// event may be large for its texts alone, and PostgreSQL takes no NUL.
 pub(crate) fn kept_text(text: &str) -> String {
-    cut(text).replace('\0', "\u{fffd}")
+    beginning(text).replace('\0', "\u{fffd}")
 }
 
 /// The beginning of a text, of at most [`KEPT_TEXT_MAX`] bytes.
-fn cut(text: &str) -> &str {
+fn beginning(text: &str) -> &str {
     let end = (0..=KEPT_TEXT_MAX.min(text.len())).rev().find(|at| text.is_char_boundary(*at));
     text.get(..end.unwrap_or_default()).unwrap_or_default()
 }
@@ -278,10 +276,6 @@ pub(crate) mod dead_letter {
         ROW,
         RECORD_TIME_MS,
     ];
-}
-
-fn now_ms() -> u128 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis()
 }
 
 #[cfg(test)]

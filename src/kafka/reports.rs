@@ -58,7 +58,7 @@ impl Trouble {
         self.clone().led_to(String::new()).advice().map(str::to_owned)
     }
 
-    fn passes(&self) -> bool {
+    fn is_transient(&self) -> bool {
         self.clone().led_to(String::new()).is_transient()
     }
 
@@ -104,8 +104,9 @@ impl Reports {
     /// Waits for a complaint that does not pass by itself.
     pub async fn refusal(&self) -> Trouble {
         let mut last = self.last.subscribe();
-        let refused =
-            |trouble: &Option<Trouble>| trouble.as_ref().is_some_and(|trouble| !trouble.passes());
+        let refused = |trouble: &Option<Trouble>| {
+            trouble.as_ref().is_some_and(|trouble| !trouble.is_transient())
+        };
         match last.wait_for(refused).await.map(|trouble| trouble.clone()) {
             Ok(Some(trouble)) => trouble,
             // The sender lives in `self`.

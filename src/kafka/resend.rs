@@ -11,7 +11,7 @@ use rdkafka::{
 };
 use slog::Logger;
 
-pub(crate) use super::room::RECORD_OVERHEAD;
+pub(crate) use super::queue_budget::RECORD_OVERHEAD;
 use super::{
     admin::TopicAdmin,
     client::producer_config,

@@ -6,7 +6,7 @@ use actix::{Message, Recipient};
 
 use crate::{Error, Lsn};
 
-/// Which actor; a topic's producer is named by its lane.
+/// The kind of an actor; a topic's producer is named by its lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ActorKind {
     WalReader,
@@ -49,7 +49,7 @@ pub(crate) struct ActorExited {
 /// Tells the supervisor when its owner ends, however it ends.
 ///
 /// An actor holds one as a field. actix drops the actor's value when its
-/// context ends and when a handler panics; nothing else is told of the latter.
+/// context ends and when a handler panics; nothing else reports a panic.
 pub(crate) struct ExitGuard {
     pub actor: ActorKind,
     pub generation: u64,
@@ -82,32 +82,32 @@ pub(crate) struct Streaming {
     pub generation: u64,
 }
 
-/// The reader lost its connection, and all that it cut is in your mailbox before this:
-/// how far have you come? What comes again from an earlier position is not handed on again.
+/// The reader lost its connection, and all of its batches are in your mailbox before this:
+/// how far have you come? Events read again from an earlier position are skipped.
 #[derive(Debug, Message)]
-#[rtype(result = "HandedOn")]
+#[rtype(result = "DecodedProgress")]
 pub(crate) struct ReaderEnded;
 
-/// Decoder → supervisor: what the router has, or has delivered.
+/// Decoder → supervisor: what was sent to the router.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct HandedOn {
+pub(crate) struct DecodedProgress {
     /// Batches, those without events included.
     pub batches: u64,
-    /// The end of what was handed on.
+    /// The end of what was sent.
     pub lsn: Lsn,
 }
 
-/// Stop reading. The answer is the number of batches that were cut, all told.
+/// Stop reading. The answer is the total number of batches.
 #[derive(Debug, Message)]
 #[rtype(result = "u64")]
 pub(crate) struct Drain;
 
-/// Confirm this position as the last one and end the connection in order.
+/// Confirm this position as the last one and close the connection.
 #[derive(Debug, Message)]
 #[rtype(result = "Result<(), Error>")]
 pub(crate) struct Finish(pub Lsn);
 
-/// End now; what is unfinished counts as failed.
+/// End now; unfinished work counts as failed.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub(crate) struct Stop;
@@ -117,12 +117,12 @@ pub(crate) struct Stop;
 #[rtype(result = "()")]
 pub(crate) struct Shutdown;
 
-/// Something may have changed in what is published: look now.
+/// The publication may have changed: check it now.
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "()")]
 pub(crate) struct LookAtPublication;
 
-/// Hold back what is for a topic, or go on with it.
+/// Hold events of a topic back, or send them again.
 #[derive(Clone, Debug, Message)]
 #[rtype(result = "()")]
 pub(crate) struct PauseTopic {

@@ -24,7 +24,7 @@ use crate::{Error, ErrorKind, Event, Result};
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct TopicBatch {
-    /// Where they go.
+    /// Their topic.
     pub topic: Arc<str>,
     /// The events, never empty.
     pub events: Arc<Vec<Event>>,
@@ -113,8 +113,8 @@ impl AckToken {
         }
     }
 
-    /// Of a handler: it is done with all events, these records go on to Kafka in their place,
-    /// in this order, and these events it can never handle. To keep the order of an
+    /// Answers for a handler that is done with all events: these records go on to Kafka in their
+    /// place, in this order, and these events it can never handle. To keep the order of an
     /// aggregate, batches must be handed on in the order in which they came.
     pub fn hand_on(self, records: Vec<Record>, refused: Vec<Refused>) {
         // Whatever its kind says elsewhere: here a handler gives the event up.
@@ -146,7 +146,7 @@ impl AckToken {
         self.finish_failed(error, None, progress);
     }
 
-    /// For an event of the batch by itself: answered to someone who answers for all.
+    /// Makes a token for one event of the batch, for an actor that answers for all of it.
     #[must_use]
     pub(crate) fn of_one_event(&self, part: u64, to: Recipient<PartDone>) -> Self {
         AckToken::new((self.lane, self.epoch, part), 1, to, self._permit.clone())
@@ -221,9 +221,9 @@ pub(crate) struct PartDone {
     pub lane: usize,
     pub epoch: u32,
     pub part: u64,
-    /// What was refused for good; everything else of the part is safe.
+    /// Events refused for good; everything else of the part is safe.
     pub result: Result<Vec<Refused>>,
-    /// What goes on in place of its events.
+    /// Records and events that are sent on in place of its events.
     pub onward: Vec<Onward>,
     /// After a failure: pause before the part comes again, in place of one that grows.
     pub pause: Option<Duration>,

@@ -1,4 +1,4 @@
-//! What actors say to each other, one file an edge of the picture.
+//! Messages between actors, one file for each edge of the picture.
 //!
 //! Data flows down in batches: [`WalBatch`] → [`EventBatch`] → [`TopicBatch`].
 //! Acknowledgements flow up: [`AckToken`] → [`PartDone`] → [`BatchDone`] →
@@ -7,34 +7,34 @@
 //!
 //! `Debug` of a message prints counts and positions, never a payload.
 
+mod acknowledgement;
 mod batch_failure;
+mod checkpointing;
 mod control;
 mod delivery;
 mod handler_record;
 mod part_progress;
 #[cfg(test)]
 pub(crate) mod probe;
-mod progress;
-mod saving;
 mod wal;
 mod window;
 
+pub(crate) use self::{
+    acknowledgement::{BatchDone, ConfirmLsn},
+    checkpointing::{AskSaved, BeginGeneration, Flush, HoldSaves, SavedProgress},
+    control::{
+        ActorExited, ActorKind, ChainFailed, DecodedProgress, Drain, ExitGuard, Finish,
+        LookAtPublication, PauseTopic, ReaderEnded, Shutdown, Stop, Streaming,
+    },
+    delivery::{LaneFailed, LaneLost, LaneOpened, OpenLane, PartDone},
+    handler_record::Onward,
+    part_progress::{PartProgress, Suspects},
+    wal::{EventBatch, WalBatch},
+};
 pub use self::{
     batch_failure::{BatchFailure, HandlerError},
     delivery::{AckToken, Refused, TopicBatch},
     handler_record::Record,
     wal::BatchId,
     window::{ByteWindow, WindowPermit},
-};
-pub(crate) use self::{
-    control::{
-        ActorExited, ActorKind, ChainFailed, Drain, ExitGuard, Finish, HandedOn, LookAtPublication,
-        PauseTopic, ReaderEnded, Shutdown, Stop, Streaming,
-    },
-    delivery::{LaneFailed, LaneLost, LaneOpened, OpenLane, PartDone},
-    handler_record::Onward,
-    part_progress::{PartProgress, Suspects},
-    progress::{BatchDone, ConfirmLsn},
-    saving::{Ask, BeginGeneration, Flush, Hold, Known},
-    wal::{EventBatch, WalBatch},
 };

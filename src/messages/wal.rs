@@ -15,9 +15,9 @@ use crate::{Event, Lsn, checkpoint::Cut};
 /// find the end of the contiguous part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BatchId {
-    /// Which life of the reader.
+    /// Number of the reader's life.
     pub generation: u64,
-    /// Which batch of its chain.
+    /// Number of the batch in its chain.
     pub seq: u64,
 }
 
@@ -51,7 +51,7 @@ pub(crate) struct EventBatch {
     pub id: BatchId,
     pub events: Vec<Event>,
     pub commit_end_lsn: Option<Lsn>,
-    /// Where the stream stands behind it. Messages without a transaction move it, too; they
+    /// Position of the stream behind it. Messages without a transaction move it, too; they
     /// are read again from `commit_end_lsn`.
     pub end: Cut,
     pub permit: WindowPermit,

@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// How many bytes may be between the WAL and Kafka's acknowledgement.
+/// The bytes that may be between the WAL and Kafka's acknowledgement.
 ///
 /// The reader acquires a permit for a batch before it hands the batch on; the
 /// permit travels with the batch and its parts and is given back when the last
@@ -30,7 +30,7 @@ impl ByteWindow {
         WindowPermit(Arc::new(permit.expect("the semaphore is never closed")))
     }
 
-    /// As [`acquire`](Self::acquire), where it need not wait.
+    /// Does the same as [`acquire`](Self::acquire), but never waits.
     pub fn try_acquire(&self, bytes: usize) -> Option<WindowPermit> {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(self.size);
         let permit = Arc::clone(&self.free).try_acquire_many_owned(bytes).ok()?;

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use serde::Serialize;
 
-use crate::status::{PipelineStatus, now_ms};
+use crate::{clock::now_ms, status::PipelineStatus};
 
 /// Ten minutes.
 const SAMPLES: usize = 600;

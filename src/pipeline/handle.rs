@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use crate::{
     Error, ErrorKind, Result,
-    actors::{Outcome, Supervisor},
+    actors::{PipelineOutcome, Supervisor},
     messages::{PauseTopic, Shutdown, Stop},
     ops::{Ops, Routes},
     startup::SlotClaim,
@@ -24,7 +24,7 @@ pub struct PipelineHandle {
     pub(super) supervisor: Addr<Supervisor>,
     pub(super) arbiters: Vec<Arbiter>,
     pub(super) running: watch::Receiver<bool>,
-    pub(super) ended: watch::Receiver<Outcome>,
+    pub(super) ended: watch::Receiver<PipelineOutcome>,
     pub(super) status: Arc<Status>,
     /// Lanes that exist before anything is sent to them.
     pub(super) known: HashSet<Arc<str>>,

@@ -27,7 +27,7 @@ pub use self::handle::PipelineHandle;
 use crate::ops::Facade;
 use crate::{
     Error, ErrorKind, Event, Result,
-    actors::{HandlerLanes, KafkaLanes, Lanes, Plan, Supervisor, TableLanes, Threads},
+    actors::{HandlerLanes, KafkaLanes, Lanes, PipelineResources, Supervisor, TableLanes, Threads},
     checkpoint::CheckpointStore,
     config::{Config, RefusalPolicy},
     faults::Faults,
@@ -322,7 +322,7 @@ impl PipelineBuilder {
             }
         };
         let startup = Arc::new(startup);
-        let plan = Plan {
+        let resources = PipelineResources {
             config,
             startup,
             store,
@@ -338,7 +338,7 @@ impl PipelineBuilder {
             faults,
             log,
         };
-        spawn(plan, status, ops, known).await
+        spawn(resources, status, ops, known).await
     }
 }
 
@@ -352,12 +352,12 @@ fn refuse_exactly_once(config: &Config) -> Result<()> {
 
 /// Starts the supervisor on arbiters of its own.
 async fn spawn(
-    plan: Plan,
+    resources: PipelineResources,
     status: Arc<Status>,
     ops: Ops,
     known: HashSet<Arc<str>>,
 ) -> Result<PipelineHandle> {
-    let claim = plan.claim.clone();
+    let claim = resources.claim.clone();
     let arbiters = vec![Arbiter::new(), Arbiter::new(), Arbiter::new()];
     let relay = &arbiters[0];
     let threads = Threads { reading: arbiters[1].handle(), saving: arbiters[2].handle() };
@@ -366,7 +366,7 @@ async fn spawn(
     let (reply, launched) = oneshot::channel();
     relay.spawn_fn(move || {
         // The caller may have stopped waiting; the handle's drop stops the actors.
-        let _ = reply.send(Supervisor::launch(plan, threads, running, outcome));
+        let _ = reply.send(Supervisor::launch(resources, threads, running, outcome));
     });
     let what = "the pipeline's thread ended before the pipeline started";
     let supervisor = launched

@@ -29,22 +29,22 @@ BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
 SET LOCAL row_security = off;
 SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0;";
 
-/// Which rows are meant.
+/// The rows that are replayed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Selection {
-    /// Of this time or later.
+    /// Rows of this time or later.
     pub since: Option<SystemTime>,
-    /// Before this time.
+    /// Rows before this time.
     pub until: Option<SystemTime>,
-    /// Of this aggregate type.
+    /// Rows of this aggregate type.
     pub aggregate_type: Option<String>,
-    /// Of this aggregate.
+    /// Rows of this aggregate.
     pub aggregate_id: Option<String>,
-    /// Of this event type.
+    /// Rows of this event type.
     pub event_type: Option<String>,
-    /// Behind the row with this id.
+    /// Rows behind the one with this id.
     pub after: Option<String>,
-    /// At most so many.
+    /// Maximum number of rows.
     pub limit: Option<u64>,
 }
 
@@ -54,7 +54,7 @@ pub struct Archive {
     encoding: Encoding,
     table: ArchiveTable,
     name: String,
-    /// How many rows are selected.
+    /// Number of rows that are selected.
     count: u64,
     /// Rows that the present FETCH gave; none between two.
     fetched: Option<u32>,
@@ -64,7 +64,7 @@ pub struct Archive {
 pub struct ArchivedRow {
     /// The event's id, by which a replay can go on.
     pub id: String,
-    /// When it happened, as PostgreSQL writes it.
+    /// Its time, as PostgreSQL writes it.
     pub created_at: String,
     /// The event, or why the row is none.
     pub event: Result<Event>,
@@ -115,7 +115,7 @@ impl Archive {
         Ok(archive)
     }
 
-    /// How many rows are selected.
+    /// Number of rows that are selected.
     pub fn count(&self) -> u64 {
         self.count
     }

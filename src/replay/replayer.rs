@@ -32,7 +32,7 @@ pub struct Replayer {
     registry: Registry,
     to_topic: Option<String>,
     client: ResendClient,
-    /// In their order.
+    /// In the order in which they were sent.
     in_flight: VecDeque<InFlight>,
     in_flight_bytes: usize,
     window: usize,
@@ -75,7 +75,7 @@ impl Replayer {
         })
     }
 
-    /// What the records are marked with.
+    /// The mark of its records.
     pub fn run(&self) -> &str {
         &self.run
     }
@@ -90,7 +90,7 @@ impl Replayer {
         self.confirmed.as_deref()
     }
 
-    /// What an event becomes, with the topic of each record; nothing where a route drops it.
+    /// Routes an event, with the topic of each record; gives nothing where a route drops it.
     ///
     /// # Errors
     /// [`ErrorKind::RecordRefused`] for an event that has no topic.
@@ -111,7 +111,7 @@ impl Replayer {
     /// Dropping the future loses no record's answer.
     ///
     /// # Errors
-    /// What ends the replay: an earlier record that Kafka refused, a topic that can't be sent to.
+    /// The end of the replay: an earlier record that Kafka refused, a topic that can't be sent to.
     pub async fn send(&mut self, row: &ArchivedRow, records: &[(String, Event)]) -> Result<()> {
         for (n, (topic, event)) in records.iter().enumerate() {
             self.send_one(row, event, topic, n + 1 == records.len()).await?;

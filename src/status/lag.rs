@@ -20,10 +20,22 @@ pub struct Lag {
     pub seconds: Option<f64>,
 }
 
-/// So many batches are told apart; more count as one with the last of them.
+/// Maximum number of batches tracked individually; later ones are merged into the last.
 const MOST: usize = 4_096;
 
-/// When the transactions committed that are on their way.
+/// The end of a batch, relative to transactions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum TransactionBoundary {
+    /// No transaction begins or ends in the batch.
+    #[default]
+    Unchanged,
+    /// It ends between two transactions.
+    Between,
+    /// It ends inside a transaction that was committed at this time.
+    Inside { committed_us: i64 },
+}
+
+/// Commit times of the transactions that are on their way.
 #[derive(Default)]
 pub(super) struct OnTheWay {
     /// Ends of batches, and the first commit in each, in microseconds since 2000-01-01.
@@ -33,17 +45,20 @@ pub(super) struct OnTheWay {
 }
 
 impl OnTheWay {
-    /// A batch was read whose first transaction committed then. Its last ends at `end`; none
-    /// where it is all of one that goes on. `open_us` is of the one that it ends inside of, and
-    /// none where none begins or ends in it.
+    /// Notes a batch that was read, whose first transaction committed at `committed_us`. Its last
+    /// ends at `end`; none where all of the batch is of one that goes on.
     pub fn read(
         &mut self,
         end: Option<Lsn>,
         committed_us: Option<i64>,
-        open_us: Option<Option<i64>>,
+        boundary: TransactionBoundary,
     ) {
         let committed = self.open.or(committed_us);
-        self.open = open_us.unwrap_or(self.open);
+        match boundary {
+            TransactionBoundary::Unchanged => {}
+            TransactionBoundary::Between => self.open = None,
+            TransactionBoundary::Inside { committed_us } => self.open = Some(committed_us),
+        }
         let full = self.batches.len() >= MOST;
         match (end, committed) {
             // What is read again after a failure is there already.
@@ -89,7 +104,12 @@ mod tests {
 
     const SECOND: i64 = 1_000_000;
     /// A batch that ends between two transactions.
-    const WHOLE: Option<Option<i64>> = Some(None);
+    const WHOLE: TransactionBoundary = TransactionBoundary::Between;
+
+    /// A batch that ends inside of a transaction of this time.
+    fn inside(committed_us: i64) -> TransactionBoundary {
+        TransactionBoundary::Inside { committed_us }
+    }
 
     fn end(n: u64) -> Option<Lsn> {
         Some(Lsn::new(n))
@@ -133,8 +153,8 @@ mod tests {
     #[test]
     fn a_transaction_that_is_read_in_parts_is_as_old_as_its_commit() {
         let mut on_the_way = OnTheWay::default();
-        on_the_way.read(None, Some(SECOND), Some(Some(SECOND)));
-        on_the_way.read(None, None, None);
+        on_the_way.read(None, Some(SECOND), inside(SECOND));
+        on_the_way.read(None, None, TransactionBoundary::Unchanged);
         assert_eq!(at(&on_the_way, 5), Some(4.0));
         on_the_way.delivered(Lsn::new(9));
         on_the_way.read(end(30), Some(4 * SECOND), WHOLE);
@@ -147,7 +167,7 @@ mod tests {
     fn a_transaction_that_begins_behind_another_ones_end_is_on_its_way_too() {
         let mut on_the_way = OnTheWay::default();
         // The end of one and the beginning of the next, and then the rest of that.
-        on_the_way.read(end(10), Some(SECOND), Some(Some(2 * SECOND)));
+        on_the_way.read(end(10), Some(SECOND), inside(2 * SECOND));
         on_the_way.delivered(Lsn::new(10));
         assert_eq!(at(&on_the_way, 5), Some(3.0), "it is open");
         on_the_way.read(end(20), None, WHOLE);
@@ -159,8 +179,8 @@ mod tests {
     #[test]
     fn a_keepalive_inside_of_a_transaction_does_not_end_it() {
         let mut on_the_way = OnTheWay::default();
-        on_the_way.read(None, Some(SECOND), Some(Some(SECOND)));
-        on_the_way.read(end(10), None, None);
+        on_the_way.read(None, Some(SECOND), inside(SECOND));
+        on_the_way.read(end(10), None, TransactionBoundary::Unchanged);
         on_the_way.delivered(Lsn::new(10));
         on_the_way.read(end(20), None, WHOLE);
         assert_eq!(at(&on_the_way, 5), Some(4.0));

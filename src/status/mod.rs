@@ -35,10 +35,7 @@ pub use self::{
     published::{PublicationProblem, UnpublishedRows},
     topics::TopicStatus,
 };
-pub(crate) use self::{
-    observed::Observed,
-    recent::{Recent, now_ms},
-};
+pub(crate) use self::{lag::TransactionBoundary, observed::Observed, recent::Recent};
 pub use crate::kafka::{BrokerStatus, KafkaStatus};
 use crate::{Error, Lsn, messages::ByteWindow, postgres::retention::Retention};
 
@@ -180,15 +177,15 @@ impl Status {
         self.counts.received_lsn.fetch_max(lsn.as_u64(), Relaxed);
     }
 
-    /// A batch was read: where its last transaction ends, when its first committed, and when
-    /// the one did that it ends inside of; none of that where no transaction begins or ends in it.
+    /// Notes a batch that was read: the end of its last transaction, the commit time of its first,
+    /// and the transaction that it ends inside of.
     pub fn batch_read(
         &self,
         end: Option<Lsn>,
         committed_us: Option<i64>,
-        open_us: Option<Option<i64>>,
+        boundary: TransactionBoundary,
     ) {
-        self.on_the_way().read(end, committed_us, open_us);
+        self.on_the_way().read(end, committed_us, boundary);
     }
 
     /// Everything up to here is delivered.

@@ -3,16 +3,12 @@
 //! Never a payload. Texts are cut, and what comes at a high rate is a sample, so that
 //! looking costs the pipeline nothing that a benchmark can see.
 
-use std::{
-    collections::VecDeque,
-    sync::PoisonError,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::{collections::VecDeque, sync::PoisonError};
 
 use serde::Serialize;
 
 use super::Status;
-use crate::{Error, Event, Lsn};
+use crate::{Error, Event, Lsn, clock::now_ms};
 
 /// Events that are kept.
 const EVENTS: usize = 50;
@@ -86,9 +82,9 @@ impl Recent {
         for event in &events[events.len() - count..] {
             let event = RecentEvent {
                 at_ms,
-                aggregate_type: cut(event.aggregate_type(), LONGEST_NAME),
-                aggregate_id: cut(event.aggregate_id(), LONGEST_NAME),
-                event_type: cut(event.event_type(), LONGEST_NAME),
+                aggregate_type: shorten(event.aggregate_type(), LONGEST_NAME),
+                aggregate_id: shorten(event.aggregate_id(), LONGEST_NAME),
+                event_type: shorten(event.event_type(), LONGEST_NAME),
                 topic: topic.to_owned(),
                 lsn: event.lsn(),
             };
@@ -98,7 +94,7 @@ impl Recent {
 
     /// Something failed.
     pub fn failed(&mut self, place: &str, error: &str, at_ms: u64) {
-        let error = cut(error, LONGEST_ERROR);
+        let error = shorten(error, LONGEST_ERROR);
         let same = |other: &RecentError| other.place == place && is_alike(&other.error, &error);
         let known = self.errors.iter().position(same).and_then(|at| self.errors.remove(at));
         let (first_ms, count) = known.map_or((at_ms, 1), |known| (known.first_ms, known.count + 1));
@@ -110,12 +106,12 @@ impl Recent {
     pub fn parked(&mut self, event: &Event, topic: Option<&str>, error: &Error, at_ms: u64) {
         let letter = RecentDeadLetter {
             at_ms,
-            aggregate_type: cut(event.aggregate_type(), LONGEST_NAME),
-            aggregate_id: cut(event.aggregate_id(), LONGEST_NAME),
-            event_type: cut(event.event_type(), LONGEST_NAME),
+            aggregate_type: shorten(event.aggregate_type(), LONGEST_NAME),
+            aggregate_id: shorten(event.aggregate_id(), LONGEST_NAME),
+            event_type: shorten(event.event_type(), LONGEST_NAME),
             topic: topic.map(str::to_owned),
             lsn: event.lsn(),
-            error: cut(&error.to_string(), LONGEST_ERROR),
+            error: shorten(&error.to_string(), LONGEST_ERROR),
         };
         keep(&mut self.dead_letters, letter, TROUBLES);
     }
@@ -146,12 +142,6 @@ impl Status {
     }
 }
 
-/// Now, in Unix milliseconds.
-pub(crate) fn now_ms() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
-}
-
 fn keep<T>(ring: &mut VecDeque<T>, entry: T, most: usize) {
     if ring.len() >= most {
         ring.pop_front();
@@ -159,7 +149,7 @@ fn keep<T>(ring: &mut VecDeque<T>, entry: T, most: usize) {
     ring.push_back(entry);
 }
 
-fn cut(text: &str, longest: usize) -> String {
+fn shorten(text: &str, longest: usize) -> String {
     match text.char_indices().nth(longest) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),

@@ -70,7 +70,7 @@ fn the_lag_is_what_is_known_of_the_wal_and_not_delivered() {
     status.retained_wal(retained, None);
     assert_eq!(status.snapshot().lag, lag(1_000, Some(0.0)));
     // Committed in 2000, and on its way.
-    status.batch_read(Some(Lsn::new(700)), Some(0), Some(None));
+    status.batch_read(Some(Lsn::new(700)), Some(0), TransactionBoundary::Between);
     assert!(status.snapshot().lag.seconds.is_some_and(|seconds| seconds > 8e8));
     status.safe(Lsn::new(700));
     assert_eq!(status.snapshot().lag, lag(600, Some(0.0)));

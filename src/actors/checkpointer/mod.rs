@@ -13,7 +13,7 @@
 //! A store that can't be reached is tried again for ever; events flow on, and
 //! nothing is confirmed. A store that holds what can't be right ends the pipeline.
 
-mod due;
+mod save_schedule;
 
 use std::sync::Arc;
 
@@ -24,14 +24,14 @@ use actix::{
 use slog::{Logger, debug, error, info, warn};
 use tokio::time::Instant;
 
-pub(crate) use self::due::Due;
+pub(crate) use self::save_schedule::SaveSchedule;
 use crate::{
     Lsn, Result,
     checkpoint::{AckWindow, Checkpoint, CheckpointStore},
     faults::{FaultSite, Faults},
     messages::{
-        ActorKind, Ask, BatchDone, BeginGeneration, ChainFailed, ConfirmLsn, ExitGuard, Flush,
-        Hold, Known, Stop,
+        ActorKind, AskSaved, BatchDone, BeginGeneration, ChainFailed, ConfirmLsn, ExitGuard, Flush,
+        HoldSaves, SavedProgress, Stop,
     },
     status::Status,
 };
@@ -40,7 +40,7 @@ pub(crate) struct Checkpointer {
     store: Arc<dyn CheckpointStore>,
     generation: Option<Generation>,
     saving: bool,
-    due: Due,
+    schedule: SaveSchedule,
     timer: Option<(Instant, SpawnHandle)>,
     flush: Option<Flush>,
     failed: Recipient<ChainFailed>,
@@ -64,7 +64,7 @@ struct Generation {
 impl Checkpointer {
     pub fn new(
         store: Arc<dyn CheckpointStore>,
-        due: Due,
+        schedule: SaveSchedule,
         failed: Recipient<ChainFailed>,
         status: Arc<Status>,
         faults: Faults,
@@ -75,7 +75,7 @@ impl Checkpointer {
             store,
             generation: None,
             saving: false,
-            due,
+            schedule,
             timer: None,
             flush: None,
             failed,
@@ -97,7 +97,7 @@ impl Checkpointer {
             return self.answer_flush();
         }
         let now = Instant::now();
-        let due = self.due.at(unsaved, self.flush.is_some(), now);
+        let due = self.schedule.at(unsaved, self.flush.is_some(), now);
         if due <= now {
             self.save(ctx);
         } else if self.timer.as_ref().is_none_or(|(at, _)| due < *at) {
@@ -118,7 +118,7 @@ impl Checkpointer {
         let checkpoint = Checkpoint { lsn: generation.window.safe(), ..generation.saved.clone() };
         self.faults.reach(FaultSite::BeforeSave);
         self.saving = true;
-        self.due.begins(Instant::now());
+        self.schedule.begins(Instant::now());
         let store = Arc::clone(&self.store);
         let saving = async move {
             let result = store.save(&checkpoint).await;
@@ -135,7 +135,7 @@ impl Checkpointer {
     fn saved(&mut self, number: u64, checkpoint: Checkpoint, result: Result<()>) {
         match result {
             Ok(()) => {
-                let failures = std::mem::take(&mut self.due.failures);
+                let failures = std::mem::take(&mut self.schedule.failures);
                 if failures > 0 {
                     info!(self.log, "checkpoint store is back"; "failures" => failures);
                 }
@@ -155,14 +155,14 @@ impl Checkpointer {
                 }
             }
             Err(error) if error.is_transient() => {
-                self.due.failures += 1;
+                self.schedule.failures += 1;
                 self.status.not_saved(ActorKind::Checkpointer.name(), &error);
                 warn!(self.log, "cannot save the position, trying again";
                     "store" => self.store.describe(), "lsn" => %checkpoint.lsn,
-                    "failures" => self.due.failures, "error" => %error);
+                    "failures" => self.schedule.failures, "error" => %error);
             }
             Err(error) => {
-                self.due.failures += 1;
+                self.schedule.failures += 1;
                 let actor = ActorKind::Checkpointer;
                 self.failed.do_send(ChainFailed { actor, generation: number, error });
             }
@@ -215,7 +215,7 @@ impl Handler<BeginGeneration> for Checkpointer {
                 generation.confirm = Some(confirm);
             }
             None => {
-                self.due.events_waiting = false;
+                self.schedule.events_waiting = false;
                 let (first, confirm) = (number, Some(confirm));
                 let window = AckWindow::new(from.lsn);
                 self.generation = Some(Generation { number, first, window, saved: from, confirm });
@@ -225,10 +225,10 @@ impl Handler<BeginGeneration> for Checkpointer {
     }
 }
 
-impl Handler<Hold> for Checkpointer {
+impl Handler<HoldSaves> for Checkpointer {
     type Result = ();
 
-    fn handle(&mut self, _: Hold, _: &mut Self::Context) {
+    fn handle(&mut self, _: HoldSaves, _: &mut Self::Context) {
         if let Some(generation) = &mut self.generation {
             generation.confirm = None;
         }
@@ -236,13 +236,12 @@ impl Handler<Hold> for Checkpointer {
     }
 }
 
-impl Handler<Ask> for Checkpointer {
-    type Result = MessageResult<Ask>;
+impl Handler<AskSaved> for Checkpointer {
+    type Result = MessageResult<AskSaved>;
 
-    fn handle(&mut self, _: Ask, _: &mut Self::Context) -> Self::Result {
-        MessageResult(self.generation.as_ref().map_or(Known::default(), |generation| Known {
-            batches: generation.window.known(),
-            saved: generation.saved.lsn,
+    fn handle(&mut self, _: AskSaved, _: &mut Self::Context) -> Self::Result {
+        MessageResult(self.generation.as_ref().map_or(SavedProgress::default(), |generation| {
+            SavedProgress { batches: generation.window.known(), saved: generation.saved.lsn }
         }))
     }
 }
@@ -254,7 +253,7 @@ impl Handler<BatchDone> for Checkpointer {
         self.faults.reach(FaultSite::Checkpointer);
         let current = self.generation.as_mut().filter(|g| done.id.generation >= g.first);
         let Some(generation) = current else { return };
-        self.due.events_waiting |= done.events > 0;
+        self.schedule.events_waiting |= done.events > 0;
         if let Err(error) = generation.window.done(done.id.seq, done.commit_end_lsn) {
             error!(self.log, "a batch was acknowledged twice"; "batch" => ?done.id, "error" => %error);
         }

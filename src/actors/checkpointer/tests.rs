@@ -10,7 +10,7 @@ use tokio::{
     time::{pause, timeout},
 };
 
-use super::{due::WAL_SEGMENT, *};
+use super::{save_schedule::WAL_SEGMENT, *};
 use crate::{
     Error, ErrorKind,
     config::CheckpointConfig,
@@ -87,7 +87,7 @@ impl Bench {
         };
         let checkpointer = Checkpointer::new(
             Arc::new(Asking(sender)),
-            Due::new(config, WINDOW),
+            SaveSchedule::new(config, WINDOW),
             failed,
             Arc::new(Status::new(ByteWindow::new(1))),
             Faults::default(),
@@ -294,8 +294,8 @@ async fn what_is_in_flight_when_a_reader_follows_another_holds_the_position() {
     let mut bench = Bench::new();
     let _old = bench.begin(1, 5);
     bench.done(1, 1, 20, 1);
-    let known = bench.checkpointer.send(Ask).await.expect("an answer");
-    assert_eq!(known, Known { batches: 2, saved: Lsn::new(5) });
+    let known = bench.checkpointer.send(AskSaved).await.expect("an answer");
+    assert_eq!(known, SavedProgress { batches: 2, saved: Lsn::new(5) });
     let mut new = bench.go_on(2, 5);
     // Read again, and handed on before.
     bench.done(2, 2, 20, 0);
@@ -311,7 +311,7 @@ async fn what_is_in_flight_when_a_reader_follows_another_holds_the_position() {
 async fn without_a_reader_only_a_flush_saves() {
     let mut bench = Bench::new();
     let _old = bench.begin(1, 5);
-    bench.checkpointer.do_send(Hold);
+    bench.checkpointer.do_send(HoldSaves);
     bench.done(1, 0, 10, 1);
     assert!(nothing(&mut bench.saves).await);
     let saved = bench.flush(Some(1));

@@ -2,7 +2,7 @@
 //!
 //! # Life
 //! It outlives the reader: where only the connection was lost, the next reader starts
-//! at the saved position, and what comes again from there is not handed on again. It
+//! at the saved position, and events that were sent to the router already are skipped. It
 //! remembers the transaction it is in, because a batch, and a connection, may end
 //! anywhere between Begin and Commit.
 //!
@@ -11,7 +11,7 @@
 //!
 //! # Failure
 //! Bytes that are no pgoutput end the chain: a broken stream can only be read again.
-//! What is wrong with one event only refuses that event.
+//! An error in one event only refuses that event.
 
 mod event_decoder;
 
@@ -22,15 +22,15 @@ pub(crate) use self::event_decoder::EventDecoder;
 use crate::{
     faults::{FaultSite, Faults},
     messages::{
-        ActorKind, BatchDone, ChainFailed, EventBatch, ExitGuard, HandedOn, ReaderEnded, Stop,
-        WalBatch,
+        ActorKind, BatchDone, ChainFailed, DecodedProgress, EventBatch, ExitGuard, ReaderEnded,
+        Stop, WalBatch,
     },
 };
 
 /// The actor around [`EventDecoder`].
 pub(crate) struct Decoder {
     pub decoder: EventDecoder,
-    /// Batches that it was handed so far.
+    /// Number of batches received so far.
     pub batches: u64,
     pub router: Recipient<EventBatch>,
     pub done: Recipient<BatchDone>,
@@ -81,7 +81,7 @@ impl Handler<ReaderEnded> for Decoder {
 
     fn handle(&mut self, _: ReaderEnded, _: &mut Self::Context) -> Self::Result {
         self.decoder.interrupted();
-        MessageResult(HandedOn { batches: self.batches, lsn: self.decoder.handed_on() })
+        MessageResult(DecodedProgress { batches: self.batches, lsn: self.decoder.skips_up_to() })
     }
 }
 

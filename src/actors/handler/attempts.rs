@@ -14,7 +14,7 @@ use futures_util::FutureExt;
 use slog::{Logger, debug, warn};
 use tokio::time::{sleep, timeout};
 
-use super::lineup::{End, Turn};
+use super::event_queue::{EventEnd, Turn};
 use crate::{
     Error, ErrorKind,
     handlers::{Handle, HandlerError, HandlerOptions, MakeHandler, Outcome, Trying},
@@ -41,12 +41,12 @@ pub(super) enum Begun {
     Open(Trying),
 }
 
-/// What one try came to.
+/// The result of one try.
 pub(super) enum Try {
-    Ended(End),
+    Ended(EventEnd),
     Later(Duration),
     Failed(Error),
-    /// No further try can help.
+    /// A further try can't help.
     GivenUp(Error),
 }
 
@@ -77,7 +77,7 @@ impl Caller {
     }
 
     /// From a first try on, until the handler ends with the event or has failed often enough.
-    pub async fn handle(&self, turn: &Turn, mut begun: Begun) -> End {
+    pub async fn handle(&self, turn: &Turn, mut begun: Begun) -> EventEnd {
         let event = turn.event();
         let mut pauses = self.options.pauses();
         let (mut tries, mut trouble) = (0, false);
@@ -90,7 +90,7 @@ impl Caller {
             let (pause, error) = match tried {
                 Try::Ended(end) => break end,
                 Try::Later(pause) => (pause, None),
-                Try::GivenUp(error) if !self.for_ever => break End::Refused(error),
+                Try::GivenUp(error) if !self.for_ever => break EventEnd::Refused(error),
                 Try::GivenUp(error) => (self.options.backoff_max, Some(error)),
                 Try::Failed(error) => {
                     (pauses.next().unwrap_or(self.options.backoff_max), Some(error))
@@ -99,7 +99,7 @@ impl Caller {
             trouble = true;
             let text = match error {
                 None => {
-                    debug!(self.log, "the handler wants the event later"; "event" => ?event,
+                    debug!(self.log, "handler asks for the event later"; "event" => ?event,
                         "pause_ms" => pause.as_millis());
                     format!("the handler wants event {} later", event.id())
                 }
@@ -109,7 +109,7 @@ impl Caller {
                         "of" => self.options.tries, "error" => %error);
                     if tries >= self.options.tries && !self.for_ever {
                         let what = format!("its handler failed {tries} times, the last time");
-                        break End::Refused(failed(what).caused_by(error));
+                        break EventEnd::Refused(failed(what).caused_by(error));
                     }
                     format!("event {}, try {tries}: {error}", event.id())
                 }
@@ -143,9 +143,9 @@ impl Caller {
 impl From<Result<Outcome, HandlerError>> for Try {
     fn from(result: Result<Outcome, HandlerError>) -> Self {
         match result {
-            Ok(Outcome::Forward) => Try::Ended(End::Forwarded),
-            Ok(Outcome::Replace(records)) => Try::Ended(End::HandedOn(records)),
-            Ok(Outcome::Skip) => Try::Ended(End::HandedOn(Vec::new())),
+            Ok(Outcome::Forward) => Try::Ended(EventEnd::Forwarded),
+            Ok(Outcome::Replace(records)) => Try::Ended(EventEnd::Replaced(records)),
+            Ok(Outcome::Skip) => Try::Ended(EventEnd::Replaced(Vec::new())),
             Ok(Outcome::RetryLater(pause)) => Try::Later(pause),
             Ok(Outcome::DeadLetter(reason)) => {
                 Try::GivenUp(failed(format!("its handler gives it up: {reason}")))
@@ -159,7 +159,7 @@ fn failed(what: String) -> Error {
     Error::new(ErrorKind::HandlerFailed, what)
 }
 
-/// What a panic said.
+/// The message of a panic.
 fn text(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
     text.or(panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("without a text")

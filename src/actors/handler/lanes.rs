@@ -1,4 +1,4 @@
-//! Lanes to handlers, and to the rest.
+//! Opens the lanes of handlers, each on a thread of its handler.
 
 use std::{
     collections::HashMap,
@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     HandlerActor,
     attempts::Caller,
-    careful::{CarefulActor, First},
+    poison_event_isolator::{FirstBatch, PoisonEventIsolator},
 };
 use crate::{
     Error, ErrorKind, Result,
@@ -28,26 +28,26 @@ use crate::{
 
 /// Opens the lanes of handlers; all others are opened by `rest`.
 pub(crate) struct HandlerLanes {
-    places: HashMap<Arc<str>, Place>,
+    threads: HashMap<Arc<str>, HandlerThread>,
     for_ever: bool,
     rest: Arc<dyn Lanes>,
     status: Arc<Status>,
 }
 
-/// Where a handler runs, whichever actor calls it.
-struct Place {
+/// The thread of a handler, whichever actor calls it.
+struct HandlerThread {
     entry: Entry,
     arbiter: Arbiter,
-    /// Whoever has it may call the handler.
-    room: Arc<tokio::sync::Mutex<()>>,
-    present: Mutex<Present>,
+    /// Held by the actor that may call the handler.
+    call_lock: Arc<tokio::sync::Mutex<()>>,
+    current: Mutex<CurrentLane>,
 }
 
-/// What belongs to the lane that was opened last.
+/// The lane that was opened last.
 #[derive(Default)]
-struct Present {
+struct CurrentLane {
     cancel: CancellationToken,
-    /// An actor of the user's has none: the end of it shows in its tokens.
+    /// Kept here for an actor of the user's, whose end shows in its tokens.
     _exit: Option<ExitGuard>,
 }
 
@@ -59,45 +59,48 @@ impl HandlerLanes {
         rest: Arc<dyn Lanes>,
         status: Arc<Status>,
     ) -> Self {
-        let place = |entry: Entry| {
-            let (arbiter, room) = (Arbiter::new(), Arc::default());
-            (Arc::clone(&entry.lane), Place { entry, arbiter, room, present: Mutex::default() })
+        let thread = |entry: Entry| {
+            let (arbiter, call_lock) = (Arbiter::new(), Arc::default());
+            (
+                Arc::clone(&entry.lane),
+                HandlerThread { entry, arbiter, call_lock, current: Mutex::default() },
+            )
         };
-        HandlerLanes { places: entries.into_iter().map(place).collect(), for_ever, rest, status }
+        HandlerLanes { threads: entries.into_iter().map(thread).collect(), for_ever, rest, status }
     }
 }
 
 #[async_trait]
 impl Lanes for HandlerLanes {
     async fn open(&self, lane: LaneContext) -> Result<Recipient<TopicBatch>> {
-        let Some(place) = self.places.get(&lane.topic) else { return self.rest.open(lane).await };
+        let Some(thread) = self.threads.get(&lane.topic) else { return self.rest.open(lane).await };
         let LaneContext { topic, log, exit, failures } = lane;
-        let Entry { aggregate_type, kind, options, .. } = &place.entry;
+        let Entry { aggregate_type, kind, options, .. } = &thread.entry;
         match kind {
             Kind::Events(make) => {
                 let cancelled = CancellationToken::new();
-                mem::replace(&mut place.present().cancel, cancelled.clone()).cancel();
-                let room = Arc::clone(&place.room).lock_owned().await;
+                mem::replace(&mut thread.current().cancel, cancelled.clone()).cancel();
+                let call_lock = Arc::clone(&thread.call_lock).lock_owned().await;
                 let (make, options) = (Arc::clone(make), options.clone());
                 let (status, for_ever) = (Arc::clone(&self.status), self.for_ever);
-                let actor = HandlerActor::start_in_arbiter(&place.arbiter.handle(), move |_| {
+                let actor = HandlerActor::start_in_arbiter(&thread.arbiter.handle(), move |_| {
                     let handler = Default::default();
                     let caller =
                         Caller { make, handler, options, for_ever, lane: topic, status, log };
-                    HandlerActor::new(caller, cancelled, exit, room)
+                    HandlerActor::new(caller, cancelled, exit, call_lock)
                 });
                 Ok(actor.recipient())
             }
             Kind::Actor(make) => {
                 let cancelled = CancellationToken::new();
-                let present = Present { cancel: cancelled.clone(), _exit: Some(exit) };
-                mem::replace(&mut *place.present(), present).cancel.cancel();
+                let current = CurrentLane { cancel: cancelled.clone(), _exit: Some(exit) };
+                mem::replace(&mut *thread.current(), current).cancel.cancel();
                 let (make, (reply, made)) = (Arc::clone(make), oneshot::channel());
                 let aggregate = Arc::clone(aggregate_type);
                 let context = HandlerContext { aggregate_type: aggregate, log: log.clone() };
-                let careful = (failures > 0).then(|| {
+                let isolator = (failures > 0).then(|| {
                     let (make, context) = (Arc::clone(&make), context.clone());
-                    CarefulActor {
+                    PoisonEventIsolator {
                         make: Box::new(move || make(&context)),
                         actor: None,
                         options: options.clone(),
@@ -105,12 +108,12 @@ impl Lanes for HandlerLanes {
                         status: Arc::clone(&self.status),
                         log,
                         cancelled,
-                        first: First::Awaited,
+                        first: FirstBatch::Awaited,
                     }
                 });
-                place.arbiter.spawn_fn(move || {
-                    let recipient = match careful {
-                        Some(careful) => careful.start().recipient(),
+                thread.arbiter.spawn_fn(move || {
+                    let recipient = match isolator {
+                        Some(isolator) => isolator.start().recipient(),
                         None => make(&context),
                     };
                     // Nobody waits any more where the pipeline has ended.
@@ -133,13 +136,13 @@ impl Lanes for HandlerLanes {
     }
 }
 
-impl Place {
-    fn present(&self) -> MutexGuard<'_, Present> {
-        self.present.lock().unwrap_or_else(PoisonError::into_inner)
+impl HandlerThread {
+    fn current(&self) -> MutexGuard<'_, CurrentLane> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for Place {
+impl Drop for HandlerThread {
     fn drop(&mut self) {
         self.arbiter.stop();
     }

@@ -9,12 +9,12 @@
 //! None of its own: an event that waits here holds its bytes of the window.
 //!
 //! # Failure
-//! Of the handler, see [`attempts`]: none of them is the actor's.
+//! A handler's failures are handled in [`attempts`]; none of them ends the actor.
 
 mod attempts;
-mod careful;
+mod event_queue;
 mod lanes;
-mod lineup;
+mod poison_event_isolator;
 
 use std::rc::Rc;
 
@@ -25,17 +25,17 @@ use tokio_util::sync::CancellationToken;
 pub(crate) use self::lanes::HandlerLanes;
 use self::{
     attempts::{Begun, Caller, Try},
-    lineup::{Answer, End, Lineup, Turn},
+    event_queue::{Answer, EventEnd, EventQueue, Turn},
 };
 use crate::messages::{ExitGuard, TopicBatch};
 
-/// How many events are begun before whatever else is on the thread has its turn: few enough
-/// for handlers of a millisecond, and so many that a yield costs each of them nothing.
+/// Number of events begun before other tasks of the thread have their turn: few enough for
+/// handlers of a millisecond, and so many that a yield costs each of them nothing.
 const AT_ONCE: usize = 64;
 
 struct HandlerActor {
     caller: Rc<Caller>,
-    lineup: Lineup,
+    queue: EventQueue,
     /// Events whose handling takes time.
     running: usize,
     /// Events begun since others had their turn.
@@ -43,7 +43,7 @@ struct HandlerActor {
     cancelled: CancellationToken,
     _exit: ExitGuard,
     /// Dropped last: the next one may call the handler now.
-    _place: OwnedMutexGuard<()>,
+    _call_lock: OwnedMutexGuard<()>,
 }
 
 impl Actor for HandlerActor {
@@ -59,7 +59,7 @@ impl Handler<TopicBatch> for HandlerActor {
     type Result = ();
 
     fn handle(&mut self, batch: TopicBatch, ctx: &mut Self::Context) {
-        self.lineup.push(batch);
+        self.queue.push(batch);
         self.call(ctx);
     }
 }
@@ -69,23 +69,23 @@ impl HandlerActor {
         caller: Caller,
         cancelled: CancellationToken,
         exit: ExitGuard,
-        place: OwnedMutexGuard<()>,
+        call_lock: OwnedMutexGuard<()>,
     ) -> Self {
         HandlerActor {
             caller: Rc::new(caller),
-            lineup: Lineup::default(),
+            queue: EventQueue::default(),
             running: 0,
             begun: 0,
             cancelled,
             _exit: exit,
-            _place: place,
+            _call_lock: call_lock,
         }
     }
 
     /// Calls the handler for as many events as may be handled now.
     fn call(&mut self, ctx: &mut Context<Self>) {
         while self.running < self.caller.options.concurrency && self.begun < AT_ONCE {
-            let Some(turn) = self.lineup.next() else { return };
+            let Some(turn) = self.queue.next() else { return };
             self.begun += 1;
             if self.begun == AT_ONCE {
                 ctx.spawn(yield_now().into_actor(self).map(|(), this, ctx| {
@@ -102,7 +102,7 @@ impl HandlerActor {
 
     fn wait_for(&mut self, turn: Turn, begun: Begun, ctx: &mut Context<Self>) {
         self.running += 1;
-        self.lineup.open(&turn);
+        self.queue.open(&turn);
         let caller = Rc::clone(&self.caller);
         let handling = async move {
             let end = caller.handle(&turn, begun).await;
@@ -115,8 +115,8 @@ impl HandlerActor {
         }));
     }
 
-    fn end(&mut self, turn: Turn, end: End) {
-        self.lineup.end(turn, end).into_iter().for_each(Answer::give);
+    fn end(&mut self, turn: Turn, end: EventEnd) {
+        self.queue.end(turn, end).into_iter().for_each(Answer::give);
     }
 }
 

@@ -49,10 +49,10 @@ impl Bench {
             log: Logger::root(Discard, o!()),
         };
         let cancelled = CancellationToken::new();
-        let room = Arc::new(tokio::sync::Mutex::new(()));
+        let lock = Arc::new(tokio::sync::Mutex::new(()));
         let exit = exit(ActorKind::Lane { lane: 0, epoch: 0 }, 1);
-        let place = room.try_lock_owned().expect("nobody else has it");
-        let actor = HandlerActor::new(caller, cancelled.clone(), exit, place);
+        let call_lock = lock.try_lock_owned().expect("nobody else has it");
+        let actor = HandlerActor::new(caller, cancelled.clone(), exit, call_lock);
         let (to, answers) = probe();
         Bench { actor: actor.start(), cancelled, answers, to }
     }

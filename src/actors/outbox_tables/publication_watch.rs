@@ -71,7 +71,7 @@ impl PublicationWatch {
         }
     }
 
-    fn look(&mut self, ctx: &mut Context<Self>) {
+    fn check(&mut self, ctx: &mut Context<Self>) {
         match self.status.snapshot().state {
             PipelineState::Starting | PipelineState::Stopped => return,
             PipelineState::StandingBy { .. } => {
@@ -95,12 +95,12 @@ impl PublicationWatch {
             match answer {
                 Ok((before, catalog)) => {
                     this.blind_since = None;
-                    this.learnt(before, &catalog);
+                    this.report(before, &catalog);
                 }
                 Err(error) => this.failed(&error),
             }
             if std::mem::take(&mut this.again) {
-                this.look(ctx);
+                this.check(ctx);
             }
         }));
     }
@@ -108,7 +108,7 @@ impl PublicationWatch {
     /// While PostgreSQL is away, the reader says so; a server that sends rows and does not answer
     /// here is worth a line.
     fn failed(&mut self, error: &Error) {
-        debug!(self.log, "the publication is not looked at"; "error" => %error);
+        debug!(self.log, "cannot check the publication"; "error" => %error);
         self.status.actor_complains("publication_watch", error.to_string());
         if self.status.snapshot().state != PipelineState::Running {
             self.blind_since = None;
@@ -116,12 +116,11 @@ impl PublicationWatch {
         }
         let blind = self.blind_since.get_or_insert((Instant::now(), false));
         if blind.0.elapsed() > BLIND_LIMIT && !std::mem::replace(&mut blind.1, true) {
-            warn!(self.log, "nobody knows whether all outbox tables are still published: the \
-                catalog can't be asked"; "error" => %error);
+            warn!(self.log, "cannot check whether all outbox tables are still published"; "error" => %error);
         }
     }
 
-    fn learnt(&mut self, before: Moment, catalog: &Catalog) {
+    fn report(&mut self, before: Moment, catalog: &Catalog) {
         let found = published(&self.config, &self.tables).judge(catalog);
         let gaps = self.unpublished.look(&self.tables, before, catalog, &found);
         let problems = found.iter().map(|finding| self.problem(finding)).collect::<Vec<_>>();
@@ -132,11 +131,11 @@ impl PublicationWatch {
         }
         for (finding, problem) in found.iter().zip(&problems) {
             if !self.found.contains(finding) {
-                self.say(problem);
+                self.log_problem(problem);
             }
         }
         for finding in self.found.iter().filter(|finding| !found.contains(finding)) {
-            info!(self.log, "a problem with what is published is over"; "was" => &finding.what);
+            info!(self.log, "a problem with the publication is over"; "was" => &finding.what);
         }
         for gap in &gaps {
             let UnpublishedRows { table, reason, from_lsn, to_lsn, replay, .. } = rows(gap);
@@ -163,7 +162,7 @@ impl PublicationWatch {
         }
     }
 
-    fn say(&self, problem: &PublicationProblem) {
+    fn log_problem(&self, problem: &PublicationProblem) {
         let PublicationProblem { problem: what, remedy, since_lsn, .. } = problem;
         let since_lsn = since_lsn.map(|lsn| lsn.to_string());
         match problem.is_error {
@@ -175,7 +174,7 @@ impl PublicationWatch {
     }
 }
 
-/// The moment before the look, and what is seen.
+/// Reads the catalog, and the moment before that.
 async fn ask(
     server: &Reconnecting,
     publication: &str,
@@ -212,7 +211,7 @@ impl Actor for PublicationWatch {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        ctx.run_interval(self.config.postgres.publication_check_interval, Self::look);
+        ctx.run_interval(self.config.postgres.publication_check_interval, Self::check);
     }
 }
 
@@ -220,7 +219,7 @@ impl Handler<LookAtPublication> for PublicationWatch {
     type Result = ();
 
     fn handle(&mut self, _: LookAtPublication, ctx: &mut Self::Context) {
-        self.look(ctx);
+        self.check(ctx);
     }
 }
 

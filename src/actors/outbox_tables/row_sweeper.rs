@@ -18,7 +18,7 @@ use crate::{
     status::{PipelineState, Status},
 };
 
-/// In place of a table, where none could be tried.
+/// Named in place of a table where none could be tried.
 const SERVER: &str = "all";
 
 /// The actor around [`OldRows`].
@@ -26,18 +26,18 @@ pub(crate) struct RowSweeper {
     /// None while a look is under way.
     rows: Option<OldRows>,
     interval: Duration,
-    /// What failed last, by table.
-    said: HashMap<String, String>,
+    /// The last failure logged, by table.
+    logged: HashMap<String, String>,
     status: Arc<Status>,
     log: Logger,
 }
 
 impl RowSweeper {
     pub fn new(rows: OldRows, interval: Duration, status: Arc<Status>, log: Logger) -> Self {
-        RowSweeper { rows: Some(rows), interval, said: HashMap::new(), status, log }
+        RowSweeper { rows: Some(rows), interval, logged: HashMap::new(), status, log }
     }
 
-    fn look(&mut self, ctx: &mut Context<Self>) {
+    fn sweep(&mut self, ctx: &mut Context<Self>) {
         // Whoever stands by leaves it to the one that reads.
         if self.status.snapshot().state != PipelineState::Running {
             return;
@@ -57,15 +57,15 @@ impl RowSweeper {
             if swept.removed > 0 {
                 debug!(this.log, "old rows removed"; "rows" => swept.removed);
             }
-            this.say(swept);
+            this.log_failures(swept);
         }));
     }
 
     /// One line for each failure, and no more until it is another one or over.
-    fn say(&mut self, swept: Swept) {
-        let before = self.said.clone();
+    fn log_failures(&mut self, swept: Swept) {
+        let before = self.logged.clone();
         // Of a table that was not tried, nothing new is known.
-        self.said.retain(|table, _| !swept.tried && table != SERVER);
+        self.logged.retain(|table, _| !swept.tried && table != SERVER);
         for (table, error) in swept.failed {
             let text = error.to_string();
             self.status.actor_complains("row_sweeper", format!("{table}: {text}"));
@@ -73,9 +73,9 @@ impl RowSweeper {
                 warn!(self.log, "old rows can't be removed, trying again";
                     "table" => &table, "error" => &text);
             }
-            self.said.insert(table, text);
+            self.logged.insert(table, text);
         }
-        if self.said.is_empty() && !before.is_empty() {
+        if self.logged.is_empty() && !before.is_empty() {
             info!(self.log, "old rows can be removed again");
         }
     }
@@ -85,7 +85,7 @@ impl Actor for RowSweeper {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        ctx.run_interval(self.interval, Self::look);
+        ctx.run_interval(self.interval, Self::sweep);
     }
 }
 

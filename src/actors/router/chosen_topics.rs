@@ -4,7 +4,7 @@ use std::{collections::HashSet, sync::Arc};
 
 use crate::{Error, ErrorKind, Result, record::is_legal_topic, routing::OwnTopics};
 
-/// The topics that were named so far.
+/// The topics that handlers named so far.
 pub(crate) struct ChosenTopics {
     known: HashSet<Arc<str>>,
     /// None without Kafka.
@@ -27,11 +27,11 @@ impl ChosenTopics {
         self.limits.is_none()
     }
 
-    /// Whether events may go to the topic.
+    /// Checks that events may go to the topic.
     ///
     /// # Errors
-    /// Why not.
-    pub fn get(&mut self, topic: &Arc<str>) -> Result<()> {
+    /// The reason why they may not.
+    pub fn check(&mut self, topic: &Arc<str>) -> Result<()> {
         if self.known.contains(topic) {
             return Ok(());
         }
@@ -63,10 +63,10 @@ mod tests {
         let mut topics = ChosenTopics::of_kafka(1, OwnTopics::new(&Config::default()));
         let letters = Config::default().dead_letter_topic();
         for name in ["a b", "", "..", letters.as_str()] {
-            assert!(topics.get(&name.into()).is_err());
+            assert!(topics.check(&name.into()).is_err());
         }
-        assert!(topics.get(&"a".into()).is_ok() && topics.get(&"a".into()).is_ok());
-        assert!(topics.get(&"b".into()).is_err());
-        assert!(ChosenTopics::none().get(&"a".into()).is_err());
+        assert!(topics.check(&"a".into()).is_ok() && topics.check(&"a".into()).is_ok());
+        assert!(topics.check(&"b".into()).is_err());
+        assert!(ChosenTopics::none().check(&"a".into()).is_err());
     }
 }

@@ -3,7 +3,7 @@
 //! # Life
 //! One a chain, with exactly-once only. The router says what is in a transaction; only when
 //! that is committed does the checkpointer learn that its batches are done, and only then is
-//! the next transaction's first event handed out.
+//! the first event of the next transaction dispatched.
 //!
 //! # Failure
 //! A transaction that can't be committed ends the chain: the next one has it undone and

@@ -336,7 +336,7 @@ impl Router {
     /// Opens a lane again that failed although nothing is wrong with its topic, without a pause.
     fn reopen_at_once(&mut self, lane: usize, epoch: u32, error: &Error) {
         if let Some(opening) = self.deliveries.close(lane, epoch) {
-            info!(self.log, "topic goes on after a refused batch";
+            info!(self.log, "topic continues after a refused batch";
                 "topic" => %opening.topic, "error" => %error);
             self.open(Opening { failures: 0, ..opening }, None, None);
         }

@@ -110,7 +110,7 @@ impl EventSorter {
         topic: &Arc<str>,
         to: &mut SortedEvents,
     ) -> Result<()> {
-        self.topics_of_handlers.get(topic)?;
+        self.topics_of_handlers.check(topic)?;
         to.add(topic, self.routing.unrouted(event));
         Ok(())
     }

@@ -6,7 +6,7 @@ use actix::{Actor, Addr, Recipient};
 use actix_rt::ArbiterHandle;
 use slog::{Logger, o};
 
-use super::{Plan, Supervisor};
+use super::{PipelineResources, Supervisor};
 use crate::{
     Result,
     actors::{
@@ -34,11 +34,11 @@ pub(super) struct Chain {
     pub reader: Option<Addr<WalReader>>,
     pub decoder: Addr<Decoder>,
     pub router: Addr<Router>,
-    /// With exactly-once.
+    /// None without exactly-once.
     coordinator: Option<Addr<Coordinator>>,
     /// The generation that it began with.
     pub first: u64,
-    /// Of the present reader, or of the last one.
+    /// Start of the present reader, or of the last one.
     pub launched: Instant,
     pub from: Checkpoint,
 }
@@ -56,9 +56,9 @@ impl Chain {
     }
 }
 
-/// What the actors of a generation are built of.
+/// The parts of which the actors of a generation are built.
 pub(super) struct Launch<'a> {
-    pub plan: &'a Plan,
+    pub resources: &'a PipelineResources,
     pub generation: u64,
     pub start: &'a Start,
     pub supervisor: Addr<Supervisor>,
@@ -76,7 +76,7 @@ impl Launch<'_> {
         let router = self.router(coordinator.clone(), paused.clone())?;
         let decoder = self.decoder(router.clone().recipient());
         for actor in [ActorKind::Decoder, ActorKind::Router] {
-            self.plan.status.actor_is(actor.name(), ActorState::Running);
+            self.resources.status.actor_is(actor.name(), ActorState::Running);
         }
         Ok(Chain {
             reader: None,
@@ -91,7 +91,7 @@ impl Launch<'_> {
 
     /// None without exactly-once.
     fn coordinator(&self) -> Option<Addr<Coordinator>> {
-        let transactions = Arc::clone(self.plan.transactions.as_ref()?);
+        let transactions = Arc::clone(self.resources.transactions.as_ref()?);
         let coordinator = Coordinator {
             transactions,
             from: self.start.from.clone(),
@@ -107,7 +107,7 @@ impl Launch<'_> {
         coordinator: Option<Addr<Coordinator>>,
         paused: HashSet<Arc<str>>,
     ) -> Result<Addr<Router>> {
-        let (plan, config) = (self.plan, &self.plan.config);
+        let (resources, config) = (self.resources, &self.resources.config);
         let log = self.log(ActorKind::Router);
         let exactly_once = coordinator.map(|coordinator| {
             let limits = TransactionLimits::from(&config.delivery);
@@ -115,8 +115,8 @@ impl Launch<'_> {
         });
         let router = Router {
             sorter: EventSorter {
-                handlers: plan.handlers.clone(),
-                topics_of_handlers: match plan.kafka {
+                handlers: resources.handlers.clone(),
+                topics_of_handlers: match resources.kafka {
                     true => ChosenTopics::of_kafka(config.kafka.topics.max, OwnTopics::new(config)),
                     false => ChosenTopics::none(),
                 },
@@ -125,7 +125,7 @@ impl Launch<'_> {
                     policy: config.dead_letter.policy,
                     topic: config.dead_letter_topic().into(),
                 },
-                status: Arc::clone(&plan.status),
+                status: Arc::clone(&resources.status),
                 log: log.clone(),
             },
             deliveries: Deliveries::new(
@@ -139,8 +139,8 @@ impl Launch<'_> {
             lanes: self.supervisor.clone().recipient(),
             done: self.checkpointer.clone().recipient(),
             failed: self.supervisor.clone().recipient(),
-            status: Arc::clone(&plan.status),
-            faults: plan.faults.clone(),
+            status: Arc::clone(&resources.status),
+            faults: resources.faults.clone(),
             log,
             exit: self.exit(ActorKind::Router),
         };
@@ -148,7 +148,7 @@ impl Launch<'_> {
     }
 
     fn decoder(&self, router: Recipient<EventBatch>) -> Addr<Decoder> {
-        let (config, from) = (&self.plan.config, self.start.from.lsn);
+        let (config, from) = (&self.resources.config, self.start.from.lsn);
         let log = self.log(ActorKind::Decoder);
         let tables = config.outbox_tables();
         let mut decoder = match tables.is_empty() {
@@ -170,7 +170,7 @@ impl Launch<'_> {
             router,
             done: self.checkpointer.clone().recipient(),
             failed: self.supervisor.clone().recipient(),
-            faults: self.plan.faults.clone(),
+            faults: self.resources.faults.clone(),
             log,
             exit: self.exit(ActorKind::Decoder),
         };
@@ -184,10 +184,11 @@ impl Launch<'_> {
         decoder: Addr<Decoder>,
         arbiter: &ArbiterHandle,
     ) -> Addr<WalReader> {
-        let (plan, start, postgres) = (self.plan, self.start, &self.plan.config.postgres);
+        let (resources, start, postgres) =
+            (self.resources, self.start, &self.resources.config.postgres);
         let reader = WalReader::new(
             ReadFrom {
-                info: plan.startup.replication_info.clone(),
+                info: resources.startup.replication_info.clone(),
                 connect_timeout: postgres.connect_timeout,
                 slot: postgres.slot.clone(),
                 publication: postgres.publication.clone(),
@@ -196,16 +197,16 @@ impl Launch<'_> {
                 first_batch,
                 system_id: start.from.system_id,
                 status_interval: start.status_interval,
-                batch_bytes: plan.config.batch_bytes(),
-                patience: plan.startup.patience(),
-                own_backend: plan.startup.own_backend(),
+                batch_bytes: resources.config.batch_bytes(),
+                patience: resources.startup.patience(),
+                own_backend: resources.startup.own_backend(),
             },
-            plan.window.clone(),
+            resources.window.clone(),
             decoder.recipient(),
             self.checkpointer.clone().recipient(),
             (self.supervisor.clone().recipient(), self.supervisor.clone().recipient()),
-            Arc::clone(&plan.status),
-            plan.faults.clone(),
+            Arc::clone(&resources.status),
+            resources.faults.clone(),
             self.log(ActorKind::WalReader),
             self.exit(ActorKind::WalReader),
         );
@@ -213,7 +214,7 @@ impl Launch<'_> {
     }
 
     fn log(&self, actor: ActorKind) -> Logger {
-        self.plan.log.new(o!("actor" => actor.name(), "generation" => self.generation))
+        self.resources.log.new(o!("actor" => actor.name(), "generation" => self.generation))
     }
 
     fn exit(&self, actor: ActorKind) -> ExitGuard {

@@ -1,4 +1,4 @@
-//! How a chain comes to its end in order: what was read is delivered and saved.
+//! Drains a chain: events that were read are delivered and their position is saved.
 
 use std::time::Duration;
 
@@ -10,32 +10,31 @@ use crate::{
     Error, ErrorKind, Lsn, Result,
     actors::{checkpointer::Checkpointer, decoder::Decoder, wal_reader::WalReader},
     checkpoint::Checkpoint,
-    messages::{Ask, Drain, Finish, Flush, HandedOn, ReaderEnded},
+    messages::{AskSaved, DecodedProgress, Drain, Finish, Flush, ReaderEnded},
     startup::Start,
 };
 
-/// A save that is under way when a generation ends is waited for so long, because
-/// what it saves need not be sent again.
+/// Time to wait for a save that is under way when a generation ends: events whose position is
+/// saved need not be sent again.
 pub(super) const SETTLE_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(super) const UNFINISHED: &str =
     "nothing is lost: what was in flight is sent again at the next start";
 
-/// How far a chain has come.
-pub(super) struct Extent {
-    /// Batches that were cut.
+/// The progress of a chain.
+pub(super) struct ChainProgress {
+    /// Number of batches that were read.
     pub batches: u64,
-    pub handed_on: Lsn,
+    pub decoded: Lsn,
     pub saved: Lsn,
 }
 
-impl Extent {
-    /// Whether the server still has the history in which the chain came so far. Of one
-    /// that was left, as for a backup, what was handed on says nothing about what has
-    /// its positions now.
+impl ChainProgress {
+    /// True if the server still has the history that the chain has read. Positions of a history
+    /// that was left, as for a backup, mean something else now.
     pub fn is_of(&self, from: &Checkpoint, start: &Start) -> bool {
         from.is_of_the_same_history(&start.from)
-            && self.handed_on <= start.wal_end
+            && self.decoded <= start.wal_end
             // A store in the database goes back together with it.
             && self.saved <= start.from.lsn
     }
@@ -49,15 +48,15 @@ pub(super) async fn settle(checkpointer: &Addr<Checkpointer>) {
     let _ = timeout(SETTLE_TIMEOUT, saved).await;
 }
 
-/// How far a chain has come whose reader has ended; none if it can't say so any more.
-pub(super) async fn extent(
+/// Asks for the progress of a chain whose reader has ended; none if its actors are gone.
+pub(super) async fn chain_progress(
     decoder: &Addr<Decoder>,
     checkpointer: &Addr<Checkpointer>,
-) -> Option<Extent> {
-    let HandedOn { batches, lsn } = decoder.send(ReaderEnded).await.ok()?;
-    let known = checkpointer.send(Ask).await.ok()?;
+) -> Option<ChainProgress> {
+    let DecodedProgress { batches, lsn } = decoder.send(ReaderEnded).await.ok()?;
+    let known = checkpointer.send(AskSaved).await.ok()?;
     // Batches without a message were not the decoder's.
-    Some(Extent { batches: batches.max(known.batches), handed_on: lsn, saved: known.saved })
+    Some(ChainProgress { batches: batches.max(known.batches), decoded: lsn, saved: known.saved })
 }
 
 /// Stops reading, waits for what is in flight, confirms the last position.
@@ -75,8 +74,8 @@ pub(super) async fn drain(
             None => 0,
         };
         // A reader whose connection ends meanwhile says nothing.
-        let extent = extent(&decoder, &checkpointer).await;
-        let batches = cut.max(extent.map_or(0, |extent| extent.batches));
+        let progress = chain_progress(&decoder, &checkpointer).await;
+        let batches = cut.max(progress.map_or(0, |progress| progress.batches));
         checkpointer.do_send(Flush { batches: Some(batches), reply });
         saved.await.ok()
     };

@@ -1,4 +1,4 @@
-//! How a pipeline ends: drained, told to at once, or with an error.
+//! Ends a pipeline: drained, at once, or with an error.
 
 use actix::{ActorContext, ActorFutureExt, AsyncContext, Context, Handler, WrapFuture};
 
@@ -21,19 +21,19 @@ impl Handler<Shutdown> for Supervisor {
             return;
         }
         // What can take for ever is given up, and cancelled in the server.
-        self.plan.startup.stop.cancel();
+        self.resources.startup.stop.cancel();
         let Some(chain) = &self.chain else {
             // The start that is under way ends it, once that is done.
-            if !self.plan.startup.is_creating() {
+            if !self.resources.startup.is_creating() {
                 self.end(Ok(()), ctx);
             }
             return;
         };
-        self.plan.status.set_state(PipelineState::Draining);
-        self.plan.faults.reach(FaultSite::Draining);
+        self.resources.status.set_state(PipelineState::Draining);
+        self.resources.faults.reach(FaultSite::Draining);
         let (reader, decoder) = (chain.reader.clone(), chain.decoder.clone());
-        let (checkpointer, log) = (self.checkpointer.clone(), self.plan.log.clone());
-        let limit = self.plan.config.pipeline.drain_timeout;
+        let (checkpointer, log) = (self.checkpointer.clone(), self.resources.log.clone());
+        let limit = self.resources.config.pipeline.drain_timeout;
         let draining = async move { drain(reader, decoder, checkpointer, limit, &log).await };
         ctx.spawn(draining.into_actor(self).map(|result, this, ctx| this.end(result, ctx)));
     }
@@ -52,7 +52,7 @@ impl Supervisor {
     pub(super) fn give_up(&mut self, error: Error, ctx: &mut Context<Self>) {
         let Some(chain) = &self.chain else { return self.end(Err(error), ctx) };
         let (decoder, checkpointer) = (chain.decoder.clone(), self.checkpointer.clone());
-        let log = self.plan.log.clone();
+        let log = self.resources.log.clone();
         let finishing = async move {
             // Too late only means that more is sent again.
             let _ = drain(None, decoder, checkpointer, SETTLE_TIMEOUT, &log).await;
@@ -79,11 +79,11 @@ impl Supervisor {
             sweeper.do_send(Stop);
         }
         if let Err(error) = &result {
-            self.plan.status.stops_with(error);
+            self.resources.status.stops_with(error);
         }
         // Before whoever waits for the outcome asks, or starts another pipeline.
-        self.plan.status.stopped();
-        self.plan.claim.release();
+        self.resources.status.stopped();
+        self.resources.claim.release();
         // What was under way may end after the end; the first word counts.
         self.outcome.send_if_modified(|outcome| {
             let open = outcome.is_none();
@@ -100,7 +100,7 @@ impl Supervisor {
 /// another pipeline may have its slot.
 impl Drop for Supervisor {
     fn drop(&mut self) {
-        self.plan.status.stopped();
-        self.plan.claim.release();
+        self.resources.status.stopped();
+        self.resources.claim.release();
     }
 }

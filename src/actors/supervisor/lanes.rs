@@ -1,5 +1,5 @@
-//! Lanes: opened when the router asks, after a pause where they failed, and held back when
-//! somebody else asks for that.
+//! Opens lanes when the router asks, after a pause where they failed, and holds topics back when
+//! an operator asks.
 
 use std::{sync::Arc, time::Duration};
 
@@ -90,14 +90,14 @@ impl Supervisor {
         if std::mem::replace(&mut self.awaits_brokers, true) {
             return;
         }
-        let lanes = Arc::clone(&self.plan.lanes);
+        let lanes = Arc::clone(&self.resources.lanes);
         let waiting = async move { lanes.is_back().await };
         ctx.spawn(waiting.into_actor(self).map(|back, this, ctx| {
             this.awaits_brokers = false;
             if !back {
                 return;
             }
-            info!(this.plan.log, "brokers are back"; "waiting" => this.pauses.len());
+            info!(this.resources.log, "brokers are back"; "waiting" => this.pauses.len());
             for Pause { of, timer } in std::mem::take(&mut this.pauses).into_values() {
                 ctx.cancel_future(timer);
                 this.end_pause(of, ctx);
@@ -110,12 +110,12 @@ impl Supervisor {
         let to = ctx.address().recipient();
         let actor = if HandlerTopics::is_handler(&topic) { "handler" } else { "topic_producer" };
         let context = LaneContext {
-            log: self.plan.log.new(o!("actor" => actor, "topic" => topic.to_string())),
+            log: self.resources.log.new(o!("actor" => actor, "topic" => topic.to_string())),
             topic,
             failures,
             exit: ExitGuard { actor: ActorKind::Lane { lane, epoch }, generation, to },
         };
-        let lanes = Arc::clone(&self.plan.lanes);
+        let lanes = Arc::clone(&self.resources.lanes);
         let opening = async move { lanes.open(context).await };
         ctx.spawn(opening.into_actor(self).map(move |result, this, _| {
             let Some(chain) = this.chain.as_ref().filter(|chain| generation >= chain.first) else {
@@ -141,8 +141,8 @@ impl Handler<PauseTopic> for Supervisor {
         if !changed {
             return;
         }
-        info!(self.plan.log, "topic paused or resumed"; "topic" => %topic, "paused" => paused);
-        self.plan.status.pause(topic, *paused);
+        info!(self.resources.log, "topic paused or resumed"; "topic" => %topic, "paused" => paused);
+        self.resources.status.pause(topic, *paused);
         if let Some(chain) = &self.chain {
             chain.router.do_send(pause);
         }

@@ -17,7 +17,7 @@ mod chain;
 mod draining;
 mod ending;
 mod lanes;
-mod plan;
+mod resources;
 mod restarts;
 
 use std::{
@@ -30,10 +30,10 @@ use actix::{Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, WrapFut
 use slog::{error, info, warn};
 use tokio::sync::watch;
 
-pub(crate) use self::plan::{Plan, Threads};
+pub(crate) use self::resources::{PipelineResources, Threads};
 use self::{
     chain::{Chain, Launch},
-    draining::{Extent, UNFINISHED, extent, settle},
+    draining::{ChainProgress, UNFINISHED, chain_progress, settle},
     lanes::Pause,
     restarts::Restarts,
 };
@@ -45,20 +45,20 @@ use super::{
 use crate::{
     Error, ErrorKind, Result,
     messages::{
-        ActorExited, ActorKind, BeginGeneration, ChainFailed, Hold, LaneLost, LookAtPublication,
-        Streaming,
+        ActorExited, ActorKind, BeginGeneration, ChainFailed, HoldSaves, LaneLost,
+        LookAtPublication, Streaming,
     },
     postgres::WaitsFor,
     startup::Start,
     status::{ActorState, BlockedBy, PipelineState},
 };
 
-/// How a pipeline ended; none while it lives.
-pub(crate) type Outcome = Option<Result<()>>;
+/// The end of a pipeline; none while it runs.
+pub(crate) type PipelineOutcome = Option<Result<()>>;
 
 /// The root of the pipeline's actors.
 pub(crate) struct Supervisor {
-    plan: Plan,
+    resources: PipelineResources,
     threads: Threads,
     checkpointer: Addr<Checkpointer>,
     wal_watch: Addr<WalWatch>,
@@ -79,26 +79,26 @@ pub(crate) struct Supervisor {
     /// Brokers are asked whether they are back.
     awaits_brokers: bool,
     running: watch::Sender<bool>,
-    outcome: watch::Sender<Outcome>,
+    outcome: watch::Sender<PipelineOutcome>,
 }
 
 impl Supervisor {
     /// Starts it on the present arbiter. `running` turns true with the first
     /// generation; `outcome` is set once, at the end.
     pub fn launch(
-        plan: Plan,
+        resources: PipelineResources,
         threads: Threads,
         running: watch::Sender<bool>,
-        outcome: watch::Sender<Outcome>,
+        outcome: watch::Sender<PipelineOutcome>,
     ) -> Addr<Self> {
         Supervisor::create(|ctx| Supervisor {
-            checkpointer: plan.checkpointer(ctx.address(), &threads.saving),
-            wal_watch: plan.wal_watch(&threads.saving),
-            publication_watch: plan.publication_watch(&threads.saving),
-            row_sweeper: plan.row_sweeper(&threads.saving),
-            restarts: Restarts::new(Arc::clone(&plan.config)),
-            paused: plan.paused.clone(),
-            plan,
+            checkpointer: resources.checkpointer(ctx.address(), &threads.saving),
+            wal_watch: resources.wal_watch(&threads.saving),
+            publication_watch: resources.publication_watch(&threads.saving),
+            row_sweeper: resources.row_sweeper(&threads.saving),
+            restarts: Restarts::new(Arc::clone(&resources.config)),
+            paused: resources.paused.clone(),
+            resources,
             threads,
             generation: 0,
             cluster: None,
@@ -119,34 +119,35 @@ impl Supervisor {
         }
         self.generation += 1;
         let (first, limit) = (self.restarts.is_first(), self.restarts.attempt_limit());
-        let (plan, checkpointer) = (self.plan.clone(), self.checkpointer.clone());
+        let (resources, checkpointer) = (self.resources.clone(), self.checkpointer.clone());
         let cluster = self.cluster;
         let chain = self.chain.as_ref().map(|chain| (chain.decoder.clone(), chain.from.clone()));
         let preparing = async move {
-            let extent = match &chain {
-                Some((decoder, _)) => extent(decoder, &checkpointer).await,
+            let progress = match &chain {
+                Some((decoder, _)) => chain_progress(decoder, &checkpointer).await,
                 None => {
                     settle(&checkpointer).await;
                     None
                 }
             };
             if first {
-                plan.lanes.check(limit).await?;
+                resources.lanes.check(limit).await?;
             }
-            let tell = |waits_for: &WaitsFor| plan.waits(waits_for);
-            let (store, log) = (&*plan.store, &plan.log);
-            let start = plan.startup.prepare(store, cluster, limit, &tell, log).await?;
+            let tell = |waits_for: &WaitsFor| resources.waits(waits_for);
+            let (store, log) = (&*resources.store, &resources.log);
+            let start = resources.startup.prepare(store, cluster, limit, &tell, log).await?;
             // What has gone through the chain says more than what is in Kafka.
-            let goes_on =
-                |extent: &Extent| chain.is_some_and(|(_, from)| extent.is_of(&from, &start));
-            match extent.filter(goes_on) {
-                Some(extent) => Ok((start, Some(extent))),
-                None => Ok((plan.with_kafka(start, first, limit).await?, None)),
+            let goes_on = |progress: &ChainProgress| {
+                chain.is_some_and(|(_, from)| progress.is_of(&from, &start))
+            };
+            match progress.filter(goes_on) {
+                Some(progress) => Ok((start, Some(progress))),
+                None => Ok((resources.with_kafka(start, first, limit).await?, None)),
             }
         };
         ctx.spawn(preparing.into_actor(self).map(move |result, this, ctx| match result {
             _ if this.draining => this.end_if_empty(ctx),
-            Ok((start, extent)) => this.begin(start, extent, ctx),
+            Ok((start, progress)) => this.begin(start, progress, ctx),
             Err(error) => {
                 let error: Error = error;
                 use ErrorKind::{KafkaUnavailable, SlotInUse, TopicUnavailable};
@@ -154,7 +155,7 @@ impl Supervisor {
                 let is_replications =
                     !matches!(error.kind(), KafkaUnavailable | TopicUnavailable | SlotInUse);
                 if is_replications {
-                    this.plan.status.replication_failed();
+                    this.resources.status.replication_failed();
                 }
                 this.retry(error, ctx);
             }
@@ -162,23 +163,23 @@ impl Supervisor {
     }
 
     /// Begins the next generation: a reader and, where none lives or can go on, the chain.
-    fn begin(&mut self, start: Start, extent: Option<Extent>, ctx: &mut Context<Self>) {
+    fn begin(&mut self, start: Start, progress: Option<ChainProgress>, ctx: &mut Context<Self>) {
         let (old, generation) = (self.chain.take(), self.generation);
         let launch = Launch {
-            plan: &self.plan,
+            resources: &self.resources,
             generation,
             start: &start,
             supervisor: ctx.address(),
             checkpointer: &self.checkpointer,
             publication_watch: &self.publication_watch,
         };
-        let (mut chain, first_batch) = match (old, extent) {
-            (Some(old), Some(extent)) => (old, extent.batches),
+        let (mut chain, first_batch) = match (old, progress) {
+            (Some(old), Some(progress)) => (old, progress.batches),
             (old, _) => {
                 if let Some(old) = old {
                     warn!(
-                        self.plan.log,
-                        "what is in flight is read again: the server has another history"
+                        self.resources.log,
+                        "reading in-flight batches again: the server has another history"
                     );
                     old.stop();
                 }
@@ -192,8 +193,8 @@ impl Supervisor {
         let reader = launch.reader(first_batch, chain.decoder.clone(), &self.threads.reading);
         let (from, confirm) = (start.from.clone(), reader.clone().recipient());
         self.checkpointer.do_send(BeginGeneration { generation, from, continues, confirm });
-        self.plan.status.set_generation(generation, continues);
-        self.plan.status.wal_ends_at(start.wal_end);
+        self.resources.status.set_generation(generation, continues);
+        self.resources.status.wal_ends_at(start.wal_end);
         chain.reader = Some(reader);
         chain.launched = Instant::now();
         self.cluster = Some(start.from.system_id);
@@ -204,28 +205,28 @@ impl Supervisor {
     /// The chain is broken, or only the reader's connection: stop what can't go on.
     fn chain_failed(&mut self, actor: ActorKind, error: Error, ctx: &mut Context<Self>) {
         let Some(mut chain) = self.chain.take() else { return };
-        error!(self.plan.log, "generation failed"; "generation" => self.generation,
+        error!(self.resources.log, "generation failed"; "generation" => self.generation,
             "failed" => %actor, "error" => %error);
-        self.plan.status.actor_failed(actor.name(), &error);
-        let delivered = self.plan.status.snapshot().saved_lsn > chain.from.lsn;
+        self.resources.status.actor_failed(actor.name(), &error);
+        let delivered = self.resources.status.snapshot().saved_lsn > chain.from.lsn;
         // A refused batch is no reason to wait: the next transaction knows more than this one.
-        let learned = self.plan.transactions.as_ref().is_some_and(|of| of.has_suspects());
+        let learned = self.resources.transactions.as_ref().is_some_and(|of| of.has_suspects());
         self.restarts.ended(delivered || learned, chain.launched.elapsed());
         let starts_already = chain.reader.is_none();
         let connection_lost =
             actor == ActorKind::WalReader && error.kind() != ErrorKind::ActorFailed;
         if actor == ActorKind::WalReader && error.kind() != ErrorKind::SlotInUse {
-            self.plan.status.replication_failed();
+            self.resources.status.replication_failed();
         }
         if connection_lost && error.is_transient() {
             // What was read is delivered while the next reader connects.
             chain.reader = None;
             self.chain = Some(chain);
-            self.checkpointer.do_send(Hold);
+            self.checkpointer.do_send(HoldSaves);
         } else {
             chain.stop();
             for actor in [ActorKind::WalReader, ActorKind::Decoder, ActorKind::Router] {
-                self.plan.status.actor_is(actor.name(), ActorState::Starting);
+                self.resources.status.actor_is(actor.name(), ActorState::Starting);
             }
         }
         if !starts_already || !error.is_transient() {
@@ -233,7 +234,7 @@ impl Supervisor {
         }
     }
 
-    /// Whether an actor of this generation belongs to the present chain.
+    /// True if an actor of this generation belongs to the present chain.
     fn is_present(&self, actor: ActorKind, generation: u64) -> bool {
         self.chain.as_ref().is_some_and(|chain| match actor {
             ActorKind::WalReader => generation == self.generation && chain.reader.is_some(),
@@ -252,7 +253,7 @@ impl Supervisor {
             ErrorKind::CheckpointUnavailable => Some(BlockedBy::Store),
             _ => None,
         };
-        self.plan.status.actor_waits(ActorKind::WalReader.name(), blocked_by);
+        self.resources.status.actor_waits(ActorKind::WalReader.name(), blocked_by);
         let text = error.to_string();
         let stands_by = error.kind() == ErrorKind::SlotInUse;
         let state = match stands_by {
@@ -260,11 +261,11 @@ impl Supervisor {
             false => PipelineState::Retrying { error: text },
         };
         // A standby that goes on standing by is no news.
-        if !stands_by || self.plan.status.snapshot().state != state {
-            warn!(self.plan.log, "starting again after a pause"; "error" => %error,
+        if !stands_by || self.resources.status.snapshot().state != state {
+            warn!(self.resources.log, "starting again after a pause"; "error" => %error,
                 "pause_ms" => pause.as_millis() as u64, "failures" => self.restarts.failures());
         }
-        self.plan.status.set_state(state);
+        self.resources.status.set_state(state);
         if matches!(error.kind(), ErrorKind::KafkaUnavailable | ErrorKind::TransactionAborted) {
             return self.pause_generation(pause, ctx);
         }
@@ -277,7 +278,7 @@ impl Actor for Supervisor {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         for topic in &self.paused {
-            self.plan.status.pause(topic, true);
+            self.resources.status.pause(topic, true);
         }
         self.start_generation(ctx);
     }
@@ -299,7 +300,7 @@ impl Handler<ActorExited> for Supervisor {
     fn handle(&mut self, exited: ActorExited, ctx: &mut Self::Context) {
         let ActorExited { actor, generation, panicked } = exited;
         if actor == ActorKind::Checkpointer {
-            self.checkpointer = self.plan.checkpointer(ctx.address(), &self.threads.saving);
+            self.checkpointer = self.resources.checkpointer(ctx.address(), &self.threads.saving);
         } else if !self.is_present(actor, generation) {
             return;
         }
@@ -327,13 +328,13 @@ impl Handler<Streaming> for Supervisor {
         else {
             return;
         };
-        info!(self.plan.log, "relay running"; "generation" => self.generation, "from" => %chain.from.lsn);
-        self.plan.status.set_state(if self.draining {
+        info!(self.resources.log, "relay running"; "generation" => self.generation, "from" => %chain.from.lsn);
+        self.resources.status.set_state(if self.draining {
             PipelineState::Draining
         } else {
             PipelineState::Running
         });
-        self.plan.status.actor_is(ActorKind::WalReader.name(), ActorState::Running);
+        self.resources.status.actor_is(ActorKind::WalReader.name(), ActorState::Running);
         self.publication_watch.do_send(LookAtPublication);
         self.restarts.runs();
         self.running.send_replace(true);

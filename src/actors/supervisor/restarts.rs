@@ -1,4 +1,4 @@
-//! Whether to start again, and when: a plain struct, under the [`Supervisor`].
+//! Decides whether to start again, and when: a plain struct, under the [`Supervisor`].
 //!
 //! [`Supervisor`]: super::Supervisor
 
@@ -11,14 +11,14 @@ use backon::{BackoffBuilder, ExponentialBuilder};
 
 use crate::{Error, ErrorKind, config::Config};
 
-/// How often a standby looks whether the slot is free, at least: what a takeover waits for.
+/// Longest pause before a standby checks again whether the slot is free.
 const STANDBY_PAUSE: Duration = Duration::from_secs(2);
 
 pub(super) struct Restarts {
     config: Arc<Config>,
     /// Generations in a row that delivered nothing.
     failures: u32,
-    /// When the pipeline was first asked to start; none once it ran.
+    /// Time of the first start; none once the pipeline ran.
     starting_since: Option<Instant>,
 }
 
@@ -31,7 +31,7 @@ impl Restarts {
         self.failures
     }
 
-    /// The pipeline has not run yet.
+    /// True before the pipeline has run.
     pub fn is_first(&self) -> bool {
         self.starting_since.is_some()
     }
@@ -40,14 +40,14 @@ impl Restarts {
         self.starting_since = None;
     }
 
-    /// A generation has ended that delivered something or not, and was so old.
+    /// Notes the end of a generation of this age, and if it delivered something.
     pub fn ended(&mut self, delivered: bool, age: Duration) {
         if delivered || age > self.config.pipeline.restart_backoff_max {
             self.failures = 0;
         }
     }
 
-    /// How long one attempt to connect may take; a first one not longer than all of them.
+    /// Time limit for one attempt to connect; before the first run, that for all of them.
     pub fn attempt_limit(&self) -> Duration {
         let limit = self.config.postgres.connect_timeout;
         let startup = self.config.pipeline.startup_timeout;

@@ -25,11 +25,11 @@
 
 #[cfg(feature = "test-util")]
 mod discard;
-mod framing;
 #[cfg(feature = "client-kafka")]
 mod plain_producer;
+mod prefix_queue;
 mod refused_topic;
-mod without_kafka;
+mod table_lanes;
 
 use std::{
     sync::Arc,
@@ -44,9 +44,9 @@ use slog::{Logger, info, warn};
 pub(crate) use self::discard::{Discard, DiscardLanes};
 #[cfg(feature = "client-kafka")]
 pub(crate) use self::plain_producer::PlainLanes;
-pub(crate) use self::without_kafka::TableLanes;
+pub(crate) use self::table_lanes::TableLanes;
 use self::{
-    framing::{Framed, Framing},
+    prefix_queue::{PrefixQueue, SendsPrefixed},
     refused_topic::RefusedTopic,
 };
 use super::lane::{LaneContext, Lanes};
@@ -69,7 +69,7 @@ use crate::{
     status::Status,
 };
 
-/// How long to wait for room in librdkafka's queue: about a batch's time there.
+/// Pause before librdkafka's queue, which is full, is tried again: about a batch's time there.
 const QUEUE_FULL_PAUSE: Duration = Duration::from_millis(5);
 
 /// Opens lanes to Kafka: the default.
@@ -104,8 +104,8 @@ impl Lanes for KafkaLanes {
     async fn open(&self, lane: LaneContext) -> Result<Recipient<TopicBatch>> {
         let LaneContext { topic, log, failures, exit } = lane;
         Ok(match self.0.open(&topic, failures, &log).await? {
-            Opened::Producer(producer) => producer.start_with(exit),
-            Opened::Refused(error) => {
+            OpenedTopic::Producer(producer) => producer.start_with(exit),
+            OpenedTopic::Refused(error) => {
                 RefusedTopic::start(Arc::clone(&self.0), topic, error, exit, log)
             }
         })
@@ -141,7 +141,7 @@ pub(super) struct Topics {
 }
 
 /// A topic that was asked for.
-pub(super) enum Opened {
+pub(super) enum OpenedTopic {
     Producer(Box<TopicProducer>),
     /// Kafka does not take it, for this reason; its events go by `dead_letter.policy`.
     Refused(Error),
@@ -152,18 +152,18 @@ impl Topics {
     ///
     /// # Errors
     /// The reason why the topic has to be opened again later.
-    pub async fn open(&self, topic: &Arc<str>, failures: u32, log: &Logger) -> Result<Opened> {
+    pub async fn open(&self, topic: &Arc<str>, failures: u32, log: &Logger) -> Result<OpenedTopic> {
         let error = match self.producer(topic, failures, log).await {
             Ok(producer) => {
                 self.status.topic_refused(topic, None);
-                return Ok(Opened::Producer(Box::new(producer)));
+                return Ok(OpenedTopic::Producer(Box::new(producer)));
             }
             Err(error) => error,
         };
         let gives_up = || self.transactions.as_ref().is_some_and(|all| all.gives_up(topic));
         match error.kind() {
-            ErrorKind::TopicRefused => Ok(Opened::Refused(error)),
-            ErrorKind::TopicUnavailable if gives_up() => Ok(Opened::Refused(error)),
+            ErrorKind::TopicRefused => Ok(OpenedTopic::Refused(error)),
+            ErrorKind::TopicUnavailable if gives_up() => Ok(OpenedTopic::Refused(error)),
             _ => Err(error),
         }
     }
@@ -215,7 +215,7 @@ impl Topics {
             outgoing,
             topic: Arc::clone(topic),
             table: self.table_of(topic),
-            framing: Framing::new(Arc::clone(&self.registry)),
+            prefix_queue: PrefixQueue::new(Arc::clone(&self.registry)),
             waits: false,
             faults: self.faults.clone(),
             exit: None,
@@ -244,7 +244,7 @@ impl Topics {
     }
 }
 
-/// One topic's way into Kafka.
+/// The actor of one topic.
 pub(super) struct TopicProducer {
     /// The client for questions to the brokers.
     asking: KafkaProducer,
@@ -252,7 +252,7 @@ pub(super) struct TopicProducer {
     topic: Arc<str>,
     /// The table for letters that the topic refuses; only for the dead-letter topic.
     table: Option<Arc<DeadLetterTable>>,
-    framing: Framing,
+    prefix_queue: PrefixQueue,
     /// True while it waits for reports, or for room in the queue.
     waits: bool,
     faults: Faults,
@@ -275,21 +275,21 @@ impl Handler<TopicBatch> for TopicProducer {
                 let keeping = async move { table.keep_all(&events).await };
                 // The order of dead letters means nothing.
                 ctx.spawn(keeping.into_actor(self).map(|kept, this, ctx| match kept {
-                    Ok(()) => this.send_framed(batch, Prefixes::default(), ctx),
+                    Ok(()) => this.send_prefixed(batch, Prefixes::default(), ctx),
                     Err(error) => batch.ack.fail_with(error, None),
                 }));
             }
-            _ => self.frame(batch, ctx),
+            _ => self.enqueue(batch, ctx),
         }
     }
 }
 
-impl Framed for TopicProducer {
-    fn framing(&mut self) -> &mut Framing {
-        &mut self.framing
+impl SendsPrefixed for TopicProducer {
+    fn prefix_queue(&mut self) -> &mut PrefixQueue {
+        &mut self.prefix_queue
     }
 
-    fn send_framed(&mut self, batch: TopicBatch, prefixes: Prefixes, ctx: &mut Context<Self>) {
+    fn send_prefixed(&mut self, batch: TopicBatch, prefixes: Prefixes, ctx: &mut Context<Self>) {
         self.outgoing.push(batch, prefixes, self.faults.clone());
         self.send(ctx);
     }

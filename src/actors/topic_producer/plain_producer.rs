@@ -23,8 +23,8 @@ use async_trait::async_trait;
 use slog::Logger;
 
 use super::{
-    framing::{Framed, Framing},
-    without_kafka::TableLanes,
+    prefix_queue::{PrefixQueue, SendsPrefixed},
+    table_lanes::TableLanes,
 };
 use crate::{
     Result,
@@ -41,8 +41,8 @@ use crate::{
 pub(crate) struct PlainLanes {
     config: Arc<Config>,
     dead_letters: (String, TableLanes),
-    /// Who has a topic's place may send to it.
-    places: Mutex<HashMap<Arc<str>, Arc<tokio::sync::Mutex<()>>>>,
+    /// For each topic, a lock that is held by the actor that may send to it.
+    send_locks: Mutex<HashMap<Arc<str>, Arc<tokio::sync::Mutex<()>>>>,
     registry: Arc<Registry>,
     status: Arc<Status>,
     faults: Faults,
@@ -59,13 +59,13 @@ impl PlainLanes {
     ) -> Result<Self> {
         let dead_letters = (config.dead_letter_topic(), dead_letters);
         let registry = Arc::new(Registry::new(&config)?);
-        let places = Mutex::default();
-        Ok(PlainLanes { config, dead_letters, places, registry, status, faults, log })
+        let send_locks = Mutex::default();
+        Ok(PlainLanes { config, dead_letters, send_locks, registry, status, faults, log })
     }
 
-    fn place(&self, topic: &Arc<str>) -> Arc<tokio::sync::Mutex<()>> {
-        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(places.entry(Arc::clone(topic)).or_default())
+    fn send_lock(&self, topic: &Arc<str>) -> Arc<tokio::sync::Mutex<()>> {
+        let mut locks = self.send_locks.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(locks.entry(Arc::clone(topic)).or_default())
     }
 }
 
@@ -76,7 +76,7 @@ impl Lanes for PlainLanes {
         if *lane.topic == **dead_letter_topic {
             return table.open(lane).await;
         }
-        let place = self.place(&lane.topic).lock_owned().await;
+        let send_lock = self.send_lock(&lane.topic).lock_owned().await;
         self.registry.answers(&lane.topic).await?;
         let (config, topic) = (self.config.kafka.clone(), Arc::clone(&lane.topic));
         let connection = plain::blocking(move || {
@@ -91,11 +91,11 @@ impl Lanes for PlainLanes {
             observer: self.status.clone(),
             faults: self.faults.clone(),
             log: self.log.clone(),
-            _place: place,
+            _place: send_lock,
         })?;
-        let framing = Framing::new(Arc::clone(&self.registry));
+        let prefix_queue = PrefixQueue::new(Arc::clone(&self.registry));
         let faults = self.faults.clone();
-        Ok(PlainProducer { thread, framing, faults, _exit: lane.exit }.start().recipient())
+        Ok(PlainProducer { thread, prefix_queue, faults, _exit: lane.exit }.start().recipient())
     }
 
     async fn check(&self, timeout: Duration) -> Result<()> {
@@ -107,10 +107,10 @@ impl Lanes for PlainLanes {
     }
 }
 
-/// One topic's way into Kafka.
+/// The actor of one topic.
 struct PlainProducer {
     thread: Thread,
-    framing: Framing,
+    prefix_queue: PrefixQueue,
     faults: Faults,
     _exit: ExitGuard,
 }
@@ -124,16 +124,16 @@ impl Handler<TopicBatch> for PlainProducer {
 
     fn handle(&mut self, batch: TopicBatch, ctx: &mut Self::Context) {
         self.faults.reach(FaultSite::TopicProducer);
-        self.frame(batch, ctx);
+        self.enqueue(batch, ctx);
     }
 }
 
-impl Framed for PlainProducer {
-    fn framing(&mut self) -> &mut Framing {
-        &mut self.framing
+impl SendsPrefixed for PlainProducer {
+    fn prefix_queue(&mut self) -> &mut PrefixQueue {
+        &mut self.prefix_queue
     }
 
-    fn send_framed(&mut self, batch: TopicBatch, prefixes: Prefixes, _: &mut Context<Self>) {
+    fn send_prefixed(&mut self, batch: TopicBatch, prefixes: Prefixes, _: &mut Context<Self>) {
         self.thread.send(batch, prefixes);
     }
 }

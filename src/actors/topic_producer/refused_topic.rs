@@ -22,7 +22,7 @@ use actix::{
 };
 use slog::Logger;
 
-use super::{Opened, Topics};
+use super::{OpenedTopic, Topics};
 use crate::{
     Error, Result,
     dead_letter::DeadLetterTable,
@@ -88,16 +88,16 @@ impl RefusedTopic {
         ctx.spawn(asking.into_actor(self).map(|answer, this, ctx| this.answered(answer, ctx)));
     }
 
-    fn answered(&mut self, answer: Result<Opened>, ctx: &mut Context<Self>) {
+    fn answered(&mut self, answer: Result<OpenedTopic>, ctx: &mut Context<Self>) {
         let State::Asking(waiting, refusal) = &mut self.state else { return };
         let (waiting, refusal) = (mem::take(waiting), refusal.clone());
         match (answer, self.exit.take()) {
-            (Ok(Opened::Producer(producer)), Some(exit)) => {
+            (Ok(OpenedTopic::Producer(producer)), Some(exit)) => {
                 let to = producer.start_with(exit);
                 waiting.into_iter().for_each(|batch| to.do_send(batch));
                 self.state = State::Open(to);
             }
-            (Ok(Opened::Refused(error)), exit) => {
+            (Ok(OpenedTopic::Refused(error)), exit) => {
                 self.exit = exit;
                 let until = self.topics.refused(&self.topic, &error, &self.log);
                 waiting.into_iter().for_each(|batch| self.refuse(batch, &error, ctx));
@@ -116,7 +116,7 @@ impl RefusedTopic {
                 ctx.stop();
             }
             // It is taken once, for the producer.
-            (Ok(Opened::Producer(_)), None) => ctx.stop(),
+            (Ok(OpenedTopic::Producer(_)), None) => ctx.stop(),
         }
     }
 }

@@ -3,20 +3,20 @@
 //! # Life
 //! One per generation. Its loop owns the connection; the actor around it only
 //! passes commands in. Draining stops the reading, not the loop: the connection
-//! lives until the last position is confirmed. A transaction that is half handed
-//! on is first read to its end: what is not whole would be sent again.
+//! lives until the last position is confirmed. A transaction that is half sent
+//! is first read to its end: otherwise its events would be sent again.
 //!
 //! # Backpressure
-//! A batch is handed on when the byte window has room for it; until then the
+//! A batch is sent on when the byte window has room for it; until then the
 //! loop does not read, TCP fills up and PostgreSQL waits. The server's time-out
 //! is kept away by status updates, which go out on a timer of their own.
 //!
 //! # Failure
 //! Any error ends the loop and, with it, the chain.
 
+mod message_run;
 mod pace;
-mod reading;
-mod run;
+mod read_loop;
 mod wal_watch;
 
 use std::{sync::Arc, time::Duration};
@@ -29,7 +29,7 @@ use slog::Logger;
 use tokio::sync::{mpsc, oneshot};
 
 pub(crate) use self::wal_watch::WalWatch;
-use self::{pace::Pace, reading::Loop};
+use self::{pace::Pace, read_loop::ReadLoop};
 use crate::{
     Error, ErrorKind, Lsn, Result,
     faults::Faults,
@@ -45,7 +45,7 @@ use crate::{
     status::Status,
 };
 
-/// Where and how to read.
+/// The settings for reading.
 pub(crate) struct ReadFrom {
     pub info: ConnectInfo,
     pub connect_timeout: Duration,
@@ -66,7 +66,7 @@ pub(crate) struct ReadFrom {
 
 /// The actor around the loop.
 pub(crate) struct WalReader {
-    start: Option<Loop>,
+    start: Option<ReadLoop>,
     commands: mpsc::UnboundedSender<Command>,
     failed: Recipient<ChainFailed>,
     exit: ExitGuard,
@@ -93,7 +93,7 @@ impl WalReader {
     ) -> Self {
         let (commands, inbox) = mpsc::unbounded_channel();
         let (streaming, failed) = supervisor;
-        let start = Loop {
+        let start = ReadLoop {
             confirmed: from.start,
             received: from.start,
             batches: from.first_batch,

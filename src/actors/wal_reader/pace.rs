@@ -1,15 +1,14 @@
-//! Pace: how long data may pile up in the socket before the reader takes it.
+//! Pace: how long data may collect in the socket before the reader takes it.
 //!
 //! The server makes one `send` of each message, three for a transaction with one
-//! event. A reader that takes each as it comes is woken by each, cuts a batch of
-//! what little it finds, and everybody below wakes for that: these wake-ups, and not
-//! the work, are what a relay's time goes to. Left alone for a while, the socket
-//! fills up, and the server's kernel makes few large packets of many small ones.
+//! event. A reader that takes each as it comes is woken by each and makes a tiny batch of
+//! it, which wakes every actor below: a relay spends its time on these wake-ups, not on the
+//! work. If the reader waits a little, the socket fills up, and the server's kernel makes few
+//! large packets of many small ones.
 //!
-//! So the reader waits, the longer the further it is behind: nobody can tell a
-//! tenth more of a delay that is there already. How far that is, the server says: a
-//! message carries the time when it was sent, and a transaction that of its commit,
-//! both of the server's clock.
+//! So the reader waits, and longer the further it is behind: a delay that is there already
+//! may grow by a tenth unnoticed. The server says how far it is behind: a message carries the
+//! time when it was sent, and a transaction that of its commit, both of the server's clock.
 
 use std::time::Duration;
 
@@ -17,10 +16,10 @@ use std::time::Duration;
 const SHORTEST_US: u64 = 50;
 /// Some thousand events, and less than the server's kernel holds for us meanwhile.
 const LONGEST_US: u64 = 8_000;
-/// Of the delay, how much the pause may add: a tenth.
+/// Share of the delay that the pause may add: a tenth.
 const SHARE: u64 = 10;
 
-/// What the last messages have told.
+/// The delay, as the last messages show it.
 #[derive(Debug, Default)]
 pub(crate) struct Pace {
     committed_us: Option<i64>,
@@ -28,23 +27,23 @@ pub(crate) struct Pace {
 }
 
 impl Pace {
-    /// A transaction begins that was committed at `committed_us`.
+    /// Notes a transaction that was committed at `committed_us`.
     pub fn begun(&mut self, committed_us: i64) {
         self.committed_us = Some(committed_us);
     }
 
-    /// What belongs to the last transaction was sent at `sent_us`.
+    /// Notes a message of the last transaction that was sent at `sent_us`.
     pub fn sent(&mut self, sent_us: i64) {
         let waited = self.committed_us.map_or(0, |committed| sent_us.saturating_sub(committed));
         self.behind_us = waited.try_into().unwrap_or(0);
     }
 
-    /// The server has nothing to send.
+    /// Notes that the server has nothing to send.
     pub fn idle(&mut self) {
         *self = Pace::default();
     }
 
-    /// How long to wait before what has come is read.
+    /// Pause before the socket is read.
     pub fn pause(&self) -> Duration {
         Duration::from_micros((self.behind_us / SHARE).clamp(SHORTEST_US, LONGEST_US))
     }

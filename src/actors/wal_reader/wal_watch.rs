@@ -33,7 +33,7 @@ pub(crate) struct WalWatch {
     judge: Judge,
     slot: String,
     server: Arc<Reconnecting>,
-    /// What had been received at the last look.
+    /// The position received by the last check.
     seen: Lsn,
     asking: bool,
     status: Arc<Status>,
@@ -53,7 +53,7 @@ impl WalWatch {
         WalWatch { judge, slot, server, seen: Lsn::ZERO, asking: false, status, log }
     }
 
-    fn look(&mut self, ctx: &mut Context<Self>) {
+    fn check(&mut self, ctx: &mut Context<Self>) {
         let status = self.status.snapshot();
         let moved = std::mem::replace(&mut self.seen, status.received_lsn) != status.received_lsn;
         // What was said of the slot's end must not outlast its reason.
@@ -71,32 +71,32 @@ impl WalWatch {
         ctx.spawn(asking.into_actor(self).map(|retention, this, _| {
             this.asking = false;
             match retention {
-                Ok(Some(retention)) => this.learnt(retention),
+                Ok(Some(retention)) => this.report(retention),
                 // Whoever reads the slot says so.
                 Ok(None) => {}
                 Err(error) => {
-                    debug!(this.log, "WAL is not looked at"; "error" => %error);
+                    debug!(this.log, "cannot check the retained WAL"; "error" => %error);
                     this.status.actor_complains("wal_watch", error.to_string());
                 }
             }
         }));
     }
 
-    fn learnt(&mut self, retention: Retention) {
+    fn report(&mut self, retention: Retention) {
         let bytes = retention.bytes();
         let cause = Cause::of(&retention, &self.status.snapshot());
-        let word = self.judge.judge(bytes);
+        let notice = self.judge.judge(bytes);
         let waits_for = self.judge.warned.map(|_| cause.what.clone());
         // First: who reads the log may look at the status.
         self.status.retained_wal(retention.clone(), waits_for);
-        match word {
-            Some(Word::HeldBack) => {
+        match notice {
+            Some(Notice::HeldBack) => {
                 warn!(self.log, "the server keeps much WAL for the slot"; "slot" => &self.slot,
                     "retained_bytes" => bytes, "waits_for" => &cause.what, "remedy" => &cause.remedy,
                     "wal_status" => &retention.wal_status,
                     "safe_wal_size" => retention.safe_wal_size);
             }
-            Some(Word::Over) => {
+            Some(Notice::Over) => {
                 info!(self.log, "the server keeps little WAL for the slot again";
                     "slot" => &self.slot, "retained_bytes" => bytes);
             }
@@ -109,7 +109,7 @@ impl Actor for WalWatch {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        ctx.run_interval(INTERVAL, Self::look);
+        ctx.run_interval(INTERVAL, Self::check);
     }
 }
 
@@ -121,39 +121,39 @@ impl Handler<Stop> for WalWatch {
     }
 }
 
-/// Says what is worth a line: the crossing of the limit, each doubling, the end.
+/// Decides what is logged: the crossing of the limit, each doubling, the end.
 struct Judge {
     limit: u64,
-    /// So much was kept at the last warning; none below the limit.
+    /// Bytes retained at the last warning; none below the limit.
     warned: Option<u64>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum Word {
+enum Notice {
     HeldBack,
     Over,
 }
 
 impl Judge {
-    fn judge(&mut self, bytes: u64) -> Option<Word> {
+    fn judge(&mut self, bytes: u64) -> Option<Notice> {
         match self.warned {
             None if bytes < self.limit => None,
             Some(warned) if bytes / 2 < warned => {
                 // The server frees WAL in strides: at the limit, it would be over and again.
                 (bytes < self.limit / 2).then(|| {
                     self.warned = None;
-                    Word::Over
+                    Notice::Over
                 })
             }
             _ => {
                 self.warned = Some(bytes);
-                Some(Word::HeldBack)
+                Some(Notice::HeldBack)
             }
         }
     }
 }
 
-/// What the WAL is kept for, and what to do about it.
+/// The reason why WAL is retained, and what to do about it.
 #[derive(Debug, PartialEq, Eq)]
 struct Cause {
     what: String,
@@ -209,7 +209,7 @@ mod tests {
                 words.push((bytes, word));
             }
         }
-        use Word::{HeldBack, Over};
+        use Notice::{HeldBack, Over};
         let said = [(100, HeldBack), (200, HeldBack), (450, HeldBack), (49, Over), (100, HeldBack)];
         assert_eq!(words, said);
     }

@@ -30,10 +30,10 @@ use super::{
     part::{Part, Sent, Terms},
     polled::PolledProducer,
     positions::PositionRecord,
+    queue_budget::QueueBudget,
     record::Record,
     refusals::{Refusals, Suspect},
     reports::Reports,
-    room::Room,
     verdict::Cause,
 };
 use crate::{
@@ -58,7 +58,7 @@ pub(crate) struct KafkaProducer {
     producer: PolledProducer<Reports>,
     topics: Arc<Mutex<HashMap<Arc<str>, InFlight>>>,
     settings: ClientConfig,
-    room: Room,
+    budget: QueueBudget,
     limits: BatchLimits,
     /// In transactions: what no broker takes is left out of the next one.
     refusals: Option<Refusals>,
@@ -87,7 +87,7 @@ impl KafkaProducer {
             producer: PolledProducer::new(&settings, reports).map_err(refused)?,
             topics: Arc::default(),
             settings,
-            room: Room::new(window_bytes),
+            budget: QueueBudget::new(window_bytes),
             limits: BatchLimits::default(),
             refusals: None,
             cause: Cause::default(),
@@ -119,7 +119,7 @@ impl KafkaProducer {
             producer: create(&settings, Reports::new(&settings, observer, log))?,
             topics: Arc::default(),
             settings,
-            room: Room::new(window_bytes),
+            budget: QueueBudget::new(window_bytes),
             limits,
             refusals: Some(refusals),
             cause: Cause::default(),
@@ -257,7 +257,7 @@ impl KafkaProducer {
     /// The terms on which it sends.
     pub fn terms(&self) -> Terms {
         Terms {
-            room: self.room.clone(),
+            budget: self.budget.clone(),
             limits: self.limits.clone(),
             batch_size: self.batch_size(),
             refusals: self.refusals.clone(),
@@ -278,7 +278,7 @@ impl KafkaProducer {
         alone: bool,
         may: impl FnOnce(&Record<'_>) -> bool,
     ) -> Queued {
-        if self.room.is_full() {
+        if self.budget.is_full() {
             return Queued::NoRoom;
         }
         if let Some(error) = part.known_refusal(index) {

@@ -125,7 +125,7 @@ async fn what_finds_no_room_in_the_queue_waits_as_an_event() {
     let part = Part::new(batch, prefixes, in_flight, producer.terms());
     let sent = (0..count).take_while(|index| send_to(&producer, &part, *index, false)).count();
     assert!((2..=4).contains(&sent), "{sent} of {count} found room");
-    assert!(producer.room.taken() < WINDOW + largest);
+    assert!(producer.budget.reserved() < WINDOW + largest);
     // As the actor does: each goes in as one goes out.
     cluster.broker_round_trip_time(1, Duration::ZERO).expect("a quick broker");
     let begin = Instant::now();
@@ -136,7 +136,7 @@ async fn what_finds_no_room_in_the_queue_waits_as_an_event() {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     assert_eq!(answers.recv().await, Some(true));
-    assert_eq!(producer.room.taken(), 0);
+    assert_eq!(producer.budget.reserved(), 0);
 }
 
 #[actix::test]

@@ -9,9 +9,9 @@ use slog::{Logger, info, o, warn};
 use super::super::Watched;
 use crate::{
     Result,
+    clock::now_ms,
     config::Config,
     dead_letter::{DeadLetterTopic, Ledger, Letter, LetterFilter, Redriver},
-    status::now_ms,
 };
 
 /// Begins a run, and knows how the last one went.

@@ -20,14 +20,15 @@ use crate::{
 pub(crate) struct EventDecoder {
     source: Source,
     encoding: Encoding,
-    /// What ended at or before this position was handed on, here or before the checkpoint.
+    /// Transactions that ended at or before this position were decoded, here or before the
+    /// checkpoint.
     done: Lsn,
-    transaction: Option<Transaction>,
-    /// The transaction that a connection ended in, if some of it was handed on.
-    interrupted: Option<Transaction>,
+    transaction: Option<DecodedTransaction>,
+    /// The transaction that a connection ended in, if some of it was decoded.
+    interrupted: Option<DecodedTransaction>,
 }
 
-/// Where events are found; never in both, because a client may write each to both.
+/// The source of events; never both, because a client may write each event to both.
 enum Source {
     /// Logical messages of this prefix.
     Messages { prefix: String },
@@ -36,24 +37,25 @@ enum Source {
 }
 
 #[derive(Clone, Copy)]
-struct Transaction {
+struct DecodedTransaction {
     xid: u32,
     final_lsn: Lsn,
     commit_time_ns: i64,
     /// Events of it so far; rows of other tables count as well.
     events: u64,
-    /// Its first events, which were handed on before; all of them where it ended
+    /// Number of its first events, which were decoded before; all of them where it ended
     /// before `done`. A transaction is decoded to the same events each time.
     skip: u64,
 }
 
 impl EventDecoder {
-    /// `start` is the checkpoint: what ended at or before it is not sent again.
+    /// Decodes logical messages. `start` is the checkpoint: transactions that ended at or before it are
+    /// not sent again.
     pub fn new(prefix: impl Into<String>, start: Lsn) -> Self {
         EventDecoder::of(Source::Messages { prefix: prefix.into() }, start)
     }
 
-    /// The stream ended here; the next one starts at an earlier position, with a
+    /// Notes the end of the stream here; the next one starts at an earlier position, with a
     /// transaction's beginning.
     pub fn interrupted(&mut self) {
         if let Source::Tables(tables) = &mut self.source {
@@ -64,34 +66,35 @@ impl EventDecoder {
             && transaction.final_lsn >= self.done
         {
             let skip = transaction.skip.max(transaction.events);
-            self.interrupted = Some(Transaction { skip, ..transaction });
+            self.interrupted = Some(DecodedTransaction { skip, ..transaction });
         }
     }
 
-    /// No further than to here does it skip what comes again.
-    pub fn handed_on(&self) -> Lsn {
+    /// Upper bound of the range skipped on replay.
+    pub fn skips_up_to(&self) -> Lsn {
         self.interrupted.map_or(self.done, |transaction| self.done.max(transaction.final_lsn))
     }
 
-    /// The same for outbox tables, in place of logical messages.
+    /// Decodes rows of outbox tables, in place of logical messages.
     pub fn of_tables(tables: OutboxReader, start: Lsn) -> Self {
         EventDecoder::of(Source::Tables(tables), start)
     }
 
-    /// The first events of this transaction were handed on in an earlier life.
+    /// Skips the first events of this transaction, which were decoded in an earlier life.
     pub fn resume(&mut self, Partial { xid, final_lsn, events }: Partial) {
         let skip = events;
-        self.interrupted = Some(Transaction { xid, final_lsn, commit_time_ns: 0, events: 0, skip });
+        self.interrupted =
+            Some(DecodedTransaction { xid, final_lsn, commit_time_ns: 0, events: 0, skip });
     }
 
-    /// Behind all that was handed on.
+    /// The position behind all that was decoded.
     pub fn end(&self) -> Cut {
         Cut { lsn: self.done, partial: self.partial() }
     }
 
-    /// The transaction of which some was handed on, and not all.
+    /// The transaction of which some was decoded, and not all.
     fn partial(&self) -> Option<Partial> {
-        let Transaction { xid, final_lsn, events, skip, .. } =
+        let DecodedTransaction { xid, final_lsn, events, skip, .. } =
             self.transaction.or(self.interrupted)?;
         let events = events.max(skip);
         // What has ended before has `skip` for all of it.
@@ -104,12 +107,12 @@ impl EventDecoder {
         EventDecoder { source, encoding, done: start, transaction: None, interrupted: None }
     }
 
-    /// The encoding of the texts in the stream.
+    /// Sets the encoding of the texts in the stream.
     pub fn in_encoding(self, encoding: Encoding) -> Self {
         EventDecoder { encoding, ..self }
     }
 
-    /// The events in a run of whole frames. Those of messages are slices of `frames`, not copies.
+    /// Decodes the events in a run of whole frames. Those of messages are slices of `frames`, not copies.
     pub fn decode(&mut self, frames: &Bytes) -> Result<Vec<Event>> {
         let mut events = Vec::new();
         let mut rest: &[u8] = frames;
@@ -146,7 +149,7 @@ impl EventDecoder {
                     .interrupted
                     .filter(|other| (other.xid, other.final_lsn) == (xid, final_lsn))
                     .map_or(0, |other| other.skip);
-                self.transaction = Some(Transaction {
+                self.transaction = Some(DecodedTransaction {
                     xid,
                     final_lsn,
                     commit_time_ns: pgoutput::unix_ns(commit_time_us),

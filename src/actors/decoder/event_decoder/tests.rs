@@ -84,14 +84,14 @@ fn what_was_handed_on_before_the_connection_was_lost_does_not_come_again() {
     let events = decode(&mut decoder, &[whole.clone(), half.clone()]).expect("decodes");
     assert_eq!(ids(&events), ["a", "b", "c", "d"]);
     decoder.interrupted();
-    assert_eq!(decoder.handed_on(), Lsn::new(3_000));
+    assert_eq!(decoder.skips_up_to(), Lsn::new(3_000));
     // It is lost again before it has come so far again.
     assert_eq!(ids(&decode(&mut decoder, std::slice::from_ref(&whole)).expect("decodes")), [""; 0]);
     decoder.interrupted();
     let rest = [emitted("e"), commit(3_000), at(3_100, "f")].concat();
     let events = decode(&mut decoder, &[whole, half, rest]).expect("decodes");
     assert_eq!(ids(&events), ["e", "f"]);
-    assert_eq!(decoder.handed_on(), Lsn::new(3_100));
+    assert_eq!(decoder.skips_up_to(), Lsn::new(3_100));
 }
 
 #[test]
@@ -134,7 +134,7 @@ fn a_transaction_of_which_nothing_was_handed_on_comes_whole() {
     let mut decoder = decoder();
     assert!(decode(&mut decoder, &[begin(3_000, 8)]).expect("decodes").is_empty());
     decoder.interrupted();
-    assert_eq!(decoder.handed_on(), Lsn::new(START));
+    assert_eq!(decoder.skips_up_to(), Lsn::new(START));
     let whole = [begin(3_000, 8), emitted("a"), commit(3_000)];
     assert_eq!(ids(&decode(&mut decoder, &whole).expect("decodes")), ["a"]);
 }

@@ -12,35 +12,36 @@ use crate::{Lsn, checkpoint::Checkpoint};
 #[rtype(result = "()")]
 pub(crate) struct BeginGeneration {
     pub generation: u64,
-    /// Where it starts: slot, system and the saved position.
+    /// Its start: slot, system and the saved position.
     pub from: Checkpoint,
     /// Only the reader is new: what is in flight counts on, and so do the batches' numbers.
     pub continues: bool,
     pub confirm: Recipient<ConfirmLsn>,
 }
 
-/// The reader lost its connection: until the next one begins, nothing is saved unless
-/// a flush asks for it. Behind the address there may be another server by then, whose
-/// positions mean something else.
+/// The reader lost its connection: until the next one begins, save nothing unless a flush
+/// asks for it. Another server may have the address by then, and its positions mean something
+/// else.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(crate) struct Hold;
+pub(crate) struct HoldSaves;
 
-/// What do you know of the present chain?
+/// How far has the present chain come?
 #[derive(Message)]
-#[rtype(result = "Known")]
-pub(crate) struct Ask;
+#[rtype(result = "SavedProgress")]
+pub(crate) struct AskSaved;
 
+/// Checkpointer → supervisor: progress of the present chain.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Known {
+pub(crate) struct SavedProgress {
     /// Batches, done or not.
     pub batches: u64,
     /// The newest position that is in the store.
     pub saved: Lsn,
 }
 
-/// Save what is safe at once; with `batches`, after so many batches of this
-/// generation are done. The answer is the position that is saved.
+/// Save the safe position at once; with `batches`, after that many batches of this generation
+/// are done. The answer is the saved position.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct Flush {

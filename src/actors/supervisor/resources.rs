@@ -1,4 +1,4 @@
-//! What a pipeline is made of, and the actors that live as long as it.
+//! The parts of a pipeline, and the actors that live as long as it.
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
@@ -10,7 +10,7 @@ use super::Supervisor;
 use crate::{
     Result,
     actors::{
-        checkpointer::{Checkpointer, Due},
+        checkpointer::{Checkpointer, SaveSchedule},
         lane::Lanes,
         outbox_tables::{PublicationWatch, RowSweeper},
         wal_reader::WalWatch,
@@ -36,19 +36,19 @@ pub(crate) struct Threads {
     pub saving: ArbiterHandle,
 }
 
-/// What a pipeline is made of.
+/// The parts of a pipeline, of which actors are built.
 #[derive(Clone)]
-pub(crate) struct Plan {
+pub(crate) struct PipelineResources {
     pub config: Arc<Config>,
     pub startup: Arc<Startup>,
     pub store: Arc<dyn CheckpointStore>,
     pub lanes: Arc<dyn Lanes>,
     pub handlers: HandlerTopics,
-    /// Where false, only handlers and dead letters have lanes.
+    /// If false, only handlers and dead letters have lanes.
     pub kafka: bool,
-    /// Where positions may be in Kafka.
+    /// None if no positions are in Kafka.
     pub positions: Option<Arc<Positions>>,
-    /// With exactly-once.
+    /// None without exactly-once.
     pub transactions: Option<Arc<Transactions>>,
     pub window: ByteWindow,
     /// Topics that are held back from the start.
@@ -59,7 +59,7 @@ pub(crate) struct Plan {
     pub log: Logger,
 }
 
-impl Plan {
+impl PipelineResources {
     /// The start, or a later one where the position in Kafka is further. With exactly-once,
     /// nobody but this instance writes for the slot any more when this returns.
     pub async fn with_kafka(&self, start: Start, first: bool, limit: Duration) -> Result<Start> {
@@ -70,7 +70,7 @@ impl Plan {
         self.startup.with_kafka(start, kafka, &*self.store, limit, &self.log).await
     }
 
-    /// The start waits for a transaction.
+    /// Reports that the start waits for a transaction.
     pub fn waits(&self, waits_for: &WaitsFor) {
         let actor = ActorKind::WalReader.name();
         let text = format!("creating the slot waits for {waits_for}");
@@ -86,7 +86,7 @@ impl Plan {
         let actor = ActorKind::Checkpointer;
         let checkpointer = Checkpointer::new(
             Arc::clone(&self.store),
-            Due::new(self.config.checkpoint.clone(), self.window.size() as u64),
+            SaveSchedule::new(self.config.checkpoint.clone(), self.window.size() as u64),
             supervisor.clone().recipient(),
             Arc::clone(&self.status),
             self.faults.clone(),
@@ -133,7 +133,7 @@ impl Plan {
         Some(RowSweeper::start_in_arbiter(thread, |_| sweeper))
     }
 
-    /// The status says that this actor runs, from now on; its logger.
+    /// Reports that this actor runs, and gives its logger.
     fn runs(&self, actor: &'static str) -> Logger {
         self.status.actor_is(actor, ActorState::Running);
         self.log.new(o!("actor" => actor))

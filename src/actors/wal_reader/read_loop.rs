@@ -14,18 +14,18 @@ use tokio::{
 
 use super::{
     Command, ReadFrom,
+    message_run::{self, MessageRun},
     pace::Pace,
-    run::{self, Run},
 };
 use crate::{
     Error, ErrorKind, Lsn, Result,
     faults::{FaultSite, Faults},
     messages::{ActorKind, BatchDone, BatchId, ByteWindow, Streaming, WalBatch, WindowPermit},
     postgres::replication::{ReplicationClient, ReplicationStream, StandbyStatus},
-    status::{BlockedBy, Status},
+    status::{BlockedBy, Status, TransactionBoundary},
 };
 
-pub(super) struct Loop {
+pub(super) struct ReadLoop {
     pub from: ReadFrom,
     pub window: ByteWindow,
     pub decoder: Recipient<WalBatch>,
@@ -48,7 +48,7 @@ pub(super) struct Loop {
     pub pace: Pace,
 }
 
-impl Loop {
+impl ReadLoop {
     pub async fn run(mut self) -> Result<()> {
         let mut stream = self.connect().await?;
         self.streaming.do_send(Streaming { generation: self.generation });
@@ -56,7 +56,7 @@ impl Loop {
         status.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut buffer = BytesMut::with_capacity(self.from.batch_bytes);
         // A run that is scanned and waits for room in the window.
-        let mut waiting: Option<Run> = None;
+        let mut waiting: Option<MessageRun> = None;
         loop {
             tokio::select! {
                 biased;
@@ -86,11 +86,11 @@ impl Loop {
                     None => return Ok(()),
                 },
                 _ = status.tick() => self.report(&mut stream, waiting.is_none()).await?,
-                permit = self.window.acquire(waiting.as_ref().map_or(0, Run::charge)),
+                permit = self.window.acquire(waiting.as_ref().map_or(0, MessageRun::charge)),
                         if waiting.is_some() => {
                     if let Some(run) = waiting.take() {
                         self.blocked_by(None);
-                        self.hand_on(&run, &mut buffer, permit);
+                        self.send_batch(&run, &mut buffer, permit);
                     }
                 }
                 read = stream.read(&mut buffer, self.pace.pause()), if waiting.is_none() && !self.draining => {
@@ -105,13 +105,13 @@ impl Loop {
                 if run.messages == 0 {
                     self.idle(&run, &mut buffer);
                 } else if let Some(permit) = self.window.try_acquire(run.charge()) {
-                    self.hand_on(&run, &mut buffer, permit);
+                    self.send_batch(&run, &mut buffer, permit);
                 } else {
                     self.blocked_by(Some(BlockedBy::Window));
                     waiting = Some(run);
                 }
             }
-            run::make_room(&mut buffer, self.from.batch_bytes);
+            message_run::make_room(&mut buffer, self.from.batch_bytes);
         }
     }
 
@@ -153,15 +153,15 @@ impl Loop {
     }
 
     /// The next run; where a stop waits for the end of a transaction, it ends with that.
-    fn scan(&mut self, buffer: &[u8]) -> Result<Option<Run>> {
+    fn scan(&mut self, buffer: &[u8]) -> Result<Option<MessageRun>> {
         let (at_most, stopping) = (self.from.batch_bytes, self.stopping.is_some());
-        let run = Run::scan(buffer, at_most, stopping, &mut self.pace)?;
+        let run = MessageRun::scan(buffer, at_most, stopping, &mut self.pace)?;
         self.received = self.received.max(run.as_ref().map_or(Lsn::ZERO, |run| run.received));
         self.status.received(self.received);
         Ok(run)
     }
 
-    /// Ends the reading if that was asked for and no transaction is half handed on.
+    /// Ends the reading if that was asked for and no transaction is half sent.
     fn stop_between_transactions(&mut self) {
         if !self.inside
             && let Some(reply) = self.stopping.take()
@@ -179,19 +179,23 @@ impl Loop {
     }
 
     /// A run of keepalives: a position that needs no delivery.
-    fn idle(&mut self, run: &Run, buffer: &mut BytesMut) {
+    fn idle(&mut self, run: &MessageRun, buffer: &mut BytesMut) {
         buffer.advance(run.bytes);
         let id = self.next_id();
         self.done.do_send(BatchDone { id, commit_end_lsn: run.safe_at, events: 0 });
     }
 
-    fn hand_on(&mut self, run: &Run, buffer: &mut BytesMut, permit: WindowPermit) {
+    fn send_batch(&mut self, run: &MessageRun, buffer: &mut BytesMut, permit: WindowPermit) {
         self.faults.reach(FaultSite::WalReader);
-        let frames = run::take_front(buffer, run.bytes);
-        self.status.batch_read(run.safe_at, run.committed_us, run.open_us);
+        let frames = message_run::take_front(buffer, run.bytes);
+        self.status.batch_read(run.safe_at, run.committed_us, run.boundary);
         let id = self.next_id();
         self.decoder.do_send(WalBatch { id, frames, commit_end_lsn: run.safe_at, permit });
-        self.inside = run.open_us.map_or(self.inside, |open| open.is_some());
+        self.inside = match run.boundary {
+            TransactionBoundary::Unchanged => self.inside,
+            TransactionBoundary::Between => false,
+            TransactionBoundary::Inside { .. } => true,
+        };
         self.stop_between_transactions();
     }
 }
@@ -202,18 +206,19 @@ mod tests {
 
     use slog::o;
 
-    use super::{run::wire::*, *};
+    use super::{message_run::wire::*, *};
     use crate::{
         messages::probe::probe,
         postgres::{ConnectInfo, encoding::Encoding, replication::Patience},
     };
 
-    /// A loop that is not connected, and what it hands on.
-    fn reader() -> (Loop, mpsc::UnboundedReceiver<WalBatch>, mpsc::UnboundedReceiver<BatchDone>) {
+    /// A loop that is not connected, and what it sends.
+    fn reader() -> (ReadLoop, mpsc::UnboundedReceiver<WalBatch>, mpsc::UnboundedReceiver<BatchDone>)
+    {
         let (decoder, batches) = probe();
         let (done, dones) = probe();
         let window = ByteWindow::new(1 << 20);
-        let reader = Loop {
+        let reader = ReadLoop {
             from: ReadFrom {
                 info: ConnectInfo::parse("host=nowhere user=u").expect("a connection string"),
                 connect_timeout: Duration::from_secs(1),
@@ -251,10 +256,10 @@ mod tests {
     #[actix::test]
     async fn a_stop_inside_of_a_transaction_waits_for_its_end() {
         let (mut reader, mut batches, _dones) = reader();
-        let hand_on = |reader: &mut Loop, buffer: &mut BytesMut| {
+        let hand_on = |reader: &mut ReadLoop, buffer: &mut BytesMut| {
             let run = reader.scan(buffer).expect("allowed").expect("a run");
             let permit = reader.window.try_acquire(run.charge()).expect("room");
-            reader.hand_on(&run, buffer, permit);
+            reader.send_batch(&run, buffer, permit);
         };
         let begun = [begin(10), wal(11, b"M")].concat();
         hand_on(&mut reader, &mut BytesMut::from(&begun[..]));
@@ -297,7 +302,7 @@ mod tests {
                 numbers.push(done.id);
             } else {
                 let permit = reader.window.try_acquire(run.charge()).expect("room");
-                reader.hand_on(&run, &mut buffer, permit);
+                reader.send_batch(&run, &mut buffer, permit);
                 let batch = batches.recv().await.expect("a batch");
                 assert_eq!(batch.frames, message);
                 assert_eq!(batch.commit_end_lsn, run.safe_at);

@@ -1,4 +1,4 @@
-//! What a batch is cut of: a run of whole messages at the front of the buffer.
+//! Finds the whole messages at the front of the buffer, of which a batch is made.
 
 use bytes::{Buf, Bytes, BytesMut};
 
@@ -9,42 +9,44 @@ use crate::{
         frame::{self, Frame},
         pgoutput,
     },
+    status::TransactionBoundary,
 };
 
-/// What a message of a batch costs beside its bytes: its event, its place in a part, and
-/// its record in librdkafka, with headers.
+/// Memory for a message of a batch beside its bytes: its event, its place in a part, and its
+/// record in librdkafka, with headers.
 const MESSAGE_OVERHEAD: usize = 512;
-/// What a batch costs beside its messages: actor messages, tokens, bookkeeping.
+/// Memory for a batch beside its messages: actor messages, tokens, bookkeeping.
 const BATCH_OVERHEAD: usize = 1024;
 
 /// A run of whole messages at the front of the buffer.
 #[derive(Default)]
-pub(super) struct Run {
+pub(super) struct MessageRun {
     pub bytes: usize,
     pub messages: usize,
-    /// How far the server has come, by what it says here.
+    /// The server's position, as the messages give it.
     pub received: Lsn,
     /// The end of its last commit, or the server's position in a later keepalive.
     pub safe_at: Option<Lsn>,
-    /// When the first transaction that begins in it was committed.
+    /// Commit time of the first transaction that begins in it.
     pub committed_us: Option<i64>,
-    /// When the transaction was committed that it ends inside of, if it ends inside of one;
-    /// none where it neither begins nor ends one.
-    pub open_us: Option<Option<i64>>,
+    /// The transaction that it ends inside of, if any.
+    pub boundary: TransactionBoundary,
     pub reply_requested: bool,
 }
 
-impl Run {
-    /// The whole messages at the front of `buffer`, up to a batch's size; none where the first
-    /// is not all there. If `to_commit`, it ends with a transaction.
+impl MessageRun {
+    /// Finds the whole messages at the front of `buffer`, up to a batch's size; none where the
+    /// first is incomplete. With `to_commit`, the run ends with a transaction.
     pub fn scan(
         buffer: &[u8],
         batch_bytes: usize,
         to_commit: bool,
         pace: &mut Pace,
     ) -> Result<Option<Self>> {
-        let mut run = Run::default();
-        while run.bytes < batch_bytes && !(to_commit && run.open_us == Some(None)) {
+        let mut run = MessageRun::default();
+        while run.bytes < batch_bytes
+            && !(to_commit && run.boundary == TransactionBoundary::Between)
+        {
             let rest = buffer.get(run.bytes..).unwrap_or_default();
             let Some((frame, length)) = frame::next_frame(rest)? else { break };
             run.add(frame, pace)?;
@@ -61,9 +63,9 @@ impl Run {
                 if let Some(lsn) = pgoutput::commit_end_lsn(wal.data) {
                     self.received = self.received.max(lsn);
                     self.safe_at = self.safe_at.max(Some(lsn));
-                    self.open_us = Some(None);
+                    self.boundary = TransactionBoundary::Between;
                 } else if let Some(committed_us) = pgoutput::begin_commit_time_us(wal.data) {
-                    self.open_us = Some(Some(committed_us));
+                    self.boundary = TransactionBoundary::Inside { committed_us };
                     self.committed_us.get_or_insert(committed_us);
                     pace.begun(committed_us);
                 }
@@ -81,7 +83,7 @@ impl Run {
         Ok(())
     }
 
-    /// What it takes of the window.
+    /// Bytes that it takes of the window.
     pub fn charge(&self) -> usize {
         self.bytes + self.messages * MESSAGE_OVERHEAD + BATCH_OVERHEAD
     }
@@ -143,11 +145,11 @@ mod tests {
     use super::{wire::*, *};
     use crate::ErrorKind;
 
-    fn scan_up_to(batch_bytes: usize, buffer: &[u8]) -> Result<Option<Run>> {
-        Run::scan(buffer, batch_bytes, false, &mut Pace::default())
+    fn scan_up_to(batch_bytes: usize, buffer: &[u8]) -> Result<Option<MessageRun>> {
+        MessageRun::scan(buffer, batch_bytes, false, &mut Pace::default())
     }
 
-    fn scan(buffer: &[u8]) -> Result<Option<Run>> {
+    fn scan(buffer: &[u8]) -> Result<Option<MessageRun>> {
         scan_up_to(10_000, buffer)
     }
 

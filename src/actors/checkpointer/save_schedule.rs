@@ -1,4 +1,4 @@
-//! When the next save is due: a plain struct, under the [`Checkpointer`].
+//! Decides when the next save is due: a plain struct, under the [`Checkpointer`].
 //!
 //! [`Checkpointer`]: super::Checkpointer
 
@@ -12,33 +12,34 @@ use crate::config::CheckpointConfig;
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(5);
 
-/// Of WAL without events of ours, after which a save is due as if there were some:
-/// the server frees whole segments, of 16 MB unless it was built otherwise.
+/// Amount of WAL without events of ours after which a save is due as if there were some: the
+/// server frees whole segments, of 16 MB unless it was built otherwise.
 pub(super) const WAL_SEGMENT: u64 = 16 << 20;
 
-pub(crate) struct Due {
+pub(crate) struct SaveSchedule {
     config: CheckpointConfig,
     /// WAL with events of ours after which a save is due at once, whatever the interval.
     window_bytes: u64,
-    /// When the last save began.
+    /// Start of the last save.
     last: Option<Instant>,
-    /// How many failed in a row since one succeeded.
+    /// Number of failures in a row since a save succeeded.
     pub failures: u32,
     /// Events, not only positions, are waiting to be saved.
     pub events_waiting: bool,
 }
 
-impl Due {
+impl SaveSchedule {
     pub fn new(config: CheckpointConfig, window_bytes: u64) -> Self {
-        Due { config, window_bytes, last: None, failures: 0, events_waiting: false }
+        SaveSchedule { config, window_bytes, last: None, failures: 0, events_waiting: false }
     }
 
-    /// So many bytes of WAL are safe and not saved; a flush waits for no interval.
+    /// Time of the next save with this many bytes of WAL that are safe and not saved. A flush waits
+    /// for no interval.
     pub fn at(&self, unsaved: u64, flush: bool, now: Instant) -> Instant {
         self.last.map_or(now, |last| last + self.pause(unsaved, flush))
     }
 
-    /// A save begins, of all that is safe.
+    /// Notes the start of a save of all that is safe.
     pub fn begins(&mut self, now: Instant) {
         self.last = Some(now);
         self.events_waiting = false;

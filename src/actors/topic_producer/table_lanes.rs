@@ -1,4 +1,4 @@
-//! A pipeline without Kafka: all goes to handlers, and dead letters to their table.
+//! Lanes of a pipeline without Kafka: only dead letters have one, into their table.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,7 +12,7 @@ use crate::{
     messages::{ExitGuard, TopicBatch},
 };
 
-/// Opens the lane of the dead letters; the router asks for no other topic's.
+/// Opens the lane of the dead letters; without Kafka the router asks for no other one.
 pub(crate) struct TableLanes(Arc<DeadLetterTable>);
 
 impl TableLanes {
@@ -24,7 +24,7 @@ impl TableLanes {
 #[async_trait]
 impl Lanes for TableLanes {
     async fn open(&self, lane: LaneContext) -> Result<Recipient<TopicBatch>> {
-        Ok(Keeper { table: Arc::clone(&self.0), _exit: lane.exit }.start().recipient())
+        Ok(DeadLetterWriter { table: Arc::clone(&self.0), _exit: lane.exit }.start().recipient())
     }
 
     async fn check(&self, _: Duration) -> Result<()> {
@@ -33,16 +33,16 @@ impl Lanes for TableLanes {
 }
 
 /// Writes dead letters into the table.
-struct Keeper {
+struct DeadLetterWriter {
     table: Arc<DeadLetterTable>,
     _exit: ExitGuard,
 }
 
-impl Actor for Keeper {
+impl Actor for DeadLetterWriter {
     type Context = Context<Self>;
 }
 
-impl Handler<TopicBatch> for Keeper {
+impl Handler<TopicBatch> for DeadLetterWriter {
     type Result = ();
 
     fn handle(&mut self, batch: TopicBatch, ctx: &mut Self::Context) {

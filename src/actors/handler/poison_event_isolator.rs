@@ -1,14 +1,14 @@
-//! CarefulActor: stands before an actor of the user's that did not answer for a batch.
+//! PoisonEventIsolator: finds the event at which a user's actor fails, in a batch that it did not
+//! answer for.
 //!
-//! Which event it was that the actor panicked at, nobody can tell from outside. So the first
-//! batch that comes after such a failure is handed on event by event. One that the actor does
-//! not answer for is tried again by a new actor, and given up after as many tries as an event
-//! of other handlers. When the batch has ended, all that is behind it goes to the actor as
-//! it came.
+//! It is not known from outside at which event the actor panicked. So the first batch after such a
+//! failure is sent to it event by event. An event that the actor does not answer for is tried
+//! again by a new actor, and given up after as many tries as an event of other handlers. After
+//! this batch, all others are passed to the actor unchanged.
 //!
 //! # Life
-//! Made with a lane that is opened again, on the handler's thread. What the actor *fails* is
-//! its own word that the batch has to come again: that closes the lane, as without this.
+//! Made with a lane that is opened again, on the handler's thread. A batch that the actor *fails*
+//! itself has to come again whole: that closes the lane, as without the isolator.
 
 use std::{
     collections::VecDeque,
@@ -30,41 +30,43 @@ use crate::{
     status::Status,
 };
 
-pub(super) struct CarefulActor {
+/// The actor in front of the user's.
+pub(super) struct PoisonEventIsolator {
     /// Makes the user's actor.
     pub make: Box<dyn Fn() -> Recipient<TopicBatch> + Send>,
     /// None where it has to be made again.
     pub actor: Option<Recipient<TopicBatch>>,
     pub options: HandlerOptions,
-    /// An event is never given up.
+    /// True if an event is never given up.
     pub for_ever: bool,
     pub status: Arc<Status>,
     pub log: Logger,
     pub cancelled: CancellationToken,
-    pub first: First,
+    pub first: FirstBatch,
 }
 
-/// What has become of the first batch.
-pub(super) enum First {
+/// The state of the first batch.
+pub(super) enum FirstBatch {
     Awaited,
-    Open { batch: Opened, behind: VecDeque<TopicBatch> },
+    Open { batch: IsolatedBatch, behind: VecDeque<TopicBatch> },
     Ended,
 }
 
-pub(super) struct Opened {
+/// A batch that is sent event by event.
+pub(super) struct IsolatedBatch {
     topic: Arc<str>,
     events: Arc<Vec<Event>>,
     ack: AckToken,
     index: usize,
-    /// Of this event that failed.
+    /// Failed tries of the present event.
     tries: u32,
-    /// Which answer is waited for.
+    /// Number of the answer that is awaited.
     sent: u64,
     onward: Vec<Onward>,
     refused: Vec<Refused>,
 }
 
-impl Actor for CarefulActor {
+impl Actor for PoisonEventIsolator {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
@@ -73,30 +75,38 @@ impl Actor for CarefulActor {
     }
 }
 
-impl Handler<TopicBatch> for CarefulActor {
+impl Handler<TopicBatch> for PoisonEventIsolator {
     type Result = ();
 
     fn handle(&mut self, batch: TopicBatch, ctx: &mut Self::Context) {
         match &mut self.first {
-            First::Awaited => {
+            FirstBatch::Awaited => {
                 let TopicBatch { topic, events, ack } = batch;
                 let (onward, refused) = Default::default();
-                let batch =
-                    Opened { topic, events, ack, index: 0, tries: 0, sent: 0, onward, refused };
-                self.first = First::Open { batch, behind: VecDeque::new() };
+                let batch = IsolatedBatch {
+                    topic,
+                    events,
+                    ack,
+                    index: 0,
+                    tries: 0,
+                    sent: 0,
+                    onward,
+                    refused,
+                };
+                self.first = FirstBatch::Open { batch, behind: VecDeque::new() };
                 self.send(ctx);
             }
-            First::Open { behind, .. } => behind.push_back(batch),
-            First::Ended => self.pass(batch),
+            FirstBatch::Open { behind, .. } => behind.push_back(batch),
+            FirstBatch::Ended => self.pass(batch),
         }
     }
 }
 
-impl Handler<PartDone> for CarefulActor {
+impl Handler<PartDone> for PoisonEventIsolator {
     type Result = ();
 
     fn handle(&mut self, done: PartDone, ctx: &mut Self::Context) {
-        let First::Open { batch, .. } = &mut self.first else { return };
+        let FirstBatch::Open { batch, .. } = &mut self.first else { return };
         if done.part != batch.sent {
             return;
         }
@@ -108,7 +118,8 @@ impl Handler<PartDone> for CarefulActor {
             }
             Err(error) if error.kind() == ErrorKind::ActorFailed => self.failed(error, ctx),
             Err(error) => {
-                if let First::Open { batch, .. } = std::mem::replace(&mut self.first, First::Ended)
+                if let FirstBatch::Open { batch, .. } =
+                    std::mem::replace(&mut self.first, FirstBatch::Ended)
                 {
                     batch.ack.fail_with(error, done.pause);
                 }
@@ -118,14 +129,14 @@ impl Handler<PartDone> for CarefulActor {
     }
 }
 
-impl CarefulActor {
+impl PoisonEventIsolator {
     /// Hands the present event to the actor.
     fn send(&mut self, ctx: &mut Context<Self>) {
         let Some(actor) = self.actor() else {
             let what = "the handler actor was not made";
             return self.failed(Error::new(ErrorKind::ActorFailed, what), ctx);
         };
-        let First::Open { batch, .. } = &mut self.first else { return };
+        let FirstBatch::Open { batch, .. } = &mut self.first else { return };
         batch.sent += 1;
         let ack = batch.ack.of_one_event(batch.sent, ctx.address().recipient());
         let events = Arc::new(batch.events.get(batch.index).cloned().into_iter().collect());
@@ -134,7 +145,7 @@ impl CarefulActor {
 
     /// The present event has ended, or can never be handled.
     fn ended(&mut self, refused: Option<Error>, ctx: &mut Context<Self>) {
-        let First::Open { batch, behind } = &mut self.first else { return };
+        let FirstBatch::Open { batch, behind } = &mut self.first else { return };
         let index = batch.index;
         batch.refused.extend(refused.map(|error| Refused { index, error }));
         if batch.tries > 0 {
@@ -145,7 +156,9 @@ impl CarefulActor {
             return self.send(ctx);
         }
         let behind = std::mem::take(behind);
-        if let First::Open { batch, .. } = std::mem::replace(&mut self.first, First::Ended) {
+        if let FirstBatch::Open { batch, .. } =
+            std::mem::replace(&mut self.first, FirstBatch::Ended)
+        {
             batch.ack.pass_on(batch.onward, batch.refused);
         }
         behind.into_iter().for_each(|batch| self.pass(batch));
@@ -154,7 +167,7 @@ impl CarefulActor {
     /// The actor did not answer for the present event.
     fn failed(&mut self, error: Error, ctx: &mut Context<Self>) {
         self.actor = None;
-        let First::Open { batch, .. } = &mut self.first else { return };
+        let FirstBatch::Open { batch, .. } = &mut self.first else { return };
         batch.tries += 1;
         let (tries, event) = (batch.tries, batch.events.get(batch.index));
         warn!(self.log, "handler actor failed"; "event" => ?event, "try" => tries,
@@ -174,7 +187,7 @@ impl CarefulActor {
         ctx.run_later(pause.unwrap_or(Duration::ZERO), |this, ctx| this.send(ctx));
     }
 
-    /// As it came: dropped where there is no actor, which counts as failed.
+    /// Passes a batch on unchanged. Without an actor it is dropped, which counts as failed.
     fn pass(&mut self, batch: TopicBatch) {
         if let Some(actor) = self.actor() {
             actor.do_send(batch);
