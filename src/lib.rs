@@ -135,7 +135,7 @@
 //! | [`replay`] | facts of the past, sent again from a table |
 //! | [`postgres`] | connection, replication stream, pgoutput, slot |
 //! | `kafka` | producer, records, topics |
-//! | [`proto`] | the event on the wire |
+//! | [`proto`] | the event on the wire, from the crate `factlib-emit` |
 //! | [`testing`] | throwaway servers, of the crate `factlib-testing` (feature `test-util`) |
 //!
 //! # Features
