@@ -17,8 +17,9 @@ use crate::{
     Event, Lsn, Result,
     config::{Config, OutboxTable, RefusalPolicy, Route},
     faults::Faults,
+    format,
     handlers::HandlerTopics,
-    kafka::record,
+    kafka::owned_headers,
     messages::{
         ActorExited, ActorKind, BatchDone, BatchId, ByteWindow, ChainFailed, ExitGuard, LaneOpened,
         OpenLane, WalBatch,
@@ -54,7 +55,7 @@ impl Decoding {
 
 /// The headers of an event's record.
 pub fn record_headers(event: &Event) -> OwnedHeaders {
-    record::record_headers(event)
+    owned_headers(&format::usual(event).headers)
 }
 
 /// Decoder and Router, and lanes that drop what they get, on the caller's arbiter.

@@ -58,10 +58,10 @@ pub use self::{
     postgres::{PostgresConfig, Source},
     retention::RetentionConfig,
     route::{Route, RouteMatch, Unrouted},
-    schema_registry::{SchemaRegistryConfig, SubjectStrategy},
+    schema_registry::SchemaRegistryConfig,
 };
 pub(crate) use self::{mistake::Mistake, properties::is_secret};
-pub use crate::format::Format;
+pub use crate::format::{Format, SubjectStrategy};
 
 /// The table that [`Emitter::archive`](crate::emit::Emitter::archive) writes, by convention.
 pub const ARCHIVE_TABLE: &str = "public.outbox_events";

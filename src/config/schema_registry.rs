@@ -5,6 +5,8 @@ use documented::DocumentedFields;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
+use crate::format::SubjectStrategy;
+
 /// The section `[schema_registry]`: where the formats `confluent-…` have their schemas.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[cfg_attr(feature = "cli", derive(DocumentedFields))]
@@ -54,17 +56,4 @@ impl SchemaRegistryConfig {
     #[cfg(not(feature = "schema-registry"))]
     pub(crate) const NOT_BUILT: &str =
         "this factlib was built without the feature schema-registry, which the format needs";
-}
-
-/// How a subject is named: Confluent's strategies.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum SubjectStrategy {
-    /// `{topic}-value`: `TopicNameStrategy`.
-    #[default]
-    Topic,
-    /// The schema's full name: `RecordNameStrategy`.
-    Record,
-    /// `{topic}-` and the schema's full name: `TopicRecordNameStrategy`.
-    TopicRecord,
 }

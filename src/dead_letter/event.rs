@@ -1,17 +1,15 @@
 //! The event that a letter was: with routes, its record is made anew. Of a row that was no event,
 //! it is the one that the row is by the present mapping.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
-use rdkafka::message::Headers;
+use bytestring::ByteString;
 
-use super::letter::Letter;
+use super::{header, letter::Letter};
 use crate::{
     Event, Lsn, Result,
     config::OutboxTable,
     event::RowRecord,
-    kafka::record::{dead_letter as header, event_headers},
+    format,
     outbox::{ParkedRow, binary_id},
     proto::OutboxEvent,
 };
@@ -63,7 +61,7 @@ pub(super) fn event(letter: &Letter, bytes: Option<&Bytes>) -> Option<Event> {
     }
     let event = Event::parse(raw.clone(), lsn).ok()?;
     // What is kept in the table has no trace among its headers.
-    let usual = if letter.is_kept_in_table() { 3 } else { event_headers(&event).count() };
+    let usual = if letter.is_kept_in_table() { 3 } else { format::event_headers(&event).len() };
     let headers: Vec<_> = own_headers(letter).skip(usual).collect();
     let key = letter.key.clone().filter(|key| binary_id(key) == event.key());
     if headers.is_empty() && topic_prefix.is_none() && key.is_none() && timestamp_ms.is_none() {
@@ -74,7 +72,7 @@ pub(super) fn event(letter: &Letter, bytes: Option<&Bytes>) -> Option<Event> {
 }
 
 /// The headers of the record that it could not be.
-fn own_headers(letter: &Letter) -> impl Iterator<Item = (Arc<str>, Option<Bytes>)> {
+fn own_headers(letter: &Letter) -> impl Iterator<Item = (ByteString, Option<Bytes>)> {
     let own = letter.headers.iter().filter(|(key, _)| !header::ALL.contains(&key.as_str()));
     own.map(|(key, value)| (key.as_str().into(), value.clone()))
 }

@@ -5,7 +5,8 @@ use std::{fmt, str::FromStr};
 use bytes::Bytes;
 use rdkafka::{Message, message::Headers};
 
-use crate::{Error, ErrorKind, Lsn, kafka::record::dead_letter as header};
+use super::header;
+use crate::{Error, ErrorKind, Lsn};
 
 /// Where a letter is in the dead-letter topic, written `partition:offset`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

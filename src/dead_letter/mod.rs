@@ -4,6 +4,8 @@
 //! | file | idea |
 //! | --- | --- |
 //! | `table` | parking: the bytes of what no topic takes |
+//! | `record` | the record of an event that is parked |
+//! | `header` | the headers that such a record has beside its own |
 //! | `letter` | one letter, and what its headers say |
 //! | `event` | pure: the event that a letter was, to be routed again |
 //! | `topic` | reading the letters |
@@ -19,8 +21,10 @@
 //! acknowledgement and the row sends that one letter again, with the same event id.
 
 mod event;
+mod header;
 mod ledger;
 mod letter;
+mod record;
 mod redrive;
 mod schema;
 mod table;
@@ -33,6 +37,7 @@ pub use self::{
     topic::{DeadLetterTopic, Letters},
 };
 pub(crate) use self::{
+    record::{LetterForm, is_kept_in_table, kept_text, record},
     schema::{CREATE_TABLES, TABLE},
     table::DeadLetterTable,
 };

@@ -7,27 +7,26 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use rdkafka::{
-    error::KafkaError,
-    message::{Header, Headers, OwnedHeaders},
-    producer::FutureRecord,
-};
+use rdkafka::{error::KafkaError, producer::FutureRecord};
 use slog::Logger;
 
 use super::{
     event::{event, event_of_row},
+    header,
     ledger::Ledger,
     letter::Letter,
 };
 use crate::{
     Error, ErrorKind, Event, Result,
     config::{Config, OutboxTable},
+    format,
     kafka::{
         errors::kafka_error,
-        record::{Record, dead_letter as header, record_headers, record_key, record_place},
+        owned_headers,
         resend::{ResendClient, SendError},
     },
-    routing::{Decision, Routes},
+    record::{Headers, Record},
+    routing::{Decision, OutgoingEvent, Routes},
     schema_registry::Registry,
 };
 
@@ -50,7 +49,7 @@ pub struct Resent {
     pub value: Option<Bytes>,
     partition: Option<i32>,
     timestamp_ms: Option<i64>,
-    headers: OwnedHeaders,
+    headers: Headers,
 }
 
 /// Settings of a [`Redriver`].
@@ -112,30 +111,26 @@ impl Redriver {
     pub async fn resent(&self, letter: &Letter, ledger: &Ledger) -> Result<Vec<Resent>> {
         let value = ledger.bytes(letter).await?;
         let from = format!("{}/{}", self.dead_letter_topic, letter.position);
-        let from = || Header { key: REDRIVEN_FROM, value: Some(&from) };
+        let from = || (REDRIVEN_FROM.into(), Some(from.clone().into()));
         let mut all = Vec::new();
-        for (topic, event) in self.routed(letter, value.as_ref())? {
-            let prefixes = self.registry.prefixes(&topic, std::slice::from_ref(&event)).await?;
-            let made = event.made(&topic, &prefixes)?;
-            let record = Record::new(&event, made.as_ref());
-            all.push(Resent {
-                topic,
-                key: Some(Bytes::copy_from_slice(record.key)),
-                value: record.value.map(Bytes::copy_from_slice),
-                partition: record.partition,
-                timestamp_ms: record.timestamp_ms,
-                headers: record.headers.insert(from()),
-            });
+        for (topic, outgoing) in self.routed(letter, value.as_ref())? {
+            let need = outgoing.need(&topic).ok().flatten();
+            let prefixes = self.registry.prefixes(&topic, need).await?;
+            let record = outgoing.record(&topic, &prefixes)?;
+            let Record { key, value, mut headers, partition, timestamp_ms } = record;
+            headers.push(from());
+            all.push(Resent { topic, key: Some(key), value, partition, timestamp_ms, headers });
         }
         if all.is_empty() {
             let topic = self.to_topic.as_deref().or(letter.source_topic());
             let topic = topic.ok_or_else(|| nowhere(letter, "it is no event".into()))?.to_owned();
             let event = event(letter, value.as_ref());
-            let (partition, timestamp_ms) = event.as_ref().map(record_place).unwrap_or_default();
+            let place = |event: &Event| (event.partition(), event.record_time_ms());
+            let (partition, timestamp_ms) = event.as_ref().map(place).unwrap_or_default();
             // It was for the topic that refused it.
             let partition = partition.filter(|_| self.to_topic.is_none());
-            let (key, headers) = original(letter, event.as_ref());
-            let headers = headers.insert(from());
+            let (key, mut headers) = original(letter, event.as_ref());
+            headers.push(from());
             all.push(Resent { topic, key, value, partition, timestamp_ms, headers });
         }
         Ok(all)
@@ -143,7 +138,11 @@ impl Redriver {
 
     /// The records of the letter's event that were refused, by the routes as they are now;
     /// none where the letter goes as it is.
-    fn routed(&self, letter: &Letter, value: Option<&Bytes>) -> Result<Vec<(String, Event)>> {
+    fn routed(
+        &self,
+        letter: &Letter,
+        value: Option<&Bytes>,
+    ) -> Result<Vec<(String, OutgoingEvent)>> {
         let (to, source) = (self.to_topic.as_deref(), letter.source_topic());
         let row = event_of_row(letter, value, &self.tables);
         let is_row = row.is_some();
@@ -164,7 +163,9 @@ impl Redriver {
         let mut records = match self.routes.decide(&event).1 {
             Decision::Records(records) => records,
             // As a row it goes nowhere.
-            _ if is_row && let Some(to) = to => return Ok(vec![(to.to_owned(), event)]),
+            _ if is_row && let Some(to) = to => {
+                return Ok(vec![(to.to_owned(), OutgoingEvent::usual(event))]);
+            }
             _ if to.is_some() => return Ok(Vec::new()),
             Decision::Filtered => return Err(nowhere(letter, "its route drops it now".into())),
             Decision::Refused(error) | Decision::Stop(error) => {
@@ -181,8 +182,8 @@ impl Redriver {
                 return Err(nowhere(letter, why));
             }
             (_, _, at) => {
-                let (topic, event) = records.swap_remove(at.unwrap_or(0));
-                return Ok(vec![(to.map_or(topic, str::to_owned), event)]);
+                let (topic, outgoing) = records.swap_remove(at.unwrap_or(0));
+                return Ok(vec![(to.map_or(topic, str::to_owned), outgoing)]);
             }
         }
         Ok(records)
@@ -222,7 +223,7 @@ impl Redriver {
             payload: value.as_deref(),
             key: key.as_deref(),
             timestamp: *timestamp_ms,
-            headers: Some(headers.clone()),
+            headers: Some(owned_headers(headers)),
         };
         match self.client.send(record).await {
             Ok(()) => Ok(()),
@@ -270,24 +271,21 @@ fn nowhere(letter: &Letter, why: String) -> Error {
 }
 
 /// Key and headers of the record that the letter could not be.
-fn original(letter: &Letter, event: Option<&Event>) -> (Option<Bytes>, OwnedHeaders) {
+fn original(letter: &Letter, event: Option<&Event>) -> (Option<Bytes>, Headers) {
     // What is kept in the table has a record that may be cut short; the bytes say it all,
     // unless they are a payload alone, whose record is not cut.
     if let Some(event) = event.filter(|_| letter.is_kept_in_table() && !letter.is_payload()) {
-        return (Some(Bytes::copy_from_slice(record_key(event))), record_headers(event));
+        let Record { key, headers, .. } = format::usual(event);
+        return (Some(key), headers);
     }
-    let mut headers = OwnedHeaders::new_with_capacity(letter.headers.len() + 1);
-    for (key, value) in &letter.headers {
-        if !header::ALL.contains(&key.as_str()) {
-            headers = headers.insert(Header { key, value: value.as_deref() });
-        }
-    }
+    let own = letter.headers.iter().filter(|(key, _)| !header::ALL.contains(&key.as_str()));
+    let headers = own.map(|(key, value)| (key.as_str().into(), value.clone())).collect();
     (letter.key.clone(), headers)
 }
 
 impl Resent {
     /// Its headers, in their order.
     pub fn headers(&self) -> impl Iterator<Item = (&str, Option<&[u8]>)> {
-        self.headers.iter().map(|header| (header.key, header.value))
+        self.headers.iter().map(|(name, value)| (&**name, value.as_deref()))
     }
 }

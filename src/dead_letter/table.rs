@@ -9,10 +9,12 @@ use std::time::Duration;
 use slog::Logger;
 use tokio_postgres::types::PgLsn;
 
-use super::schema::{self, TABLE, is_missing};
+use super::{
+    record::{is_kept_in_table, kept_text},
+    schema::{self, TABLE, is_missing},
+};
 use crate::{
     Error, ErrorKind, Event, Result,
-    kafka::record::{is_kept_in_table, kept_text},
     postgres::{ConnectInfo, Reconnecting, StatementError},
 };
 

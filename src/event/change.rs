@@ -1,12 +1,13 @@
 //! An event as a handler wants it sent.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use prost::Message;
 
 use super::{Event, RowRecord};
-use crate::{Error, ErrorKind, Result};
+use crate::{
+    Error, ErrorKind, Result,
+    record::{Headers, is_legal_header},
+};
 
 /// What is to be other than it was.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -16,7 +17,7 @@ pub(crate) struct Change {
     pub payload: Option<Bytes>,
     pub key: Option<String>,
     /// Behind those that it has.
-    pub headers: Vec<(Arc<str>, Option<Bytes>)>,
+    pub headers: Headers,
 }
 
 impl Event {
@@ -47,8 +48,7 @@ impl Event {
         if let Some(key) = key {
             event.head.overrides.get_or_insert_default().key = Some(key.into());
         }
-        // librdkafka takes names as C strings.
-        if let Some((name, _)) = headers.iter().find(|(name, _)| name.contains('\0')) {
+        if let Some((name, _)) = headers.iter().find(|(name, _)| !is_legal_header(name)) {
             let what = format!("the name of header {name:?} has a NUL, which can't be sent");
             return Err(Error::new(ErrorKind::RecordRefused, what));
         }
@@ -61,14 +61,8 @@ impl Event {
 
 #[cfg(test)]
 mod tests {
-    use rdkafka::message::Headers;
-
     use super::*;
-    use crate::{
-        Lsn,
-        emit::Fact,
-        kafka::record::{record_headers, record_key, record_value},
-    };
+    use crate::{Lsn, emit::Fact, format};
 
     fn event() -> Event {
         let fact = Fact::new("user", "u1", "created").payload("old").metadata("tenant", "7");
@@ -100,12 +94,12 @@ mod tests {
             ("i2", "seen", &b"new"[..])
         );
         assert_eq!(wire.metadata["tenant"], "7");
-        assert_eq!((changed.lsn(), record_key(&changed)), (Lsn::new(7), &b"k"[..]));
-        assert_eq!(record_value(&changed), Some(&changed.raw()[..]));
-        let headers = record_headers(&changed);
-        let has = |name| {
-            let header = headers.iter().find(|header| header.key == name);
-            header.and_then(|header| header.value)
+        let record = format::usual(&changed);
+        assert_eq!((changed.lsn(), &record.key[..]), (Lsn::new(7), &b"k"[..]));
+        assert_eq!(record.value.as_ref(), Some(changed.raw()));
+        let has = |name: &str| {
+            let header = record.headers.iter().find(|(key, _)| key == name);
+            header.and_then(|(_, value)| value.as_deref())
         };
         assert_eq!((has("event_id"), has("event_type")), (Some(&b"i2"[..]), Some(&b"seen"[..])));
         assert_eq!(has("h"), Some(&b"v"[..]));

@@ -13,10 +13,8 @@ pub(crate) use self::change::Change;
 use self::overrides::Overrides;
 use crate::{
     Error, ErrorKind, Lsn, Result,
-    format::MadeRecord,
     proto::{OutboxEvent, TraceInfo},
-    routing::Way,
-    schema_registry::Prefixes,
+    record::Headers,
 };
 
 /// What `created_at` is in nanoseconds from 1973 to 5138 is beyond this; in
@@ -38,7 +36,6 @@ pub struct Event {
     transaction: Option<TransactionInfo>,
     refusal: Option<Arc<Refusal>>,
     row: Option<Box<RowRecord>>,
-    way: Option<Arc<Way>>,
 }
 
 /// What a record has that is not in its `OutboxEvent`: an outbox table's row gives it, or a
@@ -48,7 +45,7 @@ pub(crate) struct RowRecord {
     /// What comes before the dot in its topic; none for the pipeline's own.
     pub topic_prefix: Option<Arc<str>>,
     /// None where the column is NULL.
-    pub headers: Vec<(Arc<str>, Option<Bytes>)>,
+    pub headers: Headers,
     /// The value is the payload by itself, and headers are Debezium's.
     pub payload_is_value: bool,
     /// And it is NULL: the record has no value.
@@ -160,7 +157,7 @@ impl Event {
         if head.aggregate_type.is_empty() {
             return Err(refused().caused_by("its aggregate_type is empty"));
         }
-        Ok(Event { raw, head, lsn, transaction: None, refusal: None, row: None, way: None })
+        Ok(Event { raw, head, lsn, transaction: None, refusal: None, row: None })
     }
 
     /// The event of an outbox table's row; `raw` is its record's value.
@@ -183,7 +180,7 @@ impl Event {
                 trace: event.trace_info.map(Box::new),
                 overrides: None,
             };
-            Event { raw, head, lsn, transaction: None, refusal: None, row: None, way: None }
+            Event { raw, head, lsn, transaction: None, refusal: None, row: None }
         } else {
             Event::parse(raw, lsn)?
         };
@@ -200,7 +197,7 @@ impl Event {
     pub(crate) fn malformed(raw: Bytes, lsn: Lsn, error: Error) -> Self {
         let refusal = Some(Arc::new(Refusal::new(error)));
         let head = Head::default();
-        Event { raw, head, lsn, transaction: None, refusal, row: None, way: None }
+        Event { raw, head, lsn, transaction: None, refusal, row: None }
     }
 
     /// A row of an outbox table that is no event, as JSON; `header` says how to read it.
@@ -209,37 +206,15 @@ impl Event {
         Event { row: Some(Box::new(row)), ..Event::malformed(raw, lsn, error) }
     }
 
-    /// The event, marked as one that can't be delivered where it belongs. It is parked as it
-    /// came, whatever record a route had made of it.
+    /// The event, marked as one that can't be delivered where it belongs.
     pub(crate) fn refused(self, refusal: Refusal) -> Self {
-        Event { refusal: Some(Arc::new(refusal)), way: None, ..self }
+        Event { refusal: Some(Arc::new(refusal)), ..self }
     }
 
     /// A dead letter that its topic does not take whole: its bytes go to the table.
     pub(crate) fn kept_in_table(self) -> Self {
         let kept = self.refusal.as_deref().map(|refusal| Refusal { kept: true, ..refusal.clone() });
         Event { refusal: kept.map(Arc::new), ..self }
-    }
-
-    /// The event, whose record is made this way; none is the usual one.
-    pub(crate) fn going(self, way: Option<Arc<Way>>) -> Self {
-        Event { way, ..self }
-    }
-
-    /// How its record is made, if it is not the usual one.
-    pub(crate) fn way(&self) -> Option<&Way> {
-        self.way.as_deref()
-    }
-
-    /// The record that a route or a format makes of it for a topic; none where it is the
-    /// usual one.
-    ///
-    /// # Errors
-    /// [`ErrorKind::RecordRefused`]: why there can be none.
-    pub(crate) fn made(&self, topic: &str, prefixes: &Prefixes) -> Result<Option<MadeRecord>> {
-        let Some(way) = self.way() else { return Ok(None) };
-        let need = way.need(self, topic)?;
-        prefixes.framed(way.record(self)?, need.as_ref()).map(Some)
     }
 
     /// Why it is on its way to the dead letters; none for every other event.
@@ -262,6 +237,11 @@ impl Event {
         &self.head.id
     }
 
+    /// The bytes of its id.
+    pub(crate) fn id_bytes(&self) -> Bytes {
+        self.head.id.as_bytes().clone()
+    }
+
     /// The kind of thing that it is about; never empty.
     pub fn aggregate_type(&self) -> &str {
         &self.head.aggregate_type
@@ -280,6 +260,11 @@ impl Event {
     /// What happened to it.
     pub fn event_type(&self) -> &str {
         &self.head.event_type
+    }
+
+    /// The bytes of its type.
+    pub(crate) fn event_type_bytes(&self) -> Bytes {
+        self.head.event_type.as_bytes().clone()
     }
 
     /// When its emitter says that it happened, Unix nanoseconds.
@@ -306,8 +291,16 @@ impl Event {
         if self.override_key().is_some() { None } else { self.row()?.key.as_ref() }
     }
 
-    fn override_key(&self) -> Option<&str> {
-        self.head.overrides.as_ref().and_then(|overrides| overrides.key.as_deref())
+    /// The key of its record, as bytes.
+    pub(crate) fn key_bytes(&self) -> Bytes {
+        match self.binary_key() {
+            Some(key) => key.clone(),
+            None => self.override_key().unwrap_or(&self.head.aggregate_id).as_bytes().clone(),
+        }
+    }
+
+    fn override_key(&self) -> Option<&ByteString> {
+        self.head.overrides.as_ref().and_then(|overrides| overrides.key.as_ref())
     }
 
     /// The partition that its metadata asks for.
@@ -318,6 +311,13 @@ impl Event {
     /// The time of its record that its metadata asks for, Unix milliseconds.
     pub fn timestamp_ms(&self) -> Option<i64> {
         self.head.overrides.as_ref()?.timestamp_ms
+    }
+
+    /// The time that its record asks for, by its metadata or its table's row, Unix milliseconds.
+    pub(crate) fn record_time_ms(&self) -> Option<i64> {
+        let of_row = self.row().and_then(|row| row.timestamp_ms);
+        // librdkafka takes 0 for none.
+        self.timestamp_ms().or(of_row).filter(|ms| *ms > 0)
     }
 
     /// The trace it was emitted in.

@@ -26,8 +26,8 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Map, Value, value::RawValue};
 
-use super::{MadeRecord, Making, content, json::written, time};
-use crate::{Result, proto::OutboxEvent};
+use super::{Making, content, json::written, time};
+use crate::{Result, proto::OutboxEvent, record::Record};
 
 /// What may stand in a segment of a path as it is, RFC 3986's unreserved characters.
 const IN_PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -47,16 +47,16 @@ const TAKEN: [&str; 10] = [
 ];
 
 /// The payload as it is; attributes are headers.
-pub(super) fn binary(making: Making<'_>) -> MadeRecord {
+pub(super) fn binary(making: Making<'_>) -> Record {
     let Making { event, envelope, .. } = making;
     let tombstone = event.row().is_some_and(|row| row.is_tombstone);
     let value = (!tombstone).then(|| envelope.payload.clone());
-    let mut record = MadeRecord { value, ..Default::default() };
+    let mut record = Record { value, ..Default::default() };
     for (name, text) in attributes(making) {
         // The binding gives this one the name that Kafka's users know.
         match name.as_str() {
-            "datacontenttype" => record.header("content-type", text),
-            _ => record.header(format!("ce_{name}"), text),
+            "datacontenttype" => record.add_header("content-type", text),
+            _ => record.add_header(format!("ce_{name}"), text),
         }
     }
     other_metadata(envelope, &mut record);
@@ -64,7 +64,7 @@ pub(super) fn binary(making: Making<'_>) -> MadeRecord {
 }
 
 /// All of it as one JSON object.
-pub(super) fn structured(making: Making<'_>) -> Result<MadeRecord> {
+pub(super) fn structured(making: Making<'_>) -> Result<Record> {
     let envelope = making.envelope;
     let mut attributes = attributes(making);
     let payload = content::as_json(envelope);
@@ -78,8 +78,8 @@ pub(super) fn structured(making: Making<'_>) -> Result<MadeRecord> {
         object.insert("data_base64".into(), base64.into());
     }
     let object = Structured { attributes: object, data: payload };
-    let mut record = MadeRecord { value: Some(written(&object)?), ..Default::default() };
-    record.header("content-type", "application/cloudevents+json; charset=UTF-8");
+    let mut record = Record { value: Some(written(&object)?), ..Default::default() };
+    record.add_header("content-type", "application/cloudevents+json; charset=UTF-8");
     other_metadata(envelope, &mut record);
     Ok(record)
 }
@@ -128,10 +128,10 @@ fn attributes(making: Making<'_>) -> Vec<(String, String)> {
 }
 
 /// Metadata that can't be an attribute; what became `datacontenttype` is said already.
-fn other_metadata(envelope: &OutboxEvent, record: &mut MadeRecord) {
+fn other_metadata(envelope: &OutboxEvent, record: &mut Record) {
     for (key, value) in &envelope.metadata {
         if !is_extension(key) && !content::METADATA.contains(&key.as_str()) {
-            record.header(format!("metadata.{key}"), value.clone());
+            record.add_header(format!("metadata.{key}"), value.clone());
         }
     }
 }

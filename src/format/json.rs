@@ -9,8 +9,8 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::{MadeRecord, Making, content, owned, time};
-use crate::{Error, ErrorKind, Result, kafka::record::event_headers, proto::TraceInfo};
+use super::{Making, content, event_headers, time};
+use crate::{Error, ErrorKind, Result, proto::TraceInfo, record::Record};
 
 #[derive(Serialize)]
 struct Envelope<'a> {
@@ -46,14 +46,14 @@ impl<'a> From<&'a TraceInfo> for Trace<'a> {
     }
 }
 
-pub(super) fn record(making: Making<'_>) -> Result<MadeRecord> {
+pub(super) fn record(making: Making<'_>) -> Result<Record> {
     let mut record = unnamed(making)?;
-    record.header("content-type", "application/json");
+    record.add_header("content-type", "application/json");
     Ok(record)
 }
 
 /// The same without its content type: behind the id of a schema it is no JSON.
-pub(super) fn unnamed(making: Making<'_>) -> Result<MadeRecord> {
+pub(super) fn unnamed(making: Making<'_>) -> Result<Record> {
     let Making { event, envelope, .. } = making;
     let payload = content::as_json(envelope);
     let base64 = payload.is_none() && !envelope.payload.is_empty();
@@ -68,7 +68,7 @@ pub(super) fn unnamed(making: Making<'_>) -> Result<MadeRecord> {
         metadata: &envelope.metadata,
         trace: event.trace().map(Trace::from),
     };
-    let mut record = MadeRecord { headers: owned(&event_headers(event)), ..Default::default() };
+    let mut record = Record { headers: event_headers(event), ..Default::default() };
     record.value = Some(written(&object)?);
     Ok(record)
 }

@@ -1,23 +1,23 @@
 //! `raw`: the payload is the value; the event's other fields are headers.
 
-use super::{MadeRecord, Making, owned};
-use crate::kafka::record::event_headers;
+use super::{Making, event_headers};
+use crate::record::Record;
 
 /// Headers: the usual ones, then `aggregate_type`, `aggregate_id`, `created_at` (Unix
 /// nanoseconds) and `metadata.{key}` for each.
-pub(super) fn record(making: Making<'_>) -> MadeRecord {
+pub(super) fn record(making: Making<'_>) -> Record {
     let Making { event, envelope, .. } = making;
     let tombstone = event.row().is_some_and(|row| row.is_tombstone);
-    let mut record = MadeRecord {
+    let mut record = Record {
         value: (!tombstone).then(|| envelope.payload.clone()),
-        headers: owned(&event_headers(event)),
+        headers: event_headers(event),
         ..Default::default()
     };
-    record.header("aggregate_type", event.aggregate_type().to_owned());
-    record.header("aggregate_id", event.aggregate_id().to_owned());
-    record.header("created_at", envelope.created_at.to_string());
+    record.add_header("aggregate_type", event.aggregate_type().to_owned());
+    record.add_header("aggregate_id", event.aggregate_id().to_owned());
+    record.add_header("created_at", envelope.created_at.to_string());
     for (key, value) in &envelope.metadata {
-        record.header(format!("metadata.{key}"), value.clone());
+        record.add_header(format!("metadata.{key}"), value.clone());
     }
     record
 }

@@ -1,3 +1,4 @@
+use bytes::Bytes;
 use serde_json::json;
 
 use super::*;
@@ -23,18 +24,18 @@ fn event(envelope: &OutboxEvent) -> Event {
     Event::parse(envelope.encode_to_vec().into(), Lsn::new(0x16_0000_0001)).expect("an event")
 }
 
-fn made(format: Format, envelope: &OutboxEvent) -> MadeRecord {
+fn made(format: Format, envelope: &OutboxEvent) -> Record {
     let making = Making { event: &event(envelope), envelope, prefix: "mycontext" };
     make(format, making).expect("a record")
 }
 
-fn headers(record: &MadeRecord) -> Vec<(&str, &str)> {
+fn headers(record: &Record) -> Vec<(&str, &str)> {
     let text = |value: &'_ Option<Bytes>| value.clone().map(Vec::from).unwrap_or_default();
     let leaked = |value| &*String::from_utf8(text(value)).expect("text").leak();
     record.headers.iter().map(|(key, value)| (&**key, leaked(value))).collect()
 }
 
-fn json(record: &MadeRecord) -> serde_json::Value {
+fn json(record: &Record) -> serde_json::Value {
     serde_json::from_slice(record.value.as_deref().expect("a value")).expect("JSON")
 }
 

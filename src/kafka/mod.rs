@@ -9,6 +9,7 @@ mod complaints;
 mod disconnects;
 pub(crate) mod errors;
 pub(crate) mod first_records;
+mod headers;
 pub(crate) mod in_flight;
 mod limits;
 mod observer;
@@ -22,10 +23,10 @@ pub(crate) mod positions;
 pub(crate) mod producer;
 mod queue_budget;
 pub(crate) mod reader;
-pub(crate) mod record;
 mod refusals;
 mod reports;
 pub(crate) mod resend;
+mod single;
 mod statistics;
 mod transaction_log;
 pub(crate) mod transactions;
@@ -33,4 +34,7 @@ mod unavailable;
 mod verdict;
 
 pub use self::client_status::{BrokerStatus, KafkaStatus};
-pub(crate) use self::observer::{KafkaObserver, unobserved};
+pub(crate) use self::{
+    headers::owned_headers,
+    observer::{KafkaObserver, unobserved},
+};

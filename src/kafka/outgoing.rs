@@ -17,9 +17,12 @@ use super::{
     in_flight::InFlight,
     part::{Part, Terms},
     producer::{KafkaProducer, Queued},
-    record::Record,
 };
-use crate::{Result, faults::Faults, messages::TopicBatch, schema_registry::Prefixes};
+use crate::{
+    Result,
+    faults::Faults,
+    record::{Record, RecordBatch},
+};
 
 /// Makes, when it is first needed, a client that sends records one by one.
 type MakeClient = Box<dyn Fn() -> Result<KafkaProducer> + Send>;
@@ -88,9 +91,9 @@ impl Outgoing {
     }
 
     /// Adds a batch behind the others.
-    pub fn push(&mut self, batch: TopicBatch, prefixes: Prefixes, faults: Faults) {
+    pub fn push(&mut self, batch: RecordBatch, faults: Faults) {
         let terms = Terms { faults, ..self.terms.clone() };
-        let part = Part::new(batch, prefixes, self.in_flight.clone(), terms);
+        let part = Part::new(batch, self.in_flight.clone(), terms);
         if self.is_stopped() {
             self.give_up();
         }
@@ -153,7 +156,7 @@ impl Outgoing {
             }
             Some(_) => {
                 let first = &mut self.first;
-                let may = |record: &Record<'_>| first.may_send(record.key, record.partition);
+                let may = |record: &Record| first.may_send(&record.key, record.partition);
                 self.producer.send(part, index, false, may)
             }
         }

@@ -9,36 +9,31 @@ use std::sync::{
     atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering},
 };
 
-use rdkafka::{error::KafkaError, message::Headers};
+use rdkafka::error::KafkaError;
 
 use super::{
     first_records::AcknowledgedPartitions,
     in_flight::InFlight,
     limits::BatchLimits,
     queue_budget::{QueueBudget, cost},
-    record::Record,
     refusals::Refusals,
-    verdict::{self, Cause, Verdict},
+    single::{NoRecords, OneRecord},
+    verdict::{self, Cause, Place, Verdict},
 };
 use crate::{
-    Error, ErrorKind, Event, Result,
+    Error, ErrorKind, Result,
     faults::{FaultSite, Faults},
-    format::MadeRecord,
-    messages::{AckToken, PartProgress, Refused, Suspects, TopicBatch},
-    schema_registry::Prefixes,
+    record::{Answer, PartProgress, Record, RecordBatch, Records, Refused, Suspects},
 };
 
-/// The records of one [`TopicBatch`] on their way.
+/// The records of one [`RecordBatch`] on their way.
 pub(crate) struct Part {
     topic: Arc<str>,
-    events: Arc<Vec<Event>>,
+    records: Arc<dyn Records>,
     suspects: Suspects,
-    /// Of some, the record is not the usual one: headers of its records are counted.
-    counts_headers: bool,
     ends: Box<[AtomicU8]>,
     left: AtomicUsize,
-    answer: Mutex<Answer>,
-    prefixes: Prefixes,
+    outcome: Mutex<Outcome>,
     in_flight: InFlight,
     terms: Terms,
 }
@@ -61,8 +56,9 @@ pub(crate) struct Terms {
     pub faults: Faults,
 }
 
-struct Answer {
-    token: Option<AckToken>,
+struct Outcome {
+    /// None once it was called.
+    answer: Option<Box<dyn FnOnce(Answer) + Send>>,
     /// The most telling of the errors so far.
     error: Option<(Verdict, Error)>,
     /// What will never be taken.
@@ -77,59 +73,56 @@ const REFUSED: u8 = 2;
 const SUSPECT: u8 = 3;
 
 impl Part {
-    pub(super) fn new(
-        batch: TopicBatch,
-        prefixes: Prefixes,
-        in_flight: InFlight,
-        terms: Terms,
-    ) -> Arc<Self> {
-        let TopicBatch { topic, events, ack } = batch;
-        Part::make(topic, events, Some(ack), prefixes, in_flight, terms)
+    pub(super) fn new(batch: RecordBatch, in_flight: InFlight, terms: Terms) -> Arc<Self> {
+        let RecordBatch { records, suspects, answer } = batch;
+        Part::make(records, suspects, Some(answer), in_flight, terms)
     }
 
-    /// A part of one record, of an event or of none, whose end nobody has to be told.
+    /// A part of one record whose end nobody has to be told.
     pub(super) fn of_one(
-        topic: Arc<str>,
-        event: Option<Event>,
-        prefixes: Prefixes,
+        records: Arc<dyn Records>,
+        index: usize,
         in_flight: InFlight,
         terms: Terms,
     ) -> Arc<Self> {
-        let events = Arc::new(event.into_iter().collect());
-        Part::make(topic, events, None, prefixes, in_flight, terms)
+        let one = Arc::new(OneRecord { records, index });
+        Part::make(one, Suspects::default(), None, in_flight, terms)
+    }
+
+    /// A part of a record that is made elsewhere, whose end nobody has to be told.
+    pub(super) fn of_none(topic: Arc<str>, in_flight: InFlight, terms: Terms) -> Arc<Self> {
+        Part::make(Arc::new(NoRecords(topic)), Suspects::default(), None, in_flight, terms)
     }
 
     fn make(
-        topic: Arc<str>,
-        events: Arc<Vec<Event>>,
-        token: Option<AckToken>,
-        prefixes: Prefixes,
+        records: Arc<dyn Records>,
+        suspects: Suspects,
+        answer: Option<Box<dyn FnOnce(Answer) + Send>>,
         in_flight: InFlight,
         terms: Terms,
     ) -> Arc<Self> {
         in_flight.part_begins();
+        let count = records.len();
         Arc::new(Part {
-            suspects: token.as_ref().map(AckToken::suspects).unwrap_or_default(),
-            counts_headers: events.iter().any(|event| event.way().is_some()),
-            ends: events.iter().map(|_| AtomicU8::new(OPEN)).collect(),
-            left: AtomicUsize::new(events.len().max(1)),
-            answer: Mutex::new(Answer { token, error: None, refused: Vec::new() }),
-            topic,
-            events,
-            prefixes,
+            topic: Arc::clone(records.topic()),
+            records,
+            suspects,
+            ends: (0..count).map(|_| AtomicU8::new(OPEN)).collect(),
+            left: AtomicUsize::new(count.max(1)),
+            outcome: Mutex::new(Outcome { answer, error: None, refused: Vec::new() }),
             in_flight,
             terms,
         })
     }
 
-    /// Why no broker takes this event's record, if that was said before.
+    /// Why no broker takes this record, if that was said before.
     pub(super) fn known_refusal(&self, index: usize) -> Option<Error> {
-        self.terms.refusals.as_ref()?.of(&self.topic, self.events.get(index)?)
+        self.terms.refusals.as_ref()?.of(&*self.records, index)
     }
 
-    /// Number of its events.
+    /// Number of its records.
     pub fn len(&self) -> usize {
-        self.events.len()
+        self.records.len()
     }
 
     /// Where its records go.
@@ -147,27 +140,26 @@ impl Part {
         self.terms.block && !self.lock().refused.is_empty()
     }
 
-    /// The event at `index`, and the record that is made of it; none where that is the usual one.
+    /// Makes the record at `index`.
     ///
     /// # Errors
-    /// Why there can be no record of it.
-    pub(super) fn event(&self, index: usize) -> Option<(&Event, Result<Option<MadeRecord>>)> {
-        let event = self.events.get(index)?;
-        Some((event, event.made(&self.topic, &self.prefixes)))
+    /// Why there can be none.
+    pub(super) fn record(&self, index: usize) -> Result<Record> {
+        self.records.record(index)
     }
 
     /// What a record takes in librdkafka's queue.
-    pub(super) fn cost(&self, record: &Record<'_>) -> usize {
-        let headers = if self.counts_headers { header_bytes(&record.headers) } else { 0 };
-        cost(Some(record.key), record.value, headers)
+    pub(super) fn cost(&self, record: &Record) -> usize {
+        let headers = if self.records.counts_headers() { record.header_bytes() } else { 0 };
+        cost(Some(&record.key), record.value.as_deref(), headers)
     }
 
     /// No record can be made of the event at `index`, or none that a broker takes.
     pub(super) fn refuse(&self, index: usize, error: Error) {
-        let mut answer = self.lock();
+        let mut outcome = self.lock();
         self.note(index, REFUSED);
-        answer.refused.push(Refused { index, error });
-        self.ended(answer);
+        outcome.refused.push(Refused { index, error });
+        self.ended(outcome);
     }
 
     /// It can't be sent now: what is left of it fails with this error.
@@ -184,59 +176,58 @@ impl Part {
         }
     }
 
-    /// Kafka does not have a record, which was the only one of its batch or was not.
-    pub(super) fn failed(&self, index: usize, alone: bool, cost: usize, error: KafkaError) {
-        // The position's, which is no event's: its transaction fails.
-        let Some((event, made)) = self.event(index) else { return self.ended(self.lock()) };
-        let made = made.ok().flatten();
-        let record = Record::new(event, made.as_ref());
-        let verdict = Verdict::of(&error, &record);
-        match if alone { verdict.of_alone() } else { verdict } {
-            Verdict::Itself => self.refused(index, event, &record, error),
+    /// Kafka does not have a record, which was the only one of its batch or was not. The one of a
+    /// part of none has no place: its transaction fails.
+    pub(super) fn failed(&self, sent: &Sent, cost: usize, error: KafkaError) {
+        let index = sent.index;
+        let Some(place) = sent.place else { return self.ended(self.lock()) };
+        let verdict = Verdict::of(&error, place);
+        match if sent.alone { verdict.of_alone() } else { verdict } {
+            Verdict::Itself => self.refused(index, place, error),
             Verdict::Batch => {
                 if verdict::is_too_large(&error) {
                     self.terms.limits.was_too_large(&self.topic, self.terms.batch_size, cost);
                 }
                 if let Some(refusals) = &self.terms.refusals {
-                    refusals.suspect(&self.topic, event, &self.prefixes);
+                    refusals.suspect(&self.records, index);
                 }
-                let answer = self.lock();
+                let outcome = self.lock();
                 self.note(index, SUSPECT);
-                self.fails(answer, Verdict::Batch, error);
+                self.fails(outcome, Verdict::Batch, error);
             }
             verdict => self.fails(self.lock(), verdict, error),
         }
     }
 
-    fn refused(&self, index: usize, event: &Event, record: &Record<'_>, error: KafkaError) {
-        let error = verdict::refused(&self.topic, event, record, error);
+    fn refused(&self, index: usize, place: Place, error: KafkaError) {
+        let error = verdict::refused(&self.topic, &self.records.describe(index), place, error);
         if let Some(refusals) = &self.terms.refusals {
-            refusals.note(&self.topic, event, &error);
+            refusals.note(self.records.id(index), &error);
         }
         self.refuse(index, error);
     }
 
-    fn fails(&self, mut answer: MutexGuard<'_, Answer>, verdict: Verdict, error: KafkaError) {
+    fn fails(&self, mut outcome: MutexGuard<'_, Outcome>, verdict: Verdict, error: KafkaError) {
         self.terms.stopped.store(true, Ordering::Release);
-        if answer.error.as_ref().is_none_or(|(known, _)| verdict < *known) {
+        if outcome.error.as_ref().is_none_or(|(known, _)| verdict < *known) {
             let in_transaction = self.terms.refusals.is_some();
             let error = verdict.failure(&self.topic, in_transaction, error);
             self.terms.cause.note(verdict, &error);
-            answer.error = Some((verdict, error));
+            outcome.error = Some((verdict, error));
         }
-        self.ended(answer);
+        self.ended(outcome);
     }
 
-    fn ended(&self, answer: MutexGuard<'_, Answer>) {
+    fn ended(&self, outcome: MutexGuard<'_, Outcome>) {
         if self.left.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.answer(answer);
+            self.answer(outcome);
         }
     }
 
     /// The last record has ended: answers for the part.
-    fn answer(&self, mut answer: MutexGuard<'_, Answer>) {
-        let Answer { token, error, refused } = &mut *answer;
-        let Some(token) = token.take() else { return };
+    fn answer(&self, mut outcome: MutexGuard<'_, Outcome>) {
+        let Outcome { answer, error, refused } = &mut *outcome;
+        let Some(answer) = answer.take() else { return };
         let all_ended = self.left.load(Ordering::Acquire) == 0;
         if all_ended {
             self.terms.faults.reach(FaultSite::AfterProduce);
@@ -258,12 +249,13 @@ impl Part {
             error.get_or_insert((Verdict::Topic, Error::new(ErrorKind::ActorFailed, what)));
         }
         match error {
-            None if refused.is_empty() => token.ack(),
-            None => token.refuse_records(refused),
+            None if refused.is_empty() => answer(Answer::Delivered),
+            None => answer(Answer::Refused(refused)),
             Some((verdict, error)) => {
                 let delivered = self.that_ended(DELIVERED);
                 let at_once = verdict != Verdict::Topic;
-                token.fail_after(error, PartProgress { delivered, refused, suspects, at_once });
+                let progress = PartProgress { delivered, refused, suspects, at_once };
+                answer(Answer::Failed(error, progress));
             }
         }
     }
@@ -273,8 +265,8 @@ impl Part {
     /// # Errors
     /// The reason why it was neither taken nor refused.
     pub(super) fn end_of_one(&self) -> Result<Option<Error>> {
-        let mut answer = self.lock();
-        match (answer.error.take(), answer.refused.pop()) {
+        let mut outcome = self.lock();
+        match (outcome.error.take(), outcome.refused.pop()) {
             (Some((_, error)), _) => Err(error),
             (None, refused) => Ok(refused.map(|refused| refused.error)),
         }
@@ -292,8 +284,8 @@ impl Part {
         so.map(|(index, _)| index).collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Answer> {
-        self.answer.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Outcome> {
+        self.outcome.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -305,26 +297,38 @@ impl Drop for Part {
     }
 }
 
-fn header_bytes(headers: &impl Headers) -> usize {
-    let bytes = |value: Option<&[u8]>| value.map_or(0, <[u8]>::len);
-    headers.iter().map(|header| header.key.len() + bytes(header.value)).sum()
-}
-
 /// A record that librdkafka has: it is counted until its report has come.
 pub(crate) struct Sent {
     part: Arc<Part>,
     index: usize,
     cost: usize,
+    /// None for a record that is not made by the part.
+    place: Option<Place>,
     /// Its batch has no other record.
     alone: bool,
 }
 
 impl Sent {
     /// Counts it, before librdkafka has it: its report may come at once.
-    pub(super) fn new(part: &Arc<Part>, index: usize, cost: usize, alone: bool) -> Box<Self> {
+    pub(super) fn new(part: &Arc<Part>, index: usize, record: &Record, alone: bool) -> Box<Self> {
+        Sent::make(part, index, part.cost(record), Some(Place::of(record)), alone)
+    }
+
+    /// Counts a record that was made elsewhere.
+    pub(super) fn of_none(part: &Arc<Part>, cost: usize) -> Box<Self> {
+        Sent::make(part, 0, cost, None, true)
+    }
+
+    fn make(
+        part: &Arc<Part>,
+        index: usize,
+        cost: usize,
+        place: Option<Place>,
+        alone: bool,
+    ) -> Box<Self> {
         part.terms.budget.reserve(cost);
         part.in_flight.record_begins();
-        Box::new(Sent { part: Arc::clone(part), index, cost, alone })
+        Box::new(Sent { part: Arc::clone(part), index, cost, place, alone })
     }
 
     /// Kafka has it, in that partition.
@@ -346,7 +350,7 @@ impl Sent {
     /// Kafka does not have it.
     pub(super) fn failed(mut self, error: KafkaError) {
         let cost = self.leave();
-        self.part.failed(self.index, self.alone, cost, error);
+        self.part.failed(&self, cost, error);
     }
 
     fn leave(&mut self) -> usize {

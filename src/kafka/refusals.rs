@@ -6,12 +6,13 @@
 
 use std::{
     collections::HashMap,
-    hash::{DefaultHasher, Hash, Hasher},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use super::record::{LetterForm, record_place};
-use crate::{Error, Event, Lsn, schema_registry::Prefixes};
+use crate::{
+    Error,
+    record::{RecordId, Records},
+};
 
 /// Shared by the sessions of a pipeline.
 #[derive(Clone, Default)]
@@ -19,12 +20,9 @@ pub(crate) struct Refusals(Arc<Mutex<Known>>);
 
 #[derive(Default)]
 struct Known {
-    refused: HashMap<Fingerprint, Refusal>,
+    refused: HashMap<RecordId, Refusal>,
     suspects: Vec<Suspect>,
 }
-
-/// Identifies a record: one event may become several records, and a dead letter.
-type Fingerprint = (Arc<str>, Lsn, LetterForm, u64);
 
 struct Refusal {
     error: Error,
@@ -34,22 +32,20 @@ struct Refusal {
 
 /// A record of a batch that was refused.
 pub(crate) struct Suspect {
-    pub topic: Arc<str>,
-    pub event: Event,
-    pub prefixes: Prefixes,
+    pub records: Arc<dyn Records>,
+    pub index: usize,
 }
 
 impl Refusals {
-    /// The event's record was refused for good.
-    pub fn note(&self, topic: &Arc<str>, event: &Event, error: &Error) {
+    /// The record was refused for good.
+    pub fn note(&self, record: RecordId, error: &Error) {
         let refusal = Refusal { error: error.clone(), heeded: false };
-        self.lock().refused.insert(fingerprint(topic, event), refusal);
+        self.lock().refused.insert(record, refusal);
     }
 
-    /// The event's record was in a batch that was refused.
-    pub fn suspect(&self, topic: &Arc<str>, event: &Event, prefixes: &Prefixes) {
-        let (topic, event, prefixes) = (Arc::clone(topic), event.clone(), prefixes.clone());
-        self.lock().suspects.push(Suspect { topic, event, prefixes });
+    /// The record was in a batch that was refused.
+    pub fn suspect(&self, records: &Arc<dyn Records>, index: usize) {
+        self.lock().suspects.push(Suspect { records: Arc::clone(records), index });
     }
 
     /// True where there are any.
@@ -62,13 +58,13 @@ impl Refusals {
         std::mem::take(&mut self.lock().suspects)
     }
 
-    /// The refusal of the event, if there was one; the open transaction then leaves the event out.
-    pub fn of(&self, topic: &Arc<str>, event: &Event) -> Option<Error> {
+    /// The refusal of the record, if there was one; the open transaction then leaves its event out.
+    pub fn of(&self, records: &dyn Records, index: usize) -> Option<Error> {
         let mut known = self.lock();
         if known.refused.is_empty() {
             return None;
         }
-        let refusal = known.refused.get_mut(&fingerprint(topic, event))?;
+        let refusal = known.refused.get_mut(&records.id(index))?;
         refusal.heeded = true;
         Some(refusal.error.clone())
     }
@@ -90,61 +86,64 @@ impl Refusals {
     }
 }
 
-fn fingerprint(topic: &Arc<str>, event: &Event) -> Fingerprint {
-    let mut hasher = DefaultHasher::new();
-    (event.id(), event.key(), event.raw(), record_place(event)).hash(&mut hasher);
-    event.row().map(|row| &row.headers).hash(&mut hasher);
-    (Arc::clone(topic), event.lsn(), LetterForm::of(event), hasher.finish())
-}
-
 #[cfg(test)]
 mod tests {
     use prost::Message;
 
     use super::*;
-    use crate::{ErrorKind, proto::OutboxEvent};
+    use crate::{
+        ErrorKind, Event, Lsn,
+        messages::{AckToken, ByteWindow, TopicBatch, probe::probe},
+        proto::OutboxEvent,
+    };
 
     fn event() -> Event {
         let fact = OutboxEvent { aggregate_type: "order".into(), ..OutboxEvent::default() };
         Event::parse(fact.encode_to_vec().into(), Lsn::new(7)).expect("an event")
     }
 
+    fn record(topic: &str, event: Event) -> Arc<dyn Records> {
+        let permit = ByteWindow::new(1).try_acquire(1).expect("room");
+        let ack = AckToken::new((0, 0, 0), 1, probe().0, permit);
+        let batch = TopicBatch { topic: topic.into(), events: Arc::new(vec![event]), ack };
+        batch.into_records(Default::default()).records
+    }
+
     fn too_large() -> Error {
         Error::new(ErrorKind::RecordTooLarge, "too large")
     }
 
-    #[test]
-    fn a_refusal_is_known_until_a_transaction_without_the_event_is_committed() {
-        let event = event();
-        let (topic, other): (Arc<str>, Arc<str>) = ("orders".into(), "letters".into());
+    #[actix::test]
+    async fn a_refusal_is_known_until_a_transaction_without_the_event_is_committed() {
+        let (record, other) = (record("orders", event()), record("letters", event()));
         let refusals = Refusals::default();
-        refusals.note(&topic, &event, &too_large());
-        assert!(refusals.of(&other, &event).is_none());
+        refusals.note(record.id(0), &too_large());
+        assert!(refusals.of(&*other, 0).is_none());
         // One that did not come as far as the event.
         refusals.committed();
-        assert!(refusals.of(&topic, &event).is_some());
+        assert!(refusals.of(&*record, 0).is_some());
         refusals.undone();
         refusals.committed();
-        assert!(refusals.of(&topic, &event).is_some());
+        assert!(refusals.of(&*record, 0).is_some());
         refusals.committed();
-        assert!(refusals.of(&topic, &event).is_none());
+        assert!(refusals.of(&*record, 0).is_none());
     }
 
-    #[test]
-    fn a_letter_whose_bytes_are_in_the_table_is_another_record() {
-        let topic: Arc<str> = "letters".into();
+    #[actix::test]
+    async fn a_letter_whose_bytes_are_in_the_table_is_another_record() {
         let letter =
             event().refused(crate::Refusal::new(Error::new(ErrorKind::RecordRefused, "no topic")));
         let refusals = Refusals::default();
-        refusals.note(&topic, &letter, &too_large());
-        assert!(refusals.of(&topic, &letter).is_some());
-        assert!(refusals.of(&topic, &letter.kept_in_table()).is_none());
+        let whole = record("letters", letter.clone());
+        refusals.note(whole.id(0), &too_large());
+        assert!(refusals.of(&*whole, 0).is_some());
+        assert!(refusals.of(&*record("letters", letter.kept_in_table()), 0).is_none());
     }
 
-    #[test]
-    fn suspects_are_tried_once() {
+    #[actix::test]
+    async fn suspects_are_tried_once() {
         let refusals = Refusals::default();
-        refusals.suspect(&"t".into(), &event(), &Prefixes::default());
+        refusals.suspect(&record("t", event()), 0);
         let suspects = refusals.take_suspects();
         assert_eq!((suspects.len(), refusals.take_suspects().len()), (1, 0));
     }

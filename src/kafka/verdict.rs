@@ -9,11 +9,21 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rdkafka::{error::KafkaError, types::RDKafkaErrorCode as Code};
 
-use super::{
-    errors::kafka_error,
-    record::{Record, kept_text, place_refused},
-};
-use crate::{Error, ErrorKind, Event};
+use super::errors::kafka_error;
+use crate::{Error, ErrorKind, record::Record};
+
+/// The place that a record asks for.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Place {
+    pub partition: Option<i32>,
+    pub timestamp_ms: Option<i64>,
+}
+
+impl Place {
+    pub fn of(record: &Record) -> Self {
+        Place { partition: record.partition, timestamp_ms: record.timestamp_ms }
+    }
+}
 
 /// Ordered by how much it says of what went wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,13 +41,13 @@ pub(crate) enum Verdict {
 }
 
 impl Verdict {
-    pub fn of(error: &KafkaError, record: &Record<'_>) -> Self {
+    pub fn of(error: &KafkaError, place: Place) -> Self {
         let Some(code) = error.rdkafka_error_code() else { return Verdict::Topic };
         match code {
             // librdkafka looks for the partition before there is a batch.
-            Code::UnknownPartition if record.partition.is_some() => Verdict::Itself,
+            Code::UnknownPartition if place.partition.is_some() => Verdict::Itself,
             // Its time is that of now: another record's is wrong, or this machine's clock.
-            Code::InvalidTimestamp if record.timestamp_ms.is_none() => Verdict::Bystander,
+            Code::InvalidTimestamp if place.timestamp_ms.is_none() => Verdict::Bystander,
             Code::MessageSizeTooLarge
             | Code::MessageBatchTooLarge
             | Code::InvalidMessageSize
@@ -106,18 +116,14 @@ pub(super) fn is_too_large(error: &KafkaError) -> bool {
     matches!(code, Some(Code::MessageSizeTooLarge | Code::MessageBatchTooLarge))
 }
 
-/// The error of a record that is refused for what it is.
-pub(super) fn refused(topic: &str, event: &Event, record: &Record<'_>, error: KafkaError) -> Error {
-    let what = format!(
-        "Kafka did not take the record of event {} at {} for {topic}",
-        kept_text(event.id()),
-        event.lsn()
-    );
+/// The error of a record that is refused for what it is; `name` is what errors call it.
+pub(super) fn refused(topic: &str, name: &str, place: Place, error: KafkaError) -> Error {
+    let what = format!("Kafka did not take the record of {name} for {topic}");
     if is_too_large(&error) {
         let remedy = "raise max.message.bytes of the topic, or message.max.bytes of the broker";
         return Error::new(ErrorKind::RecordTooLarge, what).caused_by(error).remedy(remedy);
     }
-    let place = place_refused(record, error.rdkafka_error_code());
+    let place = place_refused(place, error.rdkafka_error_code());
     let refused = Error::new(ErrorKind::RecordRefused, what);
     match place {
         Some(place) => refused.caused_by(place.caused_by(error)),
@@ -125,16 +131,28 @@ pub(super) fn refused(topic: &str, event: &Event, record: &Record<'_>, error: Ka
     }
 }
 
+/// The error for a record that asks for a place that Kafka does not have; none where the broker's
+/// answer is about something else.
+fn place_refused(place: Place, code: Option<Code>) -> Option<Error> {
+    let what = match (code?, place.partition, place.timestamp_ms) {
+        (Code::UnknownPartition, Some(partition), _) => {
+            format!("its topic has no partition {partition}")
+        }
+        (Code::InvalidTimestamp, _, Some(ms)) => {
+            format!("its topic takes no record of the time {ms} ms")
+        }
+        _ => return None,
+    };
+    Some(Error::new(ErrorKind::RecordRefused, what))
+}
+
 #[cfg(test)]
 mod tests {
-    use rdkafka::message::OwnedHeaders;
-
     use super::*;
 
     fn verdict(code: Code, partition: Option<i32>, timestamp_ms: Option<i64>) -> Verdict {
-        let headers = OwnedHeaders::new();
-        let record = Record { key: b"k", value: None, headers, partition, timestamp_ms };
-        Verdict::of(&KafkaError::MessageProduction(code), &record)
+        let place = Place { partition, timestamp_ms };
+        Verdict::of(&KafkaError::MessageProduction(code), place)
     }
 
     #[test]

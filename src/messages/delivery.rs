@@ -14,8 +14,8 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use actix::{Message, Recipient};
 
-use super::{BatchFailure, Onward, PartProgress, Record, Suspects, WindowPermit};
-use crate::{Error, ErrorKind, Event, Result};
+use super::{BatchFailure, Onward, PartProgress, Record, Refused, Suspects, WindowPermit};
+use crate::{Error, ErrorKind, Event, Result, routing::Plans};
 
 /// Events of one topic, in order, and the duty to answer for them.
 ///
@@ -42,15 +42,6 @@ impl fmt::Debug for TopicBatch {
     }
 }
 
-/// An event of a [`TopicBatch`] that can never be delivered.
-#[derive(Clone, Debug)]
-pub struct Refused {
-    /// Index in [`TopicBatch::events`], from 0.
-    pub index: usize,
-    /// The reason. In a handler's refusal only its text counts, not its kind.
-    pub error: Error,
-}
-
 /// The duty to say how a [`TopicBatch`] ended: [`ack`](Self::ack),
 /// [`refuse`](Self::refuse), [`hand_on`](Self::hand_on) or [`fail`](Self::fail). **Dropped, it
 /// counts as failed**: an actor that panics or forgets can delay events, never lose them.
@@ -65,6 +56,7 @@ pub struct AckToken {
     events: usize,
     to: Option<Recipient<PartDone>>,
     suspects: Suspects,
+    plans: Plans,
     // What the part holds in memory stays counted until it is answered for.
     _permit: WindowPermit,
 }
@@ -76,8 +68,8 @@ impl AckToken {
         to: Recipient<PartDone>,
         permit: WindowPermit,
     ) -> Self {
-        let suspects = Suspects::default();
-        AckToken { part, epoch, lane, events, to: Some(to), suspects, _permit: permit }
+        let (suspects, plans) = (Suspects::default(), Plans::default());
+        AckToken { part, epoch, lane, events, to: Some(to), suspects, plans, _permit: permit }
     }
 
     /// Marks the events of the part that have to be sent alone.
@@ -89,6 +81,17 @@ impl AckToken {
     /// The events of the part that have to be sent alone.
     pub(crate) fn suspects(&self) -> Suspects {
         self.suspects.clone()
+    }
+
+    /// Says how the records of the part's events are made.
+    pub(crate) fn with_plans(mut self, plans: Plans) -> Self {
+        self.plans = plans;
+        self
+    }
+
+    /// How the records of the part's events are made.
+    pub(crate) fn plans(&self) -> &Plans {
+        &self.plans
     }
 
     /// All events of the batch are safe where they belong.

@@ -86,7 +86,8 @@ impl Record {
 
     /// With one more header.
     pub fn header(mut self, name: impl Into<Arc<str>>, value: impl Into<Bytes>) -> Self {
-        self.change.headers.push((name.into(), Some(value.into())));
+        let name: Arc<str> = name.into();
+        self.change.headers.push(((*name).into(), Some(value.into())));
         self
     }
 

@@ -12,8 +12,8 @@ mod batch_failure;
 mod checkpointing;
 mod control;
 mod delivery;
+mod event_records;
 mod handler_record;
-mod part_progress;
 #[cfg(test)]
 pub(crate) mod probe;
 mod wal;
@@ -28,13 +28,14 @@ pub(crate) use self::{
     },
     delivery::{LaneFailed, LaneLost, LaneOpened, OpenLane, PartDone},
     handler_record::Onward,
-    part_progress::{PartProgress, Suspects},
     wal::{EventBatch, WalBatch},
 };
 pub use self::{
     batch_failure::{BatchFailure, HandlerError},
-    delivery::{AckToken, Refused, TopicBatch},
+    delivery::{AckToken, TopicBatch},
     handler_record::Record,
     wal::BatchId,
     window::{ByteWindow, WindowPermit},
 };
+pub use crate::record::Refused;
+pub(crate) use crate::record::{PartProgress, Suspects};

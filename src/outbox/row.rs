@@ -74,7 +74,7 @@ impl Rows<'_> {
         };
         event.created_at = time.unwrap_or(self.commit_time_ns);
         let headers = mapping.headers.iter();
-        let headers = headers.map(|(at, name)| Ok((name.clone(), row.content(*at, name)?)));
+        let headers = headers.map(|(at, name)| Ok(((&**name).into(), row.content(*at, name)?)));
         let mut record = RowRecord {
             topic_prefix: self.topic_prefix.cloned(),
             headers: headers.collect::<Result<_>>()?,

@@ -2,9 +2,9 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
+use bytes::Bytes;
 use rdkafka::{
     error::{KafkaError, RDKafkaErrorCode},
-    message::{Header, Headers, OwnedHeaders},
     producer::{DeliveryFuture, FutureRecord},
 };
 use slog::Logger;
@@ -15,10 +15,11 @@ use crate::{
     config::Config,
     kafka::{
         errors::kafka_error,
-        record::Record,
+        owned_headers,
         resend::{RECORD_OVERHEAD, ResendClient},
     },
-    routing::{Decision, Routes},
+    record::{Headers, Record},
+    routing::{Decision, OutgoingEvent, Routes},
     schema_registry::Registry,
 };
 
@@ -94,16 +95,16 @@ impl Replayer {
     ///
     /// # Errors
     /// [`ErrorKind::RecordRefused`] for an event that has no topic.
-    pub fn records(&self, event: &Event) -> Result<Vec<(String, Event)>> {
+    pub fn records(&self, event: &Event) -> Result<Vec<(String, OutgoingEvent)>> {
         let decision = self.routes.decide(event).1;
         Ok(match (&self.to_topic, decision) {
             (None, Decision::Records(records)) => records,
             (None, Decision::Refused(error) | Decision::Stop(error)) => return Err(error),
             (_, Decision::Filtered) => Vec::new(),
             (Some(to), Decision::Records(records)) => {
-                records.into_iter().take(1).map(|(_, event)| (to.clone(), event)).collect()
+                records.into_iter().take(1).map(|(_, outgoing)| (to.clone(), outgoing)).collect()
             }
-            (Some(to), _) => vec![(to.clone(), event.clone())],
+            (Some(to), _) => vec![(to.clone(), OutgoingEvent::usual(event.clone()))],
         })
     }
 
@@ -112,9 +113,13 @@ impl Replayer {
     ///
     /// # Errors
     /// The end of the replay: an earlier record that Kafka refused, a topic that can't be sent to.
-    pub async fn send(&mut self, row: &ArchivedRow, records: &[(String, Event)]) -> Result<()> {
-        for (n, (topic, event)) in records.iter().enumerate() {
-            self.send_one(row, event, topic, n + 1 == records.len()).await?;
+    pub async fn send(
+        &mut self,
+        row: &ArchivedRow,
+        records: &[(String, OutgoingEvent)],
+    ) -> Result<()> {
+        for (n, (topic, outgoing)) in records.iter().enumerate() {
+            self.send_one(row, outgoing, topic, n + 1 == records.len()).await?;
         }
         Ok(())
     }
@@ -122,27 +127,27 @@ impl Replayer {
     async fn send_one(
         &mut self,
         row: &ArchivedRow,
-        event: &Event,
+        outgoing: &OutgoingEvent,
         topic: &str,
         is_last: bool,
     ) -> Result<()> {
         self.prepare(topic).await?;
-        let prefixes = self.registry.prefixes(topic, std::slice::from_ref(event)).await?;
-        let made = event.made(topic, &prefixes)?;
-        let Record { key, value, headers, partition, timestamp_ms } =
-            Record::new(event, made.as_ref());
-        let bytes = value.map_or(0, <[u8]>::len) + key.len() + RECORD_OVERHEAD;
+        let need = outgoing.need(topic).ok().flatten();
+        let prefixes = self.registry.prefixes(topic, need).await?;
+        let record = outgoing.record(topic, &prefixes)?;
+        let Record { key, value, headers, partition, timestamp_ms } = record;
+        let bytes = value.as_ref().map_or(0, Bytes::len) + key.len() + RECORD_OVERHEAD;
         while !self.in_flight.is_empty() && self.in_flight_bytes + bytes > self.window {
             self.settle().await?;
         }
-        let headers = self.headers(event, &headers);
+        let headers = owned_headers(&self.headers(outgoing, headers));
         loop {
             let record = FutureRecord {
                 topic,
                 // Another topic has other partitions.
                 partition: partition.filter(|_| self.to_topic.is_none()),
-                payload: value,
-                key: Some(key),
+                payload: value.as_deref(),
+                key: Some(&key[..]),
                 timestamp: timestamp_ms,
                 headers: Some(headers.clone()),
             };
@@ -212,19 +217,16 @@ impl Replayer {
 
     /// The relay's, and the mark. A row does not know its position in the WAL, so `LSN` is
     /// left out where the relay has it.
-    fn headers(&self, event: &Event, usual: &OwnedHeaders) -> OwnedHeaders {
-        let mut headers = OwnedHeaders::new_with_capacity(usual.count() + 1);
-        let mut lsn = usual.iter().position(|header| header.key == "LSN");
+    fn headers(&self, outgoing: &OutgoingEvent, mut headers: Headers) -> Headers {
+        let row = outgoing.event.row();
         // A payload alone has no such header, but one of its table's may be called so.
-        if event.way().is_none() && event.row().is_some_and(|row| row.payload_is_value) {
-            lsn = None;
+        let has_lsn = outgoing.plan.is_some() || !row.is_some_and(|row| row.payload_is_value);
+        if has_lsn && let Some(lsn) = headers.iter().position(|(name, _)| name == "LSN") {
+            headers.remove(lsn);
         }
-        for (n, header) in usual.iter().enumerate() {
-            if Some(n) != lsn {
-                headers = headers.insert(header);
-            }
-        }
-        headers.insert(Header { key: REPLAY_HEADER, value: Some(&self.run) })
+        let run = Bytes::copy_from_slice(self.run.as_bytes());
+        headers.push((REPLAY_HEADER.into(), Some(run)));
+        headers
     }
 }
 

@@ -2,17 +2,19 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use prost::Message;
-use rdkafka::message::Headers;
-
-use super::routes::{Decision, Routes};
+use super::{
+    plan::OutgoingEvent,
+    routes::{Decision, Routes},
+};
 use crate::{
     Error, Event, Lsn, Result,
     config::{Config, Format},
-    kafka::record::Record,
+    format,
     proto::OutboxEvent,
+    record::Record,
 };
+use bytes::Bytes;
+use prost::Message;
 
 /// Which route takes an event, and what it becomes.
 #[derive(Clone, Debug)]
@@ -69,23 +71,15 @@ pub fn explain(config: &Config, event: &OutboxEvent) -> Result<Explanation> {
     let event = Event::parse(event.encode_to_vec().into(), Lsn::ZERO)?;
     let (route, decision) = routes.decide(&event);
     let format = routes.format_name(route, &event);
-    let record = |(topic, event): (String, Event)| {
-        let way = event.way();
-        let made = way.map(|way| way.record(&event)).transpose()?;
-        let need = way.map(|way| way.need(&event, &topic)).transpose()?.flatten();
-        let Record { key, value, headers, partition, .. } = Record::new(&event, made.as_ref());
-        Ok(ExplainedRecord {
-            topic,
-            subject: need.map(|need| need.subject),
-            key: Bytes::copy_from_slice(key),
-            partition,
-            format,
-            headers: headers
-                .iter()
-                .map(|header| (header.key.to_owned(), header.value.map(Bytes::copy_from_slice)))
-                .collect(),
-            value: value.map(Bytes::copy_from_slice),
-        })
+    let record = |(topic, outgoing): (String, OutgoingEvent)| {
+        let subject = outgoing.need(&topic)?.map(|need| need.subject);
+        let record = match &outgoing.plan {
+            Some(plan) => plan.record(&outgoing.event)?,
+            None => format::usual(&outgoing.event),
+        };
+        let Record { key, value, headers, partition, .. } = record;
+        let headers = headers.into_iter().map(|(name, value)| (name.to_string(), value)).collect();
+        Ok(ExplainedRecord { topic, key, partition, format, subject, headers, value })
     };
     let outcome = match decision {
         Decision::Records(records) => {

@@ -6,7 +6,7 @@
 //! | `template` | pure: texts over an event's fields |
 //! | `route` | one `[[route]]`, checked |
 //! | `routes` | pure: all of them: which takes an event, and the records it becomes |
-//! | `way` | how an event's record is made, when it is sent |
+//! | `plan` | how an event's record is made, when it is sent |
 //! | `names` | topics' names: legal, and not too many |
 //! | `own_topics` | the relay's own topics, to which no event may go |
 //! | `placing` | the router's side: decisions that hold for a type are made once |
@@ -22,16 +22,19 @@ mod names;
 mod own_topics;
 mod pattern;
 mod placing;
+mod plan;
 mod route;
 mod routes;
 mod template;
-mod way;
 
-pub use self::explain::{ExplainedRecord, Explanation, Outcome, explain};
+pub use self::{
+    explain::{ExplainedRecord, Explanation, Outcome, explain},
+    plan::OutgoingEvent,
+};
 pub(crate) use self::{
     own_topics::OwnTopics,
     pattern::{Captures, Pattern},
     placing::{Placed, Routing},
+    plan::{OutgoingEvents, Plans},
     routes::{Decision, Routes},
-    way::Way,
 };

@@ -8,9 +8,8 @@ use super::{
 use crate::{
     Event,
     config::{Format, Mistake, Route as Config},
-    format::MadeRecord,
     proto::OutboxEvent,
-    record::{is_legal_in_topic, is_legal_topic},
+    record::{Record, is_legal_in_topic, is_legal_topic},
 };
 
 /// The topic of a route that names none.
@@ -255,7 +254,7 @@ impl Route {
     ///
     /// # Errors
     /// What is missing, or wrong.
-    pub fn apply(&self, record: &mut MadeRecord, values: Values<'_>) -> Result<(), String> {
+    pub fn apply(&self, record: &mut Record, values: Values<'_>) -> Result<(), String> {
         if let Some(key) = self.key_of(values)? {
             record.key = key.into();
         }

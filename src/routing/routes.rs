@@ -6,16 +6,16 @@ use super::{
     names::{prefix_of, usual_topic},
     own_topics::OwnTopics,
     pattern::Captures,
+    plan::{OutgoingEvent, RecordPlan},
     route::Route,
     template::Values,
-    way::Way,
 };
 use crate::{
     Error, ErrorKind, Event, Result,
     config::{Config, Format, Mistake, SubjectStrategy, Unrouted},
-    format::{self, MadeRecord, Making},
+    format::{self, Making, Need, Schema},
     proto::OutboxEvent,
-    schema_registry::{Need, Schema},
+    record::Record,
 };
 
 /// The routes of a configuration, in their order.
@@ -48,7 +48,7 @@ pub(super) enum Unsent {
 /// What becomes of an event.
 pub(crate) enum Decision {
     /// It goes to these topics, each with its record.
-    Records(Vec<(String, Event)>),
+    Records(Vec<(String, OutgoingEvent)>),
     /// It is not sent, and counts as done.
     Filtered,
     /// It is parked.
@@ -194,7 +194,7 @@ impl Routes {
     ///
     /// # Errors
     /// [`ErrorKind::RecordRefused`]: why there can be none.
-    pub(super) fn record(&self, choice: &Choice, event: &Event) -> Result<MadeRecord> {
+    pub(super) fn record(&self, choice: &Choice, event: &Event) -> Result<Record> {
         let chosen = self.chosen(choice);
         let format = self.format_of(chosen.map(|(_, route)| route), event);
         let prefix = prefix_of(&self.prefix, event);
@@ -203,7 +203,7 @@ impl Routes {
         let making = Making { event, envelope: &envelope, prefix };
         let mut record = match format {
             Some(format) => format::make(format, making)?,
-            None => MadeRecord::usual(event),
+            None => format::usual(event),
         };
         if let Some((index, route)) = chosen {
             let (envelope, captures) = (Some(&envelope), &choice.captures);
@@ -296,8 +296,8 @@ impl Routes {
             return Decision::Refused(error);
         }
         let usual = self.is_usual(&choice, event);
-        let way = (!usual).then(|| Arc::new(Way::new(self, choice)));
-        let sent = || event.clone().going(way.clone());
+        let plan = (!usual).then(|| Arc::new(RecordPlan::new(self, choice)));
+        let sent = || OutgoingEvent { event: event.clone(), plan: plan.clone() };
         Decision::Records(topics.into_iter().map(|topic| (topic, sent())).collect())
     }
 

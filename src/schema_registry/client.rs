@@ -19,7 +19,7 @@ use schema_registry_converter::{
 };
 use secrecy::ExposeSecret;
 
-use super::need::{Need, Schema};
+use crate::format::{Need, Schema};
 use crate::{Error, ErrorKind, Result, config::SchemaRegistryConfig};
 
 /// The `OutboxEvent` in protobuf.

@@ -2,7 +2,6 @@
 //!
 //! | file | idea |
 //! | --- | --- |
-//! | `need` | pure: which schema a record's value is written by, and its subject |
 //! | `registry` | what the registry said, kept; asked once for many records |
 //! | `client` | the registry over HTTP (feature `schema-registry`) |
 //!
@@ -14,10 +13,6 @@
 
 #[cfg(feature = "schema-registry")]
 mod client;
-mod need;
 mod registry;
 
-pub(crate) use self::{
-    need::{Need, Schema},
-    registry::{Prefixes, Registry},
-};
+pub(crate) use self::registry::Registry;

@@ -1,27 +1,26 @@
 use std::{
-    collections::{HashMap, hash_map::Entry},
+    collections::HashMap,
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 
 #[cfg(feature = "schema-registry")]
 use super::client::Client;
-use super::need::{Need, Schema};
 #[cfg(not(feature = "schema-registry"))]
 use crate::config::SchemaRegistryConfig;
-use crate::{Error, ErrorKind, Event, Result, config::Config, format::MadeRecord};
+use crate::{
+    Error, ErrorKind, Result,
+    config::Config,
+    format::{Need, Prefixes, Schema},
+};
 
 /// How long a refusal counts before the registry is asked again.
 const REFUSAL_LIFE: Duration = Duration::from_secs(5);
 
 /// Answers that are kept; names made of ids would be more.
 const KNOWN_MAX: usize = 10_000;
-
-/// What values begin with, or why they can have none, by the schema they need.
-#[derive(Clone, Default)]
-pub(crate) struct Prefixes(HashMap<Need, Result<Bytes>>);
 
 /// A schema registry, and what it has said.
 pub(crate) struct Registry {
@@ -69,34 +68,38 @@ impl Registry {
         }
     }
 
-    /// What the values of these events begin with in a topic, as far as it need not be asked.
-    pub fn known(&self, topic: &str, events: &[Event]) -> Option<Prefixes> {
+    /// What values of these schemas begin with, as far as it need not be asked.
+    pub fn known(&self, needs: impl Iterator<Item = Need>) -> Option<Prefixes> {
         let mut prefixes = Prefixes::default();
-        for need in needs(topic, events) {
-            if let Entry::Vacant(entry) = prefixes.0.entry(need) {
-                let prefix = self.answer(entry.key())?;
-                entry.insert(prefix);
+        for need in needs {
+            if !prefixes.has(&need) {
+                let prefix = self.answer(&need)?;
+                prefixes.insert(need, prefix);
             }
         }
         Some(prefixes)
     }
 
-    /// What the values of these events begin with in a topic.
+    /// What values of these schemas begin with; `topic` is where they go.
     ///
     /// # Errors
     /// [`ErrorKind::RegistryUnavailable`], [`ErrorKind::RegistryRefused`]; what is refused for
     /// its schema has its error among the prefixes.
-    pub async fn prefixes(&self, topic: &str, events: &[Event]) -> Result<Prefixes> {
+    pub async fn prefixes(
+        &self,
+        topic: &str,
+        needs: impl IntoIterator<Item = Need>,
+    ) -> Result<Prefixes> {
         let mut prefixes = Prefixes::default();
-        for need in needs(topic, events) {
-            if prefixes.0.contains_key(&need) {
+        for need in needs {
+            if prefixes.has(&need) {
                 continue;
             }
             let prefix = match self.answer(&need) {
                 Some(prefix) => prefix,
                 None => self.asked(topic, &need).await?,
             };
-            prefixes.0.insert(need, prefix);
+            prefixes.insert(need, prefix);
         }
         Ok(prefixes)
     }
@@ -159,31 +162,6 @@ impl Registry {
 #[cfg(feature = "schema-registry")]
 const NOT_SET: &str = "the format needs schema_registry.url";
 
-/// The schemas that events need in a topic; one that can't be told refuses its event when its
-/// record is made.
-fn needs<'a>(topic: &'a str, events: &'a [Event]) -> impl Iterator<Item = Need> {
-    events.iter().filter_map(move |event| event.way()?.need(event, topic).ok()?)
-}
-
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Prefixes {
-    /// The record with its prefix before its value, where it needs one.
-    ///
-    /// # Errors
-    /// Why its schema was refused.
-    pub fn framed(&self, mut record: MadeRecord, need: Option<&Need>) -> Result<MadeRecord> {
-        let (Some(need), Some(value)) = (need, &record.value) else { return Ok(record) };
-        let prefix = self.0.get(need).cloned().unwrap_or_else(|| {
-            let what = format!("nobody asked for the schema of subject {}", need.subject);
-            Err(Error::new(ErrorKind::RecordRefused, what))
-        })?;
-        let mut framed = BytesMut::with_capacity(prefix.len() + value.len());
-        framed.put(prefix);
-        framed.put_slice(value);
-        record.value = Some(framed.freeze());
-        Ok(record)
-    }
 }

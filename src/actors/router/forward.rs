@@ -10,8 +10,9 @@ use super::{
 };
 use crate::{
     Error, ErrorKind, Event, Lsn, Result,
-    kafka::record::is_kept_in_table,
+    dead_letter::is_kept_in_table,
     messages::{Onward, Record},
+    routing::OutgoingEvent,
 };
 
 /// Sorts what the lane `from` gave back of a part: refused events go to the dead letters, the
@@ -52,7 +53,7 @@ fn park(
     }
     warn!(sorter.log, "dead letter goes to its table, as its topic refuses it";
         "event" => ?event, "error" => %error);
-    to.add(&sorter.dead_letters.topic, event.kept_in_table());
+    to.add(&sorter.dead_letters.topic, OutgoingEvent::usual(event.kept_in_table()));
     Ok(())
 }
 

@@ -50,13 +50,14 @@ use self::{
     sorter::SortedEvents,
 };
 use crate::{
-    Error, ErrorKind, Event,
+    Error, ErrorKind,
     faults::{FaultSite, Faults},
     handlers::HandlerTopics,
     messages::{
         AckToken, ActorKind, BatchDone, BatchId, ChainFailed, EventBatch, ExitGuard, LaneFailed,
         LaneLost, LaneOpened, OpenLane, PartDone, PauseTopic, Stop, TopicBatch, WindowPermit,
     },
+    routing::OutgoingEvents,
     status::Status,
 };
 
@@ -264,18 +265,18 @@ impl Router {
     fn send_parts(
         &mut self,
         batch: BatchId,
-        topics: Vec<(Arc<str>, Vec<Event>)>,
+        topics: Vec<(Arc<str>, OutgoingEvents)>,
         permit: &WindowPermit,
         ctx: &mut Context<Self>,
     ) {
-        for (topic, events) in topics {
+        for (topic, outgoing) in topics {
             let (lane, opening) = self.deliveries.lane(&topic);
             if let Some(opening) = opening {
                 self.open(opening, None, None);
             }
-            self.status.waits(&topic, events.len());
-            self.status.routed(&topic, &events);
-            send_all(self.deliveries.add(lane, batch, events, permit.clone()), ctx);
+            self.status.waits(&topic, outgoing.events.len());
+            self.status.routed(&topic, &outgoing.events);
+            send_all(self.deliveries.add(lane, batch, outgoing, permit.clone()), ctx);
         }
     }
 
@@ -351,9 +352,11 @@ impl Router {
 
 fn send_all(parts: impl IntoIterator<Item = Dispatch>, ctx: &mut Context<Router>) {
     for dispatch in parts {
-        let Dispatch { recipient, topic, events, suspects, permit, lane, epoch, part } = dispatch;
+        let Dispatch { recipient, topic, events, plans, suspects, permit, lane, epoch, part } =
+            dispatch;
         let (place, router) = ((lane, epoch, part), ctx.address().recipient());
-        let ack = AckToken::new(place, events.len(), router, permit).with_suspects(suspects);
+        let ack = AckToken::new(place, events.len(), router, permit);
+        let ack = ack.with_suspects(suspects).with_plans(plans);
         // A closed mailbox drops the batch, and with it the token, which then says so.
         recipient.do_send(TopicBatch { topic, events, ack });
     }

@@ -9,7 +9,7 @@ use crate::{
     Error, ErrorKind, Event, Refusal, Result,
     config::RefusalPolicy,
     handlers::HandlerTopics,
-    routing::{Placed, Routing},
+    routing::{OutgoingEvent, OutgoingEvents, Placed, Routing},
     status::Status,
 };
 
@@ -36,18 +36,22 @@ pub(crate) struct DeadLetters {
 #[derive(Default)]
 pub(crate) struct SortedEvents {
     /// In the order in which the topics came first.
-    pub topics: Vec<(Arc<str>, Vec<Event>)>,
+    pub topics: Vec<(Arc<str>, OutgoingEvents)>,
     /// Number of events that are not to be sent.
     pub filtered: usize,
 }
 
 impl SortedEvents {
-    pub fn add(&mut self, topic: &Arc<str>, event: Event) {
+    pub fn add(&mut self, topic: &Arc<str>, outgoing: OutgoingEvent) {
         // A batch has few topics, and neighbours often share one.
         let same = |other: &Arc<str>| Arc::ptr_eq(other, topic) || other == topic;
         match self.topics.iter_mut().rev().find(|(other, _)| same(other)) {
-            Some((_, events)) => events.push(event),
-            None => self.topics.push((Arc::clone(topic), vec![event])),
+            Some((_, events)) => events.push(outgoing),
+            None => {
+                let mut events = OutgoingEvents::default();
+                events.push(outgoing);
+                self.topics.push((Arc::clone(topic), events));
+            }
         }
     }
 }
@@ -72,7 +76,7 @@ impl EventSorter {
             return self.refuse(event, error, None, to);
         }
         if let Some(lane) = self.handlers.lane(&event) {
-            to.add(lane, event);
+            to.add(lane, OutgoingEvent::usual(event));
             return Ok(());
         }
         match self.route(event, to)? {
@@ -89,9 +93,9 @@ impl EventSorter {
             return Ok(Some((event, Error::new(ErrorKind::HandlerFailed, what))));
         }
         match self.routing.place(event) {
-            Placed::One(topic, event) => to.add(&topic, event),
+            Placed::One(topic, outgoing) => to.add(&topic, outgoing),
             Placed::Several(all) => {
-                all.into_iter().for_each(|(topic, event)| to.add(&topic, event))
+                all.into_iter().for_each(|(topic, outgoing)| to.add(&topic, outgoing))
             }
             Placed::Filtered => to.filtered += 1,
             Placed::Refused(event, error) => return Ok(Some((event, error))),
@@ -125,7 +129,7 @@ impl EventSorter {
         to: &mut SortedEvents,
     ) -> Result<()> {
         let event = self.dead_letter(event, error, from)?;
-        to.add(&self.dead_letters.topic, event);
+        to.add(&self.dead_letters.topic, OutgoingEvent::usual(event));
         Ok(())
     }
 

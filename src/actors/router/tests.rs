@@ -5,7 +5,7 @@ use tokio::sync::mpsc;
 
 use super::*;
 use crate::{
-    ErrorKind, Lsn,
+    ErrorKind, Event, Lsn,
     checkpoint::Cut,
     config::{Config, RefusalPolicy, Route, RouteMatch},
     messages::{

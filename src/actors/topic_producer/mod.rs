@@ -53,19 +53,19 @@ use super::lane::{LaneContext, Lanes};
 use crate::{
     Error, ErrorKind, Result,
     config::{Config, RefusalPolicy},
-    dead_letter::DeadLetterTable,
+    dead_letter::{DeadLetterTable, is_kept_in_table},
     faults::{FaultSite, Faults},
+    format::Prefixes,
     kafka::{
         admin::{self, TopicAdmin},
         clients::Clients,
         outgoing::{Next, Outgoing},
         partitions::partitions,
         producer::KafkaProducer,
-        record::is_kept_in_table,
         transactions::Transactions,
     },
     messages::{ExitGuard, TopicBatch},
-    schema_registry::{Prefixes, Registry},
+    schema_registry::Registry,
     status::Status,
 };
 
@@ -290,7 +290,7 @@ impl SendsPrefixed for TopicProducer {
     }
 
     fn send_prefixed(&mut self, batch: TopicBatch, prefixes: Prefixes, ctx: &mut Context<Self>) {
-        self.outgoing.push(batch, prefixes, self.faults.clone());
+        self.outgoing.push(batch.into_records(prefixes), self.faults.clone());
         self.send(ctx);
     }
 }

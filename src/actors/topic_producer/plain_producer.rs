@@ -31,9 +31,10 @@ use crate::{
     actors::lane::{LaneContext, Lanes},
     config::Config,
     faults::{FaultSite, Faults},
+    format::Prefixes,
     kafka::plain::{self, Connection, Delivery, Thread},
     messages::{ExitGuard, TopicBatch},
-    schema_registry::{Prefixes, Registry},
+    schema_registry::Registry,
     status::Status,
 };
 
@@ -134,6 +135,6 @@ impl SendsPrefixed for PlainProducer {
     }
 
     fn send_prefixed(&mut self, batch: TopicBatch, prefixes: Prefixes, _: &mut Context<Self>) {
-        self.thread.send(batch, prefixes);
+        self.thread.send(batch.into_records(prefixes));
     }
 }

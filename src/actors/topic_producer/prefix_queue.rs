@@ -4,11 +4,7 @@ use std::{collections::VecDeque, sync::Arc};
 
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, WrapFuture};
 
-use crate::{
-    Result,
-    messages::TopicBatch,
-    schema_registry::{Prefixes, Registry},
-};
+use crate::{Result, format::Prefixes, messages::TopicBatch, schema_registry::Registry};
 
 /// Batches that wait for the schema registry, which is asked for those of the first.
 pub(super) struct PrefixQueue {
@@ -46,12 +42,12 @@ pub(super) trait SendsPrefixed: Actor<Context = Context<Self>> {
     /// Sends batches from the front of the queue, until the registry has to be asked.
     fn send_waiting(&mut self, ctx: &mut Context<Self>) {
         while let PrefixQueue { registry, waiting, .. } = self.prefix_queue()
-            && let Some(TopicBatch { topic, events, .. }) = waiting.front()
+            && let Some(batch) = waiting.front()
         {
-            let Some(prefixes) = registry.known(topic, events) else {
-                let (topic, events) = (Arc::clone(topic), Arc::clone(events));
+            let Some(prefixes) = registry.known(batch.needs()) else {
+                let (topic, needs) = (Arc::clone(&batch.topic), batch.needs().collect::<Vec<_>>());
                 let registry = Arc::clone(registry);
-                let asking = async move { registry.prefixes(&topic, &events).await };
+                let asking = async move { registry.prefixes(&topic, needs).await };
                 ctx.spawn(asking.into_actor(self).map(|prefixes, this, ctx| {
                     this.answered(prefixes, ctx);
                     this.send_waiting(ctx);

@@ -24,12 +24,11 @@ use super::{
     work::Work,
 };
 use crate::{
-    Error, ErrorKind, Event, Result,
+    Error, ErrorKind, Result,
     config::KafkaConfig,
     faults::{FaultSite, Faults},
     kafka::KafkaObserver,
-    messages::TopicBatch,
-    schema_registry::Prefixes,
+    record::{Answer, PartProgress, RecordBatch, Records},
 };
 
 /// The most bytes of one run, which a topic takes unless it is set to take less.
@@ -52,7 +51,7 @@ pub(crate) struct Delivery {
 
 /// The way to the thread; it ends with this, after the request that it waits for.
 pub(crate) struct Thread {
-    batches: mpsc::Sender<(TopicBatch, Prefixes)>,
+    batches: mpsc::Sender<RecordBatch>,
     unwanted: Arc<AtomicBool>,
     thread: thread::Thread,
 }
@@ -72,8 +71,8 @@ impl Thread {
     }
 
     /// A batch that no thread takes any more has failed by that.
-    pub fn send(&self, batch: TopicBatch, prefixes: Prefixes) {
-        let _ = self.batches.send((batch, prefixes));
+    pub fn send(&self, batch: RecordBatch) {
+        let _ = self.batches.send(batch);
     }
 }
 
@@ -92,22 +91,22 @@ struct Running {
 }
 
 impl Running {
-    fn run(mut self, batches: mpsc::Receiver<(TopicBatch, Prefixes)>) {
-        for (TopicBatch { events, ack, .. }, prefixes) in batches {
+    fn run(mut self, batches: mpsc::Receiver<RecordBatch>) {
+        for RecordBatch { records, answer, .. } in batches {
             if self.is_unwanted() {
                 return;
             }
-            match self.deliver(&events, &prefixes) {
+            match self.deliver(&*records) {
                 Ok(Some(work)) => {
                     self.delivery.faults.reach(FaultSite::AfterProduce);
                     match work.into_refused() {
-                        refused if refused.is_empty() => ack.ack(),
-                        refused => ack.refuse_records(refused),
+                        refused if refused.is_empty() => answer(Answer::Delivered),
+                        refused => answer(Answer::Refused(refused)),
                     }
                 }
                 Ok(None) => return,
                 // What is behind it must not go before it: it fails with the thread's end.
-                Err(error) => return ack.fail_with(error, None),
+                Err(error) => return answer(Answer::Failed(error, PartProgress::default())),
             }
         }
     }
@@ -117,9 +116,8 @@ impl Running {
     }
 
     /// Tries until nothing is left; none where the thread has to end before that.
-    fn deliver(&mut self, events: &[Event], prefixes: &Prefixes) -> Result<Option<Work>> {
-        let topic = Arc::clone(&self.delivery.topic);
-        let records = events.iter().map(|event| Plain::new(event, &topic, prefixes));
+    fn deliver(&mut self, records: &dyn Records) -> Result<Option<Work>> {
+        let records = (0..records.len()).map(|index| Plain::new(records, index));
         let records: Vec<_> = records.collect();
         let mut work = None;
         let mut pauses = self::pauses();
@@ -146,7 +144,7 @@ impl Running {
     /// Sends what is left, until it is sent or something fails.
     fn attempt(
         &mut self,
-        records: &[Plain<'_>],
+        records: &[Plain],
         work: &mut Option<Work>,
         attempt: usize,
     ) -> Result<Work> {
@@ -175,7 +173,7 @@ impl Running {
     fn round(
         &mut self,
         connection: &mut Connection,
-        records: &[Plain<'_>],
+        records: &[Plain],
         work: &mut Work,
     ) -> Result<()> {
         let topic = Arc::clone(&self.delivery.topic);
@@ -218,12 +216,7 @@ impl Running {
         failed.map_or(Ok(()), Err)
     }
 
-    fn runs<'a>(
-        &self,
-        records: &'a [Plain<'_>],
-        work: &Work,
-        partitions: Vec<i32>,
-    ) -> Vec<Run<'a>> {
+    fn runs<'a>(&self, records: &'a [Plain], work: &Work, partitions: Vec<i32>) -> Vec<Run<'a>> {
         let size = |index: usize| records.get(index).map_or(0, Plain::size);
         let run = |partition| {
             let indexes = work.run(partition, self.run_bytes, size);

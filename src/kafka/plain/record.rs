@@ -1,41 +1,34 @@
 //! What an event is as a plain record, or why it can't be one.
 
-use rdkafka::message::Headers;
-
 use super::partition::of_key;
 use crate::{
-    Error, ErrorKind, Event, Result,
-    format::MadeRecord,
-    kafka::record::{event_headers, record_key, record_place, record_value},
-    schema_registry::Prefixes,
+    Error, ErrorKind, Result,
+    record::{Record, Records},
 };
 
 /// Of a record in a message set: its offset, sizes, checksum and attributes.
 const OVERHEAD: usize = 26;
 
-/// An event and what its record is made of.
-pub(super) struct Plain<'a> {
-    event: &'a Event,
-    made: Result<Option<MadeRecord>>,
+/// A record, if there can be one.
+pub(super) struct Plain {
+    record: Result<Record>,
+    /// The name of a header that says more than the value, which would be lost.
+    lost_header: Option<String>,
 }
 
-impl<'a> Plain<'a> {
-    pub fn new(event: &'a Event, topic: &str, prefixes: &Prefixes) -> Self {
-        Plain { event, made: event.made(topic, prefixes) }
+impl Plain {
+    pub fn new(records: &dyn Records, index: usize) -> Self {
+        let record = records.record(index);
+        let lost_header = record.as_ref().ok().and_then(|made| records.own_header(index, made));
+        Plain { record, lost_header }
     }
 
     pub fn key(&self) -> &[u8] {
-        match &self.made {
-            Ok(Some(made)) => &made.key,
-            _ => record_key(self.event),
-        }
+        self.record.as_ref().map_or(&[][..], |record| &record.key[..])
     }
 
     pub fn value(&self) -> Option<&[u8]> {
-        match &self.made {
-            Ok(Some(made)) => made.value.as_deref(),
-            _ => record_value(self.event),
-        }
+        self.record.as_ref().ok()?.value.as_deref()
     }
 
     /// Its size in a request.
@@ -49,7 +42,7 @@ impl<'a> Plain<'a> {
     /// [`ErrorKind::RecordRefused`]: what it would have to have that a plain record has not; or
     /// why there can be no record of the event.
     pub fn place(&self, partitions: i32) -> Result<i32> {
-        let made = self.made.as_ref().map_err(Clone::clone)?;
+        let record = self.record.as_ref().map_err(Clone::clone)?;
         // The crate would send either as null, which means something else.
         if self.key().is_empty() {
             return Err(refused("sends no empty key"));
@@ -57,11 +50,10 @@ impl<'a> Plain<'a> {
         if self.value().is_some_and(<[u8]>::is_empty) {
             return Err(refused("sends no empty value"));
         }
-        if let Some(name) = lost_header(self.event, made.as_ref()) {
+        if let Some(name) = &self.lost_header {
             return Err(refused(&format!("sends no headers, and it has {name:?}")));
         }
-        let (partition, time) = record_place(self.event);
-        match (made.as_ref().and_then(|made| made.partition).or(partition), time) {
+        match (record.partition, record.timestamp_ms) {
             (_, Some(_)) => Err(refused("sends no time, and it asks for one")),
             (Some(partition), _) if (0..partitions).contains(&partition) => Ok(partition),
             (Some(partition), _) => {
@@ -73,41 +65,54 @@ impl<'a> Plain<'a> {
     }
 }
 
-/// A header that a handler gave it. The others say again what the value says.
-fn lost_header<'a>(event: &'a Event, made: Option<&'a MadeRecord>) -> Option<&'a str> {
-    let of_handler = event.row().and_then(|row| row.headers.first());
-    if let Some((name, _)) = of_handler {
-        return Some(name);
-    }
-    let made = made?;
-    let usual = event_headers(event);
-    let is_usual = |name: &str, value: Option<&[u8]>| {
-        name == "content-type" || usual.iter().any(|own| (own.key, own.value) == (name, value))
-    };
-    let mut own = made.headers.iter();
-    let lost = own.find(|(name, value)| !is_usual(name, value.as_deref()));
-    lost.map(|(name, _)| &**name)
-}
-
 fn refused(what: &str) -> Error {
     Error::new(ErrorKind::RecordRefused, format!("kafka.client = \"kafka\" {what}"))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use bytes::Bytes;
     use prost::Message;
 
     use super::*;
-    use crate::{Lsn, emit::Fact, event::Change};
+    use crate::{
+        Event, Lsn,
+        config::{Config, Format, Route},
+        emit::Fact,
+        event::Change,
+        messages::{AckToken, ByteWindow, TopicBatch, probe::probe},
+        routing::{OutgoingEvents, Placed, Routing},
+    };
 
     fn event(fact: Fact) -> Event {
         let raw = fact.to_event().expect("valid").encode_to_vec();
         Event::parse(raw.into(), Lsn::ZERO).expect("well formed")
     }
 
+    fn place_of(events: OutgoingEvents) -> Result<i32> {
+        let (events, plans) = events.into_parts();
+        let permit = ByteWindow::new(1).try_acquire(1).expect("room");
+        let ack = AckToken::new((0, 0, 0), 1, probe().0, permit).with_plans(plans);
+        let batch = TopicBatch { topic: "t".into(), events: Arc::new(events), ack };
+        Plain::new(&*batch.into_records(Default::default()).records, 0).place(6)
+    }
+
     fn place(event: &Event) -> Result<i32> {
-        Plain::new(event, "t", &Prefixes::default()).place(6)
+        place_of(vec![event.clone()].into())
+    }
+
+    /// By a route, to JSON.
+    fn routed(event: &Event, change: fn(&mut Route)) -> Result<i32> {
+        let mut route = Route { format: Some(Format::Json), ..Route::default() };
+        change(&mut route);
+        let mut config = Config { route: vec![route], ..Config::default() };
+        config.kafka.topic_prefix = Some("t".into());
+        let mut routing = Routing::new(&config).expect("routes that can be used");
+        let Placed::One(_, outgoing) = routing.place(event.clone()) else { panic!("one record") };
+        assert!(outgoing.plan.is_some());
+        place_of([outgoing].into_iter().collect())
     }
 
     fn why(place: Result<i32>) -> String {
@@ -116,8 +121,8 @@ mod tests {
         error.to_string()
     }
 
-    #[test]
-    fn it_goes_where_its_key_or_its_emitter_says() {
+    #[actix::test]
+    async fn it_goes_where_its_key_or_its_emitter_says() {
         let by_key = place(&event(Fact::new("user", "21", "e"))).expect("a place");
         assert_eq!(by_key, of_key(b"21", 6));
         let named = place(&event(Fact::new("user", "21", "e").partition(5))).expect("a place");
@@ -126,8 +131,8 @@ mod tests {
         assert_eq!(why(beyond), "its topic has no partition 6");
     }
 
-    #[test]
-    fn what_would_be_lost_is_refused() {
+    #[actix::test]
+    async fn what_would_be_lost_is_refused() {
         let usual = event(Fact::new("user", "u1", "e").metadata("tenant", "7"));
         let timed = event(Fact::new("user", "u1", "e").timestamp_ms(7));
         let client = "kafka.client = \"kafka\"";
@@ -137,16 +142,13 @@ mod tests {
         let changed = usual.clone().changed(change).expect("legal");
         let text = format!("{client} sends no headers, and it has \"tenant\"");
         assert_eq!(why(place(&changed)), text);
-        let made = |change: fn(&mut MadeRecord)| {
-            let mut made = MadeRecord::usual(&usual);
-            change(&mut made);
-            Plain { event: &usual, made: Ok(Some(made)) }.place(6)
-        };
-        made(|_| ()).expect("what the value says again may be left out");
-        let own = made(|made| made.set_header("event_type", Bytes::from_static(b"another")));
+        routed(&usual, |_| ()).expect("what the value says again may be left out");
+        let own = routed(&usual, |route| _ = route.headers.insert("event_type".into(), "x".into()));
         assert!(why(own).contains("\"event_type\""));
-        assert!(why(made(|made| made.key = Bytes::new())).contains("empty key"));
-        assert!(why(made(|made| made.value = Some(Bytes::new()))).contains("empty value"));
-        made(|made| made.value = None).expect("a tombstone is a record");
+        let keyless = routed(&usual, |route| route.key = Some(String::new()));
+        assert!(why(keyless).contains("empty key"));
+        let empty = routed(&usual, |route| route.format = Some(Format::Raw));
+        assert!(why(empty).contains("empty value"));
+        routed(&usual, |route| route.tombstone = true).expect("a tombstone is a record");
     }
 }

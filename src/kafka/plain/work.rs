@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::{Error, messages::Refused};
+use crate::{Error, record::Refused};
 
 #[derive(Default)]
 pub(super) struct Work {

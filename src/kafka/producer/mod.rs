@@ -25,13 +25,13 @@ use super::{
     client::{SOCKET_TIMEOUT_MS, producer_config},
     errors::kafka_error,
     first_records::AcknowledgedPartitions,
+    headers::owned_headers,
     in_flight::InFlight,
     limits::BatchLimits,
     part::{Part, Sent, Terms},
     polled::PolledProducer,
     positions::PositionRecord,
     queue_budget::QueueBudget,
-    record::Record,
     refusals::{Refusals, Suspect},
     reports::Reports,
     verdict::Cause,
@@ -40,7 +40,7 @@ use crate::{
     Error, ErrorKind, Result,
     config::{Config, KafkaConfig},
     faults::Faults,
-    schema_registry::Prefixes,
+    record::Record,
 };
 
 /// librdkafka's own `batch.size`.
@@ -136,8 +136,8 @@ impl KafkaProducer {
     pub async fn send_position(&self, record: &PositionRecord) -> Result<()> {
         let topic: Arc<str> = record.topic.as_str().into();
         let (in_flight, terms) = (self.in_flight(&topic), self.terms());
-        let part = Part::of_one(topic, None, Prefixes::default(), in_flight.clone(), terms);
-        let sent = Sent::new(&part, 0, record.cost(), true);
+        let part = Part::of_none(topic, in_flight.clone(), terms);
+        let sent = Sent::of_none(&part, record.cost());
         drop(part);
         let sending = self.producer.send(record.to_record(sent));
         sending.map_err(|(error, _)| kafka_error("cannot send the position", error))?;
@@ -148,10 +148,8 @@ impl KafkaProducer {
     /// Sends a suspect record in a transaction that will be aborted; returns the reason if it is
     /// refused.
     pub(super) async fn try_suspect(&self, suspect: &Suspect) -> Result<Option<Error>> {
-        let Suspect { topic, event, prefixes } = suspect;
-        let in_flight = InFlight::default();
-        let (topic, event, prefixes) = (Arc::clone(topic), event.clone(), prefixes.clone());
-        let part = Part::of_one(topic, Some(event), prefixes, in_flight.clone(), self.terms());
+        let (records, in_flight) = (Arc::clone(&suspect.records), InFlight::default());
+        let part = Part::of_one(records, suspect.index, in_flight.clone(), self.terms());
         while self.send(&part, 0, true, |_| true) == Queued::NoRoom {
             tokio::time::sleep(ROOM_PAUSE).await;
         }
@@ -269,14 +267,14 @@ impl KafkaProducer {
         }
     }
 
-    /// Queues the event at `index` of the part, if its record `may` go now. Where it goes `alone`,
+    /// Queues the record at `index` of the part, if it `may` go now. Where it goes `alone`,
     /// its batch has no other record.
     pub fn send(
         &self,
         part: &Arc<Part>,
         index: usize,
         alone: bool,
-        may: impl FnOnce(&Record<'_>) -> bool,
+        may: impl FnOnce(&Record) -> bool,
     ) -> Queued {
         if self.budget.is_full() {
             return Queued::NoRoom;
@@ -285,23 +283,23 @@ impl KafkaProducer {
             part.refuse(index, error);
             return Queued::Done;
         }
-        let Some((event, made)) = part.event(index) else { return Queued::Done };
-        let made = match made {
-            Ok(made) => made,
+        let record = match part.record(index) {
+            Ok(record) => record,
             Err(error) => {
                 part.refuse(index, error);
                 return Queued::Done;
             }
         };
-        let record = Record::new(event, made.as_ref());
         if !may(&record) {
             return Queued::NotNow;
         }
-        let sent = Sent::new(part, index, part.cost(&record), alone);
-        let Record { key, value, headers, partition, timestamp_ms } = record;
-        let mut record = BaseRecord::with_opaque_to(part.topic(), sent).key(key).headers(headers);
-        (record.payload, record.partition, record.timestamp) = (value, partition, timestamp_ms);
-        let Err((error, record)) = self.producer.send(record) else { return Queued::Done };
+        let sent = Sent::new(part, index, &record, alone);
+        let headers = owned_headers(&record.headers);
+        let mut base = BaseRecord::with_opaque_to(part.topic(), sent).key(&record.key[..]);
+        base = base.headers(headers);
+        base.payload = record.value.as_deref();
+        (base.partition, base.timestamp) = (record.partition, record.timestamp_ms);
+        let Err((error, record)) = self.producer.send(base) else { return Queued::Done };
         if error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull) {
             return Queued::NoRoom;
         }

@@ -16,11 +16,12 @@ use tokio::sync::mpsc;
 use super::*;
 use crate::{
     Event, Lsn,
-    config::{Config, Format, Route},
+    config::{Config, Format, KafkaConfig, Route},
+    format::Prefixes,
     kafka::unobserved,
     messages::{AckToken, ByteWindow, PartDone, TopicBatch},
     proto::OutboxEvent,
-    routing::{Placed, Routing},
+    routing::{OutgoingEvents, Placed, Routing},
 };
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -83,7 +84,7 @@ fn producer(config: &KafkaConfig, window_bytes: usize) -> KafkaProducer {
 }
 
 /// So many records of two topics each, larger in JSON than as they came.
-fn larger_than_read(count: usize) -> Vec<Event> {
+fn larger_than_read(count: usize) -> OutgoingEvents {
     let wire = OutboxEvent {
         aggregate_type: "order".into(),
         metadata: [("m".to_owned(), "\u{1}".repeat(1_000))].into(),
@@ -102,7 +103,7 @@ fn larger_than_read(count: usize) -> Vec<Event> {
         Placed::Several(all) => all,
         _ => panic!("it goes to two topics"),
     });
-    several.flatten().map(|(_, event)| event).collect()
+    several.flatten().map(|(_, outgoing)| outgoing).collect()
 }
 
 #[actix::test]
@@ -116,13 +117,13 @@ async fn what_finds_no_room_in_the_queue_waits_as_an_event() {
     cluster.broker_round_trip_time(1, Duration::from_secs(1)).expect("a slow broker");
     let (sender, mut answers) = mpsc::unbounded_channel();
     let permit = ByteWindow::new(1).try_acquire(1).expect("room");
-    let events = larger_than_read(10);
+    let (events, plans) = larger_than_read(10).into_parts();
     let answer = Answers(sender).start().recipient();
-    let ack = AckToken::new((0, 0, 0), events.len(), answer, permit);
+    let ack = AckToken::new((0, 0, 0), events.len(), answer, permit).with_plans(plans);
     let (count, largest) = (events.len(), 6 * 1_000 + 1_500);
     let batch = TopicBatch { topic: TOPIC.into(), events: Arc::new(events), ack };
-    let (prefixes, in_flight) = (Prefixes::default(), InFlight::default());
-    let part = Part::new(batch, prefixes, in_flight, producer.terms());
+    let batch = batch.into_records(Prefixes::default());
+    let part = Part::new(batch, InFlight::default(), producer.terms());
     let sent = (0..count).take_while(|index| send_to(&producer, &part, *index, false)).count();
     assert!((2..=4).contains(&sent), "{sent} of {count} found room");
     assert!(producer.budget.reserved() < WINDOW + largest);
@@ -154,7 +155,7 @@ async fn a_batch_that_fails_while_the_next_is_on_its_way_is_neither_lost_nor_ove
         let events = Arc::new(vec![event(id)]);
         let batch = TopicBatch { topic: Arc::clone(&topic), events, ack };
         let in_flight = producer.in_flight(&topic);
-        let part = Part::new(batch, Prefixes::default(), in_flight, producer.terms());
+        let part = Part::new(batch.into_records(Prefixes::default()), in_flight, producer.terms());
         assert!(send_to(&producer, &part, 0, false));
     };
     // Connected, and informed of the topic: from here on each record is a request.
@@ -222,7 +223,8 @@ async fn a_batch_that_is_refused_leaves_suspects_and_one_that_is_refused_alone_i
         let ack = AckToken::new((0, 0, 0), 3, answer.clone(), permit);
         let events = ["first", "second", "third"].map(event).to_vec();
         let batch = TopicBatch { topic: TOPIC.into(), events: Arc::new(events), ack };
-        Part::new(batch, Prefixes::default(), InFlight::default(), producer.terms())
+        let batch = batch.into_records(Prefixes::default());
+        Part::new(batch, InFlight::default(), producer.terms())
     };
     cluster.request_errors(RDKafkaApiKey::Produce, &[INVALID]);
     cluster.broker_round_trip_time(1, Duration::from_millis(200)).expect("a slow broker");

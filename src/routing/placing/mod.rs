@@ -5,8 +5,8 @@ use std::{borrow::Cow, collections::HashMap, sync::Arc};
 use super::{
     names::TopicNames,
     own_topics::OwnTopics,
+    plan::{OutgoingEvent, RecordPlan},
     routes::{Choice, Routes, Unsent},
-    way::Way,
 };
 use crate::{
     Error, Event, Result,
@@ -40,7 +40,7 @@ struct OfType {
 
 /// What is decided for all events of the same types.
 struct Known {
-    way: Arc<Way>,
+    plan: Arc<RecordPlan>,
     drops: bool,
     /// None where these differ from event to event.
     topics: Option<Vec<Arc<str>>>,
@@ -54,9 +54,9 @@ type Topics<'a> = Cow<'a, [Arc<str>]>;
 /// Where an event goes.
 pub(crate) enum Placed {
     /// To one topic.
-    One(Arc<str>, Event),
+    One(Arc<str>, OutgoingEvent),
     /// To several.
-    Several(Vec<(Arc<str>, Event)>),
+    Several(Vec<(Arc<str>, OutgoingEvent)>),
     /// Nowhere; it is done.
     Filtered,
     /// To the dead letters.
@@ -91,12 +91,12 @@ impl Routing {
     pub fn place(&mut self, event: Event) -> Placed {
         if self.plain {
             return match self.names.usual(&event) {
-                Ok(topic) => Placed::One(topic, event),
+                Ok(topic) => Placed::One(topic, OutgoingEvent::usual(event)),
                 Err(error) => Placed::Refused(event, error),
             };
         }
         if let Some(topic) = self.topic_as_it_is(&event) {
-            return Placed::One(topic, event);
+            return Placed::One(topic, OutgoingEvent::usual(event));
         }
         let known = match self.known(&event) {
             Ok(known) => known,
@@ -105,7 +105,7 @@ impl Routing {
         if known.drops {
             return Placed::Filtered;
         }
-        if known.way.choice().route.is_none() {
+        if known.plan.choice().route.is_none() {
             match self.routes.unrouted(&event) {
                 Unsent::No => {}
                 Unsent::Ignored => return Placed::Filtered,
@@ -113,12 +113,15 @@ impl Routing {
                 Unsent::Stop(error) => return Placed::Stop(error),
             }
         }
-        match self.ways(&known, &event) {
+        match self.plans(&known, &event) {
             Err(error) => Placed::Refused(event, error),
-            Ok((topics, way)) => match &topics[..] {
-                [topic] => Placed::One(Arc::clone(topic), event.going(way)),
+            Ok((topics, plan)) => match &topics[..] {
+                [topic] => Placed::One(Arc::clone(topic), OutgoingEvent { event, plan }),
                 topics => {
-                    let sent = |topic| (Arc::clone(topic), event.clone().going(way.clone()));
+                    let sent = |topic| {
+                        let outgoing = OutgoingEvent { event: event.clone(), plan: plan.clone() };
+                        (Arc::clone(topic), outgoing)
+                    };
                     Placed::Several(topics.iter().map(sent).collect())
                 }
             },
@@ -126,26 +129,27 @@ impl Routing {
     }
 
     /// The event, as it goes to a topic that a handler names: in the format of all.
-    pub fn unrouted(&self, event: Event) -> Event {
+    pub fn unrouted(&self, event: Event) -> OutgoingEvent {
         let choice = Choice::default();
         let usual = self.plain || self.routes.is_usual(&choice, &event);
-        event.going((!usual).then(|| Arc::new(Way::new(&self.routes, choice))))
+        let plan = (!usual).then(|| Arc::new(RecordPlan::new(&self.routes, choice)));
+        OutgoingEvent { event, plan }
     }
 
     /// The topics of an event that is sent, and how its record is made.
-    fn ways<'a>(
+    fn plans<'a>(
         &mut self,
         known: &'a Known,
         event: &Event,
-    ) -> Result<(Topics<'a>, Option<Arc<Way>>)> {
-        let choice = known.way.choice();
+    ) -> Result<(Topics<'a>, Option<Arc<RecordPlan>>)> {
+        let choice = known.plan.choice();
         let topics = match &known.topics {
             Some(topics) => Cow::Borrowed(&topics[..]),
             None => Cow::Owned(self.topics(choice, event)?),
         };
         self.routes.check(choice, event)?;
         let usual = self.routes.is_usual(choice, event);
-        Ok((topics, (!usual).then(|| Arc::clone(&known.way))))
+        Ok((topics, (!usual).then(|| Arc::clone(&known.plan))))
     }
 
     fn topics(&mut self, choice: &Choice, event: &Event) -> Result<Vec<Arc<str>>> {
@@ -210,8 +214,8 @@ impl Routing {
             None => None,
         };
         let as_it_is = as_it_is.filter(|_| self.routes.changes_nothing(&choice));
-        let way = Arc::new(Way::new(&self.routes, choice));
-        Ok(Known { way, drops, topics, as_it_is })
+        let plan = Arc::new(RecordPlan::new(&self.routes, choice));
+        Ok(Known { plan, drops, topics, as_it_is })
     }
 }
 

@@ -1,16 +1,15 @@
 use bytes::Bytes;
 use prost::Message;
-use rdkafka::message::Headers;
 
 use super::*;
 use crate::{
     ErrorKind, Lsn, Refusal,
     config::{Format, Route, RouteMatch, Unrouted},
+    dead_letter,
     event::RowRecord,
-    format::MadeRecord,
-    kafka::record::Record,
+    format::Prefixes,
     proto::OutboxEvent,
-    schema_registry::Prefixes,
+    record::Record,
 };
 
 fn route(aggregate_type: &str, topics: &[&str]) -> Route {
@@ -45,7 +44,7 @@ fn event(envelope: &OutboxEvent) -> Event {
     Event::parse(envelope.encode_to_vec().into(), Lsn::new(1)).expect("an event")
 }
 
-fn sent(placed: Placed) -> Vec<(Arc<str>, Event)> {
+fn sent(placed: Placed) -> Vec<(Arc<str>, OutgoingEvent)> {
     match placed {
         Placed::One(topic, event) => vec![(topic, event)],
         Placed::Several(all) => all,
@@ -55,8 +54,9 @@ fn sent(placed: Placed) -> Vec<(Arc<str>, Event)> {
 }
 
 /// The record that a route or a format makes of it.
-fn made(event: &Event) -> MadeRecord {
-    event.made("t", &Prefixes::default()).expect("it can be made").expect("it is not the usual one")
+fn made(outgoing: &OutgoingEvent) -> Record {
+    assert!(outgoing.plan.is_some(), "it is not the usual one");
+    outgoing.record("t", &Prefixes::default()).expect("it can be made")
 }
 
 fn topics(routing: &mut Routing, aggregate_type: &str, event_type: &str) -> Vec<String> {
@@ -92,7 +92,7 @@ fn an_event_goes_to_several_topics_once_each_and_bytes_are_shared() {
     let all = sent(routing.place(event(&more)));
     let names: Vec<_> = all.iter().map(|(topic, _)| &**topic).collect();
     assert_eq!(names, ["a", "shop.b"], "the third would be the first again");
-    assert_eq!(all[0].1.raw().as_ptr(), all[1].1.raw().as_ptr());
+    assert_eq!(all[0].1.event.raw().as_ptr(), all[1].1.event.raw().as_ptr());
 }
 
 #[test]
@@ -257,11 +257,10 @@ fn what_is_refused_is_parked_as_it_came() {
     let event = event(&envelope("order", "x"));
     let (_, sent) = sent(routing.place(event.clone())).remove(0);
     assert_ne!(made(&sent).value.as_ref(), Some(event.raw()));
-    let parked = sent.refused(Refusal::new(Error::new(ErrorKind::RecordRefused, "no")));
-    assert!(parked.way().is_none());
-    let parked = Record::new(&parked, None);
-    assert_eq!(parked.value, Some(&event.raw()[..]));
-    assert!(parked.headers.iter().any(|header| header.key == "dead_letter_error"));
+    let parked = sent.event.refused(Refusal::new(Error::new(ErrorKind::RecordRefused, "no")));
+    let parked = dead_letter::record(&parked, parked.refusal().expect("it is refused"));
+    assert_eq!(parked.value.as_ref(), Some(event.raw()));
+    assert!(parked.headers.iter().any(|(name, _)| name == "dead_letter_error"));
 }
 
 /// The row of a table by Debezium's conventions.
@@ -286,11 +285,11 @@ fn rows_of_tables_keep_prefix_and_payload_unless_their_route_says_otherwise() {
     config.kafka.format = Format::Json;
     let mut routing = Routing::new(&config).expect("a route that can be used");
     let (topic, event) = one(&mut routing);
-    assert_eq!((&*topic, event.way().is_none()), ("outbox.event.Order", true));
+    assert_eq!((&*topic, event.plan.is_none()), ("outbox.event.Order", true));
     // A topic alone.
     let mut routed = self::routing([route("Order", &["{prefix}.all"])]);
     let (topic, event) = one(&mut routed);
-    assert_eq!((&*topic, event.way().is_none()), ("outbox.event.all", true));
+    assert_eq!((&*topic, event.plan.is_none()), ("outbox.event.all", true));
     // A message of the same type has the pipeline's prefix.
     assert_eq!(topics(&mut routed, "Order", "x"), ["shop.all"]);
     // A format.

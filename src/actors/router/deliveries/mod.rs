@@ -17,6 +17,7 @@ use self::part::UnackedPart;
 use crate::{
     Error, ErrorKind, Event, Lsn,
     messages::{BatchDone, BatchId, Onward, PartDone, Suspects, TopicBatch, WindowPermit},
+    routing::{OutgoingEvents, Plans},
 };
 
 /// Maximum number of immediate reopenings of a lane in a row while nothing is delivered.
@@ -58,6 +59,7 @@ pub(crate) struct Dispatch {
     pub recipient: Recipient<TopicBatch>,
     pub topic: Arc<str>,
     pub events: Arc<Vec<Event>>,
+    pub plans: Plans,
     pub suspects: Suspects,
     pub permit: WindowPermit,
     pub lane: usize,
@@ -151,7 +153,7 @@ impl Deliveries {
         &mut self,
         lane: usize,
         batch: BatchId,
-        events: Vec<Event>,
+        events: OutgoingEvents,
         permit: WindowPermit,
     ) -> Option<Dispatch> {
         let slot = self.lanes.get_mut(lane)?;
@@ -200,7 +202,7 @@ impl Deliveries {
             // A part with output to forward is sent again whole.
             if done.onward.is_empty() {
                 part.suspects = Suspects::new(vec![true; refused.len()]);
-                part.events = Arc::new(refused.into_iter().map(|(event, _)| event).collect());
+                part.set_events(refused.into_iter().map(|(outgoing, _)| outgoing).collect());
             }
             part.sent_in = None;
             lane.block_at(done.part);
@@ -213,6 +215,8 @@ impl Deliveries {
         if !refused.is_empty() || !onward.is_empty() {
             let delivered = events.saturating_sub(refused.len() + part.count_forwarded(&onward));
             let UnackedPart { batch, events: all, permit, .. } = part;
+            let refused = refused.into_iter().map(|(outgoing, error)| (outgoing.event, error));
+            let refused = refused.collect();
             let returned = ReturnedEvents { lane, refused, onward, events: all, batch, permit };
             return PartEnd::Returned { events, delivered, took, returned };
         }

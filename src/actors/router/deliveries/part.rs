@@ -8,6 +8,7 @@ use super::Dispatch;
 use crate::{
     Error, Event,
     messages::{BatchId, Onward, PartProgress, Refused, Suspects, TopicBatch, WindowPermit},
+    routing::{OutgoingEvent, OutgoingEvents, Plans},
 };
 
 /// A part that was not yet acknowledged.
@@ -16,9 +17,10 @@ pub(super) struct UnackedPart {
     pub batch: BatchId,
     /// The events that are neither delivered nor refused.
     pub events: Arc<Vec<Event>>,
+    plans: Plans,
     pub suspects: Suspects,
     /// Events that were refused while others of the part were not yet done.
-    pub refused: Vec<(Event, Error)>,
+    pub refused: Vec<(OutgoingEvent, Error)>,
     /// Number of events that it had at first.
     pub count: usize,
     pub permit: WindowPermit,
@@ -28,12 +30,14 @@ pub(super) struct UnackedPart {
 }
 
 impl UnackedPart {
-    pub fn new(number: u64, batch: BatchId, events: Vec<Event>, permit: WindowPermit) -> Self {
+    pub fn new(number: u64, batch: BatchId, events: OutgoingEvents, permit: WindowPermit) -> Self {
+        let (events, plans) = events.into_parts();
         UnackedPart {
             number,
             batch,
             count: events.len(),
             events: Arc::new(events),
+            plans,
             suspects: Suspects::default(),
             refused: Vec::new(),
             permit,
@@ -55,6 +59,7 @@ impl UnackedPart {
             recipient,
             topic: Arc::clone(topic),
             events: Arc::clone(&self.events),
+            plans: self.plans.clone(),
             suspects: self.suspects.clone(),
             permit: self.permit.clone(),
             lane,
@@ -83,8 +88,9 @@ impl UnackedPart {
             let mut still = left.iter();
             alone.retain(|_| still.next().is_some_and(|left| *left));
             let mut still = left.iter();
-            let events = self.events.iter().filter(|_| still.next().is_some_and(|left| *left));
-            self.events = Arc::new(events.cloned().collect());
+            let indexes = (0..self.events.len()).filter(|_| still.next().is_some_and(|left| *left));
+            let rest = indexes.filter_map(|index| self.outgoing(index)).collect();
+            self.set_events(rest);
         }
         if changed {
             self.suspects = Suspects::new(alone);
@@ -93,9 +99,19 @@ impl UnackedPart {
     }
 
     /// The events that were refused, with their errors.
-    pub fn pick(&self, refused: Vec<Refused>) -> Vec<(Event, Error)> {
-        let event = |index: usize| self.events.get(index).cloned();
-        refused.into_iter().filter_map(|r| Some((event(r.index)?, r.error))).collect()
+    pub fn pick(&self, refused: Vec<Refused>) -> Vec<(OutgoingEvent, Error)> {
+        refused.into_iter().filter_map(|r| Some((self.outgoing(r.index)?, r.error))).collect()
+    }
+
+    /// Replaces its events.
+    pub fn set_events(&mut self, events: OutgoingEvents) {
+        let (events, plans) = events.into_parts();
+        (self.events, self.plans) = (Arc::new(events), plans);
+    }
+
+    fn outgoing(&self, index: usize) -> Option<OutgoingEvent> {
+        let event = self.events.get(index)?.clone();
+        Some(OutgoingEvent { event, plan: self.plans.of(index).cloned() })
     }
 
     /// Number of events with output of a handler: records of one event follow each other.

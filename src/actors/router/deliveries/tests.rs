@@ -4,9 +4,11 @@ use prost::Message;
 use super::*;
 use crate::{
     ErrorKind,
+    config::{Config, Format, KafkaConfig},
     handlers::Record,
     messages::{ByteWindow, PartProgress, Refused, probe::probe},
     proto::OutboxEvent,
+    routing::{OutgoingEvent, Placed, Routing},
 };
 
 const A: usize = 0;
@@ -36,7 +38,7 @@ fn events(count: usize) -> Vec<Event> {
 
 fn add(deliveries: &mut Deliveries, lane: usize, seq: u64, count: usize) -> Option<Dispatch> {
     let permit = ByteWindow::new(1).try_acquire(1).expect("room");
-    deliveries.add(lane, id(seq), events(count), permit)
+    deliveries.add(lane, id(seq), events(count).into(), permit)
 }
 
 /// Batches 0, 1, … with one part each, of one event, in `lane`.
@@ -275,7 +277,7 @@ fn numbers(events: &[Event]) -> Vec<u64> {
 fn part_of(deliveries: &mut Deliveries, count: usize) -> Dispatch {
     let permit = ByteWindow::new(1).try_acquire(1).expect("room");
     deliveries.open_batch(id(0), 1, count, Some(Lsn::new(9)));
-    assert!(deliveries.add(A, id(0), numbered(count), permit).is_none());
+    assert!(deliveries.add(A, id(0), numbered(count).into(), permit).is_none());
     deliveries.opened(A, 0, probe().0).remove(0)
 }
 
@@ -311,6 +313,33 @@ async fn of_a_part_that_came_some_of_the_way_only_the_rest_goes_out_again() {
     assert_eq!((events, delivered), (6, 4));
     let refused: Vec<_> = returned.refused.into_iter().map(|(event, _)| event).collect();
     assert_eq!(numbers(&refused), [1, 5]);
+}
+
+#[actix::test]
+async fn what_is_left_of_a_part_keeps_its_plans() {
+    let config = Config { kafka: json(), ..Config::default() };
+    let mut routing = Routing::new(&config).expect("no routes");
+    let [first, .., last] = &numbered(3)[..] else { panic!("three events") };
+    let Placed::One(_, planned) = routing.place(last.clone()) else { panic!("one record") };
+    let usual = OutgoingEvent::usual(first.clone());
+    let events = [usual.clone(), usual.clone(), planned, usual].into_iter().collect();
+    let mut deliveries = deliveries();
+    deliveries.open_batch(id(0), 1, 4, Some(Lsn::new(9)));
+    let permit = ByteWindow::new(1).try_acquire(1).expect("room");
+    assert!(deliveries.add(A, id(0), events, permit).is_none());
+    let planned = |sent: &Dispatch| -> Vec<_> {
+        (0..sent.events.len()).filter(|index| sent.plans.of(*index).is_some()).collect()
+    };
+    let sent = deliveries.opened(A, 0, probe().0).remove(0);
+    assert_eq!((planned(&sent), sent.events[2].lsn()), (vec![2], Lsn::new(2)));
+    deliveries.finish(partly(0, PartProgress { delivered: vec![0], ..Default::default() }));
+    deliveries.close(A, 0).expect("it was open");
+    let again = deliveries.opened(A, 1, probe().0).remove(0);
+    assert_eq!((planned(&again), again.events[1].lsn()), (vec![1], Lsn::new(2)));
+}
+
+fn json() -> KafkaConfig {
+    KafkaConfig { format: Format::Json, ..KafkaConfig::default() }
 }
 
 #[actix::test]

@@ -1,4 +1,21 @@
-use crate::config::{Format, SubjectStrategy};
+//! The schema that a record's value is written by, and where it is registered.
+
+use serde::{Deserialize, Serialize};
+
+use super::Format;
+
+/// How a subject is named: Confluent's strategies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SubjectStrategy {
+    /// `{topic}-value`: `TopicNameStrategy`.
+    #[default]
+    Topic,
+    /// The schema's full name: `RecordNameStrategy`.
+    Record,
+    /// `{topic}-` and the schema's full name: `TopicRecordNameStrategy`.
+    TopicRecord,
+}
 
 /// The full name of factlib's own schemas.
 const ENVELOPE: &str = "factlib.v1.OutboxEvent";

@@ -1,4 +1,4 @@
-//! Progress of a part that could not be delivered whole.
+//! How a client answers for the records that it was given.
 //!
 //! Kafka answers for batches of records: it refuses a whole batch for one record, and does not say
 //! which. The records of such a batch are *suspects*, and are sent again one by one. A record that
@@ -6,7 +6,26 @@
 
 use std::sync::Arc;
 
-use super::Refused;
+use crate::Error;
+
+/// An event of a [`TopicBatch`](crate::TopicBatch) that can never be delivered.
+#[derive(Clone, Debug)]
+pub struct Refused {
+    /// Index in [`TopicBatch::events`](crate::TopicBatch::events), from 0.
+    pub index: usize,
+    /// The reason. In a handler's refusal only its text counts, not its kind.
+    pub error: Error,
+}
+
+/// The answer for a batch of records.
+pub(crate) enum Answer {
+    /// Kafka has every record.
+    Delivered,
+    /// Kafka has every record but these, which it will never take.
+    Refused(Vec<Refused>),
+    /// The batch was not delivered whole.
+    Failed(Error, PartProgress),
+}
 
 /// Progress of a part, by the indexes of its events.
 #[derive(Debug, Default)]

@@ -1,0 +1,222 @@
+//! The record of an event that is on its way to the dead letters.
+
+use bytes::Bytes;
+
+use super::{TABLE, header};
+use crate::{
+    Event, Refusal,
+    clock::now_ms,
+    format,
+    record::{Headers, Record},
+};
+
+/// Of a text of an event that is too large for every topic: its record must not be.
+const KEPT_TEXT_MAX: usize = 256;
+
+/// Makes the letter of an event that was refused.
+///
+/// It has the event's own bytes; nothing where these are kept in the table, because no topic would
+/// take them. The partition and the time that the event asks for would mean something else in
+/// another topic, which would refuse it for them as well.
+pub(crate) fn record(event: &Event, refusal: &Refusal) -> Record {
+    let mut record = Record { partition: None, timestamp_ms: None, ..format::usual(event) };
+    if refusal.kept {
+        record.value = Some(Bytes::new());
+        // Where the bytes are a payload, they do not say the key again.
+        if !is_payload(event) {
+            record.key = kept_key(event);
+            record.headers = kept_headers(event);
+        }
+    }
+    add_refusal_headers(&mut record.headers, event, refusal);
+    record
+}
+
+/// The forms that an event's record has on its way to being parked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum LetterForm {
+    /// No dead letter.
+    None,
+    /// A letter with the event's bytes.
+    Whole,
+    /// A letter without them: they are in the table.
+    Kept,
+}
+
+impl LetterForm {
+    pub fn of(event: &Event) -> Self {
+        match event.refusal() {
+            None => LetterForm::None,
+            Some(refusal) if refusal.kept => LetterForm::Kept,
+            Some(_) => LetterForm::Whole,
+        }
+    }
+}
+
+/// True for a dead letter that the dead-letter topic does not take whole: one that was refused
+/// for its size anywhere, or by that topic for whatever reason.
+pub(crate) fn is_kept_in_table(event: &Event) -> bool {
+    LetterForm::of(event) == LetterForm::Kept
+}
+
+/// A text of an event that is kept in the table, as its record and its row have it: an
+/// event may be large for its texts alone, and PostgreSQL takes no NUL.
+pub(crate) fn kept_text(text: &str) -> String {
+    beginning(text).replace('\0', "\u{fffd}")
+}
+
+/// The beginning of a text, of at most [`KEPT_TEXT_MAX`] bytes.
+fn beginning(text: &str) -> &str {
+    let end = (0..=KEPT_TEXT_MAX.min(text.len())).rev().find(|at| text.is_char_boundary(*at));
+    text.get(..end.unwrap_or_default()).unwrap_or_default()
+}
+
+/// True where the value is the payload of a table's row by itself.
+fn is_payload(event: &Event) -> bool {
+    event.row().is_some_and(|row| row.payload_is_value)
+}
+
+/// The event's key, cut short.
+fn kept_key(event: &Event) -> Bytes {
+    match event.binary_key() {
+        Some(key) => key.slice(..KEPT_TEXT_MAX.min(key.len())),
+        None => Bytes::copy_from_slice(beginning(event.key()).as_bytes()),
+    }
+}
+
+/// The event's headers, cut short and without its trace.
+fn kept_headers(event: &Event) -> Headers {
+    let mut headers = Headers::new();
+    add(&mut headers, "event_id", kept_text(event.id()));
+    add(&mut headers, "event_type", kept_text(event.event_type()));
+    add(&mut headers, "LSN", event.lsn().to_string());
+    headers.extend(format::row_headers(event).iter().cloned());
+    headers
+}
+
+/// Adds what a dead letter has [beside](header) its own headers.
+fn add_refusal_headers(headers: &mut Headers, event: &Event, refusal: &Refusal) {
+    let topic = refusal.topic.as_deref().unwrap_or_default();
+    add(headers, header::ERROR, refusal.error.to_string());
+    add(headers, header::TOPIC, topic.to_owned());
+    add(headers, header::TIME_MS, now_ms().to_string());
+    if let Some(handler) = &refusal.handler {
+        add(headers, header::HANDLER, handler.to_string());
+    }
+    if refusal.kept {
+        add(headers, header::TABLE, TABLE.to_owned());
+    }
+    if let Some(time_ms) = event.record_time_ms() {
+        add(headers, header::RECORD_TIME_MS, time_ms.to_string());
+    }
+    if let Some(prefix) = event.row().and_then(|row| row.topic_prefix.as_deref()) {
+        add(headers, header::TOPIC_PREFIX, prefix.to_owned());
+    }
+    if let Some(parked) = event.row().and_then(|row| row.parked.as_deref()) {
+        add(headers, header::ROW, parked.to_owned());
+    }
+    if is_payload(event) {
+        add(headers, header::AGGREGATE_TYPE, kept_text(event.aggregate_type()));
+        add(headers, header::EVENT_ID, kept_text(event.id()));
+        add(headers, header::EVENT_TYPE, kept_text(event.event_type()));
+        add(headers, header::LSN, event.lsn().to_string());
+    }
+}
+
+fn add(headers: &mut Headers, name: &'static str, value: String) {
+    headers.push((name.into(), Some(value.into())));
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message as _;
+
+    use super::*;
+    use crate::{
+        Error, ErrorKind, Lsn,
+        emit::Fact,
+        proto::{OutboxEvent, TraceInfo},
+    };
+
+    fn event(trace_info: Option<TraceInfo>) -> Event {
+        let event = OutboxEvent {
+            id: "the-id".into(),
+            aggregate_type: "user".into(),
+            event_type: "user.created".into(),
+            trace_info,
+            ..Default::default()
+        };
+        Event::parse(event.encode_to_vec().into(), Lsn::new(0x16_0000_0001)).expect("well formed")
+    }
+
+    fn texts(headers: &Headers) -> Vec<(&str, &[u8])> {
+        headers.iter().map(|(key, value)| (&**key, value.as_deref().unwrap_or_default())).collect()
+    }
+
+    fn letter(event: &Event) -> Record {
+        record(event, event.refusal().expect("it is refused"))
+    }
+
+    #[test]
+    fn headers_without_a_trace() {
+        let expected: Vec<(&str, &[u8])> =
+            vec![("event_id", b"the-id"), ("event_type", b"user.created"), ("LSN", b"16/1")];
+        assert_eq!(texts(&format::usual(&event(None)).headers), expected);
+    }
+
+    #[test]
+    fn headers_of_a_trace_follow() {
+        let metadata = [("tenant", "a"), ("n\0l", "never sent")];
+        let trace = TraceInfo {
+            trace_id: "t".into(),
+            span_id: "s".into(),
+            metadata: metadata.map(|(k, v)| (k.into(), v.into())).into(),
+        };
+        let headers = format::usual(&event(Some(trace))).headers;
+        let expected: Vec<(&str, &[u8])> =
+            vec![("trace_id", b"t"), ("span_id", b"s"), ("tenant", b"a")];
+        assert_eq!(texts(&headers).split_off(3), expected);
+    }
+
+    #[test]
+    fn metadata_may_ask_for_key_partition_time_and_headers() {
+        let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let fact = Fact::new("user", "u1", "e").key("k").partition(3).timestamp_ms(7);
+        let fact = fact.metadata("traceparent", parent).metadata("factlib.trace.tenant", "a");
+        let raw = fact.to_event().expect("valid").encode_to_vec();
+        let event = Event::parse(raw.into(), Lsn::ZERO).expect("well formed");
+        let Record { key, headers, partition, timestamp_ms, .. } = format::usual(&event);
+        assert_eq!((&key[..], partition, timestamp_ms), (&b"k"[..], Some(3), Some(7)));
+        let expected: Vec<(&str, &[u8])> = vec![
+            ("trace_id", b"4bf92f3577b34da6a3ce929d0e0e4736"),
+            ("span_id", b"00f067aa0ba902b7"),
+            ("tenant", b"a"),
+            ("traceparent", parent.as_bytes()),
+        ];
+        assert_eq!(texts(&headers).split_off(3), expected);
+        let refused = event.refused(Refusal::new(Error::new(ErrorKind::RecordRefused, "no")));
+        let Record { headers, partition, timestamp_ms, .. } = letter(&refused);
+        assert_eq!((partition, timestamp_ms), (None, None));
+        assert!(texts(&headers).contains(&("dead_letter_record_time_ms", b"7")));
+    }
+
+    #[test]
+    fn what_is_kept_in_the_table_has_a_small_record() {
+        let large = OutboxEvent {
+            id: format!("a\0{}", "é".repeat(1_000)),
+            aggregate_type: "user".into(),
+            aggregate_id: "ü".repeat(1_000),
+            trace_info: Some(TraceInfo { trace_id: "t".repeat(1_000), ..Default::default() }),
+            ..Default::default()
+        };
+        let event = Event::parse(large.encode_to_vec().into(), Lsn::ZERO).expect("well formed");
+        assert_eq!(format::usual(&event).key, large.aggregate_id.as_bytes());
+        let kept = event.refused(Refusal::new(Error::new(ErrorKind::RecordTooLarge, "too large")));
+        let Record { key, value, headers, .. } = letter(&kept);
+        assert_eq!((key.len(), value.as_deref()), (KEPT_TEXT_MAX, Some(&b""[..])));
+        let headers = texts(&headers);
+        assert!(headers.iter().all(|(key, _)| *key != "trace_id"));
+        let id = std::str::from_utf8(headers[0].1).expect("cut between characters");
+        assert!(id.starts_with("a\u{fffd}é") && id.len() < KEPT_TEXT_MAX + 3, "{id}");
+    }
+}

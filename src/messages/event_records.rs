@@ -1,0 +1,110 @@
+//! The records of a part's events, made one by one when they are sent.
+
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
+};
+
+use super::TopicBatch;
+use crate::{
+    Error, ErrorKind, Event, Result,
+    dead_letter::{self, LetterForm},
+    format::{self, Need, Prefixes},
+    record::{Answer, Record, RecordBatch, RecordId, Records},
+    routing::Plans,
+};
+
+/// Events of one topic and what their records are made by.
+pub(crate) struct EventRecords {
+    topic: Arc<str>,
+    events: Arc<Vec<Event>>,
+    plans: Plans,
+    prefixes: Prefixes,
+}
+
+impl TopicBatch {
+    /// Lists the schemas that the records' values are written by. An event whose schema can't be
+    /// told is refused when its record is made.
+    pub(crate) fn needs(&self) -> impl Iterator<Item = Need> {
+        let plans = self.ack.plans();
+        let events = self.events.iter().enumerate();
+        events.filter_map(|(index, event)| plans.of(index)?.need(event, &self.topic).ok()?)
+    }
+
+    /// The records of its events, with these prefixes before the values that need them.
+    pub(crate) fn into_records(self, prefixes: Prefixes) -> RecordBatch {
+        let TopicBatch { topic, events, ack } = self;
+        let (suspects, plans) = (ack.suspects(), ack.plans().clone());
+        RecordBatch {
+            records: Arc::new(EventRecords { topic, events, plans, prefixes }),
+            suspects,
+            answer: Box::new(move |answer| match answer {
+                Answer::Delivered => ack.ack(),
+                Answer::Refused(refused) => ack.refuse_records(refused),
+                Answer::Failed(error, progress) => ack.fail_after(error, progress),
+            }),
+        }
+    }
+}
+
+impl Records for EventRecords {
+    fn topic(&self) -> &Arc<str> {
+        &self.topic
+    }
+
+    fn len(&self) -> usize {
+        self.events.len()
+    }
+
+    fn record(&self, index: usize) -> Result<Record> {
+        let Some(event) = self.events.get(index) else {
+            return Err(Error::new(ErrorKind::ActorFailed, "there is no such event"));
+        };
+        match (event.refusal(), self.plans.of(index)) {
+            (Some(refusal), _) => Ok(dead_letter::record(event, refusal)),
+            (None, Some(plan)) => plan.framed_record(event, &self.topic, &self.prefixes),
+            (None, None) => Ok(format::usual(event)),
+        }
+    }
+
+    fn id(&self, index: usize) -> RecordId {
+        let mut hasher = DefaultHasher::new();
+        let Some(event) = self.events.get(index) else {
+            return RecordId { lsn: crate::Lsn::ZERO, hash: 0 };
+        };
+        let place = match event.refusal() {
+            None => (event.partition(), event.record_time_ms()),
+            Some(_) => (None, None),
+        };
+        (&self.topic, LetterForm::of(event)).hash(&mut hasher);
+        (event.id(), event.key(), event.raw(), place).hash(&mut hasher);
+        event.row().map(|row| &row.headers).hash(&mut hasher);
+        RecordId { lsn: event.lsn(), hash: hasher.finish() }
+    }
+
+    fn describe(&self, index: usize) -> String {
+        self.events.get(index).map_or_else(String::new, |event| {
+            format!("event {} at {}", dead_letter::kept_text(event.id()), event.lsn())
+        })
+    }
+
+    fn counts_headers(&self) -> bool {
+        !self.plans.is_empty()
+    }
+
+    #[cfg(feature = "client-kafka")]
+    fn own_header(&self, index: usize, record: &Record) -> Option<String> {
+        let event = self.events.get(index)?;
+        let of_handler = event.row().and_then(|row| row.headers.first());
+        if let Some((name, _)) = of_handler {
+            return Some(name.to_string());
+        }
+        self.plans.of(index)?;
+        // The usual ones say again what the value says.
+        let usual = format::event_headers(event);
+        let is_usual = |name: &str| name == "content-type";
+        let mut own = record.headers.iter();
+        let own = own.find(|header| !is_usual(&header.0) && !usual.contains(header));
+        own.map(|(name, _)| name.to_string())
+    }
+}
