@@ -5,7 +5,7 @@ use std::path::Path;
 use figment::value::Value;
 
 use super::{
-    mistake::Mistake,
+    Mistake,
     reference::{Setting, nearest, settings},
     secret::REDACTED,
 };

@@ -6,6 +6,7 @@ use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
 use super::{Format, Unrouted, properties::Shown};
+use crate::kafka::{Compression, KafkaSettings, NewTopics};
 
 /// The section `[kafka]`.
 #[derive(Clone, Deserialize, Serialize)]
@@ -136,18 +137,6 @@ pub enum KafkaClient {
     Kafka,
 }
 
-/// Compression of record batches.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Compression {
-    None,
-    Gzip,
-    Snappy,
-    #[default]
-    Lz4,
-    Zstd,
-}
-
 /// The section `[kafka.topics]`: how missing topics are created.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[cfg_attr(feature = "cli", derive(DocumentedFields))]
@@ -174,5 +163,32 @@ impl Default for TopicCreation {
             max: 1_000,
             config: BTreeMap::new(),
         }
+    }
+}
+
+impl From<&KafkaConfig> for KafkaSettings {
+    fn from(config: &KafkaConfig) -> Self {
+        let TopicCreation { create, partitions, replication_factor, config: settings, .. } =
+            config.topics.clone();
+        KafkaSettings {
+            brokers: config.brokers.clone(),
+            client_id: config.client_id.clone(),
+            username: config.username.clone(),
+            password: config.password.clone(),
+            sasl_mechanism: config.sasl_mechanism.clone(),
+            tls: config.tls,
+            tls_ca: config.tls_ca.clone(),
+            compression: config.compression,
+            statistics_interval: config.statistics_interval,
+            topics: NewTopics { create, partitions, replication_factor, config: settings },
+            properties: config.properties.clone(),
+        }
+    }
+}
+
+impl KafkaConfig {
+    /// The part of it that a client takes.
+    pub(crate) fn settings(&self) -> KafkaSettings {
+        self.into()
     }
 }

@@ -23,7 +23,6 @@ pub mod load;
 mod log;
 #[cfg(feature = "cli")]
 pub mod manual;
-mod mistake;
 mod outbox;
 mod pipeline;
 mod plain_client;
@@ -32,7 +31,6 @@ mod properties;
 #[cfg(feature = "cli")]
 pub mod reference;
 mod retention;
-mod route;
 mod schema_registry;
 mod secret;
 #[cfg(feature = "cli")]
@@ -51,17 +49,21 @@ pub use self::{
     dead_letter::{DeadLetterConfig, RefusalPolicy},
     delivery::{DeliveryConfig, DeliveryMode},
     http::HttpConfig,
-    kafka::{Compression, KafkaClient, KafkaConfig, TopicCreation},
+    kafka::{KafkaClient, KafkaConfig, TopicCreation},
     log::{LogConfig, LogFormat, LogLevel},
     outbox::{ChangePolicy, OutboxColumns, OutboxPreset, OutboxTable, TimeUnit},
     pipeline::PipelineConfig,
     postgres::{PostgresConfig, Source},
     retention::RetentionConfig,
-    route::{Route, RouteMatch, Unrouted},
     schema_registry::SchemaRegistryConfig,
 };
-pub(crate) use self::{mistake::Mistake, properties::is_secret};
-pub use crate::format::{Format, SubjectStrategy};
+pub(crate) use crate::mistake::Mistake;
+use crate::routing::RoutingSettings;
+pub use crate::{
+    format::{Format, SubjectStrategy},
+    kafka::Compression,
+    routing::settings::{Route, RouteMatch, Unrouted},
+};
 
 /// The table that [`Emitter::archive`](crate::emit::Emitter::archive) writes, by convention.
 pub const ARCHIVE_TABLE: &str = "public.outbox_events";
@@ -166,5 +168,20 @@ impl Config {
     pub fn window_bytes(&self) -> u32 {
         let most = u32::try_from(tokio::sync::Semaphore::MAX_PERMITS).unwrap_or(u32::MAX);
         u32::try_from(self.pipeline.window.as_u64()).unwrap_or(most).min(most)
+    }
+}
+
+impl From<&Config> for RoutingSettings {
+    fn from(config: &Config) -> Self {
+        RoutingSettings {
+            routes: config.route.clone(),
+            unrouted: config.kafka.unrouted,
+            format: config.kafka.format,
+            subject: config.schema_registry.subject,
+            topic_prefix: config.topic_prefix().to_owned(),
+            dead_letter_topic: config.dead_letter_topic(),
+            position_topic: config.position_topic(),
+            max_topics: config.kafka.topics.max,
+        }
     }
 }

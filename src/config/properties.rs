@@ -6,12 +6,7 @@ use std::{collections::BTreeMap, fmt};
 use serde::{Serialize, Serializer};
 
 use super::secret::REDACTED;
-
-/// True for properties whose value is a password, a key or a token.
-pub(crate) fn is_secret(property: &str) -> bool {
-    const PARTS: [&str; 5] = ["password", "passphrase", "secret", "key.pem", "oauthbearer.config"];
-    PARTS.iter().any(|part| property.contains(part))
-}
+use crate::kafka::is_secret;
 
 /// Why `property` can't be set to `value`; none where it can.
 pub(crate) fn refusal(property: &str, value: &str) -> Option<&'static str> {

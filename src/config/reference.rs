@@ -12,8 +12,9 @@ use figment::value::Value;
 use super::{
     CheckpointConfig, Config, DeadLetterConfig, DeliveryConfig, HttpConfig, KafkaConfig, LogConfig,
     PipelineConfig, PostgresConfig, RetentionConfig, SchemaRegistryConfig, TopicCreation,
-    postgres::DEFAULT_URL, properties, validate::SASL_MECHANISMS,
+    postgres::DEFAULT_URL, validate::SASL_MECHANISMS,
 };
+use crate::kafka::is_secret;
 
 /// A setting: its name, what it takes and what it means.
 #[derive(Clone, Debug)]
@@ -190,7 +191,7 @@ impl Setting {
 
     /// True where the value must not be shown; `key` is the name within a table.
     pub(crate) fn is_secret(&self, key: Option<&str>) -> bool {
-        self.kind == Kind::Secret || key.is_some_and(properties::is_secret)
+        self.kind == Kind::Secret || key.is_some_and(is_secret)
     }
 }
 

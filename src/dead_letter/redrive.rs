@@ -84,8 +84,9 @@ impl RedriverBuilder {
     pub fn build(self) -> Result<Redriver> {
         let RedriverBuilder { config, to_topic, log } = self;
         let routes = Routes::new(&config).map_err(|mistake| mistake.error(None))?;
+        let (settings, window) = (config.kafka.settings(), config.window_bytes() as usize);
         Ok(Redriver {
-            client: ResendClient::new(&config, Some(DELIVERY_TIMEOUT), &log)?,
+            client: ResendClient::new(settings, window, Some(DELIVERY_TIMEOUT), &log)?,
             registry: Registry::new(&config)?,
             dead_letter_topic: config.dead_letter_topic(),
             tables: config.outbox_tables(),

@@ -22,8 +22,13 @@ impl DeadLetterTopic {
     /// Brokers that can't be reached or don't let us in.
     pub async fn open(config: &Config, log: &Logger) -> Result<Option<Self>> {
         let name = config.dead_letter_topic();
-        let reader =
-            TopicReader::open(&config.kafka, &name, Isolation::ReadCommitted, log.clone()).await?;
+        let reader = TopicReader::open(
+            &config.kafka.settings(),
+            &name,
+            Isolation::ReadCommitted,
+            log.clone(),
+        )
+        .await?;
         Ok(reader.map(|reader| DeadLetterTopic { name, reader }))
     }
 

@@ -14,9 +14,9 @@ use crate::{
     Result,
     config::{Config, KafkaClient, RefusalPolicy},
     emit::DEFAULT_MAX_BYTES,
+    exactly_once::{CLEANUP, COMPACT, compact_command},
     kafka::{
         admin::{Cluster, TopicAdmin, TopicSettings, cluster},
-        positions::{CLEANUP, COMPACT, compact_command},
         producer::KafkaProducer,
         unobserved,
     },
@@ -31,7 +31,7 @@ const ADDRESS_LIMIT: Duration = Duration::from_secs(3);
 
 pub(super) async fn examine(config: &Config, log: &Logger) -> Result<Vec<Check>> {
     let mut checks = Checks::of("kafka");
-    let producer = KafkaProducer::new(&config.kafka, 1, unobserved(), log.clone())?;
+    let producer = KafkaProducer::new(&config.kafka.settings(), 1, unobserved(), log.clone())?;
     let patience = config.pipeline.startup_timeout;
     let limit = if patience.is_zero() { LIMIT } else { patience.min(LIMIT) };
     match cluster(&producer, limit).await {
@@ -39,7 +39,7 @@ pub(super) async fn examine(config: &Config, log: &Logger) -> Result<Vec<Check>>
             let brokers = cluster.brokers;
             checks.ok("brokers", format!("{brokers} in the cluster of {}", producer.brokers()));
             advertised(&cluster, &mut checks).await;
-            let admin = TopicAdmin::new(config.kafka.clone());
+            let admin = TopicAdmin::new(config.kafka.settings());
             #[cfg(feature = "client-kafka")]
             if config.kafka.client == KafkaClient::Kafka {
                 let taken = crate::kafka::plain::check(config.kafka.brokers.clone(), limit).await;

@@ -22,13 +22,13 @@ use rdkafka::{
 };
 
 use super::{
-    certificate,
+    KafkaSettings, certificate,
     client::client_config,
     errors::{code_error, is_untrusted, kafka_error},
     producer::KafkaProducer,
     reports::Trouble,
 };
-use crate::{Error, ErrorKind, Result, config::KafkaConfig};
+use crate::{Error, ErrorKind, Result};
 
 /// Of one question to the brokers.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -112,15 +112,15 @@ pub(crate) struct Topic {
 /// Makes topics ready: one a pipeline, whose client is made for the first topic that
 /// needs one and kept for the others.
 pub(crate) struct TopicAdmin {
-    config: KafkaConfig,
+    settings: KafkaSettings,
     client: Mutex<Option<Arc<Client>>>,
 }
 
 type Client = AdminClient<DefaultClientContext>;
 
 impl TopicAdmin {
-    pub fn new(config: KafkaConfig) -> Self {
-        TopicAdmin { config, client: Mutex::new(None) }
+    pub fn new(settings: KafkaSettings) -> Self {
+        TopicAdmin { settings, client: Mutex::new(None) }
     }
 
     /// Creates the topic if it is missing and that is wanted, and asks for its limit.
@@ -129,7 +129,7 @@ impl TopicAdmin {
     /// [`ErrorKind::TopicRefused`] and [`ErrorKind::TopicUnavailable`] for this topic alone.
     pub async fn prepare(&self, producer: &KafkaProducer, topic: &str) -> Result<Topic> {
         let partitions = partitions(producer, topic).await?;
-        let created = match (partitions, self.config.topics.create) {
+        let created = match (partitions, self.settings.topics.create) {
             (Some(_), _) => false,
             (None, true) => self.create(topic, false).await?,
             (None, false) => {
@@ -138,7 +138,7 @@ impl TopicAdmin {
             }
         };
         // An operator who sets the size of a batch has said what the topics take.
-        let limit = match self.config.properties.contains_key("batch.size") {
+        let limit = match self.settings.properties.contains_key("batch.size") {
             true => None,
             false => self.max_message_bytes(topic).await?,
         };
@@ -171,7 +171,7 @@ impl TopicAdmin {
 
     async fn create(&self, topic: &str, only_ask: bool) -> Result<bool> {
         let what = || format!("cannot create topic {topic}");
-        let settings = &self.config.topics;
+        let settings = &self.settings.topics;
         // -1 leaves it to the broker.
         let replication = TopicReplication::Fixed(settings.replication_factor.unwrap_or(-1));
         let mut new = NewTopic::new(topic, settings.partitions.unwrap_or(-1), replication);
@@ -259,7 +259,7 @@ impl TopicAdmin {
             return Ok(Arc::clone(client));
         }
         let what = "cannot create the Kafka client for topics";
-        let made = client_config(&self.config).create();
+        let made = client_config(&self.settings).create();
         let client: Client = made.map_err(|error| kafka_error(what, error))?;
         let client = Arc::new(client);
         *slot = Some(Arc::clone(&client));
@@ -339,10 +339,11 @@ async fn explained(producer: &KafkaProducer, trouble: Trouble, what: String) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::KafkaConfig;
 
     #[tokio::test]
     async fn one_client_serves_all_topics_until_it_fails() {
-        let admin = TopicAdmin::new(KafkaConfig::default());
+        let admin = TopicAdmin::new(KafkaConfig::default().settings());
         let first = admin.client().expect("a client");
         assert!(Arc::ptr_eq(&first, &admin.client().expect("a client")));
         admin.failed(Error::new(ErrorKind::KafkaUnavailable, "no answer"));

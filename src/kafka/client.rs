@@ -3,12 +3,12 @@
 use rdkafka::{ClientConfig, config::RDKafkaLogLevel};
 use secrecy::ExposeSecret;
 
-use crate::config::{Compression, KafkaConfig};
+use super::{Compression, KafkaSettings};
 
 /// What every client of ours is told.
-pub(crate) fn client_config(config: &KafkaConfig) -> ClientConfig {
+pub(crate) fn client_config(settings: &KafkaSettings) -> ClientConfig {
     let mut client = ClientConfig::new();
-    tell(&mut client, config);
+    tell(&mut client, settings);
     client
 }
 
@@ -16,7 +16,7 @@ pub(crate) fn client_config(config: &KafkaConfig) -> ClientConfig {
 pub(super) const SOCKET_TIMEOUT_MS: u128 = 20_000;
 
 /// Every client's settings, over those that are there.
-fn tell(client: &mut ClientConfig, config: &KafkaConfig) {
+fn tell(client: &mut ClientConfig, settings: &KafkaSettings) {
     client
         // An outage is over when the broker is back, not ten seconds later.
         .set("reconnect.backoff.ms", "50")
@@ -28,29 +28,29 @@ fn tell(client: &mut ClientConfig, config: &KafkaConfig) {
         // is not answered: after thirty seconds, not after six minutes.
         .set("topic.metadata.refresh.interval.ms", "10000")
         .set("socket.timeout.ms", SOCKET_TIMEOUT_MS.to_string())
-        .set("client.id", &config.client_id);
-    if let (Some(user), Some(password)) = (&config.username, &config.password) {
+        .set("client.id", &settings.client_id);
+    if let (Some(user), Some(password)) = (&settings.username, &settings.password) {
         client
-            .set("sasl.mechanism", &config.sasl_mechanism)
+            .set("sasl.mechanism", &settings.sasl_mechanism)
             .set("sasl.username", user)
             .set("sasl.password", password.expose_secret());
     }
-    let protocol = match (config.username.is_some(), config.tls) {
+    let protocol = match (settings.username.is_some(), settings.tls) {
         (false, false) => "plaintext",
         (false, true) => "ssl",
         (true, false) => "sasl_plaintext",
         (true, true) => "sasl_ssl",
     };
     client.set("security.protocol", protocol);
-    if let Some(path) = &config.tls_ca {
+    if let Some(path) = &settings.tls_ca {
         client.set("ssl.ca.location", path.to_string_lossy());
     }
-    for (key, value) in &config.properties {
+    for (key, value) in &settings.properties {
         client.set(key, value);
     }
     trust_the_system(client);
     client
-        .set("bootstrap.servers", config.brokers.join(","))
+        .set("bootstrap.servers", settings.brokers.join(","))
         // A broker would otherwise make each topic that it is asked for, with its own defaults.
         // A configuration that names it is refused before.
         .set("allow.auto.create.topics", "false");
@@ -75,12 +75,12 @@ fn trust_the_system(client: &mut ClientConfig) {
 }
 
 /// What the producer is told; `window_bytes` is the most that it is ever given.
-pub(crate) fn producer_config(config: &KafkaConfig, window_bytes: usize) -> ClientConfig {
+pub(crate) fn producer_config(settings: &KafkaSettings, window_bytes: usize) -> ClientConfig {
     let mut client = ClientConfig::new();
     client
         // Java's: one key, one partition, whoever writes.
         .set("partitioner", "murmur2_random")
-        .set("compression.codec", codec(config.compression))
+        .set("compression.codec", codec(settings.compression))
         // Long enough for a batch to form behind a busy broker, too short to be seen.
         .set("linger.ms", "1")
         // The broker knows how large a record may be; a limit here would only be another one.
@@ -88,8 +88,8 @@ pub(crate) fn producer_config(config: &KafkaConfig, window_bytes: usize) -> Clie
         // The window is what bounds the queue; records cost more there than their bytes.
         .set("queue.buffering.max.messages", "0")
         .set("queue.buffering.max.kbytes", kbytes(window_bytes).to_string())
-        .set("statistics.interval.ms", config.statistics_interval.as_millis().to_string());
-    tell(&mut client, config);
+        .set("statistics.interval.ms", settings.statistics_interval.as_millis().to_string());
+    tell(&mut client, settings);
     // The promises: see src/lib.rs. A configuration that names them is refused before.
     client
         .set("acks", "all")
@@ -121,6 +121,7 @@ fn codec(compression: Compression) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::KafkaConfig;
 
     #[test]
     fn the_producer_gets_what_every_client_gets_passwords_included() {
@@ -130,7 +131,8 @@ mod tests {
             ..Default::default()
         };
         config.properties.insert("ssl.key.password".into(), "hidden".into());
-        let (client, producer) = (client_config(&config), producer_config(&config, 1 << 20));
+        let settings = config.settings();
+        let (client, producer) = (client_config(&settings), producer_config(&settings, 1 << 20));
         for (key, value) in [
             ("sasl.username", "relay"),
             ("sasl.password", "secret"),
@@ -142,8 +144,8 @@ mod tests {
 
     #[test]
     fn no_client_has_brokers_create_topics_by_asking_for_them() {
-        let config = KafkaConfig::default();
-        for client in [client_config(&config), producer_config(&config, 1 << 20)] {
+        let settings = KafkaConfig::default().settings();
+        for client in [client_config(&settings), producer_config(&settings, 1 << 20)] {
             assert_eq!(client.get("allow.auto.create.topics"), Some("false"));
         }
     }
@@ -153,7 +155,7 @@ mod tests {
         let told = |properties: &[(&str, &str)]| {
             let properties = properties.iter().map(|(k, v)| (k.to_string(), v.to_string()));
             let config = KafkaConfig { properties: properties.collect(), ..Default::default() };
-            client_config(&config).get("ssl.ca.location").map(str::to_owned)
+            client_config(&config.settings()).get("ssl.ca.location").map(str::to_owned)
         };
         let system = openssl_probe::probe().cert_file.map(|path| path.display().to_string());
         assert_eq!(told(&[("security.protocol", "SASL_SSL")]), system);

@@ -102,7 +102,7 @@ mod tests {
     fn topics_are_spread_over_connections_and_keep_theirs() {
         let log = Logger::root(Discard, o!());
         let config = KafkaConfig::default();
-        let first = KafkaProducer::new(&config, 1, unobserved(), log).expect("a client");
+        let first = KafkaProducer::new(&config.settings(), 1, unobserved(), log).expect("a client");
         let clients = Clients::new(first, 2);
         let topic = |name: &str| -> Arc<str> { name.into() };
         let client = |name: &str, bytes| {

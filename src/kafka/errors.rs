@@ -7,7 +7,8 @@ use rdkafka::{
     types::RDKafkaErrorCode as Code,
 };
 
-use crate::{Error, ErrorKind, certificate::is_refused, config::is_secret};
+use super::is_secret;
+use crate::{Error, ErrorKind, certificate::is_refused};
 
 /// An error of the client, with what was attempted.
 pub(crate) fn kafka_error(what: impl Into<String>, error: KafkaError) -> Error {
@@ -144,12 +145,12 @@ pub(crate) fn lacks_right(error: &Error) -> bool {
 }
 
 /// True for a record that was given up because another one failed.
-pub(super) fn is_consequence(error: &Error) -> bool {
+pub(crate) fn is_consequence(error: &Error) -> bool {
     matches!(code_of(error), Some(Code::PurgeQueue | Code::PurgeInflight))
 }
 
 /// Makes an error of a topic without which nothing can be relayed one of the whole relay.
-pub(super) fn of_the_whole(error: Error) -> Error {
+pub(crate) fn of_the_whole(error: Error) -> Error {
     match error.kind() {
         ErrorKind::TopicRefused => error.of_kind(ErrorKind::KafkaRefused),
         ErrorKind::TopicUnavailable if lacks_right(&error) => {

@@ -11,7 +11,7 @@ pub(crate) mod errors;
 pub(crate) mod first_records;
 mod headers;
 pub(crate) mod in_flight;
-mod limits;
+pub(crate) mod limits;
 mod observer;
 pub(crate) mod outgoing;
 pub(crate) mod part;
@@ -19,22 +19,24 @@ pub(crate) mod partitions;
 #[cfg(feature = "client-kafka")]
 pub(crate) mod plain;
 mod polled;
-pub(crate) mod positions;
 pub(crate) mod producer;
 mod queue_budget;
 pub(crate) mod reader;
-mod refusals;
-mod reports;
+pub(crate) mod refusals;
+pub(crate) mod reports;
 pub(crate) mod resend;
+mod settings;
 mod single;
 mod statistics;
-mod transaction_log;
-pub(crate) mod transactions;
-mod unavailable;
+pub(crate) mod transaction_log;
 mod verdict;
 
-pub use self::client_status::{BrokerStatus, KafkaStatus};
+pub use self::{
+    client_status::{BrokerStatus, KafkaStatus},
+    settings::Compression,
+};
 pub(crate) use self::{
     headers::owned_headers,
     observer::{KafkaObserver, unobserved},
+    settings::{KafkaSettings, NewTopics, is_secret},
 };

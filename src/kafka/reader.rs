@@ -15,12 +15,13 @@ use slog::Logger;
 use tokio::{task::spawn_blocking, time::timeout};
 
 use super::{
+    KafkaSettings,
     client::client_config,
     errors::{code_error, kafka_error, lacks_right, of_the_whole},
     reports::Reports,
     unobserved,
 };
-use crate::{Error, ErrorKind, Result, config::KafkaConfig};
+use crate::{Error, ErrorKind, Result};
 
 /// Of one question to the brokers.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -51,20 +52,20 @@ impl ConsumerContext for Reports {}
 impl TopicReader {
     /// Looks the topic up; none when there is no such topic.
     pub async fn open(
-        config: &KafkaConfig,
+        settings: &KafkaSettings,
         topic: &str,
         isolation: Isolation,
         log: Logger,
     ) -> Result<Option<Self>> {
-        let settings = consumer_config(config, isolation);
-        let reports = Reports::new(&settings, unobserved(), log);
-        let consumer: StreamConsumer<Reports> = settings
+        let client = consumer_config(settings, isolation);
+        let reports = Reports::new(&client, unobserved(), log);
+        let consumer: StreamConsumer<Reports> = client
             .create_with_context(reports)
             .map_err(|error| kafka_error("cannot create the Kafka client", error))?;
         let mut reader = TopicReader {
             consumer: Arc::new(consumer),
             topic: topic.to_owned(),
-            brokers: config.brokers.join(","),
+            brokers: settings.brokers.join(","),
             partitions: Vec::new(),
         };
         let name = reader.topic.clone();
@@ -159,12 +160,12 @@ impl TopicReader {
     }
 }
 
-fn consumer_config(config: &KafkaConfig, isolation: Isolation) -> ClientConfig {
+fn consumer_config(settings: &KafkaSettings, isolation: Isolation) -> ClientConfig {
     let isolation = match isolation {
         Isolation::ReadCommitted => "read_committed",
         Isolation::ReadUncommitted => "read_uncommitted",
     };
-    let mut client = client_config(config);
+    let mut client = client_config(settings);
     client
         // Without a name librdkafka assigns nothing; it is never joined.
         .set("group.id", "factlib")

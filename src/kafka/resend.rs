@@ -13,13 +13,14 @@ use slog::Logger;
 
 pub(crate) use super::queue_budget::RECORD_OVERHEAD;
 use super::{
+    KafkaSettings,
     admin::TopicAdmin,
     client::producer_config,
     errors::kafka_error,
     producer::{DEFAULT_BATCH_SIZE, KafkaProducer},
     unobserved,
 };
-use crate::{Error, Result, config::Config};
+use crate::{Error, Result};
 
 /// Sends records by librdkafka's futures.
 pub(crate) struct ResendClient {
@@ -32,21 +33,25 @@ pub(crate) struct ResendClient {
 }
 
 impl ResendClient {
-    /// A client of this configuration; it connects later. A record waits for brokers that are
+    /// A client with these settings, whose queue has room for `window_bytes`; it connects later. A record waits for brokers that are
     /// away no longer than `delivery_timeout`, without one for ever.
     ///
     /// # Errors
     /// Settings that librdkafka does not take.
-    pub fn new(config: &Config, delivery_timeout: Option<Duration>, log: &Logger) -> Result<Self> {
-        let (kafka, window) = (&config.kafka, config.window_bytes() as usize);
-        let mut settings = producer_config(kafka, window);
+    pub fn new(
+        kafka: KafkaSettings,
+        window_bytes: usize,
+        delivery_timeout: Option<Duration>,
+        log: &Logger,
+    ) -> Result<Self> {
+        let mut settings = producer_config(&kafka, window_bytes);
         if let Some(timeout) = delivery_timeout {
             settings.set("message.timeout.ms", timeout.as_millis().to_string());
         }
         Ok(ResendClient {
             producer: create(&settings)?,
-            asking: KafkaProducer::new(kafka, window, unobserved(), log.clone())?,
-            topics: TopicAdmin::new(kafka.clone()),
+            asking: KafkaProducer::new(&kafka, window_bytes, unobserved(), log.clone())?,
+            topics: TopicAdmin::new(kafka),
             settings,
             ready: HashSet::new(),
         })

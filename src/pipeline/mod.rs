@@ -30,11 +30,12 @@ use crate::{
     actors::{HandlerLanes, KafkaLanes, Lanes, PipelineResources, Supervisor, TableLanes, Threads},
     checkpoint::CheckpointStore,
     config::{Config, RefusalPolicy},
+    exactly_once::{Positions, Transactions},
     faults::Faults,
     handlers::{
         self, EventHandler, HandlerContext, HandlerError, HandlerOptions, HandlerTopics, Handlers,
     },
-    kafka::{positions::Positions, producer::KafkaProducer, transactions::Transactions},
+    kafka::producer::KafkaProducer,
     logging,
     messages::{ByteWindow, TopicBatch},
     ops::Ops,
@@ -290,8 +291,12 @@ impl PipelineBuilder {
             None => {
                 let (window, status) = (window.size(), Arc::clone(&status));
                 let of_topics = Arc::clone(&status);
-                let producer =
-                    KafkaProducer::new(&config.kafka, window, status.clone(), log.clone())?;
+                let producer = KafkaProducer::new(
+                    &config.kafka.settings(),
+                    window,
+                    status.clone(),
+                    log.clone(),
+                )?;
                 let kept = Arc::new(Positions::new(&config, producer.clone(), log.clone()));
                 transactions = config.is_exactly_once().then(|| {
                     let (kept, faults, log) = (Arc::clone(&kept), faults.clone(), log.clone());

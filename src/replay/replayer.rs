@@ -62,15 +62,16 @@ impl Replayer {
         to_topic: Option<String>,
         log: &Logger,
     ) -> Result<Self> {
+        let window = config.window_bytes() as usize;
         Ok(Replayer {
             run: run.into(),
             routes: Arc::new(Routes::new(config).map_err(|mistake| mistake.error(None))?),
             registry: Registry::new(config)?,
             to_topic,
-            client: ResendClient::new(config, None, log)?,
+            client: ResendClient::new(config.kafka.settings(), window, None, log)?,
             in_flight: VecDeque::new(),
             in_flight_bytes: 0,
-            window: config.window_bytes() as usize,
+            window,
             replayed: 0,
             confirmed: None,
         })

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use super::{
+    RoutingSettings,
     plan::OutgoingEvent,
     routes::{Decision, Routes},
 };
 use crate::{
     Error, Event, Lsn, Result,
-    config::{Config, Format},
-    format,
+    format::{self, Format},
     proto::OutboxEvent,
     record::Record,
 };
@@ -20,7 +20,7 @@ use prost::Message;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Explanation {
-    /// Its place in [`Config::route`]; none where `kafka.unrouted` says what becomes of it.
+    /// Its place in [`Config::route`](crate::config::Config::route); none where `kafka.unrouted` says what becomes of it.
     pub route: Option<usize>,
     /// What becomes of it.
     pub outcome: Outcome,
@@ -60,14 +60,15 @@ pub struct ExplainedRecord {
     pub value: Option<Bytes>,
 }
 
-/// Says what the configuration makes of an event; nothing is sent.
+/// Says what these settings, those of a [`Config`](crate::config::Config), make of an event; nothing
+/// is sent.
 ///
 /// # Errors
 /// [`ErrorKind::Config`](crate::ErrorKind::Config) for routes that can't be used,
 /// [`ErrorKind::RecordRefused`](crate::ErrorKind::RecordRefused) for an event without an
 /// aggregate type.
-pub fn explain(config: &Config, event: &OutboxEvent) -> Result<Explanation> {
-    let routes = Arc::new(Routes::new(config).map_err(|mistake| mistake.error(None))?);
+pub fn explain(settings: impl Into<RoutingSettings>, event: &OutboxEvent) -> Result<Explanation> {
+    let routes = Arc::new(Routes::new(settings).map_err(|mistake| mistake.error(None))?);
     let event = Event::parse(event.encode_to_vec().into(), Lsn::ZERO)?;
     let (route, decision) = routes.decide(&event);
     let format = routes.format_name(route, &event);

@@ -7,6 +7,7 @@
 //! | `route` | one `[[route]]`, checked |
 //! | `routes` | pure: all of them: which takes an event, and the records it becomes |
 //! | `plan` | how an event's record is made, when it is sent |
+//! | `settings` | what is said in a configuration |
 //! | `names` | topics' names: legal, and not too many |
 //! | `own_topics` | the relay's own topics, to which no event may go |
 //! | `placing` | the router's side: decisions that hold for a type are made once |
@@ -25,11 +26,13 @@ mod placing;
 mod plan;
 mod route;
 mod routes;
+pub(crate) mod settings;
 mod template;
 
 pub use self::{
     explain::{ExplainedRecord, Explanation, Outcome, explain},
     plan::OutgoingEvent,
+    settings::RoutingSettings,
 };
 pub(crate) use self::{
     own_topics::OwnTopics,

@@ -1,6 +1,7 @@
 //! The relay's own topics, to which no event may go.
 
-use crate::{Error, ErrorKind, Result, config::Config};
+use super::RoutingSettings;
+use crate::{Error, ErrorKind, Result};
 
 /// The relay's own topics by its configuration.
 #[derive(Clone, Debug)]
@@ -11,9 +12,9 @@ pub(crate) struct OwnTopics {
 }
 
 impl OwnTopics {
-    pub fn new(config: &Config) -> Self {
-        let (dead_letters, positions) = (config.dead_letter_topic(), config.position_topic());
-        OwnTopics { dead_letters, positions }
+    pub fn new(settings: impl Into<RoutingSettings>) -> Self {
+        let RoutingSettings { dead_letter_topic, position_topic, .. } = settings.into();
+        OwnTopics { dead_letters: dead_letter_topic, positions: position_topic }
     }
 
     /// The use that the relay has for the topic; none if events may go to it.
@@ -40,6 +41,7 @@ impl OwnTopics {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
 
     #[test]
     fn our_own_topics_are_named_as_configured() {

@@ -3,11 +3,13 @@
 use super::{
     own_topics::OwnTopics,
     pattern::{Captures, Pattern},
+    settings::Route as Config,
     template::{FIELDS, Template, Values},
 };
 use crate::{
     Event,
-    config::{Format, Mistake, Route as Config},
+    format::Format,
+    mistake::Mistake,
     proto::OutboxEvent,
     record::{Record, is_legal_in_topic, is_legal_topic},
 };

@@ -3,17 +3,19 @@
 use std::sync::Arc;
 
 use super::{
+    RoutingSettings,
     names::{prefix_of, usual_topic},
     own_topics::OwnTopics,
     pattern::Captures,
     plan::{OutgoingEvent, RecordPlan},
     route::Route,
+    settings::Unrouted,
     template::Values,
 };
 use crate::{
     Error, ErrorKind, Event, Result,
-    config::{Config, Format, Mistake, SubjectStrategy, Unrouted},
-    format::{self, Making, Need, Schema},
+    format::{self, Format, Making, Need, Schema, SubjectStrategy},
+    mistake::Mistake,
     proto::OutboxEvent,
     record::Record,
 };
@@ -62,27 +64,22 @@ impl Routes {
     ///
     /// # Errors
     /// The first that can't be used.
-    pub fn new(config: &Config) -> Result<Self, Mistake> {
-        let (prefix, own_topics) = (config.topic_prefix(), OwnTopics::new(config));
+    pub fn new(settings: impl Into<RoutingSettings>) -> Result<Self, Mistake> {
+        let settings = settings.into();
+        let own_topics = OwnTopics::new(settings.clone());
+        let RoutingSettings { routes: given, unrouted, format, subject, topic_prefix, .. } =
+            settings;
         let mut routes = Vec::<Route>::new();
-        for (index, route) in config.route.iter().enumerate() {
+        for (index, route) in given.iter().enumerate() {
             let name = format!("route[{index}]");
-            let route = Route::new(route, &name, prefix, &own_topics)?;
+            let route = Route::new(route, &name, &topic_prefix, &own_topics)?;
             if let Some(other) = routes.iter().position(|other| other.covers(&route)) {
                 let problem = format!("is never reached: route[{other}] takes all that it would");
                 return Err(Mistake { setting: name, value: Some("a table".into()), problem });
             }
             routes.push(route);
         }
-        let (unrouted, format) = (config.kafka.unrouted, config.kafka.format);
-        Ok(Routes {
-            routes,
-            unrouted,
-            format,
-            subject: config.schema_registry.subject,
-            prefix: prefix.to_owned(),
-            own_topics,
-        })
+        Ok(Routes { routes, unrouted, format, subject, prefix: topic_prefix, own_topics })
     }
 
     /// True where every event goes to its usual topic as it is.

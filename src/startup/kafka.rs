@@ -9,9 +9,8 @@ use crate::{
     Error, ErrorKind, Result,
     checkpoint::{CheckpointStore, Position},
     config::Config,
-    kafka::{
-        positions::Positions, producer::KafkaProducer, transactions::Transactions, unobserved,
-    },
+    exactly_once::{Positions, Transactions},
+    kafka::{producer::KafkaProducer, unobserved},
     postgres::replication::SystemId,
 };
 
@@ -25,7 +24,7 @@ pub(crate) struct InKafka<'a> {
 /// Has Kafka forget the position of the slot.
 pub(super) async fn forget(config: &Arc<Config>, cluster: u64, log: &Logger) -> Result<()> {
     let window = 1 << 20;
-    let asking = KafkaProducer::new(&config.kafka, window, unobserved(), log.clone())?;
+    let asking = KafkaProducer::new(&config.kafka.settings(), window, unobserved(), log.clone())?;
     let positions = Positions::new(config, asking, log.clone());
     match positions.exist().await? {
         true => positions.forget(cluster).await,

@@ -19,7 +19,7 @@ use actix::{
 use crate::{
     Error,
     checkpoint::{Checkpoint, Cut, Position},
-    kafka::transactions::Transactions,
+    exactly_once::Transactions,
     messages::{ActorKind, BatchDone, ChainFailed, ExitGuard, Stop},
 };
 

@@ -117,10 +117,12 @@ impl Launch<'_> {
             sorter: EventSorter {
                 handlers: resources.handlers.clone(),
                 topics_of_handlers: match resources.kafka {
-                    true => ChosenTopics::of_kafka(config.kafka.topics.max, OwnTopics::new(config)),
+                    true => {
+                        ChosenTopics::of_kafka(config.kafka.topics.max, OwnTopics::new(&**config))
+                    }
                     false => ChosenTopics::none(),
                 },
-                routing: Routing::new(config).map_err(|mistake| mistake.error(None))?,
+                routing: Routing::new(&**config).map_err(|mistake| mistake.error(None))?,
                 dead_letters: DeadLetters {
                     policy: config.dead_letter.policy,
                     topic: config.dead_letter_topic().into(),

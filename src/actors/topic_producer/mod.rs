@@ -54,6 +54,7 @@ use crate::{
     Error, ErrorKind, Result,
     config::{Config, RefusalPolicy},
     dead_letter::{DeadLetterTable, is_kept_in_table},
+    exactly_once::Transactions,
     faults::{FaultSite, Faults},
     format::Prefixes,
     kafka::{
@@ -62,7 +63,6 @@ use crate::{
         outgoing::{Next, Outgoing},
         partitions::partitions,
         producer::KafkaProducer,
-        transactions::Transactions,
     },
     messages::{ExitGuard, TopicBatch},
     schema_registry::Registry,
@@ -85,7 +85,7 @@ impl KafkaLanes {
         faults: Faults,
     ) -> Result<Self> {
         Ok(KafkaLanes(Arc::new(Topics {
-            admin: TopicAdmin::new(config.kafka.clone()),
+            admin: TopicAdmin::new(config.kafka.settings()),
             clients: Arc::new(Clients::new(producer, config.kafka.connections)),
             dead_letter_topic: config.dead_letter_topic(),
             table: Arc::new(table),

@@ -79,7 +79,7 @@ impl Lanes for PlainLanes {
         }
         let send_lock = self.send_lock(&lane.topic).lock_owned().await;
         self.registry.answers(&lane.topic).await?;
-        let (config, topic) = (self.config.kafka.clone(), Arc::clone(&lane.topic));
+        let (config, topic) = (self.config.kafka.settings(), Arc::clone(&lane.topic));
         let connection = plain::blocking(move || {
             let mut connection = Connection::open(&config, &topic, 0)?;
             connection.partitions()?;
@@ -87,7 +87,7 @@ impl Lanes for PlainLanes {
         });
         let thread = Thread::start(Delivery {
             connection: Some(connection.await?),
-            config: self.config.kafka.clone(),
+            settings: self.config.kafka.settings(),
             topic: lane.topic,
             observer: self.status.clone(),
             faults: self.faults.clone(),

@@ -4,11 +4,8 @@ use std::time::Duration;
 
 use super::{Check, humantime, missing, quoted, text, wrong};
 use crate::{
-    config::{
-        KafkaConfig,
-        properties::{is_secret, refusal},
-        secret::REDACTED,
-    },
+    config::{KafkaConfig, properties::refusal, secret::REDACTED},
+    kafka::is_secret,
     record::is_legal_in_topic,
 };
 

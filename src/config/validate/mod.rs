@@ -14,9 +14,8 @@ use secrecy::ExposeSecret;
 #[cfg(feature = "cli")]
 pub(crate) use self::kafka::SASL_MECHANISMS;
 use super::{
-    CheckpointConfig, Config, HttpConfig, PipelineConfig, PostgresConfig, StoreKind,
+    CheckpointConfig, Config, HttpConfig, Mistake, PipelineConfig, PostgresConfig, StoreKind,
     http::{EXPECTED_TOKEN, is_token},
-    mistake::Mistake,
     plain_client::check_client,
     secret::REDACTED,
     size::size_text,

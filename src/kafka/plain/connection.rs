@@ -18,7 +18,7 @@ use kafka::{
 use super::versions;
 use crate::{
     Error, ErrorKind, Result,
-    config::{Compression as Wanted, KafkaConfig},
+    kafka::{Compression as Wanted, KafkaSettings},
 };
 
 /// How long a broker waits for the others of a partition before it says that it could not.
@@ -45,15 +45,15 @@ pub(crate) struct Connection {
 
 impl Connection {
     /// Connects, and asks for the topic. `attempt` varies which broker is asked first.
-    pub fn open(config: &KafkaConfig, topic: &str, attempt: usize) -> Result<Self> {
-        let mut brokers = config.brokers.clone();
+    pub fn open(settings: &KafkaSettings, topic: &str, attempt: usize) -> Result<Self> {
+        let mut brokers = settings.brokers.clone();
         let first = attempt % brokers.len().max(1);
         brokers.rotate_left(first);
         versions::check_now(&brokers, CONNECT_TIMEOUT)?;
         let mut client = KafkaClient::new(brokers);
-        client.set_client_id(config.client_id.clone());
+        client.set_client_id(settings.client_id.clone());
         let producer = Producer::from_client(client)
-            .with_compression(compression(config.compression))
+            .with_compression(compression(settings.compression))
             .with_required_acks(RequiredAcks::All)
             .with_ack_timeout(ACK_TIMEOUT)
             .create()

@@ -25,9 +25,8 @@ use super::{
 };
 use crate::{
     Error, ErrorKind, Result,
-    config::KafkaConfig,
     faults::{FaultSite, Faults},
-    kafka::KafkaObserver,
+    kafka::{KafkaObserver, KafkaSettings},
     record::{Answer, PartProgress, RecordBatch, Records},
 };
 
@@ -39,7 +38,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// What the thread has.
 pub(crate) struct Delivery {
-    pub config: KafkaConfig,
+    pub settings: KafkaSettings,
     pub topic: Arc<str>,
     pub connection: Option<Connection>,
     pub observer: Arc<dyn KafkaObserver>,
@@ -151,7 +150,7 @@ impl Running {
         // Kept again only if nothing fails with it.
         let mut connection = match self.delivery.connection.take() {
             Some(connection) => connection,
-            None => Connection::open(&self.delivery.config, &self.delivery.topic, attempt)?,
+            None => Connection::open(&self.delivery.settings, &self.delivery.topic, attempt)?,
         };
         let partitions = connection.partitions()?;
         let Delivery { observer, topic, log, .. } = &self.delivery;

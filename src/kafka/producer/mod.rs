@@ -21,7 +21,7 @@ use rdkafka::{
 use slog::{Logger, debug, warn};
 
 use super::{
-    KafkaObserver,
+    KafkaObserver, KafkaSettings,
     client::{SOCKET_TIMEOUT_MS, producer_config},
     errors::kafka_error,
     first_records::AcknowledgedPartitions,
@@ -30,18 +30,12 @@ use super::{
     limits::BatchLimits,
     part::{Part, Sent, Terms},
     polled::PolledProducer,
-    positions::PositionRecord,
-    queue_budget::QueueBudget,
+    queue_budget::{QueueBudget, cost},
     refusals::{Refusals, Suspect},
     reports::Reports,
     verdict::Cause,
 };
-use crate::{
-    Error, ErrorKind, Result,
-    config::{Config, KafkaConfig},
-    faults::Faults,
-    record::Record,
-};
+use crate::{Error, ErrorKind, Result, faults::Faults, record::Record};
 
 /// librdkafka's own `batch.size`.
 pub(super) const DEFAULT_BATCH_SIZE: usize = 1_000_000;
@@ -68,12 +62,12 @@ pub(crate) struct KafkaProducer {
 impl KafkaProducer {
     /// A client that connects by and by; its queue has room for `window_bytes`.
     pub fn new(
-        config: &KafkaConfig,
+        settings: &KafkaSettings,
         window_bytes: usize,
         observer: Arc<dyn KafkaObserver>,
         log: Logger,
     ) -> Result<Self> {
-        let mut settings = producer_config(config, window_bytes);
+        let mut settings = producer_config(settings, window_bytes);
         // Where a batch is refused, the client sends nothing behind it and gives up: some of its
         // records are sent again, and come before what was behind them.
         settings.set("enable.gapless.guarantee", "true");
@@ -97,19 +91,19 @@ impl KafkaProducer {
     /// A client whose records are in transactions of that id; `batch_size` where a topic takes
     /// less than usual.
     pub fn transactional(
-        config: &Config,
-        id: &str,
+        kafka: &KafkaSettings,
+        (id, timeout): (&str, Duration),
         window_bytes: usize,
         batch_size: Option<usize>,
         (limits, refusals): (BatchLimits, Refusals),
         observer: Arc<dyn KafkaObserver>,
         log: Logger,
     ) -> Result<Self> {
-        let mut settings = producer_config(&config.kafka, window_bytes);
-        let timeout = config.delivery.transaction_timeout.as_millis();
+        let mut settings = producer_config(kafka, window_bytes);
+        let timeout = timeout.as_millis();
         settings.set("transactional.id", id).set("transaction.timeout.ms", timeout.to_string());
         // librdkafka wants no question to wait for longer than that.
-        if !config.kafka.properties.contains_key("socket.timeout.ms") {
+        if !kafka.properties.contains_key("socket.timeout.ms") {
             settings.set("socket.timeout.ms", SOCKET_TIMEOUT_MS.min(timeout).to_string());
         }
         if let Some(bytes) = batch_size {
@@ -133,13 +127,13 @@ impl KafkaProducer {
 
     /// Sends a position and waits until a broker has it, or has refused it: then the
     /// transaction can't be committed.
-    pub async fn send_position(&self, record: &PositionRecord) -> Result<()> {
-        let topic: Arc<str> = record.topic.as_str().into();
+    pub async fn send_position(&self, topic: &str, record: &Record) -> Result<()> {
+        let topic: Arc<str> = topic.into();
         let (in_flight, terms) = (self.in_flight(&topic), self.terms());
-        let part = Part::of_none(topic, in_flight.clone(), terms);
-        let sent = Sent::of_none(&part, record.cost());
+        let part = Part::of_none(Arc::clone(&topic), in_flight.clone(), terms);
+        let sent = Sent::of_none(&part, cost(Some(&record.key), record.value.as_deref(), 0));
         drop(part);
-        let sending = self.producer.send(record.to_record(sent));
+        let sending = self.producer.send(base_record(&topic, record, sent));
         sending.map_err(|(error, _)| kafka_error("cannot send the position", error))?;
         in_flight.ended().await;
         Ok(())
@@ -147,7 +141,7 @@ impl KafkaProducer {
 
     /// Sends a suspect record in a transaction that will be aborted; returns the reason if it is
     /// refused.
-    pub(super) async fn try_suspect(&self, suspect: &Suspect) -> Result<Option<Error>> {
+    pub async fn try_suspect(&self, suspect: &Suspect) -> Result<Option<Error>> {
         let (records, in_flight) = (Arc::clone(&suspect.records), InFlight::default());
         let part = Part::of_one(records, suspect.index, in_flight.clone(), self.terms());
         while self.send(&part, 0, true, |_| true) == Queued::NoRoom {
@@ -294,12 +288,10 @@ impl KafkaProducer {
             return Queued::NotNow;
         }
         let sent = Sent::new(part, index, &record, alone);
-        let headers = owned_headers(&record.headers);
-        let mut base = BaseRecord::with_opaque_to(part.topic(), sent).key(&record.key[..]);
-        base = base.headers(headers);
-        base.payload = record.value.as_deref();
-        (base.partition, base.timestamp) = (record.partition, record.timestamp_ms);
-        let Err((error, record)) = self.producer.send(base) else { return Queued::Done };
+        let Err((error, record)) = self.producer.send(base_record(part.topic(), &record, sent))
+        else {
+            return Queued::Done;
+        };
         if error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull) {
             return Queued::NoRoom;
         }
@@ -307,6 +299,17 @@ impl KafkaProducer {
         record.delivery_opaque.not_sent(error);
         Queued::Done
     }
+}
+
+fn base_record<'a>(
+    topic: &'a str,
+    record: &'a Record,
+    sent: Box<Sent>,
+) -> BaseRecord<'a, [u8], [u8], Box<Sent>> {
+    let mut base = BaseRecord::with_opaque_to(topic, sent).key(&record.key[..]);
+    base.payload = record.value.as_deref();
+    (base.partition, base.timestamp) = (record.partition, record.timestamp_ms);
+    if record.headers.is_empty() { base } else { base.headers(owned_headers(&record.headers)) }
 }
 
 /// Result of queueing a record.

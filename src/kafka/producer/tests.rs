@@ -80,7 +80,7 @@ fn send_to(producer: &KafkaProducer, part: &Arc<Part>, index: usize, alone: bool
 
 fn producer(config: &KafkaConfig, window_bytes: usize) -> KafkaProducer {
     let log = Logger::root(slog::Discard, slog::o!());
-    KafkaProducer::new(config, window_bytes, unobserved(), log).expect("a producer")
+    KafkaProducer::new(&config.settings(), window_bytes, unobserved(), log).expect("a producer")
 }
 
 /// So many records of two topics each, larger in JSON than as they came.

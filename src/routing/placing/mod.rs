@@ -3,15 +3,13 @@
 use std::{borrow::Cow, collections::HashMap, sync::Arc};
 
 use super::{
+    RoutingSettings,
     names::TopicNames,
     own_topics::OwnTopics,
     plan::{OutgoingEvent, RecordPlan},
     routes::{Choice, Routes, Unsent},
 };
-use crate::{
-    Error, Event, Result,
-    config::{Config, Mistake},
-};
+use crate::{Error, Event, Result, mistake::Mistake};
 
 /// Pairs of types whose decisions are kept; a program that makes types of ids has more.
 const KNOWN_MAX: usize = 10_000;
@@ -70,13 +68,14 @@ impl Routing {
     ///
     /// # Errors
     /// The first route that can't be used.
-    pub fn new(config: &Config) -> Result<Self, Mistake> {
-        let routes = Arc::new(Routes::new(config)?);
+    pub fn new(settings: impl Into<RoutingSettings>) -> Result<Self, Mistake> {
+        let settings = settings.into();
+        let routes = Arc::new(Routes::new(settings.clone())?);
         Ok(Routing {
             names: TopicNames::new(
-                config.topic_prefix(),
-                config.kafka.topics.max,
-                OwnTopics::new(config),
+                settings.topic_prefix.clone(),
+                settings.max_topics,
+                OwnTopics::new(settings),
             ),
             plain: routes.is_plain(),
             by_types: routes.decides_by_types(),

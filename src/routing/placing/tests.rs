@@ -4,7 +4,7 @@ use prost::Message;
 use super::*;
 use crate::{
     ErrorKind, Lsn, Refusal,
-    config::{Format, Route, RouteMatch, Unrouted},
+    config::{Config, Format, Route, RouteMatch, Unrouted},
     dead_letter,
     event::RowRecord,
     format::Prefixes,

@@ -24,22 +24,21 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{
-    KafkaObserver,
-    errors::{code_error, is_consequence, kafka_error, of_the_whole},
-    limits::BatchLimits,
-    positions::Positions,
-    producer::KafkaProducer,
-    refusals::{Refusals, Suspect},
-    reports::Reports,
-    transaction_log::Failure,
-    unavailable::UnavailableTopics,
-};
+use super::{positions::Positions, unavailable::UnavailableTopics};
 use crate::{
     Error, ErrorKind, Result,
     checkpoint::Position,
     config::Config,
     faults::{FaultSite, Faults},
+    kafka::{
+        KafkaObserver,
+        errors::{code_error, is_consequence, kafka_error, of_the_whole},
+        limits::BatchLimits,
+        producer::KafkaProducer,
+        refusals::{Refusals, Suspect},
+        reports::Reports,
+        transaction_log::Failure,
+    },
 };
 
 /// Of one call into librdkafka: it can't be called off, and stopping waits for it.
@@ -122,8 +121,8 @@ impl Transactions {
     async fn begin(&self, id: &str) -> Result<KafkaProducer> {
         let batch_size = *self.batch_size.lock().unwrap_or_else(PoisonError::into_inner);
         let producer = KafkaProducer::transactional(
-            &self.config,
-            id,
+            &self.config.kafka.settings(),
+            (id, self.config.delivery.transaction_timeout),
             self.window_bytes,
             batch_size,
             (self.limits.clone(), self.refusals.clone()),
@@ -275,7 +274,7 @@ impl Transactions {
         let began = Instant::now();
         let record = self.positions.record(position)?;
         self.faults.reach(FaultSite::BeforePosition);
-        producer.send_position(&record).await?;
+        producer.send_position(self.positions.topic(), &record).await?;
         self.faults.reach(FaultSite::BeforeCommit);
         let what = || format!("the Kafka transaction up to {} failed", position.checkpoint.lsn);
         // Brokers that are away are waited for until they have given the transaction up.

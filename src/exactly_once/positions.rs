@@ -8,18 +8,22 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rdkafka::{Message, producer::BaseRecord};
+use rdkafka::Message;
 use slog::{Logger, debug, info, warn};
 use tokio::time::sleep;
 
-use super::{
-    admin::{self, TopicAdmin},
-    errors::of_the_whole,
-    producer::KafkaProducer,
-    queue_budget::cost,
-    reader::{Isolation, TopicReader},
+use crate::{
+    Error, ErrorKind, Result,
+    checkpoint::Position,
+    config::Config,
+    kafka::{
+        admin::{self, TopicAdmin},
+        errors::of_the_whole,
+        producer::KafkaProducer,
+        reader::{Isolation, TopicReader},
+    },
+    record::Record,
 };
-use crate::{Error, ErrorKind, Result, checkpoint::Position, config::Config};
 
 /// The topic has one partition: it is small, and read whole.
 const PARTITION: i32 = 0;
@@ -39,14 +43,6 @@ pub(crate) struct Positions {
     log: Logger,
 }
 
-/// A position, as it is written.
-pub(crate) struct PositionRecord {
-    pub topic: String,
-    key: String,
-    /// None makes Kafka forget it.
-    value: Option<Vec<u8>>,
-}
-
 /// The command that makes Kafka keep the newest position of each slot.
 pub(crate) fn compact_command(config: &Config) -> String {
     format!(
@@ -55,23 +51,6 @@ pub(crate) fn compact_command(config: &Config) -> String {
         config.kafka.brokers.join(","),
         config.position_topic()
     )
-}
-
-impl PositionRecord {
-    /// Bytes that it takes in librdkafka's queue.
-    pub fn cost(&self) -> usize {
-        cost(Some(self.key.as_bytes()), self.value.as_deref(), 0)
-    }
-
-    pub fn to_record<O: rdkafka::util::IntoOpaque>(
-        &self,
-        opaque: O,
-    ) -> BaseRecord<'_, String, Vec<u8>, O> {
-        let mut record = BaseRecord::with_opaque_to(&self.topic, opaque).key(&self.key);
-        record.partition = Some(PARTITION);
-        record.payload = self.value.as_ref();
-        record
-    }
 }
 
 impl Positions {
@@ -87,21 +66,21 @@ impl Positions {
     }
 
     /// What is written for `position`.
-    pub fn record(&self, position: &Position) -> Result<PositionRecord> {
+    pub fn record(&self, position: &Position) -> Result<Record> {
         let value =
             serde_json::to_vec(position).map_err(|error| self.invalid().caused_by(error))?;
-        let key = self.key(position.checkpoint.system_id);
-        Ok(PositionRecord { topic: self.topic.clone(), key, value: Some(value) })
+        let value = Some(value.into());
+        Ok(Record { value, ..self.tombstone(position.checkpoint.system_id) })
     }
 
     /// What is written to have the slot's position forgotten.
-    fn tombstone(&self, cluster: u64) -> PositionRecord {
-        PositionRecord { topic: self.topic.clone(), key: self.key(cluster), value: None }
+    fn tombstone(&self, cluster: u64) -> Record {
+        Record { key: self.key(cluster).into(), partition: Some(PARTITION), ..Record::default() }
     }
 
     /// Has Kafka forget the slot's position.
     pub async fn forget(&self, cluster: u64) -> Result<()> {
-        self.asking.send_position(&self.tombstone(cluster)).await
+        self.asking.send_position(&self.topic, &self.tombstone(cluster)).await
     }
 
     fn key(&self, cluster: u64) -> String {
@@ -114,7 +93,7 @@ impl Positions {
     /// # Errors
     /// A refusal ends the relay: without the topic nothing can be relayed.
     pub async fn create(&self) -> Result<()> {
-        let mut kafka = self.config.kafka.clone();
+        let mut kafka = self.config.kafka.settings();
         kafka.topics.partitions = Some(1);
         kafka.topics.config.insert(CLEANUP.into(), COMPACT.into());
         let admin = TopicAdmin::new(kafka);
@@ -180,9 +159,9 @@ impl Positions {
     /// A transaction of another slot's relay that is open in the topic hides what is behind
     /// it: its end is waited for.
     pub async fn read(&self, cluster: u64) -> Result<Option<Position>> {
-        let open = |isolation| {
-            TopicReader::open(&self.config.kafka, &self.topic, isolation, self.log.clone())
-        };
+        let settings = self.config.kafka.settings();
+        let open =
+            |isolation| TopicReader::open(&settings, &self.topic, isolation, self.log.clone());
         let Some(written) = open(Isolation::ReadUncommitted).await? else { return Ok(None) };
         let Some(committed) = open(Isolation::ReadCommitted).await? else { return Ok(None) };
         let end = written.offsets(PARTITION).await?.end;

@@ -1,3 +1,5 @@
+//! Settings of the routing.
+
 use std::{collections::BTreeMap, fmt};
 
 use serde::{
@@ -5,7 +7,24 @@ use serde::{
     de::{Error, SeqAccess, Visitor},
 };
 
-use super::Format;
+use crate::format::{Format, SubjectStrategy};
+
+/// What the routing has to know: routes, and what counts where none says anything.
+///
+/// Made of a [`Config`](crate::config::Config).
+#[derive(Clone, Debug)]
+pub struct RoutingSettings {
+    pub(crate) routes: Vec<Route>,
+    pub(crate) unrouted: Unrouted,
+    /// Of a record whose route says nothing else.
+    pub(crate) format: Format,
+    pub(crate) subject: SubjectStrategy,
+    pub(crate) topic_prefix: String,
+    pub(crate) dead_letter_topic: String,
+    pub(crate) position_topic: String,
+    /// The most topics that events may go to.
+    pub(crate) max_topics: usize,
+}
 
 /// One `[[route]]`: which events it takes, and the records that these become.
 ///
