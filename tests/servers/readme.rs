@@ -13,7 +13,7 @@ fn the_readme_shows_this_code() {
 
 // README: a service that writes to PostgreSQL
 
-use factlib::emit::{Emitter, Fact, schema};
+use factlib_emit::{Emitter, Fact, schema};
 use factlib_testing::{PostgresServer, shared_postgres};
 
 /// The function under test.

@@ -26,10 +26,15 @@ const LIMIT: Duration = Duration::from_secs(30);
 /// An operation on a topic that a user is allowed or denied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TopicRight {
+    /// Consume records.
     Read = 3,
+    /// Produce records.
     Write = 4,
+    /// Create the topic.
     Create = 5,
+    /// See the topic and its partitions.
     Describe = 8,
+    /// Read the topic's settings.
     DescribeConfigs = 10,
 }
 

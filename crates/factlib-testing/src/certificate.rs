@@ -22,7 +22,9 @@ use crate::{Error, ErrorKind, Result};
 /// It is its own authority: a client that trusts it needs no other certificate.
 #[derive(Clone, Debug)]
 pub struct SelfSigned {
+    /// The certificate, PEM.
     pub certificate: String,
+    /// Its private key, PEM.
     pub key: String,
 }
 
@@ -60,7 +62,9 @@ pub struct Authority {
 /// A certificate that an [`Authority`] signed, and its key, both PEM.
 #[derive(Clone, Debug)]
 pub struct Signed {
+    /// The certificate, PEM.
     pub certificate: String,
+    /// Its private key, PEM.
     pub key: String,
 }
 

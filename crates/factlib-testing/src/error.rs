@@ -16,10 +16,13 @@ pub struct Error(Box<ErrorParts>);
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ErrorParts {
+    /// The kind of failure.
     pub kind: ErrorKind,
     /// The failure and its subject, without remedy and cause.
     pub what: String,
+    /// A command or setting that helps.
     pub remedy: Option<String>,
+    /// The cause.
     pub source: Option<Arc<dyn StdError + Send + Sync>>,
 }
 

@@ -48,6 +48,8 @@
 //! | `logs` | [`CollectedLogs`], for `slog` |
 
 #![deny(unsafe_code)]
+#![warn(missing_docs)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(feature = "kafka")]
 mod acls;
@@ -73,12 +75,16 @@ mod shared;
 mod topics;
 
 #[cfg(feature = "certificates")]
+#[cfg_attr(docsrs, doc(cfg(feature = "certificates")))]
 pub use self::certificate::{Authority, SelfSigned, Signed};
 #[cfg(feature = "logs")]
+#[cfg_attr(docsrs, doc(cfg(feature = "logs")))]
 pub use self::logs::{CollectedLogs, LogLine};
 #[cfg(feature = "schema-registry")]
+#[cfg_attr(docsrs, doc(cfg(feature = "schema-registry")))]
 pub use self::schema_registry::SchemaRegistry;
 #[cfg(feature = "kafka")]
+#[cfg_attr(docsrs, doc(cfg(feature = "kafka")))]
 pub use self::{
     acls::{TopicRight, deny, grant, grant_transactions},
     kafka::{KafkaServer, KafkaServerBuilder},

@@ -14,7 +14,9 @@ use tokio::sync::Notify;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LogLine {
+    /// The level.
     pub level: Level,
+    /// The message, without values.
     pub message: String,
     /// The line's own values, then those of its logger, innermost first.
     pub values: Vec<(String, String)>,

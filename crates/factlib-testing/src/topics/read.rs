@@ -22,12 +22,17 @@ const POLL: Duration = Duration::from_millis(100);
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ConsumedRecord {
+    /// The topic.
     pub topic: String,
+    /// The partition's number.
     pub partition: i32,
+    /// The offset in the partition.
     pub offset: i64,
     /// Unix time in milliseconds, if the record has a timestamp.
     pub timestamp_ms: Option<i64>,
+    /// The key.
     pub key: Option<Bytes>,
+    /// The value; `None` is a tombstone.
     pub value: Option<Bytes>,
     /// In the order of the record; a header without a value counts as empty.
     pub headers: Vec<(String, Bytes)>,
