@@ -10,11 +10,11 @@ use factlib::{
     bench::{Chain, Decoding, record_headers},
     checkpoint::AckWindow,
     config::Route,
-    postgres::{
-        frame::{Frame, next_frame},
-        pgoutput::Message,
-    },
     proto::OutboxEvent,
+};
+use factlib_postgres::{
+    frame::{Frame, next_frame},
+    pgoutput::Message,
 };
 use prost::Message as _;
 use rdkafka::producer::BaseRecord;

@@ -133,6 +133,54 @@ impl StdError for Error {
     }
 }
 
+/// Keeps text and causes of an error of the PostgreSQL client; kind and remedy are the relay's.
+impl From<factlib_postgres::Error> for Error {
+    fn from(error: factlib_postgres::Error) -> Self {
+        let (kind, remedy) = of_postgres(error.kind());
+        Error(Box::new(Inner {
+            kind,
+            what: error.message().to_owned(),
+            remedy: remedy.or(error.remedy()).map(str::to_owned),
+            source: error.shared_source(),
+        }))
+    }
+}
+
+/// The relay's kind for one of the PostgreSQL client, and its remedy where it has a better one.
+fn of_postgres(kind: factlib_postgres::ErrorKind) -> (ErrorKind, Option<&'static str>) {
+    use factlib_postgres::ErrorKind::*;
+    match kind {
+        Config => (ErrorKind::Config, None),
+        Protocol => (ErrorKind::Protocol, None),
+        SlotInUse => (ErrorKind::SlotInUse, None),
+        Unavailable | Standby | AlreadyExists => (ErrorKind::PostgresUnavailable, None),
+        Authentication | Tls | Permission | ServerSettings | Refused => {
+            (ErrorKind::PostgresRefused, None)
+        }
+        Pooler => (ErrorKind::PostgresRefused, Some(PASS_THE_POOLER)),
+        PublicationMissing => (ErrorKind::PostgresRefused, Some(OLDER_PUBLICATION)),
+        UntranslatableText => (ErrorKind::PostgresRefused, Some(GO_OVER_IT)),
+        SlotMissing => (ErrorKind::PositionLost, Some(ACCEPT_NEW_SLOT)),
+        SlotInvalidated => (ErrorKind::PositionLost, Some(ACCEPT_LOST_WAL)),
+        // What no version of the client has yet.
+        _ => (ErrorKind::PostgresRefused, None),
+    }
+}
+
+const PASS_THE_POOLER: &str = "a pooler is in between that does not pass replication on: name \
+                               PostgreSQL itself in postgres.url, or use PgBouncer 1.23 or later";
+const OLDER_PUBLICATION: &str = "before PostgreSQL 18, the publication has to be older than what \
+                                 the slot reads next; if it is acceptable that this is not \
+                                 delivered, drop the slot and run `factlib setup --accept-position`";
+const GO_OVER_IT: &str = "a text has bytes that the database's encoding has no character for, and \
+                          the server converts it: its log names the position, over which `factlib \
+                          slot advance` goes";
+const ACCEPT_NEW_SLOT: &str = "events since it was dropped are not in a new slot; if that is \
+                               accepted, `factlib setup --accept-position` starts from now";
+const ACCEPT_LOST_WAL: &str = "the server no longer has the WAL that the slot needs, so events may \
+                               be missing; if that is accepted, `factlib setup --accept-position` \
+                               starts from now; raise max_slot_wal_keep_size";
+
 /// Kinds of failure, each with one policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]

@@ -133,7 +133,7 @@
 //! | [`dead_letter`] | what can't be delivered: parked, read, sent again |
 //! | `outbox` | tables whose rows are events |
 //! | [`replay`] | facts of the past, sent again from a table |
-//! | [`postgres`] | connection, replication stream, pgoutput, slot |
+//! | [`postgres`] | rules and logs for the client of the crate `factlib-postgres` |
 //! | `kafka` | producer, records, topics |
 //! | [`proto`] | the event on the wire, from the crate `factlib-emit` |
 //! | [`testing`] | throwaway servers, of the crate `factlib-testing` (feature `test-util`) |
@@ -155,7 +155,6 @@
 #![deny(unsafe_code)]
 
 mod actors;
-mod certificate;
 pub mod checkpoint;
 mod clock;
 pub mod config;
@@ -170,7 +169,6 @@ mod format;
 pub mod handlers;
 mod kafka;
 mod logging;
-mod lsn;
 mod messages;
 mod mistake;
 mod ops;
@@ -191,6 +189,7 @@ pub mod testing;
 #[cfg(feature = "test-util")]
 #[doc(hidden)]
 pub use self::actors::bench;
+pub use self::error::{Error, ErrorKind, Result};
 #[cfg(feature = "faults")]
 pub use self::faults::{FaultSite, Faults};
 #[cfg(feature = "tracing")]
@@ -198,10 +197,6 @@ pub use self::logging::TracingDrain;
 #[doc(inline)]
 pub use factlib_emit::proto;
 
-pub use self::{
-    error::{Error, ErrorKind, Result},
-    lsn::{Lsn, ParseLsnError},
-};
 pub use self::{
     event::{Event, Refusal, TransactionInfo},
     messages::{AckToken, BatchId, Refused, TopicBatch},
@@ -213,6 +208,7 @@ pub use self::{
         PipelineStatus, PublicationProblem, TopicStatus, UnpublishedRows,
     },
 };
+pub use factlib_postgres::{Lsn, ParseLsnError};
 
 /// The librdkafka that is built in: its version as a number, and as text.
 pub fn librdkafka_version() -> (i32, String) {

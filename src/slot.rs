@@ -3,6 +3,7 @@
 //!
 //! Where facts could be lost, nothing is done unless that was accepted; the refusal says what.
 
+use factlib_postgres::{Server, Slot, SqlSession};
 use serde::Serialize;
 use slog::Logger;
 
@@ -10,11 +11,7 @@ use crate::{
     Error, ErrorKind, Lsn, Result,
     checkpoint::Checkpoint,
     config::{Config, StoreKind},
-    postgres::{
-        Reconnecting, SqlSession, postgres_error,
-        retention::Retention,
-        slot::{Server, Slot},
-    },
+    postgres::{Reconnecting, postgres_error, retention::Retention, server, sql_session},
     startup::Startup,
 };
 
@@ -127,7 +124,7 @@ pub async fn advance(
         let lost = operator.behind(&report, to);
         accepted(format!("advancing slot {slot} to {to} loses {lost}"), accept)?;
     }
-    Slot::advance(&operator.client, slot, to).await
+    Ok(Slot::advance(&operator.client, slot, to).await?)
 }
 
 struct Operator<'a> {
@@ -142,8 +139,8 @@ impl<'a> Operator<'a> {
         config.validate()?;
         let startup = Startup::new(&std::sync::Arc::new(config.clone()))?;
         let limit = config.postgres.connect_timeout;
-        let client = SqlSession::connect(&startup.info, limit, log).await?;
-        Server::read(&client).await?.check_primary()?;
+        let client = sql_session(&startup.info, limit, log).await?;
+        server::check_primary(&Server::read(&client).await?)?;
         Ok(Operator { config, startup, client, log })
     }
 

@@ -9,6 +9,10 @@
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use bytes::{Buf, BytesMut};
+use factlib_postgres::{
+    ReplicationClient, ReplicationOptions, ReplicationStream, Server, StandbyStatus,
+    frame::{self, Frame},
+};
 use slog::Logger;
 use tokio::time::{Instant, sleep_until};
 use uuid::Uuid;
@@ -18,13 +22,7 @@ use crate::{
     actors::EventDecoder,
     config::Config,
     outbox::{self, OutboxReader, publication::Refuse},
-    postgres::{
-        SqlSession,
-        encoding::Encoding,
-        frame::{self, Frame},
-        replication::{ReplicationClient, ReplicationStream, StandbyStatus},
-        slot::Server,
-    },
+    postgres::{read_encoding, server, sql_session},
     routing::{Captures, Pattern},
     startup::{Startup, log_findings},
 };
@@ -54,12 +52,12 @@ impl Tail {
         let settings = &config.postgres;
         let startup = Startup::new(&Arc::new(config.clone()))?;
         let tables = config.outbox_tables();
-        let client = SqlSession::connect(&startup.info, settings.connect_timeout, log).await?;
+        let client = sql_session(&startup.info, settings.connect_timeout, log).await?;
         let server = Server::read(&client).await?;
-        server.check(tables.is_empty())?;
+        server::check(&server, tables.is_empty())?;
         let (_, findings) = startup.publication(&client, false, Refuse::All, log).await?;
         log_findings(&findings, log);
-        let encoding = Encoding::read(&client, log).await?;
+        let encoding = read_encoding(&client, log).await?;
         let partitioned = outbox::partitioned(&client, &tables).await?;
         let mut replication = startup.replication(settings.connect_timeout, log).await?;
         // Of a name that no relay has, and no other tail.
@@ -73,9 +71,13 @@ impl Tail {
                 return Err(error);
             }
         };
-        let publications = [&*settings.publication];
-        let patience = startup.patience();
-        let stream = replication.start(&slot, start, &publications, &encoding, patience).await?;
+        let options = ReplicationOptions::new(slot)
+            .publication(&settings.publication)
+            .messages(true)
+            .start_at(start)
+            .encoding(encoding.clone())
+            .silence_limit(startup.silence_limit());
+        let stream = replication.start(&options).await?;
         let decoder = match tables.is_empty() {
             true => EventDecoder::new(&settings.message_prefix, start),
             false => {
@@ -89,7 +91,7 @@ impl Tail {
             buffer: BytesMut::with_capacity(READ_BYTES),
             events: VecDeque::new(),
             received: start,
-            status_interval: server.status_interval(settings),
+            status_interval: server::status_interval(&server, settings),
             next_status: Instant::now(),
         })
     }
@@ -112,7 +114,7 @@ impl Tail {
             tokio::select! {
                 biased;
                 () = sleep_until(self.next_status) => self.report().await?,
-                read = self.stream.read(&mut self.buffer, Duration::ZERO) => {
+                read = self.stream.read(&mut self.buffer) => {
                     read?;
                     self.take().await?;
                 }
@@ -135,7 +137,7 @@ impl Tail {
                     self.received = self.received.max(wal_end);
                     reply_requested |= wanted;
                 }
-                other => other.goes_on()?,
+                other => other.ensure_streaming()?,
             }
             length += bytes;
         }
@@ -157,24 +159,17 @@ impl Tail {
             applied: received,
             reply_requested,
         };
-        self.stream.send_status(status, true).await
+        Ok(self.stream.send_status(status, true).await?)
     }
 }
 
 async fn create_slot(replication: &mut ReplicationClient, slot: &str) -> Result<Lsn> {
-    let command =
-        format!("CREATE_REPLICATION_SLOT {slot} TEMPORARY LOGICAL pgoutput NOEXPORT_SNAPSHOT");
-    let made = replication.query(&command).await;
-    let rows = made.map_err(|error| match (error.kind(), error.advice()) {
+    let created = replication.create_temporary_slot(slot).await.map_err(Error::from);
+    created.map_err(|error| match (error.kind(), error.advice()) {
         (ErrorKind::PostgresUnavailable, None) => {
             error.remedy("a new slot waits for the transactions that write: does one not end?")
         }
         _ => error,
-    })?;
-    // Name, consistent point.
-    let at = rows.first().and_then(|row| row.get(1)?.as_deref()?.parse().ok());
-    at.ok_or_else(|| {
-        Error::new(ErrorKind::Protocol, "PostgreSQL does not say where the temporary slot begins")
     })
 }
 

@@ -1,7 +1,7 @@
 //! Any stream of bytes: cut into frames, waited for, or refused.
 #![no_main]
 
-use factlib::postgres::frame::{needed, next_frame};
+use factlib_postgres::frame::{needed, next_frame};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {

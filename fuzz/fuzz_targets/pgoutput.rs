@@ -1,7 +1,7 @@
 //! Any bytes: parsed or refused; what is borrowed lies inside them.
 #![no_main]
 
-use factlib::postgres::pgoutput::{Message, OldTuple, commit_end_lsn};
+use factlib_postgres::pgoutput::{Message, OldTuple, commit_end_lsn};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {

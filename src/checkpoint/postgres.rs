@@ -5,6 +5,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use factlib_postgres::ConnectInfo;
 use slog::Logger;
 use tokio_postgres::{
     Row,
@@ -15,7 +16,7 @@ use tokio_postgres::{
 use super::{Checkpoint, CheckpointStore};
 use crate::{
     Error, ErrorKind, Lsn, Result,
-    postgres::{ConnectInfo, Reconnecting, StatementError},
+    postgres::{Reconnecting, StatementError},
 };
 
 /// Creates the table; every statement is a no-op where it has been run before.

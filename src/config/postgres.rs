@@ -3,13 +3,11 @@ use std::{path::PathBuf, time::Duration};
 use bytesize::ByteSize;
 #[cfg(feature = "cli")]
 use documented::DocumentedFields;
+use factlib_postgres::{ConnectInfo, PasswordFile};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    Result,
-    postgres::{ConnectInfo, PasswordFile},
-};
+use crate::Result;
 
 /// The default of `url`, which is no secret.
 pub(crate) const DEFAULT_URL: &str = "postgresql://localhost:5432/postgres";
@@ -103,7 +101,11 @@ impl PostgresConfig {
             Some(path) => info.with_password_from(PasswordFile::Url(path.clone())),
             None => info,
         };
-        let info = info.with_password(self.password.clone());
+        let info = info.with_default_application_name("factlib");
+        let info = match &self.password {
+            Some(password) => info.with_password(password.clone()),
+            None => info,
+        };
         Ok(match &self.password_file {
             Some(path) => info.with_password_from(PasswordFile::Whole(path.clone())),
             None => info,

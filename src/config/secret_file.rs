@@ -3,10 +3,11 @@
 
 use std::{fs, path::Path};
 
+use factlib_postgres::ConnectInfo;
 use figment::value::Value;
 
 use super::reference::{Setting, find};
-use crate::{Error, ErrorKind, Result, postgres::ConnectInfo};
+use crate::{Error, ErrorKind, Result};
 
 /// Behind the name of a secret, for the file that holds it.
 const SUFFIX: &str = "_file";

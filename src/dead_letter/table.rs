@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use factlib_postgres::ConnectInfo;
 use slog::Logger;
 use tokio_postgres::types::PgLsn;
 
@@ -15,7 +16,7 @@ use super::{
 };
 use crate::{
     Error, ErrorKind, Event, Result,
-    postgres::{ConnectInfo, Reconnecting, StatementError},
+    postgres::{Reconnecting, StatementError},
 };
 
 /// An event has one position: kept again after a crash, it is the same row.

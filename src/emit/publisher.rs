@@ -2,13 +2,11 @@
 
 use std::borrow::Borrow;
 
+use factlib_postgres::ConnectInfo;
 use uuid::Uuid;
 
 use super::{Emitter, Fact, client_error};
-use crate::{
-    Result,
-    postgres::{ConnectInfo, sql},
-};
+use crate::{Result, postgres::sql};
 
 /// Publishes facts that belong to no other change, over a connection by URL: hosts, TLS and rules
 /// are those of the relay.

@@ -8,13 +8,14 @@ use std::{
     time::Duration,
 };
 
+use factlib_postgres::certificate::distrust;
 use openssl::{
     ssl::{HandshakeError, SslConnector, SslMethod},
     x509::{X509VerifyResult, store::X509StoreBuilder},
 };
 use rdkafka::ClientConfig;
 
-use crate::{Error, ErrorKind, certificate::distrust};
+use crate::{Error, ErrorKind};
 
 /// Of the connection and of each answer.
 const LIMIT: Duration = Duration::from_secs(3);

@@ -2,13 +2,14 @@
 
 use std::error::Error as _;
 
+use factlib_postgres::certificate::is_refused;
 use rdkafka::{
     error::{KafkaError, RDKafkaErrorCode},
     types::RDKafkaErrorCode as Code,
 };
 
 use super::is_secret;
-use crate::{Error, ErrorKind, certificate::is_refused};
+use crate::{Error, ErrorKind};
 
 /// An error of the client, with what was attempted.
 pub(crate) fn kafka_error(what: impl Into<String>, error: KafkaError) -> Error {

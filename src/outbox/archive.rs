@@ -6,6 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use factlib_postgres::pgoutput::Value;
 use tokio_postgres::Client;
 
 use super::{
@@ -14,7 +15,7 @@ use super::{
     row::Rows,
     value::oid,
 };
-use crate::{Error, ErrorKind, Event, Lsn, Result, config::OutboxTable, postgres::pgoutput::Value};
+use crate::{Error, ErrorKind, Event, Lsn, Result, config::OutboxTable};
 
 /// A table and what its columns are.
 pub(crate) struct ArchiveTable {

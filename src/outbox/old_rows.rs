@@ -25,6 +25,7 @@
 
 use std::time::Duration;
 
+use factlib_postgres::{ConnectInfo, GivenUp, SqlSession};
 use slog::Logger;
 use tokio_postgres::{
     Row,
@@ -40,7 +41,7 @@ use super::{
 use crate::{
     Error, ErrorKind, Lsn, Result,
     config::{OutboxTable, RetentionConfig},
-    postgres::{ConnectInfo, GivenUp, SqlSession, postgres_error, sql},
+    postgres::{postgres_error, sql, sql_session},
 };
 
 /// Of one statement: without an index on the time, a batch reads all of the table.
@@ -140,7 +141,7 @@ impl OldRows {
     }
 
     async fn open(&self) -> Result<Session> {
-        let client = SqlSession::connect(&self.info, self.connect_timeout, &self.log).await?;
+        let client = sql_session(&self.info, self.connect_timeout, &self.log).await?;
         sql::run(&client, "cannot look for old rows", STATEMENT_TIMEOUT).await?;
         Ok(Session { client, mark: None })
     }

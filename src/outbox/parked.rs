@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use bytes::{Bytes, BytesMut};
+use factlib_postgres::pgoutput::{Tuple, Value};
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
@@ -14,11 +15,7 @@ use super::{
     row::{Rows, refused},
     value::{bytea, hex},
 };
-use crate::{
-    Error, ErrorKind, Event, Lsn, Result,
-    config::OutboxTable,
-    postgres::pgoutput::{Tuple, Value},
-};
+use crate::{Error, ErrorKind, Event, Lsn, Result, config::OutboxTable};
 
 /// Key of the object that replaces a text with invalid bytes.
 const HEX: &str = "hex";

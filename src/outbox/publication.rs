@@ -1,6 +1,7 @@
 //! What has to be there before outbox tables are read: the tables, their columns, and a
 //! publication that has them.
 
+use factlib_postgres::publication;
 use postgres_protocol::escape::escape_identifier;
 use slog::{Logger, info};
 use tokio_postgres::Client;
@@ -14,7 +15,7 @@ use super::{
 use crate::{
     Error, ErrorKind, Result,
     config::{ChangePolicy, OutboxTable},
-    postgres::{postgres_error, slot::publication_sql},
+    postgres::postgres_error,
 };
 
 /// TRUNCATE can be published from PostgreSQL 11 on.
@@ -60,7 +61,7 @@ impl Published<'_> {
         major: i32,
     ) -> String {
         if self.tables.is_empty() {
-            return publication_sql(self.publication);
+            return publication::create_sql(self.publication);
         }
         let deletes = catalog.is_some_and(|catalog| self.rows_move(catalog));
         let mut options = format!("publish = '{}'", self.operations(major, deletes, None));

@@ -11,6 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use factlib_postgres::pgoutput::{Columns, Tuple, Value};
 use slog::{Logger, error, warn};
 
 use super::{
@@ -23,7 +24,6 @@ use super::{
 use crate::{
     Error, ErrorKind, Event, Lsn, Result,
     config::{ChangePolicy, OutboxTable},
-    postgres::pgoutput::{Columns, Tuple, Value},
 };
 
 /// Times that can't be used are warned of once in so long for each table.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use factlib_postgres::pgoutput::{Tuple, Value};
 use prost::Message;
 
 use super::{
@@ -13,7 +14,6 @@ use crate::{
     Error, ErrorKind, Event, Lsn, Result,
     config::{OutboxPreset, OutboxTable},
     event::RowRecord,
-    postgres::pgoutput::{Tuple, Value},
     proto::OutboxEvent,
 };
 

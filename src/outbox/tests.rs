@@ -6,6 +6,7 @@ use std::sync::{
 };
 
 use bytes::Bytes;
+use factlib_postgres::pgoutput::{Message, OldTuple, Value};
 use proptest::prelude::*;
 use prost::Message as _;
 use slog::{Logger, o};
@@ -14,7 +15,6 @@ use super::{Change, OutboxReader, mapping::Mapping, row::Rows};
 use crate::{
     Event, Lsn, Result,
     config::{OutboxColumns, OutboxPreset, OutboxTable},
-    postgres::pgoutput::{Message, OldTuple, Value},
     proto::OutboxEvent,
 };
 

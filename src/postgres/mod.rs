@@ -1,65 +1,30 @@
-//! PostgreSQL: where it is, how to log in, and what it sends.
+//! The relay's side of PostgreSQL: what it logs of its connections, and the rules of its own.
+//!
+//! The client itself is the crate `factlib-postgres`.
 //!
 //! | file | idea |
 //! | --- | --- |
-//! | `connection_string`, `service_file`, `settings`, `passfile`, `password_file`, `connect_info` | libpq's connection strings |
-//! | `require_auth` | ways to log in that a server may ask for |
-//! | `silent_hosts` | which hosts are tried last |
-//! | `connector` | hosts, addresses, time and TLS tried in turn, for every kind of connection |
-//! | `stream`, `tls` | one connection's bytes |
-//! | `session`, `auth` | log in and simple queries, in the replication protocol |
-//! | `pinned`, `encoding` | how the server writes values as text, and in which encoding |
-//! | `rows` | the rows of a query, as the server writes them |
-//! | `replication` | the stream of changes and its confirmation |
-//! | [`frame`], [`pgoutput`] | pure parsers of that stream |
-//! | [`sql`] | ordinary clients |
-//! | `session_settings` | what each session sets for itself |
-//! | `bounded`, `waits` | statements that end, and what they wait for |
+//! | `notices` | logs what the client notices |
+//! | [`sql`] | ordinary clients for those who embed the relay |
 //! | `reconnecting` | a connection for statements now and then |
-//! | `slot`, `slot_reader` | server, slot and publication, as SQL sees them; who reads a slot |
+//! | `server` | which servers the relay can read from |
+//! | `slot_reader` | who reads a slot, and the end of our own lost reader |
 //! | `retention` | how much WAL a slot keeps, and for whose sake |
-//! | `timeline` | pure: which positions a timeline's history has |
-//! | `errors` | what the server's errors mean for us |
 
-mod auth;
-mod bounded;
-mod connect_info;
-mod connection_string;
-mod connector;
-pub(crate) mod encoding;
-mod errors;
-#[doc(hidden)] // For fuzzing: raw protocol, and no promise.
-pub mod frame;
-mod passfile;
-mod password_file;
-pub mod pgoutput;
-pub(crate) mod pinned;
+mod notices;
 mod reconnecting;
-pub(crate) mod replication;
-mod require_auth;
 pub(crate) mod retention;
-pub(crate) mod rows;
-mod service_file;
-mod session;
-mod session_settings;
-mod settings;
-mod silent_hosts;
-pub(crate) mod slot;
+pub(crate) mod server;
 pub(crate) mod slot_reader;
 pub mod sql;
-mod stream;
-pub(crate) mod timeline;
-mod tls;
-mod waits;
 
-pub use self::connect_info::ConnectInfo;
-pub(crate) use self::errors::{postgres_error, sqlstate};
+pub use factlib_postgres::ConnectInfo;
+
 pub(crate) use self::{
-    bounded::{GivenUp, SqlSession},
-    password_file::PasswordFile,
+    notices::{logged, read_encoding, sql_session},
     reconnecting::{Reconnecting, StatementError},
-    waits::WaitsFor,
 };
+use crate::Error;
 
 /// An ordinary client, for statements: the connection string, TLS and timeouts are those of the relay.
 ///
@@ -70,5 +35,25 @@ pub async fn connect(
     log: &slog::Logger,
 ) -> crate::Result<tokio_postgres::Client> {
     let info = config.connect_info()?;
-    Ok(SqlSession::connect(&info, config.connect_timeout, log).await?.into_client())
+    Ok(sql_session(&info, config.connect_timeout, log).await?.into_client())
 }
+
+/// An error of a tokio-postgres client; `what` says what fails.
+pub(crate) fn postgres_error(what: impl Into<String>, error: tokio_postgres::Error) -> Error {
+    factlib_postgres::Error::from_client(what, error).into()
+}
+
+/// The SQLSTATE at the root of `error`, if the server sent one.
+pub(crate) fn sqlstate(error: &Error) -> Option<&str> {
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<factlib_postgres::ServerError>() {
+            return Some(&error.code);
+        }
+        cause = error.source();
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests;

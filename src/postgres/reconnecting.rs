@@ -7,7 +7,9 @@ use slog::Logger;
 use tokio::sync::Mutex;
 use tokio_postgres::{Row, error::SqlState, types::ToSql};
 
-use super::{ConnectInfo, GivenUp, SqlSession};
+use factlib_postgres::{ConnectInfo, GivenUp, SqlSession};
+
+use super::logged;
 use crate::Error;
 
 /// Runs statements, one at a time.
@@ -15,7 +17,6 @@ pub(crate) struct Reconnecting {
     info: ConnectInfo,
     /// Of one connect, and of one statement.
     timeout: Duration,
-    log: Logger,
     session: Mutex<Option<SqlSession>>,
 }
 
@@ -41,7 +42,7 @@ impl StatementError {
 impl Reconnecting {
     /// Nothing may take longer than `timeout`.
     pub fn new(info: ConnectInfo, timeout: Duration, log: Logger) -> Self {
-        Reconnecting { info, timeout, log, session: Mutex::new(None) }
+        Reconnecting { info: logged(&info, &log), timeout, session: Mutex::new(None) }
     }
 
     /// Where it connects to; no secret.
@@ -81,9 +82,9 @@ impl Reconnecting {
         // Taken out, so that a call that is given up leaves no statement half sent.
         let session = match slot.take().filter(|session| !session.is_closed()) {
             Some(session) => session,
-            None => SqlSession::connect(&self.info, self.timeout, &self.log)
+            None => SqlSession::connect(&self.info, self.timeout)
                 .await
-                .map_err(|error| StatementError(error.into()))?,
+                .map_err(|error| StatementError(Error::from(error).into()))?,
         };
         match session.within(self.timeout, session.query(statement, parameters)).await {
             Ok(Ok(rows)) => {

@@ -1,13 +1,17 @@
 //! Finds the server process that reads a slot, and ends it if it is left over from our own lost
 //! connection.
 
-use std::time::Duration;
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
+use factlib_postgres::Backend;
 use slog::{Logger, info, warn};
 use tokio::time::{Instant, sleep};
 use tokio_postgres::Client;
 
-use super::{postgres_error, replication::Backend, session_settings::STARTED};
+use super::postgres_error;
 use crate::{Error, ErrorKind, Result};
 
 /// Time within which a server process that was told to end has ended, if it can.
@@ -17,6 +21,37 @@ const LOOK: Duration = Duration::from_millis(50);
 /// A reader that has not reported for this long is gone or stands still: by default, the server
 /// would have ended its connection (`wal_sender_timeout`).
 const SILENT_SECONDS: f64 = 60.0;
+
+/// SQL for the time at which the process of `pg_stat_activity a` began, as [`Backend`] has it.
+const STARTED: &str =
+    "(pg_catalog.to_char(a.backend_start AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US'))";
+
+/// The server process that reads the slot for this process, or did until the connection was lost.
+/// It tells our own lost connection from another instance that reads the slot.
+#[derive(Debug, Default)]
+pub(crate) struct OwnBackend(Mutex<Option<Backend>>);
+
+impl OwnBackend {
+    /// Notes the connection that is about to read.
+    pub fn is(&self, backend: &Backend) {
+        *self.lock() = Some(backend.clone());
+    }
+
+    /// Notes that the connection has ended in order.
+    pub fn ended(&self) {
+        *self.lock() = None;
+    }
+
+    /// True if `backend` is that process.
+    pub fn was(&self, backend: &Backend) -> bool {
+        self.lock().as_ref() == Some(backend)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Backend>> {
+        // Nothing panics while it is held.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// The server process that a slot is active for.
 pub(crate) struct SlotReader {

@@ -3,6 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::BytesMut;
+use factlib_postgres::{Encoding, RawRow, RowSession, TEXT_SETTINGS, pgoutput::Value};
 use postgres_protocol::escape::{escape_identifier, escape_literal};
 use slog::Logger;
 
@@ -10,13 +11,7 @@ use crate::{
     Error, ErrorKind, Event, Result,
     config::{Config, OutboxTable},
     outbox::ArchiveTable,
-    postgres::{
-        self,
-        encoding::Encoding,
-        pgoutput::Value,
-        pinned::pin_locally,
-        rows::{RawRow, RowSession},
-    },
+    postgres::{self, logged, read_encoding},
 };
 
 /// Rows of one FETCH. They come in by and by, so that it says nothing about memory.
@@ -86,11 +81,11 @@ impl Archive {
         let name = table.to_owned();
         let table: OutboxTable = config.table_named(table);
         let table = ArchiveTable::find(&client, table).await?;
-        let encoding = Encoding::read(&client, log).await?;
+        let encoding = read_encoding(&client, log).await?;
         drop(client);
         let settings = &config.postgres;
         let info = settings.connect_info()?;
-        let session = RowSession::connect(&info, settings.connect_timeout, log).await?;
+        let session = RowSession::connect(&logged(&info, log), settings.connect_timeout).await?;
         let mut archive = Archive { session, encoding, table, name, count: 0, fetched: None };
         archive.run(BEGIN).await?;
         if let Some(id) = &selection.after {
@@ -109,7 +104,7 @@ impl Archive {
         );
         archive.run(&declare).await?;
         // From here on values are written, as they are for the relay, and nothing is asked for.
-        archive.run(&pin_locally()).await?;
+        archive.run(&set_text_settings()).await?;
         let encoding = archive.encoding.client_encoding();
         archive.run(&format!("SET LOCAL client_encoding = '{encoding}'")).await?;
         Ok(archive)
@@ -237,7 +232,7 @@ impl Archive {
 
     async fn run(&mut self, statements: &str) -> Result<()> {
         let what = self.what();
-        self.session.run(statements, &what).await
+        Ok(self.session.run(statements, &what).await?)
     }
 
     fn time(&self) -> String {
@@ -264,4 +259,11 @@ impl Text<'_> {
             Text::Converted(text) => text.as_bytes(),
         }
     }
+}
+
+/// A query that sets until the transaction's end how values are written.
+fn set_text_settings() -> String {
+    let call =
+        |(name, value): &(&str, &str)| format!("pg_catalog.set_config('{name}', '{value}', true)");
+    format!("SELECT {}", TEXT_SETTINGS.iter().map(call).collect::<Vec<_>>().join(", "))
 }

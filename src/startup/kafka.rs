@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use factlib_postgres::SystemId;
 use slog::{Logger, info, warn};
 
 use super::{Start, Startup, position::Position as Judge};
@@ -11,7 +12,6 @@ use crate::{
     config::Config,
     exactly_once::{Positions, Transactions},
     kafka::{producer::KafkaProducer, unobserved},
-    postgres::replication::SystemId,
 };
 
 /// Where positions are in Kafka, and with exactly-once who writes them.

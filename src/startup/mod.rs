@@ -17,6 +17,10 @@ use std::{
     time::Duration,
 };
 
+use factlib_postgres::{
+    ConnectInfo, Encoding, ReplicationClient, Server, SilenceLimit, Slot, SqlSession, SystemId,
+    TimelineHistory, WaitsFor, publication,
+};
 use postgres_protocol::escape::escape_literal;
 use slog::{Logger, error, info, warn};
 use tokio_postgres::Client;
@@ -29,7 +33,7 @@ pub(crate) use self::{
 };
 use self::{
     other_relays::reader_name,
-    position::{ACCEPT, Position, check_owner},
+    position::{ACCEPT, Position, check_owner, not_ready},
 };
 use crate::{
     Error, ErrorKind, Lsn, Result,
@@ -43,13 +47,8 @@ use crate::{
         publication::{Published, Refuse},
     },
     postgres::{
-        ConnectInfo, SqlSession, WaitsFor,
-        encoding::Encoding,
-        postgres_error,
-        replication::{OwnBackend, Patience, ReplicationClient, SystemId},
-        slot::{Server, Slot, publication_exists},
-        slot_reader::{END_LIMIT, SlotReader},
-        timeline::TimelineHistory,
+        logged, postgres_error, read_encoding, server, slot_reader::END_LIMIT,
+        slot_reader::OwnBackend, slot_reader::SlotReader, sql_session,
     },
 };
 
@@ -63,7 +62,7 @@ pub(crate) struct Startup {
     config: Arc<Config>,
     /// A slot is being created now.
     creating: AtomicBool,
-    patience: Arc<Patience>,
+    silence_limit: Arc<SilenceLimit>,
     own_backend: Arc<OwnBackend>,
 }
 
@@ -131,9 +130,9 @@ pub async fn setup(config: &Config, accept_position: bool, log: &Logger) -> Resu
     let startup = Startup::new(&Arc::new(config.clone()))?;
     let store = startup.store(log);
     let limit = config.postgres.connect_timeout;
-    let client = SqlSession::connect(&startup.info, limit, log).await?;
+    let client = sql_session(&startup.info, limit, log).await?;
     let name = &config.postgres.slot;
-    let publication_created = !publication_exists(&client, &config.postgres.publication).await?;
+    let publication_created = !publication::exists(&client, &config.postgres.publication).await?;
     let slot_created = Slot::read(&client, name).await?.is_none();
     let wanted = Wanted { create: true, accept: accept_position, cluster: None, attended: true };
     let start = startup.prepare_with(&client, &*store, wanted, limit, &|_| {}, log).await?;
@@ -184,11 +183,11 @@ pub(crate) fn published<'a>(config: &'a Config, tables: &'a [OutboxTable]) -> Pu
 impl Startup {
     pub fn new(config: &Arc<Config>) -> Result<Self> {
         let info = config.postgres.connect_info()?;
-        let replication_info = info.clone().or_application_name(reader_name(config));
+        let replication_info = info.clone().with_default_application_name(reader_name(config));
         let (stop, creating) = (CancellationToken::new(), AtomicBool::new(false));
-        let patience = Arc::new(Patience::new(config.postgres.wal_receiver_timeout));
+        let silence_limit = Arc::new(SilenceLimit::new(config.postgres.wal_receiver_timeout));
         let (config, own_backend) = (Arc::clone(config), Arc::default());
-        Ok(Startup { info, replication_info, stop, config, creating, patience, own_backend })
+        Ok(Startup { info, replication_info, stop, config, creating, silence_limit, own_backend })
     }
 
     /// The store that the configuration names.
@@ -224,7 +223,7 @@ impl Startup {
         tell: &(dyn Fn(&WaitsFor) + Sync),
         log: &Logger,
     ) -> Result<Start> {
-        let client = SqlSession::connect(&self.info, limit, log).await?;
+        let client = sql_session(&self.info, limit, log).await?;
         let create = self.config.postgres.create;
         let wanted = Wanted { create, accept: false, cluster, attended: false };
         let start = self.prepare_with(&client, store, wanted, limit, tell, log).await?;
@@ -237,8 +236,8 @@ impl Startup {
     }
 
     /// The limit for a server's silence.
-    pub fn patience(&self) -> Arc<Patience> {
-        Arc::clone(&self.patience)
+    pub fn silence_limit(&self) -> Arc<SilenceLimit> {
+        Arc::clone(&self.silence_limit)
     }
 
     /// The server process that reads the slot for us, or did.
@@ -281,18 +280,19 @@ impl Startup {
 
     /// The answer to a question, within `postgres.connect_timeout`: a lock or a network that
     /// swallows it would otherwise be waited for in silence.
-    async fn answered<T>(
+    async fn answered<T, E: Into<Error>>(
         &self,
         client: &SqlSession,
         question: &str,
-        asking: impl Future<Output = Result<T>>,
+        asking: impl Future<Output = Result<T, E>>,
     ) -> Result<T> {
         let limit = self.config.postgres.connect_timeout;
-        client.within(limit, asking).await.unwrap_or_else(|given_up| {
+        let answer = client.within(limit, asking).await.map_err(|given_up| {
             let what = format!("PostgreSQL at {} does not answer {question}", self.info.describe());
             let remedy = given_up.remedy();
-            Err(Error::new(ErrorKind::PostgresUnavailable, what).remedy(remedy).caused_by(given_up))
-        })
+            Error::new(ErrorKind::PostgresUnavailable, what).remedy(remedy).caused_by(given_up)
+        })?;
+        answer.map_err(Into::into)
     }
 
     /// Creates the slot, which waits for the transactions that write now.
@@ -314,10 +314,11 @@ impl Startup {
         });
         let created = created.await;
         self.creating.store(false, Relaxed);
-        created.unwrap_or_else(|| {
+        let created = created.ok_or_else(|| {
             let what = format!("creating slot {name} was given up, because the relay stops");
-            Err(Error::new(ErrorKind::PostgresUnavailable, what))
-        })
+            Error::new(ErrorKind::PostgresUnavailable, what)
+        })?;
+        Ok(created?)
     }
 
     /// A slot is being created: a stop has to wait until that is cancelled.
@@ -331,13 +332,13 @@ impl Startup {
             return Ok(());
         }
         let name = &self.config.postgres.slot;
-        let Some(pid) = slot.active_pid else { return Err(slot.not_ready(name)) };
+        let Some(pid) = slot.active_pid else { return Err(not_ready(slot, name)) };
         let asking = async {
             let answer = WaitsFor::ask(client, pid).await;
             answer.map_err(|error| postgres_error(format!("cannot look up slot {name}"), error))
         };
         let waits_for = self.answered(client, "what the slot waits for", asking).await?;
-        let error = slot.not_ready(name);
+        let error = not_ready(slot, name);
         Err(match waits_for {
             Some(waits_for) => {
                 error.caused_by(format!("it waits for {waits_for}")).remedy(waits_for.remedy())
@@ -359,9 +360,9 @@ impl Startup {
         let settings = &self.config.postgres;
         let server = self.answered(client, "what it is", Server::read(client)).await?;
         let tables = self.config.outbox_tables();
-        server.check(tables.is_empty())?;
+        server::check(&server, tables.is_empty())?;
         let encoding =
-            self.answered(client, "in which encoding it is", Encoding::read(client, log)).await?;
+            self.answered(client, "in which encoding it is", read_encoding(client, log)).await?;
         let mut replication = self.replication(limit, log).await?;
         let system = replication.identify_system().await?;
         // Before anything is made in a cluster that may be the wrong one.
@@ -412,9 +413,10 @@ impl Startup {
                 "publication" => &settings.publication,
                 "remedy" => "if that happens, its error says how to start from a new slot");
         }
-        if accept && let Some(lost) = slot.take_if(|slot| slot.lost.is_some()) {
+        if accept && let Some(mut lost) = slot.take_if(|slot| slot.lost.is_some()) {
             // Somebody else's slot stays.
-            position.decide(Some(Slot { lost: None, ..lost }), None)?;
+            lost.lost = None;
+            position.decide(Some(lost), None)?;
             Slot::drop(client, &settings.slot).await?;
         }
         let slot = match slot {
@@ -425,7 +427,7 @@ impl Startup {
         };
         let wal_end = position.system.wal_end;
         let from = position.decide(slot, checkpoint)?;
-        let status_interval = server.status_interval(settings);
+        let status_interval = server::status_interval(&server, settings);
         Ok(Start { from, partial: None, wal_end, status_interval, encoding, partitioned })
     }
 
@@ -466,7 +468,7 @@ impl Startup {
 
     /// A replication connection, within `limit`.
     pub async fn replication(&self, limit: Duration, log: &Logger) -> Result<ReplicationClient> {
-        ReplicationClient::connect(&self.replication_info, limit, log).await
+        Ok(ReplicationClient::connect(&logged(&self.replication_info, log), limit).await?)
     }
 
     /// Checks the publication and its tables; creates it if it is missing and that is wanted.
@@ -537,7 +539,7 @@ async fn history(
     }
     info!(log, "the server was promoted or restored since the position was saved";
         "timeline" => system.timeline, "saved_timeline" => saved.timeline, "saved" => %saved.lsn);
-    let read = replication.timeline_history(system.timeline).await;
+    let read = replication.timeline_history(system.timeline).await.map_err(Error::from);
     read.map(Some).map_err(|error| match error.is_transient() {
         true => error,
         // Without it nobody knows whether the position means anything here.

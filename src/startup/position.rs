@@ -1,14 +1,8 @@
 //! The checkpoint, held against the slot and the server: where reading starts.
 
-use crate::{
-    Error, ErrorKind, Result,
-    checkpoint::Checkpoint,
-    postgres::{
-        replication::SystemId,
-        slot::Slot,
-        timeline::{Place, TimelineHistory},
-    },
-};
+use factlib_postgres::{Slot, SystemId, TimelineHistory, TimelinePosition};
+
+use crate::{Error, ErrorKind, Result, checkpoint::Checkpoint};
 
 /// How to accept that events may be missing.
 pub(super) const ACCEPT: &str =
@@ -77,7 +71,7 @@ impl Position<'_> {
             )));
         }
         if !slot.is_ready() {
-            return Err(slot.not_ready(name));
+            return Err(not_ready(&slot, name));
         }
         let here = Checkpoint {
             slot: name.to_owned(),
@@ -101,12 +95,12 @@ impl Position<'_> {
     /// Whether the server's history has the position at all.
     fn check_history(&self, checkpoint: &Checkpoint) -> Result<()> {
         let place = match &self.history {
-            Some(history) => history.place(checkpoint.timeline, checkpoint.lsn),
-            None => Place::Inside,
+            Some(history) => history.locate(checkpoint.timeline, checkpoint.lsn),
+            None => TimelinePosition::Inside,
         };
         match place {
-            Place::Inside => {}
-            Place::Beyond(end) => {
+            TimelinePosition::Inside => {}
+            TimelinePosition::Beyond(end) => {
                 return Err(lost(format!(
                     "the server left timeline {} at {end}, before {}, up to which facts were delivered \
                      ({}): those after {end} are not in its past, and what was committed there \
@@ -114,7 +108,7 @@ impl Position<'_> {
                     checkpoint.timeline, checkpoint.lsn, self.store
                 )));
             }
-            Place::Elsewhere => {
+            TimelinePosition::Elsewhere => {
                 return Err(lost(format!(
                     "the server's timeline {} does not come from timeline {}, on which facts were \
                      delivered up to {} ({}): was a backup restored?",
@@ -143,6 +137,13 @@ impl Position<'_> {
     }
 }
 
+/// The error for a slot that has no position yet.
+pub(super) fn not_ready(slot: &Slot, name: &str) -> Error {
+    let by = slot.active_pid.map(|pid| format!(" by PID {pid}")).unwrap_or_default();
+    let what = format!("slot {name} is still being created{by}");
+    Error::new(ErrorKind::SlotInUse, what)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -160,7 +161,15 @@ mod tests {
     fn slot(confirmed: u64) -> Option<Slot> {
         let (plugin, database) = (Some("pgoutput".into()), Some("shop".into()));
         let confirmed = Lsn::new(confirmed);
-        Some(Slot { plugin, database, confirmed, lost: None, active_pid: None })
+        let mut slot = Slot::default();
+        (slot.plugin, slot.database, slot.confirmed) = (plugin, database, confirmed);
+        Some(slot)
+    }
+
+    fn slot_but(confirmed: u64, change: impl FnOnce(&mut Slot)) -> Option<Slot> {
+        let mut slot = slot(confirmed)?;
+        change(&mut slot);
+        Some(slot)
     }
 
     fn checkpoint(lsn: u64) -> Option<Checkpoint> {
@@ -178,7 +187,7 @@ mod tests {
     #[test]
     fn a_position_that_facts_may_be_missing_from_is_refused_with_the_way_to_accept_it() {
         let foreign = checkpoint(600).map(|c| Checkpoint { system_id: 8, ..c });
-        let invalidated = slot(500).map(|s| Slot { lost: Some("wal_removed".into()), ..s });
+        let invalidated = slot_but(500, |slot| slot.lost = Some("wal_removed".into()));
         for (slot, checkpoint, why) in [
             (
                 None,
@@ -247,7 +256,7 @@ mod tests {
 
     #[test]
     fn a_slot_without_a_position_is_one_that_is_being_created() {
-        let creating = slot(0).map(|s| Slot { active_pid: Some(7), ..s });
+        let creating = slot_but(0, |slot| slot.active_pid = Some(7));
         let error = position().decide(creating, None).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::SlotInUse);
         assert_eq!(error.to_string(), "slot s is still being created by PID 7");
@@ -255,8 +264,8 @@ mod tests {
 
     #[test]
     fn a_slot_of_another_plugin_or_database_is_refused() {
-        let plugin = slot(1).map(|s| Slot { plugin: Some("wal2json".into()), ..s });
-        let database = slot(1).map(|s| Slot { database: Some("other".into()), ..s });
+        let plugin = slot_but(1, |slot| slot.plugin = Some("wal2json".into()));
+        let database = slot_but(1, |slot| slot.database = Some("other".into()));
         for (other, whose) in [
             (plugin, "plugin wal2json and database shop"),
             (database, "plugin pgoutput and database other"),

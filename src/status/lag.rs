@@ -2,9 +2,10 @@
 
 use std::{collections::VecDeque, time::SystemTime};
 
+use factlib_postgres::pgoutput::unix_ns;
 use serde::Serialize;
 
-use crate::{Lsn, postgres::pgoutput::unix_ns};
+use crate::Lsn;
 
 /// How far delivery is behind, at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]

@@ -114,6 +114,7 @@ fn code() -> String {
     let mut all = String::new();
     collect(&root().join("src"), &mut all);
     collect(&root().join("crates/factlib-emit/src"), &mut all);
+    collect(&root().join("crates/factlib-postgres/src"), &mut all);
     let lines: Vec<_> = all.split("\\\n").map(str::trim_start).collect();
     lines.concat().replace("\\\"", "\"")
 }

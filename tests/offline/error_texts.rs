@@ -9,10 +9,11 @@ use proc_macro2::{Delimiter, Literal, TokenStream, TokenTree};
 use syn::Lit;
 
 /// Where texts are no errors of the relay, and what they are.
-const OTHER_PLACES: [(&str, &str); 5] = [
+const OTHER_PLACES: [(&str, &str); 6] = [
     ("src/ops/definitions", "what /metrics says of each metric"),
     ("src/config/manual.rs", "the example file"),
-    ("src/postgres/pgoutput/", "names of what is `expected … at byte …`"),
+    ("crates/factlib-postgres/src/pgoutput/", "names of what is `expected … at byte …`"),
+    ("crates/factlib-postgres/src/observer.rs", "lines for logs of others"),
     ("src/bin/factlib/status/text.rs", "names of lines"),
     ("src/bin/factlib/demo/view.rs", "what the demo shows"),
 ];
@@ -227,7 +228,7 @@ fn files(root: &Path, folder: &str, end: &str) -> Vec<String> {
 #[test]
 fn each_text_is_documented_or_asserted() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let folders = ["src", "crates/factlib-emit/src", "tests"];
+    let folders = ["src", "crates/factlib-emit/src", "crates/factlib-postgres/src", "tests"];
     let sources = folders.map(|folder| files(root, folder, ".rs")).concat();
     let Texts { mut shown, asserted } = Texts::of(root, &sources);
     shown.append(&mut raised(root));

@@ -200,7 +200,7 @@ impl Launch<'_> {
                 system_id: start.from.system_id,
                 status_interval: start.status_interval,
                 batch_bytes: resources.config.batch_bytes(),
-                patience: resources.startup.patience(),
+                silence_limit: resources.startup.silence_limit(),
                 own_backend: resources.startup.own_backend(),
             },
             resources.window.clone(),

@@ -27,6 +27,7 @@ use std::{
 };
 
 use actix::{Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, WrapFuture};
+use factlib_postgres::WaitsFor;
 use slog::{error, info, warn};
 use tokio::sync::watch;
 
@@ -48,7 +49,6 @@ use crate::{
         ActorExited, ActorKind, BeginGeneration, ChainFailed, HoldSaves, LaneLost,
         LookAtPublication, Streaming,
     },
-    postgres::WaitsFor,
     startup::Start,
     status::{ActorState, BlockedBy, PipelineState},
 };

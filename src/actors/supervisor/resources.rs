@@ -4,6 +4,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use actix::{Actor, Addr};
 use actix_rt::ArbiterHandle;
+use factlib_postgres::WaitsFor;
 use slog::{Logger, o};
 
 use super::Supervisor;
@@ -22,7 +23,7 @@ use crate::{
     handlers::HandlerTopics,
     messages::{ActorKind, ByteWindow, ExitGuard},
     outbox::OldRows,
-    postgres::{Reconnecting, WaitsFor},
+    postgres::Reconnecting,
     startup::{InKafka, SlotClaim, Start, Startup},
     status::{ActorState, BlockedBy, Status},
 };

@@ -1,16 +1,13 @@
 //! Finds the whole messages at the front of the buffer, of which a batch is made.
 
 use bytes::{Buf, Bytes, BytesMut};
+use factlib_postgres::{
+    frame::{self, Frame},
+    pgoutput,
+};
 
 use super::pace::Pace;
-use crate::{
-    Lsn, Result,
-    postgres::{
-        frame::{self, Frame},
-        pgoutput,
-    },
-    status::TransactionBoundary,
-};
+use crate::{Lsn, Result, status::TransactionBoundary};
 
 /// Memory for a message of a batch beside its bytes: its event, its place in a part, and its
 /// record in librdkafka, with headers.
@@ -78,7 +75,7 @@ impl MessageRun {
                 self.reply_requested |= reply_requested;
                 pace.idle();
             }
-            other => other.goes_on()?,
+            other => other.ensure_streaming()?,
         }
         Ok(())
     }

@@ -25,6 +25,7 @@ use actix::{
     Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Recipient, ResponseFuture,
     WrapFuture,
 };
+use factlib_postgres::{ConnectInfo, Encoding, SilenceLimit};
 use slog::Logger;
 use tokio::sync::{mpsc, oneshot};
 
@@ -37,11 +38,7 @@ use crate::{
         ActorKind, BatchDone, ByteWindow, ChainFailed, ConfirmLsn, Drain, ExitGuard, Finish, Stop,
         Streaming, WalBatch,
     },
-    postgres::{
-        ConnectInfo,
-        encoding::Encoding,
-        replication::{OwnBackend, Patience},
-    },
+    postgres::slot_reader::OwnBackend,
     status::Status,
 };
 
@@ -59,7 +56,7 @@ pub(crate) struct ReadFrom {
     pub system_id: u64,
     pub status_interval: Duration,
     pub batch_bytes: usize,
-    pub patience: Arc<Patience>,
+    pub silence_limit: Arc<SilenceLimit>,
     /// Records which server process reads the slot for us.
     pub own_backend: Arc<OwnBackend>,
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use actix::Recipient;
 use bytes::{Buf, BytesMut};
+use factlib_postgres::{ReplicationClient, ReplicationOptions, ReplicationStream, StandbyStatus};
 use slog::{Logger, debug};
 use tokio::{
     sync::{mpsc, oneshot},
@@ -21,7 +22,7 @@ use crate::{
     Error, ErrorKind, Lsn, Result,
     faults::{FaultSite, Faults},
     messages::{ActorKind, BatchDone, BatchId, ByteWindow, Streaming, WalBatch, WindowPermit},
-    postgres::replication::{ReplicationClient, ReplicationStream, StandbyStatus},
+    postgres::logged,
     status::{BlockedBy, Status, TransactionBoundary},
 };
 
@@ -80,7 +81,7 @@ impl ReadLoop {
                             self.from.own_backend.ended();
                         }
                         debug!(self.log, "replication connection ended"; "lsn" => %self.confirmed);
-                        let _ = reply.send(result);
+                        let _ = reply.send(result.map_err(Into::into));
                         return Ok(());
                     }
                     None => return Ok(()),
@@ -93,7 +94,7 @@ impl ReadLoop {
                         self.send_batch(&run, &mut buffer, permit);
                     }
                 }
-                read = stream.read(&mut buffer, self.pace.pause()), if waiting.is_none() && !self.draining => {
+                read = stream.read_after(&mut buffer, self.pace.pause()), if waiting.is_none() && !self.draining => {
                     read?;
                 }
             }
@@ -118,7 +119,8 @@ impl ReadLoop {
     async fn connect(&self) -> Result<ReplicationStream> {
         let from = &self.from;
         let mut client =
-            ReplicationClient::connect(&from.info, from.connect_timeout, &self.log).await?;
+            ReplicationClient::connect(&logged(&from.info, &self.log), from.connect_timeout)
+                .await?;
         // Between two connections, another server can take the address.
         let system_id = client.identify_system().await?.system_id;
         if system_id != from.system_id {
@@ -127,9 +129,13 @@ impl ReadLoop {
         }
         // Before it can have the slot.
         from.own_backend.is(client.backend());
-        let patience = Arc::clone(&from.patience);
-        let publications = [&*from.publication];
-        client.start(&from.slot, from.start, &publications, &from.encoding, patience).await
+        let options = ReplicationOptions::new(&from.slot)
+            .publication(&from.publication)
+            .messages(true)
+            .start_at(from.start)
+            .encoding(from.encoding.clone())
+            .silence_limit(Arc::clone(&from.silence_limit));
+        Ok(client.start(&options).await?)
     }
 
     fn blocked_by(&self, what: Option<BlockedBy>) {
@@ -204,13 +210,11 @@ impl ReadLoop {
 mod tests {
     use std::time::Duration;
 
+    use factlib_postgres::{ConnectInfo, Encoding, SilenceLimit};
     use slog::o;
 
     use super::{message_run::wire::*, *};
-    use crate::{
-        messages::probe::probe,
-        postgres::{ConnectInfo, encoding::Encoding, replication::Patience},
-    };
+    use crate::messages::probe::probe;
 
     /// A loop that is not connected, and what it sends.
     fn reader() -> (ReadLoop, mpsc::UnboundedReceiver<WalBatch>, mpsc::UnboundedReceiver<BatchDone>)
@@ -230,7 +234,7 @@ mod tests {
                 system_id: 7,
                 status_interval: Duration::from_secs(1),
                 batch_bytes: 10_000,
-                patience: Arc::new(Patience::new(Duration::from_secs(1))),
+                silence_limit: Arc::new(SilenceLimit::new(Duration::from_secs(1))),
                 own_backend: Arc::default(),
             },
             status: Arc::new(Status::new(window.clone())),

@@ -1,12 +1,13 @@
 //! What has to be free, to be there, and to be ours to use.
 
+use factlib_postgres::ReplicationClient;
 use postgres_protocol::escape::escape_identifier;
 
 use super::{Postgres, column, literal};
 use crate::{
     Result,
     outbox::{Finding, Severity},
-    postgres::{replication::ReplicationClient, sqlstate},
+    postgres::sqlstate,
     startup::published,
 };
 

@@ -8,6 +8,7 @@ mod prospects;
 use std::sync::Arc;
 
 use bytesize::ByteSize;
+use factlib_postgres::{Server, Slot};
 use slog::Logger;
 use tokio_postgres::{Client, Row, types::ToSql};
 
@@ -16,11 +17,7 @@ use crate::{
     Error, Result,
     checkpoint::CheckpointStore,
     config::Config,
-    postgres::{
-        SqlSession, postgres_error,
-        slot::{Server, Slot},
-        sql,
-    },
+    postgres::{postgres_error, server, sql, sql_session},
     startup::Startup,
 };
 
@@ -28,7 +25,7 @@ pub(super) async fn examine(config: &Arc<Config>, log: &Logger) -> Result<Vec<Ch
     let startup = Startup::new(config)?;
     let mut checks = Checks::of("postgresql");
     let limit = config.postgres.connect_timeout;
-    match SqlSession::connect(&startup.info, limit, log).await {
+    match sql_session(&startup.info, limit, log).await {
         Ok(client) => {
             let info = &startup.info;
             checks.ok("connection", format!("{} as {}", info.describe(), info.user()));
@@ -64,9 +61,9 @@ impl Postgres<'_> {
     async fn all(&mut self) -> Result<()> {
         let server = Server::read(self.client).await?;
         let messages = self.config.outbox_tables().is_empty();
-        let version = server.check_version(messages).map(|()| server.major().to_string());
+        let version = server::check_version(&server, messages).map(|()| server.major().to_string());
         self.checks.result("version", version, "upgrade PostgreSQL");
-        let primary = server.check_primary();
+        let primary = server::check_primary(&server);
         let on_standby = primary.is_err();
         let primary = primary.map(|()| "the server is a primary".into());
         self.checks.result("primary", primary, "");
@@ -74,7 +71,7 @@ impl Postgres<'_> {
             // Nothing else that is read here would count.
             return Ok(());
         }
-        let wal_level = server.check_wal_level().map(|()| "logical".into());
+        let wal_level = server::check_wal_level(&server).map(|()| "logical".into());
         self.checks.result("wal_level", wal_level, "");
         let replication = self.replication().await?;
         let slot = Slot::read(self.client, &self.config.postgres.slot).await?;

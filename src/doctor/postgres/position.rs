@@ -1,11 +1,12 @@
 //! Where reading would start: the saved position, held against the slot.
 
+use factlib_postgres::{ReplicationClient, Slot};
+
 use super::{Postgres, asking, column, size};
 use crate::{
     Error, ErrorKind, Result,
     checkpoint::Checkpoint,
     config::StoreKind,
-    postgres::{replication::ReplicationClient, slot::Slot},
     startup::{ONE_SLOT, other_relays},
 };
 

@@ -409,7 +409,7 @@ async fn a_connection_that_others_can_read_is_warned_of_once() {
     }
     let Some(address) = own_address() else {
         eprintln!(
-            "this machine has no address but the loopback's: src/postgres/connector.rs tests the decision"
+            "this machine has no address but the loopback's: crates/factlib-postgres/src/connector.rs tests the decision"
         );
         return;
     };
@@ -430,7 +430,7 @@ async fn over_a_network_the_server_is_verified_unless_sslmode_says_otherwise() {
     let guarded = Guarded::shared().await;
     let Some(address) = own_address() else {
         eprintln!(
-            "this machine has no address but the loopback's: src/postgres/connect_info.rs tests the decision"
+            "this machine has no address but the loopback's: crates/factlib-postgres/src/connect_info.rs tests the decision"
         );
         return;
     };
@@ -450,7 +450,7 @@ async fn a_password_goes_in_clear_to_nobody_but_the_server() {
     let guarded = Guarded::shared().await;
     let Some(address) = own_address() else {
         eprintln!(
-            "this machine has no address but the loopback's: src/postgres/sql.rs tests the guard"
+            "this machine has no address but the loopback's: crates/factlib-postgres/src/sql.rs tests the guard"
         );
         return;
     };

@@ -3,16 +3,16 @@
 //! [`Decoder`]: super::Decoder
 
 use bytes::{Bytes, BytesMut};
+use factlib_postgres::{
+    Encoding,
+    frame::{self, Frame},
+    pgoutput::{self, Message, OldTuple, ParseError, Tuple},
+};
 
 use crate::{
     Error, ErrorKind, Event, Lsn, Result,
     checkpoint::{Cut, Partial},
     outbox::{Change, OutboxReader},
-    postgres::{
-        encoding::Encoding,
-        frame::{self, Frame},
-        pgoutput::{self, Message, OldTuple, ParseError, Tuple},
-    },
 };
 
 /// Turns replication messages into events: those of our prefix or the rows of our
@@ -187,8 +187,8 @@ impl EventDecoder {
                     tables.type_described(oid, namespace, name);
                 }
             }
-            // Origins say nothing about events.
-            Message::Origin { .. } => {}
+            // Origins say nothing about events, and nothing else is sent in our protocol version.
+            _ => {}
         }
         Ok(None)
     }

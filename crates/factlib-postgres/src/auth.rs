@@ -1,0 +1,216 @@
+//! Logs a connection of ours in: trust, SCRAM, md5, and a password where none can listen.
+//!
+//! # Failure
+//! `Authentication` where another attempt would end the same way. With
+//! `channel_binding=require` nothing but SCRAM-SHA-256-PLUS gets in: whoever
+//! stands between can't talk us into less.
+
+use fallible_iterator::FallibleIterator;
+use postgres_protocol::{
+    authentication::{md5_hash, sasl},
+    message::{
+        backend::{AuthenticationSaslBody, Message},
+        frontend,
+    },
+};
+use secrecy::{ExposeSecret, SecretString};
+
+use super::{
+    connect_info::{ConnectInfo, Host},
+    require_auth::{CORRECT_AUTH, Method},
+    session::Session,
+    settings::ChannelBinding,
+    stream::Stream,
+};
+use crate::{Error, ErrorKind, Result, error::NO_PASSWORD};
+
+/// Purpose of a connection.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// Logical replication, and statements before it.
+    Replication,
+    Statements,
+}
+
+/// Sends the startup message and authenticates.
+pub(super) async fn log_in(
+    stream: Stream,
+    host: &Host,
+    info: &ConnectInfo,
+    purpose: Purpose,
+) -> Result<Session> {
+    let mut session = Session::new(stream, host.to_string());
+    let mut login = Login {
+        what: format!("cannot log in to PostgreSQL at {host} as {}", info.user),
+        password: info.password(host),
+        info,
+        session: &mut session,
+    };
+    login.startup(purpose).await?;
+    login.authenticate().await?;
+    while !matches!(login.receive().await?, Message::ReadyForQuery(_)) {}
+    Ok(session)
+}
+
+/// The way to log in that a server's first message asks for.
+fn method(request: &Message) -> Option<Method> {
+    match request {
+        Message::AuthenticationOk => Some(Method::None),
+        Message::AuthenticationCleartextPassword => Some(Method::Password),
+        Message::AuthenticationMd5Password(_) => Some(Method::Md5),
+        Message::AuthenticationSasl(_) => Some(Method::Scram),
+        Message::AuthenticationGss | Message::AuthenticationKerberosV5 => Some(Method::Gss),
+        Message::AuthenticationSspi => Some(Method::Sspi),
+        _ => None,
+    }
+}
+
+struct Login<'a> {
+    what: String,
+    password: Option<SecretString>,
+    info: &'a ConnectInfo,
+    session: &'a mut Session,
+}
+
+impl Login<'_> {
+    async fn startup(&mut self, purpose: Purpose) -> Result<()> {
+        let info = self.info;
+        let mut parameters = vec![
+            ("user", info.user.as_str()),
+            ("database", &info.dbname),
+            ("client_encoding", "UTF8"),
+            ("application_name", info.application_name()),
+        ];
+        if purpose == Purpose::Replication {
+            parameters.push(("replication", "database"));
+        }
+        if let Some(options) = &info.options {
+            parameters.push(("options", options));
+        }
+        self.session.send(|buffer| frontend::startup_message(parameters, buffer)).await
+    }
+
+    async fn receive(&mut self) -> Result<Message> {
+        self.session.receive(&self.what).await
+    }
+
+    async fn authenticate(&mut self) -> Result<()> {
+        let request = self.receive().await?;
+        let objection =
+            method(&request).and_then(|method| self.info.require_auth.objection(method));
+        if let Some(objection) = objection {
+            return Err(self.refused(&objection).with_remedy(CORRECT_AUTH));
+        }
+        if self.info.channel_binding == ChannelBinding::Require
+            && !matches!(request, Message::AuthenticationSasl(_))
+        {
+            return Err(self.no_channel_binding());
+        }
+        match request {
+            Message::AuthenticationOk => return Ok(()),
+            Message::AuthenticationCleartextPassword => {
+                if !self.session.stream.may_carry_a_password() {
+                    return Err(self
+                        .refused("the server asks for the password in clear, over a connection that is not encrypted")
+                        .with_remedy("use sslmode=verify-full, or scram-sha-256 in pg_hba.conf"));
+                }
+                let password = self.password()?;
+                self.session
+                    .send(|buffer| {
+                        frontend::password_message(password.expose_secret().as_bytes(), buffer)
+                    })
+                    .await?;
+            }
+            Message::AuthenticationMd5Password(body) => {
+                let password = self.password()?;
+                let user = self.info.user.as_bytes();
+                let answer = md5_hash(user, password.expose_secret().as_bytes(), body.salt());
+                self.session
+                    .send(|buffer| frontend::password_message(answer.as_bytes(), buffer))
+                    .await?;
+            }
+            Message::AuthenticationSasl(body) => self.scram(&body).await?,
+            Message::AuthenticationGss
+            | Message::AuthenticationKerberosV5
+            | Message::AuthenticationScmCredential
+            | Message::AuthenticationSspi => {
+                return Err(self
+                    .refused("the server asks for a method that is not supported")
+                    .with_remedy("use scram-sha-256 in pg_hba.conf"));
+            }
+            _ => return Err(self.out_of_turn()),
+        }
+        match self.receive().await? {
+            Message::AuthenticationOk => Ok(()),
+            _ => Err(self.out_of_turn()),
+        }
+    }
+
+    async fn scram(&mut self, body: &AuthenticationSaslBody) -> Result<()> {
+        let password = self.password()?;
+        let (mechanism, binding) = self.mechanism(body)?;
+        let mut scram = sasl::ScramSha256::new(password.expose_secret().as_bytes(), binding);
+        self.session
+            .send(|buffer| frontend::sasl_initial_response(mechanism, scram.message(), buffer))
+            .await?;
+        let Message::AuthenticationSaslContinue(body) = self.receive().await? else {
+            return Err(self.out_of_turn());
+        };
+        let refused = "the SCRAM exchange fails";
+        scram.update(body.data()).map_err(|error| self.refused(refused).caused_by(error))?;
+        self.session.send(|buffer| frontend::sasl_response(scram.message(), buffer)).await?;
+        let Message::AuthenticationSaslFinal(body) = self.receive().await? else {
+            return Err(self.out_of_turn());
+        };
+        // The server's proof that it knows the password too.
+        let refused = "the server does not prove that it knows the password";
+        scram.finish(body.data()).map_err(|error| self.refused(refused).caused_by(error))
+    }
+
+    /// The strongest of the server's mechanisms.
+    fn mechanism(
+        &self,
+        body: &AuthenticationSaslBody,
+    ) -> Result<(&'static str, sasl::ChannelBinding)> {
+        let offered: Vec<&str> =
+            body.mechanisms().collect().map_err(|error| self.out_of_turn().caused_by(error))?;
+        let wanted = self.info.channel_binding;
+        let binding = self.session.stream.tls().and_then(|tls| tls.channel_binding.clone());
+        let binding = binding.filter(|_| wanted != ChannelBinding::Disable);
+        match binding {
+            Some(binding) if offered.contains(&sasl::SCRAM_SHA_256_PLUS) => {
+                Ok((sasl::SCRAM_SHA_256_PLUS, sasl::ChannelBinding::tls_server_end_point(binding)))
+            }
+            _ if wanted == ChannelBinding::Require => Err(self.no_channel_binding()),
+            _ if !offered.contains(&sasl::SCRAM_SHA_256) => {
+                Err(self.refused("the server offers no SCRAM mechanism that is supported"))
+            }
+            // Tells the server that we would have bound: it detects that its offer was tampered with.
+            Some(_) => Ok((sasl::SCRAM_SHA_256, sasl::ChannelBinding::unrequested())),
+            None => Ok((sasl::SCRAM_SHA_256, sasl::ChannelBinding::unsupported())),
+        }
+    }
+
+    fn password(&self) -> Result<SecretString> {
+        self.password.clone().ok_or_else(|| {
+            self.refused("the server asks for a password, and there is none")
+                .with_remedy(NO_PASSWORD)
+        })
+    }
+
+    fn no_channel_binding(&self) -> Error {
+        self.refused(
+            "channel_binding=require, and the server does not bind the login to a TLS connection",
+        )
+        .with_remedy("use TLS and scram-sha-256, or channel_binding=prefer")
+    }
+
+    fn refused(&self, why: &str) -> Error {
+        Error::new(ErrorKind::Authentication, format!("{}: {why}", self.what))
+    }
+
+    fn out_of_turn(&self) -> Error {
+        let what = format!("{}: the server answers out of turn", self.what);
+        Error::new(ErrorKind::Protocol, what)
+    }
+}

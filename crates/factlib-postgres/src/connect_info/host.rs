@@ -1,0 +1,99 @@
+//! The places to try.
+
+use std::{fmt, net::IpAddr, path::Path};
+
+use crate::{
+    Result,
+    settings::{Settings, invalid},
+};
+
+/// One place to try.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Host {
+    /// A name, an address, or a directory with a Unix socket.
+    pub name: String,
+    /// Where to connect in place of looking the name up.
+    pub hostaddr: Option<IpAddr>,
+    pub port: u16,
+}
+
+impl Host {
+    pub fn is_unix(&self) -> bool {
+        self.hostaddr.is_none() && self.name.starts_with('/')
+    }
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.hostaddr {
+            Some(address) if self.name.is_empty() => write!(f, "{address}:{}", self.port),
+            _ if self.name.contains(':') => write!(f, "[{}]:{}", self.name, self.port),
+            _ => write!(f, "{}:{}", self.name, self.port),
+        }
+    }
+}
+
+/// Each with its port, as libpq pairs them.
+pub(super) fn hosts(settings: &Settings<'_>) -> Result<Vec<Host>> {
+    let list = |keyword| {
+        let text = settings.text(keyword).unwrap_or_default();
+        text.split(',').map(|item| item.trim().to_owned()).collect::<Vec<_>>()
+    };
+    let (names, addresses, ports) = (list("host"), list("hostaddr"), list("port"));
+    let count = names.len().max(addresses.len());
+    for (keyword, given) in [("host", &names), ("hostaddr", &addresses), ("port", &ports)] {
+        let absent = given.iter().all(String::is_empty) && given.len() == 1;
+        let shared = keyword == "port" && given.len() == 1;
+        if given.len() != count && !absent && !shared {
+            return Err(invalid(
+                keyword,
+                &format!("lists {} items for {count} hosts", given.len()),
+            ));
+        }
+    }
+    (0..count)
+        .map(|at| {
+            let item = |items: &[String]| {
+                items
+                    .get(at)
+                    .or(items.first().filter(|_| items.len() == 1))
+                    .cloned()
+                    .unwrap_or_default()
+            };
+            let hostaddr = match item(&addresses) {
+                none if none.is_empty() => None,
+                text => Some(text.parse().map_err(|error: std::net::AddrParseError| {
+                    invalid("hostaddr", "must be an IPv4 or IPv6 address").caused_by(error)
+                })?),
+            };
+            let port = match item(&ports) {
+                none if none.is_empty() => 5432,
+                text => match text.parse() {
+                    Ok(port) if port != 0 => port,
+                    _ => return Err(invalid("port", "must be a number from 1 to 65535")),
+                },
+            };
+            let name = match item(&names) {
+                none if none.is_empty() && hostaddr.is_none() => default_socket_directory(),
+                name if name.starts_with('@') => {
+                    return Err(invalid(
+                        "host",
+                        "in the abstract socket namespace is not supported",
+                    ));
+                }
+                // What libpq makes of a password with an @ in it.
+                name if name.contains('@') => {
+                    return Err(invalid("host", "has an @: write an @ in a password as %40"));
+                }
+                name => name,
+            };
+            Ok(Host { name, hostaddr, port })
+        })
+        .collect()
+}
+
+/// Where distributions put the socket, else where PostgreSQL itself puts it.
+fn default_socket_directory() -> String {
+    let packaged = "/var/run/postgresql";
+    if Path::new(packaged).is_dir() { packaged } else { "/tmp" }.into()
+}

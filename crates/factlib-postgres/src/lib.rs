@@ -1,0 +1,123 @@
+//! PostgreSQL logical replication for users of tokio-postgres.
+//!
+//! tokio-postgres has no replication protocol: no `CopyBoth`, no `START_REPLICATION`. This crate
+//! has it, with parsers of the stream and of the output plugin pgoutput, and ordinary
+//! [`tokio_postgres::Client`]s that connect by the same rules.
+//!
+//! # The model
+//! A **slot** is a bookmark that the server keeps: it remembers up to which position of the
+//! write-ahead log its reader is done, and keeps everything behind that. A **publication** says
+//! which tables are of interest. A replication connection **streams** the transactions behind the
+//! bookmark, whole, in the order of their commits and only once they have committed; the reader
+//! **confirms** positions, and the server moves the bookmark.
+//!
+//! So delivery is at least once: after a crash, the server sends again what was not confirmed. A
+//! reader that confirms a position before its effects are safe loses changes; one that never
+//! confirms fills the server's disk.
+//!
+//! # Positions
+//! An [`Lsn`] is a byte position in the write-ahead log. Several of them look alike and are not:
+//!
+//! | position | meaning | confirm it? |
+//! | --- | --- | --- |
+//! | `Commit::end_lsn` | end of a transaction's commit record | yes, once the transaction is safe |
+//! | `Commit::commit_lsn`, `Begin::final_lsn` | beginning of that record | no: the transaction would come again |
+//! | `XLogData::wal_start` | a message's own position | no: it lies inside of a transaction |
+//! | `XLogData::wal_end` | end of the server's log when it sent the message | no: others are still to come |
+//! | `Keepalive::wal_end` | everything that ended before it was sent already | yes, if nothing received is unfinished |
+//! | [`Slot::confirmed`](Slot) | what the server was told last, and has saved | |
+//! | [`StandbyStatus::flushed`] | what tells the server that it may forget | |
+//!
+//! The position of a keepalive matters: in a database where nothing of interest happens, it is the
+//! only thing that moves the slot.
+//!
+//! # Life of a connection
+//! 1. [`ConnectInfo::parse`] takes libpq's connection strings, with libpq's rules for several
+//!    hosts, TLS, passwords and environment variables.
+//! 2. [`ReplicationClient::connect`] logs in. It can run statements, and replication commands:
+//!    [`identify_system`](ReplicationClient::identify_system),
+//!    [`create_temporary_slot`](ReplicationClient::create_temporary_slot).
+//! 3. [`ReplicationClient::start`] turns it into a [`ReplicationStream`].
+//! 4. [`ReplicationStream::read`] gives bytes, [`frame::next_frame`] splits them into messages of the
+//!    replication protocol, and [`pgoutput::Message::parse`] reads the changes in these. Nothing is
+//!    copied or allocated for each message.
+//! 5. [`ReplicationStream::send_status`] tells the server the position, every few seconds and
+//!    whenever a keepalive asks for it.
+//! 6. [`ReplicationStream::finish`] takes leave, so that the slot is free at once.
+//!
+//! ```no_run
+#![doc = include_str!("../examples/tail.rs")]
+//! ```
+//!
+//! # Failure
+//! An [`Error`] has a [kind](ErrorKind), and often a [remedy](Error::remedy).
+//! [`is_transient`](ErrorKind::is_transient) tells whether to connect again. Parsers take hostile
+//! bytes: they refuse them and do not panic. Connections that lose their peer without a word are
+//! found out by a [`SilenceLimit`]. Warnings, such as one about a connection without TLS, go to an
+//! [`Observer`].
+//!
+//! # Versions
+//! PostgreSQL 10 to 18, with pgoutput's protocol version 1: transactions come whole after their
+//! commit. Not supported: streaming of transactions in progress, two-phase commit, other plugins,
+//! physical replication. TLS is OpenSSL.
+
+#![deny(unsafe_code)]
+#![warn(missing_docs)]
+
+mod auth;
+#[doc(hidden)] // Advice on certificates, for another client of the same program.
+pub mod certificate;
+mod connect_info;
+mod connection_string;
+mod connector;
+mod encoding;
+mod error;
+pub mod frame;
+mod lsn;
+mod observer;
+mod passfile;
+mod password_file;
+pub mod pgoutput;
+pub mod publication;
+mod replication;
+mod require_auth;
+mod rows;
+mod server;
+mod service_file;
+mod session;
+mod session_settings;
+mod settings;
+mod silent_hosts;
+mod slot;
+mod sql;
+mod sql_session;
+mod stream;
+mod text_settings;
+mod timeline;
+mod tls;
+mod waits;
+
+pub use self::{
+    connect_info::ConnectInfo,
+    encoding::{CharacterTable, Encoding},
+    error::{Error, ErrorFields, ErrorKind, Result, ServerError},
+    lsn::{Lsn, ParseLsnError},
+    observer::{Notice, Observer},
+    password_file::PasswordFile,
+    replication::{
+        Backend, ReplicationClient, ReplicationOptions, ReplicationStream, SilenceLimit,
+        StandbyStatus, SystemId,
+    },
+    rows::{RawRow, RowSession},
+    server::Server,
+    slot::Slot,
+    sql::connect,
+    sql_session::{GivenUp, SqlSession},
+    text_settings::TEXT_SETTINGS,
+    timeline::{MalformedHistory, TimelineHistory, TimelinePosition},
+    waits::WaitsFor,
+};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

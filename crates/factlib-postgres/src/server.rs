@@ -1,0 +1,77 @@
+//! Facts about a server that matter for replication.
+
+use std::time::Duration;
+
+use tokio_postgres::Client;
+
+use crate::{Result, error::postgres_error};
+
+/// The settings of a server that matter for replication.
+#[derive(Clone, Debug)]
+pub struct Server {
+    version: i32,
+    wal_level: String,
+    in_recovery: bool,
+    /// Silence after which the server ends a replication connection; none if never.
+    wal_sender_timeout: Option<Duration>,
+}
+
+impl Server {
+    const QUERY: &str = "\
+        SELECT current_setting('server_version_num')::int, current_setting('wal_level'),
+               pg_is_in_recovery(),
+               (SELECT setting::bigint FROM pg_settings WHERE name = 'wal_sender_timeout')";
+
+    /// Asks the server.
+    pub async fn read(client: &Client) -> Result<Self> {
+        let what = "cannot read the server's settings";
+        let row = client
+            .query_one(Self::QUERY, &[])
+            .await
+            .map_err(|error| postgres_error(what, error))?;
+        let read = || -> Result<Self, tokio_postgres::Error> {
+            let timeout_ms = row.try_get::<_, Option<i64>>(3)?.unwrap_or(0);
+            Ok(Server {
+                version: row.try_get(0)?,
+                wal_level: row.try_get(1)?,
+                in_recovery: row.try_get(2)?,
+                wal_sender_timeout: u64::try_from(timeout_ms)
+                    .ok()
+                    .filter(|ms| *ms > 0)
+                    .map(Duration::from_millis),
+            })
+        };
+        read().map_err(|error| postgres_error(what, error))
+    }
+
+    /// True if changes that are older than a publication are read with it, too: before
+    /// PostgreSQL 18, the publication has to be there at the moment of the change.
+    pub fn publications_count_at_once(&self) -> bool {
+        self.version >= 18_00_00
+    }
+
+    /// The version before the dot.
+    pub fn major(&self) -> i32 {
+        self.version / 10_000
+    }
+
+    /// The version as a number, such as 150004 for 15.4.
+    pub fn version(&self) -> i32 {
+        self.version
+    }
+
+    /// `wal_level`; changes can be decoded if it is `logical`.
+    pub fn wal_level(&self) -> &str {
+        &self.wal_level
+    }
+
+    /// True for a standby.
+    pub fn is_in_recovery(&self) -> bool {
+        self.in_recovery
+    }
+
+    /// Silence after which the server ends a replication connection; none if never.
+    pub fn wal_sender_timeout(&self) -> Option<Duration> {
+        self.wal_sender_timeout
+    }
+}

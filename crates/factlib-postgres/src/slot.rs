@@ -1,0 +1,87 @@
+//! Replication slots, by SQL.
+
+use tokio_postgres::{Client, types::PgLsn};
+
+use crate::{Lsn, Result, error::postgres_error};
+
+/// A replication slot.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Slot {
+    /// Output plugin; none for a physical slot.
+    pub plugin: Option<String>,
+    /// Database that it reads.
+    pub database: Option<String>,
+    /// The server has forgotten everything up to here.
+    pub confirmed: Lsn,
+    /// Why it can never be read again.
+    pub lost: Option<String>,
+    /// The server process that reads it, or creates it.
+    pub active_pid: Option<i32>,
+}
+
+impl Slot {
+    // Through JSON, because columns came with versions: wal_status (13), conflicting (16),
+    // invalidation_reason (17).
+    const QUERY: &str = "\
+        SELECT plugin::text, database::text, confirmed_flush_lsn,
+               coalesce(to_jsonb(s) ->> 'invalidation_reason',
+                        CASE WHEN to_jsonb(s) ->> 'conflicting' = 'true' THEN 'conflict with recovery' END,
+                        CASE WHEN to_jsonb(s) ->> 'wal_status' = 'lost' THEN 'wal_removed' END),
+               active_pid
+        FROM pg_replication_slots s WHERE slot_name = $1";
+
+    /// Looks the slot up.
+    pub async fn read(client: &Client, name: &str) -> Result<Option<Self>> {
+        let failed = |error| postgres_error(format!("cannot look up slot {name}"), error);
+        let Some(row) = client.query_opt(Self::QUERY, &[&name]).await.map_err(failed)? else {
+            return Ok(None);
+        };
+        let read = || -> Result<Self, tokio_postgres::Error> {
+            Ok(Slot {
+                plugin: row.try_get(0)?,
+                database: row.try_get(1)?,
+                confirmed: row.try_get::<_, Option<PgLsn>>(2)?.map_or(Lsn::ZERO, Lsn::from),
+                lost: row.try_get(3)?,
+                active_pid: row.try_get(4)?,
+            })
+        };
+        read().map(Some).map_err(failed)
+    }
+
+    /// Creates the slot; its answer waits for the transactions that run now.
+    pub async fn create(client: &Client, name: &str, database: &str) -> Result<Self> {
+        let statement = "SELECT lsn FROM pg_create_logical_replication_slot($1, 'pgoutput')";
+        let failed = |error| postgres_error(format!("cannot create slot {name}"), error);
+        let row = client.query_one(statement, &[&name]).await.map_err(failed)?;
+        Ok(Slot {
+            plugin: Some("pgoutput".into()),
+            database: Some(database.into()),
+            confirmed: row.try_get::<_, PgLsn>(0).map_err(failed)?.into(),
+            lost: None,
+            active_pid: None,
+        })
+    }
+
+    /// True once it has a position. A slot that is being created has none until all transactions
+    /// have ended that were open when its creation began.
+    pub fn is_ready(&self) -> bool {
+        self.confirmed > Lsn::ZERO || self.lost.is_some() || self.plugin.is_none()
+    }
+
+    /// Drops the slot.
+    pub async fn drop(client: &Client, name: &str) -> Result<()> {
+        let failed = |error| postgres_error(format!("cannot drop slot {name}"), error);
+        client.execute("SELECT pg_drop_replication_slot($1)", &[&name]).await.map_err(failed)?;
+        Ok(())
+    }
+
+    /// Has the server forget everything up to `to`, and answers how far it went.
+    pub async fn advance(client: &Client, name: &str, to: Lsn) -> Result<Lsn> {
+        let statement = "SELECT end_lsn FROM pg_replication_slot_advance($1, $2)";
+        let failed = |error| postgres_error(format!("cannot advance slot {name} to {to}"), error);
+        let to = PgLsn::from(to);
+        let row = client.query_one(statement, &[&name, &to]).await.map_err(failed)?;
+        Ok(row.try_get::<_, PgLsn>(0).map_err(failed)?.into())
+    }
+}
