@@ -43,9 +43,10 @@ chaos: ## Break everything around the real binary, a table row each (SEED, SECON
 	@CHAOS_DELIVERY=$(DELIVERY) CHAOS_SEED=$(SEED) CHAOS_SECONDS=$(SECONDS) CHAOS_SCENARIO=$(SCENARIO) CHAOS_MARKDOWN=$(MARKDOWN) \
 		$(CARGO) test --locked --all-features --test chaos -- --ignored --exact full --nocapture
 
-lint: ## Check format, clippy, docs, scripts, public API and dependencies
+lint: ## Check format, order of modules, clippy, docs, scripts, public API and dependencies
 	@scripts/bootstrap --build
 	$(CARGO) fmt --check
+	$(CARGO) test --quiet --locked --package factlib-architecture
 	$(CARGO) clippy --locked --workspace --all-targets --all-features -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --all-features
 	@scripts/lint-extras

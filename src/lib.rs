@@ -124,7 +124,9 @@
 //! | `messages` | messages between actors, one file for each edge of the picture |
 //! | `actors` | one room for each actor: a thin shell around plain structs |
 //! | [`checkpoint`] | [`AckWindow`](checkpoint::AckWindow), and where positions are kept |
-//! | [`routing`] | routes: where an event goes |
+//! | `event` | an event as it was read |
+//! | [`routing`] | routes: where an event goes, and the plan of its record |
+//! | `record` | records, names of topics, and how a client answers |
 //! | `format` | what its record is made of, one file a format |
 //! | `schema_registry` | the id of a schema before a value |
 //! | [`doctor`] | whether a start would succeed, and what to do where not |
@@ -134,9 +136,32 @@
 //! | `outbox` | tables whose rows are events |
 //! | [`replay`] | facts of the past, sent again from a table |
 //! | [`postgres`] | rules and logs for the client of the crate `factlib-postgres` |
-//! | `kafka` | producer, records, topics |
+//! | `kafka` | the client: producer, reader, topics |
+//! | `exactly_once` | Kafka transactions with the position in them |
+//! | `status` | what a pipeline is doing, counted and shown |
 //! | [`proto`] | the event on the wire, from the crate `factlib-emit` |
 //! | [`testing`] | throwaway servers, of the crate `factlib-testing` (feature `test-util`) |
+//!
+//! # One direction
+//! A module depends only on those to its left; the bars are for the eye.
+//! ```text
+//! error mistake clock faults logging record event │ format kafka │ routing config
+//! │ postgres emit schema_registry checkpoint outbox dead_letter exactly_once
+//! │ messages handlers status │ startup slot │ actors │ tail replay doctor ops pipeline testing
+//! ```
+//! - An [`Event`] knows nothing of where it goes. The router sends
+//!   [`OutgoingEvent`](routing::OutgoingEvent)s, an event with a plan of its record, and the client
+//!   is given records that are made as they are sent.
+//! - The client of Kafka and the routing take settings of their own, and stand to the left of the
+//!   configuration, which makes these settings and has the routing check its routes. The client
+//!   reports to an observer, which the status is.
+//! - Exactly-once stands apart from the client: it needs the configuration and the checkpoint.
+//!
+//! So do the crates of the workspace:
+//! ```text
+//! factlib-architecture factlib-testing factlib-postgres factlib-emit factlib-kafka factlib
+//! ```
+//! `make lint` holds both orders, and `make test` does.
 //!
 //! # Features
 //! | feature | adds |

@@ -5,13 +5,13 @@
 
 use bytes::{Buf, Bytes};
 use bytestring::ByteString;
-use factlib_emit::traceparent_ids;
+use factlib_emit::{reserved, traceparent_ids};
 use prost::{
     Message,
     encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field},
 };
 
-use crate::{emit::reserved, proto::TraceInfo};
+use crate::proto::TraceInfo;
 
 /// The number of the field `metadata`.
 const METADATA: u32 = 7;
