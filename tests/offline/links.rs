@@ -1,4 +1,4 @@
-//! Links between documents lead to files and headings that exist.
+//! Links between documents, and paths that they name, lead to files and headings that exist.
 
 use std::{
     collections::BTreeSet,
@@ -95,6 +95,26 @@ fn every_link_leads_somewhere() {
         failures.extend(links.map(|link| format!("{}: {link}", document.display())));
     }
     assert!(failures.is_empty(), "broken links: {failures:#?}");
+}
+
+/// Paths of the repository that the documents name as code.
+#[test]
+fn every_path_that_is_named_exists() {
+    let folders = "src|tests|crates|packaging|scripts|benches|examples|proto";
+    let path = Regex::new(&format!(r"`((?:{folders})/[\w./-]+)`")).expect("a pattern");
+    let mut missing = Vec::new();
+    for document in FOLDERS.iter().flat_map(|folder| documents(folder)) {
+        // The change log names what was there.
+        if document.ends_with("CHANGELOG.md") || document.starts_with("crates") {
+            continue;
+        }
+        let text = fs::read_to_string(root().join(&document)).expect("a document");
+        let named = path.captures_iter(&text).map(|found| found[1].to_owned());
+        missing.extend(
+            named.filter(|name| !root().join(name).exists()).map(|name| (document.clone(), name)),
+        );
+    }
+    assert!(missing.is_empty(), "paths that do not exist: {missing:#?}");
 }
 
 #[test]
