@@ -62,10 +62,10 @@ impl Error {
     }
 
     /// What happened and its causes, on one line without the remedy.
-    pub(crate) fn story(&self) -> String {
-        let mut story = self.clone();
-        story.0.remedy = None;
-        story.to_string()
+    pub(crate) fn without_remedy(&self) -> String {
+        let mut error = self.clone();
+        error.0.remedy = None;
+        error.to_string()
     }
 
     /// Takes the error apart: kind, what happened, remedy, cause.

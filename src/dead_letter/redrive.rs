@@ -170,7 +170,7 @@ impl Redriver {
             _ if to.is_some() => return Ok(Vec::new()),
             Decision::Filtered => return Err(nowhere(letter, "its route drops it now".into())),
             Decision::Refused(error) | Decision::Stop(error) => {
-                return Err(nowhere(letter, error.story()));
+                return Err(nowhere(letter, error.without_remedy()));
             }
         };
         let at = source.and_then(|source| records.iter().position(|(topic, _)| topic == source));

@@ -136,7 +136,7 @@ impl Kafka<'_> {
             }
             // A topic's own refusal has no text; that is the right that lacks.
             Ok(_) => self.unseen("some may not be seen".into()),
-            Err(error) => self.unseen(error.story()),
+            Err(error) => self.unseen(error.without_remedy()),
         }
     }
 
@@ -186,7 +186,7 @@ impl Kafka<'_> {
                 self.checks.error(NAME, found, compact_command(self.config));
             }
             Ok(_) => self.checks.ok(NAME, format!("{topic} is there, and compacted")),
-            Err(error) => self.unseen(error.story()),
+            Err(error) => self.unseen(error.without_remedy()),
         }
     }
 

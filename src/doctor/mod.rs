@@ -119,7 +119,7 @@ impl Checks {
 
     /// An error of the start, with its own remedy or else this one.
     fn failed(&mut self, name: &'static str, error: &Error, remedy: &str) {
-        self.error(name, error.story(), error.advice().unwrap_or(remedy));
+        self.error(name, error.without_remedy(), error.advice().unwrap_or(remedy));
     }
 
     /// `Ok` says what is well.

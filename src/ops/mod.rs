@@ -52,8 +52,8 @@ use crate::{
     status::{PipelineStatus, Status},
 };
 
-/// Progress is looked at so often in the time that it may take.
-const LOOKS: u32 = 10;
+/// Number of checks in the time that progress may take.
+const CHECKS_PER_LIMIT: u32 = 10;
 /// Often enough for any limit, and no load.
 const LONGEST_LOOK: Duration = Duration::from_secs(1);
 /// Between two samples of the history.
@@ -110,7 +110,8 @@ struct Watched {
     history: Mutex<History>,
     /// Told after each sample.
     samples: watch::Sender<()>,
-    seats: Arc<Semaphore>,
+    /// One permit for each status page that may be open.
+    page_slots: Arc<Semaphore>,
     #[cfg(feature = "metrics")]
     facade: Facade,
 }
@@ -143,12 +144,12 @@ impl Ops {
             controls: Controls::new(config, kafka, log)?,
             history: Mutex::default(),
             samples: watch::Sender::default(),
-            seats: Arc::new(Semaphore::new(PAGES)),
+            page_slots: Arc::new(Semaphore::new(PAGES)),
             #[cfg(feature = "metrics")]
             facade,
         });
         let tasks = [
-            actix_rt::spawn(watch(watched.clone(), http.stuck_after / LOOKS)),
+            actix_rt::spawn(watch(watched.clone(), http.stuck_after / CHECKS_PER_LIMIT)),
             actix_rt::spawn(sample(watched.clone())),
         ];
         let mut ops = Ops { watched: watched.clone(), servers: Vec::new(), tasks };
@@ -163,9 +164,9 @@ impl Ops {
         Ok(ops)
     }
 
-    /// The page's controls have somebody to tell.
-    pub fn steer(&self, pauses: Recipient<PauseTopic>) {
-        self.watched.controls.steer(pauses);
+    /// Connects the page's controls with the supervisor.
+    pub fn set_control(&self, pauses: Recipient<PauseTopic>) {
+        self.watched.controls.set_control(pauses);
     }
 
     /// The answer of `/healthz`.

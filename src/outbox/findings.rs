@@ -371,7 +371,7 @@ impl OneTable<'_> {
             Ok(mapping) => mapping,
             Err(error) => {
                 let remedy = error.advice().unwrap_or("correct outbox.columns").to_owned();
-                return findings.add(Some(self.table), false, error.story(), remedy);
+                return findings.add(Some(self.table), false, error.without_remedy(), remedy);
             }
         };
         let Some(published) = &self.known.published else { return };

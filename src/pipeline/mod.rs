@@ -377,7 +377,7 @@ async fn spawn(
     let supervisor = launched
         .await
         .map_err(|error| Error::new(ErrorKind::ActorFailed, what).caused_by(error))?;
-    ops.steer(supervisor.clone().recipient());
+    ops.set_control(supervisor.clone().recipient());
     Ok(PipelineHandle {
         supervisor,
         arbiters,

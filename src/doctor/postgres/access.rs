@@ -20,8 +20,12 @@ impl Postgres<'_> {
             Ok(client) => client,
             Err(error) => {
                 let (found, remedy) = match sqlstate(&error) {
-                    Some("42501") => (error.story(), format!("ALTER ROLE {user} REPLICATION")),
-                    _ => (error.story(), error.advice().unwrap_or("see pg_hba.conf").into()),
+                    Some("42501") => {
+                        (error.without_remedy(), format!("ALTER ROLE {user} REPLICATION"))
+                    }
+                    _ => {
+                        (error.without_remedy(), error.advice().unwrap_or("see pg_hba.conf").into())
+                    }
                 };
                 self.checks.error("replication", found, remedy);
                 return Ok(None);

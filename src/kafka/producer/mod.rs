@@ -74,7 +74,7 @@ impl KafkaProducer {
         // Nothing is connected yet: only the settings can be wrong.
         let refused = |error| {
             let error = kafka_error("cannot create the Kafka client", error);
-            Error::new(ErrorKind::Config, error.story())
+            Error::new(ErrorKind::Config, error.without_remedy())
         };
         let reports = Reports::new(&settings, observer, log);
         Ok(KafkaProducer {

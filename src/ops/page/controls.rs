@@ -44,9 +44,9 @@ impl Controls {
         })
     }
 
-    /// There is somebody to steer now.
-    pub fn steer(&self, pauses: Recipient<PauseTopic>) {
-        // It is told once.
+    /// Connects the controls with the supervisor.
+    pub fn set_control(&self, pauses: Recipient<PauseTopic>) {
+        // Only the first call counts.
         let _ = self.pauses.set(pauses);
     }
 
@@ -118,11 +118,11 @@ async fn set_paused(
         return refused(StatusCode::NOT_FOUND, "there is no such topic");
     }
     let order = PauseTopic { topic: topic.as_str().into(), paused };
-    let told = match controls.pauses.get() {
+    let sent = match controls.pauses.get() {
         Some(pauses) => pauses.send(order).await.is_ok(),
         None => false,
     };
-    if !told {
+    if !sent {
         return refused(StatusCode::CONFLICT, "the pipeline does not run");
     }
     info!(controls.log, "asked for over HTTP"; "topic" => topic, "paused" => paused);

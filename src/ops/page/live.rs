@@ -56,11 +56,11 @@ struct Viewer {
     samples: watch::Receiver<()>,
     begun: bool,
     over: bool,
-    _seat: OwnedSemaphorePermit,
+    _slot: OwnedSemaphorePermit,
 }
 
 pub(super) async fn events(watched: Data<Watched>) -> HttpResponse {
-    let Ok(seat) = watched.seats.clone().try_acquire_owned() else {
+    let Ok(slot) = watched.page_slots.clone().try_acquire_owned() else {
         return HttpResponse::ServiceUnavailable().body("too many pages are open\n");
     };
     let viewer = Viewer {
@@ -69,7 +69,7 @@ pub(super) async fn events(watched: Data<Watched>) -> HttpResponse {
         watched,
         begun: false,
         over: false,
-        _seat: seat,
+        _slot: slot,
     };
     HttpResponse::Ok()
         .content_type("text/event-stream")

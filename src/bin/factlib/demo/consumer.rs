@@ -113,7 +113,7 @@ fn consume(
                 ledger.lock().arrived(event.as_ref().map(|event| arrival(&message, event)), now);
             }
             Some(Err(KafkaError::PartitionEOF(_))) => ends.seen(),
-            Some(Err(error)) if !passes(&error) => return Err(failed(error)),
+            Some(Err(error)) if !is_repaired_by_client(&error) => return Err(failed(error)),
             None if stop.load(Ordering::Relaxed) => return Ok(()),
             Some(Err(_)) | None => {}
         }
@@ -125,7 +125,7 @@ fn arrival<'a>(message: &'a BorrowedMessage<'_>, event: &'a OutboxEvent) -> Arri
 }
 
 /// True for what librdkafka reports and goes on to repair by itself.
-fn passes(error: &KafkaError) -> bool {
+fn is_repaired_by_client(error: &KafkaError) -> bool {
     use RDKafkaErrorCode::{AllBrokersDown, BrokerTransportFailure};
     matches!(error.rdkafka_error_code(), Some(BrokerTransportFailure | AllBrokersDown))
 }
