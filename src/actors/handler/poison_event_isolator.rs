@@ -46,6 +46,8 @@ pub(super) struct PoisonEventIsolator {
 }
 
 /// The state of the first batch.
+// There is one of it, in the actor.
+#[allow(clippy::large_enum_variant)]
 pub(super) enum FirstBatch {
     Awaited,
     Open { batch: IsolatedBatch, behind: VecDeque<TopicBatch> },
