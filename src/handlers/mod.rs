@@ -38,7 +38,7 @@
 //!            for (index, event) in events.iter().enumerate() {
 //!                match event.decode() {
 //!                    Ok(fact) => records.push(Record::of(event).payload(fact.payload)),
-//!                    Err(error) => refused.push(Refused { index, error }), // To the dead letters.
+//!                    Err(error) => refused.push(Refused::new(index, error)), // To the dead letters.
 //!                }
 //!            }
 //!            ack.hand_on(records, refused) // Or `ack()`: nothing goes on. Or `fail(…)`: see BatchFailure.

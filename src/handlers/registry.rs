@@ -68,60 +68,49 @@ pub(crate) struct Entry {
 /// The handlers of a pipeline, as its builder collects them.
 #[derive(Default)]
 pub(crate) struct Handlers {
-    entries: Vec<(Arc<str>, Kind)>,
-    options: Vec<(Arc<str>, HandlerOptions)>,
+    entries: Vec<(Arc<str>, HandlerOptions, Kind)>,
 }
 
 impl Handlers {
-    pub fn function<F>(&mut self, aggregate_type: Arc<str>, function: F)
+    pub fn function<F>(&mut self, aggregate_type: Arc<str>, options: HandlerOptions, function: F)
     where
         F: AsyncFn(&Event) -> Result<Outcome, HandlerError> + Send + Sync + 'static,
     {
         let function = Arc::new(function);
-        self.events(aggregate_type, move || FromFn(Arc::clone(&function)));
+        self.events(aggregate_type, options, move || FromFn(Arc::clone(&function)));
     }
 
     pub fn events<H: EventHandler>(
         &mut self,
         aggregate_type: Arc<str>,
+        options: HandlerOptions,
         make: impl Fn() -> H + Send + Sync + 'static,
     ) {
         let kind = Kind::Events(Arc::new(move || Rc::new(make())));
-        self.entries.push((aggregate_type, kind));
+        self.entries.push((aggregate_type, options, kind));
     }
 
     pub fn actor(
         &mut self,
         aggregate_type: Arc<str>,
+        options: HandlerOptions,
         make: impl Fn(&HandlerContext) -> Recipient<TopicBatch> + Send + Sync + 'static,
     ) {
-        self.entries.push((aggregate_type, Kind::Actor(Arc::new(make))));
-    }
-
-    pub fn options(&mut self, aggregate_type: Arc<str>, options: HandlerOptions) {
-        self.options.push((aggregate_type, options));
+        self.entries.push((aggregate_type, options, Kind::Actor(Arc::new(make))));
     }
 
     /// # Errors
-    /// [`ErrorKind::Config`]: two handlers of one aggregate type, or options that fit none.
+    /// [`ErrorKind::Config`]: two handlers of one aggregate type, or options that make no sense.
     pub fn into_entries(self) -> Result<Vec<Entry>> {
         let mut entries: Vec<Entry> = Vec::new();
-        for (aggregate_type, kind) in self.entries {
+        for (aggregate_type, options, kind) in self.entries {
+            options.check(&aggregate_type)?;
             if entries.iter().any(|entry| entry.aggregate_type == aggregate_type) {
                 let what = format!("aggregate type {aggregate_type:?} has two handlers");
                 return Err(Error::new(ErrorKind::Config, what).remedy("leave one out"));
             }
             let lane = format!("handler:{aggregate_type}").into();
-            entries.push(Entry { aggregate_type, lane, kind, options: HandlerOptions::default() });
-        }
-        for (aggregate_type, options) in self.options {
-            options.check(&aggregate_type)?;
-            let its = |entry: &&mut Entry| entry.aggregate_type == aggregate_type;
-            let Some(entry) = entries.iter_mut().find(its) else {
-                let what = format!("options are given for {aggregate_type:?}, and no handler");
-                return Err(Error::new(ErrorKind::Config, what));
-            };
-            entry.options = options;
+            entries.push(Entry { aggregate_type, lane, kind, options });
         }
         Ok(entries)
     }
@@ -180,18 +169,15 @@ mod tests {
     #[test]
     fn two_handlers_of_one_type_are_refused() {
         let mut handlers = Handlers::default();
-        handlers.function("user".into(), skip);
-        handlers.function("order".into(), skip);
-        handlers.function("user".into(), skip);
+        for aggregate_type in ["user", "order", "user"] {
+            handlers.function(aggregate_type.into(), HandlerOptions::default(), skip);
+        }
         let text = "aggregate type \"user\" has two handlers (leave one out)";
         assert_eq!(problem(handlers), text);
     }
 
     #[test]
-    fn options_must_be_sound_and_somebodys() {
-        let mut handlers = Handlers::default();
-        handlers.options("user".into(), HandlerOptions::default());
-        assert_eq!(problem(handlers), "options are given for \"user\", and no handler");
+    fn options_must_be_sound() {
         let (usual, second) = (HandlerOptions::default(), Duration::from_secs(1));
         for (options, why) in [
             (usual.clone().concurrency(0), "concurrency must be at least 1"),
@@ -201,8 +187,7 @@ mod tests {
             (usual.backoff(second * 2, second), "the longest backoff must not be below the first"),
         ] {
             let mut handlers = Handlers::default();
-            handlers.function("user".into(), skip);
-            handlers.options("user".into(), options);
+            handlers.function("user".into(), options, skip);
             let what = "the handler of \"user\" can't be called so";
             assert_eq!(problem(handlers), format!("{what}: {why}"));
         }

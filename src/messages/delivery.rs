@@ -23,6 +23,7 @@ use crate::{Error, ErrorKind, Event, Result, routing::Plans};
 /// topic come in order; several may be under way at a time.
 #[derive(Message)]
 #[rtype(result = "()")]
+#[non_exhaustive]
 pub struct TopicBatch {
     /// Their topic.
     pub topic: Arc<str>,

@@ -127,47 +127,71 @@ impl PipelineBuilder {
         self
     }
 
-    /// What becomes of the events of an aggregate type, or with [`handlers::ANY`] of all that
-    /// have no handler of their own; see [`handlers`].
-    pub fn handler<F>(mut self, aggregate_type: impl Into<Arc<str>>, handler: F) -> Self
+    /// Adds a handler for the events of an aggregate type, or with [`handlers::ANY`] for all
+    /// that have no handler of their own; see [`handlers`].
+    pub fn handler<F>(self, aggregate_type: impl Into<Arc<str>>, handler: F) -> Self
     where
         F: AsyncFn(&Event) -> Result<handlers::Outcome, HandlerError> + Send + Sync + 'static,
     {
-        self.handlers.function(aggregate_type.into(), handler);
-        self
+        self.handler_with(aggregate_type, HandlerOptions::default(), handler)
     }
 
-    /// The same by a handler with state, which `make` makes on the handler's thread, again
-    /// after a panic.
-    pub fn event_handler<H: EventHandler>(
-        mut self,
-        aggregate_type: impl Into<Arc<str>>,
-        make: impl Fn() -> H + Send + Sync + 'static,
-    ) -> Self {
-        self.handlers.events(aggregate_type.into(), make);
-        self
-    }
-
-    /// How such a handler is called. Of an actor, only `tries` and `backoff` mean something.
-    pub fn handler_options(
+    /// Adds such a handler, which is called as the options say.
+    pub fn handler_with<F>(
         mut self,
         aggregate_type: impl Into<Arc<str>>,
         options: HandlerOptions,
-    ) -> Self {
-        self.handlers.options(aggregate_type.into(), options);
+        handler: F,
+    ) -> Self
+    where
+        F: AsyncFn(&Event) -> Result<handlers::Outcome, HandlerError> + Send + Sync + 'static,
+    {
+        self.handlers.function(aggregate_type.into(), options, handler);
         self
     }
 
-    /// The same by an actor, which `make` starts on a thread of its own: at the first event,
+    /// Adds a handler with state, which `make` makes on the handler's thread, again after a
+    /// panic.
+    pub fn event_handler<H: EventHandler>(
+        self,
+        aggregate_type: impl Into<Arc<str>>,
+        make: impl Fn() -> H + Send + Sync + 'static,
+    ) -> Self {
+        self.event_handler_with(aggregate_type, HandlerOptions::default(), make)
+    }
+
+    /// Adds such a handler, which is called as the options say.
+    pub fn event_handler_with<H: EventHandler>(
+        mut self,
+        aggregate_type: impl Into<Arc<str>>,
+        options: HandlerOptions,
+        make: impl Fn() -> H + Send + Sync + 'static,
+    ) -> Self {
+        self.handlers.events(aggregate_type.into(), options, make);
+        self
+    }
+
+    /// Adds an actor as a handler. `make` starts it on a thread of its own: at the first event,
     /// and again whenever a batch of it was failed or dropped. All that is not answered for
     /// then comes again, in order, the first batch event by event: one that the actor panics at
-    /// as often as `tries` says is given up. Order and time-outs are the actor's own.
+    /// as often as [`HandlerOptions::tries`] says is given up. Order and time-outs are the
+    /// actor's own.
     pub fn handler_actor(
-        mut self,
+        self,
         aggregate_type: impl Into<Arc<str>>,
         make: impl Fn(&HandlerContext) -> Recipient<TopicBatch> + Send + Sync + 'static,
     ) -> Self {
-        self.handlers.actor(aggregate_type.into(), make);
+        self.handler_actor_with(aggregate_type, HandlerOptions::default(), make)
+    }
+
+    /// Adds such an actor. Of the options, only `tries` and `backoff` are used.
+    pub fn handler_actor_with(
+        mut self,
+        aggregate_type: impl Into<Arc<str>>,
+        options: HandlerOptions,
+        make: impl Fn(&HandlerContext) -> Recipient<TopicBatch> + Send + Sync + 'static,
+    ) -> Self {
+        self.handlers.actor(aggregate_type.into(), options, make);
         self
     }
 

@@ -10,11 +10,19 @@ use crate::Error;
 
 /// An event of a [`TopicBatch`](crate::TopicBatch) that can never be delivered.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Refused {
     /// Index in [`TopicBatch::events`](crate::TopicBatch::events), from 0.
     pub index: usize,
     /// The reason. In a handler's refusal only its text counts, not its kind.
     pub error: Error,
+}
+
+impl Refused {
+    /// Refuses the event at this index of the batch, for this reason.
+    pub fn new(index: usize, error: Error) -> Self {
+        Refused { index, error }
+    }
 }
 
 /// The answer for a batch of records.

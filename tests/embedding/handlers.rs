@@ -133,7 +133,7 @@ async fn panics_hangs_and_errors_end_in_dead_letters_and_lose_and_repeat_nothing
         Troubled { seen: Arc::clone(&remembered) }
     };
     let options = patient().timeout(Duration::from_millis(200)).concurrency(4);
-    let builder = bed.pipeline().event_handler("user", make).handler_options("user", options);
+    let builder = bed.pipeline().event_handler_with("user", options, make);
     let pipeline = builder.start().await.expect("the pipeline starts");
     let mut history = Workload::new(&bed.name, 300).emit(&mut bed.client().await).await;
     for event_type in ["panics", "hangs", "fails"] {
@@ -225,8 +225,8 @@ impl Drop for Call<'_> {
 async fn a_slow_handler_keeps_the_order_of_each_aggregate_and_handles_several_at_once() {
     let bed = Bed::shared("slow").await;
     let busy = Busy::default();
-    let builder = bed.pipeline().handler(ANY, busy.handler(3_000));
-    let builder = builder.handler_options(ANY, patient().concurrency(8));
+    let options = patient().concurrency(8);
+    let builder = bed.pipeline().handler_with(ANY, options, busy.handler(3_000));
     let pipeline = builder.start().await.expect("the pipeline starts");
     let history = Workload::new(&bed.name, 1_000).emit(&mut bed.client().await).await;
     bed.delivered(&history).await;
@@ -249,8 +249,8 @@ async fn a_chain_that_starts_again_has_no_two_calls_for_one_aggregate() {
         }
     });
     // Long enough to be at work when the next chain is there.
-    let builder = bed.pipeline().faults(faults).handler(ANY, busy.handler(20_000));
-    let builder = builder.handler_options(ANY, patient().concurrency(8));
+    let builder = bed.pipeline().faults(faults);
+    let builder = builder.handler_with(ANY, patient().concurrency(8), busy.handler(20_000));
     let pipeline = builder.start().await.expect("the pipeline starts");
     let history = Workload::new(&bed.name, 1_000).emit(&mut bed.client().await).await;
     bed.confirmed(bed.wal_end().await).await;
@@ -273,8 +273,7 @@ async fn a_pipeline_that_dies_in_the_middle_has_its_events_handled_again_in_orde
             handled.send_modify(|count| *count += 1);
             Ok(Outcome::Forward)
         };
-        let builder = bed.pipeline().handler(ANY, handler);
-        builder.handler_options(ANY, patient().concurrency(3)).start().await
+        bed.pipeline().handler_with(ANY, patient().concurrency(3), handler).start().await
     };
     let pipeline = start().await.expect("the pipeline starts");
     let mut history = Workload::new(&bed.name, 1_000).emit(&mut bed.client().await).await;
@@ -302,11 +301,8 @@ async fn without_kafka_handlers_are_the_end_of_the_line() {
         sink.lock().unwrap().entry(event.aggregate_id().into()).or_default().push(sequence);
         Ok(Outcome::Skip)
     };
-    let builder = bed.pipeline().without_kafka();
-    let builder = ["user", "order", "invoice"]
-        .iter()
-        .fold(builder, |builder, kind| builder.handler(*kind, handler.clone()))
-        .handler_options("user", patient());
+    let builder = bed.pipeline().without_kafka().handler_with("user", patient(), handler.clone());
+    let builder = builder.handler("order", handler.clone()).handler("invoice", handler.clone());
     let pipeline = builder.start().await.expect("no broker is asked for");
     let history = Workload::new(&bed.name, 500).emit(&mut bed.client().await).await;
     // Without a payload, and of a type that nobody handles.
@@ -384,8 +380,8 @@ impl Handler<TopicBatch> for Allergic {
 #[actix::test]
 async fn an_event_that_an_actor_always_panics_at_is_parked_and_all_else_goes_on_in_order() {
     let bed = Bed::shared("allergic").await;
-    let builder = bed.pipeline().handler_actor("user", |_| Allergic.start().recipient());
-    let builder = builder.handler_options("user", patient());
+    let make = |_: &_| Allergic.start().recipient();
+    let builder = bed.pipeline().handler_actor_with("user", patient(), make);
     let pipeline = builder.start().await.expect("the pipeline starts");
     let mut history = Workload::new(&bed.name, 200).emit(&mut bed.client().await).await;
     // In one transaction, and so in one batch.
@@ -430,7 +426,7 @@ async fn a_handler_that_blocks_its_thread_is_named_by_health_and_loses_nothing()
         Ok(Outcome::Forward)
     };
     let options = patient().timeout(Duration::from_millis(10));
-    let builder = bed.pipeline().handler("user", handler).handler_options("user", options);
+    let builder = bed.pipeline().handler_with("user", options, handler);
     let pipeline = builder.start().await.expect("the pipeline starts");
     let users = Workload { aggregate_types: vec!["user".into()], ..Workload::new(&bed.name, 50) };
     let others = Workload { aggregate_types: vec!["order".into()], seed: 2, ..users.clone() };
@@ -502,7 +498,7 @@ async fn where_a_refusal_blocks_a_handler_tries_for_ever() {
         },
         _ => Ok(Outcome::Forward),
     };
-    let builder = bed.pipeline().handler("user", handler).handler_options("user", patient());
+    let builder = bed.pipeline().handler_with("user", patient(), handler);
     let pipeline = builder.start().await.expect("the pipeline starts");
     let mut history = History::default();
     for event_type in ["odd", "behind"] {
@@ -532,10 +528,10 @@ impl Handler<TopicBatch> for Miscounts {
             let error = || factlib::Error::new(ErrorKind::RecordRefused, "none of mine");
             match event.event_type() {
                 // Counted from one.
-                "beyond" => refused.push(Refused { index: batch.events.len(), error: error() }),
+                "beyond" => refused.push(Refused::new(batch.events.len(), error())),
                 "twice" => {
-                    refused.push(Refused { index, error: error() });
-                    refused.push(Refused { index, error: error() });
+                    refused.push(Refused::new(index, error()));
+                    refused.push(Refused::new(index, error()));
                 }
                 _ => records.push(Record::of(event)),
             }
@@ -547,8 +543,8 @@ impl Handler<TopicBatch> for Miscounts {
 #[actix::test]
 async fn an_index_that_no_event_has_or_that_comes_twice_fails_the_batch_and_loses_nothing() {
     let bed = Bed::shared("miscounts").await;
-    let builder = bed.pipeline().handler_actor("user", |_| Miscounts.start().recipient());
-    let builder = builder.handler_options("user", patient());
+    let make = |_: &_| Miscounts.start().recipient();
+    let builder = bed.pipeline().handler_actor_with("user", patient(), make);
     let pipeline = builder.start().await.expect("the pipeline starts");
     let mut history = History::default();
     let mut client = bed.client().await;
@@ -662,10 +658,8 @@ async fn what_an_actor_fails_comes_again_whatever_it_says_and_however_often() {
     bed.config.pipeline.restart_backoff = Duration::from_millis(5);
     let asked = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&asked);
-    let builder = bed
-        .pipeline()
-        .handler_actor("user", move |_| Unwell(Arc::clone(&count)).start().recipient());
-    let builder = builder.handler_options("user", patient());
+    let make = move |_: &_| Unwell(Arc::clone(&count)).start().recipient();
+    let builder = bed.pipeline().handler_actor_with("user", patient(), make);
     let pipeline = builder.start().await.expect("the pipeline starts");
     let mut history = History::default();
     for event_type in ["first", "second"] {

@@ -109,7 +109,7 @@ pub async fn handler_fails(mut scene: Scene) -> Scene {
             let failing = async |_: &Event| -> Result<Outcome, factlib::handlers::HandlerError> {
                 Err("the mail server says no".into())
             };
-            builder.handler("user", failing).handler_options("user", options)
+            builder.handler_with("user", options, failing)
         })
         .await;
     scene.emit("user").await;
