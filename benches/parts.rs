@@ -7,8 +7,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use factlib::{
     Event, Lsn,
-    bench::{Chain, Decoding, record_headers},
-    checkpoint::AckWindow,
+    bench::{AckWindow, Chain, Decoding, record_headers},
     config::Route,
     proto::OutboxEvent,
 };

@@ -50,16 +50,13 @@ impl CheckpointStore for Positions {
         let Some(row) = row else { return Ok(None) };
         let (system_id, timeline): (String, i64) = (row.get(0), row.get(1));
         let lsn = row.get::<_, String>(2).parse::<Lsn>().map_err(invalid)?;
-        Ok(Some(Checkpoint {
-            slot: slot.into(),
-            system_id: system_id.parse().map_err(invalid)?,
-            timeline: timeline.try_into().map_err(invalid)?,
-            lsn,
-        }))
+        let system_id = system_id.parse().map_err(invalid)?;
+        let timeline = timeline.try_into().map_err(invalid)?;
+        Ok(Some(Checkpoint::new(slot, system_id, timeline, lsn)))
     }
 
     async fn save(&self, checkpoint: &Checkpoint) -> Result<()> {
-        let Checkpoint { slot, system_id, timeline, lsn } = checkpoint;
+        let Checkpoint { slot, system_id, timeline, lsn, .. } = checkpoint;
         let (system_id, timeline, lsn) =
             (system_id.to_string(), i64::from(*timeline), lsn.to_string());
         let client = self.client().await?;

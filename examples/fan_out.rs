@@ -10,30 +10,21 @@ use factlib::{
 /// Facts about orders go as JSON to one topic of all and to one of their kind; others, as they
 /// were emitted, to their usual topic and to an audit. What tests emit goes nowhere.
 fn routes() -> Vec<Route> {
-    let matching = |aggregate_type: &str| RouteMatch {
-        aggregate_type: Some(aggregate_type.into()),
-        ..Default::default()
-    };
-    let kinds = RouteMatch {
-        // The named group is for templates.
-        event_type: Some(r"/^order\.(?<what>\w+)$/".into()),
-        ..matching("order")
-    };
+    // The named group is for templates.
+    let orders =
+        RouteMatch::default().aggregate_type("order").event_type(r"/^order\.(?<what>\w+)$/");
     vec![
-        Route { matches: matching("test*"), drop: true, ..Default::default() },
-        Route {
-            matches: kinds,
-            topic: vec!["{prefix}.orders.{what}".into(), "{prefix}.orders".into()],
-            headers: [("tenant".to_owned(), "{metadata.tenant}".to_owned())].into(),
-            format: Some(Format::Json),
-            ..Default::default()
-        },
+        Route::of("test*").dropped(),
+        Route::matching(orders)
+            .to("{prefix}.orders.{what}")
+            .to("{prefix}.orders")
+            .header("tenant", "{metadata.tenant}")
+            .format(Format::Json),
         // What no route above takes; a key that no two aggregates share.
-        Route {
-            topic: vec!["{prefix}.{aggregate_type}".into(), "{prefix}.audit".into()],
-            key: Some("{aggregate_type}/{aggregate_id}".into()),
-            ..Default::default()
-        },
+        Route::default()
+            .to("{prefix}.{aggregate_type}")
+            .to("{prefix}.audit")
+            .key("{aggregate_type}/{aggregate_id}"),
     ]
 }
 

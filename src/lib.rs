@@ -123,7 +123,7 @@
 //! | `startup` | what has to be there, and where reading starts |
 //! | `messages` | messages between actors, one file for each edge of the picture |
 //! | `actors` | one room for each actor: a thin shell around plain structs |
-//! | [`checkpoint`] | [`AckWindow`](checkpoint::AckWindow), and where positions are kept |
+//! | [`checkpoint`] | where positions are kept |
 //! | `event` | an event as it was read |
 //! | [`routing`] | routes: where an event goes, and the plan of its record |
 //! | `record` | records, names of topics, and how a client answers |
@@ -178,6 +178,8 @@
 //! | `faults` | `test-util`, and faults put into a pipeline: for tests, never for production |
 
 #![deny(unsafe_code)]
+// What is public may grow: a field or a variant more breaks no user.
+#![warn(clippy::exhaustive_enums, clippy::exhaustive_structs)]
 
 mod actors;
 pub mod checkpoint;
@@ -199,6 +201,8 @@ mod mistake;
 mod ops;
 mod outbox;
 mod pipeline;
+// The messages of a protocol, which does not change.
+#[allow(clippy::exhaustive_enums, clippy::exhaustive_structs)]
 pub mod postgres;
 mod record;
 pub mod replay;
@@ -224,7 +228,7 @@ pub use factlib_emit::proto;
 
 pub use self::{
     event::{Event, Refusal, TransactionInfo},
-    messages::{AckToken, BatchId, Refused, TopicBatch},
+    messages::{AckToken, Refused, TopicBatch},
     ops::Routes,
     pipeline::{Pipeline, PipelineBuilder, PipelineHandle},
     startup::{SetupReport, setup, setup_sql},
@@ -235,9 +239,22 @@ pub use self::{
 };
 pub use factlib_postgres::{Lsn, ParseLsnError};
 
-/// The librdkafka that is built in: its version as a number, and as text.
-pub fn librdkafka_version() -> (i32, String) {
-    rdkafka::util::get_rdkafka_version()
+/// Parts for the binary `factlib`, which is a crate of its own. No public API: any release may
+/// change or remove them.
+#[cfg(feature = "cli")]
+#[doc(hidden)]
+pub mod binary {
+    pub use crate::config::{
+        load::{Loaded, Loader, Sourced},
+        manual::{example, markdown},
+        reference::{Kind, Setting, settings},
+    };
+
+    /// The version of the librdkafka that is built in.
+    pub fn librdkafka_version() -> String {
+        let (_, text) = rdkafka::util::get_rdkafka_version();
+        text
+    }
 }
 
 /// The README's examples, compiled by the tests.

@@ -52,17 +52,11 @@ pub fn run(args: &[String]) -> Result<()> {
 }
 
 fn routes() -> Vec<Route> {
-    let others = (0..7).map(|n| route(format!("other{n}"), "{prefix}.elsewhere"));
+    let others = (0..7).map(|n| Route::of(format!("other{n}")).to("{prefix}.elsewhere"));
     let ours = [
-        route("order".into(), "{prefix}.order"),
-        route("pay*".into(), "{prefix}.{aggregate_type}"),
-        route("/^(?<what>customer)$/".into(), "{prefix}.{what}"),
+        Route::of("order").to("{prefix}.order"),
+        Route::of("pay*").to("{prefix}.{aggregate_type}"),
+        Route::of("/^(?<what>customer)$/").to("{prefix}.{what}"),
     ];
     others.chain(ours).collect()
-}
-
-fn route(aggregate_type: String, topic: &str) -> Route {
-    let mut route = Route { topic: vec![topic.into()], ..Route::default() };
-    route.matches.aggregate_type = Some(aggregate_type);
-    route
 }

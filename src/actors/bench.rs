@@ -8,6 +8,8 @@ use rdkafka::message::OwnedHeaders;
 use slog::{Discard as NoLog, Logger, o};
 use tokio::sync::mpsc;
 
+pub use crate::checkpoint::ack_window::AckWindow;
+
 use super::{
     decoder::{Decoder, EventDecoder},
     router::{ChosenTopics, DeadLetters, Deliveries, EventSorter, Router},

@@ -1,11 +1,11 @@
 //! Where the relay stands: what is safe, and where that is kept.
 //!
 //! A position goes through three hands, in this order: it is *safe* when all up
-//! to it is acknowledged ([`AckWindow`]), *saved* when a [`CheckpointStore`] has
+//! to it is acknowledged (`AckWindow`), *saved* when a [`CheckpointStore`] has
 //! it, *confirmed* when PostgreSQL was told that it may forget it. What is saved
 //! is therefore never behind what is confirmed, and start-up relies on that.
 
-mod ack_window;
+pub(crate) mod ack_window;
 mod file;
 mod memory;
 mod postgres;
@@ -13,17 +13,14 @@ mod postgres;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::ack_window::AckWindow;
 pub(crate) use self::postgres::CREATE_TABLE;
-pub use self::{
-    ack_window::{AckWindow, DoneTwice},
-    file::FileStore,
-    memory::MemoryStore,
-    postgres::PostgresStore,
-};
+pub use self::{file::FileStore, memory::MemoryStore, postgres::PostgresStore};
 use crate::{Lsn, Result};
 
 /// A saved position, with what it is a position in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Checkpoint {
     /// The replication slot.
     pub slot: String,
@@ -33,6 +30,13 @@ pub struct Checkpoint {
     pub timeline: u32,
     /// Everything up to here is safe.
     pub lsn: Lsn,
+}
+
+impl Checkpoint {
+    /// The position `lsn` of a slot, in the cluster with this identifier and on this timeline.
+    pub fn new(slot: impl Into<String>, system_id: u64, timeline: u32, lsn: Lsn) -> Self {
+        Checkpoint { slot: slot.into(), system_id, timeline, lsn }
+    }
 }
 
 /// A position, also inside a transaction.

@@ -1,13 +1,11 @@
 use std::{path::PathBuf, time::Duration};
 
-#[cfg(feature = "cli")]
-use documented::DocumentedFields;
 use serde::{Deserialize, Serialize};
 
 /// The section `[checkpoint]`.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-#[cfg_attr(feature = "cli", derive(DocumentedFields))]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct CheckpointConfig {
     /// Where the position is kept.
     pub store: StoreKind,
@@ -35,6 +33,7 @@ impl Default for CheckpointConfig {
 /// Where the position is kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum StoreKind {
     /// The table `factlib.checkpoints` in the database that is read.
     #[default]

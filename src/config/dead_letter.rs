@@ -1,11 +1,9 @@
-#[cfg(feature = "cli")]
-use documented::DocumentedFields;
 use serde::{Deserialize, Serialize};
 
 /// The section `[dead_letter]`: what becomes of events that can never be delivered.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
-#[cfg_attr(feature = "cli", derive(DocumentedFields))]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct DeadLetterConfig {
     /// What becomes of an event that Kafka refuses for good, that is no OutboxEvent or that has no
     /// legal topic: parked in the dead-letter topic, so that those behind it flow; the relay stops;
@@ -18,6 +16,7 @@ pub struct DeadLetterConfig {
 /// What becomes of an event that can never be delivered; it is never dropped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum RefusalPolicy {
     /// It goes to the dead-letter topic and counts as done.
     #[default]

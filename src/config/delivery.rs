@@ -1,14 +1,12 @@
 use std::time::Duration;
 
 use bytesize::ByteSize;
-#[cfg(feature = "cli")]
-use documented::DocumentedFields;
 use serde::{Deserialize, Serialize};
 
 /// The section `[delivery]`: what a crash may repeat.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-#[cfg_attr(feature = "cli", derive(DocumentedFields))]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct DeliveryConfig {
     /// With exactly-once, events and position are written in one Kafka transaction, and a consumer
     /// with `isolation.level=read_committed` sees each event once, whatever crashes: see
@@ -34,6 +32,7 @@ pub struct DeliveryConfig {
 /// What a crash may repeat.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum DeliveryMode {
     /// What was in flight comes twice.
     #[default]

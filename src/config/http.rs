@@ -3,8 +3,6 @@ use std::{
     time::Duration,
 };
 
-#[cfg(feature = "cli")]
-use documented::DocumentedFields;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
@@ -13,8 +11,8 @@ pub(crate) const SHORTEST_TOKEN: usize = 16;
 
 /// The section `[http]`.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-#[cfg_attr(feature = "cli", derive(DocumentedFields))]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct HttpConfig {
     /// The address that both ports listen on; probes from outside, as in a container, need `0.0.0.0`.
     pub address: IpAddr,

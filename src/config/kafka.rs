@@ -1,7 +1,5 @@
 use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
-#[cfg(feature = "cli")]
-use documented::DocumentedFields;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
@@ -10,8 +8,8 @@ use crate::kafka::{Compression, KafkaSettings, NewTopics};
 
 /// The section `[kafka]`.
 #[derive(Clone, Deserialize, Serialize)]
-#[cfg_attr(feature = "cli", derive(DocumentedFields))]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct KafkaConfig {
     /// Bootstrap brokers, `host:port`.
     pub brokers: Vec<String>,
@@ -128,6 +126,7 @@ impl fmt::Debug for KafkaConfig {
 /// What speaks to the brokers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum KafkaClient {
     /// librdkafka: idempotent, with headers, TLS and SASL.
     #[default]
@@ -139,8 +138,8 @@ pub enum KafkaClient {
 
 /// The section `[kafka.topics]`: how missing topics are created.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-#[cfg_attr(feature = "cli", derive(DocumentedFields))]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct TopicCreation {
     /// Create a topic on its first event.
     pub create: bool,

@@ -1,11 +1,9 @@
-#[cfg(feature = "cli")]
-use documented::DocumentedFields;
 use serde::{Deserialize, Serialize};
 
 /// The section `[log]`.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-#[cfg_attr(feature = "cli", derive(DocumentedFields))]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct LogConfig {
     /// The least severe level that is written.
     pub level: LogLevel,
@@ -28,6 +26,7 @@ impl Default for LogConfig {
 /// Severity of a log line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum LogLevel {
     /// What failed.
     Error,
@@ -45,6 +44,7 @@ pub enum LogLevel {
 /// How a log line is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum LogFormat {
     /// Terminal format on a terminal, JSON elsewhere.
     #[default]

@@ -19,17 +19,17 @@ mod kafka;
 #[cfg(feature = "cli")]
 mod kubernetes;
 #[cfg(feature = "cli")]
-pub mod load;
+pub(crate) mod load;
 mod log;
 #[cfg(feature = "cli")]
-pub mod manual;
+pub(crate) mod manual;
 mod outbox;
 mod pipeline;
 mod plain_client;
 mod postgres;
 mod properties;
 #[cfg(feature = "cli")]
-pub mod reference;
+pub(crate) mod reference;
 mod retention;
 mod schema_registry;
 mod secret;
@@ -38,12 +38,8 @@ mod secret_file;
 mod size;
 mod validate;
 
-#[cfg(feature = "cli")]
-use documented::DocumentedFields;
 use serde::{Deserialize, Serialize};
 
-#[cfg(feature = "cli")]
-pub use self::reference::{Kind, Setting, settings};
 pub use self::{
     checkpoint::{CheckpointConfig, StoreKind},
     dead_letter::{DeadLetterConfig, RefusalPolicy},
@@ -70,8 +66,8 @@ pub const ARCHIVE_TABLE: &str = "public.outbox_events";
 
 /// The whole configuration of a relay.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
-#[cfg_attr(feature = "cli", derive(DocumentedFields))]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Config {
     /// Where facts come from.
     pub postgres: PostgresConfig,

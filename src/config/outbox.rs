@@ -3,6 +3,7 @@ use serde::{Deserialize, Serialize};
 /// One `[[outbox]]`: a table whose new rows are events.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct OutboxTable {
     /// `schema.table`, as the catalog has it; without a schema, `public` is meant.
     pub table: String,
@@ -36,6 +37,7 @@ pub struct OutboxTable {
 /// Which conventions a table and its records follow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum OutboxPreset {
     /// The table `outbox_events`; the record's value is the `OutboxEvent` protobuf.
     #[default]
@@ -47,6 +49,7 @@ pub enum OutboxPreset {
 /// The columns of an outbox table; where one is not set, the preset's name is meant.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct OutboxColumns {
     /// The event's id.
     pub id: Option<String>,
@@ -67,6 +70,7 @@ pub struct OutboxColumns {
 /// The unit of a number that is a time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum TimeUnit {
     /// Seconds.
     S,
@@ -110,6 +114,7 @@ impl TimeUnit {
 /// What a change does that an outbox table should not see.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum ChangePolicy {
     /// Nothing.
     #[default]

@@ -1,14 +1,12 @@
 use std::time::Duration;
 
 use bytesize::ByteSize;
-#[cfg(feature = "cli")]
-use documented::DocumentedFields;
 use serde::{Deserialize, Serialize};
 
 /// The section `[pipeline]`.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-#[cfg_attr(feature = "cli", derive(DocumentedFields))]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct PipelineConfig {
     /// Bytes of events between the WAL and Kafka's acknowledgement.
     #[serde(serialize_with = "super::size::serialize")]

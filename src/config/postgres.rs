@@ -1,8 +1,6 @@
 use std::{path::PathBuf, time::Duration};
 
 use bytesize::ByteSize;
-#[cfg(feature = "cli")]
-use documented::DocumentedFields;
 use factlib_postgres::{ConnectInfo, PasswordFile};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
@@ -14,8 +12,8 @@ pub(crate) const DEFAULT_URL: &str = "postgresql://localhost:5432/postgres";
 
 /// The section `[postgres]`.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-#[cfg_attr(feature = "cli", derive(DocumentedFields))]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct PostgresConfig {
     /// Connection string, as a URL or as `key=value` pairs, as libpq takes it.
     #[serde(serialize_with = "super::secret::redacted")]
@@ -64,6 +62,7 @@ pub struct PostgresConfig {
 /// Where facts are found in the WAL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Source {
     /// Logical messages; from PostgreSQL 14 on.
     Messages,

@@ -6,14 +6,9 @@
 
 use std::sync::LazyLock;
 
-use documented::DocumentedFields;
 use figment::value::Value;
 
-use super::{
-    CheckpointConfig, Config, DeadLetterConfig, DeliveryConfig, HttpConfig, KafkaConfig, LogConfig,
-    PipelineConfig, PostgresConfig, RetentionConfig, SchemaRegistryConfig, TopicCreation,
-    postgres::DEFAULT_URL, validate::SASL_MECHANISMS,
-};
+use super::{Config, postgres::DEFAULT_URL, validate::SASL_MECHANISMS};
 use crate::kafka::is_secret;
 
 /// A setting: its name, what it takes and what it means.
@@ -246,24 +241,34 @@ fn default(name: &str, defaults: &serde_json::Value) -> Option<String> {
     (!unset).then(|| value.to_string())
 }
 
+/// The text of a section's doc comments, from the source of its struct.
 fn doc(name: &str) -> String {
     let (section, field) = name.rsplit_once('.').unwrap_or(("", name));
-    let (names, docs) = match section {
-        "postgres" => (PostgresConfig::FIELD_NAMES, PostgresConfig::FIELD_DOCS),
-        "kafka" => (KafkaConfig::FIELD_NAMES, KafkaConfig::FIELD_DOCS),
-        "kafka.topics" => (TopicCreation::FIELD_NAMES, TopicCreation::FIELD_DOCS),
-        "schema_registry" => (SchemaRegistryConfig::FIELD_NAMES, SchemaRegistryConfig::FIELD_DOCS),
-        "checkpoint" => (CheckpointConfig::FIELD_NAMES, CheckpointConfig::FIELD_DOCS),
-        "dead_letter" => (DeadLetterConfig::FIELD_NAMES, DeadLetterConfig::FIELD_DOCS),
-        "delivery" => (DeliveryConfig::FIELD_NAMES, DeliveryConfig::FIELD_DOCS),
-        "retention" => (RetentionConfig::FIELD_NAMES, RetentionConfig::FIELD_DOCS),
-        "pipeline" => (PipelineConfig::FIELD_NAMES, PipelineConfig::FIELD_DOCS),
-        "http" => (HttpConfig::FIELD_NAMES, HttpConfig::FIELD_DOCS),
-        "log" => (LogConfig::FIELD_NAMES, LogConfig::FIELD_DOCS),
-        _ => (Config::FIELD_NAMES, Config::FIELD_DOCS),
+    let (source, section) = match section {
+        "postgres" => (include_str!("postgres.rs"), "PostgresConfig"),
+        "kafka" => (include_str!("kafka.rs"), "KafkaConfig"),
+        "kafka.topics" => (include_str!("kafka.rs"), "TopicCreation"),
+        "schema_registry" => (include_str!("schema_registry.rs"), "SchemaRegistryConfig"),
+        "checkpoint" => (include_str!("checkpoint.rs"), "CheckpointConfig"),
+        "dead_letter" => (include_str!("dead_letter.rs"), "DeadLetterConfig"),
+        "delivery" => (include_str!("delivery.rs"), "DeliveryConfig"),
+        "retention" => (include_str!("retention.rs"), "RetentionConfig"),
+        "pipeline" => (include_str!("pipeline.rs"), "PipelineConfig"),
+        "http" => (include_str!("http.rs"), "HttpConfig"),
+        "log" => (include_str!("log.rs"), "LogConfig"),
+        _ => (include_str!("mod.rs"), "Config"),
     };
-    let doc = names.iter().position(|name| *name == field).and_then(|at| docs.get(at));
-    doc.map(|doc| doc.split_whitespace().collect::<Vec<_>>().join(" ")).unwrap_or_default()
+    field_doc(source, section, field).unwrap_or_default()
+}
+
+/// The doc comment of a field, in one line.
+fn field_doc(source: &str, section: &str, field: &str) -> Option<String> {
+    let (_, fields) = source.split_once(&format!("pub struct {section} {{\n"))?;
+    let (fields, _) = fields.split_once("\n}")?;
+    let (before, _) = fields.split_once(&format!("    pub {field}: "))?;
+    let lines = before.rsplit_once(",\n").map_or(before, |(_, own)| own).lines();
+    let words = lines.filter_map(|line| line.trim().strip_prefix("///"));
+    Some(words.flat_map(str::split_whitespace).collect::<Vec<_>>().join(" "))
 }
 
 #[cfg(test)]

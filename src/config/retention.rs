@@ -1,13 +1,11 @@
 use std::time::Duration;
 
-#[cfg(feature = "cli")]
-use documented::DocumentedFields;
 use serde::{Deserialize, Serialize};
 
 /// The section `[retention]`: rows that are delivered and old are removed.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-#[cfg_attr(feature = "cli", derive(DocumentedFields))]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct RetentionConfig {
     /// Rows that are delivered and older than this are removed; none are when not set.
     #[serde(with = "humantime_serde")]

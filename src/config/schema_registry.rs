@@ -1,7 +1,5 @@
 use std::{path::PathBuf, time::Duration};
 
-#[cfg(feature = "cli")]
-use documented::DocumentedFields;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
@@ -9,8 +7,8 @@ use crate::format::SubjectStrategy;
 
 /// The section `[schema_registry]`: where the formats `confluent-…` have their schemas.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-#[cfg_attr(feature = "cli", derive(DocumentedFields))]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct SchemaRegistryConfig {
     /// Schema registries with Confluent's API, `http(s)://host:port` and a path where there is one;
     /// the next is asked where one does not answer.

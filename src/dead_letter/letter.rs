@@ -10,6 +10,7 @@ use crate::{Error, ErrorKind, Lsn};
 
 /// Where a letter is in the dead-letter topic, written `partition:offset`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[expect(clippy::exhaustive_structs, reason = "a record of a topic has these two and no more")]
 pub struct LetterPosition {
     /// Its partition.
     pub partition: i32,
@@ -138,6 +139,7 @@ impl fmt::Debug for Letter {
 
 /// Which letters are meant.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct LetterFilter {
     /// Only those that should have gone to this topic; those of no topic when it is empty.
     pub source_topic: Option<String>,

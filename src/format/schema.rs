@@ -7,6 +7,7 @@ use super::Format;
 /// How a subject is named: Confluent's strategies.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum SubjectStrategy {
     /// `{topic}-value`: `TopicNameStrategy`.
     #[default]

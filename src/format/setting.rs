@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// What a record is made of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[non_exhaustive]
 pub enum Format {
     /// The `OutboxEvent` as it was emitted.
     #[default]

@@ -44,6 +44,7 @@ pub(crate) struct NewTopics {
 /// Compression of record batches.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Compression {
     None,
     Gzip,

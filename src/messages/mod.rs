@@ -28,13 +28,12 @@ pub(crate) use self::{
     },
     delivery::{LaneFailed, LaneLost, LaneOpened, OpenLane, PartDone},
     handler_record::Onward,
-    wal::{EventBatch, WalBatch},
+    wal::{BatchId, EventBatch, WalBatch},
 };
 pub use self::{
     batch_failure::{BatchFailure, HandlerError},
     delivery::{AckToken, TopicBatch},
     handler_record::Record,
-    wal::BatchId,
     window::{ByteWindow, WindowPermit},
 };
 pub use crate::record::Refused;

@@ -14,7 +14,7 @@ use crate::{Event, Lsn, checkpoint::Cut};
 /// long as the chain below it lives, which is what lets the acknowledgement window
 /// find the end of the contiguous part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct BatchId {
+pub(crate) struct BatchId {
     /// Number of the reader's life.
     pub generation: u64,
     /// Number of the batch in its chain.

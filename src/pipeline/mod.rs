@@ -61,6 +61,7 @@ use crate::{actors::PlainLanes, config::KafkaClient};
 /// # }
 /// ```
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Pipeline;
 
 impl Pipeline {

@@ -26,6 +26,7 @@ SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout =
 
 /// The rows that are replayed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Selection {
     /// Rows of this time or later.
     pub since: Option<SystemTime>,
@@ -56,6 +57,7 @@ pub struct Archive {
 }
 
 /// A row, as the record that the relay makes of it.
+#[non_exhaustive]
 pub struct ArchivedRow {
     /// The event's id, by which a replay can go on.
     pub id: String,

@@ -32,6 +32,7 @@ pub struct RoutingSettings {
 /// `{prefix}.{aggregate_type}`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Route {
     /// What an event must be; without it, every event is taken.
     #[serde(rename = "match")]
@@ -64,6 +65,7 @@ pub struct Route {
 /// (`/^order\.(?<what>.+)$/` or `regex:^order`), whose named groups templates may use.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct RouteMatch {
     /// The kind of thing that it is about.
     pub aggregate_type: Option<String>,
@@ -75,9 +77,122 @@ pub struct RouteMatch {
     pub metadata: BTreeMap<String, String>,
 }
 
+impl Route {
+    /// Takes the events of an aggregate type, which may be a pattern as in [`RouteMatch`].
+    ///
+    /// ```
+    /// use factlib::config::{Format, Route};
+    ///
+    /// let orders = Route::of("order").to("{prefix}.orders").to("{prefix}.audit").format(Format::Json);
+    /// let all_others = Route::default().to("{prefix}.{aggregate_type}");
+    /// ```
+    pub fn of(aggregate_type: impl Into<String>) -> Self {
+        Route::matching(RouteMatch::default().aggregate_type(aggregate_type))
+    }
+
+    /// Takes the events that match.
+    pub fn matching(matches: RouteMatch) -> Self {
+        Route { matches, ..Route::default() }
+    }
+
+    /// Adds a topic.
+    #[must_use]
+    pub fn to(mut self, topic: impl Into<String>) -> Self {
+        self.topic.push(topic.into());
+        self
+    }
+
+    /// Sets the record's key.
+    #[must_use]
+    pub fn key(mut self, key: impl Into<String>) -> Self {
+        self.key = Some(key.into());
+        self
+    }
+
+    /// Sets the number of the record's partition.
+    #[must_use]
+    pub fn partition(mut self, partition: impl Into<String>) -> Self {
+        self.partition = Some(partition.into());
+        self
+    }
+
+    /// Adds a header, or replaces that of the same name.
+    #[must_use]
+    pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.headers.insert(name.into(), value.into());
+        self
+    }
+
+    /// Sends records without a value.
+    #[must_use]
+    pub fn tombstone(mut self) -> Self {
+        self.tombstone = true;
+        self
+    }
+
+    /// Sends nothing; the events count as done.
+    #[must_use]
+    pub fn dropped(mut self) -> Self {
+        self.drop = true;
+        self
+    }
+
+    /// Sets the format of the records.
+    #[must_use]
+    pub fn format(mut self, format: Format) -> Self {
+        self.format = Some(format);
+        self
+    }
+
+    /// Sets the subject of the record's schema.
+    #[must_use]
+    pub fn subject(mut self, subject: impl Into<String>) -> Self {
+        self.subject = Some(subject.into());
+        self
+    }
+
+    /// Sets the full name of the payload's schema.
+    #[must_use]
+    pub fn schema(mut self, schema: impl Into<String>) -> Self {
+        self.schema = Some(schema.into());
+        self
+    }
+}
+
+impl RouteMatch {
+    /// Requires this aggregate type.
+    #[must_use]
+    pub fn aggregate_type(mut self, pattern: impl Into<String>) -> Self {
+        self.aggregate_type = Some(pattern.into());
+        self
+    }
+
+    /// Requires this event type.
+    #[must_use]
+    pub fn event_type(mut self, pattern: impl Into<String>) -> Self {
+        self.event_type = Some(pattern.into());
+        self
+    }
+
+    /// Requires this aggregate id.
+    #[must_use]
+    pub fn aggregate_id(mut self, pattern: impl Into<String>) -> Self {
+        self.aggregate_id = Some(pattern.into());
+        self
+    }
+
+    /// Requires this metadata under a key.
+    #[must_use]
+    pub fn metadata(mut self, key: impl Into<String>, pattern: impl Into<String>) -> Self {
+        self.metadata.insert(key.into(), pattern.into());
+        self
+    }
+}
+
 /// What becomes of an event that no [`Route`] takes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Unrouted {
     /// It goes to `{prefix}.{aggregate_type}`.
     #[default]

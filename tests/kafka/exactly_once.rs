@@ -12,7 +12,7 @@ use std::{
 use bytesize::ByteSize;
 use factlib::{
     ErrorKind, Event, FaultSite, Faults, Pipeline,
-    config::{DeliveryMode, RefusalPolicy, Route, RouteMatch},
+    config::{DeliveryMode, RefusalPolicy, Route},
     emit::{Emitter, Fact},
     handlers::{ANY, Outcome},
     testing::{ConsumedRecord, create_topic, read_topic, wait_for_count},
@@ -221,13 +221,8 @@ async fn filtered_events_and_fan_out_are_cut_where_the_events_are() {
     let mut bed = bed("fanout").await;
     cut_small(&mut bed);
     let prefix = bed.name.clone();
-    let takes =
-        |kind: &str| RouteMatch { aggregate_type: Some(kind.to_owned()), ..RouteMatch::default() };
     let (one, two) = (format!("{prefix}.one"), format!("{prefix}.two"));
-    bed.config.route = vec![
-        Route { matches: takes("noise"), drop: true, ..Route::default() },
-        Route { matches: takes("both"), topic: vec![one.clone(), two.clone()], ..Route::default() },
-    ];
+    bed.config.route = vec![Route::of("noise").dropped(), Route::of("both").to(&one).to(&two)];
     bed.pipeline().start().await.expect("it starts").shutdown().await.expect("a clean stop");
     let facts: Vec<_> = (0..3_000)
         .map(|n| {

@@ -104,7 +104,7 @@ async fn relays_all_but(
     let counted = pipeline.status().dead_letters;
     match bed.config.delivery.mode {
         DeliveryMode::AtLeastOnce => assert_eq!(counted, bad.len() as u64),
-        DeliveryMode::ExactlyOnce => assert!(counted >= bad.len() as u64),
+        _ => assert!(counted >= bad.len() as u64),
     }
     pipeline.shutdown().await.expect("a clean stop");
 

@@ -61,12 +61,8 @@ fn configure(config: &mut Config, registry: &SchemaRegistry) {
 }
 
 fn route(event_type: &str, format: Format) -> Route {
-    Route {
-        matches: RouteMatch { event_type: Some(event_type.into()), ..Default::default() },
-        topic: vec!["{prefix}.{event_type}".into()],
-        format: Some(format),
-        ..Default::default()
-    }
+    let matches = RouteMatch::default().event_type(event_type);
+    Route::matching(matches).to("{prefix}.{event_type}").format(format)
 }
 
 /// The id of the schema and what is behind it.
@@ -92,16 +88,10 @@ async fn each_format_is_decoded_by_the_schema_that_the_registry_has() {
     bed.config.route = vec![
         route("envelope", Format::ConfluentProtobuf),
         route("json", Format::ConfluentJson),
-        Route {
-            subject: Some("placed by {metadata.tenant}/x?".into()),
-            ..route("avro", Format::ConfluentPayload)
-        },
+        route("avro", Format::ConfluentPayload).subject("placed by {metadata.tenant}/x?"),
         route("shop.v1.Paid", Format::ConfluentPayload),
-        Route {
-            schema: Some("shop.v1.Paid.Receipt".into()),
-            ..route("nested", Format::ConfluentPayload)
-        },
-        Route { tombstone: true, ..route("gone", Format::ConfluentProtobuf) },
+        route("nested", Format::ConfluentPayload).schema("shop.v1.Paid.Receipt"),
+        route("gone", Format::ConfluentProtobuf).tombstone(),
     ];
     let topic = |what: &str| format!("{}.{what}", bed.name);
     let avro = register(&registry, "placed by acme%2Fx%3F", SchemaType::Avro, AVRO).await;

@@ -2,7 +2,10 @@
 
 use std::fs;
 
-use factlib::config::{Config, load::Loader, manual};
+use factlib::{
+    binary::{Loader, example, markdown, settings},
+    config::Config,
+};
 
 use crate::support::repository::read;
 
@@ -13,7 +16,7 @@ fn the_page_has_every_setting() {
     let (table, _) = rest.split_once("<!-- settings:end -->").expect("an end marker");
     assert_eq!(
         table.trim(),
-        manual::markdown().trim(),
+        markdown().trim(),
         "docs/settings.md is out of date: put the output of `factlib config --reference` between the markers"
     );
 }
@@ -22,7 +25,7 @@ fn the_page_has_every_setting() {
 fn the_example_file_has_every_setting() {
     assert_eq!(
         read("factlib.example.toml"),
-        manual::example(),
+        example(),
         "run `factlib config --example > factlib.example.toml`"
     );
 }
@@ -39,7 +42,7 @@ fn the_example_file_sets_the_defaults() {
     let loaded = Loader::new(folder.path()).load().expect("a valid configuration");
     assert_eq!(format!("{:?}", loaded.config), format!("{:?}", Config::default()));
     let set = loaded.values.iter().filter(|value| value.source != "default").count();
-    let with_default = factlib::config::settings().iter().filter(|s| s.default.is_some()).count();
+    let with_default = settings().iter().filter(|s| s.default.is_some()).count();
     assert_eq!(set, with_default);
 }
 

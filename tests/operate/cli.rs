@@ -268,9 +268,9 @@ fn the_reference_needs_no_valid_configuration() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     std::fs::write(folder.path().join("factlib.toml"), "nonsense").expect("written");
     let (code, out, _) = run(factlib(folder.path()).args(["config", "--reference"]));
-    assert_eq!((code, out), (Some(0), factlib::config::manual::markdown()));
+    assert_eq!((code, out), (Some(0), factlib::binary::markdown()));
     let (code, out, _) = run(factlib(folder.path()).args(["config", "--example"]));
-    assert_eq!((code, out), (Some(0), factlib::config::manual::example()));
+    assert_eq!((code, out), (Some(0), factlib::binary::example()));
 }
 
 /// `run` against servers that take connections and say nothing, once it has connected.

@@ -13,8 +13,9 @@ use crate::support::{
 };
 
 fn table(on_update: ChangePolicy, on_delete: ChangePolicy) -> OutboxTable {
-    let table = OutboxTable::new("outbox_events", OutboxPreset::Factlib);
-    OutboxTable { on_update, on_delete, ..table }
+    let mut table = OutboxTable::new("outbox_events", OutboxPreset::Factlib);
+    (table.on_update, table.on_delete) = (on_update, on_delete);
+    table
 }
 
 #[actix::test]

@@ -62,7 +62,8 @@ fn content<'a>(records: &'a [ConsumedRecord]) -> Vec<(&'a [u8], &'a [u8])> {
 /// What a replay reads: the payloads, and what is wrong with the others.
 async fn replayed(bed: &Bed<'_>) -> Vec<Result<Vec<u8>, String>> {
     let log = Logger::root(Discard, o!());
-    let selection = Selection { until: Some(std::time::SystemTime::now()), ..Selection::default() };
+    let mut selection = Selection::default();
+    selection.until = Some(std::time::SystemTime::now());
     let mut archive = Archive::open(&bed.config, "o", &selection, &log).await.expect("a table");
     let mut rows = Vec::new();
     while let Some(row) = archive.next().await.expect("rows") {

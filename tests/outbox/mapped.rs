@@ -1,7 +1,7 @@
 //! Tables as they are found: other columns, several tables, rows that are no events.
 
 use factlib::{
-    config::{OutboxColumns, OutboxPreset, OutboxTable},
+    config::{OutboxPreset, OutboxTable},
     proto::OutboxEvent,
     testing::ConsumedRecord,
 };
@@ -27,15 +27,12 @@ async fn columns_of_other_names_and_types_are_mapped_and_others_added() {
     client.batch_execute(tables).await.expect("the table");
     client.batch_execute(EVENTS).await.expect("another table");
     let mut table = OutboxTable::new("App.facts", OutboxPreset::Factlib);
-    table.columns = OutboxColumns {
-        id: Some("seq".into()),
-        aggregate_type: Some("kind".into()),
-        aggregate_id: Some("who".into()),
-        event_type: Some("what".into()),
-        payload: Some("body".into()),
-        created_at: Some("ms".into()),
-        metadata: None,
-    };
+    table.columns.id = Some("seq".into());
+    table.columns.aggregate_type = Some("kind".into());
+    table.columns.aggregate_id = Some("who".into());
+    table.columns.event_type = Some("what".into());
+    table.columns.payload = Some("body".into());
+    table.columns.created_at = Some("ms".into());
     table.headers = vec!["tenant".into(), "urgent:is-urgent".into(), "secret".into()];
     table.envelope = vec!["tenant:customer".into()];
     bed.config.outbox = vec![table, OutboxTable::new("outbox_events", OutboxPreset::Factlib)];

@@ -23,8 +23,9 @@ CREATE TABLE fresh PARTITION OF outbox_events FOR VALUES IN (false);
 CREATE TABLE done PARTITION OF outbox_events FOR VALUES IN (true)";
 
 fn table(on_update: ChangePolicy, on_delete: ChangePolicy) -> OutboxTable {
-    let table = OutboxTable::new("outbox_events", OutboxPreset::Factlib);
-    OutboxTable { on_update, on_delete, ..table }
+    let mut table = OutboxTable::new("outbox_events", OutboxPreset::Factlib);
+    (table.on_update, table.on_delete) = (on_update, on_delete);
+    table
 }
 
 async fn partitioned(mut bed: Bed<'_>) -> (Bed<'_>, Client) {

@@ -307,9 +307,9 @@ impl Case {
         config.postgres.url = server.url_for(&database).into();
         config.postgres.slot = database.clone();
         config.postgres.publication = "p".into();
-        let (on_update, on_delete) = self.policies;
-        let table = OutboxTable::new("outbox_events", OutboxPreset::Factlib);
-        config.outbox = vec![OutboxTable { on_update, on_delete, ..table }];
+        let mut table = OutboxTable::new("outbox_events", OutboxPreset::Factlib);
+        (table.on_update, table.on_delete) = self.policies;
+        config.outbox = vec![table];
         config.kafka.brokers = vec![shared_kafka().await.expect("Kafka starts").bootstrap()];
         let log = Logger::root(Discard, o!());
         for (reason, remedy) in &self.refused {

@@ -3,7 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use factlib::{
-    config::{OutboxColumns, OutboxPreset, OutboxTable},
+    config::{OutboxPreset, OutboxTable},
     proto::OutboxEvent,
     testing::{CollectedLogs, ConsumedRecord},
 };
@@ -118,7 +118,7 @@ async fn a_number_of_another_unit_is_found_out() {
     for (unit, _) in numbers {
         tables += &format!("CREATE TABLE {unit} ({columns});");
         let mut table = OutboxTable::new(unit, OutboxPreset::Factlib);
-        table.columns = OutboxColumns { created_at: Some("at".into()), ..Default::default() };
+        table.columns.created_at = Some("at".into());
         bed.config.outbox.push(table);
     }
     client.batch_execute(&tables).await.expect("tables");

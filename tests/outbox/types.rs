@@ -135,8 +135,8 @@ async fn every_type_becomes_what_the_page_says_also_below_a_domain() {
             if let Some(time_ms) = documented.time_ms {
                 assert_eq!(record.timestamp_ms, Some(time_ms), "time, {of}");
             }
-            let selection =
-                Selection { since: Some(std::time::UNIX_EPOCH), ..Selection::default() };
+            let mut selection = Selection::default();
+            selection.since = Some(std::time::UNIX_EPOCH);
             let log = Logger::root(Discard, o!());
             let mut archive =
                 Archive::open(&bed.config, &name, &selection, &log).await.expect("a table");

@@ -1,7 +1,7 @@
 //! The unit of a time that is a number, for the relay and for a replay.
 
 use factlib::{
-    config::{OutboxColumns, OutboxPreset, OutboxTable, TimeUnit},
+    config::{OutboxPreset, OutboxTable, TimeUnit},
     proto::OutboxEvent,
     replay::{Archive, Selection},
 };
@@ -18,7 +18,7 @@ async fn a_number_is_read_in_the_unit_that_is_set() {
         event_type text, payload text, at bigint)";
     client.batch_execute(table).await.expect("the table");
     let mut table = OutboxTable::new("o", OutboxPreset::Factlib);
-    table.columns = OutboxColumns { created_at: Some("at".into()), ..Default::default() };
+    table.columns.created_at = Some("at".into());
     table.created_at_unit = TimeUnit::Us;
     bed.config.outbox = vec![table];
     let pipeline = bed.pipeline().start().await.expect("the pipeline starts");
@@ -31,7 +31,8 @@ async fn a_number_is_read_in_the_unit_that_is_set() {
     let event = OutboxEvent::decode(value).expect("an OutboxEvent");
     assert_eq!(event.created_at, 1_700_000_000_123_456_000);
     let at = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_700_000_001);
-    let selection = Selection { since: Some(at), ..Selection::default() };
+    let mut selection = Selection::default();
+    selection.since = Some(at);
     let log = Logger::root(Discard, o!());
     let mut archive = Archive::open(&bed.config, "o", &selection, &log).await.expect("a table");
     assert_eq!(archive.count(), 1);

@@ -203,8 +203,7 @@ async fn a_position_is_not_saved_over_one_that_went_back_or_is_gone() {
     let store = PostgresStore::new(info, Duration::from_secs(10), Logger::root(Discard, o!()));
     store.create().await.expect("created");
     let save = async |lsn| {
-        let (slot, lsn) = ("s".to_owned(), Lsn::new(lsn));
-        let result = store.save(&Checkpoint { slot, system_id: 7, timeline: 1, lsn }).await;
+        let result = store.save(&Checkpoint::new("s", 7, 1, Lsn::new(lsn))).await;
         result.map_err(|error| error.kind())
     };
     let run = async |sql: &str| postgres.execute(&database, sql).await.expect("done");

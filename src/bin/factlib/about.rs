@@ -44,7 +44,7 @@ pub struct ManArgs {
 /// Version, and what it was built of.
 pub fn version() -> &'static str {
     static VERSION: LazyLock<String> = LazyLock::new(|| {
-        let (_, librdkafka) = factlib::librdkafka_version();
+        let librdkafka = factlib::binary::librdkafka_version();
         format!(
             "{}\ncommit: {}\nlibrdkafka: {librdkafka}\ntarget: {}",
             env!("CARGO_PKG_VERSION"),

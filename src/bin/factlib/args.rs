@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
-use factlib::{Error, ErrorKind, Result, config::load::Loader};
+use factlib::{Error, ErrorKind, Result, binary::Loader};
 
 use crate::{
     about::{self, CompletionsArgs, ManArgs},

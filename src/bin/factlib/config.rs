@@ -2,10 +2,7 @@
 
 use factlib::{
     Error, ErrorKind, Result,
-    config::{
-        load::{Loaded, Sourced},
-        manual::{example, markdown},
-    },
+    binary::{Loaded, Sourced, example, markdown},
 };
 use serde_json::json;
 

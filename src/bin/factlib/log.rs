@@ -18,7 +18,7 @@ pub fn logger(config: &LogConfig) -> (Logger, AsyncGuard) {
     let json = match config.format {
         LogFormat::Json => true,
         LogFormat::Terminal => false,
-        LogFormat::Auto => !stderr().is_terminal(),
+        _ => !stderr().is_terminal(),
     };
     let (lines, guard) = if json { queued(json_lines()) } else { queued(terminal_lines()) };
     let drain = LevelFilter::new(lines, level(config.level)).ignore_res();
@@ -55,8 +55,8 @@ fn level(level: LogLevel) -> Level {
     match level {
         LogLevel::Error => Level::Error,
         LogLevel::Warn => Level::Warning,
-        LogLevel::Info => Level::Info,
         LogLevel::Debug => Level::Debug,
         LogLevel::Trace => Level::Trace,
+        _ => Level::Info,
     }
 }

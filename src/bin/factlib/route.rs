@@ -4,7 +4,7 @@ use std::io::{BufRead, stdin};
 
 use factlib::{
     Error, ErrorKind, Result,
-    config::load::Loaded,
+    binary::Loaded,
     proto::OutboxEvent,
     routing::{ExplainedRecord, Explanation, Outcome, explain},
 };

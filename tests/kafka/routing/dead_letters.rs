@@ -48,12 +48,12 @@ async fn of_a_fan_out_only_what_was_refused_is_parked_and_redriven_in_its_format
     let bootstrap = bed.kafka.admin_bootstrap();
     let limit = [("max.message.bytes", "20000")];
     create_topic(&bootstrap, &narrow, 3, &limit).await.expect("a topic");
-    bed.config.route = vec![Route {
-        format: Some(Format::Raw),
-        key: Some("{aggregate_type}/{aggregate_id}".into()),
-        headers: [("tenant".to_owned(), "{metadata.tenant}".to_owned())].into(),
-        ..route("thing", &["{prefix}.narrow", "{prefix}.wide"])
-    }];
+    bed.config.route = vec![
+        route("thing", &["{prefix}.narrow", "{prefix}.wide"])
+            .format(Format::Raw)
+            .key("{aggregate_type}/{aggregate_id}")
+            .header("tenant", "{metadata.tenant}"),
+    ];
     let pipeline = bed.pipeline().start().await.expect("the pipeline starts");
     let fact = |id: &str, payload: Vec<u8>| {
         Fact::new("thing", id, "grew").payload(payload).metadata("tenant", "acme")
@@ -101,8 +101,7 @@ async fn what_no_route_took_goes_by_the_routes_of_now() {
     let text = redrive(&bed, None).await.expect_err("still no route").to_string();
     assert!(text.contains("no [[route]] takes an event \"grew\""), "{text}");
     assert!(text.contains("add a [[route]]") && text.contains("--to-topic"), "{text}");
-    let raw = Some(Format::Raw);
-    bed.config.route.push(Route { format: raw, ..route("thing", &["{prefix}.a", "{prefix}.b"]) });
+    bed.config.route.push(route("thing", &["{prefix}.a", "{prefix}.b"]).format(Format::Raw));
     redrive(&bed, None).await.expect("redriven");
     for topic in ["a", "b"] {
         let sent = records(&bed, &format!("{}.{topic}", bed.name), 2).await;
@@ -166,19 +165,17 @@ async fn what_no_route_sends_where_it_was_refused_needs_a_topic() {
     pipeline.shutdown().await.expect("a clean stop");
 
     // The route was changed since; it is not guessed what was meant.
-    bed.config.route =
-        vec![Route { format: Some(Format::Raw), ..route("thing", &["{prefix}.other"]) }];
+    bed.config.route = vec![route("thing", &["{prefix}.other"]).format(Format::Raw)];
     let error = redrive(&bed, None).await.expect_err("refused");
     assert!(Redriver::is_final_for_letter(&error));
     let text = error.to_string();
     assert!(text.contains("narrow, and goes to") && text.contains("--to-topic"), "{text}");
-    bed.config.route[0] = Route { drop: true, ..route("thing", &[]) };
+    bed.config.route[0] = Route::of("thing").dropped();
     let text = redrive(&bed, None).await.expect_err("refused").to_string();
     assert!(text.contains("its route drops it now"), "{text}");
 
     let other = format!("{}.other", bed.name);
-    bed.config.route =
-        vec![Route { format: Some(Format::Raw), ..route("thing", &["{prefix}.other"]) }];
+    bed.config.route = vec![route("thing", &["{prefix}.other"]).format(Format::Raw)];
     redrive(&bed, Some(&other)).await.expect("redriven");
     let sent = records(&bed, &other, 1).await;
     assert_eq!(sent[0].value.as_deref(), Some(&noise(10_000)[..]));

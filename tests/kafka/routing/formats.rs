@@ -24,12 +24,11 @@ fn headers(record: &ConsumedRecord) -> Vec<(&str, &str)> {
 #[actix::test]
 async fn each_format_is_byte_exact_by_a_route_with_captures() {
     let mut bed = Bed::shared("formats").await;
-    let by_event_type = |event_type: &str, format| Route {
-        matches: RouteMatch { event_type: Some(event_type.into()), ..Default::default() },
-        topic: vec!["{prefix}.as.{kind}".into()],
-        headers: [("made-by".to_owned(), "{kind} of {metadata.tenant}".to_owned())].into(),
-        format: Some(format),
-        ..Default::default()
+    let by_event_type = |event_type: &str, format| {
+        Route::matching(RouteMatch::default().event_type(event_type))
+            .to("{prefix}.as.{kind}")
+            .header("made-by", "{kind} of {metadata.tenant}")
+            .format(format)
     };
     bed.config.route = vec![
         by_event_type("/^as-(?<kind>protobuf)$/", Format::Protobuf),
@@ -125,8 +124,8 @@ async fn each_format_is_byte_exact_by_a_route_with_captures() {
 async fn the_format_of_all_holds_where_a_route_says_nothing_and_a_tombstone_has_no_value() {
     let mut bed = Bed::shared("all_json").await;
     bed.config.kafka.format = Format::Json;
-    let gone = RouteMatch { event_type: Some("*.gone".into()), ..Default::default() };
-    bed.config.route = vec![Route { matches: gone, tombstone: true, ..Default::default() }];
+    let gone = RouteMatch::default().event_type("*.gone");
+    bed.config.route = vec![Route::matching(gone).tombstone()];
     let pipeline = bed.pipeline().start().await.expect("the pipeline starts");
     let facts = ["thing.here", "thing.gone"].map(|what| Fact::new("thing", "7", what));
     let events = emit(&bed, &facts).await;

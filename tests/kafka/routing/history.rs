@@ -46,7 +46,7 @@ async fn fan_out_and_filter_lose_nothing_and_keep_the_order_through_a_killed_bro
     let copy = format!("{}-copy", bed.name);
     let copied = format!("{copy}.{{aggregate_type}}");
     bed.config.route = vec![
-        Route { drop: true, ..route("noise*", &[]) },
+        Route::of("noise*").dropped(),
         route("/^(?<kind>user|order)$/", &["{prefix}.{kind}", &copied]),
         // invoices go where events usually go
     ];
@@ -119,13 +119,10 @@ fn of(bed: &Bed<'_>, seed: u64, kind: &str) -> Workload {
 async fn key_partition_headers_and_tombstones_lose_nothing_and_keep_the_order() {
     let mut bed = Bed::shared("changed").await;
     bed.config.route = vec![
-        Route { key: Some("{aggregate_type}/{aggregate_id}".into()), ..route("user", &[]) },
-        Route { partition: Some("3".into()), ..route("order", &[]) },
-        Route {
-            headers: [("of".to_owned(), "{aggregate_id}".to_owned())].into(),
-            ..route("invoice", &[])
-        },
-        Route { tombstone: true, ..route("gone", &[]) },
+        Route::of("user").key("{aggregate_type}/{aggregate_id}"),
+        Route::of("order").partition("3"),
+        Route::of("invoice").header("of", "{aggregate_id}"),
+        Route::of("gone").tombstone(),
     ];
     let pipeline = bed.pipeline().start().await.expect("the pipeline starts");
     let (mut client, mut all) = (bed.client().await, Vec::new());

@@ -8,16 +8,11 @@ mod policies;
 mod replay;
 mod tables;
 
-use factlib::config::{Route, RouteMatch};
+use factlib::config::Route;
 
 use crate::support::records::{emit, header, records};
 
 /// Takes an aggregate type; to these topics.
 fn route(aggregate_type: &str, topics: &[&str]) -> Route {
-    let aggregate_type = Some(aggregate_type.to_owned());
-    Route {
-        matches: RouteMatch { aggregate_type, ..Default::default() },
-        topic: topics.iter().map(|topic| topic.to_string()).collect(),
-        ..Default::default()
-    }
+    topics.iter().fold(Route::of(aggregate_type), |route, topic| route.to(*topic))
 }

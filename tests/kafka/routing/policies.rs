@@ -119,10 +119,8 @@ async fn what_a_handler_forwards_is_routed_and_what_is_dropped_behind_it_is_done
 
     let mut bed = Bed::shared("behind_handlers").await;
     bed.config.kafka.format = Format::Raw;
-    bed.config.route = vec![
-        Route { drop: true, ..route("noise", &[]) },
-        Route { key: Some("k".into()), ..route("order", &["{prefix}.a", "{prefix}.b"]) },
-    ];
+    bed.config.route =
+        vec![Route::of("noise").dropped(), route("order", &["{prefix}.a", "{prefix}.b"]).key("k")];
     let pipeline = bed.pipeline().handler(ANY, forward).start().await.expect("it starts");
     let named = format!("{}.named", bed.name);
     let facts = [

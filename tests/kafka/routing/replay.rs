@@ -17,10 +17,8 @@ async fn what_was_relayed_by_routes_is_replayed_by_them() {
     let mut bed = Bed::shared("replayed").await;
     let copy = format!("{}-copy", bed.name);
     let copied = format!("{copy}.{{aggregate_type}}");
-    bed.config.route = vec![
-        Route { drop: true, ..route("noise*", &[]) },
-        route("*", &["{prefix}.{aggregate_type}", &copied]),
-    ];
+    bed.config.route =
+        vec![Route::of("noise*").dropped(), route("*", &["{prefix}.{aggregate_type}", &copied])];
     let mut client = bed.client().await;
     let table = schema::outbox_table("outbox_events").expect("a name");
     client.batch_execute(&table).await.expect("the table");

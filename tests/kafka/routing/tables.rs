@@ -2,7 +2,7 @@
 //! says otherwise.
 
 use factlib::{
-    config::{Format, OutboxPreset, OutboxTable, Route},
+    config::{Format, OutboxPreset, OutboxTable},
     dead_letter::{DeadLetterTopic, Ledger, LetterFilter, Redriver},
     testing::create_topic,
 };
@@ -36,7 +36,7 @@ async fn a_route_overrides_the_topic_and_only_what_it_names_of_the_record() {
     bed.config.kafka.format = Format::CloudEvents;
     bed.config.route = vec![
         route("Order", &["{prefix}.orders"]),
-        Route { format: Some(Format::Json), ..route("Invoice", &["{prefix}.invoices"]) },
+        route("Invoice", &["{prefix}.invoices"]).format(Format::Json),
     ];
     let pipeline = bed.pipeline().start().await.expect("the pipeline starts");
     for kind in ["Order", "Invoice", "User"] {
@@ -63,11 +63,11 @@ async fn a_payload_that_was_refused_is_redriven_by_its_route() {
     let orders = format!("{}.outbox.event.orders", bed.name);
     let limit = [("max.message.bytes", "20000")];
     create_topic(&bed.kafka.admin_bootstrap(), &orders, 1, &limit).await.expect("a topic");
-    bed.config.route = vec![Route {
-        key: Some("{aggregate_type}-{aggregate_id}".into()),
-        format: Some(Format::Raw),
-        ..route("Order", &["{prefix}.orders"])
-    }];
+    bed.config.route = vec![
+        route("Order", &["{prefix}.orders"])
+            .key("{aggregate_type}-{aggregate_id}")
+            .format(Format::Raw),
+    ];
     let pipeline = bed.pipeline().start().await.expect("the pipeline starts");
     let large: String =
         (0..20_000u32).map(|i| format!("{:x}", i.wrapping_mul(2_654_435_761))).collect();

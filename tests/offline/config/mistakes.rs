@@ -1,6 +1,6 @@
 //! Mistakes that a type refuses, and names that are none, as the operator reads them.
 
-use factlib::config::load::Loader;
+use factlib::binary::Loader;
 
 use super::{folder, mistake, mistake_in_env, mistake_in_file, mistake_in_flag};
 

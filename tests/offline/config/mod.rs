@@ -10,7 +10,7 @@ use std::{fs, path::Path};
 
 use factlib::{
     ErrorKind,
-    config::load::{Loaded, Loader},
+    binary::{Loaded, Loader},
 };
 use tempfile::TempDir;
 

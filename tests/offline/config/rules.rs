@@ -2,7 +2,7 @@
 
 #[cfg(feature = "client-kafka")]
 use factlib::config::{Compression, Format, OutboxPreset, OutboxTable, Route};
-use factlib::config::{Config, load::Loader};
+use factlib::{binary::Loader, config::Config};
 
 use super::{folder, load, mistake, mistake_in_file, mistake_in_flag};
 
@@ -262,7 +262,7 @@ fn what_the_client_kafka_cannot_do_is_refused() {
     refused(|config| {
         config.schema_registry.url = vec!["http://a:1".into()];
         config.kafka.format = Format::ConfluentJson;
-        config.route = vec![Route { format: Some(Format::ConfluentProtobuf), ..Route::default() }];
+        config.route = vec![Route::default().format(Format::ConfluentProtobuf)];
     })
     .expect("so do these");
     type Change = fn(&mut Config);
@@ -292,11 +292,10 @@ fn what_the_client_kafka_cannot_do_is_refused() {
         ("kafka.format", NO_HEADERS, |config| config.kafka.format = Format::CloudEvents),
         ("kafka.format", NO_HEADERS, |config| config.kafka.format = Format::ConfluentPayload),
         ("route[0].format", NO_HEADERS, |config| {
-            config.route = vec![Route { format: Some(Format::Raw), ..Route::default() }];
+            config.route = vec![Route::default().format(Format::Raw)];
         }),
         ("route[0].headers", "sends no headers", |config| {
-            let headers = [("tenant".into(), "7".into())].into();
-            config.route = vec![Route { headers, ..Route::default() }];
+            config.route = vec![Route::default().header("tenant", "7")];
         }),
         (
             "outbox[0].preset",
@@ -304,8 +303,9 @@ fn what_the_client_kafka_cannot_do_is_refused() {
             |config| config.outbox = vec![OutboxTable::new("public.o", OutboxPreset::Debezium)],
         ),
         ("outbox[0].headers", "sends no headers", |config| {
-            let table = OutboxTable::new("public.o", OutboxPreset::Factlib);
-            config.outbox = vec![OutboxTable { headers: vec!["tenant".into()], ..table }];
+            let mut table = OutboxTable::new("public.o", OutboxPreset::Factlib);
+            table.headers = vec!["tenant".into()];
+            config.outbox = vec![table];
         }),
     ];
     for (setting, why, change) in changes {

@@ -2,7 +2,7 @@
 
 use std::{os::unix::fs::PermissionsExt, path::PathBuf};
 
-use factlib::config::load::{Loaded, Loader, Sourced};
+use factlib::binary::{Loaded, Loader, Sourced};
 use secrecy::ExposeSecret;
 
 use super::{env, folder, load, mistake_in_env, mistake_in_file, mistake_in_flag};

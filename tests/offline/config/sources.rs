@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeSet, fs, time::Duration};
 
-use factlib::config::{Compression, Config, Kind, StoreKind, load::Loader, settings};
+use factlib::{
+    binary::{Kind, Loader, settings},
+    config::{Compression, Config, StoreKind},
+};
 use secrecy::ExposeSecret;
 
 use super::{env, folder, load, mistake, source};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use factlib::config::Kind;
+use factlib::binary::{Kind, settings};
 use serde_json::Value;
 
 use crate::support::repository::{read, yaml};
@@ -15,7 +15,7 @@ fn variables(text: &str) -> BTreeSet<&str> {
 
 #[test]
 fn variables_are_those_of_settings() {
-    let settings = factlib::config::settings();
+    let settings = settings();
     let mut known: BTreeSet<String> = settings.iter().map(|setting| setting.env()).collect();
     // A secret may be in a file of its own.
     let secrets = settings.iter().filter(|setting| setting.kind == Kind::Secret);

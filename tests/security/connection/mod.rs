@@ -115,7 +115,9 @@ fn quiet() -> Logger {
 }
 
 fn settings(url: &str) -> PostgresConfig {
-    PostgresConfig { url: url.to_owned().into(), ..Default::default() }
+    let mut settings = PostgresConfig::default();
+    settings.url = url.to_owned().into();
+    settings
 }
 
 async fn client(url: &str) -> Result<Client, Error> {
@@ -129,7 +131,8 @@ async fn client(url: &str) -> Result<Client, Error> {
 /// Connects for statements and for replication, and takes away what that made.
 async fn replicates(url: &str, log: &Logger) -> Result<(), Error> {
     let slot = format!("connection_{}", uuid::Uuid::now_v7().simple());
-    let mut config = Config { postgres: settings(url), ..Default::default() };
+    let mut config = Config::default();
+    config.postgres = settings(url);
     config.postgres.slot = slot.clone();
     // Others connect to the same database at the same time.
     config.postgres.publication = slot.clone();

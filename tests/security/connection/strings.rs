@@ -176,7 +176,8 @@ async fn a_host_that_is_silent_is_waited_for_once_and_not_at_every_connection() 
     let (silent, asked) = silent_port();
     let hosts = format!("127.0.0.1:{silent},127.0.0.1:{}", server.port());
     let url = format!("postgresql://postgres@{hosts}/{database}?sslmode=disable");
-    let mut config = Config { postgres: settings(&url), ..Default::default() };
+    let mut config = Config::default();
+    config.postgres = settings(&url);
     config.postgres.connect_timeout = Duration::from_secs(4);
     config.postgres.slot.clone_from(&database);
     config.checkpoint.store = StoreKind::Postgres;

@@ -35,7 +35,8 @@ pub async fn run(
     log: &Logger,
 ) -> Result<()> {
     let ledger = Ledger::open(config, log).await?;
-    let filter = LetterFilter { source_topic: args.topic, since_ms: args.since.map(ago_ms) };
+    let mut filter = LetterFilter::default();
+    (filter.source_topic, filter.since_ms) = (args.topic, args.since.map(ago_ms));
     let format = Format::new(args.json);
     if format.terminal_width.is_some() {
         output::print(&format.row(HEADINGS.map(str::to_owned)))?;

@@ -33,7 +33,8 @@ pub async fn run(
         count: Count::new(),
     };
     if args.all {
-        let filter = LetterFilter { source_topic: args.topic, ..LetterFilter::default() };
+        let mut filter = LetterFilter::default();
+        filter.source_topic = args.topic;
         let mut letters = topic.letters(filter);
         while let Some(letter) = redrive.stopped(letters.next().await)? {
             redrive.letter(&letter).await?;

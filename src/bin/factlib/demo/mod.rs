@@ -20,7 +20,8 @@ use std::{
 use actix_rt::System;
 use factlib::{
     Error, ErrorKind, Pipeline, PipelineHandle, Result,
-    config::{Config, StoreKind, load::Loader},
+    binary::Loader,
+    config::{Config, StoreKind},
     testing::{CollectedLogs, PostgresServer},
 };
 use slog::{Drain, Level, LevelFilter, Logger, o};

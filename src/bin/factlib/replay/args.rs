@@ -69,15 +69,12 @@ impl ReplayArgs {
                 None => (Some(aggregate.clone()), None),
             },
         };
-        Selection {
-            since: self.since,
-            until: self.until,
-            aggregate_type,
-            aggregate_id,
-            event_type: self.event_type.clone(),
-            after: self.after.clone(),
-            limit: self.limit,
-        }
+        let mut selection = Selection::default();
+        (selection.since, selection.until) = (self.since, self.until);
+        (selection.aggregate_type, selection.aggregate_id) = (aggregate_type, aggregate_id);
+        selection.event_type = self.event_type.clone();
+        (selection.after, selection.limit) = (self.after.clone(), self.limit);
+        selection
     }
 }
 
