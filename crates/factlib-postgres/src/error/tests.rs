@@ -162,6 +162,12 @@ fn what_can_be_done_is_said() {
         ),
         ("55000", "can no longer get changes from replication slot \"s\"", wal),
         (
+            "22021",
+            "invalid byte sequence for encoding \"UTF8\": 0xe9",
+            "a text has bytes that the database's encoding has no character for: read the stream \
+             with the encoding of the database",
+        ),
+        (
             "25006",
             "cannot execute INSERT in a read-only transaction",
             "the server is a standby or read-only: name the primary, or use \
