@@ -26,6 +26,7 @@ impl Compression {
         Compression::Lz4,
         Compression::Zstd,
     ];
+
 }
 
 /// Compresses the records of a batch.

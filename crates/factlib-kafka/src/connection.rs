@@ -17,12 +17,13 @@ use kafka_protocol::{
     protocol::{Decodable, Encodable, HeaderVersion, Message, Request, StrBytes},
 };
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf},
-    sync::{mpsc, oneshot},
+    io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf},
+    sync::{mpsc, oneshot, watch},
     time::{Instant, timeout, timeout_at},
 };
 
 use crate::{
+    connector::Stream,
     error::{Code, Error, Result},
     sasl,
     settings::Settings,
@@ -31,18 +32,25 @@ use crate::{
 /// An answer larger than that is none; a broker's `socket.request.max.bytes` is as much.
 const MAX_ANSWER_BYTES: i32 = 100 << 20;
 
-/// A way to a broker, encrypted or not.
-pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
-
-impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Stream for T {}
+/// The share of a session after which to log in again: the broker ends the session at its end.
+const SESSION_SHARE: f64 = 0.8;
 
 /// A connection; clones share it.
 #[derive(Clone)]
 pub(crate) struct Connection {
     pub address: Arc<str>,
     calls: mpsc::UnboundedSender<Call>,
-    versions: Arc<HashMap<i16, (i16, i16)>>,
+    abilities: Arc<Abilities>,
     client_id: StrBytes,
+    end: watch::Receiver<Option<Error>>,
+    login_due: Option<Instant>,
+}
+
+/// Versions and features of a broker.
+#[derive(Default)]
+struct Abilities {
+    requests: HashMap<i16, (i16, i16)>,
+    features: HashMap<String, i16>,
 }
 
 struct Call {
@@ -68,9 +76,19 @@ impl Connection {
             let stream = settings.connector.connect(host, port).await;
             let stream = stream.map_err(|error| broken(&address, error))?;
             let mut connection = Self::start(settings, Arc::clone(&address), stream);
-            connection.versions = Arc::new(connection.ask_versions().await?);
-            sasl::log_in(&connection, settings).await?;
-            Ok(connection)
+            let abilities = connection.ask_versions().await.map_err(|error| match &error {
+                Error::Connection { source, .. } if is_hung_up(source) => {
+                    Error::HungUp { address: Arc::clone(&address) }
+                }
+                Error::Connection { source, .. }
+                    if source.get_ref().is_some_and(|source| source.is::<SpeaksTls>()) =>
+                {
+                    Error::WantsTls { address: Arc::clone(&address) }
+                }
+                _ => error,
+            });
+            connection.abilities = Arc::new(abilities?);
+            connection.log_in(settings).await
         };
         let limit = settings.connect_timeout;
         timeout(limit, opening).await.unwrap_or_else(|_| {
@@ -81,19 +99,50 @@ impl Connection {
         })
     }
 
+    /// Logs in, for the first time or again before the session ends. Nothing else may be on its
+    /// way.
+    pub async fn log_in(mut self, settings: &Settings) -> Result<Self> {
+        let began = Instant::now();
+        let lifetime = sasl::log_in(&self, settings).await?;
+        self.login_due = lifetime.map(|lifetime| began + lifetime.mul_f64(SESSION_SHARE));
+        Ok(self)
+    }
+
+    /// Time to log in again, where the session has an end.
+    pub fn login_due(&self) -> Option<Instant> {
+        self.login_due
+    }
+
     fn start(settings: &Settings, address: Arc<str>, stream: Box<dyn Stream>) -> Self {
         let (reader, writer) = tokio::io::split(stream);
         let (calls, called) = mpsc::unbounded_channel();
         let (sent, awaited) = mpsc::unbounded_channel();
-        tokio::spawn(write(writer, called, sent, Arc::clone(&address)));
-        tokio::spawn(read(reader, awaited, settings.request_timeout, Arc::clone(&address)));
+        let (ended, end) = watch::channel(None);
+        let ended = Ended { address: Arc::clone(&address), ended: Arc::new(ended) };
+        tokio::spawn(write(writer, called, sent, ended.clone()));
+        tokio::spawn(read(reader, awaited, settings.request_timeout, ended));
         let client_id = StrBytes::from_string(settings.client_id.clone());
-        Connection { address, calls, versions: Arc::default(), client_id }
+        let abilities = Arc::default();
+        Connection { address, calls, abilities, client_id, end, login_due: None }
     }
 
     /// True once nothing can be sent any more.
     pub fn is_closed(&self) -> bool {
-        self.calls.is_closed()
+        self.end.borrow().is_some()
+    }
+
+    /// Waits for the end of the connection, and tells why; none where its owners let go of it.
+    pub fn closed(&self) -> impl Future<Output = Option<Error>> + Send + 'static {
+        let mut end = self.end.clone();
+        async move {
+            let error = end.wait_for(Option::is_some).await.ok()?;
+            error.clone()
+        }
+    }
+
+    /// The finalized level of a feature of the cluster; 0 where it has none.
+    pub fn feature(&self, name: &str) -> i16 {
+        self.abilities.features.get(name).copied().unwrap_or(0)
     }
 
     /// Sends a request and waits for its answer.
@@ -109,7 +158,7 @@ impl Connection {
 
     /// The newest version of a request that both sides speak, up to `most`.
     pub fn version<R: Request>(&self, most: i16) -> Result<i16> {
-        let (min, max) = self.versions.get(&R::KEY).copied().unwrap_or((0, -1));
+        let (min, max) = self.abilities.requests.get(&R::KEY).copied().unwrap_or((0, -1));
         let ours = R::VERSIONS;
         let version = max.min(ours.max).min(most);
         if version < min.max(ours.min) {
@@ -142,7 +191,7 @@ impl Connection {
         Ok(Pending { answer: awaited, address, version, _response: std::marker::PhantomData })
     }
 
-    async fn ask_versions(&self) -> Result<HashMap<i16, (i16, i16)>> {
+    async fn ask_versions(&self) -> Result<Abilities> {
         let name = || StrBytes::from_static_str("factlib");
         let version = StrBytes::from_static_str(env!("CARGO_PKG_VERSION"));
         let request = ApiVersionsRequest::default()
@@ -170,7 +219,11 @@ impl Connection {
             format!("{} does not say what it speaks", self.address)
         })?;
         let keys = answer.api_keys.into_iter();
-        Ok(keys.map(|key| (key.api_key, (key.min_version, key.max_version))).collect())
+        let features = answer.finalized_features.into_iter();
+        Ok(Abilities {
+            requests: keys.map(|key| (key.api_key, (key.min_version, key.max_version))).collect(),
+            features: features.map(|f| (f.name.to_string(), f.max_version_level)).collect(),
+        })
     }
 
     fn unreadable(&self, what: String) -> Error {
@@ -202,20 +255,42 @@ impl<R> Pending<R> {
 }
 
 fn name<R: Request>() -> &'static str {
-    let key = ApiKey::try_from(R::KEY);
-    key.map_or("a request", |key| match key {
-        ApiKey::Produce => "Produce",
-        ApiKey::Metadata => "Metadata",
-        ApiKey::InitProducerId => "InitProducerId",
+    ApiKey::try_from(R::KEY).map_or("a request", |key| match key {
+        ApiKey::AddPartitionsToTxn => "AddPartitionsToTxn",
         ApiKey::ApiVersions => "ApiVersions",
-        ApiKey::SaslHandshake => "SaslHandshake",
+        ApiKey::CreatePartitions => "CreatePartitions",
+        ApiKey::CreateTopics => "CreateTopics",
+        ApiKey::DeleteTopics => "DeleteTopics",
+        ApiKey::DescribeConfigs => "DescribeConfigs",
+        ApiKey::EndTxn => "EndTxn",
+        ApiKey::Fetch => "Fetch",
+        ApiKey::FindCoordinator => "FindCoordinator",
+        ApiKey::IncrementalAlterConfigs => "IncrementalAlterConfigs",
+        ApiKey::InitProducerId => "InitProducerId",
+        ApiKey::ListOffsets => "ListOffsets",
+        ApiKey::Metadata => "Metadata",
+        ApiKey::Produce => "Produce",
         ApiKey::SaslAuthenticate => "SaslAuthenticate",
+        ApiKey::SaslHandshake => "SaslHandshake",
         _ => "a request",
     })
 }
 
 fn broken(address: &Arc<str>, source: io::Error) -> Error {
     Error::Connection { address: Arc::clone(address), source: Arc::new(source) }
+}
+
+/// The first bytes of an alert of TLS, by which it answers what is not TLS.
+const TLS_ALERT: i32 = 0x1503;
+
+#[derive(Debug, thiserror::Error)]
+#[error("an alert of TLS came")]
+struct SpeaksTls;
+
+/// True for a connection that the other end closed.
+fn is_hung_up(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), UnexpectedEof | ConnectionReset | ConnectionAborted)
 }
 
 /// A request that was sent, and who waits for its answer.
@@ -226,27 +301,64 @@ struct Sent {
     at: Instant,
 }
 
+/// The end of a connection, for all who hold it.
+#[derive(Clone)]
+struct Ended {
+    address: Arc<str>,
+    ended: Arc<watch::Sender<Option<Error>>>,
+}
+
+impl Ended {
+    /// Notes the first error, and gives it.
+    fn with(&self, error: Error) -> Error {
+        self.ended.send_if_modified(|ended| {
+            let is_first = ended.is_none();
+            ended.get_or_insert_with(|| error.clone());
+            is_first
+        });
+        self.ended.borrow().clone().unwrap_or(error)
+    }
+
+    fn broken(&self, error: io::Error) -> Error {
+        self.with(broken(&self.address, error))
+    }
+}
+
 async fn write(
     mut stream: WriteHalf<Box<dyn Stream>>,
     mut calls: mpsc::UnboundedReceiver<Call>,
     sent: mpsc::UnboundedSender<Sent>,
-    address: Arc<str>,
+    ended: Ended,
 ) {
     let mut correlation_id = 0_i32;
-    while let Some(Call { mut bytes, request, answer }) = calls.recv().await {
+    loop {
+        let call = tokio::select! {
+            call = calls.recv() => call,
+            // The reader has given the connection up.
+            () = sent.closed() => return,
+        };
+        let Some(Call { mut bytes, request, answer }) = call else { break };
         correlation_id = correlation_id.wrapping_add(1);
         bytes[8..12].copy_from_slice(&correlation_id.to_be_bytes());
         let now = Instant::now();
         if let Err(lost) = sent.send(Sent { correlation_id, request, answer, at: now }) {
-            // The reader has given the connection up.
             let closed = io::Error::from(io::ErrorKind::ConnectionAborted);
-            let _ = lost.0.answer.send(Err(broken(&address, closed)));
+            let _ = lost.0.answer.send(Err(ended.broken(closed)));
             return;
         }
-        if stream.write_all(&bytes).await.is_err() || stream.flush().await.is_err() {
+        let writing = async {
+            stream.write_all(&bytes).await?;
+            stream.flush().await
+        };
+        let written = tokio::select! {
+            written = writing => written,
+            // A peer that takes nothing: the reader has found that no answer comes.
+            () = sent.closed() => return,
+        };
+        if let Err(error) = written {
             // The reader finds it closed too, and says so to all who wait.
-            let _ = stream.shutdown().await;
-            return;
+            ended.broken(error);
+            break;
         }
     }
     let _ = stream.shutdown().await;
@@ -256,37 +368,63 @@ async fn read(
     mut stream: ReadHalf<Box<dyn Stream>>,
     mut sent: mpsc::UnboundedReceiver<Sent>,
     limit: Duration,
-    address: Arc<str>,
+    ended: Ended,
 ) {
-    while let Some(Sent { correlation_id, request, answer, at }) = sent.recv().await {
-        let read = timeout_at(at + limit, frame(&mut stream)).await;
+    loop {
+        // The first byte of an answer that came before its request was looked at.
+        let mut early = None;
+        let next = tokio::select! {
+            biased;
+            next = sent.recv() => next,
+            byte = stream.read_u8() => match (byte, sent.try_recv()) {
+                (Ok(byte), Ok(next)) => {
+                    early = Some(byte);
+                    Some(next)
+                }
+                (byte, _) => {
+                    let unasked = || io::Error::other("bytes that nobody asked for");
+                    ended.broken(byte.err().unwrap_or_else(unasked));
+                    None
+                }
+            },
+        };
+        let Some(Sent { correlation_id, request, answer, at }) = next else { break };
+        let read = timeout_at(at + limit, frame(&mut stream, early)).await;
         let error = match read {
             Ok(Ok(bytes)) if bytes.len() >= 4 && (&bytes[..4]).get_i32() == correlation_id => {
                 let _ = answer.send(Ok(bytes));
                 continue;
             }
-            Ok(Ok(_)) => Error::Protocol {
-                address: Arc::clone(&address),
+            Ok(Ok(_)) => ended.with(Error::Protocol {
+                address: Arc::clone(&ended.address),
                 what: "an answer came to another request".into(),
-            },
-            Ok(Err(error)) => broken(&address, error),
-            Err(_) => Error::TimedOut { address: Arc::clone(&address), request },
+            }),
+            Ok(Err(error)) => ended.broken(error),
+            Err(_) => ended.with(Error::TimedOut { address: Arc::clone(&ended.address), request }),
         };
-        let _ = answer.send(Err(error.clone()));
-        sent.close();
-        while let Some(waiting) = sent.recv().await {
-            let _ = waiting.answer.send(Err(error.clone()));
-        }
-        return;
+        let _ = answer.send(Err(error));
+        break;
+    }
+    sent.close();
+    while let Some(waiting) = sent.recv().await {
+        let closed = io::Error::from(io::ErrorKind::ConnectionAborted);
+        let _ = waiting.answer.send(Err(ended.broken(closed)));
     }
 }
 
-async fn frame(stream: &mut ReadHalf<Box<dyn Stream>>) -> io::Result<Bytes> {
-    let length = stream.read_i32().await?;
+async fn frame(stream: &mut ReadHalf<Box<dyn Stream>>, early: Option<u8>) -> io::Result<Bytes> {
+    let mut length = [0; 4];
+    let known = early.map_or(0, |byte| {
+        length[0] = byte;
+        1
+    });
+    stream.read_exact(&mut length[known..]).await?;
+    let length = i32::from_be_bytes(length);
+    if length >> 16 == TLS_ALERT {
+        return Err(io::Error::other(SpeaksTls));
+    }
     if !(0..=MAX_ANSWER_BYTES).contains(&length) {
-        return Err(io::Error::other(format!(
-            "an answer of {length} bytes: is it Kafka, and is TLS right?"
-        )));
+        return Err(io::Error::other(format!("an answer of {length} bytes: is it Kafka?")));
     }
     let mut bytes = BytesMut::zeroed(length as usize);
     stream.read_exact(&mut bytes).await?;

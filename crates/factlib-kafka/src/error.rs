@@ -19,6 +19,30 @@ pub enum Error {
         /// The system's or the TLS library's words.
         source: Arc<io::Error>,
     },
+    /// The broker speaks TLS there, and the client does not.
+    #[error("{address} wants TLS")]
+    WantsTls {
+        /// `host:port`.
+        address: Arc<str>,
+    },
+    /// The broker closed the connection before its first answer: it may expect TLS, or be no
+    /// Kafka.
+    #[error("{address} closed the connection before its first answer")]
+    HungUp {
+        /// `host:port`.
+        address: Arc<str>,
+    },
+    /// The login failed on this side: no password or token can be had, or the broker does not
+    /// prove who it is.
+    #[error("login to {address} with {mechanism}: {source}")]
+    Login {
+        /// `host:port`.
+        address: Arc<str>,
+        /// The SASL mechanism.
+        mechanism: &'static str,
+        /// The words of the source or of the mechanism.
+        source: Arc<io::Error>,
+    },
     /// A request was not answered in time; its connection is given up.
     #[error("{address} does not answer {request}")]
     TimedOut {
@@ -28,7 +52,7 @@ pub enum Error {
         request: &'static str,
     },
     /// The broker answered with an error.
-    #[error("{what}: {code}{}", Words(.message))]
+    #[error("{what}: {code:?}{}", Words(.message))]
     Broker {
         /// The request, and its subject.
         what: String,
@@ -45,6 +69,19 @@ pub enum Error {
         /// Description of the problem.
         what: String,
     },
+    /// The client has ended: its driver was dropped.
+    #[error("the client has ended")]
+    Ended,
+}
+
+impl Error {
+    /// The broker's code, if a broker answered.
+    pub fn code(&self) -> Option<Code> {
+        match self {
+            Error::Broker { code, .. } => Some(*code),
+            _ => None,
+        }
+    }
 }
 
 struct Words<'a>(&'a Option<String>);

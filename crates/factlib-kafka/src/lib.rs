@@ -1,34 +1,46 @@
 //! A Kafka producer for relays: records go out in order, many batches at a time, and each is
 //! acknowledged or refused by itself.
 //!
-//! Built from the inside out. There so far:
+//! [`Producer`] sends, [`TransactionalProducer`] sends in transactions.
 //!
 //! | module | idea |
 //! | --- | --- |
 //! | [`partition`] | the batches of one partition on their way to its leader, without sockets and clock |
 //! | [`record_batch`] | records as the bytes that a broker takes |
 //! | [`compression`] | the codecs of these |
+//! | `driver` | the task that knows brokers, leaders and transactions, and sends |
+//! | `topic` | records that wait for the driver, and who hears of their end |
+//! | `answers` | a broker's error codes as answers to a batch |
+//! | `connection` | one connection to one broker, pipelined |
+//! | [`sasl`], [`tls`] | logins, and encryption by OpenSSL (feature `tls`) |
 
 #![deny(unsafe_code)]
 
 mod answers;
+mod anyone;
 pub mod compression;
 mod connection;
+mod connector;
 mod driver;
 mod error;
 pub mod partition;
 pub mod partitioner;
 mod producer;
+mod race;
 pub mod record_batch;
 pub mod sasl;
 mod settings;
+#[cfg(feature = "tls")]
+pub mod tls;
 mod topic;
+mod transaction;
 
 pub use self::{
     compression::Compression,
-    connection::Stream,
+    connector::{Connecting, Connector, Plaintext, Stream},
     error::{Code, Error, Result},
-    producer::{Observer, Producer, Unobserved},
-    settings::{Connecting, Connector, Plaintext, Settings},
-    topic::{NoPartition, Receipt, Refusal, Sending, Topic},
+    producer::{AnsweredRequest, Observer, Producer, SentRequest, Unobserved},
+    settings::Settings,
+    topic::{PushError, Receipt, Refusal, Sending, Topic},
+    transaction::{Sealed, TransactionError, Transactional, TransactionalProducer},
 };

@@ -1,10 +1,12 @@
 //! Settings of a client: addresses of the brokers, connections and login.
 
-use std::{fmt, future::Future, io, pin::Pin, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
-use tokio::net::TcpStream;
-
-use crate::{compression::Compression, connection::Stream, sasl::Login};
+use crate::{
+    compression::Compression,
+    connector::{Connector, Plaintext},
+    sasl::Login,
+};
 
 /// Settings of a [`Producer`](crate::Producer).
 #[derive(Clone)]
@@ -66,28 +68,5 @@ impl fmt::Debug for Settings {
             .field("client_id", &self.client_id)
             .field("compression", &self.compression)
             .finish_non_exhaustive()
-    }
-}
-
-/// A connection that is being made.
-pub type Connecting<'a> = Pin<Box<dyn Future<Output = io::Result<Box<dyn Stream>>> + Send + 'a>>;
-
-/// Makes connections; with TLS, it encrypts them and verifies who answers.
-pub trait Connector: Send + Sync + 'static {
-    /// Connects to a broker.
-    fn connect<'a>(&'a self, host: &'a str, port: u16) -> Connecting<'a>;
-}
-
-/// TCP as it is.
-#[derive(Clone, Copy, Debug)]
-pub struct Plaintext;
-
-impl Connector for Plaintext {
-    fn connect<'a>(&'a self, host: &'a str, port: u16) -> Connecting<'a> {
-        Box::pin(async move {
-            let stream = TcpStream::connect((host, port)).await?;
-            stream.set_nodelay(true)?;
-            Ok(Box::new(stream) as Box<dyn Stream>)
-        })
     }
 }

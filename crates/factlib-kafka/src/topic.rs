@@ -7,7 +7,7 @@ use std::{
     fmt,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -17,9 +17,16 @@ use crate::{
     error::Code,
     partition, partitioner,
     record_batch::{BatchBuilder, Record, RecordBatch},
+    transaction::Sealed,
 };
 
+/// Lower bound for the size of batches that shrink.
+const LEAST_BATCH_BYTES: usize = 1_000;
+
 /// Learns how records ended, each once; on the driver's task, which must not be held up.
+///
+/// Dropped before all of its records have ended, it says that nobody knows of the others: their
+/// topic was closed, their transaction undone, or the driver is gone.
 pub trait Receipt: Send + Sync + 'static {
     /// This number of further records is safe.
     fn acknowledged(&self, records: u32);
@@ -47,10 +54,17 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// The record asks for a partition that the topic does not have.
+/// The reason why a record was not taken over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the topic has no partition {0}")]
-pub struct NoPartition(pub i32);
+#[non_exhaustive]
+pub enum PushError {
+    /// It asks for a partition that the topic does not have.
+    #[error("the topic has no partition {0}")]
+    NoPartition(i32),
+    /// The topic was closed, or made again with fewer partitions: ask the producer for it again.
+    #[error("the topic is closed")]
+    Closed,
+}
 
 /// Sends to one topic; clones send to the same.
 #[derive(Clone)]
@@ -60,8 +74,12 @@ pub(crate) struct Shared {
     pub name: Arc<str>,
     /// Its place among the driver's topics.
     pub place: usize,
-    batch_bytes: usize,
+    /// Batches are no larger, as far as is known of what the topic takes.
+    batch_bytes: AtomicUsize,
+    most_batch_bytes: AtomicUsize,
     open: Mutex<Vec<Open>>,
+    is_closed: AtomicBool,
+    transaction: Arc<AtomicU64>,
     /// The driver knows that there is something.
     is_announced: AtomicBool,
     announced: Arc<Announced>,
@@ -72,6 +90,8 @@ pub(crate) struct Shared {
 pub(crate) struct Announced {
     pub places: Mutex<Vec<usize>>,
     pub alarm: Notify,
+    /// Number of the transaction that new records are for; none counts as 0.
+    pub transaction: Arc<AtomicU64>,
 }
 
 impl Announced {
@@ -83,8 +103,8 @@ impl Announced {
 /// Records that a partition's senders have written, and nobody has taken yet.
 #[derive(Default)]
 struct Open {
-    full: VecDeque<Collected>,
-    batch: Collected,
+    /// In the order of their transactions, and of pushing.
+    batches: VecDeque<Collected>,
     /// Records without a key go round; where the next one goes is up to this.
     unkeyed: u32,
 }
@@ -94,6 +114,8 @@ struct Open {
 pub(crate) struct Collected {
     pub batch: BatchBuilder,
     pub receipts: Receipts,
+    transaction: u64,
+    is_full: bool,
 }
 
 impl Topic {
@@ -106,8 +128,17 @@ impl Topic {
     ) -> Self {
         let mut open = Vec::new();
         open.resize_with(partitions, Open::default);
-        let (open, is_announced) = (Mutex::new(open), AtomicBool::new(false));
-        Topic(Arc::new(Shared { name, place, batch_bytes, open, is_announced, announced }))
+        Topic(Arc::new(Shared {
+            name,
+            place,
+            batch_bytes: AtomicUsize::new(batch_bytes),
+            most_batch_bytes: AtomicUsize::new(batch_bytes),
+            open: Mutex::new(open),
+            is_closed: AtomicBool::new(false),
+            transaction: Arc::clone(&announced.transaction),
+            is_announced: AtomicBool::new(false),
+            announced,
+        }))
     }
 
     /// The topic's name.
@@ -116,8 +147,33 @@ impl Topic {
     }
 
     /// Begins to send: records that are pushed go out together when this is dropped.
+    ///
+    /// In transactions, they are part of the one that is open at this moment.
     pub fn begin(&self) -> Sending<'_> {
-        Sending { topic: &self.0, open: lock(&self.0.open), round: 0 }
+        let open = lock(&self.0.open);
+        // Read under the lock: whoever seals the transaction finds these records.
+        let transaction = self.0.transaction.load(Ordering::Acquire);
+        Sending { topic: &self.0, open, transaction, round: 0 }
+    }
+
+    /// Like [`begin`](Self::begin), for a transaction that is sealed and not committed yet: such
+    /// as dead letters of what was refused in it.
+    pub fn begin_in(&self, sealed: &Sealed) -> Sending<'_> {
+        let mut sending = self.begin();
+        sending.transaction = sealed.number();
+        sending
+    }
+
+    /// Has batches be no larger than that, before compression: the topic's `max.message.bytes`.
+    /// Without it, the size is found by batches that are refused.
+    pub fn limit_batches(&self, bytes: usize) {
+        self.0.most_batch_bytes.fetch_min(bytes.max(1), Ordering::Relaxed);
+        self.0.batch_bytes.fetch_min(bytes.max(1), Ordering::Relaxed);
+    }
+
+    /// True once it was closed: nothing can be pushed any more.
+    pub fn is_closed(&self) -> bool {
+        self.0.is_closed.load(Ordering::Acquire)
     }
 }
 
@@ -132,6 +188,7 @@ impl fmt::Debug for Topic {
 pub struct Sending<'a> {
     topic: &'a Shared,
     open: MutexGuard<'a, Vec<Open>>,
+    transaction: u64,
     round: u32,
 }
 
@@ -145,14 +202,17 @@ impl Sending<'_> {
     /// of its key, else the next one. `receipt` hears of it as `index`.
     ///
     /// # Errors
-    /// A partition that is not there; nothing is written then.
+    /// A partition that is not there, or a topic that is closed; nothing is written then.
     pub fn push(
         &mut self,
         record: &Record<'_>,
         partition: Option<i32>,
         receipt: &Arc<dyn Receipt>,
         index: u32,
-    ) -> Result<(), NoPartition> {
+    ) -> Result<(), PushError> {
+        if self.topic.is_closed.load(Ordering::Acquire) {
+            return Err(PushError::Closed);
+        }
         let count = self.partitions();
         let partition = match (partition, record.key) {
             (Some(partition), _) => partition,
@@ -168,13 +228,12 @@ impl Sending<'_> {
         };
         let place = usize::try_from(partition).ok();
         let open = place.and_then(|place| self.open.get_mut(place));
-        let open = open.ok_or(NoPartition(partition))?;
-        let collected = &mut open.batch;
+        let open = open.ok_or(PushError::NoPartition(partition))?;
+        let collected = open.batch_of(self.transaction);
         collected.batch.push(record);
         collected.receipts.push(receipt, index);
-        if collected.batch.bytes() >= self.topic.batch_bytes {
-            open.full.push_back(std::mem::take(&mut open.batch));
-        }
+        collected.is_full =
+            collected.batch.bytes() >= self.topic.batch_bytes.load(Ordering::Relaxed);
         Ok(())
     }
 }
@@ -197,17 +256,45 @@ impl Shared {
         filled.map(|(place, _)| place).collect()
     }
 
-    /// The oldest records of a partition.
-    pub fn take(&self, partition: usize) -> Option<Collected> {
+    /// The oldest records of a partition, up to a transaction.
+    pub fn take(&self, partition: usize, transaction: u64) -> Option<Collected> {
         let mut open = lock(&self.open);
-        let open = open.get_mut(partition)?;
-        let some = |collected: Collected| (!collected.batch.is_empty()).then_some(collected);
-        open.full.pop_front().or_else(|| some(std::mem::take(&mut open.batch)))
+        let batches = &mut open.get_mut(partition)?.batches;
+        batches.front().is_some_and(|batch| batch.transaction <= transaction).then_some(())?;
+        batches.pop_front()
     }
 
-    /// True if the partition has records.
-    pub fn has_some(&self, partition: usize) -> bool {
-        lock(&self.open).get(partition).is_some_and(|open| !open.is_empty())
+    /// True if the partition has records, up to a transaction.
+    pub fn has_some(&self, partition: usize, transaction: u64) -> bool {
+        let open = lock(&self.open);
+        let front = open.get(partition).and_then(|open| open.batches.front());
+        front.is_some_and(|batch| batch.transaction <= transaction)
+    }
+
+    /// Drops all records.
+    pub fn clear(&self) {
+        let dropped: Vec<_> =
+            lock(&self.open).iter_mut().map(|open| std::mem::take(&mut open.batches)).collect();
+        // Outside of the lock: who hears of it may send.
+        drop(dropped);
+    }
+
+    /// Takes no more records.
+    pub fn close(&self) {
+        self.is_closed.store(true, Ordering::Release);
+    }
+
+    /// A batch was too large: later ones are smaller.
+    pub fn shrink_batches(&self) {
+        let half = |bytes: usize| Some((bytes / 2).max(LEAST_BATCH_BYTES));
+        let _ = self.batch_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, half);
+    }
+
+    /// The topic may take more by now.
+    pub fn grow_batches(&self) {
+        let most = self.most_batch_bytes.load(Ordering::Relaxed);
+        let twice = |bytes: usize| (bytes < most).then(|| (bytes * 2).min(most));
+        let _ = self.batch_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, twice);
     }
 
     /// The topic has more partitions now.
@@ -221,7 +308,21 @@ impl Shared {
 
 impl Open {
     fn is_empty(&self) -> bool {
-        self.full.is_empty() && self.batch.batch.is_empty()
+        self.batches.is_empty()
+    }
+
+    /// The batch that the transaction's next record goes into.
+    fn batch_of(&mut self, transaction: u64) -> &mut Collected {
+        let last = self.batches.iter().rposition(|batch| batch.transaction <= transaction);
+        let has_room = |place: &usize| {
+            self.batches.get(*place).is_some_and(|b| b.transaction == transaction && !b.is_full)
+        };
+        let place = last.filter(has_room).unwrap_or_else(|| {
+            let place = last.map_or(0, |last| last + 1);
+            self.batches.insert(place, Collected { transaction, ..Collected::default() });
+            place
+        });
+        &mut self.batches[place]
     }
 }
 

@@ -105,6 +105,8 @@ pub struct PartitionQueue<B> {
     /// Something failed: nothing is sent until all answers are in.
     is_rewinding: bool,
     needs_epoch: bool,
+    /// A new epoch is taken without asking; not so in transactions, where it is the coordinator's.
+    raises_epoch: bool,
     #[cfg(test)]
     mutation: Option<model::Mutation>,
 }
@@ -138,9 +140,16 @@ impl<B: Batch> PartitionQueue<B> {
             is_confirmed: false,
             is_rewinding: false,
             needs_epoch: false,
+            raises_epoch: true,
             #[cfg(test)]
             mutation: None,
         }
+    }
+
+    /// An empty queue in transactions: where sequence numbers can't serve any more, it asks for a
+    /// producer id in place of beginning an epoch.
+    pub fn in_transactions(epoch: i16) -> Self {
+        PartitionQueue { raises_epoch: false, ..PartitionQueue::new(epoch) }
     }
 
     /// Queues a batch behind the others.
@@ -174,10 +183,11 @@ impl<B: Batch> PartitionQueue<B> {
         self.epoch
     }
 
-    /// True when the epochs of the producer id are used up: no batch is sent until
-    /// [`restart`](Self::restart) has a new id.
+    /// True when the epochs of the producer id are used up, or in transactions an epoch is lost:
+    /// no batch is sent until [`restart`](Self::restart) has a new id or epoch.
     pub fn needs_producer_id(&self) -> bool {
-        self.needs_epoch && self.epoch == i16::MAX && self.in_flight.is_empty()
+        let is_last = !self.raises_epoch || self.epoch == i16::MAX;
+        self.needs_epoch && is_last && self.in_flight.is_empty()
     }
 
     /// Goes on with a new producer id, from the oldest batch. Nothing may be in flight.
@@ -333,7 +343,7 @@ impl<B: Batch> PartitionQueue<B> {
         // A sending of theirs may yet arrive, under numbers that others have by then.
         let is_renumbered = |entry: &Entry<B>| entry.is_uncertain && entry.base_sequence.is_none();
         self.needs_epoch |= self.entries.iter().any(is_renumbered);
-        if self.needs_epoch && self.epoch < i16::MAX {
+        if self.needs_epoch && self.raises_epoch && self.epoch < i16::MAX {
             self.begin_epoch(self.epoch + 1);
         }
     }

@@ -1,12 +1,12 @@
 //! SCRAM (RFC 5802), without channel binding, which Kafka has not.
 
-use std::io;
+use std::{io, sync::Arc};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256, Sha512};
 
-use super::{Exchange, Login};
+use super::{Beginning, CredentialSource, Credentials, Exchange, Login};
 
 /// The hash of a SCRAM mechanism.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,18 +21,18 @@ pub enum Hash {
 #[derive(Clone)]
 pub struct Scram {
     hash: Hash,
-    user: String,
-    password: String,
+    source: Arc<dyn CredentialSource>,
 }
 
 impl Scram {
     /// Logs in as this user.
     pub fn new(hash: Hash, user: impl Into<String>, password: impl Into<String>) -> Self {
-        Scram { hash, user: user.into(), password: password.into() }
+        Scram::from_source(hash, Credentials { user: user.into(), password: password.into() })
     }
 
-    fn exchange(&self, nonce: String) -> Exchanging {
-        Exchanging { scram: self.clone(), nonce, state: State::First }
+    /// Logs in with what the source has at that time.
+    pub fn from_source(hash: Hash, source: impl CredentialSource) -> Self {
+        Scram { hash, source: Arc::new(source) }
     }
 }
 
@@ -44,15 +44,20 @@ impl Login for Scram {
         }
     }
 
-    fn begin(&self) -> io::Result<Box<dyn Exchange>> {
-        let mut random = [0; 24];
-        getrandom::fill(&mut random).map_err(io::Error::other)?;
-        Ok(Box::new(self.exchange(BASE64_STANDARD.encode(random))))
+    fn begin(&self) -> Beginning<'_> {
+        Box::pin(async {
+            let mut random = [0; 24];
+            getrandom::fill(&mut random).map_err(io::Error::other)?;
+            let credentials = self.source.credentials()?;
+            let nonce = BASE64_STANDARD.encode(random);
+            Ok(Box::new(Exchanging::new(self.hash, credentials, nonce)) as Box<dyn Exchange>)
+        })
     }
 }
 
 struct Exchanging {
-    scram: Scram,
+    hash: Hash,
+    credentials: Credentials,
     nonce: String,
     state: State,
 }
@@ -68,7 +73,7 @@ impl Exchange for Exchanging {
     fn next(&mut self, said: &[u8]) -> io::Result<Option<Vec<u8>>> {
         match std::mem::replace(&mut self.state, State::Over) {
             State::First => {
-                let user = self.scram.user.replace('=', "=3D").replace(',', "=2C");
+                let user = self.credentials.user.replace('=', "=3D").replace(',', "=2C");
                 let first_bare = format!("n={user},r={}", self.nonce);
                 let message = format!("n,,{first_bare}");
                 self.state = State::Challenged { first_bare };
@@ -93,6 +98,10 @@ impl Exchange for Exchanging {
 }
 
 impl Exchanging {
+    fn new(hash: Hash, credentials: Credentials, nonce: String) -> Self {
+        Exchanging { hash, credentials, nonce, state: State::First }
+    }
+
     /// The last message, and the signature that the broker has to answer with.
     fn proof(&self, first_bare: &str, challenge: &[u8]) -> io::Result<(String, Vec<u8>)> {
         let challenge = text(challenge)?;
@@ -112,8 +121,8 @@ impl Exchanging {
         }
         let last_bare = format!("c=biws,r={nonce}");
         let signed = format!("{first_bare},{challenge},{last_bare}");
-        let password = self.scram.password.as_bytes();
-        let (proof, signature) = match self.scram.hash {
+        let password = self.credentials.password.as_bytes();
+        let (proof, signature) = match self.hash {
             Hash::Sha256 => keys::<Hmac<Sha256>, Sha256>(password, &salt, count, &signed),
             Hash::Sha512 => keys::<Hmac<Sha512>, Sha512>(password, &salt, count, &signed),
         };
@@ -163,11 +172,15 @@ fn wrong(what: &str) -> io::Error {
 mod tests {
     use super::*;
 
+    fn exchange(hash: Hash, (user, password): (&str, &str), nonce: &str) -> Exchanging {
+        let credentials = Credentials { user: user.into(), password: password.into() };
+        Exchanging::new(hash, credentials, nonce.into())
+    }
+
     /// The example of RFC 7677, section 3.
     #[test]
     fn the_messages_are_those_of_the_rfc() {
-        let scram = Scram::new(Hash::Sha256, "user", "pencil");
-        let mut exchange = scram.exchange("rOprNGfwEbeRWgbNEkqO".into());
+        let mut exchange = exchange(Hash::Sha256, ("user", "pencil"), "rOprNGfwEbeRWgbNEkqO");
         let mut says = |said: &str| {
             let message = exchange.next(said.as_bytes()).expect("good");
             message.map(|message| String::from_utf8(message).expect("text"))
@@ -184,7 +197,7 @@ mod tests {
     #[test]
     fn a_broker_that_proves_nothing_or_repeats_another_login_is_refused() {
         let begun = || {
-            let mut exchange = Scram::new(Hash::Sha512, "u", "p").exchange("abc".into());
+            let mut exchange = exchange(Hash::Sha512, ("u", "p"), "abc");
             exchange.next(b"").expect("the first message");
             exchange
         };

@@ -1,0 +1,55 @@
+//! Ways to a broker: TCP as it is here, TLS in [`tls`](crate::tls).
+
+use std::{future::Future, io, pin::Pin, time::Duration};
+
+use socket2::{SockRef, TcpKeepalive};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpStream, lookup_host},
+};
+
+use crate::race::first_ok;
+
+/// Head start of an address before the next one of the same name is tried too (RFC 8305).
+const HEAD_START: Duration = Duration::from_millis(250);
+
+/// An idle connection whose other end is gone is found within half a minute.
+const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
+    .with_time(Duration::from_secs(15))
+    .with_interval(Duration::from_secs(5))
+    .with_retries(3);
+
+/// A way to a broker, encrypted or not.
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Stream for T {}
+
+/// A connection that is being made.
+pub type Connecting<'a> = Pin<Box<dyn Future<Output = io::Result<Box<dyn Stream>>> + Send + 'a>>;
+
+/// Makes connections; with TLS, it encrypts them and verifies who answers.
+pub trait Connector: Send + Sync + 'static {
+    /// Connects to a broker.
+    fn connect<'a>(&'a self, host: &'a str, port: u16) -> Connecting<'a>;
+}
+
+/// TCP as it is.
+#[derive(Clone, Copy, Debug)]
+pub struct Plaintext;
+
+impl Connector for Plaintext {
+    fn connect<'a>(&'a self, host: &'a str, port: u16) -> Connecting<'a> {
+        Box::pin(async move { Ok(Box::new(tcp(host, port).await?) as Box<dyn Stream>) })
+    }
+}
+
+/// Connects to the first address of the name that answers.
+pub(crate) async fn tcp(host: &str, port: u16) -> io::Result<TcpStream> {
+    let addresses = lookup_host((host, port)).await?;
+    let connected = first_ok(addresses, HEAD_START, TcpStream::connect).await;
+    let unknown = || io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    let stream = connected.map_err(|failed| failed.unwrap_or_else(unknown))?;
+    stream.set_nodelay(true)?;
+    SockRef::from(&stream).set_tcp_keepalive(&KEEPALIVE)?;
+    Ok(stream)
+}

@@ -1,0 +1,403 @@
+//! The task that sends: it knows the brokers, who leads which partition, and what is in flight.
+//!
+//! # Life
+//! It lives until all handles are gone and everything has ended; in transactions, until all
+//! handles are gone.
+//!
+//! # Sending
+//! A broker gets a request as soon as there is a batch for it and fewer than
+//! [`MAX_REQUESTS`](produce::MAX_REQUESTS) are on their way; a request takes along one batch of
+//! each partition that has one. So nothing waits while little happens, and batches grow while
+//! much does.
+//!
+//! # Failure
+//! Whatever may pass is tried again for ever, after a pause that grows up to
+//! [`Settings::backoff_max`]. A connection that fails takes down the requests on it: nobody
+//! knows what became of them, and the [queues](crate::partition) send them again.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    future::Future,
+    pin::Pin,
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
+
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use kafka_protocol::{
+    messages::{MetadataResponse, ProduceResponse, TopicName},
+    protocol::StrBytes,
+};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::{Instant, sleep_until},
+};
+
+use crate::{
+    connection::Connection,
+    error::{Error, Result},
+    partition::Token,
+    producer::Observer,
+    settings::Settings,
+    topic::{Announced, Topic},
+    transaction::{TransactionError, Transactional},
+};
+
+mod cluster;
+mod produce;
+mod topics;
+mod transaction;
+
+use self::{
+    cluster::{Broker, Link},
+    topics::{Closing, Partition, TopicState},
+    transaction::{Step, Transaction},
+};
+
+/// Handles to the driver.
+pub(crate) enum Command {
+    /// Looks a topic up.
+    Open { name: Arc<str>, answer: oneshot::Sender<Result<Topic>> },
+    /// Ends a topic.
+    Close { topic: Topic, answer: oneshot::Sender<()> },
+    /// Waits for the first transaction.
+    Begin { answer: Answer },
+    /// Commits a transaction once its records have ended.
+    Commit { number: u64, answer: Answer },
+    /// Undoes all that is not committed.
+    Abort { answer: Answer },
+}
+
+type Answer = oneshot::Sender<Result<(), TransactionError>>;
+
+type Task = Pin<Box<dyn Future<Output = Done> + Send>>;
+
+/// Result of one of the driver's tasks.
+enum Done {
+    Metadata(Result<(Connection, MetadataResponse)>),
+    ProducerId(Result<(Connection, i64)>),
+    Coordinator(Step),
+    Connected { broker: i32, connection: Result<Connection>, is_again: bool },
+    Closed { broker: i32, address: Arc<str>, error: Option<Error> },
+    Produced { broker: i32, sent: Vec<Sent>, at: Instant, answer: Result<ProduceResponse> },
+}
+
+/// One batch of a request.
+struct Sent {
+    topic: usize,
+    partition: usize,
+    token: Token,
+}
+
+/// A producer, as brokers know it.
+#[derive(Clone, Copy, Debug)]
+struct Identity {
+    producer_id: i64,
+    epoch: i16,
+    /// Differs from one that the brokers gave to the next.
+    serial: u64,
+}
+
+pub(crate) struct Driver {
+    settings: Arc<Settings>,
+    observer: Arc<dyn Observer>,
+    commands: mpsc::UnboundedReceiver<Command>,
+    announced: Arc<Announced>,
+    topics: Vec<TopicState>,
+    by_name: HashMap<Arc<str>, usize>,
+    brokers: HashMap<i32, Broker>,
+    /// A connection for questions that any broker can answer.
+    any: Option<Connection>,
+    identity: Option<Identity>,
+    identities: u64,
+    asking_identity: Schedule,
+    asking_metadata: Schedule,
+    transaction: Option<Transaction>,
+    tasks: FuturesUnordered<Task>,
+}
+
+/// When to ask for something.
+struct Schedule {
+    due: Instant,
+    is_asking: bool,
+    failures: u32,
+}
+
+impl Schedule {
+    fn new() -> Self {
+        Schedule { due: Instant::now(), is_asking: false, failures: 0 }
+    }
+
+    fn is_due(&self, now: Instant) -> bool {
+        !self.is_asking && now >= self.due
+    }
+
+    /// Asks again after a pause that grows.
+    fn failed(&mut self, settings: &Settings) {
+        self.is_asking = false;
+        self.due = Instant::now() + pause(settings, self.failures);
+        self.failures += 1;
+    }
+
+    fn succeeded(&mut self, next: Duration) {
+        *self = Schedule { due: Instant::now() + next, is_asking: false, failures: 0 };
+    }
+
+    fn hurry(&mut self, limit: Duration) {
+        self.due = self.due.min(Instant::now() + limit);
+    }
+}
+
+impl Driver {
+    pub fn new(
+        settings: Arc<Settings>,
+        observer: Arc<dyn Observer>,
+        commands: mpsc::UnboundedReceiver<Command>,
+    ) -> Self {
+        Driver {
+            settings,
+            observer,
+            commands,
+            announced: Arc::default(),
+            topics: Vec::new(),
+            by_name: HashMap::new(),
+            brokers: HashMap::new(),
+            any: None,
+            identity: None,
+            identities: 0,
+            asking_identity: Schedule::new(),
+            asking_metadata: Schedule::new(),
+            transaction: None,
+            tasks: FuturesUnordered::new(),
+        }
+    }
+
+    /// Has all records be in transactions.
+    pub fn in_transactions(
+        mut self,
+        transactional: Transactional,
+        failed: watch::Sender<Option<TransactionError>>,
+    ) -> Self {
+        self.transaction = Some(Transaction::new(transactional, failed));
+        self
+    }
+
+    /// Number of the transaction that new records are for.
+    pub fn transaction_number(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.announced.transaction)
+    }
+
+    pub async fn run(mut self) {
+        let mut is_wanted = true;
+        while is_wanted || self.transaction.is_none() && !self.is_at_rest() {
+            let (announced, due) = (Arc::clone(&self.announced), self.next_due());
+            tokio::select! {
+                command = self.commands.recv(), if is_wanted => match command {
+                    Some(command) => self.command(command),
+                    None => is_wanted = false,
+                },
+                () = announced.alarm.notified() => {}
+                Some(done) = self.tasks.next(), if !self.tasks.is_empty() => self.done(done),
+                () = sleep_until(due) => {}
+            }
+            self.list_announced();
+            self.ask();
+            self.send();
+            self.advance_transaction();
+        }
+        self.drop_records();
+    }
+
+    fn command(&mut self, command: Command) {
+        match command {
+            Command::Open { name, answer } => self.open(name, answer),
+            Command::Close { topic, answer } => self.close_topic(&topic, answer),
+            Command::Begin { answer } => self.begin(answer),
+            Command::Commit { number, answer } => self.commit(number, answer),
+            Command::Abort { answer } => self.abort(answer),
+        }
+    }
+
+    fn done(&mut self, done: Done) {
+        match done {
+            Done::Metadata(answer) => self.metadata_came(answer),
+            Done::ProducerId(answer) => self.producer_id_came(answer),
+            Done::Coordinator(step) => self.coordinator_answered(step),
+            Done::Connected { broker, connection, is_again } => {
+                self.connected(broker, connection, is_again);
+            }
+            Done::Closed { broker, address, error } => self.closed(broker, &address, error),
+            Done::Produced { broker, sent, at, answer } => self.produced(broker, sent, at, answer),
+        }
+    }
+
+    /// Number of the transaction whose records may be sent; 0 without transactions.
+    fn open_transaction(&self) -> u64 {
+        self.transaction.as_ref().map_or(0, Transaction::number)
+    }
+
+    fn is_at_rest(&self) -> bool {
+        let number = self.open_transaction();
+        self.topics.iter().all(|topic| topic.is_at_rest(number))
+    }
+
+    fn open(&mut self, name: Arc<str>, answer: oneshot::Sender<Result<Topic>>) {
+        let place = *self.by_name.entry(Arc::clone(&name)).or_insert_with(|| {
+            let state = TopicState::new(name);
+            let free = self.topics.iter().position(|topic| matches!(topic.closing, Closing::Done));
+            match free {
+                Some(free) => {
+                    self.topics[free] = state;
+                    free
+                }
+                None => {
+                    self.topics.push(state);
+                    self.topics.len() - 1
+                }
+            }
+        });
+        // What is known of it may be old.
+        self.topics[place].waiting.push(answer);
+        self.refresh_metadata();
+    }
+
+    fn close_topic(&mut self, topic: &Topic, answer: oneshot::Sender<()>) {
+        let place = topic.0.place;
+        let state = &mut self.topics[place];
+        let is_it = state.topic.as_ref().is_some_and(|known| Arc::ptr_eq(&known.0, &topic.0));
+        if !is_it {
+            // It has ended before.
+            let _ = answer.send(());
+            return;
+        }
+        state.closers.push(answer);
+        self.close(place);
+    }
+
+    /// Ends a topic: another one of its name comes behind it.
+    fn close(&mut self, place: usize) {
+        let state = &mut self.topics[place];
+        if matches!(state.closing, Closing::No) {
+            state.closing = Closing::Begun;
+            state.topic.iter().for_each(|topic| topic.0.close());
+            if self.by_name.get(&state.name) == Some(&place) {
+                self.by_name.remove(&state.name);
+            }
+        }
+        self.end_closed(place);
+    }
+
+    /// Lets go of a topic that was closed, once nothing is in flight.
+    fn end_closed(&mut self, place: usize) {
+        let is_transactional = self.transaction.is_some();
+        let state = &mut self.topics[place];
+        if !matches!(state.closing, Closing::Begun) || state.in_flight() > 0 {
+            return;
+        }
+        state.closing = Closing::Done;
+        // The next topic of this name counts from 0 again: to the same producer id, a broker would
+        // answer that it has these numbers.
+        if state.partitions.iter().any(Partition::has_sent) {
+            match &mut self.transaction {
+                None => self.identity = None,
+                Some(transaction) => transaction.sequence_lost(),
+            }
+        }
+        state.clear(is_transactional);
+        (state.topic, state.partitions) = (None, Vec::new());
+        let name = Arc::clone(&state.name);
+        if std::mem::take(&mut state.failing) > 0 {
+            self.observer.recovered(&name);
+        }
+        for broker in self.brokers.values_mut() {
+            broker.active.retain(|(topic, _)| *topic != place);
+        }
+        for closer in std::mem::take(&mut self.topics[place].closers) {
+            let _ = closer.send(());
+        }
+    }
+
+    /// Drops all records: their receipts say so.
+    fn drop_records(&mut self) {
+        let is_transactional = self.transaction.is_some();
+        self.topics.iter_mut().for_each(|topic| {
+            topic.topic.iter().for_each(|topic| topic.0.close());
+            topic.clear(is_transactional);
+        });
+    }
+
+    /// Lists partitions with new records where their leaders find them.
+    fn list_announced(&mut self) {
+        for place in self.announced.take() {
+            let Some(handle) = self.topics[place].topic.clone() else { continue };
+            for partition in handle.0.filled() {
+                self.list(place, partition);
+            }
+        }
+    }
+
+    fn list(&mut self, topic: usize, place: usize) {
+        let state = &mut self.topics[topic];
+        if state.is_closed() {
+            return;
+        }
+        let Some(partition) = state.partitions.get_mut(place) else { return };
+        let broker = partition.leader.and_then(|leader| self.brokers.get_mut(&leader));
+        if let Some(broker) = broker
+            && !partition.is_listed
+        {
+            partition.is_listed = true;
+            broker.active.push_back((topic, place));
+        }
+    }
+
+    /// Lists all partitions that have records.
+    fn list_all(&mut self) {
+        for topic in 0..self.topics.len() {
+            let Some(handle) = self.topics[topic].topic.clone() else { continue };
+            for partition in handle.0.filled() {
+                self.list(topic, partition);
+            }
+        }
+    }
+
+    /// The next moment at which something has to be looked at, without anyone saying so.
+    fn next_due(&self) -> Instant {
+        let now = Instant::now();
+        let mut due = now + self.settings.metadata_max_age;
+        let mut look_at = |at: Option<Instant>| {
+            // What is past and still waits, waits for something else.
+            due = at.filter(|at| *at > now).map_or(due, |at| due.min(at));
+        };
+        for asking in [&self.asking_metadata, &self.asking_identity] {
+            look_at((!asking.is_asking).then_some(asking.due));
+        }
+        look_at(self.transaction.as_ref().and_then(Transaction::due));
+        for broker in self.brokers.values().filter(|broker| !broker.active.is_empty()) {
+            look_at(broker.throttled_until);
+            match &broker.link {
+                Link::Down { not_before } => look_at(*not_before),
+                Link::Up(_) => {
+                    for (topic, place) in &broker.active {
+                        look_at(self.topics[*topic].partitions[*place].not_before);
+                    }
+                }
+                Link::Connecting => {}
+            }
+        }
+        due
+    }
+}
+
+fn topic_name(name: &str) -> TopicName {
+    TopicName(StrBytes::from_string(name.to_owned()))
+}
+
+/// Grows with each failure, and differs from one partition to the next.
+fn pause(settings: &Settings, failures: u32) -> Duration {
+    let pause = settings.backoff.saturating_mul(1 << failures.min(16)).min(settings.backoff_max);
+    let mut random = [0; 1];
+    // Without randomness all wait alike, which is no error.
+    let _ = getrandom::fill(&mut random);
+    pause.mul_f64(0.8 + 0.4 * f64::from(random[0]) / 255.0)
+}
