@@ -27,6 +27,10 @@ impl Compression {
         Compression::Zstd,
     ];
 
+    /// The codec in the attributes of a batch.
+    pub(crate) fn of(attributes: i16) -> Option<Self> {
+        Compression::ALL.into_iter().find(|codec| *codec as i16 == attributes & 7)
+    }
 }
 
 /// Compresses the records of a batch.

@@ -1,7 +1,8 @@
 //! A Kafka producer for relays: records go out in order, many batches at a time, and each is
 //! acknowledged or refused by itself.
 //!
-//! [`Producer`] sends, [`TransactionalProducer`] sends in transactions.
+//! [`Producer`] sends, [`TransactionalProducer`] sends in transactions, and [`Client`] asks: for
+//! topics, their settings, offsets, and records.
 //!
 //! | module | idea |
 //! | --- | --- |
@@ -13,11 +14,13 @@
 //! | `answers` | a broker's error codes as answers to a batch |
 //! | `connection` | one connection to one broker, pipelined |
 //! | [`sasl`], [`tls`] | logins, and encryption by OpenSSL (feature `tls`) |
+//! | [`client`] | questions, joining no group |
 
 #![deny(unsafe_code)]
 
 mod answers;
 mod anyone;
+pub mod client;
 pub mod compression;
 mod connection;
 mod connector;
@@ -27,6 +30,7 @@ pub mod partition;
 pub mod partitioner;
 mod producer;
 mod race;
+mod read_batch;
 pub mod record_batch;
 pub mod sasl;
 mod settings;
@@ -36,6 +40,7 @@ mod topic;
 mod transaction;
 
 pub use self::{
+    client::Client,
     compression::Compression,
     connector::{Connecting, Connector, Plaintext, Stream},
     error::{Code, Error, Result},

@@ -223,7 +223,7 @@ fn varint_bytes(value: i64) -> usize {
     (70 - (zigzag | 1).leading_zeros() as usize) / 7
 }
 
-fn take_varint(bytes: &[u8]) -> Option<(i64, &[u8])> {
+pub(crate) fn take_varint(bytes: &[u8]) -> Option<(i64, &[u8])> {
     let mut zigzag = 0_u64;
     for (index, byte) in bytes.iter().enumerate().take(10) {
         zigzag |= u64::from(byte & 0x7f) << (7 * index);
