@@ -1,0 +1,9 @@
+//! The client against real brokers: Apache Kafka, started and ended by the tests.
+
+mod client;
+mod delivery;
+mod faults;
+mod numbered;
+mod refusals;
+mod security;
+mod transactions;
