@@ -21,7 +21,7 @@ use crate::{
     Error, ErrorKind, Event, Lsn, Result,
     actors::EventDecoder,
     config::Config,
-    outbox::{self, OutboxReader, publication::Refuse},
+    outbox::{self, OutboxReader, publication::RefuseOn},
     postgres::{read_encoding, server, sql_session},
     routing::{Captures, Pattern},
     startup::{Startup, log_findings},
@@ -55,7 +55,7 @@ impl Tail {
         let client = sql_session(&startup.info, settings.connect_timeout, log).await?;
         let server = Server::read(&client).await?;
         server::check(&server, tables.is_empty())?;
-        let (_, findings) = startup.publication(&client, false, Refuse::All, log).await?;
+        let (_, findings) = startup.publication(&client, false, RefuseOn::EveryTable, log).await?;
         log_findings(&findings, log);
         let encoding = read_encoding(&client, log).await?;
         let partitioned = outbox::partitioned(&client, &tables).await?;

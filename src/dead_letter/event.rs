@@ -10,7 +10,7 @@ use crate::{
     config::OutboxTable,
     event::RowRecord,
     format,
-    outbox::{ParkedRow, binary_id},
+    outbox::{ParkedRow, hex},
     proto::OutboxEvent,
 };
 
@@ -42,7 +42,7 @@ pub(super) fn event(letter: &Letter, bytes: Option<&Bytes>) -> Option<Event> {
         let event = OutboxEvent {
             id: letter.event_id().into(),
             aggregate_type: letter.header(header::AGGREGATE_TYPE)?.into(),
-            aggregate_id: text.unwrap_or_else(|| binary_id(&key)),
+            aggregate_id: text.unwrap_or_else(|| hex(&key)),
             event_type: letter.event_type().into(),
             payload: raw.clone(),
             ..Default::default()
@@ -63,7 +63,7 @@ pub(super) fn event(letter: &Letter, bytes: Option<&Bytes>) -> Option<Event> {
     // What is kept in the table has no trace among its headers.
     let usual = if letter.is_kept_in_table() { 3 } else { format::event_headers(&event).len() };
     let headers: Vec<_> = own_headers(letter).skip(usual).collect();
-    let key = letter.key.clone().filter(|key| binary_id(key) == event.key());
+    let key = letter.key.clone().filter(|key| hex(key) == event.key());
     if headers.is_empty() && topic_prefix.is_none() && key.is_none() && timestamp_ms.is_none() {
         return Some(event);
     }

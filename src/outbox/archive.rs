@@ -1,4 +1,5 @@
-//! A table whose rows are events, for whoever reads it by SQL.
+//! Describes an outbox table for `factlib replay`, which reads its rows by SQL: names of the columns
+//! in, and an event for each row's values out.
 
 use std::{
     sync::Arc,
@@ -10,32 +11,32 @@ use factlib_postgres::pgoutput::Value;
 use tokio_postgres::Client;
 
 use super::{
-    mapping::{At, Mapping},
-    publication::{find, identifier},
-    row::Rows,
+    mapping::{ColumnRef, Mapping},
+    publication::{identifier, resolve_table},
+    row::RowContext,
     value::oid,
 };
 use crate::{Error, ErrorKind, Event, Lsn, Result, config::OutboxTable};
 
-/// A table and what its columns are.
+/// An outbox table with its columns resolved.
 pub(crate) struct ArchiveTable {
     config: OutboxTable,
     topic_prefix: Option<Arc<str>>,
     mapping: Mapping,
-    created_at: At,
+    created_at: ColumnRef,
     columns: Vec<(String, u32)>,
-    /// The time at which the table was opened; it replaces the time of the commit, which a row does
-    /// not have.
+    /// Time at which the table was opened. It stands in for the commit time, which a row read by SQL
+    /// does not carry.
     opened_ns: i64,
 }
 
 impl ArchiveTable {
-    /// Looks the table up.
+    /// Looks the table up in the catalog.
     ///
     /// # Errors
-    /// One that is missing, lacks a column, or has none that says when a fact happened.
+    /// The table does not exist, lacks a column, or has no column with the time of an event.
     pub async fn find(client: &Client, config: OutboxTable) -> Result<Self> {
-        let found = find(client, &config).await?;
+        let found = resolve_table(client, &config).await?;
         let created_at = found.mapping.created_at.ok_or_else(|| {
             let what =
                 format!("table {} has no column that says when a fact happened", config.table);
@@ -48,12 +49,12 @@ impl ArchiveTable {
         Ok(ArchiveTable { config, topic_prefix, mapping, created_at, columns, opened_ns })
     }
 
-    /// Its name in SQL.
+    /// The table's quoted name for SQL.
     pub fn identifier(&self) -> String {
         identifier(&self.config)
     }
 
-    /// All columns, in the order in which [`event`](Self::event) takes their values.
+    /// Names of all columns, in the order in which [`event`](Self::event) takes their values.
     pub fn columns(&self) -> impl Iterator<Item = &str> {
         self.columns.iter().map(|(name, _)| name.as_str())
     }
@@ -78,15 +79,15 @@ impl ArchiveTable {
         self.mapping.event_type.map(|at| self.name(at))
     }
 
-    /// Where among the values the id and the time are.
-    pub fn places(&self) -> (usize, usize) {
+    /// Indexes of the id and of the time among a row's values.
+    pub fn id_and_time_indexes(&self) -> (usize, usize) {
         (self.mapping.id.index, self.created_at.index)
     }
 
-    /// A time, given in Unix microseconds, as the column of times has it.
-    pub fn instant(&self, us: u128) -> String {
+    /// Converts a time in Unix microseconds to an SQL expression of the time column's type.
+    pub fn time_literal(&self, us: u128) -> String {
         let since_1970 = |epoch: &str| {
-            // All of it in one interval is more than older servers read as a number.
+            // Older servers overflow when one interval holds all of it.
             let (seconds, us) = (us / 1_000_000, us % 1_000_000);
             format!(
                 "({epoch} 'epoch' + interval '1 second' * {seconds} + interval '{us} microseconds')"
@@ -102,23 +103,23 @@ impl ArchiveTable {
         }
     }
 
-    /// The event that a row is, as the relay reads it from the WAL, but for its position, and for
-    /// the commit's time where the row has none that can be used.
+    /// Builds a row's event as the relay would from the WAL, but without a position. A row without a
+    /// usable time gets the time at which the table was opened.
     ///
     /// # Errors
-    /// [`ErrorKind::RecordRefused`]: why it is none.
+    /// [`ErrorKind::RecordRefused`] with the reason why the row is not an event.
     pub fn event(&self, values: &[Value<'_>], frames: &Bytes) -> Result<Event> {
-        let rows = Rows {
+        let context = RowContext {
             table: &self.config,
             topic_prefix: self.topic_prefix.as_ref(),
             mapping: &self.mapping,
             commit_time_ns: self.opened_ns,
             frames,
         };
-        Ok(rows.event_of(values, Lsn::ZERO)?.event)
+        Ok(context.event_from_values(values, Lsn::ZERO)?.event)
     }
 
-    fn name(&self, at: At) -> &str {
+    fn name(&self, at: ColumnRef) -> &str {
         self.columns.get(at.index).map_or("", |(name, _)| name)
     }
 }

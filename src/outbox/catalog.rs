@@ -8,7 +8,7 @@ use tokio_postgres::{Client, Row};
 
 use crate::{Error, ErrorKind, Lsn, Result, config::OutboxTable, postgres::postgres_error};
 
-const ASKING: &str = "cannot ask PostgreSQL what is published";
+const ASKING: &str = "cannot read the publication from the catalog";
 
 /// The catalog at one moment.
 #[derive(Clone, Debug, Deserialize)]
@@ -18,12 +18,12 @@ pub(crate) struct Catalog {
     pub lsn: Lsn,
     /// The server's clock, in Unix microseconds.
     pub at_us: i64,
-    /// None where the publication does not exist.
+    /// None if the publication does not exist.
     pub publication: Option<CatalogPublication>,
     /// The configured tables that exist.
     tables: Vec<CatalogTable>,
-    /// Tables that are published and not configured.
-    pub unread: Vec<UnreadTable>,
+    /// PublicationSpec tables that the configuration does not name.
+    pub unconfigured: Vec<UnconfiguredTable>,
 }
 
 /// The publication itself.
@@ -33,10 +33,10 @@ pub(crate) struct CatalogPublication {
     pub insert: bool,
     pub update: bool,
     pub delete: bool,
-    /// None before PostgreSQL 11, which can't publish it.
+    /// None before PostgreSQL 11, where TRUNCATE can't be published.
     pub truncate: Option<bool>,
     pub via_root: bool,
-    /// `s` where stored generated columns are published (PostgreSQL 18 on).
+    /// `s` if stored generated columns are published (PostgreSQL 18 and later).
     pub generated: String,
     /// Changes when the publication is dropped and created again.
     pub mark: String,
@@ -45,22 +45,22 @@ pub(crate) struct CatalogPublication {
 /// A configured table.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct CatalogTable {
-    /// Its place among the configured tables, from 1.
+    /// Index among the configured tables, counted from 1.
     n: usize,
     /// `pg_class.relkind`.
     pub kind: char,
     pub columns: Vec<CatalogColumn>,
-    /// The table, and what is below it and differs from an ordinary partition.
+    /// The table itself, and those partitions and children that need a look.
     pub members: Vec<Member>,
-    /// How it is published under its own name.
+    /// Columns and row filter under the table's own name; none if it is not published so.
     pub published: Option<PublishedTable>,
-    /// Some of its partitions are published under their own names.
-    pub in_pieces: bool,
-    /// The publication names it, and does not only include its schema or all tables.
+    /// True if partitions of it are published under their own names.
+    pub partitions_published: bool,
+    /// True if the publication names it; false if it only includes its schema or all tables.
     pub named: bool,
-    /// The parent as which a partition is published.
+    /// The parent under whose name this partition is published.
     pub published_as: Option<String>,
-    /// The columns that decide on the partition, at all levels.
+    /// Columns of the partition key, at all levels.
     pub partition_key: Vec<String>,
     /// Changes when another table takes the name, or the table leaves the publication; empty
     /// where the publication does not name it.
@@ -71,10 +71,7 @@ pub(crate) struct CatalogTable {
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct CatalogColumn {
     pub name: String,
-    /// The type that the stream describes the column with; of a domain, the domain.
-    #[allow(dead_code, reason = "for whoever maps the stream's types to base types")]
-    pub type_oid: u32,
-    /// The type below all domains.
+    /// The base type, below all domains.
     pub base_type_oid: u32,
     /// `pg_attribute.attgenerated`: empty, `s` (stored) or `v` (virtual).
     pub generated: String,
@@ -84,7 +81,7 @@ pub(crate) struct CatalogColumn {
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Member {
     pub name: String,
-    /// It is the configured table.
+    /// True for the configured table itself.
     pub is_root: bool,
     pub kind: char,
     /// `pg_class.relpersistence`.
@@ -92,34 +89,34 @@ pub(crate) struct Member {
     pub partition: bool,
     /// `pg_class.relreplident`.
     pub identity: char,
-    /// The columns by which a published UPDATE or DELETE names a row, where an index says so.
+    /// Columns of the index by which a published UPDATE or DELETE names a row.
     pub key: Option<Vec<String>>,
-    /// Its primary key is DEFERRABLE, and does not count as an identity.
+    /// True if its primary key is DEFERRABLE, which can't be a replica identity.
     pub deferrable: bool,
 }
 
-/// Columns and rows of a table that are published.
+/// The published columns and rows of a table.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct PublishedTable {
-    /// None before PostgreSQL 15: all that are not generated.
+    /// None before PostgreSQL 15, which publishes all columns that are not generated.
     pub columns: Option<Vec<String>>,
     /// The row filter, as SQL.
     pub filter: Option<String>,
 }
 
-/// A table that is published and not configured.
+/// A published table that the configuration does not name.
 #[derive(Clone, Debug, Deserialize)]
-pub(crate) struct UnreadTable {
+pub(crate) struct UnconfiguredTable {
     pub name: String,
-    /// The publication names it; else it only looks like an outbox table.
+    /// True if the publication names it; false if it only has the columns of an outbox table.
     pub named: bool,
 }
 
 impl Catalog {
-    /// Its parameters are the publication and [`parameters`](Self::parameters).
+    /// Takes the publication's name and [`parameters`](Self::parameters).
     pub const QUERY: &str = include_str!("catalog.sql");
 
-    /// Asks the server.
+    /// Queries the server.
     pub async fn read(client: &Client, publication: &str, tables: &[OutboxTable]) -> Result<Self> {
         let (schemas, names) = Catalog::parameters(tables);
         let row = client.query_one(Self::QUERY, &[&publication, &schemas, &names]).await;
@@ -138,17 +135,17 @@ impl Catalog {
 
     pub(super) fn parse(json: &str) -> Result<Self> {
         serde_json::from_str(json).map_err(|error| {
-            let what = "cannot read what PostgreSQL says is published";
+            let what = "cannot read the catalog of publications";
             Error::new(ErrorKind::Protocol, what).caused_by(error)
         })
     }
 
-    /// The configured table with this index; none if it does not exist.
+    /// Returns the configured table with this index; none if it does not exist.
     pub fn table(&self, index: usize) -> Option<&CatalogTable> {
         self.tables.iter().find(|table| table.n == index + 1)
     }
 
-    /// A copy with a publication that was created for all these tables.
+    /// Returns a copy in which a publication of all these tables exists.
     pub(super) fn with_publication(&self, update: bool, delete: bool, truncate: bool) -> Self {
         let mut made = self.clone();
         made.publication = Some(CatalogPublication {
@@ -161,7 +158,7 @@ impl Catalog {
             generated: "n".into(),
             mark: String::new(),
         });
-        made.unread.clear();
+        made.unconfigured.clear();
         for table in &mut made.tables {
             let published = |column: &&CatalogColumn| column.generated.is_empty();
             let names = table.columns.iter().filter(published).map(|column| column.name.clone());
@@ -173,7 +170,7 @@ impl Catalog {
         made
     }
 
-    /// The version before the dot.
+    /// Major version of the server.
     pub fn major(&self) -> i32 {
         self.version / 10_000
     }

@@ -94,7 +94,7 @@ SELECT json_build_object(
                 SELECT json_build_object('columns', p.columns, 'filter', p.filter)
                 FROM published p WHERE p.oid = w.oid),
             -- By its partitions, each under its own name.
-            'in_pieces', EXISTS (
+            'partitions_published', EXISTS (
                 SELECT FROM family f JOIN published p ON p.oid = f.oid
                 WHERE f.root = w.oid AND f.oid <> w.oid),
             'named', EXISTS (
@@ -116,7 +116,7 @@ SELECT json_build_object(
             ORDER BY w.n), '[]')
         FROM wanted w),
     -- Published and not read: what somebody put there by name, or what looks like an outbox.
-    'unread', (
+    'unconfigured', (
         SELECT coalesce(json_agg(json_build_object(
             'name', p.schemaname || '.' || p.tablename, 'named', p.named)
             ORDER BY p.schemaname, p.tablename), '[]')

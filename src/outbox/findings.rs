@@ -1,13 +1,13 @@
-//! Judges the catalog: what keeps rows of the configured tables from being sent, and what the
-//! publication does to those who write there. Pure; the start, doctor and the watcher share it.
+//! Lists the problems in a catalog: rows of the configured tables that would not be sent, and changes
+//! of the application that the publication makes fail. Pure; the start, doctor and the watcher share it.
 
 use postgres_protocol::escape::escape_identifier;
 
 use super::{
     catalog::{Catalog, CatalogColumn, CatalogPublication, CatalogTable, Member, PublishedTable},
     mapping::Mapping,
-    partitions::objection,
-    publication::{Published, identifier},
+    partitions::move_problem,
+    publication::{PublicationSpec, identifier},
 };
 use crate::{
     Error, ErrorKind,
@@ -17,28 +17,28 @@ use crate::{
 /// Severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Severity {
-    /// Worth a look; every configured row is sent.
+    /// Worth a look; all rows of the configured tables are sent.
     Warning,
-    /// A first start is refused, and a running relay is unhealthy.
+    /// Refuses a first start, and makes a running relay unhealthy.
     Error,
 }
 
-/// Something about the publication or about one table, and what to do about it.
+/// A problem of the publication or of one table, and its remedy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Finding {
-    /// The table, as it is configured; none where it is about the publication.
+    /// The table's configured name; none for a problem of the publication.
     pub table: Option<String>,
     pub severity: Severity,
-    /// Rows that are committed while it lasts are not sent, and never will be.
-    pub loses: bool,
-    pub what: String,
+    /// True if rows that are committed while the problem lasts are never sent.
+    pub loses_rows: bool,
+    pub problem: String,
     pub remedy: String,
 }
 
 impl Finding {
     /// Turns the finding into the error of a start that is refused.
     pub fn into_error(self) -> Error {
-        Error::new(ErrorKind::PostgresRefused, self.what).remedy(self.remedy)
+        Error::new(ErrorKind::PostgresRefused, self.problem).remedy(self.remedy)
     }
 
     pub fn is_error(&self) -> bool {
@@ -46,34 +46,35 @@ impl Finding {
     }
 }
 
-impl Published<'_> {
-    /// All findings: those of the publication, then table by table, then tables that are not read.
-    pub fn judge(&self, catalog: &Catalog) -> Vec<Finding> {
+impl PublicationSpec<'_> {
+    /// Lists the findings: the publication's, then each table's, then published tables that are not
+    /// configured.
+    pub fn check(&self, catalog: &Catalog) -> Vec<Finding> {
         let mut findings = Findings(Vec::new());
         let Some(publication) = &catalog.publication else {
-            let what = format!("publication {} does not exist", self.publication);
-            // Without tables, what is read are messages: they need it to connect, no more.
-            let loses = !self.tables.is_empty();
-            findings.add(None, loses, what, self.create_sql());
+            let problem = format!("publication {} does not exist", self.publication);
+            // Without outbox tables, the relay reads messages and needs the publication only to connect.
+            let loses_rows = !self.tables.is_empty();
+            findings.add(None, loses_rows, problem, self.create_sql());
             return findings.0;
         };
         for (index, table) in self.tables.iter().enumerate() {
             let Some(known) = catalog.table(index) else {
-                let (what, remedy) = missing(table);
-                findings.add(Some(table), true, what, remedy);
+                let (problem, remedy) = missing(table);
+                findings.add(Some(table), true, problem, remedy);
                 continue;
             };
-            let one = OneTable { all: self, catalog, publication, table, known };
-            one.judge(&mut findings);
+            let one = TableCheck { spec: self, catalog, publication, table, known };
+            one.run(&mut findings);
         }
-        // Where messages are read, no table is.
-        for unread in catalog.unread.iter().filter(|_| !self.tables.is_empty()) {
-            let (name, publication) = (&unread.name, self.publication);
-            let what = format!(
+        // A relay of messages reads no table.
+        for table in catalog.unconfigured.iter().filter(|_| !self.tables.is_empty()) {
+            let (name, publication) = (&table.name, self.publication);
+            let problem = format!(
                 "publication {publication} publishes {name}, which no [[outbox]] names: its rows are not sent"
             );
             let mut remedy = format!("add [[outbox]] with table = \"{name}\"");
-            if unread.named {
+            if table.named {
                 remedy += &format!(
                     ", or ALTER PUBLICATION {} DROP TABLE {}",
                     escape_identifier(publication),
@@ -81,7 +82,7 @@ impl Published<'_> {
                 );
             }
             let (table, severity) = (Some(name.clone()), Severity::Warning);
-            findings.0.push(Finding { table, severity, loses: false, what, remedy });
+            findings.0.push(Finding { table, severity, loses_rows: false, problem, remedy });
         }
         findings.0
     }
@@ -90,9 +91,15 @@ impl Published<'_> {
 struct Findings(Vec<Finding>);
 
 impl Findings {
-    fn add(&mut self, table: Option<&OutboxTable>, loses: bool, what: String, remedy: String) {
+    fn add(
+        &mut self,
+        table: Option<&OutboxTable>,
+        loses_rows: bool,
+        problem: String,
+        remedy: String,
+    ) {
         let table = table.map(|table| table.table.clone());
-        self.0.push(Finding { table, severity: Severity::Error, loses, what, remedy });
+        self.0.push(Finding { table, severity: Severity::Error, loses_rows, problem, remedy });
     }
 }
 
@@ -107,8 +114,8 @@ pub(super) fn missing(table: &OutboxTable) -> (String, String) {
     (format!("outbox table {} does not exist", table.table), remedy.into())
 }
 
-/// Text and remedy for a name that belongs to something else than a table; none for a table.
-pub(super) fn other_kind(table: &OutboxTable, kind: char) -> Option<(String, String)> {
+/// Text and remedy for a configured name that is not a table; none for a table.
+pub(super) fn not_a_table(table: &OutboxTable, kind: char) -> Option<(String, String)> {
     let (name, kind) = (
         &table.table,
         match kind {
@@ -119,48 +126,48 @@ pub(super) fn other_kind(table: &OutboxTable, kind: char) -> Option<(String, Str
             _ => "no table",
         },
     );
-    let what = format!("outbox table {name} is {kind}: only rows of tables are in the WAL");
-    Some((what, "name the table behind it in outbox.table".into()))
+    let problem = format!("outbox table {name} is {kind}: only rows of tables are in the WAL");
+    Some((problem, "name the table behind it in outbox.table".into()))
 }
 
-/// One configured table that exists.
-struct OneTable<'a> {
-    all: &'a Published<'a>,
+/// Checks one configured table that exists.
+struct TableCheck<'a> {
+    spec: &'a PublicationSpec<'a>,
     catalog: &'a Catalog,
     publication: &'a CatalogPublication,
     table: &'a OutboxTable,
     known: &'a CatalogTable,
 }
 
-impl OneTable<'_> {
-    fn judge(&self, findings: &mut Findings) {
-        if let Some((what, remedy)) = other_kind(self.table, self.known.kind) {
-            return findings.add(Some(self.table), true, what, remedy);
+impl TableCheck<'_> {
+    fn run(&self, findings: &mut Findings) {
+        if let Some((problem, remedy)) = not_a_table(self.table, self.known.kind) {
+            return findings.add(Some(self.table), true, problem, remedy);
         }
-        self.storage(findings);
+        self.check_storage(findings);
         match &self.known.published {
-            None => self.unpublished(findings),
+            None => self.report_unpublished(findings),
             Some(published) => {
-                self.operations(findings);
-                self.moves(findings);
-                self.identity(published, findings);
-                self.row_filter(published, findings);
+                self.check_operations(findings);
+                self.check_moves(findings);
+                self.check_identity(published, findings);
+                self.check_row_filter(published, findings);
             }
         }
-        self.columns(findings);
+        self.check_columns(findings);
     }
 
-    /// Rows that never reach the WAL, or reach it under another name.
-    fn storage(&self, findings: &mut Findings) {
+    /// Finds rows that never reach the WAL, or reach it under another table's name.
+    fn check_storage(&self, findings: &mut Findings) {
         let name = &self.table.table;
         let major = self.catalog.major();
         if self.known.kind == 'p' && major < 13 {
-            let what = format!(
+            let problem = format!(
                 "outbox table {name} is partitioned, which PostgreSQL {major} can't publish as a whole"
             );
             let remedy =
                 "upgrade to PostgreSQL 13 or later, or name each partition in an [[outbox]]";
-            return findings.add(Some(self.table), true, what, remedy.into());
+            return findings.add(Some(self.table), true, problem, remedy.into());
         }
         for member in &self.known.members {
             let (of, shown) = (&member.name, quoted(&member.name));
@@ -169,7 +176,7 @@ impl OneTable<'_> {
                 (_, true) => format!("partition {of} of outbox table {name}"),
                 (_, false) => format!("table {of}, a child of outbox table {name},"),
             };
-            let (what, remedy) = match member {
+            let (problem, remedy) = match member {
                 Member { kind: 'f', partition, .. } => (
                     format!("{part} is a foreign table: its rows are not in this server's WAL"),
                     match partition {
@@ -192,7 +199,7 @@ impl OneTable<'_> {
                 ),
                 _ => continue,
             };
-            findings.add(Some(self.table), true, what, remedy);
+            findings.add(Some(self.table), true, problem, remedy);
         }
     }
 
@@ -202,48 +209,49 @@ impl OneTable<'_> {
 
     fn is_configured(&self, name: &str) -> bool {
         let parts = name.split_once('.');
-        self.all.tables.iter().any(|table| parts == Some(table.qualified()))
+        self.spec.tables.iter().any(|table| parts == Some(table.qualified()))
     }
 
-    /// It is not in the publication under its own name.
-    fn unpublished(&self, findings: &mut Findings) {
-        let (name, publication) = (&self.table.table, self.all.publication);
+    /// Explains why the table is not in the publication under its own name.
+    fn report_unpublished(&self, findings: &mut Findings) {
+        let (name, publication) = (&self.table.table, self.spec.publication);
         let of_members = |member: &Member| member.is_root && member.persistence != 'p';
         if self.known.members.iter().any(of_members) {
-            // Said already, and to be mended first.
+            // Reported already; it has to be corrected first.
             return;
         }
         let partitioned = self.known.kind == 'p';
         if let Some(parent) = &self.known.published_as {
-            let what = format!(
+            let problem = format!(
                 "outbox table {name} is a partition, and publication {publication} publishes its rows as those of {parent}"
             );
             let remedy = format!("set outbox.table = \"{parent}\"");
-            return findings.add(Some(self.table), true, what, remedy);
+            return findings.add(Some(self.table), true, problem, remedy);
         }
         let via_root = "SET (publish_via_partition_root = true)";
-        let is_there = self.known.in_pieces || self.known.named || self.publication.all_tables;
+        let is_there =
+            self.known.partitions_published || self.known.named || self.publication.all_tables;
         if partitioned && is_there {
-            let what = format!(
+            let problem = format!(
                 "publication {publication} does not have outbox table {name}, which is partitioned, as a whole"
             );
-            return findings.add(Some(self.table), true, what, self.alter(via_root));
+            return findings.add(Some(self.table), true, problem, self.alter(via_root));
         }
-        let what = format!("publication {publication} does not have outbox table {name}");
+        let problem = format!("publication {publication} does not have outbox table {name}");
         let mut remedy = self.alter(&format!("ADD TABLE {}", identifier(self.table)));
         if partitioned && !self.publication.via_root {
             remedy = format!("{}; {remedy}", self.alter(via_root));
         }
-        findings.add(Some(self.table), true, what, remedy);
+        findings.add(Some(self.table), true, problem, remedy);
     }
 
-    /// INSERT has to be published, and the changes of which a policy other than `ignore` tells.
-    fn operations(&self, findings: &mut Findings) {
-        let (name, publication) = (&self.table.table, self.all.publication);
+    /// Checks that INSERT is published, and the changes that have a policy other than `ignore`.
+    fn check_operations(&self, findings: &mut Findings) {
+        let (name, publication) = (&self.table.table, self.spec.publication);
         let remedy = || self.publish_all();
         if !self.publication.insert {
-            let what = format!("publication {publication} does not publish INSERT of {name}");
-            findings.add(Some(self.table), true, what, remedy());
+            let problem = format!("publication {publication} does not publish INSERT of {name}");
+            findings.add(Some(self.table), true, problem, remedy());
         }
         let (on_update, on_delete) = (self.table.on_update, self.table.on_delete);
         let truncate = self.publication.truncate.unwrap_or(true);
@@ -258,37 +266,38 @@ impl OneTable<'_> {
                 ChangePolicy::Warn => (Severity::Warning, "warn"),
                 ChangePolicy::Stop => (Severity::Error, "stop"),
             };
-            let what = format!(
+            let problem = format!(
                 "publication {publication} does not publish {operation} of {name}, so outbox.{setting} = \"{policy}\" has no effect"
             );
             let (table, remedy) = (Some(name.clone()), remedy());
-            findings.0.push(Finding { table, severity, loses: false, what, remedy });
+            findings.0.push(Finding { table, severity, loses_rows: false, problem, remedy });
         }
     }
 
     fn publish_all(&self) -> String {
-        let rows_move = self.all.rows_move(self.catalog);
+        let rows_move = self.spec.rows_move(self.catalog);
         let (major, present) = (self.catalog.major(), Some(self.publication));
-        let operations = self.all.operations(major, rows_move, present);
+        let operations = self.spec.operations(major, rows_move, present);
         self.alter(&format!("SET (publish = '{operations}')"))
     }
 
-    /// A row that moves to another partition is a DELETE and an INSERT.
-    fn moves(&self, findings: &mut Findings) {
-        let Some((what, publishing_mends)) = objection(self.table, self.known, self.publication)
+    /// Checks that a row's move to another partition can be recognized.
+    fn check_moves(&self, findings: &mut Findings) {
+        let Some((problem, publish_delete_helps)) =
+            move_problem(self.table, self.known, self.publication)
         else {
             return;
         };
-        let remedy = match publishing_mends {
+        let remedy = match publish_delete_helps {
             true => self.publish_all(),
             false => "give it a primary key that has the id and the partition key, or REPLICA IDENTITY FULL with all its partitions".into(),
         };
-        findings.add(Some(self.table), false, what, remedy);
+        findings.add(Some(self.table), false, problem, remedy);
     }
 
-    /// PostgreSQL refuses a published UPDATE or DELETE that can't name its row: the one that
-    /// fails is the application.
-    fn identity(&self, published: &PublishedTable, findings: &mut Findings) {
+    /// Checks that published UPDATEs and DELETEs can name their row. PostgreSQL refuses them
+    /// otherwise, which fails the application.
+    fn check_identity(&self, published: &PublishedTable, findings: &mut Findings) {
         let CatalogPublication { update, delete, .. } = *self.publication;
         if !update && !delete {
             return;
@@ -317,8 +326,8 @@ impl OneTable<'_> {
                 (_, None) => Some("no primary key".into()),
             };
             let Some(lacks) = lacks else { continue };
-            let publication = self.all.publication;
-            let what = format!(
+            let publication = self.spec.publication;
+            let problem = format!(
                 "{name} has {lacks}: where publication {publication} publishes {changes}, PostgreSQL refuses {changes} of its rows"
             );
             let shown = quoted(&member.name);
@@ -329,17 +338,17 @@ impl OneTable<'_> {
             let remedy = format!(
                 "set outbox.on_update and outbox.on_delete to \"ignore\"{insert_only}, or give it a primary key that is not DEFERRABLE and published, or ALTER TABLE {shown} REPLICA IDENTITY FULL"
             );
-            findings.add(Some(self.table), false, what, remedy);
+            findings.add(Some(self.table), false, problem, remedy);
         }
     }
 
-    /// The first column of the identity that a list of columns leaves out.
+    /// Returns the first column of the replica identity that the column list leaves out.
     fn unpublished_identity(&self, member: &Member, published: &PublishedTable) -> Option<String> {
         let list = published.columns.as_ref()?;
         let is_missing = |name: &&String| !list.contains(name);
         match (member.identity, &member.key) {
             ('f', _) => {
-                // Before PostgreSQL 18, generated columns are no part of a row that is published.
+                // Before PostgreSQL 18, a published row has no generated columns.
                 let counts = |column: &&CatalogColumn| {
                     column.generated.is_empty() || self.catalog.major() >= 18
                 };
@@ -350,22 +359,23 @@ impl OneTable<'_> {
         }
     }
 
-    fn row_filter(&self, published: &PublishedTable, findings: &mut Findings) {
-        let Some(filter) = published.filter.as_ref().filter(|_| !self.all.accept_row_filter) else {
+    fn check_row_filter(&self, published: &PublishedTable, findings: &mut Findings) {
+        let Some(filter) = published.filter.as_ref().filter(|_| !self.spec.accept_row_filter)
+        else {
             return;
         };
-        let (name, publication) = (&self.table.table, self.all.publication);
-        let what = format!(
+        let (name, publication) = (&self.table.table, self.spec.publication);
+        let problem = format!(
             "publication {publication} has a row filter on {name}: rows that do not match {filter} are not sent"
         );
         let remedy =
             format!("{}; or accept it: postgres.accept_row_filter = true", self.add_again());
-        findings.add(Some(self.table), true, what, remedy);
+        findings.add(Some(self.table), true, problem, remedy);
     }
 
-    /// Each column that is read has to be there, of a type that can be read, and published.
-    fn columns(&self, findings: &mut Findings) {
-        let (name, publication) = (&self.table.table, self.all.publication);
+    /// Checks that each column that is read exists, has a readable type and is published.
+    fn check_columns(&self, findings: &mut Findings) {
+        let (name, publication) = (&self.table.table, self.spec.publication);
         let columns = self.known.base_columns();
         let mapping = match Mapping::resolve(self.table, &columns) {
             Ok(mapping) => mapping,
@@ -375,19 +385,19 @@ impl OneTable<'_> {
             }
         };
         let Some(published) = &self.known.published else { return };
-        let mut said: Vec<&str> = Vec::new();
-        for column in mapping.names(&columns) {
+        let mut reported: Vec<&str> = Vec::new();
+        for column in mapping.column_names(&columns) {
             let known = self.known.columns.iter().find(|known| known.name == column);
             let generated = known.map_or("", |known| known.generated.as_str());
             let is_published = match &published.columns {
                 Some(list) => list.iter().any(|listed| listed == column),
                 None => generated.is_empty(),
             };
-            if is_published || said.contains(&column) {
+            if is_published || reported.contains(&column) {
                 continue;
             }
-            said.push(column);
-            let (what, remedy) = match generated {
+            reported.push(column);
+            let (problem, remedy) = match generated {
                 "" => (
                     format!("publication {publication} does not publish column {column} of {name}"),
                     self.add_again(),
@@ -399,7 +409,7 @@ impl OneTable<'_> {
                     self.generated_remedy(column, stored),
                 ),
             };
-            findings.add(Some(self.table), false, what, remedy);
+            findings.add(Some(self.table), false, problem, remedy);
         }
     }
 
@@ -418,8 +428,8 @@ impl OneTable<'_> {
         }
     }
 
-    /// Takes the table out and in again, without its list of columns and its filter. In one
-    /// transaction, so that no row is missed; SET TABLE would take all other tables out.
+    /// SQL that drops the table from the publication and adds it without its column list and filter.
+    /// One transaction, so that no row is missed; SET TABLE would remove all other tables.
     fn add_again(&self) -> String {
         let table = identifier(self.table);
         format!(
@@ -430,11 +440,11 @@ impl OneTable<'_> {
     }
 
     fn alter(&self, change: &str) -> String {
-        format!("ALTER PUBLICATION {} {change}", escape_identifier(self.all.publication))
+        format!("ALTER PUBLICATION {} {change}", escape_identifier(self.spec.publication))
     }
 }
 
-/// `schema.name` of the catalog as SQL takes it.
+/// Quotes the catalog's `schema.name` for SQL.
 fn quoted(name: &str) -> String {
     let (schema, name) = name.split_once('.').unwrap_or(("public", name));
     format!("{}.{}", escape_identifier(schema), escape_identifier(name))

@@ -1,4 +1,5 @@
-//! Which column of a table is what: resolved once for each description of the table.
+//! Finds the id, the aggregate, the payload and the other parts of an event among a table's columns.
+//! Resolved once for each description of the table.
 
 use std::sync::Arc;
 
@@ -8,75 +9,78 @@ use crate::{
     config::{OutboxPreset, OutboxTable},
 };
 
-/// A column: where in the row, and of which type.
+/// A column's index in the row and its base type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct At {
+pub(super) struct ColumnRef {
     pub index: usize,
     pub type_oid: u32,
 }
 
-/// The columns of an outbox table.
+/// The columns of an outbox table, by their roles.
 #[derive(Clone, Debug)]
 pub(super) struct Mapping {
-    pub id: At,
-    pub aggregate_type: At,
-    pub aggregate_id: At,
-    pub event_type: Option<At>,
-    pub payload: At,
-    pub created_at: Option<At>,
-    pub metadata: Option<At>,
-    /// With the names of the headers.
-    pub headers: Vec<(At, Arc<str>)>,
-    /// With the names in the envelope's metadata.
-    pub envelope: Vec<(At, Arc<str>)>,
+    pub id: ColumnRef,
+    pub aggregate_type: ColumnRef,
+    pub aggregate_id: ColumnRef,
+    pub event_type: Option<ColumnRef>,
+    pub payload: ColumnRef,
+    pub created_at: Option<ColumnRef>,
+    pub metadata: Option<ColumnRef>,
+    /// Each with the name of its header.
+    pub headers: Vec<(ColumnRef, Arc<str>)>,
+    /// Each with its key in the envelope's metadata.
+    pub envelope: Vec<(ColumnRef, Arc<str>)>,
 }
 
 impl Mapping {
-    /// Finds the columns that `table` names among `columns`: their names and types.
+    /// Finds the columns that `table` configures among `columns`, given as names and base types.
     ///
     /// # Errors
-    /// The first that is missing, or of a type that can't be what it is to be.
+    /// The first column that is missing or has the wrong type.
     pub fn resolve(table: &OutboxTable, columns: &[(String, u32)]) -> Result<Self> {
         let find = |name: &str| {
             let found = columns.iter().enumerate().find(|(_, (column, _))| column == name);
-            found.map(|(index, (_, type_oid))| At { index, type_oid: *type_oid })
+            found.map(|(index, (_, type_oid))| ColumnRef { index, type_oid: *type_oid })
         };
-        let needed = |name: &str| find(name).ok_or_else(|| missing(table, name, columns));
-        // What a preset names need not be there; what somebody named must be.
-        let optional = |given: &Option<String>, usual: Option<&str>| match given {
-            Some(name) => needed(name).map(Some),
-            None => Ok(usual.and_then(find)),
+        let required = |name: &str| find(name).ok_or_else(|| missing(table, name, columns));
+        // An optional column of the preset may be missing; a configured one may not.
+        let optional = |configured: &Option<String>, default: Option<&str>| match configured {
+            Some(name) => required(name).map(Some),
+            None => Ok(default.and_then(find)),
         };
-        let given = &table.columns;
-        let of = |given: &Option<String>, usual| needed(given.as_deref().unwrap_or(usual));
+        let configured = &table.columns;
+        let of = |configured: &Option<String>, default| {
+            required(configured.as_deref().unwrap_or(default))
+        };
         let mapping = match table.preset {
             OutboxPreset::Factlib => Mapping {
-                id: of(&given.id, "id")?,
-                aggregate_type: of(&given.aggregate_type, "aggregate_type")?,
-                aggregate_id: of(&given.aggregate_id, "aggregate_id")?,
-                event_type: Some(of(&given.event_type, "event_type")?),
-                payload: of(&given.payload, "payload")?,
-                created_at: optional(&given.created_at, Some("created_at"))?,
-                metadata: optional(&given.metadata, Some("metadata"))?,
-                headers: named(table.header_columns(), needed)?,
-                envelope: named(table.envelope_columns(), needed)?,
+                id: of(&configured.id, "id")?,
+                aggregate_type: of(&configured.aggregate_type, "aggregate_type")?,
+                aggregate_id: of(&configured.aggregate_id, "aggregate_id")?,
+                event_type: Some(of(&configured.event_type, "event_type")?),
+                payload: of(&configured.payload, "payload")?,
+                created_at: optional(&configured.created_at, Some("created_at"))?,
+                metadata: optional(&configured.metadata, Some("metadata"))?,
+                headers: named(table.header_columns(), required)?,
+                envelope: named(table.envelope_columns(), required)?,
             },
             OutboxPreset::Debezium => Mapping {
-                id: of(&given.id, "id")?,
-                aggregate_type: of(&given.aggregate_type, "aggregatetype")?,
-                aggregate_id: of(&given.aggregate_id, "aggregateid")?,
-                event_type: optional(&given.event_type, Some("type"))?,
-                payload: of(&given.payload, "payload")?,
-                created_at: optional(&given.created_at, None)?,
+                id: of(&configured.id, "id")?,
+                aggregate_type: of(&configured.aggregate_type, "aggregatetype")?,
+                aggregate_id: of(&configured.aggregate_id, "aggregateid")?,
+                event_type: optional(&configured.event_type, Some("type"))?,
+                payload: of(&configured.payload, "payload")?,
+                created_at: optional(&configured.created_at, None)?,
                 metadata: None,
-                headers: named(table.header_columns(), needed)?,
+                headers: named(table.header_columns(), required)?,
                 envelope: Vec::new(),
             },
         };
-        let wrong = |at: Option<At>, what: &str, fits: fn(u32) -> bool| match at {
-            Some(At { index, type_oid }) if !fits(type_oid) => {
+        let wrong = |at: Option<ColumnRef>, what: &str, fits: fn(u32) -> bool| match at {
+            Some(ColumnRef { index, type_oid }) if !fits(type_oid) => {
                 let name = columns.get(index).map_or("", |(name, _)| name);
-                let what = format!("column {name} of outbox table {} is no {what}", table.table);
+                let what =
+                    format!("column {name} of outbox table {} is not of type {what}", table.table);
                 Err(Error::new(ErrorKind::PostgresRefused, what))
             }
             _ => Ok(()),
@@ -87,8 +91,11 @@ impl Mapping {
         Ok(mapping)
     }
 
-    /// The names of the columns that it takes, of those that it was resolved with.
-    pub fn names<'a>(&'a self, columns: &'a [(String, u32)]) -> impl Iterator<Item = &'a str> {
+    /// Names of the columns that events are made of. `columns` is the list it was resolved with.
+    pub fn column_names<'a>(
+        &'a self,
+        columns: &'a [(String, u32)],
+    ) -> impl Iterator<Item = &'a str> {
         let Mapping { id, aggregate_type, aggregate_id, event_type, .. } = self;
         [Some(*id), Some(*aggregate_type), Some(*aggregate_id), *event_type, Some(self.payload)]
             .into_iter()
@@ -101,9 +108,9 @@ impl Mapping {
 
 fn named<'a>(
     entries: impl Iterator<Item = (&'a str, &'a str)>,
-    needed: impl Fn(&str) -> Result<At>,
-) -> Result<Vec<(At, Arc<str>)>> {
-    entries.map(|(column, name)| Ok((needed(column)?, name.into()))).collect()
+    required: impl Fn(&str) -> Result<ColumnRef>,
+) -> Result<Vec<(ColumnRef, Arc<str>)>> {
+    entries.map(|(column, name)| Ok((required(column)?, name.into()))).collect()
 }
 
 fn missing(table: &OutboxTable, column: &str, columns: &[(String, u32)]) -> Error {
@@ -130,12 +137,12 @@ mod tests {
         let at = [mapping.id, mapping.aggregate_type, mapping.aggregate_id, mapping.payload];
         assert_eq!(at.map(|at| at.index), [3, 4, 2, 1]);
         assert_eq!(mapping.event_type, None, "Debezium does without it");
-        let names: Vec<_> = mapping.names(&there).collect();
+        let names: Vec<_> = mapping.column_names(&there).collect();
         assert_eq!(names, ["id", "aggregatetype", "aggregateid", "payload"]);
     }
 
     #[test]
-    fn what_is_missing_is_named_with_what_there_is() {
+    fn an_error_names_the_missing_column_and_those_that_exist() {
         let mut table = OutboxTable::new("app.o", OutboxPreset::Factlib);
         table.columns = OutboxColumns { event_type: Some("kind".into()), ..Default::default() };
         let there = columns(&["id", "aggregate_type", "aggregate_id", "event_type", "payload"]);
@@ -151,7 +158,7 @@ mod tests {
         let mut there =
             columns(&["id", "aggregate_type", "aggregate_id", "event_type", "payload", "metadata"]);
         let error = Mapping::resolve(&table, &there).expect_err("metadata is text").to_string();
-        assert_eq!(error, "column metadata of outbox table o is no jsonb or json");
+        assert_eq!(error, "column metadata of outbox table o is not of type jsonb or json");
         there.last_mut().expect("metadata").1 = oid::JSONB;
         Mapping::resolve(&table, &there).expect("all are there");
     }

@@ -1,28 +1,29 @@
-//! Outbox tables: rows that were inserted there, as events.
+//! Outbox tables: turns the rows that are inserted into them into events, and checks that the
+//! publication has the tables.
 //!
 //! | file | idea |
 //! | --- | --- |
-//! | `mapping` | pure: which column of a table is what |
-//! | `row` | pure: one row in, an event or what is wrong with it out |
-//! | `moves` | pure: rows of a partitioned table that move to another partition |
-//! | `parked` | pure: rows that are no events, as dead letters have them, and back |
-//! | `value` | pure: columns as PostgreSQL writes them as text |
-//! | `reader` | the tables of a stream, by the OIDs that it uses |
-//! | `catalog` | what the server's catalog says of the publication and the tables |
-//! | `findings` | pure: what is wrong with what the catalog says |
-//! | `partitions` | pure: what has to be published so that rows can move |
-//! | `publication` | what has to be there before the stream starts |
-//! | `unpublished` | pure: which rows were committed while their table was not published |
-//! | `archive` | a table of events, for whoever reads it by SQL |
-//! | `old_rows` | rows that are delivered and old, removed |
+//! | `mapping` | pure: finds the roles of a table's columns |
+//! | `row` | pure: turns one row into an event or a refusal |
+//! | `partition_moves` | pure: recognizes rows that move to another partition |
+//! | `parked` | pure: converts a refused row to a dead letter, and back to an event |
+//! | `value` | pure: parses PostgreSQL's text format |
+//! | `reader` | decodes the changes of a stream by the tables' OIDs |
+//! | `catalog` | reads the publication and the tables from the server's catalog |
+//! | `findings` | pure: lists the problems in a catalog |
+//! | `partitions` | pure: checks that a row's move between partitions is recognizable |
+//! | `publication` | creates and checks the publication before the stream starts |
+//! | `unpublished` | pure: finds ranges of rows that were committed while their table was not published |
+//! | `archive` | describes a table for `factlib replay` |
+//! | `old_rows` | removes rows that are old and delivered |
 
 mod archive;
 mod catalog;
 mod findings;
 mod mapping;
-mod moves;
 mod old_rows;
 mod parked;
+mod partition_moves;
 mod partitions;
 pub(crate) mod publication;
 mod reader;
@@ -34,11 +35,11 @@ pub(crate) use self::{
     archive::ArchiveTable,
     catalog::{Catalog, partitioned},
     findings::{Finding, Severity},
-    old_rows::{OldRows, Swept},
+    old_rows::{OldRowRemover, SweepResult},
     parked::ParkedRow,
     reader::{Change, OutboxReader},
-    unpublished::{Gap, Moment, Unpublished, time},
-    value::hex as binary_id,
+    unpublished::{Moment, UnpublishedRange, UnpublishedRanges, format_time},
+    value::hex,
 };
 
 #[cfg(test)]

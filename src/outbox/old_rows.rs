@@ -1,7 +1,7 @@
-//! Rows that are delivered and old: removed in small batches, by the position that the
-//! slot has confirmed.
+//! Removes rows that are old and delivered, in small batches, by the position that the slot has
+//! confirmed.
 //!
-//! # Why what is removed was delivered
+//! # Why the removed rows were delivered
 //! A row does not say where in the WAL its transaction was committed, and `created_at` is
 //! its client's clock: a transaction that is open for days commits rows that are old
 //! already. So a [`Mark`] is taken first, in one statement: the snapshot's `xmin`, the
@@ -35,7 +35,7 @@ use tokio_postgres::{
 
 use super::{
     mapping::Mapping,
-    publication::{find, identifier},
+    publication::{identifier, resolve_table},
     value::oid,
 };
 use crate::{
@@ -44,10 +44,10 @@ use crate::{
     postgres::{postgres_error, sql, sql_session},
 };
 
-/// Of one statement: without an index on the time, a batch reads all of the table.
+/// Limit of one statement: without an index on the time, each batch reads the whole table.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The server's own limit, should our cancellation not reach it.
+/// The server's own limit, in case our cancellation does not reach it.
 const STATEMENT_TIMEOUT: &str = "SET statement_timeout = '90s'";
 
 const MARK: &str = "\
@@ -56,8 +56,8 @@ SELECT pg_current_wal_insert_lsn(), txid_snapshot_xmin(txid_current_snapshot())"
 const CONFIRMED: &str = "\
 SELECT confirmed_flush_lsn FROM pg_replication_slots WHERE slot_name = $1";
 
-/// Old rows of some tables.
-pub(crate) struct OldRows {
+/// Removes the old rows of some tables.
+pub(crate) struct OldRowRemover {
     info: ConnectInfo,
     connect_timeout: Duration,
     slot: String,
@@ -73,7 +73,7 @@ struct Session {
     mark: Option<Mark>,
 }
 
-/// What had ended at a moment, and where its WAL is.
+/// A moment: the WAL's end, and the oldest transaction that had not ended.
 #[derive(Clone, Copy, Debug)]
 struct Mark {
     lsn: Lsn,
@@ -81,18 +81,18 @@ struct Mark {
     xmin: u32,
 }
 
-/// What one look did.
+/// Result of one sweep.
 #[derive(Debug, Default)]
-pub(crate) struct Swept {
-    /// There was a mark that is confirmed: each table was tried.
-    pub tried: bool,
+pub(crate) struct SweepResult {
+    /// True if the mark was confirmed, so that each table was swept.
+    pub ran: bool,
     pub removed: u64,
-    /// By table.
+    /// Errors by table.
     pub failed: Vec<(String, Error)>,
 }
 
-impl OldRows {
-    /// Those of `tables` that are older than `after`, by what `slot` confirms.
+impl OldRowRemover {
+    /// Will remove rows of `tables` that are older than `after` and that `slot` has confirmed.
     pub fn new(
         info: ConnectInfo,
         connect_timeout: Duration,
@@ -103,25 +103,25 @@ impl OldRows {
         log: Logger,
     ) -> Self {
         let batch = retention.batch;
-        OldRows { info, connect_timeout, slot, after, batch, tables, log, session: None }
+        OldRowRemover { info, connect_timeout, slot, after, batch, tables, log, session: None }
     }
 
-    /// Removes what may be removed by the last mark, if that is confirmed by now, and takes
-    /// the next one.
+    /// Removes the rows below the last mark if the slot has confirmed it by now, and takes the next
+    /// mark.
     ///
     /// # Errors
-    /// A server that can't be reached; a table that fails is in [`Swept::failed`], and the
-    /// others go on.
-    pub async fn sweep(&mut self) -> Result<Swept> {
-        // Taken out: after an error, or when this is given up, the session is not used again.
+    /// The server can't be reached. A table that fails is in [`SweepResult::failed`] and does not
+    /// stop the others.
+    pub async fn sweep(&mut self) -> Result<SweepResult> {
+        // Taken out, so that it is not used again after an error or when this future is dropped.
         let mut session = match self.session.take().filter(|open| !open.client.is_closed()) {
             Some(session) => session,
             None => self.open().await?,
         };
-        let mut swept = Swept::default();
+        let mut swept = SweepResult::default();
         let confirmed = session.confirmed(&self.slot).await?;
         if let Some(mark) = session.mark.filter(|mark| mark.lsn <= confirmed) {
-            swept.tried = true;
+            swept.ran = true;
             for table in &self.tables {
                 let removed = self.remove_all(&session.client, table, mark, &mut swept).await;
                 match removed {
@@ -132,7 +132,7 @@ impl OldRows {
             }
             session.mark = None;
         }
-        // A mark that is not confirmed stays: under load, a fresh one never would be.
+        // An unconfirmed mark stays: under load, a fresh one would never be confirmed in time.
         if session.mark.is_none() {
             session.mark = Some(session.take_mark().await?);
         }
@@ -151,9 +151,9 @@ impl OldRows {
         client: &SqlSession,
         table: &OutboxTable,
         mark: Mark,
-        swept: &mut Swept,
+        swept: &mut SweepResult,
     ) -> Result<()> {
-        let found = find(client, table).await?;
+        let found = resolve_table(client, table).await?;
         let statement = delete(table, &found.mapping, &found.columns)?;
         let (after_s, xmin) = (self.after.as_secs_f64(), mark.xmin.to_string());
         let limit = i64::from(self.batch);
@@ -177,23 +177,23 @@ impl OldRows {
 
 impl Session {
     async fn confirmed(&self, slot: &str) -> Result<Lsn> {
-        let what = format!("cannot ask what slot {slot} has confirmed");
+        let what = format!("cannot read the confirmed position of slot {slot}");
         let failed = |error| postgres_error(what.clone(), error);
         let row = self.ask(&what, CONFIRMED, &[&slot]).await?;
         let lsn = row.map(|row| row.try_get::<_, Option<PgLsn>>(0)).transpose().map_err(failed)?;
-        // No slot, no position: nothing is confirmed.
+        // Without a slot, nothing is confirmed.
         Ok(lsn.flatten().map_or(Lsn::ZERO, |lsn| Lsn::new(lsn.into())))
     }
 
     async fn take_mark(&self) -> Result<Mark> {
-        let what = "cannot ask what has been committed so far";
+        let what = "cannot read the current position of the WAL";
         let row = self.ask(what, MARK, &[]).await?;
         let row = row.ok_or_else(|| Error::new(ErrorKind::Protocol, what))?;
         let read = || -> Result<(PgLsn, i64), tokio_postgres::Error> {
             Ok((row.try_get(0)?, row.try_get(1)?))
         };
         let (lsn, xmin) = read().map_err(|error| postgres_error(what, error))?;
-        // The upper half counts how often the numbers began anew; rows have the lower one.
+        // The upper half counts wraparounds; rows have only the lower half.
         Ok(Mark { lsn: Lsn::new(lsn.into()), xmin: (xmin & i64::from(u32::MAX)) as u32 })
     }
 
@@ -211,12 +211,11 @@ impl Session {
     }
 }
 
-/// The statement that removes one batch; its parameters are the age in seconds, the
-/// mark's xmin and the size of the batch.
+/// SQL that removes one batch; its parameters are the age in seconds, the mark's xmin and the size
+/// of the batch.
 ///
-/// What somebody else has locked is left for the next time. The condition is there twice:
-/// the partitions of a table have rows at the same places, and what was found in one must
-/// not tell what goes in another.
+/// Locked rows are left for the next time. The condition is there twice because rows of different
+/// partitions can have the same ctid.
 fn delete(table: &OutboxTable, mapping: &Mapping, columns: &[(String, u32)]) -> Result<String> {
     let Some(at) = mapping.created_at else {
         let what = format!("table {} has no column that says how old a row is", table.table);
@@ -252,7 +251,7 @@ fn refused(table: &OutboxTable, error: tokio_postgres::Error) -> Error {
     let privilege = error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE);
     let failed = postgres_error(format!("cannot remove old rows of {}", table.table), error);
     match privilege {
-        // UPDATE is what the lock on a row asks for.
+        // Locking a row takes UPDATE.
         true => failed.remedy(format!(
             "GRANT SELECT, UPDATE, DELETE ON {} to the relay's user",
             identifier(table)

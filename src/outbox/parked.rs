@@ -1,7 +1,7 @@
-//! Rows that are no events, as dead letters have them, and back.
+//! Converts a refused row to a dead letter, and back to an event.
 //!
-//! A letter's value is the row as JSON, which an operator can read; a header has what the JSON
-//! leaves out. Once the mapping fits the row, the letter becomes the event that the row is.
+//! The letter's value is the row as JSON, which an operator can read; a header has what the JSON
+//! leaves out. Once the configured mapping fits the row, redriving the letter sends its event.
 
 use std::collections::BTreeMap;
 
@@ -12,26 +12,26 @@ use serde_json::Value as Json;
 
 use super::{
     mapping::Mapping,
-    row::{Rows, refused},
+    row::{RowContext, refused},
     value::{bytea, hex},
 };
 use crate::{Error, ErrorKind, Event, Lsn, Result, config::OutboxTable};
 
-/// Key of the object that replaces a text with invalid bytes.
+/// Key of the JSON object that stands for a text with invalid bytes.
 const HEX: &str = "hex";
 
-/// The header of a parked row, written as JSON.
+/// Header of a parked row, written as JSON.
 #[derive(Debug, Deserialize, Serialize)]
 pub(crate) struct ParkedRow {
     /// `schema.table`.
     table: String,
     commit_time_us: i64,
-    /// The base types of the columns, by their names.
+    /// Base types of the columns, by name.
     types: BTreeMap<String, u32>,
 }
 
 impl ParkedRow {
-    /// The header for a row of this table.
+    /// Returns the header for a row of this table.
     pub(super) fn header(
         table: &OutboxTable,
         columns: &[(String, u32)],
@@ -46,10 +46,10 @@ impl ParkedRow {
         serde_json::to_string(&row).unwrap_or_default()
     }
 
-    /// The event that the row of a letter is, by the tables that are configured now.
+    /// Reads a letter's row as an event, by the tables that are configured now.
     ///
     /// # Errors
-    /// [`ErrorKind::RecordRefused`]: why it is none, and what to change.
+    /// [`ErrorKind::RecordRefused`] with the reason why it is still not an event, and the remedy.
     pub fn event(header: &str, row: &[u8], tables: &[OutboxTable], lsn: Lsn) -> Result<Event> {
         let unreadable = |error| refused("it can't be read as a row".into()).caused_by(error);
         let parked: ParkedRow = serde_json::from_str(header).map_err(unreadable)?;
@@ -60,18 +60,18 @@ impl ParkedRow {
         });
         let table = table.ok_or_else(|| {
             let what = format!("it is a row of {}, which is not an outbox table now", parked.table);
-            refused(what).remedy("add the [[outbox]] that it was of")
+            refused(what).remedy("add an [[outbox]] for that table")
         })?;
         let (mut columns, mut texts) = (Vec::new(), Vec::new());
         for (name, value) in row {
             let type_oid = parked.types.get(&name).copied().unwrap_or_default();
             columns.push((name, type_oid));
-            texts.push(Text::from(value));
+            texts.push(CellText::from(value));
         }
         let mapping = Mapping::resolve(table, &columns).map_err(|error| {
             Error::new(ErrorKind::RecordRefused, "it is no event").caused_by(error)
         })?;
-        // Of one buffer, as the stream has them.
+        // The values are slices of one buffer, as in the stream.
         let mut buffer = BytesMut::new();
         texts.iter().for_each(|text| buffer.extend_from_slice(text.bytes()));
         let buffer = buffer.freeze();
@@ -81,24 +81,24 @@ impl ParkedRow {
             let (bytes, behind) = rest.split_at_checked(text.bytes().len()).unwrap_or_default();
             rest = behind;
             values.push(match text {
-                Text::Null => Value::Null,
-                Text::Utf8(_) => Value::Text(bytes),
-                Text::Other(_) => Value::Binary(bytes),
+                CellText::Null => Value::Null,
+                CellText::Utf8(_) => Value::Text(bytes),
+                CellText::Other(_) => Value::Binary(bytes),
             });
         }
         let topic_prefix = table.topic_prefix().map(Into::into);
-        let rows = Rows {
+        let context = RowContext {
             table,
             topic_prefix: topic_prefix.as_ref(),
             mapping: &mapping,
             commit_time_ns: parked.commit_time_us.saturating_mul(1_000),
             frames: &buffer,
         };
-        Ok(rows.event_of(&values, lsn)?.event)
+        Ok(context.event_from_values(&values, lsn)?.event)
     }
 }
 
-/// A row as JSON: what an operator can read, and insert again.
+/// Writes a row as JSON, which an operator can read and insert again.
 pub(super) fn as_json(columns: &[(String, u32)], row: Tuple<'_>) -> Bytes {
     let value = |value| match value {
         Value::Text(bytes) | Value::Binary(bytes) => match std::str::from_utf8(bytes) {
@@ -112,31 +112,31 @@ pub(super) fn as_json(columns: &[(String, u32)], row: Tuple<'_>) -> Bytes {
     Json::Object(object).to_string().into()
 }
 
-/// A value of the JSON.
-enum Text {
+/// A value of the JSON row.
+enum CellText {
     Null,
     Utf8(String),
     Other(Vec<u8>),
 }
 
-impl Text {
+impl CellText {
     fn bytes(&self) -> &[u8] {
         match self {
-            Text::Null => &[],
-            Text::Utf8(text) => text.as_bytes(),
-            Text::Other(bytes) => bytes,
+            CellText::Null => &[],
+            CellText::Utf8(text) => text.as_bytes(),
+            CellText::Other(bytes) => bytes,
         }
     }
 }
 
-impl From<Json> for Text {
+impl From<Json> for CellText {
     fn from(value: Json) -> Self {
         match value {
-            Json::Null => Text::Null,
-            Json::String(text) => Text::Utf8(text),
+            Json::Null => CellText::Null,
+            Json::String(text) => CellText::Utf8(text),
             other => {
                 let bytes = other.get(HEX).and_then(Json::as_str).map(|hex| bytea(hex.as_bytes()));
-                bytes.flatten().map_or(Text::Utf8(other.to_string()), Text::Other)
+                bytes.flatten().map_or(CellText::Utf8(other.to_string()), CellText::Other)
             }
         }
     }

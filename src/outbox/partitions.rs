@@ -1,5 +1,5 @@
-//! Judges whether rows of a partitioned table can move to another partition without being taken
-//! for new ones: what a [`move`](super::moves) needs is published, and names the row by its id.
+//! Checks that a row which moves to another partition can be recognized: its DELETE has to be
+//! published and to name the row by its id (see [`partition_moves`](super::partition_moves)).
 
 use super::{
     catalog::{CatalogPublication, CatalogTable},
@@ -7,16 +7,16 @@ use super::{
 };
 use crate::config::OutboxTable;
 
-/// A column of the partition key that a row may change, because it is no part of the event.
+/// Finds a column of the partition key that an UPDATE may change, because it is not part of the event.
 pub(super) fn moving_column<'a>(table: &OutboxTable, known: &'a CatalogTable) -> Option<&'a str> {
     let columns = known.base_columns();
     let mapping = Mapping::resolve(table, &columns).ok()?;
-    let is_mapped = |key: &str| mapping.names(&columns).any(|column| column == key);
+    let is_mapped = |key: &str| mapping.column_names(&columns).any(|column| column == key);
     known.partition_key.iter().map(String::as_str).find(|key| !is_mapped(key))
 }
 
-/// The reason why rows that move would be sent again; true if publishing DELETE corrects it.
-pub(super) fn objection(
+/// Explains why rows that move would be sent again; the flag is true if publishing DELETE corrects it.
+pub(super) fn move_problem(
     table: &OutboxTable,
     known: &CatalogTable,
     publication: &CatalogPublication,
@@ -46,7 +46,7 @@ mod tests {
     use super::*;
     use crate::{
         config::{ChangePolicy, OutboxPreset},
-        outbox::{catalog::Catalog, publication::Published},
+        outbox::{catalog::Catalog, publication::PublicationSpec},
     };
 
     /// A partitioned table by this key, with this primary key.
@@ -61,21 +61,22 @@ mod tests {
         });
         let table = serde_json::json!({
             "n": 1, "oid": 1, "kind": "p", "partition": false, "columns": columns,
-            "members": [root], "published": null, "in_pieces": false, "named": false,
+            "members": [root], "published": null, "partitions_published": false, "named": false,
             "published_as": null, "partition_key": partition_key, "mark": "",
         });
         let catalog = serde_json::json!({
             "version": 180_000, "lsn": "0/1", "at_us": 1, "publication": null, "tables": [table],
-            "unread": [],
+            "unconfigured": [],
         });
         Catalog::parse(&catalog.to_string()).expect("a catalog")
     }
 
     #[test]
-    fn delete_is_published_where_rows_move_without_their_event() {
+    fn delete_is_published_if_rows_can_move() {
         let table = OutboxTable::new("o", OutboxPreset::Factlib);
         let tables = [OutboxTable { on_update: ChangePolicy::Ignore, ..table }];
-        let published = Published { publication: "f", tables: &tables, accept_row_filter: false };
+        let published =
+            PublicationSpec { publication: "f", tables: &tables, accept_row_filter: false };
         let created = |partition_key: &[&str], primary_key: &[&str]| {
             let (sql, findings) = published.creation(&catalog(partition_key, primary_key));
             (sql.contains("publish = 'insert, delete'"), findings.into_iter().next())
@@ -85,6 +86,8 @@ mod tests {
         let (deletes, finding) = created(&["aggregate_id", "done"], &["aggregate_id", "done"]);
         let finding = finding.expect("a row can't be told by its id");
         assert!(deletes && finding.is_error());
-        assert!(finding.what.starts_with("the primary key of partitioned outbox table o lacks id"));
+        assert!(
+            finding.problem.starts_with("the primary key of partitioned outbox table o lacks id")
+        );
     }
 }

@@ -1,5 +1,5 @@
-//! What has to be there before outbox tables are read: the tables, their columns, and a
-//! publication that has them.
+//! Checks before the stream starts that the outbox tables, their columns and the publication exist,
+//! and creates the publication if that is wanted.
 
 use factlib_postgres::publication;
 use postgres_protocol::escape::escape_identifier;
@@ -8,7 +8,7 @@ use tokio_postgres::Client;
 
 use super::{
     catalog::{Catalog, CatalogPublication},
-    findings::{Finding, missing, other_kind},
+    findings::{Finding, missing, not_a_table},
     mapping::Mapping,
     partitions::moving_column,
 };
@@ -18,38 +18,38 @@ use crate::{
     postgres::postgres_error,
 };
 
-/// TRUNCATE can be published from PostgreSQL 11 on.
+/// The first version of PostgreSQL that can publish TRUNCATE.
 const OLDEST_WITH_TRUNCATE: i32 = 11;
 
-/// The tables of a configuration, and the publication that is to have them.
+/// The configured tables, and the publication that has to include them.
 #[derive(Clone, Copy)]
-pub(crate) struct Published<'a> {
+pub(crate) struct PublicationSpec<'a> {
     pub publication: &'a str,
     pub tables: &'a [OutboxTable],
     /// `postgres.accept_row_filter`.
     pub accept_row_filter: bool,
 }
 
-/// The findings that end a start.
+/// The findings on which a start is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Refuse {
-    /// Any finding: nothing was read yet, and a typo is more likely than a change.
-    Any,
-    /// Findings about every table, so that none is left to read in full. Otherwise the tables
-    /// without one are read, and the watcher reports the findings.
-    All,
-    /// No finding: this process has read before, and the watcher reports the findings.
-    None,
+pub(crate) enum RefuseOn {
+    /// Any error: nothing was read yet, so a typo is more likely than a change.
+    AnyFinding,
+    /// An error of the publication, or errors of all tables. Otherwise the tables without an error
+    /// are read, and the watcher reports the findings.
+    EveryTable,
+    /// Nothing: this process has read before, and the watcher reports the findings.
+    Nothing,
 }
 
-/// A configured table as the database has it.
-pub(super) struct Found {
+/// A configured table's columns in the database, and their roles.
+pub(super) struct ResolvedTable {
     pub(super) columns: Vec<(String, u32)>,
     pub(super) mapping: Mapping,
 }
 
-impl Published<'_> {
-    /// The statement that creates the publication, on PostgreSQL 11 or later.
+impl PublicationSpec<'_> {
+    /// SQL that creates the publication, on PostgreSQL 11 or later.
     pub fn create_sql(&self) -> String {
         self.create_sql_for(self.tables, None, OLDEST_WITH_TRUNCATE)
     }
@@ -85,7 +85,7 @@ impl Published<'_> {
         }
     }
 
-    /// True where a row may move to another partition.
+    /// True if rows of a table can move to another partition.
     pub(super) fn rows_move(&self, catalog: &Catalog) -> bool {
         let mut tables = self.tables.iter().enumerate();
         tables.any(|(index, table)| {
@@ -93,9 +93,8 @@ impl Published<'_> {
         })
     }
 
-    /// Inserts, what somebody wants to know of, DELETE where rows move, and what is published
-    /// already. UPDATE fails on a published table without a primary key, so nothing is added
-    /// that nobody asked for.
+    /// Operations to publish: INSERT, those with a policy, DELETE if rows can move, and those that
+    /// are published already. No more, as UPDATE fails on a published table without a primary key.
     pub(super) fn operations(
         &self,
         major: i32,
@@ -121,37 +120,37 @@ impl Published<'_> {
         operations.join(", ")
     }
 
-    /// Asks the catalog.
+    /// Reads the catalog.
     pub async fn read(&self, client: &Client) -> Result<Catalog> {
         Catalog::read(client, self.publication, self.tables).await
     }
 
-    /// The catalog as it would be if the publication were created now.
+    /// Returns the catalog as it would be after creating the publication.
     fn as_created(&self, catalog: &Catalog) -> Catalog {
         let operations = self.operations(catalog.major(), self.rows_move(catalog), None);
         let has = |operation| operations.split(", ").any(|other| other == operation);
         catalog.with_publication(has("update"), has("delete"), has("truncate"))
     }
 
-    /// The statement that would create the publication, and what is wrong with it.
+    /// SQL that would create the publication, and the problems that would remain.
     pub fn creation(&self, catalog: &Catalog) -> (String, Vec<Finding>) {
-        let findings = self.judge(&self.as_created(catalog));
+        let findings = self.check(&self.as_created(catalog));
         let is_good = |table: &&OutboxTable| {
             let mut errors = findings.iter().filter(|finding| finding.is_error());
             !errors.any(|error| error.table.as_ref() == Some(&table.table))
         };
         let good: Vec<_> = self.tables.iter().filter(is_good).cloned().collect();
-        // What is wrong with a table is mended before it can be added.
+        // A table with an error can only be added once that is corrected.
         (self.create_sql_for(&good, Some(catalog), catalog.major()), findings)
     }
 
-    /// Checks tables and publication; creates the publication if it is missing and that is
-    /// wanted. Answers whether it was missing, and the findings that did not end it.
+    /// Checks the tables and the publication, and creates the publication if it is missing and
+    /// `create` is set. Returns true if it was missing, and the findings on which it did not refuse.
     pub async fn prepare(
         &self,
         client: &Client,
         create: bool,
-        refuse: Refuse,
+        refuse: RefuseOn,
         log: &Logger,
     ) -> Result<(bool, Vec<Finding>)> {
         let mut catalog = self.read(client).await?;
@@ -175,41 +174,43 @@ impl Published<'_> {
             info!(log, "publication created"; "publication" => self.publication);
             catalog = self.read(client).await?;
         }
-        let findings = self.judge(&catalog);
+        let findings = self.check(&catalog);
         self.refuse(&findings, refuse)?;
         Ok((missing, findings))
     }
 
-    fn refuse(&self, findings: &[Finding], refuse: Refuse) -> Result<()> {
+    fn refuse(&self, findings: &[Finding], refuse: RefuseOn) -> Result<()> {
         let mut errors = findings.iter().filter(|finding| finding.is_error());
         let is_bad = |table: &OutboxTable| {
             let mut errors = findings.iter().filter(|finding| finding.is_error());
             errors.any(|error| error.table.as_ref() == Some(&table.table))
         };
         let refused = match refuse {
-            Refuse::Any => errors.next(),
-            Refuse::All if self.tables.iter().all(is_bad) => errors.next(),
-            Refuse::All => errors.find(|error| error.table.is_none()),
-            Refuse::None => None,
+            RefuseOn::AnyFinding => errors.next(),
+            RefuseOn::EveryTable if self.tables.iter().all(is_bad) => errors.next(),
+            RefuseOn::EveryTable => errors.find(|error| error.table.is_none()),
+            RefuseOn::Nothing => None,
         };
         refused.map_or(Ok(()), |finding| Err(finding.clone().into_error()))
     }
 }
 
-pub(super) async fn find(client: &Client, table: &OutboxTable) -> Result<Found> {
+/// Looks up a table's columns.
+pub(super) async fn resolve_table(client: &Client, table: &OutboxTable) -> Result<ResolvedTable> {
     let catalog = Catalog::read(client, "", std::slice::from_ref(table)).await?;
     let refused = |(what, remedy): (String, String)| {
         Err(Error::new(ErrorKind::PostgresRefused, what).remedy(remedy))
     };
     let Some(known) = catalog.table(0) else { return refused(missing(table)) };
-    if let Some(other) = other_kind(table, known.kind) {
+    if let Some(other) = not_a_table(table, known.kind) {
         return refused(other);
     }
     let columns = known.base_columns();
     let mapping = Mapping::resolve(table, &columns)?;
-    Ok(Found { columns, mapping })
+    Ok(ResolvedTable { columns, mapping })
 }
 
+/// Quotes a table's name for SQL.
 pub(super) fn identifier(table: &OutboxTable) -> String {
     let (schema, name) = table.qualified();
     format!("{}.{}", escape_identifier(schema), escape_identifier(name))
@@ -221,11 +222,12 @@ mod tests {
     use crate::config::OutboxPreset;
 
     #[test]
-    fn only_what_somebody_wants_to_know_of_is_published() {
+    fn only_operations_with_a_policy_are_published() {
         let mut table = OutboxTable::new("app.\"o", OutboxPreset::Debezium);
         let sql = |table: &OutboxTable| {
             let tables = [table.clone(), OutboxTable { table: "p".into(), ..table.clone() }];
-            Published { publication: "f", tables: &tables, accept_row_filter: false }.create_sql()
+            PublicationSpec { publication: "f", tables: &tables, accept_row_filter: false }
+                .create_sql()
         };
         let head = "CREATE PUBLICATION \"f\" FOR TABLE \"app\".\"\"\"o\", \"public\".\"p\"";
         assert_eq!(sql(&table), format!("{head} WITH (publish = 'insert, update')"));

@@ -1,8 +1,8 @@
-//! The outbox tables of one stream: descriptions and changes in, events out.
+//! Decodes the changes of outbox tables in one stream: table descriptions and rows in, events out.
 //!
-//! A stream describes a table before its first change and again when it was altered, by
-//! an OID; what is not configured is remembered as foreign. A new stream describes all
-//! tables anew, so this lives as long as the stream.
+//! A stream describes a table, by its OID, before the table's first change and again after an ALTER.
+//! Tables that are not configured are remembered as such. A new stream describes all tables again,
+//! so a reader lives as long as its stream.
 
 use std::{
     collections::HashMap,
@@ -16,28 +16,28 @@ use slog::{Logger, error, warn};
 
 use super::{
     mapping::Mapping,
-    moves::Moves,
     parked::{ParkedRow, as_json},
-    row::Rows,
-    value::named,
+    partition_moves::PartitionMoves,
+    row::RowContext,
+    value::base_type_oid,
 };
 use crate::{
     Error, ErrorKind, Event, Lsn, Result,
     config::{ChangePolicy, OutboxTable},
 };
 
-/// Times that can't be used are warned of once in so long for each table.
+/// Minimum time between two warnings of unusable times in one table.
 const TIME_WARNING_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Turns the rows that were inserted into the configured tables into events.
+/// Turns rows that are inserted into the configured tables into events.
 pub(crate) struct OutboxReader {
     tables: Vec<Table>,
     relations: HashMap<u32, Option<Relation>>,
-    /// Whom to tell that a configured table is not what it was.
-    news: Option<Box<dyn Fn() + Send>>,
-    /// Base types of the stream's own types, by their OIDs, where they make a difference.
+    /// Called when a configured table was altered, replaced or renamed.
+    on_table_change: Option<Box<dyn Fn() + Send>>,
+    /// Base types of domains by OID, where the base type matters.
     base_types: HashMap<u32, u32>,
-    moves: Moves,
+    moves: PartitionMoves,
     log: Logger,
 }
 
@@ -45,27 +45,27 @@ struct Table {
     config: OutboxTable,
     topic_prefix: Option<Arc<str>>,
     partitioned: bool,
-    /// It was warned of changes already.
+    /// True once a warning of changes was logged.
     warned: bool,
     unusable_times: UnusableTimes,
 }
 
-/// Rows whose time can't be used, since the last warning.
+/// RowContext with an unusable time since the last warning.
 #[derive(Default)]
 struct UnusableTimes {
     warned_at: Option<Instant>,
     rows: u64,
 }
 
-/// A configured table as the stream described it last.
+/// The stream's last description of a configured table.
 struct Relation {
     table: usize,
     columns: Vec<(String, u32)>,
-    /// Where it can't be told which column is what, every row is refused.
+    /// Every row is refused if this is an error.
     mapping: Result<Mapping>,
 }
 
-/// A change that an outbox table should not see.
+/// A change that an outbox table should not have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Change {
     Update,
@@ -74,7 +74,7 @@ pub(crate) enum Change {
 }
 
 impl OutboxReader {
-    /// `partitioned` says which of the tables are.
+    /// `partitioned` has a flag for each table.
     pub fn new(tables: Vec<OutboxTable>, partitioned: &[bool], log: Logger) -> Self {
         let table = |(index, config): (usize, OutboxTable)| Table {
             topic_prefix: config.topic_prefix().map(Into::into),
@@ -86,29 +86,29 @@ impl OutboxReader {
         OutboxReader {
             tables: tables.into_iter().enumerate().map(table).collect(),
             relations: HashMap::new(),
-            news: None,
+            on_table_change: None,
             base_types: HashMap::new(),
-            moves: Moves::default(),
+            moves: PartitionMoves::default(),
             log,
         }
     }
 
-    /// Calls `news` whenever a configured table is not what it was.
-    pub fn on_news(mut self, news: impl Fn() + Send + 'static) -> Self {
-        self.news = Some(Box::new(news));
+    /// Calls `notify` whenever a configured table was altered, replaced or renamed.
+    pub fn on_table_change(mut self, notify: impl Fn() + Send + 'static) -> Self {
+        self.on_table_change = Some(Box::new(notify));
         self
     }
 
-    /// A type was described that is not built in. For a domain, the stream has its OID and the
-    /// name of the type below it.
+    /// Takes in the description of a type that is not built in. For a domain, it has the domain's
+    /// OID and the name of the base type.
     pub fn type_described(&mut self, oid: u32, namespace: &str, name: &str) {
-        match named(name).filter(|_| namespace.is_empty()) {
+        match base_type_oid(name).filter(|_| namespace.is_empty()) {
             Some(base) => self.base_types.insert(oid, base),
             None => self.base_types.remove(&oid),
         };
     }
 
-    /// A table was described, for the first time or again.
+    /// Takes in the description of a table, the first one or a new one.
     pub fn described(&mut self, oid: u32, schema: &str, name: &str, columns: Columns<'_>) {
         let configured =
             self.tables.iter().position(|table| table.config.qualified() == (schema, name));
@@ -121,17 +121,17 @@ impl OutboxReader {
             let mapping = Mapping::resolve(&self.tables.get(index)?.config, &columns);
             Some(Relation { table: index, columns, mapping })
         });
-        if self.is_news(oid, schema, name, relation.as_ref())
-            && let Some(news) = &self.news
+        if self.has_changed(oid, schema, name, relation.as_ref())
+            && let Some(notify) = &self.on_table_change
         {
-            news();
+            notify();
         }
         self.relations.insert(oid, relation);
     }
 
-    /// True where a configured table has other columns than before, where another table has its
-    /// name, or where it has another name, under which its rows are not sent.
-    fn is_news(&self, oid: u32, schema: &str, name: &str, now: Option<&Relation>) -> bool {
+    /// True if a configured table has other columns than before, if another table took its name, or
+    /// if it was renamed, after which its rows are not sent.
+    fn has_changed(&self, oid: u32, schema: &str, name: &str, now: Option<&Relation>) -> bool {
         match (self.relations.get(&oid).and_then(Option::as_ref), now) {
             (Some(before), Some(now)) => before.columns != now.columns,
             (Some(before), None) => {
@@ -148,9 +148,8 @@ impl OutboxReader {
         }
     }
 
-    /// The event that an inserted row is; none where the table is not configured.
-    ///
-    /// What is wrong with the row itself makes an event that is refused.
+    /// Turns an inserted row into an event; none if the table is not configured. A row that can't be
+    /// read becomes an event that is refused.
     ///
     /// # Errors
     /// [`ErrorKind::Protocol`] for a table that was not described.
@@ -164,20 +163,20 @@ impl OutboxReader {
     ) -> Result<Option<Event>> {
         let Some((relation, table)) = self.relation(oid)? else { return Ok(None) };
         let read = relation.mapping.as_ref().map_err(Clone::clone).and_then(|mapping| {
-            let rows = Rows {
+            let context = RowContext {
                 table: &table.config,
                 topic_prefix: table.topic_prefix.as_ref(),
                 mapping,
                 commit_time_ns,
                 frames,
             };
-            rows.event(row, lsn)
+            context.event(row, lsn)
         });
         Ok(Some(match read {
             Ok(read) => {
                 let index = relation.table;
                 if let Some(why) = read.unusable_time {
-                    self.time_is_unusable(index, &why, lsn);
+                    self.warn_of_unusable_time(index, &why, lsn);
                 }
                 read.event
             }
@@ -190,18 +189,18 @@ impl OutboxReader {
         }))
     }
 
-    fn time_is_unusable(&mut self, index: usize, why: &str, lsn: Lsn) {
+    fn warn_of_unusable_time(&mut self, index: usize, why: &str, lsn: Lsn) {
         let Some(Table { config, unusable_times, .. }) = self.tables.get_mut(index) else { return };
         unusable_times.rows += 1;
         if unusable_times.warned_at.is_some_and(|at| at.elapsed() < TIME_WARNING_INTERVAL) {
             return;
         }
-        warn!(self.log, "the time of a row can't be used: it is sent with that of its commit";
+        warn!(self.log, "the time of a row can't be used; the commit time replaces it";
             "table" => &config.table, "time" => why, "lsn" => %lsn, "rows" => unusable_times.rows);
         *unusable_times = UnusableTimes { warned_at: Some(Instant::now()), rows: 0 };
     }
 
-    /// True for an inserted row that has come from another partition: no event, but an UPDATE.
+    /// Returns true if an inserted row came from another partition: an UPDATE and not an event.
     ///
     /// # Errors
     /// As [`inserted`](Self::inserted).
@@ -210,8 +209,8 @@ impl OutboxReader {
         Ok(id.is_some_and(|(index, id)| self.moves.inserted(index, id)))
     }
 
-    /// A row was deleted, which may be the first half of a move: what the table's policy says
-    /// once it is known to be none. There is nothing to say without `lsn`.
+    /// Takes a DELETE in, which may be the first half of a move; applies the table's policy once it
+    /// turns out not to be one. Without `lsn`, there is nothing to report.
     ///
     /// # Errors
     /// As [`changed`](Self::changed).
@@ -222,10 +221,10 @@ impl OutboxReader {
             Some((index, id)) => (index, self.moves.deleted(index, id, lsn)),
             None => (relation.table, lsn),
         };
-        delete.map_or(Ok(()), |lsn| self.table_changed(index, Change::Delete, lsn))
+        delete.map_or(Ok(()), |lsn| self.apply_policy(index, Change::Delete, lsn))
     }
 
-    /// The transaction ends.
+    /// Ends the transaction.
     ///
     /// # Errors
     /// As [`changed`](Self::changed).
@@ -233,25 +232,25 @@ impl OutboxReader {
         let deleted = self.moves.end();
         deleted
             .into_iter()
-            .try_for_each(|(index, lsn)| self.table_changed(index, Change::Delete, lsn))
+            .try_for_each(|(index, lsn)| self.apply_policy(index, Change::Delete, lsn))
     }
 
-    /// The stream ended inside of a transaction, which comes again.
+    /// Forgets a transaction that the end of the stream cut off; it will come again.
     pub fn interrupted(&mut self) {
-        self.moves = Moves::default();
+        self.moves = PartitionMoves::default();
     }
 
-    /// A row was changed: what the table's policy says.
+    /// Applies the table's policy to a change.
     ///
     /// # Errors
-    /// [`ErrorKind::PostgresRefused`] where that is to end the relay;
+    /// [`ErrorKind::PostgresRefused`] if the policy is to stop;
     /// [`ErrorKind::Protocol`] for a table that was not described.
     pub fn changed(&mut self, oid: u32, change: Change, lsn: Lsn) -> Result<()> {
         let Some((Relation { table, .. }, _)) = self.relation(oid)? else { return Ok(()) };
-        self.table_changed(*table, change, lsn)
+        self.apply_policy(*table, change, lsn)
     }
 
-    fn table_changed(&mut self, index: usize, change: Change, lsn: Lsn) -> Result<()> {
+    fn apply_policy(&mut self, index: usize, change: Change, lsn: Lsn) -> Result<()> {
         let Some(table) = self.tables.get_mut(index) else { return Ok(()) };
         let name = &table.config.table;
         let (policy, setting, done) = match change {
@@ -263,13 +262,13 @@ impl OutboxReader {
             ChangePolicy::Ignore => {}
             ChangePolicy::Warn if table.warned => {}
             ChangePolicy::Warn => {
-                warn!(self.log, "rows of an outbox table are changed, which sends nothing";
+                warn!(self.log, "rows of an outbox table were changed; changes are not sent";
                     "table" => name, "change" => done, "lsn" => %lsn);
                 table.warned = true;
             }
             ChangePolicy::Stop => {
                 let what = format!("rows of outbox table {name} were {done} at {lsn}");
-                let remedy = format!("outbox.{setting} = \"ignore\" or \"warn\" reads on");
+                let remedy = format!("set outbox.{setting} to \"ignore\" or \"warn\" to read on");
                 return Err(Error::new(ErrorKind::PostgresRefused, what).remedy(remedy));
             }
         }
@@ -286,7 +285,7 @@ impl OutboxReader {
 }
 
 impl Relation {
-    /// The table's index and the id of the row, if rows of the table may move.
+    /// Returns the table's index and the row's id if the table is partitioned.
     fn id<'a>(&self, table: &Table, row: Tuple<'a>) -> Option<(usize, &'a [u8])> {
         let mapping = self.mapping.as_ref().ok().filter(|_| table.partitioned)?;
         match row.values().nth(mapping.id.index) {

@@ -1,4 +1,4 @@
-//! One row of an outbox table: an event, or what is wrong with it.
+//! Turns one row of an outbox table into an event, or into the reason why it is not one.
 
 use std::sync::Arc;
 
@@ -7,8 +7,8 @@ use factlib_postgres::pgoutput::{Tuple, Value};
 use prost::Message;
 
 use super::{
-    mapping::{At, Mapping},
-    value::{Unfit, content, hex, oid, texts, time_ns},
+    mapping::{ColumnRef, Mapping},
+    value::{UnusableTime, content, hex, json_object_texts, oid, time_ns},
 };
 use crate::{
     Error, ErrorKind, Event, Lsn, Result,
@@ -17,41 +17,41 @@ use crate::{
     proto::OutboxEvent,
 };
 
-/// What the rows of a table have in common.
-pub(super) struct Rows<'a> {
+/// Everything that is needed to read a table's rows.
+pub(super) struct RowContext<'a> {
     pub table: &'a OutboxTable,
     pub topic_prefix: Option<&'a Arc<str>>,
     pub mapping: &'a Mapping,
     /// Commit time of the transaction, for rows without a usable time.
     pub commit_time_ns: i64,
-    /// What the row's texts are slices of.
+    /// The buffer of which the row's values are slices.
     pub frames: &'a Bytes,
 }
 
-/// An event, and what there is to say about it.
+/// A row's event.
 pub(super) struct RowEvent {
     pub event: Event,
-    /// The reason why the commit's time replaces the row's, with the row's value.
+    /// The row's time and why it can't be used, if the commit time replaces it.
     pub unusable_time: Option<String>,
 }
 
-impl Rows<'_> {
-    /// The event that a row is.
+impl RowContext<'_> {
+    /// Turns a row into an event.
     ///
     /// # Errors
-    /// [`ErrorKind::RecordRefused`]: why it is none.
+    /// [`ErrorKind::RecordRefused`] with the reason why the row is not an event.
     pub fn event(&self, row: Tuple<'_>, lsn: Lsn) -> Result<RowEvent> {
         let values: Vec<Value<'_>> = row.values().collect();
-        self.event_of(&values, lsn)
+        self.event_from_values(&values, lsn)
     }
 
-    /// The same, for the values of its columns.
-    pub fn event_of(&self, values: &[Value<'_>], lsn: Lsn) -> Result<RowEvent> {
+    /// Does the same for a list of values.
+    pub fn event_from_values(&self, values: &[Value<'_>], lsn: Lsn) -> Result<RowEvent> {
         let row = Row { values, frames: self.frames };
         let mapping = self.mapping;
         let mut event = OutboxEvent {
             id: row.id(mapping.id, "id")?,
-            aggregate_type: row.needed(mapping.aggregate_type, "aggregate type")?,
+            aggregate_type: row.required(mapping.aggregate_type, "aggregate type")?,
             aggregate_id: row.id(mapping.aggregate_id, "aggregate id")?,
             event_type: match mapping.event_type {
                 Some(at) => row.text(at, "event type")?.unwrap_or_default(),
@@ -59,9 +59,9 @@ impl Rows<'_> {
             },
             ..Default::default()
         };
-        for (text, what) in [(&event.id, "id"), (&event.aggregate_type, "aggregate type")] {
+        for (text, role) in [(&event.id, "id"), (&event.aggregate_type, "aggregate type")] {
             if text.is_empty() {
-                return Err(refused(format!("its {what} is empty")));
+                return Err(refused(format!("its {role} is empty")));
             }
         }
         let mut unusable_time = None;
@@ -98,9 +98,9 @@ impl Rows<'_> {
                 if let Some(at) = mapping.metadata
                     && let Some(json) = row.content(at, "metadata")?
                 {
-                    let metadata = texts(&json);
-                    event.metadata =
-                        metadata.ok_or_else(|| refused("its metadata is no JSON object".into()))?;
+                    let metadata = json_object_texts(&json);
+                    event.metadata = metadata
+                        .ok_or_else(|| refused("its metadata is not a JSON object".into()))?;
                 }
                 for (at, name) in &mapping.envelope {
                     if let Some(text) = row.text(*at, name)? {
@@ -114,18 +114,18 @@ impl Rows<'_> {
         Ok(RowEvent { event, unusable_time })
     }
 
-    /// The row's time, or why it can't be used.
-    fn time(&self, at: At, text: &str) -> Result<i64, String> {
+    /// Parses the row's time, or says why it can't be used.
+    fn time(&self, at: ColumnRef, text: &str) -> Result<i64, String> {
         let unit = self.table.created_at_unit;
         let ns = time_ns(at.type_oid, unit, text, self.commit_time_ns).map_err(|why| match why {
-            Unfit::OutOfRange => "it is not in the range from 1677 to 2262".to_owned(),
-            Unfit::OtherUnit(other) => format!(
+            UnusableTime::OutOfRange => "it is not in the range from 1677 to 2262".to_owned(),
+            UnusableTime::OtherUnit(other) => format!(
                 "it is far off in {}, but not in {other}: set outbox.created_at_unit = \"{other}\"",
                 unit.name(),
                 other = other.name()
             ),
         })?;
-        // Only there it is the time of the record.
+        // Only the preset debezium uses it as the record's timestamp.
         match self.table.preset {
             OutboxPreset::Debezium if ns < 1_000_000 => {
                 Err("a record can't have a time before 1970".to_owned())
@@ -142,41 +142,42 @@ struct Row<'a> {
 }
 
 impl Row<'_> {
-    fn needed(&self, at: At, what: &str) -> Result<String> {
-        self.text(at, what)?.ok_or_else(|| refused(format!("its {what} is null")))
+    fn required(&self, at: ColumnRef, role: &str) -> Result<String> {
+        self.text(at, role)?.ok_or_else(|| refused(format!("its {role} is null")))
     }
 
-    /// A text that tells one from another: of a `bytea`, its digits.
-    fn id(&self, at: At, what: &str) -> Result<String> {
+    /// Reads an id as text; a `bytea` as its hexadecimal digits.
+    fn id(&self, at: ColumnRef, role: &str) -> Result<String> {
         if at.type_oid != oid::BYTEA {
-            return self.needed(at, what);
+            return self.required(at, role);
         }
-        let bytes = self.content(at, what)?;
-        let bytes = bytes.ok_or_else(|| refused(format!("its {what} is null")))?;
+        let bytes = self.content(at, role)?;
+        let bytes = bytes.ok_or_else(|| refused(format!("its {role} is null")))?;
         Ok(if bytes.is_empty() { String::new() } else { hex(&bytes) })
     }
 
-    fn text(&self, at: At, what: &str) -> Result<Option<String>> {
-        let Some(bytes) = self.content(at, what)? else { return Ok(None) };
+    fn text(&self, at: ColumnRef, role: &str) -> Result<Option<String>> {
+        let Some(bytes) = self.content(at, role)? else { return Ok(None) };
         let text = String::from_utf8(bytes.into());
-        text.map(Some).map_err(|error| refused(format!("its {what} is no text")).caused_by(error))
+        text.map(Some)
+            .map_err(|error| refused(format!("its {role} is not valid text")).caused_by(error))
     }
 
     /// None for NULL.
-    fn content(&self, at: At, what: &str) -> Result<Option<Bytes>> {
+    fn content(&self, at: ColumnRef, role: &str) -> Result<Option<Bytes>> {
         match self.values.get(at.index) {
             Some(Value::Null) => Ok(None),
             Some(Value::Text(text)) => {
                 let read = content(at.type_oid, self.frames.slice_ref(text));
-                read.map(Some).ok_or_else(|| refused(format!("its {what} can't be read")))
+                read.map(Some).ok_or_else(|| refused(format!("its {role} can't be read")))
             }
-            // Nothing was asked for in binary: it is how a text comes that is none in UTF-8.
+            // Binary was not asked for: the decoder marks text that can't be converted to UTF-8 so.
             Some(Value::Binary(_)) => {
                 let why = "has bytes for which the database's encoding has no character";
-                Err(refused(format!("its {what} {why}")))
+                Err(refused(format!("its {role} {why}")))
             }
-            // An inserted row has all of its columns.
-            Some(Value::UnchangedToast) | None => Err(refused(format!("its {what} is not there"))),
+            // An inserted row never lacks a column.
+            Some(Value::UnchangedToast) | None => Err(refused(format!("its {role} is missing"))),
         }
     }
 }

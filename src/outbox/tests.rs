@@ -1,4 +1,4 @@
-//! The messages of a stream in, events out; and whatever bytes there are, no panic.
+//! Feeds stream messages to a reader and checks the events; hostile bytes never panic.
 
 use std::sync::{
     Arc,
@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use prost::Message as _;
 use slog::{Logger, o};
 
-use super::{Change, OutboxReader, mapping::Mapping, row::Rows};
+use super::{Change, OutboxReader, mapping::Mapping, row::RowContext};
 use crate::{
     Event, Lsn, Result,
     config::{OutboxColumns, OutboxPreset, OutboxTable},
@@ -54,7 +54,7 @@ fn reader(preset: OutboxPreset) -> OutboxReader {
     OutboxReader::new(vec![table], &[], Logger::root(slog::Discard, o!()))
 }
 
-/// What the decoder does with a message.
+/// Feeds one message to the reader as the decoder does.
 fn read(reader: &mut OutboxReader, bytes: Vec<u8>) -> Result<Option<Event>> {
     let bytes = Bytes::from(bytes);
     match Message::parse(&bytes) {
@@ -74,9 +74,9 @@ fn read(reader: &mut OutboxReader, bytes: Vec<u8>) -> Result<Option<Event>> {
 }
 
 #[test]
-fn a_table_that_is_not_what_it_was_is_news() {
+fn an_altered_replaced_or_renamed_table_is_reported() {
     let (news, count) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
-    let mut reader = reader(OutboxPreset::Debezium).on_news({
+    let mut reader = reader(OutboxPreset::Debezium).on_table_change({
         let news = Arc::clone(&news);
         move || _ = news.fetch_add(1, Relaxed)
     });
@@ -98,7 +98,7 @@ const ROW: [Option<&str>; 6] =
     [Some("i"), Some("Order"), Some("7"), Some("placed"), Some("{\"a\": 1}"), None];
 
 #[test]
-fn a_row_by_debeziums_conventions_is_its_payload() {
+fn a_debezium_rows_value_is_its_payload() {
     let mut reader = reader(OutboxPreset::Debezium);
     read(&mut reader, relation(1, "app", "o", &COLUMNS)).expect("described");
     let event = read(&mut reader, insert(1, &ROW)).expect("read").expect("an event");
@@ -117,7 +117,7 @@ fn a_row_by_debeziums_conventions_is_its_payload() {
 }
 
 #[test]
-fn columns_are_found_again_after_the_table_was_altered() {
+fn columns_are_resolved_again_after_an_alter() {
     let mut reader = reader(OutboxPreset::Factlib);
     let columns = |names: [&'static str; 6]| names.map(|name| (name, 25));
     let first = ["id", "aggregate_type", "aggregate_id", "event_type", "payload", "tenant"];
@@ -140,7 +140,7 @@ fn columns_are_found_again_after_the_table_was_altered() {
 }
 
 #[test]
-fn rows_of_other_tables_are_not_ours_and_unknown_tables_break_the_protocol() {
+fn unconfigured_tables_are_ignored_and_undescribed_ones_are_an_error() {
     let mut reader = reader(OutboxPreset::Debezium);
     read(&mut reader, relation(1, "public", "o", &COLUMNS)).expect("described");
     assert!(read(&mut reader, insert(1, &ROW)).expect("read").is_none());
@@ -149,7 +149,7 @@ fn rows_of_other_tables_are_not_ours_and_unknown_tables_break_the_protocol() {
 }
 
 #[test]
-fn a_row_that_is_no_event_is_refused_with_its_reason_and_its_text() {
+fn an_invalid_row_is_refused_with_its_reason_and_its_content() {
     let mut reader = reader(OutboxPreset::Debezium);
     read(&mut reader, relation(1, "app", "o", &COLUMNS)).expect("described");
     for (column, value, why) in [
@@ -170,7 +170,7 @@ fn a_row_that_is_no_event_is_refused_with_its_reason_and_its_text() {
     // Fewer columns than were described.
     let event = read(&mut reader, insert(1, &ROW[..3])).expect("read").expect("an event");
     let refusal = event.refusal().expect("it is refused");
-    assert!(refusal.error.to_string().contains("is not there"), "{}", refusal.error);
+    assert!(refusal.error.to_string().contains("is missing"), "{}", refusal.error);
 }
 
 proptest! {
@@ -201,7 +201,7 @@ proptest! {
 }
 
 #[test]
-fn a_time_that_no_record_has_is_that_of_the_commit() {
+fn an_unusable_time_is_replaced_by_the_commits() {
     let table = OutboxTable::new("app.o", OutboxPreset::Debezium);
     let columns = COLUMNS.map(|(name, oid)| (name.to_owned(), oid));
     let columns = [&columns[..], &[("at".to_owned(), 1184)]].concat();
@@ -228,14 +228,14 @@ fn a_time_that_no_record_has_is_that_of_the_commit() {
             }
         });
         let values: Vec<_> = values.collect();
-        let rows = Rows {
+        let context = RowContext {
             table: &table,
             topic_prefix: None,
             mapping: &mapping,
             commit_time_ns: 7_000_000,
             frames: &frames,
         };
-        let read = rows.event_of(&values, Lsn::new(9)).expect("an event");
+        let read = context.event_from_values(&values, Lsn::new(9)).expect("an event");
         assert_eq!(read.event.row().and_then(|row| row.timestamp_ms), Some(ms), "{time}");
         assert_eq!(read.unusable_time, why.map(|why| format!("{time}: {why}")));
     }

@@ -29,73 +29,73 @@ pub(crate) struct Moment {
 }
 
 impl Moment {
-    /// Asks for the present one. Of transactions of other users, only `pg_read_all_stats` may
-    /// see when they began.
+    /// Reads the present moment. Seeing when other users' transactions began takes
+    /// `pg_read_all_stats`.
     pub const QUERY: &str = "\
         SELECT pg_current_wal_insert_lsn(),
                (extract(epoch FROM least(now(), min(xact_start))) * 1000000)::bigint
         FROM pg_stat_activity
         WHERE datname = current_database() AND backend_type = 'client backend'";
 
-    /// Reads the answer.
+    /// Parses the answer.
     pub fn of(row: &Row) -> Result<Self> {
-        let what = "cannot ask PostgreSQL where its WAL ends";
+        let what = "cannot read the current position of the WAL";
         let failed = |error| postgres_error(what, error);
         let lsn: PgLsn = row.try_get(0).map_err(failed)?;
         Ok(Moment { lsn: Lsn::new(lsn.into()), at_us: row.try_get(1).map_err(failed)? })
     }
 }
 
-/// Rows of a table that were committed between two moments were not published, or not all.
+/// A range of the WAL in which rows of a table were committed and not all of them published.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Gap {
+pub(crate) struct UnpublishedRange {
     pub table: String,
     pub reason: String,
-    /// None if the table was not published at the first look.
+    /// None if the table was unpublished at the first look.
     pub from: Option<Moment>,
     pub to: Moment,
 }
 
-/// State of each configured table, by its name.
+/// Follows each configured table from look to look.
 #[derive(Default)]
-pub(crate) struct Unpublished {
-    tables: HashMap<String, Known>,
+pub(crate) struct UnpublishedRanges {
+    tables: HashMap<String, TableState>,
 }
 
 #[derive(Default)]
-struct Known {
-    /// The beginning of the last look that found all well, and the marks that it saw.
-    good: Option<(Moment, String)>,
-    /// The moment since which rows are lost, if known, and the reason; none while all is well.
-    lost: Option<(Option<Moment>, String)>,
+struct TableState {
+    /// Beginning of the last look without a loss, and the marks that it saw.
+    last_good: Option<(Moment, String)>,
+    /// The moment since which rows are lost, if known, and the reason; none while none are lost.
+    losing: Option<(Option<Moment>, String)>,
 }
 
-impl Unpublished {
-    /// Takes the next look, which began at `before`; returns the ranges that have ended.
-    pub fn look(
+impl UnpublishedRanges {
+    /// Takes the next look in, which began at `before`. Returns the ranges that have ended.
+    pub fn observe(
         &mut self,
         tables: &[OutboxTable],
         before: Moment,
         catalog: &Catalog,
         findings: &[Finding],
-    ) -> Vec<Gap> {
+    ) -> Vec<UnpublishedRange> {
         let to = Moment { lsn: catalog.lsn, at_us: catalog.at_us };
-        let mut gaps = Vec::new();
+        let mut ended = Vec::new();
         for (index, table) in tables.iter().enumerate() {
             let name = &table.table;
-            let known = self.tables.entry(name.clone()).or_default();
-            let mut losses = findings.iter().filter(|finding| finding.loses);
-            // What is about the publication is about each table.
+            let state = self.tables.entry(name.clone()).or_default();
+            let mut losses = findings.iter().filter(|finding| finding.loses_rows);
+            // A problem of the publication concerns each table.
             let loss = losses.find(|loss| loss.table.as_ref().is_none_or(|table| table == name));
             if let Some(loss) = loss {
-                let since = || known.good.as_ref().map(|(moment, _)| *moment);
-                known.lost.get_or_insert_with(|| (since(), loss.what.clone()));
+                let since = || state.last_good.as_ref().map(|(moment, _)| *moment);
+                state.losing.get_or_insert_with(|| (since(), loss.problem.clone()));
                 continue;
             }
             let marks = (catalog.publication.as_ref(), catalog.table(index));
             let (Some(publication), Some(there)) = marks else { continue };
             let mark = format!("{} {}", publication.mark, there.mark);
-            let gap = match (known.lost.take(), &known.good) {
+            let range = match (state.losing.take(), &state.last_good) {
                 (Some((from, reason)), _) => Some((from, reason)),
                 (None, Some((from, old))) if *old != mark => Some((
                     Some(*from),
@@ -103,29 +103,34 @@ impl Unpublished {
                 )),
                 _ => None,
             };
-            let gap = gap.map(|(from, reason)| Gap { table: name.clone(), reason, from, to });
-            gaps.extend(gap);
-            known.good = Some((before, mark));
+            let range = range.map(|(from, reason)| UnpublishedRange {
+                table: name.clone(),
+                reason,
+                from,
+                to,
+            });
+            ended.extend(range);
+            state.last_good = Some((before, mark));
         }
-        gaps
+        ended
     }
 
-    /// The moment since which rows of a table are lost; none while they are not, or if it is not
-    /// known.
+    /// The moment since which a table loses rows; none while it loses none, or if the moment is
+    /// unknown.
     pub fn lost_since(&self, table: &str) -> Option<Moment> {
-        self.tables.get(table)?.lost.as_ref()?.0
+        self.tables.get(table)?.losing.as_ref()?.0
     }
 }
 
-impl Gap {
+impl UnpublishedRange {
     /// The command that sends these rows again.
-    pub fn replay(&self) -> String {
+    pub fn replay_command(&self) -> String {
         let since = match self.from {
-            Some(from) => time(from.at_us.div_euclid(SECOND_US)),
-            // Whoever took it out knows.
+            Some(from) => format_time(from.at_us.div_euclid(SECOND_US)),
+            // For the operator to fill in.
             None => "TIME".into(),
         };
-        let until = time(self.to.at_us.div_euclid(SECOND_US) + 1);
+        let until = format_time(self.to.at_us.div_euclid(SECOND_US) + 1);
         let plain = |sign: char| sign.is_ascii_alphanumeric() || "._".contains(sign);
         let table = match self.table.chars().all(plain) {
             true => self.table.clone(),
@@ -138,7 +143,7 @@ impl Gap {
 const SECOND_US: i64 = 1_000_000;
 
 /// Formats a time as `factlib replay` takes it.
-pub(crate) fn time(unix_seconds: i64) -> String {
+pub(crate) fn format_time(unix_seconds: i64) -> String {
     let seconds = std::time::Duration::from_secs(unix_seconds.max(0).cast_unsigned());
     let at = std::time::UNIX_EPOCH + seconds;
     humantime_serde::re::humantime::format_rfc3339_seconds(at).to_string()
@@ -147,7 +152,7 @@ pub(crate) fn time(unix_seconds: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{config::OutboxPreset, outbox::publication::Published};
+    use crate::{config::OutboxPreset, outbox::publication::PublicationSpec};
 
     fn tables() -> Vec<OutboxTable> {
         vec![OutboxTable::new("o", OutboxPreset::Factlib)]
@@ -177,26 +182,31 @@ mod tests {
             "tables": [{
                 "n": 1, "kind": "r",
                 "columns": columns.iter().map(column).collect::<Vec<_>>(), "members": [member],
-                "published": published, "in_pieces": false, "named": true,
+                "published": published, "partitions_published": false, "named": true,
                 "published_as": null, "partition_key": [], "mark": mark.unwrap_or("9"),
             }],
-            "unread": [],
+            "unconfigured": [],
         });
         Catalog::parse(&json.to_string()).expect("a catalog")
     }
 
-    fn look(unpublished: &mut Unpublished, lsn: u64, mark: Option<&str>) -> Vec<Gap> {
+    fn look(
+        unpublished: &mut UnpublishedRanges,
+        lsn: u64,
+        mark: Option<&str>,
+    ) -> Vec<UnpublishedRange> {
         let (tables, catalog) = (tables(), catalog(lsn, mark));
-        let published = Published { publication: "p", tables: &tables, accept_row_filter: false };
-        let findings = published.judge(&catalog);
+        let published =
+            PublicationSpec { publication: "p", tables: &tables, accept_row_filter: false };
+        let findings = published.check(&catalog);
         assert_eq!(findings.is_empty(), mark.is_some(), "{findings:?}");
         let before = Moment { lsn: Lsn::new(lsn - 1), at_us: (lsn as i64 - 1) * 1_000_000 };
-        unpublished.look(&tables, before, &catalog, &findings)
+        unpublished.observe(&tables, before, &catalog, &findings)
     }
 
     #[test]
     fn a_range_reaches_from_the_last_good_look_to_the_first_one_after_it() {
-        let mut unpublished = Unpublished::default();
+        let mut unpublished = UnpublishedRanges::default();
         assert!(look(&mut unpublished, 10, Some("a")).is_empty());
         assert!(look(&mut unpublished, 20, Some("a")).is_empty());
         assert_eq!(unpublished.lost_since("o"), None);
@@ -210,13 +220,13 @@ mod tests {
         assert_eq!(gap.reason, "publication p does not have outbox table o");
         let replay = "factlib replay --table o --since 1970-01-01T00:00:19Z \
                       --until 1970-01-01T00:00:51Z";
-        assert_eq!(gap.replay(), replay);
+        assert_eq!(gap.replay_command(), replay);
         assert!(look(&mut unpublished, 60, Some("b")).is_empty());
     }
 
     #[test]
-    fn what_left_and_came_back_between_two_looks_is_a_range_too() {
-        let mut unpublished = Unpublished::default();
+    fn a_table_that_left_and_came_back_between_two_looks_is_a_range_too() {
+        let mut unpublished = UnpublishedRanges::default();
         look(&mut unpublished, 10, Some("a"));
         let gaps = look(&mut unpublished, 20, Some("b"));
         assert_eq!(gaps.len(), 1);
@@ -228,14 +238,14 @@ mod tests {
     }
 
     #[test]
-    fn what_was_missing_at_the_first_look_began_at_an_unknown_time() {
-        let mut unpublished = Unpublished::default();
+    fn a_range_that_was_open_at_the_first_look_has_no_beginning() {
+        let mut unpublished = UnpublishedRanges::default();
         look(&mut unpublished, 10, None);
         let gaps = look(&mut unpublished, 20, Some("a"));
         assert_eq!(gaps[0].from, None);
         let replay = "factlib replay --table o --since TIME --until 1970-01-01T00:00:21Z";
-        assert_eq!(gaps[0].replay(), replay);
-        let odd = Gap { table: "a b".into(), ..gaps[0].clone() };
-        assert!(odd.replay().contains("--table 'a b' "), "{}", odd.replay());
+        assert_eq!(gaps[0].replay_command(), replay);
+        let odd = UnpublishedRange { table: "a b".into(), ..gaps[0].clone() };
+        assert!(odd.replay_command().contains("--table 'a b' "), "{}", odd.replay_command());
     }
 }

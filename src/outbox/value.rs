@@ -1,4 +1,5 @@
-//! Columns in PostgreSQL's text format, by their base types; how it is written is pinned.
+//! Parses values in PostgreSQL's text format by their base types. The session pins the settings on
+//! which the format depends.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +8,7 @@ use serde_json::Value as Json;
 
 use crate::config::TimeUnit;
 
-/// OIDs of `pg_type` that are written in a way of their own.
+/// OIDs of the types of `pg_type` that need parsing or checking.
 pub(super) mod oid {
     pub const BOOL: u32 = 16;
     pub const BYTEA: u32 = 17;
@@ -20,9 +21,8 @@ pub(super) mod oid {
     pub const JSONB: u32 = 3802;
 }
 
-/// The types whose content is not the text that PostgreSQL writes, and those that a column has to
-/// have for some use, by their names in `pg_catalog`: the stream names the base type of a domain.
-const NAMED: [(&str, u32); 9] = [
+/// These types by their names in `pg_catalog`: for a domain, the stream has the base type's name.
+const TYPES: [(&str, u32); 9] = [
     ("bool", oid::BOOL),
     ("bytea", oid::BYTEA),
     ("int8", oid::INT8),
@@ -36,16 +36,16 @@ const NAMED: [(&str, u32); 9] = [
 
 const SECONDS_OF_DAY: i64 = 86_400;
 
-/// Beyond this from the commit, a number may be of another unit than the configured one.
+/// A number this far from the commit's time may be in another unit than the configured one.
 const FAR_NS: i64 = 10 * 365 * SECONDS_OF_DAY * 1_000_000_000;
 
-/// The OID of a type of `pg_catalog`, where it makes a difference.
-pub(super) fn named(name: &str) -> Option<u32> {
-    NAMED.iter().find(|(known, _)| *known == name).map(|(_, oid)| *oid)
+/// Returns the OID of a type of `pg_catalog` if it needs parsing or checking.
+pub(super) fn base_type_oid(name: &str) -> Option<u32> {
+    TYPES.iter().find(|(known, _)| *known == name).map(|(_, oid)| *oid)
 }
 
-/// A column's content: `bytea` decoded, `boolean` in words, `char(n)` without the blanks that
-/// fill it up, all else as it is written.
+/// Converts a value: `bytea` is decoded, `boolean` spelled out, `char(n)` loses its padding, and all
+/// else stays as PostgreSQL writes it.
 pub(super) fn content(type_oid: u32, text: Bytes) -> Option<Bytes> {
     match (type_oid, &text[..]) {
         (oid::BYTEA, _) => bytea(&text).map(Bytes::from),
@@ -59,13 +59,13 @@ pub(super) fn content(type_oid: u32, text: Bytes) -> Option<Bytes> {
     }
 }
 
-/// Bytes as PostgreSQL writes them, which is also what an event has as their id: `\\x`, and two
-/// digits for each.
+/// Formats bytes as PostgreSQL writes a `bytea`: `\\x`, and two digits for each byte. An event's
+/// binary id has this form, too.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold("\\x".to_owned(), |text, byte| text + &format!("{byte:02x}"))
 }
 
-/// `bytea` as `bytea_output` writes it, `hex` or `escape`.
+/// Parses a `bytea` in either `bytea_output`, `hex` or `escape`.
 pub(super) fn bytea(text: &[u8]) -> Option<Vec<u8>> {
     let Some(hex) = text.strip_prefix(b"\\x") else { return escaped(text) };
     let (pairs, rest) = hex.as_chunks::<2>();
@@ -102,43 +102,43 @@ pub(super) fn is_time(type_oid: u32) -> bool {
     matches!(type_oid, TIMESTAMPTZ | TIMESTAMP | INT8 | INT4)
 }
 
-/// The reason why a column's time is not used.
+/// The reason why a row's time can't be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Unfit {
-    /// No nanoseconds of 64 bits: before 1677, after 2262, or `infinity`.
+pub(super) enum UnusableTime {
+    /// Not representable in 64 bits of nanoseconds: before 1677, after 2262, or `infinity`.
     OutOfRange,
-    /// A number that is far from the commit by the configured unit, and near it by this one.
+    /// Far from the commit's time in the configured unit, and near it in this one.
     OtherUnit(TimeUnit),
 }
 
-/// A point in time in Unix nanoseconds: a time (UTC where it has no offset), or a number in `unit`.
+/// Parses a time to Unix nanoseconds: a timestamp (UTC if it has no offset), or a number in `unit`.
 pub(super) fn time_ns(
     type_oid: u32,
     unit: TimeUnit,
     text: &str,
     commit_ns: i64,
-) -> Result<i64, Unfit> {
+) -> Result<i64, UnusableTime> {
     match type_oid {
         oid::INT8 | oid::INT4 => number_ns(unit, text, commit_ns),
-        _ => timestamp_ns(text).ok_or(Unfit::OutOfRange),
+        _ => timestamp_ns(text).ok_or(UnusableTime::OutOfRange),
     }
 }
 
-fn number_ns(unit: TimeUnit, text: &str, commit_ns: i64) -> Result<i64, Unfit> {
-    let number: i64 = text.parse().map_err(|_| Unfit::OutOfRange)?;
+fn number_ns(unit: TimeUnit, text: &str, commit_ns: i64) -> Result<i64, UnusableTime> {
+    let number: i64 = text.parse().map_err(|_| UnusableTime::OutOfRange)?;
     let by = |unit: TimeUnit| number.checked_mul(unit.nanoseconds());
     let is_near = |ns: i64| ns.checked_sub(commit_ns).is_some_and(|far| far.abs() < FAR_NS);
     let time = by(unit);
     if time.is_some_and(is_near) {
-        return time.ok_or(Unfit::OutOfRange);
+        return time.ok_or(UnusableTime::OutOfRange);
     }
     match TimeUnit::ALL.into_iter().find(|other| by(*other).is_some_and(is_near)) {
-        Some(other) => Err(Unfit::OtherUnit(other)),
-        None => time.ok_or(Unfit::OutOfRange),
+        Some(other) => Err(UnusableTime::OtherUnit(other)),
+        None => time.ok_or(UnusableTime::OutOfRange),
     }
 }
 
-/// `2026-11-24 07:11:03.123456+01:30`.
+/// Parses `2026-11-24 07:11:03.123456+01:30`.
 fn timestamp_ns(text: &str) -> Option<i64> {
     let (date, clock) = text.split_once(' ')?;
     let mut date = date.splitn(3, '-');
@@ -168,7 +168,7 @@ fn timestamp_ns(text: &str) -> Option<i64> {
     seconds.checked_mul(1_000_000_000)?.checked_add(nanos)
 }
 
-/// `+01`, `-03:30`, `+00:19:32`: east of Greenwich.
+/// Parses `+01`, `-03:30` or `+00:19:32` to seconds east of Greenwich.
 fn offset_seconds(text: &str) -> Option<i64> {
     let (sign, text) = match text.split_at_checked(1)? {
         ("-", rest) => (-1, rest),
@@ -181,7 +181,7 @@ fn offset_seconds(text: &str) -> Option<i64> {
     Some(sign * seconds)
 }
 
-/// Two digits.
+/// Parses exactly two digits.
 fn digits(text: &str) -> Option<i64> {
     if text.len() == 2 { number(text) } else { None }
 }
@@ -191,8 +191,8 @@ fn number(text: &str) -> Option<i64> {
     if plain { text.parse().ok() } else { None }
 }
 
-/// Days of the Gregorian calendar, counted in years that begin in March: the leap day
-/// is then the last of its year.
+/// Counts days in the Gregorian calendar. Years begin in March here, so that the leap day is the
+/// last of its year.
 fn days_since_1970(year: i64, month: i64, day: i64) -> Option<i64> {
     const BEFORE_1970: i64 = 719_468;
     let year = year.checked_sub((month <= 2).into())?;
@@ -202,8 +202,9 @@ fn days_since_1970(year: i64, month: i64, day: i64) -> Option<i64> {
     era.checked_mul(146_097)?.checked_add(day_of_era - BEFORE_1970)
 }
 
-/// A JSON object as texts: a text as it is, anything else as JSON writes it; null is left out.
-pub(super) fn texts(json: &[u8]) -> Option<BTreeMap<String, String>> {
+/// Reads a JSON object as a map of texts: strings as they are, other values as JSON; nulls are left
+/// out.
+pub(super) fn json_object_texts(json: &[u8]) -> Option<BTreeMap<String, String>> {
     let object: serde_json::Map<String, Json> = serde_json::from_slice(json).ok()?;
     let entries = object.into_iter().filter_map(|(key, value)| match value {
         Json::Null => None,
@@ -250,9 +251,9 @@ mod tests {
             (TimeUnit::Ms, "1700000000123456789", TimeUnit::Ns),
             (TimeUnit::Us, "1700000000123", TimeUnit::Ms),
         ] {
-            assert_eq!(read(unit, text), Err(Unfit::OtherUnit(other)), "{text}");
+            assert_eq!(read(unit, text), Err(UnusableTime::OtherUnit(other)), "{text}");
         }
-        assert_eq!(read(TimeUnit::Ms, "9223372036854775807"), Err(Unfit::OutOfRange));
+        assert_eq!(read(TimeUnit::Ms, "9223372036854775807"), Err(UnusableTime::OutOfRange));
     }
 
     #[test]
@@ -294,12 +295,12 @@ mod tests {
     #[test]
     fn metadata_is_an_object_of_texts() {
         let json = br#"{"a": "x", "n": 1, "b": true, "o": {"k": [1, null]}, "none": null}"#;
-        let texts = texts(json).expect("an object");
+        let texts = json_object_texts(json).expect("an object");
         let of = |key: &str| texts.get(key).map(String::as_str);
         assert_eq!((of("a"), of("n"), of("b")), (Some("x"), Some("1"), Some("true")));
         assert_eq!((of("o"), of("none")), (Some(r#"{"k":[1,null]}"#), None));
         for other in [&b"[]"[..], b"1", b"null", b"{", b"\xff"] {
-            assert_eq!(super::texts(other), None);
+            assert_eq!(super::json_object_texts(other), None);
         }
     }
 
@@ -312,7 +313,7 @@ mod tests {
         #[test]
         fn hostile_texts_are_read_or_refused(text: String, bytes: Vec<u8>) {
             let _ = (timestamp_ns(&text), number_ns(TimeUnit::S, &text, i64::MIN));
-            let _ = (bytea(&bytes), texts(&bytes));
+            let _ = (bytea(&bytes), json_object_texts(&bytes));
         }
 
         #[test]

@@ -169,7 +169,7 @@ impl Archive {
             let text = texts.get(at).and_then(Option::as_ref).map(Text::bytes);
             String::from_utf8_lossy(text.unwrap_or_default()).into_owned()
         };
-        let (id, time) = self.table.places();
+        let (id, time) = self.table.id_and_time_indexes();
         let event = self.table.event(&values, &frames);
         ArchivedRow { id: text(id), created_at: text(time), event }
     }
@@ -191,7 +191,7 @@ impl Archive {
         };
         let instant = |at: SystemTime| {
             let us = at.duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();
-            table.instant(us)
+            table.time_literal(us)
         };
         let after = selection.after.as_deref().map(|after| {
             let from = table.identifier();

@@ -44,7 +44,7 @@ use crate::{
     dead_letter::{self, DeadLetterTable},
     outbox::{
         self, Finding, Severity,
-        publication::{Published, Refuse},
+        publication::{PublicationSpec, RefuseOn},
     },
     postgres::{
         logged, postgres_error, read_encoding, server, slot_reader::END_LIMIT,
@@ -174,10 +174,10 @@ pub fn setup_sql(config: &Config) -> String {
 }
 
 /// The publication that these tables need.
-pub(crate) fn published<'a>(config: &'a Config, tables: &'a [OutboxTable]) -> Published<'a> {
+pub(crate) fn published<'a>(config: &'a Config, tables: &'a [OutboxTable]) -> PublicationSpec<'a> {
     let settings = &config.postgres;
     let accept_row_filter = settings.accept_row_filter;
-    Published { publication: &settings.publication, tables, accept_row_filter }
+    PublicationSpec { publication: &settings.publication, tables, accept_row_filter }
 }
 
 impl Startup {
@@ -375,13 +375,13 @@ impl Startup {
             self.check_ready(client, &slot).await?;
         }
         let refuse = match cluster {
-            _ if attended => Refuse::Any,
-            Some(_) => Refuse::None,
+            _ if attended => RefuseOn::AnyFinding,
+            Some(_) => RefuseOn::Nothing,
             // A store that can't be read says why further below.
             None if tables.len() > 1 && matches!(store.load(&settings.slot).await, Ok(Some(_))) => {
-                Refuse::All
+                RefuseOn::EveryTable
             }
-            None => Refuse::Any,
+            None => RefuseOn::AnyFinding,
         };
         let publishing = self.publication(client, create, refuse, log);
         let (publication_created, findings) =
@@ -477,7 +477,7 @@ impl Startup {
         &self,
         client: &Client,
         create: bool,
-        refuse: Refuse,
+        refuse: RefuseOn,
         log: &Logger,
     ) -> Result<(bool, Vec<Finding>)> {
         let tables = self.config.outbox_tables();
@@ -487,14 +487,14 @@ impl Startup {
 
 /// Logs one line for each finding.
 pub(crate) fn log_findings(findings: &[Finding], log: &Logger) {
-    for Finding { severity, what, remedy, .. } in findings {
+    for Finding { severity, problem, remedy, .. } in findings {
         match severity {
             Severity::Warning => {
-                warn!(log, "what is published is worth a look"; "found" => what, "remedy" => remedy);
+                warn!(log, "the publication may need attention"; "found" => problem, "remedy" => remedy);
             }
             Severity::Error => {
                 error!(log, "an outbox table is not relayed as it is configured";
-                    "found" => what, "remedy" => remedy);
+                    "found" => problem, "remedy" => remedy);
             }
         }
     }

@@ -84,7 +84,7 @@ async fn sql_ascii_is_sent_as_it_is_and_a_key_that_is_no_text_parked() {
     let sent = records(&bed, &format!("{}.outbox.event.t", bed.name), 2).await;
     assert_eq!(content(&sent), [(&b"caf\xe9"[..], "é".as_bytes()), ("あ".as_bytes(), b"\xe9")]);
     let error = header(&letters[0], "dead_letter_error");
-    assert!(error.contains("its id is no text"), "{error}");
+    assert!(error.contains("its id is not valid text"), "{error}");
     let row: serde_json::Value =
         serde_json::from_slice(letters[0].value.as_deref().expect("a value")).expect("JSON");
     assert_eq!(row["id"]["hex"], "\\xe9");

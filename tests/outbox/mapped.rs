@@ -83,7 +83,7 @@ async fn rows_that_are_no_events_go_to_the_dead_letters_and_the_others_flow() {
     for (who, why) in [
         ("nobody", "its aggregate type is null"),
         ("empty", "its aggregate type is empty"),
-        ("list", "its metadata is no JSON object"),
+        ("list", "its metadata is not a JSON object"),
     ] {
         let row = |letter: &ConsumedRecord| {
             serde_json::from_slice::<serde_json::Value>(letter.value.as_deref().expect("a value"))

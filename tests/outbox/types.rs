@@ -167,7 +167,7 @@ async fn types_that_are_no_times_are_refused_at_the_start() {
         table.columns.created_at = Some("at".into());
         bed.config.outbox = vec![table];
         let error = bed.pipeline().start().await.expect_err(&documented.type_name).to_string();
-        let text = format!("column at of outbox table r{n} is no timestamptz");
+        let text = format!("column at of outbox table r{n} is not of type timestamptz");
         assert!(error.contains(&text), "{}: {error}", documented.type_name);
     }
 }

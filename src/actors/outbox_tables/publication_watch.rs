@@ -22,7 +22,7 @@ use crate::{
     Error, ErrorKind, Result,
     config::{Config, OutboxTable},
     messages::{LookAtPublication, Stop},
-    outbox::{Catalog, Finding, Gap, Moment, Unpublished, time},
+    outbox::{Catalog, Finding, Moment, UnpublishedRange, UnpublishedRanges, format_time},
     postgres::Reconnecting,
     startup::published,
     status::{PipelineState, PublicationProblem, Status, UnpublishedRows},
@@ -31,12 +31,12 @@ use crate::{
 /// Time without an answer after which a warning says that nothing is known.
 const BLIND_LIMIT: Duration = Duration::from_secs(60);
 
-/// The actor around [`Unpublished`].
+/// The actor around [`UnpublishedRanges`].
 pub(crate) struct PublicationWatch {
     config: Arc<Config>,
     tables: Vec<OutboxTable>,
     server: Arc<Reconnecting>,
-    unpublished: Unpublished,
+    unpublished: UnpublishedRanges,
     /// Findings of the last look.
     found: Vec<Finding>,
     /// The time since which no look has succeeded while rows are read; true once that is logged.
@@ -61,7 +61,7 @@ impl PublicationWatch {
             config,
             tables,
             server: Arc::new(server),
-            unpublished: Unpublished::default(),
+            unpublished: UnpublishedRanges::default(),
             found: Vec::new(),
             blind_since: None,
             asking: false,
@@ -76,7 +76,7 @@ impl PublicationWatch {
             PipelineState::Starting | PipelineState::Stopped => return,
             PipelineState::StandingBy { .. } => {
                 // What happens until this one reads again, the other one sees.
-                self.unpublished = Unpublished::default();
+                self.unpublished = UnpublishedRanges::default();
                 self.found.clear();
                 return self.status.publication_problems(Vec::new());
             }
@@ -121,8 +121,8 @@ impl PublicationWatch {
     }
 
     fn report(&mut self, before: Moment, catalog: &Catalog) {
-        let found = published(&self.config, &self.tables).judge(catalog);
-        let gaps = self.unpublished.look(&self.tables, before, catalog, &found);
+        let found = published(&self.config, &self.tables).check(catalog);
+        let gaps = self.unpublished.observe(&self.tables, before, catalog, &found);
         let problems = found.iter().map(|finding| self.problem(finding)).collect::<Vec<_>>();
         // First: who reads the log may look at the status.
         self.status.publication_problems(problems.clone());
@@ -135,27 +135,27 @@ impl PublicationWatch {
             }
         }
         for finding in self.found.iter().filter(|finding| !found.contains(finding)) {
-            info!(self.log, "a problem with the publication is over"; "was" => &finding.what);
+            info!(self.log, "a problem with the publication is over"; "was" => &finding.problem);
         }
         for gap in &gaps {
             let UnpublishedRows { table, reason, from_lsn, to_lsn, replay, .. } = rows(gap);
-            let since = gap.from.map(|from| time(from.at_us / 1_000_000));
+            let since = gap.from.map(|from| format_time(from.at_us / 1_000_000));
             warn!(self.log, "rows of an outbox table were not published, or not all of them";
                 "table" => table, "reason" => reason,
                 "from_lsn" => from_lsn.map(|lsn| lsn.to_string()), "to_lsn" => %to_lsn,
-                "since" => since, "until" => time(gap.to.at_us / 1_000_000),
+                "since" => since, "until" => format_time(gap.to.at_us / 1_000_000),
                 "remedy" => replay);
         }
         self.found = found;
     }
 
     fn problem(&self, finding: &Finding) -> PublicationProblem {
-        let since = finding.table.as_ref().filter(|_| finding.loses);
+        let since = finding.table.as_ref().filter(|_| finding.loses_rows);
         let since = since.and_then(|table| self.unpublished.lost_since(table));
         PublicationProblem {
             table: finding.table.clone(),
             is_error: finding.is_error(),
-            problem: finding.what.clone(),
+            problem: finding.problem.clone(),
             remedy: finding.remedy.clone(),
             since_lsn: since.map(|since| since.lsn),
             since: since.map(|since| seconds(since.at_us)),
@@ -163,13 +163,13 @@ impl PublicationWatch {
     }
 
     fn log_problem(&self, problem: &PublicationProblem) {
-        let PublicationProblem { problem: what, remedy, since_lsn, .. } = problem;
+        let PublicationProblem { is_error, problem, remedy, since_lsn, .. } = problem;
         let since_lsn = since_lsn.map(|lsn| lsn.to_string());
-        match problem.is_error {
+        match is_error {
             true => error!(self.log, "an outbox table is not relayed as it is configured";
-                "found" => what, "remedy" => remedy, "since_lsn" => since_lsn),
-            false => warn!(self.log, "what is published is worth a look";
-                "found" => what, "remedy" => remedy),
+                "found" => problem, "remedy" => remedy, "since_lsn" => since_lsn),
+            false => warn!(self.log, "the publication may need attention";
+                "found" => problem, "remedy" => remedy),
         }
     }
 }
@@ -180,7 +180,7 @@ async fn ask(
     publication: &str,
     tables: &[OutboxTable],
 ) -> Result<(Moment, Catalog)> {
-    let what = "cannot ask PostgreSQL what is published";
+    let what = "cannot read the publication from the catalog";
     let failed = |error| Error::new(ErrorKind::PostgresUnavailable, what).caused_by(error);
     let rows = server.run(Moment::QUERY, &[]).await.map_err(failed)?;
     let before = rows.first().map(Moment::of).transpose()?;
@@ -191,7 +191,7 @@ async fn ask(
     before.zip(catalog).ok_or_else(|| Error::new(ErrorKind::Protocol, what))
 }
 
-fn rows(gap: &Gap) -> UnpublishedRows {
+fn rows(gap: &UnpublishedRange) -> UnpublishedRows {
     UnpublishedRows {
         table: gap.table.clone(),
         reason: gap.reason.clone(),
@@ -199,7 +199,7 @@ fn rows(gap: &Gap) -> UnpublishedRows {
         to_lsn: gap.to.lsn,
         since: gap.from.map(|from| seconds(from.at_us)),
         until: seconds(gap.to.at_us),
-        replay: gap.replay(),
+        replay: gap.replay_command(),
     }
 }
 

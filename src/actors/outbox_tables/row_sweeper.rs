@@ -14,17 +14,17 @@ use slog::{Logger, debug, info, warn};
 
 use crate::{
     messages::Stop,
-    outbox::{OldRows, Swept},
+    outbox::{OldRowRemover, SweepResult},
     status::{PipelineState, Status},
 };
 
 /// Named in place of a table where none could be tried.
 const SERVER: &str = "all";
 
-/// The actor around [`OldRows`].
+/// The actor around [`OldRowRemover`].
 pub(crate) struct RowSweeper {
     /// None while a look is under way.
-    rows: Option<OldRows>,
+    rows: Option<OldRowRemover>,
     interval: Duration,
     /// The last failure logged, by table.
     logged: HashMap<String, String>,
@@ -33,7 +33,7 @@ pub(crate) struct RowSweeper {
 }
 
 impl RowSweeper {
-    pub fn new(rows: OldRows, interval: Duration, status: Arc<Status>, log: Logger) -> Self {
+    pub fn new(rows: OldRowRemover, interval: Duration, status: Arc<Status>, log: Logger) -> Self {
         RowSweeper { rows: Some(rows), interval, logged: HashMap::new(), status, log }
     }
 
@@ -49,9 +49,9 @@ impl RowSweeper {
         };
         ctx.spawn(sweeping.into_actor(self).map(|(rows, swept), this, _| {
             this.rows = Some(rows);
-            let swept = swept.unwrap_or_else(|error| Swept {
+            let swept = swept.unwrap_or_else(|error| SweepResult {
                 failed: vec![(SERVER.into(), error)],
-                ..Swept::default()
+                ..SweepResult::default()
             });
             this.status.swept(swept.removed, swept.failed.len() as u64);
             if swept.removed > 0 {
@@ -62,10 +62,10 @@ impl RowSweeper {
     }
 
     /// One line for each failure, and no more until it is another one or over.
-    fn log_failures(&mut self, swept: Swept) {
+    fn log_failures(&mut self, swept: SweepResult) {
         let before = self.logged.clone();
         // Of a table that was not tried, nothing new is known.
-        self.logged.retain(|table, _| !swept.tried && table != SERVER);
+        self.logged.retain(|table, _| !swept.ran && table != SERVER);
         for (table, error) in swept.failed {
             let text = error.to_string();
             self.status.actor_complains("row_sweeper", format!("{table}: {text}"));

@@ -158,7 +158,7 @@ impl Launch<'_> {
             false => {
                 let watch = self.publication_watch.clone();
                 let reader = OutboxReader::new(tables, &self.start.partitioned, log.clone())
-                    .on_news(move || watch.do_send(LookAtPublication));
+                    .on_table_change(move || watch.do_send(LookAtPublication));
                 EventDecoder::of_tables(reader, from)
             }
         };

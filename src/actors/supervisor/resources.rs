@@ -22,7 +22,7 @@ use crate::{
     faults::Faults,
     handlers::HandlerTopics,
     messages::{ActorKind, ByteWindow, ExitGuard},
-    outbox::OldRows,
+    outbox::OldRowRemover,
     postgres::Reconnecting,
     startup::{InKafka, SlotClaim, Start, Startup},
     status::{ActorState, BlockedBy, Status},
@@ -121,7 +121,7 @@ impl PipelineResources {
         let (config, retention) = (&self.config, &self.config.retention);
         let after = retention.after?;
         let log = self.runs("row_sweeper");
-        let rows = OldRows::new(
+        let rows = OldRowRemover::new(
             self.startup.info.clone(),
             config.postgres.connect_timeout,
             config.postgres.slot.clone(),

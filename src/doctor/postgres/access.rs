@@ -89,14 +89,14 @@ impl Postgres<'_> {
         let catalog = published.read(self.client).await?;
         let there = catalog.publication.is_some();
         let (sql, findings) = match there {
-            true => (String::new(), published.judge(&catalog)),
+            true => (String::new(), published.check(&catalog)),
             false => published.creation(&catalog),
         };
         let errors = findings.iter().filter(|finding| finding.is_error()).count();
-        for Finding { severity, what, remedy, .. } in findings {
+        for Finding { severity, problem, remedy, .. } in findings {
             match severity {
-                Severity::Warning => self.checks.warning(NAME, what, remedy),
-                Severity::Error => self.checks.error(NAME, what, remedy),
+                Severity::Warning => self.checks.warning(NAME, problem, remedy),
+                Severity::Error => self.checks.error(NAME, problem, remedy),
             }
         }
         if errors > 0 {

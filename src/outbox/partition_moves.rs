@@ -1,35 +1,37 @@
-//! Rows of a partitioned table that move to another partition.
+//! Recognizes rows of a partitioned table that move to another partition, so that they are not sent
+//! as new events.
 //!
-//! PostgreSQL carries an UPDATE over the partition key out as a DELETE from one partition and an
-//! INSERT into another, and publishes both. What tells it from a new row is the id: it was deleted
-//! just before, in the same transaction. Between the two are only rows that triggers write, so the
-//! last DELETE of each table is all that has to be remembered.
+//! PostgreSQL carries an UPDATE of the partition key out as a DELETE from one partition and an
+//! INSERT into another, and publishes both. The INSERT differs from a new row in its id, which was
+//! deleted just before in the same transaction. Only triggers can write rows between the two, so
+//! remembering the last DELETE of each table is enough.
 
 use std::collections::HashMap;
 
 use crate::Lsn;
 
-/// The last DELETE of each table, by its place in the configuration, within one transaction.
+/// The last DELETE of each table in the current transaction, by the table's index in the
+/// configuration.
 #[derive(Default)]
-pub(super) struct Moves {
+pub(super) struct PartitionMoves {
     deleted: HashMap<usize, Deleted>,
 }
 
-/// A DELETE of which it is not yet known whether its row moves.
+/// A DELETE that may be the first half of a move.
 struct Deleted {
     id: Vec<u8>,
-    /// The position to report; none if it was reported before.
+    /// The position to report; none if there is nothing to report.
     lsn: Option<Lsn>,
 }
 
-impl Moves {
-    /// A row was deleted. Gives the DELETE before it, if its row has not moved.
+impl PartitionMoves {
+    /// Takes a DELETE in. Returns the position of the one before it if that row did not move.
     pub fn deleted(&mut self, table: usize, id: &[u8], lsn: Option<Lsn>) -> Option<Lsn> {
         let deleted = Deleted { id: id.into(), lsn };
         self.deleted.insert(table, deleted).and_then(|earlier| earlier.lsn)
     }
 
-    /// A row was inserted: true where it is the one that was deleted.
+    /// Takes an INSERT in. Returns true if it is the second half of a move.
     pub fn inserted(&mut self, table: usize, id: &[u8]) -> bool {
         let moves = self.deleted.get(&table).is_some_and(|deleted| deleted.id == id);
         if moves {
@@ -38,7 +40,7 @@ impl Moves {
         moves
     }
 
-    /// The transaction ends. Gives the DELETEs whose rows have not moved, by their tables.
+    /// Ends the transaction. Returns the DELETEs whose rows did not move, by table.
     pub fn end(&mut self) -> Vec<(usize, Lsn)> {
         let left = self.deleted.drain();
         left.filter_map(|(table, deleted)| Some((table, deleted.lsn?))).collect()
@@ -50,8 +52,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_row_moves_that_is_deleted_and_inserted_with_one_id() {
-        let mut moves = Moves::default();
+    fn a_delete_and_an_insert_with_the_same_id_are_a_move() {
+        let mut moves = PartitionMoves::default();
         assert_eq!(moves.deleted(0, b"a", Some(Lsn::new(1))), None);
         assert!(!moves.inserted(1, b"a"), "of another table");
         assert!(!moves.inserted(0, b"b"), "written by a trigger");
@@ -61,8 +63,8 @@ mod tests {
     }
 
     #[test]
-    fn a_delete_whose_row_does_not_come_again_is_one() {
-        let mut moves = Moves::default();
+    fn a_delete_without_an_insert_of_its_id_is_reported() {
+        let mut moves = PartitionMoves::default();
         moves.deleted(0, b"a", Some(Lsn::new(1)));
         assert_eq!(moves.deleted(0, b"b", Some(Lsn::new(2))), Some(Lsn::new(1)));
         moves.deleted(1, b"c", None);
