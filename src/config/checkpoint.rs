@@ -7,14 +7,15 @@ use serde::{Deserialize, Serialize};
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct CheckpointConfig {
-    /// Where the position is kept.
+    /// Store of the position.
     pub store: StoreKind,
-    /// The file of the store `file`.
+    /// File of the store `file`.
     pub path: PathBuf,
-    /// At most one save in this time while events flow: what a crash can repeat.
+    /// Minimum time between two saves while events flow; a crash repeats what was delivered
+    /// since.
     #[serde(with = "humantime_serde")]
     pub interval: Duration,
-    /// At most one save in this time while none of our events flow.
+    /// Minimum time between two saves while no events of ours flow.
     #[serde(with = "humantime_serde")]
     pub idle_interval: Duration,
 }

@@ -5,11 +5,11 @@ use serde::{Deserialize, Serialize};
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct DeadLetterConfig {
-    /// What becomes of an event that Kafka refuses for good, that is no OutboxEvent or that has no
-    /// legal topic: parked in the dead-letter topic, so that those behind it flow; the relay stops;
-    /// or it is tried again for ever, and those behind it wait.
+    /// Effect on an event that Kafka refuses for good, that is not an OutboxEvent, or that
+    /// has no legal topic: it is parked in the dead-letter topic and later events flow; the
+    /// relay stops; or it is retried for ever and later events wait.
     pub policy: RefusalPolicy,
-    /// The dead-letter topic; `{topic_prefix}.dead-letter` when not set.
+    /// Dead-letter topic; default: `{topic_prefix}.dead-letter`.
     pub topic: Option<String>,
 }
 

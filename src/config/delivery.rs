@@ -8,24 +8,25 @@ use serde::{Deserialize, Serialize};
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct DeliveryConfig {
-    /// With exactly-once, events and position are written in one Kafka transaction, and a consumer
-    /// with `isolation.level=read_committed` sees each event once, whatever crashes: see
-    /// docs/exactly-once.md.
+    /// With exactly-once, events and position are written in one Kafka transaction, and a
+    /// consumer with `isolation.level=read_committed` sees each event once, whatever
+    /// crashes: see docs/exactly-once.md.
     pub mode: DeliveryMode,
-    /// A transaction is closed once all that was read is in it, at most one in this time.
+    /// Minimum time between two commits; a transaction is committed when it has all events
+    /// that were read.
     #[serde(with = "humantime_serde")]
     pub interval: Duration,
-    /// While more and more is read, a transaction is closed after this time.
+    /// Maximum time a transaction stays open while more events are read.
     #[serde(with = "humantime_serde")]
     pub max_interval: Duration,
-    /// And after so many bytes of events.
+    /// Maximum bytes of events in a transaction.
     #[serde(serialize_with = "super::size::serialize")]
     pub max_bytes: ByteSize,
-    /// Kafka ends a transaction that is open for longer, such as of a relay that is gone; what was in
-    /// it is sent again.
+    /// Time after which Kafka aborts an open transaction, for example of a relay that is
+    /// gone; its events are sent again.
     #[serde(with = "humantime_serde")]
     pub transaction_timeout: Duration,
-    /// The compacted topic of the positions; `{topic_prefix}.checkpoints` when not set.
+    /// Compacted topic of the positions; default: `{topic_prefix}.checkpoints`.
     pub position_topic: Option<String>,
 }
 

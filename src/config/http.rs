@@ -14,19 +14,21 @@ pub(crate) const SHORTEST_TOKEN: usize = 16;
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct HttpConfig {
-    /// The address that both ports listen on; probes from outside, as in a container, need `0.0.0.0`.
+    /// Address that both ports listen on; probes from outside, as in a container, need
+    /// `0.0.0.0`.
     pub address: IpAddr,
-    /// Port of `/healthz` and `/readyz`; not served when not set.
+    /// Port of `/healthz` and `/readyz`; not set: not served.
     pub health_port: Option<u16>,
-    /// Port of `/metrics` and `/status.json`, which may be the same; not served when not set.
+    /// Port of `/metrics` and `/status.json`; may be the same as the health port; not set:
+    /// not served.
     pub metrics_port: Option<u16>,
-    /// The status page at `/` of the metrics port: see docs/status-page.md.
+    /// Serve the status page at `/` of the metrics port: see docs/status-page.md.
     pub page: bool,
-    /// What the page's controls (pause, resume, redrive) ask for, at least 16 characters; without a
-    /// token they are off.
+    /// Token for the page's controls (pause, resume, redrive), at least 16 characters;
+    /// without it they are off.
     #[serde(serialize_with = "super::secret::redacted_option")]
     pub token: Option<SecretString>,
-    /// How long nothing may move, though there is something to do, before `/healthz` fails.
+    /// Time without progress, although there is work, after which `/healthz` fails.
     #[serde(with = "humantime_serde")]
     pub stuck_after: Duration,
 }

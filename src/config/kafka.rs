@@ -13,45 +13,46 @@ use crate::kafka::{Compression, KafkaSettings, NewTopics};
 pub struct KafkaConfig {
     /// Bootstrap brokers, `host:port`.
     pub brokers: Vec<String>,
-    /// What speaks to them: librdkafka, or the crate `kafka`, which can do less; see
+    /// Kafka client: librdkafka, or the crate `kafka`, which can do less; see
     /// docs/kafka-clients.md.
     pub client: KafkaClient,
-    /// `{topic_prefix}.{aggregate_type}` is the topic; the message prefix when not set.
+    /// First part of topic names, `{topic_prefix}.{aggregate_type}`; default: the message
+    /// prefix.
     pub topic_prefix: Option<String>,
-    /// What a record is made of, where its route says nothing else; see docs/routing.md. What a
-    /// table of the preset `debezium` sends stays as it is.
+    /// Format of records, unless their route sets one; see docs/routing.md. Does not apply
+    /// to tables with the preset `debezium`.
     pub format: Format,
-    /// What becomes of an event that no `[[route]]` takes: it goes to
-    /// `{topic_prefix}.{aggregate_type}`; it is parked; it is not sent and counts as done; the
-    /// relay stops.
+    /// Effect on an event that no `[[route]]` matches: it goes to
+    /// `{topic_prefix}.{aggregate_type}`; it is parked; it is not sent and counts as done;
+    /// or the relay stops.
     pub unrouted: Unrouted,
     /// The `client.id` that brokers see.
     pub client_id: String,
-    /// SASL user; with it, SASL is on.
+    /// SASL user; setting it turns SASL on.
     pub username: Option<String>,
     /// SASL password.
     #[serde(serialize_with = "super::secret::redacted_option")]
     pub password: Option<SecretString>,
-    /// SASL mechanism, when a user is given.
+    /// SASL mechanism, if a user is set.
     pub sasl_mechanism: String,
-    /// Encrypt and verify the connection to the brokers.
+    /// Encrypt the connections to the brokers and verify their certificates.
     pub tls: bool,
-    /// PEM file of the authorities that sign the brokers' certificates; the system's when not set.
+    /// PEM file of the certificate authorities of the brokers; default: the system's.
     pub tls_ca: Option<PathBuf>,
-    /// Connections to each broker, over which topics are spread. Each carries one request at a
-    /// time: where the round trip is long and partitions are many, more of them wait less. Not of
-    /// exactly-once, nor of the client `kafka`.
+    /// Connections to each broker, over which topics are spread. Each carries one request
+    /// at a time, so more connections help with long round trips and many topics. Not used
+    /// with exactly-once or the client `kafka`.
     pub connections: usize,
     /// Compression of record batches.
     pub compression: Compression,
-    /// How often the client says how long its queue is and how its brokers answer, for the
-    /// status and the metrics; `0s` never.
+    /// Interval of the client's statistics on its queue and brokers, for the status and the
+    /// metrics; `0s` turns them off.
     #[serde(with = "humantime_serde")]
     pub statistics_interval: Duration,
     /// Topics that are missing are created.
     pub topics: TopicCreation,
-    /// Any librdkafka producer property, by its own name; wins over what factlib sets,
-    /// but for those that its promises rest on.
+    /// Any librdkafka producer property, by its own name; overrides factlib's
+    /// settings, except those that its promises depend on.
     #[serde(serialize_with = "super::properties::serialize")]
     pub properties: BTreeMap<String, String>,
 }
@@ -143,13 +144,13 @@ pub enum KafkaClient {
 pub struct TopicCreation {
     /// Create a topic on its first event.
     pub create: bool,
-    /// Partitions of a topic that factlib creates; the broker's default when not set.
+    /// Partitions of a topic that factlib creates; default: the broker's.
     pub partitions: Option<i32>,
-    /// Replicas of a topic that factlib creates; the broker's default when not set.
+    /// Replicas of a topic that factlib creates; default: the broker's.
     pub replication_factor: Option<i32>,
-    /// The most topics that events may go to; an event of one more is refused.
+    /// Maximum number of topics for events; an event for one more topic is refused.
     pub max: usize,
-    /// Topic settings (`retention.ms` …) of a topic that factlib creates.
+    /// Topic settings (`retention.ms` …) of topics that factlib creates.
     pub config: BTreeMap<String, String>,
 }
 

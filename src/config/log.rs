@@ -5,11 +5,11 @@ use serde::{Deserialize, Serialize};
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct LogConfig {
-    /// The least severe level that is written.
+    /// Least severe level that is logged.
     pub level: LogLevel,
-    /// How a line is written; `auto` is `terminal` on a terminal and `json` elsewhere.
+    /// Format of log lines; `auto` is `terminal` on a terminal and `json` elsewhere.
     pub format: LogFormat,
-    /// The name under which this relay logs, the key `service` of every line.
+    /// Name of this relay in the log, the key `service` of every line.
     pub service: String,
 }
 

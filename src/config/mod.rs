@@ -71,13 +71,13 @@ pub const ARCHIVE_TABLE: &str = "public.outbox_events";
 pub struct Config {
     /// Where facts come from.
     pub postgres: PostgresConfig,
-    /// Tables whose new rows are events, each an `[[outbox]]`: see docs/outbox-tables.md. With one,
-    /// the relay reads these and no logical messages.
+    /// Outbox tables, whose new rows are events, each an `[[outbox]]`: see
+    /// docs/outbox-tables.md. With one, the relay reads no logical messages.
     pub outbox: Vec<OutboxTable>,
     /// Where they go.
     pub kafka: KafkaConfig,
-    /// Which events go where and what they become there, each a `[[route]]`: see docs/routing.md.
-    /// The first that takes an event counts.
+    /// Routes, each a `[[route]]`: which events go where, and in which form; see
+    /// docs/routing.md. The first route that matches an event applies.
     pub route: Vec<Route>,
     /// Where the formats `confluent-…` have their schemas.
     pub schema_registry: SchemaRegistryConfig,

@@ -8,22 +8,23 @@ use serde::{Deserialize, Serialize};
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct PipelineConfig {
-    /// Bytes of events between the WAL and Kafka's acknowledgement.
+    /// Maximum bytes of events between the WAL and Kafka's acknowledgement.
     #[serde(serialize_with = "super::size::serialize")]
     pub window: ByteSize,
-    /// The most bytes of one batch.
+    /// Maximum bytes of one batch.
     #[serde(serialize_with = "super::size::serialize")]
     pub batch: ByteSize,
-    /// First pause before a failed actor is started again.
+    /// First pause before a failed actor is restarted.
     #[serde(with = "humantime_serde")]
     pub restart_backoff: Duration,
-    /// The longest such pause.
+    /// Longest pause before a failed actor is restarted.
     #[serde(with = "humantime_serde")]
     pub restart_backoff_max: Duration,
-    /// How long PostgreSQL and Kafka may be out of reach at the first start; `0s` waits for ever.
+    /// Time for which PostgreSQL and Kafka may be unreachable at the first start; `0s`
+    /// waits for ever.
     #[serde(with = "humantime_serde")]
     pub startup_timeout: Duration,
-    /// How long events in flight may take to finish when stopping.
+    /// Time limit for delivering events in flight when the relay stops.
     #[serde(with = "humantime_serde")]
     pub drain_timeout: Duration,
 }

@@ -15,46 +15,50 @@ pub(crate) const DEFAULT_URL: &str = "postgresql://localhost:5432/postgres";
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct PostgresConfig {
-    /// Connection string, as a URL or as `key=value` pairs, as libpq takes it.
+    /// Connection string: a URL or `key=value` pairs, with libpq's parameters.
     #[serde(serialize_with = "super::secret::redacted")]
     pub url: SecretString,
-    /// Password, in place of the connection string's.
+    /// Password; overrides that of the connection string.
     #[serde(serialize_with = "super::secret::redacted_option")]
     pub password: Option<SecretString>,
-    /// The file that `password` is in: it is read again at each connection.
+    /// File with the password; it is read again at each connection.
     #[serde(skip)]
     pub password_file: Option<PathBuf>,
-    /// The file that `url` is in: its password is read again at each connection.
+    /// File with the connection string; its password is read again at each connection.
     #[serde(skip)]
     pub url_file: Option<PathBuf>,
     /// Replication slot.
     pub slot: String,
     /// Publication; an empty one suffices for logical messages.
     pub publication: String,
-    /// Prefix of the logical messages that are facts (`pg_logical_emit_message`'s second argument).
+    /// Prefix of the logical messages that are facts (second argument of
+    /// `pg_logical_emit_message`).
     pub message_prefix: String,
-    /// What the relay reads: it never reads both. When not set, `tables` where there is an
-    /// `[[outbox]]`, else `messages`; `tables` without an `[[outbox]]` is `public.outbox_events`.
+    /// Source of events: logical messages or outbox tables, never both. Default: `tables`
+    /// if there is an `[[outbox]]`, else `messages`; `tables` without an `[[outbox]]` reads
+    /// `public.outbox_events`.
     pub source: Option<Source>,
-    /// Create slot, publication and checkpoint table on `run` where they are missing.
+    /// Create missing slot, publication and checkpoint table on `run`.
     pub create: bool,
-    /// How often the position is reported to the server; must be well below its `wal_sender_timeout`.
+    /// Interval of reporting the position to the server; must be well below its
+    /// `wal_sender_timeout`.
     #[serde(with = "humantime_serde")]
     pub status_interval: Duration,
-    /// How long the server may be silent before the replication connection counts as lost, whatever
-    /// its `wal_sender_timeout` is; half of it before it is asked for an answer.
+    /// Silence of the server after which the replication connection counts as
+    /// lost, whatever its `wal_sender_timeout` is; after half of it, the relay
+    /// asks for an answer.
     #[serde(with = "humantime_serde")]
     pub wal_receiver_timeout: Duration,
-    /// How long one attempt to connect may take, and an answer of the server before anything is read.
+    /// Time limit of one attempt to connect, and of one statement.
     #[serde(with = "humantime_serde")]
     pub connect_timeout: Duration,
-    /// How often the relay looks whether all that it reads is still published.
+    /// Interval of checking that all outbox tables are still published.
     #[serde(with = "humantime_serde")]
     pub publication_check_interval: Duration,
-    /// Start although the publication has a row filter on an outbox table: rows that do not
+    /// Start although the publication has a row filter on an outbox table; rows that do not
     /// match it are never sent.
     pub accept_row_filter: bool,
-    /// So much WAL that the server keeps for the slot is a warning, and so is each doubling of it.
+    /// Warn when the server keeps this much WAL for the slot, and again at each doubling.
     #[serde(serialize_with = "super::size::serialize")]
     pub retained_wal_warning: ByteSize,
 }

@@ -7,15 +7,15 @@ use serde::{Deserialize, Serialize};
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct RetentionConfig {
-    /// Rows that are delivered and older than this are removed; none are when not set.
+    /// Remove delivered rows that are older than this; not set: none.
     #[serde(with = "humantime_serde")]
     pub after: Option<Duration>,
-    /// The tables, `schema.table`. When empty, those of `[[outbox]]` with the preset factlib, or
-    /// the archive `public.outbox_events` where the relay reads messages.
+    /// Tables, `schema.table`. Default: those of `[[outbox]]` with the preset factlib, or
+    /// the archive `public.outbox_events` if the relay reads messages.
     pub tables: Vec<String>,
-    /// The most rows that one statement removes.
+    /// Maximum number of rows that one statement removes.
     pub batch: u32,
-    /// How often old rows are looked for.
+    /// Interval of looking for old rows.
     #[serde(with = "humantime_serde")]
     pub interval: Duration,
 }

@@ -10,26 +10,26 @@ use crate::format::SubjectStrategy;
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct SchemaRegistryConfig {
-    /// Schema registries with Confluent's API, `http(s)://host:port` and a path where there is one;
-    /// the next is asked where one does not answer.
+    /// Schema registries with Confluent's API: `http(s)://host:port`, with a path if
+    /// needed. If one does not answer, the next is asked.
     pub url: Vec<String>,
     /// User, for basic authentication.
     pub username: Option<String>,
     /// Password, for basic authentication.
     #[serde(serialize_with = "super::secret::redacted_option")]
     pub password: Option<SecretString>,
-    /// PEM file of an authority that signs the registry's certificate, beside the system's.
+    /// PEM file of the registry's certificate authority, in addition to the system's.
     pub tls_ca: Option<PathBuf>,
-    /// How a subject is named: `{topic}-value`, `{schema}`, or `{topic}-{schema}`. A route's own
-    /// `subject` comes before.
+    /// Naming of subjects: `{topic}-value`, `{schema}`, or `{topic}-{schema}`. A route's
+    /// `subject` overrides it.
     pub subject: SubjectStrategy,
-    /// Register factlib's own schemas where they are missing; if not, a subject's latest version
-    /// counts, as it does for schemas of payloads.
+    /// Register factlib's own schemas if they are missing; otherwise the latest version of
+    /// a subject is used, as for schemas of payloads.
     pub auto_register: bool,
-    /// How long one answer of the registry may take.
+    /// Time limit of one answer of the registry.
     #[serde(with = "humantime_serde")]
     pub timeout: Duration,
-    /// How long a subject's latest version counts as that; `0s` for ever.
+    /// Time for which the latest version of a subject is cached; `0s` for ever.
     #[serde(with = "humantime_serde")]
     pub cache: Duration,
 }
