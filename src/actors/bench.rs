@@ -20,14 +20,14 @@ use crate::{
     config::{Config, OutboxTable, RefusalPolicy, Route},
     faults::Faults,
     format,
-    handlers::HandlerTopics,
+    handlers::HandlerLaneNames,
     kafka::owned_headers,
     messages::{
         ActorExited, ActorKind, BatchDone, BatchId, ByteWindow, ChainFailed, ExitGuard, LaneOpened,
         OpenLane, WalBatch,
     },
     outbox::OutboxReader,
-    routing::{OwnTopics, Routing},
+    routing::{CachedRoutes, OwnTopics},
     status::Status,
 };
 
@@ -57,7 +57,7 @@ impl Decoding {
 
 /// The headers of an event's record.
 pub fn record_headers(event: &Event) -> OwnedHeaders {
-    owned_headers(&format::usual(event).headers)
+    owned_headers(&format::default_record(event).headers)
 }
 
 /// Decoder and Router, and lanes that drop what they get, on the caller's arbiter.
@@ -83,9 +83,9 @@ impl Chain {
             let to = ctx.address();
             let router = Router {
                 sorter: EventSorter {
-                    handlers: HandlerTopics::default(),
+                    handlers: HandlerLaneNames::default(),
                     topics_of_handlers: ChosenTopics::of_kafka(0, OwnTopics::new(&config)),
-                    routing: Routing::new(&config).expect("routes that can be used"),
+                    routing: CachedRoutes::new(&config).expect("routes that can be used"),
                     dead_letters: DeadLetters { policy: RefusalPolicy::Stop, topic: prefix.into() },
                     status: Arc::clone(&status),
                     log: log.clone(),

@@ -19,7 +19,8 @@ const KEPT_TEXT_MAX: usize = 256;
 /// take them. The partition and the time that the event asks for would mean something else in
 /// another topic, which would refuse it for them as well.
 pub(crate) fn record(event: &Event, refusal: &Refusal) -> Record {
-    let mut record = Record { partition: None, timestamp_ms: None, ..format::usual(event) };
+    let mut record =
+        Record { partition: None, timestamp_ms: None, ..format::default_record(event) };
     if refusal.kept {
         record.value = Some(Bytes::new());
         // Where the bytes are a payload, they do not say the key again.
@@ -161,7 +162,7 @@ mod tests {
     fn headers_without_a_trace() {
         let expected: Vec<(&str, &[u8])> =
             vec![("event_id", b"the-id"), ("event_type", b"user.created"), ("LSN", b"16/1")];
-        assert_eq!(texts(&format::usual(&event(None)).headers), expected);
+        assert_eq!(texts(&format::default_record(&event(None)).headers), expected);
     }
 
     #[test]
@@ -172,7 +173,7 @@ mod tests {
             span_id: "s".into(),
             metadata: metadata.map(|(k, v)| (k.into(), v.into())).into(),
         };
-        let headers = format::usual(&event(Some(trace))).headers;
+        let headers = format::default_record(&event(Some(trace))).headers;
         let expected: Vec<(&str, &[u8])> =
             vec![("trace_id", b"t"), ("span_id", b"s"), ("tenant", b"a")];
         assert_eq!(texts(&headers).split_off(3), expected);
@@ -185,7 +186,7 @@ mod tests {
         let fact = fact.metadata("traceparent", parent).metadata("factlib.trace.tenant", "a");
         let raw = fact.to_event().expect("valid").encode_to_vec();
         let event = Event::parse(raw.into(), Lsn::ZERO).expect("well formed");
-        let Record { key, headers, partition, timestamp_ms, .. } = format::usual(&event);
+        let Record { key, headers, partition, timestamp_ms, .. } = format::default_record(&event);
         assert_eq!((&key[..], partition, timestamp_ms), (&b"k"[..], Some(3), Some(7)));
         let expected: Vec<(&str, &[u8])> = vec![
             ("trace_id", b"4bf92f3577b34da6a3ce929d0e0e4736"),
@@ -210,7 +211,7 @@ mod tests {
             ..Default::default()
         };
         let event = Event::parse(large.encode_to_vec().into(), Lsn::ZERO).expect("well formed");
-        assert_eq!(format::usual(&event).key, large.aggregate_id.as_bytes());
+        assert_eq!(format::default_record(&event).key, large.aggregate_id.as_bytes());
         let kept = event.refused(Refusal::new(Error::new(ErrorKind::RecordTooLarge, "too large")));
         let Record { key, value, headers, .. } = letter(&kept);
         assert_eq!((key.len(), value.as_deref()), (KEPT_TEXT_MAX, Some(&b""[..])));

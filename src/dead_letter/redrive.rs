@@ -115,8 +115,8 @@ impl Redriver {
         let from = || (REDRIVEN_FROM.into(), Some(from.clone().into()));
         let mut all = Vec::new();
         for (topic, outgoing) in self.routed(letter, value.as_ref())? {
-            let need = outgoing.need(&topic).ok().flatten();
-            let prefixes = self.registry.prefixes(&topic, need).await?;
+            let schema_ref = outgoing.schema_ref(&topic).ok().flatten();
+            let prefixes = self.registry.prefixes(&topic, schema_ref).await?;
             let record = outgoing.record(&topic, &prefixes)?;
             let Record { key, value, mut headers, partition, timestamp_ms } = record;
             headers.push(from());
@@ -165,7 +165,7 @@ impl Redriver {
             Decision::Records(records) => records,
             // As a row it goes nowhere.
             _ if is_row && let Some(to) = to => {
-                return Ok(vec![(to.to_owned(), OutgoingEvent::usual(event))]);
+                return Ok(vec![(to.to_owned(), OutgoingEvent::with_default_record(event))]);
             }
             _ if to.is_some() => return Ok(Vec::new()),
             Decision::Filtered => return Err(nowhere(letter, "its route drops it now".into())),
@@ -276,7 +276,7 @@ fn original(letter: &Letter, event: Option<&Event>) -> (Option<Bytes>, Headers) 
     // What is kept in the table has a record that may be cut short; the bytes say it all,
     // unless they are a payload alone, whose record is not cut.
     if let Some(event) = event.filter(|_| letter.is_kept_in_table() && !letter.is_payload()) {
-        let Record { key, headers, .. } = format::usual(event);
+        let Record { key, headers, .. } = format::default_record(event);
         return (Some(key), headers);
     }
     let own = letter.headers.iter().filter(|(key, _)| !header::ALL.contains(&key.as_str()));

@@ -22,7 +22,7 @@ use crate::{Error, Result, config::Config};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
-pub enum Outcome {
+pub enum CheckOutcome {
     /// As it should be.
     Ok,
     /// The relay starts; something about it is worth a look.
@@ -40,7 +40,7 @@ pub struct Check {
     /// What was looked at.
     pub name: &'static str,
     /// How it came out.
-    pub outcome: Outcome,
+    pub outcome: CheckOutcome,
     /// What was found.
     pub found: String,
     /// What to run or to set; none where nothing is to be done.
@@ -57,7 +57,7 @@ pub struct Report {
 
 impl Report {
     /// How many checks came out so.
-    pub fn count(&self, outcome: Outcome) -> usize {
+    pub fn count(&self, outcome: CheckOutcome) -> usize {
         self.checks.iter().filter(|check| check.outcome == outcome).count()
     }
 }
@@ -107,15 +107,15 @@ impl Checks {
     }
 
     fn ok(&mut self, name: &'static str, found: impl Into<String>) {
-        self.add(name, Outcome::Ok, found.into(), None);
+        self.add(name, CheckOutcome::Ok, found.into(), None);
     }
 
     fn warning(&mut self, name: &'static str, found: impl Into<String>, remedy: impl Into<String>) {
-        self.add(name, Outcome::Warning, found.into(), Some(remedy.into()));
+        self.add(name, CheckOutcome::Warning, found.into(), Some(remedy.into()));
     }
 
     fn error(&mut self, name: &'static str, found: impl Into<String>, remedy: impl Into<String>) {
-        self.add(name, Outcome::Error, found.into(), Some(remedy.into()));
+        self.add(name, CheckOutcome::Error, found.into(), Some(remedy.into()));
     }
 
     /// An error of the start, with its own remedy or else this one.
@@ -131,7 +131,13 @@ impl Checks {
         }
     }
 
-    fn add(&mut self, name: &'static str, outcome: Outcome, found: String, remedy: Option<String>) {
+    fn add(
+        &mut self,
+        name: &'static str,
+        outcome: CheckOutcome,
+        found: String,
+        remedy: Option<String>,
+    ) {
         self.checks.push(Check { server: self.server, name, outcome, found, remedy });
     }
 }

@@ -94,7 +94,7 @@ mod tests {
             ("i2", "seen", &b"new"[..])
         );
         assert_eq!(wire.metadata["tenant"], "7");
-        let record = format::usual(&changed);
+        let record = format::default_record(&changed);
         assert_eq!((changed.lsn(), &record.key[..]), (Lsn::new(7), &b"k"[..]));
         assert_eq!(record.value.as_ref(), Some(changed.raw()));
         let has = |name: &str| {

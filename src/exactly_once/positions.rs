@@ -18,7 +18,7 @@ use crate::{
     config::Config,
     kafka::{
         admin::{self, TopicAdmin},
-        errors::of_the_whole,
+        errors::as_relay_error,
         producer::KafkaProducer,
         reader::{Isolation, TopicReader},
     },
@@ -28,7 +28,7 @@ use crate::{
 /// The topic has one partition: it is small, and read whole.
 const PARTITION: i32 = 0;
 /// Where the newest position of a slot is sought first: this far before the end.
-const NEAR_THE_END: i64 = 2_000;
+const TAIL_RECORDS: i64 = 2_000;
 /// The setting on which the topic's promise rests, and its value.
 pub(crate) const CLEANUP: &str = "cleanup.policy";
 pub(crate) const COMPACT: &str = "compact";
@@ -39,7 +39,7 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 pub(crate) struct Positions {
     config: Arc<Config>,
     topic: String,
-    asking: KafkaProducer,
+    producer: KafkaProducer,
     log: Logger,
 }
 
@@ -54,10 +54,10 @@ pub(crate) fn compact_command(config: &Config) -> String {
 }
 
 impl Positions {
-    /// `asking` is for questions to the brokers.
-    pub fn new(config: &Arc<Config>, asking: KafkaProducer, log: Logger) -> Self {
+    /// `producer` is for questions to the brokers.
+    pub fn new(config: &Arc<Config>, producer: KafkaProducer, log: Logger) -> Self {
         let topic = config.position_topic();
-        Positions { config: Arc::clone(config), topic, asking, log }
+        Positions { config: Arc::clone(config), topic, producer, log }
     }
 
     /// What this is, for errors.
@@ -80,7 +80,7 @@ impl Positions {
 
     /// Has Kafka forget the slot's position.
     pub async fn forget(&self, cluster: u64) -> Result<()> {
-        self.asking.send_position(&self.topic, &self.tombstone(cluster)).await
+        self.producer.send_position(&self.topic, &self.tombstone(cluster)).await
     }
 
     fn key(&self, cluster: u64) -> String {
@@ -97,16 +97,16 @@ impl Positions {
         kafka.topics.partitions = Some(1);
         kafka.topics.config.insert(CLEANUP.into(), COMPACT.into());
         let admin = TopicAdmin::new(kafka);
-        let prepared = admin.prepare(&self.asking, &self.topic).await.map_err(of_the_whole)?;
+        let prepared = admin.prepare(&self.producer, &self.topic).await.map_err(as_relay_error)?;
         if prepared.created {
             info!(self.log, "topic for positions created"; "topic" => &self.topic);
         }
-        self.compacted(&admin).await
+        self.ensure_compacted(&admin).await
     }
 
     /// Makes sure that the topic is only compacted: with any other `cleanup.policy` Kafka deletes
     /// old positions, and events up to them would be sent again.
-    async fn compacted(&self, admin: &TopicAdmin) -> Result<()> {
+    async fn ensure_compacted(&self, admin: &TopicAdmin) -> Result<()> {
         let policy = match admin.setting(&self.topic, CLEANUP).await {
             Ok(policy) => policy.unwrap_or_default(),
             Err(error) => {
@@ -129,11 +129,11 @@ impl Positions {
                     "topic" => &self.topic, "before" => policy);
                 Ok(())
             }
-            Err(error) => Err(self.uncompacted(&policy).caused_by(error)),
+            Err(error) => Err(self.not_compacted(&policy).caused_by(error)),
         }
     }
 
-    fn uncompacted(&self, policy: &str) -> Error {
+    fn not_compacted(&self, policy: &str) -> Error {
         let what = format!(
             "{} has {CLEANUP}={policy}: Kafka would delete positions, and what was sent up to \
              them would be sent again",
@@ -150,7 +150,7 @@ impl Positions {
     /// Whether there is such a topic.
     pub async fn exist(&self) -> Result<bool> {
         let limit = self.config.postgres.connect_timeout;
-        let cluster = admin::cluster(&self.asking, limit).await?;
+        let cluster = admin::cluster(&self.producer, limit).await?;
         Ok(cluster.topics.contains_key(&self.topic))
     }
 
@@ -165,9 +165,9 @@ impl Positions {
         let Some(written) = open(Isolation::ReadUncommitted).await? else { return Ok(None) };
         let Some(committed) = open(Isolation::ReadCommitted).await? else { return Ok(None) };
         let end = written.offsets(PARTITION).await?.end;
-        let range = self.decided(&committed, end).await?;
+        let range = self.wait_until_decided(&committed, end).await?;
         let key = self.key(cluster);
-        for begin in [range.end - NEAR_THE_END, range.start] {
+        for begin in [range.end - TAIL_RECORDS, range.start] {
             let begin = begin.max(range.start);
             if let Some(position) = self.newest(&committed, begin, range.end, &key).await? {
                 return Ok(position);
@@ -180,7 +180,11 @@ impl Positions {
     }
 
     /// Waits until every transaction before `end` has been committed or undone.
-    async fn decided(&self, reader: &TopicReader, end: i64) -> Result<std::ops::Range<i64>> {
+    async fn wait_until_decided(
+        &self,
+        reader: &TopicReader,
+        end: i64,
+    ) -> Result<std::ops::Range<i64>> {
         let (began, limit) = (Instant::now(), self.config.delivery.transaction_timeout);
         loop {
             let range = reader.offsets(PARTITION).await?;

@@ -32,7 +32,7 @@ use crate::{
     faults::{FaultSite, Faults},
     kafka::{
         KafkaObserver,
-        errors::{code_error, is_consequence, kafka_error, of_the_whole},
+        errors::{as_relay_error, code_error, is_consequence, kafka_error},
         limits::BatchLimits,
         producer::KafkaProducer,
         refusals::{Refusals, Suspect},
@@ -57,7 +57,7 @@ pub(crate) struct Transactions {
     config: Arc<Config>,
     window_bytes: usize,
     pub positions: Arc<Positions>,
-    present: Mutex<Option<KafkaProducer>>,
+    current: Mutex<Option<KafkaProducer>>,
     /// The most bytes of one batch that all topics so far take.
     batch_size: Mutex<Option<usize>>,
     limits: BatchLimits,
@@ -88,7 +88,7 @@ impl Transactions {
             config: Arc::clone(config),
             window_bytes,
             positions,
-            present: Mutex::default(),
+            current: Mutex::default(),
             batch_size: Mutex::default(),
             limits: BatchLimits::default(),
             refusals: Refusals::default(),
@@ -101,7 +101,7 @@ impl Transactions {
     /// Shuts out every earlier producer of this slot, ends what it left open, and opens the
     /// first transaction. What is then the newest position stays it until ours.
     pub async fn begin_session(&self, cluster: u64) -> Result<()> {
-        let old = self.present().take();
+        let old = self.current().take();
         self.refusals.undone();
         // Its end waits for its thread.
         spawn_blocking(move || drop(old));
@@ -113,7 +113,7 @@ impl Transactions {
             .await
             .map_err(|error| failed(ErrorKind::KafkaUnavailable, what(), error))?;
         info!(self.log, "Kafka transactions begin"; "transactional_id" => &id);
-        *self.present() = Some(producer);
+        *self.current() = Some(producer);
         Ok(())
     }
 
@@ -196,11 +196,16 @@ impl Transactions {
     pub fn producer(&self) -> Result<KafkaProducer> {
         let what = "the session of Kafka transactions has ended";
         let ended = || Error::new(ErrorKind::TransactionAborted, what);
-        self.present().clone().ok_or_else(ended)
+        self.current().clone().ok_or_else(ended)
     }
 
     /// A topic takes batches of at most `bytes`: a session whose are larger has to end.
-    pub fn fit(&self, producer: &KafkaProducer, topic: &str, bytes: usize) -> Result<()> {
+    pub fn check_batch_size(
+        &self,
+        producer: &KafkaProducer,
+        topic: &str,
+        bytes: usize,
+    ) -> Result<()> {
         if bytes >= producer.batch_size() {
             return Ok(());
         }
@@ -222,7 +227,7 @@ impl Transactions {
     }
 
     /// Notes that a topic can't be opened; true if it is not waited for any longer.
-    pub fn gives_up(&self, topic: &Arc<str>) -> bool {
+    pub fn topic_timed_out(&self, topic: &Arc<str>) -> bool {
         self.unavailable.failed(topic)
     }
 
@@ -233,8 +238,8 @@ impl Transactions {
 
     /// Finds the cause of a failure, which records that are given up for it do not have. If a topic
     /// is the cause, the next transaction leaves it out.
-    pub async fn explain(&self, error: Error) -> Error {
-        let Some(producer) = self.present().clone() else { return error };
+    pub async fn find_cause(&self, error: Error) -> Error {
+        let Some(producer) = self.current().clone() else { return error };
         let began = Instant::now();
         let in_flight = || producer.with_client(|client| client.in_flight_count()) > 0;
         while producer.cause().is_none() && in_flight() && began.elapsed() < CALL_LIMIT {
@@ -251,7 +256,7 @@ impl Transactions {
             let what = format!("the user may not write to topic {topic}");
             let denial = code_error(what, Code::TopicAuthorizationFailed);
             if topic == self.positions.topic() {
-                return of_the_whole(denial);
+                return as_relay_error(denial);
             }
             self.unavailable.deny(&topic, denial.clone());
             let what = "the Kafka transaction is undone, and done again without a topic";
@@ -291,8 +296,8 @@ impl Transactions {
             .map_err(|error| failed(ErrorKind::TransactionAborted, what, error))
     }
 
-    fn present(&self) -> MutexGuard<'_, Option<KafkaProducer>> {
-        self.present.lock().unwrap_or_else(PoisonError::into_inner)
+    fn current(&self) -> MutexGuard<'_, Option<KafkaProducer>> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

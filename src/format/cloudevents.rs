@@ -26,7 +26,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Map, Value, value::RawValue};
 
-use super::{Making, content, json::written, time};
+use super::{FormatInput, content, json::to_json, time};
 use crate::{Result, proto::OutboxEvent, record::Record};
 
 /// What may stand in a segment of a path as it is, RFC 3986's unreserved characters.
@@ -47,12 +47,12 @@ const TAKEN: [&str; 10] = [
 ];
 
 /// The payload as it is; attributes are headers.
-pub(super) fn binary(making: Making<'_>) -> Record {
-    let Making { event, envelope, .. } = making;
+pub(super) fn binary(input: FormatInput<'_>) -> Record {
+    let FormatInput { event, envelope, .. } = input;
     let tombstone = event.row().is_some_and(|row| row.is_tombstone);
     let value = (!tombstone).then(|| envelope.payload.clone());
     let mut record = Record { value, ..Default::default() };
-    for (name, text) in attributes(making) {
+    for (name, text) in attributes(input) {
         // The binding gives this one the name that Kafka's users know.
         match name.as_str() {
             "datacontenttype" => record.add_header("content-type", text),
@@ -64,9 +64,9 @@ pub(super) fn binary(making: Making<'_>) -> Record {
 }
 
 /// All of it as one JSON object.
-pub(super) fn structured(making: Making<'_>) -> Result<Record> {
-    let envelope = making.envelope;
-    let mut attributes = attributes(making);
+pub(super) fn structured(input: FormatInput<'_>) -> Result<Record> {
+    let envelope = input.envelope;
+    let mut attributes = attributes(input);
     let payload = content::as_json(envelope);
     if envelope.payload.is_empty() {
         attributes.retain(|(name, _)| name != "datacontenttype");
@@ -78,7 +78,7 @@ pub(super) fn structured(making: Making<'_>) -> Result<Record> {
         object.insert("data_base64".into(), base64.into());
     }
     let object = Structured { attributes: object, data: payload };
-    let mut record = Record { value: Some(written(&object)?), ..Default::default() };
+    let mut record = Record { value: Some(to_json(&object)?), ..Default::default() };
     record.add_header("content-type", "application/cloudevents+json; charset=UTF-8");
     other_metadata(envelope, &mut record);
     Ok(record)
@@ -93,8 +93,8 @@ struct Structured<'a> {
     data: Option<&'a RawValue>,
 }
 
-fn attributes(making: Making<'_>) -> Vec<(String, String)> {
-    let Making { event, envelope, prefix } = making;
+fn attributes(input: FormatInput<'_>) -> Vec<(String, String)> {
+    let FormatInput { event, envelope, prefix } = input;
     let or = |text: &str, other: &dyn Fn() -> String| match text {
         "" => other(),
         text => text.to_owned(),

@@ -8,14 +8,14 @@ use crate::proto::OutboxEvent;
 pub(super) const METADATA: [&str; 2] = ["content-type", "content_type"];
 
 /// What the emitter says that the payload is.
-pub(super) fn said(envelope: &OutboxEvent) -> Option<&str> {
+pub(super) fn declared_type(envelope: &OutboxEvent) -> Option<&str> {
     let said = METADATA.iter().find_map(|key| envelope.metadata.get(*key));
     said.map(|text| text.trim()).filter(|text| !text.is_empty())
 }
 
 /// The payload's content type.
 pub(super) fn content_type(envelope: &OutboxEvent) -> &str {
-    match said(envelope) {
+    match declared_type(envelope) {
         Some(said) => said,
         None if as_json(envelope).is_some() => "application/json",
         None => "application/octet-stream",
@@ -25,7 +25,7 @@ pub(super) fn content_type(envelope: &OutboxEvent) -> &str {
 /// The payload as JSON, with every digit and in the order as it was written; none where
 /// it is none or its emitter says that it is something else.
 pub(super) fn as_json(envelope: &OutboxEvent) -> Option<&RawValue> {
-    if said(envelope).is_some_and(|said| !is_json(said)) {
+    if declared_type(envelope).is_some_and(|said| !is_json(said)) {
         return None;
     }
     serde_json::from_slice(&envelope.payload).ok()

@@ -9,7 +9,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::{Making, content, event_headers, time};
+use super::{FormatInput, content, event_headers, time};
 use crate::{Error, ErrorKind, Result, proto::TraceInfo, record::Record};
 
 #[derive(Serialize)]
@@ -46,15 +46,15 @@ impl<'a> From<&'a TraceInfo> for Trace<'a> {
     }
 }
 
-pub(super) fn record(making: Making<'_>) -> Result<Record> {
-    let mut record = unnamed(making)?;
+pub(super) fn record(input: FormatInput<'_>) -> Result<Record> {
+    let mut record = without_content_type(input)?;
     record.add_header("content-type", "application/json");
     Ok(record)
 }
 
 /// The same without its content type: behind the id of a schema it is no JSON.
-pub(super) fn unnamed(making: Making<'_>) -> Result<Record> {
-    let Making { event, envelope, .. } = making;
+pub(super) fn without_content_type(input: FormatInput<'_>) -> Result<Record> {
+    let FormatInput { event, envelope, .. } = input;
     let payload = content::as_json(envelope);
     let base64 = payload.is_none() && !envelope.payload.is_empty();
     let object = Envelope {
@@ -69,12 +69,12 @@ pub(super) fn unnamed(making: Making<'_>) -> Result<Record> {
         trace: event.trace().map(Trace::from),
     };
     let mut record = Record { headers: event_headers(event), ..Default::default() };
-    record.value = Some(written(&object)?);
+    record.value = Some(to_json(&object)?);
     Ok(record)
 }
 
 /// An object as JSON.
-pub(super) fn written(object: &impl Serialize) -> Result<bytes::Bytes> {
+pub(super) fn to_json(object: &impl Serialize) -> Result<bytes::Bytes> {
     let json = serde_json::to_vec(object).map_err(|error| {
         let what = "the event can't be written as JSON";
         Error::new(ErrorKind::RecordRefused, what).caused_by(error)

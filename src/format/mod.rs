@@ -7,34 +7,34 @@
 //! | [`json`] | the `OutboxEvent` as JSON | as `protobuf`, and `content-type` |
 //! | [`cloudevents`] | the payload, or a CloudEvent as JSON | `ce_…`, or `content-type` |
 //!
-//! What `confluent-…` puts before a value is the topic's to say, see [`Need`].
+//! What `confluent-…` puts before a value is the topic's to say, see [`SchemaRef`].
 //!
 //! A record is made when it is sent, and librdkafka keeps what it needs of it: until then,
 //! and until it is acknowledged, the event's own bytes are all there is.
 
 mod cloudevents;
 mod content;
+mod default_record;
 mod json;
 mod prefixes;
 mod raw;
 mod schema;
 mod setting;
-mod usual;
 
 use prost::Message as _;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 pub(crate) use self::{
+    default_record::{default_record, event_headers, row_headers},
     prefixes::Prefixes,
-    schema::{Need, Schema},
-    usual::{event_headers, row_headers, usual},
+    schema::{Schema, SchemaRef},
 };
 pub use self::{schema::SubjectStrategy, setting::Format};
 use crate::{Event, Result, proto::OutboxEvent, record::Record};
 
 /// What a record is made from.
 #[derive(Clone, Copy)]
-pub(crate) struct Making<'a> {
+pub(crate) struct FormatInput<'a> {
     pub event: &'a Event,
     pub envelope: &'a OutboxEvent,
     /// What comes before the dot in its usual topic.
@@ -45,26 +45,26 @@ pub(crate) struct Making<'a> {
 ///
 /// # Errors
 /// [`ErrorKind::RecordRefused`](crate::ErrorKind::RecordRefused): why the event can't be one.
-pub(crate) fn make(format: Format, making: Making<'_>) -> Result<Record> {
+pub(crate) fn render(format: Format, input: FormatInput<'_>) -> Result<Record> {
     let mut record = match format {
-        Format::Protobuf | Format::ConfluentProtobuf => protobuf(making),
-        Format::Raw | Format::ConfluentPayload => raw::record(making),
-        Format::Json => json::record(making)?,
-        Format::ConfluentJson => json::unnamed(making)?,
-        Format::CloudEvents => cloudevents::binary(making),
-        Format::CloudEventsStructured => cloudevents::structured(making)?,
+        Format::Protobuf | Format::ConfluentProtobuf => protobuf(input),
+        Format::Raw | Format::ConfluentPayload => raw::record(input),
+        Format::Json => json::record(input)?,
+        Format::ConfluentJson => json::without_content_type(input)?,
+        Format::CloudEvents => cloudevents::binary(input),
+        Format::CloudEventsStructured => cloudevents::structured(input)?,
     };
-    record.key = making.event.key_bytes();
-    record.headers.extend(row_headers(making.event).iter().cloned());
-    record.partition = making.event.partition();
-    record.timestamp_ms = making.event.record_time_ms();
+    record.key = input.event.key_bytes();
+    record.headers.extend(row_headers(input.event).iter().cloned());
+    record.partition = input.event.partition();
+    record.timestamp_ms = input.event.record_time_ms();
     Ok(record)
 }
 
 /// The envelope, of an event that came without.
-fn protobuf(making: Making<'_>) -> Record {
-    let value = Some(making.envelope.encode_to_vec().into());
-    Record { value, headers: event_headers(making.event), ..Default::default() }
+fn protobuf(input: FormatInput<'_>) -> Record {
+    let value = Some(input.envelope.encode_to_vec().into());
+    Record { value, headers: event_headers(input.event), ..Default::default() }
 }
 
 /// A time as RFC 3339 has it, in UTC; none for 0, which is no time.

@@ -1,12 +1,12 @@
 //! `raw`: the payload is the value; the event's other fields are headers.
 
-use super::{Making, event_headers};
+use super::{FormatInput, event_headers};
 use crate::record::Record;
 
 /// Headers: the usual ones, then `aggregate_type`, `aggregate_id`, `created_at` (Unix
 /// nanoseconds) and `metadata.{key}` for each.
-pub(super) fn record(making: Making<'_>) -> Record {
-    let Making { event, envelope, .. } = making;
+pub(super) fn record(input: FormatInput<'_>) -> Record {
+    let FormatInput { event, envelope, .. } = input;
     let tombstone = event.row().is_some_and(|row| row.is_tombstone);
     let mut record = Record {
         value: (!tombstone).then(|| envelope.payload.clone()),

@@ -23,7 +23,7 @@ const ENVELOPE: &str = "factlib.v1.OutboxEvent";
 
 /// The schema that a record's value is written by, and where it is registered.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Need {
+pub(crate) struct SchemaRef {
     pub subject: String,
     pub schema: Schema,
 }
@@ -59,7 +59,7 @@ impl Schema {
     }
 }
 
-impl Need {
+impl SchemaRef {
     /// A schema under the subject of that name, or else of the strategy's.
     pub fn new(
         schema: Schema,
@@ -73,7 +73,7 @@ impl Need {
             SubjectStrategy::Record => name.to_owned(),
             SubjectStrategy::TopicRecord => format!("{topic}-{name}"),
         });
-        Need { subject, schema }
+        SchemaRef { subject, schema }
     }
 }
 
@@ -85,7 +85,7 @@ mod tests {
     fn subjects_are_named_as_confluent_names_them() {
         let subject = |format, strategy| {
             let schema = Schema::of(format, || "shop.Placed".into()).expect("a schema");
-            Need::new(schema, None, strategy, "orders").subject
+            SchemaRef::new(schema, None, strategy, "orders").subject
         };
         for (strategy, envelope, payload) in [
             (SubjectStrategy::Topic, "orders-value", "orders-value"),

@@ -24,9 +24,9 @@ fn event(envelope: &OutboxEvent) -> Event {
     Event::parse(envelope.encode_to_vec().into(), Lsn::new(0x16_0000_0001)).expect("an event")
 }
 
-fn made(format: Format, envelope: &OutboxEvent) -> Record {
-    let making = Making { event: &event(envelope), envelope, prefix: "mycontext" };
-    make(format, making).expect("a record")
+fn rendered(format: Format, envelope: &OutboxEvent) -> Record {
+    let input = FormatInput { event: &event(envelope), envelope, prefix: "mycontext" };
+    render(format, input).expect("a record")
 }
 
 fn headers(record: &Record) -> Vec<(&str, &str)> {
@@ -41,7 +41,8 @@ fn json(record: &Record) -> serde_json::Value {
 
 #[test]
 fn raw_is_the_payload_and_headers_have_the_rest() {
-    let record = made(Format::Raw, &envelope(b"\0\xff", &[("tenant", "acme"), ("n\0l", "never")]));
+    let record =
+        rendered(Format::Raw, &envelope(b"\0\xff", &[("tenant", "acme"), ("n\0l", "never")]));
     assert_eq!(record.value.as_deref(), Some(&b"\0\xff"[..]));
     assert_eq!(&record.key[..], b"k/1");
     let expected = [
@@ -61,8 +62,8 @@ fn a_raw_payload_is_a_slice_of_the_event() {
     let envelope = envelope(b"some payload", &[]);
     let event = event(&envelope);
     let decoded = event.decode().expect("an envelope");
-    let making = Making { event: &event, envelope: &decoded, prefix: "p" };
-    let value = make(Format::Raw, making).expect("a record").value.expect("a value");
+    let input = FormatInput { event: &event, envelope: &decoded, prefix: "p" };
+    let value = render(Format::Raw, input).expect("a record").value.expect("a value");
     assert!(event.raw().as_ptr_range().contains(&value.as_ptr()));
 }
 
@@ -74,7 +75,7 @@ fn json_has_every_field_and_the_payload_as_it_was_written() {
         span_id: "s".into(),
         metadata: [("m".to_owned(), "n".to_owned())].into(),
     });
-    let record = made(Format::Json, &envelope);
+    let record = rendered(Format::Json, &envelope);
     let expected = r#"{"id":"1234-1234-1234","aggregate_type":"subcontext","aggregate_id":"k/1","event_type":"com.example.someevent","payload":{"b":1.10,"a":12345678901234567890},"created_at":"2018-04-05T03:56:24Z","metadata":{"tenant":"ü"},"trace_id":"t","span_id":"s","trace_metadata":{"m":"n"}}"#;
     assert_eq!(record.value.as_deref(), Some(expected.as_bytes()));
     assert_eq!(headers(&record).last(), Some(&("content-type", "application/json")));
@@ -94,7 +95,7 @@ fn a_payload_is_json_where_it_parses_and_nobody_says_otherwise() {
         (b"", "", "payload_base64", serde_json::Value::Null),
     ] {
         let object =
-            json(&made(Format::Json, &envelope(payload, &[("content-type", content_type)])));
+            json(&rendered(Format::Json, &envelope(payload, &[("content-type", content_type)])));
         assert_eq!(object[field], value, "{content_type} {object}");
     }
 }
@@ -103,7 +104,7 @@ fn a_payload_is_json_where_it_parses_and_nobody_says_otherwise() {
 #[test]
 fn cloudevents_binary_is_the_example_of_the_binding() {
     let record =
-        made(Format::CloudEvents, &envelope(b"avro", &[("content_type", "application/avro")]));
+        rendered(Format::CloudEvents, &envelope(b"avro", &[("content_type", "application/avro")]));
     let expected = [
         ("ce_specversion", "1.0"),
         ("ce_id", "1234-1234-1234"),
@@ -122,7 +123,7 @@ fn cloudevents_binary_is_the_example_of_the_binding() {
 fn cloudevents_structured_is_the_example_of_the_binding() {
     let payload = br#"{"appinfoA":"abc","appinfoB":123,"appinfoC":true}"#;
     let metadata = [("comexampleextension1", "value"), ("Not-One", "x"), ("id", "taken")];
-    let record = made(Format::CloudEventsStructured, &envelope(payload, &metadata));
+    let record = rendered(Format::CloudEventsStructured, &envelope(payload, &metadata));
     let expected = json!({
         "specversion": "1.0",
         "type": "com.example.someevent",
@@ -143,7 +144,7 @@ fn cloudevents_structured_is_the_example_of_the_binding() {
 #[test]
 fn cloudevents_have_what_the_specification_requires_of_any_event() {
     let bare = OutboxEvent { aggregate_type: "größe/ 1".into(), ..Default::default() };
-    let record = made(Format::CloudEventsStructured, &bare);
+    let record = rendered(Format::CloudEventsStructured, &bare);
     let expected = json!({
         "specversion": "1.0",
         "id": "16/1",
@@ -151,7 +152,7 @@ fn cloudevents_have_what_the_specification_requires_of_any_event() {
         "type": "größe/ 1",
     });
     assert_eq!(json(&record), expected);
-    let record = made(Format::CloudEventsStructured, &envelope(b"\xff", &[]));
+    let record = rendered(Format::CloudEventsStructured, &envelope(b"\xff", &[]));
     assert_eq!(json(&record)["data_base64"], "/w==");
     assert_eq!(json(&record)["datacontenttype"], "application/octet-stream");
 }
@@ -167,7 +168,7 @@ fn a_trace_is_a_traceparent_where_it_can_be_one() {
     ] {
         let (trace_id, span_id) = (trace.into(), span.into());
         envelope.trace_info = Some(TraceInfo { trace_id, span_id, ..Default::default() });
-        let record = made(Format::CloudEvents, &envelope);
+        let record = rendered(Format::CloudEvents, &envelope);
         let text = format!("00-{trace}-{span}-01");
         let there = headers(&record).contains(&("ce_traceparent", text.as_str()));
         assert_eq!(there, parent, "{trace}");
@@ -186,18 +187,18 @@ fn a_tables_own_headers_come_last_and_a_null_payload_has_no_value() {
     };
     let event = Event::from_row(envelope.clone(), Bytes::new(), row, Lsn::ZERO).expect("a row");
     for format in [Format::Raw, Format::CloudEvents] {
-        let making = Making { event: &event, envelope: &envelope, prefix: "p" };
-        let record = make(format, making).expect("a record");
+        let input = FormatInput { event: &event, envelope: &envelope, prefix: "p" };
+        let record = render(format, input).expect("a record");
         assert_eq!(record.value, None);
         assert!(headers(&record).ends_with(&[("tenant", "acme"), ("none", "")]));
     }
     // With the format named, what came as a payload alone is an envelope.
-    let making = Making { event: &event, envelope: &envelope, prefix: "p" };
-    let record = make(Format::Protobuf, making).expect("a record");
+    let input = FormatInput { event: &event, envelope: &envelope, prefix: "p" };
+    let record = render(Format::Protobuf, input).expect("a record");
     assert_eq!(record.value, Some(envelope.encode_to_vec().into()));
 }
 
 /// The value of the format `json`, for who tests its schema.
 pub(crate) fn envelope_as_json(envelope: &OutboxEvent) -> serde_json::Value {
-    json(&made(Format::Json, envelope))
+    json(&rendered(Format::Json, envelope))
 }

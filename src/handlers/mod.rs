@@ -75,7 +75,8 @@ mod registry;
 use std::time::Duration;
 
 pub(crate) use self::registry::{
-    Entry, Handle, HandlerTopics, Handlers, Kind, MakeHandler, Trying,
+    AnyHandler, HandlerFactory, HandlerFuture, HandlerLaneNames, HandlerRegistry, MakeHandler,
+    RegisteredHandler,
 };
 pub use self::{options::HandlerOptions, registry::HandlerContext};
 use crate::Event;

@@ -20,16 +20,16 @@ pub struct HandlerContext {
 }
 
 /// A handler of events, whatever its type.
-pub(crate) trait Handle {
+pub(crate) trait AnyHandler {
     /// Begins with the event at this place.
-    fn handle(self: Rc<Self>, events: Arc<Vec<Event>>, index: usize) -> Trying;
+    fn handle(self: Rc<Self>, events: Arc<Vec<Event>>, index: usize) -> HandlerFuture;
 }
 
 /// A handler at work.
-pub(crate) type Trying = LocalBoxFuture<'static, Result<Outcome, HandlerError>>;
+pub(crate) type HandlerFuture = LocalBoxFuture<'static, Result<Outcome, HandlerError>>;
 
-impl<H: EventHandler> Handle for H {
-    fn handle(self: Rc<Self>, events: Arc<Vec<Event>>, index: usize) -> Trying {
+impl<H: EventHandler> AnyHandler for H {
+    fn handle(self: Rc<Self>, events: Arc<Vec<Event>>, index: usize) -> HandlerFuture {
         Box::pin(async move { EventHandler::handle(&*self, &events[index]).await })
     }
 }
@@ -48,30 +48,30 @@ where
 
 /// How a handler is made, on its own thread.
 #[derive(Clone)]
-pub(crate) enum Kind {
+pub(crate) enum HandlerFactory {
     Events(MakeHandler),
     Actor(MakeActor),
 }
 
-pub(crate) type MakeHandler = Arc<dyn Fn() -> Rc<dyn Handle> + Send + Sync>;
+pub(crate) type MakeHandler = Arc<dyn Fn() -> Rc<dyn AnyHandler> + Send + Sync>;
 pub(crate) type MakeActor = Arc<dyn Fn(&HandlerContext) -> Recipient<TopicBatch> + Send + Sync>;
 
 /// One handler.
-pub(crate) struct Entry {
+pub(crate) struct RegisteredHandler {
     pub aggregate_type: Arc<str>,
     /// The name of its lane, which no topic can have.
     pub lane: Arc<str>,
-    pub kind: Kind,
+    pub factory: HandlerFactory,
     pub options: HandlerOptions,
 }
 
 /// The handlers of a pipeline, as its builder collects them.
 #[derive(Default)]
-pub(crate) struct Handlers {
-    entries: Vec<(Arc<str>, HandlerOptions, Kind)>,
+pub(crate) struct HandlerRegistry {
+    entries: Vec<(Arc<str>, HandlerOptions, HandlerFactory)>,
 }
 
-impl Handlers {
+impl HandlerRegistry {
     pub fn function<F>(&mut self, aggregate_type: Arc<str>, options: HandlerOptions, function: F)
     where
         F: AsyncFn(&Event) -> Result<Outcome, HandlerError> + Send + Sync + 'static,
@@ -86,8 +86,8 @@ impl Handlers {
         options: HandlerOptions,
         make: impl Fn() -> H + Send + Sync + 'static,
     ) {
-        let kind = Kind::Events(Arc::new(move || Rc::new(make())));
-        self.entries.push((aggregate_type, options, kind));
+        let factory = HandlerFactory::Events(Arc::new(move || Rc::new(make())));
+        self.entries.push((aggregate_type, options, factory));
     }
 
     pub fn actor(
@@ -96,21 +96,21 @@ impl Handlers {
         options: HandlerOptions,
         make: impl Fn(&HandlerContext) -> Recipient<TopicBatch> + Send + Sync + 'static,
     ) {
-        self.entries.push((aggregate_type, options, Kind::Actor(Arc::new(make))));
+        self.entries.push((aggregate_type, options, HandlerFactory::Actor(Arc::new(make))));
     }
 
     /// # Errors
     /// [`ErrorKind::Config`]: two handlers of one aggregate type, or options that make no sense.
-    pub fn into_entries(self) -> Result<Vec<Entry>> {
-        let mut entries: Vec<Entry> = Vec::new();
-        for (aggregate_type, options, kind) in self.entries {
+    pub fn into_registered(self) -> Result<Vec<RegisteredHandler>> {
+        let mut entries: Vec<RegisteredHandler> = Vec::new();
+        for (aggregate_type, options, factory) in self.entries {
             options.check(&aggregate_type)?;
             if entries.iter().any(|entry| entry.aggregate_type == aggregate_type) {
                 let what = format!("aggregate type {aggregate_type:?} has two handlers");
                 return Err(Error::new(ErrorKind::Config, what).remedy("leave one out"));
             }
             let lane = format!("handler:{aggregate_type}").into();
-            entries.push(Entry { aggregate_type, lane, kind, options });
+            entries.push(RegisteredHandler { aggregate_type, lane, factory, options });
         }
         Ok(entries)
     }
@@ -118,19 +118,19 @@ impl Handlers {
 
 /// The lanes of handlers, by aggregate type.
 #[derive(Clone, Default)]
-pub(crate) struct HandlerTopics {
+pub(crate) struct HandlerLaneNames {
     by_type: HashMap<Arc<str>, Arc<str>>,
     any: Option<Arc<str>>,
 }
 
-impl HandlerTopics {
-    pub fn new(entries: &[Entry]) -> Self {
+impl HandlerLaneNames {
+    pub fn new(entries: &[RegisteredHandler]) -> Self {
         let lanes = entries
             .iter()
             .map(|entry| (Arc::clone(&entry.aggregate_type), Arc::clone(&entry.lane)));
         let mut by_type: HashMap<_, _> = lanes.collect();
         let any = by_type.remove(ANY);
-        HandlerTopics { by_type, any }
+        HandlerLaneNames { by_type, any }
     }
 
     /// The lane of the handler that an event goes to, if any.
@@ -160,15 +160,15 @@ mod tests {
         Ok(Outcome::Skip)
     }
 
-    fn problem(handlers: Handlers) -> String {
-        let error = handlers.into_entries().err().expect("refused");
+    fn problem(handlers: HandlerRegistry) -> String {
+        let error = handlers.into_registered().err().expect("refused");
         assert_eq!(error.kind(), ErrorKind::Config);
         error.to_string()
     }
 
     #[test]
     fn two_handlers_of_one_type_are_refused() {
-        let mut handlers = Handlers::default();
+        let mut handlers = HandlerRegistry::default();
         for aggregate_type in ["user", "order", "user"] {
             handlers.function(aggregate_type.into(), HandlerOptions::default(), skip);
         }
@@ -186,7 +186,7 @@ mod tests {
             (usual.clone().backoff(Duration::ZERO, second), "backoff must be above zero"),
             (usual.backoff(second * 2, second), "the longest backoff must not be below the first"),
         ] {
-            let mut handlers = Handlers::default();
+            let mut handlers = HandlerRegistry::default();
             handlers.function("user".into(), options, skip);
             let what = "the handler of \"user\" can't be called so";
             assert_eq!(problem(handlers), format!("{what}: {why}"));

@@ -333,7 +333,7 @@ async fn explained(producer: &KafkaProducer, trouble: Trouble, what: String) -> 
     {
         return why;
     }
-    trouble.led_to(what)
+    trouble.into_error(what)
 }
 
 #[cfg(test)]

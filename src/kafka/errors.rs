@@ -38,7 +38,7 @@ fn misset(why: &str, property: &str, value: &str) -> String {
 }
 
 /// An error that librdkafka tells of by itself, with its words.
-pub(crate) fn told(what: impl Into<String>, error: KafkaError, reason: &str) -> Error {
+pub(crate) fn client_error(what: impl Into<String>, error: KafkaError, reason: &str) -> Error {
     let refused = |what: String, remedy| Error::new(ErrorKind::KafkaRefused, what).remedy(remedy);
     let error = match what.into() {
         what if is_untrusted(reason) => refused(what, "check kafka.tls_ca"),
@@ -151,7 +151,7 @@ pub(crate) fn is_consequence(error: &Error) -> bool {
 }
 
 /// Makes an error of a topic without which nothing can be relayed one of the whole relay.
-pub(crate) fn of_the_whole(error: Error) -> Error {
+pub(crate) fn as_relay_error(error: Error) -> Error {
     match error.kind() {
         ErrorKind::TopicRefused => error.of_kind(ErrorKind::KafkaRefused),
         ErrorKind::TopicUnavailable if lacks_right(&error) => {
@@ -252,7 +252,7 @@ mod tests {
                  ssl.certificate.location and ssl.key.location in kafka.properties",
             ),
         ] {
-            let error = told("no", unknown(), reason);
+            let error = client_error("no", unknown(), reason);
             assert_eq!((error.kind(), error.advice()), (ErrorKind::KafkaRefused, Some(remedy)));
         }
     }
@@ -261,7 +261,7 @@ mod tests {
     fn a_connection_that_can_t_be_made_has_the_remedy_of_its_reason() {
         let remedy = |reason: &str| {
             let error = KafkaError::Global(Code::Resolve);
-            told("no", error, reason).advice().map(str::to_owned)
+            client_error("no", error, reason).advice().map(str::to_owned)
         };
         let failed = "Failed to resolve 'b:9092': Name or service not known";
         let ours = remedy(&format!("b:9092/bootstrap: {failed} (after 1ms in state CONNECT)"));
@@ -291,7 +291,7 @@ mod tests {
         ] {
             for error in [code_error("no", code), kafka_error("no", KafkaError::AdminOp(code))] {
                 assert_eq!(error.kind(), kind, "{code}");
-                assert_eq!(of_the_whole(error).kind(), whole, "{code}");
+                assert_eq!(as_relay_error(error).kind(), whole, "{code}");
             }
         }
     }

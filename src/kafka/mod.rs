@@ -14,8 +14,8 @@ pub(crate) mod in_flight;
 pub(crate) mod limits;
 mod observer;
 pub(crate) mod outgoing;
-pub(crate) mod part;
 pub(crate) mod partitions;
+pub(crate) mod pending_batch;
 #[cfg(feature = "client-kafka")]
 pub(crate) mod plain;
 mod polled;

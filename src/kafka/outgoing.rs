@@ -15,7 +15,7 @@ use std::{
 use super::{
     first_records::FirstRecords,
     in_flight::InFlight,
-    part::{Part, Terms},
+    pending_batch::{PendingBatch, Terms},
     producer::{KafkaProducer, Queued},
 };
 use crate::{
@@ -35,11 +35,11 @@ pub(crate) struct Outgoing {
     terms: Terms,
     first: FirstRecords,
     /// Parts, and how much of each is sent.
-    queue: VecDeque<(Arc<Part>, usize)>,
+    queue: VecDeque<(Arc<PendingBatch>, usize)>,
     /// The next record goes alone, whatever it is.
     tries: bool,
     /// The part of the record that is on its way alone.
-    alone: Option<Arc<Part>>,
+    alone: Option<Arc<PendingBatch>>,
     given_up: bool,
 }
 
@@ -93,7 +93,7 @@ impl Outgoing {
     /// Adds a batch behind the others.
     pub fn push(&mut self, batch: RecordBatch, faults: Faults) {
         let terms = Terms { faults, ..self.terms.clone() };
-        let part = Part::new(batch, self.in_flight.clone(), terms);
+        let part = PendingBatch::new(batch, self.in_flight.clone(), terms);
         if self.is_stopped() {
             self.give_up();
         }
@@ -127,7 +127,7 @@ impl Outgoing {
         Next::Done
     }
 
-    fn send_one(&mut self, part: &Arc<Part>, index: usize) -> Queued {
+    fn send_one(&mut self, part: &Arc<PendingBatch>, index: usize) -> Queued {
         let goes_alone = self.tries || part.is_suspect(index);
         if (self.alone.is_some() || goes_alone) && self.in_flight.has_records() {
             return Queued::NotNow;
@@ -175,8 +175,8 @@ impl Outgoing {
 
     /// True where a record failed, or is refused and blocks: what is behind it would overtake it,
     /// and a failure would disturb the topics that share the client.
-    fn must_stop(&self, part: &Arc<Part>) -> bool {
-        let is_blocked = |part: &Arc<Part>| part.is_blocked();
+    fn must_stop(&self, part: &Arc<PendingBatch>) -> bool {
+        let is_blocked = |part: &Arc<PendingBatch>| part.is_blocked();
         self.is_stopped() || is_blocked(part) || self.alone.as_ref().is_some_and(is_blocked)
     }
 

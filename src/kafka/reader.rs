@@ -17,7 +17,7 @@ use tokio::{task::spawn_blocking, time::timeout};
 use super::{
     KafkaSettings,
     client::client_config,
-    errors::{code_error, kafka_error, lacks_right, of_the_whole},
+    errors::{as_relay_error, code_error, kafka_error, lacks_right},
     reports::Reports,
     unobserved,
 };
@@ -79,7 +79,7 @@ impl TopicReader {
             None | Some(Code::LeaderNotAvailable) => {}
             Some(code) => {
                 let failed = code_error(format!("cannot look up topic {topic}"), code);
-                return Err(of_the_whole(failed));
+                return Err(as_relay_error(failed));
             }
         }
         reader.partitions = found.partitions().iter().map(|partition| partition.id()).collect();
@@ -115,7 +115,7 @@ impl TopicReader {
             let Ok(received) = timeout(SILENCE_LIMIT, self.consumer.recv()).await else {
                 let what = format!("topic {} gives no record in {SILENCE_LIMIT:?}", self.topic);
                 return Err(match self.consumer.context().trouble() {
-                    Some(trouble) => trouble.led_to(what),
+                    Some(trouble) => trouble.into_error(what),
                     None => Error::new(ErrorKind::KafkaUnavailable, what),
                 });
             };
@@ -143,7 +143,7 @@ impl TopicReader {
                 // consumer hears of it only when it is asked for records.
                 let _ = timeout(Duration::from_millis(100), self.consumer.recv()).await;
                 match self.consumer.context().trouble() {
-                    Some(trouble) => Err(trouble.led_to(what())),
+                    Some(trouble) => Err(trouble.into_error(what())),
                     None => Err(kafka_error(what(), error)),
                 }
             }
@@ -154,7 +154,7 @@ impl TopicReader {
     fn unreadable(&self, error: KafkaError) -> Error {
         let failed = kafka_error(format!("cannot read topic {}", self.topic), error);
         match lacks_right(&failed) {
-            true => of_the_whole(failed).remedy("the user needs the ACLs Describe and Read"),
+            true => as_relay_error(failed).remedy("the user needs the ACLs Describe and Read"),
             false => failed,
         }
     }

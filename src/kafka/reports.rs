@@ -15,8 +15,8 @@ use super::{
     KafkaObserver,
     complaints::Complaints,
     disconnects::{Disconnect, Protocol},
-    errors::told,
-    part::Sent,
+    errors::client_error,
+    pending_batch::Sent,
     statistics::{self, Statistics},
     transaction_log::{Failure, TransactionLog},
 };
@@ -45,8 +45,8 @@ pub(crate) struct Trouble {
 
 impl Trouble {
     /// The error `what`, which this led to.
-    pub fn led_to(self, what: String) -> Error {
-        let error = told(what, self.error, &self.reason);
+    pub fn into_error(self, what: String) -> Error {
+        let error = client_error(what, self.error, &self.reason);
         match self.remedy {
             Some(remedy) => error.remedy(remedy),
             None => error,
@@ -55,11 +55,11 @@ impl Trouble {
 
     /// The remedy, where one is known.
     fn advice(&self) -> Option<String> {
-        self.clone().led_to(String::new()).advice().map(str::to_owned)
+        self.clone().into_error(String::new()).advice().map(str::to_owned)
     }
 
     fn is_transient(&self) -> bool {
-        self.clone().led_to(String::new()).is_transient()
+        self.clone().into_error(String::new()).is_transient()
     }
 
     /// librdkafka's words.

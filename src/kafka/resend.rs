@@ -121,7 +121,7 @@ impl ResendClient {
 
     /// Names what the brokers complained of last as the cause of `what`; none if of nothing.
     pub fn trouble(&self, what: String) -> Option<Error> {
-        self.asking.client().context().trouble().map(|trouble| trouble.led_to(what))
+        self.asking.client().context().trouble().map(|trouble| trouble.into_error(what))
     }
 }
 

@@ -14,14 +14,14 @@ use crate::{Error, ErrorKind, record::Record};
 
 /// The place that a record asks for.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Place {
+pub(crate) struct RecordPlacement {
     pub partition: Option<i32>,
     pub timestamp_ms: Option<i64>,
 }
 
-impl Place {
+impl RecordPlacement {
     pub fn of(record: &Record) -> Self {
-        Place { partition: record.partition, timestamp_ms: record.timestamp_ms }
+        RecordPlacement { partition: record.partition, timestamp_ms: record.timestamp_ms }
     }
 }
 
@@ -41,7 +41,7 @@ pub(crate) enum Verdict {
 }
 
 impl Verdict {
-    pub fn of(error: &KafkaError, place: Place) -> Self {
+    pub fn of(error: &KafkaError, place: RecordPlacement) -> Self {
         let Some(code) = error.rdkafka_error_code() else { return Verdict::Topic };
         match code {
             // librdkafka looks for the partition before there is a batch.
@@ -117,7 +117,7 @@ pub(super) fn is_too_large(error: &KafkaError) -> bool {
 }
 
 /// The error of a record that is refused for what it is; `name` is what errors call it.
-pub(super) fn refused(topic: &str, name: &str, place: Place, error: KafkaError) -> Error {
+pub(super) fn refused(topic: &str, name: &str, place: RecordPlacement, error: KafkaError) -> Error {
     let what = format!("Kafka did not take the record of {name} for {topic}");
     if is_too_large(&error) {
         let remedy = "raise max.message.bytes of the topic, or message.max.bytes of the broker";
@@ -133,7 +133,7 @@ pub(super) fn refused(topic: &str, name: &str, place: Place, error: KafkaError) 
 
 /// The error for a record that asks for a place that Kafka does not have; none where the broker's
 /// answer is about something else.
-fn place_refused(place: Place, code: Option<Code>) -> Option<Error> {
+fn place_refused(place: RecordPlacement, code: Option<Code>) -> Option<Error> {
     let what = match (code?, place.partition, place.timestamp_ms) {
         (Code::UnknownPartition, Some(partition), _) => {
             format!("its topic has no partition {partition}")
@@ -151,7 +151,7 @@ mod tests {
     use super::*;
 
     fn verdict(code: Code, partition: Option<i32>, timestamp_ms: Option<i64>) -> Verdict {
-        let place = Place { partition, timestamp_ms };
+        let place = RecordPlacement { partition, timestamp_ms };
         Verdict::of(&KafkaError::MessageProduction(code), place)
     }
 

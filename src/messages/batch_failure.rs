@@ -22,11 +22,11 @@ pub type HandlerError = Box<dyn StdError + Send + Sync>;
 #[must_use]
 pub struct BatchFailure {
     reason: HandlerError,
-    then: Then,
+    action: FailureAction,
 }
 
 #[derive(Debug)]
-enum Then {
+enum FailureAction {
     Retry(Option<Duration>),
     Park,
 }
@@ -35,18 +35,18 @@ impl BatchFailure {
     /// Retries the batch, without limit, after a pause that grows. This is for problems that may
     /// pass, such as a database that is away.
     pub fn retry(reason: impl Into<HandlerError>) -> Self {
-        BatchFailure { reason: reason.into(), then: Then::Retry(None) }
+        BatchFailure { reason: reason.into(), action: FailureAction::Retry(None) }
     }
 
     /// Retries the batch, without limit, after this pause.
     pub fn retry_after(pause: Duration, reason: impl Into<HandlerError>) -> Self {
-        BatchFailure { reason: reason.into(), then: Then::Retry(Some(pause)) }
+        BatchFailure { reason: reason.into(), action: FailureAction::Retry(Some(pause)) }
     }
 
     /// Gives the batch up: `dead_letter.policy` decides about all of its events. To give up single
     /// events, use [`AckToken::refuse`](crate::AckToken::refuse).
     pub fn park(reason: impl Into<HandlerError>) -> Self {
-        BatchFailure { reason: reason.into(), then: Then::Park }
+        BatchFailure { reason: reason.into(), action: FailureAction::Park }
     }
 
     /// The reason for a retry, and its pause if it has one of its own.
@@ -55,12 +55,14 @@ impl BatchFailure {
     /// The reason why each event of the batch is given up.
     pub(crate) fn into_error(self) -> Result<(Error, Option<Duration>), Error> {
         let error = |kind, what| Error::new(kind, what).caused_by(self.reason);
-        match self.then {
-            Then::Retry(pause) => {
+        match self.action {
+            FailureAction::Retry(pause) => {
                 let what = "a batch that its handler could not handle comes again";
                 Ok((error(ErrorKind::HandlerUnavailable, what), pause))
             }
-            Then::Park => Err(error(ErrorKind::HandlerFailed, "its handler gives its batch up")),
+            FailureAction::Park => {
+                Err(error(ErrorKind::HandlerFailed, "its handler gives its batch up"))
+            }
         }
     }
 }

@@ -29,7 +29,7 @@ pub(crate) struct HoldSaves;
 /// How far has the present chain come?
 #[derive(Message)]
 #[rtype(result = "SavedProgress")]
-pub(crate) struct AskSaved;
+pub(crate) struct GetSavedProgress;
 
 /// Checkpointer → supervisor: progress of the present chain.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -120,7 +120,7 @@ pub(crate) struct Shutdown;
 /// The publication may have changed: check it now.
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "()")]
-pub(crate) struct LookAtPublication;
+pub(crate) struct CheckPublication;
 
 /// Hold events of a topic back, or send them again.
 #[derive(Clone, Debug, Message)]

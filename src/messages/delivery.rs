@@ -14,7 +14,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use actix::{Message, Recipient};
 
-use super::{BatchFailure, Onward, PartProgress, Record, Refused, Suspects, WindowPermit};
+use super::{BatchFailure, HandlerOutput, PartProgress, Record, Refused, Suspects, WindowPermit};
 use crate::{Error, ErrorKind, Event, Result, routing::Plans};
 
 /// Events of one topic, in order, and the duty to answer for them.
@@ -127,17 +127,17 @@ impl AckToken {
             Refused { index, error: Error::new(ErrorKind::HandlerFailed, what).caused_by(error) }
         };
         let refused = refused.into_iter().map(given_up).collect();
-        self.pass_on(records.into_iter().map(Onward::from).collect(), refused);
+        self.forward(records.into_iter().map(HandlerOutput::from).collect(), refused);
     }
 
     /// Like [`hand_on`](Self::hand_on), for events that go on unchanged; keeps each error's kind.
-    pub(crate) fn pass_on(mut self, onward: Vec<Onward>, refused: Vec<Refused>) {
-        self.finish(refused, onward);
+    pub(crate) fn forward(mut self, output: Vec<HandlerOutput>, refused: Vec<Refused>) {
+        self.finish(refused, output);
     }
 
     /// A topic's answer: all records are safe except these.
     pub(crate) fn refuse_records(self, refused: Vec<Refused>) {
-        self.pass_on(Vec::new(), refused);
+        self.forward(Vec::new(), refused);
     }
 
     /// The part was not delivered whole; it comes again, after this pause or one that grows.
@@ -152,13 +152,13 @@ impl AckToken {
 
     /// Makes a token for one event of the batch, for an actor that answers for all of it.
     #[must_use]
-    pub(crate) fn of_one_event(&self, part: u64, to: Recipient<PartDone>) -> Self {
+    pub(crate) fn for_one_event(&self, part: u64, to: Recipient<PartDone>) -> Self {
         AckToken::new((self.lane, self.epoch, part), 1, to, self._permit.clone())
     }
 
-    fn finish(&mut self, refused: Vec<Refused>, onward: Vec<Onward>) {
+    fn finish(&mut self, refused: Vec<Refused>, output: Vec<HandlerOutput>) {
         match checked(refused, self.events) {
-            Ok(refused) => self.answer(Ok(refused), onward, None, PartProgress::default()),
+            Ok(refused) => self.answer(Ok(refused), output, None, PartProgress::default()),
             Err(error) => self.finish_failed(error, None, PartProgress::default()),
         }
     }
@@ -170,14 +170,14 @@ impl AckToken {
     fn answer(
         &mut self,
         result: Result<Vec<Refused>>,
-        onward: Vec<Onward>,
+        output: Vec<HandlerOutput>,
         pause: Option<Duration>,
         progress: PartProgress,
     ) {
         if let Some(to) = self.to.take() {
             // A router that is gone needs no answer: its generation is over.
             let AckToken { lane, epoch, part, .. } = *self;
-            to.do_send(PartDone { lane, epoch, part, result, onward, pause, progress });
+            to.do_send(PartDone { lane, epoch, part, result, output, pause, progress });
         }
     }
 }
@@ -228,7 +228,7 @@ pub(crate) struct PartDone {
     /// Events refused for good; everything else of the part is safe.
     pub result: Result<Vec<Refused>>,
     /// Records and events that are sent on in place of its events.
-    pub onward: Vec<Onward>,
+    pub output: Vec<HandlerOutput>,
     /// After a failure: pause before the part comes again, in place of one that grows.
     pub pause: Option<Duration>,
     /// After a failure: what was delivered and refused before it.

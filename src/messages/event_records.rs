@@ -9,7 +9,7 @@ use super::TopicBatch;
 use crate::{
     Error, ErrorKind, Event, Result,
     dead_letter::{self, LetterForm},
-    format::{self, Need, Prefixes},
+    format::{self, Prefixes, SchemaRef},
     record::{Answer, Record, RecordBatch, RecordId, Records},
     routing::Plans,
 };
@@ -25,10 +25,10 @@ pub(crate) struct EventRecords {
 impl TopicBatch {
     /// Lists the schemas that the records' values are written by. An event whose schema can't be
     /// told is refused when its record is made.
-    pub(crate) fn needs(&self) -> impl Iterator<Item = Need> {
+    pub(crate) fn schema_refs(&self) -> impl Iterator<Item = SchemaRef> {
         let plans = self.ack.plans();
         let events = self.events.iter().enumerate();
-        events.filter_map(|(index, event)| plans.of(index)?.need(event, &self.topic).ok()?)
+        events.filter_map(|(index, event)| plans.of(index)?.schema_ref(event, &self.topic).ok()?)
     }
 
     /// The records of its events, with these prefixes before the values that need them.
@@ -63,7 +63,7 @@ impl Records for EventRecords {
         match (event.refusal(), self.plans.of(index)) {
             (Some(refusal), _) => Ok(dead_letter::record(event, refusal)),
             (None, Some(plan)) => plan.framed_record(event, &self.topic, &self.prefixes),
-            (None, None) => Ok(format::usual(event)),
+            (None, None) => Ok(format::default_record(event)),
         }
     }
 

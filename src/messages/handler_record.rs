@@ -27,7 +27,7 @@ pub struct Record {
 
 /// What goes on in place of an event of a batch.
 #[derive(Debug)]
-pub(crate) enum Onward {
+pub(crate) enum HandlerOutput {
     /// The event at this place of the batch, as it is.
     Event(usize),
     Record(Box<Record>),
@@ -40,9 +40,9 @@ impl PartialEq for Record {
     }
 }
 
-impl From<Record> for Onward {
+impl From<Record> for HandlerOutput {
     fn from(record: Record) -> Self {
-        Onward::Record(Box::new(record))
+        HandlerOutput::Record(Box::new(record))
     }
 }
 

@@ -21,13 +21,13 @@ mod window;
 
 pub(crate) use self::{
     acknowledgement::{BatchDone, ConfirmLsn},
-    checkpointing::{AskSaved, BeginGeneration, Flush, HoldSaves, SavedProgress},
+    checkpointing::{BeginGeneration, Flush, GetSavedProgress, HoldSaves, SavedProgress},
     control::{
-        ActorExited, ActorKind, ChainFailed, DecodedProgress, Drain, ExitGuard, Finish,
-        LookAtPublication, PauseTopic, ReaderEnded, Shutdown, Stop, Streaming,
+        ActorExited, ActorKind, ChainFailed, CheckPublication, DecodedProgress, Drain, ExitGuard,
+        Finish, PauseTopic, ReaderEnded, Shutdown, Stop, Streaming,
     },
     delivery::{LaneFailed, LaneLost, LaneOpened, OpenLane, PartDone},
-    handler_record::Onward,
+    handler_record::HandlerOutput,
     wal::{BatchId, EventBatch, WalBatch},
 };
 pub use self::{

@@ -33,7 +33,8 @@ use crate::{
     exactly_once::{Positions, Transactions},
     faults::Faults,
     handlers::{
-        self, EventHandler, HandlerContext, HandlerError, HandlerOptions, HandlerTopics, Handlers,
+        self, EventHandler, HandlerContext, HandlerError, HandlerLaneNames, HandlerOptions,
+        HandlerRegistry,
     },
     kafka::producer::KafkaProducer,
     logging,
@@ -72,7 +73,7 @@ impl Pipeline {
             log: logging::default_logger(),
             store: None,
             lanes: None,
-            handlers: Handlers::default(),
+            handlers: HandlerRegistry::default(),
             kafka: true,
             paused: HashSet::new(),
             claims_slot: true,
@@ -90,7 +91,7 @@ pub struct PipelineBuilder {
     log: Logger,
     store: Option<Arc<dyn CheckpointStore>>,
     lanes: Option<Arc<dyn Lanes>>,
-    handlers: Handlers,
+    handlers: HandlerRegistry,
     kafka: bool,
     paused: HashSet<Arc<str>>,
     claims_slot: bool,
@@ -278,7 +279,7 @@ impl PipelineBuilder {
             facade,
         } = self;
         config.validate()?;
-        let handlers = handlers.into_entries()?;
+        let handlers = handlers.into_registered()?;
         let config = Arc::new(config);
         let startup = Startup::new(&config)?;
         let claim = match claims_slot {
@@ -340,7 +341,7 @@ impl PipelineBuilder {
                 )?)
             }
         };
-        let topics_of_handlers = HandlerTopics::new(&handlers);
+        let topics_of_handlers = HandlerLaneNames::new(&handlers);
         let mut known: HashSet<_> = handlers.iter().map(|entry| Arc::clone(&entry.lane)).collect();
         known.insert(config.dead_letter_topic().into());
         known.extend(paused.iter().cloned());

@@ -105,7 +105,7 @@ impl Replayer {
             (Some(to), Decision::Records(records)) => {
                 records.into_iter().take(1).map(|(_, outgoing)| (to.clone(), outgoing)).collect()
             }
-            (Some(to), _) => vec![(to.clone(), OutgoingEvent::usual(event.clone()))],
+            (Some(to), _) => vec![(to.clone(), OutgoingEvent::with_default_record(event.clone()))],
         })
     }
 
@@ -133,8 +133,8 @@ impl Replayer {
         is_last: bool,
     ) -> Result<()> {
         self.prepare(topic).await?;
-        let need = outgoing.need(topic).ok().flatten();
-        let prefixes = self.registry.prefixes(topic, need).await?;
+        let schema_ref = outgoing.schema_ref(topic).ok().flatten();
+        let prefixes = self.registry.prefixes(topic, schema_ref).await?;
         let record = outgoing.record(topic, &prefixes)?;
         let Record { key, value, headers, partition, timestamp_ms } = record;
         let bytes = value.as_ref().map_or(0, Bytes::len) + key.len() + RECORD_OVERHEAD;

@@ -23,13 +23,13 @@ pub struct Explanation {
     /// Its place in [`Config::route`](crate::config::Config::route); none where `kafka.unrouted` says what becomes of it.
     pub route: Option<usize>,
     /// What becomes of it.
-    pub outcome: Outcome,
+    pub outcome: RoutingOutcome,
 }
 
 /// What becomes of an event.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub enum Outcome {
+pub enum RoutingOutcome {
     /// It is sent, once to each topic.
     Sent(Vec<ExplainedRecord>),
     /// It is not sent, and counts as done.
@@ -73,10 +73,10 @@ pub fn explain(settings: impl Into<RoutingSettings>, event: &OutboxEvent) -> Res
     let (route, decision) = routes.decide(&event);
     let format = routes.format_name(route, &event);
     let record = |(topic, outgoing): (String, OutgoingEvent)| {
-        let subject = outgoing.need(&topic)?.map(|need| need.subject);
+        let subject = outgoing.schema_ref(&topic)?.map(|schema_ref| schema_ref.subject);
         let record = match &outgoing.plan {
             Some(plan) => plan.record(&outgoing.event)?,
-            None => format::usual(&outgoing.event),
+            None => format::default_record(&outgoing.event),
         };
         let Record { key, value, headers, partition, .. } = record;
         let headers = headers.into_iter().map(|(name, value)| (name.to_string(), value)).collect();
@@ -85,11 +85,11 @@ pub fn explain(settings: impl Into<RoutingSettings>, event: &OutboxEvent) -> Res
     let outcome = match decision {
         Decision::Records(records) => {
             let records = records.into_iter().map(record).collect::<Result<_>>();
-            records.map_or_else(Outcome::Refused, Outcome::Sent)
+            records.map_or_else(RoutingOutcome::Refused, RoutingOutcome::Sent)
         }
-        Decision::Filtered => Outcome::Filtered,
-        Decision::Refused(error) => Outcome::Refused(error),
-        Decision::Stop(error) => Outcome::Stops(error),
+        Decision::Filtered => RoutingOutcome::Filtered,
+        Decision::Refused(error) => RoutingOutcome::Refused(error),
+        Decision::Stop(error) => RoutingOutcome::Stops(error),
     };
     Ok(Explanation { route, outcome })
 }

@@ -10,7 +10,7 @@
 //! | `settings` | what is said in a configuration |
 //! | `names` | topics' names: legal, and not too many |
 //! | `own_topics` | the relay's own topics, to which no event may go |
-//! | `placing` | the router's side: decisions that hold for a type are made once |
+//! | `cached_routes` | the router's side: decisions that hold for a type are made once |
 //! | [`explain()`] | the same, for people |
 //!
 //! # Cost
@@ -18,26 +18,26 @@
 //! With routes that look at the types alone it is one as well: the decision is kept for the
 //! pair of types. A route that matches on an id or on metadata is asked for every event.
 
+mod cached_routes;
 mod explain;
 mod names;
 mod own_topics;
 mod pattern;
-mod placing;
 mod plan;
 mod route;
 mod routes;
 pub(crate) mod settings;
 mod template;
 
-pub use self::{
-    explain::{ExplainedRecord, Explanation, Outcome, explain},
-    plan::OutgoingEvent,
-    settings::RoutingSettings,
-};
 pub(crate) use self::{
+    cached_routes::{CachedRoutes, Routed},
     own_topics::OwnTopics,
     pattern::{Captures, Pattern},
-    placing::{Placed, Routing},
     plan::{OutgoingEvents, Plans},
     routes::{Decision, Routes},
+};
+pub use self::{
+    explain::{ExplainedRecord, Explanation, RoutingOutcome, explain},
+    plan::OutgoingEvent,
+    settings::RoutingSettings,
 };

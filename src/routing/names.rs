@@ -13,11 +13,11 @@ use crate::{Error, ErrorKind, Event, Result, record::legal_topic};
 pub(crate) struct TopicNames {
     prefix: String,
     max: usize,
-    own: OwnTopics,
+    own_topics: OwnTopics,
     names: HashSet<Arc<str>>,
-    known: HashMap<Box<str>, Arc<str>>,
+    default_topics: HashMap<Box<str>, Arc<str>>,
     /// The same under prefixes of tables.
-    of_tables: HashMap<Arc<str>, HashMap<Box<str>, Arc<str>>>,
+    default_topics_by_prefix: HashMap<Arc<str>, HashMap<Box<str>, Arc<str>>>,
 }
 
 impl TopicNames {
@@ -26,10 +26,10 @@ impl TopicNames {
         TopicNames {
             prefix: prefix.into(),
             max,
-            own,
+            own_topics: own,
             names: HashSet::new(),
-            known: HashMap::new(),
-            of_tables: HashMap::new(),
+            default_topics: HashMap::new(),
+            default_topics_by_prefix: HashMap::new(),
         }
     }
 
@@ -39,31 +39,31 @@ impl TopicNames {
     }
 
     /// The event's usual topic.
-    pub fn usual(&mut self, event: &Event) -> Result<Arc<str>> {
+    pub fn default_topic(&mut self, event: &Event) -> Result<Arc<str>> {
         let aggregate_type = event.aggregate_type();
         let own = event.row().and_then(|row| row.topic_prefix.as_ref());
         let known = match own {
-            Some(prefix) => self.of_tables.get(prefix),
-            None => Some(&self.known),
+            Some(prefix) => self.default_topics_by_prefix.get(prefix),
+            None => Some(&self.default_topics),
         };
         if let Some(topic) = known.and_then(|known| known.get(aggregate_type)) {
             return Ok(Arc::clone(topic));
         }
-        let topic = self.named(usual_topic(self.prefix_of(event), event)?)?;
+        let topic = self.intern(default_topic(self.prefix_of(event), event)?)?;
         let known = match own {
-            Some(prefix) => self.of_tables.entry(Arc::clone(prefix)).or_default(),
-            None => &mut self.known,
+            Some(prefix) => self.default_topics_by_prefix.entry(Arc::clone(prefix)).or_default(),
+            None => &mut self.default_topics,
         };
         known.insert(aggregate_type.into(), Arc::clone(&topic));
         Ok(topic)
     }
 
     /// A topic by its name, which is legal; a new one counts.
-    pub fn named(&mut self, name: String) -> Result<Arc<str>> {
+    pub fn intern(&mut self, name: String) -> Result<Arc<str>> {
         if let Some(topic) = self.names.get(name.as_str()) {
             return Ok(Arc::clone(topic));
         }
-        self.own.check(&name)?;
+        self.own_topics.check(&name)?;
         if self.names.len() >= self.max {
             let what = format!("{name} would be one topic more than the {} allowed", self.max);
             let remedy = "are aggregate types made of ids? kafka.topics.max sets the limit";
@@ -84,7 +84,7 @@ pub(super) fn prefix_of<'a>(prefix: &'a str, event: &'a Event) -> &'a str {
 ///
 /// # Errors
 /// [`ErrorKind::RecordRefused`] when that is no name that Kafka allows.
-pub(super) fn usual_topic(prefix: &str, event: &Event) -> Result<String> {
+pub(super) fn default_topic(prefix: &str, event: &Event) -> Result<String> {
     let aggregate_type = event.aggregate_type();
     let name = format!("{prefix}.{aggregate_type}");
     let what = || format!("aggregate type {aggregate_type:?} does not make a legal topic name");

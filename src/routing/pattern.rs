@@ -7,11 +7,11 @@ use regex::Regex;
 #[derive(Debug)]
 pub(crate) struct Pattern {
     text: String,
-    kind: Kind,
+    matcher: Matcher,
 }
 
 #[derive(Debug)]
-enum Kind {
+enum Matcher {
     Exact,
     Glob(GlobMatcher),
     Regex(Regex),
@@ -24,31 +24,31 @@ impl Pattern {
     /// What is wrong with it.
     pub fn parse(text: &str) -> Result<Self, String> {
         let slashed = text.strip_prefix('/').and_then(|rest| rest.strip_suffix('/'));
-        let kind = if let Some(regex) = text.strip_prefix("regex:").or(slashed) {
+        let matcher = if let Some(regex) = text.strip_prefix("regex:").or(slashed) {
             let regex = Regex::new(regex).map_err(|error| {
                 // The first lines draw the place; the last says what is wrong.
                 let text = error.to_string();
                 let last = text.lines().last().unwrap_or_default().trim();
                 format!("is no regular expression: {}", last.trim_start_matches("error: "))
             })?;
-            Kind::Regex(regex)
+            Matcher::Regex(regex)
         } else if text.contains(['*', '?', '[', '{', '\\']) {
             let glob = GlobBuilder::new(text).build();
             let glob = glob.map_err(|error| format!("is no glob: {}", error.kind()))?;
-            Kind::Glob(glob.compile_matcher())
+            Matcher::Glob(glob.compile_matcher())
         } else {
-            Kind::Exact
+            Matcher::Exact
         };
-        Ok(Pattern { text: text.to_owned(), kind })
+        Ok(Pattern { text: text.to_owned(), matcher })
     }
 
     /// Does the text match? The named groups go to `captures`.
     pub fn matches(&self, text: &str, captures: &mut Captures) -> bool {
-        match &self.kind {
-            Kind::Exact => self.text == text,
-            Kind::Glob(glob) => glob.is_match(text),
-            Kind::Regex(regex) if regex.captures_len() == 1 => regex.is_match(text),
-            Kind::Regex(regex) => {
+        match &self.matcher {
+            Matcher::Exact => self.text == text,
+            Matcher::Glob(glob) => glob.is_match(text),
+            Matcher::Regex(regex) if regex.captures_len() == 1 => regex.is_match(text),
+            Matcher::Regex(regex) => {
                 let Some(found) = regex.captures(text) else { return false };
                 for name in regex.capture_names().flatten() {
                     // A group that took no part is empty.
@@ -62,23 +62,23 @@ impl Pattern {
 
     /// The names of its groups.
     pub fn captures(&self) -> impl Iterator<Item = &str> {
-        let regex = match &self.kind {
-            Kind::Regex(regex) => Some(regex),
+        let regex = match &self.matcher {
+            Matcher::Regex(regex) => Some(regex),
             _ => None,
         };
         regex.into_iter().flat_map(|regex| regex.capture_names().flatten())
     }
 
     /// True where every text matches.
-    pub fn takes_all(&self) -> bool {
+    pub fn matches_everything(&self) -> bool {
         !self.text.is_empty() && self.text.bytes().all(|byte| byte == b'*')
     }
 
     /// True where it is certain that what matches `other` matches this too.
     pub fn covers(&self, other: &Pattern) -> bool {
-        self.takes_all()
+        self.matches_everything()
             || self.text == other.text
-            || matches!(other.kind, Kind::Exact)
+            || matches!(other.matcher, Matcher::Exact)
                 && self.matches(&other.text, &mut Captures::default())
     }
 }

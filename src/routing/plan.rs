@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::routes::{Choice, Routes};
+use super::routes::{RouteChoice, Routes};
 use crate::{
     Event, Result,
-    format::{self, Need, Prefixes},
+    format::{self, Prefixes, SchemaRef},
     record::Record,
 };
 
@@ -15,15 +15,15 @@ use crate::{
 /// event alone, which the byte window counts.
 pub(crate) struct RecordPlan {
     routes: Arc<Routes>,
-    choice: Choice,
+    choice: RouteChoice,
 }
 
 impl RecordPlan {
-    pub(super) fn new(routes: &Arc<Routes>, choice: Choice) -> Self {
+    pub(super) fn new(routes: &Arc<Routes>, choice: RouteChoice) -> Self {
         RecordPlan { routes: Arc::clone(routes), choice }
     }
 
-    pub(super) fn choice(&self) -> &Choice {
+    pub(super) fn choice(&self) -> &RouteChoice {
         &self.choice
     }
 
@@ -31,8 +31,8 @@ impl RecordPlan {
     ///
     /// # Errors
     /// As [`record`](Self::record).
-    pub fn need(&self, event: &Event, topic: &str) -> Result<Option<Need>> {
-        self.routes.need(&self.choice, event, topic)
+    pub fn schema_ref(&self, event: &Event, topic: &str) -> Result<Option<SchemaRef>> {
+        self.routes.schema_ref(&self.choice, event, topic)
     }
 
     /// The record of an event, without what its schema puts before the value.
@@ -48,8 +48,8 @@ impl RecordPlan {
     /// # Errors
     /// As [`record`](Self::record).
     pub fn framed_record(&self, event: &Event, topic: &str, prefixes: &Prefixes) -> Result<Record> {
-        let need = self.need(event, topic)?;
-        prefixes.framed(self.record(event)?, need.as_ref())
+        let schema_ref = self.schema_ref(event, topic)?;
+        prefixes.framed(self.record(event)?, schema_ref.as_ref())
     }
 }
 
@@ -68,7 +68,7 @@ impl OutgoingEvent {
     }
 
     /// An event whose record is the usual one.
-    pub(crate) fn usual(event: Event) -> Self {
+    pub(crate) fn with_default_record(event: Event) -> Self {
         OutgoingEvent { event, plan: None }
     }
 
@@ -76,8 +76,8 @@ impl OutgoingEvent {
     ///
     /// # Errors
     /// As [`record`](Self::record).
-    pub(crate) fn need(&self, topic: &str) -> Result<Option<Need>> {
-        self.plan.as_ref().map_or(Ok(None), |plan| plan.need(&self.event, topic))
+    pub(crate) fn schema_ref(&self, topic: &str) -> Result<Option<SchemaRef>> {
+        self.plan.as_ref().map_or(Ok(None), |plan| plan.schema_ref(&self.event, topic))
     }
 
     /// Its record for a topic.
@@ -87,7 +87,7 @@ impl OutgoingEvent {
     pub(crate) fn record(&self, topic: &str, prefixes: &Prefixes) -> Result<Record> {
         match &self.plan {
             Some(plan) => plan.framed_record(&self.event, topic, prefixes),
-            None => Ok(format::usual(&self.event)),
+            None => Ok(format::default_record(&self.event)),
         }
     }
 }

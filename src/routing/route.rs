@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// The topic of a route that names none.
-const USUAL_TOPIC: &str = "{prefix}.{aggregate_type}";
+const DEFAULT_TOPIC: &str = "{prefix}.{aggregate_type}";
 
 /// A route, ready to be asked.
 pub(super) struct Route {
@@ -71,7 +71,7 @@ impl Route {
                 return Err(wrong(&setting, text, problem));
             }
             // What every event has and any text matches is no condition.
-            if !pattern.takes_all() || matches!(field, Field::Metadata(_)) {
+            if !pattern.matches_everything() || matches!(field, Field::Metadata(_)) {
                 conditions.push((field, pattern));
             }
         }
@@ -83,7 +83,7 @@ impl Route {
         let optional = |setting: &str, text: &Option<String>| {
             text.as_deref().map(|text| template(setting, text)).transpose()
         };
-        let usual = [USUAL_TOPIC.to_owned()];
+        let usual = [DEFAULT_TOPIC.to_owned()];
         let topics = if config.topic.is_empty() { &usual[..] } else { &config.topic };
         let mut read = Vec::<Template>::new();
         for text in topics {
@@ -134,7 +134,7 @@ impl Route {
     }
 
     /// Does it take the event? The named groups of its patterns go to `captures`.
-    pub fn takes(
+    pub fn matches(
         &self,
         event: &Event,
         envelope: Option<&OutboxEvent>,
@@ -162,7 +162,7 @@ impl Route {
     }
 
     /// True where events of the same types may be taken or not.
-    pub fn looks_beyond_types(&self) -> bool {
+    pub fn depends_on_contents(&self) -> bool {
         let beyond = |field: &Field| matches!(field, Field::AggregateId | Field::Metadata(_));
         self.conditions.iter().any(|(field, _)| beyond(field))
     }
@@ -194,7 +194,7 @@ impl Route {
     /// True for a topic that it may name for some event.
     pub fn may_send_to(&self, topic: &str, prefixes: &[&str]) -> bool {
         let may =
-            |template: &Template| prefixes.iter().any(|prefix| template.may_be(topic, prefix));
+            |template: &Template| prefixes.iter().any(|prefix| template.can_render(topic, prefix));
         !self.drop && self.topics.iter().any(may)
     }
 
@@ -219,18 +219,18 @@ impl Route {
     ///
     /// # Errors
     /// What is missing.
-    pub fn key_of(&self, values: Values<'_>) -> Result<Option<String>, String> {
+    pub fn render_key(&self, values: Values<'_>) -> Result<Option<String>, String> {
         let key = self.key.as_ref().map(|template| template.render(values)).transpose();
-        key.map_err(lacks("key"))
+        key.map_err(missing_metadata("key"))
     }
 
     /// The partition that it names, if it does.
     ///
     /// # Errors
     /// What is missing, or wrong.
-    pub fn partition_of(&self, values: Values<'_>) -> Result<Option<i32>, String> {
+    pub fn render_partition(&self, values: Values<'_>) -> Result<Option<i32>, String> {
         let Some(template) = &self.partition else { return Ok(None) };
-        let text = template.render(values).map_err(lacks("partition"))?;
+        let text = template.render(values).map_err(missing_metadata("partition"))?;
         let number = partition_number(&text);
         number.map(Some).ok_or_else(|| format!("partition {text:?} is no number"))
     }
@@ -239,10 +239,10 @@ impl Route {
     ///
     /// # Errors
     /// What is missing.
-    pub fn schema_of(&self, values: Values<'_>) -> Result<[Option<String>; 2], String> {
+    pub fn render_schema(&self, values: Values<'_>) -> Result<[Option<String>; 2], String> {
         let render = |of, template: &Option<Template>| {
             let text = template.as_ref().map(|template| template.render(values)).transpose();
-            text.map_err(lacks(of))
+            text.map_err(missing_metadata(of))
         };
         Ok([render("subject", &self.subject)?, render("schema", &self.schema)?])
     }
@@ -257,10 +257,10 @@ impl Route {
     /// # Errors
     /// What is missing, or wrong.
     pub fn apply(&self, record: &mut Record, values: Values<'_>) -> Result<(), String> {
-        if let Some(key) = self.key_of(values)? {
+        if let Some(key) = self.render_key(values)? {
             record.key = key.into();
         }
-        if let Some(partition) = self.partition_of(values)? {
+        if let Some(partition) = self.render_partition(values)? {
             record.partition = Some(partition);
         }
         for (name, template) in &self.headers {
@@ -279,12 +279,16 @@ impl Route {
     ///
     /// # Errors
     /// What is wrong with the one that Kafka would not allow.
-    pub fn topic_names(&self, values: Values<'_>, own: &OwnTopics) -> Result<Vec<String>, String> {
+    pub fn render_topics(
+        &self,
+        values: Values<'_>,
+        own: &OwnTopics,
+    ) -> Result<Vec<String>, String> {
         let mut names = Vec::with_capacity(self.topics.len());
         for template in &self.topics {
             let name = template
                 .render(values)
-                .map_err(|key| lacks(&format!("topic {:?}", template.text()))(key))?;
+                .map_err(|key| missing_metadata(&format!("topic {:?}", template.text()))(key))?;
             if !is_legal_topic(&name) || own.role(&name).is_some() {
                 return Err(format!(
                     "topic {:?} would be {name:?}, which is not allowed",
@@ -311,7 +315,7 @@ impl Field {
 }
 
 /// What is wrong with an event that does not have the metadata that `of` is made of.
-fn lacks(of: &str) -> impl Fn(&str) -> String {
+fn missing_metadata(of: &str) -> impl Fn(&str) -> String {
     move |key| format!("{of}: it has no metadata {key}")
 }
 
@@ -323,7 +327,7 @@ fn partition_number(text: &str) -> Option<i32> {
 fn check_topic(topic: &Template, prefix: &str, own: &OwnTopics) -> Result<(), String> {
     const ALLOWED: &str =
         "Kafka allows letters, digits, '.', '_' and '-' in a topic's name, and 249 of them";
-    let legal = topic.known(prefix).all(|text| text.bytes().all(is_legal_in_topic));
+    let legal = topic.fixed_text(prefix).all(|text| text.bytes().all(is_legal_in_topic));
     match topic.constant(prefix) {
         _ if !legal => Err(ALLOWED.into()),
         Some(name) if !is_legal_topic(&name) => Err(ALLOWED.into()),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{
     RoutingSettings,
-    names::{prefix_of, usual_topic},
+    names::{default_topic, prefix_of},
     own_topics::OwnTopics,
     pattern::Captures,
     plan::{OutgoingEvent, RecordPlan},
@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     Error, ErrorKind, Event, Result,
-    format::{self, Format, Making, Need, Schema, SubjectStrategy},
+    format::{self, Format, FormatInput, Schema, SchemaRef, SubjectStrategy},
     mistake::Mistake,
     proto::OutboxEvent,
     record::Record,
@@ -32,18 +32,21 @@ pub(crate) struct Routes {
 
 /// What is decided for an event without a look at its contents.
 #[derive(Default)]
-pub(super) struct Choice {
+pub(super) struct RouteChoice {
     /// Which route takes it.
     pub route: Option<usize>,
     pub captures: Captures,
 }
 
 /// Why an event that no route takes is not sent.
-pub(super) enum Unsent {
-    /// It is: to its usual topic.
-    No,
-    Ignored,
-    Refused(Error),
+pub(super) enum UnroutedAction {
+    /// Sends it to its default topic.
+    Send,
+    /// Skips it; it counts as done.
+    Ignore,
+    /// Sends it to the dead letters.
+    Refuse(Error),
+    /// Ends the relay.
     Stop(Error),
 }
 
@@ -89,7 +92,7 @@ impl Routes {
 
     /// True where events of the same types are always taken by the same route.
     pub fn decides_by_types(&self) -> bool {
-        !self.routes.iter().any(Route::looks_beyond_types)
+        !self.routes.iter().any(Route::depends_on_contents)
     }
 
     /// True where that depends on the event type.
@@ -127,18 +130,18 @@ impl Routes {
     ///
     /// # Errors
     /// [`ErrorKind::RecordRefused`] where metadata is needed and can't be read.
-    pub(super) fn choose(&self, event: &Event) -> Result<Choice> {
+    pub(super) fn choose(&self, event: &Event) -> Result<RouteChoice> {
         let mut captures = Captures::default();
         let metadata = self.routes.iter().any(Route::matches_metadata);
         let envelope = if metadata { Some(event.decode()?) } else { None };
         let route = self
             .routes
             .iter()
-            .position(|route| route.takes(event, envelope.as_ref(), &mut captures));
+            .position(|route| route.matches(event, envelope.as_ref(), &mut captures));
         if route.is_none() {
             captures.clear();
         }
-        Ok(Choice { route, captures })
+        Ok(RouteChoice { route, captures })
     }
 
     /// True for a route that sends nothing.
@@ -150,10 +153,10 @@ impl Routes {
     ///
     /// # Errors
     /// [`ErrorKind::RecordRefused`] for one that Kafka does not allow.
-    pub(super) fn topics(&self, choice: &Choice, event: &Event) -> Result<Vec<String>> {
+    pub(super) fn topics(&self, choice: &RouteChoice, event: &Event) -> Result<Vec<String>> {
         let prefix = prefix_of(&self.prefix, event);
-        let Some((index, route)) = self.chosen(choice) else {
-            let topic = usual_topic(prefix, event)?;
+        let Some((index, route)) = self.selected(choice) else {
+            let topic = default_topic(prefix, event)?;
             self.own_topics.check(&topic)?;
             return Ok(vec![topic]);
         };
@@ -161,12 +164,12 @@ impl Routes {
         let envelope = if needed { Some(event.decode()?) } else { None };
         let (envelope, captures) = (envelope.as_ref(), &choice.captures);
         let values = Values { event, prefix, envelope, captures };
-        route.topic_names(values, &self.own_topics).map_err(unsendable(index))
+        route.render_topics(values, &self.own_topics).map_err(unsendable(index))
     }
 
     /// True where the event's record is the usual one.
-    pub(super) fn is_usual(&self, choice: &Choice, event: &Event) -> bool {
-        let route = self.chosen(choice).map(|(_, route)| route);
+    pub(super) fn has_default_record(&self, choice: &RouteChoice, event: &Event) -> bool {
+        let route = self.selected(choice).map(|(_, route)| route);
         self.format_of(route, event).is_none() && !route.is_some_and(Route::changes_record)
     }
 
@@ -175,15 +178,18 @@ impl Routes {
     ///
     /// # Errors
     /// [`ErrorKind::RecordRefused`]: why not.
-    pub(super) fn check(&self, choice: &Choice, event: &Event) -> Result<()> {
-        let Some((index, route)) = self.chosen(choice).filter(|(_, route)| route.may_refuse())
+    pub(super) fn check(&self, choice: &RouteChoice, event: &Event) -> Result<()> {
+        let Some((index, route)) = self.selected(choice).filter(|(_, route)| route.may_refuse())
         else {
             return Ok(());
         };
         let envelope = if route.needs_metadata() { Some(event.decode()?) } else { None };
         let (envelope, captures) = (envelope.as_ref(), &choice.captures);
         let values = Values { event, prefix: prefix_of(&self.prefix, event), envelope, captures };
-        route.key_of(values).and_then(|_| route.partition_of(values)).map_err(unsendable(index))?;
+        route
+            .render_key(values)
+            .and_then(|_| route.render_partition(values))
+            .map_err(unsendable(index))?;
         Ok(())
     }
 
@@ -191,18 +197,18 @@ impl Routes {
     ///
     /// # Errors
     /// [`ErrorKind::RecordRefused`]: why there can be none.
-    pub(super) fn record(&self, choice: &Choice, event: &Event) -> Result<Record> {
-        let chosen = self.chosen(choice);
-        let format = self.format_of(chosen.map(|(_, route)| route), event);
+    pub(super) fn record(&self, choice: &RouteChoice, event: &Event) -> Result<Record> {
+        let selected = self.selected(choice);
+        let format = self.format_of(selected.map(|(_, route)| route), event);
         let prefix = prefix_of(&self.prefix, event);
-        let needed = format.is_some() || chosen.is_some_and(|(_, route)| route.needs_metadata());
+        let needed = format.is_some() || selected.is_some_and(|(_, route)| route.needs_metadata());
         let envelope = if needed { event.decode()? } else { OutboxEvent::default() };
-        let making = Making { event, envelope: &envelope, prefix };
+        let input = FormatInput { event, envelope: &envelope, prefix };
         let mut record = match format {
-            Some(format) => format::make(format, making)?,
-            None => format::usual(event),
+            Some(format) => format::render(format, input)?,
+            None => format::default_record(event),
         };
-        if let Some((index, route)) = chosen {
+        if let Some((index, route)) = selected {
             let (envelope, captures) = (Some(&envelope), &choice.captures);
             let values = Values { event, prefix, envelope, captures };
             route.apply(&mut record, values).map_err(unsendable(index))?;
@@ -215,15 +221,20 @@ impl Routes {
     ///
     /// # Errors
     /// [`ErrorKind::RecordRefused`]: why that can't be told.
-    pub(super) fn need(&self, choice: &Choice, event: &Event, topic: &str) -> Result<Option<Need>> {
-        let chosen = self.chosen(choice);
-        let format = self.format_of(chosen.map(|(_, route)| route), event);
+    pub(super) fn schema_ref(
+        &self,
+        choice: &RouteChoice,
+        event: &Event,
+        topic: &str,
+    ) -> Result<Option<SchemaRef>> {
+        let selected = self.selected(choice);
+        let format = self.format_of(selected.map(|(_, route)| route), event);
         let Some(format) = format.filter(|format| format.has_schema()) else { return Ok(None) };
         let tombstone = event.row().is_some_and(|row| row.is_tombstone);
         if tombstone && format == Format::ConfluentPayload {
             return Ok(None);
         }
-        let [subject, schema] = match chosen {
+        let [subject, schema] = match selected {
             Some((_, route)) if route.is_tombstone() => return Ok(None),
             Some((index, route)) => {
                 let needed = route.needs_metadata();
@@ -231,18 +242,18 @@ impl Routes {
                 let (envelope, captures) = (envelope.as_ref(), &choice.captures);
                 let prefix = prefix_of(&self.prefix, event);
                 let values = Values { event, prefix, envelope, captures };
-                route.schema_of(values).map_err(unsendable(index))?
+                route.render_schema(values).map_err(unsendable(index))?
             }
             None => [None, None],
         };
         let schema = schema.unwrap_or_else(|| event.event_type().to_owned());
         let schema = Schema::of(format, || schema);
-        Ok(schema.map(|schema| Need::new(schema, subject, self.subject, topic)))
+        Ok(schema.map(|schema| SchemaRef::new(schema, subject, self.subject, topic)))
     }
 
     /// True where events of which all is in their envelope are sent as they are.
-    pub(super) fn changes_nothing(&self, choice: &Choice) -> bool {
-        let route = self.chosen(choice).map(|(_, route)| route);
+    pub(super) fn keeps_default_record(&self, choice: &RouteChoice) -> bool {
+        let route = self.selected(choice).map(|(_, route)| route);
         let format = route.and_then(|route| route.format).unwrap_or(self.format);
         format == Format::Protobuf && !route.is_some_and(Route::changes_record)
     }
@@ -253,16 +264,18 @@ impl Routes {
     }
 
     /// What becomes of an event that no route takes.
-    pub(super) fn unrouted(&self, event: &Event) -> Unsent {
+    pub(super) fn unrouted_action(&self, event: &Event) -> UnroutedAction {
         let error = || {
             let (kind, what) = (event.aggregate_type(), event.event_type());
             refused(format!("no [[route]] takes an event {what:?} of aggregate type {kind:?}"))
         };
         match self.unrouted {
-            Unrouted::Default => Unsent::No,
-            Unrouted::Ignore => Unsent::Ignored,
-            Unrouted::DeadLetter => Unsent::Refused(error()),
-            Unrouted::Stop => Unsent::Stop(error().remedy("add one, or set kafka.unrouted")),
+            Unrouted::Default => UnroutedAction::Send,
+            Unrouted::Ignore => UnroutedAction::Ignore,
+            Unrouted::DeadLetter => UnroutedAction::Refuse(error()),
+            Unrouted::Stop => {
+                UnroutedAction::Stop(error().remedy("add one, or set kafka.unrouted"))
+            }
         }
     }
 
@@ -274,15 +287,15 @@ impl Routes {
         }
     }
 
-    fn decision(self: &Arc<Self>, choice: Choice, event: &Event) -> Decision {
+    fn decision(self: &Arc<Self>, choice: RouteChoice, event: &Event) -> Decision {
         match choice.route {
             Some(route) if self.drops(route) => return Decision::Filtered,
             Some(_) => {}
-            None => match self.unrouted(event) {
-                Unsent::No => {}
-                Unsent::Ignored => return Decision::Filtered,
-                Unsent::Refused(error) => return Decision::Refused(error),
-                Unsent::Stop(error) => return Decision::Stop(error),
+            None => match self.unrouted_action(event) {
+                UnroutedAction::Send => {}
+                UnroutedAction::Ignore => return Decision::Filtered,
+                UnroutedAction::Refuse(error) => return Decision::Refused(error),
+                UnroutedAction::Stop(error) => return Decision::Stop(error),
             },
         }
         let topics = match self.topics(&choice, event) {
@@ -292,7 +305,7 @@ impl Routes {
         if let Err(error) = self.check(&choice, event) {
             return Decision::Refused(error);
         }
-        let usual = self.is_usual(&choice, event);
+        let usual = self.has_default_record(&choice, event);
         let plan = (!usual).then(|| Arc::new(RecordPlan::new(self, choice)));
         let sent = || OutgoingEvent { event: event.clone(), plan: plan.clone() };
         Decision::Records(topics.into_iter().map(|topic| (topic, sent())).collect())
@@ -318,7 +331,7 @@ impl Routes {
         self.format_of(route, event).unwrap_or_default()
     }
 
-    fn chosen(&self, choice: &Choice) -> Option<(usize, &Route)> {
+    fn selected(&self, choice: &RouteChoice) -> Option<(usize, &Route)> {
         let index = choice.route?;
         Some((index, self.routes.get(index)?))
     }

@@ -7,11 +7,11 @@ use crate::{Event, proto::OutboxEvent};
 #[derive(Clone, Debug)]
 pub(super) struct Template {
     text: String,
-    parts: Vec<Part>,
+    segments: Vec<Segment>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Part {
+enum Segment {
     Text(String),
     Prefix,
     AggregateType,
@@ -43,7 +43,7 @@ impl Template {
     /// # Errors
     /// What is wrong with it.
     pub fn parse(text: &str, captures: &[&str]) -> Result<Self, String> {
-        let (mut parts, mut literal, mut rest) = (Vec::new(), String::new(), text);
+        let (mut segments, mut literal, mut rest) = (Vec::new(), String::new(), text);
         while let Some(at) = rest.find(['{', '}']) {
             literal += rest.get(..at).unwrap_or_default();
             rest = rest.get(at..).unwrap_or_default();
@@ -60,16 +60,16 @@ impl Template {
                 return Err("has a brace without its other half; {{ and }} are braces".into());
             };
             if !literal.is_empty() {
-                parts.push(Part::Text(std::mem::take(&mut literal)));
+                segments.push(Segment::Text(std::mem::take(&mut literal)));
             }
-            parts.push(Part::parse(name, captures)?);
+            segments.push(Segment::parse(name, captures)?);
             rest = after;
         }
         literal += rest;
         if !literal.is_empty() {
-            parts.push(Part::Text(literal));
+            segments.push(Segment::Text(literal));
         }
-        Ok(Template { text: text.to_owned(), parts })
+        Ok(Template { text: text.to_owned(), segments })
     }
 
     /// As it was written.
@@ -83,16 +83,16 @@ impl Template {
     /// The name of the metadata that the event does not have.
     pub fn render<'a>(&'a self, values: Values<'a>) -> Result<String, &'a str> {
         let mut text = String::with_capacity(64);
-        for part in &self.parts {
-            text += match part {
-                Part::Text(text) => text,
-                Part::Prefix => values.prefix,
-                Part::AggregateType => values.event.aggregate_type(),
-                Part::AggregateId => values.event.aggregate_id(),
-                Part::EventType => values.event.event_type(),
-                Part::Id => values.event.id(),
-                Part::Capture(name) => values.captures.get(name).unwrap_or_default(),
-                Part::Metadata(key) => {
+        for segment in &self.segments {
+            text += match segment {
+                Segment::Text(text) => text,
+                Segment::Prefix => values.prefix,
+                Segment::AggregateType => values.event.aggregate_type(),
+                Segment::AggregateId => values.event.aggregate_id(),
+                Segment::EventType => values.event.event_type(),
+                Segment::Id => values.event.id(),
+                Segment::Capture(name) => values.captures.get(name).unwrap_or_default(),
+                Segment::Metadata(key) => {
                     let metadata = values.envelope.map(|envelope| &envelope.metadata);
                     metadata.and_then(|metadata| metadata.get(key)).ok_or(key.as_str())?
                 }
@@ -103,51 +103,51 @@ impl Template {
 
     /// The one text that it is for every event, if it is; all fields but the prefix differ.
     pub fn constant(&self, prefix: &str) -> Option<String> {
-        self.parts.iter().map(|part| part.known(prefix)).collect()
+        self.segments.iter().map(|segment| segment.fixed_text(prefix)).collect()
     }
 
     /// What of it is known beforehand.
-    pub fn known<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a str> {
-        self.parts.iter().filter_map(move |part| part.known(prefix))
+    pub fn fixed_text<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a str> {
+        self.segments.iter().filter_map(move |segment| segment.fixed_text(prefix))
     }
 
     /// True for a topic's name that it may be for some event.
-    pub fn may_be(&self, topic: &str, prefix: &str) -> bool {
+    pub fn can_render(&self, topic: &str, prefix: &str) -> bool {
         // No character of a name means anything in a glob.
         let glob: String =
-            self.parts.iter().map(|part| part.known(prefix).unwrap_or("*")).collect();
+            self.segments.iter().map(|segment| segment.fixed_text(prefix).unwrap_or("*")).collect();
         let glob = Pattern::parse(&glob);
         glob.is_ok_and(|glob| glob.matches(topic, &mut Captures::default()))
     }
 
     /// True where it needs the event's metadata.
     pub fn needs_metadata(&self) -> bool {
-        self.parts.iter().any(|part| matches!(part, Part::Metadata(_)))
+        self.segments.iter().any(|segment| matches!(segment, Segment::Metadata(_)))
     }
 
     /// True where events of the same types get different texts, captures apart.
     pub fn differs_within_a_type(&self) -> bool {
-        let differs = |part: &Part| matches!(part, Part::AggregateId | Part::Id);
-        self.needs_metadata() || self.parts.iter().any(differs)
+        let differs = |segment: &Segment| matches!(segment, Segment::AggregateId | Segment::Id);
+        self.needs_metadata() || self.segments.iter().any(differs)
     }
 
     /// True where it has the event type.
     pub fn has_event_type(&self) -> bool {
-        self.parts.contains(&Part::EventType)
+        self.segments.contains(&Segment::EventType)
     }
 }
 
-impl Part {
+impl Segment {
     fn parse(name: &str, captures: &[&str]) -> Result<Self, String> {
         Ok(match name {
-            "prefix" => Part::Prefix,
-            "aggregate_type" => Part::AggregateType,
-            "aggregate_id" => Part::AggregateId,
-            "event_type" => Part::EventType,
-            "id" => Part::Id,
+            "prefix" => Segment::Prefix,
+            "aggregate_type" => Segment::AggregateType,
+            "aggregate_id" => Segment::AggregateId,
+            "event_type" => Segment::EventType,
+            "id" => Segment::Id,
             _ => match name.strip_prefix("metadata.") {
-                Some(key) if !key.is_empty() => Part::Metadata(key.to_owned()),
-                _ if captures.contains(&name) => Part::Capture(name.to_owned()),
+                Some(key) if !key.is_empty() => Segment::Metadata(key.to_owned()),
+                _ if captures.contains(&name) => Segment::Capture(name.to_owned()),
                 _ => {
                     let groups = captures.iter().map(|name| format!(", {{{name}}}"));
                     return Err(format!(
@@ -160,10 +160,10 @@ impl Part {
         })
     }
 
-    fn known<'a>(&'a self, prefix: &'a str) -> Option<&'a str> {
+    fn fixed_text<'a>(&'a self, prefix: &'a str) -> Option<&'a str> {
         match self {
-            Part::Text(text) => Some(text),
-            Part::Prefix => Some(prefix),
+            Segment::Text(text) => Some(text),
+            Segment::Prefix => Some(prefix),
             _ => None,
         }
     }
@@ -214,7 +214,7 @@ mod tests {
     #[test]
     fn a_name_that_it_may_be_has_what_is_known_of_it() {
         let may = |template: &str, text: &str| {
-            Template::parse(template, &[]).expect("a template").may_be(text, "shop")
+            Template::parse(template, &[]).expect("a template").can_render(text, "shop")
         };
         assert!(may("audit", "audit") && !may("audit", "audits"));
         assert!(may("{prefix}.{aggregate_type}", "shop.order"));

@@ -19,7 +19,7 @@ use schema_registry_converter::{
 };
 use secrecy::ExposeSecret;
 
-use crate::format::{Need, Schema};
+use crate::format::{Schema, SchemaRef};
 use crate::{Error, ErrorKind, Result, config::SchemaRegistryConfig};
 
 /// The `OutboxEvent` in protobuf.
@@ -78,44 +78,44 @@ impl Client {
     /// # Errors
     /// [`ErrorKind::RegistryUnavailable`], [`ErrorKind::RegistryRefused`], or
     /// [`ErrorKind::RecordRefused`]: the registry has no such schema or does not take it.
-    pub async fn prefix(&self, need: &Need) -> Result<Bytes> {
-        let subject = utf8_percent_encode(&need.subject, IN_PATH).to_string();
-        if let Some(schema) = own(&need.schema).filter(|_| self.auto_register) {
+    pub async fn prefix(&self, schema_ref: &SchemaRef) -> Result<Bytes> {
+        let subject = utf8_percent_encode(&schema_ref.subject, IN_PATH).to_string();
+        if let Some(schema) = own_schema(&schema_ref.schema).filter(|_| self.auto_register) {
             let registered = post_schema(&self.settings, subject, schema).await;
-            let id = registered.map_err(|error| self.error(Some(need), error))?.id;
+            let id = registered.map_err(|error| self.error(Some(schema_ref), error))?.id;
             // The first message is short for its place.
-            let message = if need.schema == Schema::Protobuf { vec![0] } else { Vec::new() };
+            let message = if schema_ref.schema == Schema::Protobuf { vec![0] } else { Vec::new() };
             return Ok(get_payload(id, message).into());
         }
         let latest = get_schema_by_subject_and_version(&self.settings, &subject, None).await;
-        let registered = latest.map_err(|error| self.error(Some(need), error))?;
-        if let Some(wrong) = other_type(&need.schema, &registered.schema_type) {
-            let what = format!("subject {} of the schema registry has {wrong}", need.subject);
+        let registered = latest.map_err(|error| self.error(Some(schema_ref), error))?;
+        if let Some(wrong) = wrong_type(&schema_ref.schema, &registered.schema_type) {
+            let what = format!("subject {} of the schema registry has {wrong}", schema_ref.subject);
             return Err(Error::new(ErrorKind::RecordRefused, what));
         }
         if registered.schema_type == SchemaType::Protobuf {
-            return self.protobuf_prefix(need, subject).await;
+            return self.protobuf_prefix(schema_ref, subject).await;
         }
         Ok(get_payload(registered.id, Vec::new()).into())
     }
 
     /// The same for protobuf: where in its schema the message is.
-    async fn protobuf_prefix(&self, need: &Need, subject: String) -> Result<Bytes> {
+    async fn protobuf_prefix(&self, schema_ref: &SchemaRef, subject: String) -> Result<Bytes> {
         // A new one each time: it keeps errors.
         let encoder = ProtoRawEncoder::new(self.settings.clone());
         // The name of the strategy does not matter: it is the one that takes a subject.
         let latest = SubjectNameStrategy::RecordNameStrategy(subject);
-        let name = need.schema.name();
+        let name = schema_ref.schema.name();
         let found = match encoder.encode(&[], name, latest.clone()).await {
             // The schema's only message needs no name.
             Err(error) if !error.retriable => encoder.encode_single_message(&[], latest).await,
             found => found,
         };
         found.map(Bytes::from).map_err(|error| match status(&error) {
-            Some(_) => self.error(Some(need), error),
-            None if error.retriable => self.error(Some(need), error),
+            Some(_) => self.error(Some(schema_ref), error),
+            None if error.retriable => self.error(Some(schema_ref), error),
             None => {
-                let subject = &need.subject;
+                let subject = &schema_ref.subject;
                 let what = format!("the schema of subject {subject} has no message {name:?}");
                 Error::new(ErrorKind::RecordRefused, what)
                     .remedy("name it with `schema` in the [[route]]")
@@ -123,9 +123,9 @@ impl Client {
         })
     }
 
-    fn error(&self, need: Option<&Need>, error: SRCError) -> Error {
-        let about = match need {
-            Some(Need { subject, .. }) => format!("subject {subject}"),
+    fn error(&self, schema_ref: Option<&SchemaRef>, error: SRCError) -> Error {
+        let about = match schema_ref {
+            Some(SchemaRef { subject, .. }) => format!("subject {subject}"),
             None => "the list of subjects".into(),
         };
         let answer = error.source().and_then(|cause| cause.downcast_ref::<RawError>()).cloned();
@@ -137,14 +137,14 @@ impl Client {
         };
         let why = match (answer, error.source()) {
             (Some(answer), _) if answer.error_code > 0 => answer.message,
-            (_, Some(cause)) => story(cause),
+            (_, Some(cause)) => error_chain(cause),
             (_, None) => error.error,
         };
         Error::new(kind, what).caused_by(why).remedy(remedy)
     }
 
     /// What a status says, and the registry's own code behind it.
-    fn refused(&self, status: u16, code: u32, about: &str) -> Verdict {
+    fn refused(&self, status: u16, code: u32, about: &str) -> ErrorParts {
         match status {
             401 | 403 => (
                 ErrorKind::RegistryRefused,
@@ -173,7 +173,7 @@ impl Client {
     }
 
     /// Of several, only the last one's answer is known, and the others may come back.
-    fn untrusted(&self) -> Verdict {
+    fn untrusted(&self) -> ErrorParts {
         let kind = match self.urls.len() {
             1 => ErrorKind::RegistryRefused,
             _ => ErrorKind::RegistryUnavailable,
@@ -189,9 +189,9 @@ impl Client {
 }
 
 /// The kind of an error, its text, its remedy.
-type Verdict = (ErrorKind, String, &'static str);
+type ErrorParts = (ErrorKind, String, &'static str);
 
-fn unanswered(about: &str) -> Verdict {
+fn unanswered(about: &str) -> ErrorParts {
     (
         ErrorKind::RegistryUnavailable,
         format!("the schema registry does not answer for {about}"),
@@ -200,7 +200,7 @@ fn unanswered(about: &str) -> Verdict {
 }
 
 /// The schema, where it is factlib's own.
-fn own(schema: &Schema) -> Option<SuppliedSchema> {
+fn own_schema(schema: &Schema) -> Option<SuppliedSchema> {
     let supplied = |kind, text: &str| {
         SuppliedSchema::new(Some(schema.name().to_owned()), kind, text.to_owned())
     };
@@ -212,7 +212,7 @@ fn own(schema: &Schema) -> Option<SuppliedSchema> {
 }
 
 /// What a subject has in place of what is written.
-fn other_type(schema: &Schema, registered: &SchemaType) -> Option<&'static str> {
+fn wrong_type(schema: &Schema, registered: &SchemaType) -> Option<&'static str> {
     let (fits, other) = match schema {
         Schema::Protobuf => (*registered == SchemaType::Protobuf, "a schema that is not protobuf"),
         Schema::Json => (*registered == SchemaType::Json, "a schema that is not JSON"),
@@ -241,18 +241,18 @@ fn status(error: &SRCError) -> Option<u16> {
 
 /// Whether a server was there that did not prove who it is, which only OpenSSL's text tells.
 fn is_untrusted(error: &SRCError) -> bool {
-    error.source().is_some_and(|cause| story(cause).contains("certificate verify failed"))
+    error.source().is_some_and(|cause| error_chain(cause).contains("certificate verify failed"))
 }
 
 /// What the HTTP client says, with its causes.
-fn story(error: &dyn StdError) -> String {
-    let mut story = error.to_string();
+fn error_chain(error: &dyn StdError) -> String {
+    let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
-        story = format!("{story}: {error}");
+        text = format!("{text}: {error}");
         cause = error.source();
     }
-    story
+    text
 }
 
 #[cfg(test)]
@@ -307,7 +307,7 @@ mod tests {
 
     async fn ask(config: &SchemaRegistryConfig, schema: Schema) -> Result<Bytes> {
         let client = Client::new(config).expect("settings").expect("a registry");
-        client.prefix(&Need { subject: "a/b?c".into(), schema }).await
+        client.prefix(&SchemaRef { subject: "a/b?c".into(), schema }).await
     }
 
     #[tokio::test]

@@ -13,14 +13,14 @@ use crate::config::SchemaRegistryConfig;
 use crate::{
     Error, ErrorKind, Result,
     config::Config,
-    format::{Need, Prefixes, Schema},
+    format::{Prefixes, Schema, SchemaRef},
 };
 
 /// How long a refusal counts before the registry is asked again.
 const REFUSAL_LIFE: Duration = Duration::from_secs(5);
 
 /// Answers that are kept; names made of ids would be more.
-const KNOWN_MAX: usize = 10_000;
+const MAX_CACHED_ANSWERS: usize = 10_000;
 
 /// A schema registry, and what it has said.
 pub(crate) struct Registry {
@@ -28,12 +28,12 @@ pub(crate) struct Registry {
     client: Option<Client>,
     auto_register: bool,
     cache: Duration,
-    known: Mutex<HashMap<Need, Known>>,
+    answers: Mutex<HashMap<SchemaRef, CachedAnswer>>,
     /// By topic, what could not be asked.
-    unanswered: Mutex<HashMap<String, Need>>,
+    unanswered: Mutex<HashMap<String, SchemaRef>>,
 }
 
-struct Known {
+struct CachedAnswer {
     prefix: Result<Bytes>,
     /// When it was asked.
     at: Instant,
@@ -51,7 +51,7 @@ impl Registry {
             client: Client::new(settings)?,
             auto_register: settings.auto_register,
             cache: Some(settings.cache).filter(|cache| !cache.is_zero()).unwrap_or(Duration::MAX),
-            known: Mutex::default(),
+            answers: Mutex::default(),
             unanswered: Mutex::default(),
         })
     }
@@ -69,12 +69,15 @@ impl Registry {
     }
 
     /// What values of these schemas begin with, as far as it need not be asked.
-    pub fn known(&self, needs: impl Iterator<Item = Need>) -> Option<Prefixes> {
+    pub fn cached_prefixes(
+        &self,
+        schema_refs: impl Iterator<Item = SchemaRef>,
+    ) -> Option<Prefixes> {
         let mut prefixes = Prefixes::default();
-        for need in needs {
-            if !prefixes.has(&need) {
-                let prefix = self.answer(&need)?;
-                prefixes.insert(need, prefix);
+        for schema_ref in schema_refs {
+            if !prefixes.has(&schema_ref) {
+                let prefix = self.cached_answer(&schema_ref)?;
+                prefixes.insert(schema_ref, prefix);
             }
         }
         Some(prefixes)
@@ -88,18 +91,18 @@ impl Registry {
     pub async fn prefixes(
         &self,
         topic: &str,
-        needs: impl IntoIterator<Item = Need>,
+        schema_refs: impl IntoIterator<Item = SchemaRef>,
     ) -> Result<Prefixes> {
         let mut prefixes = Prefixes::default();
-        for need in needs {
-            if prefixes.has(&need) {
+        for schema_ref in schema_refs {
+            if prefixes.has(&schema_ref) {
                 continue;
             }
-            let prefix = match self.answer(&need) {
+            let prefix = match self.cached_answer(&schema_ref) {
                 Some(prefix) => prefix,
-                None => self.asked(topic, &need).await?,
+                None => self.ask_and_cache(topic, &schema_ref).await?,
             };
-            prefixes.insert(need, prefix);
+            prefixes.insert(schema_ref, prefix);
         }
         Ok(prefixes)
     }
@@ -108,53 +111,56 @@ impl Registry {
     ///
     /// # Errors
     /// As [`prefixes`](Self::prefixes).
-    pub async fn answers(&self, topic: &str) -> Result<()> {
-        let need = lock(&self.unanswered).get(topic).cloned();
-        match need {
-            Some(need) => self.asked(topic, &need).await.map(drop),
+    pub async fn check_unanswered(&self, topic: &str) -> Result<()> {
+        let schema_ref = lock(&self.unanswered).get(topic).cloned();
+        match schema_ref {
+            Some(schema_ref) => self.ask_and_cache(topic, &schema_ref).await.map(drop),
             None => Ok(()),
         }
     }
 
-    fn answer(&self, need: &Need) -> Option<Result<Bytes>> {
-        let known = lock(&self.known);
-        let known = known.get(need)?;
-        let life = match &need.schema {
-            _ if known.prefix.is_err() => REFUSAL_LIFE,
+    fn cached_answer(&self, schema_ref: &SchemaRef) -> Option<Result<Bytes>> {
+        let answers = lock(&self.answers);
+        let answer = answers.get(schema_ref)?;
+        let life = match &schema_ref.schema {
+            _ if answer.prefix.is_err() => REFUSAL_LIFE,
             // What was registered keeps its id.
             Schema::Protobuf | Schema::Json if self.auto_register => Duration::MAX,
             _ => self.cache,
         };
-        (known.at.elapsed() < life).then(|| known.prefix.clone())
+        (answer.at.elapsed() < life).then(|| answer.prefix.clone())
     }
 
-    async fn asked(&self, topic: &str, need: &Need) -> Result<Result<Bytes>> {
-        let prefix = self.ask(need).await;
+    async fn ask_and_cache(&self, topic: &str, schema_ref: &SchemaRef) -> Result<Result<Bytes>> {
+        let prefix = self.ask(schema_ref).await;
         if let Err(error) = &prefix
             && error.kind() != ErrorKind::RecordRefused
         {
-            lock(&self.unanswered).insert(topic.to_owned(), need.clone());
+            lock(&self.unanswered).insert(topic.to_owned(), schema_ref.clone());
             return Err(error.clone());
         }
         lock(&self.unanswered).remove(topic);
-        let mut known = lock(&self.known);
-        if known.len() >= KNOWN_MAX {
-            known.clear();
+        let mut answers = lock(&self.answers);
+        if answers.len() >= MAX_CACHED_ANSWERS {
+            answers.clear();
         }
-        known.insert(need.clone(), Known { prefix: prefix.clone(), at: Instant::now() });
+        answers.insert(
+            schema_ref.clone(),
+            CachedAnswer { prefix: prefix.clone(), at: Instant::now() },
+        );
         Ok(prefix)
     }
 
     #[cfg(feature = "schema-registry")]
-    async fn ask(&self, need: &Need) -> Result<Bytes> {
+    async fn ask(&self, schema_ref: &SchemaRef) -> Result<Bytes> {
         match &self.client {
-            Some(client) => client.prefix(need).await,
+            Some(client) => client.prefix(schema_ref).await,
             None => Err(Error::new(ErrorKind::Config, NOT_SET)),
         }
     }
 
     #[cfg(not(feature = "schema-registry"))]
-    async fn ask(&self, _: &Need) -> Result<Bytes> {
+    async fn ask(&self, _: &SchemaRef) -> Result<Bytes> {
         Err(Error::new(ErrorKind::Config, SchemaRegistryConfig::NOT_BUILT))
     }
 }

@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     Error, Event, Refused, TopicBatch,
-    messages::{AckToken, ByteWindow, Onward, PartDone, Record},
+    messages::{AckToken, ByteWindow, HandlerOutput, PartDone, Record},
 };
 
 /// Makes a batch of these events to send to a handler actor, and returns it with its answer.
@@ -51,10 +51,10 @@ impl BatchAnswer {
     /// The actor failed the batch, dropped it, or refused an event that the batch does not have.
     pub async fn get(self) -> Result<(Vec<Record>, Vec<Refused>), Error> {
         let done = self.0.await.expect("a token answers, also when it is dropped");
-        let records = done.onward.into_iter().filter_map(|one| match one {
-            Onward::Record(record) => Some(*record),
+        let records = done.output.into_iter().filter_map(|one| match one {
+            HandlerOutput::Record(record) => Some(*record),
             // Only handlers that are no actors hand events on.
-            Onward::Event(_) => None,
+            HandlerOutput::Event(_) => None,
         });
         done.result.map(|refused| (records.collect(), refused))
     }

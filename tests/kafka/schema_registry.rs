@@ -7,7 +7,7 @@ use factlib::{
     ErrorKind, PipelineHandle, PipelineStatus,
     config::{Config, DeliveryMode, Format, Route, RouteMatch, SubjectStrategy},
     dead_letter::{DeadLetterTopic, Ledger, LetterFilter, Redriver},
-    doctor::{self, Outcome},
+    doctor::{self, CheckOutcome},
     emit::Fact,
     testing::{Authority, ConsumedRecord, KafkaServer, SchemaRegistry, read_topic},
 };
@@ -306,7 +306,7 @@ async fn by_tls_it_is_believed_by_its_authority_and_name_alone() {
         line.expect("a line")
     };
     let well = found(&bed.config).await;
-    assert_eq!(well.outcome, Outcome::Ok, "{well:?}");
+    assert_eq!(well.outcome, CheckOutcome::Ok, "{well:?}");
     assert!(well.found.starts_with("1 at https://localhost:"), "{well:?}");
 
     let other = Authority::new("somebody else").expect("an authority");
@@ -316,7 +316,7 @@ async fn by_tls_it_is_believed_by_its_authority_and_name_alone() {
     elsewhere.schema_registry.url = vec![registry.tls_url("127.0.0.1").expect("with TLS")];
     for config in [untrusted, elsewhere] {
         let line = found(&config).await;
-        assert_eq!(line.outcome, Outcome::Error, "{line:?}");
+        assert_eq!(line.outcome, CheckOutcome::Error, "{line:?}");
         for part in ["is not trusted", "certificate verify failed"] {
             assert!(line.found.contains(part), "{line:?}");
         }

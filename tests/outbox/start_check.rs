@@ -4,7 +4,7 @@
 use factlib::{
     ErrorKind,
     config::{ChangePolicy, Config, OutboxPreset, OutboxTable},
-    doctor::{self, Outcome},
+    doctor::{self, CheckOutcome},
     testing::{PostgresServer, shared_kafka, shared_postgres},
 };
 use slog::{Discard, Logger, o};
@@ -320,7 +320,7 @@ impl Case {
             assert!(text.contains(reason) && text.contains(remedy), "{name}: {text}\n{remedy}");
             let report = doctor::examine(&config, &log).await.expect("a report");
             let said = report.checks.iter().any(|check| {
-                check.outcome == Outcome::Error
+                check.outcome == CheckOutcome::Error
                     && check.found.contains(reason)
                     && check.remedy.as_ref().is_some_and(|text| text.contains(remedy))
             });
@@ -387,7 +387,7 @@ async fn a_row_filter_can_be_accepted_and_what_is_worth_a_look_refuses_nothing()
     let warned = async |config: &Config| {
         let report = doctor::examine(config, &Logger::root(Discard, o!())).await.expect("a report");
         let checks = report.checks.into_iter().filter(|check| check.name == "publication");
-        let checks = checks.filter(|check| check.outcome == Outcome::Warning);
+        let checks = checks.filter(|check| check.outcome == CheckOutcome::Warning);
         checks
             .map(|check| format!("{} ({})", check.found, check.remedy.unwrap_or_default()))
             .collect()

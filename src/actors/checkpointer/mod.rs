@@ -30,8 +30,8 @@ use crate::{
     checkpoint::{AckWindow, Checkpoint, CheckpointStore},
     faults::{FaultSite, Faults},
     messages::{
-        ActorKind, AskSaved, BatchDone, BeginGeneration, ChainFailed, ConfirmLsn, ExitGuard, Flush,
-        HoldSaves, SavedProgress, Stop,
+        ActorKind, BatchDone, BeginGeneration, ChainFailed, ConfirmLsn, ExitGuard, Flush,
+        GetSavedProgress, HoldSaves, SavedProgress, Stop,
     },
     status::Status,
 };
@@ -236,10 +236,10 @@ impl Handler<HoldSaves> for Checkpointer {
     }
 }
 
-impl Handler<AskSaved> for Checkpointer {
-    type Result = MessageResult<AskSaved>;
+impl Handler<GetSavedProgress> for Checkpointer {
+    type Result = MessageResult<GetSavedProgress>;
 
-    fn handle(&mut self, _: AskSaved, _: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, _: GetSavedProgress, _: &mut Self::Context) -> Self::Result {
         MessageResult(self.generation.as_ref().map_or(SavedProgress::default(), |generation| {
             SavedProgress { batches: generation.window.known(), saved: generation.saved.lsn }
         }))

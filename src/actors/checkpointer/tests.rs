@@ -294,7 +294,7 @@ async fn what_is_in_flight_when_a_reader_follows_another_holds_the_position() {
     let mut bench = Bench::new();
     let _old = bench.begin(1, 5);
     bench.done(1, 1, 20, 1);
-    let known = bench.checkpointer.send(AskSaved).await.expect("an answer");
+    let known = bench.checkpointer.send(GetSavedProgress).await.expect("an answer");
     assert_eq!(known, SavedProgress { batches: 2, saved: Lsn::new(5) });
     let mut new = bench.go_on(2, 5);
     // Read again, and handed on before.

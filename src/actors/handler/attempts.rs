@@ -17,7 +17,7 @@ use tokio::time::{sleep, timeout};
 use super::event_queue::{EventEnd, Turn};
 use crate::{
     Error, ErrorKind,
-    handlers::{Handle, HandlerError, HandlerOptions, MakeHandler, Outcome, Trying},
+    handlers::{AnyHandler, HandlerError, HandlerFuture, HandlerOptions, MakeHandler, Outcome},
     status::Status,
 };
 
@@ -25,7 +25,7 @@ use crate::{
 pub(super) struct Caller {
     pub make: MakeHandler,
     /// None before its first event and after a panic.
-    pub handler: RefCell<Option<Rc<dyn Handle>>>,
+    pub handler: RefCell<Option<Rc<dyn AnyHandler>>>,
     pub options: HandlerOptions,
     /// An event is never given up, as `dead_letter.policy = "block"` wants it.
     pub for_ever: bool,
@@ -38,7 +38,7 @@ pub(super) struct Caller {
 pub(super) enum Begun {
     Over(Try),
     /// It awaits something.
-    Open(Trying),
+    Open(HandlerFuture),
 }
 
 /// The result of one try.
@@ -65,7 +65,7 @@ impl Caller {
         begun.unwrap_or_else(|panic| Begun::Over(self.panicked(&*panic)))
     }
 
-    async fn finish(&self, trying: Trying) -> Try {
+    async fn finish(&self, trying: HandlerFuture) -> Try {
         let limit = self.options.timeout;
         // In a block of its own, so that it is dropped in there as well.
         let trying = async { timeout(limit, trying).await };
@@ -130,7 +130,7 @@ impl Caller {
         Try::Failed(failed(format!("the handler panicked: {}", text(panic))))
     }
 
-    fn handler(&self) -> Rc<dyn Handle> {
+    fn handler(&self) -> Rc<dyn AnyHandler> {
         // Its factory is the user's and may panic: nothing is borrowed then.
         let present = self.handler.borrow().clone();
         present.unwrap_or_else(|| {

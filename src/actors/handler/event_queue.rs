@@ -13,7 +13,7 @@ use bytestring::ByteString;
 
 use crate::{
     Error, Event, Refused, TopicBatch,
-    messages::{AckToken, Onward, Record},
+    messages::{AckToken, HandlerOutput, Record},
 };
 
 /// The end of one event.
@@ -37,13 +37,13 @@ pub(super) struct Turn {
 /// A part all of whose events have ended.
 pub(super) struct Answer {
     pub ack: AckToken,
-    pub onward: Vec<Onward>,
+    pub output: Vec<HandlerOutput>,
     pub refused: Vec<Refused>,
 }
 
 impl Answer {
     pub fn give(self) {
-        self.ack.pass_on(self.onward, self.refused);
+        self.ack.forward(self.output, self.refused);
     }
 }
 
@@ -158,13 +158,13 @@ impl Turn {
 
 impl QueuedPart {
     fn answer(self) -> Answer {
-        let mut answer = Answer { ack: self.ack, onward: Vec::new(), refused: Vec::new() };
-        answer.onward.reserve(self.ends.len());
+        let mut answer = Answer { ack: self.ack, output: Vec::new(), refused: Vec::new() };
+        answer.output.reserve(self.ends.len());
         for (index, end) in self.ends.into_iter().enumerate() {
             match end {
-                Some(EventEnd::Forwarded) => answer.onward.push(Onward::Event(index)),
+                Some(EventEnd::Forwarded) => answer.output.push(HandlerOutput::Event(index)),
                 Some(EventEnd::Replaced(records)) => {
-                    answer.onward.extend(records.into_iter().map(Onward::from));
+                    answer.output.extend(records.into_iter().map(HandlerOutput::from));
                 }
                 Some(EventEnd::Refused(error)) => answer.refused.push(Refused { index, error }),
                 None => {}
@@ -291,8 +291,8 @@ mod tests {
         let error = Error::new(crate::ErrorKind::HandlerFailed, "no");
         assert!(queue.end(b, EventEnd::Refused(error)).is_empty());
         let answer = queue.end(a, EventEnd::Forwarded).pop().expect("an answer");
-        let [Onward::Event(0), Onward::Record(record)] = &answer.onward[..] else {
-            panic!("{:?}", answer.onward)
+        let [HandlerOutput::Event(0), HandlerOutput::Record(record)] = &answer.output[..] else {
+            panic!("{:?}", answer.output)
         };
         assert_eq!(record.event().aggregate_id(), "c");
         assert_eq!(answer.refused[0].index, 1);

@@ -21,7 +21,7 @@ use super::{
 use crate::{
     Error, ErrorKind, Result,
     actors::lane::{LaneContext, Lanes},
-    handlers::{Entry, HandlerContext, Kind},
+    handlers::{HandlerContext, HandlerFactory, RegisteredHandler},
     messages::{ExitGuard, TopicBatch},
     status::Status,
 };
@@ -36,7 +36,7 @@ pub(crate) struct HandlerLanes {
 
 /// The thread of a handler, whichever actor calls it.
 struct HandlerThread {
-    entry: Entry,
+    entry: RegisteredHandler,
     arbiter: Arbiter,
     /// Held by the actor that may call the handler.
     call_lock: Arc<tokio::sync::Mutex<()>>,
@@ -54,12 +54,12 @@ struct CurrentLane {
 impl HandlerLanes {
     /// Gives each handler a thread. With `for_ever`, none gives an event up.
     pub fn new(
-        entries: Vec<Entry>,
+        entries: Vec<RegisteredHandler>,
         for_ever: bool,
         rest: Arc<dyn Lanes>,
         status: Arc<Status>,
     ) -> Self {
-        let thread = |entry: Entry| {
+        let thread = |entry: RegisteredHandler| {
             let (arbiter, call_lock) = (Arbiter::new(), Arc::default());
             (
                 Arc::clone(&entry.lane),
@@ -75,9 +75,9 @@ impl Lanes for HandlerLanes {
     async fn open(&self, lane: LaneContext) -> Result<Recipient<TopicBatch>> {
         let Some(thread) = self.threads.get(&lane.topic) else { return self.rest.open(lane).await };
         let LaneContext { topic, log, exit, failures } = lane;
-        let Entry { aggregate_type, kind, options, .. } = &thread.entry;
-        match kind {
-            Kind::Events(make) => {
+        let RegisteredHandler { aggregate_type, factory, options, .. } = &thread.entry;
+        match factory {
+            HandlerFactory::Events(make) => {
                 let cancelled = CancellationToken::new();
                 mem::replace(&mut thread.current().cancel, cancelled.clone()).cancel();
                 let call_lock = Arc::clone(&thread.call_lock).lock_owned().await;
@@ -91,7 +91,7 @@ impl Lanes for HandlerLanes {
                 });
                 Ok(actor.recipient())
             }
-            Kind::Actor(make) => {
+            HandlerFactory::Actor(make) => {
                 let cancelled = CancellationToken::new();
                 let current = CurrentLane { cancel: cancelled.clone(), _exit: Some(exit) };
                 mem::replace(&mut *thread.current(), current).cancel.cancel();

@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Error, ErrorKind, Event, Refused, TopicBatch,
     handlers::HandlerOptions,
-    messages::{AckToken, Onward, PartDone},
+    messages::{AckToken, HandlerOutput, PartDone},
     status::Status,
 };
 
@@ -64,7 +64,7 @@ pub(super) struct IsolatedBatch {
     tries: u32,
     /// Number of the answer that is awaited.
     sent: u64,
-    onward: Vec<Onward>,
+    output: Vec<HandlerOutput>,
     refused: Vec<Refused>,
 }
 
@@ -84,7 +84,7 @@ impl Handler<TopicBatch> for PoisonEventIsolator {
         match &mut self.first {
             FirstBatch::Awaited => {
                 let TopicBatch { topic, events, ack } = batch;
-                let (onward, refused) = Default::default();
+                let (output, refused) = Default::default();
                 let batch = IsolatedBatch {
                     topic,
                     events,
@@ -92,7 +92,7 @@ impl Handler<TopicBatch> for PoisonEventIsolator {
                     index: 0,
                     tries: 0,
                     sent: 0,
-                    onward,
+                    output,
                     refused,
                 };
                 self.first = FirstBatch::Open { batch, behind: VecDeque::new() };
@@ -114,7 +114,7 @@ impl Handler<PartDone> for PoisonEventIsolator {
         }
         match done.result {
             Ok(refused) => {
-                batch.onward.extend(done.onward);
+                batch.output.extend(done.output);
                 let error = refused.into_iter().next().map(|refused| refused.error);
                 self.ended(error, ctx);
             }
@@ -140,7 +140,7 @@ impl PoisonEventIsolator {
         };
         let FirstBatch::Open { batch, .. } = &mut self.first else { return };
         batch.sent += 1;
-        let ack = batch.ack.of_one_event(batch.sent, ctx.address().recipient());
+        let ack = batch.ack.for_one_event(batch.sent, ctx.address().recipient());
         let events = Arc::new(batch.events.get(batch.index).cloned().into_iter().collect());
         actor.do_send(TopicBatch { topic: Arc::clone(&batch.topic), events, ack });
     }
@@ -161,7 +161,7 @@ impl PoisonEventIsolator {
         if let FirstBatch::Open { batch, .. } =
             std::mem::replace(&mut self.first, FirstBatch::Ended)
         {
-            batch.ack.pass_on(batch.onward, batch.refused);
+            batch.ack.forward(batch.output, batch.refused);
         }
         behind.into_iter().for_each(|batch| self.pass(batch));
     }

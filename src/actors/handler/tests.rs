@@ -16,9 +16,9 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use super::*;
 use crate::{
     Event, Lsn,
-    handlers::{EventHandler, Handle, HandlerError, HandlerOptions, Outcome},
+    handlers::{AnyHandler, EventHandler, HandlerError, HandlerOptions, Outcome},
     messages::{
-        AckToken, ActorKind, ByteWindow, Onward, PartDone,
+        AckToken, ActorKind, ByteWindow, HandlerOutput, PartDone,
         probe::{exit, probe},
     },
     proto::OutboxEvent,
@@ -37,7 +37,7 @@ impl Bench {
         options: HandlerOptions,
         make: impl Fn() -> H + Send + Sync + 'static,
     ) -> Self {
-        let make = Arc::new(move || -> Rc<dyn Handle> { Rc::new(make()) });
+        let make = Arc::new(move || -> Rc<dyn AnyHandler> { Rc::new(make()) });
         let window = ByteWindow::new(1);
         let caller = Caller {
             make,
@@ -110,7 +110,7 @@ async fn others_on_the_thread_have_their_turn_however_much_waits() {
     for part in 0..PARTS as u64 {
         let answer = bench.answer().await;
         assert_eq!(answer.part, part);
-        assert!(matches!(answer.onward[..], [Onward::Event(0)]), "{answer:?}");
+        assert!(matches!(answer.output[..], [HandlerOutput::Event(0)]), "{answer:?}");
     }
 }
 

@@ -21,7 +21,7 @@ use slog::{Logger, debug, error, info, warn};
 use crate::{
     Error, ErrorKind, Result,
     config::{Config, OutboxTable},
-    messages::{LookAtPublication, Stop},
+    messages::{CheckPublication, Stop},
     outbox::{Catalog, Finding, Moment, UnpublishedRange, UnpublishedRanges, format_time},
     postgres::Reconnecting,
     startup::published,
@@ -215,10 +215,10 @@ impl Actor for PublicationWatch {
     }
 }
 
-impl Handler<LookAtPublication> for PublicationWatch {
+impl Handler<CheckPublication> for PublicationWatch {
     type Result = ();
 
-    fn handle(&mut self, _: LookAtPublication, ctx: &mut Self::Context) {
+    fn handle(&mut self, _: CheckPublication, ctx: &mut Self::Context) {
         self.check(ctx);
     }
 }

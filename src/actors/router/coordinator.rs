@@ -67,7 +67,7 @@ impl Handler<CommitTransaction> for Coordinator {
         let committing = async move {
             match transactions.commit(&position).await {
                 Ok(()) => Ok(()),
-                Err(error) => Err(transactions.explain(error).await),
+                Err(error) => Err(transactions.find_cause(error).await),
             }
         };
         ctx.spawn(committing.into_actor(self).map(move |result, this, _| match result {
@@ -87,7 +87,7 @@ impl Handler<TransactionFailed> for Coordinator {
 
     fn handle(&mut self, TransactionFailed(error): TransactionFailed, ctx: &mut Self::Context) {
         let transactions = Arc::clone(&self.transactions);
-        let explaining = async move { transactions.explain(error).await };
+        let explaining = async move { transactions.find_cause(error).await };
         ctx.spawn(explaining.into_actor(self).map(|error, this, _| this.fail(error)));
     }
 }

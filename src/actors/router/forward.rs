@@ -11,7 +11,7 @@ use super::{
 use crate::{
     Error, ErrorKind, Event, Lsn, Result,
     dead_letter::is_kept_in_table,
-    messages::{Onward, Record},
+    messages::{HandlerOutput, Record},
     routing::OutgoingEvent,
 };
 
@@ -25,12 +25,12 @@ pub(super) fn forward(
     returned: ReturnedEvents,
     sorter: &mut EventSorter,
 ) -> Result<SortedEvents> {
-    let ReturnedEvents { refused, onward, events, .. } = returned;
+    let ReturnedEvents { refused, output, events, .. } = returned;
     let mut sorted = SortedEvents::default();
     for (event, error) in refused {
         park(from, event, error, sorter, &mut sorted)?;
     }
-    forward_output(from, onward, events, sorter, &mut sorted)?;
+    forward_output(from, output, events, sorter, &mut sorted)?;
     Ok(sorted)
 }
 
@@ -53,7 +53,7 @@ fn park(
     }
     warn!(sorter.log, "dead letter goes to its table, as its topic refuses it";
         "event" => ?event, "error" => %error);
-    to.add(&sorter.dead_letters.topic, OutgoingEvent::usual(event.kept_in_table()));
+    to.add(&sorter.dead_letters.topic, OutgoingEvent::with_default_record(event.kept_in_table()));
     Ok(())
 }
 
@@ -61,19 +61,19 @@ fn park(
 /// can take.
 fn forward_output(
     from: &Arc<str>,
-    onward: Vec<Onward>,
+    output: Vec<HandlerOutput>,
     events: Arc<Vec<Event>>,
     sorter: &mut EventSorter,
     to: &mut SortedEvents,
 ) -> Result<()> {
-    let needs_events = onward.iter().any(|one| matches!(one, Onward::Event(_)));
+    let needs_events = output.iter().any(|one| matches!(one, HandlerOutput::Event(_)));
     // Most often nobody else has them any more.
     let events = if needs_events { Arc::unwrap_or_clone(events) } else { Vec::new() };
     let mut events = events.into_iter().enumerate();
     let mut parked: Option<Lsn> = None;
-    for one in onward {
+    for one in output {
         match one {
-            Onward::Event(index) => {
+            HandlerOutput::Event(index) => {
                 let Some((_, event)) = events.find(|(at, _)| *at == index) else {
                     let what = "events of a handler did not go on in their order";
                     return Err(Error::new(ErrorKind::ActorFailed, what));
@@ -82,7 +82,7 @@ fn forward_output(
                     sorter.refuse(event, error, Some(from), to)?;
                 }
             }
-            Onward::Record(record) => {
+            HandlerOutput::Record(record) => {
                 if let Some((event, error)) = forward_record(*record, sorter, to)?
                     && parked.replace(event.lsn()) != Some(event.lsn())
                 {

@@ -52,7 +52,7 @@ use self::{
 use crate::{
     Error, ErrorKind,
     faults::{FaultSite, Faults},
-    handlers::HandlerTopics,
+    handlers::HandlerLaneNames,
     messages::{
         AckToken, ActorKind, BatchDone, BatchId, ChainFailed, EventBatch, ExitGuard, LaneFailed,
         LaneLost, LaneOpened, OpenLane, PartDone, PauseTopic, Stop, TopicBatch, WindowPermit,
@@ -296,7 +296,7 @@ impl Router {
     /// and sent again it would be there twice.
     fn ends_transaction(&self, lane: usize, error: &Error, has_sent: bool) -> bool {
         let of_handler =
-            self.deliveries.topic(lane).is_some_and(|topic| HandlerTopics::is_handler(topic));
+            self.deliveries.topic(lane).is_some_and(|topic| HandlerLaneNames::is_handler(topic));
         self.exactly_once.is_some()
             && !of_handler
             && (has_sent || error.kind() == ErrorKind::TransactionAborted)

@@ -8,18 +8,18 @@ use super::ChosenTopics;
 use crate::{
     Error, ErrorKind, Event, Refusal, Result,
     config::RefusalPolicy,
-    handlers::HandlerTopics,
-    routing::{OutgoingEvent, OutgoingEvents, Placed, Routing},
+    handlers::HandlerLaneNames,
+    routing::{CachedRoutes, OutgoingEvent, OutgoingEvents, Routed},
     status::Status,
 };
 
 /// Decides where each event goes.
 pub(crate) struct EventSorter {
     /// Events of these go to a handler first.
-    pub handlers: HandlerTopics,
+    pub handlers: HandlerLaneNames,
     /// Topics that handlers name.
     pub topics_of_handlers: ChosenTopics,
-    pub routing: Routing,
+    pub routing: CachedRoutes,
     pub dead_letters: DeadLetters,
     pub status: Arc<Status>,
     pub log: Logger,
@@ -65,18 +65,18 @@ impl EventSorter {
     pub fn sort(&mut self, events: Vec<Event>) -> Result<SortedEvents> {
         let mut sorted = SortedEvents::default();
         for event in events {
-            self.place(event, &mut sorted)?;
+            self.sort_one(event, &mut sorted)?;
         }
         Ok(sorted)
     }
 
-    fn place(&mut self, event: Event, to: &mut SortedEvents) -> Result<()> {
+    fn sort_one(&mut self, event: Event, to: &mut SortedEvents) -> Result<()> {
         if let Some(refusal) = event.refusal() {
             let error = refusal.error.clone();
             return self.refuse(event, error, None, to);
         }
         if let Some(lane) = self.handlers.lane(&event) {
-            to.add(lane, OutgoingEvent::usual(event));
+            to.add(lane, OutgoingEvent::with_default_record(event));
             return Ok(());
         }
         match self.route(event, to)? {
@@ -92,14 +92,14 @@ impl EventSorter {
             let what = format!("no handler ends with events of {kind:?}, and there is no Kafka");
             return Ok(Some((event, Error::new(ErrorKind::HandlerFailed, what))));
         }
-        match self.routing.place(event) {
-            Placed::One(topic, outgoing) => to.add(&topic, outgoing),
-            Placed::Several(all) => {
+        match self.routing.route(event) {
+            Routed::One(topic, outgoing) => to.add(&topic, outgoing),
+            Routed::Several(all) => {
                 all.into_iter().for_each(|(topic, outgoing)| to.add(&topic, outgoing))
             }
-            Placed::Filtered => to.filtered += 1,
-            Placed::Refused(event, error) => return Ok(Some((event, error))),
-            Placed::Stop(error) => return Err(error),
+            Routed::Filtered => to.filtered += 1,
+            Routed::Refused(event, error) => return Ok(Some((event, error))),
+            Routed::Stop(error) => return Err(error),
         }
         Ok(None)
     }
@@ -129,7 +129,7 @@ impl EventSorter {
         to: &mut SortedEvents,
     ) -> Result<()> {
         let event = self.dead_letter(event, error, from)?;
-        to.add(&self.dead_letters.topic, OutgoingEvent::usual(event));
+        to.add(&self.dead_letters.topic, OutgoingEvent::with_default_record(event));
         Ok(())
     }
 
@@ -139,7 +139,7 @@ impl EventSorter {
             RefusalPolicy::DeadLetter => {
                 error!(self.log, "event goes to the dead letters"; "event" => ?event,
                     "from" => from.map_or("", |lane| lane), "error" => %error);
-                let handler = from.and_then(|lane| HandlerTopics::handler(lane)).map(Into::into);
+                let handler = from.and_then(|lane| HandlerLaneNames::handler(lane)).map(Into::into);
                 // An event that a handler refuses belongs to no topic.
                 let topic = from.filter(|_| handler.is_none()).cloned();
                 self.status.dead_lettered();

@@ -9,11 +9,11 @@ use crate::{
     checkpoint::Cut,
     config::{Config, RefusalPolicy, Route, RouteMatch},
     messages::{
-        BatchId, ByteWindow, Onward,
+        BatchId, ByteWindow, HandlerOutput,
         probe::{exit, probe},
     },
     proto::OutboxEvent,
-    routing::{OwnTopics, Routing},
+    routing::{CachedRoutes, OwnTopics},
 };
 
 struct Bench {
@@ -46,9 +46,9 @@ impl Bench {
         let log = Logger::root(slog::Discard, o!());
         let router = Router {
             sorter: EventSorter {
-                handlers: HandlerTopics::default(),
+                handlers: HandlerLaneNames::default(),
                 topics_of_handlers: ChosenTopics::of_kafka(100, OwnTopics::new(&Config::default())),
-                routing: Routing::new(&config).expect("valid routes"),
+                routing: CachedRoutes::new(&config).expect("valid routes"),
                 dead_letters: DeadLetters { policy, topic: "shop.dead-letter".into() },
                 status: Arc::clone(&status),
                 log: log.clone(),
@@ -280,8 +280,8 @@ async fn events_that_go_on_in_another_order_end_the_chain() {
     let mut bench = Bench::new();
     bench.send(0, &[("user", "1"), ("user", "2")]);
     let mut users = bench.open().await;
-    let onward = vec![Onward::Event(1), Onward::Event(0)];
-    next(&mut users).await.ack.pass_on(onward, Vec::new());
+    let output = vec![HandlerOutput::Event(1), HandlerOutput::Event(0)];
+    next(&mut users).await.ack.forward(output, Vec::new());
     let error = soon(&mut bench.failed).await.error;
     let text = "events of a handler did not go on in their order";
     assert!(error.to_string().contains(text), "{error}");

@@ -21,9 +21,9 @@ use crate::{
     },
     checkpoint::Checkpoint,
     config::RefusalPolicy,
-    messages::{ActorKind, EventBatch, ExitGuard, LookAtPublication, Stop},
+    messages::{ActorKind, CheckPublication, EventBatch, ExitGuard, Stop},
     outbox::OutboxReader,
-    routing::{OwnTopics, Routing},
+    routing::{CachedRoutes, OwnTopics},
     startup::Start,
     status::ActorState,
 };
@@ -122,7 +122,7 @@ impl Launch<'_> {
                     }
                     false => ChosenTopics::none(),
                 },
-                routing: Routing::new(&**config).map_err(|mistake| mistake.error(None))?,
+                routing: CachedRoutes::new(&**config).map_err(|mistake| mistake.error(None))?,
                 dead_letters: DeadLetters {
                     policy: config.dead_letter.policy,
                     topic: config.dead_letter_topic().into(),
@@ -158,7 +158,7 @@ impl Launch<'_> {
             false => {
                 let watch = self.publication_watch.clone();
                 let reader = OutboxReader::new(tables, &self.start.partitioned, log.clone())
-                    .on_table_change(move || watch.do_send(LookAtPublication));
+                    .on_table_change(move || watch.do_send(CheckPublication));
                 EventDecoder::of_tables(reader, from)
             }
         };

@@ -10,7 +10,7 @@ use crate::{
     Error, ErrorKind, Lsn, Result,
     actors::{checkpointer::Checkpointer, decoder::Decoder, wal_reader::WalReader},
     checkpoint::Checkpoint,
-    messages::{AskSaved, DecodedProgress, Drain, Finish, Flush, ReaderEnded},
+    messages::{DecodedProgress, Drain, Finish, Flush, GetSavedProgress, ReaderEnded},
     startup::Start,
 };
 
@@ -54,7 +54,7 @@ pub(super) async fn chain_progress(
     checkpointer: &Addr<Checkpointer>,
 ) -> Option<ChainProgress> {
     let DecodedProgress { batches, lsn } = decoder.send(ReaderEnded).await.ok()?;
-    let known = checkpointer.send(AskSaved).await.ok()?;
+    let known = checkpointer.send(GetSavedProgress).await.ok()?;
     // Batches without a message were not the decoder's.
     Some(ChainProgress { batches: batches.max(known.batches), decoded: lsn, saved: known.saved })
 }

@@ -10,7 +10,7 @@ use super::Supervisor;
 use crate::{
     ErrorKind,
     actors::lane::LaneContext,
-    handlers::HandlerTopics,
+    handlers::HandlerLaneNames,
     messages::{ActorKind, ExitGuard, LaneFailed, LaneOpened, OpenLane, PauseTopic},
 };
 
@@ -108,7 +108,7 @@ impl Supervisor {
     fn open_lane(&mut self, request: OpenLane, ctx: &mut Context<Self>) {
         let OpenLane { generation, lane, topic, epoch, failures, .. } = request;
         let to = ctx.address().recipient();
-        let actor = if HandlerTopics::is_handler(&topic) { "handler" } else { "topic_producer" };
+        let actor = if HandlerLaneNames::is_handler(&topic) { "handler" } else { "topic_producer" };
         let context = LaneContext {
             log: self.resources.log.new(o!("actor" => actor, "topic" => topic.to_string())),
             topic,

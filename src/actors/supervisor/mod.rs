@@ -46,8 +46,8 @@ use super::{
 use crate::{
     Error, ErrorKind, Result,
     messages::{
-        ActorExited, ActorKind, BeginGeneration, ChainFailed, HoldSaves, LaneLost,
-        LookAtPublication, Streaming,
+        ActorExited, ActorKind, BeginGeneration, ChainFailed, CheckPublication, HoldSaves,
+        LaneLost, Streaming,
     },
     startup::Start,
     status::{ActorState, BlockedBy, PipelineState},
@@ -335,7 +335,7 @@ impl Handler<Streaming> for Supervisor {
             PipelineState::Running
         });
         self.resources.status.actor_is(ActorKind::WalReader.name(), ActorState::Running);
-        self.publication_watch.do_send(LookAtPublication);
+        self.publication_watch.do_send(CheckPublication);
         self.restarts.runs();
         self.running.send_replace(true);
     }

@@ -20,7 +20,7 @@ use crate::{
     config::Config,
     exactly_once::{Positions, Transactions},
     faults::Faults,
-    handlers::HandlerTopics,
+    handlers::HandlerLaneNames,
     messages::{ActorKind, ByteWindow, ExitGuard},
     outbox::OldRowRemover,
     postgres::Reconnecting,
@@ -44,7 +44,7 @@ pub(crate) struct PipelineResources {
     pub startup: Arc<Startup>,
     pub store: Arc<dyn CheckpointStore>,
     pub lanes: Arc<dyn Lanes>,
-    pub handlers: HandlerTopics,
+    pub handlers: HandlerLaneNames,
     /// If false, only handlers and dead letters have lanes.
     pub kafka: bool,
     /// None if no positions are in Kafka.

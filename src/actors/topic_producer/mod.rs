@@ -160,10 +160,10 @@ impl Topics {
             }
             Err(error) => error,
         };
-        let gives_up = || self.transactions.as_ref().is_some_and(|all| all.gives_up(topic));
+        let timed_out = || self.transactions.as_ref().is_some_and(|all| all.topic_timed_out(topic));
         match error.kind() {
             ErrorKind::TopicRefused => Ok(OpenedTopic::Refused(error)),
-            ErrorKind::TopicUnavailable if gives_up() => Ok(OpenedTopic::Refused(error)),
+            ErrorKind::TopicUnavailable if timed_out() => Ok(OpenedTopic::Refused(error)),
             _ => Err(error),
         }
     }
@@ -186,7 +186,7 @@ impl Topics {
         if let Some(error) = self.transactions.as_ref().and_then(|all| all.denial(topic)) {
             return Err(error);
         }
-        self.registry.answers(topic).await?;
+        self.registry.check_unanswered(topic).await?;
         let prepared = self.admin.prepare(&asking, topic).await?;
         if prepared.created {
             info!(log, "topic created");
@@ -197,7 +197,7 @@ impl Topics {
         let outgoing = match (&self.transactions, transactional) {
             (Some(transactions), Some(producer)) => {
                 let bytes = transactions.batch_bytes(topic, prepared.batch_bytes);
-                transactions.fit(&producer, topic, bytes)?;
+                transactions.check_batch_size(&producer, topic, bytes)?;
                 transactions.opened(topic);
                 Outgoing::new(producer, in_flight)
             }

@@ -78,7 +78,7 @@ impl Lanes for PlainLanes {
             return table.open(lane).await;
         }
         let send_lock = self.send_lock(&lane.topic).lock_owned().await;
-        self.registry.answers(&lane.topic).await?;
+        self.registry.check_unanswered(&lane.topic).await?;
         let (config, topic) = (self.config.kafka.settings(), Arc::clone(&lane.topic));
         let connection = plain::blocking(move || {
             let mut connection = Connection::open(&config, &topic, 0)?;

@@ -44,10 +44,11 @@ pub(super) trait SendsPrefixed: Actor<Context = Context<Self>> {
         while let PrefixQueue { registry, waiting, .. } = self.prefix_queue()
             && let Some(batch) = waiting.front()
         {
-            let Some(prefixes) = registry.known(batch.needs()) else {
-                let (topic, needs) = (Arc::clone(&batch.topic), batch.needs().collect::<Vec<_>>());
+            let Some(prefixes) = registry.cached_prefixes(batch.schema_refs()) else {
+                let (topic, schema_refs) =
+                    (Arc::clone(&batch.topic), batch.schema_refs().collect::<Vec<_>>());
                 let registry = Arc::clone(registry);
-                let asking = async move { registry.prefixes(&topic, needs).await };
+                let asking = async move { registry.prefixes(&topic, schema_refs).await };
                 ctx.spawn(asking.into_actor(self).map(|prefixes, this, ctx| {
                     this.answered(prefixes, ctx);
                     this.send_waiting(ctx);

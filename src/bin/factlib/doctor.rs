@@ -10,7 +10,7 @@ use clap::Args as ClapArgs;
 use factlib::{
     Result,
     config::Config,
-    doctor::{self, Check, Outcome, Report},
+    doctor::{self, Check, CheckOutcome, Report},
 };
 use serde_json::json;
 use slog::{Discard, Logger, o};
@@ -40,12 +40,12 @@ pub fn run(args: &DoctorArgs, config: &Config) -> Result<ExitCode> {
     // What would be logged is in the report.
     let log = Logger::root(Discard, o!());
     let report = System::new().block_on(doctor::examine(config, &log))?;
-    let errors = report.count(Outcome::Error);
+    let errors = report.count(CheckOutcome::Error);
     output::print(&match args.json {
         true => output::json(&json!({
             "ok": errors == 0,
             "errors": errors,
-            "warnings": report.count(Outcome::Warning),
+            "warnings": report.count(CheckOutcome::Warning),
             "checks": &report.checks,
         }))?,
         false => text(&report, stdout().is_terminal()),
@@ -60,14 +60,15 @@ fn text(report: &Report, colours: bool) -> String {
     for check in &report.checks {
         text += &line(check, server, name, colours);
     }
-    let (errors, warnings) = (report.count(Outcome::Error), report.count(Outcome::Warning));
+    let (errors, warnings) =
+        (report.count(CheckOutcome::Error), report.count(CheckOutcome::Warning));
     text + &format!("\n{} checks: {errors} errors, {warnings} warnings\n", report.checks.len())
 }
 
 fn line(check: &Check, server: usize, name: usize, colours: bool) -> String {
     let (word, colour) = match check.outcome {
-        Outcome::Ok => ("ok", "32"),
-        Outcome::Warning => ("warning", "33"),
+        CheckOutcome::Ok => ("ok", "32"),
+        CheckOutcome::Warning => ("warning", "33"),
         _ => ("ERROR", "31"),
     };
     let word = format!("{word:7}");

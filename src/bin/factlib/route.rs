@@ -6,7 +6,7 @@ use factlib::{
     Error, ErrorKind, Result,
     binary::Loaded,
     proto::OutboxEvent,
-    routing::{ExplainedRecord, Explanation, Outcome, explain},
+    routing::{ExplainedRecord, Explanation, RoutingOutcome, explain},
 };
 
 use crate::{
@@ -63,10 +63,10 @@ fn text(event: &OutboxEvent, explanation: &Explanation, places: &[String]) -> St
         None => "route     none: kafka.unrouted decides\n".into(),
     };
     match &explanation.outcome {
-        Outcome::Sent(records) => records.iter().for_each(|sent| text += &record(sent)),
-        Outcome::Filtered => text += "filtered  it is not sent, and counts as done\n",
-        Outcome::Refused(error) => text += &format!("refused   {error}\n"),
-        Outcome::Stops(error) => text += &format!("stops     {error}\n"),
+        RoutingOutcome::Sent(records) => records.iter().for_each(|sent| text += &record(sent)),
+        RoutingOutcome::Filtered => text += "filtered  it is not sent, and counts as done\n",
+        RoutingOutcome::Refused(error) => text += &format!("refused   {error}\n"),
+        RoutingOutcome::Stops(error) => text += &format!("stops     {error}\n"),
         other => text += &format!("{other:?}\n"),
     }
     text

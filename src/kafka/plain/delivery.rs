@@ -155,9 +155,9 @@ impl Running {
         let partitions = connection.partitions()?;
         let Delivery { observer, topic, log, .. } = &self.delivery;
         observer.partitions(topic, usize::try_from(partitions).unwrap_or_default(), log);
-        let mut todo = work
-            .take()
-            .unwrap_or_else(|| Work::new(records.iter().map(|record| record.place(partitions))));
+        let mut todo = work.take().unwrap_or_else(|| {
+            Work::new(records.iter().map(|record| record.partition(partitions)))
+        });
         while !todo.is_done() {
             if let Err(error) = self.round(&mut connection, records, &mut todo) {
                 *work = Some(todo);

@@ -41,7 +41,7 @@ impl Plain {
     /// # Errors
     /// [`ErrorKind::RecordRefused`]: what it would have to have that a plain record has not; or
     /// why there can be no record of the event.
-    pub fn place(&self, partitions: i32) -> Result<i32> {
+    pub fn partition(&self, partitions: i32) -> Result<i32> {
         let record = self.record.as_ref().map_err(Clone::clone)?;
         // The crate would send either as null, which means something else.
         if self.key().is_empty() {
@@ -83,7 +83,7 @@ mod tests {
         emit::Fact,
         event::Change,
         messages::{AckToken, ByteWindow, TopicBatch, probe::probe},
-        routing::{OutgoingEvents, Placed, Routing},
+        routing::{CachedRoutes, OutgoingEvents, Routed},
     };
 
     fn event(fact: Fact) -> Event {
@@ -96,7 +96,7 @@ mod tests {
         let permit = ByteWindow::new(1).try_acquire(1).expect("room");
         let ack = AckToken::new((0, 0, 0), 1, probe().0, permit).with_plans(plans);
         let batch = TopicBatch { topic: "t".into(), events: Arc::new(events), ack };
-        Plain::new(&*batch.into_records(Default::default()).records, 0).place(6)
+        Plain::new(&*batch.into_records(Default::default()).records, 0).partition(6)
     }
 
     fn place(event: &Event) -> Result<i32> {
@@ -109,8 +109,8 @@ mod tests {
         change(&mut route);
         let mut config = Config { route: vec![route], ..Config::default() };
         config.kafka.topic_prefix = Some("t".into());
-        let mut routing = Routing::new(&config).expect("routes that can be used");
-        let Placed::One(_, outgoing) = routing.place(event.clone()) else { panic!("one record") };
+        let mut routing = CachedRoutes::new(&config).expect("routes that can be used");
+        let Routed::One(_, outgoing) = routing.route(event.clone()) else { panic!("one record") };
         assert!(outgoing.plan.is_some());
         place_of([outgoing].into_iter().collect())
     }

@@ -28,7 +28,7 @@ use super::{
     headers::owned_headers,
     in_flight::InFlight,
     limits::BatchLimits,
-    part::{Part, Sent, Terms},
+    pending_batch::{PendingBatch, Sent, Terms},
     polled::PolledProducer,
     queue_budget::{QueueBudget, cost},
     refusals::{Refusals, Suspect},
@@ -130,7 +130,7 @@ impl KafkaProducer {
     pub async fn send_position(&self, topic: &str, record: &Record) -> Result<()> {
         let topic: Arc<str> = topic.into();
         let (in_flight, terms) = (self.in_flight(&topic), self.terms());
-        let part = Part::of_none(Arc::clone(&topic), in_flight.clone(), terms);
+        let part = PendingBatch::of_none(Arc::clone(&topic), in_flight.clone(), terms);
         let sent = Sent::of_none(&part, cost(Some(&record.key), record.value.as_deref(), 0));
         drop(part);
         let sending = self.producer.send(base_record(&topic, record, sent));
@@ -143,7 +143,7 @@ impl KafkaProducer {
     /// refused.
     pub async fn try_suspect(&self, suspect: &Suspect) -> Result<Option<Error>> {
         let (records, in_flight) = (Arc::clone(&suspect.records), InFlight::default());
-        let part = Part::of_one(records, suspect.index, in_flight.clone(), self.terms());
+        let part = PendingBatch::of_one(records, suspect.index, in_flight.clone(), self.terms());
         while self.send(&part, 0, true, |_| true) == Queued::NoRoom {
             tokio::time::sleep(ROOM_PAUSE).await;
         }
@@ -265,7 +265,7 @@ impl KafkaProducer {
     /// its batch has no other record.
     pub fn send(
         &self,
-        part: &Arc<Part>,
+        part: &Arc<PendingBatch>,
         index: usize,
         alone: bool,
         may: impl FnOnce(&Record) -> bool,

@@ -21,7 +21,7 @@ use crate::{
     kafka::unobserved,
     messages::{AckToken, ByteWindow, PartDone, TopicBatch},
     proto::OutboxEvent,
-    routing::{OutgoingEvents, Placed, Routing},
+    routing::{CachedRoutes, OutgoingEvents, Routed},
 };
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -74,7 +74,7 @@ fn values(cluster: &MockCluster<'_, impl rdkafka::ClientContext>, count: usize) 
 }
 
 /// Queues it, if there is room.
-fn send_to(producer: &KafkaProducer, part: &Arc<Part>, index: usize, alone: bool) -> bool {
+fn send_to(producer: &KafkaProducer, part: &Arc<PendingBatch>, index: usize, alone: bool) -> bool {
     producer.send(part, index, alone, |_| true) == Queued::Done
 }
 
@@ -96,11 +96,11 @@ fn larger_than_read(count: usize) -> OutgoingEvents {
         ..Default::default()
     };
     let config = Config { route: vec![route], ..Default::default() };
-    let mut routing = Routing::new(&config).expect("routes");
+    let mut routing = CachedRoutes::new(&config).expect("routes");
     let event = Event::parse(wire.encode_to_vec().into(), Lsn::new(1)).expect("well formed");
-    let placed = (0..count).map(|_| routing.place(event.clone()));
+    let placed = (0..count).map(|_| routing.route(event.clone()));
     let several = placed.map(|placed| match placed {
-        Placed::Several(all) => all,
+        Routed::Several(all) => all,
         _ => panic!("it goes to two topics"),
     });
     several.flatten().map(|(_, outgoing)| outgoing).collect()
@@ -123,7 +123,7 @@ async fn what_finds_no_room_in_the_queue_waits_as_an_event() {
     let (count, largest) = (events.len(), 6 * 1_000 + 1_500);
     let batch = TopicBatch { topic: TOPIC.into(), events: Arc::new(events), ack };
     let batch = batch.into_records(Prefixes::default());
-    let part = Part::new(batch, InFlight::default(), producer.terms());
+    let part = PendingBatch::new(batch, InFlight::default(), producer.terms());
     let sent = (0..count).take_while(|index| send_to(&producer, &part, *index, false)).count();
     assert!((2..=4).contains(&sent), "{sent} of {count} found room");
     assert!(producer.budget.reserved() < WINDOW + largest);
@@ -155,7 +155,8 @@ async fn a_batch_that_fails_while_the_next_is_on_its_way_is_neither_lost_nor_ove
         let events = Arc::new(vec![event(id)]);
         let batch = TopicBatch { topic: Arc::clone(&topic), events, ack };
         let in_flight = producer.in_flight(&topic);
-        let part = Part::new(batch.into_records(Prefixes::default()), in_flight, producer.terms());
+        let part =
+            PendingBatch::new(batch.into_records(Prefixes::default()), in_flight, producer.terms());
         assert!(send_to(&producer, &part, 0, false));
     };
     // Connected, and informed of the topic: from here on each record is a request.
@@ -224,7 +225,7 @@ async fn a_batch_that_is_refused_leaves_suspects_and_one_that_is_refused_alone_i
         let events = ["first", "second", "third"].map(event).to_vec();
         let batch = TopicBatch { topic: TOPIC.into(), events: Arc::new(events), ack };
         let batch = batch.into_records(Prefixes::default());
-        Part::new(batch, InFlight::default(), producer.terms())
+        PendingBatch::new(batch, InFlight::default(), producer.terms())
     };
     cluster.request_errors(RDKafkaApiKey::Produce, &[INVALID]);
     cluster.broker_round_trip_time(1, Duration::from_millis(200)).expect("a slow broker");

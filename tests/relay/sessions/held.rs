@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use factlib::{
-    doctor::{self, Outcome},
+    doctor::{self, CheckOutcome},
     testing::{CollectedLogs, PostgresServer, shared_kafka},
 };
 use slog::{Discard, Logger, o};
@@ -59,7 +59,7 @@ async fn a_locked_checkpoint_table_is_named_with_its_owner_and_one_process_waits
     let report = report.expect("a report");
     let check = report.checks.iter().find(|check| check.name == "checkpoint store");
     let check = check.expect("it is looked at");
-    assert_eq!(check.outcome, Outcome::Error, "{check:?}");
+    assert_eq!(check.outcome, CheckOutcome::Error, "{check:?}");
     assert!(check.found.contains(&waits_for), "{check:?}");
     assert!(check.remedy.as_ref().is_some_and(|text| text.contains(&remedy)), "{check:?}");
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use factlib::{
-    doctor::{self, Outcome},
+    doctor::{self, CheckOutcome},
     testing::{PostgresServer, shared_kafka},
 };
 use slog::{Discard, Logger, o};
@@ -41,7 +41,7 @@ async fn unimpressed(postgres: &PostgresServer, role: &str) {
     pipeline.shutdown().await.expect("a clean stop");
     let log = Logger::root(Discard, o!());
     let report = doctor::examine(&bed.config, &log).await.expect("a report");
-    let errors = report.checks.iter().filter(|check| check.outcome == Outcome::Error);
+    let errors = report.checks.iter().filter(|check| check.outcome == CheckOutcome::Error);
     assert_eq!(errors.count(), 0, "{report:#?}");
     let report = bed.check(&history).await;
     assert!(report.is_clean() && report.duplicates == 0, "{report}");

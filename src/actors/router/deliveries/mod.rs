@@ -16,7 +16,7 @@ use actix::Recipient;
 use self::part::UnackedPart;
 use crate::{
     Error, ErrorKind, Event, Lsn,
-    messages::{BatchDone, BatchId, Onward, PartDone, Suspects, TopicBatch, WindowPermit},
+    messages::{BatchDone, BatchId, HandlerOutput, PartDone, Suspects, TopicBatch, WindowPermit},
     routing::{OutgoingEvents, Plans},
 };
 
@@ -89,7 +89,7 @@ pub(crate) enum PartEnd {
 pub(crate) struct ReturnedEvents {
     pub lane: usize,
     pub refused: Vec<(Event, Error)>,
-    pub onward: Vec<Onward>,
+    pub output: Vec<HandlerOutput>,
     /// All events of the part, for those that are forwarded unchanged.
     pub events: Arc<Vec<Event>>,
     pub batch: BatchId,
@@ -200,7 +200,7 @@ impl Deliveries {
             let blocked = Error::new(ErrorKind::RecordBlocked, "a refused record blocks its topic");
             let error = blocked.caused_by(error.clone());
             // A part with output to forward is sent again whole.
-            if done.onward.is_empty() {
+            if done.output.is_empty() {
                 part.suspects = Suspects::new(vec![true; refused.len()]);
                 part.set_events(refused.into_iter().map(|(outgoing, _)| outgoing).collect());
             }
@@ -211,13 +211,13 @@ impl Deliveries {
         let Some(part) = lane.outstanding.remove(position) else { return PartEnd::Stale };
         lane.failures = 0;
         let (events, took) = (part.count, part.since.elapsed());
-        let (lane, onward) = (done.lane, done.onward);
-        if !refused.is_empty() || !onward.is_empty() {
-            let delivered = events.saturating_sub(refused.len() + part.count_forwarded(&onward));
+        let (lane, output) = (done.lane, done.output);
+        if !refused.is_empty() || !output.is_empty() {
+            let delivered = events.saturating_sub(refused.len() + part.count_forwarded(&output));
             let UnackedPart { batch, events: all, permit, .. } = part;
             let refused = refused.into_iter().map(|(outgoing, error)| (outgoing.event, error));
             let refused = refused.collect();
-            let returned = ReturnedEvents { lane, refused, onward, events: all, batch, permit };
+            let returned = ReturnedEvents { lane, refused, output, events: all, batch, permit };
             return PartEnd::Returned { events, delivered, took, returned };
         }
         if !self.batches.contains_key(&part.batch) {

@@ -7,7 +7,7 @@ use actix::Recipient;
 use super::Dispatch;
 use crate::{
     Error, Event,
-    messages::{BatchId, Onward, PartProgress, Refused, Suspects, TopicBatch, WindowPermit},
+    messages::{BatchId, HandlerOutput, PartProgress, Refused, Suspects, TopicBatch, WindowPermit},
     routing::{OutgoingEvent, OutgoingEvents, Plans},
 };
 
@@ -115,11 +115,11 @@ impl UnackedPart {
     }
 
     /// Number of events with output of a handler: records of one event follow each other.
-    pub fn count_forwarded(&self, onward: &[Onward]) -> usize {
-        let lsn = |one: &Onward| match one {
-            Onward::Event(index) => self.events.get(*index).map(Event::lsn),
-            Onward::Record(record) => Some(record.event().lsn()),
+    pub fn count_forwarded(&self, output: &[HandlerOutput]) -> usize {
+        let lsn = |one: &HandlerOutput| match one {
+            HandlerOutput::Event(index) => self.events.get(*index).map(Event::lsn),
+            HandlerOutput::Record(record) => Some(record.event().lsn()),
         };
-        onward.chunk_by(|one, next| lsn(one) == lsn(next)).count()
+        output.chunk_by(|one, next| lsn(one) == lsn(next)).count()
     }
 }

@@ -8,7 +8,7 @@ use crate::{
     handlers::Record,
     messages::{ByteWindow, PartProgress, Refused, probe::probe},
     proto::OutboxEvent,
-    routing::{OutgoingEvent, Placed, Routing},
+    routing::{CachedRoutes, OutgoingEvent, Routed},
 };
 
 const A: usize = 0;
@@ -60,7 +60,7 @@ fn ack(lane: usize, epoch: u32, part: u64) -> PartDone {
         epoch,
         part,
         result: Ok(Vec::new()),
-        onward: Vec::new(),
+        output: Vec::new(),
         pause: None,
         progress: PartProgress::default(),
     }
@@ -73,7 +73,7 @@ fn failure(lane: usize, epoch: u32, part: u64) -> PartDone {
         epoch,
         part,
         result: Err(error),
-        onward: Vec::new(),
+        output: Vec::new(),
         pause: None,
         progress: PartProgress::default(),
     }
@@ -137,12 +137,12 @@ async fn a_batch_waits_for_what_its_part_handed_on() {
     one_part_each(&mut deliveries, A, 1);
     open(&mut deliveries, A, 0);
     open(&mut deliveries, B, 0);
-    let onward = vec![Record::of(&events(1)[0]).into(), Record::of(&events(1)[0]).into()];
-    let end = deliveries.finish(PartDone { onward, ..ack(A, 0, 0) });
+    let output = vec![Record::of(&events(1)[0]).into(), Record::of(&events(1)[0]).into()];
+    let end = deliveries.finish(PartDone { output, ..ack(A, 0, 0) });
     let PartEnd::Returned { events: 1, delivered: 0, returned, .. } = end else {
         panic!("{end:?}")
     };
-    assert_eq!((returned.onward.len(), returned.batch), (2, id(0)));
+    assert_eq!((returned.output.len(), returned.batch), (2, id(0)));
     deliveries.replace_part(returned.batch, 2);
     assert!(add(&mut deliveries, A, 0, 1).is_some() && add(&mut deliveries, B, 0, 1).is_some());
     assert!(batch_done(deliveries.finish(ack(B, 0, 0))).is_none());
@@ -238,7 +238,7 @@ async fn what_is_behind_a_blocked_part_goes_out_after_it() {
             epoch,
             part,
             result: Ok(vec![Refused { index: 0, error }]),
-            onward: Vec::new(),
+            output: Vec::new(),
             pause: None,
             progress: PartProgress::default(),
         }
@@ -318,10 +318,10 @@ async fn of_a_part_that_came_some_of_the_way_only_the_rest_goes_out_again() {
 #[actix::test]
 async fn what_is_left_of_a_part_keeps_its_plans() {
     let config = Config { kafka: json(), ..Config::default() };
-    let mut routing = Routing::new(&config).expect("no routes");
+    let mut routing = CachedRoutes::new(&config).expect("no routes");
     let [first, .., last] = &numbered(3)[..] else { panic!("three events") };
-    let Placed::One(_, planned) = routing.place(last.clone()) else { panic!("one record") };
-    let usual = OutgoingEvent::usual(first.clone());
+    let Routed::One(_, planned) = routing.route(last.clone()) else { panic!("one record") };
+    let usual = OutgoingEvent::with_default_record(first.clone());
     let events = [usual.clone(), usual.clone(), planned, usual].into_iter().collect();
     let mut deliveries = deliveries();
     deliveries.open_batch(id(0), 1, 4, Some(Lsn::new(9)));

@@ -18,7 +18,7 @@ use super::{
     queue_budget::{QueueBudget, cost},
     refusals::Refusals,
     single::{NoRecords, OneRecord},
-    verdict::{self, Cause, Place, Verdict},
+    verdict::{self, Cause, RecordPlacement, Verdict},
 };
 use crate::{
     Error, ErrorKind, Result,
@@ -27,13 +27,13 @@ use crate::{
 };
 
 /// The records of one [`RecordBatch`] on their way.
-pub(crate) struct Part {
+pub(crate) struct PendingBatch {
     topic: Arc<str>,
     records: Arc<dyn Records>,
     suspects: Suspects,
     ends: Box<[AtomicU8]>,
     left: AtomicUsize,
-    outcome: Mutex<Outcome>,
+    outcome: Mutex<BatchResult>,
     in_flight: InFlight,
     terms: Terms,
 }
@@ -56,7 +56,7 @@ pub(crate) struct Terms {
     pub faults: Faults,
 }
 
-struct Outcome {
+struct BatchResult {
     /// None once it was called.
     answer: Option<Box<dyn FnOnce(Answer) + Send>>,
     /// The most telling of the errors so far.
@@ -72,10 +72,10 @@ const REFUSED: u8 = 2;
 /// Refused together with others.
 const SUSPECT: u8 = 3;
 
-impl Part {
+impl PendingBatch {
     pub(super) fn new(batch: RecordBatch, in_flight: InFlight, terms: Terms) -> Arc<Self> {
         let RecordBatch { records, suspects, answer } = batch;
-        Part::make(records, suspects, Some(answer), in_flight, terms)
+        PendingBatch::make(records, suspects, Some(answer), in_flight, terms)
     }
 
     /// A part of one record whose end nobody has to be told.
@@ -86,12 +86,12 @@ impl Part {
         terms: Terms,
     ) -> Arc<Self> {
         let one = Arc::new(OneRecord { records, index });
-        Part::make(one, Suspects::default(), None, in_flight, terms)
+        PendingBatch::make(one, Suspects::default(), None, in_flight, terms)
     }
 
     /// A part of a record that is made elsewhere, whose end nobody has to be told.
     pub(super) fn of_none(topic: Arc<str>, in_flight: InFlight, terms: Terms) -> Arc<Self> {
-        Part::make(Arc::new(NoRecords(topic)), Suspects::default(), None, in_flight, terms)
+        PendingBatch::make(Arc::new(NoRecords(topic)), Suspects::default(), None, in_flight, terms)
     }
 
     fn make(
@@ -103,13 +103,13 @@ impl Part {
     ) -> Arc<Self> {
         in_flight.part_begins();
         let count = records.len();
-        Arc::new(Part {
+        Arc::new(PendingBatch {
             topic: Arc::clone(records.topic()),
             records,
             suspects,
             ends: (0..count).map(|_| AtomicU8::new(OPEN)).collect(),
             left: AtomicUsize::new(count.max(1)),
-            outcome: Mutex::new(Outcome { answer, error: None, refused: Vec::new() }),
+            outcome: Mutex::new(BatchResult { answer, error: None, refused: Vec::new() }),
             in_flight,
             terms,
         })
@@ -199,7 +199,7 @@ impl Part {
         }
     }
 
-    fn refused(&self, index: usize, place: Place, error: KafkaError) {
+    fn refused(&self, index: usize, place: RecordPlacement, error: KafkaError) {
         let error = verdict::refused(&self.topic, &self.records.describe(index), place, error);
         if let Some(refusals) = &self.terms.refusals {
             refusals.note(self.records.id(index), &error);
@@ -207,7 +207,7 @@ impl Part {
         self.refuse(index, error);
     }
 
-    fn fails(&self, mut outcome: MutexGuard<'_, Outcome>, verdict: Verdict, error: KafkaError) {
+    fn fails(&self, mut outcome: MutexGuard<'_, BatchResult>, verdict: Verdict, error: KafkaError) {
         self.terms.stopped.store(true, Ordering::Release);
         if outcome.error.as_ref().is_none_or(|(known, _)| verdict < *known) {
             let in_transaction = self.terms.refusals.is_some();
@@ -218,15 +218,15 @@ impl Part {
         self.ended(outcome);
     }
 
-    fn ended(&self, outcome: MutexGuard<'_, Outcome>) {
+    fn ended(&self, outcome: MutexGuard<'_, BatchResult>) {
         if self.left.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.answer(outcome);
         }
     }
 
     /// The last record has ended: answers for the part.
-    fn answer(&self, mut outcome: MutexGuard<'_, Outcome>) {
-        let Outcome { answer, error, refused } = &mut *outcome;
+    fn answer(&self, mut outcome: MutexGuard<'_, BatchResult>) {
+        let BatchResult { answer, error, refused } = &mut *outcome;
         let Some(answer) = answer.take() else { return };
         let all_ended = self.left.load(Ordering::Acquire) == 0;
         if all_ended {
@@ -234,7 +234,7 @@ impl Part {
         }
         let mut refused = std::mem::take(refused);
         refused.sort_by_key(|refused| refused.index);
-        let mut suspects = self.that_ended(SUSPECT);
+        let mut suspects = self.indexes_ending(SUSPECT);
         let mut error = error.take();
         if self.terms.block
             && let Some(first) = refused.first()
@@ -252,7 +252,7 @@ impl Part {
             None if refused.is_empty() => answer(Answer::Delivered),
             None => answer(Answer::Refused(refused)),
             Some((verdict, error)) => {
-                let delivered = self.that_ended(DELIVERED);
+                let delivered = self.indexes_ending(DELIVERED);
                 let at_once = verdict != Verdict::Topic;
                 let progress = PartProgress { delivered, refused, suspects, at_once };
                 answer(Answer::Failed(error, progress));
@@ -278,18 +278,18 @@ impl Part {
         }
     }
 
-    fn that_ended(&self, how: u8) -> Vec<usize> {
+    fn indexes_ending(&self, how: u8) -> Vec<usize> {
         let ends = self.ends.iter().enumerate();
         let so = ends.filter(|(_, end)| end.load(Ordering::Acquire) == how);
         so.map(|(index, _)| index).collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Outcome> {
+    fn lock(&self) -> MutexGuard<'_, BatchResult> {
         self.outcome.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for Part {
+impl Drop for PendingBatch {
     fn drop(&mut self) {
         // All that librdkafka had of it has ended, and the rest will not be sent.
         self.answer(self.lock());
@@ -299,31 +299,36 @@ impl Drop for Part {
 
 /// A record that librdkafka has: it is counted until its report has come.
 pub(crate) struct Sent {
-    part: Arc<Part>,
+    part: Arc<PendingBatch>,
     index: usize,
     cost: usize,
     /// None for a record that is not made by the part.
-    place: Option<Place>,
+    place: Option<RecordPlacement>,
     /// Its batch has no other record.
     alone: bool,
 }
 
 impl Sent {
     /// Counts it, before librdkafka has it: its report may come at once.
-    pub(super) fn new(part: &Arc<Part>, index: usize, record: &Record, alone: bool) -> Box<Self> {
-        Sent::make(part, index, part.cost(record), Some(Place::of(record)), alone)
+    pub(super) fn new(
+        part: &Arc<PendingBatch>,
+        index: usize,
+        record: &Record,
+        alone: bool,
+    ) -> Box<Self> {
+        Sent::make(part, index, part.cost(record), Some(RecordPlacement::of(record)), alone)
     }
 
     /// Counts a record that was made elsewhere.
-    pub(super) fn of_none(part: &Arc<Part>, cost: usize) -> Box<Self> {
+    pub(super) fn of_none(part: &Arc<PendingBatch>, cost: usize) -> Box<Self> {
         Sent::make(part, 0, cost, None, true)
     }
 
     fn make(
-        part: &Arc<Part>,
+        part: &Arc<PendingBatch>,
         index: usize,
         cost: usize,
-        place: Option<Place>,
+        place: Option<RecordPlacement>,
         alone: bool,
     ) -> Box<Self> {
         part.terms.budget.reserve(cost);

@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// Makes the record that an event is where nothing else is said.
-pub(crate) fn usual(event: &Event) -> Record {
+pub(crate) fn default_record(event: &Event) -> Record {
     let payload_is_value = event.row().is_some_and(|row| row.payload_is_value);
     let mut headers = match payload_is_value {
         // Debezium's.

@@ -7,15 +7,15 @@ use super::{
     names::TopicNames,
     own_topics::OwnTopics,
     plan::{OutgoingEvent, RecordPlan},
-    routes::{Choice, Routes, Unsent},
+    routes::{RouteChoice, Routes, UnroutedAction},
 };
 use crate::{Error, Event, Result, mistake::Mistake};
 
 /// Pairs of types whose decisions are kept; a program that makes types of ids has more.
-const KNOWN_MAX: usize = 10_000;
+const MAX_CACHED_DECISIONS: usize = 10_000;
 
 /// The routes, the topics' names, and what was decided so far.
-pub(crate) struct Routing {
+pub(crate) struct CachedRoutes {
     routes: Arc<Routes>,
     names: TopicNames,
     /// Events go to their usual topics as they are.
@@ -24,33 +24,33 @@ pub(crate) struct Routing {
     by_types: bool,
     with_event_type: bool,
     /// By aggregate type.
-    known: HashMap<Box<str>, OfType>,
-    count: usize,
+    decisions: HashMap<Box<str>, EventTypeDecisions>,
+    cached: usize,
 }
 
 /// What is decided for the events of an aggregate type.
 #[derive(Default)]
-struct OfType {
+struct EventTypeDecisions {
     /// Where the event type does not matter.
-    all: Option<Arc<Known>>,
-    by_event_type: HashMap<Box<str>, Arc<Known>>,
+    all: Option<Arc<TypeDecision>>,
+    by_event_type: HashMap<Box<str>, Arc<TypeDecision>>,
 }
 
 /// What is decided for all events of the same types.
-struct Known {
+struct TypeDecision {
     plan: Arc<RecordPlan>,
     drops: bool,
     /// None where these differ from event to event.
     topics: Option<Vec<Arc<str>>>,
     /// The one topic of events that are sent as they are.
-    as_it_is: Option<Arc<str>>,
+    unchanged_topic: Option<Arc<str>>,
 }
 
 /// Those of all events of the same types, or of one event.
 type Topics<'a> = Cow<'a, [Arc<str>]>;
 
 /// Where an event goes.
-pub(crate) enum Placed {
+pub(crate) enum Routed {
     /// To one topic.
     One(Arc<str>, OutgoingEvent),
     /// To several.
@@ -63,7 +63,7 @@ pub(crate) enum Placed {
     Stop(Error),
 }
 
-impl Routing {
+impl CachedRoutes {
     /// The routing of a configuration.
     ///
     /// # Errors
@@ -71,7 +71,7 @@ impl Routing {
     pub fn new(settings: impl Into<RoutingSettings>) -> Result<Self, Mistake> {
         let settings = settings.into();
         let routes = Arc::new(Routes::new(settings.clone())?);
-        Ok(Routing {
+        Ok(CachedRoutes {
             names: TopicNames::new(
                 settings.topic_prefix.clone(),
                 settings.max_topics,
@@ -80,48 +80,48 @@ impl Routing {
             plain: routes.is_plain(),
             by_types: routes.decides_by_types(),
             with_event_type: routes.looks_at_event_type(),
-            known: HashMap::new(),
-            count: 0,
+            decisions: HashMap::new(),
+            cached: 0,
             routes,
         })
     }
 
     /// Where the event goes, with the record it becomes there.
-    pub fn place(&mut self, event: Event) -> Placed {
+    pub fn route(&mut self, event: Event) -> Routed {
         if self.plain {
-            return match self.names.usual(&event) {
-                Ok(topic) => Placed::One(topic, OutgoingEvent::usual(event)),
-                Err(error) => Placed::Refused(event, error),
+            return match self.names.default_topic(&event) {
+                Ok(topic) => Routed::One(topic, OutgoingEvent::with_default_record(event)),
+                Err(error) => Routed::Refused(event, error),
             };
         }
-        if let Some(topic) = self.topic_as_it_is(&event) {
-            return Placed::One(topic, OutgoingEvent::usual(event));
+        if let Some(topic) = self.cached_unchanged_topic(&event) {
+            return Routed::One(topic, OutgoingEvent::with_default_record(event));
         }
-        let known = match self.known(&event) {
-            Ok(known) => known,
-            Err(error) => return Placed::Refused(event, error),
+        let decision = match self.decision(&event) {
+            Ok(decision) => decision,
+            Err(error) => return Routed::Refused(event, error),
         };
-        if known.drops {
-            return Placed::Filtered;
+        if decision.drops {
+            return Routed::Filtered;
         }
-        if known.plan.choice().route.is_none() {
-            match self.routes.unrouted(&event) {
-                Unsent::No => {}
-                Unsent::Ignored => return Placed::Filtered,
-                Unsent::Refused(error) => return Placed::Refused(event, error),
-                Unsent::Stop(error) => return Placed::Stop(error),
+        if decision.plan.choice().route.is_none() {
+            match self.routes.unrouted_action(&event) {
+                UnroutedAction::Send => {}
+                UnroutedAction::Ignore => return Routed::Filtered,
+                UnroutedAction::Refuse(error) => return Routed::Refused(event, error),
+                UnroutedAction::Stop(error) => return Routed::Stop(error),
             }
         }
-        match self.plans(&known, &event) {
-            Err(error) => Placed::Refused(event, error),
+        match self.plans(&decision, &event) {
+            Err(error) => Routed::Refused(event, error),
             Ok((topics, plan)) => match &topics[..] {
-                [topic] => Placed::One(Arc::clone(topic), OutgoingEvent { event, plan }),
+                [topic] => Routed::One(Arc::clone(topic), OutgoingEvent { event, plan }),
                 topics => {
                     let sent = |topic| {
                         let outgoing = OutgoingEvent { event: event.clone(), plan: plan.clone() };
                         (Arc::clone(topic), outgoing)
                     };
-                    Placed::Several(topics.iter().map(sent).collect())
+                    Routed::Several(topics.iter().map(sent).collect())
                 }
             },
         }
@@ -129,8 +129,8 @@ impl Routing {
 
     /// The event, as it goes to a topic that a handler names: in the format of all.
     pub fn unrouted(&self, event: Event) -> OutgoingEvent {
-        let choice = Choice::default();
-        let usual = self.plain || self.routes.is_usual(&choice, &event);
+        let choice = RouteChoice::default();
+        let usual = self.plain || self.routes.has_default_record(&choice, &event);
         let plan = (!usual).then(|| Arc::new(RecordPlan::new(&self.routes, choice)));
         OutgoingEvent { event, plan }
     }
@@ -138,65 +138,67 @@ impl Routing {
     /// The topics of an event that is sent, and how its record is made.
     fn plans<'a>(
         &mut self,
-        known: &'a Known,
+        decision: &'a TypeDecision,
         event: &Event,
     ) -> Result<(Topics<'a>, Option<Arc<RecordPlan>>)> {
-        let choice = known.plan.choice();
-        let topics = match &known.topics {
+        let choice = decision.plan.choice();
+        let topics = match &decision.topics {
             Some(topics) => Cow::Borrowed(&topics[..]),
             None => Cow::Owned(self.topics(choice, event)?),
         };
         self.routes.check(choice, event)?;
-        let usual = self.routes.is_usual(choice, event);
-        Ok((topics, (!usual).then(|| Arc::clone(&known.plan))))
+        let usual = self.routes.has_default_record(choice, event);
+        Ok((topics, (!usual).then(|| Arc::clone(&decision.plan))))
     }
 
-    fn topics(&mut self, choice: &Choice, event: &Event) -> Result<Vec<Arc<str>>> {
+    fn topics(&mut self, choice: &RouteChoice, event: &Event) -> Result<Vec<Arc<str>>> {
         if choice.route.is_none() {
-            return Ok(vec![self.names.usual(event)?]);
+            return Ok(vec![self.names.default_topic(event)?]);
         }
         let names = self.routes.topics(choice, event)?;
-        names.into_iter().map(|name| self.names.named(name)).collect()
+        names.into_iter().map(|name| self.names.intern(name)).collect()
     }
 
-    /// The topic of an event of known types that is sent there, and there only, as it is.
-    fn topic_as_it_is(&self, event: &Event) -> Option<Arc<str>> {
-        self.of_types(event).filter(|_| !says_more(event))?.as_it_is.clone()
+    /// The topic of an event of decision types that is sent there, and there only, as it is.
+    fn cached_unchanged_topic(&self, event: &Event) -> Option<Arc<str>> {
+        self.cached_decision(event).filter(|_| !overrides_record(event))?.unchanged_topic.clone()
     }
 
-    fn of_types(&self, event: &Event) -> Option<&Arc<Known>> {
-        let known = self.known.get(event.aggregate_type())?;
+    fn cached_decision(&self, event: &Event) -> Option<&Arc<TypeDecision>> {
+        let decision = self.decisions.get(event.aggregate_type())?;
         match self.with_event_type {
-            true => known.by_event_type.get(event.event_type()),
-            false => known.all.as_ref(),
+            true => decision.by_event_type.get(event.event_type()),
+            false => decision.all.as_ref(),
         }
     }
 
     /// What is decided for events of these types, or for this one.
-    fn known(&mut self, event: &Event) -> Result<Arc<Known>> {
-        if !self.by_types || says_more(event) {
-            return self.learn(event, false).map(Arc::new);
+    fn decision(&mut self, event: &Event) -> Result<Arc<TypeDecision>> {
+        if !self.by_types || overrides_record(event) {
+            return self.decide(event, false).map(Arc::new);
         }
-        if let Some(known) = self.of_types(event) {
-            return Ok(Arc::clone(known));
+        if let Some(decision) = self.cached_decision(event) {
+            return Ok(Arc::clone(decision));
         }
-        let known = Arc::new(self.learn(event, true)?);
-        if self.count >= KNOWN_MAX {
-            self.known.clear();
-            self.count = 0;
+        let decision = Arc::new(self.decide(event, true)?);
+        if self.cached >= MAX_CACHED_DECISIONS {
+            self.decisions.clear();
+            self.cached = 0;
         }
-        self.count += 1;
-        let of_type = self.known.entry(event.aggregate_type().into()).or_default();
+        self.cached += 1;
+        let for_aggregate_type = self.decisions.entry(event.aggregate_type().into()).or_default();
         match self.with_event_type {
             true => {
-                of_type.by_event_type.insert(event.event_type().into(), Arc::clone(&known));
+                for_aggregate_type
+                    .by_event_type
+                    .insert(event.event_type().into(), Arc::clone(&decision));
             }
-            false => of_type.all = Some(Arc::clone(&known)),
+            false => for_aggregate_type.all = Some(Arc::clone(&decision)),
         }
-        Ok(known)
+        Ok(decision)
     }
 
-    fn learn(&mut self, event: &Event, for_all: bool) -> Result<Known> {
+    fn decide(&mut self, event: &Event, for_all: bool) -> Result<TypeDecision> {
         let choice = self.routes.choose(event)?;
         let drops = choice.route.is_some_and(|route| self.routes.drops(route));
         let same = choice.route.is_some_and(|route| self.routes.has_topics_by_type(route));
@@ -205,22 +207,22 @@ impl Routing {
             true => Some(self.topics(&choice, event)?),
             false => None,
         };
-        let as_it_is = match &topics {
+        let unchanged_topic = match &topics {
             Some(topics) => <&[_; 1]>::try_from(&topics[..]).ok().map(|[topic]| Arc::clone(topic)),
             None if for_all && choice.route.is_none() && self.routes.sends_unrouted() => {
-                Some(self.names.usual(event)?)
+                Some(self.names.default_topic(event)?)
             }
             None => None,
         };
-        let as_it_is = as_it_is.filter(|_| self.routes.changes_nothing(&choice));
+        let unchanged_topic = unchanged_topic.filter(|_| self.routes.keeps_default_record(&choice));
         let plan = Arc::new(RecordPlan::new(&self.routes, choice));
-        Ok(Known { plan, drops, topics, as_it_is })
+        Ok(TypeDecision { plan, drops, topics, unchanged_topic })
     }
 }
 
 /// True for a row whose table says more of its record than its types do: a prefix of its
 /// topics, or a payload alone.
-fn says_more(event: &Event) -> bool {
+fn overrides_record(event: &Event) -> bool {
     event.row().is_some_and(|row| row.topic_prefix.is_some() || row.payload_is_value)
 }
 

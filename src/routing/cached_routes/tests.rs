@@ -25,8 +25,8 @@ fn config(routes: impl IntoIterator<Item = Route>) -> Config {
     config
 }
 
-fn routing(routes: impl IntoIterator<Item = Route>) -> Routing {
-    Routing::new(&config(routes)).expect("routes that can be used")
+fn routing(routes: impl IntoIterator<Item = Route>) -> CachedRoutes {
+    CachedRoutes::new(&config(routes)).expect("routes that can be used")
 }
 
 fn envelope(aggregate_type: &str, event_type: &str) -> OutboxEvent {
@@ -44,12 +44,12 @@ fn event(envelope: &OutboxEvent) -> Event {
     Event::parse(envelope.encode_to_vec().into(), Lsn::new(1)).expect("an event")
 }
 
-fn sent(placed: Placed) -> Vec<(Arc<str>, OutgoingEvent)> {
+fn sent(placed: Routed) -> Vec<(Arc<str>, OutgoingEvent)> {
     match placed {
-        Placed::One(topic, event) => vec![(topic, event)],
-        Placed::Several(all) => all,
-        Placed::Filtered => Vec::new(),
-        Placed::Refused(_, error) | Placed::Stop(error) => panic!("{error}"),
+        Routed::One(topic, event) => vec![(topic, event)],
+        Routed::Several(all) => all,
+        Routed::Filtered => Vec::new(),
+        Routed::Refused(_, error) | Routed::Stop(error) => panic!("{error}"),
     }
 }
 
@@ -59,13 +59,13 @@ fn made(outgoing: &OutgoingEvent) -> Record {
     outgoing.record("t", &Prefixes::default()).expect("it can be made")
 }
 
-fn topics(routing: &mut Routing, aggregate_type: &str, event_type: &str) -> Vec<String> {
-    let placed = routing.place(event(&envelope(aggregate_type, event_type)));
+fn topics(routing: &mut CachedRoutes, aggregate_type: &str, event_type: &str) -> Vec<String> {
+    let placed = routing.route(event(&envelope(aggregate_type, event_type)));
     sent(placed).into_iter().map(|(topic, _)| topic.to_string()).collect()
 }
 
 fn problem(routes: impl IntoIterator<Item = Route>) -> String {
-    let mistake = Routing::new(&config(routes)).err().expect("a mistake");
+    let mistake = CachedRoutes::new(&config(routes)).err().expect("a mistake");
     mistake.error(None).to_string()
 }
 
@@ -89,7 +89,7 @@ fn an_event_goes_to_several_topics_once_each_and_bytes_are_shared() {
     let mut routing = routing([route("order", &["a", "{prefix}.b", "a{metadata.more}"])]);
     let mut more = envelope("order", "x");
     more.metadata.insert("more".into(), String::new());
-    let all = sent(routing.place(event(&more)));
+    let all = sent(routing.route(event(&more)));
     let names: Vec<_> = all.iter().map(|(topic, _)| &**topic).collect();
     assert_eq!(names, ["a", "shop.b"], "the third would be the first again");
     assert_eq!(all[0].1.event.raw().as_ptr(), all[1].1.event.raw().as_ptr());
@@ -107,11 +107,11 @@ fn a_decision_for_a_type_is_kept_only_where_it_holds_for_the_type() {
     for _ in 0..2 {
         assert_eq!(topics(&mut routing, "order", "x"), ["sevens"]);
         other.aggregate_id = "8".into();
-        assert_eq!(&*sent(routing.place(event(&other)))[0].0, "shop.order");
+        assert_eq!(&*sent(routing.route(event(&other)))[0].0, "shop.order");
     }
     let mut by_topic = self::routing([route("", &["{aggregate_type}-{aggregate_id}"])]);
     assert_eq!(topics(&mut by_topic, "order", "x"), ["order-7"]);
-    assert_eq!(&*sent(by_topic.place(event(&other)))[0].0, "order-8");
+    assert_eq!(&*sent(by_topic.route(event(&other)))[0].0, "order-8");
 }
 
 #[test]
@@ -119,11 +119,11 @@ fn kept_decisions_are_bounded() {
     let by_type = Route { topic: vec!["{event_type}".into()], ..Default::default() };
     let mut config = config([by_type]);
     config.kafka.topics.max = usize::MAX;
-    let mut routing = Routing::new(&config).expect("a route that can be used");
-    for n in 0..KNOWN_MAX + 10 {
+    let mut routing = CachedRoutes::new(&config).expect("a route that can be used");
+    for n in 0..MAX_CACHED_DECISIONS + 10 {
         assert_eq!(topics(&mut routing, "order", &format!("t{n}")), [format!("t{n}")]);
     }
-    assert!(routing.count <= 10);
+    assert!(routing.cached <= 10);
 }
 
 #[test]
@@ -134,10 +134,10 @@ fn metadata_and_named_groups_route() {
         Route { matches: metadata, topic: vec!["tenant-{n}".into()], ..Default::default() };
     let mut routing = routing([by_tenant]);
     let mut tenant = envelope("order", "x");
-    assert_eq!(&*sent(routing.place(event(&tenant)))[0].0, "shop.order", "it has no tenant");
+    assert_eq!(&*sent(routing.route(event(&tenant)))[0].0, "shop.order", "it has no tenant");
     for (name, topic) in [("t1", "tenant-1"), ("t22", "tenant-22"), ("u1", "shop.order")] {
         tenant.metadata.insert("tenant".into(), name.into());
-        assert_eq!(&*sent(routing.place(event(&tenant)))[0].0, topic);
+        assert_eq!(&*sent(routing.route(event(&tenant)))[0].0, topic);
     }
 }
 
@@ -159,7 +159,7 @@ fn key_partition_headers_and_tombstones_are_by_template() {
     let mut routing = routing([route]);
     let mut sharded = envelope("order", "order.gone");
     sharded.metadata.insert("shard".into(), "3".into());
-    let (topic, sent) = sent(routing.place(event(&sharded))).remove(0);
+    let (topic, sent) = sent(routing.route(event(&sharded))).remove(0);
     let made = made(&sent);
     assert_eq!((&*topic, &made.key[..]), ("shop.order", &b"order/7"[..]));
     assert_eq!((made.partition, &made.value), (Some(3), &None));
@@ -171,7 +171,7 @@ fn key_partition_headers_and_tombstones_are_by_template() {
     assert_eq!(headers, expected, "the header of metadata that it does not have is left out");
     for shard in ["x", "-1", ""] {
         sharded.metadata.insert("shard".into(), shard.into());
-        let Placed::Refused(_, error) = routing.place(event(&sharded)) else { panic!("{shard}") };
+        let Routed::Refused(_, error) = routing.route(event(&sharded)) else { panic!("{shard}") };
         assert_eq!(error.kind(), ErrorKind::RecordRefused);
         assert!(error.to_string().contains("is no number"), "{error}");
     }
@@ -179,14 +179,14 @@ fn key_partition_headers_and_tombstones_are_by_template() {
 
 #[test]
 fn what_a_route_needs_and_an_event_lacks_refuses_the_event() {
-    let needs = || Some("{metadata.shard}".to_owned());
+    let shard_template = || Some("{metadata.shard}".to_owned());
     for (route, what) in [
-        (Route { key: needs(), ..route("", &[]) }, "key"),
-        (Route { partition: needs(), ..route("", &[]) }, "partition"),
+        (Route { key: shard_template(), ..route("", &[]) }, "key"),
+        (Route { partition: shard_template(), ..route("", &[]) }, "partition"),
         (route("", &["{metadata.shard}"]), "topic \"{metadata.shard}\""),
     ] {
-        let placed = routing([route]).place(event(&envelope("order", "x")));
-        let Placed::Refused(_, error) = placed else { panic!("{what}") };
+        let placed = routing([route]).route(event(&envelope("order", "x")));
+        let Routed::Refused(_, error) = placed else { panic!("{what}") };
         let why = format!("{what}: it has no metadata shard");
         assert_eq!(error.to_string(), format!("route[0] can't send the event: {why}"));
     }
@@ -196,8 +196,8 @@ fn what_a_route_needs_and_an_event_lacks_refuses_the_event() {
 fn a_topic_that_kafka_does_not_allow_refuses_the_event() {
     let mut routing = routing([route("order", &["{event_type}", "ok"])]);
     for event_type in ["a b", "", "..", "shop.dead-letter", &"x".repeat(250)] {
-        let placed = routing.place(event(&envelope("order", event_type)));
-        let Placed::Refused(_, error) = placed else { panic!("{event_type} is taken") };
+        let placed = routing.route(event(&envelope("order", event_type)));
+        let Routed::Refused(_, error) = placed else { panic!("{event_type} is taken") };
         let text = error.to_string();
         assert!(text.contains("route[0]") && text.contains("not allowed"), "{text}");
     }
@@ -208,10 +208,10 @@ fn a_topic_that_kafka_does_not_allow_refuses_the_event() {
 fn topics_of_routes_count_as_well() {
     let mut config = config([route("", &["{event_type}"])]);
     config.kafka.topics.max = 2;
-    let mut routing = Routing::new(&config).expect("a route that can be used");
+    let mut routing = CachedRoutes::new(&config).expect("a route that can be used");
     assert_eq!(topics(&mut routing, "o", "a"), ["a"]);
     assert_eq!(topics(&mut routing, "o", "b"), ["b"]);
-    let Placed::Refused(_, error) = routing.place(event(&envelope("o", "c"))) else {
+    let Routed::Refused(_, error) = routing.route(event(&envelope("o", "c"))) else {
         panic!("a third topic")
     };
     let text = "c would be one topic more than the 2 allowed (are aggregate types made of ids? \
@@ -231,18 +231,18 @@ fn what_is_dropped_or_unrouted_is_as_configured() {
         (Unrouted::Stop, "stop"),
     ] {
         config.kafka.unrouted = unrouted;
-        let mut routing = Routing::new(&config).expect("routes that can be used");
+        let mut routing = CachedRoutes::new(&config).expect("routes that can be used");
         assert!(topics(&mut routing, "noise.a", "x").is_empty());
         assert_eq!(topics(&mut routing, "order", "x"), ["shop.order"]);
-        let placed = match routing.place(event(&envelope("user", "x"))) {
-            Placed::One(topic, _) => topic.to_string(),
-            Placed::Several(_) => "several".into(),
-            Placed::Filtered => "filtered".into(),
-            Placed::Refused(_, error) => {
+        let placed = match routing.route(event(&envelope("user", "x"))) {
+            Routed::One(topic, _) => topic.to_string(),
+            Routed::Several(_) => "several".into(),
+            Routed::Filtered => "filtered".into(),
+            Routed::Refused(_, error) => {
                 assert!(error.to_string().contains("no [[route]] takes"), "{error}");
                 "refused".into()
             }
-            Placed::Stop(error) => {
+            Routed::Stop(error) => {
                 assert_eq!(error.advice(), Some("add one, or set kafka.unrouted"));
                 "stop".into()
             }
@@ -255,7 +255,7 @@ fn what_is_dropped_or_unrouted_is_as_configured() {
 fn what_is_refused_is_parked_as_it_came() {
     let mut routing = routing([Route { format: Some(Format::Json), ..route("order", &[]) }]);
     let event = event(&envelope("order", "x"));
-    let (_, sent) = sent(routing.place(event.clone())).remove(0);
+    let (_, sent) = sent(routing.route(event.clone())).remove(0);
     assert_ne!(made(&sent).value.as_ref(), Some(event.raw()));
     let parked = sent.event.refused(Refusal::new(Error::new(ErrorKind::RecordRefused, "no")));
     let parked = dead_letter::record(&parked, parked.refusal().expect("it is refused"));
@@ -279,11 +279,11 @@ fn row() -> Event {
 
 #[test]
 fn rows_of_tables_keep_prefix_and_payload_unless_their_route_says_otherwise() {
-    let one = |routing: &mut Routing| sent(routing.place(row())).remove(0);
+    let one = |routing: &mut CachedRoutes| sent(routing.route(row())).remove(0);
     // Unrouted, whatever the format of envelopes is.
     let mut config = config([route("user", &["users"])]);
     config.kafka.format = Format::Json;
-    let mut routing = Routing::new(&config).expect("a route that can be used");
+    let mut routing = CachedRoutes::new(&config).expect("a route that can be used");
     let (topic, event) = one(&mut routing);
     assert_eq!((&*topic, event.plan.is_none()), ("outbox.event.Order", true));
     // A topic alone.
@@ -369,6 +369,6 @@ fn a_route_that_is_never_reached_is_named_with_the_one_before_it() {
         (route("order", &[]), route("ord*", &[])),
         (typed("order", "placed"), typed("order", "paid")),
     ] {
-        Routing::new(&config([earlier, later])).map(drop).expect("both are reached");
+        CachedRoutes::new(&config([earlier, later])).map(drop).expect("both are reached");
     }
 }
