@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use kafka_protocol::protocol::Request;
+use tokio::time::timeout;
 
 use crate::{
     connection::Connection,
@@ -13,6 +14,10 @@ use crate::{
 
 /// Head start of a broker before the next one is tried too.
 const HEAD_START: Duration = Duration::from_secs(1);
+
+/// Time for an answer on a connection that is open: its other end may be gone, and the other
+/// brokers may know already who does its work now.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The brokers to ask.
 pub(crate) struct Anyone {
@@ -30,10 +35,11 @@ impl Anyone {
         request: &R,
         most: i16,
     ) -> Result<(Connection, R::Response)> {
-        if let Some(connection) = self.open.clone()
-            && let Ok(answer) = connection.call(request, most).await
-        {
-            return Ok((connection, answer));
+        if let Some(connection) = self.open.clone() {
+            let asked = timeout(PATIENCE, connection.call(request, most)).await;
+            if let Ok(Ok(answer)) = asked {
+                return Ok((connection, answer));
+            }
         }
         let connection = self.connect().await?;
         let answer = connection.call(request, most).await?;

@@ -67,6 +67,11 @@ impl BatchBuilder {
         self.count == 0
     }
 
+    /// How many records it has.
+    pub fn count(&self) -> u32 {
+        self.count
+    }
+
     /// Bytes of the records so far, uncompressed.
     pub fn bytes(&self) -> usize {
         self.records.len()

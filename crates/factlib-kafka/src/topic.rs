@@ -392,3 +392,65 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Nothing panics while it is held.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Deaf;
+
+    impl Receipt for Deaf {
+        fn acknowledged(&self, _: u32) {}
+        fn refused(&self, _: u32, _: &Refusal) {}
+    }
+
+    fn topic() -> Topic {
+        Topic::new("t".into(), 0, 1, 1_000, Arc::default())
+    }
+
+    fn push(mut sending: Sending<'_>, value: &[u8]) -> Result<(), PushError> {
+        let receipt: Arc<dyn Receipt> = Arc::new(Deaf);
+        let record = Record { value: Some(value), ..Record::default() };
+        sending.push(&record, None, &receipt, 0)
+    }
+
+    #[test]
+    fn records_of_a_sealed_transaction_come_before_those_of_the_next() {
+        let topic = topic();
+        let take = |transaction| Some(topic.0.take(0, transaction)?.receipts.0[0].indexes.len());
+        push(topic.begin(), b"1").expect("it is open");
+        let sealed = Sealed::sealing(&topic.0.transaction);
+        push(topic.begin(), b"of the next").expect("it is open");
+        push(topic.begin_in(&sealed), b"2").expect("it is open");
+        assert_eq!(topic.0.take(0, 0).map(|batch| batch.batch.count()), Some(2));
+        assert_eq!((take(0), topic.0.has_some(0, 0)), (None, false));
+        assert_eq!(take(1), Some(1));
+        push(topic.begin_in(&sealed), b"late").expect("it is open");
+        push(topic.begin(), b"of the next").expect("it is open");
+        assert_eq!((take(0), take(0), take(1)), (Some(1), None, Some(1)));
+    }
+
+    #[test]
+    fn batches_shrink_and_grow_up_to_what_the_topic_takes() {
+        let topic = topic();
+        let size = || topic.0.batch_bytes.load(Ordering::Relaxed);
+        topic.0.shrink_batches();
+        assert_eq!(size(), LEAST_BATCH_BYTES);
+        topic.limit_batches(800);
+        assert_eq!(size(), 800);
+        topic.0.grow_batches();
+        assert_eq!(size(), 800);
+        for _ in 0..4 {
+            push(topic.begin(), &[7; 300]).expect("it is open");
+        }
+        let counts = || topic.0.take(0, 0).map(|batch| batch.batch.count());
+        assert_eq!((counts(), counts(), counts()), (Some(3), Some(1), None));
+    }
+
+    #[test]
+    fn a_closed_topic_takes_nothing() {
+        let topic = topic();
+        topic.0.close();
+        assert_eq!(push(topic.begin(), b"x"), Err(PushError::Closed));
+    }
+}

@@ -65,6 +65,10 @@ pub enum TransactionError {
 pub struct Sealed(u64);
 
 impl Sealed {
+    pub(crate) fn sealing(open: &AtomicU64) -> Self {
+        Sealed(open.fetch_add(1, Ordering::AcqRel))
+    }
+
     pub(crate) fn number(&self) -> u64 {
         self.0
     }
@@ -124,7 +128,7 @@ impl TransactionalProducer {
     /// Ends the open transaction for new records: those that are pushed from now on are part of
     /// the next one.
     pub fn seal(&self) -> Sealed {
-        Sealed(self.transaction.fetch_add(1, Ordering::AcqRel))
+        Sealed::sealing(&self.transaction)
     }
 
     /// Commits a transaction once all its records have ended, after all before it. One without a

@@ -159,6 +159,7 @@ impl Driver {
             if let Err(error) = found {
                 is_complete &= state.topic.is_none();
                 if state.topic.is_some() {
+                    state.is_missing = true;
                     self.observer.trouble(Some(&name), &error);
                 }
                 if !is_known {
@@ -167,6 +168,8 @@ impl Driver {
                     }
                     continue;
                 }
+            } else if std::mem::take(&mut state.is_missing) && state.failing == 0 {
+                self.observer.recovered(&name);
             }
             partitions.sort_by_key(|partition| partition.partition_index);
             is_complete &= partitions.iter().all(|partition| partition.leader_id.0 >= 0);

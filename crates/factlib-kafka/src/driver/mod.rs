@@ -205,7 +205,6 @@ impl Driver {
             self.send();
             self.advance_transaction();
         }
-        self.drop_records();
     }
 
     fn command(&mut self, command: Command) {
@@ -306,7 +305,7 @@ impl Driver {
         state.clear(is_transactional);
         (state.topic, state.partitions) = (None, Vec::new());
         let name = Arc::clone(&state.name);
-        if std::mem::take(&mut state.failing) > 0 {
+        if std::mem::take(&mut state.failing) > 0 || state.is_missing {
             self.observer.recovered(&name);
         }
         for broker in self.brokers.values_mut() {
@@ -386,6 +385,13 @@ impl Driver {
             }
         }
         due
+    }
+}
+
+impl Drop for Driver {
+    /// Also after a panic: whoever waits for a record hears that nobody sends it.
+    fn drop(&mut self) {
+        self.drop_records();
     }
 }
 

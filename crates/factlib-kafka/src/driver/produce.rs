@@ -71,9 +71,13 @@ impl Driver {
             let state = &mut self.topics[topic];
             let is_closed = state.is_closed();
             let Some(partition) = state.partitions.get_mut(place) else { continue };
+            // What is for the next transaction is listed again when this one has ended.
+            let handle = state.topic.as_ref();
+            let has_some = !partition.queue.is_empty()
+                || handle.is_some_and(|handle| handle.0.has_some(place, terms.transaction));
             // It is listed again once the transaction has it.
-            let is_out = self.transaction.as_mut().is_some_and(|t| !t.has((topic, place)));
-            if is_closed || is_out {
+            let mut is_out = || self.transaction.as_mut().is_some_and(|t| !t.has((topic, place)));
+            if is_closed || !has_some || is_out() {
                 partition.is_listed = false;
                 continue;
             }
@@ -177,7 +181,7 @@ impl Driver {
             Answer::Acknowledged => {
                 if partition.failures > 0 {
                     state.failing = state.failing.saturating_sub(1);
-                    if state.failing == 0 {
+                    if state.failing == 0 && !state.is_missing {
                         self.observer.recovered(&name);
                     }
                 }

@@ -32,6 +32,8 @@ pub(super) struct TopicState {
     pub closers: Vec<oneshot::Sender<()>>,
     /// Partitions that have failed and not been acknowledged since.
     pub failing: usize,
+    /// The brokers said last that they can't have it.
+    pub is_missing: bool,
 }
 
 /// The end of a topic.
@@ -69,6 +71,7 @@ impl TopicState {
             closing: Closing::No,
             closers: Vec::new(),
             failing: 0,
+            is_missing: false,
         }
     }
 

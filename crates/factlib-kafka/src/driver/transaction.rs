@@ -5,7 +5,7 @@
 //! Kafka 4.0 on) a partition is added before its first record goes out, and the epoch stays; with
 //! it the brokers add partitions by themselves, and each end brings a new epoch.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 
 use kafka_protocol::{
     messages::{
@@ -51,6 +51,8 @@ pub(super) struct Transaction {
     /// Brokers may have something of it.
     pub is_touched: bool,
     goal: Option<Goal>,
+    /// Commits that were asked for behind the goal.
+    later: VecDeque<(u64, Answer)>,
     beginning: Vec<Answer>,
     failure: Option<TransactionError>,
     failed: watch::Sender<Option<TransactionError>>,
@@ -90,6 +92,7 @@ impl Transaction {
             wanted: Vec::new(),
             is_touched: false,
             goal: None,
+            later: VecDeque::new(),
             beginning: Vec::new(),
             failure: None,
             failed,
@@ -166,6 +169,18 @@ impl Transaction {
         }
     }
 
+    /// Tells all who wait for an end that it will not come.
+    fn give_up_goals(&mut self) {
+        let Some(failure) = self.failure.clone() else { return };
+        let goal = self.goal.take().map(|goal| match goal {
+            Goal::Commit { answer, .. } | Goal::Abort { answer, .. } => answer,
+        });
+        let later = self.later.drain(..).map(|(_, answer)| answer);
+        for answer in goal.into_iter().chain(later).chain(self.beginning.drain(..)) {
+            let _ = answer.send(Err(failure.clone()));
+        }
+    }
+
     /// The next one is open.
     fn begin_next(&mut self, number: u64) {
         self.number = number;
@@ -219,7 +234,10 @@ impl Driver {
 
     pub(super) fn commit(&mut self, number: u64, answer: Answer) {
         let Some(transaction) = &mut self.transaction else { return };
-        transaction.goal = Some(Goal::Commit { number, answer });
+        match transaction.goal {
+            None => transaction.goal = Some(Goal::Commit { number, answer }),
+            Some(_) => transaction.later.push_back((number, answer)),
+        }
     }
 
     pub(super) fn abort(&mut self, answer: Answer) {
@@ -234,6 +252,7 @@ impl Driver {
                 transaction
                     .failure
                     .get_or_insert(TransactionError::Abortable { error, topic: None });
+                transaction.give_up_goals();
                 transaction.goal = Some(Goal::Abort { answer, is_ended: false });
             }
         }
@@ -247,15 +266,9 @@ impl Driver {
             return;
         }
         transaction.not_before = None;
-        let failure = transaction.failure.clone();
         match &transaction.goal {
             Some(Goal::Abort { .. }) => self.advance_abort(),
-            Some(Goal::Commit { .. }) if let Some(failure) = failure => {
-                if let Some(Goal::Commit { answer, .. }) = transaction.goal.take() {
-                    let _ = answer.send(Err(failure));
-                }
-            }
-            _ if failure.is_some() => {}
+            _ if transaction.failure.is_some() => transaction.give_up_goals(),
             _ if self.identity.is_none() => self.initialize(None),
             _ if !transaction.wanted.is_empty() => self.add_partitions(),
             Some(Goal::Commit { number, .. }) => {
@@ -271,7 +284,7 @@ impl Driver {
         let Some(transaction) = &mut self.transaction else { return };
         // Those before it are committed first, and it is asked for after that.
         if number < transaction.number {
-            self.end_commit(Ok(()));
+            self.end_commits();
         } else if is_at_rest {
             match transaction.is_touched {
                 true => self.end(true),
@@ -463,16 +476,8 @@ impl Driver {
             return;
         }
         transaction.failed.send_replace(Some(lasting.clone()));
-        transaction.failure = Some(lasting.clone());
-        for answer in transaction.beginning.drain(..) {
-            let _ = answer.send(Err(lasting.clone()));
-        }
-        match transaction.goal.take() {
-            Some(Goal::Abort { answer, .. } | Goal::Commit { answer, .. }) => {
-                let _ = answer.send(Err(lasting));
-            }
-            None => {}
-        }
+        transaction.failure = Some(lasting);
+        transaction.give_up_goals();
     }
 
     /// A first producer id, or the next epoch after an abort.
@@ -567,16 +572,18 @@ impl Driver {
         if let Some(transaction) = &mut self.transaction {
             transaction.begin_next(transaction.number + 1);
         }
-        self.end_commit(Ok(()));
+        self.end_commits();
         self.list_all();
     }
 
-    /// Answers who committed, if its transaction has ended.
-    fn end_commit(&mut self, result: Result<(), TransactionError>) {
+    /// Answers those whose transactions are committed.
+    fn end_commits(&mut self) {
         let Some(transaction) = &mut self.transaction else { return };
         let is_over = |goal: &mut Goal| matches!(goal, Goal::Commit { number, .. } if *number < transaction.number);
-        if let Some(Goal::Commit { answer, .. }) = transaction.goal.take_if(is_over) {
-            let _ = answer.send(result);
+        while let Some(Goal::Commit { answer, .. }) = transaction.goal.take_if(is_over) {
+            let _ = answer.send(Ok(()));
+            let later = transaction.later.pop_front();
+            transaction.goal = later.map(|(number, answer)| Goal::Commit { number, answer });
         }
     }
 }

@@ -6,7 +6,10 @@ use proptest::{
     test_runner::{Config, TestCaseError, TestError, TestRunner},
 };
 
-use super::model::{Mutation, Rule, Step, World};
+use super::{
+    Answer, PartitionQueue,
+    model::{Mutation, Record, Records, Rule, Step, World},
+};
 
 /// Histories of each rule, where `FACTLIB_KAFKA_HISTORIES` does not say.
 const HISTORIES: u32 = 10_000;
@@ -73,4 +76,18 @@ fn each_mistake_is_found() {
         let found = broken(Rule::TakesAny, Some(mutation), 50_000);
         assert!(found.is_some(), "{mutation:?} breaks nothing");
     }
+}
+
+#[test]
+fn in_transactions_nothing_is_sent_behind_a_lost_sequence_until_there_is_another_epoch() {
+    let record = |number| Record { number, is_bad: false };
+    let mut queue = PartitionQueue::in_transactions(3);
+    queue.push(Records(vec![record(0)]));
+    let token = queue.next_send().expect("the first").token;
+    assert!(queue.answered(token, Answer::SequenceLost).is_empty());
+    queue.push(Records(vec![record(1)]));
+    assert!(queue.needs_producer_id() && queue.next_send().is_none());
+    queue.restart(4);
+    let sent = queue.next_send().expect("the first again");
+    assert_eq!((sent.epoch, sent.base_sequence, sent.batch.0[0]), (4, 0, record(0)));
 }

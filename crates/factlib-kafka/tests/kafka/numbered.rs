@@ -64,12 +64,6 @@ impl Heard {
         trouble.iter().map(|(topic, error)| format!("{topic:?}: {error}")).collect()
     }
 
-    /// The errors so far that are of this topic.
-    pub fn trouble_of(&self, topic: &str) -> Vec<String> {
-        let of_topic = format!("{:?}", Some(topic));
-        self.trouble().into_iter().filter(|error| error.starts_with(&of_topic)).collect()
-    }
-
     /// Waits until something was said.
     pub async fn says(&self, what: &str) {
         eventually(what, || self.count(what) > 0).await;
