@@ -1,4 +1,4 @@
-//! Kafka: brokers, the topics that are there, and those that would be made.
+//! Checks Kafka: the brokers, the existing topics, and the topics that would be created.
 
 use std::time::Duration;
 
@@ -23,14 +23,14 @@ use crate::{
     routing::Routes,
 };
 
-/// Of the first question, behind which the connection is.
+/// Limit for the first request, which includes connecting.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// Limit for each address that a broker advertises.
+/// Limit for connecting to each advertised address.
 const ADDRESS_LIMIT: Duration = Duration::from_secs(3);
 
 pub(super) async fn examine(config: &Config, log: &Logger) -> Result<Vec<Check>> {
-    let mut checks = Checks::of("kafka");
+    let mut checks = Checks::new("kafka");
     let producer = KafkaProducer::new(&config.kafka.settings(), 1, unobserved(), log.clone())?;
     let patience = config.pipeline.startup_timeout;
     let limit = if patience.is_zero() { LIMIT } else { patience.min(LIMIT) };
@@ -38,7 +38,7 @@ pub(super) async fn examine(config: &Config, log: &Logger) -> Result<Vec<Check>>
         Ok(cluster) => {
             let brokers = cluster.brokers;
             checks.ok("brokers", format!("{brokers} in the cluster of {}", producer.brokers()));
-            advertised(&cluster, &mut checks).await;
+            check_advertised_addresses(&cluster, &mut checks).await;
             let admin = TopicAdmin::new(config.kafka.settings());
             #[cfg(feature = "client-kafka")]
             if config.kafka.client == KafkaClient::Kafka {
@@ -47,20 +47,22 @@ pub(super) async fn examine(config: &Config, log: &Logger) -> Result<Vec<Check>>
                 checks.result("versions", found, "start the brokers, or correct kafka.brokers");
             }
             let routes = Routes::new(config).map_err(|mistake| mistake.error(None))?;
-            let prefixes = prefixes(config);
-            Kafka { config, routes, prefixes, cluster, admin, checks: &mut checks }.topics().await;
+            let prefixes = topic_prefixes(config);
+            let topics =
+                TopicChecks { config, routes, prefixes, cluster, admin, checks: &mut checks };
+            topics.run().await;
         }
         Err(error) => {
             checks.failed("brokers", &error, "start the brokers, or correct kafka.brokers")
         }
     }
-    // Its end waits for its thread.
+    // Dropping it waits for its thread.
     tokio::task::spawn_blocking(move || drop(producer));
     Ok(checks.checks)
 }
 
-/// Holds the addresses that the brokers tell clients to use against this machine's network.
-async fn advertised(cluster: &Cluster, checks: &mut Checks) {
+/// Checks that this machine reaches the addresses that the brokers advertise to clients.
+async fn check_advertised_addresses(cluster: &Cluster, checks: &mut Checks) {
     const NAME: &str = "advertised addresses";
     let tries = cluster.addresses.iter().map(|(host, port)| async move {
         let connecting = async {
@@ -81,7 +83,7 @@ async fn advertised(cluster: &Cluster, checks: &mut Checks) {
     });
     let wrong: Vec<String> = join_all(tries).await.into_iter().flatten().collect();
     match wrong.is_empty() {
-        true => checks.ok(NAME, "each broker answers where it says that it is"),
+        true => checks.ok(NAME, "each broker answers at its advertised address"),
         false => checks.error(
             NAME,
             wrong.join("; "),
@@ -90,8 +92,8 @@ async fn advertised(cluster: &Cluster, checks: &mut Checks) {
     }
 }
 
-/// Prefixes of usual topics: that of the configuration, and those of outbox tables.
-fn prefixes(config: &Config) -> Vec<String> {
+/// Prefixes of default topics: the configuration's, and those of outbox tables.
+fn topic_prefixes(config: &Config) -> Vec<String> {
     let tables = config.outbox_tables();
     let usual = tables.is_empty() || tables.iter().any(|table| table.topic_prefix().is_none());
     let own = tables.iter().filter_map(|table| table.topic_prefix()).map(str::to_owned);
@@ -103,7 +105,8 @@ fn prefixes(config: &Config) -> Vec<String> {
     prefixes
 }
 
-struct Kafka<'a> {
+/// Checks the topics.
+struct TopicChecks<'a> {
     config: &'a Config,
     routes: Routes,
     prefixes: Vec<String>,
@@ -112,8 +115,8 @@ struct Kafka<'a> {
     checks: &'a mut Checks,
 }
 
-impl Kafka<'_> {
-    async fn topics(&mut self) {
+impl TopicChecks<'_> {
+    async fn run(mut self) {
         let letters = self.config.dead_letter.policy == RefusalPolicy::DeadLetter;
         if letters && self.config.kafka.client == KafkaClient::Rdkafka {
             self.dead_letter_topic().await;
@@ -123,25 +126,25 @@ impl Kafka<'_> {
         }
         self.new_topics().await;
         self.named_topics().await;
-        let topics = self.ours();
+        let topics = self.relay_topics();
         if topics.is_empty() {
-            let found = format!("no topic {} is there yet", self.usual());
+            let found = format!("no topic {} exists yet", self.default_topics());
             return self.checks.ok("topic settings", found);
         }
         let names: Vec<&str> = topics.iter().map(String::as_str).collect();
         match self.admin.settings(&names).await {
             Ok(settings) if settings.len() == topics.len() => {
-                self.replicas(&settings);
-                self.sizes(&settings);
+                self.check_replicas(&settings);
+                self.check_message_sizes(&settings);
             }
-            // A topic's own refusal has no text; that is the right that lacks.
-            Ok(_) => self.unseen("some may not be seen".into()),
-            Err(error) => self.unseen(error.without_remedy()),
+            // Kafka reports the missing right for single topics, without a text.
+            Ok(_) => self.warn_unreadable("the settings of some topics can't be read".into()),
+            Err(error) => self.warn_unreadable(error.without_remedy()),
         }
     }
 
-    /// What the relay sends to, as far as that can be told from names.
-    fn ours(&self) -> Vec<String> {
+    /// Existing topics that the relay sends to, as far as their names tell.
+    fn relay_topics(&self) -> Vec<String> {
         let prefixes: Vec<&str> = self.prefixes.iter().map(String::as_str).collect();
         let (letters, positions) = (self.config.dead_letter_topic(), self.config.position_topic());
         let is_ours = |name: &&String| {
@@ -152,20 +155,20 @@ impl Kafka<'_> {
         self.cluster.topics.keys().filter(is_ours).cloned().collect()
     }
 
-    /// Usual topics, for people: `shop.…`.
-    fn usual(&self) -> String {
+    /// Names the default topics for people: `shop.…`.
+    fn default_topics(&self) -> String {
         let all = self.prefixes.iter().map(|prefix| format!("{prefix}.…"));
         all.collect::<Vec<_>>().join(" or ")
     }
 
-    /// Checks that Kafka keeps the newest position of exactly-once.
+    /// Checks that Kafka keeps the newest position of exactly-once delivery.
     async fn position_topic(&mut self) {
         const NAME: &str = "position topic";
         let topic = self.config.position_topic();
         if !self.cluster.topics.contains_key(&topic) {
             if self.config.kafka.topics.create {
                 let may = self.admin.may_create(&topic).await;
-                let found = may.map(|()| format!("{topic} is not there; the start creates it"));
+                let found = may.map(|()| format!("{topic} does not exist; the start creates it"));
                 return self.checks.result(
                     NAME,
                     found,
@@ -182,15 +185,15 @@ impl Kafka<'_> {
         match self.admin.setting(&topic, CLEANUP).await {
             Ok(Some(policy)) if policy != COMPACT => {
                 let found =
-                    format!("{topic} has {CLEANUP}={policy}, so that Kafka would delete positions");
+                    format!("{topic} has {CLEANUP}={policy}, so Kafka would delete positions");
                 self.checks.error(NAME, found, compact_command(self.config));
             }
-            Ok(_) => self.checks.ok(NAME, format!("{topic} is there, and compacted")),
-            Err(error) => self.unseen(error.without_remedy()),
+            Ok(_) => self.checks.ok(NAME, format!("{topic} exists and is compacted")),
+            Err(error) => self.warn_unreadable(error.without_remedy()),
         }
     }
 
-    /// Topics that routes name: those that are missing can be created, or not.
+    /// Checks that missing topics of routes can be created.
     async fn named_topics(&mut self) {
         const NAME: &str = "topics of routes";
         for topic in self.routes.named_topics() {
@@ -212,7 +215,7 @@ impl Kafka<'_> {
         const NAME: &str = "dead-letter topic";
         let topic = self.config.dead_letter_topic();
         if self.cluster.topics.contains_key(&topic) {
-            return self.checks.ok(NAME, format!("{topic} is there"));
+            return self.checks.ok(NAME, format!("{topic} exists"));
         }
         if !self.config.kafka.topics.create {
             let create = self.tool(&format!("kafka-topics.sh --create --topic {topic}"));
@@ -221,7 +224,7 @@ impl Kafka<'_> {
         }
         let may = self.admin.may_create(&topic).await;
         let found =
-            may.map(|()| format!("{topic} is not there; it is created with the first letter"));
+            may.map(|()| format!("{topic} does not exist; the first dead letter creates it"));
         self.checks.result(
             NAME,
             found,
@@ -231,9 +234,9 @@ impl Kafka<'_> {
 
     async fn new_topics(&mut self) {
         const NAME: &str = "new topics";
-        let usual = self.usual();
+        let usual = self.default_topics();
         if !self.config.kafka.topics.create {
-            let found = format!("kafka.topics.create = false: each {usual} is created by hand");
+            let found = format!("kafka.topics.create = false: create each {usual} by hand");
             return self.checks.ok(NAME, found);
         }
         let mut may = Ok(());
@@ -246,7 +249,7 @@ impl Kafka<'_> {
         self.checks.result(NAME, found, "set kafka.topics.create = false, and create them by hand");
     }
 
-    fn unseen(&mut self, why: String) {
+    fn warn_unreadable(&mut self, why: String) {
         let principal = self.config.kafka.username.as_deref().unwrap_or("ANONYMOUS");
         let grant = |prefix: &String| {
             self.tool(&format!(
@@ -258,19 +261,20 @@ impl Kafka<'_> {
         self.checks.warning("topic settings", why, grant);
     }
 
-    fn replicas(&mut self, settings: &[TopicSettings]) {
+    fn check_replicas(&mut self, settings: &[TopicSettings]) {
         const NAME: &str = "min.insync.replicas";
-        let (mut blocked, mut thin) = (Vec::new(), Vec::new());
+        let (mut blocked, mut too_few) = (Vec::new(), Vec::new());
         for setting in settings {
             let replicas = self.cluster.topics.get(&setting.topic).copied().unwrap_or_default();
             let Some(min) = setting.min_insync_replicas else { continue };
             if min > replicas {
                 blocked.push((setting.topic.as_str(), replicas));
             } else if replicas > 1 && min < 2 {
-                thin.push((setting.topic.as_str(), 2));
+                too_few.push((setting.topic.as_str(), 2));
             }
         }
-        let (is_error, topics) = if blocked.is_empty() { (false, thin) } else { (true, blocked) };
+        let (is_error, topics) =
+            if blocked.is_empty() { (false, too_few) } else { (true, blocked) };
         if topics.is_empty() {
             return self.checks.ok(NAME, format!("fits the replicas; topics: {}", settings.len()));
         }
@@ -280,20 +284,18 @@ impl Kafka<'_> {
         match is_error {
             true => self.checks.error(
                 NAME,
-                format!(
-                    "more than the replicas that there are, so that nothing can be written: {names}"
-                ),
+                format!("more than the topic has replicas, so nothing can be written: {names}"),
                 remedy,
             ),
             false => self.checks.warning(
                 NAME,
-                format!("1, so that what is acknowledged may be on one broker only: {names}"),
+                format!("1, so an acknowledged record may be on one broker only: {names}"),
                 remedy,
             ),
         }
     }
 
-    fn sizes(&mut self, settings: &[TopicSettings]) {
+    fn check_message_sizes(&mut self, settings: &[TopicSettings]) {
         const NAME: &str = "max.message.bytes";
         let small = |setting: &&TopicSettings| {
             setting.max_message_bytes.is_some_and(|bytes| bytes < DEFAULT_MAX_BYTES)
@@ -301,13 +303,12 @@ impl Kafka<'_> {
         let small: Vec<&str> =
             settings.iter().filter(small).map(|setting| setting.topic.as_str()).collect();
         if small.is_empty() {
-            let found =
-                format!("fits the facts that emit lets through; topics: {}", settings.len());
+            let found = format!("large enough for the largest fact; topics: {}", settings.len());
             return self.checks.ok(NAME, found);
         }
         let found = format!(
-            "less than the {DEFAULT_MAX_BYTES} bytes that a fact may have, so that large ones \
-             become dead letters: {}",
+            "less than the {DEFAULT_MAX_BYTES} bytes that a fact may have, so large facts become \
+             dead letters: {}",
             small.join(", ")
         );
         // Kafka's own default.
@@ -323,7 +324,7 @@ impl Kafka<'_> {
         ))
     }
 
-    /// A call of one of Kafka's own programs.
+    /// Command line of one of Kafka's tools.
     fn tool(&self, call: &str) -> String {
         let (program, rest) = call.split_once(' ').unwrap_or((call, ""));
         format!("{program} --bootstrap-server {} {rest}", self.config.kafka.brokers.join(","))

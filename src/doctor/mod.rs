@@ -1,10 +1,8 @@
-//! What `factlib doctor` finds: every condition of a start, asked for and not made.
+//! Checks every condition of a start for `factlib doctor`, and changes nothing on the servers.
 //!
-//! One check is one line: its name, whether it is well, what was found, and the remedy as it
-//! would be typed. The checks are those of the start itself (`startup`, `postgres::slot`,
-//! `kafka::admin`); what is added here is what a start finds out only by failing.
-//!
-//! It changes nothing on either server: what is missing is only asked about.
+//! Each check has a name, an outcome, a finding, and a remedy to type. The checks are those of the
+//! start itself (`startup`, `postgres::server`, `kafka::admin`), and some that a start would only
+//! discover by failing.
 
 mod kafka;
 mod postgres;
@@ -18,55 +16,54 @@ use slog::Logger;
 use crate::schema_registry::Registry;
 use crate::{Error, Result, config::Config};
 
-/// How a check came out.
+/// Outcome of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum CheckOutcome {
-    /// As it should be.
+    /// Nothing to do.
     Ok,
-    /// The relay starts; something about it is worth a look.
+    /// The relay starts, but something may need attention.
     Warning,
     /// The relay does not start, or stops before long.
     Error,
 }
 
-/// One thing that was looked at.
+/// One check and its finding.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct Check {
-    /// Whose it is: `postgresql`, `kafka` or `schema registry`.
+    /// Server that was checked: `postgresql`, `kafka` or `schema registry`.
     pub server: &'static str,
-    /// What was looked at.
+    /// Name of the check.
     pub name: &'static str,
-    /// How it came out.
+    /// Outcome.
     pub outcome: CheckOutcome,
-    /// What was found.
+    /// Finding.
     pub found: String,
-    /// What to run or to set; none where nothing is to be done.
+    /// Command to run or setting to change; none if there is nothing to do.
     pub remedy: Option<String>,
 }
 
-/// All that was looked at, in the order of a start.
+/// All checks, in the order of a start.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct Report {
-    /// One a line.
+    /// The checks.
     pub checks: Vec<Check>,
 }
 
 impl Report {
-    /// How many checks came out so.
+    /// Counts the checks with this outcome.
     pub fn count(&self, outcome: CheckOutcome) -> usize {
         self.checks.iter().filter(|check| check.outcome == outcome).count()
     }
 }
 
-/// Looks at PostgreSQL, Kafka and the schema registry as this configuration has them; changes
-/// nothing.
+/// Checks PostgreSQL, Kafka and the schema registry of this configuration, and changes nothing.
 ///
 /// # Errors
-/// Only a configuration that makes no sense; what the servers refuse is in the report.
+/// Only an invalid configuration; errors of the servers are in the report.
 pub async fn examine(config: &Config, log: &Logger) -> Result<Report> {
     config.validate()?;
     let config = Arc::new(config.clone());
@@ -78,13 +75,13 @@ pub async fn examine(config: &Config, log: &Logger) -> Result<Report> {
     Ok(Report { checks: [postgres?, kafka?, registry].concat() })
 }
 
-/// Whether the registry answers, where there is one.
+/// Checks that the registry answers, if one is configured.
 #[cfg_attr(
     not(feature = "schema-registry"),
     allow(unused_mut, unused_variables, reason = "without the feature nothing is asked")
 )]
 async fn registry(config: &Config) -> Vec<Check> {
-    let mut checks = Checks::of("schema registry");
+    let mut checks = Checks::new("schema registry");
     #[cfg(feature = "schema-registry")]
     if !config.schema_registry.url.is_empty() {
         let urls = config.schema_registry.url.join(", ");
@@ -102,7 +99,7 @@ struct Checks {
 }
 
 impl Checks {
-    fn of(server: &'static str) -> Self {
+    fn new(server: &'static str) -> Self {
         Checks { server, checks: Vec::new() }
     }
 
@@ -118,12 +115,12 @@ impl Checks {
         self.add(name, CheckOutcome::Error, found.into(), Some(remedy.into()));
     }
 
-    /// An error of the start, with its own remedy or else this one.
+    /// Adds an error of the start, with its own remedy or else this one.
     fn failed(&mut self, name: &'static str, error: &Error, remedy: &str) {
         self.error(name, error.without_remedy(), error.advice().unwrap_or(remedy));
     }
 
-    /// `Ok` says what is well.
+    /// Adds a result; `Ok` holds the finding.
     fn result(&mut self, name: &'static str, result: Result<String>, remedy: &str) {
         match result {
             Ok(found) => self.ok(name, found),

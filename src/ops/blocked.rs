@@ -1,28 +1,28 @@
-//! Where events wait: what the page marks in its picture of the pipeline.
+//! Finds the places at which events wait: a status in, the nodes that the page marks out.
 
 use serde::Serialize;
 
 use crate::status::{BlockedBy, PipelineState, PipelineStatus, TopicStatus};
 
-/// A place of the picture at which something waits.
+/// A node of the page's picture at which events wait.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Blocked {
     /// `postgresql`, `window`, `checkpointer`, `kafka`, or `topic:` and its name.
     pub place: String,
-    /// What is lacking there.
+    /// The cause of the wait.
     pub by: BlockedBy,
-    /// The same in a sentence.
+    /// The reason in a sentence.
     pub why: String,
 }
 
-/// All such places; none while everything flows.
+/// Lists the places at which events wait; none while everything flows.
 pub(super) fn blocked(status: &PipelineStatus) -> Vec<Blocked> {
     let mut all = Vec::new();
     let mut add = |place: &str, by: BlockedBy, why: &str| {
         all.push(Blocked { place: place.to_owned(), by, why: why.to_owned() });
     };
     match &status.state {
-        // Before the first generation, brokers are asked first.
+        // The first generation asks the brokers before PostgreSQL.
         PipelineState::Retrying { error }
             if status.generation == 0 && status.kafka_error.is_some() =>
         {
@@ -36,7 +36,7 @@ pub(super) fn blocked(status: &PipelineStatus) -> Vec<Blocked> {
         let why = actor.last_error.as_deref();
         match actor.blocked_by {
             Some(by @ BlockedBy::Window) => {
-                add("window", by, "full: it is read on as acknowledged")
+                add("window", by, "full: reading goes on as Kafka acknowledges records")
             }
             Some(by @ BlockedBy::Store) => {
                 add("checkpointer", by, why.unwrap_or("the position can't be saved"));
@@ -50,7 +50,7 @@ pub(super) fn blocked(status: &PipelineStatus) -> Vec<Blocked> {
             add(&format!("topic:{name}"), by, &reason(topic));
         }
     }
-    // A topic that can't be opened may wait for the brokers too.
+    // A topic that can't be opened may also be waiting for the brokers.
     let waits =
         |topic: &TopicStatus| matches!(topic.blocked_by, Some(BlockedBy::Kafka | BlockedBy::Topic));
     if let Some(error) = status.kafka_error.as_ref().filter(|_| status.topics.values().any(waits)) {
@@ -64,7 +64,7 @@ fn reason(topic: &TopicStatus) -> String {
         _ if topic.paused => "paused".into(),
         (Some(error), _) if !topic.open => format!("not open: {error}"),
         _ if !topic.open => "opening".into(),
-        (_, Some(reason)) => format!("its handler tries again: {reason}"),
+        (_, Some(reason)) => format!("the handler retries: {reason}"),
         _ => String::new(),
     }
 }
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn the_place_where_events_wait_is_named_with_its_reason() {
+    fn a_place_where_events_wait_is_listed_with_its_reason() {
         let status = Status::new(ByteWindow::new(100));
         let (user, order): (Arc<str>, Arc<str>) = ("shop.user".into(), "shop.order".into());
         status.set_state(PipelineState::Running);

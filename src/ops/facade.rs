@@ -1,8 +1,8 @@
-//! The same metrics for a recorder of the crate `metrics`, each with the label `slot`, by which
-//! the pipelines of a process are told apart.
+//! Writes the metrics to a recorder of the crate `metrics`. Each has the label `slot`, which
+//! distinguishes the pipelines of a process.
 //!
-//! Counters and gauges are written once a second and at the end; histograms when something is
-//! observed. A recorder that is installed later gets all from then on.
+//! Counters and gauges are written once a second and at the end, histogram values as they are
+//! observed. A recorder that is installed later gets all metrics from then on.
 
 use std::{
     fmt, mem,
@@ -18,13 +18,13 @@ use crate::status::{PipelineStatus, Status};
 
 const METADATA: Metadata<'static> = Metadata::new(module_path!(), Level::INFO, None);
 
-/// Where a pipeline's metrics go, beside `/metrics`.
+/// Writes a pipeline's metrics to a recorder, in addition to `/metrics`.
 #[derive(Clone, Default)]
 pub(crate) struct Facade {
-    /// The process's own where there is none.
+    /// None for the process's global recorder.
     recorder: Option<Arc<dyn Recorder + Send + Sync>>,
     slot: Arc<str>,
-    /// Which were written last.
+    /// Gauges that the last write had.
     gauges: Arc<Mutex<Vec<Key>>>,
 }
 
@@ -39,43 +39,47 @@ impl Facade {
         Facade { recorder: Some(recorder), ..Facade::default() }
     }
 
-    /// Says what the metrics are, and has histograms follow the status.
+    /// Describes the metrics to the recorder, and records histogram values from now on.
     pub fn follow(&mut self, slot: &str, status: &Status) {
         self.slot = slot.into();
-        self.with(|recorder| {
+        self.with_recorder(|recorder| {
             for Family { name, help, kind, .. } in families(&status.snapshot()) {
                 match kind {
-                    Kind::Counter => recorder.describe_counter(counter(name), None, help.into()),
-                    Kind::Gauge => recorder.describe_gauge(full(name), None, help.into()),
+                    Kind::Counter => {
+                        recorder.describe_counter(counter_name(name), None, help.into())
+                    }
+                    Kind::Gauge => recorder.describe_gauge(full_name(name), None, help.into()),
                 }
             }
             for (name, help) in HISTOGRAMS.map(histogram) {
-                recorder.describe_histogram(full(name), None, help.into());
+                recorder.describe_histogram(full_name(name), None, help.into());
             }
         });
         let facade = self.clone();
         status.on_observed(move |what, topic, value| {
             let (name, _) = histogram(what);
-            let key = facade.key(full(name), topic.map(|topic| ("topic", topic)));
-            facade.with(|recorder| recorder.register_histogram(&key, &METADATA).record(value));
+            let key = facade.key(full_name(name), topic.map(|topic| ("topic", topic)));
+            facade.with_recorder(|recorder| {
+                recorder.register_histogram(&key, &METADATA).record(value)
+            });
         });
     }
 
-    /// Writes all counters and gauges. A gauge whose value is not known any more is NaN, as the
-    /// crate has no way to take one back.
+    /// Writes all counters and gauges. A gauge without a value any more becomes NaN, because the crate
+    /// can't remove one.
     pub fn publish(&self, status: &PipelineStatus) {
-        self.with(|recorder| {
+        self.with_recorder(|recorder| {
             let mut gauges = Vec::new();
             for Family { name, kind, samples, .. } in families(status) {
                 for Sample { labels, value } in samples {
                     match kind {
                         Kind::Counter => {
-                            let key = self.key(counter(name), labels);
-                            recorder.register_counter(&key, &METADATA).absolute(whole(value));
+                            let key = self.key(counter_name(name), labels);
+                            recorder.register_counter(&key, &METADATA).absolute(as_integer(value));
                         }
                         Kind::Gauge => {
-                            let key = self.key(full(name), labels);
-                            recorder.register_gauge(&key, &METADATA).set(real(value));
+                            let key = self.key(full_name(name), labels);
+                            recorder.register_gauge(&key, &METADATA).set(as_float(value));
                             gauges.push(key);
                         }
                     }
@@ -87,7 +91,7 @@ impl Facade {
         });
     }
 
-    /// Gauges that had a value before and have none now.
+    /// Returns the gauges that had a value before and have none now.
     fn gone(&self, now: Vec<Key>) -> Vec<Key> {
         let mut last = self.gauges.lock().unwrap_or_else(PoisonError::into_inner);
         let mut gone = mem::replace(&mut *last, now);
@@ -95,7 +99,7 @@ impl Facade {
         gone
     }
 
-    fn with(&self, write: impl FnOnce(&dyn Recorder)) {
+    fn with_recorder(&self, write: impl FnOnce(&dyn Recorder)) {
         match &self.recorder {
             Some(recorder) => write(&**recorder),
             None => metrics::with_recorder(|recorder| write(recorder)),
@@ -109,29 +113,29 @@ impl Facade {
     }
 }
 
-/// The name that `/metrics` has.
-fn full(name: &str) -> KeyName {
+/// Adds the prefix, as in `/metrics`.
+fn full_name(name: &str) -> KeyName {
     format!("{PREFIX}_{name}").into()
 }
 
-fn counter(name: &str) -> KeyName {
+fn counter_name(name: &str) -> KeyName {
     format!("{PREFIX}_{name}_total").into()
 }
 
-/// Counters of the crate are of whole numbers: of seconds, those that are full.
+/// Converts to an integer, as the crate's counters are; fractions of a second are cut off.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // Not negative.
-fn whole(value: Value) -> u64 {
+fn as_integer(value: Value) -> u64 {
     match value {
-        Value::Whole(value) => value,
-        Value::Real(value) => value as u64,
+        Value::Integer(value) => value,
+        Value::Float(value) => value as u64,
     }
 }
 
 #[allow(clippy::cast_precision_loss)] // Positions stay below 2^52 for long.
-fn real(value: Value) -> f64 {
+fn as_float(value: Value) -> f64 {
     match value {
-        Value::Whole(value) => value as f64,
-        Value::Real(value) => value,
+        Value::Integer(value) => value as f64,
+        Value::Float(value) => value,
     }
 }
 
@@ -192,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gauge_that_is_not_known_any_more_is_no_number() {
+    fn a_gauge_without_a_value_any_more_is_nan() {
         let (status, facade, snapshotter) = followed();
         let records = || {
             let all = snapshotter.snapshot().into_vec();
@@ -205,8 +209,8 @@ mod tests {
         };
         facade.publish(&status.snapshot());
         assert_eq!(records(), None);
-        let told = KafkaStatus { queue_records: 3, ..KafkaStatus::default() };
-        status.kafka_client("producer".into(), told);
+        let reported = KafkaStatus { queue_records: 3, ..KafkaStatus::default() };
+        status.kafka_client("producer".into(), reported);
         facade.publish(&status.snapshot());
         assert_eq!(records(), Some(3.0));
         status.kafka_client_ended("producer");

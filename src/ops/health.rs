@@ -1,8 +1,8 @@
-//! Is it getting anywhere? A judgement over time, from one status after another.
+//! Judges health by progress: one status after another in, healthy or a reason out.
 //!
-//! Alive is not enough: a relay that is connected and moves nothing lets WAL pile
-//! up until the disk is full. So health is the age of the last good moment: one
-//! in which something was delivered or saved, or in which there was nothing to do.
+//! Being alive is not enough: a relay that is connected and moves nothing lets WAL pile up until the
+//! disk is full. So health depends on the time since something was last delivered or saved, or since
+//! there was last nothing to do.
 
 use std::{
     collections::BTreeMap,
@@ -14,54 +14,54 @@ use crate::{
     status::{BlockedBy, PipelineState, PipelineStatus, PublicationProblem},
 };
 
-/// Whether to leave the pipeline alone.
+/// The answer of `/healthz`.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Health {
-    Good,
-    /// Why not, in a sentence.
-    Bad(String),
+    Healthy,
+    /// The reason, in a sentence.
+    Unhealthy(String),
 }
 
-/// What has to change from one look to the next.
+/// The pipeline's progress: it stands still while this stays the same.
 #[derive(PartialEq, Eq)]
 struct Marks {
     events: u64,
     saved: Lsn,
 }
 
-/// Judges one status after another, by three clocks: of the pipeline as a whole, of the saved
-/// position, and of each topic. One that stands still is bad although the others move.
+/// Watches three kinds of progress: of the whole pipeline, of the saved position, and of each topic.
+/// Each alone makes the relay unhealthy if it stands still.
 pub(super) struct Progress {
     stuck_after: Duration,
-    /// A position that moves by itself is saved only so often.
+    /// Interval at which an idle pipeline saves its position.
     idle_interval: Duration,
     generation: Option<u64>,
-    whole: Clock<Marks>,
+    pipeline: Clock<Marks>,
     position: Clock<Lsn>,
     topics: BTreeMap<String, Clock<u64>>,
 }
 
-/// Measures how long something has stood still that should move.
+/// Measures how long a value has stood still that should move.
 struct Clock<T> {
-    seen: Option<T>,
-    good: Option<Instant>,
+    last_value: Option<T>,
+    moved_at: Option<Instant>,
 }
 
 impl<T> Default for Clock<T> {
     fn default() -> Self {
-        Clock { seen: None, good: None }
+        Clock { last_value: None, moved_at: None }
     }
 }
 
 impl<T: PartialEq> Clock<T> {
-    /// The time since it last changed or was at rest; the first look counts as a change.
-    fn still(&mut self, seen: T, at_rest: bool, now: Instant) -> Duration {
-        let seen = Some(seen);
-        if at_rest || self.seen != seen {
-            self.good = Some(now);
+    /// Returns the time since the value last changed or was at rest. The first call counts as a change.
+    fn standstill(&mut self, value: T, at_rest: bool, now: Instant) -> Duration {
+        let value = Some(value);
+        if at_rest || self.last_value != value {
+            self.moved_at = Some(now);
         }
-        self.seen = seen;
-        now.saturating_duration_since(self.good.unwrap_or(now))
+        self.last_value = value;
+        now.saturating_duration_since(self.moved_at.unwrap_or(now))
     }
 }
 
@@ -71,41 +71,41 @@ impl Progress {
             stuck_after,
             idle_interval,
             generation: None,
-            whole: Clock::default(),
+            pipeline: Clock::default(),
             position: Clock::default(),
             topics: BTreeMap::new(),
         }
     }
 
-    /// Takes the next status in; the first one is a good moment.
+    /// Takes the next status in and judges it. The first one counts as progress.
     pub fn observe(&mut self, status: &PipelineStatus, now: Instant) -> Health {
-        // A chain that fails as soon as it has work is idle for a moment each time.
+        // A chain that fails whenever it gets work is idle for a moment each time; don't count that.
         let settled = self.generation.replace(status.generation) == Some(status.generation);
         let running = status.state == PipelineState::Running;
-        // The instance that has the slot answers for the progress.
+        // Progress is up to the instance that reads the slot.
         let standing_by = matches!(status.state, PipelineState::StandingBy { .. });
         let done =
             running && status.in_flight_bytes == 0 && status.received_lsn <= status.saved_lsn;
         let marks = Marks { events: status.events, saved: status.saved_lsn };
-        let whole = self.whole.still(marks, standing_by || settled && done, now);
+        let pipeline = self.pipeline.standstill(marks, standing_by || settled && done, now);
         let saved = status.delivered_lsn <= status.saved_lsn;
-        let position = self.position.still(status.saved_lsn, saved || !running, now);
+        let position = self.position.standstill(status.saved_lsn, saved || !running, now);
         let topics = self.topics(status, standing_by, now);
         if status.state == PipelineState::Stopped {
-            return Health::Bad(stopped(status));
+            return Health::Unhealthy(stopped(status));
         }
         let unsaved = self.stuck_after + self.idle_interval;
         if position > unsaved {
-            return Health::Bad(not_saved(status, position));
+            return Health::Unhealthy(not_saved(status, position));
         }
         let limit = if running && status.in_flight_bytes == 0 { unsaved } else { self.stuck_after };
-        if whole > limit {
-            return Health::Bad(reason(status, whole));
+        if pipeline > limit {
+            return Health::Unhealthy(standstill_reason(status, pipeline));
         }
-        topics.or_else(|| unpublished(status)).map_or(Health::Good, Health::Bad)
+        topics.or_else(|| unpublished(status)).map_or(Health::Healthy, Health::Unhealthy)
     }
 
-    /// Names the topics that have events and have finished none for too long.
+    /// Names the topics that have events waiting and have finished none for too long.
     fn topics(
         &mut self,
         status: &PipelineStatus,
@@ -119,10 +119,10 @@ impl Progress {
                 Some(clock) => clock,
                 None => self.topics.entry(name.clone()).or_default(),
             };
-            let still = clock.still(topic.finished, at_rest, now);
-            if still > self.stuck_after {
+            let standstill = clock.standstill(topic.finished, at_rest, now);
+            if standstill > self.stuck_after {
                 stuck.push(topic.undelivered(name));
-                longest = longest.max(still);
+                longest = longest.max(standstill);
             }
         }
         if stuck.is_empty() {
@@ -148,21 +148,21 @@ fn not_saved(status: &PipelineStatus, since: Duration) -> String {
     format!("the position has not been saved for {} s: {why}", since.as_secs())
 }
 
-/// Names a table that is not published as it is configured, though other events may flow.
+/// Names a table that is not published as configured; events of others may still flow.
 fn unpublished(status: &PipelineStatus) -> Option<String> {
     let mut problems = status.publication_problems.iter();
     let PublicationProblem { problem, remedy, .. } = problems.find(|problem| problem.is_error)?;
     Some(format!("{problem} ({remedy})"))
 }
 
-/// Says what a start is waiting for.
+/// Says what the start is waiting for.
 pub(super) fn start_waits_for(status: &PipelineStatus) -> &str {
     let reader = status.actors.get("wal_reader").filter(|actor| actor.blocked_by.is_some());
     let known = reader.and_then(|actor| actor.last_error.as_deref());
     known.unwrap_or("still connecting, or checking positions")
 }
 
-fn reason(status: &PipelineStatus, since: Duration) -> String {
+fn standstill_reason(status: &PipelineStatus, since: Duration) -> String {
     let text = format!("nothing has moved for {} s", since.as_secs());
     match &status.state {
         PipelineState::Retrying { error } => return text + ": retrying, because: " + error,
@@ -205,7 +205,7 @@ mod tests {
             status.set_state(state);
             let progress = Progress::new(LIMIT, IDLE);
             let mut scene = Scene { status, window, progress, start: Instant::now() };
-            assert_eq!(scene.at(0), Health::Good);
+            assert_eq!(scene.at(0), Health::Healthy);
             scene
         }
 
@@ -218,139 +218,139 @@ mod tests {
             self.progress.observe(&self.status.snapshot(), now)
         }
 
-        /// Why it is bad at that second.
-        fn bad_at(&mut self, second: u64) -> String {
+        /// The reason why it is unhealthy at that second.
+        fn reason_at(&mut self, second: u64) -> String {
             match self.at(second) {
-                Health::Bad(reason) => reason,
-                Health::Good => panic!("good at second {second}"),
+                Health::Unhealthy(reason) => reason,
+                Health::Healthy => panic!("healthy at second {second}"),
             }
         }
     }
 
     #[test]
-    fn who_stands_by_is_well() {
+    fn a_standby_is_healthy() {
         let mut scene = Scene::new(PipelineState::StandingBy { error: "active for PID 7".into() });
-        assert_eq!(scene.at(10 * LIMIT.as_secs()), Health::Good);
+        assert_eq!(scene.at(10 * LIMIT.as_secs()), Health::Healthy);
     }
 
     #[test]
-    fn connected_and_idle_is_good_for_ever() {
+    fn an_idle_pipeline_stays_healthy() {
         let mut scene = Scene::new(PipelineState::Running);
-        assert_eq!(scene.at(1_000), Health::Good);
+        assert_eq!(scene.at(1_000), Health::Healthy);
         // The work starts now, not when it was last at rest.
         let _work = scene.in_flight();
-        assert_eq!(scene.at(1_060), Health::Good);
-        scene.bad_at(1_061);
+        assert_eq!(scene.at(1_060), Health::Healthy);
+        scene.reason_at(1_061);
     }
 
     #[test]
-    fn work_that_moves_is_good_and_work_that_does_not_is_named() {
+    fn a_pipeline_that_stands_still_is_unhealthy_and_names_its_topics() {
         let mut scene = Scene::new(PipelineState::Running);
         let topic: Arc<str> = "shop.user".into();
         let _work = scene.in_flight();
         scene.status.waits(&topic, 7);
-        assert_eq!(scene.at(60), Health::Good);
+        assert_eq!(scene.at(60), Health::Healthy);
         scene.status.delivered(&topic, 2, LIMIT);
-        assert_eq!(scene.at(120), Health::Good);
+        assert_eq!(scene.at(120), Health::Healthy);
         scene.status.saved(Lsn::new(1));
         scene.status.delivered(&topic, 1, LIMIT);
-        assert_eq!(scene.at(180), Health::Good);
-        assert_eq!(scene.at(240), Health::Good);
+        assert_eq!(scene.at(180), Health::Healthy);
+        assert_eq!(scene.at(240), Health::Healthy);
         scene.status.topic_failed(&topic, &Error::new(ErrorKind::KafkaUnavailable, "no leader"));
         scene.status.kafka_trouble("broker down".into());
         assert_eq!(
-            scene.bad_at(241),
+            scene.reason_at(241),
             "nothing has moved for 61 s, with 100 of 1000 bytes in flight: \
              topic shop.user (not open: no leader), undelivered events: 4; Kafka: broker down"
         );
         scene.status.delivered(&topic, 4, LIMIT);
-        assert_eq!(scene.at(242), Health::Good);
+        assert_eq!(scene.at(242), Health::Healthy);
     }
 
     #[test]
-    fn a_retry_that_takes_too_long_is_bad_and_says_its_error() {
+    fn a_long_retry_is_unhealthy_and_names_its_error() {
         let mut scene = Scene::new(PipelineState::Running);
-        assert_eq!(scene.at(10), Health::Good);
+        assert_eq!(scene.at(10), Health::Healthy);
         scene.status.set_state(PipelineState::Retrying { error: "no route".into() });
-        assert_eq!(scene.at(70), Health::Good);
-        assert!(scene.bad_at(71).ends_with("because: no route"));
+        assert_eq!(scene.at(70), Health::Healthy);
+        assert!(scene.reason_at(71).ends_with("because: no route"));
         scene.status.set_state(PipelineState::Running);
-        assert_eq!(scene.at(72), Health::Good);
+        assert_eq!(scene.at(72), Health::Healthy);
     }
 
     #[test]
-    fn a_chain_that_starts_again_and_again_is_bad() {
+    fn a_chain_that_keeps_restarting_is_unhealthy() {
         let mut scene = Scene::new(PipelineState::Running);
         for second in 1..=60 {
             scene.status.set_generation(second, false);
-            assert_eq!(scene.at(second), Health::Good);
+            assert_eq!(scene.at(second), Health::Healthy);
         }
         scene.status.set_generation(61, false);
-        scene.bad_at(61 + IDLE.as_secs());
+        scene.reason_at(61 + IDLE.as_secs());
     }
 
     #[test]
-    fn a_start_that_takes_too_long_is_bad() {
+    fn a_long_start_is_unhealthy() {
         let mut scene = Scene::new(PipelineState::Starting);
-        assert_eq!(scene.at(60), Health::Good);
+        assert_eq!(scene.at(60), Health::Healthy);
         let why = ": still connecting, or checking positions";
-        assert_eq!(scene.bad_at(61), format!("nothing has moved for 61 s{why}"));
+        assert_eq!(scene.reason_at(61), format!("nothing has moved for 61 s{why}"));
         let waits = "creating the slot waits for PID 7";
         scene.status.actor_waits("wal_reader", Some(BlockedBy::Postgres));
         scene.status.actor_complains("wal_reader", waits.into());
-        assert_eq!(scene.bad_at(62), format!("nothing has moved for 62 s: {waits}"));
+        assert_eq!(scene.reason_at(62), format!("nothing has moved for 62 s: {waits}"));
     }
 
     #[test]
-    fn a_position_that_is_never_saved_is_bad() {
+    fn a_received_position_that_is_never_saved_is_unhealthy() {
         let mut scene = Scene::new(PipelineState::Running);
         scene.status.received(Lsn::new(9));
-        assert_eq!(scene.at(70), Health::Good);
-        assert_eq!(scene.bad_at(71), "nothing has moved for 71 s: PostgreSQL is silent");
+        assert_eq!(scene.at(70), Health::Healthy);
+        assert_eq!(scene.reason_at(71), "nothing has moved for 71 s: PostgreSQL is silent");
         scene.status.saved(Lsn::new(9));
-        assert_eq!(scene.at(72), Health::Good);
+        assert_eq!(scene.at(72), Health::Healthy);
     }
 
     #[test]
-    fn a_position_that_is_not_saved_is_bad_though_events_flow() {
+    fn an_unsaved_position_is_unhealthy_although_events_flow() {
         let mut scene = Scene::new(PipelineState::Running);
         for second in 1..=70 {
             scene.status.safe(Lsn::new(second));
             scene.status.delivered(&"shop.user".into(), 1, LIMIT);
-            assert_eq!(scene.at(second), Health::Good);
+            assert_eq!(scene.at(second), Health::Healthy);
         }
         let silent =
             "the position has not been saved for 71 s: the checkpoint store does not answer";
-        assert_eq!(scene.bad_at(71), silent);
+        assert_eq!(scene.reason_at(71), silent);
         let error = Error::new(ErrorKind::CheckpointUnavailable, "no room");
         scene.status.not_saved("checkpointer", &error);
-        assert!(scene.bad_at(72).ends_with(": no room"));
+        assert!(scene.reason_at(72).ends_with(": no room"));
         scene.status.saved(Lsn::new(70));
-        assert_eq!(scene.at(73), Health::Good);
+        assert_eq!(scene.at(73), Health::Healthy);
     }
 
     #[test]
-    fn a_topic_that_stands_still_is_bad_though_the_others_move() {
+    fn a_topic_that_stands_still_is_unhealthy_although_others_move() {
         let mut scene = Scene::new(PipelineState::Running);
         let (user, order): (Arc<str>, Arc<str>) = ("shop.user".into(), "shop.order".into());
         scene.status.waits(&order, 3);
         for second in 0..=60 {
             scene.status.delivered(&user, 1, LIMIT);
-            assert_eq!(scene.at(second), Health::Good);
+            assert_eq!(scene.at(second), Health::Healthy);
         }
         scene.status.topic_failed(&order, &Error::new(ErrorKind::KafkaUnavailable, "no leader"));
         scene.status.delivered(&user, 1, LIMIT);
         let why = "nothing has been delivered for 61 s: topic shop.order (not open: no leader), \
                    undelivered events: 3";
-        assert_eq!(scene.bad_at(61), why);
+        assert_eq!(scene.reason_at(61), why);
         // One that is parked has left it as well.
         scene.status.handed_on(&order, 1, 0, LIMIT);
         scene.status.delivered(&user, 1, LIMIT);
-        assert_eq!(scene.at(62), Health::Good);
+        assert_eq!(scene.at(62), Health::Healthy);
     }
 
     #[test]
-    fn a_table_that_is_not_published_is_bad_while_all_else_moves() {
+    fn an_unpublished_table_is_unhealthy_although_all_else_moves() {
         let mut scene = Scene::new(PipelineState::Running);
         let problem = |is_error| PublicationProblem {
             table: Some("o".into()),
@@ -361,19 +361,19 @@ mod tests {
             since: None,
         };
         scene.status.publication_problems(vec![problem(false)]);
-        assert_eq!(scene.at(1), Health::Good, "worth a look, no more");
+        assert_eq!(scene.at(1), Health::Healthy, "worth a look, no more");
         scene.status.publication_problems(vec![problem(false), problem(true)]);
-        assert_eq!(scene.bad_at(2), "publication p does not have outbox table o (add it)");
+        assert_eq!(scene.reason_at(2), "publication p does not have outbox table o (add it)");
         scene.status.publication_problems(Vec::new());
-        assert_eq!(scene.at(3), Health::Good);
+        assert_eq!(scene.at(3), Health::Healthy);
     }
 
     #[test]
-    fn stopped_is_bad_at_once() {
+    fn a_stopped_pipeline_is_unhealthy_at_once() {
         let mut scene = Scene::new(PipelineState::Draining);
         scene.status.set_state(PipelineState::Stopped);
-        assert_eq!(scene.bad_at(1), "the pipeline has stopped");
+        assert_eq!(scene.reason_at(1), "the pipeline has stopped");
         scene.status.stops_with(&Error::new(ErrorKind::PositionLost, "the slot is gone"));
-        assert_eq!(scene.bad_at(2), "the pipeline has stopped: the slot is gone");
+        assert_eq!(scene.reason_at(2), "the pipeline has stopped: the slot is gone");
     }
 }

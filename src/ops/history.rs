@@ -1,4 +1,4 @@
-//! The last minutes, a sample a second: a page that is loaded now shows them too.
+//! Keeps the last ten minutes, one sample per second, for the charts of a page that is loaded later.
 
 use std::collections::VecDeque;
 
@@ -16,20 +16,20 @@ pub(super) struct History {
     last: Option<Counted>,
 }
 
-/// The pipeline in one second.
+/// Rates and lag of one second.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub(super) struct Sample {
     /// Unix milliseconds.
     pub at_ms: u64,
-    /// Events read, a second.
+    /// Events read per second.
     pub read_rate: f64,
-    /// Records delivered, a second.
+    /// Records delivered per second.
     pub delivered_rate: f64,
     /// See [`crate::status::Lag`].
     pub lag_seconds: Option<f64>,
 }
 
-/// Of which rates are made.
+/// Counters from which the next sample's rates are computed.
 #[derive(Clone, Copy)]
 struct Counted {
     at_ms: u64,
@@ -37,7 +37,7 @@ struct Counted {
     delivered: u64,
 }
 
-/// The samples, a list a field: so they are half as many bytes.
+/// The samples as one list per field, which halves the bytes.
 #[derive(Serialize)]
 pub(super) struct Columns {
     at_ms: Vec<u64>,
@@ -47,7 +47,7 @@ pub(super) struct Columns {
 }
 
 impl History {
-    /// Takes the status of now; the first one makes no sample, as there is no rate.
+    /// Adds a sample. The first status only starts the counters, as there is no rate yet.
     pub fn take(&mut self, status: &PipelineStatus) {
         self.take_at(status, now_ms());
     }
@@ -67,7 +67,7 @@ impl History {
         });
     }
 
-    /// The last sample.
+    /// Returns the last sample.
     pub fn last(&self) -> Option<Sample> {
         self.samples.back().copied()
     }
@@ -83,11 +83,11 @@ impl History {
     }
 }
 
-/// With one decimal: the clock may have been set back, and then there is no rate.
+/// Computes a rate with one decimal; 0 if the clock was set back.
 fn per_second(count: u64, at_ms: u64, before_ms: u64) -> f64 {
     match at_ms.checked_sub(before_ms) {
         None | Some(0) => 0.0,
-        #[allow(clippy::cast_precision_loss)] // A rate of 2^53 is none.
+        #[allow(clippy::cast_precision_loss)] // No rate gets near 2^53.
         Some(ms) => (count as f64 * 10_000.0 / ms as f64).round() / 10.0,
     }
 }
@@ -103,7 +103,7 @@ mod tests {
     };
 
     #[test]
-    fn rates_are_of_the_time_between_two_samples() {
+    fn rates_cover_the_time_between_two_samples() {
         let (status, mut history) = (Status::new(ByteWindow::new(10)), History::default());
         let topic: Arc<str> = "shop.user".into();
         history.take_at(&status.snapshot(), 1_000);

@@ -1,5 +1,5 @@
-//! A [`Status`] as OpenMetrics text, which Prometheus reads. The encoder adds the `_total` of
-//! counters.
+//! Encodes a [`Status`] as OpenMetrics text, which Prometheus reads. The encoder appends `_total` to
+//! the names of counters.
 
 use std::{fmt, sync::Arc};
 
@@ -15,7 +15,7 @@ use crate::status::{Observed, Status};
 
 pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// All metrics of a pipeline, now.
+/// Encodes the present values of all metrics.
 pub(super) fn encode(status: &Arc<Status>) -> Result<String, fmt::Error> {
     let mut registry = Registry::with_prefix(PREFIX);
     registry.register_collector(Box::new(Scrape(Arc::clone(status))));
@@ -73,10 +73,10 @@ fn encode_family(family: Family<'_>, encoder: &mut DescriptorEncoder<'_>) -> fmt
 
 fn encode_value(kind: Kind, value: Value, to: MetricEncoder<'_>) -> fmt::Result {
     match (kind, value) {
-        (Kind::Counter, Value::Whole(value)) => ConstCounter::new(value).encode(to),
-        (Kind::Counter, Value::Real(value)) => ConstCounter::new(value).encode(to),
-        (Kind::Gauge, Value::Whole(value)) => ConstGauge::new(value).encode(to),
-        (Kind::Gauge, Value::Real(value)) => ConstGauge::new(value).encode(to),
+        (Kind::Counter, Value::Integer(value)) => ConstCounter::new(value).encode(to),
+        (Kind::Counter, Value::Float(value)) => ConstCounter::new(value).encode(to),
+        (Kind::Gauge, Value::Integer(value)) => ConstGauge::new(value).encode(to),
+        (Kind::Gauge, Value::Float(value)) => ConstGauge::new(value).encode(to),
     }
 }
 
@@ -93,7 +93,7 @@ mod tests {
     };
 
     #[test]
-    fn the_names_are_those_of_the_go_library() {
+    fn names_and_values_are_encoded() {
         let status = Arc::new(Status::new(ByteWindow::new(1_000)));
         let topic: Arc<str> = "shop.user".into();
         status.read(5, 2);
@@ -109,7 +109,7 @@ mod tests {
         status.retained_wal(retained, None);
         status.saved(Lsn::new(200));
         status.swept(7, 1);
-        status.watched(["app.o".to_owned()].into_iter());
+        status.state(["app.o".to_owned()].into_iter());
         status.batch(5, 9_000);
         status.dead_lettered();
         status.transaction_committed(Duration::from_millis(250));
@@ -157,7 +157,7 @@ mod tests {
             "factlib_wal_safe_bytes 700",
             "factlib_kafka_queue_records 3",
             r#"factlib_kafka_broker_up{broker="kafka:9092/1"} 1"#,
-            r#"factlib_kafka_broker_rtt_seconds{broker="kafka:9092/1"} 0.25"#,
+            r#"factlib_kafka_broker_rtt_mean_seconds{broker="kafka:9092/1"} 0.25"#,
             r#"factlib_kafka_broker_send_errors_total{broker="kafka:9092/1"} 4"#,
         ] {
             assert!(text.lines().any(|other| other == line), "{line} is not in\n{text}");

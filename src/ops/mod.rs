@@ -1,15 +1,13 @@
-//! Health, readiness and metrics over HTTP, for probes and for Prometheus, and a page
-//! for people.
+//! Serves health, readiness and metrics over HTTP, and a status page.
 //!
 //! `http.health_port` answers `/healthz` and `/readyz`, `http.metrics_port`
-//! `/metrics`, `/status.json` and, unless `http.page` is false, the page at `/`. All of it is
-//! read from [`Status`] when somebody asks, so that the actors do nothing for it and keep no
-//! global state. With the feature `metrics`, a recorder of the application's gets the same
-//! metrics (`facade`).
+//! `/metrics`, `/status.json` and, unless `http.page` is false, the page at `/`. Every request reads
+//! [`Status`], so the actors do nothing for it and there is no global state. With the feature
+//! `metrics`, the application's recorder gets the same metrics (`facade`).
 //!
-//! # Life
-//! As long as the pipeline, starting before it, so that a probe gets its answer
-//! while servers are waited for. One worker thread a port.
+//! # Life cycle
+//! The servers start before the pipeline and end with it, so that probes are answered while it waits
+//! for PostgreSQL and Kafka. Each port has one worker thread.
 
 mod blocked;
 mod definitions;
@@ -54,16 +52,16 @@ use crate::{
 
 /// Number of checks in the time that progress may take.
 const CHECKS_PER_LIMIT: u32 = 10;
-/// Often enough for any limit, and no load.
-const LONGEST_LOOK: Duration = Duration::from_secs(1);
-/// Between two samples of the history.
+/// Longest time between two checks: short enough for any limit, and no load.
+const LONGEST_CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// Time between two samples of the history.
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
-/// Pages that may be open at a time: each is sent some kilobytes a second.
-const PAGES: usize = 64;
+/// Maximum number of open pages: each is sent a few kilobytes per second.
+const MAX_OPEN_PAGES: usize = 64;
 
-/// The servers of one pipeline; they end with it.
+/// The HTTP servers of one pipeline; they end when this is dropped.
 pub(crate) struct Ops {
-    watched: Data<Watched>,
+    state: Data<OpsState>,
     servers: Vec<ServerHandle>,
     tasks: [JoinHandle<()>; 2],
 }
@@ -82,12 +80,11 @@ pub(crate) struct Ops {
 /// # }
 /// ```
 #[derive(Clone)]
-pub struct Routes(Data<Watched>);
+pub struct Routes(Data<OpsState>);
 
 impl Routes {
-    /// All of them under a path of the application's choice; the page is at its end, unless
-    /// `http.page` is false. Who may ask is for the application to say: only the page's controls
-    /// ask for `http.token`.
+    /// Serves them all below `path`, with the page at `path` itself unless `http.page` is false. The
+    /// application decides who may ask: only the page's controls require `http.token`.
     pub fn scope(&self, path: &str) -> Scope {
         let scope = web::scope(path).app_data(self.0.clone()).configure(routes::all);
         if self.0.page { scope.configure(page::routes) } else { scope }
@@ -100,15 +97,15 @@ impl fmt::Debug for Routes {
     }
 }
 
-/// What the routes answer from.
-struct Watched {
+/// Everything that the routes answer from.
+struct OpsState {
     status: Arc<Status>,
     progress: Mutex<Progress>,
     page: bool,
     relay: Relay,
     controls: Controls,
     history: Mutex<History>,
-    /// Told after each sample.
+    /// Notified after each sample.
     samples: watch::Sender<()>,
     /// One permit for each status page that may be open.
     page_slots: Arc<Semaphore>,
@@ -120,7 +117,7 @@ impl Ops {
     /// Listens on the ports that are set, if any.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`]: which port can't be had, and why.
+    /// [`ErrorKind::Config`] for a port that can't be bound, with the reason.
     pub fn start(
         config: &Arc<Config>,
         kafka: bool,
@@ -132,27 +129,29 @@ impl Ops {
         let progress = Progress::new(http.stuck_after, config.checkpoint.idle_interval);
         #[cfg(feature = "metrics")]
         facade.follow(&config.postgres.slot, status);
-        let watched = Data::new(Watched {
+        let state = Data::new(OpsState {
             status: Arc::clone(status),
             progress: Mutex::new(progress),
             page: http.page,
             relay: Relay {
                 version: env!("CARGO_PKG_VERSION"),
                 slot: config.postgres.slot.clone(),
+                database: config.postgres.connect_info()?.describe(),
+                brokers: if kafka { config.kafka.brokers.clone() } else { Vec::new() },
                 kafka,
             },
             controls: Controls::new(config, kafka, log)?,
             history: Mutex::default(),
             samples: watch::Sender::default(),
-            page_slots: Arc::new(Semaphore::new(PAGES)),
+            page_slots: Arc::new(Semaphore::new(MAX_OPEN_PAGES)),
             #[cfg(feature = "metrics")]
             facade,
         });
         let tasks = [
-            actix_rt::spawn(watch(watched.clone(), http.stuck_after / CHECKS_PER_LIMIT)),
-            actix_rt::spawn(sample(watched.clone())),
+            actix_rt::spawn(watch(state.clone(), http.stuck_after / CHECKS_PER_LIMIT)),
+            actix_rt::spawn(sample(state.clone())),
         ];
-        let mut ops = Ops { watched: watched.clone(), servers: Vec::new(), tasks };
+        let mut ops = Ops { state: state.clone(), servers: Vec::new(), tasks };
         let (health, metrics) = (http.health_port, http.metrics_port);
         if let Some(port) = health {
             let routes = if metrics == health { routes::all } else { routes::health };
@@ -166,20 +165,20 @@ impl Ops {
 
     /// Connects the page's controls with the supervisor.
     pub fn set_control(&self, pauses: Recipient<PauseTopic>) {
-        self.watched.controls.set_control(pauses);
+        self.state.controls.set_control(pauses);
     }
 
     /// The answer of `/healthz`.
     pub fn health(&self) -> Result<(), String> {
-        match self.watched.judge().1 {
-            Health::Good => Ok(()),
-            Health::Bad(reason) => Err(reason),
+        match self.state.check_health().1 {
+            Health::Healthy => Ok(()),
+            Health::Unhealthy(reason) => Err(reason),
         }
     }
 
-    /// For a server of the application's.
+    /// The routes, for the application's own server.
     pub fn routes(&self) -> Routes {
-        Routes(self.watched.clone())
+        Routes(self.state.clone())
     }
 
     fn listen(
@@ -189,12 +188,12 @@ impl Ops {
         port: u16,
         routes: fn(&mut ServiceConfig),
     ) -> Result<()> {
-        let watched = self.watched.clone();
+        let state = self.state.clone();
         let address = config.http.address;
-        let page = watched.page && config.http.metrics_port == Some(port);
+        let page = state.page && config.http.metrics_port == Some(port);
         let app = move || {
             let app = App::new()
-                .app_data(watched.clone())
+                .app_data(state.clone())
                 .wrap(Condition::new(address.is_loopback(), from_fn(local_only)))
                 .configure(routes);
             if page { app.configure(page::routes) } else { app }
@@ -215,17 +214,17 @@ impl Drop for Ops {
     fn drop(&mut self) {
         self.tasks.iter().for_each(JoinHandle::abort);
         #[cfg(feature = "metrics")]
-        self.watched.facade.publish(&self.watched.status.snapshot());
+        self.state.facade.publish(&self.state.status.snapshot());
         for server in &self.servers {
-            // The order is given here; what is returned only waits for its end.
+            // This call stops the server; the future it returns would only wait for the end.
             drop(server.stop(false));
         }
     }
 }
 
-impl Watched {
-    /// The status, and what it says about progress.
-    fn judge(&self) -> (PipelineStatus, Health) {
+impl OpsState {
+    /// Takes a snapshot and judges it.
+    fn check_health(&self) -> (PipelineStatus, Health) {
         let status = self.status.snapshot();
         let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
         let health = progress.observe(&status, Instant::now());
@@ -237,23 +236,23 @@ impl Watched {
     }
 }
 
-/// Looks again and again: between two probes, something may move or rest.
-async fn watch(watched: Data<Watched>, every: Duration) {
-    let every = every.clamp(Duration::from_millis(1), LONGEST_LOOK);
+/// Checks health at an interval, because something may move or rest between two probes.
+async fn watch(state: Data<OpsState>, every: Duration) {
+    let every = every.clamp(Duration::from_millis(1), LONGEST_CHECK_INTERVAL);
     loop {
-        watched.judge();
-        watched.status.sample();
+        state.check_health();
+        state.status.sample();
         #[cfg(feature = "metrics")]
-        watched.facade.publish(&watched.status.snapshot());
+        state.facade.publish(&state.status.snapshot());
         actix_rt::time::sleep(every).await;
     }
 }
 
-/// Takes the history's samples.
-async fn sample(watched: Data<Watched>) {
+/// Takes samples for the history.
+async fn sample(state: Data<OpsState>) {
     loop {
-        watched.history().take(&watched.status.snapshot());
-        watched.samples.send_replace(());
+        state.history().take(&state.status.snapshot());
+        state.samples.send_replace(());
         actix_rt::time::sleep(SAMPLE_INTERVAL).await;
     }
 }

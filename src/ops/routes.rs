@@ -1,4 +1,4 @@
-//! What is answered at which path.
+//! Answers `/healthz`, `/readyz`, `/metrics` and `/status.json`.
 
 use actix_web::{
     HttpResponse,
@@ -8,7 +8,7 @@ use actix_web::{
 use serde_json::json;
 
 use super::{
-    Watched,
+    OpsState,
     health::{Health, start_waits_for, stopped},
     metrics,
 };
@@ -27,20 +27,20 @@ pub(super) fn metrics(app: &mut ServiceConfig) {
     app.route("/metrics", get().to(prometheus)).route("/status.json", get().to(status));
 }
 
-/// 200 while something moves or nothing has to.
-async fn healthz(watched: Data<Watched>) -> HttpResponse {
-    answer(match watched.judge().1 {
-        Health::Good => None,
-        Health::Bad(reason) => Some(reason),
+/// Answers 200 while there is progress or nothing to do.
+async fn healthz(state: Data<OpsState>) -> HttpResponse {
+    answer(match state.check_health().1 {
+        Health::Healthy => None,
+        Health::Unhealthy(reason) => Some(reason),
     })
 }
 
-/// 200 while the pipeline reads and delivers.
-async fn readyz(watched: Data<Watched>) -> HttpResponse {
-    let (status, health) = watched.judge();
+/// Answers 200 while the pipeline reads and delivers.
+async fn readyz(state: Data<OpsState>) -> HttpResponse {
+    let (status, health) = state.check_health();
     answer(match (&status.state, health) {
-        (PipelineState::Running, Health::Good) => None,
-        (PipelineState::Running, Health::Bad(reason)) => Some(reason),
+        (PipelineState::Running, Health::Healthy) => None,
+        (PipelineState::Running, Health::Unhealthy(reason)) => Some(reason),
         (PipelineState::StandingBy { error } | PipelineState::Retrying { error }, _) => {
             Some(error.clone())
         }
@@ -50,15 +50,15 @@ async fn readyz(watched: Data<Watched>) -> HttpResponse {
     })
 }
 
-async fn prometheus(watched: Data<Watched>) -> HttpResponse {
-    match metrics::encode(&watched.status) {
+async fn prometheus(state: Data<OpsState>) -> HttpResponse {
+    match metrics::encode(&state.status) {
         Ok(text) => HttpResponse::Ok().content_type(metrics::CONTENT_TYPE).body(text),
         Err(_) => HttpResponse::InternalServerError().finish(),
     }
 }
 
-async fn status(watched: Data<Watched>) -> HttpResponse {
-    json_body(StatusCode::OK, &watched.status.snapshot())
+async fn status(state: Data<OpsState>) -> HttpResponse {
+    json_body(StatusCode::OK, &state.status.snapshot())
 }
 
 fn answer(reason: Option<String>) -> HttpResponse {

@@ -269,7 +269,7 @@ impl Startup {
         match self.answered(client, "for other relays", asking).await {
             Ok(others) => {
                 for other in others {
-                    warn!(log, "another relay sends the same events, so that each is sent twice";
+                    warn!(log, "another relay sends the same events, so each is sent twice";
                         "slot" => &other.slot, "pid" => other.pid, "from" => &other.from,
                         "remedy" => ONE_SLOT);
                 }

@@ -60,9 +60,14 @@ fn text(report: &Report, colours: bool) -> String {
     for check in &report.checks {
         text += &line(check, server, name, colours);
     }
-    let (errors, warnings) =
-        (report.count(CheckOutcome::Error), report.count(CheckOutcome::Warning));
-    text + &format!("\n{} checks: {errors} errors, {warnings} warnings\n", report.checks.len())
+    let (errors, warnings) = (report.count(CheckOutcome::Error), report.count(CheckOutcome::Warning));
+    let (errors, warnings) = (count(errors, "error"), count(warnings, "warning"));
+    text + &format!("\n{} checks: {errors}, {warnings}\n", report.checks.len())
+}
+
+/// Formats a number with its noun: `1 error`, `2 errors`.
+fn count(number: usize, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
 fn line(check: &Check, server: usize, name: usize, colours: bool) -> String {

@@ -1,9 +1,9 @@
-//! What has to be free, to be there, and to be ours to use.
+//! Checks the replication connection, free slots and the publication.
 
 use factlib_postgres::ReplicationClient;
 use postgres_protocol::escape::escape_identifier;
 
-use super::{Postgres, column, literal};
+use super::{PostgresChecks, column, literal};
 use crate::{
     Result,
     outbox::{Finding, Severity},
@@ -11,8 +11,8 @@ use crate::{
     startup::published,
 };
 
-impl Postgres<'_> {
-    /// None where there is no replication connection to be had.
+impl PostgresChecks<'_> {
+    /// Opens a replication connection; none if that fails.
     pub(super) async fn replication(&mut self) -> Result<Option<ReplicationClient>> {
         let limit = self.config.postgres.connect_timeout;
         let user = escape_identifier(self.startup.info.user());
@@ -39,7 +39,7 @@ impl Postgres<'_> {
             )
             .await?;
         let (max, used): (i32, i32) = (column(&row, 0)?, column(&row, 1)?);
-        let found = format!("{used} of {max} in use, with the one of this check");
+        let found = format!("{used} of {max} in use, including this check's");
         match used < max {
             true => self.checks.ok("WAL senders", found),
             false => self.checks.warning(
@@ -71,16 +71,17 @@ impl Postgres<'_> {
             format!("ALTER SYSTEM SET max_replication_slots = {}; restart PostgreSQL", max + 10);
         let remedy = match idle {
             Some(name) => format!(
-                "{raise}; or drop one that nobody needs: SELECT pg_drop_replication_slot({})",
+                "{raise}; or drop one that is not needed: SELECT pg_drop_replication_slot({})",
                 literal(&name)
             ),
             None => raise,
         };
-        self.checks.error("slots", format!("{found}, and ours is not among them"), remedy);
+        let name = &self.config.postgres.slot;
+        self.checks.error("slots", format!("{found}, and slot {name} is not among them"), remedy);
         Ok(())
     }
 
-    /// Each finding is a line of its own.
+    /// Checks the publication; each finding becomes a check of its own.
     pub(super) async fn publication(&mut self) -> Result<()> {
         const NAME: &str = "publication";
         let tables = self.config.outbox_tables();
@@ -103,7 +104,7 @@ impl Postgres<'_> {
             return Ok(());
         }
         if there {
-            self.checks.ok(NAME, format!("{publication} is there"));
+            self.checks.ok(NAME, format!("{publication} exists"));
             return Ok(());
         }
         if !self.config.postgres.create {
@@ -123,14 +124,14 @@ impl Postgres<'_> {
                 .await?;
             if !column::<bool>(&row, 0)? {
                 let found = format!(
-                    "{publication} is not there, and only the owner of {} creates it",
+                    "{publication} does not exist, and only the owner of {} can create it",
                     table.table
                 );
                 self.checks.error(NAME, found, format!("as the owner of the tables: {sql}"));
                 return Ok(());
             }
         }
-        self.checks.ok(NAME, format!("{publication} is not there; `factlib run` creates it"));
+        self.checks.ok(NAME, format!("{publication} does not exist; `factlib run` creates it"));
         Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! PostgreSQL: the server, what we may do there, the slot and the position.
+//! Checks PostgreSQL: the server, the user's privileges, the publication, the slot and the position.
 
 mod access;
 mod position;
@@ -23,23 +23,23 @@ use crate::{
 
 pub(super) async fn examine(config: &Arc<Config>, log: &Logger) -> Result<Vec<Check>> {
     let startup = Startup::new(config)?;
-    let mut checks = Checks::of("postgresql");
+    let mut checks = Checks::new("postgresql");
     let limit = config.postgres.connect_timeout;
     match sql_session(&startup.info, limit, log).await {
         Ok(client) => {
             let info = &startup.info;
             checks.ok("connection", format!("{} as {}", info.describe(), info.user()));
             let store = startup.store(log);
-            // A lock must not hold up all that is asked after it.
+            // A lock must not hold up all later checks.
             let limit = format!("SET statement_timeout = {}", limit.as_millis());
             sql::run(&client, "cannot ask PostgreSQL", &limit).await?;
-            let mut here =
-                Postgres { config, startup: &startup, client: &client, store, log, checks };
-            if let Err(error) = here.all().await {
-                // A question itself failed: what comes after it is not known.
-                here.checks.failed("questions", &error, "try again");
+            let mut postgres =
+                PostgresChecks { config, startup: &startup, client: &client, store, log, checks };
+            if let Err(error) = postgres.run().await {
+                // A query itself failed, so the checks after it are missing.
+                postgres.checks.failed("queries", &error, "try again");
             }
-            checks = here.checks;
+            checks = postgres.checks;
         }
         Err(error) => {
             checks.failed("connection", &error, "start the server, or correct postgres.url");
@@ -48,7 +48,7 @@ pub(super) async fn examine(config: &Arc<Config>, log: &Logger) -> Result<Vec<Ch
     Ok(checks.checks)
 }
 
-struct Postgres<'a> {
+struct PostgresChecks<'a> {
     config: &'a Config,
     startup: &'a Startup,
     client: &'a Client,
@@ -57,8 +57,8 @@ struct Postgres<'a> {
     checks: Checks,
 }
 
-impl Postgres<'_> {
-    async fn all(&mut self) -> Result<()> {
+impl PostgresChecks<'_> {
+    async fn run(&mut self) -> Result<()> {
         let server = Server::read(self.client).await?;
         let messages = self.config.outbox_tables().is_empty();
         let version = server::check_version(&server, messages).map(|()| server.major().to_string());
@@ -68,7 +68,7 @@ impl Postgres<'_> {
         let primary = primary.map(|()| "the server is a primary".into());
         self.checks.result("primary", primary, "");
         if on_standby {
-            // Nothing else that is read here would count.
+            // Other findings on a standby would mean nothing.
             return Ok(());
         }
         let wal_level = server::check_wal_level(&server).map(|()| "logical".into());

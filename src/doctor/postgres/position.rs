@@ -1,8 +1,8 @@
-//! Where reading would start: the saved position, held against the slot.
+//! Checks the saved position against the slot, and finds where reading would start.
 
 use factlib_postgres::{ReplicationClient, Slot};
 
-use super::{Postgres, asking, column, size};
+use super::{PostgresChecks, asking, column, size};
 use crate::{
     Error, ErrorKind, Result,
     checkpoint::Checkpoint,
@@ -10,8 +10,8 @@ use crate::{
     startup::{ONE_SLOT, other_relays},
 };
 
-impl Postgres<'_> {
-    /// None where it can't be read; what it says is held against the slot elsewhere.
+impl PostgresChecks<'_> {
+    /// Loads the checkpoint; the outer option is none if that fails.
     pub(super) async fn checkpoint(
         &mut self,
         slot: Option<&Slot>,
@@ -29,14 +29,18 @@ impl Postgres<'_> {
                 .await?;
             let there: bool = column(&row, 0)?;
             if !there && created {
-                self.checks.ok(NAME, format!("{store} is not there; `factlib run` creates it"));
+                self.checks.ok(NAME, format!("{store} does not exist; `factlib run` creates it"));
                 return Ok(Some(None));
             }
         }
         if self.config.checkpoint.store == StoreKind::File
-            && let Err(error) = self.writable()
+            && let Err(error) = self.check_folder()
         {
-            self.checks.failed(NAME, &error, "set checkpoint.path to a file in a folder of ours");
+            self.checks.failed(
+                NAME,
+                &error,
+                "set checkpoint.path to a file in a folder that the relay may write to",
+            );
             return Ok(None);
         }
         let checkpoint = match self.store.load(&self.config.postgres.slot).await {
@@ -59,8 +63,8 @@ impl Postgres<'_> {
         Ok(Some(checkpoint))
     }
 
-    /// Its folder takes a new file.
-    fn writable(&self) -> Result<()> {
+    /// Checks that the checkpoint file's folder is writable.
+    fn check_folder(&self) -> Result<()> {
         let path = &self.config.checkpoint.path;
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
         let folder = folder.unwrap_or(std::path::Path::new("."));
@@ -80,7 +84,7 @@ impl Postgres<'_> {
         const NAME: &str = "slot";
         let name = &self.config.postgres.slot;
         if slot.is_none() && checkpoint.is_none() && self.config.postgres.create {
-            self.checks.ok(NAME, format!("{name} is not there; `factlib run` creates it"));
+            self.checks.ok(NAME, format!("{name} does not exist; `factlib run` creates it"));
             return Ok(());
         }
         let there = slot.is_some();
@@ -110,11 +114,11 @@ impl Postgres<'_> {
                 let (pid, program, from): (i32, String, String) =
                     (column(&row, 0)?, column(&row, 1)?, column(&row, 2)?);
                 let found = format!(
-                    "{name} is read by {program} from {from} (pid {pid}); another instance stands by \
-                     until that ends"
+                    "{name} is read by {program} from {from} (pid {pid}); another instance would \
+                     stand by until that ends"
                 );
                 let end = format!(
-                    "nothing if that is your relay, else SELECT pg_terminate_backend({pid})"
+                    "nothing to do if that is your relay; otherwise SELECT pg_terminate_backend({pid})"
                 );
                 self.checks.warning(NAME, found, end);
             }
@@ -122,16 +126,16 @@ impl Postgres<'_> {
         Ok(())
     }
 
-    /// Looks for relays that send the same events through slots of their own.
+    /// Looks for relays that send the same events through other slots.
     pub(super) async fn other_relays(&mut self) -> Result<()> {
         const NAME: &str = "other relays";
         let others = other_relays(self.client, self.config).await?;
         let others = others.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         match others.is_empty() {
-            true => self.checks.ok(NAME, "none sends the same events"),
+            true => self.checks.ok(NAME, "no other relay sends the same events"),
             false => self.checks.warning(
                 NAME,
-                format!("the same events are sent from {others}, so that each is sent twice"),
+                format!("{others} also sends the same events, so each is sent twice"),
                 ONE_SLOT,
             ),
         }

@@ -1,18 +1,18 @@
-//! What the user lacks, as the grants that give it.
+//! Finds privileges that the user lacks, and the GRANTs that give them.
 
 use postgres_protocol::escape::escape_identifier;
 
-use super::{Postgres, asking, column};
+use super::{PostgresChecks, asking, column};
 use crate::{
     Result,
     config::{RefusalPolicy, StoreKind},
 };
 
-/// What the relay does with its own tables.
+/// Privileges on the relay's own tables.
 const RIGHTS: [&str; 4] = ["SELECT", "INSERT", "UPDATE", "DELETE"];
 
-impl Postgres<'_> {
-    /// What may be missing is granted; what is missing may be created.
+impl PostgresChecks<'_> {
+    /// Checks the privileges on existing tables, and those to create missing ones.
     pub(super) async fn privileges(&mut self) -> Result<()> {
         let user = escape_identifier(self.startup.info.user());
         let publication = &self.config.postgres.publication;
@@ -33,7 +33,7 @@ impl Postgres<'_> {
         let mut grants = Vec::new();
         let mut missing = false;
         for table in self.tables() {
-            // By oid, which needs no USAGE of the schema.
+            // By OID, which works without USAGE on the schema.
             let row = self
                 .client
                 .query_opt(
@@ -66,16 +66,16 @@ impl Postgres<'_> {
             grants.push(format!("GRANT CREATE ON DATABASE {database} TO {user}"));
         }
         match grants.is_empty() {
-            true => self.checks.ok("privileges", format!("{user} has what it takes")),
+            true => self.checks.ok("privileges", format!("{user} has all that are needed")),
             false => {
-                let found = format!("{user} lacks {} of them", grants.len());
+                let found = format!("{user} lacks privileges");
                 self.checks.error("privileges", found, grants.join("; "));
             }
         }
         Ok(())
     }
 
-    /// The tables of ours in the database that is read.
+    /// The relay's own tables that this configuration uses.
     fn tables(&self) -> Vec<&'static str> {
         let mut tables = Vec::new();
         if self.config.checkpoint.store == StoreKind::Postgres {

@@ -1,19 +1,19 @@
-//! What does not keep a relay from starting, and may end it later.
+//! Checks conditions that let a relay start and may stop it later: WAL limits, failover, clocks.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use postgres_protocol::escape::escape_identifier;
 
-use super::{Postgres, column, literal, size};
+use super::{PostgresChecks, column, literal, size};
 use crate::{
     Result,
     postgres::{Reconnecting, retention::Retention},
 };
 
-/// What clocks may differ by.
-const CLOCKS: Duration = Duration::from_secs(1);
+/// Difference that clocks may have.
+const MAX_CLOCK_DIFFERENCE: Duration = Duration::from_secs(1);
 
-impl Postgres<'_> {
+impl PostgresChecks<'_> {
     pub(super) async fn retained(&mut self) -> Result<()> {
         const NAME: &str = "retained WAL";
         let settings = &self.config.postgres;
@@ -23,7 +23,7 @@ impl Postgres<'_> {
         let mut found = size(kept.bytes());
         if let Some(left) = kept.safe_wal_size {
             let left = u64::try_from(left).unwrap_or_default();
-            found += &format!(", and {} until the slot is given up", size(left));
+            found += &format!(", and {} until the slot is invalidated", size(left));
         }
         let near = kept.wal_status == "unreserved";
         if !near && kept.bytes() < settings.retained_wal_warning.as_u64() {
@@ -32,7 +32,7 @@ impl Postgres<'_> {
         }
         let remedy = match kept.oldest {
             Some(open) => format!("end transaction {} ({}): {}", open.xid, open.owner, open.ending),
-            None => "start the relay, or give the slot up: factlib slot drop".into(),
+            None => "start the relay, or drop the slot: factlib slot drop".into(),
         };
         self.checks.warning(NAME, found, remedy);
         Ok(())
@@ -48,13 +48,13 @@ impl Postgres<'_> {
             .await?;
         let megabytes: i64 = column(&row, 0)?;
         let Ok(megabytes) = u64::try_from(megabytes) else {
-            self.checks.ok(NAME, "no limit: in an outage, WAL is kept until the disk is full");
+            self.checks.ok(NAME, "no limit: during an outage, WAL is kept until the disk is full");
             return Ok(());
         };
         let (limit, warning) =
             (megabytes << 20, self.config.postgres.retained_wal_warning.as_u64());
         if limit > warning {
-            self.checks.ok(NAME, format!("{}: with more, the slot is lost", size(limit)));
+            self.checks.ok(NAME, format!("{}: if the slot retains more, it is lost", size(limit)));
             return Ok(());
         }
         let found = format!(
@@ -70,7 +70,7 @@ impl Postgres<'_> {
         Ok(())
     }
 
-    /// From PostgreSQL 17 on, a slot can follow to a standby.
+    /// Checks that the slot survives a failover, which PostgreSQL 17 and later can do.
     pub(super) async fn failover(&mut self) -> Result<()> {
         const NAME: &str = "failover";
         let name = &self.config.postgres.slot;
@@ -86,12 +86,12 @@ impl Postgres<'_> {
         match (standbys, follows) {
             (_, Some(true)) => self.checks.ok(
                 NAME,
-                format!("{name} follows to standbys that set sync_replication_slots = on"),
+                format!("{name} is synchronised to standbys that set sync_replication_slots = on"),
             ),
             (false, _) => self.checks.ok(NAME, "no standby has a slot here"),
             (true, None) => self.checks.warning(
                 NAME,
-                "there are standbys, and a slot that factlib creates does not follow to them",
+                "there are standbys, and a slot that factlib creates is not synchronised to them",
                 format!(
                     "SELECT pg_create_logical_replication_slot({}, 'pgoutput', failover => true)",
                     literal(name)
@@ -99,7 +99,7 @@ impl Postgres<'_> {
             ),
             (true, Some(false)) => self.checks.warning(
                 NAME,
-                format!("{name} does not follow to a standby: after a failover it is gone"),
+                format!("{name} is not synchronised to standbys: after a failover it is gone"),
                 format!(
                     "in psql with replication=database: ALTER_REPLICATION_SLOT {} (FAILOVER true); \
                      and on the standbys sync_replication_slots = on",
@@ -117,7 +117,7 @@ impl Postgres<'_> {
         let ours = before.duration_since(UNIX_EPOCH).unwrap_or_default() + trip / 2;
         let apart = column::<f64>(&row, 0)? - ours.as_secs_f64();
         let found = format!("{:.3} s from PostgreSQL's", apart.abs());
-        match differ(apart, trip) {
+        match clocks_differ(apart, trip) {
             false => self.checks.ok("clock", found),
             true => self.checks.warning(
                 "clock",
@@ -129,9 +129,9 @@ impl Postgres<'_> {
     }
 }
 
-/// More than the way there and back explains.
-fn differ(apart_seconds: f64, trip: Duration) -> bool {
-    apart_seconds.abs() > (CLOCKS + trip / 2).as_secs_f64()
+/// True if the difference is more than the round trip explains.
+fn clocks_differ(apart_seconds: f64, trip: Duration) -> bool {
+    apart_seconds.abs() > (MAX_CLOCK_DIFFERENCE + trip / 2).as_secs_f64()
 }
 
 #[cfg(test)]
@@ -139,9 +139,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn clocks_may_differ_by_a_second_and_by_what_the_way_takes() {
+    fn clocks_may_differ_by_a_second_and_half_the_round_trip() {
         let trip = Duration::from_millis(400);
-        assert!(!differ(0.0, trip) && !differ(1.1, trip) && !differ(-1.1, trip));
-        assert!(differ(1.3, trip) && differ(-1.3, trip));
+        assert!(
+            !clocks_differ(0.0, trip) && !clocks_differ(1.1, trip) && !clocks_differ(-1.1, trip)
+        );
+        assert!(clocks_differ(1.3, trip) && clocks_differ(-1.3, trip));
     }
 }

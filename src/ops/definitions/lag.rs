@@ -1,33 +1,33 @@
-//! How far delivery is behind, and what that leaves of the slot's limit.
+//! Defines the metrics of lag, and of what it leaves of the slot's limit.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::{Family, gauge, known};
+use super::{Family, gauge, optional_gauge};
 use crate::status::PipelineStatus;
 
 pub(super) fn families(status: &PipelineStatus) -> Vec<Family<'_>> {
     let age = |at| SystemTime::now().duration_since(UNIX_EPOCH + Duration::from_secs(at));
     vec![
-        known(
+        optional_gauge(
             "checkpoint_age_seconds",
-            "Since a position was last saved; grows where nothing moves",
+            "Time since a position was last saved; grows while nothing moves",
             status.saved_at.map(|at| age(at).unwrap_or_default().as_secs()),
         ),
-        gauge("lag_bytes", "WAL that is not delivered, as far as it is known", status.lag.bytes),
+        gauge("lag_bytes", "WAL that is not delivered, as far as known", status.lag.bytes),
         gauge("lag_events", "Events that were read and are not delivered", status.lag.events),
-        known(
+        optional_gauge(
             "lag_seconds",
             "Age of the oldest transaction that was read and is not delivered",
             status.lag.seconds,
         ),
-        known(
+        optional_gauge(
             "wal_safe_bytes",
-            "WAL that may yet be written before the server gives the slot up",
+            "WAL that can still be written before the server invalidates the slot",
             status.safe_wal_bytes.map(|bytes| u64::try_from(bytes).unwrap_or(0)),
         ),
-        known(
+        optional_gauge(
             "slot_lost_in_seconds",
-            "How long that lasts at the growth of the last two minutes",
+            "Time until the server invalidates the slot, at the growth of the last two minutes",
             status.slot_lost_in_seconds,
         ),
     ]

@@ -1,6 +1,6 @@
-//! Which metrics there are: the one list behind `/metrics` and the facade.
+//! Defines all metrics, for `/metrics` and for the facade.
 //!
-//! Names that the Go library has are the Go library's.
+//! A metric that the Go library has too has the same name here.
 
 mod kafka;
 mod lag;
@@ -9,16 +9,16 @@ mod waits;
 
 use crate::status::{Observed, PipelineStatus};
 
-/// What every name begins with.
+/// Prefix of every name.
 pub(super) const PREFIX: &str = "factlib";
 
-/// A metric, or those of one name, which differ by their labels.
+/// All samples of one name, which differ by their labels.
 pub(super) struct Family<'a> {
-    /// Without [`PREFIX`] and, of a counter, without `_total`.
+    /// Without [`PREFIX`] and, for a counter, without `_total`.
     pub name: &'static str,
     pub help: &'static str,
     pub kind: Kind,
-    /// None while nothing is known: then the family is there by name alone.
+    /// Empty while no value is known; the family's name is exposed all the same.
     pub samples: Vec<Sample<'a>>,
 }
 
@@ -38,11 +38,11 @@ pub(super) type Label<'a> = (&'static str, &'a str);
 
 #[derive(Clone, Copy)]
 pub(super) enum Value {
-    Whole(u64),
-    Real(f64),
+    Integer(u64),
+    Float(f64),
 }
 
-/// Everything but histograms, with the values that a status has.
+/// Lists everything but histograms, with the status's values.
 pub(super) fn families(status: &PipelineStatus) -> impl Iterator<Item = Family<'_>> {
     let lists = [
         pipeline::families(status),
@@ -57,15 +57,15 @@ pub(super) fn families(status: &PipelineStatus) -> impl Iterator<Item = Family<'
 pub(super) const HISTOGRAMS: [Observed; 3] =
     [Observed::Latency, Observed::BatchEvents, Observed::BatchBytes];
 
-/// Name and help of a histogram: it is observed when it happens, and so not in a status.
+/// Name and help of a histogram. Its values are recorded as they happen, so a status has none.
 pub(super) fn histogram(of: Observed) -> (&'static str, &'static str) {
     match of {
         Observed::Latency => (
             "kafka_produce_latency_seconds",
-            "From the read of a topic's part of a batch to Kafka's acknowledgement",
+            "Time from reading a topic's part of a batch to Kafka's acknowledgement",
         ),
-        Observed::BatchEvents => ("batch_events", "Events of a batch, as the router gets it"),
-        Observed::BatchBytes => ("batch_bytes", "Bytes of the window that a batch takes"),
+        Observed::BatchEvents => ("batch_events", "Events in a batch, as the router gets it"),
+        Observed::BatchBytes => ("batch_bytes", "Bytes of the window that a batch holds"),
     }
 }
 
@@ -74,11 +74,11 @@ fn counter(name: &'static str, help: &'static str, value: impl Into<Value>) -> F
 }
 
 fn gauge(name: &'static str, help: &'static str, value: impl Into<Value>) -> Family<'static> {
-    known(name, help, Some(value))
+    optional_gauge(name, help, Some(value))
 }
 
-/// A gauge whose value may not be known.
-fn known(
+/// A gauge whose value may be unknown.
+fn optional_gauge(
     name: &'static str,
     help: &'static str,
     value: Option<impl Into<Value>>,
@@ -100,12 +100,12 @@ fn labelled<'a, const N: usize>(
 
 impl From<u64> for Value {
     fn from(value: u64) -> Self {
-        Value::Whole(value)
+        Value::Integer(value)
     }
 }
 
 impl From<f64> for Value {
     fn from(value: f64) -> Self {
-        Value::Real(value)
+        Value::Float(value)
     }
 }

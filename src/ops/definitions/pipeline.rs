@@ -1,8 +1,8 @@
-//! What was read, delivered, saved and removed, and what failed.
+//! Defines the metrics of events read and delivered, positions, retention and failures.
 
 use std::collections::BTreeMap;
 
-use super::{Family, Kind, Label, counter, gauge, known, labelled};
+use super::{Family, Kind, Label, counter, gauge, labelled, optional_gauge};
 use crate::status::{PipelineState, PipelineStatus};
 
 fn by_table(counts: &BTreeMap<String, u64>) -> impl Iterator<Item = ([Label<'_>; 1], u64)> {
@@ -30,53 +30,54 @@ pub(super) fn families(status: &PipelineStatus) -> Vec<Family<'_>> {
         labelled(
             Kind::Counter,
             "kafka_produce_failure",
-            "Failures of a topic, after each of which it was opened again",
+            "Failures of a topic; each reopens it",
             topics().map(|(labels, topic)| (labels, topic.restarts)),
         ),
         counter("transactions", "Kafka transactions that were committed", status.transactions),
-        known(
+        optional_gauge(
             "transaction_commit_seconds",
-            "How long the last Kafka transaction took to commit",
+            "Duration of the last commit of a Kafka transaction",
             commit,
         ),
         counter(
             "wal_replication_errors",
-            "Failures of the replication connection, or of making one",
+            "Failures of the replication connection or of opening it",
             status.replication_errors,
         ),
         counter(
             "retention_removed_rows",
-            "Delivered rows that were removed for their age",
+            "Delivered rows that were removed because of their age",
             status.retention_removed,
         ),
         counter(
             "retention_errors",
-            "Failures to remove such rows, after each of which it is tried again",
+            "Failures to remove old rows; each is retried",
             status.retention_errors,
         ),
         labelled(
             Kind::Gauge,
             "publication_problems",
-            "Errors in what is published of an outbox table",
+            "Errors in the publication of an outbox table",
             by_table(&status.publication_errors),
         ),
         labelled(
             Kind::Counter,
             "unpublished_ranges",
-            "Ranges of the WAL of which rows of an outbox table were not published",
+            "Ranges of the WAL in which rows of an outbox table were not published",
             by_table(&status.unpublished_ranges),
         ),
         labelled(
             Kind::Counter,
             "actor_restarts",
-            "Failures of an actor, after each of which it was started again",
-            // Also of those that never failed: what appears with its first failure is no increase.
+            "Failures of an actor; each restarts it",
+            // Actors that never failed are included: a series that begins with its first failure has
+            // no increase.
             status.actors.iter().map(|(actor, status)| ([("actor", *actor)], status.restarts)),
         ),
         gauge("running", "1 while the pipeline reads and delivers", running),
         gauge(
             "generation",
-            "Lives of the reader: one more each time that it connects",
+            "Number of starts of the reader; each opens a new connection",
             status.generation,
         ),
         gauge(
@@ -84,7 +85,7 @@ pub(super) fn families(status: &PipelineStatus) -> Vec<Family<'_>> {
             "Bytes between the WAL and the acknowledgement",
             status.in_flight_bytes as u64,
         ),
-        gauge("window_bytes", "The most that may be in flight", status.window_bytes as u64),
+        gauge("window_bytes", "Maximum number of bytes in flight", status.window_bytes as u64),
         gauge(
             "wal_received_lsn_bytes",
             "End of the WAL that the server sent or reported",
@@ -97,17 +98,17 @@ pub(super) fn families(status: &PipelineStatus) -> Vec<Family<'_>> {
         ),
         gauge(
             "wal_confirmed_lsn_bytes",
-            "Everything up to here PostgreSQL may forget",
+            "Everything up to here is confirmed, so that PostgreSQL may forget it",
             status.confirmed_lsn.as_u64(),
         ),
         gauge(
             "wal_retained_bytes",
-            "WAL that the server kept for the slot when it was last asked",
+            "WAL that the server kept for the slot at the last query",
             status.retained_wal_bytes,
         ),
         gauge(
-            "retention_last_run_seconds",
-            "When old rows were last looked for, Unix time; 0 for never",
+            "retention_last_run_timestamp_seconds",
+            "Unix time of the last sweep of old rows; 0 for never",
             status.retention_last_run,
         ),
         gauge("wal_lag_bytes", "WAL received and not saved as delivered", lag),

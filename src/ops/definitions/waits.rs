@@ -1,4 +1,4 @@
-//! Metrics of waits, of retries, and of topics that have changed.
+//! Defines the metrics of waits and retries, and of topics that changed or were refused.
 
 use super::{Family, Kind, counter, labelled};
 use crate::status::PipelineStatus;
@@ -21,37 +21,37 @@ pub(super) fn families(status: &PipelineStatus) -> Vec<Family<'_>> {
         labelled(
             Kind::Gauge,
             "topic_partitions",
-            "Partitions of a topic; where they become more, aggregates move",
+            "Partitions of a topic; if their number grows, aggregates move",
             partitions,
         ),
         labelled(
             Kind::Gauge,
             "topic_refused",
-            "1 while Kafka does not take a topic, so that its events go by dead_letter.policy",
+            "1 while Kafka refuses a topic and dead_letter.policy applies to its events",
             refused.map(|(name, _)| ([("topic", name.as_str())], 1)),
         ),
-        counter("dead_letters", "Events that went to the dead letters", status.dead_letters),
+        counter("dead_letters", "Events that became dead letters", status.dead_letters),
         labelled(
             Kind::Counter,
             "handler_retries",
-            "Calls of a handler that failed and are tried again",
+            "Failed calls of a handler that are retried",
             retried.map(|(name, topic)| ([("topic", name.as_str())], topic.handler_retries)),
         ),
         counter(
             "checkpoint_errors",
-            "Failures to save the position, after each of which it is tried again",
+            "Failures to save the position; each is retried",
             status.checkpoint_errors,
         ),
         labelled(
             Kind::Counter,
             "blocked_seconds",
-            "How long an actor waited, by what for",
+            "Time that an actor waited, by cause",
             actor_waits,
         ),
         labelled(
             Kind::Counter,
             "topic_blocked_seconds",
-            "How long a topic's events waited for more than Kafka's acknowledgement, by what for",
+            "Time that a topic's events waited for anything but Kafka's acknowledgement, by cause",
             topic_waits,
         ),
     ]

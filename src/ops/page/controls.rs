@@ -1,4 +1,4 @@
-//! Pause, resume, redrive: by POST, with `http.token`.
+//! The page's controls: pause, resume and redrive, by POST with `http.token`.
 
 use std::sync::{Arc, OnceLock};
 
@@ -13,28 +13,26 @@ use serde::Deserialize;
 use serde_json::json;
 use slog::{Logger, info, warn};
 
-use super::{super::Watched, live, redrive::Redrive};
+use super::{super::OpsState, live, redrive::Redrive};
 use crate::{Result, config::Config, messages::PauseTopic};
 
-/// What the controls act on.
+/// Checks the token and passes orders on.
 pub(in crate::ops) struct Controls {
-    /// None turns them off.
+    /// None turns the controls off.
     token: Option<SecretString>,
-    /// None until the supervisor is there.
+    /// Unset until the supervisor is running.
     pauses: OnceLock<Recipient<PauseTopic>>,
     redrive: Redrive,
     log: Logger,
 }
 
-/// Which topic.
+/// Body of a request to pause or resume.
 #[derive(Deserialize)]
 pub(super) struct Topic {
     topic: String,
 }
 
 impl Controls {
-    /// # Errors
-    /// A token file that can't be used.
     pub fn new(config: &Arc<Config>, kafka: bool, log: &Logger) -> Result<Self> {
         Ok(Controls {
             token: config.http.token.clone(),
@@ -58,16 +56,19 @@ impl Controls {
         &self.redrive
     }
 
-    /// The answer to who may not ask for anything.
-    fn turned_away(&self, request: &HttpRequest) -> Option<HttpResponse> {
+    /// Returns the answer for a request that is not allowed; none for one that is.
+    fn rejection(&self, request: &HttpRequest) -> Option<HttpResponse> {
         let Some(token) = &self.token else {
             let what = "controls are off: set http.token or http.token_file";
             return Some(refused(StatusCode::FORBIDDEN, what));
         };
-        // Browsers say where a request comes from; other programs say nothing.
+        // Browsers send this header; other programs need not.
         let site = request.headers().get("sec-fetch-site");
         if site.is_some_and(|site| site != "same-origin") {
-            return Some(refused(StatusCode::FORBIDDEN, "only the page itself may ask for this"));
+            return Some(refused(
+                StatusCode::FORBIDDEN,
+                "only the page itself may send this request",
+            ));
         }
         let given = request.headers().get(header::AUTHORIZATION);
         let given = given.and_then(|value| value.to_str().ok());
@@ -77,44 +78,44 @@ impl Controls {
         }
         warn!(self.log, "wrong token for the controls";
             "peer" => request.peer_addr().map(|address| address.to_string()));
-        Some(refused(StatusCode::UNAUTHORIZED, "that is not the token"))
+        Some(refused(StatusCode::UNAUTHORIZED, "wrong token"))
     }
 }
 
-/// Is the token right?
-pub(super) async fn token(watched: Data<Watched>, request: HttpRequest) -> HttpResponse {
-    let turned_away = watched.controls.turned_away(&request);
-    turned_away.unwrap_or_else(|| HttpResponse::NoContent().finish())
+/// Checks the token.
+pub(super) async fn token(state: Data<OpsState>, request: HttpRequest) -> HttpResponse {
+    let rejection = state.controls.rejection(&request);
+    rejection.unwrap_or_else(|| HttpResponse::NoContent().finish())
 }
 
 pub(super) async fn pause(
-    watched: Data<Watched>,
+    state: Data<OpsState>,
     request: HttpRequest,
     body: Json<Topic>,
 ) -> HttpResponse {
-    set_paused(&watched, &request, body.into_inner(), true).await
+    set_paused(&state, &request, body.into_inner(), true).await
 }
 
 pub(super) async fn resume(
-    watched: Data<Watched>,
+    state: Data<OpsState>,
     request: HttpRequest,
     body: Json<Topic>,
 ) -> HttpResponse {
-    set_paused(&watched, &request, body.into_inner(), false).await
+    set_paused(&state, &request, body.into_inner(), false).await
 }
 
 async fn set_paused(
-    watched: &Data<Watched>,
+    state: &Data<OpsState>,
     request: &HttpRequest,
     Topic { topic }: Topic,
     paused: bool,
 ) -> HttpResponse {
-    let controls = &watched.controls;
-    if let Some(answer) = controls.turned_away(request) {
+    let controls = &state.controls;
+    if let Some(answer) = controls.rejection(request) {
         return answer;
     }
-    // A name that nothing goes to would stay in the status for ever.
-    if !watched.status.snapshot().topics.contains_key(&topic) {
+    // Pausing an unknown topic would add it to the status for ever.
+    if !state.status.snapshot().topics.contains_key(&topic) {
         return refused(StatusCode::NOT_FOUND, "there is no such topic");
     }
     let order = PauseTopic { topic: topic.as_str().into(), paused };
@@ -123,26 +124,26 @@ async fn set_paused(
         None => false,
     };
     if !sent {
-        return refused(StatusCode::CONFLICT, "the pipeline does not run");
+        return refused(StatusCode::CONFLICT, "the pipeline is not running");
     }
-    info!(controls.log, "asked for over HTTP"; "topic" => topic, "paused" => paused);
-    live::answer(watched)
+    info!(controls.log, "pause or resume requested over HTTP"; "topic" => topic, "paused" => paused);
+    live::answer(state)
 }
 
-/// Begins to send all dead letters again.
-pub(super) async fn redrive(watched: Data<Watched>, request: HttpRequest) -> HttpResponse {
-    let controls = &watched.controls;
-    if let Some(answer) = controls.turned_away(&request) {
+/// Starts redriving all dead letters.
+pub(super) async fn redrive(state: Data<OpsState>, request: HttpRequest) -> HttpResponse {
+    let controls = &state.controls;
+    if let Some(answer) = controls.rejection(&request) {
         return answer;
     }
-    if let Err(why) = controls.redrive.begin(watched.clone()) {
+    if let Err(why) = controls.redrive.begin(state.clone()) {
         return refused(StatusCode::CONFLICT, why);
     }
-    info!(controls.log, "redrive asked for over HTTP");
-    live::answer(&watched)
+    info!(controls.log, "redrive requested over HTTP");
+    live::answer(&state)
 }
 
-/// In a time that does not tell how much of it is right.
+/// Compares in constant time, so that timing reveals nothing about the token.
 fn is_same(given: &str, token: &str) -> bool {
     given.len() == token.len() && openssl::memcmp::eq(given.as_bytes(), token.as_bytes())
 }

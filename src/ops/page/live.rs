@@ -1,5 +1,5 @@
-//! What the page shows: as JSON, each second and at each change of the state, by
-//! server-sent events. The first one has the last minutes; it reconnects by itself.
+//! Streams the page's content as JSON by server-sent events: the history first, then the present
+//! state every second and at each change. Browsers reconnect by themselves.
 
 use std::convert::Infallible;
 
@@ -15,7 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use super::{
     super::{
-        Watched,
+        OpsState,
         blocked::{Blocked, blocked},
         health::Health,
         history::Sample,
@@ -24,106 +24,110 @@ use super::{
 };
 use crate::status::{PipelineState, PipelineStatus, Recent};
 
-/// Everything but the history.
+/// The page's content without the history.
 #[derive(Serialize)]
 struct Now<'a> {
-    /// What `/status.json` answers.
+    /// The answer of `/status.json`.
     status: PipelineStatus,
-    /// Why it is not healthy.
+    /// The reason why it is unhealthy, if it is.
     unhealthy: Option<String>,
     blocked: Vec<Blocked>,
     sample: Option<Sample>,
     recent: Recent,
     redrive: Run,
     relay: &'a Relay,
-    /// Are there controls?
+    /// True if the controls are on.
     controls: bool,
 }
 
-/// What does not change.
+/// Facts about the relay that do not change.
 #[derive(Serialize)]
 pub(in crate::ops) struct Relay {
     pub version: &'static str,
     pub slot: String,
-    /// Do events go there?
+    /// Hosts and database, such as `db.example:5432/shop`.
+    pub database: String,
+    /// The configured brokers; none without Kafka.
+    pub brokers: Vec<String>,
+    /// True if events go to Kafka.
     pub kafka: bool,
 }
 
-/// A page's stream.
+/// The stream to one open page.
 struct Viewer {
-    watched: Data<Watched>,
+    state: Data<OpsState>,
     states: watch::Receiver<PipelineState>,
     samples: watch::Receiver<()>,
-    begun: bool,
-    over: bool,
+    started: bool,
+    ended: bool,
     _slot: OwnedSemaphorePermit,
 }
 
-pub(super) async fn events(watched: Data<Watched>) -> HttpResponse {
-    let Ok(slot) = watched.page_slots.clone().try_acquire_owned() else {
+pub(super) async fn events(state: Data<OpsState>) -> HttpResponse {
+    let Ok(slot) = state.page_slots.clone().try_acquire_owned() else {
         return HttpResponse::ServiceUnavailable().body("too many pages are open\n");
     };
     let viewer = Viewer {
-        states: watched.status.subscribe(),
-        samples: watched.samples.subscribe(),
-        watched,
-        begun: false,
-        over: false,
+        states: state.status.subscribe(),
+        samples: state.samples.subscribe(),
+        state,
+        started: false,
+        ended: false,
         _slot: slot,
     };
     HttpResponse::Ok()
         .content_type("text/event-stream")
         .insert_header((header::CACHE_CONTROL, "no-store"))
-        // Proxies of this kind would collect it.
+        // Keeps nginx from buffering the stream.
         .insert_header(("x-accel-buffering", "no"))
         .streaming(unfold(viewer, next))
 }
 
-/// The state of now, to whoever asked for a change of it.
-pub(super) fn answer(watched: &Data<Watched>) -> HttpResponse {
-    HttpResponse::Ok().insert_header((header::CACHE_CONTROL, "no-store")).json(now(watched))
+/// Answers a control with the state that it led to.
+pub(super) fn answer(state: &Data<OpsState>) -> HttpResponse {
+    HttpResponse::Ok().insert_header((header::CACHE_CONTROL, "no-store")).json(now(state))
 }
 
 async fn next(mut viewer: Viewer) -> Option<(Result<Bytes, Infallible>, Viewer)> {
-    if viewer.over {
+    if viewer.ended {
         return None;
     }
     let mut text = String::new();
-    if viewer.begun {
+    if viewer.started {
         tokio::select! {
             changed = viewer.states.changed() => changed.ok()?,
             sampled = viewer.samples.changed() => sampled.ok()?,
         }
     } else {
-        viewer.begun = true;
-        let history = json!({ "history": viewer.watched.history().columns() });
+        viewer.started = true;
+        let history = json!({ "history": viewer.state.history().columns() });
         text = message("history", &history)?;
     }
-    // A server that ends waits for its connections.
-    viewer.over = *viewer.states.borrow_and_update() == PipelineState::Stopped;
-    text += &message("now", &now(&viewer.watched))?;
+    // A server that stops waits for its connections, so the stream has to end.
+    viewer.ended = *viewer.states.borrow_and_update() == PipelineState::Stopped;
+    text += &message("now", &now(&viewer.state))?;
     Some((Ok(text.into()), viewer))
 }
 
 fn message(event: &str, data: &impl Serialize) -> Option<String> {
-    // JSON on one line, which is what the format asks for.
+    // The format requires JSON on one line.
     let data = serde_json::to_string(data).ok()?;
     Some(format!("event: {event}\nretry: 1000\ndata: {data}\n\n"))
 }
 
-fn now(watched: &Watched) -> Now<'_> {
-    let (status, health) = watched.judge();
+fn now(state: &OpsState) -> Now<'_> {
+    let (status, health) = state.check_health();
     Now {
         unhealthy: match health {
-            Health::Good => None,
-            Health::Bad(reason) => Some(reason),
+            Health::Healthy => None,
+            Health::Unhealthy(reason) => Some(reason),
         },
         blocked: blocked(&status),
-        sample: watched.history().last(),
-        recent: watched.status.recent(),
-        redrive: watched.controls.redrive().run(),
-        relay: &watched.relay,
-        controls: watched.controls.are_on(),
+        sample: state.history().last(),
+        recent: state.status.recent(),
+        redrive: state.controls.redrive().run(),
+        relay: &state.relay,
+        controls: state.controls.are_on(),
         status,
     }
 }

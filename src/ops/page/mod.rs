@@ -1,19 +1,19 @@
-//! The status page: a few files without a build step, live by server-sent events,
-//! and the controls on it.
+//! Serves the status page: static files without a build step, a live stream of events, and the
+//! controls.
 //!
 //! | file | idea |
 //! | --- | --- |
-//! | `assets/` | the page: one HTML, one style, a script module an idea |
-//! | `live` | what the page shows, as JSON, each second and at each change |
-//! | `controls` | pause, resume, redrive: by POST, with the token |
-//! | `redrive` | dead letters sent again in the background |
-//! | `names` | who may ask at all: names of this machine, on a loopback address |
+//! | `assets/` | the page: one HTML file, one style sheet, a few script modules |
+//! | `live` | streams the page's content as JSON |
+//! | `controls` | pause, resume and redrive, by POST with the token |
+//! | `redrive` | redrives dead letters in the background |
+//! | `names` | rejects requests for foreign host names on a loopback address |
 //!
 //! # Safety
-//! Nothing secret is shown, so reading asks for nothing beyond the listener's address.
-//! What changes anything asks for `http.token` in a header, which no other site's page
-//! can send; there are no cookies. All texts come from outside: the script sets them as
-//! text only, and the policy below lets nothing run or load that is not ours.
+//! The page shows nothing secret, so reading it requires no token. A request that changes anything
+//! requires `http.token` in a header, which pages of other sites can't send; there are no cookies.
+//! All texts come from outside: the script inserts them as text only, and the policy below lets only
+//! our own files load and run.
 
 mod controls;
 mod live;
@@ -28,7 +28,7 @@ use actix_web::{
 
 pub(super) use self::{controls::Controls, live::Relay};
 
-/// No inline script or style, nothing from elsewhere, no frame around it.
+/// Forbids inline scripts and styles, foreign sources, and frames around the page.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
      connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
@@ -36,7 +36,7 @@ const HTML: &str = "text/html; charset=utf-8";
 const CSS: &str = "text/css; charset=utf-8";
 const JS: &str = "text/javascript; charset=utf-8";
 
-/// Path, type and text of each file.
+/// Path, content type and text of each file.
 const ASSETS: [(&str, &str, &str); 9] = [
     ("/", HTML, include_str!("assets/index.html")),
     ("/style.css", CSS, include_str!("assets/style.css")),
@@ -49,12 +49,12 @@ const ASSETS: [(&str, &str, &str); 9] = [
     ("/controls.js", JS, include_str!("assets/controls.js")),
 ];
 
-/// The page and all that it asks for, by paths below its own.
+/// Adds the page and all that it loads, by paths relative to its own.
 pub(super) fn routes(app: &mut ServiceConfig) {
     for (path, kind, text) in ASSETS {
         app.route(path, get().to(async move || asset(kind, text)));
     }
-    // Of a scope without the slash, relative paths would be beside it.
+    // Without the trailing slash, the page's relative paths would miss the scope.
     app.route("", get().to(with_slash))
         .route("/events", get().to(live::events))
         .route("/controls/token", post().to(controls::token))
@@ -69,12 +69,12 @@ fn asset(kind: &str, text: &'static str) -> HttpResponse {
         .insert_header((header::CONTENT_SECURITY_POLICY, POLICY))
         .insert_header((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
         .insert_header((header::REFERRER_POLICY, "no-referrer"))
-        // A newer relay has a newer page.
+        // An upgraded relay may have another page.
         .insert_header((header::CACHE_CONTROL, "no-cache"))
         .body(text)
 }
 
-/// Relative, as a proxy before us may have cut the path.
+/// Redirects to the path with a slash; relatively, as a proxy may have cut the path.
 async fn with_slash(request: HttpRequest) -> HttpResponse {
     let last = request.path().rsplit('/').next().unwrap_or_default();
     HttpResponse::PermanentRedirect().insert_header((header::LOCATION, format!("{last}/"))).finish()

@@ -1,7 +1,7 @@
-//! Who may ask: on a loopback address, only who calls it by a name of this machine.
+//! Rejects requests on a loopback address whose `Host` is not a name of this machine.
 //!
-//! A site that resolves its own name to 127.0.0.1 (DNS rebinding) could read what is
-//! answered there through the browser of whoever visits it. Its requests carry its name.
+//! A website that resolves its own name to 127.0.0.1 (DNS rebinding) could otherwise read the answers
+//! through its visitors' browsers. Its requests carry its own name.
 
 use actix_web::{
     Error, HttpResponse,
@@ -11,12 +11,12 @@ use actix_web::{
     middleware::Next,
 };
 
-/// Refuses requests for other names.
+/// Rejects requests for other names.
 pub(in crate::ops) async fn local_only(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
-    // Whoever sends none is no browser.
+    // Browsers always send it.
     let host = request.headers().get(header::HOST);
     if host.is_none_or(|host| host.to_str().is_ok_and(is_local)) {
         return Ok(next.call(request).await?.map_into_boxed_body());
@@ -26,7 +26,7 @@ pub(in crate::ops) async fn local_only(
     Ok(request.into_response(HttpResponse::Forbidden().body(text)))
 }
 
-/// An address, or `localhost`; with a port or without.
+/// True for an IP address and for `localhost`, with or without a port.
 fn is_local(host: &str) -> bool {
     let Ok(uri) = host.parse::<Uri>() else { return false };
     let Some(name) = uri.host() else { return false };
@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_and_localhost_are_of_this_machine() {
+    fn addresses_and_localhost_are_local() {
         for host in ["localhost", "LOCALHOST:9100", "relay.localhost", "127.0.0.1:80", "[::1]:80"] {
             assert!(is_local(host), "{host}");
         }

@@ -1,4 +1,4 @@
-//! All dead letters sent again, in the background: one run at a time.
+//! Redrives all dead letters in the background, one run at a time.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -6,7 +6,7 @@ use actix_web::web::Data;
 use serde::Serialize;
 use slog::{Logger, info, o, warn};
 
-use super::super::Watched;
+use super::super::OpsState;
 use crate::{
     Result,
     clock::now_ms,
@@ -14,26 +14,26 @@ use crate::{
     dead_letter::{DeadLetterTopic, Ledger, Letter, LetterFilter, Redriver},
 };
 
-/// Begins a run, and knows how the last one went.
+/// Starts a run, and keeps the result of the last one.
 pub(in crate::ops) struct Redrive {
     config: Arc<Config>,
     log: Logger,
     run: Mutex<Run>,
 }
 
-/// How it goes, or went.
+/// State or result of a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub(in crate::ops) struct Run {
-    /// Without Kafka there is no topic of dead letters.
+    /// False without Kafka, where there is no dead-letter topic.
     possible: bool,
     running: bool,
-    /// When it ended, Unix milliseconds; none where none has.
+    /// Time at which the last run ended, Unix milliseconds; none if none has ended.
     ended_ms: Option<u64>,
     redriven: u64,
-    /// Redriven by an earlier run.
+    /// Letters that an earlier run had redriven.
     before: u64,
     failed: u64,
-    /// What ended it, or the last letter that was refused.
+    /// The error that ended the run, or that of the last letter that was refused.
     error: Option<String>,
 }
 
@@ -47,39 +47,41 @@ impl Redrive {
         self.lock().clone()
     }
 
-    /// Begins, in the background of this thread.
+    /// Starts a run in the background of this thread.
     ///
     /// # Errors
-    /// Why not.
-    pub fn begin(&self, watched: Data<Watched>) -> Result<(), &'static str> {
+    /// The reason why it can't start.
+    pub fn begin(&self, state: Data<OpsState>) -> Result<(), &'static str> {
         let mut run = self.lock();
         if !run.possible {
-            return Err("there is no Kafka, and so no topic of dead letters");
+            return Err("without Kafka there is no dead-letter topic");
         }
         if run.running {
-            return Err("it is under way already");
+            return Err("a redrive is already running");
         }
         *run = Run { possible: true, running: true, ..Run::default() };
-        // Its end is told by a guard, as the server's may be its own.
-        let ending = Ending(watched);
-        actix_rt::spawn(async move { ending.redrive().everything().await });
+        // A guard notes the end, also if the server's end cuts the run off.
+        let guard = RunGuard(state);
+        actix_rt::spawn(async move { guard.redrive().run_all().await });
         Ok(())
     }
 
-    async fn everything(&self) {
-        let ended = self.letters().await;
+    async fn run_all(&self) {
+        let ended = self.redrive_letters().await;
         if let Err(error) = ended {
             self.lock().error = Some(error.to_string());
         }
         let run = self.run();
         match &run.error {
-            None => info!(self.log, "redriven"; "letters" => run.redriven, "before" => run.before),
-            Some(error) => warn!(self.log, "not all letters were redriven";
+            None => {
+                info!(self.log, "dead letters redriven"; "letters" => run.redriven, "before" => run.before)
+            }
+            Some(error) => warn!(self.log, "not all dead letters were redriven";
                 "letters" => run.redriven, "failed" => run.failed, "error" => error),
         }
     }
 
-    async fn letters(&self) -> Result<()> {
+    async fn redrive_letters(&self) -> Result<()> {
         let Some(mut topic) = DeadLetterTopic::open(&self.config, &self.log).await? else {
             return Ok(());
         };
@@ -114,16 +116,16 @@ async fn send(letter: &Letter, redriver: &mut Redriver, ledger: &mut Ledger) -> 
     redriver.send(letter, &resent, ledger).await
 }
 
-/// Says at its drop that the run is over.
-struct Ending(Data<Watched>);
+/// Marks the run as ended when dropped.
+struct RunGuard(Data<OpsState>);
 
-impl Ending {
+impl RunGuard {
     fn redrive(&self) -> &Redrive {
         self.0.controls.redrive()
     }
 }
 
-impl Drop for Ending {
+impl Drop for RunGuard {
     fn drop(&mut self) {
         let mut run = self.redrive().lock();
         run.running = false;

@@ -30,9 +30,7 @@ async fn clicks_pause_resume_and_redrive_once_the_token_is_given() {
     browser.until("document.querySelector('#token-dialog').open").await;
     browser.write("not the token of this relay").await;
     browser.press("Enter").await;
-    browser
-        .until("document.querySelector('#token-error').textContent === 'that is not the token'")
-        .await;
+    browser.until("document.querySelector('#token-error').textContent === 'wrong token'").await;
     browser.value("document.querySelector('#token').value = ''").await;
     browser.write(&TOKEN.replace(' ', "-")).await;
     browser.press("Enter").await;

@@ -94,7 +94,7 @@ async fn the_page_shows_what_the_relay_says_also_while_kafka_is_away() {
     let error = said["kafka_error"].as_str().expect("what Kafka's client complains of");
     browser.until(&format!("document.querySelector('#cause').textContent === {error:?}")).await;
     let state = browser.text("#topics [data-topic='shop.order'] .word").await;
-    assert_eq!(state, "Waits for Kafka");
+    assert_eq!(state, "Waiting for Kafka");
     if let Some(folder) = pictures() {
         browser.look(1280, 900, "dark").await;
         browser.picture(&folder.join("page-kafka-away.png"), ".pair").await;

@@ -77,7 +77,7 @@ fn lasts(status: &Value) -> String {
     let Some(safe) = status["safe_wal_bytes"].as_i64() else {
         return match status["wal_end_lsn"].as_str() {
             None | Some("0/0") => "unknown: the server was not asked yet".into(),
-            _ => "no max_slot_wal_keep_size; what its disk has left, a server does not say".into(),
+            _ => "no max_slot_wal_keep_size: until the server's disk is full".into(),
         };
     };
     let safe = bytes(u64::try_from(safe).unwrap_or_default());
@@ -165,6 +165,8 @@ fn state(actor: &Value) -> String {
 /// How long something was waited for, by what for.
 fn waited(of: &Value) -> String {
     let waits = of["blocked_seconds"].as_object().into_iter().flatten();
+    // Every topic waits for a moment while it is opened.
+    let waits = waits.filter(|(_, seconds)| float(seconds) >= 1.0);
     let waits = waits.map(|(what, seconds)| format!("{what} {:.1} s", float(seconds)));
     let waits = waits.collect::<Vec<_>>().join(", ");
     if waits.is_empty() { "none".into() } else { waits }

@@ -1,4 +1,4 @@
-// The last minutes as lines: drawn as SVG, and said in a sentence.
+// Draws the last minutes as SVG lines, with a sentence for screen readers.
 
 import { count, duration, element, rate, seconds, text, time } from "./format.js";
 
@@ -9,7 +9,7 @@ const SHORTEST_MS = 60_000;
 const GAP_MS = 5_000;
 const FIELDS = ["at_ms", "read_rate", "delivered_rate", "lag_seconds"];
 
-/** The samples, a list a field, as the relay sends them. */
+/** The samples as one list per field, as the relay sends them. */
 export class History {
   constructor() {
     this.replace({});
@@ -33,7 +33,7 @@ const svg = (tag, attributes) => {
 };
 
 export class Chart {
-  /** `series`: field, name and class of each line, the most important one first. */
+  /** `series`: field, name and class of each line; the most important line first. */
   constructor(figure, { title, format, ceiling, series }) {
     Object.assign(this, { figure, title, format, ceiling, series });
     this.picture = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", role: "img" });
@@ -121,7 +121,7 @@ export class Chart {
   }
 }
 
-/** What a chart shows: how it is said, and the next round number above. */
+/** Formats of a chart's values, and the next round number above the largest. */
 export const perSecond = {
   format: (n) => `${n >= 10 ? count(n) : rate(n)}/s`,
   ceiling(most) {

@@ -1,11 +1,11 @@
-// What changes something: asked for by POST, with a token that stays in this tab.
+// Sends the controls' requests by POST, with a token that stays in this tab.
 
 import { byId, text } from "./format.js";
 
 const KEY = "factlib.token";
 
 export class Controls {
-  /** `changed` gets the state that an action led to. */
+  /** `changed` is called with the state after an action. */
   constructor(changed) {
     this.changed = changed;
     this.dialog = byId("token-dialog");
@@ -23,7 +23,7 @@ export class Controls {
     return sessionStorage.getItem(KEY);
   }
 
-  /** `#token=…` is never sent to a server; it does not stay in the history either. */
+  /** `#token=…` is never sent to a server, and is removed from the browser's history. */
   takeFromAddress() {
     const token = new URLSearchParams(location.hash.slice(1)).get("token");
     if (!token) return;
@@ -41,23 +41,23 @@ export class Controls {
 
   say() {
     if (!this.on) {
-      return "Off. To pause topics and redrive dead letters from here, set http.token (FACTLIB_HTTP__TOKEN) or http.token_file and start the relay again.";
+      return "Off. To pause topics and redrive dead letters from here, set http.token (FACTLIB_HTTP__TOKEN) or http.token_file and restart the relay.";
     }
-    return this.token ? "Unlocked in this tab: topics can be paused, dead letters redriven." : "Locked. Pausing topics and redriving dead letters ask for the token.";
+    return this.token ? "Unlocked in this tab: topics can be paused, dead letters redriven." : "Locked. Pausing topics and redriving dead letters require the token.";
   }
 
   setPaused(topic, paused) {
     return this.ask(paused ? "pause" : "resume", { topic });
   }
 
-  /** Asks, with the token, or for the token first. */
+  /** Sends a request with the token; asks for the token first if there is none. */
   async ask(action, body) {
     text(byId("controls-error"), "");
     if (!this.token) return this.unlock(() => this.ask(action, body));
     const { status, answer } = await this.post(action, body);
     if (status === 401) {
       this.lock();
-      return this.unlock(() => this.ask(action, body), "That token is not right any more.");
+      return this.unlock(() => this.ask(action, body), "The token is no longer valid.");
     }
     if (answer?.error) return text(byId("controls-error"), `${action}: ${answer.error}`);
     this.changed(answer);

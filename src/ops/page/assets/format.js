@@ -1,4 +1,4 @@
-// Numbers, sizes, times, and the one way in which text gets into the page: as text.
+// Formats numbers, sizes and times, and builds elements; text from outside is only inserted as text.
 
 const whole = new Intl.NumberFormat("en");
 const clock = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
@@ -6,7 +6,7 @@ const UNITS = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
 
 export const count = (n) => whole.format(Math.round(n));
 
-/** Of events a second: small ones with a decimal. */
+/** Events per second; small rates get a decimal. */
 export const rate = (n) => (n > 0 && n < 10 ? n.toFixed(1) : count(n));
 
 export function bytes(n) {
@@ -29,7 +29,7 @@ export function duration(seconds) {
   return `${Math.floor(s / 86400)} d ${Math.floor((s % 86400) / 3600)} h`;
 }
 
-/** A lag: exact where it is short. */
+/** A lag; a short one is shown more precisely. */
 export function seconds(s) {
   if (s > 0 && s < 0.95) return `${Math.max(1, Math.round(s * 1000))} ms`;
   return s < 10 && s > 0 ? `${s.toFixed(1).replace(/\.0$/, "")} s` : duration(s);
@@ -39,7 +39,7 @@ export const plural = (n, one, many = `${one}s`) => `${count(n)} ${n === 1 ? one
 
 export const byId = (id) => document.getElementById(id);
 
-/** Sets text only where it differs, so that selections and screen readers are left alone. */
+/** Sets text only if it differs, which keeps selections and screen readers undisturbed. */
 export function text(element, value) {
   if (element.textContent !== value) element.textContent = value;
 }
@@ -52,7 +52,7 @@ export function element(tag, attributes = {}, ...children) {
   return made;
 }
 
-/** Makes the children of `parent` those of `items`, each kept by its key. */
+/** Makes the children of `parent` match `items`; elements are kept by key. */
 export function keyed(parent, items, key, make, update) {
   const old = new Map([...parent.children].map((child) => [child.dataset.key, child]));
   let at = parent.firstElementChild;

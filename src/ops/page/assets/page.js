@@ -1,4 +1,4 @@
-// Live: each message of the relay drawn, and the connection to it watched.
+// Draws each message of the relay and watches the connection to it.
 
 import { age, Chart, History, perSecond } from "./charts.js";
 import { Controls } from "./controls.js";
@@ -7,14 +7,14 @@ import { drawPipeline, isCalm, placeName } from "./pipeline.js";
 import { drawErrors, drawEvents, drawLetters, drawTopics } from "./tables.js";
 
 const as = { bytes, count };
-/** The relay says something each second; after so long it is gone. */
+/** The relay sends a message every second; after this much silence the connection is lost. */
 const SILENCE_MS = 5_000;
 const RECONNECT_MS = 1_000;
 
 const samples = new History();
 const charts = [
   new Chart(byId("rate-chart"), {
-    title: "Records delivered a second",
+    title: "Records delivered per second",
     ...perSecond,
     series: [
       { field: "delivered_rate", name: "delivered", kind: "main" },
@@ -48,12 +48,12 @@ function draw(now) {
   document.title = `${byId("headline").textContent} · ${now.relay.slot} · factlib`;
 }
 
-/** What the status says by itself, each where it belongs. */
+/** Fills the elements that show a field of the status as it is. */
 function fields(status) {
   for (const shown of document.querySelectorAll("[data-field]")) {
     const value = status[shown.dataset.field];
     shown.dataset.value = value;
-    // A position that there is none of yet.
+    // 0/0 stands for no position yet.
     text(shown, as[shown.dataset.as]?.(value) ?? (value === "0/0" ? "–" : value.replaceAll("_", " ")));
   }
 }
@@ -75,12 +75,12 @@ function headline(now) {
   text(byId("cause"), cause);
 }
 
-/** One sentence on how it goes. */
+/** The headline: its tone, title and reason. */
 function verdict({ status, blocked, unhealthy, sample }) {
   const waiting = Object.values(status.topics).reduce((sum, topic) => sum + topic.waiting, 0);
   const wait = waiting > 0 ? `${plural(waiting, "event waits", "events wait")}, in order. ` : "";
   const at = (place) => blocked.find((other) => other.place === place);
-  const kept = "Nothing is lost: it goes on by itself.";
+  const kept = "Nothing is lost: delivery resumes by itself.";
   switch (status.state) {
     case "starting":
       return { tone: "idle", title: "Starting", reason: "Connecting, and checking positions." };
@@ -102,7 +102,7 @@ function verdict({ status, blocked, unhealthy, sample }) {
   if (unhealthy) return { tone: "bad", title: "Nothing moves", reason: wait, cause: unhealthy };
   const paused = blocked.filter(({ by }) => by === "pause").map(({ place }) => placeName(place));
   if (paused.length > 0) return { tone: "wait", title: `Paused: ${paused.join(", ")}`, reason: `${wait}When the window is full, other topics wait too.` };
-  if (sample?.delivered_rate > 0 || waiting > 0) return { tone: "ok", title: "Delivering", reason: `${rate(sample?.delivered_rate ?? 0)} records a second reach Kafka.` };
+  if (sample?.delivered_rate > 0 || waiting > 0) return { tone: "ok", title: "Delivering", reason: `${rate(sample?.delivered_rate ?? 0)} records per second reach Kafka.` };
   return { tone: "ok", title: "Everything is delivered", reason: "Nothing waits." };
 }
 
@@ -127,8 +127,8 @@ function connect() {
 
 function lost() {
   lostAt ??= Date.now();
-  connection("lost", `No connection since ${time(lostAt)}, trying again`);
-  // Where the answer was an error, a browser does not try again by itself.
+  connection("lost", `No connection since ${time(lostAt)}, reconnecting`);
+  // After an error response, a browser does not reconnect by itself.
   if (source.readyState === EventSource.CLOSED) setTimeout(connect, RECONNECT_MS);
 }
 

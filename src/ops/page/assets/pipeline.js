@@ -1,4 +1,4 @@
-// The picture: actors, lanes, and the places at which something waits.
+// Draws the picture: actors, lanes, and the places at which events wait.
 
 import { byId, count, element, keyed, plural, text } from "./format.js";
 
@@ -10,7 +10,7 @@ export function placeName(place) {
   return names[place] ?? place.replace(/^topic:/, "");
 }
 
-/** Waits that somebody asked for, or that belong to a fast reader, are no alarm. */
+/** Waits that are no cause for alarm: requested ones, and those of a reader that is ahead. */
 const CALM = ["pause", "slot", "window"];
 const opening = (block) => block.by === "topic" && block.why === "opening";
 export const isCalm = (block) => CALM.includes(block.by) || opening(block);
@@ -20,7 +20,9 @@ export function drawPipeline(now) {
   drawLanes(status, new Set(blocked.map(({ place }) => place)));
   byId("kafka").hidden = !relay.kafka;
   text(byId("slot-name"), relay.slot);
+  text(byId("database"), relay.database);
   text(byId("brokers"), brokers(status));
+  text(byId("broker-names"), relay.brokers.join(", "));
   const share = status.window_bytes ? status.in_flight_bytes / status.window_bytes : 0;
   byId("window-meter").value = share;
   byId("window-meter").textContent = `${Math.round(share * 100)} %`;
@@ -31,7 +33,7 @@ export function drawPipeline(now) {
 }
 
 function brokers({ kafka }) {
-  // The address of the configuration is one of them by another name.
+  // The configured address is one of the brokers under another name.
   const all = Object.entries(kafka?.brokers ?? {}).filter(([name]) => !name.endsWith("/bootstrap"));
   const there = all.filter(([, broker]) => broker.connected).length;
   return all.length > 0 ? `${count(there)} of ${plural(all.length, "broker")} connected` : "acks=all";

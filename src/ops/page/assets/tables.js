@@ -4,9 +4,9 @@ import { byId, count, element, keyed, plural, rate, text, time } from "./format.
 
 const WAITS = {
   pause: ["Paused", "wait"],
-  topic: ["Failed, opening again", "bad"],
-  handler: ["Handler tries again", "wait"],
-  kafka: ["Waits for Kafka", "bad"],
+  topic: ["Failed, reopening", "bad"],
+  handler: ["Handler retries", "wait"],
+  kafka: ["Waiting for Kafka", "bad"],
 };
 
 function topicState(topic) {
@@ -15,7 +15,7 @@ function topicState(topic) {
   return WAITS[topic.blocked_by] ?? (topic.open ? ["Open", "ok"] : ["Not open", "idle"]);
 }
 
-/** `ask(topic, paused)` is called by the buttons; none where there are no controls. */
+/** The buttons call `ask(topic, paused)`; without controls there are no buttons. */
 export function drawTopics({ status, controls }, ask) {
   const topics = Object.entries(status.topics);
   byId("topics").hidden = topics.length === 0;
@@ -48,7 +48,7 @@ function topicRow(name, ask) {
     {},
     element("th", { scope: "row" }, element("span", { class: "name" }, name), element("span", { class: "note" })),
     element("td", { class: "toned" }, element("span", { class: "dot" }), " ", element("span", { class: "word" })),
-    ...["Delivered", "A second", "Waiting", "Failures"].map((label) => element("td", { class: "number", "data-label": label })),
+    ...["Delivered", "Per second", "Waiting", "Failures"].map((label) => element("td", { class: "number", "data-label": label })),
     element("td", { class: "control" }, button),
   );
 }
