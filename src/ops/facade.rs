@@ -171,7 +171,7 @@ mod tests {
         status.transaction_committed(Duration::from_millis(4));
         let error = Error::new(ErrorKind::CheckpointUnavailable, "away");
         status.actor_failed("router", &error);
-        status.not_saved("checkpointer", &error);
+        status.save_failed("checkpointer", &error);
         let broker = BrokerStatus { rtt_seconds: Some(0.25), ..BrokerStatus::default() };
         let brokers = [("kafka:9092/1".to_owned(), broker)].into();
         status.kafka_client("producer".into(), KafkaStatus { brokers, ..KafkaStatus::default() });

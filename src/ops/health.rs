@@ -323,7 +323,7 @@ mod tests {
             "the position has not been saved for 71 s: the checkpoint store does not answer";
         assert_eq!(scene.reason_at(71), silent);
         let error = Error::new(ErrorKind::CheckpointUnavailable, "no room");
-        scene.status.not_saved("checkpointer", &error);
+        scene.status.save_failed("checkpointer", &error);
         assert!(scene.reason_at(72).ends_with(": no room"));
         scene.status.saved(Lsn::new(70));
         assert_eq!(scene.at(73), Health::Healthy);
@@ -344,7 +344,7 @@ mod tests {
                    undelivered events: 3";
         assert_eq!(scene.reason_at(61), why);
         // One that is parked has left it as well.
-        scene.status.handed_on(&order, 1, 0, LIMIT);
+        scene.status.part_finished(&order, 1, 0, LIMIT);
         scene.status.delivered(&user, 1, LIMIT);
         assert_eq!(scene.at(62), Health::Healthy);
     }

@@ -109,12 +109,12 @@ mod tests {
         status.retained_wal(retained, None);
         status.saved(Lsn::new(200));
         status.swept(7, 1);
-        status.state(["app.o".to_owned()].into_iter());
+        status.watch_tables(["app.o".to_owned()].into_iter());
         status.batch(5, 9_000);
         status.dead_lettered();
         status.transaction_committed(Duration::from_millis(250));
         status.handler_retries(&topic, "not yet".into(), true);
-        status.not_saved("checkpointer", &Error::new(ErrorKind::CheckpointUnavailable, "away"));
+        status.save_failed("checkpointer", &Error::new(ErrorKind::CheckpointUnavailable, "away"));
         let broker = BrokerStatus {
             connected: true,
             rtt_seconds: Some(0.25),

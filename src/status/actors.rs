@@ -1,4 +1,4 @@
-//! What each actor does, what it waits for and for how long, and what it failed with.
+//! State of each actor: what it does, what it waits for and for how long, and its last failure.
 
 use std::{
     collections::BTreeMap,
@@ -10,42 +10,42 @@ use serde::Serialize;
 use super::{Status, unix_seconds};
 use crate::Error;
 
-/// What an actor does.
+/// State of an actor.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum ActorState {
-    /// It is being built, or connects.
+    /// Being built, or connecting.
     #[default]
     Starting,
-    /// It takes what comes.
+    /// Working.
     Running,
-    /// It waits: see [`ActorStatus::blocked_by`].
+    /// Waiting: see [`ActorStatus::blocked_by`].
     Blocked,
-    /// It has ended with the pipeline.
+    /// Stopped with the pipeline.
     Stopped,
 }
 
-/// What an actor or a topic can't go on without.
+/// Cause of a wait of an actor or a topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum BlockedBy {
-    /// Room in `pipeline.window`: what is below is slower than PostgreSQL.
+    /// `pipeline.window` is full: delivery is slower than PostgreSQL.
     Window,
-    /// PostgreSQL, which can't be reached or ended the connection.
+    /// PostgreSQL can't be reached or ended the connection.
     Postgres,
-    /// The slot, which another instance reads.
+    /// Another instance reads the slot.
     Slot,
-    /// The checkpoint store.
+    /// The checkpoint store can't save the position.
     Store,
-    /// The topic, which is not open yet, or again after a failure.
+    /// The topic is not open yet, or is being reopened after a failure.
     Topic,
-    /// Somebody who paused the topic.
+    /// The topic is paused.
     Pause,
-    /// The handler, which has failed and is called again.
+    /// The handler failed and is being retried.
     Handler,
-    /// The brokers, of which the Kafka client complains.
+    /// The Kafka client reports an error of the brokers.
     Kafka,
 }
 
@@ -69,17 +69,17 @@ impl BlockedBy {
 #[derive(Clone, Debug, Default, Serialize)]
 #[non_exhaustive]
 pub struct ActorStatus {
-    /// What it does.
+    /// State.
     pub state: ActorState,
-    /// What it waits for, while it does.
+    /// Cause of the present wait.
     pub blocked_by: Option<BlockedBy>,
-    /// How long it has waited in all, in seconds, by what for.
+    /// Total time waited, in seconds, by cause.
     pub blocked_seconds: BTreeMap<BlockedBy, f64>,
-    /// How often it failed and was started again.
+    /// Number of failures after which it was restarted.
     pub restarts: u64,
     /// The last failure.
     pub last_error: Option<String>,
-    /// When that was, Unix seconds.
+    /// Time of the last failure, Unix seconds.
     pub last_error_at: Option<u64>,
 }
 
@@ -94,7 +94,7 @@ pub(super) struct Actor {
 
 impl Actor {
     pub fn snapshot(&self, now: Instant) -> ActorStatus {
-        let blocked_by = self.waits.what();
+        let blocked_by = self.waits.cause();
         ActorStatus {
             state: if blocked_by.is_some() { ActorState::Blocked } else { self.state },
             blocked_by,
@@ -106,13 +106,13 @@ impl Actor {
     }
 }
 
-/// What failed, and when, in Unix seconds.
+/// A failure and its time in Unix seconds.
 pub(super) struct Failure {
     pub text: String,
     pub at: u64,
 }
 
-/// A stopwatch for each thing that may be waited for, of which one runs at a time.
+/// A stopwatch for each cause of waiting, of which at most one runs.
 #[derive(Default)]
 pub(super) struct Waits {
     done: BTreeMap<BlockedBy, Duration>,
@@ -120,9 +120,9 @@ pub(super) struct Waits {
 }
 
 impl Waits {
-    /// From `now` on it waits for `what`, or no longer.
+    /// Starts the stopwatch of this cause, or stops them all.
     pub fn set(&mut self, what: Option<BlockedBy>, now: Instant) {
-        if self.what() == what {
+        if self.cause() == what {
             return;
         }
         if let Some((what, since)) = self.running.take() {
@@ -131,11 +131,11 @@ impl Waits {
         self.running = what.map(|what| (what, now));
     }
 
-    pub fn what(&self) -> Option<BlockedBy> {
+    pub fn cause(&self) -> Option<BlockedBy> {
         self.running.map(|(what, _)| what)
     }
 
-    /// The total of each, what runs included.
+    /// Totals by cause, including the present wait.
     pub fn seconds(&self, now: Instant) -> BTreeMap<BlockedBy, f64> {
         let mut total = self.done.clone();
         if let Some((what, since)) = self.running {
@@ -151,12 +151,12 @@ impl Status {
         self.actor_complains(actor, error.to_string());
     }
 
-    /// It goes on by itself.
+    /// Notes an error after which the actor goes on by itself.
     pub fn actor_complains(&self, actor: &'static str, text: String) {
         self.actor(actor, |actor| actor.error = Some(Failure { text, at: unix_seconds() }));
     }
 
-    /// What it does from now on; it waits for nothing.
+    /// Sets the state and ends a wait.
     pub fn actor_is(&self, actor: &'static str, state: ActorState) {
         self.actor(actor, |actor| {
             actor.state = state;
@@ -164,13 +164,13 @@ impl Status {
         });
     }
 
-    /// It waits for this from now on, or for nothing.
+    /// Begins a wait for this cause, or ends one.
     pub fn actor_waits(&self, actor: &'static str, what: Option<BlockedBy>) {
         self.actor(actor, |actor| actor.waits.set(what, Instant::now()));
     }
 
     fn actor(&self, actor: &'static str, change: impl FnOnce(&mut Actor)) {
-        change(self.slow().actors.entry(actor).or_default());
+        change(self.locked().actors.entry(actor).or_default());
     }
 }
 
@@ -179,18 +179,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waiting_is_timed_by_what_it_is_for() {
+    fn waits_are_timed_by_cause() {
         let start = Instant::now();
         let at = |second| start + Duration::from_secs(second);
         let mut waits = Waits::default();
         waits.set(Some(BlockedBy::Window), at(0));
-        // Said again, it is the same wait.
+        // Repeating the cause continues the same wait.
         waits.set(Some(BlockedBy::Window), at(3));
         waits.set(Some(BlockedBy::Postgres), at(5));
         waits.set(None, at(6));
         waits.set(Some(BlockedBy::Window), at(10));
         let seconds = |second| waits.seconds(at(second)).into_values().collect::<Vec<_>>();
-        assert_eq!((seconds(12), waits.what()), (vec![7.0, 1.0], Some(BlockedBy::Window)));
+        assert_eq!((seconds(12), waits.cause()), (vec![7.0, 1.0], Some(BlockedBy::Window)));
     }
 
     #[test]

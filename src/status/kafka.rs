@@ -1,4 +1,4 @@
-//! What the Kafka clients of the pipeline report.
+//! Takes the reports of the pipeline's Kafka clients.
 
 use std::time::Duration;
 
@@ -34,19 +34,19 @@ impl KafkaObserver for Status {
 }
 
 impl Status {
-    /// What the Kafka client complains of; true where that is news.
+    /// Notes an error of the Kafka client. Returns true if it is another one than before.
     pub fn kafka_trouble(&self, error: String) -> bool {
         self.failed("kafka", &error);
-        let is_news = self.slow().kafka_error.replace(error.clone()) != Some(error);
+        let is_news = self.locked().kafka_error.replace(error.clone()) != Some(error);
         self.change_all(|_| {});
         is_news
     }
 
     pub fn kafka_client(&self, name: String, tells: KafkaStatus) {
-        self.slow().kafka_clients.insert(name, tells);
+        self.locked().kafka_clients.insert(name, tells);
     }
 
     pub fn kafka_client_ended(&self, name: &str) {
-        self.slow().kafka_clients.remove(name);
+        self.locked().kafka_clients.remove(name);
     }
 }

@@ -1,7 +1,7 @@
-//! What a pipeline is doing, for whoever asks: counters that the actors write
-//! once a batch and [`PipelineStatus`], a copy of them at one moment.
+//! Collects what a pipeline is doing: the actors write counters once per batch, and readers take a
+//! copy, [`PipelineStatus`].
 //!
-//! Each file has what is told of its subject, and what is kept of that.
+//! Each file holds the state of one subject and the methods by which actors report it.
 
 mod actors;
 mod kafka;
@@ -25,8 +25,8 @@ use std::{
 use tokio::sync::watch;
 
 use self::{
-    actors::Actor, lag::OnTheWay, observed::Observations, published::Publishing, rate::Rate,
-    topics::Topic,
+    actors::Actor, lag::UndeliveredBatches, observed::Observations, published::PublicationState,
+    rate::Rate, topics::Topic,
 };
 pub use self::{
     actors::{ActorState, ActorStatus, BlockedBy},
@@ -39,9 +39,9 @@ pub(crate) use self::{lag::TransactionBoundary, observed::Observed, recent::Rece
 pub use crate::kafka::{BrokerStatus, KafkaStatus};
 use crate::{Error, Lsn, messages::ByteWindow, postgres::retention::Retention};
 
-/// What a rate of events is of.
+/// Time over which a rate of events is averaged.
 const RATE_SPAN: Duration = Duration::from_secs(10);
-/// What the growth of retained WAL is of: the server frees it in strides.
+/// Time over which the growth of retained WAL is averaged: the server frees WAL in large steps.
 const GROWTH_SPAN: Duration = Duration::from_secs(120);
 
 /// The counters behind [`PipelineStatus`]; shared by all actors of a pipeline.
@@ -50,13 +50,13 @@ pub(crate) struct Status {
     window: ByteWindow,
     state: watch::Sender<PipelineState>,
     started: Instant,
-    on_the_way: Mutex<OnTheWay>,
+    undelivered_batches: Mutex<UndeliveredBatches>,
     observed: Observations,
-    slow: Mutex<Slow>,
+    locked: Mutex<Locked>,
     recent: Mutex<Recent>,
 }
 
-/// What an atomic is enough for.
+/// Counters for which an atomic is enough.
 #[derive(Default)]
 struct Counts {
     generation: AtomicU64,
@@ -77,20 +77,20 @@ struct Counts {
     retention_last_run: AtomicU64,
 }
 
-/// What changes rarely, or once a batch and topic.
-struct Slow {
+/// State that changes rarely, or once per batch and topic.
+struct Locked {
     retained: Retention,
     /// End of the server's WAL at the last start.
     start_wal_end: Lsn,
     retained_wal_waits_for: Option<String>,
-    publishing: Publishing,
+    publishing: PublicationState,
     growth: Rate,
     rate: Rate,
     saved_at: Option<u64>,
     actors: BTreeMap<&'static str, Actor>,
     kafka_error: Option<String>,
     stopped_by: Option<String>,
-    /// What each client told last, by its name.
+    /// Last report of each client, by its name.
     kafka_clients: BTreeMap<String, KafkaStatus>,
     topics: BTreeMap<Arc<str>, Topic>,
 }
@@ -102,13 +102,13 @@ impl Status {
             window,
             state: watch::Sender::default(),
             started: Instant::now(),
-            on_the_way: Mutex::default(),
+            undelivered_batches: Mutex::default(),
             observed: Observations::default(),
-            slow: Mutex::new(Slow {
+            locked: Mutex::new(Locked {
                 retained: Retention::default(),
                 start_wal_end: Lsn::ZERO,
                 retained_wal_waits_for: None,
-                publishing: Publishing::default(),
+                publishing: PublicationState::default(),
                 growth: Rate::over(GROWTH_SPAN),
                 rate: Rate::over(RATE_SPAN),
                 saved_at: None,
@@ -133,42 +133,42 @@ impl Status {
         });
     }
 
-    /// The state, and each change of it.
+    /// Watches the state.
     pub fn subscribe(&self) -> watch::Receiver<PipelineState> {
         self.state.subscribe()
     }
 
-    /// A new reader; unless it `continues`, what the one before had read is read again.
+    /// Notes a new reader. Unless it `continues`, it reads again what the last one had read.
     pub fn set_generation(&self, generation: u64, continues: bool) {
         self.counts.generation.store(generation, Relaxed);
         if continues {
             return;
         }
-        self.on_the_way().clear();
+        self.undelivered_batches().clear();
         self.change_all(|topic| topic.status.waiting = 0);
     }
 
-    /// The pipeline ends, because of this error.
+    /// Notes the error that ends the pipeline; the first one counts.
     pub fn stops_with(&self, error: &Error) {
-        self.slow().stopped_by.get_or_insert_with(|| error.to_string());
+        self.locked().stopped_by.get_or_insert_with(|| error.to_string());
     }
 
-    /// The pipeline is over, and with it all of them.
+    /// Notes that the pipeline and all its actors have stopped.
     pub fn stopped(&self) {
         self.set_state(PipelineState::Stopped);
-        for actor in self.slow().actors.values_mut() {
+        for actor in self.locked().actors.values_mut() {
             actor.state = ActorState::Stopped;
             actor.waits.set(None, Instant::now());
         }
     }
 
-    /// Rates are made of what is told here: call it once a second.
+    /// Takes the samples that rates are computed from; call it once a second.
     pub fn sample(&self) {
         let now = Instant::now();
         let events = self.counts.events.load(Relaxed);
-        let mut slow = self.slow();
-        slow.rate.sample(events, now);
-        for topic in slow.topics.values_mut() {
+        let mut locked = self.locked();
+        locked.rate.sample(events, now);
+        for topic in locked.topics.values_mut() {
             topic.rate.sample(topic.status.events, now);
         }
     }
@@ -185,55 +185,55 @@ impl Status {
         committed_us: Option<i64>,
         boundary: TransactionBoundary,
     ) {
-        self.on_the_way().read(end, committed_us, boundary);
+        self.undelivered_batches().read(end, committed_us, boundary);
     }
 
-    /// Everything up to here is delivered.
+    /// Notes that everything up to here is delivered.
     pub fn safe(&self, lsn: Lsn) {
         self.counts.delivered_lsn.fetch_max(lsn.as_u64(), Relaxed);
-        self.on_the_way().delivered(lsn);
+        self.undelivered_batches().delivered(lsn);
     }
 
-    /// Where a start begins, which an earlier one saved.
+    /// Notes the start position, which is saved already.
     pub fn starts_at(&self, lsn: Lsn) {
         self.counts.saved_lsn.fetch_max(lsn.as_u64(), Relaxed);
     }
 
     pub fn saved(&self, lsn: Lsn) {
         self.counts.saved_lsn.fetch_max(lsn.as_u64(), Relaxed);
-        self.slow().saved_at = Some(unix_seconds());
+        self.locked().saved_at = Some(unix_seconds());
     }
 
     pub fn confirmed(&self, lsn: Lsn) {
         self.counts.confirmed_lsn.fetch_max(lsn.as_u64(), Relaxed);
     }
 
-    /// The position could not be saved; it is tried again.
-    pub fn not_saved(&self, actor: &'static str, error: &Error) {
+    /// Notes that saving the position failed; it is retried.
+    pub fn save_failed(&self, actor: &'static str, error: &Error) {
         self.counts.checkpoint_errors.fetch_add(1, Relaxed);
         self.actor_complains(actor, error.to_string());
         self.actor_waits(actor, Some(BlockedBy::Store));
     }
 
     pub fn retained_wal(&self, retained: Retention, waits_for: Option<String>) {
-        let mut slow = self.slow();
-        slow.growth.sample(retained.bytes(), Instant::now());
-        slow.retained = retained;
-        slow.retained_wal_waits_for = waits_for;
+        let mut locked = self.locked();
+        locked.growth.sample(retained.bytes(), Instant::now());
+        locked.retained = retained;
+        locked.retained_wal_waits_for = waits_for;
     }
 
-    /// The server's WAL ended there when a start asked.
+    /// Notes the end of the server's WAL at a start.
     pub fn wal_ends_at(&self, lsn: Lsn) {
-        self.slow().start_wal_end = lsn;
+        self.locked().start_wal_end = lsn;
     }
 
-    /// Events were read, of which so many are not sent.
+    /// Counts events that were read, and those among them that are not sent.
     pub fn read(&self, events: usize, filtered: usize) {
         self.counts.events_read.fetch_add(events as u64, Relaxed);
         self.counts.events_filtered.fetch_add(filtered as u64, Relaxed);
     }
 
-    /// Old rows were looked for.
+    /// Notes a sweep of old rows.
     pub fn swept(&self, removed: u64, errors: u64) {
         self.counts.retention_removed.fetch_add(removed, Relaxed);
         self.counts.retention_errors.fetch_add(errors, Relaxed);
@@ -253,13 +253,13 @@ impl Status {
         self.counts.replication_errors.fetch_add(1, Relaxed);
     }
 
-    fn on_the_way(&self) -> MutexGuard<'_, OnTheWay> {
-        self.on_the_way.lock().unwrap_or_else(PoisonError::into_inner)
+    fn undelivered_batches(&self) -> MutexGuard<'_, UndeliveredBatches> {
+        self.undelivered_batches.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn slow(&self) -> MutexGuard<'_, Slow> {
+    fn locked(&self) -> MutexGuard<'_, Locked> {
         // Nothing panics while it is held; if something did, counters are still counters.
-        self.slow.lock().unwrap_or_else(PoisonError::into_inner)
+        self.locked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,4 +1,4 @@
-//! What histograms count: batches, and how long parts take.
+//! Keeps the histograms: sizes of batches, and latencies of parts.
 
 use std::sync::OnceLock;
 
@@ -6,34 +6,34 @@ use prometheus_client::metrics::histogram::Histogram;
 
 use super::Status;
 
-/// Bounds of how many events a batch has.
+/// Bounds for the number of events in a batch.
 const BATCH_EVENTS: [f64; 9] = [1.0, 4.0, 16.0, 64.0, 256.0, 1_024.0, 4_096.0, 16_384.0, 65_536.0];
-/// Bounds of its bytes as it was read, in the window.
+/// Bounds for the bytes of the window that a batch takes.
 const BATCH_BYTES: [f64; 7] =
     [4_096.0, 16_384.0, 65_536.0, 262_144.0, 1_048_576.0, 4_194_304.0, 16_777_216.0];
-/// Bounds of what Kafka may take for a part, in seconds: from a local broker to an outage.
+/// Bounds for the latency of a part, in seconds: from a local broker to an outage.
 pub(super) const LATENCIES: [f64; 14] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0, 60.0];
 
-/// What a histogram is of.
+/// The quantity that a histogram observes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Observed {
-    /// From the read of a topic's part of a batch to the acknowledgement, in seconds.
+    /// Time from reading a topic's part of a batch to its acknowledgement, in seconds.
     Latency,
-    /// The events of a batch.
+    /// Number of events in a batch.
     BatchEvents,
-    /// The bytes of the window that a batch takes.
+    /// Bytes of the window that a batch takes.
     BatchBytes,
 }
 
-/// Of what, of which topic, and how much.
-type Hearer = Box<dyn Fn(Observed, Option<&str>, f64) + Send + Sync>;
+/// Called with the quantity, its topic, and the value.
+type Observer = Box<dyn Fn(Observed, Option<&str>, f64) + Send + Sync>;
 
-/// The histograms of batches, and who hears of all that is observed.
+/// The histograms of batches, and the observer of all values.
 pub(super) struct Observations {
     events: Histogram,
     bytes: Histogram,
-    hearer: OnceLock<Hearer>,
+    observer: OnceLock<Observer>,
 }
 
 impl Default for Observations {
@@ -41,39 +41,42 @@ impl Default for Observations {
         Observations {
             events: Histogram::new(BATCH_EVENTS),
             bytes: Histogram::new(BATCH_BYTES),
-            hearer: OnceLock::new(),
+            observer: OnceLock::new(),
         }
     }
 }
 
 impl Observations {
-    /// Call it with nothing locked: that is code of others.
-    pub fn tell(&self, what: Observed, topic: Option<&str>, value: f64) {
-        if let Some(hear) = self.hearer.get() {
-            hear(what, topic, value);
+    /// Calls the observer. Hold no lock meanwhile: it is foreign code.
+    pub fn notify(&self, what: Observed, topic: Option<&str>, value: f64) {
+        if let Some(observe) = self.observer.get() {
+            observe(what, topic, value);
         }
     }
 }
 
 impl Status {
-    /// A batch has so many events, and so many bytes of the window.
+    /// Notes a batch's number of events and bytes of the window.
     #[allow(clippy::cast_precision_loss)] // Far below 2^52.
     pub fn batch(&self, events: usize, bytes: usize) {
         let (events, bytes) = (events as f64, bytes as f64);
         self.observed.events.observe(events);
         self.observed.bytes.observe(bytes);
-        self.observed.tell(Observed::BatchEvents, None, events);
-        self.observed.tell(Observed::BatchBytes, None, bytes);
+        self.observed.notify(Observed::BatchEvents, None, events);
+        self.observed.notify(Observed::BatchBytes, None, bytes);
     }
 
-    /// How many events batches have, and how many bytes of the window they took.
+    /// Histograms of the events and of the bytes of batches.
     pub fn batches(&self) -> (Histogram, Histogram) {
         (self.observed.events.clone(), self.observed.bytes.clone())
     }
 
-    /// Who hears of what histograms count, when it happens; the first counts.
+    /// Sets the observer, which gets each value as it happens; only the first call counts.
     #[cfg(feature = "metrics")]
-    pub fn on_observed(&self, hear: impl Fn(Observed, Option<&str>, f64) + Send + Sync + 'static) {
-        let _ = self.observed.hearer.set(Box::new(hear));
+    pub fn on_observed(
+        &self,
+        observe: impl Fn(Observed, Option<&str>, f64) + Send + Sync + 'static,
+    ) {
+        let _ = self.observed.observer.set(Box::new(observe));
     }
 }

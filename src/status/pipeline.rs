@@ -1,4 +1,4 @@
-//! A pipeline at one moment.
+//! The snapshot of a pipeline that status, metrics, health and the page are made from.
 
 use std::{
     collections::BTreeMap,
@@ -13,7 +13,7 @@ use super::{
 };
 use crate::Lsn;
 
-/// Where a pipeline is in its life.
+/// State of a pipeline.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "state")]
 #[non_exhaustive]
@@ -23,19 +23,19 @@ pub enum PipelineState {
     Starting,
     /// Reading and delivering.
     Running,
-    /// Another instance reads the slot; this one takes over when it ends.
+    /// Another instance reads the slot; this one takes over when that ends.
     StandingBy {
-        /// Who has the slot, as the server says it.
+        /// The server's message, which names the process that reads the slot.
         error: String,
     },
     /// Failed; the next generation starts after a pause.
     Retrying {
-        /// What it waits for to become possible again.
+        /// The failure.
         error: String,
     },
-    /// Reading has ended; what is in flight is being finished.
+    /// Reading has ended; batches in flight are being finished.
     Draining,
-    /// Over.
+    /// Ended.
     Stopped,
 }
 
@@ -43,26 +43,26 @@ pub enum PipelineState {
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct PipelineStatus {
-    /// Where it is in its life.
+    /// State.
     #[serde(flatten)]
     pub state: PipelineState,
-    /// The error that it ended with; none while it lives, or where it was asked to stop.
+    /// The error that ended it; none while it runs, or if it was asked to stop.
     pub stopped_by: Option<String>,
-    /// Which life of the reader; counts from 1.
+    /// Number of the reader's start, from 1.
     pub generation: u64,
     /// End of the WAL that the server has sent or reported.
     pub received_lsn: Lsn,
     /// Everything up to here is delivered and saved.
     pub saved_lsn: Lsn,
-    /// Everything up to here PostgreSQL was told to forget.
+    /// Everything up to here is confirmed to PostgreSQL, which may forget it.
     pub confirmed_lsn: Lsn,
-    /// WAL that the server kept for the slot when it was last asked, in bytes.
+    /// WAL that the server kept for the slot at the last query, in bytes.
     pub retained_wal_bytes: u64,
-    /// What it is kept for, while that is more than `postgres.retained_wal_warning`.
+    /// What keeps the WAL, while that is more than `postgres.retained_wal_warning`.
     pub retained_wal_waits_for: Option<String>,
     /// Problems with the publication, as of the last look.
     pub publication_problems: Vec<PublicationProblem>,
-    /// Errors among them, by outbox table.
+    /// Number of errors among the problems, by outbox table.
     #[serde(skip)]
     pub(crate) publication_errors: BTreeMap<String, u64>,
     /// Rows that were not published: the last hundred ranges that this process saw.
@@ -70,14 +70,14 @@ pub struct PipelineStatus {
     /// Number of such ranges, by outbox table.
     #[serde(skip)]
     pub(crate) unpublished_ranges: BTreeMap<String, u64>,
-    /// How fast it grows, in bytes a second over the last two minutes.
+    /// Growth of the retained WAL, in bytes per second over the last two minutes.
     pub retained_wal_growth: Option<f64>,
-    /// WAL that may yet be written before the server gives the slot up; none without
-    /// `max_slot_wal_keep_size`. What its disk has left, a server does not say.
+    /// WAL that can still be written before the server invalidates the slot; none without
+    /// `max_slot_wal_keep_size`. The server does not report its free disk space.
     pub safe_wal_bytes: Option<i64>,
-    /// How long that lasts at this growth; none without a limit, or while it does not grow.
+    /// Time until the slot is invalidated at this growth; none without a limit or without growth.
     pub slot_lost_in_seconds: Option<u64>,
-    /// End of the server's WAL when it was last asked.
+    /// End of the server's WAL at the last query.
     pub wal_end_lsn: Lsn,
     /// Everything up to here is delivered; saved within `checkpoint.interval`.
     pub delivered_lsn: Lsn,
@@ -85,50 +85,50 @@ pub struct PipelineStatus {
     pub saved_at: Option<u64>,
     /// Lag of delivery; unknown while another instance reads, or after the end.
     pub lag: Lag,
-    /// Records delivered, a second over the last ten.
+    /// Records delivered per second, over the last ten seconds.
     pub events_per_second: f64,
-    /// How long ago the pipeline was started.
+    /// Time since the pipeline was started.
     pub uptime_seconds: u64,
     /// The actors of the pipeline, by name; those of topics are in `topics`.
     pub actors: BTreeMap<&'static str, ActorStatus>,
-    /// Events that were read from the WAL, by this process; again after a failure of the chain.
+    /// Events read from the WAL by this process, including those read again after a failure.
     pub events_read: u64,
-    /// Records that were delivered, by this process: of an event, one for each topic.
+    /// Records delivered by this process; an event has one for each of its topics.
     pub events: u64,
     /// Events that a route dropped or `kafka.unrouted` ignores, by this process.
     pub events_filtered: u64,
-    /// Events that went to the dead letters, by this process.
+    /// Events that became dead letters, in this process.
     pub dead_letters: u64,
     /// Kafka transactions that were committed; none without exactly-once.
     pub transactions: u64,
-    /// How long the last one took to commit, in seconds.
+    /// Duration of the last commit, in seconds.
     pub transaction_commit_seconds: f64,
     /// Bytes between the WAL and the acknowledgement.
     pub in_flight_bytes: usize,
-    /// The most that these may be.
+    /// Maximum number of bytes in flight.
     pub window_bytes: usize,
-    /// Failures of the replication connection, or of making one.
+    /// Failures of the replication connection or of opening it.
     pub replication_errors: u64,
     /// Delivered rows that `retention` removed, by this process.
     pub retention_removed: u64,
-    /// Failures to remove such rows.
+    /// Failures to remove old rows.
     pub retention_errors: u64,
-    /// Failures to save the position, after each of which it is tried again.
+    /// Failures to save the position; each is retried.
     pub checkpoint_errors: u64,
-    /// When they were last looked for, Unix seconds; 0 for never.
+    /// Time of the last sweep of old rows, Unix seconds; 0 for never.
     pub retention_last_run: u64,
-    /// How often an actor failed and was started again, by its name.
+    /// Number of restarts after a failure, by the actor's name.
     pub restarts: BTreeMap<&'static str, u64>,
-    /// What the Kafka client complained of last, if nothing was delivered since.
+    /// The Kafka client's last error, if nothing was delivered since.
     pub kafka_error: Option<String>,
-    /// The Kafka client's queue and its brokers, when it last told; none before.
+    /// Last report on the Kafka client's queue and brokers; none before the first.
     pub kafka: Option<KafkaStatus>,
     /// Topics that had events, by name.
     pub topics: BTreeMap<String, TopicStatus>,
 }
 
 impl PipelineStatus {
-    /// Which topics have events that are not delivered, and what is known of why.
+    /// Names the topics with undelivered events, and the known reasons.
     pub(crate) fn undelivered(&self) -> String {
         let waiting = self.topics.iter().filter(|(_, topic)| topic.waiting > 0);
         let mut reasons: Vec<_> = waiting.map(|(name, topic)| topic.undelivered(name)).collect();
@@ -137,9 +137,9 @@ impl PipelineStatus {
     }
 }
 
-/// Unread WAL of a relay that is up to date, at most: a segment. The age of more than that is not
-/// known.
-const UNREAD: u64 = 16 << 20;
+/// Maximum amount of unread WAL of a relay that counts as up to date: one segment. With more, the
+/// lag in seconds is unknown.
+const MAX_UNREAD: u64 = 16 << 20;
 
 impl Status {
     pub fn snapshot(&self) -> PipelineStatus {
@@ -149,41 +149,41 @@ impl Status {
         let (received_lsn, saved_lsn) =
             (lsn(&self.counts.received_lsn), lsn(&self.counts.saved_lsn));
         let delivered_lsn = lsn(&self.counts.delivered_lsn).max(saved_lsn);
-        let seconds = self.on_the_way().seconds(SystemTime::now());
-        let slow = self.slow();
-        let retained_wal_growth = slow.growth.per_second();
-        let wal_end = slow.retained.wal_end.max(slow.start_wal_end);
-        let actors = slow.actors.iter();
+        let seconds = self.undelivered_batches().seconds(SystemTime::now());
+        let locked = self.locked();
+        let retained_wal_growth = locked.growth.per_second();
+        let wal_end = locked.retained.wal_end.max(locked.start_wal_end);
+        let actors = locked.actors.iter();
         PipelineStatus {
-            stopped_by: slow.stopped_by.clone(),
+            stopped_by: locked.stopped_by.clone(),
             generation: self.counts.generation.load(Relaxed),
             received_lsn,
             saved_lsn,
             confirmed_lsn: lsn(&self.counts.confirmed_lsn),
-            retained_wal_bytes: slow.retained.bytes(),
-            retained_wal_waits_for: slow.retained_wal_waits_for.clone(),
-            publication_problems: slow.publishing.problems.clone(),
-            publication_errors: slow.publishing.errors.clone(),
-            unpublished: slow.publishing.unpublished.clone(),
-            unpublished_ranges: slow.publishing.ranges.clone(),
+            retained_wal_bytes: locked.retained.bytes(),
+            retained_wal_waits_for: locked.retained_wal_waits_for.clone(),
+            publication_problems: locked.publishing.problems.clone(),
+            publication_errors: locked.publishing.errors.clone(),
+            unpublished: locked.publishing.unpublished.clone(),
+            unpublished_ranges: locked.publishing.ranges.clone(),
             retained_wal_growth,
-            safe_wal_bytes: slow.retained.safe_wal_size,
-            slot_lost_in_seconds: lasts(slow.retained.safe_wal_size, retained_wal_growth),
-            wal_end_lsn: slow.retained.wal_end,
+            safe_wal_bytes: locked.retained.safe_wal_size,
+            slot_lost_in_seconds: time_left(locked.retained.safe_wal_size, retained_wal_growth),
+            wal_end_lsn: locked.retained.wal_end,
             delivered_lsn,
-            saved_at: slow.saved_at,
+            saved_at: locked.saved_at,
             lag: match &state {
-                // Whoever has the slot knows, or nobody.
+                // Only the instance that reads the slot knows.
                 PipelineState::StandingBy { .. } | PipelineState::Stopped => Lag::default(),
                 _ => Lag {
                     bytes: received_lsn.max(wal_end).distance_from(delivered_lsn),
-                    events: slow.topics.values().map(|topic| topic.status.waiting).sum(),
+                    events: locked.topics.values().map(|topic| topic.status.waiting).sum(),
                     seconds: seconds.or((state == PipelineState::Running
-                        && wal_end.distance_from(received_lsn) <= UNREAD)
+                        && wal_end.distance_from(received_lsn) <= MAX_UNREAD)
                         .then_some(0.0)),
                 },
             },
-            events_per_second: slow.rate.per_second().unwrap_or_default(),
+            events_per_second: locked.rate.per_second().unwrap_or_default(),
             uptime_seconds: now.saturating_duration_since(self.started).as_secs(),
             actors: actors.clone().map(|(name, actor)| (*name, actor.snapshot(now))).collect(),
             events_read: self.counts.events_read.load(Relaxed),
@@ -203,10 +203,10 @@ impl Status {
                 .filter(|(_, actor)| actor.restarts > 0)
                 .map(|(name, actor)| (*name, actor.restarts))
                 .collect(),
-            kafka_error: slow.kafka_error.clone(),
-            kafka: (!slow.kafka_clients.is_empty())
-                .then(|| KafkaStatus::sum(slow.kafka_clients.values())),
-            topics: slow
+            kafka_error: locked.kafka_error.clone(),
+            kafka: (!locked.kafka_clients.is_empty())
+                .then(|| KafkaStatus::sum(locked.kafka_clients.values())),
+            topics: locked
                 .topics
                 .iter()
                 .map(|(name, topic)| (name.to_string(), topic.snapshot(now)))
@@ -216,9 +216,9 @@ impl Status {
     }
 }
 
-/// How long so many bytes last at a growth of so many a second; none where it does not grow.
+/// Seconds until `bytes` are used up at this growth per second; none without growth.
 #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-fn lasts(bytes: Option<i64>, growth: Option<f64>) -> Option<u64> {
+fn time_left(bytes: Option<i64>, growth: Option<f64>) -> Option<u64> {
     let (bytes, growth) = (bytes?, growth.filter(|growth| *growth >= 1.0)?);
     Some((bytes.max(0) as f64 / growth) as u64)
 }
@@ -228,11 +228,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_limit_lasts_as_long_as_the_growth_lets_it() {
-        assert_eq!(lasts(Some(1_000), Some(10.0)), Some(100));
-        assert_eq!(lasts(Some(-5), Some(10.0)), Some(0), "it is passed");
-        assert_eq!(lasts(Some(1_000), Some(-10.0)), None);
-        assert_eq!(lasts(Some(1_000), None), None);
-        assert_eq!(lasts(None, Some(10.0)), None, "there is none");
+    fn the_time_left_follows_from_the_limit_and_the_growth() {
+        assert_eq!(time_left(Some(1_000), Some(10.0)), Some(100));
+        assert_eq!(time_left(Some(-5), Some(10.0)), Some(0), "it is passed");
+        assert_eq!(time_left(Some(1_000), Some(-10.0)), None);
+        assert_eq!(time_left(Some(1_000), None), None);
+        assert_eq!(time_left(None, Some(10.0)), None, "there is none");
     }
 }

@@ -1,4 +1,4 @@
-//! Problems with the publication, and rows that were not published.
+//! Keeps the problems of the publication, and the ranges of rows that were not published.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use super::Status;
 use crate::Lsn;
 
 /// Maximum number of ranges that are kept; the log has all of them.
-const MOST_RANGES: usize = 100;
+const MAX_RANGES: usize = 100;
 
 /// Something that keeps an outbox table from being relayed as it is configured.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -51,7 +51,7 @@ pub struct UnpublishedRows {
 
 /// The part of the status that is about the publication.
 #[derive(Default)]
-pub(super) struct Publishing {
+pub(super) struct PublicationState {
     pub problems: Vec<PublicationProblem>,
     pub unpublished: Vec<UnpublishedRows>,
     /// Number of present errors, by configured table.
@@ -62,32 +62,32 @@ pub(super) struct Publishing {
 
 impl Status {
     /// Sets the tables that are watched.
-    pub fn watched(&self, tables: impl Iterator<Item = String>) {
-        let mut slow = self.slow();
+    pub fn watch_tables(&self, tables: impl Iterator<Item = String>) {
+        let mut locked = self.locked();
         for table in tables {
-            slow.publishing.errors.insert(table.clone(), 0);
-            slow.publishing.ranges.insert(table, 0);
+            locked.publishing.errors.insert(table.clone(), 0);
+            locked.publishing.ranges.insert(table, 0);
         }
     }
 
     /// Replaces the present problems.
     pub fn publication_problems(&self, problems: Vec<PublicationProblem>) {
-        let mut slow = self.slow();
-        for (table, errors) in &mut slow.publishing.errors {
+        let mut locked = self.locked();
+        for (table, errors) in &mut locked.publishing.errors {
             let about = |problem: &&PublicationProblem| {
                 problem.is_error && problem.table.as_ref().is_none_or(|about| about == table)
             };
             *errors = problems.iter().filter(about).count() as u64;
         }
-        slow.publishing.problems = problems;
+        locked.publishing.problems = problems;
     }
 
     /// Adds a range that has ended.
     pub fn unpublished(&self, rows: UnpublishedRows) {
-        let mut slow = self.slow();
-        *slow.publishing.ranges.entry(rows.table.clone()).or_default() += 1;
-        let kept = &mut slow.publishing.unpublished;
-        if kept.len() >= MOST_RANGES {
+        let mut locked = self.locked();
+        *locked.publishing.ranges.entry(rows.table.clone()).or_default() += 1;
+        let kept = &mut locked.publishing.unpublished;
+        if kept.len() >= MAX_RANGES {
             kept.remove(0);
         }
         kept.push(rows);

@@ -1,24 +1,24 @@
-//! How fast a number grows, over the last seconds.
+//! Measures how fast a number grows: samples in, a rate per second over the last seconds out.
 
 use std::{
     collections::VecDeque,
     time::{Duration, Instant},
 };
 
-/// A number at moments of the recent past.
+/// Recent samples of a number.
 pub(super) struct Rate {
     span: Duration,
     samples: VecDeque<(Instant, u64)>,
 }
 
 impl Rate {
-    /// Over `span`; shorter while less than that is known.
+    /// Averages over `span`, or over less until that much is known.
     pub fn over(span: Duration) -> Self {
         Rate { span, samples: VecDeque::new() }
     }
 
-    /// So much it is `now`. What is older than the span is forgotten, but for the last of it.
-    /// More often than forty times in a span, it is not looked at.
+    /// Adds a sample. Drops samples older than the span, except for the newest of them, and ignores
+    /// samples that come more often than forty times per span.
     pub fn sample(&mut self, value: u64, now: Instant) {
         let last = self.samples.back();
         if last.is_some_and(|(at, _)| now.saturating_duration_since(*at) < self.span / 40) {
@@ -31,7 +31,7 @@ impl Rate {
         }
     }
 
-    /// A second, up to the last sample; negative while it gets less. None of one sample.
+    /// Growth per second up to the last sample; negative if the number shrinks. None for one sample.
     #[allow(clippy::cast_precision_loss)] // For display.
     pub fn per_second(&self) -> Option<f64> {
         let ((first, from), (last, to)) = (self.samples.front()?, self.samples.back()?);

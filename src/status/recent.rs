@@ -1,7 +1,7 @@
-//! What happened last: a few events, errors and dead letters, for the status page.
+//! Keeps the last events, errors and dead letters for the status page.
 //!
-//! Never a payload. Texts are cut, and what comes at a high rate is a sample, so that
-//! looking costs the pipeline nothing that a benchmark can see.
+//! Payloads are never kept. Texts are cut, and events at a high rate are only sampled, so that the
+//! cost can't be measured.
 
 use std::{collections::VecDeque, sync::PoisonError};
 
@@ -10,24 +10,24 @@ use serde::Serialize;
 use super::Status;
 use crate::{Error, Event, Lsn, clock::now_ms};
 
-/// Events that are kept.
-const EVENTS: usize = 50;
-/// Errors, and dead letters, that are kept.
-const TROUBLES: usize = 20;
-/// As many events as are kept are taken in so long, and no more.
+/// Number of events that are kept.
+const MAX_EVENTS: usize = 50;
+/// Number of errors, and of dead letters, that are kept.
+const MAX_ERRORS: usize = 20;
+/// At most `MAX_EVENTS` events are taken per this interval.
 const SAMPLE_MS: u64 = 100;
-/// Names are the application's, and so may be of any length.
-const LONGEST_NAME: usize = 120;
-/// Errors quote servers.
-const LONGEST_ERROR: usize = 600;
+/// Longest name that is kept whole: the application chooses names of any length.
+const MAX_NAME_CHARS: usize = 120;
+/// Longest error that is kept whole: errors quote servers.
+const MAX_ERROR_CHARS: usize = 600;
 
-/// The last ones of each, oldest first.
+/// The last events, errors and dead letters, oldest first.
 #[derive(Clone, Default, Serialize)]
 pub(crate) struct Recent {
     pub events: VecDeque<RecentEvent>,
     pub errors: VecDeque<RecentError>,
     pub dead_letters: VecDeque<RecentDeadLetter>,
-    /// When the present sample began, and how much of it is taken.
+    /// Begin of the present sampling interval, and number of events taken in it.
     #[serde(skip)]
     sample: (u64, usize),
 }
@@ -35,7 +35,7 @@ pub(crate) struct Recent {
 /// An event on its way to its topic.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct RecentEvent {
-    /// When it was routed, Unix milliseconds.
+    /// Time of routing, Unix milliseconds.
     pub at_ms: u64,
     pub aggregate_type: String,
     pub aggregate_id: String,
@@ -44,11 +44,12 @@ pub(crate) struct RecentEvent {
     pub lsn: Lsn,
 }
 
-/// An error, as often as it came.
+/// An error and how often it occurred.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct RecentError {
-    /// When it came last, and first, Unix milliseconds.
+    /// Last occurrence, Unix milliseconds.
     pub at_ms: u64,
+    /// First occurrence, Unix milliseconds.
     pub first_ms: u64,
     pub count: u64,
     /// `relay`, `kafka`, or the topic.
@@ -56,74 +57,74 @@ pub(crate) struct RecentError {
     pub error: String,
 }
 
-/// An event that was parked.
+/// An event that became a dead letter.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct RecentDeadLetter {
-    /// When, Unix milliseconds.
+    /// Time, Unix milliseconds.
     pub at_ms: u64,
     pub aggregate_type: String,
     pub aggregate_id: String,
     pub event_type: String,
-    /// The topic that it was refused by, if it came that far.
+    /// The topic that refused it; none if it was refused earlier.
     pub topic: Option<String>,
     pub lsn: Lsn,
     pub error: String,
 }
 
 impl Recent {
-    /// Events were routed to a topic.
+    /// Adds events that were routed to a topic.
     pub fn routed(&mut self, topic: &str, events: &[Event], at_ms: u64) {
         let (began, taken) = &mut self.sample;
         if at_ms.saturating_sub(*began) >= SAMPLE_MS {
             (*began, *taken) = (at_ms, 0);
         }
-        let count = events.len().min(EVENTS - *taken);
+        let count = events.len().min(MAX_EVENTS - *taken);
         *taken += count;
         for event in &events[events.len() - count..] {
             let event = RecentEvent {
                 at_ms,
-                aggregate_type: shorten(event.aggregate_type(), LONGEST_NAME),
-                aggregate_id: shorten(event.aggregate_id(), LONGEST_NAME),
-                event_type: shorten(event.event_type(), LONGEST_NAME),
+                aggregate_type: shorten(event.aggregate_type(), MAX_NAME_CHARS),
+                aggregate_id: shorten(event.aggregate_id(), MAX_NAME_CHARS),
+                event_type: shorten(event.event_type(), MAX_NAME_CHARS),
                 topic: topic.to_owned(),
                 lsn: event.lsn(),
             };
-            keep(&mut self.events, event, EVENTS);
+            keep(&mut self.events, event, MAX_EVENTS);
         }
     }
 
-    /// Something failed.
+    /// Adds an error.
     pub fn failed(&mut self, place: &str, error: &str, at_ms: u64) {
-        let error = shorten(error, LONGEST_ERROR);
+        let error = shorten(error, MAX_ERROR_CHARS);
         let same = |other: &RecentError| other.place == place && is_alike(&other.error, &error);
         let known = self.errors.iter().position(same).and_then(|at| self.errors.remove(at));
         let (first_ms, count) = known.map_or((at_ms, 1), |known| (known.first_ms, known.count + 1));
         let place = place.to_owned();
-        keep(&mut self.errors, RecentError { at_ms, first_ms, count, place, error }, TROUBLES);
+        keep(&mut self.errors, RecentError { at_ms, first_ms, count, place, error }, MAX_ERRORS);
     }
 
-    /// An event was parked.
+    /// Adds a dead letter.
     pub fn parked(&mut self, event: &Event, topic: Option<&str>, error: &Error, at_ms: u64) {
         let letter = RecentDeadLetter {
             at_ms,
-            aggregate_type: shorten(event.aggregate_type(), LONGEST_NAME),
-            aggregate_id: shorten(event.aggregate_id(), LONGEST_NAME),
-            event_type: shorten(event.event_type(), LONGEST_NAME),
+            aggregate_type: shorten(event.aggregate_type(), MAX_NAME_CHARS),
+            aggregate_id: shorten(event.aggregate_id(), MAX_NAME_CHARS),
+            event_type: shorten(event.event_type(), MAX_NAME_CHARS),
             topic: topic.map(str::to_owned),
             lsn: event.lsn(),
-            error: shorten(&error.to_string(), LONGEST_ERROR),
+            error: shorten(&error.to_string(), MAX_ERROR_CHARS),
         };
-        keep(&mut self.dead_letters, letter, TROUBLES);
+        keep(&mut self.dead_letters, letter, MAX_ERRORS);
     }
 }
 
 impl Status {
-    /// What happened last.
+    /// Returns a copy of the last events, errors and dead letters.
     pub fn recent(&self) -> Recent {
         self.with_recent(|recent| recent.clone())
     }
 
-    /// Events go to a topic, or to a handler.
+    /// Notes events that were routed to a topic or a handler.
     pub fn routed(&self, topic: &str, events: &[Event]) {
         self.with_recent(|recent| recent.routed(topic, events, now_ms()));
     }
@@ -132,7 +133,7 @@ impl Status {
         self.with_recent(|recent| recent.failed(place, error, now_ms()));
     }
 
-    /// The event of a dead letter, and the topic that it was refused by.
+    /// Notes a dead letter's event, and the topic that refused it.
     pub fn parked(&self, event: &Event, topic: Option<&str>, error: &Error) {
         self.with_recent(|recent| recent.parked(event, topic, error, now_ms()));
     }
@@ -156,8 +157,7 @@ fn shorten(text: &str, longest: usize) -> String {
     }
 }
 
-/// The same but for numbers, and for what librdkafka says of a try: how long it took, and
-/// how many it kept to itself.
+/// True if two errors differ only in numbers, or in librdkafka's details of an attempt.
 fn is_alike(one: &str, other: &str) -> bool {
     let words = |text: &str| -> String {
         let text = text.split(" (after ").next().unwrap_or_default();
@@ -178,7 +178,7 @@ mod tests {
             let fact = OutboxEvent {
                 aggregate_type: "user".into(),
                 aggregate_id: number.to_string(),
-                event_type: "x".repeat(2 * LONGEST_NAME),
+                event_type: "x".repeat(2 * MAX_NAME_CHARS),
                 payload: "secret".into(),
                 ..OutboxEvent::default()
             };
@@ -205,16 +205,16 @@ mod tests {
     #[test]
     fn a_high_rate_is_sampled_and_a_low_one_is_not() {
         let mut recent = Recent::default();
-        recent.routed("t", &events(EVENTS), 1_000);
+        recent.routed("t", &events(MAX_EVENTS), 1_000);
         recent.routed("t", &events(1), 1_050);
         assert_eq!(ids(&recent)[0], "0", "the sample is full");
-        assert_eq!(recent.events.len(), EVENTS);
+        assert_eq!(recent.events.len(), MAX_EVENTS);
         recent.routed("t", &events(1), 1_000 + SAMPLE_MS);
-        assert_eq!((ids(&recent)[0].as_str(), ids(&recent)[EVENTS - 1].as_str()), ("1", "0"));
+        assert_eq!((ids(&recent)[0].as_str(), ids(&recent)[MAX_EVENTS - 1].as_str()), ("1", "0"));
     }
 
     #[test]
-    fn an_error_that_comes_again_is_one_entry() {
+    fn a_repeated_error_is_one_entry() {
         let mut recent = Recent::default();
         recent.failed("kafka", "broker 5 refused (after 5 ms)", 10);
         recent.failed("shop.user", "no leader", 20);
@@ -224,6 +224,9 @@ mod tests {
         assert!(last.error.starts_with("broker 7"), "{last:?}");
         assert_eq!(recent.errors.len(), 2);
         recent.failed("kafka", &"ä".repeat(1_000), 40);
-        assert_eq!(recent.errors.back().map(|e| e.error.chars().count()), Some(LONGEST_ERROR + 1));
+        assert_eq!(
+            recent.errors.back().map(|e| e.error.chars().count()),
+            Some(MAX_ERROR_CHARS + 1)
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! What a status tells of what the actors said.
+//! Tests of the snapshot after reports of actors.
 
 use super::*;
 use crate::ErrorKind;
@@ -8,13 +8,13 @@ fn status() -> (Status, Arc<str>) {
 }
 
 #[test]
-fn a_topic_says_what_its_events_wait_for() {
+fn a_topic_names_the_cause_of_its_events_wait() {
     let (status, topic) = status();
     let blocked_by = || status.snapshot().topics[&*topic].blocked_by;
     status.waits(&topic, 2);
     assert_eq!(blocked_by(), Some(BlockedBy::Topic));
     status.topic_open(&topic);
-    // On its way to Kafka, it waits for nothing else.
+    // In flight to Kafka, it waits for nothing else.
     assert_eq!(blocked_by(), None);
     status.kafka_trouble("broker down".into());
     assert_eq!(blocked_by(), Some(BlockedBy::Kafka));
@@ -38,7 +38,7 @@ fn a_topic_says_what_its_events_wait_for() {
 }
 
 #[test]
-fn an_actor_that_waits_is_blocked_and_says_its_last_error() {
+fn a_waiting_actor_is_blocked_and_keeps_its_last_error() {
     let (status, _) = status();
     let reader = || status.snapshot().actors.remove("wal_reader").expect("it is there");
     status.actor_is("wal_reader", ActorState::Running);
@@ -56,7 +56,7 @@ fn an_actor_that_waits_is_blocked_and_says_its_last_error() {
 }
 
 #[test]
-fn the_lag_is_what_is_known_of_the_wal_and_not_delivered() {
+fn lag_counts_the_known_wal_that_is_not_delivered() {
     let (status, topic) = status();
     assert_eq!(status.snapshot().lag, Lag::default(), "not running, nobody knows");
     status.set_state(PipelineState::Running);

@@ -1,4 +1,4 @@
-//! What becomes of the events of each topic, and what they wait for.
+//! State of each topic: its events delivered and waiting, the cause of a wait, and its failures.
 
 use std::{
     collections::BTreeMap,
@@ -20,44 +20,43 @@ use crate::Error;
 #[derive(Clone, Debug, Default, Serialize)]
 #[non_exhaustive]
 pub struct TopicStatus {
-    /// Events that were delivered to it.
+    /// Events delivered to it.
     pub events: u64,
     /// Events that were read for it and are not delivered.
     pub waiting: u64,
-    /// Batches can be sent to it.
+    /// True while batches can be sent to it.
     pub open: bool,
-    /// How often it was opened again after a failure.
+    /// Number of failures after which it was reopened.
     pub restarts: u64,
     /// The last failure.
     pub last_error: Option<String>,
-    /// When that was, Unix seconds.
+    /// Time of the last failure, Unix seconds.
     pub last_error_at: Option<u64>,
-    /// Records delivered, a second over the last ten.
+    /// Records delivered per second, over the last ten seconds.
     pub events_per_second: f64,
-    /// What its events wait for, beside Kafka's acknowledgement.
+    /// What its events wait for, other than Kafka's acknowledgement.
     pub blocked_by: Option<BlockedBy>,
-    /// How long they have waited in all, in seconds, by what for.
+    /// Total time waited, in seconds, by cause.
     pub blocked_seconds: BTreeMap<BlockedBy, f64>,
-    /// For a handler: number of times an event was tried again after a call that failed.
+    /// For a handler: number of retries after a failed call.
     pub handler_retries: u64,
-    /// It was paused, and nothing is sent to it.
+    /// True while it is paused, so that nothing is sent to it.
     pub paused: bool,
-    /// Of a handler: an event that it is to try again, and why, while there is one.
+    /// For a handler: the event that is being retried, and the reason.
     pub retrying: Option<String>,
-    /// The reason why Kafka does not take the topic, while `dead_letter.policy` decides about its
-    /// events.
+    /// The reason why Kafka refuses the topic, while `dead_letter.policy` applies to its events.
     pub refused: Option<String>,
-    /// Number of its partitions, once that is known.
+    /// Number of partitions, once known.
     pub partitions: Option<usize>,
-    /// Number of its partitions before that changed; none if it has not changed in this process.
+    /// Number of partitions before it last changed; none if it has not changed in this process.
     pub partitions_before: Option<usize>,
-    /// Events that have left it, delivered or parked.
+    /// Events that are done, delivered or parked.
     #[serde(skip)]
     pub(crate) finished: u64,
 }
 
 impl TopicStatus {
-    /// Says how many events are not delivered to the topic, and what is known of the reason.
+    /// Says how many events are undelivered, and the known reason.
     pub(crate) fn undelivered(&self, name: &str) -> String {
         let open = match (&self.last_error, self.open) {
             _ if self.paused => "paused".into(),
@@ -77,7 +76,7 @@ pub(super) struct Topic {
     pub status: TopicStatus,
     waits: Waits,
     pub rate: Rate,
-    /// From the read to the acknowledgement, a part.
+    /// Time from read to acknowledgement of each part.
     latency: Histogram,
 }
 
@@ -95,7 +94,7 @@ impl Default for Topic {
 }
 
 impl Topic {
-    /// Times what its events wait for.
+    /// Updates the stopwatch for what its events wait for.
     fn time(&mut self, kafka_complains: bool, now: Instant) {
         let status = &self.status;
         let what = match status {
@@ -111,7 +110,7 @@ impl Topic {
     pub fn snapshot(&self, now: Instant) -> TopicStatus {
         TopicStatus {
             events_per_second: self.rate.per_second().unwrap_or_default(),
-            blocked_by: self.waits.what(),
+            blocked_by: self.waits.cause(),
             blocked_seconds: self.waits.seconds(now),
             ..self.status.clone()
         }
@@ -119,21 +118,27 @@ impl Topic {
 }
 
 impl Status {
-    /// Events wait for the topic.
+    /// Notes events that are waiting for delivery.
     pub fn waits(&self, topic: &Arc<str>, events: usize) {
         self.change(topic, |topic| topic.status.waiting += events as u64);
     }
 
     pub fn delivered(&self, topic: &Arc<str>, events: usize, latency: Duration) {
-        let over = self.slow().kafka_error.take().is_some();
-        self.handed_on(topic, events, events, latency);
+        let over = self.locked().kafka_error.take().is_some();
+        self.part_finished(topic, events, events, latency);
         if over {
             self.change_all(|_| {});
         }
     }
 
-    /// A part has ended, and what is not delivered of it waits elsewhere.
-    pub fn handed_on(&self, topic: &Arc<str>, events: usize, delivered: usize, latency: Duration) {
+    /// Notes a finished part. Its events that were not delivered are waiting elsewhere.
+    pub fn part_finished(
+        &self,
+        topic: &Arc<str>,
+        events: usize,
+        delivered: usize,
+        latency: Duration,
+    ) {
         self.counts.events.fetch_add(delivered as u64, Relaxed);
         self.change(topic, |topic| {
             topic.latency.observe(latency.as_secs_f64());
@@ -141,11 +146,11 @@ impl Status {
             topic.status.finished += events as u64;
             topic.status.waiting = topic.status.waiting.saturating_sub(events as u64);
         });
-        self.observed.tell(Observed::Latency, Some(topic), latency.as_secs_f64());
+        self.observed.notify(Observed::Latency, Some(topic), latency.as_secs_f64());
     }
 
-    /// A handler is called again for an event: because the call failed, or because it wants
-    /// the event later.
+    /// Notes that a handler is called again for an event: because the call failed, or because it asked
+    /// for the event later.
     pub fn handler_retries(&self, topic: &Arc<str>, reason: String, failed: bool) {
         if failed {
             self.failed(topic, &reason);
@@ -178,7 +183,7 @@ impl Status {
         });
     }
 
-    /// Kafka does not take the topic, or it does again.
+    /// Notes that Kafka refuses the topic, or accepts it again.
     pub fn topic_refused(&self, topic: &Arc<str>, error: Option<&Error>) {
         if let Some(error) = error {
             self.failed(topic, &error.to_string());
@@ -187,10 +192,10 @@ impl Status {
         self.change(topic, |topic| topic.status.refused = error);
     }
 
-    /// The topic has so many partitions; a change is said, as it moves aggregates.
+    /// Notes the number of partitions, and warns of a change, which moves aggregates.
     pub fn partitions(&self, topic: &str, count: usize, log: &Logger) {
-        // One that is not here yet is of no event.
-        let before = match self.slow().topics.get_mut(topic) {
+        // A topic that is not here has no events yet.
+        let before = match self.locked().topics.get_mut(topic) {
             Some(Topic { status, .. }) => {
                 let before = status.partitions.replace(count).filter(|before| *before != count);
                 status.partitions_before = before.or(status.partitions_before);
@@ -206,38 +211,38 @@ impl Status {
         }
     }
 
-    /// Takes the number from a client whose metadata may be old: only a larger one counts.
+    /// Notes the number from a client whose metadata may be old: only a larger one counts.
     pub fn partitions_grew(&self, topic: &str, count: usize, log: &Logger) {
-        let known = self.slow().topics.get(topic).and_then(|topic| topic.status.partitions);
+        let known = self.locked().topics.get(topic).and_then(|topic| topic.status.partitions);
         if known.is_none_or(|known| known < count) {
             self.partitions(topic, count, log);
         }
     }
 
-    /// How long parts took, by topic.
+    /// Latencies of parts, by topic.
     pub fn latencies(&self) -> Vec<(Arc<str>, Histogram)> {
-        let topics = &self.slow().topics;
+        let topics = &self.locked().topics;
         topics.iter().map(|(name, topic)| (Arc::clone(name), topic.latency.clone())).collect()
     }
 
     fn change(&self, topic: &Arc<str>, how: impl FnOnce(&mut Topic)) {
-        let slow = &mut *self.slow();
-        let complains = slow.kafka_error.is_some();
+        let locked = &mut *self.locked();
+        let complains = locked.kafka_error.is_some();
         let changed = |topic: &mut Topic| {
             how(topic);
             topic.time(complains, Instant::now());
         };
-        match slow.topics.get_mut(topic) {
+        match locked.topics.get_mut(topic) {
             Some(topic) => changed(topic),
-            None => changed(slow.topics.entry(Arc::clone(topic)).or_default()),
+            None => changed(locked.topics.entry(Arc::clone(topic)).or_default()),
         }
     }
 
     pub(super) fn change_all(&self, how: impl Fn(&mut Topic)) {
-        let slow = &mut *self.slow();
-        for topic in slow.topics.values_mut() {
+        let locked = &mut *self.locked();
+        for topic in locked.topics.values_mut() {
             how(topic);
-            topic.time(slow.kafka_error.is_some(), Instant::now());
+            topic.time(locked.kafka_error.is_some(), Instant::now());
         }
     }
 }

@@ -156,7 +156,7 @@ impl Checkpointer {
             }
             Err(error) if error.is_transient() => {
                 self.schedule.failures += 1;
-                self.status.not_saved(ActorKind::Checkpointer.name(), &error);
+                self.status.save_failed(ActorKind::Checkpointer.name(), &error);
                 warn!(self.log, "cannot save the position, trying again";
                     "store" => self.store.describe(), "lsn" => %checkpoint.lsn,
                     "failures" => self.schedule.failures, "error" => %error);

@@ -56,7 +56,7 @@ impl PublicationWatch {
         log: Logger,
     ) -> Self {
         let tables = config.outbox_tables();
-        status.watched(tables.iter().map(|table| table.table.clone()));
+        status.watch_tables(tables.iter().map(|table| table.table.clone()));
         PublicationWatch {
             config,
             tables,

@@ -126,7 +126,7 @@ impl Handler<PartDone> for Router {
             PartEnd::Stale => {}
             PartEnd::Returned { events, delivered, took, returned } => {
                 if let Some(topic) = self.deliveries.topic(lane) {
-                    self.status.handed_on(topic, events, delivered, took);
+                    self.status.part_finished(topic, events, delivered, took);
                 }
                 self.forward(returned, ctx);
                 self.release(lane, ctx);

@@ -60,7 +60,8 @@ fn text(report: &Report, colours: bool) -> String {
     for check in &report.checks {
         text += &line(check, server, name, colours);
     }
-    let (errors, warnings) = (report.count(CheckOutcome::Error), report.count(CheckOutcome::Warning));
+    let (errors, warnings) =
+        (report.count(CheckOutcome::Error), report.count(CheckOutcome::Warning));
     let (errors, warnings) = (count(errors, "error"), count(warnings, "warning"));
     text + &format!("\n{} checks: {errors}, {warnings}\n", report.checks.len())
 }
