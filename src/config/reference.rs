@@ -266,9 +266,12 @@ fn field_doc(source: &str, section: &str, field: &str) -> Option<String> {
     let (_, fields) = source.split_once(&format!("pub struct {section} {{\n"))?;
     let (fields, _) = fields.split_once("\n}")?;
     let (before, _) = fields.split_once(&format!("    pub {field}: "))?;
-    let lines = before.rsplit_once(",\n").map_or(before, |(_, own)| own).lines();
-    let words = lines.filter_map(|line| line.trim().strip_prefix("///"));
-    Some(words.flat_map(str::split_whitespace).collect::<Vec<_>>().join(" "))
+    // The comment is what stands above the field, up to the one before; a line may end in a comma.
+    let above = before.lines().rev().map(str::trim);
+    let own = above.take_while(|line| line.starts_with("///") || line.starts_with("#["));
+    let mut lines: Vec<_> = own.filter_map(|line| line.strip_prefix("///")).collect();
+    lines.reverse();
+    Some(lines.into_iter().flat_map(str::split_whitespace).collect::<Vec<_>>().join(" "))
 }
 
 #[cfg(test)]
