@@ -33,7 +33,7 @@ async fn a_replication_connection_is_let_in_where_an_ordinary_one_is() {
         );
         server.execute("postgres", &create).await.unwrap();
     }
-    let (refused, port) = (Err(ErrorKind::Refused), server.port());
+    let (refused, port) = (Err(ErrorKind::Authentication), server.port());
     for role in ["scram", "md5", "clear", "postgres"] {
         for tls in ["disable", "require"] {
             let url = |more: &str| {
