@@ -119,7 +119,7 @@ impl Tail {
                     self.take().await?;
                 }
             }
-            let wanted = frame::needed(&self.buffer).max(READ_BYTES);
+            let wanted = frame::first_frame_length(&self.buffer).max(READ_BYTES);
             self.buffer.reserve(wanted.saturating_sub(self.buffer.len()));
         }
     }

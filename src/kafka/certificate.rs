@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use factlib_postgres::certificate::distrust;
+use factlib_postgres::certificate::reason_and_remedy;
 use openssl::{
     ssl::{HandshakeError, SslConnector, SslMethod},
     x509::{X509VerifyResult, store::X509StoreBuilder},
@@ -38,7 +38,7 @@ fn look(settings: &ClientConfig, broker: &str) -> Option<Error> {
         }
         None => "name the file of the authority that signed it with kafka.tls_ca".to_owned(),
     };
-    let (reason, remedy) = distrust(result, authority);
+    let (reason, remedy) = reason_and_remedy(result, authority);
     let what = format!("the TLS certificate of Kafka at {broker} can't be trusted: {reason}");
     Some(Error::new(ErrorKind::KafkaRefused, what).remedy(remedy))
 }

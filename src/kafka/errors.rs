@@ -2,7 +2,7 @@
 
 use std::error::Error as _;
 
-use factlib_postgres::certificate::is_refused;
+use factlib_postgres::certificate::is_certificate_refused;
 use rdkafka::{
     error::{KafkaError, RDKafkaErrorCode},
     types::RDKafkaErrorCode as Code,
@@ -42,7 +42,7 @@ pub(crate) fn client_error(what: impl Into<String>, error: KafkaError, reason: &
     let refused = |what: String, remedy| Error::new(ErrorKind::KafkaRefused, what).remedy(remedy);
     let error = match what.into() {
         what if is_untrusted(reason) => refused(what, "check kafka.tls_ca"),
-        what if is_refused(reason) => refused(
+        what if is_certificate_refused(reason) => refused(
             what,
             "the broker wants a certificate of an authority that it knows: set \
              ssl.certificate.location and ssl.key.location in kafka.properties",

@@ -25,7 +25,7 @@
 
 use std::time::Duration;
 
-use factlib_postgres::{ConnectInfo, GivenUp, SqlSession};
+use factlib_postgres::{ConnectInfo, SqlSession, StatementTimeout};
 use slog::Logger;
 use tokio_postgres::{
     Row,
@@ -162,9 +162,9 @@ impl OldRowRemover {
             let deleting = client.within(ANSWER_TIMEOUT, client.execute(&statement, parameters));
             let removed = match deleting.await {
                 Ok(removed) => removed.map_err(|error| refused(table, error))?,
-                Err(given_up) => {
+                Err(timeout) => {
                     let what = format!("cannot remove old rows of {}", table.table);
-                    return Err(unanswered(what, given_up));
+                    return Err(unanswered(what, timeout));
                 }
             };
             swept.removed += removed;
@@ -206,7 +206,7 @@ impl Session {
         let asking = self.client.query_opt(query, parameters);
         match self.client.within(ANSWER_TIMEOUT, asking).await {
             Ok(row) => row.map_err(|error| postgres_error(what, error)),
-            Err(given_up) => Err(unanswered(what.into(), given_up)),
+            Err(timeout) => Err(unanswered(what.into(), timeout)),
         }
     }
 }
@@ -242,9 +242,9 @@ fn delete(table: &OutboxTable, mapping: &Mapping, columns: &[(String, u32)]) -> 
     ))
 }
 
-fn unanswered(what: String, given_up: GivenUp) -> Error {
-    let remedy = given_up.remedy();
-    Error::new(ErrorKind::PostgresUnavailable, what).remedy(remedy).caused_by(given_up)
+fn unanswered(what: String, timeout: StatementTimeout) -> Error {
+    let remedy = timeout.remedy();
+    Error::new(ErrorKind::PostgresUnavailable, what).remedy(remedy).caused_by(timeout)
 }
 
 fn refused(table: &OutboxTable, error: tokio_postgres::Error) -> Error {

@@ -307,7 +307,7 @@ impl Startup {
             "slot" => name);
         let creating = Slot::create(client, name, self.info.dbname());
         self.creating.store(true, Relaxed);
-        let created = client.watched(creating, &self.stop, |waits_for| {
+        let created = client.run_watched(creating, &self.stop, |waits_for| {
             warn!(log, "creating the slot waits for a transaction"; "slot" => name,
                 "waits_for" => %waits_for, "remedy" => waits_for.remedy());
             tell(waits_for);
@@ -407,7 +407,7 @@ impl Startup {
             false => store.load(&settings.slot).await?,
         };
         let position = self.position(&mut replication, checkpoint.as_ref(), store, log).await?;
-        if publication_created && slot.is_some() && !server.publications_count_at_once() {
+        if publication_created && slot.is_some() && !server.applies_publications_retroactively() {
             warn!(log, "the slot is older than the publication: a change to a table in between \
                 stops the reading"; "slot" => &settings.slot,
                 "publication" => &settings.publication,

@@ -1,9 +1,8 @@
-//! Logs a connection of ours in: trust, SCRAM, md5, and a password where none can listen.
+//! Logs in on a new stream: by trust, SCRAM or md5, and by a password in clear if nobody can listen.
 //!
 //! # Failure
-//! `Authentication` where another attempt would end the same way. With
-//! `channel_binding=require` nothing but SCRAM-SHA-256-PLUS gets in: whoever
-//! stands between can't talk us into less.
+//! `Authentication` if another attempt would fail as well. With `channel_binding=require`, only
+//! SCRAM-SHA-256-PLUS is accepted, so nobody between client and server can force a weaker method.
 
 use fallible_iterator::FallibleIterator;
 use postgres_protocol::{
@@ -17,7 +16,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::{
     connect_info::{ConnectInfo, Host},
-    require_auth::{CORRECT_AUTH, Method},
+    require_auth::{AUTH_REMEDY, Method},
     session::Session,
     settings::ChannelBinding,
     stream::Stream,
@@ -27,12 +26,13 @@ use crate::{Error, ErrorKind, Result, error::NO_PASSWORD};
 /// Purpose of a connection.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purpose {
-    /// Logical replication, and statements before it.
+    /// Logical replication, and statements before it starts.
     Replication,
+    /// Statements alone.
     Statements,
 }
 
-/// Sends the startup message and authenticates.
+/// Sends the start-up message and authenticates.
 pub(super) async fn log_in(
     stream: Stream,
     host: &Host,
@@ -41,7 +41,7 @@ pub(super) async fn log_in(
 ) -> Result<Session> {
     let mut session = Session::new(stream, host.to_string());
     let mut login = Login {
-        what: format!("cannot log in to PostgreSQL at {host} as {}", info.user),
+        message: format!("cannot log in to PostgreSQL at {host} as {}", info.user),
         password: info.password(host),
         info,
         session: &mut session,
@@ -52,7 +52,7 @@ pub(super) async fn log_in(
     Ok(session)
 }
 
-/// The way to log in that a server's first message asks for.
+/// Returns the method that the server's first message asks for.
 fn method(request: &Message) -> Option<Method> {
     match request {
         Message::AuthenticationOk => Some(Method::None),
@@ -65,8 +65,9 @@ fn method(request: &Message) -> Option<Method> {
     }
 }
 
+/// A login in progress.
 struct Login<'a> {
-    what: String,
+    message: String,
     password: Option<SecretString>,
     info: &'a ConnectInfo,
     session: &'a mut Session,
@@ -91,15 +92,14 @@ impl Login<'_> {
     }
 
     async fn receive(&mut self) -> Result<Message> {
-        self.session.receive(&self.what).await
+        self.session.receive(&self.message).await
     }
 
     async fn authenticate(&mut self) -> Result<()> {
         let request = self.receive().await?;
-        let objection =
-            method(&request).and_then(|method| self.info.require_auth.objection(method));
-        if let Some(objection) = objection {
-            return Err(self.refused(&objection).with_remedy(CORRECT_AUTH));
+        let refusal = method(&request).and_then(|method| self.info.require_auth.refusal(method));
+        if let Some(refusal) = refusal {
+            return Err(self.refused(&refusal).with_remedy(AUTH_REMEDY));
         }
         if self.info.channel_binding == ChannelBinding::Require
             && !matches!(request, Message::AuthenticationSasl(_))
@@ -162,12 +162,12 @@ impl Login<'_> {
         let Message::AuthenticationSaslFinal(body) = self.receive().await? else {
             return Err(self.out_of_turn());
         };
-        // The server's proof that it knows the password too.
+        // Checks the server's proof that it knows the password, too.
         let refused = "the server does not prove that it knows the password";
         scram.finish(body.data()).map_err(|error| self.refused(refused).caused_by(error))
     }
 
-    /// The strongest of the server's mechanisms.
+    /// Chooses the strongest mechanism that the server offers.
     fn mechanism(
         &self,
         body: &AuthenticationSaslBody,
@@ -185,7 +185,7 @@ impl Login<'_> {
             _ if !offered.contains(&sasl::SCRAM_SHA_256) => {
                 Err(self.refused("the server offers no SCRAM mechanism that is supported"))
             }
-            // Tells the server that we would have bound: it detects that its offer was tampered with.
+            // Says that we support channel binding: the server notices if its offer was tampered with.
             Some(_) => Ok((sasl::SCRAM_SHA_256, sasl::ChannelBinding::unrequested())),
             None => Ok((sasl::SCRAM_SHA_256, sasl::ChannelBinding::unsupported())),
         }
@@ -205,12 +205,12 @@ impl Login<'_> {
         .with_remedy("use TLS and scram-sha-256, or channel_binding=prefer")
     }
 
-    fn refused(&self, why: &str) -> Error {
-        Error::new(ErrorKind::Authentication, format!("{}: {why}", self.what))
+    fn refused(&self, reason: &str) -> Error {
+        Error::new(ErrorKind::Authentication, format!("{}: {reason}", self.message))
     }
 
     fn out_of_turn(&self) -> Error {
-        let what = format!("{}: the server answers out of turn", self.what);
-        Error::new(ErrorKind::Protocol, what)
+        let message = format!("{}: the server answers out of turn", self.message);
+        Error::new(ErrorKind::Protocol, message)
     }
 }

@@ -1,22 +1,26 @@
-//! Why a certificate is not trusted, theirs or ours, in words that say what to do.
+//! Explains failed certificate checks, of the peer's certificate and of our own, with remedies.
 
 use openssl::x509::X509VerifyResult;
 
-/// OpenSSL's reason, and the remedy: `authority` is the one where nobody we trust has signed it.
-pub fn distrust(result: X509VerifyResult, authority: String) -> (&'static str, String) {
+/// Returns OpenSSL's reason and a remedy; `authority_remedy` is the one for a certificate that no
+/// trusted authority has signed.
+pub fn reason_and_remedy(
+    result: X509VerifyResult,
+    authority_remedy: String,
+) -> (&'static str, String) {
     let remedy = match result.as_raw() {
         HOSTNAME_MISMATCH | IP_ADDRESS_MISMATCH => {
             "connect by a name that the certificate holds, or have one issued for this name"
         }
         EXPIRED => "have it renewed on the server",
         NOT_YET_VALID => "is the clock of this machine right?",
-        _ => return (result.error_string(), authority),
+        _ => return (result.error_string(), authority_remedy),
     };
     (result.error_string(), remedy.to_owned())
 }
 
-/// An error's text has the peer's word that our own certificate won't do.
-pub fn is_refused(text: &str) -> bool {
+/// True if the text of an error says that the peer refused our own certificate.
+pub fn is_certificate_refused(text: &str) -> bool {
     // OpenSSL's names of the alerts, which are not translated.
     const ALERTS: [&str; 5] = [
         "alert bad certificate",
@@ -28,7 +32,7 @@ pub fn is_refused(text: &str) -> bool {
     ALERTS.iter().any(|alert| text.contains(alert))
 }
 
-// The `X509_V_ERR_` of OpenSSL's `x509_vfy.h` by these names.
+// Values of `X509_V_ERR_…` in OpenSSL's `x509_vfy.h`.
 const NOT_YET_VALID: i32 = 9;
 const EXPIRED: i32 = 10;
 const HOSTNAME_MISMATCH: i32 = 62;

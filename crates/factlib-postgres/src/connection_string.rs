@@ -1,15 +1,15 @@
-//! The text of a connection string into keywords and values, as libpq splits it.
+//! Splits connection strings into keywords and values as libpq does.
 //!
-//! Pure. The rules are those of PostgreSQL's "Connection Strings" (`libpq-connect.html`):
-//! a URL, or `keyword=value` pairs. What the keywords mean is `connect_info`'s
-//! business. No error repeats the text: a password may be anywhere in it.
+//! The rules are those of PostgreSQL's "Connection Strings" (`libpq-connect.html`):
+//! a URL, or `keyword=value` pairs. `connect_info` interprets the keywords. No error quotes the text,
+//! because a password may be anywhere in it.
 
 use crate::{Error, ErrorKind, Result};
 
-/// Keywords and values in order; a later value of a keyword replaces an earlier one.
+/// Keywords and values in order; a later value of a keyword overrides an earlier one.
 pub(super) type Parameters = Vec<(String, String)>;
 
-/// Splits `text`.
+/// Splits a connection string.
 pub(super) fn parse(text: &str) -> Result<Parameters> {
     let text = text.trim();
     let url = text.strip_prefix("postgresql://").or_else(|| text.strip_prefix("postgres://"));
@@ -48,7 +48,7 @@ fn parse_url(rest: &str) -> Result<Parameters> {
         Some((hosts, dbname)) => (hosts, Some(dbname)),
         None => (rest, None),
     };
-    // libpq takes what is left of a password for a host or a database, and prints it.
+    // libpq takes the rest of a password for a host or a database, and prints it.
     if rest.contains('@') {
         return Err(invalid(
             "it has more than one @, or a / before it: in a user or a password, write @ as %40 and / as %2F",
@@ -74,7 +74,7 @@ fn parse_url(rest: &str) -> Result<Parameters> {
     Ok(parameters)
 }
 
-/// `h1:p1,[::1]:p2,…` into libpq's two comma-separated lists.
+/// Splits `h1:p1,[::1]:p2,…` into libpq's two comma-separated lists, hosts and ports.
 fn parse_hosts(list: &str) -> Result<(String, String)> {
     let mut hosts = Vec::new();
     let mut ports = Vec::new();
@@ -104,7 +104,7 @@ fn parse_hosts(list: &str) -> Result<(String, String)> {
 }
 
 fn push(parameters: &mut Parameters, keyword: &str, value: String) {
-    // An empty part of a URL says nothing about its keyword.
+    // An empty part of a URL does not set its keyword.
     if !value.is_empty() {
         parameters.push((keyword.to_owned(), value));
     }
@@ -153,7 +153,7 @@ fn parse_pairs(text: &str) -> Result<Parameters> {
     Ok(parameters)
 }
 
-/// One value and what follows it; quotes and backslashes as in libpq.
+/// Splits off one value, with quotes and backslashes as in libpq.
 fn take_value(text: &str) -> Result<(String, &str)> {
     let (quoted, text) = match text.strip_prefix('\'') {
         Some(text) => (true, text),
@@ -174,8 +174,8 @@ fn take_value(text: &str) -> Result<(String, &str)> {
     }
 }
 
-fn invalid(why: &str) -> Error {
-    Error::new(ErrorKind::Config, format!("the PostgreSQL connection string is invalid: {why}"))
+fn invalid(reason: &str) -> Error {
+    Error::new(ErrorKind::Config, format!("the PostgreSQL connection string is invalid: {reason}"))
 }
 
 #[cfg(test)]
@@ -261,7 +261,7 @@ mod tests {
 
     #[test]
     fn what_is_malformed_is_refused_without_being_repeated() {
-        for (text, why) in [
+        for (text, reason) in [
             ("mysql://secret@h", "its scheme is not postgresql:// or postgres://"),
             (
                 "postgresql://u:%zzsecret@h",
@@ -281,8 +281,8 @@ mod tests {
         ] {
             let error = parse(text).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Config);
-            let what = "the PostgreSQL connection string is invalid";
-            assert_eq!(error.to_string(), format!("{what}: {why}"));
+            let message = "the PostgreSQL connection string is invalid";
+            assert_eq!(error.to_string(), format!("{message}: {reason}"));
         }
     }
 

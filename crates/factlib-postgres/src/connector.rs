@@ -1,16 +1,15 @@
-//! Tries hosts, addresses and kinds of encryption in turn until one lets us in.
+//! Tries hosts, addresses and kinds of encryption in turn until a login succeeds.
 //!
-//! Order and fall-backs are libpq's: host by host, each with all its addresses;
-//! a login that is refused ends the search. Each try gets an even share of the
-//! time that is left, so that a host which does not answer costs its own share only,
-//! and is tried last for a while after that (`silent_hosts`).
+//! Order and fallbacks are libpq's: host by host, each with all its addresses; a login that is
+//! refused ends the search. Each attempt gets an even share of the remaining time, so a host that
+//! does not answer costs only its own share. For a while after that, it is tried last
+//! (`silent_hosts`).
 
 use std::{
     error::Error as StdError,
     fmt,
     hash::{BuildHasher, Hasher, RandomState},
     net::SocketAddr,
-    sync::atomic::Ordering,
     time::Duration,
 };
 
@@ -18,17 +17,18 @@ use tokio::time::{Instant, timeout};
 
 use super::{
     connect_info::{ConnectInfo, Host},
+    exposure::Exposure,
     settings::{LoadBalanceHosts, SslMode, TargetSessionAttrs},
-    silent_hosts::Place as Silent,
+    silent_hosts::HostOrAddress,
     stream::Stream,
     tls::{self, Answer},
 };
 use crate::{
-    Error, ErrorKind, Notice, Result,
+    Error, ErrorKind, Result,
     error::{NO_PASSWORD, sqlstate},
 };
 
-/// What begins on a fresh stream: log in, and look whether the server will do.
+/// Logs in on a new stream and checks that the server is of the wanted kind.
 pub(super) trait Startup: Sync {
     type Session: Send;
 
@@ -40,7 +40,7 @@ pub(super) trait Startup: Sync {
     ) -> impl Future<Output = Result<Self::Session>> + Send;
 }
 
-/// Connects within `limit`.
+/// Connects to the first suitable server, within `limit`.
 pub(super) async fn connect<S: Startup>(
     info: &ConnectInfo,
     limit: Duration,
@@ -52,12 +52,13 @@ pub(super) async fn connect<S: Startup>(
     let mut failures = Vec::new();
     for target in rounds {
         let hosts = info.hosts.iter().enumerate().collect();
-        let hosts = info.silent.order(info.shuffled(hosts), |(at, _)| Silent::Host(*at));
-        for (at, host) in hosts {
-            let until = share(deadline, left);
+        let hosts =
+            info.silent.silent_last(info.shuffled(hosts), |(index, _)| HostOrAddress::Host(*index));
+        for (index, host) in hosts {
+            let host_deadline = share(deadline, left);
             left -= 1;
-            let attempt = Attempt { info, at, host, target: *target, startup };
-            match attempt.host(until, &mut failures).await {
+            let attempt = Attempt { info, index, host, target: *target, startup };
+            match attempt.try_host(host_deadline, &mut failures).await {
                 Ok(Some(session)) => return Ok(session),
                 Ok(None) => {}
                 Err(error) => return Err(error),
@@ -67,109 +68,124 @@ pub(super) async fn connect<S: Startup>(
     Err(all_failed(info, failures))
 }
 
-/// The end of one of `left` even shares of the time until `deadline`.
+/// Returns the end of the first of `left` even shares of the time until `deadline`.
 fn share(deadline: Instant, left: usize) -> Instant {
     let now = Instant::now();
     let shares = u32::try_from(left.max(1)).unwrap_or(u32::MAX);
     now + deadline.saturating_duration_since(now) / shares
 }
 
+/// An attempt to connect to one host.
 struct Attempt<'a, S> {
     info: &'a ConnectInfo,
-    /// The host's place in the list.
-    at: usize,
+    /// Index of the host in the list.
+    index: usize,
     host: &'a Host,
     target: TargetSessionAttrs,
     startup: &'a S,
 }
 
-/// Where a host can be reached.
+/// An endpoint of a host.
 #[derive(Clone, Copy)]
-enum Place {
+enum Endpoint {
     Unix,
     Tcp(SocketAddr),
 }
 
 impl<S: Startup> Attempt<'_, S> {
-    /// A session; none, with the reasons noted, where the next host may do better.
-    async fn host(&self, until: Instant, failures: &mut Vec<Error>) -> Result<Option<S::Session>> {
-        let (host, silent) = (Silent::Host(self.at), &self.info.silent);
-        let places = match self.within(until, self.places()).await {
-            Ok(places) => places,
+    /// Returns a session; or none, with the reasons in `failures`, if the next host is to be tried.
+    async fn try_host(
+        &self,
+        deadline: Instant,
+        failures: &mut Vec<Error>,
+    ) -> Result<Option<S::Session>> {
+        let (host, silent) = (HostOrAddress::Host(self.index), &self.info.silent);
+        let endpoints = match self.within(deadline, self.endpoints()).await {
+            Ok(endpoints) => endpoints,
             Err(error) => {
                 if was_silent(&error) {
-                    silent.note(host);
+                    silent.mark_silent(host);
                 }
                 failures.push(error);
                 return Ok(None);
             }
         };
-        let places = silent.order(self.info.shuffled(places), |place| match place {
-            Place::Tcp(address) => Silent::Address(*address),
-            Place::Unix => host,
-        });
-        let (mut left, mut silence) = (places.len(), 0);
-        for place in places {
-            let mut until = share(until, left);
+        let endpoints =
+            silent.silent_last(self.info.shuffled(endpoints), |endpoint| match endpoint {
+                Endpoint::Tcp(address) => HostOrAddress::Address(*address),
+                Endpoint::Unix => host,
+            });
+        let (mut left, mut silent_count) = (endpoints.len(), 0);
+        for endpoint in endpoints {
+            let mut endpoint_deadline = share(deadline, left);
             left -= 1;
             if let Some(limit) = self.info.connect_timeout {
-                until = until.min(Instant::now() + limit);
+                endpoint_deadline = endpoint_deadline.min(Instant::now() + limit);
             }
-            let outcome = self.within(until, self.place(place)).await;
-            if let Place::Tcp(address) = place {
-                match &outcome {
-                    Err(error) if was_silent(error) => silent.note(Silent::Address(address)),
-                    _ => silent.forget(Silent::Address(address)),
+            let result = self.within(endpoint_deadline, self.try_endpoint(endpoint)).await;
+            if let Endpoint::Tcp(address) = endpoint {
+                match &result {
+                    Err(error) if was_silent(error) => {
+                        silent.mark_silent(HostOrAddress::Address(address))
+                    }
+                    _ => silent.mark_answered(HostOrAddress::Address(address)),
                 }
             }
-            match outcome {
+            match result {
                 Ok(session) => {
-                    silent.forget(host);
+                    silent.mark_answered(host);
                     return Ok(Some(session));
                 }
-                // It would be refused elsewhere too, or must not be tried there.
+                // Other hosts would refuse it as well, or must not be tried.
                 Err(error) if !error.is_transient() => return Err(error),
                 Err(error) => {
-                    silence += usize::from(was_silent(&error));
+                    silent_count += usize::from(was_silent(&error));
                     failures.push(error);
                 }
             }
         }
-        match silence {
-            0 => silent.forget(host),
-            _ => silent.note(host),
+        match silent_count {
+            0 => silent.mark_answered(host),
+            _ => silent.mark_silent(host),
         }
         Ok(None)
     }
 
-    async fn within<T>(&self, until: Instant, work: impl Future<Output = Result<T>>) -> Result<T> {
-        let limit = until.saturating_duration_since(Instant::now());
+    async fn within<T>(
+        &self,
+        deadline: Instant,
+        work: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        let limit = deadline.saturating_duration_since(Instant::now());
         timeout(limit, work)
             .await
             .unwrap_or_else(|_| Err(self.cannot_connect().caused_by(NoAnswer(limit))))
     }
 
-    async fn places(&self) -> Result<Vec<Place>> {
+    async fn endpoints(&self) -> Result<Vec<Endpoint>> {
         if self.host.is_unix() {
-            return Ok(vec![Place::Unix]);
+            return Ok(vec![Endpoint::Unix]);
         }
         if let Some(address) = self.host.hostaddr {
-            return Ok(vec![Place::Tcp((address, self.host.port).into())]);
+            return Ok(vec![Endpoint::Tcp((address, self.host.port).into())]);
         }
         let name = (self.host.name.as_str(), self.host.port);
         let found = tokio::net::lookup_host(name).await;
-        Ok(found.map_err(|error| self.cannot_connect().caused_by(error))?.map(Place::Tcp).collect())
+        Ok(found
+            .map_err(|error| self.cannot_connect().caused_by(error))?
+            .map(Endpoint::Tcp)
+            .collect())
     }
 
-    /// One address, with the kinds of encryption that `sslmode` allows.
-    async fn place(&self, place: Place) -> Result<S::Session> {
-        let stream = self.open(place).await?;
+    /// Tries one endpoint with the kinds of encryption that `sslmode` allows.
+    async fn try_endpoint(&self, endpoint: Endpoint) -> Result<S::Session> {
+        let stream = self.open(endpoint).await?;
         match self.info.tls.mode(stream.is_local()) {
             _ if self.host.is_unix() => self.start(stream).await,
             SslMode::Disable => self.start(stream).await,
             SslMode::Allow => match self.start(stream).await {
                 Err(error) if is_refused_by_pg_hba(&error) => {
-                    match self.negotiate(self.open(place).await?).await? {
+                    match self.negotiate(self.open(endpoint).await?).await? {
                         Answer::Encrypted(stream) => self.start(stream).await,
                         Answer::Declined(_) => Err(error),
                     }
@@ -179,19 +195,19 @@ impl<S: Startup> Attempt<'_, S> {
             SslMode::Prefer => match self.negotiate(stream).await {
                 Ok(Answer::Declined(stream)) => self.start(stream).await,
                 Ok(Answer::Encrypted(stream)) => match self.start(stream).await {
-                    // A password that is wrong under TLS is not sent again without.
+                    // A password that was refused over TLS is not sent again without TLS.
                     Err(error) if is_refused_by_pg_hba(&error) => {
-                        self.start(self.open(place).await?).await.map_err(|_| error)
+                        self.start(self.open(endpoint).await?).await.map_err(|_| error)
                     }
                     result => result,
                 },
-                Err(_) => self.start(self.open(place).await?).await,
+                Err(_) => self.start(self.open(endpoint).await?).await,
             },
             SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull => {
                 match self.negotiate(stream).await? {
                     Answer::Encrypted(stream) => self.start(stream).await,
                     Answer::Declined(_) => {
-                        let what = format!("PostgreSQL at {} does not offer TLS", self.host);
+                        let message = format!("PostgreSQL at {} does not offer TLS", self.host);
                         let remedy = match self.info.tls.mode {
                             Some(_) => "set ssl = on in the server, or a weaker sslmode",
                             None => {
@@ -199,17 +215,17 @@ impl<S: Startup> Attempt<'_, S> {
                                  sslmode=disable in the connection string"
                             }
                         };
-                        Err(Error::new(ErrorKind::Tls, what).with_remedy(remedy))
+                        Err(Error::new(ErrorKind::Tls, message).with_remedy(remedy))
                     }
                 }
             }
         }
     }
 
-    async fn open(&self, place: Place) -> Result<Stream> {
-        let opened = match place {
-            Place::Unix => Stream::unix(self.host).await,
-            Place::Tcp(address) => Stream::tcp(address, &self.info.keepalives).await,
+    async fn open(&self, endpoint: Endpoint) -> Result<Stream> {
+        let opened = match endpoint {
+            Endpoint::Unix => Stream::unix(self.host).await,
+            Endpoint::Tcp(address) => Stream::tcp(address, &self.info.keepalives).await,
         };
         opened.map_err(|error| self.cannot_connect().caused_by(error))
     }
@@ -222,26 +238,26 @@ impl<S: Startup> Attempt<'_, S> {
         let exposure = Exposure::of(&stream);
         let session = self.startup.start(stream, self.host, self.target).await;
         let session = session
-            .map_err(|error| tls::unless_client_is_refused(self.host, &self.info.tls, error))
-            .map_err(|error| unless_file_is_late(self.info, error))?;
+            .map_err(|error| tls::explain_refused_certificate(self.host, &self.info.tls, error))
+            .map_err(|error| transient_if_password_file(self.info, error))?;
         exposure.report(self.info, self.host);
         Ok(session)
     }
 
     fn cannot_connect(&self) -> Error {
-        let what = format!("cannot connect to PostgreSQL at {}", self.host);
-        Error::new(ErrorKind::Unavailable, what)
+        let message = format!("cannot connect to PostgreSQL at {}", self.host);
+        Error::new(ErrorKind::Unavailable, message)
     }
 }
 
-/// Makes the error transient if the password that was refused or is missing comes from a file: the
-/// file may be older than the server's change, and is read again at each try.
-fn unless_file_is_late(info: &ConnectInfo, error: Error) -> Error {
+/// Makes the error transient if the refused or missing password comes from a file: the file may
+/// not be updated yet, and is read again at each attempt.
+fn transient_if_password_file(info: &ConnectInfo, error: Error) -> Error {
     let refused = sqlstate(&error) == Some("28P01") || error.remedy() == Some(NO_PASSWORD);
-    match info.secret_file().filter(|_| refused) {
+    match info.named_password_file().filter(|_| refused) {
         Some(path) => {
-            let what = format!("the password in {} does not let us in", path.display());
-            Error::new(ErrorKind::Unavailable, what)
+            let message = format!("the password in {} does not let us in", path.display());
+            Error::new(ErrorKind::Unavailable, message)
                 .with_remedy("correct the file or the role's password: it is read at each try")
                 .caused_by(error)
         }
@@ -249,53 +265,21 @@ fn unless_file_is_late(info: &ConnectInfo, error: Error) -> Error {
     }
 }
 
-/// SQLSTATE 28000: `pg_hba.conf` has no line for this user, host and encryption.
+/// True for SQLSTATE 28000: `pg_hba.conf` has no line for this user, host and encryption.
 fn is_refused_by_pg_hba(error: &Error) -> bool {
     sqlstate(error) == Some("28000")
 }
 
-/// What others on the way can do.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Exposure {
-    Nothing,
-    Unverified,
-    Unencrypted,
-}
-
-impl Exposure {
-    fn of(stream: &Stream) -> Self {
-        match stream.tls() {
-            _ if stream.is_local() => Exposure::Nothing,
-            None => Exposure::Unencrypted,
-            Some(facts) if !facts.verified => Exposure::Unverified,
-            Some(_) => Exposure::Nothing,
-        }
-    }
-
-    /// Once for a connection string and not at every reconnection.
-    fn report(self, info: &ConnectInfo, host: &Host) {
-        if info.warned.fetch_max(self as u8, Ordering::Relaxed) >= self as u8 {
-            return;
-        }
-        let host = &*host.to_string();
-        match self {
-            Exposure::Nothing => {}
-            Exposure::Unverified => info.observer().notice(&Notice::Unverified { host }),
-            Exposure::Unencrypted => info.observer().notice(&Notice::Unencrypted { host }),
-        }
-    }
-}
-
-/// A time limit passed without an answer.
+/// True if the server did not answer within the time limit.
 fn was_silent(error: &Error) -> bool {
     error.source().is_some_and(|cause| cause.is::<NoAnswer>())
 }
 
 impl ConnectInfo {
-    /// The items in random order if `load_balance_hosts=random`, else as they are.
+    /// Shuffles the items if `load_balance_hosts=random`.
     fn shuffled<T>(&self, mut items: Vec<T>) -> Vec<T> {
         if self.load_balance == LoadBalanceHosts::Random {
-            // The standard library's own source of chance: each has another seed.
+            // Each `RandomState` of the standard library has another seed.
             items.sort_by_cached_key(|_| RandomState::new().build_hasher().finish());
         }
         items
@@ -306,7 +290,7 @@ impl ConnectInfo {
 #[error("no answer within {0:.1?}")]
 struct NoAnswer(Duration);
 
-/// Why each of several tries failed.
+/// The errors of several attempts.
 #[derive(Debug)]
 struct Failures(Vec<Error>);
 
@@ -327,42 +311,13 @@ fn all_failed(info: &ConnectInfo, mut failures: Vec<Error>) -> Error {
     {
         return error;
     }
-    let what = format!("no PostgreSQL server at {} will do", info.describe_hosts());
-    Error::new(ErrorKind::Unavailable, what).caused_by(Failures(failures))
+    let message = format!("no PostgreSQL server at {} will do", info.describe_hosts());
+    Error::new(ErrorKind::Unavailable, message).caused_by(Failures(failures))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex, mpsc::Sender};
-
     use super::*;
-    use crate::Observer;
-
-    struct Lines(Mutex<Sender<String>>);
-
-    impl Observer for Lines {
-        fn notice(&self, notice: &Notice<'_>) {
-            self.0.lock().unwrap().send(notice.to_string()).ok();
-        }
-    }
-
-    #[test]
-    fn each_exposure_is_reported_once_for_a_connection_string() {
-        let (sender, lines) = std::sync::mpsc::channel();
-        let observer = Arc::new(Lines(Mutex::new(sender)));
-        let info = ConnectInfo::parse("host=db user=u").unwrap().with_observer(observer);
-        let warned = |exposure: Exposure, info: &ConnectInfo| {
-            exposure.report(info, &info.hosts[0]);
-            lines.try_iter().collect::<Vec<_>>()
-        };
-        assert!(warned(Exposure::Nothing, &info).is_empty());
-        assert!(warned(Exposure::Unverified, &info)[0].contains("not verified"));
-        assert!(warned(Exposure::Unverified, &info.clone()).is_empty());
-        // What is worse is news.
-        assert!(warned(Exposure::Unencrypted, &info)[0].contains("not encrypted"));
-        assert!(warned(Exposure::Unencrypted, &info).is_empty());
-        assert!(warned(Exposure::Unverified, &info).is_empty());
-    }
 
     #[tokio::test(start_paused = true)]
     async fn a_host_gets_an_even_share_of_the_time_that_is_left() {

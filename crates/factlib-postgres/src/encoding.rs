@@ -1,14 +1,14 @@
-//! The encoding of the database, and its characters in UTF-8.
+//! Converts texts from the encoding of the database to UTF-8.
 //!
-//! A server that converts texts ends the stream at the first one that it can't convert. So where
-//! the database is not in UTF-8, the server is asked not to convert, and texts are converted here:
-//! one that can't be converted concerns its row only. The table of characters comes from the
-//! server, once, so the result is the same as if it had converted.
+//! A server that converts texts ends the stream at the first one that it can't convert. Therefore,
+//! if the database is not in UTF-8, the server is asked not to convert, and texts are converted
+//! here, where a text that can't be converted affects only its row. The character table is read from
+//! the server once, so the result is the same as the server's.
 //!
 //! | database | texts |
 //! | --- | --- |
-//! | `UTF8` | as they are |
-//! | `SQL_ASCII`: the server knows of no characters | as they are, whatever bytes they are |
+//! | `UTF8` | not converted |
+//! | `SQL_ASCII`, which has no characters | not converted, and may be any bytes |
 //! | encodings of one byte (`LATIN1`, `WIN1252`, `KOI8R`, …), `EUC_*` | converted here |
 //! | `MULE_INTERNAL` | converted by the server |
 
@@ -18,7 +18,7 @@ use tokio_postgres::{Client, SimpleQueryMessage};
 
 use crate::{Error, ErrorKind, Notice, Observer, Result, error::postgres_error};
 
-/// Bytes of characters beyond ASCII: a prefix, how many more there are, and their range.
+/// A set of characters beyond ASCII: a prefix, the number of further bytes, and their range.
 type Characters = (&'static str, u8, [u8; 2]);
 
 const ONE_BYTE: &[Characters] = &[("", 1, [0x80, 0xff])];
@@ -35,31 +35,31 @@ const EUC_TW: &[Characters] = &[
     ("8ea7", 2, [0xa1, 0xfe]),
 ];
 
-/// The way in which the texts of a database are read.
+/// Conversion of a database's texts to UTF-8.
 #[derive(Clone, Debug)]
 pub enum Encoding {
-    /// Nothing is converted: texts are in UTF-8, or in `SQL_ASCII` any bytes.
+    /// No conversion: texts are UTF-8, or any bytes for `SQL_ASCII`.
     AsIs,
-    /// Texts are converted here, by this table.
+    /// Conversion here, by this table.
     Table(Arc<CharacterTable>),
-    /// The server converts texts.
+    /// Conversion by the server.
     Converted,
 }
 
-/// The characters of an encoding beyond ASCII, and each in UTF-8.
+/// The characters of an encoding beyond ASCII, with their UTF-8.
 #[derive(Debug)]
 pub struct CharacterTable {
     characters: HashMap<Vec<u8>, String>,
-    /// Bytes of the longest character.
+    /// Length of the longest character in bytes.
     longest: usize,
 }
 
 impl Encoding {
-    /// Asks the server about this database.
+    /// Reads the encoding of the database and its characters from the server.
     ///
     /// # Errors
-    /// A connection that is lost. If the server can't answer, it has to convert, and the observer
-    /// gets a notice.
+    /// A lost connection. If the server can't tell its characters, it has to convert texts itself,
+    /// and the observer gets a notice.
     pub async fn read(client: &Client, observer: &dyn Observer) -> Result<Self> {
         let query = "SELECT pg_catalog.getdatabaseencoding()";
         let name = ask(client, query).await?;
@@ -81,16 +81,16 @@ impl Encoding {
         }
     }
 
-    /// The `client_encoding` in which the server is to send texts.
+    /// The `client_encoding` to set, in which the server then sends texts.
     pub fn client_encoding(&self) -> &'static str {
         match self {
-            // No conversion whatsoever.
+            // The server then converts nothing.
             Encoding::AsIs | Encoding::Table(_) => "SQL_ASCII",
             Encoding::Converted => "UTF8",
         }
     }
 
-    /// A text of ours as such a session has to send it; with `?` for what the encoding lacks.
+    /// Encodes a text that is sent to the server; `?` replaces characters that the encoding lacks.
     pub fn encode(&self, text: &str) -> Vec<u8> {
         match self.table() {
             Some(table) if !text.is_ascii() => table.encode(text),
@@ -98,7 +98,7 @@ impl Encoding {
         }
     }
 
-    /// The table by which texts are converted, where they are.
+    /// The character table, if texts are converted here.
     pub fn table(&self) -> Option<&CharacterTable> {
         match self {
             Encoding::Table(table) => Some(table),
@@ -108,7 +108,7 @@ impl Encoding {
 }
 
 impl CharacterTable {
-    /// Lines of hex digits: a character, a blank, the same in UTF-8.
+    /// Parses lines of hex digits: a character, a blank, its UTF-8.
     fn parse(lines: &str) -> Result<Self> {
         let bad = || Error::new(ErrorKind::Protocol, "cannot read the table of an encoding");
         let bytes = |hex: &str| -> Option<Vec<u8>> {
@@ -139,7 +139,7 @@ impl CharacterTable {
         bytes
     }
 
-    /// The text in UTF-8; none where it has bytes that are no character.
+    /// Converts a text to UTF-8; none if it has bytes that are not a character.
     pub fn utf8(&self, mut text: &[u8]) -> Option<String> {
         let mut utf8 = String::with_capacity(text.len());
         while let Some(first) = text.first() {
@@ -157,8 +157,8 @@ impl CharacterTable {
     }
 }
 
-/// Statements whose last one gives the table. An encoding has no list of its characters: each
-/// possible one is tried.
+/// Returns statements of which the last one returns the table. The server has no list of an
+/// encoding's characters, so all byte sequences are tried.
 fn table_query(characters: &[Characters]) -> String {
     let mut loops = String::new();
     for (prefix, count, [low, high]) in characters {
@@ -191,15 +191,16 @@ fn table_query(characters: &[Characters]) -> String {
     )
 }
 
-/// The one value of the last statement; all run in one transaction.
+/// Runs statements in one transaction and returns the value of the last one.
 async fn ask(client: &Client, query: &str) -> Result<String> {
-    let what = "cannot ask PostgreSQL for the database's encoding";
-    let answer = client.simple_query(query).await.map_err(|error| postgres_error(what, error))?;
+    let message = "cannot ask PostgreSQL for the database's encoding";
+    let answer =
+        client.simple_query(query).await.map_err(|error| postgres_error(message, error))?;
     let rows = answer.iter().filter_map(|message| match message {
         SimpleQueryMessage::Row(row) => row.get(0),
         _ => None,
     });
-    rows.last().map(str::to_owned).ok_or_else(|| Error::new(ErrorKind::Protocol, what))
+    rows.last().map(str::to_owned).ok_or_else(|| Error::new(ErrorKind::Protocol, message))
 }
 
 #[cfg(test)]

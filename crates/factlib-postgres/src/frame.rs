@@ -1,39 +1,39 @@
-//! Frames of the replication stream: bytes in, borrowed frames out.
+//! Splits the bytes of a replication stream into frames, the messages of the server.
 //!
-//! Pure, and on the hot path: nothing is copied or allocated. The layouts are
+//! On the hot path: frames borrow from the input, nothing is copied or allocated. The layouts are
 //! those of "Message Formats" and "Streaming Replication Protocol" in
 //! PostgreSQL's documentation.
 
 pub use crate::ErrorFields;
 use crate::{Error, ErrorKind, Lsn, Result};
 
-/// Type byte and length.
+/// Bytes of the type and the length.
 const HEADER: usize = 5;
 /// The server builds a message in one allocation, and none exceeds 1 GiB (`MaxAllocSize`).
 const MAX_DATA: usize = 1 << 30;
-/// Errors, notices and the like are text; libpq draws its line at 30,000 bytes.
+/// Maximum for errors, notices and other text; libpq allows 30,000 bytes.
 const MAX_OTHER: usize = 1 << 20;
 
-/// A message of the server while it replicates.
+/// A message of the server during replication.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Frame<'a> {
-    /// A piece of the output plugin's stream.
+    /// Output of the plugin.
     XLogData(XLogData<'a>),
-    /// Sent when there is nothing else to send.
+    /// A sign of life, sent when there is nothing else to send.
     Keepalive {
-        /// The server's position.
+        /// Position up to which the server has sent everything.
         wal_end: Lsn,
-        /// The server's clock, in microseconds since 2000-01-01.
+        /// Time of the server's clock, in microseconds since 2000-01-01.
         server_time_us: i64,
-        /// The server ends the connection unless it gets a status soon.
+        /// True if the server ends the connection unless it gets a status soon.
         reply_requested: bool,
     },
-    /// The server ends the replication, with this error.
+    /// The server ends the replication with this error.
     Error(ErrorFields<'a>),
     /// A notice; replication goes on.
     Notice(ErrorFields<'a>),
-    /// The server has sent all that it will.
+    /// The server sends no more changes.
     CopyDone,
     /// The command has ended.
     CommandComplete,
@@ -41,7 +41,7 @@ pub enum Frame<'a> {
     ReadyForQuery,
     /// A setting has changed; replication goes on.
     ParameterStatus,
-    /// Of another type.
+    /// A message of another type, which is given.
     Other(u8),
 }
 
@@ -49,7 +49,7 @@ impl Frame<'_> {
     /// Fails if the server ends the replication with this frame.
     ///
     /// # Errors
-    /// The server's reason.
+    /// The error that the server sent, or `Unavailable` if it sent none.
     pub fn ensure_streaming(self) -> Result<()> {
         const ENDED: &str = "PostgreSQL ended the replication";
         match self {
@@ -60,20 +60,20 @@ impl Frame<'_> {
     }
 }
 
-/// A piece of the output plugin's stream: with pgoutput, one message.
+/// Output of the plugin; with pgoutput, one message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct XLogData<'a> {
-    /// Where the piece begins in the WAL; zero for some messages.
+    /// Position of the output in the WAL; zero for some messages.
     pub wal_start: Lsn,
-    /// The server's position.
+    /// End of the server's WAL.
     pub wal_end: Lsn,
-    /// The server's clock, in microseconds since 2000-01-01.
+    /// Time of the server's clock, in microseconds since 2000-01-01.
     pub server_time_us: i64,
-    /// What the plugin wrote.
+    /// Bytes that the plugin wrote.
     pub data: &'a [u8],
 }
 
-/// The first frame in `bytes` and its length; `None` when it is not all there.
+/// Returns the first frame in `bytes` and its length; `None` if it is not complete.
 ///
 /// # Errors
 /// `Protocol` for a type, a length or a layout that the protocol does not allow.
@@ -94,15 +94,15 @@ pub fn next_frame(bytes: &[u8]) -> Result<Option<(Frame<'_>, usize)>> {
     Ok(Some((frame, total)))
 }
 
-/// The length of the first frame in `bytes`; 0 when its header is not there or not allowed.
+/// Returns the length of the first frame in `bytes`; 0 if its header is incomplete or not allowed.
 ///
-/// At most 1 GiB and its header: room may be made for it.
+/// It is at most 1 GiB and the header, so a buffer of this size may be reserved.
 #[inline]
-pub fn needed(bytes: &[u8]) -> usize {
+pub fn first_frame_length(bytes: &[u8]) -> usize {
     header(bytes).ok().flatten().map_or(0, |(_, total)| total)
 }
 
-/// Type and length with the header.
+/// Reads the type, and the length including the header.
 #[inline]
 fn header(bytes: &[u8]) -> Result<Option<(u8, usize)>> {
     let Some(&[kind, a, b, c, d]) = bytes.first_chunk::<HEADER>() else { return Ok(None) };
@@ -156,8 +156,8 @@ fn malformed(name: &str) -> Error {
 
 #[cold]
 fn not_a_message(kind: u8, length: usize) -> Error {
-    let what = format!("PostgreSQL sent what is no message: type {kind:#04x}, length {length}");
-    Error::new(ErrorKind::Protocol, what)
+    let message = format!("PostgreSQL sent what is no message: type {kind:#04x}, length {length}");
+    Error::new(ErrorKind::Protocol, message)
 }
 
 #[cfg(test)]
@@ -208,9 +208,9 @@ mod tests {
             [0, 0, 0, 0, 4],
         ] {
             assert_eq!(next_frame(&bytes).unwrap_err().kind(), ErrorKind::Protocol);
-            assert_eq!(needed(&bytes), 0);
+            assert_eq!(first_frame_length(&bytes), 0);
         }
-        assert_eq!(needed(&[b'd', 0x40, 0, 0, 0]), (1 << 30) + 1);
+        assert_eq!(first_frame_length(&[b'd', 0x40, 0, 0, 0]), (1 << 30) + 1);
     }
 
     #[test]
@@ -234,7 +234,7 @@ mod tests {
                 for cut in 0..bytes.len() {
                     prop_assert_eq!(next_frame(&bytes[..cut]).unwrap(), None);
                 }
-                prop_assert_eq!(needed(&bytes), bytes.len());
+                prop_assert_eq!(first_frame_length(&bytes), bytes.len());
                 let stream = [&bytes[..], &rest].concat();
                 prop_assert_eq!(next_frame(&stream).unwrap(), Some((frame, bytes.len())));
             }

@@ -6,12 +6,12 @@
 //!
 //! # The model
 //! A **slot** is a bookmark that the server keeps: it remembers up to which position of the
-//! write-ahead log its reader is done, and keeps everything behind that. A **publication** says
-//! which tables are of interest. A replication connection **streams** the transactions behind the
-//! bookmark, whole, in the order of their commits and only once they have committed; the reader
-//! **confirms** positions, and the server moves the bookmark.
+//! write-ahead log its reader is done, and retains everything after that. A **publication** says
+//! which tables are of interest. A replication connection **streams** the transactions after the
+//! bookmark: complete, in commit order, and only once they have committed. The reader **confirms**
+//! positions, and the server moves the bookmark.
 //!
-//! So delivery is at least once: after a crash, the server sends again what was not confirmed. A
+//! Delivery is therefore at least once: after a crash, the server sends again what was not confirmed. A
 //! reader that confirms a position before its effects are safe loses changes; one that never
 //! confirms fills the server's disk.
 //!
@@ -25,8 +25,8 @@
 //! | `XLogData::wal_start` | a message's own position | no: it lies inside of a transaction |
 //! | `XLogData::wal_end` | end of the server's log when it sent the message | no: others are still to come |
 //! | `Keepalive::wal_end` | everything that ended before it was sent already | yes, if nothing received is unfinished |
-//! | [`Slot::confirmed`](Slot) | what the server was told last, and has saved | |
-//! | [`StandbyStatus::flushed`] | what tells the server that it may forget | |
+//! | [`Slot::confirmed`](Slot) | last confirmed position that the server has saved | |
+//! | [`StandbyStatus::flushed`] | confirms a position | |
 //!
 //! The position of a keepalive matters: in a database where nothing of interest happens, it is the
 //! only thing that moves the slot.
@@ -38,12 +38,12 @@
 //!    [`identify_system`](ReplicationClient::identify_system),
 //!    [`create_temporary_slot`](ReplicationClient::create_temporary_slot).
 //! 3. [`ReplicationClient::start`] turns it into a [`ReplicationStream`].
-//! 4. [`ReplicationStream::read`] gives bytes, [`frame::next_frame`] splits them into messages of the
-//!    replication protocol, and [`pgoutput::Message::parse`] reads the changes in these. Nothing is
-//!    copied or allocated for each message.
-//! 5. [`ReplicationStream::send_status`] tells the server the position, every few seconds and
-//!    whenever a keepalive asks for it.
-//! 6. [`ReplicationStream::finish`] takes leave, so that the slot is free at once.
+//! 4. [`ReplicationStream::read`] returns bytes, [`frame::next_frame`] splits them into messages of the
+//!    replication protocol, and [`pgoutput::Message::parse`] reads the changes in them. No message
+//!    is copied or allocated.
+//! 5. [`ReplicationStream::send_status`] sends the position, every few seconds and whenever a
+//!    keepalive requests it.
+//! 6. [`ReplicationStream::finish`] ends the stream in order, so that the slot is free at once.
 //!
 //! ```no_run
 #![doc = include_str!("../examples/tail.rs")]
@@ -51,10 +51,9 @@
 //!
 //! # Failure
 //! An [`Error`] has a [kind](ErrorKind), and often a [remedy](Error::remedy).
-//! [`is_transient`](ErrorKind::is_transient) tells whether to connect again. Parsers take hostile
-//! bytes: they refuse them and do not panic. Connections that lose their peer without a word are
-//! found out by a [`SilenceLimit`]. Warnings, such as one about a connection without TLS, go to an
-//! [`Observer`].
+//! [`is_transient`](ErrorKind::is_transient) tells whether to connect again. Parsers refuse hostile
+//! bytes and do not panic. A [`SilenceLimit`] detects peers that disappeared silently. Warnings, such
+//! as one about a connection without TLS, go to an [`Observer`].
 //!
 //! # Versions
 //! PostgreSQL 10 to 18, with pgoutput's protocol version 1: transactions come whole after their
@@ -72,12 +71,13 @@ mod connection_string;
 mod connector;
 mod encoding;
 mod error;
+mod exposure;
 pub mod frame;
 mod lsn;
 mod observer;
-mod passfile;
 mod password_file;
 pub mod pgoutput;
+mod pgpass;
 pub mod publication;
 mod replication;
 mod require_auth;
@@ -112,7 +112,7 @@ pub use self::{
     server::Server,
     slot::Slot,
     sql::connect,
-    sql_session::{GivenUp, SqlSession},
+    sql_session::{SqlSession, StatementTimeout},
     text_settings::TEXT_SETTINGS,
     timeline::{MalformedHistory, TimelineHistory, TimelinePosition},
     waits::WaitsFor,

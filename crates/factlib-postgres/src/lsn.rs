@@ -1,4 +1,4 @@
-//! A position in PostgreSQL's write-ahead log.
+//! [`Lsn`], a position in PostgreSQL's write-ahead log.
 
 use std::{fmt, str::FromStr};
 
@@ -8,7 +8,7 @@ use tokio_postgres::types::PgLsn;
 
 /// A byte position in the write-ahead log, as PostgreSQL's `pg_lsn`.
 ///
-/// Written `16/B374D848`: the high and the low 32 bits in hexadecimal.
+/// Its text is `16/B374D848`: the high and the low 32 bits in hexadecimal.
 ///
 /// ```
 /// use factlib_postgres::Lsn;
@@ -21,20 +21,20 @@ use tokio_postgres::types::PgLsn;
 pub struct Lsn(u64);
 
 impl Lsn {
-    /// The position before every other; PostgreSQL calls it invalid.
+    /// The lowest position, which PostgreSQL calls invalid.
     pub const ZERO: Lsn = Lsn(0);
 
-    /// The position as a byte offset from the beginning of the log.
+    /// Takes a byte offset from the beginning of the log.
     pub const fn new(position: u64) -> Self {
         Lsn(position)
     }
 
-    /// The position as a byte offset from the beginning of the log.
+    /// Returns the byte offset from the beginning of the log.
     pub const fn as_u64(self) -> u64 {
         self.0
     }
 
-    /// Bytes from `earlier` to here; 0 when `earlier` is not earlier.
+    /// Returns the bytes from `earlier` to this position; 0 if `earlier` is not earlier.
     pub const fn distance_from(self, earlier: Lsn) -> u64 {
         self.0.saturating_sub(earlier.0)
     }
@@ -46,7 +46,7 @@ impl fmt::Display for Lsn {
     }
 }
 
-/// The text is not a position such as `16/B374D848`.
+/// Error for a text that is not a position such as `16/B374D848`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not a WAL position: {0:?} (expected two hexadecimal numbers, such as 16/B374D848)")]
 pub struct ParseLsnError(String);

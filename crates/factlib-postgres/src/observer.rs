@@ -1,4 +1,4 @@
-//! Notices: events beside a result that an operator may want to know of.
+//! The observer trait, and the notices about connections that it receives.
 
 use std::{fmt, path::Path};
 
@@ -13,7 +13,8 @@ pub trait Observer: Send + Sync {
     fn notice(&self, notice: &Notice<'_>);
 }
 
-/// An event beside a result. [`Display`](fmt::Display) gives a line for a log.
+/// An event that does not change a result, but that an operator may want to know of.
+/// [`Display`](fmt::Display) gives a line for a log.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Notice<'a> {
@@ -48,7 +49,7 @@ pub enum Notice<'a> {
         /// The reason.
         error: &'a Error,
     },
-    /// The server has to convert texts, because it does not tell the characters of its encoding: a
+    /// The server has to convert texts, because the characters of its encoding could not be read; a
     /// text that it can't convert will end the stream.
     ConvertedByServer {
         /// Encoding of the database.
@@ -82,7 +83,7 @@ impl fmt::Display for Notice<'_> {
     }
 }
 
-/// The observer of those who have none.
+/// An observer that drops notices.
 pub(crate) struct NoObserver;
 
 impl Observer for NoObserver {

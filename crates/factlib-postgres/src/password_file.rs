@@ -1,5 +1,5 @@
-//! Files that a password is in: read at each connection, so that a rotated one is found without a
-//! restart.
+//! Reads the password from a file of the user's choice, at each connection: a rotated password is
+//! found without a restart.
 
 use std::{
     fs,
@@ -10,17 +10,17 @@ use secrecy::SecretString;
 
 use super::connection_string;
 
-/// A file that a password is in.
+/// A file that contains a password.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PasswordFile {
-    /// It holds the password and nothing else.
+    /// The file contains the password and nothing else.
     Whole(PathBuf),
-    /// It holds a connection string.
+    /// The file contains a connection string.
     Url(PathBuf),
 }
 
 impl PasswordFile {
-    /// The password that it has now; none where it can't be read or has none.
+    /// Reads the password; none if the file can't be read or has none.
     pub fn read(&self) -> Option<SecretString> {
         let text = fs::read_to_string(self.path()).ok()?;
         let text = text.strip_suffix('\n').map_or(&*text, |text| text.trim_end_matches('\r'));

@@ -1,6 +1,7 @@
-//! libpq's password file: `host:port:database:user:password` a line.
+//! Finds passwords in libpq's password file (`~/.pgpass`), which has `host:port:database:user:password`
+//! on each line.
 //!
-//! Read at each connection, so that a rotated password is found without a restart.
+//! The file is read at each connection, so a rotated password is found without a restart.
 
 use std::{fs, path::Path};
 
@@ -8,19 +9,19 @@ use secrecy::SecretString;
 
 use crate::{Notice, Observer};
 
-/// What a line is held against.
-pub(super) struct Login<'a> {
-    /// The host name; `localhost` stands for a Unix socket's directory.
+/// Fields of a login that a line has to match.
+pub(super) struct PassfileKey<'a> {
+    /// Host name; `localhost` for a Unix socket.
     pub host: &'a str,
     pub port: u16,
     pub dbname: &'a str,
     pub user: &'a str,
 }
 
-/// The password of the first line of the file that matches; none where there is no file.
+/// Returns the password of the first line that matches; none if the file does not exist.
 pub(super) fn password(
     path: &Path,
-    login: &Login<'_>,
+    key: &PassfileKey<'_>,
     observer: &dyn Observer,
 ) -> Option<SecretString> {
     let metadata = fs::metadata(path).ok().filter(fs::Metadata::is_file)?;
@@ -29,7 +30,7 @@ pub(super) fn password(
         return None;
     }
     let text = fs::read_to_string(path).ok()?;
-    text.lines().find_map(|line| matching_password(line, login)).map(SecretString::from)
+    text.lines().find_map(|line| matching_password(line, key)).map(SecretString::from)
 }
 
 #[cfg(unix)]
@@ -43,13 +44,13 @@ fn is_open_to_others(_: &fs::Metadata) -> bool {
     false
 }
 
-fn matching_password(line: &str, login: &Login<'_>) -> Option<String> {
+fn matching_password(line: &str, key: &PassfileKey<'_>) -> Option<String> {
     if line.starts_with('#') {
         return None;
     }
-    let port = login.port.to_string();
+    let port = key.port.to_string();
     let mut rest = line;
-    for wanted in [login.host, &port, login.dbname, login.user] {
+    for wanted in [key.host, &port, key.dbname, key.user] {
         let (field, after) = take_field(rest);
         if field != wanted && !(field == "*" && rest.starts_with('*')) {
             return None;
@@ -60,7 +61,7 @@ fn matching_password(line: &str, login: &Login<'_>) -> Option<String> {
     (!password.is_empty()).then_some(password)
 }
 
-/// The field up to the next colon, unescaped; what follows that colon, if there is one.
+/// Returns the field up to the next colon, unescaped, and the text after that colon, if there is one.
 fn take_field(text: &str) -> (String, Option<&str>) {
     let mut field = String::new();
     let mut chars = text.chars();
@@ -78,7 +79,8 @@ fn take_field(text: &str) -> (String, Option<&str>) {
 mod tests {
     use super::*;
 
-    const LOGIN: Login<'_> = Login { host: "::1", port: 5432, dbname: "shop", user: "relay" };
+    const KEY: PassfileKey<'_> =
+        PassfileKey { host: "::1", port: 5432, dbname: "shop", user: "relay" };
 
     #[test]
     fn a_line_matches_by_value_or_star() {
@@ -94,7 +96,7 @@ mod tests {
             ("*:*", None),
             ("", None),
         ] {
-            assert_eq!(matching_password(line, &LOGIN).as_deref(), password, "{line}");
+            assert_eq!(matching_password(line, &KEY).as_deref(), password, "{line}");
         }
     }
 }

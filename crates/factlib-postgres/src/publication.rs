@@ -1,4 +1,4 @@
-//! Publications, by SQL.
+//! Looks up publications, and writes the statement that creates one.
 
 use postgres_protocol::escape::escape_identifier;
 use tokio_postgres::Client;
@@ -12,7 +12,8 @@ pub async fn exists(client: &Client, name: &str) -> Result<bool> {
     Ok(client.query_opt(statement, &[&name]).await.map_err(failed)?.is_some())
 }
 
-/// The statement that creates a publication of no tables: logical messages need none in it.
+/// Returns the statement that creates a publication without tables, which is enough for logical
+/// messages.
 pub fn create_sql(name: &str) -> String {
     format!("CREATE PUBLICATION {}", escape_identifier(name))
 }

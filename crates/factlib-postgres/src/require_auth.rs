@@ -1,20 +1,20 @@
-//! `require_auth`: which ways to log in a server may ask for.
+//! `require_auth`: the authentication methods that a server may ask for.
 //!
-//! The rules are libpq's: a list of methods of which one is needed, or a list of methods, each
-//! after a `!`, of which none may be used.
+//! The rules are libpq's: a list of allowed methods, or a list of forbidden ones with a `!` before
+//! each.
 
 use super::settings::{Settings, invalid};
 use crate::Result;
 
-/// A way to log in, as the server asks for it.
+/// An authentication method.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Method {
-    /// The server asks for nothing.
+    /// No authentication.
     None,
     Password,
     Md5,
     Scram,
-    /// Kerberos; it is never done here.
+    /// Kerberos, which is not supported.
     Gss,
     Sspi,
 }
@@ -28,7 +28,7 @@ const METHODS: [(&str, Method); 6] = [
     ("sspi", Method::Sspi),
 ];
 
-/// The methods that are allowed; all of them without `require_auth`.
+/// The allowed methods; all of them without `require_auth`.
 #[derive(Clone, Debug, Default)]
 pub(super) struct RequireAuth(Option<Allowed>);
 
@@ -61,8 +61,8 @@ impl RequireAuth {
         Ok(RequireAuth(Some(Allowed { methods, text })))
     }
 
-    /// The reason why a log-in by this method is refused; none if it is allowed.
-    pub fn objection(&self, method: Method) -> Option<String> {
+    /// Returns the reason why a login by this method is refused; none if it is allowed.
+    pub fn refusal(&self, method: Method) -> Option<String> {
         let allowed = self.0.as_ref().filter(|allowed| !allowed.methods.contains(&method))?;
         let asks = match method {
             Method::None => "the server lets us in without asking who we are".to_owned(),
@@ -75,8 +75,8 @@ impl RequireAuth {
         Some(format!("{asks}, and require_auth={} does not allow it", allowed.text))
     }
 
-    /// The method that a server asks for with an authentication request of this code, by the
-    /// protocol's numbers; none for what is no first request.
+    /// Returns the method of an authentication request by its code in the protocol; none for a code
+    /// that is not a first request.
     pub fn method(code: i32) -> Option<Method> {
         match code {
             0 => Some(Method::None),
@@ -90,8 +90,8 @@ impl RequireAuth {
     }
 }
 
-/// The remedy where a server asks for a method that is not allowed.
-pub(super) const CORRECT_AUTH: &str =
+/// Remedy if a server asks for a method that is not allowed.
+pub(super) const AUTH_REMEDY: &str =
     "correct pg_hba.conf on the server, or require_auth in the connection string";
 
 #[cfg(test)]
@@ -105,7 +105,7 @@ mod tests {
 
     fn allowed(text: &str) -> Vec<&'static str> {
         let required = read(text).expect("a list");
-        let methods = METHODS.iter().filter(|(_, method)| required.objection(*method).is_none());
+        let methods = METHODS.iter().filter(|(_, method)| required.refusal(*method).is_none());
         methods.map(|(name, _)| *name).collect()
     }
 
@@ -115,20 +115,20 @@ mod tests {
         assert_eq!(allowed("md5, scram-sha-256"), ["md5", "scram-sha-256"]);
         assert_eq!(allowed("!password,!md5,!none"), ["scram-sha-256", "gss", "sspi"]);
         assert_eq!(allowed("").len(), METHODS.len());
-        for (text, why) in [
+        for (text, reason) in [
             ("scram", "must be a list of none, password, md5, scram-sha-256, gss, sspi"),
             ("md5,!none", "must have a ! before each method or before none"),
         ] {
             let error = read(text).expect_err("refused");
-            assert!(error.to_string().contains(why), "{error}");
+            assert!(error.to_string().contains(reason), "{error}");
         }
-        let objection = read("scram-sha-256").expect("a list").objection(Method::Md5);
+        let refusal = read("scram-sha-256").expect("a list").refusal(Method::Md5);
         let text = "the server asks for the method md5, and require_auth=scram-sha-256 does not \
                     allow it";
-        assert_eq!(objection.as_deref(), Some(text));
-        let objection = read("!none").expect("a list").objection(Method::None);
+        assert_eq!(refusal.as_deref(), Some(text));
+        let refusal = read("!none").expect("a list").refusal(Method::None);
         let text = "the server lets us in without asking who we are, and require_auth=!none does \
                     not allow it";
-        assert_eq!(objection.as_deref(), Some(text));
+        assert_eq!(refusal.as_deref(), Some(text));
     }
 }

@@ -1,7 +1,7 @@
-//! Rows of a query as the server writes them: text, in the database's own encoding.
+//! Reads the rows of a query one by one, as text in the database's own encoding.
 //!
-//! An ordinary client takes texts in UTF-8 alone: one that the server can't convert would end the
-//! query, and with it the rows behind.
+//! An ordinary client accepts UTF-8 only: a text that the server can't convert would end the query
+//! before its last row.
 
 use std::time::Duration;
 
@@ -23,10 +23,10 @@ use super::{
 };
 use crate::{Error, ErrorKind, Result};
 
-/// A row; none for NULL.
+/// The values of a row; none for NULL.
 pub type RawRow = Vec<Option<Bytes>>;
 
-/// A session for statements whose rows come one by one.
+/// A session for queries whose rows are read one by one.
 pub struct RowSession {
     session: Session,
 }
@@ -46,7 +46,7 @@ impl Startup for RowStartup<'_> {
     ) -> Result<RowSession> {
         let session = auth::log_in(stream, host, self.info, Purpose::Statements).await?;
         let mut session = RowSession { session };
-        if let Some((query, wanted)) = target.test()
+        if let Some((query, wanted)) = target.probe()
             && session
                 .value(query, "cannot ask PostgreSQL whether it is a primary")
                 .await?
@@ -57,41 +57,41 @@ impl Startup for RowStartup<'_> {
         }
         let setting = session_settings::statement(&[]);
         session.session.query(&setting, "cannot set up the session with PostgreSQL").await?;
-        // What is asked from now on may take its time.
+        // Queries of the caller may take any time.
         session.session.answer_limit = None;
         Ok(session)
     }
 }
 
 impl RowSession {
-    /// Connects to the first host that lets us in, all within `timeout`.
+    /// Connects to the first suitable host, within `timeout` in total.
     pub async fn connect(info: &ConnectInfo, timeout: Duration) -> Result<Self> {
         connector::connect(info, timeout, &RowStartup { info }).await
     }
 
-    /// Runs statements, of which nothing is read.
+    /// Runs statements and discards their rows.
     ///
     /// # Errors
-    /// The server's, with `what` before it.
-    pub async fn run(&mut self, statements: &str, what: &str) -> Result<()> {
-        self.session.query(statements, what).await.map(drop)
+    /// Errors of the server, after `message`.
+    pub async fn run(&mut self, statements: &str, message: &str) -> Result<()> {
+        self.session.query(statements, message).await.map(drop)
     }
 
-    /// The first value of a query's first row.
+    /// Returns the first value of a query's first row.
     ///
     /// # Errors
-    /// As [`run`](Self::run).
-    pub async fn value(&mut self, query: &str, what: &str) -> Result<Option<String>> {
-        let rows = self.session.query(query, what).await?;
+    /// Those of [`run`](Self::run).
+    pub async fn value(&mut self, query: &str, message: &str) -> Result<Option<String>> {
+        let rows = self.session.query(query, message).await?;
         Ok(rows.into_iter().next().and_then(|row| row.into_iter().next().flatten()))
     }
 
-    /// Sends a query, whose rows [`next`](Self::next) gives.
+    /// Sends a query; [`next`](Self::next) returns its rows.
     pub async fn send(&mut self, query: &str) -> Result<()> {
         self.session.send(|buffer| frontend::query(query, buffer)).await
     }
 
-    /// Takes leave; the server need not say that a connection was lost.
+    /// Ends the connection in order, so that the server does not log it as lost.
     pub async fn end(&mut self) {
         let terminate = |buffer: &mut BytesMut| {
             frontend::terminate(buffer);
@@ -100,18 +100,18 @@ impl RowSession {
         let _ = self.session.send(terminate).await;
     }
 
-    /// The next row of the query that was sent; none after the last.
+    /// Returns the next row of the query that was sent; none after the last one.
     ///
     /// # Errors
-    /// As [`run`](Self::run).
-    pub async fn next(&mut self, what: &str) -> Result<Option<RawRow>> {
+    /// Those of [`run`](Self::run).
+    pub async fn next(&mut self, message: &str) -> Result<Option<RawRow>> {
         loop {
-            match self.session.receive(what).await? {
+            match self.session.receive(message).await? {
                 Message::DataRow(body) => {
-                    let row = raw(&body);
-                    return row
-                        .map(Some)
-                        .map_err(|error| Error::new(ErrorKind::Protocol, what).caused_by(error));
+                    let row = raw_row(&body);
+                    return row.map(Some).map_err(|error| {
+                        Error::new(ErrorKind::Protocol, message).caused_by(error)
+                    });
                 }
                 Message::ReadyForQuery(_) => return Ok(None),
                 _ => {}
@@ -120,8 +120,8 @@ impl RowSession {
     }
 }
 
-/// Its values share one buffer, which is the row's own.
-fn raw(body: &DataRowBody) -> std::io::Result<RawRow> {
+/// Splits a row into values, which share its buffer.
+fn raw_row(body: &DataRowBody) -> std::io::Result<RawRow> {
     let buffer = body.buffer_bytes();
     body.ranges()
         .map(|range| match range {

@@ -1,4 +1,4 @@
-//! Facts about a server that matter for replication.
+//! Reads the settings of a server that matter for replication.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ pub struct Server {
     version: i32,
     wal_level: String,
     in_recovery: bool,
-    /// Silence after which the server ends a replication connection; none if never.
+    /// Silence after which the server ends a replication connection; none for never.
     wal_sender_timeout: Option<Duration>,
 }
 
@@ -22,13 +22,13 @@ impl Server {
                pg_is_in_recovery(),
                (SELECT setting::bigint FROM pg_settings WHERE name = 'wal_sender_timeout')";
 
-    /// Asks the server.
+    /// Reads the settings.
     pub async fn read(client: &Client) -> Result<Self> {
-        let what = "cannot read the server's settings";
+        let message = "cannot read the server's settings";
         let row = client
             .query_one(Self::QUERY, &[])
             .await
-            .map_err(|error| postgres_error(what, error))?;
+            .map_err(|error| postgres_error(message, error))?;
         let read = || -> Result<Self, tokio_postgres::Error> {
             let timeout_ms = row.try_get::<_, Option<i64>>(3)?.unwrap_or(0);
             Ok(Server {
@@ -41,16 +41,16 @@ impl Server {
                     .map(Duration::from_millis),
             })
         };
-        read().map_err(|error| postgres_error(what, error))
+        read().map_err(|error| postgres_error(message, error))
     }
 
-    /// True if changes that are older than a publication are read with it, too: before
-    /// PostgreSQL 18, the publication has to be there at the moment of the change.
-    pub fn publications_count_at_once(&self) -> bool {
+    /// True if a publication also applies to changes that are older than it (PostgreSQL 18 on).
+    /// Before, it has to exist at the time of the change.
+    pub fn applies_publications_retroactively(&self) -> bool {
         self.version >= 18_00_00
     }
 
-    /// The version before the dot.
+    /// The major version, such as 15.
     pub fn major(&self) -> i32 {
         self.version / 10_000
     }
@@ -60,7 +60,7 @@ impl Server {
         self.version
     }
 
-    /// `wal_level`; changes can be decoded if it is `logical`.
+    /// The `wal_level`, which has to be `logical`.
     pub fn wal_level(&self) -> &str {
         &self.wal_level
     }
@@ -70,7 +70,7 @@ impl Server {
         self.in_recovery
     }
 
-    /// Silence after which the server ends a replication connection; none if never.
+    /// Silence after which the server ends a replication connection; none for never.
     pub fn wal_sender_timeout(&self) -> Option<Duration> {
         self.wal_sender_timeout
     }

@@ -1,4 +1,5 @@
-//! Connection service files: named sets of parameters, as libpq reads them (`libpq-pgservice.html`).
+//! Reads connection service files, which have named sets of parameters, as libpq does
+//! (`libpq-pgservice.html`).
 
 use std::{
     fs,
@@ -8,64 +9,68 @@ use std::{
 use super::connection_string::Parameters;
 use crate::{Error, ErrorKind, Result};
 
-/// Folders of the system's file without `PGSYSCONFDIR`. PostgreSQL's own folder is fixed when it is
-/// built; these are the ones of distributions.
+/// Folders to search for the system's file if `PGSYSCONFDIR` is not set. libpq's own folder is fixed
+/// at build time; these are those of distributions.
 const SYSTEM_FOLDERS: [&str; 3] = ["/etc/postgresql-common", "/etc/sysconfig/pgsql", "/etc"];
 
-/// The parameters of `service`: from `file`, else the user's file, else the system's.
+/// Returns the parameters of `service` from `file`, else the user's file, else the system's.
 pub(super) fn parameters(
     service: &str,
     file: Option<String>,
     env: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Parameters> {
-    let mut places = Vec::new();
+    let mut candidates = Vec::new();
     match file {
         Some(path) => {
             let path = PathBuf::from(path);
-            // A file that is named has to be there.
+            // A file that is named has to exist.
             if !path.exists() {
-                let what =
+                let message =
                     format!("PostgreSQL's connection service file {} is missing", path.display());
-                return Err(Error::new(ErrorKind::Config, what)
+                return Err(Error::new(ErrorKind::Config, message)
                     .with_remedy("correct servicefile or PGSERVICEFILE"));
             }
-            places.push(path);
+            candidates.push(path);
         }
-        None => places.extend(env("HOME").map(|home| Path::new(&home).join(".pg_service.conf"))),
+        None => {
+            candidates.extend(env("HOME").map(|home| Path::new(&home).join(".pg_service.conf")))
+        }
     }
     match env("PGSYSCONFDIR") {
-        Some(folder) => places.push(Path::new(&folder).join("pg_service.conf")),
+        Some(folder) => candidates.push(Path::new(&folder).join("pg_service.conf")),
         None => {
             let system = SYSTEM_FOLDERS.iter().map(Path::new);
-            places.extend(system.map(|folder| folder.join("pg_service.conf")));
+            candidates.extend(system.map(|folder| folder.join("pg_service.conf")));
         }
     }
-    for path in places.iter().filter(|path| path.exists()) {
+    for path in candidates.iter().filter(|path| path.exists()) {
         let text = fs::read_to_string(path).map_err(|error| {
-            let what =
+            let message =
                 format!("cannot read PostgreSQL's connection service file {}", path.display());
-            Error::new(ErrorKind::Config, what).caused_by(error)
+            Error::new(ErrorKind::Config, message).caused_by(error)
         })?;
-        if let Some(found) = find(service, &text).map_err(|(line, why)| mistake(path, line, why))? {
+        if let Some(found) =
+            find(service, &text).map_err(|(line, reason)| mistake(path, line, reason))?
+        {
             return Ok(found);
         }
     }
-    let looked = places.iter().map(|path| path.display().to_string()).collect::<Vec<_>>();
-    let what = format!("service {service} is in no connection service file of PostgreSQL");
-    Err(Error::new(ErrorKind::Config, what).with_remedy(format!(
+    let searched = candidates.iter().map(|path| path.display().to_string()).collect::<Vec<_>>();
+    let message = format!("service {service} is in no connection service file of PostgreSQL");
+    Err(Error::new(ErrorKind::Config, message).with_remedy(format!(
         "define it in {}, or leave service and PGSERVICE out",
-        looked.join(" or ")
+        searched.join(" or ")
     )))
 }
 
-fn mistake(path: &Path, line: usize, why: &str) -> Error {
+fn mistake(path: &Path, line: usize, reason: &str) -> Error {
     let path = path.display();
-    let what = format!("line {line} of PostgreSQL's connection service file {path} {why}");
-    Error::new(ErrorKind::Config, what)
+    let message = format!("line {line} of PostgreSQL's connection service file {path} {reason}");
+    Error::new(ErrorKind::Config, message)
 }
 
-/// The parameters of a service in a file's text; none where it is not in it. A mistake is told by
-/// its line and never by its text, in which a password may be.
+/// Finds a service in a file's text; none if it is not there. Errors name the line, but do not quote
+/// it, because it may contain a password.
 fn find(service: &str, text: &str) -> Result<Option<Parameters>, (usize, &'static str)> {
     let mut found: Option<Parameters> = None;
     for (number, line) in (1..).zip(text.lines()) {

@@ -1,4 +1,5 @@
-//! A connection in our own hands: whole messages, simple queries.
+//! A connection that this crate drives itself: sends and receives whole messages, runs simple
+//! queries.
 
 use std::{io, time::Duration};
 
@@ -16,25 +17,26 @@ use tokio::{
 use super::{frame, stream::Stream};
 use crate::{Error, ErrorFields, ErrorKind, Result};
 
-/// CopyBothResponse, which only replication connections see.
+/// Type of CopyBothResponse, which only replication connections receive.
 pub(super) const COPY_BOTH: u8 = b'W';
 
-/// What we ask before streaming is answered at once, or the server is gone.
+/// Limit for an answer before streaming; a server that takes longer is gone.
 const ANSWER_LIMIT: Duration = Duration::from_secs(60);
 
+/// A logged-in connection, or one that is logging in.
 pub(super) struct Session {
     pub stream: Stream,
-    /// What was read and not yet taken.
+    /// Bytes that were read and not yet parsed.
     pub buffer: BytesMut,
-    /// The peer, for errors.
+    /// Host and port of the server, for errors.
     pub at: String,
-    /// How long the server may take to answer; none for ever.
+    /// Limit for an answer of the server; none if it may take any time.
     pub answer_limit: Option<Duration>,
     /// `server_version`, such as `15.14 (Debian …)`.
     server_version: String,
 }
 
-/// A row of text.
+/// The values of a row as text; none for NULL.
 pub(crate) type Row = Vec<Option<String>>;
 
 impl Session {
@@ -53,22 +55,22 @@ impl Session {
         &mut self,
         write: impl FnOnce(&mut BytesMut) -> io::Result<()>,
     ) -> Result<()> {
-        let mut message = BytesMut::new();
-        // The one thing it refuses is a zero byte in a text.
-        write(&mut message).map_err(|error| {
+        let mut bytes = BytesMut::new();
+        // It fails only for a zero byte in a text.
+        write(&mut bytes).map_err(|error| {
             Error::new(ErrorKind::Config, "a text for PostgreSQL has a NUL")
                 .caused_by(error)
                 .with_remedy("correct user, database and password of the connection string")
         })?;
         let sent = async {
-            self.stream.write_all(&message).await?;
+            self.stream.write_all(&bytes).await?;
             self.stream.flush().await
         };
         sent.await.map_err(|error| self.broken(error))
     }
 
-    /// The type of the next message, once all of it is in the buffer.
-    pub async fn peek(&mut self) -> Result<u8> {
+    /// Waits for the whole next message and returns its type.
+    pub async fn peek_type(&mut self) -> Result<u8> {
         loop {
             if frame::next_frame(&self.buffer)?.is_some()
                 && let Some(kind) = self.buffer.first()
@@ -88,26 +90,29 @@ impl Session {
         }
     }
 
-    /// Drops the next message, which was peeked at.
+    /// Discards the next message, whose type was peeked at.
     pub fn skip(&mut self) {
-        let length = frame::needed(&self.buffer).min(self.buffer.len());
+        let length = frame::first_frame_length(&self.buffer).min(self.buffer.len());
         self.buffer.advance(length);
     }
 
-    /// The next message, past notices and parameters; the server's error as ours, `what` before it.
-    pub async fn receive(&mut self, what: &str) -> Result<Message> {
+    /// Returns the next message, except notices and parameters.
+    ///
+    /// # Errors
+    /// The server's error, after `message`.
+    pub async fn receive(&mut self, message: &str) -> Result<Message> {
         loop {
-            if let Some(message) = self.take(what).await? {
-                return Ok(message);
+            if let Some(received) = self.receive_any(message).await? {
+                return Ok(received);
             }
         }
     }
 
-    /// The next message; `None` for one that only informs us.
-    pub async fn take(&mut self, what: &str) -> Result<Option<Message>> {
-        let kind = self.peek().await?;
+    /// Returns the next message; `None` for a notice or a parameter.
+    pub async fn receive_any(&mut self, message: &str) -> Result<Option<Message>> {
+        let kind = self.peek_type().await?;
         if kind == b'E' {
-            return Err(self.take_error(what));
+            return Err(self.take_error(message));
         }
         let parsed = Message::parse(&mut self.buffer);
         match parsed.map_err(|error| self.unexpected(kind).caused_by(error))? {
@@ -118,22 +123,22 @@ impl Session {
                 Ok(None)
             }
             Some(Message::NoticeResponse(_)) | None => Ok(None),
-            message => Ok(message),
+            other => Ok(other),
         }
     }
 
-    fn take_error(&mut self, what: &str) -> Error {
-        let length = frame::needed(&self.buffer).min(self.buffer.len());
-        let message = self.buffer.split_to(length);
-        ErrorFields(message.get(5..).unwrap_or_default()).into_error(what)
+    fn take_error(&mut self, message: &str) -> Error {
+        let length = frame::first_frame_length(&self.buffer).min(self.buffer.len());
+        let bytes = self.buffer.split_to(length);
+        ErrorFields(bytes.get(5..).unwrap_or_default()).into_error(message)
     }
 
-    /// The rows that a simple query gives.
-    pub async fn query(&mut self, sql: &str, what: &str) -> Result<Vec<Row>> {
+    /// Runs a simple query and returns its rows.
+    pub async fn query(&mut self, sql: &str, message: &str) -> Result<Vec<Row>> {
         self.send(|buffer| frontend::query(sql, buffer)).await?;
         let mut rows = Vec::new();
         loop {
-            match self.receive(what).await? {
+            match self.receive(message).await? {
                 Message::DataRow(body) => {
                     rows.push(row(&body).map_err(|error| self.unexpected(b'D').caused_by(error))?)
                 }
@@ -143,35 +148,35 @@ impl Session {
         }
     }
 
-    /// Sets parameters of this session, all in one statement: an older server's walsender takes
-    /// no more than one.
+    /// Sets parameters of this session in one statement; the walsender of an older server accepts
+    /// only one.
     pub async fn set(&mut self, parameters: &[(&str, &str)]) -> Result<()> {
         let call = |(name, value): &(&str, &str)| {
             format!("pg_catalog.set_config('{name}', '{value}', false)")
         };
         let calls = parameters.iter().map(call).collect::<Vec<_>>().join(", ");
-        let what = format!("cannot set up the session with PostgreSQL at {}", self.at);
-        self.query(&format!("SELECT {calls}"), &what).await.map(drop)
+        let message = format!("cannot set up the session with PostgreSQL at {}", self.at);
+        self.query(&format!("SELECT {calls}"), &message).await.map(drop)
     }
 
-    /// The server's major version, if it told.
+    /// The server's major version, if it has sent one.
     pub fn major_version(&self) -> Option<u32> {
         let digits = self.server_version.split(|c: char| !c.is_ascii_digit()).next()?;
         digits.parse().ok()
     }
 
     pub fn broken(&self, error: io::Error) -> Error {
-        let what = format!("the connection to PostgreSQL at {} broke", self.at);
-        Error::new(ErrorKind::Unavailable, what).caused_by(error)
+        let message = format!("the connection to PostgreSQL at {} broke", self.at);
+        Error::new(ErrorKind::Unavailable, message).caused_by(error)
     }
 
     pub fn unexpected(&self, kind: u8) -> Error {
-        let what = format!(
+        let message = format!(
             "PostgreSQL at {} sent an unexpected message of type {:?}",
             self.at,
             char::from(kind)
         );
-        Error::new(ErrorKind::Protocol, what)
+        Error::new(ErrorKind::Protocol, message)
     }
 }
 

@@ -1,36 +1,39 @@
-//! Settings that each of our sessions sets for itself, whatever the server, the database and the
-//! role have.
+//! Settings that each session sets for itself, independent of the defaults of server, database and
+//! role.
 //!
-//! They are set by a statement right after the log-in: as start-up parameters, a pooler such as
-//! PgBouncer would refuse those that it does not track. A setting that the server does not have,
-//! or does not let a session change, is left out.
+//! A statement sets them right after the login: a pooler such as PgBouncer would refuse start-up
+//! parameters that it does not track. Settings that the server does not have, or does not let a
+//! session change, are left out.
 
 /// Settings of every session.
-const EVERY: &[(&str, &str)] = &[
-    // Positions, dead letters and publications are written.
+const EVERY_SESSION: &[(&str, &str)] = &[
+    // Sessions also write.
     ("default_transaction_read_only", "off"),
-    // We limit each statement ourselves, and say what it waited for when we give it up. Creating
-    // a slot has to wait for transactions of others, however long.
+    // The client limits each statement itself, and reports what it waited for. Creating a slot has
+    // to wait for other transactions, however long they take.
     ("statement_timeout", "0"),
     ("lock_timeout", "0"),
     ("transaction_timeout", "0"),
-    // Sessions rest between two statements, for as long as nothing happens.
+    // Sessions may be idle for any time.
     ("idle_session_timeout", "0"),
     ("idle_in_transaction_session_timeout", "0"),
-    // A process whose client is gone must not go on waiting for a lock (from PostgreSQL 14 on).
+    // A server process must stop waiting for a lock when its client is gone (PostgreSQL 14 on).
     ("client_connection_check_interval", "2s"),
 ];
 
-/// The longest `wal_sender_timeout` that a replication connection of ours keeps: a server process
-/// whose relay is gone without a word frees the slot after it.
+/// Maximum `wal_sender_timeout` of a replication connection: the time after which the server frees
+/// the slot of a client that disappeared silently.
 pub(super) const WAL_SENDER_TIMEOUT_MAX_MS: u32 = 300_000;
 
-/// The statement that sets all of it, and these. It answers one row: the process that serves the
-/// session, and when that began.
-pub(super) fn statement(more: &[(&str, &str)]) -> String {
-    let values = EVERY.iter().chain(more).map(|(name, value)| format!("('{name}', '{value}')"));
+/// Returns the statement that sets all of them and `additional` ones. It returns one row: the pid of
+/// the server process and its start time.
+pub(super) fn statement(additional: &[(&str, &str)]) -> String {
+    let values = EVERY_SESSION
+        .iter()
+        .chain(additional)
+        .map(|(name, value)| format!("('{name}', '{value}')"));
     let values = values.collect::<Vec<_>>().join(", ");
-    // The connection check is refused where the server's system has no way to do it.
+    // On some systems, the server refuses `client_connection_check_interval`.
     format!(
         "SELECT pg_catalog.pg_backend_pid()::text, \
          (SELECT {STARTED} FROM pg_catalog.pg_stat_activity a WHERE a.pid = pg_catalog.pg_backend_pid()), \
@@ -41,7 +44,7 @@ pub(super) fn statement(more: &[(&str, &str)]) -> String {
     )
 }
 
-/// SQL for the time at which the process of `pg_stat_activity a` began, whatever the session's time
+/// SQL for the start time of the process in `pg_stat_activity a`, independent of the session's time
 /// zone.
 pub(super) const STARTED: &str =
     "(pg_catalog.to_char(a.backend_start AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US'))";

@@ -1,4 +1,4 @@
-//! Replication slots, by SQL.
+//! Reads, creates, advances and drops replication slots by SQL.
 
 use tokio_postgres::{Client, types::PgLsn};
 
@@ -12,11 +12,11 @@ pub struct Slot {
     pub plugin: Option<String>,
     /// Database that it reads.
     pub database: Option<String>,
-    /// The server has forgotten everything up to here.
+    /// Confirmed position: the server may have removed everything before it.
     pub confirmed: Lsn,
-    /// Why it can never be read again.
+    /// The reason why it was invalidated; none while it can be read.
     pub lost: Option<String>,
-    /// The server process that reads it, or creates it.
+    /// Process id of the server process that reads or creates it.
     pub active_pid: Option<i32>,
 }
 
@@ -49,7 +49,7 @@ impl Slot {
         read().map(Some).map_err(failed)
     }
 
-    /// Creates the slot; its answer waits for the transactions that run now.
+    /// Creates the slot. The call returns once all transactions that write now have ended.
     pub async fn create(client: &Client, name: &str, database: &str) -> Result<Self> {
         let statement = "SELECT lsn FROM pg_create_logical_replication_slot($1, 'pgoutput')";
         let failed = |error| postgres_error(format!("cannot create slot {name}"), error);
@@ -63,8 +63,8 @@ impl Slot {
         })
     }
 
-    /// True once it has a position. A slot that is being created has none until all transactions
-    /// have ended that were open when its creation began.
+    /// True once the slot has a position. While it is being created, it has none until the
+    /// transactions that were open at the beginning have ended.
     pub fn is_ready(&self) -> bool {
         self.confirmed > Lsn::ZERO || self.lost.is_some() || self.plugin.is_none()
     }
@@ -76,7 +76,7 @@ impl Slot {
         Ok(())
     }
 
-    /// Has the server forget everything up to `to`, and answers how far it went.
+    /// Confirms everything up to `to` and returns the position that the slot then has.
     pub async fn advance(client: &Client, name: &str, to: Lsn) -> Result<Lsn> {
         let statement = "SELECT end_lsn FROM pg_replication_slot_advance($1, $2)";
         let failed = |error| postgres_error(format!("cannot advance slot {name} to {to}"), error);

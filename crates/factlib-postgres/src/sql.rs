@@ -1,4 +1,4 @@
-//! Ordinary clients, over the same hosts, TLS and rules as the replication connection.
+//! Connects ordinary clients by the same rules as replication connections.
 
 use std::{
     convert::Infallible,
@@ -19,7 +19,7 @@ use tokio_postgres::{
 use super::{
     connect_info::{ConnectInfo, Host},
     connector::{self, Startup},
-    require_auth::{CORRECT_AUTH, Method, RequireAuth},
+    require_auth::{AUTH_REMEDY, Method, RequireAuth},
     settings::{self, TargetSessionAttrs},
     stream::Stream,
 };
@@ -28,19 +28,18 @@ use crate::{Error, ErrorKind, Notice, Result, error::postgres_error};
 /// Connects an ordinary client within `timeout`. Its connection ends when the client is dropped.
 ///
 /// # Errors
-/// The last reason for which none of the hosts let us in.
+/// The reasons why no host accepted the connection.
 pub async fn connect(info: &ConnectInfo, timeout: Duration) -> Result<Client> {
     Ok(open(info, timeout).await?.0)
 }
 
-/// Connects within `timeout`; the connection ends when the client is dropped. Answers where it is
-/// connected to as well: one address of one host.
+/// Connects as [`connect`] does, and also returns the host with the address that it is connected to.
 pub(super) async fn open(info: &ConnectInfo, timeout: Duration) -> Result<(Client, Host)> {
     connector::connect(info, timeout, &SqlStartup { info }).await
 }
 
-/// Asks the server at `info` to cancel what the client of this token runs; whether it does is
-/// not known.
+/// Asks the server at `info` to cancel the running statement of the token's client. The server does
+/// not answer, so the outcome is unknown.
 pub(super) async fn cancel(
     info: &ConnectInfo,
     token: &CancelToken,
@@ -55,11 +54,12 @@ impl Startup for Cancel<'_> {
     type Session = ();
 
     async fn start(&self, stream: Stream, host: &Host, _: TargetSessionAttrs) -> Result<()> {
-        // The server answers nothing.
-        let stream = Guarded { guard: Guard::new(&stream, &RequireAuth::default()), stream };
-        let what = || format!("cannot cancel a statement in PostgreSQL at {host}");
-        let cancelling = self.0.cancel_query_raw(stream, AsItIs).await;
-        cancelling.map_err(|error| postgres_error(what(), error))
+        // The server does not answer this request.
+        let stream =
+            GuardedStream { guard: LoginGuard::new(&stream, &RequireAuth::default()), stream };
+        let message = || format!("cannot cancel a statement in PostgreSQL at {host}");
+        let cancelling = self.0.cancel_query_raw(stream, Passthrough).await;
+        cancelling.map_err(|error| postgres_error(message(), error))
     }
 }
 
@@ -77,21 +77,22 @@ impl Startup for SqlStartup<'_> {
         target: TargetSessionAttrs,
     ) -> Result<(Client, Host)> {
         let here = Host { hostaddr: stream.peer(), ..host.clone() };
-        let what = format!("cannot log in to PostgreSQL at {host} as {}", self.info.user);
-        let stream = Guarded { guard: Guard::new(&stream, &self.info.require_auth), stream };
+        let message = format!("cannot log in to PostgreSQL at {host} as {}", self.info.user);
+        let stream =
+            GuardedStream { guard: LoginGuard::new(&stream, &self.info.require_auth), stream };
         let (client, connection) = self
             .config(host)
-            .connect_raw(stream, AsItIs)
+            .connect_raw(stream, Passthrough)
             .await
-            .map_err(|error| postgres_error(what, error))?;
+            .map_err(|error| postgres_error(message, error))?;
         let observer = self.info.observer();
         tokio::spawn(async move {
-            // Whoever uses the client gets an error of their own.
+            // The user of the client gets an error of its own.
             if let Err(error) = connection.await {
                 observer.notice(&Notice::ConnectionEnded { error: &error });
             }
         });
-        check(&client, host, target).await?;
+        check_target(&client, host, target).await?;
         Ok((client, here))
     }
 }
@@ -104,7 +105,7 @@ impl SqlStartup<'_> {
             .user(&info.user)
             .dbname(&info.dbname)
             .application_name(info.application_name())
-            // Encryption is settled before; this makes it take the stream as it is.
+            // The stream is already encrypted or not; these make tokio-postgres take it as it is.
             .ssl_mode(config::SslMode::Require)
             .ssl_negotiation(config::SslNegotiation::Direct)
             .channel_binding(match info.channel_binding {
@@ -122,10 +123,11 @@ impl SqlStartup<'_> {
     }
 }
 
-async fn check(client: &Client, host: &Host, target: TargetSessionAttrs) -> Result<()> {
-    let Some((query, wanted)) = target.test() else { return Ok(()) };
-    let what = || format!("cannot ask PostgreSQL at {host} whether it is a primary");
-    let answer = client.simple_query(query).await.map_err(|error| postgres_error(what(), error))?;
+async fn check_target(client: &Client, host: &Host, target: TargetSessionAttrs) -> Result<()> {
+    let Some((query, wanted)) = target.probe() else { return Ok(()) };
+    let message = || format!("cannot ask PostgreSQL at {host} whether it is a primary");
+    let answer =
+        client.simple_query(query).await.map_err(|error| postgres_error(message(), error))?;
     let answer = answer.iter().find_map(|message| match message {
         SimpleQueryMessage::Row(row) => row.get(0),
         _ => None,
@@ -133,33 +135,33 @@ async fn check(client: &Client, host: &Host, target: TargetSessionAttrs) -> Resu
     if answer == Some(wanted) { Ok(()) } else { Err(target.mismatch(host)) }
 }
 
-/// Hands a stream over that has its TLS, or none, already.
-struct AsItIs;
+/// Passes a stream through whose encryption is already settled.
+struct Passthrough;
 
-impl TlsConnect<Guarded> for AsItIs {
-    type Stream = Guarded;
+impl TlsConnect<GuardedStream> for Passthrough {
+    type Stream = GuardedStream;
     type Error = Infallible;
-    type Future = Ready<Result<Guarded, Infallible>>;
+    type Future = Ready<Result<GuardedStream, Infallible>>;
 
-    fn connect(self, stream: Guarded) -> Self::Future {
+    fn connect(self, stream: GuardedStream) -> Self::Future {
         ready(Ok(stream))
     }
 }
 
-/// The stream, with a guard at its beginning.
-struct Guarded {
+/// A stream whose first message is inspected.
+struct GuardedStream {
     stream: Stream,
-    guard: Guard,
+    guard: LoginGuard,
 }
 
-impl TlsStream for Guarded {
+impl TlsStream for GuardedStream {
     fn channel_binding(&self) -> ChannelBinding {
         let binding = self.stream.tls().and_then(|tls| tls.channel_binding.clone());
         binding.map_or_else(ChannelBinding::none, ChannelBinding::tls_server_end_point)
     }
 }
 
-impl AsyncRead for Guarded {
+impl AsyncRead for GuardedStream {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -169,13 +171,13 @@ impl AsyncRead for Guarded {
         let before = buf.filled().len();
         let result = Pin::new(&mut this.stream).poll_read(cx, buf);
         if result.is_ready() {
-            this.guard.look(buf.filled().get(before..).unwrap_or_default())?;
+            this.guard.inspect(buf.filled().get(before..).unwrap_or_default())?;
         }
         result
     }
 }
 
-impl AsyncWrite for Guarded {
+impl AsyncWrite for GuardedStream {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -193,46 +195,46 @@ impl AsyncWrite for Guarded {
     }
 }
 
-/// Looks at the server's first message, which says how to log in, before tokio-postgres does.
+/// Inspects the server's first message, the request for authentication, before tokio-postgres does.
 ///
-/// tokio-postgres would answer whatever it is asked for: a password in clear on any connection,
-/// and any method, whatever `require_auth` says.
-struct Guard {
-    /// The message's first bytes; `None` once that is settled.
-    begin: Option<Vec<u8>>,
+/// tokio-postgres would answer any request: it sends a password in clear over any connection, and
+/// does not know `require_auth`.
+struct LoginGuard {
+    /// The message's first bytes; `None` once it was inspected.
+    head: Option<Vec<u8>>,
     may_carry_a_password: bool,
     require_auth: RequireAuth,
 }
 
-impl Guard {
+impl LoginGuard {
     /// Type, length and code of an authentication request.
     const LENGTH: usize = 9;
 
     fn new(stream: &Stream, require_auth: &RequireAuth) -> Self {
-        Guard {
-            begin: Some(Vec::new()),
+        LoginGuard {
+            head: Some(Vec::new()),
             may_carry_a_password: stream.may_carry_a_password(),
             require_auth: require_auth.clone(),
         }
     }
 
-    fn look(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let Some(begin) = &mut self.begin else { return Ok(()) };
-        let missing = Self::LENGTH - begin.len();
-        begin.extend_from_slice(bytes.get(..missing).unwrap_or(bytes));
-        // Anything else is an error, or a server that does not know the protocol.
-        let [b'R', _, _, _, _, code @ ..] = begin.as_slice() else {
-            if begin.first().is_some_and(|kind| *kind != b'R') {
-                self.begin = None;
+    fn inspect(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let Some(head) = &mut self.head else { return Ok(()) };
+        let missing = Self::LENGTH - head.len();
+        head.extend_from_slice(bytes.get(..missing).unwrap_or(bytes));
+        // Any other message is an error, or comes from a server that does not know the protocol.
+        let [b'R', _, _, _, _, code @ ..] = head.as_slice() else {
+            if head.first().is_some_and(|kind| *kind != b'R') {
+                self.head = None;
             }
             return Ok(());
         };
         let Ok(code) = code.try_into().map(i32::from_be_bytes) else { return Ok(()) };
-        self.begin = None;
+        self.head = None;
         let method = RequireAuth::method(code);
-        let refused = |why: String| Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
-        if let Some(objection) = method.and_then(|method| self.require_auth.objection(method)) {
-            return refused(format!("{objection} ({CORRECT_AUTH})"));
+        let refused = |reason: String| Err(io::Error::new(io::ErrorKind::PermissionDenied, reason));
+        if let Some(refusal) = method.and_then(|method| self.require_auth.refusal(method)) {
+            return refused(format!("{refusal} ({AUTH_REMEDY})"));
         }
         if method == Some(Method::Password) && !self.may_carry_a_password {
             return refused(
@@ -246,10 +248,11 @@ impl Guard {
 }
 
 impl TargetSessionAttrs {
-    /// The server is not what was asked for; another one, or this one later, may be.
+    /// Returns the error for a server of another kind. It is transient: another host, or this one
+    /// later, may match.
     pub(super) fn mismatch(self, host: &Host) -> Error {
-        let what = format!("PostgreSQL at {host} is not what target_session_attrs asks for");
-        let error = Error::new(ErrorKind::Unavailable, what);
+        let message = format!("PostgreSQL at {host} is not what target_session_attrs asks for");
+        let error = Error::new(ErrorKind::Unavailable, message);
         match self {
             TargetSessionAttrs::ReadWrite => error.with_remedy(
                 "it is a standby, or its default_transaction_read_only is on, by itself or for \
@@ -264,9 +267,9 @@ impl TargetSessionAttrs {
 mod tests {
     use super::*;
 
-    fn guard(may_carry_a_password: bool) -> Guard {
+    fn guard(may_carry_a_password: bool) -> LoginGuard {
         let require_auth = RequireAuth::default();
-        Guard { begin: Some(Vec::new()), may_carry_a_password, require_auth }
+        LoginGuard { head: Some(Vec::new()), may_carry_a_password, require_auth }
     }
 
     #[test]
@@ -274,13 +277,13 @@ mod tests {
         let request = [b'R', 0, 0, 0, 8, 0, 0, 0, 3];
         for cut in 0..request.len() {
             let mut guard = guard(false);
-            assert!(guard.look(&request[..cut]).is_ok());
-            assert!(guard.look(&request[cut..]).is_err());
+            assert!(guard.inspect(&request[..cut]).is_ok());
+            assert!(guard.inspect(&request[cut..]).is_err());
         }
         let mut safe = guard(true);
-        assert!(safe.look(&request).is_ok());
+        assert!(safe.inspect(&request).is_ok());
         let mut scram = guard(false);
-        assert!(scram.look(&[b'R', 0, 0, 0, 23, 0, 0, 0, 10]).is_ok());
-        assert!(scram.look(&request).is_ok());
+        assert!(scram.inspect(&[b'R', 0, 0, 0, 23, 0, 0, 0, 10]).is_ok());
+        assert!(scram.inspect(&request).is_ok());
     }
 }

@@ -1,10 +1,9 @@
-//! Sessions whose statements have a time limit: one that is given up is cancelled in the server.
+//! Sessions with a time limit for statements: one that takes too long is cancelled in the server.
 //!
-//! A statement whose client has gone goes on waiting for its lock in the server, with a process
-//! and a connection of its own; given up every ten seconds, it would take all of them. So the
-//! server is asked first what the statement waits for, on a second session, and then told to
-//! cancel it. Where that does not reach it, `client_connection_check_interval` ends it (see
-//! `session_settings`).
+//! A statement whose client has gone keeps waiting for its lock in the server, and occupies a process
+//! and a connection; retries every few seconds would use up all connections. Therefore a second
+//! session asks what the statement waits for, and then cancels it. If the request does not arrive,
+//! `client_connection_check_interval` ends the statement (see `session_settings`).
 
 use std::{error::Error as StdError, fmt, ops::Deref, pin::pin, time::Duration};
 
@@ -15,46 +14,46 @@ use tokio_util::sync::CancellationToken;
 use super::{connect_info::ConnectInfo, session_settings, sql, waits::WaitsFor};
 use crate::{Notice, Result, error::postgres_error};
 
-/// Limit for asking what a statement waits for, and for cancelling it; either may fail.
-const ASIDE_LIMIT: Duration = Duration::from_secs(5);
-/// Pause before the first look at a statement without a limit. It doubles before each further look,
-/// up to `LONGEST_BETWEEN_LOOKS`.
-const FIRST_LOOK: Duration = Duration::from_secs(1);
-const LONGEST_BETWEEN_LOOKS: Duration = Duration::from_secs(60);
+/// Limit for asking what a statement waits for, and for cancelling it.
+const SIDE_SESSION_LIMIT: Duration = Duration::from_secs(5);
+/// Pause before the first check of a statement without a limit. It doubles before each further
+/// check, up to `CHECK_PAUSE_MAX`.
+const FIRST_CHECK_AFTER: Duration = Duration::from_secs(1);
+const CHECK_PAUSE_MAX: Duration = Duration::from_secs(60);
 
-/// An ordinary client, and what it takes to cancel what it runs.
+/// An ordinary client whose statements can be limited, watched and cancelled.
 pub struct SqlSession {
     client: Client,
-    /// Process id of its server process.
+    /// Process id of the server process.
     pid: i32,
-    /// The one address that it is connected to.
-    at: ConnectInfo,
+    /// The address that the client is connected to.
+    server: ConnectInfo,
 }
 
-/// A statement took too long and was cancelled.
+/// Error for a statement that took too long and was cancelled.
 #[derive(Clone, Debug)]
-pub struct GivenUp {
+pub struct StatementTimeout {
     limit: Duration,
     waited_for: Option<WaitsFor>,
 }
 
 impl SqlSession {
-    /// Connects within `limit`, and sets what our sessions need.
+    /// Connects within `limit` and applies the session settings.
     pub async fn connect(info: &ConnectInfo, limit: Duration) -> Result<Self> {
         let (client, host) = sql::open(info, limit).await?;
-        let what = || format!("cannot set up the session with PostgreSQL at {host}");
+        let message = || format!("cannot set up the session with PostgreSQL at {host}");
         let setting = session_settings::statement(&[]);
         let row = client.query_one(&setting, &[]);
         let row = timeout(limit, row).await.map_err(|elapsed| {
-            crate::Error::new(crate::ErrorKind::Unavailable, what()).caused_by(elapsed)
+            crate::Error::new(crate::ErrorKind::Unavailable, message()).caused_by(elapsed)
         })?;
-        let row = row.map_err(|error| postgres_error(what(), error))?;
-        let pid = row.try_get::<_, &str>(0).map_err(|error| postgres_error(what(), error))?;
+        let row = row.map_err(|error| postgres_error(message(), error))?;
+        let pid = row.try_get::<_, &str>(0).map_err(|error| postgres_error(message(), error))?;
         let pid = pid.parse().unwrap_or_default();
-        Ok(SqlSession { client, pid, at: info.only(host) })
+        Ok(SqlSession { client, pid, server: info.only(host) })
     }
 
-    /// The client alone; its statements then have no limit.
+    /// Returns the client, whose statements then have no limit.
     pub fn into_client(self) -> Client {
         self.client
     }
@@ -62,34 +61,34 @@ impl SqlSession {
     /// Runs `work`, which uses this session, for at most `limit`.
     ///
     /// # Errors
-    /// [`GivenUp`], after which this session is to be dropped.
+    /// [`StatementTimeout`]; drop the session after it.
     pub async fn within<T>(
         &self,
         limit: Duration,
         work: impl Future<Output = T>,
-    ) -> Result<T, GivenUp> {
+    ) -> Result<T, StatementTimeout> {
         match timeout(limit, work).await {
             Ok(done) => Ok(done),
             Err(_) => {
                 let waited_for = self.waits_for().await;
                 self.cancel().await;
-                Err(GivenUp { limit, waited_for })
+                Err(StatementTimeout { limit, waited_for })
             }
         }
     }
 
     /// Runs `work` without a limit; cancels it and returns none once `stop` is cancelled. Calls
-    /// `tell` whenever it waits for something else than before.
-    pub async fn watched<T>(
+    /// `on_wait` whenever the cause of its waiting changes.
+    pub async fn run_watched<T>(
         &self,
         work: impl Future<Output = T>,
         stop: &CancellationToken,
-        mut tell: impl FnMut(&WaitsFor),
+        mut on_wait: impl FnMut(&WaitsFor),
     ) -> Option<T> {
         let mut work = pin!(work);
-        let (mut pause, mut told) = (FIRST_LOOK, None);
+        let (mut pause, mut reported) = (FIRST_CHECK_AFTER, None);
         loop {
-            let look = async {
+            let check = async {
                 sleep(pause).await;
                 self.waits_for().await
             };
@@ -100,28 +99,28 @@ impl SqlSession {
                     self.cancel().await;
                     return None;
                 }
-                waits_for = look => {
-                    if let Some(waits_for) = waits_for.filter(|now| Some(now) != told.as_ref()) {
-                        tell(&waits_for);
-                        told = Some(waits_for);
+                waits_for = check => {
+                    if let Some(waits_for) = waits_for.filter(|now| Some(now) != reported.as_ref()) {
+                        on_wait(&waits_for);
+                        reported = Some(waits_for);
                     }
                 }
             }
-            pause = (pause * 2).min(LONGEST_BETWEEN_LOOKS);
+            pause = (pause * 2).min(CHECK_PAUSE_MAX);
         }
     }
 
-    /// Asks, on another session, what this one waits for.
+    /// Asks on another session what this one waits for.
     async fn waits_for(&self) -> Option<WaitsFor> {
         let asking = async {
-            let aside = SqlSession::connect(&self.at, ASIDE_LIMIT).await?;
-            let answer = WaitsFor::ask(&aside, self.pid).await;
+            let side_session = SqlSession::connect(&self.server, SIDE_SESSION_LIMIT).await?;
+            let answer = WaitsFor::ask(&side_session, self.pid).await;
             answer.map_err(|error| postgres_error("cannot ask what a statement waits for", error))
         };
-        match timeout(ASIDE_LIMIT, asking).await {
+        match timeout(SIDE_SESSION_LIMIT, asking).await {
             Ok(Ok(waits_for)) => waits_for,
             Ok(Err(error)) => {
-                self.at.observer().notice(&Notice::WaitUnknown { error: &error });
+                self.server.observer().notice(&Notice::WaitUnknown { error: &error });
                 None
             }
             Err(_) => None,
@@ -131,9 +130,9 @@ impl SqlSession {
     /// Asks the server to cancel this session's statement, if the server can be reached.
     async fn cancel(&self) {
         let token = self.client.cancel_token();
-        let cancelling = sql::cancel(&self.at, &token, ASIDE_LIMIT);
-        if let Ok(Err(error)) = timeout(ASIDE_LIMIT, cancelling).await {
-            self.at.observer().notice(&Notice::NotCancelled { error: &error });
+        let cancelling = sql::cancel(&self.server, &token, SIDE_SESSION_LIMIT);
+        if let Ok(Err(error)) = timeout(SIDE_SESSION_LIMIT, cancelling).await {
+            self.server.observer().notice(&Notice::NotCancelled { error: &error });
         }
     }
 }
@@ -146,7 +145,7 @@ impl Deref for SqlSession {
     }
 }
 
-impl GivenUp {
+impl StatementTimeout {
     /// Advice for an operator.
     pub fn remedy(&self) -> String {
         match &self.waited_for {
@@ -156,7 +155,7 @@ impl GivenUp {
     }
 }
 
-impl fmt::Display for GivenUp {
+impl fmt::Display for StatementTimeout {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "no answer within {:?}", self.limit)?;
         match &self.waited_for {
@@ -166,4 +165,4 @@ impl fmt::Display for GivenUp {
     }
 }
 
-impl StdError for GivenUp {}
+impl StdError for StatementTimeout {}

@@ -1,4 +1,4 @@
-//! A connection's bytes, in clear or under TLS.
+//! The byte stream of a connection: TCP, TLS over TCP, or a Unix socket.
 
 use std::{
     io,
@@ -18,28 +18,26 @@ use tokio_openssl::SslStream;
 
 use super::connect_info::{Host, Keepalives};
 
-/// On one host, a packet costs its sender more than its bytes do. A window that is
-/// soon full keeps the rest with the sender, who makes large packets of it (see
-/// `actors::wal_reader::pace`). On a network it would cap the throughput at its size by the
-/// round trip, and what is sent waits for the network card anyhow: there, the
-/// kernel finds the size.
+/// Receive buffer for connections within one host. There, a packet costs its sender more than its
+/// bytes do; a small window makes the sender collect bytes into large packets. Over a network, it
+/// would limit the throughput to its size per round trip, so the kernel chooses the size.
 const LOCAL_RECEIVE_BUFFER: usize = 64 << 10;
 
-/// A connection's bytes.
+/// The byte stream of a connection.
 #[derive(Debug)]
 pub(super) struct Stream {
     transport: Transport,
-    /// The peer is on this host: nobody listens in between.
+    /// True if the peer is on this host, so that nobody can listen in between.
     local: bool,
     tls: Option<TlsFacts>,
 }
 
-/// What the TLS handshake has shown.
+/// Results of the TLS handshake.
 #[derive(Debug)]
 pub(super) struct TlsFacts {
-    /// The certificate's chain was checked.
+    /// True if the certificate's chain was verified.
     pub verified: bool,
-    /// `tls-server-end-point` of RFC 5929, where the certificate has one.
+    /// `tls-server-end-point` of RFC 5929, if the certificate has one.
     pub channel_binding: Option<Vec<u8>>,
 }
 
@@ -47,7 +45,7 @@ pub(super) struct TlsFacts {
 enum Transport {
     Tcp(TcpStream),
     Unix(UnixStream),
-    // Buffered: OpenSSL reads the header and the body of each record apart.
+    // Buffered, because OpenSSL reads the header and the body of each record separately.
     Tls(Box<SslStream<BufReader<TcpStream>>>),
 }
 
@@ -64,7 +62,7 @@ impl Stream {
         Ok(Self::from_tcp(socket, local))
     }
 
-    /// A TCP connection that TLS was declined on.
+    /// Wraps a TCP connection without TLS.
     pub fn from_tcp(socket: TcpStream, local: bool) -> Self {
         Stream { transport: Transport::Tcp(socket), local, tls: None }
     }
@@ -76,7 +74,7 @@ impl Stream {
         Ok(Stream { transport: Transport::Unix(socket), local: true, tls: None })
     }
 
-    /// The same connection, once TLS is up.
+    /// Wraps a TCP connection with TLS.
     pub fn encrypted(
         stream: SslStream<BufReader<TcpStream>>,
         local: bool,
@@ -85,7 +83,7 @@ impl Stream {
         Stream { transport: Transport::Tls(Box::new(stream)), local, tls: Some(facts) }
     }
 
-    /// The TCP connection beneath, where TLS can be built on one.
+    /// Returns the TCP connection, on which TLS can be started; otherwise the stream itself.
     pub fn into_tcp(self) -> Result<TcpStream, Self> {
         match self.transport {
             Transport::Tcp(socket) => Ok(socket),
@@ -93,7 +91,7 @@ impl Stream {
         }
     }
 
-    /// The peer's address; none over a Unix socket.
+    /// Returns the peer's address; none over a Unix socket.
     pub fn peer(&self) -> Option<IpAddr> {
         let socket = match &self.transport {
             Transport::Tcp(socket) => socket,
@@ -111,25 +109,25 @@ impl Stream {
         self.tls.as_ref()
     }
 
-    /// A password in clear is seen by the server only.
+    /// True if nobody but the server would see a password in clear.
     pub fn may_carry_a_password(&self) -> bool {
         self.local || self.tls.is_some()
     }
 }
 
 impl Stream {
-    /// Waits until there is something to read, or an end; cancel-safe.
+    /// Waits until there are bytes to read or the stream ends; cancel-safe.
     pub async fn readable(&self) -> io::Result<()> {
         match &self.transport {
             Transport::Tcp(socket) => socket.readable().await,
             Transport::Unix(socket) => socket.readable().await,
-            Transport::Tls(_) if self.holds_bytes() => Ok(()),
+            Transport::Tls(_) if self.has_buffered_bytes() => Ok(()),
             Transport::Tls(stream) => stream.get_ref().get_ref().readable().await,
         }
     }
 
-    /// Bytes that wait in the socket.
-    pub fn waiting(&self) -> usize {
+    /// Returns the number of bytes that wait in the socket.
+    pub fn bytes_in_socket(&self) -> usize {
         let waiting = match &self.transport {
             Transport::Tcp(socket) => ioctl_fionread(socket),
             Transport::Unix(socket) => ioctl_fionread(socket),
@@ -138,8 +136,8 @@ impl Stream {
         waiting.map_or(0, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX))
     }
 
-    /// Bytes have left the socket and were not read yet.
-    pub fn holds_bytes(&self) -> bool {
+    /// True if bytes have left the socket and were not read yet.
+    pub fn has_buffered_bytes(&self) -> bool {
         match &self.transport {
             Transport::Tls(stream) => {
                 stream.ssl().pending() > 0 || !stream.get_ref().buffer().is_empty()

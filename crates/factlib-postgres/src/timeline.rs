@@ -1,41 +1,42 @@
-//! The history of a timeline: what `TIMELINE_HISTORY` answers, and what of it a position is in.
+//! Parses the history of a timeline, as `TIMELINE_HISTORY` returns it, and tells whether it contains
+//! a position.
 //!
-//! A promotion or a restore begins a new timeline, and its history file names every
-//! one before it with the position at which it was left, the oldest first:
+//! A promotion or a restore begins a new timeline. Its history file lists the timelines before it,
+//! oldest first, each with the position at which it was left:
 //! `parent timeline, tab, switch position, tab, reason` (`readTimeLineHistory` in
-//! PostgreSQL's timeline.c). What was written on a timeline after that is gone.
+//! PostgreSQL's timeline.c). WAL that was written on a timeline after that position is lost.
 
 use crate::{Lsn, ParseLsnError};
 
-/// A timeline and those that it comes from.
+/// A timeline and its ancestors.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TimelineHistory {
     timeline: u32,
-    /// Each timeline before, and where it was left, in rising order.
+    /// Ancestors in ascending order, each with the position at which it was left.
     ancestors: Vec<(u32, Lsn)>,
 }
 
-/// Where a position of a timeline is, seen from a later one.
+/// Relation of a position on some timeline to a [`TimelineHistory`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TimelinePosition {
-    /// In this history.
+    /// The history contains the position.
     Inside,
-    /// On one of its timelines, behind the position at which that was left.
+    /// The position is on one of its timelines, but after this position, at which it was left.
     Beyond(Lsn),
-    /// On a timeline that it does not come from.
+    /// The position is on a timeline that is not an ancestor.
     Elsewhere,
 }
 
-/// Why a text is no timeline history.
+/// Error for a text that is not a timeline history.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("line {line} of the timeline history: {wrong}")]
+#[error("line {line} of the timeline history: {mistake}")]
 pub struct MalformedHistory {
     line: usize,
-    wrong: Wrong,
+    mistake: Mistake,
 }
 
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-enum Wrong {
+enum Mistake {
     #[error("{0:?} is no timeline")]
     Timeline(String),
     #[error("no position at which timeline {0} was left")]
@@ -47,10 +48,10 @@ enum Wrong {
 }
 
 impl TimelineHistory {
-    /// A cluster's first timeline: nothing came before.
+    /// The first timeline of a cluster; it has no ancestors.
     pub const FIRST: u32 = 1;
 
-    /// Reads the history file of `timeline`.
+    /// Parses the history file of `timeline`.
     pub fn parse(timeline: u32, text: &str) -> Result<Self, MalformedHistory> {
         let mut ancestors: Vec<(u32, Lsn)> = Vec::new();
         for (index, line) in text.lines().enumerate() {
@@ -61,14 +62,14 @@ impl TimelineHistory {
             let entry = entry(line).and_then(|(parent, end)| {
                 let last = ancestors.last().map_or(0, |(timeline, _)| *timeline);
                 let in_order = last < parent && parent < timeline;
-                in_order.then_some((parent, end)).ok_or(Wrong::Order(parent))
+                in_order.then_some((parent, end)).ok_or(Mistake::Order(parent))
             });
-            ancestors.push(entry.map_err(|wrong| MalformedHistory { line: index + 1, wrong })?);
+            ancestors.push(entry.map_err(|mistake| MalformedHistory { line: index + 1, mistake })?);
         }
         Ok(TimelineHistory { timeline, ancestors })
     }
 
-    /// Where `lsn` of `timeline` is.
+    /// Tells whether the history contains `lsn` of `timeline`.
     pub fn locate(&self, timeline: u32, lsn: Lsn) -> TimelinePosition {
         if timeline == self.timeline {
             return TimelinePosition::Inside;
@@ -81,11 +82,11 @@ impl TimelineHistory {
     }
 }
 
-fn entry(line: &str) -> Result<(u32, Lsn), Wrong> {
+fn entry(line: &str) -> Result<(u32, Lsn), Mistake> {
     let mut words = line.split_ascii_whitespace();
     let timeline = words.next().unwrap_or_default();
-    let timeline = timeline.parse().map_err(|_| Wrong::Timeline(timeline.to_owned()))?;
-    let end = words.next().ok_or(Wrong::NoPosition(timeline))?.parse()?;
+    let timeline = timeline.parse().map_err(|_| Mistake::Timeline(timeline.to_owned()))?;
+    let end = words.next().ok_or(Mistake::NoPosition(timeline))?.parse()?;
     Ok((timeline, end))
 }
 
@@ -128,7 +129,7 @@ mod tests {
 
     #[test]
     fn what_is_malformed_is_named_with_its_line() {
-        for (text, wrong) in [
+        for (text, mistake) in [
             ("one\t0/1", "line 1 of the timeline history: \"one\" is no timeline"),
             ("\n-1\t0/1", "line 2 of the timeline history: \"-1\" is no timeline"),
             ("4294967296\t0/1", "line 1 of the timeline history: \"4294967296\" is no timeline"),
@@ -138,7 +139,7 @@ mod tests {
             ("0\t0/1", "line 1 of the timeline history: timeline 0 is out of order"),
         ] {
             let error = TimelineHistory::parse(4, text).expect_err(text).to_string();
-            assert_eq!(error, wrong);
+            assert_eq!(error, mistake);
         }
         let error = TimelineHistory::parse(4, "1\t0:1").expect_err("no position").to_string();
         assert!(error.contains("not a WAL position"), "{error}");

@@ -1,9 +1,10 @@
-//! TLS as libpq does it: whom to trust, what to check, the handshake. Only where nobody says
-//! how much is to be checked, over a network all is.
+//! Negotiates TLS as libpq does: trusted authorities, checks, handshake.
+//!
+//! One rule differs: without `sslmode`, a connection over a network is fully verified.
 //!
 //! # Failure
-//! A certificate that is not what `sslmode` asks for is `Tls`; an OpenSSL that can't be set up
-//! is `Config`; a file that can't be read and a handshake that breaks off are `Unavailable`.
+//! `Tls` for a certificate that `sslmode` does not accept, `Config` if OpenSSL can't be set up,
+//! `Unavailable` for a file that can't be read and for a handshake that breaks off.
 
 use std::{fs, io, path::Path, pin::Pin};
 
@@ -33,17 +34,18 @@ use super::{
 };
 use crate::{
     Error, ErrorKind, Result,
-    certificate::{distrust, is_refused},
+    certificate::{is_certificate_refused, reason_and_remedy},
 };
 
-/// What came of asking for TLS.
+/// The server's answer to the request for TLS.
 pub(super) enum Answer {
+    /// TLS is established.
     Encrypted(Stream),
-    /// The server has no TLS; the connection is as good as before.
+    /// The server does not offer TLS; the connection can still be used.
     Declined(Stream),
 }
 
-/// Asks the server for TLS, if need be, and shakes hands.
+/// Requests TLS, unless it starts directly, and performs the handshake.
 pub(super) async fn negotiate(
     stream: Stream,
     host: &Host,
@@ -52,7 +54,7 @@ pub(super) async fn negotiate(
     let local = stream.is_local();
     let mut socket = match stream.into_tcp() {
         Ok(socket) => socket,
-        // libpq too: no TLS over a Unix socket.
+        // No TLS over a Unix socket, as in libpq.
         Err(stream) => return Ok(Answer::Declined(stream)),
     };
     let failed = |error: io::Error| {
@@ -65,12 +67,12 @@ pub(super) async fn negotiate(
         let mut request = bytes::BytesMut::new();
         frontend::ssl_request(&mut request);
         socket.write_all(&request).await.map_err(failed)?;
-        // One byte and no more: whatever follows it in clear must reach the TLS
-        // handshake, which refuses it, and not our buffer (CVE-2021-23222).
+        // Read exactly one byte: bytes that follow it in clear must reach the TLS handshake, which
+        // refuses them, and not our buffer (CVE-2021-23222).
         match socket.read_u8().await.map_err(failed)? {
             b'S' => {}
             b'N' => return Ok(Answer::Declined(Stream::from_tcp(socket, local))),
-            // An error in clear, which anybody on the way may have written (CVE-2024-10977).
+            // An error in clear, which anybody in between may have written (CVE-2024-10977).
             _ => return Err(failed(io::Error::other("the answer is neither yes nor no"))),
         }
     }
@@ -87,9 +89,9 @@ pub(super) async fn negotiate(
         if verify != Verify::Nothing && result != X509VerifyResult::OK {
             return Err(untrusted(host, settings, result));
         }
-        let what = format!("the TLS handshake with PostgreSQL at {host} fails");
-        let error = Error::new(ErrorKind::Unavailable, what).caused_by(error);
-        return Err(unless_client_is_refused(host, settings, error));
+        let message = format!("the TLS handshake with PostgreSQL at {host} fails");
+        let error = Error::new(ErrorKind::Unavailable, message).caused_by(error);
+        return Err(explain_refused_certificate(host, settings, error));
     }
     let facts = TlsFacts {
         verified: verify != Verify::Nothing,
@@ -98,7 +100,7 @@ pub(super) async fn negotiate(
     Ok(Answer::Encrypted(Stream::encrypted(stream, local, facts)))
 }
 
-/// How much of the certificate is checked.
+/// Extent to which the server's certificate is checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verify {
     Nothing,
@@ -110,7 +112,7 @@ fn verification(settings: &TlsSettings, local: bool) -> Verify {
     match (settings.mode(local), &settings.root_cert) {
         (SslMode::VerifyFull, _) => Verify::Host,
         (SslMode::VerifyCa, _) => Verify::Chain,
-        // libpq: a root certificate that is there is used, whatever the mode.
+        // As in libpq, an existing root certificate is used whatever the mode.
         (_, RootCert::File(path)) if path.exists() => Verify::Chain,
         _ => Verify::Nothing,
     }
@@ -122,17 +124,17 @@ fn connector(settings: &TlsSettings, verify: Verify, host: &Host) -> Result<SslC
     let (min, max) = (settings.min_version.into(), settings.max_version.map(Into::into));
     builder.set_min_proto_version(Some(min)).map_err(unusable)?;
     builder.set_max_proto_version(max).map_err(unusable)?;
-    // The builder trusts what the system trusts; we trust what the settings say, alone.
+    // By default the builder trusts the system's authorities; only those of the settings count.
     builder.set_cert_store(X509StoreBuilder::new().map_err(unusable)?.build());
     if verify == Verify::Nothing {
         builder.set_verify(SslVerifyMode::NONE);
     } else {
         let root_cert = match &settings.root_cert {
-            RootCert::Unsaid if verify == Verify::Host => &RootCert::System,
+            RootCert::Unspecified if verify == Verify::Host => &RootCert::System,
             root_cert => root_cert,
         };
-        trust(&mut builder, root_cert)?;
-        distrust_revoked(&mut builder, settings)?;
+        load_root_certificates(&mut builder, root_cert)?;
+        load_revocation_lists(&mut builder, settings)?;
         builder.set_verify(SslVerifyMode::PEER);
         if verify == Verify::Host && host.name.is_empty() {
             return Err(invalid(
@@ -146,61 +148,61 @@ fn connector(settings: &TlsSettings, verify: Verify, host: &Host) -> Result<SslC
     }
     if let Some(cert) = &settings.cert {
         let key = settings.key.as_deref().unwrap_or(cert);
-        identify(&mut builder, cert, key, settings)?;
+        set_client_certificate(&mut builder, cert, key, settings)?;
     }
     Ok(builder.build())
 }
 
-fn trust(builder: &mut SslConnectorBuilder, root_cert: &RootCert) -> Result<()> {
+fn load_root_certificates(builder: &mut SslConnectorBuilder, root_cert: &RootCert) -> Result<()> {
     match root_cert {
         RootCert::File(path) => {
-            // Read first: OpenSSL does not say that the file is missing.
+            // Read first, because OpenSSL does not say that the file is missing.
             read("sslrootcert", path)?;
-            let why = |error| unreadable("sslrootcert", path).caused_by(error);
-            builder.set_ca_file(path).map_err(why)
+            let failed = |error| unreadable("sslrootcert", path).caused_by(error);
+            builder.set_ca_file(path).map_err(failed)
         }
         RootCert::System => {
-            let why = |error| {
+            let failed = |error| {
                 invalid("sslrootcert", "names the system's certificates, and they can't be read")
                     .caused_by(error)
             };
-            builder.set_default_verify_paths().map_err(why)?;
-            // An OpenSSL that we bring along does not know where this system has them.
+            builder.set_default_verify_paths().map_err(failed)?;
+            // A bundled OpenSSL does not know this system's directories.
             let found = openssl_probe::probe();
             for directory in &found.cert_dir {
-                builder.load_verify_locations(None, Some(directory)).map_err(why)?;
+                builder.load_verify_locations(None, Some(directory)).map_err(failed)?;
             }
             match &found.cert_file {
-                Some(file) => builder.set_ca_file(file).map_err(why),
+                Some(file) => builder.set_ca_file(file).map_err(failed),
                 None => Ok(()),
             }
         }
-        RootCert::Unsaid => {
+        RootCert::Unspecified => {
             Err(invalid("sslrootcert", "is needed to verify the server's certificate")
                 .with_remedy("name a file, or system"))
         }
     }
 }
 
-/// Refuses certificates that are on the settings' revocation lists, or whose authority has no list
-/// there.
-fn distrust_revoked(builder: &mut SslConnectorBuilder, settings: &TlsSettings) -> Result<()> {
-    if let Some(path) = &settings.revoked {
+/// Loads the revocation lists, if there are any: certificates on them are refused, as are those
+/// whose authority has no list.
+fn load_revocation_lists(builder: &mut SslConnectorBuilder, settings: &TlsSettings) -> Result<()> {
+    if let Some(path) = &settings.revocation_file {
         read("sslcrl", path)?;
-        let why = |error| unreadable("sslcrl", path).caused_by(error);
-        let lookup = builder.cert_store_mut().add_lookup(X509Lookup::file()).map_err(why)?;
-        lookup.load_crl_file(path, SslFiletype::PEM).map_err(why)?;
+        let failed = |error| unreadable("sslcrl", path).caused_by(error);
+        let lookup = builder.cert_store_mut().add_lookup(X509Lookup::file()).map_err(failed)?;
+        lookup.load_crl_file(path, SslFiletype::PEM).map_err(failed)?;
     }
-    if let Some(path) = &settings.revoked_folder {
-        let why = |error| unreadable("sslcrldir", path).caused_by(error);
+    if let Some(path) = &settings.revocation_folder {
+        let failed = |error| unreadable("sslcrldir", path).caused_by(error);
         if !path.is_dir() {
             return Err(unreadable("sslcrldir", path));
         }
         let folder = path.to_str().ok_or_else(|| unreadable("sslcrldir", path))?;
-        let lookup = builder.cert_store_mut().add_lookup(X509Lookup::hash_dir()).map_err(why)?;
-        lookup.add_dir(folder, SslFiletype::PEM).map_err(why)?;
+        let lookup = builder.cert_store_mut().add_lookup(X509Lookup::hash_dir()).map_err(failed)?;
+        lookup.add_dir(folder, SslFiletype::PEM).map_err(failed)?;
     }
-    if settings.revoked.is_some() || settings.revoked_folder.is_some() {
+    if settings.revocation_file.is_some() || settings.revocation_folder.is_some() {
         let checks = X509VerifyFlags::CRL_CHECK | X509VerifyFlags::CRL_CHECK_ALL;
         builder
             .verify_param_mut()
@@ -221,7 +223,7 @@ impl From<TlsVersion> for SslVersion {
     }
 }
 
-fn identify(
+fn set_client_certificate(
     builder: &mut SslConnectorBuilder,
     cert: &Path,
     key: &Path,
@@ -231,25 +233,26 @@ fn identify(
     builder
         .set_certificate_chain_file(cert)
         .map_err(|error| unreadable("sslcert", cert).caused_by(error))?;
-    // Without a pass phrase OpenSSL would ask for one on the terminal.
+    // Without a passphrase, OpenSSL would ask for one on the terminal.
     let phrase = settings.key_password.as_ref().map_or("", |phrase| phrase.expose_secret());
-    let why = |error| unreadable("sslkey", key).caused_by(error);
+    let failed = |error| unreadable("sslkey", key).caused_by(error);
     let key = PKey::private_key_from_pem_passphrase(&read("sslkey", key)?, phrase.as_bytes())
-        .map_err(why)?;
-    builder.set_private_key(&key).map_err(why)
+        .map_err(failed)?;
+    builder.set_private_key(&key).map_err(failed)
 }
 
 fn read(keyword: &str, path: &Path) -> Result<Vec<u8>> {
     fs::read(path).map_err(|error| unreadable(keyword, path).caused_by(error))
 }
 
-/// Transient: a file that is replaced may be gone for a moment, or not fit its neighbour.
+/// Returns a transient error: a file that is being replaced may be missing for a moment, or not
+/// match its counterpart.
 fn unreadable(keyword: &str, path: &Path) -> Error {
-    let what = format!(
+    let message = format!(
         "{keyword} of the PostgreSQL connection string names {}, which can't be used",
         path.display()
     );
-    Error::new(ErrorKind::Unavailable, what)
+    Error::new(ErrorKind::Unavailable, message)
 }
 
 fn unusable(host: &Host, error: openssl::error::ErrorStack) -> Error {
@@ -257,7 +260,7 @@ fn unusable(host: &Host, error: openssl::error::ErrorStack) -> Error {
         .caused_by(error)
 }
 
-/// The server's certificate is not what the settings ask for.
+/// Returns the error for a server certificate that the settings do not accept.
 fn untrusted(host: &Host, settings: &TlsSettings, result: X509VerifyResult) -> Error {
     let authority = match &settings.root_cert {
         RootCert::File(path) => {
@@ -265,21 +268,25 @@ fn untrusted(host: &Host, settings: &TlsSettings, result: X509VerifyResult) -> E
         }
         _ => "name the file of the authority that signed it with sslrootcert".to_owned(),
     };
-    let (reason, remedy) = distrust(result, authority);
-    let what = format!("the TLS certificate of PostgreSQL at {host} can't be trusted: {reason}");
-    Error::new(ErrorKind::Tls, what).with_remedy(remedy)
+    let (reason, remedy) = reason_and_remedy(result, authority);
+    let message = format!("the TLS certificate of PostgreSQL at {host} can't be trusted: {reason}");
+    Error::new(ErrorKind::Tls, message).with_remedy(remedy)
 }
 
-/// The same error, unless it is the server's word that our own certificate won't do: with TLS
-/// 1.3 that comes with what is read first, after the handshake.
-pub(super) fn unless_client_is_refused(host: &Host, settings: &TlsSettings, error: Error) -> Error {
-    if !is_refused(&error.to_string()) {
+/// Replaces the error if it says that the server refused our own certificate. With TLS 1.3, this
+/// shows at the first read after the handshake.
+pub(super) fn explain_refused_certificate(
+    host: &Host,
+    settings: &TlsSettings,
+    error: Error,
+) -> Error {
+    if !is_certificate_refused(&error.to_string()) {
         return error;
     }
-    let what = format!("PostgreSQL at {host} refuses our TLS certificate");
+    let message = format!("PostgreSQL at {host} refuses our TLS certificate");
     let mut kind = ErrorKind::Tls;
     let remedy = match &settings.cert {
-        // A renewed one may be on its way: it is read at each try.
+        // Transient, because the file is read at each attempt and may be renewed soon.
         Some(path) => {
             kind = ErrorKind::Unavailable;
             format!(
@@ -290,10 +297,11 @@ pub(super) fn unless_client_is_refused(host: &Host, settings: &TlsSettings, erro
         }
         None => "name one, and its key, with sslcert and sslkey".to_owned(),
     };
-    Error::new(kind, what).with_remedy(remedy).caused_by(error)
+    Error::new(kind, message).with_remedy(remedy).caused_by(error)
 }
 
-/// RFC 5929, section 4: the certificate's hash by its own signature's algorithm, SHA-256 for older ones.
+/// Returns the channel binding data of RFC 5929, section 4: the certificate's hash by the algorithm
+/// of its signature, or by SHA-256 if that is MD5 or SHA-1.
 fn tls_server_end_point(ssl: &SslRef) -> Option<Vec<u8>> {
     let certificate = ssl.peer_certificate()?;
     let algorithm = certificate.signature_algorithm().object().nid().signature_algorithms()?;

@@ -1,33 +1,33 @@
-//! Finds out what a server process waits for: an operator has to know whose transaction to end.
+//! Finds out what a server process waits for, so that an operator knows which transaction to end.
 
 use std::fmt;
 
 use tokio_postgres::{Client, Error};
 
-/// The cause for which a server process waits.
+/// The cause of a server process's waiting.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WaitsFor {
-    /// A lock that another session has, or is to get first.
+    /// A lock that another session holds, or will get first.
     Session {
         /// Process id of its server process.
         pid: i32,
-        /// User, program, state and age of its transaction, where these may be seen.
+        /// User, program, state and age of its transaction, if they are visible to us.
         who: String,
     },
-    /// A lock that a prepared transaction has.
+    /// A lock that a prepared transaction holds.
     Prepared {
-        /// Name of the transaction.
+        /// Global identifier of the transaction.
         gid: String,
     },
     /// A synchronous standby that has not answered.
     Standby,
-    /// Something else, in the words of `pg_stat_activity`.
+    /// Another wait event, as `pg_stat_activity` names it.
     Event(String),
 }
 
 impl WaitsFor {
-    // Of several, first the one that does not wait itself. A prepared transaction has pid 0; its
-    // locks have no pid, and one of them is its own number.
+    // Of several blocking sessions, prefer one that does not wait for a lock itself. A prepared
+    // transaction has pid 0; its locks have no pid, and one of them is on its own transaction id.
     const QUERY: &str = "\
 SELECT w.pid, coalesce(w.who, ''), w.gid, a.wait_event_type::text, a.wait_event::text
 FROM pg_catalog.pg_stat_activity a LEFT JOIN LATERAL (
@@ -49,7 +49,7 @@ FROM pg_catalog.pg_stat_activity a LEFT JOIN LATERAL (
     ORDER BY b.wait_event_type IS NOT DISTINCT FROM 'Lock' LIMIT 1
 ) w ON true WHERE a.pid = $1";
 
-    /// Asks what the process waits for now; none if it does not wait, or the user may not see it.
+    /// Returns what the process waits for now; none if it does not wait or this is not visible.
     pub async fn ask(client: &Client, pid: i32) -> Result<Option<Self>, Error> {
         let Some(row) = client.query_opt(Self::QUERY, &[&pid]).await? else { return Ok(None) };
         let (holder, who): (Option<i32>, String) = (row.try_get(0)?, row.try_get(1)?);
@@ -59,7 +59,7 @@ FROM pg_catalog.pg_stat_activity a LEFT JOIN LATERAL (
             (_, Some(gid), ..) => Some(WaitsFor::Prepared { gid }),
             (Some(pid), ..) if pid > 0 => Some(WaitsFor::Session { pid, who }),
             (_, _, _, Some(event)) if event == "SyncRep" => Some(WaitsFor::Standby),
-            // It waits for us, or is at work.
+            // It waits for its client, or works.
             (_, _, Some(class), _) if class == "Client" => None,
             (_, _, Some(class), Some(event)) => Some(WaitsFor::Event(format!("{class} {event}"))),
             _ => None,

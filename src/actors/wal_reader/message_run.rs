@@ -103,7 +103,7 @@ pub(super) fn take_front(buffer: &mut BytesMut, bytes: usize) -> Bytes {
 
 /// Makes room for a batch, or for the rest of a message that is larger than one.
 pub(super) fn make_room(buffer: &mut BytesMut, batch_bytes: usize) {
-    let wanted = frame::needed(buffer).max(batch_bytes);
+    let wanted = frame::first_frame_length(buffer).max(batch_bytes);
     let room = buffer.capacity() - buffer.len();
     if buffer.is_empty() || buffer.capacity() < wanted || room < batch_bytes / 4 {
         buffer.reserve(wanted.saturating_sub(buffer.len()));

@@ -1,4 +1,4 @@
-//! The places to try.
+//! The hosts of a connection string, each with its port.
 
 use std::{fmt, net::IpAddr, path::Path};
 
@@ -7,12 +7,12 @@ use crate::{
     settings::{Settings, invalid},
 };
 
-/// One place to try.
+/// A server to try.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Host {
-    /// A name, an address, or a directory with a Unix socket.
+    /// A host name, an IP address, or the directory of a Unix socket.
     pub name: String,
-    /// Where to connect in place of looking the name up.
+    /// Address to connect to, instead of resolving the name.
     pub hostaddr: Option<IpAddr>,
     pub port: u16,
 }
@@ -33,7 +33,7 @@ impl fmt::Display for Host {
     }
 }
 
-/// Each with its port, as libpq pairs them.
+/// Pairs hosts, addresses and ports as libpq does.
 pub(super) fn hosts(settings: &Settings<'_>) -> Result<Vec<Host>> {
     let list = |keyword| {
         let text = settings.text(keyword).unwrap_or_default();
@@ -42,9 +42,9 @@ pub(super) fn hosts(settings: &Settings<'_>) -> Result<Vec<Host>> {
     let (names, addresses, ports) = (list("host"), list("hostaddr"), list("port"));
     let count = names.len().max(addresses.len());
     for (keyword, given) in [("host", &names), ("hostaddr", &addresses), ("port", &ports)] {
-        let absent = given.iter().all(String::is_empty) && given.len() == 1;
-        let shared = keyword == "port" && given.len() == 1;
-        if given.len() != count && !absent && !shared {
+        let is_empty = given.iter().all(String::is_empty) && given.len() == 1;
+        let is_shared = keyword == "port" && given.len() == 1;
+        if given.len() != count && !is_empty && !is_shared {
             return Err(invalid(
                 keyword,
                 &format!("lists {} items for {count} hosts", given.len()),
@@ -81,7 +81,7 @@ pub(super) fn hosts(settings: &Settings<'_>) -> Result<Vec<Host>> {
                         "in the abstract socket namespace is not supported",
                     ));
                 }
-                // What libpq makes of a password with an @ in it.
+                // libpq takes the end of a password with an @ for a host.
                 name if name.contains('@') => {
                     return Err(invalid("host", "has an @: write an @ in a password as %40"));
                 }
@@ -92,7 +92,7 @@ pub(super) fn hosts(settings: &Settings<'_>) -> Result<Vec<Host>> {
         .collect()
 }
 
-/// Where distributions put the socket, else where PostgreSQL itself puts it.
+/// Returns the socket directory of distributions if it exists, otherwise PostgreSQL's default.
 fn default_socket_directory() -> String {
     let packaged = "/var/run/postgresql";
     if Path::new(packaged).is_dir() { packaged } else { "/tmp" }.into()

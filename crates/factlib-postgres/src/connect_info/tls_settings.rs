@@ -1,4 +1,4 @@
-//! What TLS needs to know.
+//! The TLS parameters of a connection string (`sslmode` and the like).
 
 use std::path::PathBuf;
 
@@ -10,10 +10,10 @@ use crate::{
     settings::{Settings, SslMode, SslNegotiation, TlsVersion, invalid},
 };
 
-/// What TLS needs to know.
+/// The TLS parameters of a connection string.
 #[derive(Clone, Debug)]
 pub(crate) struct TlsSettings {
-    /// What `sslmode` says; none where it is not given.
+    /// `sslmode`; none if it is not set.
     pub mode: Option<SslMode>,
     pub negotiation: SslNegotiation,
     pub root_cert: RootCert,
@@ -21,31 +21,32 @@ pub(crate) struct TlsSettings {
     pub key: Option<PathBuf>,
     pub key_password: Option<SecretString>,
     pub server_name_indication: bool,
-    /// Lists of certificates that their authorities have revoked: a file, a folder.
-    pub revoked: Option<PathBuf>,
-    pub revoked_folder: Option<PathBuf>,
+    /// Certificate revocation lists: a file and a folder.
+    pub revocation_file: Option<PathBuf>,
+    pub revocation_folder: Option<PathBuf>,
     pub min_version: TlsVersion,
     pub max_version: Option<TlsVersion>,
 }
 
 impl TlsSettings {
-    /// The mode that holds. Where none is given: on this host libpq's default, as nobody is on the
-    /// way; over a network, unlike libpq, the one that lets nobody pose as the server.
+    /// Returns the effective mode. If none is set, it is libpq's default for connections within this
+    /// host, and `verify-full` over a network, where, unlike with libpq, nobody shall be able to pose
+    /// as the server.
     pub fn mode(&self, local: bool) -> SslMode {
         let default = if local { SslMode::Prefer } else { SslMode::VerifyFull };
         self.mode.unwrap_or(default)
     }
 }
 
-/// Whom we trust to sign the server's certificate.
+/// Certificate authorities that are trusted to sign the server's certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum RootCert {
-    /// What the operating system trusts.
+    /// Those that the operating system trusts.
     System,
-    /// The certificates in a file.
+    /// Those in a file.
     File(PathBuf),
-    /// What nobody has said: verify-full trusts what the system does.
-    Unsaid,
+    /// None named: `verify-full` then trusts those of the operating system.
+    Unspecified,
 }
 
 pub(super) fn tls(settings: &Settings<'_>, env: Environment<'_>) -> Result<TlsSettings> {
@@ -55,7 +56,7 @@ pub(super) fn tls(settings: &Settings<'_>, env: Environment<'_>) -> Result<TlsSe
         Some(path) => RootCert::File(path.into()),
         None => default("root.crt")
             .filter(|path| path.exists())
-            .map_or(RootCert::Unsaid, RootCert::File),
+            .map_or(RootCert::Unspecified, RootCert::File),
     };
     let mode = match settings.text("sslmode") {
         None if root_cert == RootCert::System => Some(SslMode::VerifyFull),
@@ -63,7 +64,7 @@ pub(super) fn tls(settings: &Settings<'_>, env: Environment<'_>) -> Result<TlsSe
         Some(_) => Some(settings.choice("sslmode")?),
     };
     if root_cert == RootCert::System && mode != Some(SslMode::VerifyFull) {
-        // Anyone can get a certificate that the system trusts.
+        // Anyone can get a certificate that the system trusts, for some host.
         return Err(invalid("sslmode", "must be verify-full with sslrootcert=system"));
     }
     let negotiation = settings.choice("sslnegotiation")?;
@@ -81,15 +82,15 @@ pub(super) fn tls(settings: &Settings<'_>, env: Environment<'_>) -> Result<TlsSe
     if max_version.is_some_and(|max| max < min_version) {
         return Err(invalid("ssl_max_protocol_version", "is lower than ssl_min_protocol_version"));
     }
-    let revoked = settings.text("sslcrl").map(PathBuf::from);
-    let revoked_folder = settings.text("sslcrldir").map(PathBuf::from);
-    let unsaid = revoked.is_none() && revoked_folder.is_none();
+    let revocation_file = settings.text("sslcrl").map(PathBuf::from);
+    let revocation_folder = settings.text("sslcrldir").map(PathBuf::from);
+    let no_lists = revocation_file.is_none() && revocation_folder.is_none();
     let (cert, key) = (settings.text("sslcert"), settings.text("sslkey"));
     Ok(TlsSettings {
         mode,
         negotiation,
         root_cert,
-        // Only the default ones may be missing.
+        // Only the default files may be missing.
         cert: cert
             .map(PathBuf::from)
             .or_else(|| default("postgresql.crt").filter(|path| path.exists())),
@@ -98,8 +99,9 @@ pub(super) fn tls(settings: &Settings<'_>, env: Environment<'_>) -> Result<TlsSe
             .or_else(|| default("postgresql.key").filter(|path| path.exists())),
         key_password: settings.text("sslpassword").map(SecretString::from),
         server_name_indication: settings.number::<i32>("sslsni")? != Some(0),
-        revoked: revoked.or_else(|| default("root.crl").filter(|path| unsaid && path.exists())),
-        revoked_folder,
+        revocation_file: revocation_file
+            .or_else(|| default("root.crl").filter(|path| no_lists && path.exists())),
+        revocation_folder,
         min_version,
         max_version,
     })

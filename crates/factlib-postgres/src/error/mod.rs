@@ -1,4 +1,4 @@
-//! Errors: a kind, what failed, the remedy, the cause.
+//! The error type: a kind, a message, a remedy and a cause.
 
 mod server;
 
@@ -17,7 +17,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Clone, Debug)]
 pub struct Error(Box<Inner>);
 
-// A clone goes to each of those who wait for the same thing.
+// The source is shared, because several waiters may get a clone of one error.
 #[derive(Clone, Debug)]
 struct Inner {
     kind: ErrorKind,
@@ -56,22 +56,22 @@ impl Error {
         self.kind().is_transient()
     }
 
-    /// What failed, without its causes and its remedy.
+    /// The message: what failed, without causes and remedy.
     pub fn message(&self) -> &str {
         &self.0.message
     }
 
-    /// A statement, a setting or a command that helps, if there is one.
+    /// Advice for an operator, such as a statement to run or a setting to change.
     pub fn remedy(&self) -> Option<&str> {
         self.0.remedy.as_deref()
     }
 
-    /// The SQLSTATE that the server sent, if it was the server that refused.
+    /// The SQLSTATE, if the server sent the error.
     pub fn sqlstate(&self) -> Option<&str> {
         sqlstate(self)
     }
 
-    /// The cause, to be kept in an error of another type.
+    /// The cause, shared, so that an error of another type can keep it.
     pub fn shared_source(&self) -> Option<Arc<dyn StdError + Send + Sync>> {
         self.0.source.clone()
     }
@@ -80,7 +80,7 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0.message)?;
-        // A cause whose text its parent already gave is not repeated.
+        // Skip a cause whose text is part of its parent's.
         let mut last = self.0.message.clone();
         let mut cause = self.source();
         while let Some(error) = cause {
@@ -104,29 +104,29 @@ impl StdError for Error {
     }
 }
 
-/// Kinds of failure. A client that retries the [transient](Self::is_transient) ones and stops at
-/// the others never retries in vain and never gives up too early.
+/// Kind of a failure. Retry the [transient](Self::is_transient) kinds; for the others, an operator
+/// has to act first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The connection string, or what it names, is wrong.
+    /// The connection string is wrong, or something that it names.
     Config,
-    /// The server can't be reached, is starting or stopping, is overloaded, or broke the connection.
+    /// The server can't be reached, is starting, stopping or overloaded, or closed the connection.
     Unavailable,
     /// The server is a standby or read-only, and a primary is needed.
     Standby,
-    /// What was to be created was created by somebody else at the same moment.
+    /// Another client created the same object at the same moment.
     AlreadyExists,
-    /// The server or this client refuses the login: password, method, `pg_hba.conf`.
+    /// The login was refused by the server or by this client: password, method, `pg_hba.conf`.
     Authentication,
     /// The server has no TLS, or one side does not trust the other's certificate.
     Tls,
     /// The user lacks a privilege or the attribute REPLICATION.
     Permission,
-    /// A setting of the server rules replication out: `wal_level`, `max_wal_senders`,
+    /// A setting of the server prevents replication: `wal_level`, `max_wal_senders`,
     /// `max_replication_slots`.
     ServerSettings,
-    /// A pooler between client and server does not pass replication on.
+    /// A connection pooler between client and server does not support replication.
     Pooler,
     /// The slot is active for another process.
     SlotInUse,
@@ -134,13 +134,14 @@ pub enum ErrorKind {
     SlotMissing,
     /// The server no longer has the WAL that the slot needs: changes are lost.
     SlotInvalidated,
-    /// The publication does not exist, or did not when the change was made (before PostgreSQL 18).
+    /// The publication does not exist, or, before PostgreSQL 18, did not exist at the time of the
+    /// change.
     PublicationMissing,
-    /// The server can't convert a text to UTF-8; [`Encoding`](crate::Encoding) avoids that.
+    /// The server can't convert a text to UTF-8. An [`Encoding`](crate::Encoding) avoids this.
     UntranslatableText,
-    /// The server refuses for another reason.
+    /// The server refused for another reason.
     Refused,
-    /// Bytes that the protocol does not allow.
+    /// The server sent bytes that the protocol does not allow.
     Protocol,
 }
 
@@ -149,13 +150,13 @@ impl ErrorKind {
     pub fn is_transient(self) -> bool {
         use ErrorKind::*;
         match self {
-            // The server comes back, or another one of the list takes over.
+            // The server may come back, or another host of the list take over.
             Unavailable | Standby => true,
-            // The next attempt finds it.
+            // The next attempt finds the object.
             AlreadyExists => true,
             // The other reader may end.
             SlotInUse => true,
-            // A new connection begins anew.
+            // A new connection starts from a known state.
             Protocol => true,
             Config | Authentication | Tls | Permission | ServerSettings | Pooler | SlotMissing
             | SlotInvalidated | PublicationMissing | UntranslatableText | Refused => false,

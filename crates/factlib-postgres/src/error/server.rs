@@ -1,8 +1,8 @@
-//! What the server's errors mean: SQLSTATE to kind and remedy, in one table.
+//! Classifies errors of the server: a table from SQLSTATE to kind and remedy.
 //!
-//! Messages may be translated (`lc_messages`), so a decision hangs on the SQLSTATE,
-//! then on the name of the server's C function or of a setting, which never are;
-//! English text is the last resort.
+//! Messages may be translated (`lc_messages`). A decision therefore depends on the SQLSTATE first,
+//! then on the name of the server's C function or of a setting, which are never translated, and on
+//! English text last.
 
 use std::{error::Error as StdError, fmt, io};
 
@@ -16,9 +16,9 @@ use crate::{Error, ErrorKind};
 pub struct ServerError {
     /// The SQLSTATE.
     pub code: String,
-    /// What went wrong; the server may have translated it.
+    /// Primary message; the server may have translated it.
     pub message: String,
-    /// More about it.
+    /// Secondary message with details.
     pub detail: Option<String>,
     /// The server's advice.
     pub hint: Option<String>,
@@ -27,11 +27,11 @@ pub struct ServerError {
 }
 
 impl ServerError {
-    /// As an error that an operator can act on; `what` says what fails.
-    pub fn into_error(self, what: impl Into<String>) -> Error {
+    /// Converts it into an [`Error`] with kind and remedy; `message` says what failed.
+    pub fn into_error(self, message: impl Into<String>) -> Error {
         let (kind, remedy) = self.policy();
         let remedy = remedy.map(str::to_owned).or_else(|| self.hint.clone());
-        let error = Error::new(kind, what);
+        let error = Error::new(kind, message);
         match remedy {
             Some(remedy) => error.with_remedy(remedy),
             None => error,
@@ -41,16 +41,16 @@ impl ServerError {
 
     fn policy(&self) -> (ErrorKind, Option<&'static str>) {
         use ErrorKind::*;
-        let says = |text| self.message.contains(text);
-        let within = |routine| self.routine.contains(routine);
-        let slot = says("slot") || within("ReplicationSlot");
+        let message_has = |text| self.message.contains(text);
+        let routine_has = |routine| self.routine.contains(routine);
+        let slot = message_has("slot") || routine_has("ReplicationSlot");
         match self.code.as_str() {
-            // Before the classes that they are members of.
-            "53300" if says("max_wal_senders") && says("currently 0") => (
+            // Codes that differ from the rest of their class come first.
+            "53300" if message_has("max_wal_senders") && message_has("currently 0") => (
                 ServerSettings,
                 Some("run ALTER SYSTEM SET max_wal_senders = 10 and restart the server"),
             ),
-            "53300" if says("max_wal_senders") => (
+            "53300" if message_has("max_wal_senders") => (
                 Unavailable,
                 Some("raise max_wal_senders if other replication connections are there to stay"),
             ),
@@ -61,23 +61,23 @@ impl ServerError {
                 ),
             ),
             // PgBouncer; other poolers say it in other words.
-            "08P01" if says("startup parameter: replication") => (
+            "08P01" if message_has("startup parameter: replication") => (
                 Pooler,
                 Some(
                     "a pooler is in between that does not pass replication on: connect to PostgreSQL itself, or use PgBouncer 1.23 or later",
                 ),
             ),
-            "08P01" if says("startup parameter") => (
+            "08P01" if message_has("startup parameter") => (
                 Refused,
                 Some(
                     "a pooler is in between: leave the parameter out of the connection string, or name it in PgBouncer's ignore_startup_parameters",
                 ),
             ),
-            // A publication or a slot, or in the catalog any of them: the next look finds it.
+            // A publication, a slot or a row of the catalog: the next attempt finds it.
             "42710" => (AlreadyExists, Some(MADE_AT_ONCE)),
-            "23505" if says("\"pg_") => (AlreadyExists, Some(MADE_AT_ONCE)),
+            "23505" if message_has("\"pg_") => (AlreadyExists, Some(MADE_AT_ONCE)),
             "57P04" => (Refused, None),
-            "28000" if says("client certificate") => {
+            "28000" if message_has("client certificate") => {
                 (Tls, Some("name a certificate and its key with sslcert and sslkey"))
             }
             "28P01" | "28000" => (
@@ -90,34 +90,36 @@ impl ServerError {
                 (Refused, Some("correct the database in the connection string, or create it"))
             }
             "55006" if slot => (SlotInUse, None),
-            "42704" if slot && !within("Publication") => (
+            "42704" if slot && !routine_has("Publication") => (
                 SlotMissing,
                 Some("create it: a new slot does not have the changes since it was dropped"),
             ),
-            "42704" if says("publication") || within("ublication") => (
+            "42704" if message_has("publication") || routine_has("ublication") => (
                 PublicationMissing,
                 Some(
                     "create it; before PostgreSQL 18, it has to be older than what the slot reads next",
                 ),
             ),
-            "22021" | "22P05" if says("encoding \"UTF8\"") => (
+            "22021" | "22P05" if message_has("encoding \"UTF8\"") => (
                 UntranslatableText,
                 Some(
                     "a text has bytes that the database's encoding has no character for: read the stream with the encoding of the database",
                 ),
             ),
-            "42501" if says("row-level security") => {
+            "42501" if message_has("row-level security") => {
                 (Permission, Some("run ALTER ROLE … BYPASSRLS for the user"))
             }
-            "42501" if says("walsender") || says("replication") => {
+            "42501" if message_has("walsender") || message_has("replication") => {
                 (Permission, Some("run ALTER ROLE … REPLICATION for the user"))
             }
             "42501" => (Permission, Some("grant the user the privilege")),
-            "55000" | "0A000" if says("wal_level") => (
+            "55000" | "0A000" if message_has("wal_level") => (
                 ServerSettings,
                 Some("run ALTER SYSTEM SET wal_level = logical and restart the server"),
             ),
-            "55000" | "0A000" if within("CheckLogicalDecodingRequirements") || says("recovery") => {
+            "55000" | "0A000"
+                if routine_has("CheckLogicalDecodingRequirements") || message_has("recovery") =>
+            {
                 (
                     Standby,
                     Some(
@@ -126,18 +128,18 @@ impl ServerError {
                 )
             }
             "55000"
-                if within("CreateDecodingContext")
-                    || says("can no longer")
-                    || says("invalidated") =>
+                if routine_has("CreateDecodingContext")
+                    || message_has("can no longer")
+                    || message_has("invalidated") =>
             {
                 INVALIDATED
             }
             "58P01"
-                if says("WAL segment")
-                    || within("XLog")
-                    || within("WALRead")
-                    || within("walsender")
-                    || within("logical_read") =>
+                if message_has("WAL segment")
+                    || routine_has("XLog")
+                    || routine_has("WALRead")
+                    || routine_has("walsender")
+                    || routine_has("logical_read") =>
             {
                 INVALIDATED
             }
@@ -147,9 +149,9 @@ impl ServerError {
                     "the server is a standby or read-only: name the primary, or use target_session_attrs=read-write",
                 ),
             ),
-            // Queries that were cancelled, locks, dead-locks: another attempt may pass.
+            // Cancelled queries and lock timeouts: another attempt may succeed.
             "57014" | "55P03" => (Unavailable, None),
-            // Connection, resources, operator intervention, system, roll-back.
+            // Connection, resources, operator intervention, system error, rollback.
             code if ["08", "53", "57", "58", "40"].iter().any(|class| code.starts_with(class))
                 && code != "58P01" =>
             {
@@ -196,12 +198,12 @@ impl From<&DbError> for ServerError {
 pub struct ErrorFields<'a>(pub(crate) &'a [u8]);
 
 impl ErrorFields<'_> {
-    /// As an error that an operator can act on; `what` says what fails.
-    pub fn into_error(self, what: impl Into<String>) -> Error {
-        self.parse().into_error(what)
+    /// Converts it into an [`Error`] with kind and remedy; `message` says what failed.
+    pub fn into_error(self, message: impl Into<String>) -> Error {
+        self.parse().into_error(message)
     }
 
-    /// The fields by name; what is malformed or unknown is left out.
+    /// Parses the fields; malformed and unknown ones are left out.
     pub fn parse(self) -> ServerError {
         let mut error = ServerError::default();
         for field in self.0.split(|byte| *byte == 0) {
@@ -220,7 +222,7 @@ impl ErrorFields<'_> {
     }
 }
 
-/// The SQLSTATE at the root of `error`, if the server sent one.
+/// Returns the SQLSTATE among the causes of `error`, if the server sent one.
 pub(crate) fn sqlstate(error: &Error) -> Option<&str> {
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -232,13 +234,13 @@ pub(crate) fn sqlstate(error: &Error) -> Option<&str> {
     None
 }
 
-/// An error of a tokio-postgres client; `what` says what fails.
-pub(crate) fn postgres_error(what: impl Into<String>, error: tokio_postgres::Error) -> Error {
+/// Classifies an error of a tokio-postgres client; `message` says what failed.
+pub(crate) fn postgres_error(message: impl Into<String>, error: tokio_postgres::Error) -> Error {
     if let Some(server) = error.as_db_error() {
-        return ServerError::from(server).into_error(what);
+        return ServerError::from(server).into_error(message);
     }
-    // tokio-postgres keeps its kinds to itself; its texts are all there is. The
-    // error's own is its kind, the reason is its source's.
+    // tokio-postgres does not export its error kinds, so the text has to do: the error's own text
+    // is its kind, and its source's text is the reason.
     let text = error.to_string();
     let reason = error.source().map(ToString::to_string).unwrap_or_default();
     let refused =
@@ -250,13 +252,16 @@ pub(crate) fn postgres_error(what: impl Into<String>, error: tokio_postgres::Err
     } else {
         ErrorKind::Protocol
     };
-    let ours = Error::new(kind, what);
-    let ours =
-        if reason.contains("password missing") { ours.with_remedy(NO_PASSWORD) } else { ours };
-    ours.caused_by(error)
+    let classified = Error::new(kind, message);
+    let classified = if reason.contains("password missing") {
+        classified.with_remedy(NO_PASSWORD)
+    } else {
+        classified
+    };
+    classified.caused_by(error)
 }
 
-/// The remedy where a server asks for a password that we do not have.
+/// Remedy if the server asks for a password and none is known.
 pub(crate) const NO_PASSWORD: &str = "set it in the connection string, PGPASSWORD or ~/.pgpass";
 
 fn has_io_cause(error: &tokio_postgres::Error, is: impl Fn(io::ErrorKind) -> bool) -> bool {

@@ -1,4 +1,4 @@
-//! Messages of a database that is not in UTF-8, with their texts in UTF-8.
+//! Converts the texts of pgoutput messages to UTF-8, for databases in other encodings.
 
 use bytes::{BufMut, BytesMut};
 
@@ -24,20 +24,20 @@ impl super::Message<'_> {
         match tag {
             b'R' => conversion.relation(&mut from)?,
             b'Y' => {
-                conversion.same(&mut from, 4)?;
+                conversion.copy(&mut from, 4)?;
                 conversion.name(&mut from)?;
                 conversion.name(&mut from)?;
             }
             b'M' => {
-                conversion.same(&mut from, 9)?;
-                // Nearly always: and then the content, which has no text, is not copied.
+                conversion.copy(&mut from, 9)?;
+                // Nearly every prefix is ASCII; then the content need not be copied.
                 if from.rest().iter().take_while(|byte| **byte != 0).all(u8::is_ascii) {
                     return Ok(None);
                 }
                 conversion.name(&mut from)?;
             }
             b'I' | b'U' | b'D' => {
-                conversion.same(&mut from, 4)?;
+                conversion.copy(&mut from, 4)?;
                 while !from.rest().is_empty() {
                     conversion.tuple(&mut from)?;
                 }
@@ -55,7 +55,7 @@ struct Conversion<F> {
 }
 
 impl<F: Fn(&[u8]) -> Option<String>> Conversion<F> {
-    fn same(&mut self, from: &mut Cursor<'_>, count: usize) -> Result<(), ParseError> {
+    fn copy(&mut self, from: &mut Cursor<'_>, count: usize) -> Result<(), ParseError> {
         self.to.put_slice(from.take(count, "the head of a message")?);
         Ok(())
     }
@@ -68,22 +68,22 @@ impl<F: Fn(&[u8]) -> Option<String>> Conversion<F> {
     }
 
     fn relation(&mut self, from: &mut Cursor<'_>) -> Result<(), ParseError> {
-        self.same(from, 4)?;
+        self.copy(from, 4)?;
         self.name(from)?;
         self.name(from)?;
-        self.same(from, 1)?;
+        self.copy(from, 1)?;
         let count = from.u16("the number of columns")?;
         self.to.put_u16(count);
         for _ in 0..count {
-            self.same(from, 1)?;
+            self.copy(from, 1)?;
             self.name(from)?;
-            self.same(from, 8)?;
+            self.copy(from, 8)?;
         }
         Ok(())
     }
 
     fn tuple(&mut self, from: &mut Cursor<'_>) -> Result<(), ParseError> {
-        self.same(from, 1)?;
+        self.copy(from, 1)?;
         let count = from.u16("the number of columns")?;
         self.to.put_u16(count);
         for _ in 0..count {
@@ -112,7 +112,7 @@ impl<F: Fn(&[u8]) -> Option<String>> Conversion<F> {
     }
 
     fn value(&mut self, value: &[u8]) {
-        // A value of the server is below 1 GiB, and three times as long in UTF-8 at most.
+        // A value is below 1 GiB, and at most three times as long in UTF-8.
         self.to.put_u32(u32::try_from(value.len()).unwrap_or(u32::MAX));
         self.to.put_slice(value);
     }

@@ -1,8 +1,9 @@
-//! A position in a message, and the steps that move it; every step is checked.
+//! Reads fields of a message one after the other, with every length checked.
 
 use super::ParseError;
 use crate::Lsn;
 
+/// The unread rest of a message.
 #[derive(Clone, Copy)]
 pub(super) struct Cursor<'a> {
     rest: &'a [u8],
@@ -59,24 +60,24 @@ impl<'a> Cursor<'a> {
         self.array(expected).map(u64::from_be_bytes).map(Lsn::new)
     }
 
-    /// A length and so many bytes.
+    /// Reads a length and that many bytes.
     #[inline]
     pub fn counted(&mut self, expected: &'static str) -> Result<&'a [u8], ParseError> {
         let count = self.u32(expected)?;
-        // Where usize is smaller than u32 nothing is that long either.
+        // If usize is smaller than u32, no slice is that long.
         self.take(usize::try_from(count).unwrap_or(usize::MAX), expected)
     }
 
-    /// Text up to a zero byte.
+    /// Reads text up to a zero byte.
     ///
-    /// It is UTF-8 unless the database has no encoding (`SQL_ASCII`). There, text that is no UTF-8
-    /// is never text that we look for: it reads as a replacement character, and the stream goes on.
+    /// It is UTF-8 unless the database has no encoding (`SQL_ASCII`). Text that is not UTF-8 is read
+    /// as a replacement character, so that the stream goes on; no prefix or name in use equals it.
     #[inline]
     pub fn text(&mut self, expected: &'static str) -> Result<&'a str, ParseError> {
         self.bytes_to_zero(expected).map(|text| std::str::from_utf8(text).unwrap_or("\u{fffd}"))
     }
 
-    /// Bytes up to a zero byte.
+    /// Reads bytes up to a zero byte.
     #[inline]
     pub fn bytes_to_zero(&mut self, expected: &'static str) -> Result<&'a [u8], ParseError> {
         let Some(length) = self.rest.iter().position(|byte| *byte == 0) else {
@@ -87,12 +88,12 @@ impl<'a> Cursor<'a> {
         Ok(text)
     }
 
-    /// What is left.
+    /// Returns the unread bytes.
     pub fn rest(self) -> &'a [u8] {
         self.rest
     }
 
-    /// What was passed since `earlier`, which must be this cursor's own earlier state.
+    /// Returns the bytes read since `earlier`, which must be an earlier state of this cursor.
     pub fn since(self, earlier: Cursor<'a>) -> &'a [u8] {
         let length = self.offset.saturating_sub(earlier.offset);
         earlier.rest.get(..length).unwrap_or_default()

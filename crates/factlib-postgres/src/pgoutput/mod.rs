@@ -1,7 +1,6 @@
-//! Messages of the output plugin pgoutput, protocol version 1.
+//! Parses messages of the output plugin pgoutput, protocol version 1.
 //!
-//! Pure: bytes in, borrowed messages out; whatever the bytes are, nothing
-//! panics and nothing is allocated. The layouts are those of "Logical
+//! Takes bytes, returns borrowed messages. Nothing is allocated, and no input panics. The layouts are those of "Logical
 //! Replication Message Formats" (`protocol-logicalrep-message-formats.html`).
 
 mod convert;
@@ -27,62 +26,62 @@ const COMMIT_END_LSN_AT: usize = 10;
 pub enum Message<'a> {
     /// A transaction that has committed begins.
     Begin {
-        /// Where its commit record begins.
+        /// Position at which its commit record begins.
         final_lsn: Lsn,
-        /// When it committed, in microseconds since 2000-01-01.
+        /// Commit time, in microseconds since 2000-01-01.
         commit_time_us: i64,
-        /// Its number.
+        /// Transaction id.
         xid: u32,
     },
     /// The transaction ends.
     Commit {
         /// Unused: 0.
         flags: u8,
-        /// Where its commit record begins.
+        /// Position at which its commit record begins.
         commit_lsn: Lsn,
-        /// Where its commit record ends: what may be confirmed.
+        /// Position at which its commit record ends: the one to confirm.
         end_lsn: Lsn,
-        /// When it committed, in microseconds since 2000-01-01.
+        /// Commit time, in microseconds since 2000-01-01.
         commit_time_us: i64,
     },
-    /// What `pg_logical_emit_message` wrote.
+    /// A message written by `pg_logical_emit_message`.
     Logical {
-        /// Part of the transaction; else it stands alone, outside of any.
+        /// True if it belongs to the transaction; otherwise it belongs to none.
         transactional: bool,
-        /// Where the record ends.
+        /// Position at which its record ends.
         lsn: Lsn,
         /// The emitter's prefix.
         prefix: &'a str,
-        /// What the emitter wrote: a part of the input.
+        /// Content, borrowed from the input.
         content: &'a [u8],
     },
-    /// Where the transaction came from, when another server replicated it here.
+    /// Origin of a transaction that was replicated to this server from another one.
     Origin {
-        /// Its commit on the server of origin.
+        /// Position of its commit on the origin server.
         commit_lsn: Lsn,
-        /// The origin.
+        /// Name of the origin.
         name: &'a str,
     },
-    /// A table's description; it precedes the table's first change.
+    /// Description of a table, sent before the first change to it.
     Relation {
-        /// Its OID.
+        /// OID.
         oid: u32,
-        /// Its schema; empty for `pg_catalog`.
+        /// Schema; empty for `pg_catalog`.
         namespace: &'a str,
-        /// Its name.
+        /// Name.
         name: &'a str,
         /// `relreplident` of `pg_class`.
         replica_identity: u8,
-        /// Its columns.
+        /// Columns.
         columns: Columns<'a>,
     },
     /// A type that is not built in.
     Type {
-        /// Its OID.
+        /// OID.
         oid: u32,
-        /// Its schema; empty for `pg_catalog`.
+        /// Schema; empty for `pg_catalog`.
         namespace: &'a str,
-        /// Its name.
+        /// Name.
         name: &'a str,
     },
     /// A row was inserted.
@@ -96,7 +95,7 @@ pub enum Message<'a> {
     Update {
         /// The OID of the relation.
         relation: u32,
-        /// The old row, or its key, where the replica identity asks for it.
+        /// The old row or its key, if the replica identity has it sent.
         old: Option<OldTuple<'a>>,
         /// The new row.
         new: Tuple<'a>,
@@ -110,14 +109,14 @@ pub enum Message<'a> {
     },
     /// Relations were truncated.
     Truncate {
-        /// 1 CASCADE, 2 RESTART IDENTITY.
+        /// Bits: 1 for CASCADE, 2 for RESTART IDENTITY.
         options: u8,
         /// The relations.
         relations: Relations<'a>,
     },
 }
 
-/// What is known of a row before its change.
+/// A row before its change, as far as the server sends it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OldTuple<'a> {
     /// The columns of the replica identity; the others are null.
@@ -126,19 +125,19 @@ pub enum OldTuple<'a> {
     Full(Tuple<'a>),
 }
 
-/// The bytes are no message of pgoutput.
+/// Error for bytes that are not a message of pgoutput.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ParseError {
-    /// Something else than what must come next, or the message's end.
+    /// The bytes at `offset` are not what was expected, or the message ends there.
     #[error("expected {expected} at byte {offset}")]
     Expected {
-        /// What must come next.
+        /// Name of the expected element.
         expected: &'static str,
-        /// Where.
+        /// Byte offset in the message.
         offset: usize,
     },
-    /// A type of message that protocol version 1 does not have.
+    /// The message type does not exist in protocol version 1.
     #[error("unknown message type {0:#04x}")]
     UnknownType(u8),
 }
@@ -172,7 +171,7 @@ impl<'a> Message<'a> {
         Ok(message)
     }
 
-    /// The rarer ones, out of the hot path.
+    /// Parses the less frequent types, out of line.
     fn parse_change(tag: u8, cursor: &mut Cursor<'a>) -> Result<Self, ParseError> {
         Ok(match tag {
             b'O' => Message::Origin {
@@ -234,7 +233,7 @@ fn old_tuple<'a>(cursor: &mut Cursor<'a>) -> Result<OldTuple<'a>, ParseError> {
     }
 }
 
-/// The end of the transaction, if `data` is a Commit; cheaper than to parse it.
+/// Returns the end of the transaction if `data` is a Commit; cheaper than parsing it.
 #[inline]
 pub fn commit_end_lsn(data: &[u8]) -> Option<Lsn> {
     if data.len() != COMMIT_LENGTH || data.first() != Some(&b'C') {
@@ -244,8 +243,8 @@ pub fn commit_end_lsn(data: &[u8]) -> Option<Lsn> {
     Some(Lsn::new(u64::from_be_bytes(*end_lsn)))
 }
 
-/// When the transaction was committed, in microseconds since 2000-01-01, if `data` is
-/// a Begin; cheaper than to parse it.
+/// Returns the commit time, in microseconds since 2000-01-01, if `data` is a Begin; cheaper than
+/// parsing it.
 #[inline]
 pub fn begin_commit_time_us(data: &[u8]) -> Option<i64> {
     if data.len() != BEGIN_LENGTH || data.first() != Some(&b'B') {
@@ -255,7 +254,7 @@ pub fn begin_commit_time_us(data: &[u8]) -> Option<i64> {
     Some(i64::from_be_bytes(*time))
 }
 
-/// Microseconds since 2000-01-01, PostgreSQL's clock, as nanoseconds since 1970-01-01.
+/// Converts PostgreSQL's clock, microseconds since 2000-01-01, to nanoseconds since 1970-01-01.
 #[inline]
 pub fn unix_ns(pg_us: i64) -> i64 {
     pg_us.saturating_add(POSTGRES_EPOCH_US).saturating_mul(1_000)

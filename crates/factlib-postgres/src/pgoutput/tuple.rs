@@ -1,4 +1,5 @@
-//! Rows and columns, borrowed: checked once when parsed, split when they are read.
+//! Rows, columns and relation lists of pgoutput messages: validated once when parsed, then split
+//! into borrowed values by iterators.
 
 use super::{ParseError, cursor::Cursor};
 
@@ -14,11 +15,11 @@ pub struct Tuple<'a> {
 pub enum Value<'a> {
     /// NULL.
     Null,
-    /// A TOASTed value that did not change and was not sent.
+    /// An unchanged TOASTed value, which the server does not send.
     UnchangedToast,
-    /// In its type's text format.
+    /// A value in its type's text format.
     Text(&'a [u8]),
-    /// In its type's binary format.
+    /// A value in its type's binary format.
     Binary(&'a [u8]),
 }
 
@@ -32,12 +33,12 @@ impl<'a> Tuple<'a> {
         Ok(Tuple { count, columns: cursor.since(start) })
     }
 
-    /// How many columns there are.
+    /// Number of columns.
     pub fn len(&self) -> usize {
         self.count.into()
     }
 
-    /// True without columns.
+    /// True if there are no columns.
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }
@@ -72,11 +73,11 @@ pub struct Columns<'a> {
 pub struct Column<'a> {
     /// 1 for a part of the replica identity, else 0.
     pub flags: u8,
-    /// Its name.
+    /// Name of the column.
     pub name: &'a str,
-    /// The OID of its type.
+    /// OID of the column's type.
     pub type_oid: u32,
-    /// Its type's modifier (`atttypmod`).
+    /// Modifier of the column's type (`atttypmod`).
     pub type_modifier: i32,
 }
 

@@ -1,11 +1,11 @@
-//! Options of a stream: which slot, from where, with what in it.
+//! Options of a stream: slot, start position, publications, encoding.
 
 use std::{sync::Arc, time::Duration};
 
 use super::{SilenceLimit, identifier};
 use crate::{Encoding, Lsn};
 
-/// Limit for the server's silence where none is given: PostgreSQL's `wal_receiver_timeout`.
+/// Default limit for the server's silence: PostgreSQL's default of `wal_receiver_timeout`.
 const SILENCE_LIMIT: Duration = Duration::from_secs(60);
 
 /// Options of [`ReplicationClient::start`](crate::ReplicationClient::start).
@@ -26,7 +26,7 @@ pub struct ReplicationOptions {
 }
 
 impl ReplicationOptions {
-    /// The stream of this slot, from its confirmed position on.
+    /// Streams from this slot, from its confirmed position on.
     pub fn new(slot: impl Into<String>) -> Self {
         ReplicationOptions {
             slot: slot.into(),
@@ -38,15 +38,15 @@ impl ReplicationOptions {
         }
     }
 
-    /// Adds a publication: the stream has the changes to its tables. At least one is needed, if
-    /// only an empty one for logical messages.
+    /// Adds a publication, whose tables' changes are then streamed. At least one is required; for
+    /// logical messages, it may be empty.
     pub fn publication(mut self, name: impl Into<String>) -> Self {
         self.publications.push(name.into());
         self
     }
 
-    /// Skips transactions that end at or before this position. It only skips ahead: transactions
-    /// that ended before the slot's confirmed position are not sent, whatever it says.
+    /// Skips transactions that end at or before this position. Transactions that ended before the
+    /// slot's confirmed position are never sent, even if this position is lower.
     pub fn start_at(self, start: Lsn) -> Self {
         ReplicationOptions { start, ..self }
     }
@@ -57,19 +57,19 @@ impl ReplicationOptions {
         ReplicationOptions { messages, ..self }
     }
 
-    /// Sets how texts are converted to UTF-8; without it, the server converts them, and ends the
-    /// stream at one that it can't convert.
+    /// Sets how texts are converted to UTF-8. By default the server converts them, and ends the
+    /// stream at a text that it can't convert.
     pub fn encoding(self, encoding: Encoding) -> Self {
         ReplicationOptions { encoding, ..self }
     }
 
-    /// Sets the time for which the server may be silent; a minute without it. Share one value among
-    /// the connections of a slot.
+    /// Sets the time for which the server may be silent; one minute by default. Share one value
+    /// among successive connections to a slot.
     pub fn silence_limit(self, silence_limit: Arc<SilenceLimit>) -> Self {
         ReplicationOptions { silence_limit, ..self }
     }
 
-    /// The replication command.
+    /// Returns the replication command.
     pub(super) fn command(&self, has_messages: bool) -> String {
         let names = self.publications.iter().map(|name| identifier(name));
         let names = names.collect::<Vec<_>>().join(",");
@@ -83,7 +83,7 @@ impl ReplicationOptions {
     }
 }
 
-/// The replication grammar's literal: only quotes are special, backslashes are not.
+/// Quotes a literal for the replication grammar, in which only quotes are special.
 fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }

@@ -5,15 +5,15 @@ use std::{
     time::Duration,
 };
 
-/// Doublings of the limit, at most.
+/// Maximum number of times that the limit is doubled.
 const DOUBLINGS_MAX: u32 = 6;
 
 /// Limit for the server's silence; a connection that exceeds it counts as lost.
 ///
-/// On older servers, a process that decodes a large transaction of others sends and answers nothing
-/// until it has finished. With a fixed limit, each new connection would start that work again and
-/// never finish it. So each connection that is lost for its silence doubles the limit, until a
-/// server answers when it is asked.
+/// A process of an older server that decodes a large unrelated transaction sends nothing and answers
+/// nothing until it has finished. With a fixed limit, each new connection would start that work again
+/// and never finish it. Therefore each connection that is lost for silence doubles the limit, until a
+/// server replies when a reply is requested.
 #[derive(Debug)]
 pub struct SilenceLimit {
     limit: Duration,
@@ -21,7 +21,7 @@ pub struct SilenceLimit {
 }
 
 impl SilenceLimit {
-    /// A limit that begins with this.
+    /// Begins with this limit.
     pub fn new(limit: Duration) -> Self {
         SilenceLimit { limit, losses: AtomicU32::new(0) }
     }
@@ -31,12 +31,12 @@ impl SilenceLimit {
         self.limit * (1 << self.losses.load(Relaxed).min(DOUBLINGS_MAX))
     }
 
-    /// A connection was lost for its silence.
+    /// Doubles the limit: a connection was lost for silence.
     pub fn lost(&self) {
         self.losses.fetch_add(1, Relaxed);
     }
 
-    /// The server has answered when it was asked.
+    /// Resets the limit: the server replied when a reply was requested.
     pub fn answered(&self) {
         self.losses.store(0, Relaxed);
     }

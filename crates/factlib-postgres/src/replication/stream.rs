@@ -1,4 +1,4 @@
-//! The stream of changes: raw bytes in, positions out.
+//! The stream of changes: yields raw bytes and sends positions to the server.
 
 use std::{
     io,
@@ -22,30 +22,30 @@ use crate::{
     stream::Stream,
 };
 
-/// A status is 39 bytes: where they find no room for so long, nobody reads.
+/// A status has 39 bytes; a peer that does not accept them for this long no longer reads.
 const WRITE_LIMIT: Duration = Duration::from_secs(10);
-/// With so much in the socket, there is no use in waiting for more.
-const ENOUGH: usize = 16 << 10;
-/// Leaving takes a round trip, and what the server was about to send.
+/// Bytes in the socket from which on it is not worth pausing for more.
+const NO_PAUSE_BYTES: usize = 16 << 10;
+/// Limit for an orderly end: a round trip, and whatever the server was about to send.
 const FINISH_LIMIT: Duration = Duration::from_secs(30);
 /// Seconds from the Unix epoch to PostgreSQL's.
 const POSTGRES_EPOCH: Duration = Duration::from_secs(946_684_800);
 
-/// The progress that the server is told: each position is the end of a record.
+/// Progress to report to the server; each position is the end of a record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StandbyStatus {
-    /// Everything up to here was received.
+    /// Position up to which everything was received.
     pub written: Lsn,
-    /// Everything up to here is safe with the client: the server may forget it.
+    /// Position up to which everything is safe with the client: the server may remove it.
     pub flushed: Lsn,
-    /// Everything up to here was delivered; for monitoring only.
+    /// Position up to which everything was delivered; for monitoring only.
     pub applied: Lsn,
-    /// The server shall answer at once.
+    /// Requests an immediate reply.
     pub reply_requested: bool,
 }
 
 impl StandbyStatus {
-    /// "Standby status update" of the streaming replication protocol, as CopyData.
+    /// Writes the "Standby status update" of the streaming replication protocol, as CopyData.
     fn write(&self, message: &mut BytesMut) {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH + POSTGRES_EPOCH);
         let now_us = now.map_or(0, |now| i64::try_from(now.as_micros()).unwrap_or(i64::MAX));
@@ -63,83 +63,85 @@ impl StandbyStatus {
 /// The stream of changes.
 pub struct ReplicationStream {
     session: Session,
-    /// What came in one read with the server's go-ahead.
-    early: BytesMut,
+    /// Bytes that arrived together with the message that started the stream.
+    received_early: BytesMut,
     silence_limit: Arc<SilenceLimit>,
-    /// When the server was last heard.
-    heard: Instant,
-    /// When it was asked for an answer that has not come.
-    asked: Option<Instant>,
-    /// The last read has not emptied the socket.
-    more: bool,
+    /// Time of the last bytes from the server.
+    last_received: Instant,
+    /// Time of a reply request that has not been answered.
+    reply_requested_at: Option<Instant>,
+    /// True if the last read did not empty the socket.
+    socket_has_more: bool,
 }
 
 impl ReplicationStream {
-    /// Takes over once the server has given its go-ahead; what came with that is read first.
+    /// Takes over a session that streams; bytes that it has already received are read first.
     pub(super) fn new(mut session: Session, silence_limit: Arc<SilenceLimit>) -> Self {
-        let early = std::mem::take(&mut session.buffer);
+        let received_early = std::mem::take(&mut session.buffer);
         ReplicationStream {
             session,
-            early,
+            received_early,
             silence_limit,
-            heard: Instant::now(),
-            asked: None,
-            more: false,
+            last_received: Instant::now(),
+            reply_requested_at: None,
+            socket_has_more: false,
         }
     }
 
-    /// Appends what the socket has to `buffer`, at least a byte and at most what there
-    /// is room for; cancel-safe. [`next_frame`](crate::frame::next_frame) splits it into messages.
+    /// Waits for bytes and appends them to `buffer`, at least one and at most its spare capacity;
+    /// cancel-safe. [`next_frame`](crate::frame::next_frame) splits them into messages.
     ///
     /// # Errors
-    /// `Unavailable` at the stream's end, and when the server has been silent for half the limit
-    /// after a status asked it for an answer.
+    /// `Unavailable` at the end of the stream, and if the server has been silent for half the limit
+    /// after a status requested a reply.
     pub async fn read(&mut self, buffer: &mut BytesMut) -> Result<usize> {
         self.read_after(buffer, Duration::ZERO).await
     }
 
-    /// Reads as [`read`](Self::read) does, but from the moment there is something, more may pile up
-    /// for `pause`: a large read costs hardly more than a small one.
+    /// Reads as [`read`](Self::read) does, but pauses once bytes have arrived, so that more arrive in
+    /// the meantime: a large read costs hardly more than a small one.
     ///
-    /// **The thread sleeps meanwhile**: every message that came in would wake a runtime that waits.
+    /// **The thread sleeps during the pause**: an asynchronous wait would be woken by every message.
     ///
     /// # Errors
     /// Those of [`read`](Self::read).
     pub async fn read_after(&mut self, buffer: &mut BytesMut, pause: Duration) -> Result<usize> {
-        if !self.early.is_empty() {
-            let early = self.early.split();
-            buffer.extend_from_slice(&early);
-            return Ok(early.len());
+        if !self.received_early.is_empty() {
+            let received_early = self.received_early.split();
+            buffer.extend_from_slice(&received_early);
+            return Ok(received_early.len());
         }
         let stream = &mut self.session.stream;
-        let pause = if self.more { Duration::ZERO } else { pause };
+        let pause = if self.socket_has_more { Duration::ZERO } else { pause };
         let read = async {
             loop {
                 stream.readable().await?;
-                if !pause.is_zero() && stream.waiting() < ENOUGH {
+                if !pause.is_zero() && stream.bytes_in_socket() < NO_PAUSE_BYTES {
                     std::thread::sleep(pause);
                 }
-                if let Some(read) = take(stream, buffer) {
+                if let Some(read) = read_available(stream, buffer) {
                     return read;
                 }
             }
         };
         let limit = self.silence_limit.limit();
-        let result = match self.asked {
-            // Bytes that are there win over the deadline.
-            Some(asked) => timeout_at(asked + limit / 2, read).await.unwrap_or_else(|_| {
-                self.silence_limit.lost();
-                let why = format!("the server has not answered for {limit:?}");
-                Err(io::Error::new(io::ErrorKind::TimedOut, why))
-            }),
+        let result = match self.reply_requested_at {
+            // Bytes that have arrived win over the deadline.
+            Some(reply_requested_at) => {
+                timeout_at(reply_requested_at + limit / 2, read).await.unwrap_or_else(|_| {
+                    self.silence_limit.lost();
+                    let reason = format!("the server has not answered for {limit:?}");
+                    Err(io::Error::new(io::ErrorKind::TimedOut, reason))
+                })
+            }
             None => read.await,
         };
-        self.more = buffer.len() == buffer.capacity();
+        self.socket_has_more = buffer.len() == buffer.capacity();
         match result {
             Ok(0) => Err(self.session.broken(io::ErrorKind::UnexpectedEof.into())),
             Ok(count) => {
-                self.heard = Instant::now();
-                if self.asked.take().is_some() {
+                self.last_received = Instant::now();
+                if self.reply_requested_at.take().is_some() {
                     self.silence_limit.answered();
                 }
                 Ok(count)
@@ -148,30 +150,33 @@ impl ReplicationStream {
         }
     }
 
-    /// Reads until `buffer` begins with a whole message; cancel-safe.
+    /// Reads until `buffer` begins with a complete message; cancel-safe.
     ///
     /// # Errors
-    /// Those of [`read`](Self::read), and `Protocol` for bytes that are no message.
+    /// Those of [`read`](Self::read), and `Protocol` for bytes that are not a message.
     pub async fn read_frame(&mut self, buffer: &mut BytesMut) -> Result<()> {
         while frame::next_frame(buffer)?.is_none() {
-            let wanted = frame::needed(buffer).max(ENOUGH);
+            let wanted = frame::first_frame_length(buffer).max(NO_PAUSE_BYTES);
             buffer.reserve(wanted.saturating_sub(buffer.len()).max(1));
             self.read(buffer).await?;
         }
         Ok(())
     }
 
-    /// Tells the server our position, in bounded time; not cancel-safe.
+    /// Sends the status, in bounded time; not cancel-safe.
     ///
-    /// Call it much more often than the limit of silence: only this call finds a dead server. While
-    /// the caller does not read, silence does not count: it counts from this call on.
+    /// Call it much more often than the silence limit: only this call requests replies and so detects
+    /// a dead server. Pass `reading = false` while the stream is not read: silence then does not
+    /// count before this call.
     pub async fn send_status(&mut self, mut status: StandbyStatus, reading: bool) -> Result<()> {
         if !reading {
-            self.heard = Instant::now();
-            self.asked = None;
-        } else if self.asked.is_none() && self.heard.elapsed() >= self.silence_limit.limit() / 2 {
+            self.last_received = Instant::now();
+            self.reply_requested_at = None;
+        } else if self.reply_requested_at.is_none()
+            && self.last_received.elapsed() >= self.silence_limit.limit() / 2
+        {
             status.reply_requested = true;
-            self.asked = Some(Instant::now());
+            self.reply_requested_at = Some(Instant::now());
         }
         let mut message = BytesMut::with_capacity(64);
         status.write(&mut message);
@@ -187,29 +192,29 @@ impl ReplicationStream {
         result.map_err(|error| self.session.broken(error))
     }
 
-    /// Tells the server our last position and takes leave: afterwards the slot is free.
+    /// Sends the last status and ends the stream in order; afterwards the slot is free.
     ///
-    /// `unread` is what [`read`](Self::read) gave and the caller has not taken, from
-    /// the beginning of a message on. It is dropped, with all that the server still sends.
+    /// `unread` has the bytes that [`read`](Self::read) returned and the caller has not processed,
+    /// from the beginning of a message on. They are discarded, with all that the server still sends.
     pub async fn finish(mut self, status: StandbyStatus, mut unread: BytesMut) -> Result<()> {
         let mut message = BytesMut::with_capacity(64);
         status.write(&mut message);
         frontend::copy_done(&mut message);
         self.write(&message).await?;
-        unread.unsplit(self.early.split());
+        unread.unsplit(self.received_early.split());
         let left = timeout(FINISH_LIMIT, self.drain(unread)).await;
         left.unwrap_or_else(|_| Err(self.session.broken(io::ErrorKind::TimedOut.into())))?;
         message.clear();
         frontend::terminate(&mut message);
         self.write(&message).await?;
-        // The server closes the connection as well.
+        // The server closes its side as well.
         let _ = self.session.stream.shutdown().await;
         Ok(())
     }
 
-    /// Reads to the end of the command; a message too large to keep is dropped as it comes.
+    /// Discards messages up to the end of the command; large ones are discarded while they arrive.
     async fn drain(&mut self, mut unread: BytesMut) -> Result<()> {
-        const KEPT: usize = 1 << 20;
+        const KEPT_BYTES_MAX: usize = 1 << 20;
         let mut skip = 0;
         loop {
             let skipped = skip.min(unread.len());
@@ -224,8 +229,8 @@ impl ReplicationStream {
                     _ => unread.advance(length),
                 }
             }
-            let needed = frame::needed(&unread);
-            if needed > KEPT {
+            let needed = frame::first_frame_length(&unread);
+            if needed > KEPT_BYTES_MAX {
                 skip = needed - unread.len();
                 unread.clear();
             }
@@ -238,8 +243,8 @@ impl ReplicationStream {
     }
 }
 
-/// Reads until `buffer` is full or the socket empty; none where it was empty before.
-fn take(stream: &mut Stream, buffer: &mut BytesMut) -> Option<io::Result<usize>> {
+/// Reads until `buffer` is full or the socket is empty; none if there was nothing to read.
+fn read_available(stream: &mut Stream, buffer: &mut BytesMut) -> Option<io::Result<usize>> {
     let before = buffer.len();
     let end = loop {
         match stream.read_buf(buffer).now_or_never() {
@@ -248,7 +253,7 @@ fn take(stream: &mut Stream, buffer: &mut BytesMut) -> Option<io::Result<usize>>
         }
     };
     match (end, buffer.len() - before) {
-        // An end or an error after bytes is met again at the next read.
+        // An end or an error that follows bytes shows again at the next read.
         (None, 0) => None,
         (Some(Err(error)), 0) => Some(Err(error)),
         (_, count) => Some(Ok(count)),
@@ -270,7 +275,7 @@ mod tests {
         };
         status.write(&mut message);
         assert_eq!(message.len(), 39);
-        assert_eq!(frame::needed(&message), 39);
+        assert_eq!(frame::first_frame_length(&message), 39);
         assert_eq!(message[5], b'r');
         assert_eq!(message[13], 3);
         assert_eq!(message[21], 2);

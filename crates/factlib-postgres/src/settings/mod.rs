@@ -1,11 +1,17 @@
-//! The keywords that a connection string may use, and the values that some are limited to.
+//! The keywords of connection strings: which are supported, and lookup of their values.
+
+mod choices;
 
 use std::str::FromStr;
 
+pub(super) use self::choices::{
+    ChannelBinding, Choice, LoadBalanceHosts, SslMode, SslNegotiation, TargetSessionAttrs,
+    TlsVersion,
+};
 use super::{connection_string::Parameters, service_file};
 use crate::{Error, ErrorKind, Result};
 
-/// Keywords we act on, each with the variable that libpq reads its default from.
+/// Supported keywords, each with the environment variable of its default, as in libpq.
 const KEYWORDS: &[(&str, &str)] = &[
     ("host", "PGHOST"),
     ("hostaddr", "PGHOSTADDR"),
@@ -42,7 +48,7 @@ const KEYWORDS: &[(&str, &str)] = &[
     ("load_balance_hosts", "PGLOADBALANCEHOSTS"),
 ];
 
-/// Keywords of libpq that may only say what we do anyway.
+/// Keywords of libpq that are accepted only with the values that describe our behaviour anyway.
 const FIXED: &[(&str, &[&str])] = &[
     ("client_encoding", &["UTF8", "utf8", "UTF-8", "utf-8", "auto"]),
     ("gssencmode", &["disable", "prefer"]),
@@ -68,7 +74,7 @@ const UNSUPPORTED: &[&str] = &[
     "tty",
 ];
 
-/// Keywords with their values, from the string, then its service, then the environment.
+/// The values of keywords: from the string, then its service, then the environment.
 pub(super) struct Settings<'a> {
     given: Parameters,
     env: &'a dyn Fn(&str) -> Option<String>,
@@ -77,22 +83,22 @@ pub(super) struct Settings<'a> {
 impl<'a> Settings<'a> {
     /// Refuses a keyword that is unknown or has no effect here.
     pub fn new(given: Parameters, env: &'a dyn Fn(&str) -> Option<String>) -> Result<Self> {
-        check(&given)?;
+        check_keywords(&given)?;
         let mut settings = Settings { given, env };
         if let Some(service) = settings.text("service") {
             let mut all = service_file::parameters(&service, settings.text("servicefile"), env)?;
-            check(&all).map_err(|error| {
-                let what = format!("service {service} of PostgreSQL's connection service file");
-                Error::new(ErrorKind::Config, what).caused_by(error)
+            check_keywords(&all).map_err(|error| {
+                let message = format!("service {service} of PostgreSQL's connection service file");
+                Error::new(ErrorKind::Config, message).caused_by(error)
             })?;
-            // What the string itself says counts more.
+            // The string takes precedence over the service.
             all.append(&mut settings.given);
             settings.given = all;
         }
         Ok(settings)
     }
 
-    /// The value of `keyword`, unless it is empty.
+    /// Returns the value of `keyword`, unless it is empty.
     pub fn text(&self, keyword: &str) -> Option<String> {
         let given = self.given.iter().rev().find(|(given, _)| given == keyword);
         let from_env = || {
@@ -106,7 +112,7 @@ impl<'a> Settings<'a> {
             .filter(|value| !value.is_empty())
     }
 
-    /// The value of `keyword` as a number.
+    /// Returns the value of `keyword` as a number.
     pub fn number<T: FromStr>(&self, keyword: &str) -> Result<Option<T>> {
         let number = |text: String| {
             text.trim().parse().map_err(|_| invalid(keyword, "must be a whole number, 0 or more"))
@@ -114,7 +120,7 @@ impl<'a> Settings<'a> {
         self.text(keyword).map(number).transpose()
     }
 
-    /// The value of `keyword` as one of those that it is limited to.
+    /// Returns the value of `keyword`, one of a fixed set.
     pub fn choice<T: Choice>(&self, keyword: &str) -> Result<T> {
         let Some(text) = self.text(keyword) else { return Ok(T::default()) };
         T::ALL.iter().find(|(name, _)| *name == text).map(|(_, value)| *value).ok_or_else(|| {
@@ -124,7 +130,7 @@ impl<'a> Settings<'a> {
     }
 }
 
-fn check(given: &Parameters) -> Result<()> {
+fn check_keywords(given: &Parameters) -> Result<()> {
     let mut after_secret = false;
     for (keyword, value) in given {
         if let Some((_, allowed)) = FIXED.iter().find(|(fixed, _)| fixed == keyword) {
@@ -139,7 +145,7 @@ fn check(given: &Parameters) -> Result<()> {
         } else if !KEYWORDS.iter().any(|(known, _)| known == keyword) {
             let known: Vec<_> = KEYWORDS.iter().map(|(known, _)| *known).collect();
             let error = match after_secret {
-                // It may be the end of a password with a space in it.
+                // The keyword may be the end of a password with a space in it.
                 true => Error::new(
                     ErrorKind::Config,
                     "what follows the password of the PostgreSQL connection string is unknown: \
@@ -154,156 +160,7 @@ fn check(given: &Parameters) -> Result<()> {
     Ok(())
 }
 
-/// An error that names a keyword and never its value.
-pub(super) fn invalid(keyword: &str, why: &str) -> Error {
-    Error::new(ErrorKind::Config, format!("{keyword} of the PostgreSQL connection string {why}"))
-}
-
-/// A keyword's values by name.
-pub(super) trait Choice: Copy + Default + 'static {
-    const ALL: &'static [(&'static str, Self)];
-}
-
-/// How much TLS protects: libpq's table, from weak to strong.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum SslMode {
-    /// No TLS.
-    Disable,
-    /// TLS only where the server insists.
-    Allow,
-    /// TLS where the server has it.
-    #[default]
-    Prefer,
-    /// TLS; verified like verify-ca where a root certificate exists.
-    Require,
-    /// TLS, with a certificate of an authority that we trust.
-    VerifyCa,
-    /// The same, made out to the host that we asked for.
-    VerifyFull,
-}
-
-impl Choice for SslMode {
-    const ALL: &'static [(&'static str, Self)] = &[
-        ("disable", Self::Disable),
-        ("allow", Self::Allow),
-        ("prefer", Self::Prefer),
-        ("require", Self::Require),
-        ("verify-ca", Self::VerifyCa),
-        ("verify-full", Self::VerifyFull),
-    ];
-}
-
-/// How TLS begins.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum SslNegotiation {
-    /// The client asks in PostgreSQL's protocol first.
-    #[default]
-    Postgres,
-    /// At once, from PostgreSQL 17 on.
-    Direct,
-}
-
-impl Choice for SslNegotiation {
-    const ALL: &'static [(&'static str, Self)] =
-        &[("postgres", Self::Postgres), ("direct", Self::Direct)];
-}
-
-/// Whether SCRAM binds the login to the TLS connection.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum ChannelBinding {
-    Disable,
-    #[default]
-    Prefer,
-    Require,
-}
-
-impl Choice for ChannelBinding {
-    const ALL: &'static [(&'static str, Self)] =
-        &[("disable", Self::Disable), ("prefer", Self::Prefer), ("require", Self::Require)];
-}
-
-/// Order in which hosts and their addresses are tried.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum LoadBalanceHosts {
-    /// The order in which they are listed.
-    #[default]
-    Disable,
-    Random,
-}
-
-impl Choice for LoadBalanceHosts {
-    const ALL: &'static [(&'static str, Self)] =
-        &[("disable", Self::Disable), ("random", Self::Random)];
-}
-
-/// A version of TLS.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum TlsVersion {
-    Tls1,
-    Tls1_1,
-    /// libpq's own minimum.
-    #[default]
-    Tls1_2,
-    Tls1_3,
-}
-
-impl Choice for TlsVersion {
-    const ALL: &'static [(&'static str, Self)] = &[
-        ("TLSv1", Self::Tls1),
-        ("TLSv1.1", Self::Tls1_1),
-        ("TLSv1.2", Self::Tls1_2),
-        ("TLSv1.3", Self::Tls1_3),
-    ];
-}
-
-/// Which of several servers will do.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum TargetSessionAttrs {
-    #[default]
-    Any,
-    ReadWrite,
-    ReadOnly,
-    Primary,
-    Standby,
-    PreferStandby,
-}
-
-impl Choice for TargetSessionAttrs {
-    const ALL: &'static [(&'static str, Self)] = &[
-        ("any", Self::Any),
-        ("read-write", Self::ReadWrite),
-        ("read-only", Self::ReadOnly),
-        ("primary", Self::Primary),
-        ("standby", Self::Standby),
-        ("prefer-standby", Self::PreferStandby),
-    ];
-}
-
-impl TargetSessionAttrs {
-    /// What to look for, round after round.
-    pub fn rounds(self) -> &'static [Self] {
-        match self {
-            Self::Any => &[Self::Any],
-            Self::ReadWrite => &[Self::ReadWrite],
-            Self::ReadOnly => &[Self::ReadOnly],
-            Self::Primary => &[Self::Primary],
-            Self::Standby => &[Self::Standby],
-            Self::PreferStandby => &[Self::Standby, Self::Any],
-        }
-    }
-
-    /// The query whose answer decides, and the answer it must give.
-    pub fn test(self) -> Option<(&'static str, &'static str)> {
-        const READ_ONLY: &str = "SHOW transaction_read_only";
-        // A cast: a replication connection prints booleans its own way.
-        const IN_RECOVERY: &str =
-            "SELECT CASE WHEN pg_catalog.pg_is_in_recovery() THEN 'on' ELSE 'off' END";
-        match self {
-            Self::Any => None,
-            Self::ReadWrite => Some((READ_ONLY, "off")),
-            Self::ReadOnly => Some((READ_ONLY, "on")),
-            Self::Primary => Some((IN_RECOVERY, "off")),
-            Self::Standby | Self::PreferStandby => Some((IN_RECOVERY, "on")),
-        }
-    }
+/// Returns an error that names a keyword, but not its value.
+pub(super) fn invalid(keyword: &str, reason: &str) -> Error {
+    Error::new(ErrorKind::Config, format!("{keyword} of the PostgreSQL connection string {reason}"))
 }
