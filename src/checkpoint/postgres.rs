@@ -162,7 +162,7 @@ impl CheckpointStore for PostgresStore {
 
     async fn create(&self) -> Result<()> {
         // Asked first: IF NOT EXISTS wants the right to create also where nothing is missing.
-        let there = self.connection.exist(&["factlib.checkpoints"]).await;
+        let there = self.connection.tables_exist(&["factlib.checkpoints"]).await;
         if there.map_err(|error| self.failed("cannot look up", error))? {
             return Ok(());
         }

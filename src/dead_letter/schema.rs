@@ -48,7 +48,7 @@ pub(super) async fn create(connection: &Reconnecting) -> Result<(), StatementErr
 
 /// Are both tables there?
 pub(super) async fn exists(connection: &Reconnecting) -> Result<bool, StatementError> {
-    connection.exist(&[TABLE, "factlib.redriven"]).await
+    connection.tables_exist(&[TABLE, "factlib.redriven"]).await
 }
 
 /// True when a table is missing.

@@ -1,15 +1,15 @@
-//! The relay's side of PostgreSQL: what it logs of its connections, and the rules of its own.
+//! The relay's own rules for PostgreSQL: accepted servers, slots, retained WAL, log lines.
 //!
 //! The client itself is the crate `factlib-postgres`.
 //!
 //! | file | idea |
 //! | --- | --- |
-//! | `notices` | logs what the client notices |
-//! | [`sql`] | ordinary clients for those who embed the relay |
-//! | `reconnecting` | a connection for statements now and then |
-//! | `server` | which servers the relay can read from |
-//! | `slot_reader` | who reads a slot, and the end of our own lost reader |
-//! | `retention` | how much WAL a slot keeps, and for whose sake |
+//! | `notices` | logs the notices of the client |
+//! | [`sql`] | ordinary clients for programs that embed the relay |
+//! | `reconnecting` | a connection for occasional statements, opened on demand |
+//! | `server` | checks that the relay can read from a server |
+//! | `slot_reader` | finds the process that reads a slot, and ends our own lost one |
+//! | `retention` | reads how much WAL a slot retains, and for which transaction |
 
 mod notices;
 mod reconnecting;
@@ -26,10 +26,10 @@ pub(crate) use self::{
 };
 use crate::Error;
 
-/// An ordinary client, for statements: the connection string, TLS and timeouts are those of the relay.
+/// Connects an ordinary client with the connection string, TLS and timeouts of the relay.
 ///
 /// # Errors
-/// A malformed connection string; a server that can't be reached or refuses.
+/// `Config` for a malformed connection string; the server's error, or that it can't be reached.
 pub async fn connect(
     config: &crate::config::PostgresConfig,
     log: &slog::Logger,
@@ -38,12 +38,12 @@ pub async fn connect(
     Ok(sql_session(&info, config.connect_timeout, log).await?.into_client())
 }
 
-/// An error of a tokio-postgres client; `what` says what fails.
-pub(crate) fn postgres_error(what: impl Into<String>, error: tokio_postgres::Error) -> Error {
-    factlib_postgres::Error::from_client(what, error).into()
+/// Classifies an error of a tokio-postgres client; `message` says what failed.
+pub(crate) fn postgres_error(message: impl Into<String>, error: tokio_postgres::Error) -> Error {
+    factlib_postgres::Error::from_client(message, error).into()
 }
 
-/// The SQLSTATE at the root of `error`, if the server sent one.
+/// Returns the SQLSTATE among the causes of `error`, if the server sent one.
 pub(crate) fn sqlstate(error: &Error) -> Option<&str> {
     let mut cause = std::error::Error::source(error);
     while let Some(error) = cause {

@@ -1,4 +1,4 @@
-//! Logs what a connection notices beside its result.
+//! Logs the notices of PostgreSQL connections.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,10 +8,10 @@ use tokio_postgres::Client;
 
 use crate::Result;
 
-/// Remedy against whoever is on the way.
+/// Remedy against third parties on the network.
 const VERIFY: &str = "sslmode=verify-full and sslrootcert in the connection string";
 
-/// Logs notices.
+/// An observer that logs notices.
 struct LogNotices(Logger);
 
 impl Observer for LogNotices {
@@ -49,12 +49,12 @@ impl Observer for LogNotices {
     }
 }
 
-/// The same place to connect to, with its notices in this log.
+/// Returns the same parameters, with notices logged to `log`.
 pub(crate) fn logged(info: &ConnectInfo, log: &Logger) -> ConnectInfo {
     info.clone().with_observer(Arc::new(LogNotices(log.clone())))
 }
 
-/// Connects for statements, within `limit`.
+/// Connects a session for statements within `limit`, with its notices logged.
 pub(crate) async fn sql_session(
     info: &ConnectInfo,
     limit: Duration,
@@ -63,7 +63,7 @@ pub(crate) async fn sql_session(
     Ok(SqlSession::connect(&logged(info, log), limit).await?)
 }
 
-/// Asks the server how texts of this database are to be read.
+/// Reads the encoding of the database, with notices logged.
 pub(crate) async fn read_encoding(client: &Client, log: &Logger) -> Result<Encoding> {
     Ok(Encoding::read(client, &LogNotices(log.clone())).await?)
 }

@@ -1,5 +1,4 @@
-//! One connection for statements now and then: opened when it is needed, and again
-//! after it broke.
+//! A connection for occasional statements: opened on demand, and again after it broke.
 
 use std::{error::Error as StdError, time::Duration};
 
@@ -7,58 +6,59 @@ use slog::Logger;
 use tokio::sync::Mutex;
 use tokio_postgres::{Row, error::SqlState, types::ToSql};
 
-use factlib_postgres::{ConnectInfo, GivenUp, SqlSession};
+use factlib_postgres::{ConnectInfo, SqlSession, StatementTimeout};
 
 use super::logged;
 use crate::Error;
 
-/// Runs statements, one at a time.
+/// A connection for statements, one at a time.
 pub(crate) struct Reconnecting {
     info: ConnectInfo,
-    /// Of one connect, and of one statement.
+    /// Limit for connecting, and for each statement.
     timeout: Duration,
     session: Mutex<Option<SqlSession>>,
 }
 
-/// Why a statement did not succeed.
+/// The error of a statement, or of connecting for it.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
 pub(crate) struct StatementError(Box<dyn StdError + Send + Sync>);
 
 impl StatementError {
-    /// What the server said, if it was the server.
+    /// The SQLSTATE, if the server sent the error.
     pub fn code(&self) -> Option<&SqlState> {
         self.0.downcast_ref::<tokio_postgres::Error>()?.code()
     }
 
     /// Advice for an operator, if there is any.
     pub fn remedy(&self) -> Option<String> {
-        let given_up = self.0.downcast_ref::<GivenUp>().map(GivenUp::remedy);
+        let statement_timeout =
+            self.0.downcast_ref::<StatementTimeout>().map(StatementTimeout::remedy);
         let connecting = || Some(self.0.downcast_ref::<Error>()?.advice()?.to_owned());
-        given_up.or_else(connecting)
+        statement_timeout.or_else(connecting)
     }
 }
 
 impl Reconnecting {
-    /// Nothing may take longer than `timeout`.
+    /// Connects at the first statement. Connecting and each statement may take `timeout`.
     pub fn new(info: ConnectInfo, timeout: Duration, log: Logger) -> Self {
         Reconnecting { info: logged(&info, &log), timeout, session: Mutex::new(None) }
     }
 
-    /// Where it connects to; no secret.
+    /// Describes the server and the database, without secrets.
     pub fn describe(&self) -> String {
         self.info.describe()
     }
 
-    /// Are all of these tables there?
-    pub async fn exist(&self, tables: &[&str]) -> Result<bool, StatementError> {
+    /// Returns true if all of these tables exist.
+    pub async fn tables_exist(&self, tables: &[&str]) -> Result<bool, StatementError> {
         let query =
             "SELECT bool_and(to_regclass(name) IS NOT NULL) FROM unnest($1::text[]) AS name";
         let rows = self.run(query, &[&tables]).await?;
         Ok(rows.first().is_some_and(|row| row.try_get(0).unwrap_or(false)))
     }
 
-    /// Runs statements, each of which ends with its line, without parameters.
+    /// Runs statements without parameters, each of which ends at the end of a line.
     pub async fn run_all(&self, statements: &str) -> Result<(), StatementError> {
         for statement in statements.split_inclusive(";\n") {
             self.run(statement, &[]).await?;
@@ -71,16 +71,16 @@ impl Reconnecting {
         self.session.lock().await.take();
     }
 
-    /// Runs a statement; a connection that failed is not used again. One that takes too long is
-    /// cancelled.
+    /// Runs a statement, and cancels it if it takes too long. A connection that failed is not used
+    /// again.
     pub async fn run(
         &self,
         statement: &str,
         parameters: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, StatementError> {
-        let mut slot = self.session.lock().await;
-        // Taken out, so that a call that is given up leaves no statement half sent.
-        let session = match slot.take().filter(|session| !session.is_closed()) {
+        let mut guard = self.session.lock().await;
+        // Taken out, so that a cancelled call leaves no half-sent statement behind.
+        let session = match guard.take().filter(|session| !session.is_closed()) {
             Some(session) => session,
             None => SqlSession::connect(&self.info, self.timeout)
                 .await
@@ -88,11 +88,11 @@ impl Reconnecting {
         };
         match session.within(self.timeout, session.query(statement, parameters)).await {
             Ok(Ok(rows)) => {
-                *slot = Some(session);
+                *guard = Some(session);
                 Ok(rows)
             }
             Ok(Err(error)) => Err(StatementError(error.into())),
-            Err(given_up) => Err(StatementError(given_up.into())),
+            Err(statement_timeout) => Err(StatementError(statement_timeout.into())),
         }
     }
 }

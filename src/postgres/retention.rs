@@ -1,43 +1,44 @@
-//! How much WAL a slot makes the server keep, and for whose sake.
+//! Reads how much WAL the server retains for a slot, and which open transaction is the oldest.
 
 use tokio_postgres::types::PgLsn;
 
 use super::Reconnecting;
 use crate::{Error, ErrorKind, Lsn, Result};
 
-/// What a slot keeps, at one moment.
+/// The WAL that a slot retains at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Retention {
-    /// Where the server's WAL ends.
+    /// End of the server's WAL.
     pub wal_end: Lsn,
-    /// From here on it is kept.
+    /// Position from which on WAL is retained.
     pub restart: Lsn,
-    /// Up to here it is not needed for what has ended; below, for what was open then.
+    /// Confirmed position; WAL before it is retained for transactions that were open there.
     pub confirmed: Lsn,
-    /// The server's word for how far it is from being too much.
+    /// `wal_status` of `pg_replication_slots`; empty before PostgreSQL 13.
     pub wal_status: String,
-    /// What may yet be written before the slot is given up; none without a limit.
+    /// Bytes that may be written before the slot is invalidated; none without a limit.
     pub safe_wal_size: Option<i64>,
-    /// The oldest transaction that writes.
+    /// The oldest open transaction that writes.
     pub oldest: Option<OpenTransaction>,
 }
 
 /// A transaction that has not ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct OpenTransaction {
+    /// Transaction id.
     pub xid: String,
-    /// Whose it is: a process, or a prepared transaction's name.
+    /// Its server process, or the name of the prepared transaction.
     pub owner: String,
-    /// When it began; none where the server does not tell us.
+    /// Start time; none if it is not visible to us.
     pub since: Option<String>,
-    /// How an administrator ends it.
+    /// Statement that ends it.
     pub ending: String,
 }
 
 impl Retention {
     // Through JSON, because columns came with versions: wal_status, safe_wal_size (13).
-    // What only reads has no number and keeps nothing of the WAL; what is younger than
-    // some seconds is none of the trouble.
+    // Transactions that only read have no id and retain no WAL; those of the last seconds do not
+    // matter.
     const QUERY: &str = "\
 SELECT pg_current_wal_lsn(), restart_lsn, confirmed_flush_lsn,
        to_jsonb(s) ->> 'wal_status', (to_jsonb(s) ->> 'safe_wal_size')::bigint, t.xid, t.owner, t.since, t.ending
@@ -55,10 +56,10 @@ FROM pg_replication_slots s LEFT JOIN LATERAL (
 ) AS t ON true
 WHERE slot_name = $1";
 
-    /// Asks the server; none where the slot is not there.
+    /// Reads the state of `slot`; none if it does not exist.
     pub async fn read(server: &Reconnecting, slot: &str) -> Result<Option<Self>> {
-        let what = || format!("cannot ask what slot {slot} keeps");
-        let failed = || Error::new(ErrorKind::PostgresUnavailable, what());
+        let message = || format!("cannot ask what slot {slot} keeps");
+        let failed = || Error::new(ErrorKind::PostgresUnavailable, message());
         let rows = server.run(Self::QUERY, &[&slot]).await;
         let rows = rows.map_err(|error| {
             let failed = match error.remedy() {
@@ -95,9 +96,9 @@ WHERE slot_name = $1";
         read().map(Some).map_err(|error| failed().caused_by(error))
     }
 
-    /// Bytes of WAL that are kept.
+    /// Returns the bytes of WAL that are retained.
     pub fn bytes(&self) -> u64 {
-        // An invalidated slot keeps nothing, and has no position.
+        // An invalidated slot retains nothing and has no position.
         if self.restart == Lsn::ZERO { 0 } else { self.wal_end.distance_from(self.restart) }
     }
 }

@@ -14,51 +14,51 @@ use tokio_postgres::Client;
 use super::postgres_error;
 use crate::{Error, ErrorKind, Result};
 
-/// Time within which a server process that was told to end has ended, if it can.
+/// Time within which a terminated server process ends, if it can.
 pub(crate) const END_LIMIT: Duration = Duration::from_secs(5);
-/// Pause between two looks at the slot: nothing signals that it is free.
-const LOOK: Duration = Duration::from_millis(50);
-/// A reader that has not reported for this long is gone or stands still: by default, the server
-/// would have ended its connection (`wal_sender_timeout`).
+/// Pause between two checks of the slot; no event says that it is free.
+const CHECK_PAUSE: Duration = Duration::from_millis(50);
+/// Seconds without a report after which a reader counts as gone or stuck; by default, the server ends
+/// its connection after this time (`wal_sender_timeout`).
 const SILENT_SECONDS: f64 = 60.0;
 
-/// SQL for the time at which the process of `pg_stat_activity a` began, as [`Backend`] has it.
+/// SQL for the start time of the process in `pg_stat_activity a`, as in [`Backend`].
 const STARTED: &str =
     "(pg_catalog.to_char(a.backend_start AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US'))";
 
-/// The server process that reads the slot for this process, or did until the connection was lost.
-/// It tells our own lost connection from another instance that reads the slot.
+/// The server process that reads the slot for this relay, or did until the connection was lost. It
+/// distinguishes our own lost connection from another instance that reads the slot.
 #[derive(Debug, Default)]
 pub(crate) struct OwnBackend(Mutex<Option<Backend>>);
 
 impl OwnBackend {
-    /// Notes the connection that is about to read.
-    pub fn is(&self, backend: &Backend) {
+    /// Records the server process of the connection that is about to read.
+    pub fn set(&self, backend: &Backend) {
         *self.lock() = Some(backend.clone());
     }
 
-    /// Notes that the connection has ended in order.
-    pub fn ended(&self) {
+    /// Records that the connection has ended in order.
+    pub fn clear(&self) {
         *self.lock() = None;
     }
 
     /// True if `backend` is that process.
-    pub fn was(&self, backend: &Backend) -> bool {
+    pub fn is(&self, backend: &Backend) -> bool {
         self.lock().as_ref() == Some(backend)
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Backend>> {
-        // Nothing panics while it is held.
+        // No code panics while the lock is held.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The server process that a slot is active for.
+/// The server process that a slot is active for, with its client.
 pub(crate) struct SlotReader {
     pub backend: Backend,
-    /// Program and address of its client, where these may be seen.
-    who: String,
-    /// Its client has not reported for `SILENT_SECONDS`.
+    /// Program and address of its client, if they are visible to us.
+    client: String,
+    /// True if its client has not reported for `SILENT_SECONDS`.
     silent: bool,
 }
 
@@ -82,33 +82,32 @@ impl SlotReader {
         let read = || -> Result<Self, tokio_postgres::Error> {
             let (pid, started): (i32, Option<String>) = (row.try_get(0)?, row.try_get(1)?);
             let backend = Backend { pid, started: started.unwrap_or_default() };
-            Ok(SlotReader { backend, who: row.try_get(2)?, silent: row.try_get(3)? })
+            Ok(SlotReader { backend, client: row.try_get(2)?, silent: row.try_get(3)? })
         };
         read().map(Some).map_err(failed)
     }
 
-    /// The error of another instance that wants the slot.
+    /// Returns the error for an instance that wants the slot which this process reads.
     pub fn in_use(&self, slot: &str) -> Error {
         let pid = self.backend.pid;
-        let who = match self.who.is_empty() {
+        let client = match self.client.is_empty() {
             true => String::new(),
-            false => format!(" ({})", self.who),
+            false => format!(" ({})", self.client),
         };
         if self.silent {
-            // No instance that works: to stand by behind it would be to wait for nothing.
-            let what = format!(
-                "slot {slot} is active for PID {pid}{who}, whose client has not reported for more \
+            // Not a working instance: standing by for it would be pointless.
+            let message = format!(
+                "slot {slot} is active for PID {pid}{client}, whose client has not reported for more \
                  than {SILENT_SECONDS} s"
             );
-            return Error::new(ErrorKind::PostgresUnavailable, what).remedy(format!(
+            return Error::new(ErrorKind::PostgresUnavailable, message).remedy(format!(
                 "if that client has gone, run SELECT pg_terminate_backend({pid})"
             ));
         }
-        Error::new(ErrorKind::SlotInUse, format!("slot {slot} is active for PID {pid}{who}"))
+        Error::new(ErrorKind::SlotInUse, format!("slot {slot} is active for PID {pid}{client}"))
     }
 
-    /// Ends the server process of a connection of ours that was lost, and waits until the slot is
-    /// free.
+    /// Ends this process, which belongs to our own lost connection, and waits until the slot is free.
     pub async fn end(&self, client: &Client, slot: &str, log: &Logger) -> Result<()> {
         let pid = self.backend.pid;
         let held = || {
@@ -129,7 +128,7 @@ impl SlotReader {
             match SlotReader::of(client, slot).await? {
                 None => return Ok(()),
                 Some(other) if other.backend != self.backend => return Err(other.in_use(slot)),
-                Some(_) if Instant::now() < until => sleep(LOOK).await,
+                Some(_) if Instant::now() < until => sleep(CHECK_PAUSE).await,
                 Some(_) => {
                     warn!(log, "the server process of our lost connection does not end";
                         "slot" => slot, "pid" => pid);
@@ -139,7 +138,7 @@ impl SlotReader {
                     );
                     return Err(Error::new(
                         ErrorKind::PostgresUnavailable,
-                        held() + ", which was told to end and does not",
+                        held() + ", which was told to end and has not ended",
                     )
                     .remedy(remedy));
                 }

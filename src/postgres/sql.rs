@@ -1,4 +1,4 @@
-//! Ordinary clients, over the same hosts, TLS and rules as the replication connection.
+//! Connects ordinary clients by the same rules as the relay, for programs that embed it.
 
 use std::time::Duration;
 
@@ -8,12 +8,12 @@ use tokio_postgres::Client;
 use super::postgres_error;
 use crate::Result;
 
-/// Limit for one attempt to connect.
+/// Time limit for connecting.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 
-/// Connects by a connection string as libpq takes it.
+/// Connects by a connection string of libpq.
 ///
-/// The client's connection ends when the client is dropped.
+/// The connection ends when the client is dropped.
 ///
 /// # Errors
 /// `Config` for the string, `PostgresUnavailable` or `PostgresRefused` for the attempt.
@@ -27,10 +27,10 @@ pub(crate) async fn connect_info(info: &ConnectInfo) -> Result<Client> {
     Ok(factlib_postgres::connect(&info, CONNECT_LIMIT).await?)
 }
 
-/// Runs statements without parameters; `what` says what fails if one does.
+/// Runs statements without parameters; `message` says what failed if one does.
 ///
 /// # Errors
-/// What the server says; those before it have been undone.
-pub async fn run(client: &Client, what: &str, statements: &str) -> Result<()> {
-    client.batch_execute(statements).await.map_err(|error| postgres_error(what, error))
+/// The error of the server; all statements are then undone.
+pub async fn run(client: &Client, message: &str, statements: &str) -> Result<()> {
+    client.batch_execute(statements).await.map_err(|error| postgres_error(message, error))
 }

@@ -1,4 +1,4 @@
-//! What the server's errors are for the relay: kinds, remedies, texts.
+//! Kinds, remedies and texts of the server's errors, as the relay classifies them.
 
 use factlib_postgres::ServerError;
 

@@ -252,7 +252,7 @@ impl Startup {
         let reading = SlotReader::of(client, slot);
         match self.answered(client, "who reads the slot", reading).await? {
             None => Ok(()),
-            Some(reader) if self.own_backend.was(&reader.backend) => {
+            Some(reader) if self.own_backend.is(&reader.backend) => {
                 // It takes as long as the process takes to end, beside the questions.
                 let limit = self.config.postgres.connect_timeout + END_LIMIT;
                 let ending = reader.end(client, slot, log);

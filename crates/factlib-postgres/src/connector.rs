@@ -256,7 +256,7 @@ fn transient_if_password_file(info: &ConnectInfo, error: Error) -> Error {
     let refused = sqlstate(&error) == Some("28P01") || error.remedy() == Some(NO_PASSWORD);
     match info.named_password_file().filter(|_| refused) {
         Some(path) => {
-            let message = format!("the password in {} does not let us in", path.display());
+            let message = format!("the password in {} is missing or was refused", path.display());
             Error::new(ErrorKind::Unavailable, message)
                 .with_remedy("correct the file or the role's password: it is read at each try")
                 .caused_by(error)
@@ -311,7 +311,7 @@ fn all_failed(info: &ConnectInfo, mut failures: Vec<Error>) -> Error {
     {
         return error;
     }
-    let message = format!("no PostgreSQL server at {} will do", info.describe_hosts());
+    let message = format!("no PostgreSQL server at {} can be used", info.describe_hosts());
     Error::new(ErrorKind::Unavailable, message).caused_by(Failures(failures))
 }
 

@@ -156,7 +156,8 @@ fn malformed(name: &str) -> Error {
 
 #[cold]
 fn not_a_message(kind: u8, length: usize) -> Error {
-    let message = format!("PostgreSQL sent what is no message: type {kind:#04x}, length {length}");
+    let message =
+        format!("PostgreSQL sent bytes that are not a message: type {kind:#04x}, length {length}");
     Error::new(ErrorKind::Protocol, message)
 }
 

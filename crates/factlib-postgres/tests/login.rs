@@ -5,7 +5,7 @@ use std::time::Duration;
 use factlib_postgres::{ConnectInfo, ErrorKind, ReplicationClient, SqlSession};
 use factlib_testing::{PostgresServer, SelfSigned};
 
-/// What both kinds of connection, one log-in each, make of the connection string.
+/// Logs in once with each kind of connection, and returns both results.
 async fn outcomes(text: &str) -> [Result<(), ErrorKind>; 2] {
     let info = ConnectInfo::parse(text).unwrap();
     let limit = Duration::from_secs(10);

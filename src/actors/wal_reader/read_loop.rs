@@ -78,7 +78,7 @@ impl ReadLoop {
                         self.status.confirmed(self.confirmed);
                         let result = stream.finish(self.position(), buffer).await;
                         if result.is_ok() {
-                            self.from.own_backend.ended();
+                            self.from.own_backend.clear();
                         }
                         debug!(self.log, "replication connection ended"; "lsn" => %self.confirmed);
                         let _ = reply.send(result.map_err(Into::into));
@@ -128,7 +128,7 @@ impl ReadLoop {
             return Err(Error::new(ErrorKind::PostgresUnavailable, what));
         }
         // Before it can have the slot.
-        from.own_backend.is(client.backend());
+        from.own_backend.set(client.backend());
         let options = ReplicationOptions::new(&from.slot)
             .publication(&from.publication)
             .messages(true)

@@ -162,7 +162,7 @@ fn what_the_protocol_does_not_allow_is_refused() {
         ([begin(2_000, 7), commit(2_000), emitted("late")].concat(), "outside a transaction"),
         (cut(begin(2_000, 7)), "inside a message"),
         (b"d\0\0\0\x05z".to_vec(), "malformed"),
-        (vec![0; 16], "no message"),
+        (vec![0; 16], "not a message"),
     ] {
         let error = decode(&mut decoder(), &[batch]).expect_err(why);
         assert_eq!(error.kind(), ErrorKind::Protocol, "{error}");
