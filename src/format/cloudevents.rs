@@ -1,22 +1,22 @@
-//! CloudEvents 1.0 in Kafka: binary and structured mode.
+//! `cloudevents` and `cloudevents-structured`: an event as a CloudEvents 1.0 record, in binary or
+//! structured mode.
 //!
-//! After the [specification] and its bindings for [Kafka] and [JSON]. The SDK is not used:
-//! its Kafka part is bound to another release of rdkafka than ours, and the rest of it (a
-//! date, a URL and an error library for attributes that are texts here) is more than this
-//! page.
+//! It follows the [specification] and its bindings for [Kafka] and [JSON]. We do not use the SDK: its
+//! Kafka part depends on another release of rdkafka than ours, and the rest (date, URL and error
+//! libraries for attributes that are plain texts here) is more code than this file.
 //!
-//! | attribute | of the event |
+//! | attribute | value |
 //! | --- | --- |
-//! | `id` | its id, or its position in the WAL where it has none |
+//! | `id` | the event's id, or its position in the WAL if it has none |
 //! | `source` | `/{prefix}/{aggregate_type}` |
-//! | `type` | its type, or its aggregate type where it has none |
-//! | `subject` | its aggregate id |
-//! | `time` | when it was created |
-//! | `datacontenttype` | its metadata `content-type`; else JSON where the payload is JSON |
-//! | `traceparent` | its trace, where that is one by W3C |
-//! | extensions | metadata whose key can be one: `a` to `z` and digits |
+//! | `type` | the event type, or the aggregate type if it has none |
+//! | `subject` | the aggregate id |
+//! | `time` | the time of creation |
+//! | `datacontenttype` | metadata `content-type`; otherwise JSON if the payload is JSON |
+//! | `traceparent` | the trace, if its ids are valid by W3C Trace Context |
+//! | extensions | metadata whose key is a legal attribute name: `a` to `z` and digits |
 //!
-//! Metadata with other keys is headers `metadata.{key}`, in both modes.
+//! Metadata with other keys becomes headers `metadata.{key}`, in both modes.
 //!
 //! [specification]: https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md
 //! [Kafka]: https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/kafka-protocol-binding.md
@@ -29,10 +29,10 @@ use serde_json::{Map, Value, value::RawValue};
 use super::{FormatInput, content, json::to_json, time};
 use crate::{Result, proto::OutboxEvent, record::Record};
 
-/// What may stand in a segment of a path as it is, RFC 3986's unreserved characters.
+/// Characters to escape in a path segment: all but RFC 3986's unreserved ones.
 const IN_PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// Names that metadata can't have: attributes of the specification, and `data`.
+/// Attribute names that metadata may not use: those of the specification, and `data`.
 const TAKEN: [&str; 10] = [
     "id",
     "source",
@@ -46,14 +46,14 @@ const TAKEN: [&str; 10] = [
     "traceparent",
 ];
 
-/// The payload as it is; attributes are headers.
+/// Makes a record in binary mode: the payload as value, the attributes as headers.
 pub(super) fn binary(input: FormatInput<'_>) -> Record {
     let FormatInput { event, envelope, .. } = input;
     let tombstone = event.row().is_some_and(|row| row.is_tombstone);
     let value = (!tombstone).then(|| envelope.payload.clone());
     let mut record = Record { value, ..Default::default() };
     for (name, text) in attributes(input) {
-        // The binding gives this one the name that Kafka's users know.
+        // The Kafka binding maps this attribute to the usual header.
         match name.as_str() {
             "datacontenttype" => record.add_header("content-type", text),
             _ => record.add_header(format!("ce_{name}"), text),
@@ -63,7 +63,7 @@ pub(super) fn binary(input: FormatInput<'_>) -> Record {
     record
 }
 
-/// All of it as one JSON object.
+/// Makes a record in structured mode: attributes and payload as one JSON object.
 pub(super) fn structured(input: FormatInput<'_>) -> Result<Record> {
     let envelope = input.envelope;
     let mut attributes = attributes(input);
@@ -88,7 +88,7 @@ pub(super) fn structured(input: FormatInput<'_>) -> Result<Record> {
 struct Structured<'a> {
     #[serde(flatten)]
     attributes: Map<String, Value>,
-    // Raw, so that numbers and the order of keys stay as they were written.
+    // Raw JSON keeps numbers and the order of keys as they were written.
     #[serde(skip_serializing_if = "Option::is_none")]
     data: Option<&'a RawValue>,
 }
@@ -127,7 +127,7 @@ fn attributes(input: FormatInput<'_>) -> Vec<(String, String)> {
     all
 }
 
-/// Metadata that can't be an attribute; what became `datacontenttype` is said already.
+/// Adds metadata that can't be an attribute as headers, except the one in `datacontenttype`.
 fn other_metadata(envelope: &OutboxEvent, record: &mut Record) {
     for (key, value) in &envelope.metadata {
         if !is_extension(key) && !content::METADATA.contains(&key.as_str()) {
@@ -136,7 +136,7 @@ fn other_metadata(envelope: &OutboxEvent, record: &mut Record) {
     }
 }
 
-/// A name that the specification allows for an extension.
+/// True for a name that the specification allows for an extension attribute.
 fn is_extension(key: &str) -> bool {
     let legal = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9');
     !key.is_empty() && key.bytes().all(legal) && !TAKEN.contains(&key)

@@ -1,13 +1,13 @@
-//! What a payload is, by what its emitter says or by its bytes.
+//! Finds a payload's content type: as its emitter declares it, or else by its bytes.
 
 use serde_json::value::RawValue;
 
 use crate::proto::OutboxEvent;
 
-/// Where an emitter may say what the payload is.
+/// Metadata keys with which an emitter declares the content type.
 pub(super) const METADATA: [&str; 2] = ["content-type", "content_type"];
 
-/// What the emitter says that the payload is.
+/// The content type that the emitter declares, if any.
 pub(super) fn declared_type(envelope: &OutboxEvent) -> Option<&str> {
     let said = METADATA.iter().find_map(|key| envelope.metadata.get(*key));
     said.map(|text| text.trim()).filter(|text| !text.is_empty())
@@ -22,8 +22,8 @@ pub(super) fn content_type(envelope: &OutboxEvent) -> &str {
     }
 }
 
-/// The payload as JSON, with every digit and in the order as it was written; none where
-/// it is none or its emitter says that it is something else.
+/// The payload as JSON exactly as it was written; none if it is not JSON or its emitter declares
+/// another content type.
 pub(super) fn as_json(envelope: &OutboxEvent) -> Option<&RawValue> {
     if declared_type(envelope).is_some_and(|said| !is_json(said)) {
         return None;
@@ -31,7 +31,8 @@ pub(super) fn as_json(envelope: &OutboxEvent) -> Option<&RawValue> {
     serde_json::from_slice(&envelope.payload).ok()
 }
 
-/// `application/json` and its like: `text/json`, `application/geo+json; charset=utf-8`.
+/// True for JSON content types: `application/json`, `text/json`,
+/// `application/geo+json; charset=utf-8`.
 fn is_json(content_type: &str) -> bool {
     let essence = content_type.split(';').next().unwrap_or_default().trim().to_lowercase();
     essence.rsplit_once('/').is_some_and(|(_, kind)| kind == "json" || kind.ends_with("+json"))

@@ -1,4 +1,4 @@
-//! The usual record of an event: the `OutboxEvent` as it was emitted.
+//! The default record of an event: the `OutboxEvent` as it was emitted.
 
 use bytes::Bytes;
 
@@ -7,11 +7,11 @@ use crate::{
     record::{Headers, Record, is_legal_header},
 };
 
-/// Makes the record that an event is where nothing else is said.
+/// Makes the record of an event whose route and format change nothing.
 pub(crate) fn default_record(event: &Event) -> Record {
     let payload_is_value = event.row().is_some_and(|row| row.payload_is_value);
     let mut headers = match payload_is_value {
-        // Debezium's.
+        // As Debezium does.
         true => vec![("id".into(), Some(event.id_bytes()))],
         false => event_headers(event),
     };
@@ -26,14 +26,14 @@ pub(crate) fn default_record(event: &Event) -> Record {
     }
 }
 
-/// The headers that a table's row has of its own, or that a handler gave.
+/// Additional headers that a table's row or a handler gave the event.
 pub(crate) fn row_headers(event: &Event) -> &Headers {
     static NONE: Headers = Headers::new();
     event.row().map_or(&NONE, |row| &row.headers)
 }
 
-/// The headers that the Go worker sends: `event_id`, `event_type`, `LSN` and,
-/// with a trace, `trace_id`, `span_id` and the trace's metadata.
+/// Headers of every event, as the Go worker sends them: `event_id`, `event_type`, `LSN` and, with a
+/// trace, `trace_id`, `span_id` and the trace's metadata.
 pub(crate) fn event_headers(event: &Event) -> Headers {
     let trace = event.trace();
     let mut headers = Headers::with_capacity(3 + trace.map_or(0, |trace| 2 + trace.metadata.len()));

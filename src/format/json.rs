@@ -1,7 +1,7 @@
 //! `json`: the `OutboxEvent` as a JSON object.
 //!
-//! Its fields are those that `factlib emit --stdin` reads: `payload` is any JSON, and
-//! `payload_base64` stands in its place where the payload is none.
+//! The fields are those that `factlib emit --stdin` reads. `payload` is any JSON; a payload that is
+//! not JSON becomes `payload_base64` instead.
 
 use std::collections::BTreeMap;
 
@@ -52,7 +52,7 @@ pub(super) fn record(input: FormatInput<'_>) -> Result<Record> {
     Ok(record)
 }
 
-/// The same without its content type: behind the id of a schema it is no JSON.
+/// Makes the record without a content type: behind a schema id, the value is no longer plain JSON.
 pub(super) fn without_content_type(input: FormatInput<'_>) -> Result<Record> {
     let FormatInput { event, envelope, .. } = input;
     let payload = content::as_json(envelope);
@@ -73,7 +73,7 @@ pub(super) fn without_content_type(input: FormatInput<'_>) -> Result<Record> {
     Ok(record)
 }
 
-/// An object as JSON.
+/// Serializes an object as JSON.
 pub(super) fn to_json(object: &impl Serialize) -> Result<bytes::Bytes> {
     let json = serde_json::to_vec(object).map_err(|error| {
         let what = "the event can't be written as JSON";

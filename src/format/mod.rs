@@ -1,16 +1,15 @@
-//! What an event's record is made of, one file a format.
+//! Formats: each makes an event into a record's value and headers, one file per format.
 //!
 //! | format | value | headers |
 //! | --- | --- | --- |
 //! | `protobuf` | the `OutboxEvent` as it was emitted | `event_id`, `event_type`, `LSN`, trace |
-//! | [`raw`] | the payload | these, and all other fields |
+//! | [`raw`] | the payload | as `protobuf`, and all other fields |
 //! | [`json`] | the `OutboxEvent` as JSON | as `protobuf`, and `content-type` |
 //! | [`cloudevents`] | the payload, or a CloudEvent as JSON | `ce_…`, or `content-type` |
 //!
-//! What `confluent-…` puts before a value is the topic's to say, see [`SchemaRef`].
+//! The `confluent-…` formats put a schema id before the value; see [`SchemaRef`].
 //!
-//! A record is made when it is sent, and librdkafka keeps what it needs of it: until then,
-//! and until it is acknowledged, the event's own bytes are all there is.
+//! A record is made when it is sent. Before that, only the event's bytes are kept in memory.
 
 mod cloudevents;
 mod content;
@@ -32,19 +31,19 @@ pub(crate) use self::{
 pub use self::{schema::SubjectStrategy, setting::Format};
 use crate::{Event, Result, proto::OutboxEvent, record::Record};
 
-/// What a record is made from.
+/// The event that a record is made from.
 #[derive(Clone, Copy)]
 pub(crate) struct FormatInput<'a> {
     pub event: &'a Event,
     pub envelope: &'a OutboxEvent,
-    /// What comes before the dot in its usual topic.
+    /// The prefix of its default topic.
     pub prefix: &'a str,
 }
 
-/// The record of an event in a format.
+/// Makes the record of an event in a format.
 ///
 /// # Errors
-/// [`ErrorKind::RecordRefused`](crate::ErrorKind::RecordRefused): why the event can't be one.
+/// [`ErrorKind::RecordRefused`](crate::ErrorKind::RecordRefused) if the event can't be one.
 pub(crate) fn render(format: Format, input: FormatInput<'_>) -> Result<Record> {
     let mut record = match format {
         Format::Protobuf | Format::ConfluentProtobuf => protobuf(input),
@@ -61,13 +60,13 @@ pub(crate) fn render(format: Format, input: FormatInput<'_>) -> Result<Record> {
     Ok(record)
 }
 
-/// The envelope, of an event that came without.
+/// Makes the value by encoding the envelope: a table's row may have come without one.
 fn protobuf(input: FormatInput<'_>) -> Record {
     let value = Some(input.envelope.encode_to_vec().into());
     Record { value, headers: event_headers(input.event), ..Default::default() }
 }
 
-/// A time as RFC 3339 has it, in UTC; none for 0, which is no time.
+/// Formats a time as RFC 3339 in UTC; none for 0, which means that no time is set.
 fn time(unix_ns: i64) -> Option<String> {
     let at = OffsetDateTime::from_unix_timestamp_nanos(unix_ns.into()).ok()?;
     if unix_ns == 0 { None } else { at.format(&Rfc3339).ok() }

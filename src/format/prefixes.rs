@@ -1,4 +1,4 @@
-//! What schema registries have values begin with.
+//! Schema prefixes: the bytes before a value that name its schema in the registry.
 
 use std::collections::HashMap;
 
@@ -7,25 +7,25 @@ use bytes::{BufMut, Bytes, BytesMut};
 use super::SchemaRef;
 use crate::{Error, ErrorKind, Result, record::Record};
 
-/// What values begin with, or why they can have none, by the schema they schema_ref.
+/// The prefix for values of each schema, or the reason why there is none.
 #[derive(Clone, Default)]
 pub(crate) struct Prefixes(HashMap<SchemaRef, Result<Bytes>>);
 
 impl Prefixes {
-    /// True where it is known what the values of this schema begin with.
+    /// True if the prefix of this schema, or its refusal, is known.
     pub fn has(&self, schema_ref: &SchemaRef) -> bool {
         self.0.contains_key(schema_ref)
     }
 
-    /// Adds what the values of this schema begin with, or why they can't be written.
+    /// Adds the prefix of a schema, or the reason why there is none.
     pub fn insert(&mut self, schema_ref: SchemaRef, prefix: Result<Bytes>) {
         self.0.insert(schema_ref, prefix);
     }
 
-    /// The record with its prefix before its value, where it needs one.
+    /// Puts the schema's prefix before the record's value, if it has a schema and a value.
     ///
     /// # Errors
-    /// Why its schema was refused.
+    /// The reason why there is no prefix.
     pub fn framed(&self, mut record: Record, schema_ref: Option<&SchemaRef>) -> Result<Record> {
         let (Some(schema_ref), Some(value)) = (schema_ref, &record.value) else {
             return Ok(record);

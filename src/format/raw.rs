@@ -1,10 +1,10 @@
-//! `raw`: the payload is the value; the event's other fields are headers.
+//! `raw`: the payload as value, the event's other fields as headers.
 
 use super::{FormatInput, event_headers};
 use crate::record::Record;
 
-/// Headers: the usual ones, then `aggregate_type`, `aggregate_id`, `created_at` (Unix
-/// nanoseconds) and `metadata.{key}` for each.
+/// Makes the record. Headers are those of every event, then `aggregate_type`, `aggregate_id`,
+/// `created_at` (Unix nanoseconds) and one `metadata.{key}` for each entry.
 pub(super) fn record(input: FormatInput<'_>) -> Record {
     let FormatInput { event, envelope, .. } = input;
     let tombstone = event.row().is_some_and(|row| row.is_tombstone);

@@ -1,10 +1,10 @@
-//! The schema that a record's value is written by, and where it is registered.
+//! The schema of a record's value, and the registry subject it is registered under.
 
 use serde::{Deserialize, Serialize};
 
 use super::Format;
 
-/// How a subject is named: Confluent's strategies.
+/// Confluent's strategies for naming a subject.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
@@ -21,26 +21,26 @@ pub enum SubjectStrategy {
 /// The full name of factlib's own schemas.
 const ENVELOPE: &str = "factlib.v1.OutboxEvent";
 
-/// The schema that a record's value is written by, and where it is registered.
+/// The schema of a record's value, and the registry subject it is registered under.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct SchemaRef {
     pub subject: String,
     pub schema: Schema,
 }
 
-/// A schema by its origin.
+/// A schema, by who registers it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Schema {
     /// The `OutboxEvent` in protobuf, factlib's own.
     Protobuf,
     /// The `OutboxEvent` in JSON, factlib's own.
     Json,
-    /// That of a payload, by its full name; whoever writes payloads has registered it.
+    /// The schema of a payload, by its full name; the service that writes payloads registers it.
     Payload(String),
 }
 
 impl Schema {
-    /// The schema of a format; none for a format without.
+    /// The schema of a format, if it has one. `payload` gives the name of the payload's schema.
     pub fn of(format: Format, payload: impl FnOnce() -> String) -> Option<Self> {
         Some(match format {
             Format::ConfluentProtobuf => Schema::Protobuf,
@@ -50,7 +50,7 @@ impl Schema {
         })
     }
 
-    /// Its full name.
+    /// The schema's full name.
     pub fn name(&self) -> &str {
         match self {
             Schema::Protobuf | Schema::Json => ENVELOPE,
@@ -60,7 +60,7 @@ impl Schema {
 }
 
 impl SchemaRef {
-    /// A schema under the subject of that name, or else of the strategy's.
+    /// Refers to a schema under the given subject, or else the one that the strategy names.
     pub fn new(
         schema: Schema,
         subject: Option<String>,

@@ -1,10 +1,10 @@
-//! The formats by the names that a configuration gives them.
+//! The setting `format`: the names of the formats in a configuration.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// What a record is made of.
+/// The format of a record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[non_exhaustive]
 pub enum Format {
@@ -12,7 +12,7 @@ pub enum Format {
     #[default]
     #[serde(rename = "protobuf")]
     Protobuf,
-    /// The payload alone; all else is headers.
+    /// The payload alone; all other fields are headers.
     #[serde(rename = "raw")]
     Raw,
     /// The `OutboxEvent` as JSON.
@@ -21,7 +21,7 @@ pub enum Format {
     /// CloudEvents 1.0 in binary mode: the payload, and attributes as headers.
     #[serde(rename = "cloudevents")]
     CloudEvents,
-    /// CloudEvents 1.0 in structured mode: all of it as JSON.
+    /// CloudEvents 1.0 in structured mode: one JSON object.
     #[serde(rename = "cloudevents-structured")]
     CloudEventsStructured,
     /// The `OutboxEvent` as it was emitted, behind the id of its schema.
@@ -30,13 +30,13 @@ pub enum Format {
     /// The `OutboxEvent` as JSON, behind the id of its schema.
     #[serde(rename = "confluent-json")]
     ConfluentJson,
-    /// The payload alone, behind the id of its schema; all else is headers.
+    /// The payload alone, behind the id of its schema; all other fields are headers.
     #[serde(rename = "confluent-payload")]
     ConfluentPayload,
 }
 
 impl Format {
-    /// True where values begin with the id of a schema.
+    /// True if values begin with the id of a schema.
     pub(crate) fn has_schema(self) -> bool {
         use Format::{ConfluentJson, ConfluentPayload, ConfluentProtobuf};
         matches!(self, ConfluentProtobuf | ConfluentJson | ConfluentPayload)

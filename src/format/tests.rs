@@ -198,7 +198,7 @@ fn a_tables_own_headers_come_last_and_a_null_payload_has_no_value() {
     assert_eq!(record.value, Some(envelope.encode_to_vec().into()));
 }
 
-/// The value of the format `json`, for who tests its schema.
+/// The value in the format `json`, for the test of its schema.
 pub(crate) fn envelope_as_json(envelope: &OutboxEvent) -> serde_json::Value {
     json(&rendered(Format::Json, envelope))
 }

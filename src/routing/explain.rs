@@ -1,4 +1,5 @@
-//! What an event becomes, for people: `factlib route --explain`.
+//! Explains which route takes an event and the records it becomes, for `factlib route --explain`.
+//! Nothing is sent.
 
 use std::sync::Arc;
 
@@ -16,55 +17,56 @@ use crate::{
 use bytes::Bytes;
 use prost::Message;
 
-/// Which route takes an event, and what it becomes.
+/// The route that takes an event, and the outcome.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Explanation {
-    /// Its place in [`Config::route`](crate::config::Config::route); none where `kafka.unrouted` says what becomes of it.
+    /// Index in [`Config::route`](crate::config::Config::route); none if no route takes the event and
+    /// `kafka.unrouted` decides.
     pub route: Option<usize>,
-    /// What becomes of it.
+    /// The outcome for the event.
     pub outcome: RoutingOutcome,
 }
 
-/// What becomes of an event.
+/// The outcome of routing one event.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum RoutingOutcome {
-    /// It is sent, once to each topic.
+    /// The event is sent, once to each topic.
     Sent(Vec<ExplainedRecord>),
-    /// It is not sent, and counts as done.
+    /// The event is not sent, and counts as done.
     Filtered,
-    /// It is refused: what becomes of it is for `dead_letter.policy` to say.
+    /// The event is refused; `dead_letter.policy` decides what happens to it.
     Refused(Error),
-    /// The relay ends with this.
+    /// The relay stops with this error.
     Stops(Error),
 }
 
-/// A record.
+/// A record as it would be sent to one topic.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ExplainedRecord {
-    /// Where it goes.
+    /// The topic it goes to.
     pub topic: String,
-    /// What decides on its partition.
+    /// The key, which decides the partition unless one is set.
     pub key: Bytes,
-    /// None where the key decides.
+    /// The partition; none if the key decides.
     pub partition: Option<i32>,
-    /// What it is made of.
+    /// The format of the value.
     pub format: Format,
-    /// Where the schema of its value is; the value is shown without the schema's id.
+    /// The registry subject of the value's schema. The value is shown without the schema's id.
     pub subject: Option<String>,
-    /// In their order.
+    /// Headers, in order.
     pub headers: Vec<(String, Option<Bytes>)>,
-    /// None for a tombstone.
+    /// The value; none for a tombstone.
     pub value: Option<Bytes>,
 }
 
-/// Says what these settings, those of a [`Config`](crate::config::Config), make of an event; nothing
-/// is sent.
+/// Explains how an event would be routed by these settings, which a
+/// [`Config`](crate::config::Config) converts into. Nothing is sent.
 ///
 /// # Errors
-/// [`ErrorKind::Config`](crate::ErrorKind::Config) for routes that can't be used,
+/// [`ErrorKind::Config`](crate::ErrorKind::Config) for invalid routes,
 /// [`ErrorKind::RecordRefused`](crate::ErrorKind::RecordRefused) for an event without an
 /// aggregate type.
 pub fn explain(settings: impl Into<RoutingSettings>, event: &OutboxEvent) -> Result<Explanation> {

@@ -1,22 +1,24 @@
-//! Where an event goes and what it becomes there: `[[route]]`, the first that matches.
+//! Decides which topics an event goes to and how its records are made, by the first `[[route]]` that
+//! matches.
 //!
 //! | file | idea |
 //! | --- | --- |
-//! | `pattern` | pure: one condition: a text, a glob or a regular expression |
-//! | `template` | pure: texts over an event's fields |
-//! | `route` | one `[[route]]`, checked |
-//! | `routes` | pure: all of them: which takes an event, and the records it becomes |
-//! | `plan` | how an event's record is made, when it is sent |
-//! | `settings` | what is said in a configuration |
-//! | `names` | topics' names: legal, and not too many |
-//! | `own_topics` | the relay's own topics, to which no event may go |
-//! | `cached_routes` | the router's side: decisions that hold for a type are made once |
-//! | [`explain()`] | the same, for people |
+//! | `pattern` | pure: one condition: an exact text, a glob or a regular expression |
+//! | `template` | pure: texts with placeholders for an event's fields |
+//! | `route` | one validated `[[route]]` |
+//! | `routes` | pure: all routes; picks one for an event and makes its records |
+//! | `plan` | the instructions by which an event's record is made when it is sent |
+//! | `settings` | the settings, as a configuration has them |
+//! | `names` | topic names: checks that they are legal, and limits their number |
+//! | `own_topics` | the relay's own topics, which events may not go to |
+//! | `cached_routes` | the routes as the router uses them, with one cached decision per type |
+//! | [`explain()`] | shows the outcome for an event, without sending it |
 //!
 //! # Cost
-//! Without a route and with the format `protobuf`, an event's topic is one look into a map.
-//! With routes that look at the types alone it is one as well: the decision is kept for the
-//! pair of types. A route that matches on an id or on metadata is asked for every event.
+//! Without routes and with the format `protobuf`, finding an event's topic is one map lookup. With
+//! routes that match on types alone it is one lookup too: the decision is cached for the pair of
+//! aggregate type and event type. Routes that match on an id or on metadata are evaluated for every
+//! event.
 
 mod cached_routes;
 mod explain;

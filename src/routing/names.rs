@@ -1,4 +1,4 @@
-//! Topics' names: each checked and counted once.
+//! Checks topic names, shares one copy of each, and limits how many there are.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -8,20 +8,20 @@ use std::{
 use super::own_topics::OwnTopics;
 use crate::{Error, ErrorKind, Event, Result, record::legal_topic};
 
-/// The names so far, and `{prefix}.{aggregate_type}` by aggregate type; outbox tables may
-/// have a prefix of their own.
+/// The topic names used so far, and the default topic of each aggregate type,
+/// `{prefix}.{aggregate_type}`. An outbox table may have its own prefix.
 pub(crate) struct TopicNames {
     prefix: String,
     max: usize,
     own_topics: OwnTopics,
     names: HashSet<Arc<str>>,
     default_topics: HashMap<Box<str>, Arc<str>>,
-    /// The same under prefixes of tables.
+    /// Default topics under the prefixes of outbox tables.
     default_topics_by_prefix: HashMap<Arc<str>, HashMap<Box<str>, Arc<str>>>,
 }
 
 impl TopicNames {
-    /// At most `max` of them, and none of our own.
+    /// Creates an empty set that takes at most `max` names and none of the relay's own topics.
     pub fn new(prefix: impl Into<String>, max: usize, own: OwnTopics) -> Self {
         TopicNames {
             prefix: prefix.into(),
@@ -33,12 +33,12 @@ impl TopicNames {
         }
     }
 
-    /// What comes before the dot in the event's usual topic.
+    /// The prefix of the event's default topic.
     pub fn prefix_of<'a>(&'a self, event: &'a Event) -> &'a str {
         prefix_of(&self.prefix, event)
     }
 
-    /// The event's usual topic.
+    /// The event's default topic.
     pub fn default_topic(&mut self, event: &Event) -> Result<Arc<str>> {
         let aggregate_type = event.aggregate_type();
         let own = event.row().and_then(|row| row.topic_prefix.as_ref());
@@ -58,7 +58,7 @@ impl TopicNames {
         Ok(topic)
     }
 
-    /// A topic by its name, which is legal; a new one counts.
+    /// Returns the shared copy of a legal topic name. A new name counts toward the limit.
     pub fn intern(&mut self, name: String) -> Result<Arc<str>> {
         if let Some(topic) = self.names.get(name.as_str()) {
             return Ok(Arc::clone(topic));
@@ -75,15 +75,15 @@ impl TopicNames {
     }
 }
 
-/// The prefix of the event's table, or `prefix`, which is the pipeline's.
+/// The topic prefix of the event's outbox table, or else the pipeline's `prefix`.
 pub(super) fn prefix_of<'a>(prefix: &'a str, event: &'a Event) -> &'a str {
     event.row().and_then(|row| row.topic_prefix.as_deref()).unwrap_or(prefix)
 }
 
-/// `{prefix}.{aggregate_type}`.
+/// Makes the default topic name, `{prefix}.{aggregate_type}`.
 ///
 /// # Errors
-/// [`ErrorKind::RecordRefused`] when that is no name that Kafka allows.
+/// [`ErrorKind::RecordRefused`] if Kafka does not allow that name.
 pub(super) fn default_topic(prefix: &str, event: &Event) -> Result<String> {
     let aggregate_type = event.aggregate_type();
     let name = format!("{prefix}.{aggregate_type}");

@@ -1,13 +1,13 @@
-//! The relay's own topics, to which no event may go.
+//! The relay's own topics (dead letters, positions), which events may not go to.
 
 use super::RoutingSettings;
 use crate::{Error, ErrorKind, Result};
 
-/// The relay's own topics by its configuration.
+/// Names of the relay's own topics, from its configuration.
 #[derive(Clone, Debug)]
 pub(crate) struct OwnTopics {
     dead_letters: String,
-    /// Reserved also with at-least-once: the mode may change.
+    /// Reserved with at-least-once too, because the mode may change later.
     positions: String,
 }
 
@@ -17,7 +17,7 @@ impl OwnTopics {
         OwnTopics { dead_letters: dead_letter_topic, positions: position_topic }
     }
 
-    /// The use that the relay has for the topic; none if events may go to it.
+    /// The relay's use of the topic; none if events may go to it.
     pub fn role(&self, topic: &str) -> Option<&'static str> {
         match topic {
             _ if topic == self.dead_letters => Some("the dead-letter topic"),
@@ -29,7 +29,7 @@ impl OwnTopics {
     /// Checks that events may go to the topic.
     ///
     /// # Errors
-    /// [`ErrorKind::RecordRefused`]: it is one of the relay's own.
+    /// [`ErrorKind::RecordRefused`] if the topic is one of the relay's own.
     pub fn check(&self, topic: &str) -> Result<()> {
         let Some(role) = self.role(topic) else { return Ok(()) };
         let what = format!("{topic} is the relay's own topic, {role}");

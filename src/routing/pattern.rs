@@ -1,9 +1,9 @@
-//! One condition on a text.
+//! A condition on a text: an exact text, a glob or a regular expression with named groups.
 
 use globset::{GlobBuilder, GlobMatcher};
 use regex::Regex;
 
-/// What a text must be.
+/// A condition that a text matches or not.
 #[derive(Debug)]
 pub(crate) struct Pattern {
     text: String,
@@ -18,15 +18,16 @@ enum Matcher {
 }
 
 impl Pattern {
-    /// `/…/` and `regex:…` are regular expressions, what has one of `*?[{\` is a glob.
+    /// Parses a pattern. `/…/` and `regex:…` are regular expressions, a text with one of `*?[{\` is a
+    /// glob, and any other text has to be equal.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// The reason why the pattern is invalid.
     pub fn parse(text: &str) -> Result<Self, String> {
         let slashed = text.strip_prefix('/').and_then(|rest| rest.strip_suffix('/'));
         let matcher = if let Some(regex) = text.strip_prefix("regex:").or(slashed) {
             let regex = Regex::new(regex).map_err(|error| {
-                // The first lines draw the place; the last says what is wrong.
+                // The first lines point at the position; the last one gives the reason.
                 let text = error.to_string();
                 let last = text.lines().last().unwrap_or_default().trim();
                 format!("is no regular expression: {}", last.trim_start_matches("error: "))
@@ -42,7 +43,7 @@ impl Pattern {
         Ok(Pattern { text: text.to_owned(), matcher })
     }
 
-    /// Does the text match? The named groups go to `captures`.
+    /// Returns true if the text matches, and adds its named groups to `captures`.
     pub fn matches(&self, text: &str, captures: &mut Captures) -> bool {
         match &self.matcher {
             Matcher::Exact => self.text == text,
@@ -51,7 +52,7 @@ impl Pattern {
             Matcher::Regex(regex) => {
                 let Some(found) = regex.captures(text) else { return false };
                 for name in regex.capture_names().flatten() {
-                    // A group that took no part is empty.
+                    // A group that did not take part in the match is empty.
                     let text = found.name(name).map_or("", |group| group.as_str());
                     captures.0.push((name.to_owned(), text.to_owned()));
                 }
@@ -60,7 +61,7 @@ impl Pattern {
         }
     }
 
-    /// The names of its groups.
+    /// Names of the groups in the pattern.
     pub fn captures(&self) -> impl Iterator<Item = &str> {
         let regex = match &self.matcher {
             Matcher::Regex(regex) => Some(regex),
@@ -69,12 +70,12 @@ impl Pattern {
         regex.into_iter().flat_map(|regex| regex.capture_names().flatten())
     }
 
-    /// True where every text matches.
+    /// True if every text matches.
     pub fn matches_everything(&self) -> bool {
         !self.text.is_empty() && self.text.bytes().all(|byte| byte == b'*')
     }
 
-    /// True where it is certain that what matches `other` matches this too.
+    /// True if every text that matches `other` certainly matches this pattern too.
     pub fn covers(&self, other: &Pattern) -> bool {
         self.matches_everything()
             || self.text == other.text
@@ -83,7 +84,7 @@ impl Pattern {
     }
 }
 
-/// What the named groups of a route's patterns took.
+/// Texts captured by the named groups of a route's patterns.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Captures(Vec<(String, String)>);
 

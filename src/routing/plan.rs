@@ -1,4 +1,4 @@
-//! How the record of an event is made, where it is not the usual one.
+//! Instructions for making an event's record, kept beside the event until it is sent.
 
 use std::sync::Arc;
 
@@ -9,10 +9,10 @@ use crate::{
     record::Record,
 };
 
-/// What a route and a format say of an event's record.
+/// Instructions for making an event's record, from its route and its format.
 ///
-/// It goes beside the event, and the record is made of both when it is sent: what waits is the
-/// event alone, which the byte window counts.
+/// The plan travels beside the event, and the record is made from both when it is sent. So only the
+/// event waits in memory, and the byte window counts that.
 pub(crate) struct RecordPlan {
     routes: Arc<Routes>,
     choice: RouteChoice,
@@ -27,7 +27,7 @@ impl RecordPlan {
         &self.choice
     }
 
-    /// The schema that the value of the record is written by in a topic, if it is by one.
+    /// The schema of the record's value in a topic, if its format has one.
     ///
     /// # Errors
     /// As [`record`](Self::record).
@@ -35,15 +35,15 @@ impl RecordPlan {
         self.routes.schema_ref(&self.choice, event, topic)
     }
 
-    /// The record of an event, without what its schema puts before the value.
+    /// Makes the record of an event, without the schema prefix of its value.
     ///
     /// # Errors
-    /// [`ErrorKind::RecordRefused`](crate::ErrorKind::RecordRefused): why there can be none.
+    /// [`ErrorKind::RecordRefused`](crate::ErrorKind::RecordRefused) if the event can't be one.
     pub fn record(&self, event: &Event) -> Result<Record> {
         self.routes.record(&self.choice, event)
     }
 
-    /// The record of an event for a topic, with what its schema puts before the value.
+    /// Makes the record of an event for a topic, with the schema prefix of its value.
     ///
     /// # Errors
     /// As [`record`](Self::record).
@@ -53,11 +53,11 @@ impl RecordPlan {
     }
 }
 
-/// An event on its way to a topic, and how its record is made.
+/// An event on its way to a topic, and the plan for its record.
 #[derive(Clone, Debug)]
 pub struct OutgoingEvent {
     pub(crate) event: Event,
-    /// None where the record is the usual one.
+    /// None for the default record.
     pub(crate) plan: Option<Arc<RecordPlan>>,
 }
 
@@ -67,12 +67,12 @@ impl OutgoingEvent {
         &self.event
     }
 
-    /// An event whose record is the usual one.
+    /// Wraps an event that is sent as its default record.
     pub(crate) fn with_default_record(event: Event) -> Self {
         OutgoingEvent { event, plan: None }
     }
 
-    /// The schema that the value of its record is written by in a topic, if it is by one.
+    /// The schema of its record's value in a topic, if its format has one.
     ///
     /// # Errors
     /// As [`record`](Self::record).
@@ -80,10 +80,10 @@ impl OutgoingEvent {
         self.plan.as_ref().map_or(Ok(None), |plan| plan.schema_ref(&self.event, topic))
     }
 
-    /// Its record for a topic.
+    /// Makes its record for a topic.
     ///
     /// # Errors
-    /// [`ErrorKind::RecordRefused`](crate::ErrorKind::RecordRefused): why there can be none.
+    /// [`ErrorKind::RecordRefused`](crate::ErrorKind::RecordRefused) if the event can't be one.
     pub(crate) fn record(&self, topic: &str, prefixes: &Prefixes) -> Result<Record> {
         match &self.plan {
             Some(plan) => plan.framed_record(&self.event, topic, prefixes),
@@ -98,17 +98,17 @@ impl std::fmt::Debug for RecordPlan {
     }
 }
 
-/// Plans of the events of a part, by index; most parts have none.
+/// Plans for the events of a topic part, by index. Most parts have none.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Plans(Option<Arc<Vec<Option<Arc<RecordPlan>>>>>);
 
 impl Plans {
-    /// The plan of the event at `index`; none where its record is the usual one.
+    /// The plan for the event at `index`; none for the default record.
     pub fn of(&self, index: usize) -> Option<&Arc<RecordPlan>> {
         self.0.as_ref()?.get(index)?.as_ref()
     }
 
-    /// True where every record is the usual one.
+    /// True if all records are default records.
     pub fn is_empty(&self) -> bool {
         self.0.is_none()
     }
@@ -118,7 +118,7 @@ impl Plans {
 #[derive(Debug, Default)]
 pub(crate) struct OutgoingEvents {
     pub events: Vec<Event>,
-    /// Ends with the last event that has one.
+    /// One entry per event, up to the last event that has a plan.
     plans: Vec<Option<Arc<RecordPlan>>>,
 }
 
@@ -131,7 +131,7 @@ impl OutgoingEvents {
         self.events.push(outgoing.event);
     }
 
-    /// The events, and their plans by index.
+    /// Returns the events, and their plans by index.
     pub fn into_parts(self) -> (Vec<Event>, Plans) {
         let OutgoingEvents { events, plans } = self;
         (events, Plans((!plans.is_empty()).then(|| Arc::new(plans))))

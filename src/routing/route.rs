@@ -1,4 +1,4 @@
-//! One `[[route]]`, checked: its patterns and templates are read once.
+//! One `[[route]]` with its patterns and templates parsed: matches events and shapes their records.
 
 use super::{
     own_topics::OwnTopics,
@@ -14,10 +14,10 @@ use crate::{
     record::{Record, is_legal_in_topic, is_legal_topic},
 };
 
-/// The topic of a route that names none.
+/// The topic of a route that sets none.
 const DEFAULT_TOPIC: &str = "{prefix}.{aggregate_type}";
 
-/// A route, ready to be asked.
+/// A validated route.
 pub(super) struct Route {
     conditions: Vec<(Field, Pattern)>,
     pub drop: bool,
@@ -31,7 +31,7 @@ pub(super) struct Route {
     schema: Option<Template>,
 }
 
-/// What a condition looks at.
+/// The field of an event that a condition is about.
 #[derive(Debug, PartialEq, Eq)]
 enum Field {
     AggregateType,
@@ -41,7 +41,7 @@ enum Field {
 }
 
 impl Route {
-    /// Reads the route; `name` is what messages call it, `route[0]`.
+    /// Parses and checks the route. Errors call it `name`, such as `route[0]`.
     pub fn new(
         config: &Config,
         name: &str,
@@ -70,7 +70,7 @@ impl Route {
                 let problem = format!("the group {group} has the name of a field");
                 return Err(wrong(&setting, text, problem));
             }
-            // What every event has and any text matches is no condition.
+            // Every event has this field and every text matches: no condition is needed.
             if !pattern.matches_everything() || matches!(field, Field::Metadata(_)) {
                 conditions.push((field, pattern));
             }
@@ -133,7 +133,8 @@ impl Route {
         Ok(route)
     }
 
-    /// Does it take the event? The named groups of its patterns go to `captures`.
+    /// Returns true if the route takes the event, and puts the named groups of its patterns into
+    /// `captures`.
     pub fn matches(
         &self,
         event: &Event,
@@ -154,31 +155,31 @@ impl Route {
         })
     }
 
-    /// True where it is certain that what `other` takes this one takes too.
+    /// True if this route certainly takes every event that `other` takes.
     pub fn covers(&self, other: &Route) -> bool {
         self.conditions.iter().all(|(field, pattern)| {
             other.conditions.iter().any(|(f, p)| f == field && pattern.covers(p))
         })
     }
 
-    /// True where events of the same types may be taken or not.
+    /// True if it may take one event and not another of the same types.
     pub fn depends_on_contents(&self) -> bool {
         let beyond = |field: &Field| matches!(field, Field::AggregateId | Field::Metadata(_));
         self.conditions.iter().any(|(field, _)| beyond(field))
     }
 
-    /// True where it looks at the event type, or names a topic by it.
+    /// True if it matches on the event type or has it in a topic name.
     pub fn looks_at_event_type(&self) -> bool {
         self.conditions.iter().any(|(field, _)| *field == Field::EventType)
             || self.topics.iter().any(Template::has_event_type)
     }
 
-    /// True where it matches on metadata.
+    /// True if it matches on metadata.
     pub fn matches_metadata(&self) -> bool {
         self.conditions.iter().any(|(field, _)| matches!(field, Field::Metadata(_)))
     }
 
-    /// True where one of its templates has metadata.
+    /// True if one of its templates uses metadata.
     pub fn needs_metadata(&self) -> bool {
         let more = self.headers.iter().map(|(_, template)| template);
         let more = more.chain(&self.key).chain(&self.partition).chain(&self.topics);
@@ -186,48 +187,48 @@ impl Route {
         more.into_iter().any(Template::needs_metadata)
     }
 
-    /// True where its topics are the same for all events of the same types.
+    /// True if its topics are the same for all events of the same types.
     pub fn has_topics_by_type(&self) -> bool {
         !self.topics.iter().any(Template::differs_within_a_type)
     }
 
-    /// True for a topic that it may name for some event.
+    /// True if it may send some event to the topic.
     pub fn may_send_to(&self, topic: &str, prefixes: &[&str]) -> bool {
         let may =
             |template: &Template| prefixes.iter().any(|prefix| template.can_render(topic, prefix));
         !self.drop && self.topics.iter().any(may)
     }
 
-    /// The topics that it names for all events.
+    /// Its topics that are the same for every event.
     pub fn named_topics(&self, prefix: &str) -> impl Iterator<Item = String> {
         let topics = if self.drop { &[] } else { &self.topics[..] };
         topics.iter().filter_map(move |template| template.constant(prefix))
     }
 
-    /// True where it says more of the record than its topics and its format.
+    /// True if it changes the record beyond topics and format.
     pub fn changes_record(&self) -> bool {
         let Route { key, partition, headers, tombstone, .. } = self;
         *tombstone || key.is_some() || partition.is_some() || !headers.is_empty()
     }
 
-    /// True where its key or its partition may be none for some events.
+    /// True if its key or its partition can fail for some events.
     pub fn may_refuse(&self) -> bool {
         self.key.as_ref().is_some_and(Template::needs_metadata) || self.partition.is_some()
     }
 
-    /// The key that it gives a record, if it does.
+    /// Renders the key, if it sets one.
     ///
     /// # Errors
-    /// What is missing.
+    /// The metadata that the event lacks.
     pub fn render_key(&self, values: Values<'_>) -> Result<Option<String>, String> {
         let key = self.key.as_ref().map(|template| template.render(values)).transpose();
         key.map_err(missing_metadata("key"))
     }
 
-    /// The partition that it names, if it does.
+    /// Renders the partition, if it sets one.
     ///
     /// # Errors
-    /// What is missing, or wrong.
+    /// The metadata that the event lacks, or a text that is no partition number.
     pub fn render_partition(&self, values: Values<'_>) -> Result<Option<i32>, String> {
         let Some(template) = &self.partition else { return Ok(None) };
         let text = template.render(values).map_err(missing_metadata("partition"))?;
@@ -235,10 +236,10 @@ impl Route {
         number.map(Some).ok_or_else(|| format!("partition {text:?} is no number"))
     }
 
-    /// The subject of the schema, and the name of the payload's, where it says these.
+    /// Renders the registry subject and the name of the payload's schema, if it sets them.
     ///
     /// # Errors
-    /// What is missing.
+    /// The metadata that the event lacks.
     pub fn render_schema(&self, values: Values<'_>) -> Result<[Option<String>; 2], String> {
         let render = |of, template: &Option<Template>| {
             let text = template.as_ref().map(|template| template.render(values)).transpose();
@@ -247,15 +248,15 @@ impl Route {
         Ok([render("subject", &self.subject)?, render("schema", &self.schema)?])
     }
 
-    /// True where its records have no value.
+    /// True if its records have no value.
     pub fn is_tombstone(&self) -> bool {
         self.tombstone
     }
 
-    /// Changes a record to what it says beside the format.
+    /// Sets key, partition, headers and tombstone of a record as the route says.
     ///
     /// # Errors
-    /// What is missing, or wrong.
+    /// The metadata that the event lacks, or a text that is no partition number.
     pub fn apply(&self, record: &mut Record, values: Values<'_>) -> Result<(), String> {
         if let Some(key) = self.render_key(values)? {
             record.key = key.into();
@@ -264,7 +265,7 @@ impl Route {
             record.partition = Some(partition);
         }
         for (name, template) in &self.headers {
-            // Metadata that an event does not have leaves out the header that would say it.
+            // A header whose metadata the event lacks is left out.
             if let Ok(text) = template.render(values) {
                 record.set_header(name, text.into());
             }
@@ -275,10 +276,10 @@ impl Route {
         Ok(())
     }
 
-    /// The names of its topics for an event, each once.
+    /// Renders the names of its topics for an event, without duplicates.
     ///
     /// # Errors
-    /// What is wrong with the one that Kafka would not allow.
+    /// The first name that is not allowed, or the metadata that the event lacks.
     pub fn render_topics(
         &self,
         values: Values<'_>,
@@ -314,12 +315,12 @@ impl Field {
     }
 }
 
-/// What is wrong with an event that does not have the metadata that `of` is made of.
+/// Makes the error of an event that lacks metadata for `of`.
 fn missing_metadata(of: &str) -> impl Fn(&str) -> String {
     move |key| format!("{of}: it has no metadata {key}")
 }
 
-/// The number of a partition, in a text.
+/// Parses the number of a partition.
 fn partition_number(text: &str) -> Option<i32> {
     text.parse().ok().filter(|number| *number >= 0)
 }

@@ -1,4 +1,4 @@
-//! All routes: which takes an event, and the records that it becomes.
+//! All routes of a configuration: picks the route for an event, its topics and its record.
 
 use std::sync::Arc;
 
@@ -30,15 +30,15 @@ pub(crate) struct Routes {
     own_topics: OwnTopics,
 }
 
-/// What is decided for an event without a look at its contents.
+/// The route that takes an event.
 #[derive(Default)]
 pub(super) struct RouteChoice {
-    /// Which route takes it.
+    /// Index of the route; none if no route takes the event.
     pub route: Option<usize>,
     pub captures: Captures,
 }
 
-/// Why an event that no route takes is not sent.
+/// The way an event is treated that no route takes.
 pub(super) enum UnroutedAction {
     /// Sends it to its default topic.
     Send,
@@ -50,23 +50,23 @@ pub(super) enum UnroutedAction {
     Stop(Error),
 }
 
-/// What becomes of an event.
+/// The outcome of routing one event.
 pub(crate) enum Decision {
-    /// It goes to these topics, each with its record.
+    /// It is sent to these topics.
     Records(Vec<(String, OutgoingEvent)>),
     /// It is not sent, and counts as done.
     Filtered,
-    /// It is parked.
+    /// It is refused, with this reason.
     Refused(Error),
-    /// The relay ends.
+    /// The relay stops with this error.
     Stop(Error),
 }
 
 impl Routes {
-    /// Reads the routes of a configuration.
+    /// Parses and checks the routes of a configuration.
     ///
     /// # Errors
-    /// The first that can't be used.
+    /// The first route that is invalid.
     pub fn new(settings: impl Into<RoutingSettings>) -> Result<Self, Mistake> {
         let settings = settings.into();
         let own_topics = OwnTopics::new(settings.clone());
@@ -85,28 +85,28 @@ impl Routes {
         Ok(Routes { routes, unrouted, format, subject, prefix: topic_prefix, own_topics })
     }
 
-    /// True where every event goes to its usual topic as it is.
+    /// True if every event goes to its default topic as its default record.
     pub fn is_plain(&self) -> bool {
         self.routes.is_empty() && self.format == Format::Protobuf
     }
 
-    /// True where events of the same types are always taken by the same route.
+    /// True if events of the same types are always taken by the same route.
     pub fn decides_by_types(&self) -> bool {
         !self.routes.iter().any(Route::depends_on_contents)
     }
 
-    /// True where that depends on the event type.
+    /// True if routing depends on the event type.
     pub fn looks_at_event_type(&self) -> bool {
         self.routes.iter().any(Route::looks_at_event_type)
     }
 
-    /// True where the topics of that route are the same for all events of the same types.
+    /// True if the topics of that route are the same for all events of the same types.
     pub fn has_topics_by_type(&self, route: usize) -> bool {
         self.routes.get(route).is_some_and(Route::has_topics_by_type)
     }
 
-    /// True for a topic to which events may go, as far as that can be told from its name; `prefixes`
-    /// are those of what no route takes.
+    /// True if events may go to the topic, judged by its name. `prefixes` are those of default
+    /// topics.
     pub fn may_send_to(&self, topic: &str, prefixes: &[&str]) -> bool {
         let usual = |prefix: &&str| {
             let rest = topic.strip_prefix(prefix).and_then(|rest| rest.strip_prefix('.'));
@@ -117,7 +117,7 @@ impl Routes {
                 || self.routes.iter().any(|route| route.may_send_to(topic, prefixes)))
     }
 
-    /// The topics that routes name for all their events, whatever is in these.
+    /// Topics of routes that are the same for every event.
     pub fn named_topics(&self) -> Vec<String> {
         let mut names: Vec<_> =
             self.routes.iter().flat_map(|route| route.named_topics(&self.prefix)).collect();
@@ -126,10 +126,10 @@ impl Routes {
         names
     }
 
-    /// The first route that takes the event.
+    /// Finds the first route that takes the event.
     ///
     /// # Errors
-    /// [`ErrorKind::RecordRefused`] where metadata is needed and can't be read.
+    /// [`ErrorKind::RecordRefused`] if a route needs metadata and it can't be decoded.
     pub(super) fn choose(&self, event: &Event) -> Result<RouteChoice> {
         let mut captures = Captures::default();
         let metadata = self.routes.iter().any(Route::matches_metadata);
@@ -144,15 +144,15 @@ impl Routes {
         Ok(RouteChoice { route, captures })
     }
 
-    /// True for a route that sends nothing.
+    /// True if the route drops its events.
     pub fn drops(&self, route: usize) -> bool {
         self.routes.get(route).is_some_and(|route| route.drop)
     }
 
-    /// The topics of an event that is taken by a route.
+    /// The topics of an event by its route, or its default topic.
     ///
     /// # Errors
-    /// [`ErrorKind::RecordRefused`] for one that Kafka does not allow.
+    /// [`ErrorKind::RecordRefused`] for a name that is not allowed.
     pub(super) fn topics(&self, choice: &RouteChoice, event: &Event) -> Result<Vec<String>> {
         let prefix = prefix_of(&self.prefix, event);
         let Some((index, route)) = self.selected(choice) else {
@@ -167,17 +167,17 @@ impl Routes {
         route.render_topics(values, &self.own_topics).map_err(unsendable(index))
     }
 
-    /// True where the event's record is the usual one.
+    /// True if the event is sent as its default record.
     pub(super) fn has_default_record(&self, choice: &RouteChoice, event: &Event) -> bool {
         let route = self.selected(choice).map(|(_, route)| route);
         self.format_of(route, event).is_none() && !route.is_some_and(Route::changes_record)
     }
 
-    /// Whether the event can be sent, as far as its route says so: the event is refused whole
-    /// then, and not by one topic after the other.
+    /// Checks that the route can render key and partition, so that an event is refused once and not
+    /// by one topic after the other.
     ///
     /// # Errors
-    /// [`ErrorKind::RecordRefused`]: why not.
+    /// [`ErrorKind::RecordRefused`] with the reason.
     pub(super) fn check(&self, choice: &RouteChoice, event: &Event) -> Result<()> {
         let Some((index, route)) = self.selected(choice).filter(|(_, route)| route.may_refuse())
         else {
@@ -193,10 +193,10 @@ impl Routes {
         Ok(())
     }
 
-    /// The record that the event becomes.
+    /// Makes the event's record.
     ///
     /// # Errors
-    /// [`ErrorKind::RecordRefused`]: why there can be none.
+    /// [`ErrorKind::RecordRefused`] if the event can't be one.
     pub(super) fn record(&self, choice: &RouteChoice, event: &Event) -> Result<Record> {
         let selected = self.selected(choice);
         let format = self.format_of(selected.map(|(_, route)| route), event);
@@ -216,11 +216,10 @@ impl Routes {
         Ok(record)
     }
 
-    /// The schema that the value of its record is written by in a topic; none for a record
-    /// without.
+    /// The schema of the record's value in a topic; none if its format has no schema.
     ///
     /// # Errors
-    /// [`ErrorKind::RecordRefused`]: why that can't be told.
+    /// [`ErrorKind::RecordRefused`] if the event lacks what the schema's name is made of.
     pub(super) fn schema_ref(
         &self,
         choice: &RouteChoice,
@@ -251,19 +250,19 @@ impl Routes {
         Ok(schema.map(|schema| SchemaRef::new(schema, subject, self.subject, topic)))
     }
 
-    /// True where events of which all is in their envelope are sent as they are.
+    /// True if an event is sent as its default record, unless its table's row overrides something.
     pub(super) fn keeps_default_record(&self, choice: &RouteChoice) -> bool {
         let route = self.selected(choice).map(|(_, route)| route);
         let format = route.and_then(|route| route.format).unwrap_or(self.format);
         format == Format::Protobuf && !route.is_some_and(Route::changes_record)
     }
 
-    /// True where events that no route takes go to their usual topics.
+    /// True if events that no route takes go to their default topics.
     pub(super) fn sends_unrouted(&self) -> bool {
         self.unrouted == Unrouted::Default
     }
 
-    /// What becomes of an event that no route takes.
+    /// The treatment of an event that no route takes, by `kafka.unrouted`.
     pub(super) fn unrouted_action(&self, event: &Event) -> UnroutedAction {
         let error = || {
             let (kind, what) = (event.aggregate_type(), event.event_type());
@@ -279,7 +278,7 @@ impl Routes {
         }
     }
 
-    /// What becomes of one event, and the route that says so.
+    /// Routes one event without a cache. Returns the route that took it and the outcome.
     pub fn decide(self: &Arc<Self>, event: &Event) -> (Option<usize>, Decision) {
         match self.choose(event) {
             Ok(choice) => (choice.route, self.decision(choice, event)),
@@ -311,9 +310,9 @@ impl Routes {
         Decision::Records(topics.into_iter().map(|topic| (topic, sent())).collect())
     }
 
-    /// What its record is made by; none where the event is sent as it is.
+    /// The format of the event's record; none for the default record.
     ///
-    /// A payload that a table sends by itself stays so, unless its route says otherwise.
+    /// A table's row whose payload is sent alone keeps that, unless its route sets a format.
     fn format_of(&self, route: Option<&Route>, event: &Event) -> Option<Format> {
         let payload_alone = event.row().is_some_and(|row| row.payload_is_value);
         let format = route.and_then(|route| route.format);
@@ -325,7 +324,7 @@ impl Routes {
         }
     }
 
-    /// What the record of an event that a route takes is made by, in a word.
+    /// The format of the event's record, `protobuf` for the default record.
     pub fn format_name(&self, route: Option<usize>, event: &Event) -> Format {
         let route = route.and_then(|route| self.routes.get(route));
         self.format_of(route, event).unwrap_or_default()
@@ -337,7 +336,7 @@ impl Routes {
     }
 }
 
-/// The error of an event that its route can't send.
+/// Makes the error of an event that its route can't send.
 fn unsendable(route: usize) -> impl Fn(String) -> Error {
     move |why| refused(format!("route[{route}] can't send the event: {why}"))
 }

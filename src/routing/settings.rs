@@ -1,4 +1,4 @@
-//! Settings of the routing.
+//! Settings of the routing: `[[route]]` and the defaults for events without one.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -9,71 +9,71 @@ use serde::{
 
 use crate::format::{Format, SubjectStrategy};
 
-/// What the routing has to know: routes, and what counts where none says anything.
+/// Routes, and the defaults where a route sets nothing.
 ///
-/// Made of a [`Config`](crate::config::Config).
+/// A [`Config`](crate::config::Config) converts into it.
 #[derive(Clone, Debug)]
 pub struct RoutingSettings {
     pub(crate) routes: Vec<Route>,
     pub(crate) unrouted: Unrouted,
-    /// Of a record whose route says nothing else.
+    /// The format of records whose route sets none.
     pub(crate) format: Format,
     pub(crate) subject: SubjectStrategy,
     pub(crate) topic_prefix: String,
     pub(crate) dead_letter_topic: String,
     pub(crate) position_topic: String,
-    /// The most topics that events may go to.
+    /// Maximum number of topics that events may go to.
     pub(crate) max_topics: usize,
 }
 
-/// One `[[route]]`: which events it takes, and the records that these become.
+/// One `[[route]]`: the events it takes, and the records they become.
 ///
-/// All texts but those of [`matches`](Self::matches) are templates over the event, such as
-/// `{prefix}.{aggregate_type}`.
+/// All texts except those in [`matches`](Self::matches) are templates with the event's fields, such
+/// as `{prefix}.{aggregate_type}`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Route {
-    /// What an event must be; without it, every event is taken.
+    /// Conditions on the event; without any, the route takes every event.
     #[serde(rename = "match")]
     pub matches: RouteMatch,
-    /// Where it goes, to each of several; `{prefix}.{aggregate_type}` when empty.
+    /// Topics to send the event to; `{prefix}.{aggregate_type}` if empty.
     #[serde(deserialize_with = "one_or_many")]
     pub topic: Vec<String>,
-    /// The record's key; the aggregate id when not set.
+    /// The record's key; the aggregate id if not set.
     pub key: Option<String>,
-    /// The number of its partition; by the key when not set.
+    /// The record's partition number; chosen by the key if not set.
     #[serde(deserialize_with = "text_or_number")]
     pub partition: Option<String>,
-    /// More headers; they replace those of the same name.
+    /// Additional headers; they replace headers of the same name.
     pub headers: BTreeMap<String, String>,
-    /// The record has no value.
+    /// Sends the record without a value.
     pub tombstone: bool,
-    /// It is not sent at all, and counts as done.
+    /// Drops the event: it is not sent, and counts as done.
     pub drop: bool,
-    /// What the record is; `kafka.format` when not set.
+    /// The record's format; `kafka.format` if not set.
     pub format: Option<Format>,
-    /// The subject of its schema; by `schema_registry.subject` when not set.
+    /// The registry subject of its schema; by `schema_registry.subject` if not set.
     pub subject: Option<String>,
-    /// The full name of its payload's schema; the event type when not set.
+    /// The full name of its payload's schema; the event type if not set.
     pub schema: Option<String>,
 }
 
-/// What an event must be to be taken by a [`Route`]: all that is set.
+/// Conditions of a [`Route`]; an event has to meet all that are set.
 ///
-/// Each is a text to be the same as, a glob (`order.*`) or a regular expression
-/// (`/^order\.(?<what>.+)$/` or `regex:^order`), whose named groups templates may use.
+/// Each is an exact text, a glob (`order.*`) or a regular expression (`/^order\.(?<what>.+)$/` or
+/// `regex:^order`). Templates may use its named groups.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct RouteMatch {
-    /// The kind of thing that it is about.
+    /// Condition on the aggregate type.
     pub aggregate_type: Option<String>,
-    /// What happened.
+    /// Condition on the event type.
     pub event_type: Option<String>,
-    /// The thing that it is about.
+    /// Condition on the aggregate id.
     pub aggregate_id: Option<String>,
-    /// Its metadata, by key; what is not there matches nothing.
+    /// Conditions on metadata, by key; a missing key matches nothing.
     pub metadata: BTreeMap<String, String>,
 }
 
@@ -189,19 +189,19 @@ impl RouteMatch {
     }
 }
 
-/// What becomes of an event that no [`Route`] takes.
+/// Treatment of an event that no [`Route`] takes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Unrouted {
-    /// It goes to `{prefix}.{aggregate_type}`.
+    /// Sends it to `{prefix}.{aggregate_type}`.
     #[default]
     Default,
-    /// It is parked.
+    /// Refuses it; `dead_letter.policy` decides.
     DeadLetter,
-    /// It is not sent, and counts as done.
+    /// Skips it; it counts as done.
     Ignore,
-    /// The relay ends.
+    /// Stops the relay.
     Stop,
 }
 

@@ -1,9 +1,9 @@
-//! Texts over an event's fields: `{prefix}.{aggregate_type}`.
+//! Templates: texts with placeholders for an event's fields, such as `{prefix}.{aggregate_type}`.
 
 use super::pattern::{Captures, Pattern};
 use crate::{Event, proto::OutboxEvent};
 
-/// A text with holes.
+/// A text with placeholders.
 #[derive(Clone, Debug)]
 pub(super) struct Template {
     text: String,
@@ -22,26 +22,27 @@ enum Segment {
     Capture(String),
 }
 
-/// The names that a group of a regular expression can't have.
+/// Placeholder names that the groups of a regular expression may not use.
 pub(super) const FIELDS: [&str; 5] =
     ["prefix", "aggregate_type", "aggregate_id", "event_type", "id"];
 
-/// What the holes are filled with.
+/// Values for the placeholders.
 #[derive(Clone, Copy)]
 pub(super) struct Values<'a> {
     pub event: &'a Event,
-    /// What comes before the dot in a topic's usual name.
+    /// The prefix of the event's default topic.
     pub prefix: &'a str,
-    /// Decoded where a template needs it.
+    /// The decoded event, present if a template uses metadata.
     pub envelope: Option<&'a OutboxEvent>,
     pub captures: &'a Captures,
 }
 
 impl Template {
-    /// `{{` and `}}` are braces; `captures` are the names of the route's groups.
+    /// Parses a template. `{{` and `}}` are literal braces; `captures` are the names of the route's
+    /// groups.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// The reason why the template is invalid.
     pub fn parse(text: &str, captures: &[&str]) -> Result<Self, String> {
         let (mut segments, mut literal, mut rest) = (Vec::new(), String::new(), text);
         while let Some(at) = rest.find(['{', '}']) {
@@ -72,15 +73,15 @@ impl Template {
         Ok(Template { text: text.to_owned(), segments })
     }
 
-    /// As it was written.
+    /// The template as it was written.
     pub fn text(&self) -> &str {
         &self.text
     }
 
-    /// The text for an event.
+    /// Fills in the values of an event.
     ///
     /// # Errors
-    /// The name of the metadata that the event does not have.
+    /// The key of metadata that the event lacks.
     pub fn render<'a>(&'a self, values: Values<'a>) -> Result<String, &'a str> {
         let mut text = String::with_capacity(64);
         for segment in &self.segments {
@@ -101,37 +102,37 @@ impl Template {
         Ok(text)
     }
 
-    /// The one text that it is for every event, if it is; all fields but the prefix differ.
+    /// The text, if it is the same for every event: only the prefix is known beforehand.
     pub fn constant(&self, prefix: &str) -> Option<String> {
         self.segments.iter().map(|segment| segment.fixed_text(prefix)).collect()
     }
 
-    /// What of it is known beforehand.
+    /// Segments that are the same for every event.
     pub fn fixed_text<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a str> {
         self.segments.iter().filter_map(move |segment| segment.fixed_text(prefix))
     }
 
-    /// True for a topic's name that it may be for some event.
+    /// True if the template may give this topic name for some event.
     pub fn can_render(&self, topic: &str, prefix: &str) -> bool {
-        // No character of a name means anything in a glob.
+        // Topic names have no characters that are special in a glob.
         let glob: String =
             self.segments.iter().map(|segment| segment.fixed_text(prefix).unwrap_or("*")).collect();
         let glob = Pattern::parse(&glob);
         glob.is_ok_and(|glob| glob.matches(topic, &mut Captures::default()))
     }
 
-    /// True where it needs the event's metadata.
+    /// True if it uses the event's metadata.
     pub fn needs_metadata(&self) -> bool {
         self.segments.iter().any(|segment| matches!(segment, Segment::Metadata(_)))
     }
 
-    /// True where events of the same types get different texts, captures apart.
+    /// True if events of the same types may get different texts, apart from captures.
     pub fn differs_within_a_type(&self) -> bool {
         let differs = |segment: &Segment| matches!(segment, Segment::AggregateId | Segment::Id);
         self.needs_metadata() || self.segments.iter().any(differs)
     }
 
-    /// True where it has the event type.
+    /// True if it uses the event type.
     pub fn has_event_type(&self) -> bool {
         self.segments.contains(&Segment::EventType)
     }

@@ -1,4 +1,5 @@
-//! Where the router sends events: decisions that hold for a type are made once.
+//! The routes as the router uses them: an event goes in, its topics and plans come out. Decisions
+//! that hold for all events of a type are made once and cached.
 
 use std::{borrow::Cow, collections::HashMap, sync::Arc};
 
@@ -11,63 +12,63 @@ use super::{
 };
 use crate::{Error, Event, Result, mistake::Mistake};
 
-/// Pairs of types whose decisions are kept; a program that makes types of ids has more.
+/// Maximum number of cached decisions. A program that puts ids into its types would need more.
 const MAX_CACHED_DECISIONS: usize = 10_000;
 
-/// The routes, the topics' names, and what was decided so far.
+/// The routes, the topic names, and the decisions cached so far.
 pub(crate) struct CachedRoutes {
     routes: Arc<Routes>,
     names: TopicNames,
-    /// Events go to their usual topics as they are.
+    /// All events go to their default topics as default records.
     plain: bool,
-    /// The same route takes all events of the same types.
+    /// All events of the same types are taken by the same route.
     by_types: bool,
     with_event_type: bool,
-    /// By aggregate type.
+    /// Cached decisions by aggregate type.
     decisions: HashMap<Box<str>, EventTypeDecisions>,
     cached: usize,
 }
 
-/// What is decided for the events of an aggregate type.
+/// Decisions for the events of one aggregate type.
 #[derive(Default)]
 struct EventTypeDecisions {
-    /// Where the event type does not matter.
+    /// The decision if the event type does not matter.
     all: Option<Arc<TypeDecision>>,
     by_event_type: HashMap<Box<str>, Arc<TypeDecision>>,
 }
 
-/// What is decided for all events of the same types.
+/// The decision for all events of the same types.
 struct TypeDecision {
     plan: Arc<RecordPlan>,
     drops: bool,
-    /// None where these differ from event to event.
+    /// The topics; none if they differ from event to event.
     topics: Option<Vec<Arc<str>>>,
-    /// The one topic of events that are sent as they are.
+    /// The topic, if there is one only and events go there as default records.
     unchanged_topic: Option<Arc<str>>,
 }
 
-/// Those of all events of the same types, or of one event.
+/// Topics of all events of the same types (borrowed), or of one event (owned).
 type Topics<'a> = Cow<'a, [Arc<str>]>;
 
-/// Where an event goes.
+/// The outcome of routing one event.
 pub(crate) enum Routed {
-    /// To one topic.
+    /// It goes to one topic.
     One(Arc<str>, OutgoingEvent),
-    /// To several.
+    /// It goes to several topics.
     Several(Vec<(Arc<str>, OutgoingEvent)>),
-    /// Nowhere; it is done.
+    /// It is not sent, and counts as done.
     Filtered,
-    /// To the dead letters.
+    /// It is refused, with this reason.
     Refused(Event, Error),
-    /// Nowhere, and the relay ends.
+    /// The relay stops with this error.
     Stop(Error),
 }
 
 impl CachedRoutes {
-    /// The routing of a configuration.
+    /// Builds the routes of a configuration.
     ///
     /// # Errors
-    /// The first route that can't be used.
+    /// The first route that is invalid.
     pub fn new(settings: impl Into<RoutingSettings>) -> Result<Self, Mistake> {
         let settings = settings.into();
         let routes = Arc::new(Routes::new(settings.clone())?);
@@ -86,7 +87,7 @@ impl CachedRoutes {
         })
     }
 
-    /// Where the event goes, with the record it becomes there.
+    /// Routes an event: finds its topics and the plan for its record.
     pub fn route(&mut self, event: Event) -> Routed {
         if self.plain {
             return match self.names.default_topic(&event) {
@@ -127,7 +128,7 @@ impl CachedRoutes {
         }
     }
 
-    /// The event, as it goes to a topic that a handler names: in the format of all.
+    /// Prepares an event for a topic that a handler chose: no route applies, only the default format.
     pub fn unrouted(&self, event: Event) -> OutgoingEvent {
         let choice = RouteChoice::default();
         let usual = self.plain || self.routes.has_default_record(&choice, &event);
@@ -135,7 +136,7 @@ impl CachedRoutes {
         OutgoingEvent { event, plan }
     }
 
-    /// The topics of an event that is sent, and how its record is made.
+    /// The topics of an event that is sent, and the plan for its record.
     fn plans<'a>(
         &mut self,
         decision: &'a TypeDecision,
@@ -159,7 +160,7 @@ impl CachedRoutes {
         names.into_iter().map(|name| self.names.intern(name)).collect()
     }
 
-    /// The topic of an event of decision types that is sent there, and there only, as it is.
+    /// The cached topic of an event that goes there alone, as its default record.
     fn cached_unchanged_topic(&self, event: &Event) -> Option<Arc<str>> {
         self.cached_decision(event).filter(|_| !overrides_record(event))?.unchanged_topic.clone()
     }
@@ -172,7 +173,7 @@ impl CachedRoutes {
         }
     }
 
-    /// What is decided for events of these types, or for this one.
+    /// The decision for events of these types, or for this event alone.
     fn decision(&mut self, event: &Event) -> Result<Arc<TypeDecision>> {
         if !self.by_types || overrides_record(event) {
             return self.decide(event, false).map(Arc::new);
@@ -202,7 +203,7 @@ impl CachedRoutes {
         let choice = self.routes.choose(event)?;
         let drops = choice.route.is_some_and(|route| self.routes.drops(route));
         let same = choice.route.is_some_and(|route| self.routes.has_topics_by_type(route));
-        // An unrouted event's topic may be illegal, and yet it may be ignored.
+        // An unrouted event may have an illegal topic and still be ignored, so don't look yet.
         let topics = match for_all && same && !drops {
             true => Some(self.topics(&choice, event)?),
             false => None,
@@ -220,8 +221,7 @@ impl CachedRoutes {
     }
 }
 
-/// True for a row whose table says more of its record than its types do: a prefix of its
-/// topics, or a payload alone.
+/// True for a row whose table changes its record: a topic prefix of its own, or the payload alone.
 fn overrides_record(event: &Event) -> bool {
     event.row().is_some_and(|row| row.topic_prefix.is_some() || row.payload_is_value)
 }
