@@ -1,4 +1,4 @@
-//! An event as a handler wants it sent.
+//! Applies a handler's changes to an event before it is sent.
 
 use bytes::Bytes;
 use prost::Message;
@@ -9,22 +9,22 @@ use crate::{
     record::{Headers, is_legal_header},
 };
 
-/// What is to be other than it was.
+/// Changes to an event; fields that are not set stay as they were.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Change {
     pub id: Option<String>,
     pub event_type: Option<String>,
     pub payload: Option<Bytes>,
     pub key: Option<String>,
-    /// Behind those that it has.
+    /// Headers to add behind those that the event has.
     pub headers: Headers,
 }
 
 impl Event {
-    /// The event, changed.
+    /// Returns a changed copy of the event.
     ///
     /// # Errors
-    /// [`ErrorKind::RecordRefused`] when it can't be decoded, or Kafka has no such header.
+    /// [`ErrorKind::RecordRefused`] if the event can't be decoded or a header name is not legal.
     pub(crate) fn changed(&self, change: Change) -> Result<Event> {
         let Change { id, event_type, payload, key, headers } = change;
         let mut event = self.clone();

@@ -1,4 +1,4 @@
-//! An event as it comes out of the WAL: the bytes, and what the relay must know of them.
+//! An event as it was read from the WAL: its bytes, and the decoded fields that the relay needs.
 
 mod change;
 mod overrides;
@@ -17,17 +17,17 @@ use crate::{
     record::Headers,
 };
 
-/// What `created_at` is in nanoseconds from 1973 to 5138 is beyond this; in
-/// microseconds, all of that is before it.
+/// Values of `created_at` that are microseconds: every time from 1973 to 5138 is within this range in
+/// microseconds, and beyond it in nanoseconds.
 const MICROSECONDS: std::ops::Range<i64> = 100_000_000_000_000..100_000_000_000_000_000;
 
 /// An event of a committed transaction.
 ///
 /// Its [`raw`](Self::raw) bytes are the `OutboxEvent` protobuf as the emitter
-/// wrote it, unknown fields included; they, and every text here, are slices of
-/// what came off the socket. Of an outbox table's row they are made, and with
-/// Debezium's conventions they are the payload alone. The payload is left undecoded: nothing in the relay
-/// needs it, and [`decode`](Self::decode) is there for handlers that do.
+/// wrote it, unknown fields included. They, and all texts here, are slices of the bytes read from the
+/// socket. For a row of an outbox table, the bytes are built from the row; with Debezium's conventions
+/// they are the payload alone. The relay does not decode the payload; handlers that need it call
+/// [`decode`](Self::decode).
 #[derive(Clone)]
 pub struct Event {
     raw: Bytes,
@@ -38,45 +38,45 @@ pub struct Event {
     row: Option<Box<RowRecord>>,
 }
 
-/// What a record has that is not in its `OutboxEvent`: an outbox table's row gives it, or a
+/// Properties of a record that are not in its `OutboxEvent`: set by an outbox table's row or by a
 /// handler.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct RowRecord {
-    /// What comes before the dot in its topic; none for the pipeline's own.
+    /// The prefix of its default topic; none for the pipeline's own prefix.
     pub topic_prefix: Option<Arc<str>>,
-    /// None where the column is NULL.
+    /// Additional headers; the value is none if the column is NULL.
     pub headers: Headers,
-    /// The value is the payload by itself, and headers are Debezium's.
+    /// The value is the payload alone, and the headers follow Debezium's conventions.
     pub payload_is_value: bool,
-    /// And it is NULL: the record has no value.
+    /// The payload is NULL, so the record has no value.
     pub is_tombstone: bool,
-    /// The record's own time.
+    /// The record's time, Unix milliseconds.
     pub timestamp_ms: Option<i64>,
-    /// The record's key as bytes, where it is not the text of the aggregate's id.
+    /// The record's key as bytes, if it is not the text of the aggregate's id.
     pub key: Option<Bytes>,
-    /// For a row that is no event: the header that says how to read it.
+    /// For a row that is not an event: the header that says how to read it.
     pub parked: Option<String>,
 }
 
-/// Why an event can never be delivered where it belongs.
+/// The reason why an event can never be delivered to its topic or its handler.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Refusal {
-    /// Who refused it, and why.
+    /// The refusal.
     pub error: Error,
-    /// Where it should have gone; none when that could not be told.
+    /// The topic it should have gone to; none if that could not be determined.
     pub topic: Option<Arc<str>>,
-    /// The aggregate type of the handler that had it, [`ANY`](crate::handlers::ANY) for that of
-    /// all others; none where no handler had it, or a topic refused what the handler sent there.
+    /// The aggregate type of the handler that refused it, [`ANY`](crate::handlers::ANY) for the handler
+    /// of all other types; none if a topic refused it.
     pub handler: Option<Arc<str>>,
     /// True if the event's bytes go to the table of dead letters.
     pub(crate) kept: bool,
 }
 
 impl Refusal {
-    /// A refusal without a topic or a handler.
+    /// Creates a refusal without a topic or a handler.
     pub(crate) fn new(error: Error) -> Self {
-        // Too large for its topic is too large for that of the dead letters, most probably.
+        // A record too large for its topic is probably too large for the dead-letter topic.
         let kept = error.kind() == ErrorKind::RecordTooLarge;
         Refusal { error, topic: None, handler: None, kept }
     }
@@ -92,9 +92,8 @@ pub struct TransactionInfo {
     pub commit_time_ns: i64,
 }
 
-/// The fields of `OutboxEvent` that decide where an event goes and with which
-/// headers; the others (payload, metadata but for what is reserved, unknown ones) are
-/// skipped over.
+/// The fields of `OutboxEvent` that decide an event's topic and headers. The others (payload, metadata
+/// that is not reserved, unknown fields) are skipped.
 #[derive(Clone, Default)]
 struct Head {
     id: ByteString,
@@ -106,7 +105,7 @@ struct Head {
     overrides: Option<Box<Overrides>>,
 }
 
-/// [`Head`] on the wire: `bytes` in place of `string`, so that nothing is copied.
+/// [`Head`] as decoded: `bytes` in place of `string`, so that nothing is copied.
 #[derive(Clone, PartialEq, Message)]
 struct WireHead {
     #[prost(bytes = "bytes", tag = "1")]
@@ -124,11 +123,11 @@ struct WireHead {
 }
 
 impl Event {
-    /// Reads an `OutboxEvent`; `lsn` is the position of the logical message.
+    /// Parses an `OutboxEvent`; `lsn` is the position of the logical message.
     ///
     /// # Errors
-    /// [`ErrorKind::RecordRefused`] when the bytes are no `OutboxEvent`, or one
-    /// without an aggregate type.
+    /// [`ErrorKind::RecordRefused`] if the bytes are not an `OutboxEvent`, or its aggregate type is
+    /// empty.
     pub fn parse(raw: Bytes, lsn: Lsn) -> Result<Self> {
         let refused = || {
             let what = format!("the logical message at {lsn} is no OutboxEvent");
@@ -160,10 +159,10 @@ impl Event {
         Ok(Event { raw, head, lsn, transaction: None, refusal: None, row: None })
     }
 
-    /// The event of an outbox table's row; `raw` is its record's value.
+    /// Creates the event of an outbox table's row; `raw` is its record's value.
     ///
     /// # Errors
-    /// As [`parse`](Self::parse), where the value is the whole event.
+    /// As [`parse`](Self::parse), if the value is the whole event.
     pub(crate) fn from_row(
         event: OutboxEvent,
         raw: Bytes,
@@ -188,36 +187,38 @@ impl Event {
         Ok(event)
     }
 
-    /// What makes its record another one than that of a logical message.
+    /// Properties of the record that a table's row or a handler set.
     pub(crate) fn row(&self) -> Option<&RowRecord> {
         self.row.as_deref()
     }
 
-    /// Bytes under our prefix that are no `OutboxEvent`: `error` says why. All its texts are empty.
+    /// Creates an event from bytes under our prefix that are not an `OutboxEvent`; `error` is the
+    /// reason. Its texts are all empty.
     pub(crate) fn malformed(raw: Bytes, lsn: Lsn, error: Error) -> Self {
         let refusal = Some(Arc::new(Refusal::new(error)));
         let head = Head::default();
         Event { raw, head, lsn, transaction: None, refusal, row: None }
     }
 
-    /// A row of an outbox table that is no event, as JSON; `header` says how to read it.
+    /// Creates an event from a row of an outbox table that is not one. `raw` is the row as JSON, and
+    /// `header` says how to read it.
     pub(crate) fn malformed_row(raw: Bytes, header: String, lsn: Lsn, error: Error) -> Self {
         let row = RowRecord { parked: Some(header), ..RowRecord::default() };
         Event { row: Some(Box::new(row)), ..Event::malformed(raw, lsn, error) }
     }
 
-    /// The event, marked as one that can't be delivered where it belongs.
+    /// Marks the event as refused.
     pub(crate) fn refused(self, refusal: Refusal) -> Self {
         Event { refusal: Some(Arc::new(refusal)), ..self }
     }
 
-    /// A dead letter that its topic does not take whole: its bytes go to the table.
+    /// Marks a dead letter that is too large for its topic: its bytes go to the table.
     pub(crate) fn kept_in_table(self) -> Self {
         let kept = self.refusal.as_deref().map(|refusal| Refusal { kept: true, ..refusal.clone() });
         Event { refusal: kept.map(Arc::new), ..self }
     }
 
-    /// Why it is on its way to the dead letters; none for every other event.
+    /// The refusal of an event on its way to the dead letters; none for every other event.
     pub fn refusal(&self) -> Option<&Refusal> {
         self.refusal.as_deref()
     }
@@ -226,28 +227,28 @@ impl Event {
         self.transaction = Some(TransactionInfo { xid, commit_time_ns });
     }
 
-    /// The value of its record: the `OutboxEvent` as it was emitted, or the payload
-    /// alone where a table follows Debezium's conventions.
+    /// The value of its record: the `OutboxEvent` as it was emitted, or the payload alone if its table
+    /// follows Debezium's conventions.
     pub fn raw(&self) -> &Bytes {
         &self.raw
     }
 
-    /// The event's id, a UUID where factlib made it; empty where the emitter gave none.
+    /// The event's id: a UUID if factlib created it, empty if the emitter gave none.
     pub fn id(&self) -> &str {
         &self.head.id
     }
 
-    /// The bytes of its id.
+    /// The event's id as bytes.
     pub(crate) fn id_bytes(&self) -> Bytes {
         self.head.id.as_bytes().clone()
     }
 
-    /// The kind of thing that it is about; never empty.
+    /// The type of the aggregate that the event is about; never empty.
     pub fn aggregate_type(&self) -> &str {
         &self.head.aggregate_type
     }
 
-    /// The thing that it is about; events of one aggregate keep their order.
+    /// The id of the aggregate that the event is about. Events of one aggregate keep their order.
     pub fn aggregate_id(&self) -> &str {
         &self.head.aggregate_id
     }
@@ -257,20 +258,20 @@ impl Event {
         (self.head.aggregate_type.clone(), self.head.aggregate_id.clone())
     }
 
-    /// What happened to it.
+    /// The event type: a name for what happened.
     pub fn event_type(&self) -> &str {
         &self.head.event_type
     }
 
-    /// The bytes of its type.
+    /// The event type as bytes.
     pub(crate) fn event_type_bytes(&self) -> Bytes {
         self.head.event_type.as_bytes().clone()
     }
 
-    /// When its emitter says that it happened, Unix nanoseconds.
+    /// The time at which it happened, by its emitter, in Unix nanoseconds.
     ///
-    /// The Go library's Python client writes microseconds: what would be a time before
-    /// 1973 in nanoseconds is taken for these. The bytes stay as they are.
+    /// The Go library's Python client writes microseconds: a value that would be before 1973 in
+    /// nanoseconds is taken as microseconds. The event's bytes stay as they are.
     pub fn created_at_ns(&self) -> i64 {
         let created_at = self.head.created_at_ns;
         if MICROSECONDS.contains(&created_at) {
@@ -280,18 +281,18 @@ impl Event {
         }
     }
 
-    /// The key of its record: its aggregate id, if its metadata says nothing else. Where the
-    /// aggregate id is a `bytea`, the record's key is its bytes, and this their digits.
+    /// The key of its record: the aggregate id, unless its metadata overrides it. If the aggregate id
+    /// is a `bytea`, the record's key is its bytes, and this is their text.
     pub fn key(&self) -> &str {
         self.override_key().unwrap_or(&self.head.aggregate_id)
     }
 
-    /// The bytes of the key, where they are not those of [`key`](Self::key).
+    /// The record's key as bytes, if they differ from [`key`](Self::key).
     pub(crate) fn binary_key(&self) -> Option<&Bytes> {
         if self.override_key().is_some() { None } else { self.row()?.key.as_ref() }
     }
 
-    /// The key of its record, as bytes.
+    /// The record's key as bytes.
     pub(crate) fn key_bytes(&self) -> Bytes {
         match self.binary_key() {
             Some(key) => key.clone(),
@@ -303,20 +304,20 @@ impl Event {
         self.head.overrides.as_ref().and_then(|overrides| overrides.key.as_ref())
     }
 
-    /// The partition that its metadata asks for.
+    /// The partition that its metadata sets, if any.
     pub fn partition(&self) -> Option<i32> {
         self.head.overrides.as_ref()?.partition
     }
 
-    /// The time of its record that its metadata asks for, Unix milliseconds.
+    /// The record's time that its metadata sets, if any, in Unix milliseconds.
     pub fn timestamp_ms(&self) -> Option<i64> {
         self.head.overrides.as_ref()?.timestamp_ms
     }
 
-    /// The time that its record asks for, by its metadata or its table's row, Unix milliseconds.
+    /// The record's time, as its metadata or its table's row sets it, in Unix milliseconds.
     pub(crate) fn record_time_ms(&self) -> Option<i64> {
         let of_row = self.row().and_then(|row| row.timestamp_ms);
-        // librdkafka takes 0 for none.
+        // To librdkafka, 0 means that no time is set.
         self.timestamp_ms().or(of_row).filter(|ms| *ms > 0)
     }
 
@@ -325,7 +326,7 @@ impl Event {
         self.head.trace.as_deref()
     }
 
-    /// Position of its logical message, or its row, in the WAL.
+    /// Position of the logical message or the row in the WAL.
     pub fn lsn(&self) -> Lsn {
         self.lsn
     }
@@ -335,10 +336,10 @@ impl Event {
         self.transaction
     }
 
-    /// The whole event, payload and metadata included.
+    /// Decodes the whole event, payload and metadata included.
     ///
     /// # Errors
-    /// [`ErrorKind::RecordRefused`] when what [`parse`](Self::parse) skipped over is malformed.
+    /// [`ErrorKind::RecordRefused`] if a field that [`parse`](Self::parse) skipped is malformed.
     pub fn decode(&self) -> Result<OutboxEvent> {
         if self.row().is_some_and(|row| row.payload_is_value) {
             return Ok(OutboxEvent {
@@ -358,7 +359,7 @@ impl Event {
     }
 }
 
-/// `trace_info`, and what the metadata says where that says nothing.
+/// Completes `trace_info` with the trace from the metadata.
 fn merged(trace: Option<Box<TraceInfo>>, more: Box<TraceInfo>) -> Box<TraceInfo> {
     let Some(mut trace) = trace else { return more };
     for (own, other) in [(&mut trace.trace_id, more.trace_id), (&mut trace.span_id, more.span_id)] {

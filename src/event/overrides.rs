@@ -1,7 +1,8 @@
-//! Metadata that says how the record is to be (see [`reserved`]).
+//! Reads reserved metadata (see [`reserved`]) that overrides key, partition, time or trace of an
+//! event's record.
 //!
-//! Nearly no event has any, and the metadata is not decoded otherwise: the walk over the
-//! fields steps over everything else and allocates nothing.
+//! Hardly any event has it, so the metadata is not decoded as a whole: the walk over the fields skips
+//! everything else and allocates nothing.
 
 use bytes::{Buf, Bytes};
 use bytestring::ByteString;
@@ -16,7 +17,7 @@ use crate::proto::TraceInfo;
 /// The number of the field `metadata`.
 const METADATA: u32 = 7;
 
-/// What a record is to have in place of what an event's record has.
+/// Values for the record that replace those derived from the event.
 #[derive(Clone, Default, Debug, PartialEq)]
 pub(super) struct Overrides {
     pub key: Option<ByteString>,
@@ -34,10 +35,10 @@ struct Entry {
 }
 
 impl Overrides {
-    /// Those of an `OutboxEvent`, which is well formed so far as the fields go.
+    /// Reads the overrides of an `OutboxEvent` whose other fields have been decoded already.
     ///
     /// # Errors
-    /// What is wrong with the value of a reserved key.
+    /// The reason why the value of a reserved key is invalid.
     pub fn read(raw: &Bytes) -> Result<Option<Box<Self>>, String> {
         let mut found: Option<Box<Self>> = None;
         let mut rest = &raw[..];
@@ -101,8 +102,7 @@ impl Overrides {
     }
 }
 
-/// False for nearly all entries, by the first bytes of their key, which comes first in
-/// what every library writes.
+/// Rules out nearly all entries by the first bytes of their key, which every library writes first.
 fn may_be_reserved(entry: &[u8]) -> bool {
     match entry {
         [0x0a, length, key @ ..] if *length < 0x80 => {

@@ -1,10 +1,10 @@
-//! Exactly-once: Kafka transactions with the position in them.
+//! Exactly-once delivery: Kafka transactions that contain the records and the position.
 //!
 //! | file | idea |
 //! | --- | --- |
-//! | `transactions` | the sessions of a pipeline: begun, committed, given up |
-//! | `positions` | the topic that has the newest position of each slot |
-//! | `unavailable` | topics that a transaction has to leave out for now |
+//! | `transactions` | begins, commits and aborts a pipeline's transactions |
+//! | `positions` | reads and writes the topic with the newest position of each slot |
+//! | `unavailable` | remembers topics that transactions have to leave out for now |
 
 mod positions;
 mod transactions;

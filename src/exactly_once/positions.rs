@@ -1,7 +1,7 @@
-//! Positions in Kafka: a compacted topic, the key of which is a slot of a cluster.
+//! Stores positions in Kafka: a compacted topic with one key per cluster and slot.
 //!
-//! With exactly-once, a record of it is the last of each transaction. With at-least-once it
-//! is only read: the slot may have been relayed the other way before.
+//! With exactly-once, each transaction ends with a record in this topic. With at-least-once the topic
+//! is only read, because the slot may have been relayed with exactly-once before.
 
 use std::{
     sync::Arc,
@@ -25,17 +25,17 @@ use crate::{
     record::Record,
 };
 
-/// The topic has one partition: it is small, and read whole.
+/// The topic has one partition: it is small, and is read as a whole.
 const PARTITION: i32 = 0;
-/// Where the newest position of a slot is sought first: this far before the end.
+/// Number of records before the end that are searched first for a slot's newest position.
 const TAIL_RECORDS: i64 = 2_000;
-/// The setting on which the topic's promise rests, and its value.
+/// The topic setting that makes Kafka keep the newest position of each slot, and its value.
 pub(crate) const CLEANUP: &str = "cleanup.policy";
 pub(crate) const COMPACT: &str = "compact";
-/// Between two looks whether a transaction in the topic has ended.
+/// Pause between checks whether a transaction in the topic has ended.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
-/// The topic, for one slot.
+/// The topic of positions, for one slot.
 pub(crate) struct Positions {
     config: Arc<Config>,
     topic: String,
@@ -54,18 +54,18 @@ pub(crate) fn compact_command(config: &Config) -> String {
 }
 
 impl Positions {
-    /// `producer` is for questions to the brokers.
+    /// Creates a handle on the topic; `producer` asks the brokers and sends positions.
     pub fn new(config: &Arc<Config>, producer: KafkaProducer, log: Logger) -> Self {
         let topic = config.position_topic();
         Positions { config: Arc::clone(config), topic, producer, log }
     }
 
-    /// What this is, for errors.
+    /// Names the topic in errors.
     pub fn describe(&self) -> String {
         format!("topic {}", self.topic)
     }
 
-    /// What is written for `position`.
+    /// Makes the record of a position.
     pub fn record(&self, position: &Position) -> Result<Record> {
         let value =
             serde_json::to_vec(position).map_err(|error| self.invalid().caused_by(error))?;
@@ -73,12 +73,12 @@ impl Positions {
         Ok(Record { value, ..self.tombstone(position.checkpoint.system_id) })
     }
 
-    /// What is written to have the slot's position forgotten.
+    /// Makes the record that deletes the slot's position.
     fn tombstone(&self, cluster: u64) -> Record {
         Record { key: self.key(cluster).into(), partition: Some(PARTITION), ..Record::default() }
     }
 
-    /// Has Kafka forget the slot's position.
+    /// Deletes the slot's position from the topic.
     pub async fn forget(&self, cluster: u64) -> Result<()> {
         self.producer.send_position(&self.topic, &self.tombstone(cluster)).await
     }
@@ -87,11 +87,11 @@ impl Positions {
         format!("{cluster}/{}", self.config.postgres.slot)
     }
 
-    /// Creates the topic if it is missing and that is wanted, and sees to it that Kafka keeps the
-    /// newest position of each slot in it.
+    /// Creates the topic if it is missing and topics may be created, and makes sure that Kafka keeps
+    /// the newest position of each slot in it.
     ///
     /// # Errors
-    /// A refusal ends the relay: without the topic nothing can be relayed.
+    /// A refusal stops the relay: nothing can be relayed without the topic.
     pub async fn create(&self) -> Result<()> {
         let mut kafka = self.config.kafka.settings();
         kafka.topics.partitions = Some(1);
@@ -142,22 +142,22 @@ impl Positions {
         Error::new(ErrorKind::KafkaRefused, what).remedy(compact_command(&self.config))
     }
 
-    /// Its name.
+    /// The topic's name.
     pub fn topic(&self) -> &str {
         &self.topic
     }
 
-    /// Whether there is such a topic.
+    /// True if the topic exists.
     pub async fn exist(&self) -> Result<bool> {
         let limit = self.config.postgres.connect_timeout;
         let cluster = admin::cluster(&self.producer, limit).await?;
         Ok(cluster.topics.contains_key(&self.topic))
     }
 
-    /// The newest position of this slot that is committed; none if there never was one.
+    /// Reads the newest committed position of this slot; none if there never was one.
     ///
-    /// A transaction of another slot's relay that is open in the topic hides what is behind
-    /// it: its end is waited for.
+    /// An open transaction of another slot's relay hides the records behind it, so this waits for its
+    /// end.
     pub async fn read(&self, cluster: u64) -> Result<Option<Position>> {
         let settings = self.config.kafka.settings();
         let open =
@@ -179,7 +179,7 @@ impl Positions {
         Ok(None)
     }
 
-    /// Waits until every transaction before `end` has been committed or undone.
+    /// Waits until every transaction before `end` has been committed or aborted.
     async fn wait_until_decided(
         &self,
         reader: &TopicReader,
@@ -200,8 +200,9 @@ impl Positions {
         }
     }
 
-    /// The last record of that key from `begin` on: outer none without one. Also of an empty
-    /// topic one is asked for: who may not read should learn it at the first start.
+    /// Finds the last record with that key from `begin` on. The outer option is none if there is no such
+    /// record, the inner one if it is a tombstone. An empty topic is read too, so that a missing right
+    /// to read shows at the first start.
     async fn newest(
         &self,
         reader: &TopicReader,

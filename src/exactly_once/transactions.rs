@@ -1,13 +1,13 @@
-//! The transactional producer: one at a time for a slot, whoever runs it.
+//! The transactional producer of a pipeline. There is one at a time per slot, in all processes.
 //!
-//! Its `transactional.id` is made of cluster and slot. To begin a session ends what an
-//! earlier producer of that id left open and shuts it out, in this process or in another
-//! one: a broker takes nothing from it any more. From then on there is always an open
-//! transaction, but while one is committed, when nobody sends.
+//! Its `transactional.id` is derived from cluster and slot. Beginning a session aborts the open
+//! transaction of an earlier producer with that id and fences that producer, in this process or
+//! another: brokers accept nothing more from it. From then on a transaction is always open, except
+//! during a commit, when nobody sends.
 //!
 //! # Errors
-//! A session in which anything failed is given up: the next one has the broker undo what
-//! was not committed, and the relay reads it again from the last position.
+//! Any failure ends the session. Beginning the next one makes the broker abort the open transaction,
+//! and the relay reads its events again from the last position.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -41,24 +41,24 @@ use crate::{
     },
 };
 
-/// Of one call into librdkafka: it can't be called off, and stopping waits for it.
+/// Time limit for one call into librdkafka. A call can't be cancelled, and stopping waits for it.
 const CALL_LIMIT: Duration = Duration::from_secs(2);
 
-/// Pause between two looks for a report that says why others failed.
+/// Pause between checks for the delivery report that says why others failed.
 const CAUSE_PAUSE: Duration = Duration::from_millis(5);
 
-/// What a report's end takes, and more.
+/// Pause while the last delivery report is being processed; longer than that takes.
 const REPORT_PAUSE: Duration = Duration::from_micros(50);
 
 type Client = BaseProducer<Reports>;
 
-/// The sessions of a pipeline, and what they must remember of each other.
+/// The transactional sessions of a pipeline, and the state that outlives each session.
 pub(crate) struct Transactions {
     config: Arc<Config>,
     window_bytes: usize,
     pub positions: Arc<Positions>,
     current: Mutex<Option<KafkaProducer>>,
-    /// The most bytes of one batch that all topics so far take.
+    /// Maximum size of a batch that all topics so far accept.
     batch_size: Mutex<Option<usize>>,
     limits: BatchLimits,
     refusals: Refusals,
@@ -98,12 +98,12 @@ impl Transactions {
         }
     }
 
-    /// Shuts out every earlier producer of this slot, ends what it left open, and opens the
-    /// first transaction. What is then the newest position stays it until ours.
+    /// Fences every earlier producer of this slot, aborts its open transaction, and opens the first
+    /// transaction. From then on, only this session can write a newer position.
     pub async fn begin_session(&self, cluster: u64) -> Result<()> {
         let old = self.current().take();
         self.refusals.undone();
-        // Its end waits for its thread.
+        // Dropping it waits for its thread.
         spawn_blocking(move || drop(old));
         let id = format!("factlib-{cluster}-{}", self.config.postgres.slot);
         let producer = self.begin(&id).await?;
@@ -117,7 +117,7 @@ impl Transactions {
         Ok(())
     }
 
-    /// A producer of that id, the only one from now on.
+    /// Creates a producer with that id and fences all others.
     async fn begin(&self, id: &str) -> Result<KafkaProducer> {
         let batch_size = *self.batch_size.lock().unwrap_or_else(PoisonError::into_inner);
         let producer = KafkaProducer::transactional(
@@ -137,13 +137,13 @@ impl Transactions {
         Ok(producer)
     }
 
-    /// True where a batch was refused of which the next session will find the cause.
+    /// True if a batch was refused whose cause the next session will look for.
     pub fn has_suspects(&self) -> bool {
         self.refusals.has_suspects()
     }
 
-    /// Finds out which records of refused batches no broker takes: the next transaction leaves
-    /// these out. Gives the producer that goes on.
+    /// Finds the records of refused batches that brokers do not accept, so that the next transaction
+    /// leaves them out. Returns the producer to continue with.
     async fn try_suspects(&self, id: &str, producer: KafkaProducer) -> Result<KafkaProducer> {
         let suspects = self.refusals.take_suspects();
         if suspects.is_empty() {
@@ -151,16 +151,16 @@ impl Transactions {
         }
         info!(self.log, "trying the records of a refused batch one by one";
             "records" => suspects.len());
-        // Where that fails they are forgotten: their topic may be gone, and must not hold up the
-        // others. What is refused with the next transaction is suspect again.
+        // If that fails, the suspects are forgotten: their topic may be gone and must not hold up the
+        // others. Records refused in the next transaction become suspects again.
         let tried = self.try_all(id, producer, &suspects).await;
         // Nothing was left out yet.
         self.refusals.undone();
         tried
     }
 
-    /// Sends them one by one, in transactions that are undone: no consumer of committed records
-    /// sees them.
+    /// Sends the suspects one by one in transactions that are aborted, so no consumer of committed
+    /// records sees them.
     async fn try_all(
         &self,
         id: &str,
@@ -180,8 +180,8 @@ impl Transactions {
                 refused = tried.map_err(late)??.is_some();
             }
             if refused {
-                // librdkafka does not count well after a refusal: the broker would miss a record.
-                // Another producer's beginning ends the transaction as well.
+                // After a refusal librdkafka's sequence numbers have a gap. Beginning with another
+                // producer aborts the transaction too.
                 let old = std::mem::replace(&mut producer, self.begin(id).await?);
                 spawn_blocking(move || drop(old));
             } else {
@@ -192,14 +192,15 @@ impl Transactions {
         Ok(producer)
     }
 
-    /// The producer of the present session.
+    /// The producer of the current session.
     pub fn producer(&self) -> Result<KafkaProducer> {
         let what = "the session of Kafka transactions has ended";
         let ended = || Error::new(ErrorKind::TransactionAborted, what);
         self.current().clone().ok_or_else(ended)
     }
 
-    /// A topic takes batches of at most `bytes`: a session whose are larger has to end.
+    /// Checks that the session's batches are not larger than `bytes`, the topic's limit. If they are,
+    /// the session has to end.
     pub fn check_batch_size(
         &self,
         producer: &KafkaProducer,
@@ -216,9 +217,9 @@ impl Transactions {
         Err(Error::new(ErrorKind::TransactionAborted, what))
     }
 
-    /// The most bytes of a batch for a topic that says to take `told`; none where it is not told.
-    pub fn batch_bytes(&self, topic: &str, told: Option<usize>) -> usize {
-        self.limits.of(topic, told)
+    /// Maximum size of a batch for a topic; `limit` is the topic's own setting, if known.
+    pub fn batch_bytes(&self, topic: &str, limit: Option<usize>) -> usize {
+        self.limits.of(topic, limit)
     }
 
     /// The reason why a topic may not be in a transaction now; none if it may.
@@ -226,7 +227,7 @@ impl Transactions {
         self.unavailable.denial(topic)
     }
 
-    /// Notes that a topic can't be opened; true if it is not waited for any longer.
+    /// Notes that a topic can't be opened; true if it has been waited for long enough.
     pub fn topic_timed_out(&self, topic: &Arc<str>) -> bool {
         self.unavailable.failed(topic)
     }
@@ -236,8 +237,8 @@ impl Transactions {
         self.unavailable.opened(topic);
     }
 
-    /// Finds the cause of a failure, which records that are given up for it do not have. If a topic
-    /// is the cause, the next transaction leaves it out.
+    /// Finds the cause of a failure; the errors of the records that were dropped with it don't have it.
+    /// If a topic is the cause, the next transaction leaves that topic out.
     pub async fn find_cause(&self, error: Error) -> Error {
         let Some(producer) = self.current().clone() else { return error };
         let began = Instant::now();
@@ -273,7 +274,7 @@ impl Transactions {
 
     /// Writes the position into the transaction, commits both, and opens the next one.
     ///
-    /// Call it only when all that was sent has been acknowledged.
+    /// Call it only when all records sent have been acknowledged.
     pub async fn commit(&self, position: &Position) -> Result<()> {
         let producer = self.producer()?;
         let began = Instant::now();
@@ -282,7 +283,7 @@ impl Transactions {
         producer.send_position(self.positions.topic(), &record).await?;
         self.faults.reach(FaultSite::BeforeCommit);
         let what = || format!("the Kafka transaction up to {} failed", position.checkpoint.lsn);
-        // Brokers that are away are waited for until they have given the transaction up.
+        // Wait for unavailable brokers until they have aborted the transaction themselves.
         let limit = self.config.delivery.transaction_timeout * 2;
         call(&producer, limit, commit)
             .await
@@ -301,7 +302,7 @@ impl Transactions {
     }
 }
 
-/// Calls into librdkafka, which blocks, again while its error says that it may pass.
+/// Calls into librdkafka on a blocking thread, and repeats the call while its error is retriable.
 async fn call(
     producer: &KafkaProducer,
     limit: Duration,
@@ -320,8 +321,8 @@ async fn call(
 }
 
 fn commit(client: &Client) -> Result<(), KafkaError> {
-    // rust-rdkafka waits for reports in steps of 100 ms. All have come; the last one may still
-    // be in the hands of the thread that brought it.
+    // rust-rdkafka waits for reports in steps of 100 ms. All have arrived, but the last one may
+    // still be in processing on its thread.
     let began = Instant::now();
     while client.in_flight_count() > 0 && began.elapsed() < CALL_LIMIT {
         std::thread::sleep(REPORT_PAUSE);
@@ -339,7 +340,7 @@ fn may_pass(error: &KafkaError) -> bool {
     }
 }
 
-/// What that means here.
+/// The meaning of a fenced producer for the operator.
 const FENCED: &str = "another instance has taken over this slot, or Kafka gave the transaction up \
                       after delivery.transaction_timeout";
 
@@ -347,7 +348,7 @@ fn is_fenced(code: Code) -> bool {
     matches!(code, Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch)
 }
 
-/// What passes becomes an error of `kind`.
+/// Converts librdkafka's error; a transient one becomes an error of `kind`.
 fn failed(kind: ErrorKind, what: String, error: KafkaError) -> Error {
     let refused = |what| Error::new(ErrorKind::KafkaRefused, what);
     match error.rdkafka_error_code() {

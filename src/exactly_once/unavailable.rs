@@ -1,6 +1,6 @@
-//! Topics that can't be opened for now, with exactly-once. One transaction holds all topics, so a
-//! topic that is waited for holds up the others. It is waited for only while the transaction can
-//! wait; after that, `dead_letter.policy` decides about its events.
+//! Remembers topics that can't be opened, with exactly-once. A transaction spans all topics, so
+//! waiting for one topic holds up the others. The relay waits for it only as long as the transaction
+//! can wait; after that, `dead_letter.policy` decides about its events.
 
 use std::{
     collections::HashMap,
@@ -10,11 +10,11 @@ use std::{
 
 use crate::Error;
 
-/// Topics by name, at most as many as there may be (`kafka.topics.max`).
+/// Unavailable topics by name; `kafka.topics.max` bounds their number.
 pub(super) struct UnavailableTopics {
-    /// Time for which a topic is waited for.
+    /// Maximum time to wait for a topic.
     patience: Duration,
-    /// Time for which a topic counts as denied after it failed a transaction: the next try may cost
+    /// Time for which a topic is left out after it failed a transaction, because the next try may fail
     /// another one.
     denied_for: Duration,
     known: Mutex<HashMap<Arc<str>, Unavailable>>,
@@ -22,7 +22,7 @@ pub(super) struct UnavailableTopics {
 
 struct Unavailable {
     since: Instant,
-    /// The error of the transaction that failed for it, and the time until which that counts.
+    /// The error of the transaction that failed because of it, and the time until which it is left out.
     denied: Option<(Error, Instant)>,
 }
 
@@ -49,7 +49,7 @@ impl UnavailableTopics {
         if Instant::now() < *until {
             return Some(error.clone());
         }
-        // Patience does not begin anew: it is open or refused now.
+        // The wait does not start over: now the topic opens or is refused.
         topic.denied = None;
         None
     }

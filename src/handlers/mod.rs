@@ -1,7 +1,8 @@
-//! Write your own handler: what becomes of the events of an aggregate type.
+//! Handlers: your own code for the events of an aggregate type.
 //!
-//! Without one, an event goes to its topic. With one, it goes to the handler first, or
-//! for good: see [`Outcome`]. There are three levels; take the first that does.
+//! Without a handler, an event goes to its topic. With one, the event goes to the handler, whose
+//! [`Outcome`] decides whether anything goes on to Kafka. There are three levels; use the first that
+//! is sufficient.
 //!
 //! 1. **A closure or an `async fn`**, [`PipelineBuilder::handler`](crate::PipelineBuilder::handler):
 //!    ```no_run
@@ -15,11 +16,11 @@
 //!
 //!    let builder = Pipeline::builder().handler("user", redact);
 //!    ```
-//! 2. **A struct with state**, [`EventHandler`], made by a factory and made again after a panic:
+//! 2. **A struct with state**, [`EventHandler`], created by a factory, again after a panic:
 //!    [`PipelineBuilder::event_handler`](crate::PipelineBuilder::event_handler).
 //! 3. **An actor of your own** that takes [`TopicBatch`](crate::TopicBatch), whole batches with
 //!    their [`AckToken`](crate::AckToken):
-//!    [`PipelineBuilder::handler_actor`](crate::PipelineBuilder::handler_actor). A whole one:
+//!    [`PipelineBuilder::handler_actor`](crate::PipelineBuilder::handler_actor). A complete example:
 //!    ```no_run
 //!    use actix::{Actor, Context, Handler};
 //!    use factlib::{Pipeline, Refused, TopicBatch, handlers::Record};
@@ -47,27 +48,28 @@
 //!
 //!    let builder = Pipeline::builder().handler_actor("user", |_| MyActor.start().recipient());
 //!    ```
-//!    One that panics or forgets to answer loses nothing: it is made again, and an event at which
-//!    it always does so ends in the dead letters.
+//!    An actor that panics or never answers loses nothing: it is created again, and an event at which
+//!    it always fails goes to the dead letters.
 //!
-//! # What the first two can rely on
-//! - **Order.** Events of one aggregate are handled one after the other, in their order,
-//!   whatever the handler awaits; what goes on to Kafka does so in that order. Different
-//!   aggregates are handled at the same time where [`HandlerOptions::concurrency`] says so.
-//! - **At least once.** PostgreSQL forgets an event only after its handler has ended with it and
-//!   what it handed on is safe. After a crash it comes again, with the same [`Event::id`]:
-//!   a handler that must not do its work twice remembers that id, in the same transaction.
-//! - **Failure.** An error, a panic and a try that takes longer than
-//!   [`HandlerOptions::timeout`] are failed tries. After [`HandlerOptions::tries`] of them the
-//!   event goes to the dead letters and those behind it go on; with `dead_letter.policy =
-//!   "block"` it is tried for ever. [`Outcome::RetryLater`] is no failure and has no limit.
-//! - **A thread of its own**, one a handler. It must not block that thread, or no timeout of it
-//!   can fire; blocking calls go to `spawn_blocking`. The relay itself goes on either way, and
+//! # Guarantees for the first two
+//! - **Order.** Events of one aggregate are handled one after the other, in order, whatever the handler
+//!   awaits, and their records go to Kafka in that order. With [`HandlerOptions::concurrency`],
+//!   different aggregates are handled at the same time.
+//! - **At least once.** PostgreSQL forgets an event only after its handler is done with it and the
+//!   records that the handler sent on are acknowledged. After a crash the event comes again, with the
+//!   same [`Event::id`]: a handler that must not do its work twice stores that id in the same
+//!   transaction.
+//! - **Failure.** A try fails with an error, a panic or after [`HandlerOptions::timeout`]. After
+//!   [`HandlerOptions::tries`] failed tries the event goes to the dead letters and the events behind it
+//!   continue; with `dead_letter.policy = "block"` it is retried for ever. [`Outcome::RetryLater`] is
+//!   not a failure and has no limit.
+//! - **A thread of its own** for each handler. A handler must not block that thread, or its timeout
+//!   can't fire; use `spawn_blocking` for blocking calls. The relay itself continues either way, and
 //!   its status says which handler has events waiting.
 //!
 //! # Backpressure
-//! An event holds its bytes of `pipeline.window` until it is done. A slow handler fills the
-//! window by and by, and the relay then reads no faster than it.
+//! An event occupies its bytes of `pipeline.window` until it is done. A slow handler gradually fills
+//! the window, and the relay then reads no faster than the handler works.
 
 mod options;
 mod registry;
@@ -82,30 +84,29 @@ pub use self::{options::HandlerOptions, registry::HandlerContext};
 use crate::Event;
 pub use crate::messages::{BatchFailure, HandlerError, Record};
 
-/// The aggregate type of a handler for all that have none of their own.
+/// The aggregate type of the handler for all types that have no handler of their own.
 pub const ANY: &str = "*";
 
-/// What a handler made of an event.
+/// A handler's decision about an event.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Outcome {
-    /// It goes on to its topic, as it is.
+    /// The event goes on to its topic, unchanged.
     Forward,
-    /// These go on in its place, in this order; see [`Record`].
+    /// These records go on in its place, in this order; see [`Record`].
     Replace(Vec<Record>),
-    /// It is done with: nothing goes on. So a handler is the end of the line.
+    /// The event is done and nothing goes on to Kafka.
     Skip,
-    /// Not now: the same event again after so long, as often as the handler says so. What is
-    /// behind it of its aggregate waits.
+    /// The event is handled again after this pause, without limit. Later events of its aggregate wait.
     RetryLater(Duration),
-    /// It can never be handled, for this reason: to the dead letters at once.
+    /// The event can never be handled, for this reason: it goes to the dead letters at once.
     DeadLetter(String),
 }
 
 /// A handler with state.
 ///
-/// It lives on one thread, so that state needs no lock: a `Cell` or a `RefCell` does, as long
-/// as no borrow is held over an `.await`.
+/// It lives on one thread, so its state needs no lock: use a `Cell`, or a `RefCell` that is not
+/// borrowed across an `.await`.
 ///
 /// ```no_run
 /// use std::cell::Cell;
@@ -124,10 +125,10 @@ pub enum Outcome {
 /// let builder = Pipeline::builder().event_handler("click", Sample::default);
 /// ```
 pub trait EventHandler: 'static {
-    /// Handles one event. The future is polled where it is made, and only one that is still open
-    /// then becomes a task. Dropped at an `.await` when it takes too long or the pipeline ends.
+    /// Handles one event. The future is polled once in place, and becomes a task only if it is still
+    /// pending. It is dropped at an `.await` if it takes too long or the pipeline ends.
     ///
     /// # Errors
-    /// The event is tried again, see [`HandlerOptions`].
+    /// Any error: the event is tried again, see [`HandlerOptions`].
     fn handle(&self, event: &Event) -> impl Future<Output = Result<Outcome, HandlerError>>;
 }

@@ -1,10 +1,12 @@
+//! Options of a handler: concurrency, timeout, tries and backoff.
+
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 
 use crate::{Error, ErrorKind, Result};
 
-/// How a handler is called.
+/// Concurrency, timeout and retries of a handler.
 ///
 /// ```
 /// use std::time::Duration;
@@ -35,32 +37,32 @@ impl Default for HandlerOptions {
 }
 
 impl HandlerOptions {
-    /// So many events at the same time, each of another aggregate; 1 if not set.
+    /// Maximum number of events handled at the same time, each of another aggregate; 1 if not set.
     pub fn concurrency(mut self, events: usize) -> Self {
         self.concurrency = events;
         self
     }
 
-    /// How long a try may take; 30 s if not set.
+    /// Time limit for one try; 30 s if not set.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
     }
 
-    /// After so many failed tries an event goes to the dead letters; 5 if not set.
+    /// Number of failed tries after which an event goes to the dead letters; 5 if not set.
     pub fn tries(mut self, tries: u32) -> Self {
         self.tries = tries;
         self
     }
 
-    /// The first pause after a failed try and the longest; each is about twice the one
-    /// before it, with jitter. 100 ms and 10 s if not set.
+    /// First and longest pause after a failed try. Pauses double, with jitter. 100 ms and 10 s if not
+    /// set.
     pub fn backoff(mut self, first: Duration, longest: Duration) -> Self {
         (self.backoff, self.backoff_max) = (first, longest);
         self
     }
 
-    /// Between tries.
+    /// Pauses between tries.
     pub(crate) fn pauses(&self) -> impl Iterator<Item = Duration> + use<> {
         ExponentialBuilder::default()
             .with_min_delay(self.backoff)

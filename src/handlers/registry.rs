@@ -1,4 +1,4 @@
-//! Which handlers a pipeline has, and how each is made.
+//! Collects a pipeline's handlers, checks them, and names the lane of each.
 
 use std::{collections::HashMap, rc::Rc, sync::Arc};
 
@@ -9,23 +9,23 @@ use slog::Logger;
 use super::{ANY, EventHandler, HandlerError, HandlerOptions, Outcome};
 use crate::{Error, ErrorKind, Event, Result, TopicBatch};
 
-/// What the factory of a handler actor is told.
+/// Arguments for the factory of a handler actor.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct HandlerContext {
-    /// Of its events; [`ANY`] for all that have no handler of their own.
+    /// The aggregate type of its events; [`ANY`] for all types without a handler of their own.
     pub aggregate_type: Arc<str>,
-    /// Where to log, with the handler as a key.
+    /// Logger with the handler as a key.
     pub log: Logger,
 }
 
-/// A handler of events, whatever its type.
+/// An [`EventHandler`] of any type, as a trait object.
 pub(crate) trait AnyHandler {
-    /// Begins with the event at this place.
+    /// Starts to handle the event at `index`.
     fn handle(self: Rc<Self>, events: Arc<Vec<Event>>, index: usize) -> HandlerFuture;
 }
 
-/// A handler at work.
+/// The running call of a handler.
 pub(crate) type HandlerFuture = LocalBoxFuture<'static, Result<Outcome, HandlerError>>;
 
 impl<H: EventHandler> AnyHandler for H {
@@ -34,7 +34,7 @@ impl<H: EventHandler> AnyHandler for H {
     }
 }
 
-/// A closure as a handler.
+/// Adapts a closure to [`EventHandler`].
 struct FromFn<F>(Arc<F>);
 
 impl<F> EventHandler for FromFn<F>
@@ -46,7 +46,7 @@ where
     }
 }
 
-/// How a handler is made, on its own thread.
+/// Factory that creates a handler on its own thread.
 #[derive(Clone)]
 pub(crate) enum HandlerFactory {
     Events(MakeHandler),
@@ -56,16 +56,16 @@ pub(crate) enum HandlerFactory {
 pub(crate) type MakeHandler = Arc<dyn Fn() -> Rc<dyn AnyHandler> + Send + Sync>;
 pub(crate) type MakeActor = Arc<dyn Fn(&HandlerContext) -> Recipient<TopicBatch> + Send + Sync>;
 
-/// One handler.
+/// A handler with its lane and options.
 pub(crate) struct RegisteredHandler {
     pub aggregate_type: Arc<str>,
-    /// The name of its lane, which no topic can have.
+    /// The name of its lane; no topic can have that name.
     pub lane: Arc<str>,
     pub factory: HandlerFactory,
     pub options: HandlerOptions,
 }
 
-/// The handlers of a pipeline, as its builder collects them.
+/// The handlers that a pipeline's builder has collected.
 #[derive(Default)]
 pub(crate) struct HandlerRegistry {
     entries: Vec<(Arc<str>, HandlerOptions, HandlerFactory)>,
@@ -99,8 +99,10 @@ impl HandlerRegistry {
         self.entries.push((aggregate_type, options, HandlerFactory::Actor(Arc::new(make))));
     }
 
+    /// Checks the handlers and names their lanes.
+    ///
     /// # Errors
-    /// [`ErrorKind::Config`]: two handlers of one aggregate type, or options that make no sense.
+    /// [`ErrorKind::Config`] for two handlers of one aggregate type, or invalid options.
     pub fn into_registered(self) -> Result<Vec<RegisteredHandler>> {
         let mut entries: Vec<RegisteredHandler> = Vec::new();
         for (aggregate_type, options, factory) in self.entries {
@@ -116,7 +118,7 @@ impl HandlerRegistry {
     }
 }
 
-/// The lanes of handlers, by aggregate type.
+/// Lane names of handlers, by aggregate type.
 #[derive(Clone, Default)]
 pub(crate) struct HandlerLaneNames {
     by_type: HashMap<Arc<str>, Arc<str>>,
@@ -138,14 +140,14 @@ impl HandlerLaneNames {
         self.by_type.get(event.aggregate_type()).or(self.any.as_ref())
     }
 
-    /// Whether a lane is a handler's.
+    /// True if the lane is a handler's and not a topic's.
     pub fn is_handler(lane: &str) -> bool {
         Self::handler(lane).is_some()
     }
 
     /// The aggregate type of the handler whose lane this is.
     pub fn handler(lane: &str) -> Option<&str> {
-        // Kafka allows no colon in the name of a topic.
+        // Kafka does not allow a colon in a topic name.
         lane.strip_prefix("handler:")
     }
 }

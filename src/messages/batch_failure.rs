@@ -1,10 +1,10 @@
-//! A batch that an actor could not handle.
+//! A handler actor's answer for a batch that it could not handle: retry or park.
 
 use std::{error::Error as StdError, time::Duration};
 
 use crate::{Error, ErrorKind};
 
-/// Whatever went wrong in a handler: `?` makes one of any error, `.into()` of a text.
+/// Any error of a handler: `?` converts every error, `.into()` a text.
 pub type HandlerError = Box<dyn StdError + Send + Sync>;
 
 /// Answer of a handler actor that could not handle a batch: retry or park it, and the reason. See
@@ -32,8 +32,8 @@ enum FailureAction {
 }
 
 impl BatchFailure {
-    /// Retries the batch, without limit, after a pause that grows. This is for problems that may
-    /// pass, such as a database that is away.
+    /// Retries the batch, without limit, after a pause that grows. This is for transient
+    /// problems, such as an unavailable database.
     pub fn retry(reason: impl Into<HandlerError>) -> Self {
         BatchFailure { reason: reason.into(), action: FailureAction::Retry(None) }
     }

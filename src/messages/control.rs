@@ -1,4 +1,4 @@
-//! Supervisor ⇄ everyone.
+//! Messages supervisor ⇄ all actors: life cycle, failures and commands.
 
 use std::{fmt, sync::Arc};
 
@@ -18,7 +18,7 @@ pub(crate) enum ActorKind {
 }
 
 impl ActorKind {
-    /// Its name in logs and metrics.
+    /// The actor's name in logs and metrics.
     pub fn name(self) -> &'static str {
         match self {
             ActorKind::WalReader => "wal_reader",
@@ -37,7 +37,7 @@ impl fmt::Display for ActorKind {
     }
 }
 
-/// An actor's value was dropped: it stopped or it panicked.
+/// An actor's value was dropped, because it stopped or panicked.
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "()")]
 pub(crate) struct ActorExited {
@@ -46,7 +46,7 @@ pub(crate) struct ActorExited {
     pub panicked: bool,
 }
 
-/// Tells the supervisor when its owner ends, however it ends.
+/// Tells the supervisor when the actor that owns it ends, for any reason.
 ///
 /// An actor holds one as a field. actix drops the actor's value when its
 /// context ends and when a handler panics; nothing else reports a panic.
@@ -66,7 +66,7 @@ impl Drop for ExitGuard {
     }
 }
 
-/// An actor of the chain can't go on: the chain starts again from the checkpoint.
+/// An actor of the chain can't continue: restart the chain from the checkpoint.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub(crate) struct ChainFailed {
@@ -75,29 +75,29 @@ pub(crate) struct ChainFailed {
     pub error: Error,
 }
 
-/// The server has begun to send: the slot is ours.
+/// The server has started streaming: the slot is ours.
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "()")]
 pub(crate) struct Streaming {
     pub generation: u64,
 }
 
-/// The reader lost its connection, and all of its batches are in your mailbox before this:
-/// how far have you come? Events read again from an earlier position are skipped.
+/// The reader lost its connection, and all of its batches are in the mailbox before this message.
+/// Report the progress; events read again from an earlier position are skipped.
 #[derive(Debug, Message)]
 #[rtype(result = "DecodedProgress")]
 pub(crate) struct ReaderEnded;
 
-/// Decoder → supervisor: what was sent to the router.
+/// Decoder → supervisor: progress of what was sent to the router.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct DecodedProgress {
-    /// Batches, those without events included.
+    /// Number of batches, including those without events.
     pub batches: u64,
-    /// The end of what was sent.
+    /// End position of the last batch sent.
     pub lsn: Lsn,
 }
 
-/// Stop reading. The answer is the total number of batches.
+/// Stop reading. The reply is the total number of batches.
 #[derive(Debug, Message)]
 #[rtype(result = "u64")]
 pub(crate) struct Drain;
@@ -107,12 +107,12 @@ pub(crate) struct Drain;
 #[rtype(result = "Result<(), Error>")]
 pub(crate) struct Finish(pub Lsn);
 
-/// End now; unfinished work counts as failed.
+/// Stop now; unfinished work counts as failed.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub(crate) struct Stop;
 
-/// Finish what is in flight and end; the pipeline's outcome says how it went.
+/// Finish the batches in flight and stop; the pipeline's outcome says how it went.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub(crate) struct Shutdown;
@@ -122,7 +122,7 @@ pub(crate) struct Shutdown;
 #[rtype(result = "()")]
 pub(crate) struct CheckPublication;
 
-/// Hold events of a topic back, or send them again.
+/// Pause or resume the sending of a topic's events.
 #[derive(Clone, Debug, Message)]
 #[rtype(result = "()")]
 pub(crate) struct PauseTopic {

@@ -1,14 +1,13 @@
-//! Router ⇄ the actors that deliver: one *lane* a topic.
+//! Messages router ⇄ delivering actors (topic producers and handlers), one *lane* per topic.
 //!
 //! # Life of a part
-//! The router cuts a batch into one part a topic and keeps each part until its
-//! [`AckToken`] says that it is done. A lane whose token failed, or was dropped,
-//! is closed; the supervisor opens it again, and the router hands it every part
-//! that it still keeps, in order. Of a part that came some of the way, only the rest goes out
-//! again: see [`PartProgress`].
+//! The router cuts a batch into one part per topic and keeps each part until its [`AckToken`] says
+//! that it is done. If a token fails or is dropped, its lane is closed. The supervisor reopens the
+//! lane, and the router sends it every part it still keeps, in order. Of a part that was partly
+//! delivered, only the rest is sent again: see [`PartProgress`].
 //!
-//! An *epoch* is one opening of a lane. A token speaks for the epoch that its
-//! part was sent in: after a part went out again, its old token says nothing.
+//! An *epoch* is one opening of a lane. A token is valid only for the epoch its part was sent in:
+//! after the part was sent again, the old token is ignored.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -17,19 +16,19 @@ use actix::{Message, Recipient};
 use super::{BatchFailure, HandlerOutput, PartProgress, Record, Refused, Suspects, WindowPermit};
 use crate::{Error, ErrorKind, Event, Result, routing::Plans};
 
-/// Events of one topic, in order, and the duty to answer for them.
+/// Events of one topic, in order, and the token with which to answer for them.
 ///
 /// Deliver `events` in their order, then call [`AckToken::ack`]. Batches of a
-/// topic come in order; several may be under way at a time.
+/// topic come in order; several may be in flight at a time.
 #[derive(Message)]
 #[rtype(result = "()")]
 #[non_exhaustive]
 pub struct TopicBatch {
-    /// Their topic.
+    /// The topic of the events.
     pub topic: Arc<str>,
     /// The events, never empty.
     pub events: Arc<Vec<Event>>,
-    /// Says how it went.
+    /// The token with which to answer.
     pub ack: AckToken,
 }
 
@@ -43,9 +42,9 @@ impl fmt::Debug for TopicBatch {
     }
 }
 
-/// The duty to say how a [`TopicBatch`] ended: [`ack`](Self::ack),
-/// [`refuse`](Self::refuse), [`hand_on`](Self::hand_on) or [`fail`](Self::fail). **Dropped, it
-/// counts as failed**: an actor that panics or forgets can delay events, never lose them.
+/// Token with which an actor answers for a [`TopicBatch`]: [`ack`](Self::ack),
+/// [`refuse`](Self::refuse), [`hand_on`](Self::hand_on) or [`fail`](Self::fail). **A dropped
+/// token counts as failed**: an actor that panics or forgets it can delay events, never lose them.
 ///
 /// If a [`Refused`] has an index that is out of range, or two have the same index, the batch counts
 /// as dropped, and the log says why.
@@ -58,7 +57,7 @@ pub struct AckToken {
     to: Option<Recipient<PartDone>>,
     suspects: Suspects,
     plans: Plans,
-    // What the part holds in memory stays counted until it is answered for.
+    // The part's memory stays counted until the token has been used.
     _permit: WindowPermit,
 }
 
@@ -84,29 +83,29 @@ impl AckToken {
         self.suspects.clone()
     }
 
-    /// Says how the records of the part's events are made.
+    /// Adds the plans for the records of the part's events.
     pub(crate) fn with_plans(mut self, plans: Plans) -> Self {
         self.plans = plans;
         self
     }
 
-    /// How the records of the part's events are made.
+    /// Plans for the records of the part's events.
     pub(crate) fn plans(&self) -> &Plans {
         &self.plans
     }
 
-    /// All events of the batch are safe where they belong.
+    /// Acknowledges all events of the batch: they are safe at their destination.
     pub fn ack(mut self) {
         self.finish(Vec::new(), Vec::new());
     }
 
-    /// All events are safe but these, which can never be: sent again, they would be
-    /// refused again. What becomes of them is for `dead_letter.policy` to say.
+    /// Acknowledges all events except these, which would be refused each time they are sent.
+    /// `dead_letter.policy` decides about them.
     pub fn refuse(self, refused: Vec<Refused>) {
         self.hand_on(Vec::new(), refused);
     }
 
-    /// The batch was not handled: it comes again, whole and in order, or is parked.
+    /// Reports that the batch was not handled: it comes again, whole and in order, or is parked.
     pub fn fail(mut self, failure: BatchFailure) {
         match failure.into_error() {
             Ok((error, pause)) => self.finish_failed(error, pause, PartProgress::default()),
@@ -121,7 +120,7 @@ impl AckToken {
     /// place, in this order, and these events it can never handle. To keep the order of an
     /// aggregate, batches must be handed on in the order in which they came.
     pub fn hand_on(self, records: Vec<Record>, refused: Vec<Refused>) {
-        // Whatever its kind says elsewhere: here a handler gives the event up.
+        // The handler gives the event up, whatever the kind of its error means elsewhere.
         let given_up = |Refused { index, error }| {
             let what = "its handler refuses it";
             Refused { index, error: Error::new(ErrorKind::HandlerFailed, what).caused_by(error) }
@@ -135,17 +134,17 @@ impl AckToken {
         self.finish(refused, output);
     }
 
-    /// A topic's answer: all records are safe except these.
+    /// Answers for a topic: all records are safe except these.
     pub(crate) fn refuse_records(self, refused: Vec<Refused>) {
         self.forward(Vec::new(), refused);
     }
 
-    /// The part was not delivered whole; it comes again, after this pause or one that grows.
+    /// Reports that the part was not delivered; it comes again, after this pause or one that grows.
     pub(crate) fn fail_with(mut self, error: Error, pause: Option<Duration>) {
         self.finish_failed(error, pause, PartProgress::default());
     }
 
-    /// The part came some of the way; what is left of it comes again.
+    /// Reports that the part was partly delivered; the rest of it comes again.
     pub(crate) fn fail_after(mut self, error: Error, progress: PartProgress) {
         self.finish_failed(error, None, progress);
     }
@@ -218,7 +217,7 @@ impl fmt::Debug for AckToken {
     }
 }
 
-/// Token → router: how a part ended.
+/// Token → router: the result of a part.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub(crate) struct PartDone {
@@ -244,9 +243,9 @@ pub(crate) struct OpenLane {
     pub topic: Arc<str>,
     pub epoch: u32,
     pub failures: u32,
-    /// Why it has to be opened again.
+    /// The reason why it has to be reopened.
     pub error: Option<Error>,
-    /// Pause before it, in place of one that grows with the failures.
+    /// Pause before that, in place of one that grows with the failures.
     pub pause: Option<Duration>,
 }
 
@@ -284,7 +283,7 @@ mod tests {
     use super::*;
     use crate::messages::{ByteWindow, probe::probe};
 
-    /// A token of part 3 in epoch 2 of lane 1, and what it says.
+    /// A token of part 3 in epoch 2 of lane 1, and its answers.
     fn token(window: &ByteWindow) -> (AckToken, mpsc::UnboundedReceiver<PartDone>) {
         let (to, said) = probe();
         let permit = window.try_acquire(10).expect("room");

@@ -1,4 +1,4 @@
-//! The records of a part's events, made one by one when they are sent.
+//! Makes the records of a topic part's events, one by one when they are sent.
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
@@ -14,7 +14,7 @@ use crate::{
     routing::Plans,
 };
 
-/// Events of one topic and what their records are made by.
+/// Events of one topic, with the plans and prefixes for their records.
 pub(crate) struct EventRecords {
     topic: Arc<str>,
     events: Arc<Vec<Event>>,
@@ -23,15 +23,15 @@ pub(crate) struct EventRecords {
 }
 
 impl TopicBatch {
-    /// Lists the schemas that the records' values are written by. An event whose schema can't be
-    /// told is refused when its record is made.
+    /// Lists the schemas of the records' values. An event whose schema can't be determined is refused
+    /// when its record is made.
     pub(crate) fn schema_refs(&self) -> impl Iterator<Item = SchemaRef> {
         let plans = self.ack.plans();
         let events = self.events.iter().enumerate();
         events.filter_map(|(index, event)| plans.of(index)?.schema_ref(event, &self.topic).ok()?)
     }
 
-    /// The records of its events, with these prefixes before the values that need them.
+    /// Converts it into a batch of records, with these prefixes before values that have a schema.
     pub(crate) fn into_records(self, prefixes: Prefixes) -> RecordBatch {
         let TopicBatch { topic, events, ack } = self;
         let (suspects, plans) = (ack.suspects(), ack.plans().clone());
@@ -100,7 +100,7 @@ impl Records for EventRecords {
             return Some(name.to_string());
         }
         self.plans.of(index)?;
-        // The usual ones say again what the value says.
+        // The headers of every event repeat what is in the value.
         let usual = format::event_headers(event);
         let is_usual = |name: &str| name == "content-type";
         let mut own = record.headers.iter();

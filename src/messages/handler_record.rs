@@ -1,4 +1,4 @@
-//! What a handler sends on in place of an event.
+//! Output of a handler: records, or events unchanged, that go on to Kafka.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::{Event, Result, event::Change};
 
-/// What goes on to Kafka for an event: the event's own record, but for what is changed.
+/// A record that a handler sends on to Kafka: the event's own record, with changes.
 ///
 /// ```no_run
 /// # fn example(event: &factlib::Event) -> factlib::handlers::Record {
@@ -16,7 +16,7 @@ use crate::{Event, Result, event::Change};
 /// # }
 /// ```
 ///
-/// Two are equal where they are of the same event, changed in the same way.
+/// Two records are equal if they are of the same event and have the same changes.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Record {
@@ -25,10 +25,10 @@ pub struct Record {
     change: Change,
 }
 
-/// What goes on in place of an event of a batch.
+/// One item that a handler sends on in place of an event.
 #[derive(Debug)]
 pub(crate) enum HandlerOutput {
-    /// The event at this place of the batch, as it is.
+    /// The event at this index of the batch, unchanged.
     Event(usize),
     Record(Box<Record>),
 }
@@ -47,77 +47,78 @@ impl From<Record> for HandlerOutput {
 }
 
 impl Record {
-    /// The record of the event as it is.
+    /// Starts with the record of the event, unchanged.
     pub fn of(event: &Event) -> Self {
         Record { event: event.clone(), topic: None, change: Change::default() }
     }
 
-    /// Goes to this topic, which is created where it is missing, in place of the event's own.
+    /// Sends it to this topic instead of the event's own. The topic is created if it is missing.
     pub fn topic(mut self, topic: impl Into<Arc<str>>) -> Self {
         self.topic = Some(topic.into());
         self
     }
 
-    /// With another key. Kafka keeps the order of records of one key only.
+    /// Sets the key. Kafka keeps the order only among records with the same key.
     pub fn key(mut self, key: impl Into<String>) -> Self {
         self.change.key = Some(key.into());
         self
     }
 
-    /// With another payload in the `OutboxEvent`; fields that this version of factlib does
-    /// not know are left out then.
+    /// Sets the payload in the `OutboxEvent`. Fields that this version of factlib does not know are
+    /// then left out.
     pub fn payload(mut self, payload: impl Into<Bytes>) -> Self {
         self.change.payload = Some(payload.into());
         self
     }
 
-    /// With another event type.
+    /// Sets the event type.
     pub fn event_type(mut self, event_type: impl Into<String>) -> Self {
         self.change.event_type = Some(event_type.into());
         self
     }
 
-    /// With an event id of its own: consumers that drop what they have seen tell the records
-    /// of one event by that. It must be the same each time that the event is handled.
+    /// Sets the event id. Several records of one event need different ids, because consumers drop ids
+    /// that they have seen. The id must be the same each time the event is handled.
     pub fn id(mut self, id: impl Into<String>) -> Self {
         self.change.id = Some(id.into());
         self
     }
 
-    /// With one more header.
+    /// Adds a header.
     pub fn header(mut self, name: impl Into<Arc<str>>, value: impl Into<Bytes>) -> Self {
         let name: Arc<str> = name.into();
         self.change.headers.push(((*name).into(), Some(value.into())));
         self
     }
 
-    /// The event that it is of, as that was.
+    /// The original event.
     pub fn event(&self) -> &Event {
         &self.event
     }
 
-    /// The topic that was chosen for it.
+    /// The topic set with [`topic`](Self::topic), if any.
     pub fn chosen_topic(&self) -> Option<&str> {
         self.topic.as_deref()
     }
 
-    /// The key that it was given.
+    /// The key set with [`key`](Self::key), if any.
     pub fn chosen_key(&self) -> Option<&str> {
         self.change.key.as_deref()
     }
 
-    /// The payload that it was given.
+    /// The payload set with [`payload`](Self::payload), if any.
     pub fn chosen_payload(&self) -> Option<&[u8]> {
         self.change.payload.as_deref()
     }
 
-    /// The headers that it was given.
+    /// The headers added with [`header`](Self::header).
     pub fn chosen_headers(&self) -> impl Iterator<Item = (&str, &[u8])> {
         let headers = self.change.headers.iter();
         headers.map(|(name, value)| (&**name, value.as_deref().unwrap_or_default()))
     }
 
-    /// The event as it was, as it is to be sent or why it can't be, and the topic that was chosen.
+    /// Returns the original event, the changed event or the reason why it is invalid, and the chosen
+    /// topic.
     pub(crate) fn into_parts(self) -> (Event, Result<Event>, Option<Arc<str>>) {
         let Record { event, topic, change } = self;
         let changed = event.changed(change);

@@ -1,9 +1,9 @@
-//! Messages between actors, one file for each edge of the picture.
+//! Messages between actors, one file per edge of the picture in the crate docs.
 //!
 //! Data flows down in batches: [`WalBatch`] → [`EventBatch`] → [`TopicBatch`].
 //! Acknowledgements flow up: [`AckToken`] → [`PartDone`] → [`BatchDone`] →
-//! [`ConfirmLsn`]. Every batch carries its [`WindowPermit`], so the bytes below
-//! the reader are bounded by one number and a mailbox needs no bound of its own.
+//! [`ConfirmLsn`]. Every batch carries its [`WindowPermit`], so one number bounds the bytes
+//! below the reader, and mailboxes need no limit of their own.
 //!
 //! `Debug` of a message prints counts and positions, never a payload.
 

@@ -1,11 +1,11 @@
-//! Actors that show a test what they are sent.
+//! Test actors that record the messages they receive.
 
 use actix::{Actor, Context, Handler, Message, Recipient};
 use tokio::sync::mpsc;
 
 use super::{ActorExited, ActorKind, ExitGuard};
 
-/// An actor, and all that it is sent.
+/// Starts an actor and returns the messages it receives.
 pub(crate) fn probe<M>() -> (Recipient<M>, mpsc::UnboundedReceiver<M>)
 where
     M: Message<Result = ()> + Send + 'static,
@@ -14,7 +14,7 @@ where
     (Probe(sender).start().recipient(), sent)
 }
 
-/// A guard whose drop nobody is interested in.
+/// Creates a guard whose drop nobody observes.
 pub(crate) fn exit(actor: ActorKind, generation: u64) -> ExitGuard {
     ExitGuard { actor, generation, to: probe::<ActorExited>().0 }
 }

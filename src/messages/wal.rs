@@ -1,4 +1,4 @@
-//! Reader → decoder → router.
+//! Messages reader → decoder → router: batches of WAL bytes, then of events.
 
 use std::fmt;
 
@@ -8,14 +8,14 @@ use bytes::Bytes;
 use super::WindowPermit;
 use crate::{Event, Lsn, checkpoint::Cut};
 
-/// A batch's name: the `seq`-th that the reader of this generation cut.
+/// Identifies a batch: number `seq` of the reader of this generation.
 ///
-/// A generation is one life of the reader; `seq` counts from 0 without a gap for as
-/// long as the chain below it lives, which is what lets the acknowledgement window
-/// find the end of the contiguous part.
+/// A generation is one start of the reader. `seq` counts from 0 without a gap as long as the chain
+/// below the reader lives, so that the acknowledgement window can find the end of the contiguous
+/// done batches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct BatchId {
-    /// Number of the reader's life.
+    /// Number of the reader's start.
     pub generation: u64,
     /// Number of the batch in its chain.
     pub seq: u64,
@@ -28,8 +28,8 @@ pub(crate) struct WalBatch {
     pub id: BatchId,
     /// Whole CopyData messages, headers included.
     pub frames: Bytes,
-    /// Up to where everything is safe once this batch and all before it are:
-    /// the end of the last transaction that ends in it, or none.
+    /// End of the last transaction that ends in this batch, or none: the position that is safe once
+    /// this batch and all before it are done.
     pub commit_end_lsn: Option<Lsn>,
     pub permit: WindowPermit,
 }
@@ -51,8 +51,8 @@ pub(crate) struct EventBatch {
     pub id: BatchId,
     pub events: Vec<Event>,
     pub commit_end_lsn: Option<Lsn>,
-    /// Position of the stream behind it. Messages without a transaction move it, too; they
-    /// are read again from `commit_end_lsn`.
+    /// Position of the stream after this batch. Messages without a transaction move it too; after a
+    /// restart they are read again from `commit_end_lsn`.
     pub end: Cut,
     pub permit: WindowPermit,
 }

@@ -1,15 +1,15 @@
-//! The byte window: what bounds the memory below the reader.
+//! The byte window, which bounds the memory of everything below the reader.
 
 use std::{fmt, sync::Arc};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// The bytes that may be between the WAL and Kafka's acknowledgement.
+/// Budget of bytes between the WAL and Kafka's acknowledgement.
 ///
 /// The reader acquires a permit for a batch before it hands the batch on; the
 /// permit travels with the batch and its parts and is given back when the last
-/// of them is gone. The window outlives the actors, so what a failed generation
-/// left in librdkafka's queue still counts.
+/// of them is gone. The window outlives the actors, so bytes that a failed generation left in
+/// librdkafka's queue still count.
 #[derive(Clone)]
 pub struct ByteWindow {
     free: Arc<Semaphore>,
@@ -17,13 +17,13 @@ pub struct ByteWindow {
 }
 
 impl ByteWindow {
-    /// A window of `size` bytes.
+    /// Creates a window of `size` bytes.
     pub fn new(size: u32) -> Self {
         ByteWindow { free: Arc::new(Semaphore::new(size as usize)), size }
     }
 
-    /// Waits until `bytes` fit. More than the whole window takes all of it and
-    /// so passes alone. Waiters are served in order. Cancel-safe.
+    /// Waits until `bytes` are free. A request larger than the window takes all of it, and so passes
+    /// alone. Waiters are served in order. Cancel-safe.
     pub async fn acquire(&self, bytes: usize) -> WindowPermit {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(self.size);
         let permit = Arc::clone(&self.free).acquire_many_owned(bytes).await;
@@ -53,7 +53,7 @@ impl ByteWindow {
 pub struct WindowPermit(Arc<OwnedSemaphorePermit>);
 
 impl WindowPermit {
-    /// The bytes it stands for.
+    /// The number of bytes it holds.
     pub fn bytes(&self) -> usize {
         self.0.num_permits()
     }

@@ -1,4 +1,4 @@
-//! How a client answers for the records that it was given.
+//! A client's answer for the records it was given: delivered, refused or failed.
 //!
 //! Kafka answers for batches of records: it refuses a whole batch for one record, and does not say
 //! which. The records of such a batch are *suspects*, and are sent again one by one. A record that

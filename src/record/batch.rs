@@ -1,14 +1,14 @@
-//! Records on their way to a client.
+//! A batch of records for a client, and the interface through which the client makes them.
 
 use std::sync::Arc;
 
 use super::{Answer, Record, Suspects};
 use crate::{Lsn, Result};
 
-/// Records of one topic, each made when it is sent: until then, and until it is acknowledged, what
-/// it is made of is all that waits.
+/// Records of one topic. Each is made when it is sent, so only its source waits in memory until Kafka
+/// has acknowledged it.
 pub(crate) trait Records: Send + Sync {
-    /// The topic that they go to.
+    /// The topic of the records.
     fn topic(&self) -> &Arc<str>;
 
     /// Number of records.
@@ -17,19 +17,19 @@ pub(crate) trait Records: Send + Sync {
     /// Makes the record at `index`.
     ///
     /// # Errors
-    /// [`ErrorKind::RecordRefused`](crate::ErrorKind::RecordRefused): why there can be none.
+    /// [`ErrorKind::RecordRefused`](crate::ErrorKind::RecordRefused) if it can't be made.
     fn record(&self, index: usize) -> Result<Record>;
 
-    /// Tells the record at `index` from all others; the same when it is made again.
+    /// Identifies the record at `index` among all others; the same each time it is made.
     fn id(&self, index: usize) -> RecordId;
 
     /// Names the record at `index` in errors.
     fn describe(&self, index: usize) -> String;
 
-    /// True where headers may be larger than those that every record has.
+    /// True if records may have headers beyond those that every record has.
     fn counts_headers(&self) -> bool;
 
-    /// The name of a header of this record, made at `index`, that says more than its value does.
+    /// The name of a header of the record at `index` whose content is not in the record's value.
     #[cfg(feature = "client-kafka")]
     fn own_header(&self, index: usize, record: &Record) -> Option<String>;
 }
@@ -38,15 +38,15 @@ pub(crate) trait Records: Send + Sync {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct RecordId {
     pub lsn: Lsn,
-    /// Of all that makes the record what it is.
+    /// Hash of everything that the record is made of.
     pub hash: u64,
 }
 
-/// Records to send, and the duty to answer for them.
+/// Records to send, and the callback that takes the answer for them.
 pub(crate) struct RecordBatch {
     pub records: Arc<dyn Records>,
-    /// Those that have to be sent alone.
+    /// The records that have to be sent alone.
     pub suspects: Suspects,
-    /// Called once. Dropped, the batch counts as failed.
+    /// Called once. If it is dropped, the batch counts as failed.
     pub answer: Box<dyn FnOnce(Answer) + Send>,
 }

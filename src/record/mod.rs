@@ -1,5 +1,5 @@
-//! What goes to Kafka, whoever makes it and whoever sends it: records, the rules for topics' names,
-//! and how a client answers for what it was given.
+//! Records for Kafka: the record itself, batches of records and a client's answer for them, and the
+//! rules for topic names. Independent of the client and of the record's source.
 
 mod answer;
 mod batch;
@@ -15,24 +15,24 @@ pub(crate) use self::{
     topic_name::{is_legal_in_topic, is_legal_topic, legal_topic},
 };
 
-/// Headers in their order; Kafka's null is none.
+/// Headers in order; a value of none is Kafka's null.
 pub(crate) type Headers = Vec<(ByteString, Option<Bytes>)>;
 
-/// A record, as Kafka is given it.
+/// A record for Kafka.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Record {
     pub key: Bytes,
-    /// None for a tombstone.
+    /// The value; none for a tombstone.
     pub value: Option<Bytes>,
     pub headers: Headers,
-    /// None where the key decides.
+    /// The partition; none if the key decides.
     pub partition: Option<i32>,
-    /// Unix milliseconds; none for the time when it is sent.
+    /// Unix milliseconds; none for the time of sending.
     pub timestamp_ms: Option<i64>,
 }
 
 impl Record {
-    /// Adds a header; a text that can't be the name of one is left out.
+    /// Adds a header, unless its name is not legal.
     pub fn add_header(&mut self, name: impl Into<ByteString>, value: impl Into<Bytes>) {
         let name = name.into();
         if is_legal_header(&name) {
@@ -40,20 +40,20 @@ impl Record {
         }
     }
 
-    /// Adds a header in place of those of the same name.
+    /// Sets a header, replacing those of the same name.
     pub fn set_header(&mut self, name: &str, value: Bytes) {
         self.headers.retain(|(other, _)| **other != *name);
         self.headers.push((name.into(), Some(value)));
     }
 
-    /// Bytes of its headers.
+    /// Total size of the headers in bytes.
     pub fn header_bytes(&self) -> usize {
         let bytes = |value: &Option<Bytes>| value.as_ref().map_or(0, Bytes::len);
         self.headers.iter().map(|(name, value)| name.len() + bytes(value)).sum()
     }
 }
 
-/// False for a name with a NUL: librdkafka takes names as C strings.
+/// True for a name without a NUL: librdkafka takes header names as C strings.
 pub(crate) fn is_legal_header(name: &str) -> bool {
     !name.contains('\0')
 }

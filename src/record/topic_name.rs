@@ -1,14 +1,14 @@
-//! Names of topics that Kafka allows.
+//! Checks topic names against Kafka's rules.
 
 use crate::{Error, ErrorKind, Result};
 
-/// Kafka's limit for the name of a topic.
+/// Kafka's limit for the length of a topic name.
 const TOPIC_MAX: usize = 249;
 
-/// Holds the name of a topic against Kafka's rules.
+/// Checks a topic name against Kafka's rules.
 ///
 /// # Errors
-/// [`ErrorKind::RecordRefused`]: `what`, with Kafka's rules and `remedy`.
+/// [`ErrorKind::RecordRefused`] with the text `what`; its remedy is Kafka's rules and `remedy`.
 pub(crate) fn legal_topic(name: &str, what: impl FnOnce() -> String, remedy: &str) -> Result<()> {
     if is_legal_topic(name) {
         return Ok(());
@@ -18,13 +18,13 @@ pub(crate) fn legal_topic(name: &str, what: impl FnOnce() -> String, remedy: &st
     )))
 }
 
-/// True for what Kafka allows as the name of a topic.
+/// True if Kafka allows the topic name.
 pub(crate) fn is_legal_topic(name: &str) -> bool {
     let some = !name.is_empty() && name != "." && name != "..";
     some && name.len() <= TOPIC_MAX && name.bytes().all(is_legal_in_topic)
 }
 
-/// True for what Kafka allows within the name of a topic.
+/// True if Kafka allows the character in a topic name.
 pub(crate) fn is_legal_in_topic(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-')
 }

@@ -1,4 +1,5 @@
-//! The registry over HTTP, through `schema_registry_converter`.
+//! Asks the schema registry over HTTP (through `schema_registry_converter`) and turns its answers into
+//! prefixes or errors.
 
 use std::{error::Error as StdError, fs};
 
@@ -22,24 +23,24 @@ use secrecy::ExposeSecret;
 use crate::format::{Schema, SchemaRef};
 use crate::{Error, ErrorKind, Result, config::SchemaRegistryConfig};
 
-/// The `OutboxEvent` in protobuf.
+/// The protobuf schema of `OutboxEvent`.
 const PROTOBUF: &str = include_str!("../../proto/factlib/v1/outbox.proto");
 
-/// The `OutboxEvent` as the format `json` writes it.
+/// The JSON schema of `OutboxEvent`, as the format `json` writes it.
 const JSON: &str = include_str!("../../proto/factlib/v1/outbox.schema.json");
 
-/// What may stand in a segment of a path as it is, RFC 3986's unreserved characters.
+/// Characters to escape in a path segment: all but RFC 3986's unreserved ones.
 const IN_PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 pub(super) struct Client {
     settings: SrSettings,
     auto_register: bool,
-    /// For messages.
+    /// The registry's URLs, for error texts.
     urls: Vec<String>,
 }
 
 impl Client {
-    /// A client, where a registry is configured.
+    /// Creates a client; none if no registry is configured.
     ///
     /// # Errors
     /// [`ErrorKind::Config`] for a certificate that can't be read.
@@ -63,7 +64,7 @@ impl Client {
         Ok(Some(Client { settings, auto_register: config.auto_register, urls }))
     }
 
-    /// How many subjects it has.
+    /// Counts the registry's subjects.
     ///
     /// # Errors
     /// [`ErrorKind::RegistryUnavailable`] or [`ErrorKind::RegistryRefused`].
@@ -72,18 +73,18 @@ impl Client {
         Ok(subjects.map_err(|error| self.error(None, error))?.len())
     }
 
-    /// What a value of that schema begins with: the magic byte, the schema's id and, for
-    /// protobuf, which of the schema's messages it is.
+    /// The prefix for values of a schema: the magic byte, the schema's id and, for protobuf, the index
+    /// of the message in the schema.
     ///
     /// # Errors
     /// [`ErrorKind::RegistryUnavailable`], [`ErrorKind::RegistryRefused`], or
-    /// [`ErrorKind::RecordRefused`]: the registry has no such schema or does not take it.
+    /// [`ErrorKind::RecordRefused`] if the registry has no such schema or does not accept it.
     pub async fn prefix(&self, schema_ref: &SchemaRef) -> Result<Bytes> {
         let subject = utf8_percent_encode(&schema_ref.subject, IN_PATH).to_string();
         if let Some(schema) = own_schema(&schema_ref.schema).filter(|_| self.auto_register) {
             let registered = post_schema(&self.settings, subject, schema).await;
             let id = registered.map_err(|error| self.error(Some(schema_ref), error))?.id;
-            // The first message is short for its place.
+            // A single zero is short for the first message.
             let message = if schema_ref.schema == Schema::Protobuf { vec![0] } else { Vec::new() };
             return Ok(get_payload(id, message).into());
         }
@@ -99,15 +100,15 @@ impl Client {
         Ok(get_payload(registered.id, Vec::new()).into())
     }
 
-    /// The same for protobuf: where in its schema the message is.
+    /// The prefix for a protobuf schema, which includes the index of the message.
     async fn protobuf_prefix(&self, schema_ref: &SchemaRef, subject: String) -> Result<Bytes> {
-        // A new one each time: it keeps errors.
+        // Create a new encoder each time, because it caches errors.
         let encoder = ProtoRawEncoder::new(self.settings.clone());
-        // The name of the strategy does not matter: it is the one that takes a subject.
+        // This strategy is used only because it takes a subject as it is.
         let latest = SubjectNameStrategy::RecordNameStrategy(subject);
         let name = schema_ref.schema.name();
         let found = match encoder.encode(&[], name, latest.clone()).await {
-            // The schema's only message needs no name.
+            // If the schema has one message only, it is found without a name.
             Err(error) if !error.retriable => encoder.encode_single_message(&[], latest).await,
             found => found,
         };
@@ -143,7 +144,7 @@ impl Client {
         Error::new(kind, what).caused_by(why).remedy(remedy)
     }
 
-    /// What a status says, and the registry's own code behind it.
+    /// Judges an HTTP status and the registry's own error code.
     fn refused(&self, status: u16, code: u32, about: &str) -> ErrorParts {
         match status {
             401 | 403 => (
@@ -151,7 +152,7 @@ impl Client {
                 format!("the schema registry refuses {about}"),
                 "check schema_registry.username and schema_registry.password",
             ),
-            // Of a subject or a version, as against a page that is not there.
+            // The subject or version is missing, and not the page.
             404 if matches!(code, 40401 | 40402) => (
                 ErrorKind::RecordRefused,
                 format!("the schema registry has no schema of {about}"),
@@ -172,7 +173,7 @@ impl Client {
         }
     }
 
-    /// Of several, only the last one's answer is known, and the others may come back.
+    /// With several URLs only the last one's answer is known, and the others may come back.
     fn untrusted(&self) -> ErrorParts {
         let kind = match self.urls.len() {
             1 => ErrorKind::RegistryRefused,
@@ -188,7 +189,7 @@ impl Client {
     }
 }
 
-/// The kind of an error, its text, its remedy.
+/// Kind, text and remedy of an error.
 type ErrorParts = (ErrorKind, String, &'static str);
 
 fn unanswered(about: &str) -> ErrorParts {
@@ -199,7 +200,7 @@ fn unanswered(about: &str) -> ErrorParts {
     )
 }
 
-/// The schema, where it is factlib's own.
+/// The schema to register, if it is one of factlib's own.
 fn own_schema(schema: &Schema) -> Option<SuppliedSchema> {
     let supplied = |kind, text: &str| {
         SuppliedSchema::new(Some(schema.name().to_owned()), kind, text.to_owned())
@@ -211,7 +212,7 @@ fn own_schema(schema: &Schema) -> Option<SuppliedSchema> {
     }
 }
 
-/// What a subject has in place of what is written.
+/// Describes the type of a registered schema that does not fit the values.
 fn wrong_type(schema: &Schema, registered: &SchemaType) -> Option<&'static str> {
     let (fits, other) = match schema {
         Schema::Protobuf => (*registered == SchemaType::Protobuf, "a schema that is not protobuf"),
@@ -233,18 +234,18 @@ fn http(config: &SchemaRegistryConfig) -> Result<ClientBuilder> {
     Ok(all.into_iter().fold(http, ClientBuilder::add_root_certificate))
 }
 
-/// The status of an HTTP response that was an error, which is in the text alone.
+/// The HTTP status of an error, which appears only in its text.
 fn status(error: &SRCError) -> Option<u16> {
     let (_, status) = error.error.split_once("failed with status ")?;
     status.split_whitespace().next()?.parse().ok()
 }
 
-/// Whether a server was there that did not prove who it is, which only OpenSSL's text tells.
+/// True if the server's certificate was not accepted, which only OpenSSL's text says.
 fn is_untrusted(error: &SRCError) -> bool {
     error.source().is_some_and(|cause| error_chain(cause).contains("certificate verify failed"))
 }
 
-/// What the HTTP client says, with its causes.
+/// Joins an error of the HTTP client and its causes in one text.
 fn error_chain(error: &dyn StdError) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -268,7 +269,7 @@ mod tests {
 
     use super::*;
 
-    /// A registry that gives one answer to every request; none where it is empty.
+    /// A registry that gives the same answer to every request, or never answers if it is empty.
     async fn registry(answer: &str) -> (String, mpsc::UnboundedReceiver<String>, JoinHandle<()>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("bound"));

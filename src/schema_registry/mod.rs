@@ -1,15 +1,16 @@
-//! Confluent's framing: a value behind the id of the schema that it is written by.
+//! Looks schemas up in a schema registry, for formats with Confluent's framing: a schema id before
+//! each value.
 //!
 //! | file | idea |
 //! | --- | --- |
-//! | `registry` | what the registry said, kept; asked once for many records |
-//! | `client` | the registry over HTTP (feature `schema-registry`) |
+//! | `registry` | caches the registry's answers, so that it is asked once for many records |
+//! | `client` | asks the registry over HTTP (feature `schema-registry`) |
 //!
 //! # Failure
-//! A batch whose ids are not known waits, and what is behind it in its topic, until the registry
-//! has answered. A registry that is away fails the topic's lane, which is opened again after a
-//! pause: nothing is lost and nothing overtakes. A schema that the registry does not have or does
-//! not take refuses the events that need it, as Kafka refuses a record.
+//! A batch whose schema ids are unknown waits until the registry has answered, and so do the batches
+//! behind it in its topic. If the registry is unavailable, the topic's lane fails and is reopened
+//! after a pause: nothing is lost, and the order is kept. If the registry lacks a schema or does not
+//! accept it, the events that need it are refused, as if Kafka had refused them.
 
 #[cfg(feature = "schema-registry")]
 mod client;

@@ -1,3 +1,5 @@
+//! Caches the registry's answers: a schema goes in, the prefix of its values comes out.
+
 use std::{
     collections::HashMap,
     sync::{Mutex, PoisonError},
@@ -16,31 +18,31 @@ use crate::{
     format::{Prefixes, Schema, SchemaRef},
 };
 
-/// How long a refusal counts before the registry is asked again.
+/// Time for which a refusal is cached before the registry is asked again.
 const REFUSAL_LIFE: Duration = Duration::from_secs(5);
 
-/// Answers that are kept; names made of ids would be more.
+/// Maximum number of cached answers. Schema names that contain ids would need more.
 const MAX_CACHED_ANSWERS: usize = 10_000;
 
-/// A schema registry, and what it has said.
+/// A schema registry and its cached answers.
 pub(crate) struct Registry {
     #[cfg(feature = "schema-registry")]
     client: Option<Client>,
     auto_register: bool,
     cache: Duration,
     answers: Mutex<HashMap<SchemaRef, CachedAnswer>>,
-    /// By topic, what could not be asked.
+    /// The last schema per topic for which the registry did not answer.
     unanswered: Mutex<HashMap<String, SchemaRef>>,
 }
 
 struct CachedAnswer {
     prefix: Result<Bytes>,
-    /// When it was asked.
+    /// Time at which the registry was asked.
     at: Instant,
 }
 
 impl Registry {
-    /// The registry of a configuration; nothing is asked yet.
+    /// Creates the registry of a configuration, without asking it anything.
     ///
     /// # Errors
     /// [`ErrorKind::Config`] for a certificate that can't be read.
@@ -56,7 +58,7 @@ impl Registry {
         })
     }
 
-    /// How many subjects it has; zero where no registry is configured.
+    /// Counts the registry's subjects; zero if no registry is configured.
     ///
     /// # Errors
     /// As [`prefixes`](Self::prefixes).
@@ -68,7 +70,7 @@ impl Registry {
         }
     }
 
-    /// What values of these schemas begin with, as far as it need not be asked.
+    /// Prefixes of these schemas, if all of them are cached.
     pub fn cached_prefixes(
         &self,
         schema_refs: impl Iterator<Item = SchemaRef>,
@@ -83,11 +85,12 @@ impl Registry {
         Some(prefixes)
     }
 
-    /// What values of these schemas begin with; `topic` is where they go.
+    /// Prefixes of these schemas, for values that go to `topic`. Asks the registry for those that are
+    /// not cached.
     ///
     /// # Errors
-    /// [`ErrorKind::RegistryUnavailable`], [`ErrorKind::RegistryRefused`]; what is refused for
-    /// its schema has its error among the prefixes.
+    /// [`ErrorKind::RegistryUnavailable`], [`ErrorKind::RegistryRefused`]. The refusal of a single
+    /// schema is among the prefixes instead.
     pub async fn prefixes(
         &self,
         topic: &str,
@@ -107,7 +110,7 @@ impl Registry {
         Ok(prefixes)
     }
 
-    /// Whether it answers again, where it has not when it was last asked for this topic.
+    /// Asks again for the schema that was last left unanswered for this topic, if any.
     ///
     /// # Errors
     /// As [`prefixes`](Self::prefixes).
@@ -124,7 +127,7 @@ impl Registry {
         let answer = answers.get(schema_ref)?;
         let life = match &schema_ref.schema {
             _ if answer.prefix.is_err() => REFUSAL_LIFE,
-            // What was registered keeps its id.
+            // A registered schema keeps its id.
             Schema::Protobuf | Schema::Json if self.auto_register => Duration::MAX,
             _ => self.cache,
         };
