@@ -1,5 +1,6 @@
 //! Produces records at a rate and says how long each took to be acknowledged:
-//! `rate ADDRESS TOPIC RECORDS RATE` (0: as fast as it goes).
+//! `rate ADDRESS TOPIC RECORDS RATE` (0: as fast as it goes). A topic that is missing is made, of 24
+//! partitions.
 
 use std::{
     sync::{
@@ -9,7 +10,10 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use factlib_kafka::{Error, Observer, Producer, Receipt, Refusal, Settings, record_batch::Record};
+use factlib_kafka::{
+    Client, Code, Error, Observer, Producer, Receipt, Refusal, Settings, client::NewTopic,
+    record_batch::Record,
+};
 
 struct Loud;
 
@@ -44,7 +48,15 @@ async fn main() -> Result<(), Error> {
     let words: Vec<String> = std::env::args().collect();
     let number = |n: usize| words[n].parse::<usize>().expect("a number");
     let (records, rate) = (number(3), number(4));
-    let (producer, driver) = Producer::new(Settings::new(vec![words[1].clone()]), Arc::new(Loud));
+    let settings = Settings::new(vec![words[1].clone()]);
+    let new = NewTopic { name: words[2].clone(), partitions: Some(24), ..NewTopic::default() };
+    let made = Client::new(settings.clone()).create_topic(&new, false).await;
+    if let Err(error) = made
+        && error.code() != Some(Code::TopicAlreadyExists)
+    {
+        return Err(error);
+    }
+    let (producer, driver) = Producer::new(settings, Arc::new(Loud));
     let driver = tokio::spawn(driver);
     let topic = producer.topic(words[2].as_str()).await?;
     let (left, took) = (Arc::new(AtomicUsize::new(records)), Arc::default());
