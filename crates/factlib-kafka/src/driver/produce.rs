@@ -164,6 +164,7 @@ impl Driver {
             let judged = judged.unwrap_or(Judged {
                 answer: Answer::Unknown,
                 refusal: None,
+                of_records: Vec::new(),
                 is_misplaced: true,
             });
             self.answered(topic, partition, token, judged);
@@ -171,7 +172,7 @@ impl Driver {
     }
 
     fn answered(&mut self, topic: usize, place: usize, token: Token, judged: Judged) {
-        let Judged { answer, refusal, is_misplaced } = judged;
+        let Judged { answer, refusal, of_records, is_misplaced } = judged;
         let state = &mut self.topics[topic];
         let name = Arc::clone(&state.name);
         let Some(partition) = state.partitions.get_mut(place) else { return };
@@ -214,11 +215,17 @@ impl Driver {
             partition.last_refusal = Some(refusal);
         }
         let is_too_large = answer == Answer::TooLarge;
-        for event in partition.queue.answered(token, answer) {
+        let events = partition.queue.answered(token, answer);
+        let refused = events.iter().filter(|event| matches!(event, Event::Refused(_))).count();
+        // The named ones end in their order; else the words are those of the batch.
+        let are_named = refused == of_records.len();
+        let mut of_records = of_records.into_iter();
+        for event in events {
             match event {
                 Event::Acknowledged(batch) => batch.receipts.acknowledged(),
                 Event::Refused(batch) | Event::TooLarge(batch) => {
-                    let refusal = partition.last_refusal.clone();
+                    let own = of_records.next().filter(|_| are_named);
+                    let refusal = own.or_else(|| partition.last_refusal.clone());
                     let unknown = Refusal { code: Code::InvalidRecord, message: None };
                     batch.receipts.refused(&refusal.unwrap_or(unknown));
                 }
