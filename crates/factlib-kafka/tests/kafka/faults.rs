@@ -9,7 +9,7 @@ use factlib_kafka::Client;
 use factlib_testing::{KafkaServer, create_topic, shared_kafka};
 use tokio::time::sleep;
 
-use crate::numbered::{Numbers, assert_exactly, settings};
+use crate::numbered::{Numbers, assert_exactly, eventually, settings};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_that_is_killed_and_started_again_loses_and_repeats_nothing() {
@@ -17,9 +17,13 @@ async fn a_broker_that_is_killed_and_started_again_loses_and_repeats_nothing() {
     let bootstrap = kafka.bootstrap();
     create_topic(&bootstrap, "killed", 12, &[]).await.expect("a topic");
     let mut numbers = Numbers::to(&bootstrap, "killed").await;
-    for _ in 0..2 {
+    let (heard, ends) = (Arc::clone(&numbers.heard), Arc::clone(&numbers.ends));
+    for round in 1..=2 {
         let killing = async {
-            sleep(Duration::from_millis(300)).await;
+            // Records flow, and flow again.
+            let before = ends.count();
+            let flows = || heard.count("connected") >= round && ends.count() > before + 1_000;
+            eventually("records flow", flows).await;
             kafka.kill(1).await.expect("it is killed");
             sleep(Duration::from_millis(500)).await;
             kafka.start_again(1).await.expect("it is back");
