@@ -1,4 +1,4 @@
-//! Faults are in no build that a user gets.
+//! Builds for users have no faults, and shipped binaries have no throwaway servers.
 
 use std::{collections::BTreeSet, process::Command};
 
@@ -52,9 +52,7 @@ fn built(text: &str) -> Vec<Vec<String>> {
 fn no_build_that_a_user_gets_has_faults() {
     let package = package();
     assert!(closure(&package, &["faults"]).contains("test-util"), "the feature has another name");
-    let deb = package["metadata"]["deb"]["features"].as_array().expect("a list");
-    let deb = deb.iter().filter_map(Value::as_str).chain(["default"]).collect::<Vec<_>>();
-    assert!(!closure(&package, &deb).contains("faults"), "the Debian package");
+    assert!(!closure(&package, &of_deb(&package)).contains("faults"), "the Debian package");
     let mut builds = 0;
     for file in [
         "README.md",
@@ -79,10 +77,29 @@ fn no_build_that_a_user_gets_has_faults() {
     }
 }
 
+/// The features that the Debian package is described with.
+fn of_deb(package: &Value) -> Vec<&str> {
+    let deb = &package["metadata"]["deb"];
+    let features = deb["features"].as_array().expect("a list").iter().filter_map(Value::as_str);
+    let default = (deb["default-features"] != false).then_some("default");
+    features.chain(default).collect()
+}
+
 #[test]
-fn the_command_line_alone_has_no_throwaway_servers() {
+fn what_is_shipped_has_no_throwaway_servers() {
     let package = package();
     let servers = "dep:factlib-testing";
     assert!(closure(&package, &["demo"]).contains(servers), "the crate has another name");
     assert!(!closure(&package, &["cli"]).contains(servers));
+    assert!(!closure(&package, &of_deb(&package)).contains(servers), "the Debian package");
+    for file in ["packaging/Dockerfile", "scripts/package"] {
+        let text = read(file).replace("\\\n", " ");
+        let ours = text.lines().filter(|line| line.contains("--bin factlib"));
+        let builds = built(&ours.collect::<Vec<_>>().join("\n"));
+        assert_eq!(builds.len(), 1, "{file}");
+        for features in builds {
+            let features: Vec<&str> = features.iter().map(String::as_str).collect();
+            assert!(!closure(&package, &features).contains(servers), "{file}: {features:?}");
+        }
+    }
 }
