@@ -1,8 +1,10 @@
+//! The section `[checkpoint]`.
+
 use std::{path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-/// The section `[checkpoint]`.
+/// The section `[checkpoint]`: storage of the position.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
@@ -15,7 +17,7 @@ pub struct CheckpointConfig {
     /// since.
     #[serde(with = "humantime_serde")]
     pub interval: Duration,
-    /// Minimum time between two saves while no events of ours flow.
+    /// Minimum time between two saves while no events of this relay flow.
     #[serde(with = "humantime_serde")]
     pub idle_interval: Duration,
 }
@@ -31,7 +33,7 @@ impl Default for CheckpointConfig {
     }
 }
 
-/// Where the position is kept.
+/// Store of the position.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
@@ -41,6 +43,6 @@ pub enum StoreKind {
     Postgres,
     /// A file.
     File,
-    /// Nowhere: after a start, the slot's own position counts.
+    /// Memory only: each start begins at the slot's own position.
     Memory,
 }

@@ -1,6 +1,8 @@
+//! The section `[dead_letter]`.
+
 use serde::{Deserialize, Serialize};
 
-/// The section `[dead_letter]`: what becomes of events that can never be delivered.
+/// The section `[dead_letter]`: handling of events that can never be delivered.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
@@ -13,16 +15,16 @@ pub struct DeadLetterConfig {
     pub topic: Option<String>,
 }
 
-/// What becomes of an event that can never be delivered; it is never dropped.
+/// Handling of an event that can never be delivered; it is never dropped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum RefusalPolicy {
-    /// It goes to the dead-letter topic and counts as done.
+    /// Parks it in the dead-letter topic and counts it as done.
     #[default]
     DeadLetter,
-    /// The pipeline ends with the error.
+    /// Stops the pipeline with the error.
     Stop,
-    /// It is tried again for ever; what is behind it waits.
+    /// Retries it for ever while later events wait.
     Block,
 }

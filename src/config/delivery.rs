@@ -1,9 +1,11 @@
+//! The section `[delivery]`.
+
 use std::time::Duration;
 
 use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 
-/// The section `[delivery]`: what a crash may repeat.
+/// The section `[delivery]`: delivery guarantee and Kafka transactions.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
@@ -30,15 +32,15 @@ pub struct DeliveryConfig {
     pub position_topic: Option<String>,
 }
 
-/// What a crash may repeat.
+/// Delivery guarantee after a crash.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum DeliveryMode {
-    /// What was in flight comes twice.
+    /// Events in flight may be delivered twice.
     #[default]
     AtLeastOnce,
-    /// Nothing comes twice.
+    /// Each event is delivered once to consumers with `read_committed`.
     ExactlyOnce,
 }
 

@@ -1,4 +1,4 @@
-//! Environment variables: `FACTLIB_SECTION__KEY`, and the Go worker's own names.
+//! Reads settings from environment variables, `FACTLIB_SECTION__KEY` and the Go worker's names.
 
 use std::{collections::BTreeMap, env, path::Path};
 
@@ -11,12 +11,12 @@ use super::{
 };
 use crate::{Error, ErrorKind, Result};
 
-/// Names the configuration file.
+/// Variable that names the configuration file.
 pub(crate) const CONFIG_FILE: &str = "FACTLIB_CONFIG";
 
 const PREFIX: &str = "FACTLIB_";
 
-/// The variables of this process that can be read.
+/// The variables of this process that are UTF-8.
 pub(crate) fn process() -> Result<BTreeMap<String, String>> {
     let mut variables = BTreeMap::new();
     for (name, value) in env::vars_os() {
@@ -24,8 +24,8 @@ pub(crate) fn process() -> Result<BTreeMap<String, String>> {
         match value.into_string() {
             Ok(value) => _ = variables.insert(name, value),
             Err(_) if is_ours(&name) => {
-                let what = format!("environment variable {name} is not UTF-8");
-                return Err(Error::new(ErrorKind::Config, what));
+                let failure = format!("environment variable {name} is not UTF-8");
+                return Err(Error::new(ErrorKind::Config, failure));
             }
             Err(_) => {}
         }
@@ -33,7 +33,7 @@ pub(crate) fn process() -> Result<BTreeMap<String, String>> {
     Ok(variables)
 }
 
-/// The variables in a `.env` file; none when it is not there.
+/// The variables in a `.env` file; none if it does not exist.
 pub(crate) fn dotenv(path: &Path) -> Result<BTreeMap<String, String>> {
     let text = match std::fs::read(path) {
         Ok(text) => text,
@@ -41,7 +41,7 @@ pub(crate) fn dotenv(path: &Path) -> Result<BTreeMap<String, String>> {
         Err(error) => return Err(unreadable(path, error)),
     };
     dotenvy::from_read_iter(text.as_slice()).collect::<Result<_, _>>().map_err(|error| {
-        // The error's own text shows the line itself, in which a secret may be.
+        // The error's own text shows the line, which may contain a secret.
         let line = match &error {
             dotenvy::Error::LineParse(line, _) => {
                 let text = String::from_utf8_lossy(&text);
@@ -51,17 +51,18 @@ pub(crate) fn dotenv(path: &Path) -> Result<BTreeMap<String, String>> {
             _ => None,
         };
         let line = line.map(|line| format!(" line {}", line + 1)).unwrap_or_default();
-        let what = format!("{}{line} is not NAME=value", path.display());
-        Error::new(ErrorKind::Config, what).remedy("quote a value that has blanks or `$`")
+        let failure = format!("{}{line} is not NAME=value", path.display());
+        Error::new(ErrorKind::Config, failure).remedy("quote a value that has blanks or `$`")
     })
 }
 
-/// What `variables` set, in rising order; `place` follows a variable's name in messages.
-pub(crate) fn read(variables: &BTreeMap<String, String>, place: &str) -> Result<Vec<Given>> {
+/// The values that `variables` set, later ones overriding earlier ones; `location` follows a
+/// variable's name in messages.
+pub(crate) fn read(variables: &BTreeMap<String, String>, location: &str) -> Result<Vec<Given>> {
     let mut variables = variables.clone();
     variables.retain(|name, value| !kubernetes::is_injected(name, value));
     let mut given = Vec::new();
-    let source = |name: &str| format!("environment variable {name}{place}");
+    let source = |name: &str| format!("environment variable {name}{location}");
     for setting in settings() {
         for alias in setting.aliases {
             if let Some(text) = variables.get(*alias).filter(|text| !text.is_empty()) {
@@ -82,10 +83,10 @@ pub(crate) fn read(variables: &BTreeMap<String, String>, place: &str) -> Result<
         let path = path.to_lowercase().replace("__", ".");
         let (setting, key, of_file) = match find(&path) {
             Some((setting, None)) if setting.kind == Kind::Table => {
-                return Err(unknown(name, place));
+                return Err(unknown(name, location));
             }
             Some((setting, Some(key))) => {
-                // A variable's name can't have the dots of Kafka's names, which have no underscores.
+                // A variable's name can't contain dots; Kafka's names contain no underscores.
                 let key = key.replace('_', ".");
                 match key.strip_suffix(".file").filter(|key| setting.is_secret(Some(key))) {
                     Some(secret) => (setting, Some(secret.to_owned()), true),
@@ -95,7 +96,7 @@ pub(crate) fn read(variables: &BTreeMap<String, String>, place: &str) -> Result<
             Some((setting, None)) => (setting, None, false),
             None => match find_of_file(&path) {
                 Some((setting, _)) => (setting, None, true),
-                None => return Err(unknown(name, place)),
+                None => return Err(unknown(name, location)),
             },
         };
         match text.as_str() {
@@ -107,7 +108,7 @@ pub(crate) fn read(variables: &BTreeMap<String, String>, place: &str) -> Result<
     Ok(given)
 }
 
-/// True for the variable of faults, in a build that has them; elsewhere it is as unknown as any.
+/// True for the variable that configures faults, in a build that has them.
 fn is_fault(name: &str) -> bool {
     #[cfg(feature = "faults")]
     return name == crate::faults::VARIABLE;
@@ -124,10 +125,10 @@ fn is_ours(name: &str) -> bool {
     name.starts_with(PREFIX) || is_alias()
 }
 
-fn unknown(name: &str, place: &str) -> Error {
+fn unknown(name: &str, location: &str) -> Error {
     let names: Vec<_> = settings().iter().map(|setting| setting.env()).collect();
-    let what = format!("environment variable {name}{place} is no setting");
-    Error::new(ErrorKind::Config, what).remedy(match nearest(name, names.iter().map(|n| &**n)) {
+    let failure = format!("environment variable {name}{location} is not a setting");
+    Error::new(ErrorKind::Config, failure).remedy(match nearest(name, names.iter().map(|n| &**n)) {
         Some(name) => format!("did you mean {name}?"),
         None => "`factlib config --reference` lists all settings".into(),
     })

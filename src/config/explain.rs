@@ -1,4 +1,5 @@
-//! The errors of loading: each names the setting and its source, none shows a secret.
+//! Builds the errors of loading a configuration: each names the setting and its source, none shows
+//! a secret.
 
 use std::path::Path;
 
@@ -11,19 +12,24 @@ use super::{
 };
 use crate::{Error, ErrorKind};
 
-/// The error for a name that is no setting; what it was set to is not shown.
+/// The error for an unknown setting; it does not show the value.
 pub(crate) fn unknown(name: &str, source: &str) -> Error {
-    let what = format!("unknown setting {name} in {source}");
+    let failure = format!("unknown setting {name} in {source}");
     let names = settings().iter().map(|setting| setting.name);
     let sections = settings().iter().filter_map(|s| Some(s.name.rsplit_once('.')?.0));
-    Error::new(ErrorKind::Config, what).remedy(match nearest(name, names.chain(sections)) {
+    Error::new(ErrorKind::Config, failure).remedy(match nearest(name, names.chain(sections)) {
         Some(name) => format!("did you mean {name}?"),
         None => "`factlib config --reference` lists all settings".into(),
     })
 }
 
-/// The error for a value that its setting's type does not take.
-pub(crate) fn unfit(setting: &Setting, key: Option<&str>, value: &Value, source: &str) -> Error {
+/// The error for a value of the wrong type.
+pub(crate) fn wrong_type(
+    setting: &Setting,
+    key: Option<&str>,
+    value: &Value,
+    source: &str,
+) -> Error {
     let shown = if setting.is_secret(key) { REDACTED.into() } else { shown(value) };
     let expected = if key.is_some() { "a text".into() } else { setting.kind.expected() };
     let key = key.map(|key| format!(".{key}")).unwrap_or_default();
@@ -34,8 +40,8 @@ pub(crate) fn unfit(setting: &Setting, key: Option<&str>, value: &Value, source:
 
 /// The error for a file that can't be read.
 pub(crate) fn unreadable(path: &Path, error: std::io::Error) -> Error {
-    let what = format!("cannot read the configuration file {}", path.display());
-    Error::new(ErrorKind::Config, what).caused_by(error)
+    let failure = format!("cannot read the configuration file {}", path.display());
+    Error::new(ErrorKind::Config, failure).caused_by(error)
 }
 
 fn shown(value: &Value) -> String {

@@ -1,4 +1,4 @@
-//! The TOML file: every value with its line.
+//! Reads a TOML file: every value with the line that it is on.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -6,19 +6,19 @@ use figment::value::{Dict, Value};
 use toml_edit::{Document, Item, TableLike};
 
 use super::{
-    explain::{unfit, unknown, unreadable},
+    explain::{unknown, unreadable, wrong_type},
     load::Given,
     reference::{Kind, find, settings},
     secret_file::find_of_file,
 };
 use crate::{Error, ErrorKind, Result};
 
-/// The values in the file at `path`.
+/// Reads the values in the file at `path`.
 pub(crate) fn read(path: &Path) -> Result<Vec<Given>> {
     let text = std::fs::read_to_string(path).map_err(|error| unreadable(path, error))?;
     let file = File { name: path.display().to_string(), text: &text };
     let document = Document::parse(text.as_str()).map_err(|error| {
-        // The error's own text shows the line itself, in which a secret may be.
+        // The error's own text shows the line, which may contain a secret.
         let line = file.line(error.span());
         Error::new(ErrorKind::Config, format!("{line} is not TOML: {}", error.message()))
     })?;
@@ -39,7 +39,7 @@ impl File<'_> {
             let key_span = table.get_key_value(key).and_then(|(key, _)| key.span());
             let source = self.line(item.span().or(key_span));
             if let (None, Some((setting, key))) = (item.as_table_like(), find_of_file(&name)) {
-                let wrong = || unfit(setting, key, &Dict::new().into(), &source);
+                let wrong = || wrong_type(setting, key, &Dict::new().into(), &source);
                 let path = item.as_str().ok_or_else(wrong)?;
                 given.push(Given::secret(setting, key.map(Into::into), path, source)?);
                 continue;
@@ -51,18 +51,18 @@ impl File<'_> {
                 (Some(inner), None) if is_section(&name) => self.walk(&name, inner, given)?,
                 (_, Some((setting, key))) => {
                     let value = value(item, setting.kind, key.is_some())
-                        .ok_or_else(|| unfit(setting, key, &Dict::new().into(), &source))?;
-                    let mut places = BTreeMap::new();
+                        .ok_or_else(|| wrong_type(setting, key, &Dict::new().into(), &source))?;
+                    let mut locations = BTreeMap::new();
                     if setting.kind == Kind::Tables {
-                        self.places(&name, item, &mut places);
+                        self.locate(&name, item, &mut locations);
                     }
                     let key = key.map(Into::into);
                     let (file, own_file) = (None, None);
-                    given.push(Given { setting, key, value, source, places, file, own_file });
+                    given.push(Given { setting, key, value, source, locations, file, own_file });
                 }
                 (_, None) if is_section(&name) => {
-                    let what = format!("{name} in {source} is a section: expected [{name}]");
-                    return Err(Error::new(ErrorKind::Config, what));
+                    let failure = format!("{name} in {source} is a section: expected [{name}]");
+                    return Err(Error::new(ErrorKind::Config, failure));
                 }
                 (_, None) => return Err(unknown(&name, &source)),
             }
@@ -70,14 +70,14 @@ impl File<'_> {
         Ok(())
     }
 
-    /// Where everything in an array of tables stands: `name[1].match.event_type`.
-    fn places(&self, path: &str, item: &Item, to: &mut BTreeMap<String, String>) {
+    /// Adds the line of everything in an array of tables, by path: `name[1].match.event_type`.
+    fn locate(&self, path: &str, item: &Item, to: &mut BTreeMap<String, String>) {
         let each = |inner: &dyn TableLike, path: &str, to: &mut BTreeMap<_, _>| {
             for (key, item) in inner.iter() {
                 let path = format!("{path}.{key}");
                 let key_span = inner.get_key_value(key).and_then(|(key, _)| key.span());
                 to.insert(path.clone(), self.line(key_span.or(item.span())));
-                self.places(&path, item, to);
+                self.locate(&path, item, to);
             }
         };
         if let Some(tables) = item.as_array_of_tables() {
@@ -99,7 +99,7 @@ impl File<'_> {
         }
     }
 
-    /// Where that is, for messages.
+    /// File and line of a span, for messages.
     fn line(&self, span: Option<std::ops::Range<usize>>) -> String {
         let before = span.and_then(|span| self.text.get(..span.start));
         match before {
@@ -115,8 +115,8 @@ fn is_section(name: &str) -> bool {
     settings().iter().any(|setting| within(setting.name))
 }
 
-/// The value as it stands there; its type is judged later. None where a text has no
-/// equal (an array of tables).
+/// Converts a value; its type is checked later. `None` for an array of tables where the setting
+/// takes none.
 fn value(item: &Item, kind: Kind, in_table: bool) -> Option<Value> {
     if let Some(text) = item.as_str() {
         return Some(if kind == Kind::List { kind.read(text) } else { text.into() });
@@ -126,19 +126,19 @@ fn value(item: &Item, kind: Kind, in_table: bool) -> Option<Value> {
         return Some(all.collect::<Option<Vec<_>>>()?.into());
     }
     let value = item.as_value()?;
-    // `linger.ms = 5` is as good as `linger.ms = "5"`: to librdkafka all is text.
+    // `linger.ms = 5` equals `linger.ms = "5"`: librdkafka takes everything as text.
     if in_table && !value.is_array() && !value.is_inline_table() {
         return Some(scalar(value)?.into());
     }
     plain(value)
 }
 
-/// A value that a text writes as TOML does.
+/// Parses a text as an inline TOML value.
 pub(crate) fn inline(text: &str) -> Option<Value> {
     plain(&text.trim().parse().ok()?)
 }
 
-/// Tables within an array: `[[name]]`, with what is below each.
+/// Converts one `[[name]]` with everything in it.
 fn table(table: &dyn TableLike) -> Option<Value> {
     let entry = |(key, item): (&str, &Item)| {
         let value = match (item.as_table_like(), item.as_value()) {

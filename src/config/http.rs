@@ -1,3 +1,5 @@
+//! The section `[http]`.
+
 use std::{
     net::{IpAddr, Ipv4Addr},
     time::Duration,
@@ -6,10 +8,10 @@ use std::{
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
-/// Short enough to type, too long to guess over HTTP.
-pub(crate) const SHORTEST_TOKEN: usize = 16;
+/// Minimum length of a token: short enough to type, too long to guess over HTTP.
+pub(crate) const MIN_TOKEN_LENGTH: usize = 16;
 
-/// The section `[http]`.
+/// The section `[http]`: health, metrics and the status page.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
@@ -36,7 +38,7 @@ pub struct HttpConfig {
 impl Default for HttpConfig {
     fn default() -> Self {
         HttpConfig {
-            // What is told here is for the operator: nobody else reaches it unasked.
+            // The answers are for the operator; others reach them only if configured.
             address: Ipv4Addr::LOCALHOST.into(),
             health_port: None,
             metrics_port: None,
@@ -51,9 +53,9 @@ impl Default for HttpConfig {
 pub(crate) const EXPECTED_TOKEN: &str =
     "expected at least 16 characters of ASCII, no spaces, as `openssl rand -hex 16` prints them";
 
-/// What a header can carry as it is.
+/// True if the text is long enough and safe in an HTTP header.
 pub(crate) fn is_token(text: &str) -> bool {
-    text.len() >= SHORTEST_TOKEN && text.bytes().all(|byte| byte.is_ascii_graphic())
+    text.len() >= MIN_TOKEN_LENGTH && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 #[cfg(test)]
@@ -61,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_could_be_guessed_or_is_empty_is_no_token() {
+    fn a_short_or_blank_text_is_not_a_token() {
         assert!(is_token("0123456789abcdef"));
         for text in ["", "\n", "short", "0123456789abcdef 0123", "0123456789abcdef\n"] {
             assert!(!is_token(text), "{text:?}");

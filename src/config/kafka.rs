@@ -1,3 +1,5 @@
+//! The section `[kafka]`.
+
 use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
 use secrecy::SecretString;
@@ -6,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{Format, Unrouted, properties::Shown};
 use crate::kafka::{Compression, KafkaSettings, NewTopics};
 
-/// The section `[kafka]`.
+/// The section `[kafka]`: brokers, client, topics and format.
 #[derive(Clone, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
@@ -49,7 +51,7 @@ pub struct KafkaConfig {
     /// metrics; `0s` turns them off.
     #[serde(with = "humantime_serde")]
     pub statistics_interval: Duration,
-    /// Topics that are missing are created.
+    /// Creation of missing topics.
     pub topics: TopicCreation,
     /// Any librdkafka producer property, by its own name; overrides factlib's
     /// settings, except those that its promises depend on.
@@ -73,7 +75,7 @@ impl Default for KafkaConfig {
             tls_ca: None,
             connections: 4,
             compression: Compression::Lz4,
-            // As often as a scrape, and no load.
+            // About once per scrape; costs next to nothing.
             statistics_interval: Duration::from_secs(10),
             topics: TopicCreation::default(),
             properties: BTreeMap::new(),
@@ -83,8 +85,8 @@ impl Default for KafkaConfig {
 
 impl fmt::Debug for KafkaConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Derived but for the properties, among which secrets may be; a field
-        // that is added must be named here.
+        // Like the derived one, but with secrets in the properties redacted. New fields have to be
+        // added here.
         let KafkaConfig {
             brokers,
             client,
@@ -124,7 +126,7 @@ impl fmt::Debug for KafkaConfig {
     }
 }
 
-/// What speaks to the brokers.
+/// Client that connects to the brokers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
@@ -137,7 +139,7 @@ pub enum KafkaClient {
     Kafka,
 }
 
-/// The section `[kafka.topics]`: how missing topics are created.
+/// The section `[kafka.topics]`: creation of missing topics.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
@@ -187,7 +189,7 @@ impl From<&KafkaConfig> for KafkaSettings {
 }
 
 impl KafkaConfig {
-    /// The part of it that a client takes.
+    /// The settings that a client takes.
     pub(crate) fn settings(&self) -> KafkaSettings {
         self.into()
     }

@@ -1,18 +1,18 @@
-//! Variables that Kubernetes puts into every container of a namespace, a set for each Service.
+//! Recognizes variables that Kubernetes injects into every container, one set per Service.
 //!
 //! A Service named `factlib` makes `FACTLIB_SERVICE_HOST`, `FACTLIB_SERVICE_PORT[_<PORT'S NAME>]`,
 //! `FACTLIB_PORT=tcp://10.0.0.1:8080` and `FACTLIB_PORT_8080_TCP[_PROTO|_PORT|_ADDR]`; one named
-//! `metrics` makes `METRICS_PORT=tcp://…`. Nobody set these for us, so they set nothing.
+//! `metrics` makes `METRICS_PORT=tcp://…`. They are not meant as settings and are ignored.
 
-/// The protocols that a Service's port can have.
+/// Protocols of a Service's port.
 const PROTOCOLS: [&str; 3] = ["tcp", "udp", "sctp"];
 
-/// True for a variable that has the name and the value of one that Kubernetes injects.
+/// True if Kubernetes injects a variable with such a name and value.
 ///
-/// The value decides where the name alone is a likely mistake: `FACTLIB_METRICS_PORT=9090` is
-/// meant for us.
+/// The value decides if the name alone could be a user's mistake: `FACTLIB_METRICS_PORT=9090` is
+/// meant as a setting.
 pub(super) fn is_injected(name: &str, value: &str) -> bool {
-    // Of ours only: a Service with two dashes in a row is not one that anybody has.
+    // Only settings have two underscores: no Service has two dashes in a row in its name.
     if name.contains("__") {
         return false;
     }
@@ -26,7 +26,7 @@ pub(super) fn is_injected(name: &str, value: &str) -> bool {
     if name.ends_with("_PORT") && is_address(value) {
         return true;
     }
-    // …_PORT_8080_TCP, and with one word more …_PORT_8080_TCP_ADDR.
+    // …_PORT_8080_TCP, or with another word …_PORT_8080_TCP_ADDR.
     let Some((_, rest)) = name.rsplit_once("_PORT_") else { return false };
     let mut words = rest.split('_');
     let (port, protocol) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_and_values_of_services_are_told_from_ours() {
+    fn variables_of_services_are_distinguished_from_settings() {
         for (name, value) in [
             ("FACTLIB_SERVICE_HOST", "10.96.0.7"),
             ("FACTLIB_METRICS_SERVICE_HOST", "fd00::7"),

@@ -1,6 +1,8 @@
+//! The section `[log]`.
+
 use serde::{Deserialize, Serialize};
 
-/// The section `[log]`.
+/// The section `[log]`: log lines of the binary.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
@@ -28,20 +30,20 @@ impl Default for LogConfig {
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum LogLevel {
-    /// What failed.
+    /// Failures.
     Error,
-    /// What is being retried or looks wrong.
+    /// Retries, and what looks wrong.
     Warn,
-    /// What changed: started, running, drained.
+    /// Changes of state: started, running, drained.
     #[default]
     Info,
-    /// What went on in between, librdkafka's own lines included.
+    /// Details, including librdkafka's own lines.
     Debug,
     /// Every batch.
     Trace,
 }
 
-/// How a log line is written.
+/// Format of log lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
@@ -49,8 +51,8 @@ pub enum LogFormat {
     /// Terminal format on a terminal, JSON elsewhere.
     #[default]
     Auto,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
-    /// For people.
+    /// Lines for people.
     Terminal,
 }

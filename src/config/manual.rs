@@ -1,8 +1,8 @@
-//! Prints the [reference](super::reference): the table of docs/settings.md and an example file.
+//! Prints the [reference](super::reference) as the table of docs/settings.md and as an example file.
 
 use super::reference::{Kind, settings};
 
-/// The settings as a Markdown table, which docs/settings.md has.
+/// The settings as a Markdown table, as in docs/settings.md.
 pub fn markdown() -> String {
     let mut table = String::from(
         "| Setting | Default | Environment | Allowed | Meaning |\n| --- | --- | --- | --- | --- |\n",
@@ -22,20 +22,20 @@ pub fn markdown() -> String {
     table
 }
 
-/// A configuration file that has every setting, commented out, at its default.
+/// A configuration file with every setting at its default, commented out.
 pub fn example() -> String {
-    let mut file = String::from("# Every setting of factlib, at its default where it has one.\n");
+    let mut file = String::from("# Every setting of factlib, with its default if it has one.\n");
     let mut section = "";
     for setting in settings() {
-        let (of, key) = setting.name.rsplit_once('.').unwrap_or(("", setting.name));
-        if of != section && !matches!(setting.kind, Kind::Table | Kind::Tables) {
-            section = of;
+        let (parent, key) = setting.name.rsplit_once('.').unwrap_or(("", setting.name));
+        if parent != section && !matches!(setting.kind, Kind::Table | Kind::Tables) {
+            section = parent;
             file += &format!("\n[{section}]\n");
         }
         let allowed = setting.kind.expected();
         file += &format!("# {}\n", setting.doc);
         if setting.kind == Kind::Secret {
-            file += &format!("# Or in a file of its own: {key}_file = # the path of the file\n");
+            file += &format!("# Or in its own file: {key}_file = # the path of the file\n");
         }
         file += &match (&setting.default, setting.kind) {
             (Some(default), Kind::OneOf(_)) => format!("# {key} = {default} # {allowed}\n"),

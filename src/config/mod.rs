@@ -1,9 +1,8 @@
-//! Every setting, one file a section.
+//! The configuration of a relay, one file per section.
 //!
-//! [`Config`] is plain data with defaults; what of it makes no sense together,
-//! [`Config::validate`] refuses. The binary fills it from a file, the
-//! environment and flags (`load`) and prints what there is to set
-//! (`reference`, `manual`); a program that embeds the relay fills it as it likes.
+//! [`Config`] is plain data with defaults; [`Config::validate`] refuses contradictions. The binary
+//! fills it from a file, the environment and flags (`load`) and prints all settings (`reference`,
+//! `manual`); a program that embeds the relay fills it as it likes.
 
 mod checkpoint;
 mod dead_letter;
@@ -61,7 +60,7 @@ pub use crate::{
     routing::settings::{Route, RouteMatch, Unrouted},
 };
 
-/// The table that [`Emitter::archive`](crate::emit::Emitter::archive) writes, by convention.
+/// The table that [`Emitter::archive`](crate::emit::Emitter::archive) writes to by convention.
 pub const ARCHIVE_TABLE: &str = "public.outbox_events";
 
 /// The whole configuration of a relay.
@@ -69,36 +68,36 @@ pub const ARCHIVE_TABLE: &str = "public.outbox_events";
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Config {
-    /// Where facts come from.
+    /// Source of events.
     pub postgres: PostgresConfig,
     /// Outbox tables, whose new rows are events, each an `[[outbox]]`: see
     /// docs/outbox-tables.md. With one, the relay reads no logical messages.
     pub outbox: Vec<OutboxTable>,
-    /// Where they go.
+    /// Destination of events.
     pub kafka: KafkaConfig,
     /// Routes, each a `[[route]]`: which events go where, and in which form; see
     /// docs/routing.md. The first route that matches an event applies.
     pub route: Vec<Route>,
-    /// Where the formats `confluent-…` have their schemas.
+    /// Schema registry of the formats `confluent-…`.
     pub schema_registry: SchemaRegistryConfig,
-    /// Where the position is kept.
+    /// Storage of the position.
     pub checkpoint: CheckpointConfig,
-    /// What a crash may repeat.
+    /// Delivery guarantee.
     pub delivery: DeliveryConfig,
-    /// What becomes of events that can never be delivered.
+    /// Handling of events that can never be delivered.
     pub dead_letter: DeadLetterConfig,
-    /// What becomes of rows that are delivered.
+    /// Removal of delivered rows.
     pub retention: RetentionConfig,
-    /// Memory, retries, stopping.
+    /// Memory, restarts and shutdown.
     pub pipeline: PipelineConfig,
-    /// Where health and metrics are answered.
+    /// Ports of health and metrics.
     pub http: HttpConfig,
-    /// What the binary logs.
+    /// Log lines of the binary.
     pub log: LogConfig,
 }
 
 impl Config {
-    /// The tables that are read; none when the relay reads logical messages.
+    /// The tables that the relay reads; none if it reads logical messages.
     pub fn outbox_tables(&self) -> Vec<OutboxTable> {
         match self.postgres.source {
             Some(Source::Tables) if self.outbox.is_empty() => {
@@ -109,7 +108,7 @@ impl Config {
         }
     }
 
-    /// The tables whose old rows are removed; none while `retention.after` is not set.
+    /// The tables whose old rows are removed; none if `retention.after` is not set.
     pub fn retention_tables(&self) -> Vec<OutboxTable> {
         if self.retention.after.is_none() {
             return Vec::new();
@@ -125,42 +124,41 @@ impl Config {
         tables
     }
 
-    /// The `[[outbox]]` of that table, or else one with all that the preset factlib says.
+    /// The `[[outbox]]` of that table, or else one with the preset factlib.
     pub fn table_named(&self, name: &str) -> OutboxTable {
         let named = OutboxTable::new(name, OutboxPreset::Factlib);
         let mut known = self.outbox.iter();
         known.find(|table| table.qualified() == named.qualified()).cloned().unwrap_or(named)
     }
 
-    /// What comes before the dot in a topic's name: `kafka.topic_prefix`, or else
-    /// `postgres.message_prefix`.
+    /// Prefix of topics' names: `kafka.topic_prefix`, or else `postgres.message_prefix`.
     pub fn topic_prefix(&self) -> &str {
         self.kafka.topic_prefix.as_deref().unwrap_or(&self.postgres.message_prefix)
     }
 
-    /// `dead_letter.topic`, or else `{topic_prefix}.dead-letter`.
+    /// Dead-letter topic: `dead_letter.topic`, or else `{topic_prefix}.dead-letter`.
     pub fn dead_letter_topic(&self) -> String {
         let named = self.dead_letter.topic.clone();
         named.unwrap_or_else(|| format!("{}.dead-letter", self.topic_prefix()))
     }
 
-    /// Whether events and position go through Kafka's transactions.
+    /// True if events and position are written in Kafka transactions.
     pub fn is_exactly_once(&self) -> bool {
         self.delivery.mode == DeliveryMode::ExactlyOnce
     }
 
-    /// `delivery.position_topic`, or else `{topic_prefix}.checkpoints`.
+    /// Topic of positions: `delivery.position_topic`, or else `{topic_prefix}.checkpoints`.
     pub fn position_topic(&self) -> String {
         let named = self.delivery.position_topic.clone();
         named.unwrap_or_else(|| format!("{}.checkpoints", self.topic_prefix()))
     }
 
-    /// `pipeline.batch` in bytes.
+    /// Value of `pipeline.batch` in bytes.
     pub fn batch_bytes(&self) -> usize {
         usize::try_from(self.pipeline.batch.as_u64()).unwrap_or(usize::MAX)
     }
 
-    /// `pipeline.window` in bytes, at most what a semaphore can count.
+    /// Value of `pipeline.window` in bytes, limited to what a semaphore can count.
     pub fn window_bytes(&self) -> u32 {
         let most = u32::try_from(tokio::sync::Semaphore::MAX_PERMITS).unwrap_or(u32::MAX);
         u32::try_from(self.pipeline.window.as_u64()).unwrap_or(most).min(most)

@@ -1,3 +1,5 @@
+//! The array of tables `[[outbox]]`.
+
 use serde::{Deserialize, Serialize};
 
 /// One `[[outbox]]`: a table whose new rows are events.
@@ -5,36 +7,36 @@ use serde::{Deserialize, Serialize};
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct OutboxTable {
-    /// `schema.table`, as the catalog has it; without a schema, `public` is meant.
+    /// `schema.table`, spelled as in the catalog; the schema is `public` when left out.
     pub table: String,
-    /// Names of columns and the shape of records, where nothing else is said.
+    /// Convention that the other settings of the table default to.
     #[serde(default)]
     pub preset: OutboxPreset,
-    /// Columns that are called otherwise than in the preset.
+    /// Columns whose names differ from the preset's.
     #[serde(default)]
     pub columns: OutboxColumns,
-    /// The unit of `columns.created_at` where that is a number.
+    /// Unit of `columns.created_at` if that is a number.
     #[serde(default)]
     pub created_at_unit: TimeUnit,
-    /// More columns that become headers, each `column` or `column:header`.
+    /// Further columns that become headers, each `column` or `column:header`.
     #[serde(default)]
     pub headers: Vec<String>,
-    /// More columns that go into the envelope's metadata, each `column` or `column:key`.
+    /// Further columns that become metadata of the envelope, each `column` or `column:key`.
     #[serde(default)]
     pub envelope: Vec<String>,
-    /// `{topic_prefix}.{aggregate_type}` is the topic. When not set, `kafka.topic_prefix`
+    /// Prefix of the topic `{topic_prefix}.{aggregate_type}`. When not set, `kafka.topic_prefix`
     /// with the preset `factlib`, `outbox.event` with the preset `debezium`.
     #[serde(default)]
     pub topic_prefix: Option<String>,
-    /// What an UPDATE of a row does; it never sends anything.
+    /// Reaction to an UPDATE of a row, which never sends anything.
     #[serde(default = "warn")]
     pub on_update: ChangePolicy,
-    /// What a DELETE or a TRUNCATE does; it never sends anything.
+    /// Reaction to a DELETE or a TRUNCATE, which never sends anything.
     #[serde(default)]
     pub on_delete: ChangePolicy,
 }
 
-/// Which conventions a table and its records follow.
+/// Convention for the columns of a table and the shape of its records.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
@@ -46,28 +48,28 @@ pub enum OutboxPreset {
     Debezium,
 }
 
-/// The columns of an outbox table; where one is not set, the preset's name is meant.
+/// Column names of an outbox table; each defaults to the preset's name.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct OutboxColumns {
-    /// The event's id.
+    /// Id of the event.
     pub id: Option<String>,
-    /// What decides on the topic.
+    /// Aggregate type, which decides the topic.
     pub aggregate_type: Option<String>,
-    /// The record's key.
+    /// Aggregate id, which is the record's key.
     pub aggregate_id: Option<String>,
-    /// What happened.
+    /// Type of the event.
     pub event_type: Option<String>,
-    /// The payload: `bytea`, or any type whose text is sent.
+    /// Payload: `bytea`, or any other type, whose text is sent.
     pub payload: Option<String>,
-    /// When it happened: a time, or a number since 1970 in `created_at_unit`.
+    /// Time of the event: a timestamp, or a number since 1970 in `created_at_unit`.
     pub created_at: Option<String>,
-    /// `jsonb` or `json`, an object.
+    /// Metadata: a `jsonb` or `json` object.
     pub metadata: Option<String>,
 }
 
-/// The unit of a number that is a time.
+/// Unit of a time that is a number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
@@ -86,7 +88,7 @@ pub enum TimeUnit {
 impl TimeUnit {
     pub(crate) const ALL: [TimeUnit; 4] = [TimeUnit::S, TimeUnit::Ms, TimeUnit::Us, TimeUnit::Ns];
 
-    /// How many of them a second has.
+    /// Number of units per second.
     pub(crate) fn per_second(self) -> u32 {
         match self {
             TimeUnit::S => 1,
@@ -100,7 +102,7 @@ impl TimeUnit {
         1_000_000_000 / i64::from(self.per_second())
     }
 
-    /// As the setting has it.
+    /// Name of the unit in the configuration.
     pub(crate) fn name(self) -> &'static str {
         match self {
             TimeUnit::S => "s",
@@ -111,17 +113,17 @@ impl TimeUnit {
     }
 }
 
-/// What a change does that an outbox table should not see.
+/// Reaction to a change that an outbox table should not see.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum ChangePolicy {
-    /// Nothing.
+    /// Ignores it.
     #[default]
     Ignore,
-    /// One line in the log for each table, and no more until the relay reconnects.
+    /// Logs one line per table, and no more until the relay reconnects.
     Warn,
-    /// The relay ends.
+    /// Stops the relay.
     Stop,
 }
 
@@ -130,7 +132,7 @@ fn warn() -> ChangePolicy {
 }
 
 impl OutboxTable {
-    /// A table with all that the preset says.
+    /// A table that follows the preset in everything.
     pub fn new(table: impl Into<String>, preset: OutboxPreset) -> Self {
         OutboxTable {
             table: table.into(),
@@ -145,29 +147,29 @@ impl OutboxTable {
         }
     }
 
-    /// Schema and name.
+    /// The schema and the name of the table.
     pub(crate) fn qualified(&self) -> (&str, &str) {
         self.table.split_once('.').unwrap_or(("public", &self.table))
     }
 
-    /// What comes before the dot in a topic's name; none for the pipeline's own.
+    /// The table's own topic prefix; `None` to use the pipeline's.
     pub(crate) fn topic_prefix(&self) -> Option<&str> {
-        let usual = (self.preset == OutboxPreset::Debezium).then_some("outbox.event");
-        self.topic_prefix.as_deref().or(usual)
+        let preset = (self.preset == OutboxPreset::Debezium).then_some("outbox.event");
+        self.topic_prefix.as_deref().or(preset)
     }
 
-    /// `headers`, as columns and the names that they get.
+    /// Columns of `headers`, each with its header's name.
     pub(crate) fn header_columns(&self) -> impl Iterator<Item = (&str, &str)> {
         self.headers.iter().map(|entry| aliased(entry))
     }
 
-    /// `envelope`, as columns and the names that they get.
+    /// Columns of `envelope`, each with its metadata key.
     pub(crate) fn envelope_columns(&self) -> impl Iterator<Item = (&str, &str)> {
         self.envelope.iter().map(|entry| aliased(entry))
     }
 }
 
-/// `column:alias`, or a column that keeps its name.
+/// Splits `column:alias`; a column without alias keeps its name.
 fn aliased(entry: &str) -> (&str, &str) {
     entry.split_once(':').unwrap_or((entry, entry))
 }

@@ -1,9 +1,11 @@
+//! The section `[pipeline]`.
+
 use std::time::Duration;
 
 use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 
-/// The section `[pipeline]`.
+/// The section `[pipeline]`: memory, restarts and shutdown.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]

@@ -1,11 +1,11 @@
-//! What `kafka.client = "kafka"` can't do: each is refused before anything is connected.
+//! Refuses settings that `kafka.client = "kafka"` can't fulfil, before anything connects.
 
 use super::{
     Compression, Config, Format, KafkaClient, OutboxPreset,
     validate::{Check, quoted, wrong},
 };
 
-/// What every refusal begins with.
+/// Start of every refusal.
 const CLIENT: &str = "kafka.client = \"kafka\"";
 
 pub(super) fn check_client(config: &Config) -> Check {
@@ -46,7 +46,7 @@ pub(super) fn check_client(config: &Config) -> Check {
     check_headers(config)
 }
 
-/// What would be in a record's headers alone.
+/// Refuses settings that put data only into a record's headers.
 fn check_headers(config: &Config) -> Check {
     format("kafka.format".into(), config.kafka.format)?;
     for (index, route) in config.route.iter().enumerate() {

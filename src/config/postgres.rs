@@ -1,3 +1,5 @@
+//! The section `[postgres]`.
+
 use std::{path::PathBuf, time::Duration};
 
 use bytesize::ByteSize;
@@ -7,10 +9,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::Result;
 
-/// The default of `url`, which is no secret.
+/// Default of `url`, which contains no secret.
 pub(crate) const DEFAULT_URL: &str = "postgresql://localhost:5432/postgres";
 
-/// The section `[postgres]`.
+/// The section `[postgres]`: connection, slot and source of events.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
@@ -27,9 +29,9 @@ pub struct PostgresConfig {
     /// File with the connection string; its password is read again at each connection.
     #[serde(skip)]
     pub url_file: Option<PathBuf>,
-    /// Replication slot.
+    /// Name of the replication slot.
     pub slot: String,
-    /// Publication; an empty one suffices for logical messages.
+    /// Name of the publication; logical messages need no table in it.
     pub publication: String,
     /// Prefix of the logical messages that are facts (second argument of
     /// `pg_logical_emit_message`).
@@ -63,7 +65,7 @@ pub struct PostgresConfig {
     pub retained_wal_warning: ByteSize,
 }
 
-/// Where facts are found in the WAL.
+/// Source of events in the WAL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
@@ -97,7 +99,7 @@ impl Default for PostgresConfig {
 }
 
 impl PostgresConfig {
-    /// Where the server is and how to log in.
+    /// The server's address and credentials.
     pub(crate) fn connect_info(&self) -> Result<ConnectInfo> {
         let info = ConnectInfo::parse(self.url.expose_secret())?;
         let info = match &self.url_file {

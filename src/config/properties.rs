@@ -1,5 +1,5 @@
-//! librdkafka properties: which of them are secrets, and which can't be changed
-//! because factlib's promises rest on them.
+//! Rules for `kafka.properties`: secrets are redacted, and properties that factlib's promises rest
+//! on can't be set.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -8,7 +8,7 @@ use serde::{Serialize, Serializer};
 use super::secret::REDACTED;
 use crate::kafka::is_secret;
 
-/// Why `property` can't be set to `value`; none where it can.
+/// The reason why `property` can't be set to `value`; `None` if it can.
 pub(crate) fn refusal(property: &str, value: &str) -> Option<&'static str> {
     Some(match property {
         "bootstrap.servers" | "metadata.broker.list" => "kafka.brokers sets it",
@@ -40,7 +40,7 @@ pub(crate) fn refusal(property: &str, value: &str) -> Option<&'static str> {
     })
 }
 
-/// Properties as they may be shown.
+/// Properties with secrets redacted.
 pub(crate) struct Shown<'a>(pub &'a BTreeMap<String, String>);
 
 impl<'a> Shown<'a> {

@@ -1,8 +1,8 @@
-//! What there is to set: one row a setting, from which names are looked up, text
-//! is read, mistakes are explained and the documentation is printed.
+//! Lists all settings, one row each, to look up names, parse text, explain mistakes and print the
+//! documentation.
 //!
-//! Meanings come from the doc comments of the sections' fields, defaults from
-//! [`Config::default`]; a test holds the rows against both.
+//! Meanings come from the doc comments of the sections' fields, defaults from [`Config::default`]; a
+//! test compares the rows with both.
 
 use std::sync::LazyLock;
 
@@ -11,23 +11,23 @@ use figment::value::Value;
 use super::{Config, postgres::DEFAULT_URL, validate::SASL_MECHANISMS};
 use crate::kafka::is_secret;
 
-/// A setting: its name, what it takes and what it means.
+/// A setting: its name, type, default and meaning.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Setting {
-    /// `section.key`, as in the file and in `--set`.
+    /// Name, `section.key`, as in the file and in `--set`.
     pub name: &'static str,
-    /// What its value is.
+    /// Type of the value.
     pub kind: Kind,
-    /// Names of environment variables that set it too: the Go worker's.
+    /// Further environment variables that set it, those of the Go worker.
     pub aliases: &'static [&'static str],
-    /// Its default, as the file would have it; none when it is not set.
+    /// Default as written in a file; `None` if it is not set by default.
     pub default: Option<String>,
-    /// What it means, in a sentence or two.
+    /// Meaning, in a sentence or two.
     pub doc: String,
 }
 
-/// What a setting's value is.
+/// Type of a setting's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Kind {
@@ -53,9 +53,9 @@ pub enum Kind {
     OneOf(&'static [&'static str]),
     /// Texts; from the environment and flags separated by commas.
     List,
-    /// Texts by name, each of which is set by itself.
+    /// Texts by name, each of which can be set by itself.
     Table,
-    /// Tables, `[[name]]` in the file; elsewhere as TOML writes them in one line.
+    /// An array of tables, `[[name]]` in the file; elsewhere inline TOML.
     Tables,
 }
 
@@ -153,7 +153,7 @@ pub fn settings() -> &'static [Setting] {
     &SETTINGS
 }
 
-/// The setting of that name; below a [`Kind::Table`], also the name within it.
+/// Finds the setting of a name; within a [`Kind::Table`], also returns the name in it.
 pub(crate) fn find(name: &str) -> Option<(&'static Setting, Option<&str>)> {
     settings().iter().find_map(|setting| match name.strip_prefix(setting.name)? {
         "" => Some((setting, None)),
@@ -164,34 +164,34 @@ pub(crate) fn find(name: &str) -> Option<(&'static Setting, Option<&str>)> {
     })
 }
 
-/// The one of `names` that `name` was most likely meant to be.
+/// The one of `names` that is most similar to a misspelled `name`.
 pub(crate) fn nearest<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    // Below this, names only have letters in common.
-    const ALIKE: f64 = 0.7;
-    let alike = |other: &'a str| (strsim::normalized_damerau_levenshtein(name, other), other);
+    // Below this, names merely share letters.
+    const MIN_SIMILARITY: f64 = 0.7;
+    let compare = |other: &'a str| (strsim::normalized_damerau_levenshtein(name, other), other);
     names
-        .map(alike)
-        .filter(|(likeness, _)| *likeness >= ALIKE)
+        .map(compare)
+        .filter(|(similarity, _)| *similarity >= MIN_SIMILARITY)
         .max_by(|(a, _), (b, _)| a.total_cmp(b))
         .map(|(_, other)| other)
 }
 
 impl Setting {
-    /// The environment variable that sets it.
+    /// Environment variable that sets it.
     pub fn env(&self) -> String {
         let name = self.name.to_uppercase().replace('.', "__");
         let key = if self.kind == Kind::Table { "__<KEY>" } else { "" };
         format!("FACTLIB_{name}{key}")
     }
 
-    /// True where the value must not be shown; `key` is the name within a table.
+    /// True if the value must not be shown; `key` is the name within a table.
     pub(crate) fn is_secret(&self, key: Option<&str>) -> bool {
         self.kind == Kind::Secret || key.is_some_and(is_secret)
     }
 }
 
 impl Kind {
-    /// What is allowed, to follow "expected".
+    /// Description of the allowed values, to follow "expected".
     pub fn expected(self) -> String {
         match self {
             Kind::Text | Kind::Secret => "a text".into(),
@@ -209,8 +209,7 @@ impl Kind {
         }
     }
 
-    /// The value that a text stands for. What can't be read stays text, which
-    /// the type of the setting then refuses.
+    /// Parses a text. If that fails, the value stays text, which the setting's type then refuses.
     pub(crate) fn read(self, text: &str) -> Value {
         match self {
             Kind::Switch => match text {

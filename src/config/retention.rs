@@ -1,8 +1,10 @@
+//! The section `[retention]`.
+
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// The section `[retention]`: rows that are delivered and old are removed.
+/// The section `[retention]`: removal of old rows that are delivered.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]

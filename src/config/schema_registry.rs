@@ -1,3 +1,5 @@
+//! The section `[schema_registry]`.
+
 use std::{path::PathBuf, time::Duration};
 
 use secrecy::SecretString;
@@ -5,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::format::SubjectStrategy;
 
-/// The section `[schema_registry]`: where the formats `confluent-…` have their schemas.
+/// The section `[schema_registry]`: the registry that holds the schemas of the formats
+/// `confluent-…`.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
@@ -13,9 +16,9 @@ pub struct SchemaRegistryConfig {
     /// Schema registries with Confluent's API: `http(s)://host:port`, with a path if
     /// needed. If one does not answer, the next is asked.
     pub url: Vec<String>,
-    /// User, for basic authentication.
+    /// User for basic authentication.
     pub username: Option<String>,
-    /// Password, for basic authentication.
+    /// Password for basic authentication.
     #[serde(serialize_with = "super::secret::redacted_option")]
     pub password: Option<SecretString>,
     /// PEM file of the registry's certificate authority, in addition to the system's.
@@ -50,7 +53,7 @@ impl Default for SchemaRegistryConfig {
 }
 
 impl SchemaRegistryConfig {
-    /// Why a format that needs it can't be had.
+    /// The reason why formats with a schema are refused in this build.
     #[cfg(not(feature = "schema-registry"))]
     pub(crate) const NOT_BUILT: &str =
         "this factlib was built without the feature schema-registry, which the format needs";

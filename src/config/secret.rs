@@ -1,9 +1,9 @@
-//! How secrets are shown: not at all.
+//! Redacts secrets when the configuration is shown.
 
 use secrecy::SecretString;
 use serde::Serializer;
 
-/// What stands in a secret's place.
+/// Text shown instead of a secret.
 pub(crate) const REDACTED: &str = "[redacted]";
 
 pub(crate) fn redacted<S: Serializer>(_: &SecretString, serializer: S) -> Result<S::Ok, S::Error> {

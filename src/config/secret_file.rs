@@ -1,5 +1,5 @@
-//! Secrets in files of their own, as Kubernetes and Docker mount them, and files that others
-//! can read.
+//! Reads secrets from files of their own, as Kubernetes and Docker mount them, and finds files that
+//! every user can read.
 
 use std::{fs, path::Path};
 
@@ -9,21 +9,21 @@ use figment::value::Value;
 use super::reference::{Setting, find};
 use crate::{Error, ErrorKind, Result};
 
-/// Behind the name of a secret, for the file that holds it.
+/// Suffix that turns a secret's name into the setting of its file.
 const SUFFIX: &str = "_file";
 
-/// The secret whose file that name sets: `kafka.password_file`, and of the properties
+/// Finds the secret whose file a name sets, such as `kafka.password_file` or
 /// `kafka.properties.ssl.key.password_file`.
 pub(crate) fn find_of_file(name: &str) -> Option<(&'static Setting, Option<&str>)> {
     let (setting, key) = find(name.strip_suffix(SUFFIX)?)?;
     setting.is_secret(key).then_some((setting, key))
 }
 
-/// What the file holds, but for an end of line at its end. `by` says who named it.
-pub(crate) fn read(path: &str, name: &str, by: &str) -> Result<Value> {
+/// Reads the file of the secret `name` without its final newline; `source` is what names the file.
+pub(crate) fn read(path: &str, name: &str, source: &str) -> Result<Value> {
     let failed = || {
-        let what = format!("cannot read {path}, the file of {name} that {by} names");
-        Error::new(ErrorKind::Config, what)
+        let failure = format!("cannot read {path}, the file of {name} that {source} names");
+        Error::new(ErrorKind::Config, failure)
     };
     let text = fs::read_to_string(path).map_err(|error| failed().caused_by(error))?;
     let text = text.strip_suffix('\n').map_or(&*text, |text| text.trim_end_matches('\r'));
@@ -33,7 +33,7 @@ pub(crate) fn read(path: &str, name: &str, by: &str) -> Result<Value> {
     }
 }
 
-/// Whether that value has to be kept from others: a connection string may be without password.
+/// True if the value is a secret; a connection string is one only if it has a password.
 pub(crate) fn is_sensitive(setting: &Setting, key: Option<&str>, value: &Value) -> bool {
     match value.as_str() {
         Some(url) if setting.name == "postgres.url" => ConnectInfo::holds_secret(url),
@@ -41,7 +41,7 @@ pub(crate) fn is_sensitive(setting: &Setting, key: Option<&str>, value: &Value) 
     }
 }
 
-/// Every user of this machine can read it.
+/// True if every user of this machine can read the file.
 #[cfg(unix)]
 pub(crate) fn is_open(path: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt;

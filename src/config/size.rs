@@ -1,4 +1,4 @@
-//! Sizes as text that reads back as the same number (`ByteSize`'s own text is rounded).
+//! Writes sizes as text that parses back to the same number; `ByteSize`'s own text is rounded.
 
 use bytesize::ByteSize;
 use serde::Serializer;

@@ -1,17 +1,17 @@
-//! Where values come from, the later over the earlier:
+//! Loads a configuration from its sources; later ones override earlier ones:
 //!
 //! 1. defaults,
 //! 2. a TOML file: `--config`, or `FACTLIB_CONFIG`, or `factlib.toml` in the
-//!    working folder if it is there,
+//!    working folder if it exists,
 //! 3. the file `.env` in the working folder,
 //! 4. the environment,
 //! 5. flags.
 //!
-//! In 3 and 4, `FACTLIB_SECTION__KEY` goes before the Go worker's name of the
-//! same setting, and an empty variable counts as not set.
+//! In 3 and 4, `FACTLIB_SECTION__KEY` overrides the Go worker's name of the same setting, and an
+//! empty variable counts as not set.
 //!
-//! Each value is a layer of its own in figment, so that each knows where it came
-//! from. A mistake gets one line: the setting, its source, what is allowed.
+//! Each value is its own layer in figment, so that its source is known. A mistake is reported in
+//! one line: the setting, its source, what is allowed.
 
 mod values;
 
@@ -36,7 +36,7 @@ use super::{
 };
 use crate::Result;
 
-/// Collects where a configuration comes from; reads nothing before [`load`](Self::load).
+/// Collects the sources of a configuration; reads nothing before [`load`](Self::load).
 #[derive(Clone, Default)]
 #[must_use = "nothing is read until `load`"]
 pub struct Loader {
@@ -46,7 +46,7 @@ pub struct Loader {
     flags: Vec<Flag>,
 }
 
-/// A flag as it was given.
+/// A flag of the command line.
 #[derive(Clone)]
 struct Flag {
     name: String,
@@ -62,54 +62,54 @@ impl fmt::Debug for Loader {
     }
 }
 
-/// A configuration, and where each of its values came from.
+/// A configuration with the source of each value.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Loaded {
-    /// What was loaded; it is valid.
+    /// The configuration, validated.
     pub config: Config,
-    /// Every setting, by name, secrets not shown.
+    /// Every setting with its source; secrets are redacted.
     pub values: Vec<Sourced>,
-    /// Where each `[[route]]` came from.
+    /// Source of each `[[route]]`.
     pub routes: Vec<String>,
-    /// Files with secrets and private keys that every user of this machine can read.
+    /// Files with secrets or private keys that every user of this machine can read.
     pub exposed: Vec<PathBuf>,
 }
 
-/// A value and where it came from.
+/// A value with its source.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Sourced {
-    /// `section.key`; a name within a table is quoted.
+    /// Name of the setting, `section.key`; a name within a table is quoted.
     pub name: String,
-    /// The value, `null` when it is not set.
+    /// The value; `null` if it is not set.
     pub value: serde_json::Value,
-    /// Such as `factlib.toml line 3`, `environment variable KAFKA_BROKERS` or `default`.
+    /// Source, such as `factlib.toml line 3`, `environment variable KAFKA_BROKERS` or `default`.
     pub source: String,
 }
 
-/// A value that somebody gave.
+/// A value from one source.
 pub(crate) struct Given {
     pub setting: &'static Setting,
-    /// The name within a table.
+    /// Name within a table.
     pub key: Option<String>,
     pub value: Value,
     pub source: String,
-    /// For an array of tables, where each thing in it stands.
-    pub places: BTreeMap<String, String>,
-    /// The file that a secret stands in.
+    /// For an array of tables, the location of everything in it, by path.
+    pub locations: BTreeMap<String, String>,
+    /// File that contains this value, if it is a secret.
     pub file: Option<PathBuf>,
-    /// The file that holds nothing but this value.
+    /// File that contains only this value.
     pub own_file: Option<PathBuf>,
 }
 
 impl Loader {
-    /// A loader for this folder, with nothing but the files that are in it.
+    /// A loader that reads only the files in this folder.
     pub fn new(folder: impl Into<PathBuf>) -> Self {
         Loader { folder: folder.into(), ..Loader::default() }
     }
 
-    /// A loader for this process: its working folder and its environment.
+    /// A loader for this process's working folder and environment.
     ///
     /// # Errors
     /// A variable that sets something is not UTF-8.
@@ -117,19 +117,19 @@ impl Loader {
         Ok(Loader::new("").env(environment::process()?))
     }
 
-    /// The configuration file, which must be there.
+    /// Sets the configuration file, which must exist.
     pub fn file(mut self, path: impl Into<PathBuf>) -> Self {
         self.file = Some(path.into());
         self
     }
 
-    /// The environment.
+    /// Adds environment variables.
     pub fn env(mut self, variables: impl IntoIterator<Item = (String, String)>) -> Self {
         self.env.extend(variables);
         self
     }
 
-    /// What a flag sets: the flag's name for messages, the setting, the value.
+    /// Adds a flag: its name for messages, the setting, the value.
     pub fn flag(
         mut self,
         name: impl Into<String>,
@@ -141,7 +141,7 @@ impl Loader {
         self
     }
 
-    /// Reads all sources and holds the outcome against the rules.
+    /// Reads all sources and validates the result.
     ///
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config): the first mistake, in one line.
@@ -159,13 +159,13 @@ impl Loader {
             given.push(flag.given()?);
         }
         let mut exposed: Vec<_> = given.iter().filter_map(|given| given.file.clone()).collect();
-        let own_files: Vec<_> = given.iter().filter_map(Given::of_own_file).collect();
+        let own_files: Vec<_> = given.iter().filter_map(Given::with_own_file).collect();
         let values = Values::new(given);
         let mut config = values.config()?;
-        // Read again at each connection; others counted more, or this one.
+        // Files to read again at each connection, if the value in effect came from one.
         let file_of = |name: &str| {
             let source = values.source(name)?;
-            let mut files = own_files.iter().filter(|(of, ..)| *of == name);
+            let mut files = own_files.iter().filter(|(setting, ..)| *setting == name);
             files.find(|(_, given, _)| *given == source).map(|(.., path)| path.clone())
         };
         config.postgres.password_file = file_of("postgres.password");
@@ -209,7 +209,7 @@ impl Flag {
 }
 
 impl Given {
-    /// A value that was given as text.
+    /// A value given as text.
     pub fn text(
         setting: &'static Setting,
         key: Option<String>,
@@ -217,31 +217,31 @@ impl Given {
         source: String,
     ) -> Self {
         let value = if key.is_some() { text.into() } else { setting.kind.read(text) };
-        let places = BTreeMap::new();
-        Given { setting, key, value, source, places, file: None, own_file: None }
+        let locations = BTreeMap::new();
+        Given { setting, key, value, source, locations, file: None, own_file: None }
     }
 
-    /// A secret that is in a file of its own.
+    /// A secret read from its own file.
     pub fn secret(
         setting: &'static Setting,
         key: Option<String>,
         path: &str,
         source: String,
     ) -> Result<Self> {
-        let of = key.as_ref().map(|key| format!(".{key}")).unwrap_or_default();
-        let value = secret_file::read(path, &format!("{}{of}", setting.name), &source)?;
+        let suffix = key.as_ref().map(|key| format!(".{key}")).unwrap_or_default();
+        let value = secret_file::read(path, &format!("{}{suffix}", setting.name), &source)?;
         let source = format!("file {path}, named by {source}");
         let file = is_sensitive(setting, key.as_deref(), &value).then(|| path.into());
-        let (places, own_file) = (BTreeMap::new(), Some(path.into()));
-        Ok(Given { setting, key, value, source, places, file, own_file })
+        let (locations, own_file) = (BTreeMap::new(), Some(path.into()));
+        Ok(Given { setting, key, value, source, locations, file, own_file })
     }
 
-    /// The setting, the source and the file, where it has one of its own.
-    fn of_own_file(&self) -> Option<(&'static str, String, PathBuf)> {
+    /// The setting, source and file of a value that has its own file.
+    fn with_own_file(&self) -> Option<(&'static str, String, PathBuf)> {
         Some((self.setting.name, self.source.clone(), self.own_file.clone()?))
     }
 
-    /// It stands in this file, unless it is in one of its own.
+    /// Notes that a secret is in this file, unless it has its own.
     fn within(mut self, path: &Path) -> Self {
         if self.file.is_none() && is_sensitive(self.setting, self.key.as_deref(), &self.value) {
             self.file = Some(path.to_owned());
@@ -250,7 +250,7 @@ impl Given {
     }
 }
 
-/// The private keys that are named.
+/// The private key files that the configuration names.
 fn key_files(config: &Config) -> Vec<PathBuf> {
     let ours = ["ssl.key.location", "ssl.keystore.location"];
     let of_kafka = ours.iter().filter_map(|name| config.kafka.properties.get(*name));

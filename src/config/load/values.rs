@@ -1,4 +1,4 @@
-//! What was given, and where: for messages and for `factlib config`.
+//! Merges the given values and answers where each came from, for messages and `factlib config`.
 
 use std::collections::BTreeMap;
 
@@ -12,57 +12,58 @@ use crate::{
     Error, ErrorKind, Result,
     config::{
         Config,
-        explain::unfit,
+        explain::wrong_type,
         reference::{Kind, find, settings},
     },
 };
 
-/// What was given, and where.
+/// The given values, merged, with their sources.
 pub(super) struct Values {
     figment: Figment,
-    /// Of an array of tables, with the source of the whole: `route[1].topic`.
-    places: BTreeMap<String, (String, String)>,
+    /// Source of the whole array and location, by path within an array of tables (`route[1].topic`).
+    locations: BTreeMap<String, (String, String)>,
 }
 
 impl Values {
     pub fn new(given: Vec<Given>) -> Self {
-        let mut places = BTreeMap::new();
+        let mut locations = BTreeMap::new();
         for given in &given {
             let whole = || given.source.clone();
-            let inner = given.places.iter();
-            places.extend(inner.map(|(path, source)| (path.clone(), (whole(), source.clone()))));
+            let inner = given.locations.iter();
+            locations.extend(inner.map(|(path, source)| (path.clone(), (whole(), source.clone()))));
         }
         let figment = given.into_iter().fold(Figment::new(), Figment::merge);
-        Values { figment, places }
+        Values { figment, locations }
     }
 
-    /// The configuration that was given.
+    /// The configuration that the values make.
     pub fn config(&self) -> Result<Config> {
         self.figment.extract().map_err(|error| refused(self, error))
     }
 
-    /// What was given for a setting.
+    /// The value given for a setting.
     fn value(&self, name: &str) -> Option<Value> {
         let (setting, key) = find(name)?;
         let value = self.figment.find_value(setting.name).ok()?;
         match key {
-            // Names within tables have dots of their own.
+            // Names within tables may contain dots.
             Some(key) => value.into_dict()?.remove(key),
             None => Some(value),
         }
     }
 
-    /// Where a setting comes from, or a part of an array of tables.
+    /// The source of a setting, or of a path within an array of tables.
     pub fn source(&self, name: &str) -> Option<String> {
         let Some((array, _)) = name.split_once('[') else {
             return self.source_of(self.value(name)?.tag());
         };
         let whole = self.source(array)?;
-        // The nearest thing around it that stands there by itself.
+        // The innermost enclosing path that has a location.
         let mut path = name;
         loop {
-            if let Some((_, place)) = self.places.get(path).filter(|(of, _)| *of == whole) {
-                return Some(place.clone());
+            let location = self.locations.get(path);
+            if let Some((_, location)) = location.filter(|(source, _)| *source == whole) {
+                return Some(location.clone());
             }
             match path.rsplit_once('.') {
                 Some((outer, _)) => path = outer,
@@ -76,16 +77,16 @@ impl Values {
     }
 }
 
-/// What serde said, in terms of the setting.
+/// Translates serde's error into one about a setting.
 fn refused(values: &Values, error: figment::Error) -> Error {
-    // What is wrong within one of several tables, its own words say.
+    // Within an array of tables, serde's own text says what is wrong.
     if let [name, index, rest @ ..] = &error.path[..]
         && let Some((setting, None)) = find(name)
         && setting.kind == Kind::Tables
     {
-        let place = [&[format!("{name}[{index}]")], rest].concat().join(".");
-        let source = values.source(&place).unwrap_or_default();
-        return Error::new(ErrorKind::Config, format!("{place} from {source}: {}", error.kind));
+        let path = [&[format!("{name}[{index}]")], rest].concat().join(".");
+        let source = values.source(&path).unwrap_or_default();
+        return Error::new(ErrorKind::Config, format!("{path} from {source}: {}", error.kind));
     }
     // An element of a list has its index at the end of the path.
     let paths = (1..=error.path.len()).rev().filter_map(|length| error.path.get(..length));
@@ -93,17 +94,18 @@ fn refused(values: &Values, error: figment::Error) -> Error {
     for name in names {
         if let (Some((setting, key)), Some(value)) = (find(&name), values.value(&name)) {
             let source = values.source(&name).unwrap_or_default();
-            return unfit(setting, key, &value, &source);
+            return wrong_type(setting, key, &value, &source);
         }
     }
-    let what = format!("cannot read setting {}", error.path.join("."));
-    Error::new(ErrorKind::Config, what)
+    let failure = format!("cannot read setting {}", error.path.join("."));
+    Error::new(ErrorKind::Config, failure)
 }
 
+/// Every setting with its value and source.
 pub(super) fn sourced(values: &Values, config: &Config) -> Result<Vec<Sourced>> {
-    let what = "cannot show the configuration";
+    let failure = "cannot show the configuration";
     let config = serde_json::to_value(config)
-        .map_err(|error| Error::new(ErrorKind::Config, what).caused_by(error))?;
+        .map_err(|error| Error::new(ErrorKind::Config, failure).caused_by(error))?;
     let mut all = Vec::new();
     let mut add = |name: &str, shown: String, value: &serde_json::Value| {
         let source = values.source(name).unwrap_or_else(|| "default".into());

@@ -1,12 +1,12 @@
-//! `[delivery]`, and what can't go with exactly-once.
+//! Validates `[delivery]` and refuses settings that exclude exactly-once.
 
 use std::time::Duration;
 
 use super::{Check, humantime, kafka::check_topic_prefix, positive, quoted, wrong};
 use crate::config::{Config, KafkaClient, RefusalPolicy, size::size_text};
 
-/// A request to the brokers has to fit into a transaction.
-const SHORTEST_TRANSACTION_TIMEOUT: Duration = Duration::from_secs(5);
+/// Minimum timeout, since a transaction has to outlast a request to the brokers.
+const MIN_TRANSACTION_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(super) fn check(config: &Config) -> Check {
     let delivery = &config.delivery;
@@ -16,10 +16,10 @@ pub(super) fn check(config: &Config) -> Check {
     }
     let timeout = delivery.transaction_timeout;
     let longest = delivery.interval.max(delivery.max_interval);
-    if timeout < SHORTEST_TRANSACTION_TIMEOUT || timeout <= longest * 2 {
+    if timeout < MIN_TRANSACTION_TIMEOUT || timeout <= longest * 2 {
         let problem = format!(
             "must be at least {} and more than twice delivery.interval and delivery.max_interval",
-            humantime(SHORTEST_TRANSACTION_TIMEOUT)
+            humantime(MIN_TRANSACTION_TIMEOUT)
         );
         return wrong("delivery.transaction_timeout", humantime(timeout), problem);
     }

@@ -1,4 +1,4 @@
-//! `[kafka]`, and the names of topics.
+//! Validates `[kafka]` and topic names.
 
 use std::time::Duration;
 
@@ -9,17 +9,17 @@ use crate::{
     record::is_legal_in_topic,
 };
 
-/// Kafka's longest topic name (249) less the dot and one character of aggregate type.
-const TOPIC_PREFIX_BYTES: usize = 247;
+/// Kafka's longest topic name (249) minus the dot and one character of aggregate type.
+const MAX_TOPIC_PREFIX_BYTES: usize = 247;
 
-/// The SASL mechanisms that need no library that is not built in.
+/// SASL mechanisms that need no library beyond the built-in ones.
 pub(crate) const SASL_MECHANISMS: &[&str] = &["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"];
 
-/// Each has threads of its own.
-const MOST_CONNECTIONS: usize = 100;
+/// Maximum number of connections per broker; each has threads of its own.
+const MAX_CONNECTIONS: usize = 100;
 
-/// librdkafka's.
-const LONGEST_STATISTICS_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
+/// librdkafka's limit.
+const MAX_STATISTICS_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
 
 pub(super) fn check(kafka: &KafkaConfig) -> Check {
     let shown = || format!("{:?}", kafka.brokers);
@@ -39,12 +39,12 @@ pub(super) fn check(kafka: &KafkaConfig) -> Check {
         let problem = "has no effect while kafka.tls is false";
         return wrong("kafka.tls_ca", quoted(&path.to_string_lossy()), problem);
     }
-    if kafka.statistics_interval > LONGEST_STATISTICS_INTERVAL {
+    if kafka.statistics_interval > MAX_STATISTICS_INTERVAL {
         let shown = humantime(kafka.statistics_interval);
         return wrong("kafka.statistics_interval", shown, "must be at most 1day");
     }
-    if !(1..=MOST_CONNECTIONS).contains(&kafka.connections) {
-        let problem = format!("must be 1 to {MOST_CONNECTIONS}");
+    if !(1..=MAX_CONNECTIONS).contains(&kafka.connections) {
+        let problem = format!("must be 1 to {MAX_CONNECTIONS}");
         return wrong("kafka.connections", kafka.connections, problem);
     }
     let topics = &kafka.topics;
@@ -87,14 +87,14 @@ fn check_sasl(kafka: &KafkaConfig) -> Check {
 
 pub(super) fn check_topic_prefix(setting: &str, prefix: &str) -> Check {
     let legal = prefix.bytes().all(is_legal_in_topic);
-    if prefix.is_empty() || prefix.len() > TOPIC_PREFIX_BYTES || !legal {
+    if prefix.is_empty() || prefix.len() > MAX_TOPIC_PREFIX_BYTES || !legal {
         let problem = "a topic's name starts with it, and Kafka allows letters, digits, '.', '_' and '-' there, at most 249";
         return wrong(setting, quoted(prefix), problem);
     }
     Ok(())
 }
 
-/// `host:port`; an IPv6 address stands in brackets.
+/// True for `host:port`; an IPv6 address must be in brackets.
 fn is_host_port(broker: &str) -> bool {
     let Some((host, port)) = broker.rsplit_once(':') else { return false };
     let bracketed = host.starts_with('[') && host.ends_with(']');

@@ -1,5 +1,5 @@
-//! What a configuration must be beyond its types: settings that fit each other
-//! and the servers' rules, and nothing that would break a promise.
+//! Validates a configuration: settings must fit each other and the servers' rules, and break no
+//! promise. One file per section that needs more than a few lines.
 
 mod delivery;
 mod kafka;
@@ -28,11 +28,11 @@ const IDENTIFIER_BYTES: usize = 63;
 pub(super) type Check = Result<(), Mistake>;
 
 impl Config {
-    /// Refuses what can't work, before anything is connected.
+    /// Refuses settings that can't work, before anything connects.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config): names the first setting that is wrong, and
-    /// what is allowed.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config): names the first wrong setting, and what is
+    /// allowed.
     pub fn validate(&self) -> Result<()> {
         self.check().map_err(|mistake| mistake.error(None))
     }

@@ -1,4 +1,4 @@
-//! `[[outbox]]` and `[retention]`.
+//! Validates `[[outbox]]` and `[retention]`.
 
 use super::{Check, humantime, kafka::check_topic_prefix, positive, quoted, text, wrong};
 use crate::config::{ChangePolicy, Config, OutboxPreset, OutboxTable, Source};
@@ -16,7 +16,7 @@ pub(super) fn check(source: Option<Source>, tables: &[OutboxTable]) -> Check {
         }
         let earlier = tables.iter().take(index);
         if earlier.into_iter().any(|other| other.qualified() == table.qualified()) {
-            return wrong(setting("table"), quoted(&table.table), "is there twice");
+            return wrong(setting("table"), quoted(&table.table), "is listed twice");
         }
         let columns = &table.columns;
         for (name, column) in [
@@ -39,7 +39,7 @@ pub(super) fn check(source: Option<Source>, tables: &[OutboxTable]) -> Check {
             return wrong(setting(name), "given", problem);
         }
         for (list, entries) in [("headers", &table.headers), ("envelope", &table.envelope)] {
-            // Kafka's client takes names of headers as C strings.
+            // Kafka's client takes header names as C strings.
             let blank = |entry: &String| {
                 entry.contains('\0') || entry.split(':').any(|part| part.trim().is_empty())
             };
@@ -67,11 +67,11 @@ pub(super) fn check_retention(config: &Config) -> Check {
         text("retention.tables", name)?;
     }
     let read = config.outbox_tables();
-    let noticed = |table: &&OutboxTable| {
+    let reacts_to_deletes = |table: &&OutboxTable| {
         table.on_delete != ChangePolicy::Ignore
             && read.iter().any(|read| read.qualified() == table.qualified())
     };
-    if let Some(table) = config.retention_tables().iter().find(noticed) {
+    if let Some(table) = config.retention_tables().iter().find(reacts_to_deletes) {
         let problem = format!(
             "the relay removes rows of {} itself: its outbox.on_delete has to be \"ignore\"",
             table.table

@@ -1,4 +1,4 @@
-//! `[[route]]`, and what goes by no route.
+//! Validates `[[route]]` and `kafka.unrouted`.
 
 use super::{Check, quoted, wrong};
 use crate::{

@@ -1,4 +1,4 @@
-//! `[schema_registry]`, and the formats that need it.
+//! Validates `[schema_registry]` and the formats that need it.
 
 use super::{Check, missing, positive, quoted, wrong};
 use crate::config::{Config, Mistake};
@@ -56,7 +56,7 @@ fn check_url(url: &str) -> Check {
         let problem = "expected http(s)://host:port, with a path where there is one";
         return wrong("schema_registry.url", quoted(url), problem);
     };
-    // Also behind a /: it may be of a password, which is not shown.
+    // Also after a /: it may belong to a password, which is not shown.
     if rest.contains('@') {
         let problem = "has credentials; use schema_registry.username and schema_registry.password";
         let (setting, value) = ("schema_registry.url".into(), Some("an address".into()));

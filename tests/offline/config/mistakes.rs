@@ -122,13 +122,13 @@ fn a_mistake_in_the_environment_is_one_line() {
         (
             "FACTLIB_KAFKA_BROKERS",
             "a:1",
-            "environment variable FACTLIB_KAFKA_BROKERS is no setting (did you mean FACTLIB_KAFKA__BROKERS?)",
+            "environment variable FACTLIB_KAFKA_BROKERS is not a setting (did you mean FACTLIB_KAFKA__BROKERS?)",
         ),
         // Its name alone is one that Kubernetes gives.
         (
             "FACTLIB_METRICS_PORT",
             "9090",
-            "environment variable FACTLIB_METRICS_PORT is no setting (did you mean FACTLIB_HTTP__METRICS_PORT?)",
+            "environment variable FACTLIB_METRICS_PORT is not a setting (did you mean FACTLIB_HTTP__METRICS_PORT?)",
         ),
         (
             "FACTLIB_HTTP__METRICS_PORT",
@@ -138,7 +138,7 @@ fn a_mistake_in_the_environment_is_one_line() {
         (
             "FACTLIB_X",
             "1",
-            "environment variable FACTLIB_X is no setting (`factlib config --reference` lists all settings)",
+            "environment variable FACTLIB_X is not a setting (`factlib config --reference` lists all settings)",
         ),
     ] {
         assert_eq!(mistake_in_env(name, value), line);

@@ -322,7 +322,7 @@ fn outbox_tables_that_make_no_sense_are_refused() {
         ("[{table = \"a.\"}]", "outbox[0].table = \"a.\" from flag --set: expected schema.table"),
         (
             "[{table = \"o\"}, {table = \"public.o\"}]",
-            "outbox[1].table = \"public.o\" from flag --set: is there twice",
+            "outbox[1].table = \"public.o\" from flag --set: is listed twice",
         ),
         (
             "[{table = \"o\", columns = {id = \"\"}}]",

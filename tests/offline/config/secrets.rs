@@ -100,7 +100,7 @@ fn a_file_of_a_secret_that_cannot_be_read_is_named() {
     }
     // Only secrets have files.
     let text = mistake_in_env("FACTLIB_KAFKA__USERNAME_FILE", "/nowhere");
-    assert!(text.contains("is no setting"), "{text}");
+    assert!(text.contains("is not a setting"), "{text}");
 }
 
 #[test]
