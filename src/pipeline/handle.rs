@@ -1,4 +1,4 @@
-//! A running pipeline: asked what it does, paused, stopped.
+//! The handle of a running pipeline: status, pausing topics, shutdown.
 
 use std::{collections::HashSet, fmt, sync::Arc};
 
@@ -17,37 +17,35 @@ use crate::{
 
 /// A running pipeline.
 ///
-/// Dropping it ends the pipeline at once, without waiting for what is in
-/// flight: that is sent again at the next start. Call
-/// [`shutdown`](Self::shutdown) to end it in order.
+/// Dropping it ends the pipeline at once, without waiting for events in flight, which are sent
+/// again at the next start. Call [`shutdown`](Self::shutdown) to end it in order.
 pub struct PipelineHandle {
     pub(super) supervisor: Addr<Supervisor>,
     pub(super) arbiters: Vec<Arbiter>,
     pub(super) running: watch::Receiver<bool>,
     pub(super) ended: watch::Receiver<PipelineOutcome>,
     pub(super) status: Arc<Status>,
-    /// Lanes that exist before anything is sent to them.
-    pub(super) known: HashSet<Arc<str>>,
+    /// Topics and handlers that can be paused before anything is sent to them.
+    pub(super) known_topics: HashSet<Arc<str>>,
     pub(super) claim: SlotClaim,
-    /// The system on the pipeline's own thread, if it has one.
+    /// The actix system on the pipeline's own thread, if it has one.
     pub(super) system: Option<System>,
     pub(super) ops: Ops,
 }
 
 impl PipelineHandle {
-    /// Stops reading, lets what is in flight finish, saves and confirms the position.
+    /// Stops reading, waits for events in flight, then saves and confirms the position.
     ///
     /// # Errors
-    /// [`ErrorKind::DrainTimeout`] when that takes longer than
-    /// `pipeline.drain_timeout`; nothing is lost by it. Or the error that the
-    /// pipeline had ended with before.
+    /// [`ErrorKind::DrainTimeout`] if that takes longer than `pipeline.drain_timeout`, which loses
+    /// nothing; or the error that the pipeline had ended with before.
     pub async fn shutdown(&self) -> Result<()> {
         self.supervisor.do_send(Shutdown);
         self.wait().await
     }
 
-    /// Waits until the pipeline reads for the first time; returns at once if it has. An instance
-    /// that stands by reads once the other one has ended.
+    /// Waits until the pipeline reads for the first time; returns at once if it has read. A
+    /// pipeline that stands by reads once the other one has ended.
     ///
     /// # Errors
     /// The error that the pipeline ended with before it read.
@@ -58,28 +56,28 @@ impl PipelineHandle {
             Ok(_) = running.wait_for(|running| *running) => Ok(()),
             ended = self.wait() => {
                 ended?;
-                let what = "the pipeline was stopped before it read anything";
-                Err(Error::new(ErrorKind::ActorFailed, what))
+                let failure = "the pipeline was stopped before it read anything";
+                Err(Error::new(ErrorKind::ActorFailed, failure))
             }
         }
     }
 
-    /// Waits until the pipeline has ended, for whatever reason.
+    /// Waits until the pipeline has ended for any reason.
     ///
     /// # Errors
-    /// The error that it ended with, unless it was asked to end.
+    /// The error that it ended with, unless it was shut down.
     pub async fn wait(&self) -> Result<()> {
         let mut ended = self.ended.clone();
         match ended.wait_for(Option::is_some).await {
             Ok(outcome) => outcome.clone().unwrap_or(Ok(())),
             Err(error) => {
-                let what = "the supervisor ended without a word";
-                Err(Error::new(ErrorKind::ActorFailed, what).caused_by(error))
+                let failure = "the supervisor ended without an outcome";
+                Err(Error::new(ErrorKind::ActorFailed, failure).caused_by(error))
             }
         }
     }
 
-    /// The present status.
+    /// The current status.
     pub fn status(&self) -> PipelineStatus {
         self.status.snapshot()
     }
@@ -87,12 +85,12 @@ impl PipelineHandle {
     /// The answer of `/healthz`, for a server that can't mount the [routes](Self::routes).
     ///
     /// # Errors
-    /// The reason why the pipeline is not healthy, in a sentence.
+    /// The reason why the pipeline is unhealthy, in one sentence.
     pub fn health(&self) -> Result<(), String> {
         self.ops.health()
     }
 
-    /// The pipeline's state, and each change of it, until it has stopped.
+    /// The pipeline's state and every change of it, until the pipeline has stopped.
     ///
     /// ```no_run
     /// # async fn example(pipeline: &factlib::PipelineHandle) {
@@ -106,20 +104,20 @@ impl PipelineHandle {
         self.status.subscribe()
     }
 
-    /// Sends nothing more to a topic, or to the handler `handler:{aggregate_type}`, until it
-    /// is [resumed](Self::resume_topic). What was sent may still arrive. What waits holds its
-    /// bytes of `pipeline.window`: when that is full, nothing is read for other topics either,
-    /// and a [`shutdown`](Self::shutdown) waits for it in vain.
+    /// Pauses a topic, or the handler `handler:{aggregate_type}`, until it is
+    /// [resumed](Self::resume_topic). Records already sent may still arrive. Waiting events keep
+    /// their bytes of `pipeline.window`: once that is full, nothing is read for other topics
+    /// either, and a [`shutdown`](Self::shutdown) runs into its timeout.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] for a topic to which nothing has gone since the start;
-    /// [`PipelineBuilder::pause_topic`](crate::PipelineBuilder::pause_topic) takes any.
-    /// [`ErrorKind::ActorFailed`] where the pipeline has ended.
+    /// [`ErrorKind::Config`] for a topic that has had no events since the start;
+    /// [`PipelineBuilder::pause_topic`](crate::PipelineBuilder::pause_topic) takes any topic.
+    /// [`ErrorKind::ActorFailed`] if the pipeline has ended.
     pub fn pause_topic(&self, topic: impl Into<Arc<str>>) -> Result<()> {
         self.set_paused(topic.into(), true)
     }
 
-    /// Goes on with a topic, in order.
+    /// Resumes a paused topic, in order.
     ///
     /// # Errors
     /// As [`pause_topic`](Self::pause_topic).
@@ -129,30 +127,31 @@ impl PipelineHandle {
 
     fn set_paused(&self, topic: Arc<str>, paused: bool) -> Result<()> {
         if self.ended.borrow().is_some() {
-            let what = "the pipeline has ended, and sends nothing to any topic";
-            return Err(Error::new(ErrorKind::ActorFailed, what));
+            let failure = "the pipeline has ended, and sends nothing to any topic";
+            return Err(Error::new(ErrorKind::ActorFailed, failure));
         }
         let topics = self.status.snapshot().topics;
-        if !self.known.contains(&topic) && !topics.contains_key(&*topic) {
+        if !self.known_topics.contains(&topic) && !topics.contains_key(&*topic) {
             let topics = topics.keys().map(|topic| &**topic);
-            let mut known: Vec<&str> = self.known.iter().map(|topic| &**topic).collect();
+            let mut known: Vec<&str> = self.known_topics.iter().map(|topic| &**topic).collect();
             known.extend(topics);
             known.sort_unstable();
             known.dedup();
-            let what = format!("nothing has gone to a topic {topic:?} since the start");
+            let failure = format!("nothing has gone to a topic {topic:?} since the start");
             let remedy = format!("known are {}", known.join(", "));
-            return Err(Error::new(ErrorKind::Config, what).remedy(remedy));
+            return Err(Error::new(ErrorKind::Config, failure).remedy(remedy));
         }
         self.supervisor.do_send(PauseTopic { topic, paused });
         Ok(())
     }
 
-    /// Health, readiness, status, metrics and the status page, to mount in an application's own server.
+    /// Routes of health, readiness, status, metrics and the status page, to mount in an
+    /// application's own server.
     pub fn routes(&self) -> Routes {
         self.ops.routes()
     }
 
-    /// Waits until it reads for the first time, stands by or has ended.
+    /// Waits until the pipeline reads for the first time, stands by or has ended.
     pub(super) async fn started(&self) -> Result<()> {
         let mut states = self.status.subscribe();
         let stands_by = |state: &PipelineState| matches!(state, PipelineState::StandingBy { .. });

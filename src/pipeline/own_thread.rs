@@ -1,6 +1,6 @@
-//! A pipeline for programs without an actix `System`: it gets one, on a thread of its own.
+//! Starts a pipeline with an actix `System` on its own thread, for programs that have none.
 //!
-//! The thread ends with the handle, whichever runtime that lives in.
+//! The thread ends when the handle is dropped, in any thread or runtime.
 
 use std::thread;
 
@@ -10,13 +10,13 @@ use tokio::sync::oneshot;
 use super::{PipelineBuilder, PipelineHandle};
 use crate::{Error, ErrorKind, Result};
 
-/// The thread's first message: the handle, or the error of the start.
+/// Answer of the thread: the handle, or the error of the start.
 type Started = Result<PipelineHandle>;
 
 impl PipelineBuilder {
-    /// Starts the pipeline as [`start`](Self::start) does, in an actix `System` on a thread of
-    /// its own: for programs of plain tokio, axum and others that have none. The handle may
-    /// be used from any thread and runtime; the thread ends with it.
+    /// Starts the pipeline as [`start`](Self::start) does, in an actix `System` on its own thread, for
+    /// programs that use plain tokio, axum or the like. The handle may be used from any thread and
+    /// runtime; the thread ends when it is dropped.
     ///
     /// ```no_run
     /// use factlib::{Pipeline, config::Config};
@@ -35,12 +35,12 @@ impl PipelineBuilder {
         let (reply, started) = oneshot::channel();
         let spawned = thread::Builder::new().name("factlib".into()).spawn(|| run(self, reply));
         spawned.map_err(|error| {
-            let what = "the system has no thread for the pipeline";
-            Error::new(ErrorKind::Config, what).caused_by(error)
+            let failure = "the system has no thread for the pipeline";
+            Error::new(ErrorKind::Config, failure).caused_by(error)
         })?;
         started.await.map_err(|error| {
-            let what = "the pipeline's thread ended before the pipeline started";
-            Error::new(ErrorKind::ActorFailed, what).caused_by(error)
+            let failure = "the pipeline's thread ended before the pipeline started";
+            Error::new(ErrorKind::ActorFailed, failure).caused_by(error)
         })?
     }
 }
@@ -51,19 +51,19 @@ fn run(builder: PipelineBuilder, mut reply: oneshot::Sender<Started>) {
     let started = runner.block_on(async {
         tokio::select! {
             started = builder.start() => Some(started),
-            // Whoever asked has stopped waiting.
+            // The caller has stopped waiting.
             () = reply.closed() => None,
         }
     });
     let Some(started) = started else { return };
-    let runs = started.is_ok();
-    // A handle that nobody takes any more is dropped, and stops the system.
+    let is_running = started.is_ok();
+    // If the caller is gone, the handle is dropped, which stops the system.
     let _ = reply.send(started.map(|mut handle| {
         handle.system = Some(system);
         handle
     }));
-    if runs {
-        // Until the handle is dropped; there is nobody to tell how that went.
+    if is_running {
+        // Runs until the handle is dropped; nobody is left to get the result.
         let _ = runner.run();
     }
 }

@@ -20,7 +20,7 @@ async fn in_time<T>(waiting: impl Future<Output = T>) -> T {
 async fn without_an_actix_system_the_error_says_what_to_do() {
     let bed = Bed::shared("no_system").await;
     let error = bed.pipeline().start().await.expect_err("there is no system");
-    says(&error, "this thread has none (call start_on_own_thread() in place of start(), or");
+    says(&error, "this thread has none (call start_on_own_thread() instead of start(), or");
 }
 
 #[tokio::test]

@@ -1,0 +1,209 @@
+//! Starts a pipeline: checks the configuration, makes the shared parts and launches the supervisor.
+
+use std::{collections::HashSet, sync::Arc};
+
+use actix_rt::{Arbiter, System};
+use tokio::sync::{oneshot, watch};
+
+use super::{PipelineBuilder, PipelineHandle};
+use crate::{
+    Error, ErrorKind, Result,
+    actors::{HandlerLanes, KafkaLanes, Lanes, PipelineResources, Supervisor, TableLanes, Threads},
+    config::{Config, RefusalPolicy},
+    exactly_once::{Positions, Transactions},
+    handlers::HandlerLaneNames,
+    kafka::producer::KafkaProducer,
+    messages::ByteWindow,
+    ops::Ops,
+    startup::{SlotClaim, Startup},
+    status::Status,
+};
+#[cfg(feature = "client-kafka")]
+use crate::{actors::PlainLanes, config::KafkaClient};
+
+impl PipelineBuilder {
+    /// Starts the pipeline, and waits until it reads for the first time or
+    /// [stands by](crate::PipelineState::StandingBy), which means that another instance reads the
+    /// slot and this one takes over when it ends. [`PipelineHandle::running`] waits for that.
+    ///
+    /// It needs the application's actix `System`; a program without one uses
+    /// [`start_on_own_thread`](Self::start_on_own_thread). Dropping the future stops everything that
+    /// was started.
+    ///
+    /// # Errors
+    /// A permanent problem fails at once; an unreachable server fails after
+    /// `pipeline.startup_timeout`. Once started, the pipeline waits for the end of an outage.
+    pub async fn start(self) -> Result<PipelineHandle> {
+        let handle = self.start_in_background().await?;
+        handle.started().await?;
+        Ok(handle)
+    }
+
+    /// Starts the pipeline and returns at once: its [routes](PipelineHandle::routes) answer while
+    /// it connects. [`PipelineHandle::running`] waits until it reads, and [`PipelineHandle::wait`]
+    /// returns the error of a failed start.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`]: the configuration or the handlers are wrong, a port is not available,
+    /// there is no actix `System`, or another pipeline of this process reads the slot.
+    pub async fn start_in_background(self) -> Result<PipelineHandle> {
+        if System::try_current().is_none() {
+            let failure = "a pipeline starts inside an actix System, and this thread has none";
+            let remedy = "call start_on_own_thread() instead of start(), or begin the program with \
+                          #[actix_rt::main]";
+            return Err(Error::new(ErrorKind::Config, failure).remedy(remedy));
+        }
+        let PipelineBuilder {
+            config,
+            log,
+            store,
+            lanes,
+            handlers,
+            kafka,
+            paused,
+            claims_slot,
+            faults,
+            #[cfg(feature = "metrics")]
+            facade,
+        } = self;
+        config.validate()?;
+        let handlers = handlers.into_registered()?;
+        let config = Arc::new(config);
+        let startup = Startup::new(&config)?;
+        let claim = match claims_slot {
+            true => SlotClaim::new(startup.info.describe_hosts(), &config.postgres.slot)?,
+            false => SlotClaim::default(),
+        };
+        let store = match store {
+            Some(store) => store,
+            None => startup.store(&log),
+        };
+        let window = ByteWindow::new(config.window_bytes());
+        let status = Arc::new(Status::new(window.clone()));
+        // First, so that probes are answered during the wait for the servers.
+        let ops = Ops::start(
+            &config,
+            kafka,
+            &status,
+            &log,
+            #[cfg(feature = "metrics")]
+            facade,
+        )?;
+        let (mut positions, mut transactions) = (None, None);
+        let lanes: Arc<dyn Lanes> = match lanes {
+            Some(lanes) => lanes,
+            None if !kafka => {
+                refuse_exactly_once(&config)?;
+                Arc::new(TableLanes::new(startup.dead_letter_table(&log)))
+            }
+            #[cfg(feature = "client-kafka")]
+            None if config.kafka.client == KafkaClient::Kafka => {
+                let table = TableLanes::new(startup.dead_letter_table(&log));
+                let (config, status) = (Arc::clone(&config), Arc::clone(&status));
+                Arc::new(PlainLanes::new(config, table, status, faults.clone(), log.clone())?)
+            }
+            None => {
+                let (window, status) = (window.size(), Arc::clone(&status));
+                let topic_status = Arc::clone(&status);
+                let producer = KafkaProducer::new(
+                    &config.kafka.settings(),
+                    window,
+                    status.clone(),
+                    log.clone(),
+                )?;
+                let kept = Arc::new(Positions::new(&config, producer.clone(), log.clone()));
+                transactions = config.is_exactly_once().then(|| {
+                    let (kept, faults, log) = (Arc::clone(&kept), faults.clone(), log.clone());
+                    Arc::new(Transactions::new(&config, window, kept, status, faults, log))
+                });
+                positions = Some(kept);
+                let table = startup.dead_letter_table(&log);
+                let (transactions, faults) = (transactions.clone(), faults.clone());
+                Arc::new(KafkaLanes::new(
+                    &config,
+                    producer,
+                    table,
+                    transactions,
+                    topic_status,
+                    faults,
+                )?)
+            }
+        };
+        let handler_lanes = HandlerLaneNames::new(&handlers);
+        let mut known_topics: HashSet<_> =
+            handlers.iter().map(|entry| Arc::clone(&entry.lane)).collect();
+        known_topics.insert(config.dead_letter_topic().into());
+        known_topics.extend(paused.iter().cloned());
+        let lanes: Arc<dyn Lanes> = match handlers.is_empty() {
+            true => lanes,
+            false => {
+                let retries_for_ever = config.dead_letter.policy == RefusalPolicy::Block;
+                Arc::new(HandlerLanes::new(handlers, retries_for_ever, lanes, Arc::clone(&status)))
+            }
+        };
+        let startup = Arc::new(startup);
+        let resources = PipelineResources {
+            config,
+            startup,
+            store,
+            lanes,
+            handlers: handler_lanes,
+            kafka,
+            positions,
+            transactions,
+            window,
+            paused,
+            claim,
+            status: Arc::clone(&status),
+            faults,
+            log,
+        };
+        spawn(resources, status, ops, known_topics).await
+    }
+}
+
+fn refuse_exactly_once(config: &Config) -> Result<()> {
+    if !config.is_exactly_once() {
+        return Ok(());
+    }
+    let failure = "delivery.mode = \"exactly-once\" needs Kafka, which this pipeline is without";
+    Err(Error::new(ErrorKind::Config, failure)
+        .remedy("let the handler skip events whose id it has seen"))
+}
+
+/// Starts the supervisor on its own arbiters.
+async fn spawn(
+    resources: PipelineResources,
+    status: Arc<Status>,
+    ops: Ops,
+    known_topics: HashSet<Arc<str>>,
+) -> Result<PipelineHandle> {
+    let claim = resources.claim.clone();
+    let arbiters = vec![Arbiter::new(), Arbiter::new(), Arbiter::new()];
+    let relay = &arbiters[0];
+    let threads = Threads { reading: arbiters[1].handle(), saving: arbiters[2].handle() };
+    let (running_sender, running) = watch::channel(false);
+    let (outcome_sender, ended) = watch::channel(None);
+    let (reply, launched) = oneshot::channel();
+    relay.spawn_fn(move || {
+        // The caller may have stopped waiting; the handle's drop stops the actors.
+        let supervisor = Supervisor::launch(resources, threads, running_sender, outcome_sender);
+        let _ = reply.send(supervisor);
+    });
+    let failure = "the pipeline's thread ended before the pipeline started";
+    let supervisor = launched
+        .await
+        .map_err(|error| Error::new(ErrorKind::ActorFailed, failure).caused_by(error))?;
+    ops.set_control(supervisor.clone().recipient());
+    Ok(PipelineHandle {
+        supervisor,
+        arbiters,
+        running,
+        ended,
+        status,
+        known_topics,
+        claim,
+        system: None,
+        ops,
+    })
+}
