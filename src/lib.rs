@@ -1,9 +1,8 @@
 //! factlib relays facts that were committed in PostgreSQL to Kafka, and loses none.
 //!
-//! A service writes a *fact* (a domain event) inside its own transaction, by the crate
-//! `factlib-emit` (here [`emit`](mod@emit)). The relay, a [`Pipeline`], reads committed facts out of
-//! the write-ahead log and produces each to Kafka: the transactional outbox,
-//! without a table to poll.
+//! A service writes a *fact* (a domain event) inside its own transaction with the crate
+//! `factlib-emit` (here [`emit`](mod@emit)). The relay, a [`Pipeline`], reads committed facts from
+//! the write-ahead log and produces each to Kafka: a transactional outbox without a table to poll.
 //!
 //! | to | see |
 //! | --- | --- |
@@ -12,10 +11,10 @@
 //! | run it inside an application | [Embed](#embed), [`Pipeline`] |
 //! | change, split, drop or consume events | [Write your own handler](#write-your-own-handler), [`handlers`] |
 //! | send them to other topics, as JSON, as CloudEvents | [Routes and formats](#routes-and-formats), [`routing`] |
-//! | keep the position in a place of your own | [`checkpoint::CheckpointStore`] |
-//! | know what a start would find, or what a relay does | [`doctor`], [`PipelineStatus`], [`slot`] |
-//! | get at what could not be delivered, or send again | [`dead_letter`], [`replay`] |
-//! | test all of it on real servers | [`testing`] (feature `test-util`) |
+//! | keep the position in your own store | [`checkpoint::CheckpointStore`] |
+//! | check before a start, or watch a running relay | [`doctor`], [`PipelineStatus`], [`slot`] |
+//! | read events that could not be delivered, or send again | [`dead_letter`], [`replay`] |
+//! | test with real servers | [`testing`] (feature `test-util`) |
 //!
 //! # The picture
 //! ```text
@@ -30,13 +29,12 @@
 //!                         ▼
 //!                  CheckpointStore (PostgreSQL table · file · memory)
 //!
-//! Supervisor: builds every actor, watches it, builds it again, drains it.
+//! Supervisor: builds every actor, watches it, restarts it, drains it.
 //! ```
-//! Data flows down in batches, acknowledgements flow up. What is between the WAL
-//! and Kafka's acknowledgement is bounded by one number, `pipeline.window`: each
-//! batch holds a permit for its bytes until its last part is acknowledged, and
-//! the reader does not read without one. Records are made when they are sent, and
-//! the Kafka client is given at most as many bytes of them as that window has.
+//! Data flows down in batches, acknowledgements flow up. One number, `pipeline.window`, bounds the
+//! events in flight between the WAL and Kafka's acknowledgement: each batch holds a permit for its
+//! bytes until its last part is acknowledged, and the reader does not read without one. Records
+//! are made when they are sent, and the Kafka client holds at most as many bytes as the window.
 //!
 //! # The promises
 //! 1. **Nothing committed is lost.** PostgreSQL is told that it may forget a
@@ -58,8 +56,8 @@
 //!
 //! # Write your own handler
 //! An event goes to its topic, unless its aggregate type has a handler: a closure, an
-//! [`EventHandler`](handlers::EventHandler) or an actor, which stands before Kafka or in its
-//! place. [`handlers`] is the guide; a whole one:
+//! [`EventHandler`](handlers::EventHandler) or an actor, which runs before Kafka or instead of it.
+//! [`handlers`] is the guide. A complete handler:
 //! ```no_run
 //! use factlib::{Event, Pipeline, handlers::{HandlerError, Outcome}};
 //!
@@ -71,11 +69,11 @@
 //! ```
 //!
 //! # Routes and formats
-//! Without a word, an event of aggregate type `user` is a record of the topic `{prefix}.user`
+//! By default, an event of aggregate type `user` becomes a record of the topic `{prefix}.user`,
 //! with the aggregate id as key and the `OutboxEvent` as value. A [`Route`](config::Route), a
-//! `[[route]]` of the file, sends what it matches elsewhere or nowhere, and a
-//! [`Format`](config::Format) makes it something else; [`routing::explain()`] says of an event
-//! what becomes of it:
+//! `[[route]]` of the file, sends the events it matches to other topics or drops them, and a
+//! [`Format`](config::Format) changes the record; [`routing::explain()`] shows the records of an
+//! event:
 //! ```no_run
 //! use factlib::config::{Config, Format, Route};
 //!
@@ -87,9 +85,9 @@
 //! ```
 //!
 //! # Embed
-//! A [`Pipeline`] starts inside the actix `System` that is there, that of an actix-web
-//! application for one, on threads of its own; [`PipelineBuilder::start_on_own_thread`] brings a
-//! `System` for programs of plain tokio or axum:
+//! A [`Pipeline`] starts on its own threads inside the application's actix `System`, such as that
+//! of an actix-web application; [`PipelineBuilder::start_on_own_thread`] brings a `System` for
+//! programs that use plain tokio or axum:
 //! ```no_run
 //! use factlib::{Pipeline, config::Config};
 //!
@@ -102,83 +100,100 @@
 //! pipeline.shutdown().await
 //! # }
 //! ```
-//! It installs no signal handler and stops no system of the application's, so that several
-//! live in one process, each with a slot of its own. Of several replicas one relays; the others
-//! stand by, and [`PipelineHandle::running`] waits for their turn. The [`PipelineHandle`] has the
-//! status and each change of the state, pauses topics, stops the pipeline in order, and has
+//! It installs no signal handler and never stops the application's system, so several pipelines
+//! can run in one process, each with its own slot. Of several replicas, one relays; the others
+//! stand by, and [`PipelineHandle::running`] waits for their turn. The [`PipelineHandle`] returns
+//! the status and every change of state, pauses topics, stops the pipeline in order, and provides
 //! [`routes`](PipelineHandle::routes) to mount in the application's server.
 //!
 //! The pipeline logs to the `slog` logger of [`PipelineBuilder::logger`]; without one, to `tracing`
-//! with that feature, and otherwise only warnings and errors, to stderr. With the feature `metrics`
-//! it counts in the recorder of `PipelineBuilder::metrics_recorder`. A failure is an [`Error`]:
-//! what happened, to what, and the remedy; its [`ErrorKind`] decides whether it is retried.
+//! with that feature, or else warnings and errors to stderr. With the feature `metrics` it records
+//! in the recorder of `PipelineBuilder::metrics_recorder`. A failure is an [`Error`]: what
+//! happened, to what, and the remedy; its [`ErrorKind`] decides whether it is retried.
+//!
+//! # Words
+//! One word for each thing, the field's own if it has one; code, docs, logs and commits use these.
+//!
+//! | word | meaning |
+//! | --- | --- |
+//! | event | a committed fact as it was read; *fact* only where a service emits |
+//! | record, record batch | data sent to Kafka; several records of one partition |
+//! | batch | a piece that the reader cuts off the stream; has a sequence number and holds window bytes |
+//! | topic part | the share of a batch that goes to one topic ([`TopicBatch`]) |
+//! | in flight | sent and not yet acknowledged |
+//! | acknowledge, refuse, retry, redrive, dead letter | as in Kafka and queues |
+//! | position; saved, confirmed | an LSN (and an ordinal); in the store; told to PostgreSQL |
+//! | route, plan | a rule of the configuration; its result for one event |
+//! | budget: reserve, release | bounded memory |
+//! | session, epoch, generation | of a Kafka producer; of one opening of a topic; of one start of the chain |
 //!
 //! # Where things are
-//! | module | idea |
+//! | module | content |
 //! | --- | --- |
 //! | [`emit`](mod@emit) | the client, from the crate `factlib-emit` |
-//! | [`Pipeline`] | the relay as one thing: build, start, ask, stop |
-//! | [`handlers`] | what an event becomes, as the user says |
-//! | [`config`] | every setting, one file a section |
-//! | `startup` | what has to be there, and where reading starts |
-//! | `messages` | messages between actors, one file for each edge of the picture |
-//! | `actors` | one room for each actor: a thin shell around plain structs |
-//! | [`checkpoint`] | where positions are kept |
+//! | [`Pipeline`] | the whole relay: build, start, watch, stop |
+//! | [`handlers`] | handlers that users write for their events |
+//! | [`config`] | every setting, one file per section |
+//! | `startup` | checks and creation before reading starts, and the start position |
+//! | `messages` | messages between actors, one file per edge of the picture |
+//! | `actors` | one folder per actor: a thin shell around plain structs |
+//! | [`checkpoint`] | stores of the position |
 //! | `event` | an event as it was read |
-//! | [`routing`] | routes: where an event goes, and the plan of its record |
-//! | `record` | records, names of topics, and how a client answers |
-//! | `format` | what its record is made of, one file a format |
-//! | `schema_registry` | the id of a schema before a value |
-//! | [`doctor`] | whether a start would succeed, and what to do where not |
-//! | [`slot`] | the slot as an operator sees it: shown, dropped, advanced |
-//! | [`tail`] | events as they are committed, for whoever watches |
-//! | [`dead_letter`] | what can't be delivered: parked, read, sent again |
+//! | [`routing`] | routes: the topic of an event and the plan of its record |
+//! | `record` | records, topic names, and a client's answers |
+//! | `format` | formats of records, one file per format |
+//! | `schema_registry` | schema ids in front of values |
+//! | [`doctor`] | checks whether a start would succeed, with remedies |
+//! | [`slot`] | the slot for operators: show, create, drop, advance |
+//! | [`tail`] | events as they commit |
+//! | [`dead_letter`] | events that can't be delivered: parked, listed, redriven |
 //! | `outbox` | tables whose rows are events |
-//! | [`replay`] | facts of the past, sent again from a table |
-//! | [`postgres`] | rules and logs for the client of the crate `factlib-postgres` |
-//! | `kafka` | the client: producer, reader, topics |
-//! | `exactly_once` | Kafka transactions with the position in them |
-//! | `status` | what a pipeline is doing, counted and shown |
+//! | [`replay`] | past facts, sent again from a table |
+//! | [`postgres`] | retries and logs around the client of the crate `factlib-postgres` |
+//! | `kafka` | the Kafka client: producer, reader, topics |
+//! | `exactly_once` | Kafka transactions that contain the position |
+//! | `status` | counters and states of a running pipeline |
+//! | `ops` | the HTTP server: health, metrics, status, page |
 //! | [`proto`] | the event on the wire, from the crate `factlib-emit` |
 //! | [`testing`] | throwaway servers, of the crate `factlib-testing` (feature `test-util`) |
 //!
 //! # One direction
-//! A module depends only on those to its left; the bars are for the eye.
+//! A module depends only on those to its left; the bars only group them.
 //! ```text
 //! error mistake clock faults logging record event │ format kafka │ routing config
 //! │ postgres emit schema_registry checkpoint outbox dead_letter exactly_once
 //! │ messages handlers status │ startup slot │ actors │ tail replay doctor ops pipeline testing
 //! ```
-//! - An [`Event`] knows nothing of where it goes. The router sends
-//!   [`OutgoingEvent`](routing::OutgoingEvent)s, an event with a plan of its record, and the client
-//!   is given records that are made as they are sent.
-//! - The client of Kafka and the routing take settings of their own, and stand to the left of the
-//!   configuration, which makes these settings and has the routing check its routes. The client
-//!   reports to an observer, which the status is.
-//! - Exactly-once stands apart from the client: it needs the configuration and the checkpoint.
+//! - An [`Event`] does not know its destination. The router sends
+//!   [`OutgoingEvent`](routing::OutgoingEvent)s, an event with a plan of its record; the client
+//!   makes each record when it sends it.
+//! - Kafka client and routing have their own settings and stand to the left of the configuration,
+//!   which fills these settings and lets the routing check its routes. The client reports to an
+//!   observer, which the status implements.
+//! - Exactly-once is separate from the client: it needs the configuration and the checkpoint.
 //!
-//! So do the crates of the workspace:
+//! The crates of the workspace have an order too:
 //! ```text
 //! factlib-architecture factlib-testing factlib-postgres factlib-emit factlib-kafka factlib
 //! ```
-//! `make lint` holds both orders, and `make test` does.
+//! `make lint` and `make test` check both orders.
 //!
 //! # Features
 //! | feature | adds |
 //! | --- | --- |
 //! | `cli` (default) | the binary, configuration from files and the environment |
 //! | `demo` (default) | `factlib demo`, with `test-util` |
-//! | `deadpool`, `sqlx`, `diesel-async` | the client in transactions of these |
-//! | `opentelemetry` | facts belong to the trace that is current |
+//! | `deadpool`, `sqlx`, `diesel-async` | the client in transactions of these crates |
+//! | `opentelemetry` | facts belong to the current trace |
 //! | `tracing` | log lines go to `tracing`, see [`TracingDrain`] |
-//! | `metrics` | a recorder of the crate `metrics` gets what `/metrics` has |
+//! | `metrics` | the metrics of `/metrics` also go to a recorder of the crate `metrics` |
 //! | `client-kafka` | `kafka.client = "kafka"`, for brokers before 4.0 without librdkafka |
-//! | `schema-registry` (in `cli`) | the formats `confluent-…`, by an HTTP client |
+//! | `schema-registry` (in `cli`) | the formats `confluent-…`, with an HTTP client |
 //! | `test-util` | [`testing`] |
-//! | `faults` | `test-util`, and faults put into a pipeline: for tests, never for production |
+//! | `faults` | `test-util`, and fault injection: for tests, never for production |
 
 #![deny(unsafe_code)]
-// What is public may grow: a field or a variant more breaks no user.
+// Public types may grow: another field or variant breaks no user.
 #![warn(clippy::exhaustive_enums, clippy::exhaustive_structs)]
 
 mod actors;
@@ -201,7 +216,7 @@ mod mistake;
 mod ops;
 mod outbox;
 mod pipeline;
-// The messages of a protocol, which does not change.
+// Messages of a protocol that does not change.
 #[allow(clippy::exhaustive_enums, clippy::exhaustive_structs)]
 pub mod postgres;
 mod record;
@@ -239,8 +254,8 @@ pub use self::{
 };
 pub use factlib_postgres::{Lsn, ParseLsnError};
 
-/// Parts for the binary `factlib`, which is a crate of its own. No public API: any release may
-/// change or remove them.
+/// Parts for the binary `factlib`, which is its own crate. Not a public API: any release may change
+/// or remove them.
 #[cfg(feature = "cli")]
 #[doc(hidden)]
 pub mod binary {
@@ -262,12 +277,12 @@ pub mod binary {
 #[doc = include_str!("../README.md")]
 struct Readme;
 
-/// The handler of the page on handlers.
+/// The handler on the page on handlers, compiled by the tests.
 #[cfg(doctest)]
 #[doc = include_str!("../docs/handlers.md")]
 struct Handlers;
 
-/// Examples of the page on embedding.
+/// The examples on the page on embedding, compiled by the tests.
 #[cfg(doctest)]
 #[doc = include_str!("../docs/embedding.md")]
 struct Embedding;
