@@ -1,25 +1,25 @@
-//! What can go wrong: a kind, what happened to what, the remedy, the cause.
+//! The error type of the crate: kind, message, remedy and cause.
 //!
-//! The policy (is it retried? with which exit code does the binary end?) hangs
-//! on [`ErrorKind`] alone, in the two tables at the bottom of this file.
+//! The policy (is it retried, and which exit code does the binary end with?) depends on
+//! [`ErrorKind`] alone, in the two tables at the end of this file.
 
 use std::{error::Error as StdError, fmt, sync::Arc};
 
-/// factlib's result.
+/// Result with factlib's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// An error that an operator can act on.
 ///
-/// [`Display`](fmt::Display) gives one line: what happened, its causes and,
-/// where there is one, the remedy.
+/// [`Display`](fmt::Display) gives one line: what happened, the causes and the remedy, if there is
+/// one.
 #[derive(Clone, Debug)]
 pub struct Error(Box<Inner>);
 
-// A clone goes to each of those who wait for the same thing.
+// Cloned for everyone who waits for the same thing.
 #[derive(Clone, Debug)]
 struct Inner {
     kind: ErrorKind,
-    what: String,
+    message: String,
     remedy: Option<String>,
     source: Option<Source>,
 }
@@ -28,12 +28,12 @@ struct Inner {
 type Source = Arc<dyn StdError + Send + Sync>;
 
 impl Error {
-    /// An error of `kind`; `what` says in the present tense what happened, to what.
-    pub fn new(kind: ErrorKind, what: impl Into<String>) -> Self {
-        Error(Box::new(Inner { kind, what: what.into(), remedy: None, source: None }))
+    /// Makes an error of `kind`; `message` says in the present tense what happened, and to what.
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Error(Box::new(Inner { kind, message: message.into(), remedy: None, source: None }))
     }
 
-    /// Adds what the operator should do: a command, a statement or a setting.
+    /// Adds the remedy for the operator: a command, a statement or a setting.
     pub fn remedy(mut self, remedy: impl Into<String>) -> Self {
         self.0.remedy = Some(remedy.into());
         self
@@ -51,37 +51,37 @@ impl Error {
         self
     }
 
-    /// What kind of failure it is; the policy hangs on it.
+    /// Kind of the failure, on which the policy depends.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }
 
-    /// True where the relay tries again by itself.
+    /// True if the relay retries by itself.
     pub fn is_transient(&self) -> bool {
         self.kind().is_transient()
     }
 
-    /// What happened and its causes, on one line without the remedy.
+    /// The message and its causes on one line, without the remedy.
     pub(crate) fn without_remedy(&self) -> String {
         let mut error = self.clone();
         error.0.remedy = None;
         error.to_string()
     }
 
-    /// Takes the error apart: kind, what happened, remedy, cause.
+    /// Takes the error apart into kind, message, remedy and cause.
     pub(crate) fn into_parts(self) -> (ErrorKind, String, Option<String>, Option<Source>) {
-        let Inner { kind, what, remedy, source } = *self.0;
-        (kind, what, remedy, source)
+        let Inner { kind, message, remedy, source } = *self.0;
+        (kind, message, remedy, source)
     }
 
-    /// Puts an error together again, with the same cause.
+    /// Reassembles an error with the same cause.
     pub(crate) fn from_parts(
-        (kind, what, remedy, source): (ErrorKind, String, Option<String>, Option<Source>),
+        (kind, message, remedy, source): (ErrorKind, String, Option<String>, Option<Source>),
     ) -> Self {
-        Error(Box::new(Inner { kind, what, remedy, source }))
+        Error(Box::new(Inner { kind, message, remedy, source }))
     }
 
-    /// The remedy, where there is one.
+    /// The remedy, if there is one.
     pub fn advice(&self) -> Option<&str> {
         self.0.remedy.as_deref()
     }
@@ -89,15 +89,15 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.what)?;
-        // A cause whose text its parent already gave is not said twice.
-        let mut said = self.0.what.clone();
+        f.write_str(&self.0.message)?;
+        // A cause whose text is part of its parent's is not repeated.
+        let mut parent = self.0.message.clone();
         let mut cause = self.source();
         while let Some(error) = cause {
             let text = error.to_string();
-            if !said.contains(&text) {
+            if !parent.contains(&text) {
                 write!(f, ": {text}")?;
-                said = text;
+                parent = text;
             }
             cause = error.source();
         }
@@ -108,7 +108,7 @@ impl fmt::Display for Error {
     }
 }
 
-/// What failed in a throwaway server, with its remedy and cause.
+/// Keeps message, remedy and cause of an error of a throwaway server.
 #[cfg(feature = "test-util")]
 impl From<factlib_testing::Error> for Error {
     fn from(error: factlib_testing::Error) -> Self {
@@ -122,8 +122,8 @@ impl From<factlib_testing::Error> for Error {
             Failure::Panicked => ErrorKind::ActorFailed,
             _ => ErrorKind::Config,
         };
-        let (what, remedy, source) = (parts.what, parts.remedy, parts.source);
-        Error(Box::new(Inner { kind, what, remedy, source }))
+        let (message, remedy, source) = (parts.what, parts.remedy, parts.source);
+        Error(Box::new(Inner { kind, message, remedy, source }))
     }
 }
 
@@ -133,21 +133,21 @@ impl StdError for Error {
     }
 }
 
-/// Keeps text and causes of an error of the PostgreSQL client; kind and remedy are the relay's.
+/// Keeps message and causes of an error of the PostgreSQL client; kind and remedy are the relay's.
 impl From<factlib_postgres::Error> for Error {
     fn from(error: factlib_postgres::Error) -> Self {
-        let (kind, remedy) = of_postgres(error.kind());
+        let (kind, remedy) = from_postgres(error.kind());
         Error(Box::new(Inner {
             kind,
-            what: error.message().to_owned(),
+            message: error.message().to_owned(),
             remedy: remedy.or(error.remedy()).map(str::to_owned),
             source: error.shared_source(),
         }))
     }
 }
 
-/// The relay's kind for one of the PostgreSQL client, and its remedy where it has a better one.
-fn of_postgres(kind: factlib_postgres::ErrorKind) -> (ErrorKind, Option<&'static str>) {
+/// The relay's kind for a kind of the PostgreSQL client, and a remedy if it has a better one.
+fn from_postgres(kind: factlib_postgres::ErrorKind) -> (ErrorKind, Option<&'static str>) {
     use factlib_postgres::ErrorKind::*;
     match kind {
         Config => (ErrorKind::Config, None),
@@ -157,22 +157,22 @@ fn of_postgres(kind: factlib_postgres::ErrorKind) -> (ErrorKind, Option<&'static
         Authentication | Tls | Permission | ServerSettings | Refused => {
             (ErrorKind::PostgresRefused, None)
         }
-        Pooler => (ErrorKind::PostgresRefused, Some(PASS_THE_POOLER)),
+        Pooler => (ErrorKind::PostgresRefused, Some(CONNECT_DIRECTLY)),
         PublicationMissing => (ErrorKind::PostgresRefused, Some(OLDER_PUBLICATION)),
-        UntranslatableText => (ErrorKind::PostgresRefused, Some(GO_OVER_IT)),
+        UntranslatableText => (ErrorKind::PostgresRefused, Some(ADVANCE_PAST_IT)),
         SlotMissing => (ErrorKind::PositionLost, Some(ACCEPT_NEW_SLOT)),
         SlotInvalidated => (ErrorKind::PositionLost, Some(ACCEPT_LOST_WAL)),
-        // What no version of the client has yet.
+        // Kinds of later versions of the client.
         _ => (ErrorKind::PostgresRefused, None),
     }
 }
 
-const PASS_THE_POOLER: &str = "a pooler is in between that does not pass replication on: name \
-                               PostgreSQL itself in postgres.url, or use PgBouncer 1.23 or later";
+const CONNECT_DIRECTLY: &str = "a pooler is in between that does not pass replication on: name \
+                                PostgreSQL itself in postgres.url, or use PgBouncer 1.23 or later";
 const OLDER_PUBLICATION: &str = "before PostgreSQL 18, the publication has to be older than what \
                                  the slot reads next; if it is acceptable that this is not \
                                  delivered, drop the slot and run `factlib setup --accept-position`";
-const GO_OVER_IT: &str = "a text has bytes that the database's encoding has no character for, and \
+const ADVANCE_PAST_IT: &str = "a text has bytes that the database's encoding has no character for, and \
                           the server converts it: its log names the position, over which `factlib \
                           slot advance` goes";
 const ACCEPT_NEW_SLOT: &str = "events since it was dropped are not in a new slot; if that is \
@@ -181,55 +181,55 @@ const ACCEPT_LOST_WAL: &str = "the server no longer has the WAL that the slot ne
                                be missing; if that is accepted, `factlib setup --accept-position` \
                                starts from now; raise max_slot_wal_keep_size";
 
-/// Kinds of failure, each with one policy.
+/// Kind of a failure; each kind has one policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
     /// A setting is missing or wrong.
     Config,
-    /// A fact that its emitter must correct.
+    /// A fact is invalid, and its emitter must correct it.
     InvalidFact,
     /// PostgreSQL can't be reached, is starting or stopping, or broke the connection.
     PostgresUnavailable,
-    /// The slot is active for another process.
+    /// The slot is in use by another process.
     SlotInUse,
-    /// PostgreSQL refuses for good: password, database, privilege, `wal_level`, no free slot.
+    /// PostgreSQL refuses permanently: password, database, privilege, `wal_level`, no free slot.
     PostgresRefused,
-    /// The slot is gone, invalidated, foreign, or not where the checkpoint says: events may be missing.
+    /// The slot is gone, invalidated, foreign or not at the checkpoint: events may be missing.
     PositionLost,
-    /// Bytes that the protocol does not allow.
+    /// A server sent bytes that the protocol does not allow.
     Protocol,
-    /// Brokers can't be reached or can't serve us now.
+    /// Brokers can't be reached or can't serve requests now.
     KafkaUnavailable,
-    /// A Kafka transaction can't be completed: nothing of it counts, and it is done again.
+    /// A Kafka transaction can't be completed; it is aborted and repeated.
     TransactionAborted,
-    /// Kafka refuses everything for good: authentication, versions, the topic of positions.
+    /// Kafka refuses everything permanently: authentication, versions, the topic of positions.
     KafkaRefused,
-    /// Kafka refuses a topic for good: its name, its settings, a policy.
+    /// Kafka refuses a topic permanently: its name, its settings, a policy.
     TopicRefused,
     /// A topic can't be written to now: a right is missing, there are too few brokers for its
     /// replicas, or the topic does not exist.
     TopicUnavailable,
-    /// The schema registry can't be reached or can't serve us now.
+    /// The schema registry can't be reached or can't serve requests now.
     RegistryUnavailable,
-    /// The schema registry refuses requests until somebody corrects something, or the address is
-    /// not one of a schema registry.
+    /// The schema registry refuses requests until something is corrected, or the address is not a
+    /// schema registry.
     RegistryRefused,
-    /// Kafka or the schema registry refuses this record, and will refuse it again.
+    /// Kafka or the schema registry refuses this record permanently.
     RecordRefused,
-    /// Kafka refuses this record for its size, and will refuse it again.
+    /// Kafka refuses this record permanently because of its size.
     RecordTooLarge,
-    /// A record that can never be delivered is waited for, as configured.
+    /// A record can never be delivered, and later ones wait for it, as configured.
     RecordBlocked,
-    /// A handler gives an event up, or has failed too often with it.
+    /// A handler gave up on an event, or failed too often with it.
     HandlerFailed,
-    /// A handler actor can't handle a batch now, and wants it again.
+    /// A handler actor can't handle a batch now, and wants it again later.
     HandlerUnavailable,
     /// The checkpoint store can't be reached now.
     CheckpointUnavailable,
-    /// The checkpoint store holds what can't be read or belongs to another slot.
+    /// The checkpoint store's content is unreadable or belongs to another slot.
     CheckpointInvalid,
-    /// An actor panicked or ended out of turn.
+    /// An actor panicked or ended unexpectedly.
     ActorFailed,
     /// Stopping took longer than the limit.
     DrainTimeout,
@@ -239,12 +239,12 @@ impl ErrorKind {
     /// True for kinds that are retried for ever, with backoff. Every other kind stops the pipeline,
     /// except those of single topics and records, for which `dead_letter.policy` decides.
     ///
-    /// An error stops the pipeline only if it concerns all of it. One that concerns an event or a
-    /// topic parks these events, or makes them wait; the others flow.
+    /// An error stops the pipeline only if it concerns everything. One that concerns an event or a
+    /// topic parks these events or makes them wait, while the others flow.
     pub fn is_transient(self) -> bool {
         use ErrorKind::*;
         match self {
-            // The other side comes back, without a change here.
+            // The other side recovers without a change here.
             PostgresUnavailable
             | SlotInUse
             | KafkaUnavailable
@@ -252,35 +252,35 @@ impl ErrorKind {
             | RegistryUnavailable
             | HandlerUnavailable
             | CheckpointUnavailable => true,
-            // One topic, or those with schemas: they wait for a right, brokers or a login, and the
-            // others must not wait with them.
+            // One topic, or those with schemas, wait for a privilege, brokers or a login; the others
+            // must not wait with them.
             TopicUnavailable | RegistryRefused => true,
-            // The operator asked for it: what is behind the record must not overtake it.
+            // The operator chose that later records must not overtake this one.
             RecordBlocked => true,
-            // A panic may be a race; the backoff keeps a certain one from burning a core.
+            // A panic may be a race; the backoff keeps a repeated one from burning a core.
             ActorFailed => true,
             // A broken stream is read again from the checkpoint.
             Protocol => true,
-            // One event or one topic. Its token hands it back, and `dead_letter.policy` decides;
-            // with `stop`, the operator wants it to be about the whole.
+            // One event or one topic: its token returns it, and `dead_letter.policy` decides; with
+            // `stop`, it stops everything.
             RecordRefused | RecordTooLarge | HandlerFailed | TopicRefused => false,
-            // The whole: no event can be read.
+            // Everything: no event can be read.
             PostgresRefused | PositionLost => false,
-            // The whole: no topic can be written to with this login, these versions or, with
+            // Everything: no topic can be written to with this login, these versions or, with
             // exactly-once, without the topic of positions.
             KafkaRefused => false,
-            // The whole: no position can be saved or trusted.
+            // Everything: no position can be saved or trusted.
             CheckpointInvalid => false,
-            // The whole: nothing is started with these settings.
+            // Everything: nothing starts with these settings.
             Config => false,
-            // Of an emitter, which has to correct it; no relay has it.
+            // Only an emitter gets it, and has to correct its fact.
             InvalidFact => false,
-            // The end that was asked for.
+            // The shutdown that was requested.
             DrainTimeout => false,
         }
     }
 
-    /// The exit code of the binary; docs/errors.md documents them.
+    /// Exit code of the binary; docs/errors.md lists them.
     pub fn exit_code(self) -> u8 {
         use ErrorKind::*;
         match self {

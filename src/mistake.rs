@@ -1,20 +1,20 @@
-//! One wrong setting, and the one line that says so.
+//! Describes a wrong setting and turns it into an error of one line.
 
 use crate::{Error, ErrorKind};
 
-/// A setting that can't be used as it is.
+/// A setting with an unusable value.
 #[derive(Debug)]
 pub(crate) struct Mistake {
-    /// Its full name, such as `kafka.compression`.
+    /// Full name, such as `kafka.compression`.
     pub setting: String,
-    /// Its value as it may be shown; none when it is not set.
+    /// Value as it may be shown; `None` if it is not set.
     pub value: Option<String>,
-    /// What is wrong or what is allowed.
+    /// Description of what is wrong, or of what is allowed.
     pub problem: String,
 }
 
 impl Mistake {
-    /// The error; `source` is where the value came from, where that is known.
+    /// Makes the error; `source` is the value's source, if known.
     pub fn error(self, source: Option<&str>) -> Error {
         let Mistake { setting, value, problem } = self;
         let from = source.map(|source| format!(" from {source}")).unwrap_or_default();

@@ -1,67 +1,67 @@
-//! Places where a test makes a running pipeline panic or wait.
+//! Injects faults into a running pipeline at named steps, for tests.
 //!
-//! Crash safety is decided between two steps; these name the steps. A pipeline
-//! in production has no hook, and reaching a site costs one comparison a batch.
+//! Crash safety is decided between two steps; a [`FaultSite`] names each such point. A pipeline in
+//! production has no hook, and reaching a site costs one comparison per batch.
 //!
 //! With the feature `faults`, which no shipped build has, the environment variable `FACTLIB_FAULT`
-//! puts faults into the real binary: `site:action:n`, several separated by commas.
-//! `site` is a [`FaultSite`] in snake case; `action` is `abort` (the process, as
-//! by SIGKILL), `panic` (the actor) or `hang` (its thread, for ever); it is taken
-//! the `n`-th time that the site is reached, or with `n+` from then on.
-//! `FACTLIB_FAULT=after_save:abort:17` aborts between the seventeenth position
-//! that is saved and its confirmation. Without the variable there is no hook.
+//! puts faults into the real binary: `site:action:n`, several separated by commas. `site` is a
+//! [`FaultSite`] in snake case; `action` is `abort` (the process, as by SIGKILL), `panic` (the
+//! actor) or `hang` (its thread, for ever). The action runs the `n`-th time that the site is
+//! reached; `n+` means that time and every later one. `FACTLIB_FAULT=after_save:abort:17` aborts
+//! after the seventeenth position is saved and before it is confirmed. Without the variable there
+//! is no hook.
 
 use std::{fmt, sync::Arc};
 
 #[cfg(feature = "faults")]
 mod script;
 
-/// Where the faults of a process are written.
+/// Environment variable that lists the faults of a process.
 #[cfg(feature = "faults")]
 pub(crate) const VARIABLE: &str = "FACTLIB_FAULT";
 
-/// A step of the pipeline that a fault can be put at.
+/// A step of the pipeline where a fault can be injected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum FaultSite {
-    /// The reader has cut a batch and not handed it on.
+    /// The reader has cut a batch and not sent it yet.
     WalReader,
-    /// The decoder has got a batch.
+    /// The decoder has received a batch.
     Decoder,
-    /// The router has got a batch of events.
+    /// The router has received a batch of events.
     Router,
-    /// A topic's producer has got its part.
+    /// A topic's producer has received its part.
     TopicProducer,
-    /// The checkpointer has learnt that a batch is done.
+    /// The checkpointer has been told that a batch is done.
     Checkpointer,
-    /// Kafka has acknowledged a part, the router does not know yet.
+    /// Kafka has acknowledged a part, and the router does not know yet.
     AfterProduce,
-    /// A position is safe and about to be saved.
+    /// A position is about to be saved.
     BeforeSave,
-    /// A position is saved and about to be confirmed.
+    /// A position is saved and about to be confirmed to PostgreSQL.
     AfterSave,
-    /// All events of a Kafka transaction are with Kafka, its position is not.
+    /// The events of a Kafka transaction are sent, its position is not.
     BeforePosition,
-    /// The position is, too, and the transaction is about to be committed.
+    /// Events and position of a Kafka transaction are sent, and it is about to be committed.
     BeforeCommit,
-    /// A Kafka transaction is committed, nobody else knows yet.
+    /// A Kafka transaction is committed, and no other actor knows yet.
     AfterCommit,
     /// Draining has begun.
     Draining,
 }
 
-/// What a test does at the sites; nothing by default.
+/// A test's hook for all sites; does nothing by default.
 #[derive(Clone, Default)]
 pub struct Faults(Option<Arc<dyn Fn(FaultSite) + Send + Sync>>);
 
 impl Faults {
-    /// Calls `hook` at every site, on the actor's own thread. It may panic.
+    /// Calls `hook` at every site, on the actor's own thread; the hook may panic.
     #[cfg(feature = "faults")]
     pub fn hook(hook: impl Fn(FaultSite) + Send + Sync + 'static) -> Self {
         Faults(Some(Arc::new(hook)))
     }
 
-    /// The pipeline has come to `site`.
+    /// Calls the hook for `site`, if there is one.
     pub(crate) fn reach(&self, site: FaultSite) {
         if let Some(hook) = &self.0 {
             hook(site);

@@ -1,4 +1,4 @@
-//! Faults by environment variable; [the parent](super) says what it takes.
+//! Parses faults from `FACTLIB_FAULT`; [the parent](super) documents the syntax.
 
 use std::{
     str::FromStr,
@@ -35,17 +35,18 @@ enum Action {
 struct Fault {
     site: FaultSite,
     action: Action,
-    /// The first time that counts, from 1, and whether all after it do too.
+    /// Number of the visit at which the fault is due, from 1.
     from: u64,
+    /// True if every later visit counts as well.
     repeated: bool,
     reached: AtomicU64,
 }
 
 impl Faults {
-    /// The faults that `FACTLIB_FAULT` asks for; none without it.
+    /// The faults in the variable `FACTLIB_FAULT`; none without it.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] where it can't be read.
+    /// [`ErrorKind::Config`] if the variable can't be parsed.
     pub fn from_environment() -> Result<Self> {
         let Ok(text) = std::env::var(VARIABLE) else { return Ok(Faults::default()) };
         let faults = text.split(',').map(str::parse).collect::<Result<Vec<Fault>>>()?;
@@ -71,8 +72,8 @@ impl Fault {
         if site != self.site {
             return false;
         }
-        let times = self.reached.fetch_add(1, Ordering::Relaxed) + 1;
-        times == self.from || self.repeated && times > self.from
+        let visit = self.reached.fetch_add(1, Ordering::Relaxed) + 1;
+        visit == self.from || self.repeated && visit > self.from
     }
 }
 
@@ -82,8 +83,8 @@ impl FromStr for Fault {
     fn from_str(text: &str) -> Result<Self> {
         let wrong = || {
             let sites: Vec<_> = SITES.iter().map(|(name, _)| *name).collect();
-            let what = format!("{VARIABLE}: {text} is no site:action:n");
-            Error::new(ErrorKind::Config, what)
+            let failure = format!("{VARIABLE}: {text} is not site:action:n");
+            Error::new(ErrorKind::Config, failure)
                 .remedy(format!("sites are {}; actions are abort, panic, hang", sites.join(", ")))
         };
         let mut words = text.trim().split(':');
@@ -123,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_fault_is_refused() {
+    fn a_malformed_fault_is_refused() {
         for text in ["", "after_save", "after_save:abort", "nowhere:abort:1", "router:fly:1"] {
             assert_eq!(text.parse::<Fault>().unwrap_err().kind(), ErrorKind::Config, "{text:?}");
         }

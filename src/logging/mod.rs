@@ -1,4 +1,4 @@
-//! The logger of an embedded pipeline whose application has not set one.
+//! Provides the default logger of an embedded pipeline, and the drain into `tracing`.
 
 #[cfg(feature = "tracing")]
 mod tracing;
@@ -13,15 +13,15 @@ use slog::{Drain, KV, Key, Level, Logger, Never, OwnedKVList, Record, Serializer
 #[cfg(feature = "tracing")]
 pub use self::tracing::TracingDrain;
 
-/// The logger of a pipeline that was given none: warnings and errors are never lost silently.
+/// The logger of a pipeline that was given none, so that warnings and errors are never lost.
 pub(crate) fn default_logger() -> Logger {
-    Logger::root(Unasked, o!())
+    Logger::root(DefaultDrain, o!())
 }
 
 /// Logs to `tracing` if the program has a subscriber, and otherwise warnings and errors to stderr.
-struct Unasked;
+struct DefaultDrain;
 
-impl Drain for Unasked {
+impl Drain for DefaultDrain {
     type Ok = ();
     type Err = Never;
 
@@ -31,17 +31,17 @@ impl Drain for Unasked {
             return TracingDrain::default().log(record, values);
         }
         if record.level().is_at_least(Level::Warning) {
-            // With stderr gone there is nobody to tell.
+            // An error on stderr can't be reported anywhere.
             let _ = io::stderr().write_all(line(record, values).as_bytes());
         }
         Ok(())
     }
 }
 
-/// Writes one line: `factlib: WARN: topic failed, opening it again, topic: shop.user, failures: 1`.
+/// Formats one line: `factlib: WARN: topic failed, opening it again, topic: shop.user, failures: 1`.
 fn line(record: &Record<'_>, values: &OwnedKVList) -> String {
     let mut line = Line(format!("factlib: {}: {}", record.level().as_short_str(), record.msg()));
-    // A text takes everything.
+    // Writing to a String never fails.
     let _ = record.kv().serialize(record, &mut line);
     let _ = values.serialize(record, &mut line);
     line.0.push('\n');
@@ -81,11 +81,11 @@ mod tests {
         let lines = Arc::default();
         let log = Logger::root(Lines(Arc::clone(&lines)), o!("actor" => "router"));
         warn!(log, "topic failed"; "failures" => 2, "error" => "away");
-        let said = lines.lock().expect("whole").clone();
-        assert!(said.starts_with("factlib: WARN: topic failed, "), "{said}");
+        let text = lines.lock().expect("whole").clone();
+        assert!(text.starts_with("factlib: WARN: topic failed, "), "{text}");
         for value in [", failures: 2", ", error: away", ", actor: router"] {
-            assert!(said.contains(value), "{said}");
+            assert!(text.contains(value), "{text}");
         }
-        assert!(said.ends_with('\n') && said.lines().count() == 1);
+        assert!(text.ends_with('\n') && text.lines().count() == 1);
     }
 }

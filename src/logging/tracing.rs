@@ -1,8 +1,8 @@
-//! A drain from `slog` into `tracing`, for programs that log there.
+//! Passes log lines from `slog` to `tracing`, for programs that log there.
 //!
-//! Each place that logs becomes a callsite of `tracing`, with the keys of its values as fields,
-//! so that filters and subscribers see what they are used to. Callsites live as long as the
-//! program: there is one for each log statement and set of keys.
+//! Each log statement becomes a callsite of `tracing`, with its keys as fields, so that filters and
+//! subscribers work as usual. Callsites live as long as the program: there is one per log
+//! statement and set of keys.
 
 use std::{
     collections::HashMap,
@@ -16,11 +16,11 @@ use tracing_core::{
     field::{FieldSet, Value},
 };
 
-/// A `slog` drain into `tracing` (feature `tracing`): events of the target `factlib::…`, whose
-/// fields are the message and all values.
+/// A `slog` drain into `tracing` (feature `tracing`): its events have the target `factlib::…`, and
+/// the message and all values as fields.
 ///
-/// A pipeline without a logger of its own uses it where the program has a subscriber. With
-/// one, it goes by
+/// A pipeline without its own logger uses it if the program has a subscriber. To use it in a
+/// logger:
 /// ```
 /// use slog::{Drain, Logger, o};
 ///
@@ -32,7 +32,7 @@ use tracing_core::{
 pub struct TracingDrain;
 
 impl TracingDrain {
-    /// True where the program has a subscriber, somewhere.
+    /// True if any thread of the program has a subscriber.
     pub(super) fn has_subscriber() -> bool {
         dispatcher::has_been_set()
     }
@@ -49,7 +49,7 @@ impl Drain for TracingDrain {
         }
         let mut fields = Fields::default();
         fields.add("message", record.msg().to_string());
-        // They take everything.
+        // `Fields` never fails.
         let _ = record.kv().serialize(record, &mut fields);
         let _ = values.serialize(record, &mut fields);
         let metadata = callsite_of(record, level, &fields.names).metadata();
@@ -73,7 +73,8 @@ fn level(level: Level) -> tracing_core::Level {
     }
 }
 
-/// Names and values of a line, of each name the first: the record's before the logger's.
+/// Names and values of a log line. The first value of a name counts: the record's before the
+/// logger's.
 #[derive(Default)]
 struct Fields {
     names: Vec<String>,
@@ -129,25 +130,25 @@ impl Serializer for Fields {
     }
 }
 
-/// A place that logs, with these keys.
-type Place = (&'static str, u32, Vec<String>);
+/// Identity of a callsite: file, line and keys.
+type CallsiteKey = (&'static str, u32, Vec<String>);
 
-static CALLSITES: Mutex<Option<HashMap<Place, &'static Callsite>>> = Mutex::new(None);
+static CALLSITES: Mutex<Option<HashMap<CallsiteKey, &'static Callsite>>> = Mutex::new(None);
 
 struct Callsite(OnceLock<Metadata<'static>>);
 
 impl callsite::Callsite for Callsite {
-    // It is asked each time: lines are rare.
+    // Interest is not cached: log lines are rare.
     fn set_interest(&self, _: Interest) {}
 
     fn metadata(&self) -> &Metadata<'_> {
-        self.own()
+        self.static_metadata()
     }
 }
 
 impl Callsite {
-    fn own(&self) -> &Metadata<'static> {
-        self.0.get().expect("set before anybody has the callsite")
+    fn static_metadata(&self) -> &Metadata<'static> {
+        self.0.get().expect("set before the callsite is shared")
     }
 }
 
@@ -156,11 +157,11 @@ fn callsite_of(
     level: tracing_core::Level,
     names: &[String],
 ) -> &'static Callsite {
-    let place = (record.file(), record.line(), names.to_vec());
+    let key = (record.file(), record.line(), names.to_vec());
     let mut callsites = CALLSITES.lock().unwrap_or_else(PoisonError::into_inner);
     let callsites = callsites.get_or_insert_default();
-    if let Some(known) = callsites.get(&place) {
-        return known;
+    if let Some(callsite) = callsites.get(&key) {
+        return callsite;
     }
     let new: &'static Callsite = Box::leak(Box::new(Callsite(OnceLock::new())));
     let names = names.iter().map(|name| &*Box::leak(name.clone().into_boxed_str()));
@@ -180,7 +181,7 @@ fn callsite_of(
             Kind::EVENT,
         )
     });
-    callsites.insert(place, new);
+    callsites.insert(key, new);
     callsite::register(new);
     new
 }
