@@ -85,7 +85,7 @@ fn each_kind_is_documented_with_its_policy() {
 #[test]
 fn each_exit_code_is_documented_and_in_the_help() {
     let page = read("docs/errors.md");
-    let help = read("src/bin/factlib/args.rs");
+    let help = read("src/bin/factlib/args/help.rs");
     let (_, help) = help.split_once("\nExit codes:\n").expect("the general help");
     let (help, _) = help.split_once("\";").expect("its end");
     let documented: Vec<_> = rows(&page, "exit code").iter().map(|row| row[0].clone()).collect();

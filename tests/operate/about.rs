@@ -15,7 +15,9 @@ async fn completions_manual_and_version_need_no_configuration() {
         assert!(script.contains(sign) && script.contains("doctor"), "{shell}: {script}");
     }
     assert!(desk.done("factlib man").await.contains(".TH factlib 1"));
-    assert!(desk.done("factlib man doctor").await.contains("factlib doctor"));
+    let page = desk.done("factlib man doctor").await;
+    let title = concat!("\"factlib ", env!("CARGO_PKG_VERSION"), "\"");
+    assert!(page.contains("factlib doctor") && page.contains(title), "{page}");
     assert!(desk.refuses("factlib man fly", 2).await.contains("no command fly"));
     let version = desk.done("factlib --version").await;
     let facts = ["commit: ", "librdkafka: ", "target: "];

@@ -58,7 +58,7 @@ async fn what_could_be_lost_is_named_and_nothing_is_done_without_yes() {
     let complaint = desk.refuses("factlib slot advance", 2).await;
     assert!(complaint.contains("no checkpoint"), "{complaint}");
     let text = desk.done(&format!("factlib slot advance --to {end} --yes")).await;
-    assert!(text.contains("stands at"), "{text}");
+    assert!(text.contains("now at"), "{text}");
     assert_ne!(confirmed().await[0], before);
     let back = desk.refuses(&format!("factlib slot advance --to {before} --yes"), 2).await;
     assert!(back.contains("can't go back"), "{back}");
@@ -83,7 +83,7 @@ async fn advancing_to_the_checkpoint_needs_no_yes_unless_it_is_of_another_cluste
     assert!(value(&text, "no start").contains("belongs to the cluster"), "{text}");
     desk.execute("UPDATE factlib.checkpoints SET system_id = system_id::numeric + 1").await;
     let text = desk.done("factlib slot advance").await;
-    assert!(text.contains("stands at"), "{text}");
+    assert!(text.contains("now at"), "{text}");
     // Nothing was lost, and nothing has to be accepted.
     let relay = desk.folder.relay().await;
     desk.emit(2).await;

@@ -68,7 +68,7 @@ async fn what_commits_is_printed_and_what_is_rolled_back_is_not() {
     assert!(first.ends_with(" user.changed user/u1 {\"a\":1}"), "{first}");
     assert!(first.starts_with("20") && first.contains("Z user.changed"), "{first}");
     let second = tail.line().await;
-    assert!(second.contains(" no event: the logical message at "), "{second}");
+    assert!(second.contains(" invalid event: the logical message at "), "{second}");
     assert!(tail.line().await.ends_with(" order.changed order/7 \\u{1b}[2J"));
     assert_eq!(slots(&desk).await, 1);
     let pid = tail.child.id().expect("it runs").to_string();

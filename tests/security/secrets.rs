@@ -118,7 +118,7 @@ async fn no_secret_is_ever_shown() {
     relay.terminate();
     assert_eq!(relay.ended().await.0, Some(0));
     search(&relay.output(), "factlib run");
-    assert!(!relay.output().contains("every user of this machine"), "{running}");
+    assert!(!relay.output().contains("readable by every user"), "{running}");
 
     // And when it is not.
     let mistyped = files.write("mistyped", MISTYPED);
@@ -139,5 +139,8 @@ async fn no_secret_is_ever_shown() {
     }
     files.mode("kafka", 0o644);
     let warned = searched(&launch.set("log.level", "warn"), &["doctor"]).await;
-    assert!(warned.contains("every user of this machine") && warned.contains("/kafka"), "{warned}");
+    assert!(
+        warned.contains("readable by every user of this machine") && warned.contains("/kafka"),
+        "{warned}"
+    );
 }

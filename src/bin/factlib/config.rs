@@ -1,4 +1,4 @@
-//! `factlib config`: what is set, and what there is to set.
+//! `factlib config`: prints the configuration in effect, the settings reference or an example file.
 
 use factlib::{
     Error, ErrorKind, Result,
@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::args::ConfigArgs;
 
-/// What can be said without a configuration, if that was asked for.
+/// The reference or the example file if one was asked for; neither needs a configuration.
 pub fn reference(args: &ConfigArgs) -> Option<String> {
     match (args.reference, args.example) {
         (true, _) => Some(markdown()),
@@ -17,7 +17,7 @@ pub fn reference(args: &ConfigArgs) -> Option<String> {
     }
 }
 
-/// The configuration in effect, as TOML with the source of each value behind it, or as JSON.
+/// The configuration in effect, as TOML with each value's source in a comment, or as JSON.
 pub fn effective(args: &ConfigArgs, loaded: &Loaded) -> Result<String> {
     if args.json {
         let entry = |v: &Sourced| json!({"name": v.name, "value": v.value, "source": v.source});
@@ -32,7 +32,7 @@ pub fn effective(args: &ConfigArgs, loaded: &Loaded) -> Result<String> {
     Ok(lines.iter().map(|(line, source)| format!("{line:width$}  # {source}\n")).collect())
 }
 
-/// What would set it in a file; a comment where the file could not set it so.
+/// The line that sets this value in a file; a comment if it is unset or redacted.
 fn line(value: &Sourced) -> String {
     match &value.value {
         serde_json::Value::Null => format!("# {} is not set", value.name),
@@ -41,25 +41,25 @@ fn line(value: &Sourced) -> String {
     }
 }
 
-/// The value in TOML, on one line.
+/// Writes the value as TOML on one line.
 fn toml(value: &serde_json::Value) -> String {
     use serde_json::Value::{Array, Object};
     let separated = |parts: Vec<String>| parts.join(", ");
     match value {
         Array(values) => format!("[{}]", separated(values.iter().map(toml).collect())),
         Object(table) => {
-            // A key that is not set can only be left out.
+            // TOML has no null: an unset key is left out.
             let set = table.iter().filter(|(_, value)| !value.is_null());
             let entries = set.map(|(key, value)| format!("{} = {}", name(key), toml(value)));
             let entries = entries.collect();
             format!("{{ {} }}", separated(entries))
         }
-        // Scalars are written in TOML as in JSON.
+        // TOML writes scalars as JSON does.
         scalar => scalar.to_string(),
     }
 }
 
-/// A key in TOML; what a file can't have bare is quoted, as in JSON.
+/// Writes a TOML key, quoted unless it is a legal bare key.
 fn name(key: &str) -> String {
     let bare = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
     match !key.is_empty() && key.chars().all(bare) {

@@ -1,4 +1,4 @@
-//! `factlib doctor`: the report of [`factlib::doctor`], for eyes or for programs.
+//! `factlib doctor`: prints the report of [`factlib::doctor`] as text or JSON.
 
 use std::{
     io::{IsTerminal, stdout},
@@ -18,8 +18,8 @@ use slog::{Discard, Logger, o};
 use crate::output;
 
 pub const HELP: &str = "\
-Asks both servers what a start would ask, and changes nothing. Each line is ok, warning or
-ERROR; the arrow below has what to run or to set.
+Checks in both servers what a start would check, and changes nothing. Each line is ok, warning
+or ERROR; the line with the arrow below it says what to run or set.
 
 Examples:
   factlib doctor
@@ -27,7 +27,7 @@ Examples:
   factlib doctor --json | jq '.checks[] | select(.outcome != \"ok\")'
 
 Exit codes:
-  0 no error; there may be warnings     1 at least one error     2 configuration";
+  0 no errors, perhaps warnings     1 at least one error     2 configuration";
 
 #[derive(Debug, ClapArgs)]
 pub struct DoctorArgs {
@@ -37,7 +37,7 @@ pub struct DoctorArgs {
 }
 
 pub fn run(args: &DoctorArgs, config: &Config) -> Result<ExitCode> {
-    // What would be logged is in the report.
+    // The report has everything that would be logged.
     let log = Logger::root(Discard, o!());
     let report = System::new().block_on(doctor::examine(config, &log))?;
     let errors = report.count(CheckOutcome::Error);
@@ -54,24 +54,25 @@ pub fn run(args: &DoctorArgs, config: &Config) -> Result<ExitCode> {
 }
 
 fn text(report: &Report, colours: bool) -> String {
-    let name = report.checks.iter().map(|check| check.name.len()).max().unwrap_or_default();
-    let server = report.checks.iter().map(|check| check.server.len()).max().unwrap_or_default();
+    let longest = |lengths: &mut dyn Iterator<Item = usize>| lengths.max().unwrap_or_default();
+    let server_width = longest(&mut report.checks.iter().map(|check| check.server.len()));
+    let name_width = longest(&mut report.checks.iter().map(|check| check.name.len()));
     let mut text = String::new();
     for check in &report.checks {
-        text += &line(check, server, name, colours);
+        text += &line(check, server_width, name_width, colours);
     }
-    let (errors, warnings) =
-        (report.count(CheckOutcome::Error), report.count(CheckOutcome::Warning));
-    let (errors, warnings) = (count(errors, "error"), count(warnings, "warning"));
+    let errors = counted(report.count(CheckOutcome::Error), "error");
+    let warnings = counted(report.count(CheckOutcome::Warning), "warning");
     text + &format!("\n{} checks: {errors}, {warnings}\n", report.checks.len())
 }
 
-/// Formats a number with its noun: `1 error`, `2 errors`.
-fn count(number: usize, noun: &str) -> String {
-    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+/// A number with its noun, in the plural unless it is one.
+fn counted(count: usize, noun: &str) -> String {
+    let ending = if count == 1 { "" } else { "s" };
+    format!("{count} {noun}{ending}")
 }
 
-fn line(check: &Check, server: usize, name: usize, colours: bool) -> String {
+fn line(check: &Check, server_width: usize, name_width: usize, colours: bool) -> String {
     let (word, colour) = match check.outcome {
         CheckOutcome::Ok => ("ok", "32"),
         CheckOutcome::Warning => ("warning", "33"),
@@ -79,12 +80,17 @@ fn line(check: &Check, server: usize, name: usize, colours: bool) -> String {
     };
     let word = format!("{word:7}");
     let word = if colours { format!("\x1b[{colour}m{word}\x1b[0m") } else { word };
-    // An error of librdkafka may have several lines.
+    // librdkafka's errors may have several lines.
     let one_line = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
-    let Check { server: of, name: what, .. } = check;
-    let mut line = format!("{word}  {of:server$}  {what:name$}  {}\n", one_line(&check.found));
+    let mut line = format!(
+        "{word}  {:server_width$}  {:name_width$}  {}\n",
+        check.server,
+        check.name,
+        one_line(&check.found)
+    );
     if let Some(remedy) = check.remedy.as_ref().filter(|remedy| !remedy.is_empty()) {
-        line += &format!("{:9}{:server$}  {:name$}  → {}\n", "", "", "", one_line(remedy));
+        line +=
+            &format!("{:9}{:server_width$}  {:name_width$}  → {}\n", "", "", "", one_line(remedy));
     }
     line
 }

@@ -1,4 +1,4 @@
-//! `factlib emit`: facts into the database, as an application would write them.
+//! `factlib emit`: writes facts from flags or standard input into the database.
 
 use std::{
     io::{BufRead, IsTerminal, Read, stderr, stdin},
@@ -25,12 +25,12 @@ use crate::{
 };
 
 pub fn run(args: EmitArgs, config: &Config, log: &Logger) -> Result<()> {
-    // What is too large for Kafka is parked by the relay; whoever uses this may want that.
+    // No size limit here: the relay parks what is too large for Kafka, which a user may want to try.
     let emitter = Emitter::new(config.postgres.message_prefix.clone()).any_size();
     System::new().block_on(async {
         if args.stdin {
             let mut client = postgres::connect(&config.postgres, log).await?;
-            return Stream::new(args.batch as usize).emit(&mut client, &emitter).await;
+            return BulkEmit::new(args.batch as usize).emit(&mut client, &emitter).await;
         }
         let fact = fact(args.fact)?;
         let mut client = postgres::connect(&config.postgres, log).await?;
@@ -67,26 +67,26 @@ fn read_payload(path: &Path) -> Result<Bytes> {
         std::fs::read(path)
     };
     read.map(Bytes::from).map_err(|error| {
-        let what = format!("cannot read the payload from {}", path.display());
-        Error::new(ErrorKind::InvalidFact, what).caused_by(error)
+        let failure = format!("cannot read the payload from {}", path.display());
+        Error::new(ErrorKind::InvalidFact, failure).caused_by(error)
     })
 }
 
-/// Facts from standard input, `batch` of them in a transaction.
-struct Stream {
+/// Emits the facts of standard input, `batch` of them per transaction.
+struct BulkEmit {
     batch: usize,
     started: Instant,
     shown: Instant,
     facts: u64,
     transactions: u64,
-    /// The last line that is committed.
+    /// Number of the last committed line.
     committed: usize,
 }
 
-impl Stream {
+impl BulkEmit {
     fn new(batch: usize) -> Self {
         let now = Instant::now();
-        Stream { batch, started: now, shown: now, facts: 0, transactions: 0, committed: 0 }
+        BulkEmit { batch, started: now, shown: now, facts: 0, transactions: 0, committed: 0 }
     }
 
     async fn emit(mut self, client: &mut Client, emitter: &Emitter) -> Result<()> {
@@ -98,10 +98,10 @@ impl Stream {
             if let Err(error) = emitter.emit_all(&transaction, &facts).await {
                 // The transaction is rolled back when it is dropped.
                 drop(transaction);
-                return Err(self.blame(client, emitter, &numbers, &facts, error.into()).await);
+                return Err(self.locate(client, emitter, &numbers, &facts, error.into()).await);
             }
-            let doubt = "its facts may be committed or not";
-            commit(transaction, doubt).await.map_err(|error| self.at(&numbers, error))?;
+            let uncertainty = "its facts may be committed or not";
+            commit(transaction, uncertainty).await.map_err(|error| self.at(&numbers, error))?;
             self.committed = *last;
             self.facts += facts.len() as u64;
             self.transactions += 1;
@@ -117,15 +117,15 @@ impl Stream {
         Ok(())
     }
 
-    /// The next facts and the numbers of their lines; empty at the end of the input.
+    /// Reads the next facts and the numbers of their lines; empty at the end of the input.
     async fn next_batch(&self, lines: &mut Lines) -> Result<(Vec<usize>, Vec<Fact>)> {
         let (mut numbers, mut facts) = (Vec::new(), Vec::new());
         while facts.len() < self.batch
             && let Some((number, line)) = lines.recv().await
         {
             let line = line.map_err(|error| {
-                let what = "cannot read standard input";
-                self.at(&[number], Error::new(ErrorKind::InvalidFact, what).caused_by(error))
+                let failure = "cannot read standard input";
+                self.at(&[number], Error::new(ErrorKind::InvalidFact, failure).caused_by(error))
             })?;
             if !line.trim().is_empty() {
                 facts.push(line::fact(&line).map_err(|error| self.at(&[number], error))?);
@@ -135,8 +135,8 @@ impl Stream {
         Ok((numbers, facts))
     }
 
-    /// The error for a batch that was refused; of the one line, where one fact is to blame.
-    async fn blame(
+    /// Narrows the error of a refused batch down to the line whose fact caused it, if one did.
+    async fn locate(
         &self,
         client: &mut Client,
         emitter: &Emitter,
@@ -156,7 +156,7 @@ impl Stream {
         self.at(numbers, error)
     }
 
-    /// The error, with the lines it is about and what became of those before.
+    /// Adds the line numbers to an error, and the last line that is committed.
     fn at(&self, numbers: &[usize], error: Error) -> Error {
         self.clear_progress();
         let lines = match numbers {
@@ -192,11 +192,11 @@ impl Stream {
     }
 }
 
-/// Lines with their numbers, from 1.
+/// Lines of standard input with their numbers, from 1.
 type Lines = mpsc::Receiver<(usize, std::io::Result<String>)>;
 
-/// The lines of standard input. A thread reads them, so that the connection is
-/// served meanwhile; it is at most `ahead` lines ahead.
+/// Reads standard input on its own thread, at most `ahead` lines ahead, so that the connection
+/// stays served.
 fn lines(ahead: usize) -> Lines {
     let (sender, lines) = mpsc::channel(ahead);
     std::thread::spawn(move || {
@@ -214,11 +214,11 @@ async fn begin(client: &mut Client) -> Result<Transaction<'_>> {
     client.transaction().await.map_err(|error| unavailable("cannot begin a transaction", error))
 }
 
-async fn commit(transaction: Transaction<'_>, doubt: &str) -> Result<()> {
-    let what = format!("cannot commit, {doubt}");
-    transaction.commit().await.map_err(|error| unavailable(&what, error))
+async fn commit(transaction: Transaction<'_>, uncertainty: &str) -> Result<()> {
+    let failure = format!("cannot commit, {uncertainty}");
+    transaction.commit().await.map_err(|error| unavailable(&failure, error))
 }
 
-fn unavailable(what: &str, error: tokio_postgres::Error) -> Error {
-    Error::new(ErrorKind::PostgresUnavailable, what).caused_by(error)
+fn unavailable(failure: &str, error: tokio_postgres::Error) -> Error {
+    Error::new(ErrorKind::PostgresUnavailable, failure).caused_by(error)
 }

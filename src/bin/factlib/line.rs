@@ -1,4 +1,4 @@
-//! A fact as one line of JSON.
+//! Parses a fact from one line of JSON, as `emit --stdin` and `route` read it.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ struct Line {
     aggregate_type: String,
     aggregate_id: String,
     event_type: String,
-    // Raw, so that numbers and the order of keys stay as they were written.
+    // Raw, to keep numbers and the order of keys as written.
     payload: Option<Box<RawValue>>,
     payload_base64: Option<String>,
     #[serde(default)]
@@ -25,16 +25,16 @@ struct Line {
     span_id: Option<String>,
 }
 
-/// The fact that a line describes.
+/// Parses the fact on a line.
 ///
 /// # Errors
-/// [`ErrorKind::InvalidFact`]: what is wrong, and at which column.
+/// [`ErrorKind::InvalidFact`]: says what is wrong, and at which column.
 pub fn fact(text: &str) -> Result<Fact> {
     let line: Line = serde_json::from_str(text).map_err(|error| {
-        let what = error.to_string();
-        let place = format!(" at line {} column {}", error.line(), error.column());
-        let what = what.strip_suffix(&place).unwrap_or(&what);
-        invalid(format!("{what} at column {}", error.column()))
+        let message = error.to_string();
+        let location = format!(" at line {} column {}", error.line(), error.column());
+        let message = message.strip_suffix(&location).unwrap_or(&message);
+        invalid(format!("{message} at column {}", error.column()))
     })?;
     let payload = match (line.payload, line.payload_base64) {
         (Some(_), Some(_)) => return Err(invalid("both payload and payload_base64 are given")),
@@ -62,8 +62,8 @@ pub fn fact(text: &str) -> Result<Fact> {
     }
 }
 
-fn invalid(what: impl Into<String>) -> Error {
-    Error::new(ErrorKind::InvalidFact, what)
+fn invalid(message: impl Into<String>) -> Error {
+    Error::new(ErrorKind::InvalidFact, message)
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The log: slog to stderr, written by a thread of its own.
+//! Builds the program's logger: slog to stderr, as JSON or for a terminal, on its own thread.
 
 use std::{
     io::{BufWriter, IsTerminal, stderr},
@@ -9,11 +9,11 @@ use factlib::config::{LogConfig, LogFormat, LogLevel};
 use slog::{Drain, FnValue, Level, LevelFilter, Logger, Never, Record, o};
 use slog_async::{Async, AsyncGuard, OverflowStrategy};
 
-/// Lines that may wait to be written. When that many do, who logs waits: the last
-/// lines before a failure are the ones that count, so none is dropped.
+/// Maximum number of queued lines. When the queue is full, the caller waits: the last lines before
+/// a failure matter most, so none is dropped.
 const QUEUE_LINES: usize = 4096;
 
-/// The root logger, and a guard that writes what is still queued when it is dropped.
+/// The root logger, and a guard that writes the queued lines when it is dropped.
 pub fn logger(config: &LogConfig) -> (Logger, AsyncGuard) {
     let json = match config.format {
         LogFormat::Json => true,
@@ -22,8 +22,8 @@ pub fn logger(config: &LogConfig) -> (Logger, AsyncGuard) {
     };
     let (lines, guard) = if json { queued(json_lines()) } else { queued(terminal_lines()) };
     let drain = LevelFilter::new(lines, level(config.level)).ignore_res();
-    let place = FnValue(|record: &Record| format!("{}:{}", record.file(), record.line()));
-    (Logger::root(drain, o!("service" => config.service.clone(), "caller" => place)), guard)
+    let caller = FnValue(|record: &Record| format!("{}:{}", record.file(), record.line()));
+    (Logger::root(drain, o!("service" => config.service.clone(), "caller" => caller)), guard)
 }
 
 fn queued<D>(drain: D) -> (Async, AsyncGuard)
@@ -38,10 +38,10 @@ where
 }
 
 fn json_lines() -> impl Drain<Ok = (), Err = Never> + Send + 'static {
-    // Buffered and flushed once a line, so that a line is one write.
+    // Buffered and flushed once per line, so that each line is one write.
     let json = slog_json::Json::new(BufWriter::new(stderr()));
     let json = json.set_flush(true).add_default_keys().build();
-    // With stderr gone there is nobody to tell.
+    // An error on stderr can't be reported anywhere.
     Mutex::new(json).ignore_res()
 }
 

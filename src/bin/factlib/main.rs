@@ -1,7 +1,7 @@
-//! The command `factlib`: arguments in, the library called, an exit code out.
+//! The program `factlib`: parses the command line, calls the library and sets the exit code.
 //!
-//! Whatever goes wrong is one line on stderr that starts with `factlib: `; the
-//! exit code tells its kind (`factlib --help` lists them).
+//! Every error is one line on stderr that starts with `factlib: `; the exit code gives its kind
+//! (`factlib --help` lists them).
 
 mod about;
 mod args;
@@ -27,51 +27,50 @@ mod text;
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use factlib::Result;
 use slog::warn;
 
 use self::args::{Args, Command};
 
 fn main() -> ExitCode {
-    output::panics_in_one_line();
-    match command(Args::parse()) {
+    output::print_panics_on_one_line();
+    match run_command(args::parse()) {
         Ok(code) => code,
         Err(error) => {
-            output::complain(&error.to_string());
+            output::print_error(&error.to_string());
             ExitCode::from(error.kind().exit_code())
         }
     }
 }
 
-fn command(args: Args) -> Result<ExitCode> {
-    // What needs no configuration must work while there is a mistake in it.
+fn run_command(args: Args) -> Result<ExitCode> {
+    // These commands need no configuration, so a mistake in it must not stop them.
     if let Command::Config(config) = &args.command
         && let Some(text) = config::reference(config)
     {
-        return done(output::print(&text));
+        return success(output::print(&text));
     }
     match &args.command {
         #[cfg(feature = "demo")]
-        Command::Demo(demo) => return done(demo::run(demo, &args.settings)),
-        Command::Completions(shell) => return done(about::completions(shell)),
-        Command::Man(page) => return done(about::man(page)),
+        Command::Demo(demo) => return success(demo::run(demo, &args.settings)),
+        Command::Completions(shell) => return success(about::completions(shell)),
+        Command::Man(page) => return success(about::man(page)),
         _ => {}
     }
     let loaded = args.settings.loader()?.load()?;
     let config = loaded.config.clone();
-    // Dropped last: it writes what is still queued.
+    // Dropped last: the guard writes the lines that are still queued.
     let (log, _flush) = log::logger(&config.log);
     for path in &loaded.exposed {
-        warn!(log, "every user of this machine can read a file with secrets";
+        warn!(log, "a file with secrets is readable by every user of this machine";
             "path" => %path.display(), "remedy" => "chmod 0600, or 0640 for a group of its own");
     }
     if let Command::Doctor(args) = &args.command {
         return doctor::run(args, &config);
     }
-    done(match args.command {
+    success(match args.command {
         Command::Run => run::run(config, log),
-        // Done above.
+        // Handled above.
         #[cfg(feature = "demo")]
         Command::Demo(_) => Ok(()),
         Command::Doctor(_) | Command::Completions(_) | Command::Man(_) => Ok(()),
@@ -87,6 +86,6 @@ fn command(args: Args) -> Result<ExitCode> {
     })
 }
 
-fn done(result: Result<()>) -> Result<ExitCode> {
+fn success(result: Result<()>) -> Result<ExitCode> {
     result.map(|()| ExitCode::SUCCESS)
 }

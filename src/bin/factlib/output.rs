@@ -1,4 +1,4 @@
-//! What the command writes itself, beside the log.
+//! Writes results to stdout and errors to stderr, apart from the log.
 
 use std::{
     io::{ErrorKind as IoKind, Write},
@@ -7,12 +7,12 @@ use std::{
 
 use factlib::{Error, ErrorKind, Result};
 
-/// Writes `text` to stdout. A reader that has seen enough (`| head`) is no error.
+/// Writes `text` to stdout. A closed pipe (`| head`) is not an error.
 pub fn print(text: &str) -> Result<()> {
     print_bytes(text.as_bytes()).map(|_| ())
 }
 
-/// Writes `bytes` to stdout; `false` when the reader has seen enough.
+/// Writes `bytes` to stdout; returns `false` if the reader closed the pipe.
 pub fn print_bytes(bytes: &[u8]) -> Result<bool> {
     let mut out = std::io::stdout().lock();
     match out.write_all(bytes).and_then(|()| out.flush()) {
@@ -24,7 +24,7 @@ pub fn print_bytes(bytes: &[u8]) -> Result<bool> {
     }
 }
 
-/// A value as JSON, with a line end.
+/// Formats a value as indented JSON with a final newline.
 pub fn json(value: &impl serde::Serialize) -> Result<String> {
     let text = serde_json::to_string_pretty(value);
     let text =
@@ -32,28 +32,28 @@ pub fn json(value: &impl serde::Serialize) -> Result<String> {
     Ok(text + "\n")
 }
 
-/// Names and values, a line each, aligned.
+/// Formats names and values as aligned lines.
 pub fn table(lines: &[(&str, String)]) -> String {
     let width = lines.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
     lines.iter().map(|(name, value)| format!("{name:width$}  {value}\n")).collect()
 }
 
-/// Writes one line to stderr, whatever is in `text`.
-pub fn complain(text: &str) {
+/// Writes `factlib: ` and `text` to stderr, joined into one line.
+pub fn print_error(text: &str) {
     let line = text.split(['\n', '\r']).map(str::trim).filter(|part| !part.is_empty());
-    // With stderr gone, the exit code has to do.
+    // If stderr is closed, only the exit code is left.
     let _ = writeln!(std::io::stderr(), "factlib: {}", line.collect::<Vec<_>>().join(" "));
 }
 
-/// A panic is one line, not a stack trace; in an actor it is a failure like any
-/// other, and the pipeline goes on.
-pub fn panics_in_one_line() {
+/// Makes a panic print one line without a stack trace. In an actor it is a failure like any other,
+/// and the pipeline goes on.
+pub fn print_panics_on_one_line() {
     panic::set_hook(Box::new(|info| {
         let place = info.location().map(|at| format!(" at {at}")).unwrap_or_default();
         let text = info.payload().downcast_ref::<&str>().copied();
         let text = text.or_else(|| info.payload().downcast_ref::<String>().map(String::as_str));
         let text = text.unwrap_or("no message");
-        complain(&format!(
+        print_error(&format!(
             "panicked{place}: {text} (this is a defect of factlib, please report it)"
         ));
     }));

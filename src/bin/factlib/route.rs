@@ -1,4 +1,4 @@
-//! `factlib route --explain`: where an event would go, and as what.
+//! `factlib route`: prints the route and the records of an event, without connecting anywhere.
 
 use std::io::{BufRead, stdin};
 
@@ -28,8 +28,8 @@ pub fn run(args: RouteArgs, loaded: &Loaded) -> Result<()> {
                 false => print(&line::fact(&line)?.to_event()?, loaded),
             });
         explained.map_err(|error| {
-            let what = format!("cannot explain line {} of standard input", index + 1);
-            Error::new(error.kind(), what).caused_by(error)
+            let failure = format!("cannot explain line {} of standard input", index + 1);
+            Error::new(error.kind(), failure).caused_by(error)
         })?;
     }
     Ok(())
@@ -52,13 +52,13 @@ fn print(event: &OutboxEvent, loaded: &Loaded) -> Result<()> {
     output::print(&text(event, &explanation, &loaded.routes))
 }
 
-fn text(event: &OutboxEvent, explanation: &Explanation, places: &[String]) -> String {
+fn text(event: &OutboxEvent, explanation: &Explanation, locations: &[String]) -> String {
     let OutboxEvent { aggregate_type, event_type, aggregate_id, .. } = event;
     let mut text = format!("event     {event_type:?} of {aggregate_type:?} {aggregate_id:?}\n");
     text += &match explanation.route {
         Some(route) => {
-            let place = places.get(route).map(String::as_str).unwrap_or_default();
-            format!("route     route[{route}], {place}\n")
+            let location = locations.get(route).map(String::as_str).unwrap_or_default();
+            format!("route     route[{route}], {location}\n")
         }
         None => "route     none: kafka.unrouted decides\n".into(),
     };

@@ -1,4 +1,4 @@
-//! `factlib run`: the relay, until it is told to stop or can't go on.
+//! `factlib run`: runs the relay until a signal stops it or an error ends it.
 
 use std::mem::ManuallyDrop;
 
@@ -9,8 +9,7 @@ use slog::{Logger, info, warn};
 use crate::signals::Signals;
 
 pub fn run(config: Config, log: Logger) -> Result<()> {
-    // Not dropped: that would wait for look-ups of names that are under way, and
-    // the process ends after this anyway.
+    // Not dropped, which would wait for pending name look-ups; the process ends after this anyway.
     let system = ManuallyDrop::new(System::new());
     system.block_on(relay(config, log))
 }
@@ -29,9 +28,9 @@ async fn relay(config: Config, log: Logger) -> Result<()> {
         ended = pipeline.shutdown() => ended,
         name = signals.next() => {
             warn!(log, "ending at once"; "signal" => name);
-            let what = format!("a second signal ({name}) came before all in flight was delivered");
+            let failure = format!("a second signal ({name}) came before all in flight was delivered");
             let advice = "nothing is lost: it is sent again at the next start";
-            Err(Error::new(ErrorKind::DrainTimeout, what).remedy(advice))
+            Err(Error::new(ErrorKind::DrainTimeout, failure).remedy(advice))
         }
     }
 }

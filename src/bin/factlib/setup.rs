@@ -1,4 +1,4 @@
-//! `factlib setup`: what `run` needs in the database, ahead of time, and what services do.
+//! `factlib setup`: creates ahead of time what `run` and emitting services need in the database.
 
 use actix_rt::System;
 use factlib::{Error, Result, config::Config, emit::schema, postgres};
@@ -7,12 +7,12 @@ use slog::Logger;
 use crate::{args::SetupArgs, output};
 
 pub fn run(args: &SetupArgs, config: &Config, log: &Logger) -> Result<()> {
-    let services = for_services(args)?;
+    let services = service_sql(args)?;
     if args.dry_run {
-        return output::print(&ended(services + &factlib::setup_sql(config)));
+        return output::print(&with_newline(services + &factlib::setup_sql(config)));
     }
     let report = System::new().block_on(async {
-        // First: the table may be one that the publication is to have.
+        // First: the publication may have to include this table.
         if !services.is_empty() {
             let client = postgres::connect(&config.postgres, log).await?;
             postgres::sql::run(&client, "cannot create what services need", &services).await?;
@@ -22,11 +22,11 @@ pub fn run(args: &SetupArgs, config: &Config, log: &Logger) -> Result<()> {
     })?;
     let table = args.outbox_table.as_ref().map(|name| format!("\noutbox table: {name}"));
     let functions = args.sql_functions.then_some("\nSQL functions: installed");
-    output::print(&ended(report + table.as_deref().unwrap_or("") + functions.unwrap_or("")))
+    output::print(&with_newline(report + table.as_deref().unwrap_or("") + functions.unwrap_or("")))
 }
 
-/// The SQL for whoever emits.
-fn for_services(args: &SetupArgs) -> Result<String> {
+/// The SQL that creates what emitting services need.
+fn service_sql(args: &SetupArgs) -> Result<String> {
     let mut sql = String::new();
     if let Some(name) = &args.outbox_table {
         sql.push_str(&schema::outbox_table(name)?);
@@ -37,7 +37,7 @@ fn for_services(args: &SetupArgs) -> Result<String> {
     Ok(sql)
 }
 
-/// The text with one line end behind it.
-fn ended(text: String) -> String {
+/// Ends the text with exactly one newline.
+fn with_newline(text: String) -> String {
     text.trim_end().to_owned() + "\n"
 }

@@ -1,12 +1,12 @@
-//! The signals that ask for an end.
+//! Listens for the signals that stop a command.
 
 use factlib::{Error, ErrorKind, Result};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// SIGTERM, SIGINT and SIGHUP; once this exists, they no longer kill the process.
+/// Receives SIGTERM, SIGINT and SIGHUP; while it exists, they no longer kill the process.
 ///
-/// SIGHUP comes from a terminal that is closed. It stops the relay like the others; it does not
-/// reload the configuration. Where it is ignored, as under `nohup`, it stays ignored.
+/// SIGHUP arrives when a terminal closes. It stops the relay like the others and does not reload
+/// the configuration. If the process was started with it ignored, as by `nohup`, it stays ignored.
 pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -16,18 +16,18 @@ pub struct Signals {
 impl Signals {
     pub fn new() -> Result<Self> {
         let listen = |kind| {
-            let what = "cannot listen for signals";
-            signal(kind).map_err(|error| Error::new(ErrorKind::Config, what).caused_by(error))
+            let failure = "cannot listen for signals";
+            signal(kind).map_err(|error| Error::new(ErrorKind::Config, failure).caused_by(error))
         };
-        let heeds_hang_up = !ignores_hang_up();
+        let listens_for_hang_up = !ignores_hang_up();
         Ok(Signals {
             terminate: listen(SignalKind::terminate())?,
             interrupt: listen(SignalKind::interrupt())?,
-            hang_up: heeds_hang_up.then(|| listen(SignalKind::hangup())).transpose()?,
+            hang_up: listens_for_hang_up.then(|| listen(SignalKind::hangup())).transpose()?,
         })
     }
 
-    /// The name of the next one.
+    /// Waits for the next signal and returns its name.
     pub async fn next(&mut self) -> &'static str {
         let hang_up = async {
             match &mut self.hang_up {
@@ -43,7 +43,7 @@ impl Signals {
     }
 }
 
-/// True if the process was started with SIGHUP ignored; known on Linux only.
+/// True if the process was started with SIGHUP ignored; detected on Linux only.
 fn ignores_hang_up() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));

@@ -1,4 +1,4 @@
-//! `factlib slot`: what the server keeps for us, and the ways to make it forget.
+//! `factlib slot`: shows, creates, drops or advances the replication slot.
 
 use actix_rt::System;
 use bytesize::ByteSize;
@@ -16,12 +16,12 @@ const HELP: &str = "\
 Examples:
   factlib slot show
   factlib slot show --json
-  factlib slot create                alone; `factlib setup` makes all that a start needs
+  factlib slot create                only the slot; `factlib setup` creates everything a start needs
   factlib slot advance               to the checkpoint, which loses nothing
-  factlib slot drop                  says what would be lost and asks; --yes does it
+  factlib slot drop                  says what would be lost and asks; --yes skips the question
 
-Exit codes: those of factlib --help; 2 where what would be lost was not accepted, 3 where the
-slot is in use, does not exist, or is there already.";
+Exit codes: those of factlib --help; 2 if the loss was not accepted, 3 if the slot is in use,
+does not exist, or exists already.";
 
 const SHOW_HELP: &str = "\
 Examples:
@@ -31,8 +31,9 @@ Examples:
 Exit codes: those of factlib slot --help.";
 
 const CREATE_HELP: &str = "\
-What commits from then on is kept for it. It waits for transactions that write now. Where a
-checkpoint of an earlier slot is left, `no start` says what has to be accepted.
+The slot keeps everything that commits after its creation, which waits for running write
+transactions to end. If the checkpoint of an earlier slot is left, the line `no start` says what
+has to be accepted first.
 
 Examples:
   factlib slot create
@@ -41,9 +42,9 @@ Examples:
 Exit codes: those of factlib slot --help.";
 
 const DROP_HELP: &str = "\
-The server forgets the slot and what it keeps for it. The checkpoint stays: a start is
-refused until `factlib setup --accept-position` accepts that facts may be missing. On a
-terminal it asks; elsewhere it does nothing without --yes.
+The server deletes the slot and releases the WAL it keeps for it. The checkpoint stays: a start
+is refused until `factlib setup --accept-position` accepts that facts may be missing. On a
+terminal the command asks first; elsewhere it does nothing without --yes.
 
 Examples:
   factlib slot drop                  says what would be lost, and asks
@@ -52,8 +53,8 @@ Examples:
 Exit codes: those of factlib slot --help.";
 
 const ADVANCE_HELP: &str = "\
-Up to the checkpoint nothing can be lost, and --yes is not needed. Beyond it, a start is
-refused until `factlib setup --accept-position` accepts that facts may be missing.
+Advancing up to the checkpoint loses nothing and needs no --yes. Beyond it, a start is refused
+until `factlib setup --accept-position` accepts that facts may be missing.
 
 Examples:
   factlib slot advance
@@ -70,30 +71,30 @@ pub struct SlotArgs {
 
 #[derive(Debug, Subcommand)]
 pub enum SlotCommand {
-    /// What the slot keeps, who reads it, and where it stands
+    /// Show the WAL that the slot keeps, its reader and its positions
     #[command(after_help = SHOW_HELP)]
     Show {
         /// Print JSON
         #[arg(long)]
         json: bool,
     },
-    /// Create the slot alone
+    /// Create only the slot
     #[command(after_help = CREATE_HELP)]
     Create,
-    /// Drop the slot, and with it all that it keeps
+    /// Drop the slot and release the WAL that it keeps
     #[command(after_help = DROP_HELP)]
     Drop {
-        /// What would be lost is accepted
+        /// Accept the loss without asking
         #[arg(long)]
         yes: bool,
     },
-    /// Have the server forget what is before a position
+    /// Advance the slot, so that the server releases the WAL before that position
     #[command(after_help = ADVANCE_HELP)]
     Advance {
-        /// The position; that of the checkpoint when not given
+        /// New position of the slot; the checkpoint when not given
         #[arg(long, value_name = "LSN")]
         to: Option<Lsn>,
-        /// What would be lost is accepted
+        /// Accept the loss without asking
         #[arg(long)]
         yes: bool,
     },
@@ -113,14 +114,14 @@ pub fn run(args: &SlotArgs, config: &Config, log: &Logger) -> Result<()> {
             }
             SlotCommand::Create => Ok(text(&slot::create(config, log).await?)),
             SlotCommand::Drop { yes } => {
-                let was = slot::drop(config, |lost| *yes || ask::goes_on(lost), log).await?;
-                let kept = ByteSize::b(was.retained_bytes);
-                Ok(format!("slot {name}: dropped, and the {kept} of WAL that it kept\n"))
+                let dropped = slot::drop(config, |loss| *yes || ask::confirm(loss), log).await?;
+                let released = ByteSize::b(dropped.retained_bytes);
+                Ok(format!("slot {name}: dropped, {released} of WAL released\n"))
             }
             SlotCommand::Advance { to, yes } => {
-                let accept = |lost: &str| *yes || ask::goes_on(lost);
-                let at = slot::advance(config, *to, accept, log).await?;
-                Ok(format!("slot {name}: stands at {at}\n"))
+                let accept = |loss: &str| *yes || ask::confirm(loss);
+                let position = slot::advance(config, *to, accept, log).await?;
+                Ok(format!("slot {name}: now at {position}\n"))
             }
         }
     })?;
@@ -130,7 +131,7 @@ pub fn run(args: &SlotArgs, config: &Config, log: &Logger) -> Result<()> {
 fn text(report: &SlotReport) -> String {
     let none = || "none".to_owned();
     let state = match (&report.lost, report.active_pid) {
-        (Some(why), _) => format!("lost ({why})"),
+        (Some(reason), _) => format!("lost ({reason})"),
         (None, Some(pid)) => format!("active, pid {pid}"),
         (None, None) => "inactive".into(),
     };
@@ -138,7 +139,7 @@ fn text(report: &SlotReport) -> String {
         let ahead = ByteSize::b(saved.distance_from(report.confirmed_lsn));
         format!("{saved}, {ahead} ahead of what is confirmed")
     });
-    let left = report.safe_wal_bytes.map_or("no limit".into(), |bytes| {
+    let until_lost = report.safe_wal_bytes.map_or("no limit".into(), |bytes| {
         ByteSize::b(u64::try_from(bytes).unwrap_or_default()).to_string()
     });
     let status = if report.wal_status.is_empty() { "unknown" } else { &report.wal_status };
@@ -153,11 +154,11 @@ fn text(report: &SlotReport) -> String {
         ("reads", reads),
         ("WAL status", status.to_owned()),
         ("retained", ByteSize::b(report.retained_bytes).to_string()),
-        ("until lost", left),
+        ("until lost", until_lost),
         ("confirmed", report.confirmed_lsn.to_string()),
         ("checkpoint", checkpoint),
         ("WAL ends at", report.wal_end_lsn.to_string()),
     ];
-    lines.extend(report.refusal.clone().map(|why| ("no start", why)));
+    lines.extend(report.refusal.clone().map(|reason| ("no start", reason)));
     output::table(&lines)
 }

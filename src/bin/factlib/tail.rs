@@ -1,4 +1,4 @@
-//! `factlib tail`: events as they are committed.
+//! `factlib tail`: prints events as they commit, as text or JSON.
 
 use actix_rt::System;
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -19,13 +19,13 @@ use crate::{
 };
 
 pub const HELP: &str = "\
-Prints each event that commits from now on: when it was committed, its type, what it is about
-and its payload. It reads the write-ahead log through a temporary slot of its own, so that it
-disturbs no relay and needs no Kafka; the publication has to be there. It uses one slot and one
-WAL sender of the server, which end with it.
+Prints each event that commits from now on: commit time, event type, aggregate and payload. It
+reads the write-ahead log through its own temporary slot, so that it disturbs no relay and needs
+no Kafka; the publication must exist. It uses one slot and one WAL sender of the server, and
+releases both when it ends.
 
-Filters are a text, a glob or a /regular expression/, as in a [[route]]. With --json, an event
-is a line with payload, or payload_base64 where that is no JSON, as `factlib emit` takes them.
+A filter is a text, a glob or a /regular expression/, as in a [[route]]. With --json, each event
+is one line with payload, or payload_base64 if that is not JSON, as `factlib emit` reads them.
 
 Examples:
   factlib tail
@@ -45,10 +45,10 @@ pub struct TailArgs {
     /// Only events of this type
     #[arg(long, value_name = "PATTERN")]
     pub event_type: Option<String>,
-    /// End after so many
+    /// End after N events
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub count: Option<u64>,
-    /// Print JSON, an event a line
+    /// Print JSON, one event per line
     #[arg(long)]
     pub json: bool,
 }
@@ -70,7 +70,7 @@ pub fn run(args: &TailArgs, config: &Config, log: &Logger) -> Result<()> {
 
 async fn watch(args: &TailArgs, filter: &Filter, config: &Config, log: &Logger) -> Result<()> {
     let mut tail = Tail::open(config, log).await?;
-    eprintln!("events from {} on; Ctrl-C ends it", tail.position());
+    eprintln!("printing events from {} on; Ctrl-C ends it", tail.position());
     let mut left = args.count;
     while left != Some(0) {
         let event = tail.next().await?;
@@ -96,7 +96,7 @@ fn text_line(event: &Event) -> String {
             plain(event.aggregate_id()),
             shown(&whole.payload)
         ),
-        Err(error) => format!("{time} no event: {}", plain(&error.to_string())),
+        Err(error) => format!("{time} invalid event: {}", plain(&error.to_string())),
     }
 }
 
@@ -132,7 +132,7 @@ fn json_line(event: &Event) -> Value {
     line
 }
 
-/// The whole event, or why it is none.
+/// Decodes the event, or returns the reason why it is invalid.
 fn decoded(event: &Event) -> Result<OutboxEvent> {
     match event.refusal() {
         Some(refusal) => Err(refusal.error.clone()),
@@ -141,7 +141,7 @@ fn decoded(event: &Event) -> Result<OutboxEvent> {
 }
 
 fn committed(event: &Event) -> String {
-    // What is not of a transaction is there as soon as it is emitted.
-    let ns = event.transaction().map_or(event.created_at_ns(), |of| of.commit_time_ns);
+    // A message outside any transaction is visible as soon as it is emitted.
+    let ns = event.transaction().map_or(event.created_at_ns(), |info| info.commit_time_ns);
     millis(ns / 1_000_000)
 }

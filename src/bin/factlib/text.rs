@@ -1,4 +1,4 @@
-//! What others wrote, as text: everything in it may be hostile, and is on one line here.
+//! Formats times and foreign bytes for display; control characters in hostile input are escaped.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -6,28 +6,28 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use factlib::dead_letter::Letter;
 use humantime_serde::re::humantime::{format_rfc3339_millis, format_rfc3339_seconds};
 
-/// The last millisecond of the year 9999, beyond which RFC 3339 has no time.
+/// The last millisecond of the year 9999, the latest time that RFC 3339 can write.
 const LAST_MS: u64 = 253_402_300_799_999;
 
-/// RFC 3339, UTC.
+/// Formats a time as RFC 3339 in UTC.
 pub fn time(at: SystemTime) -> String {
     let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
     let last = Duration::from_millis(LAST_MS);
     format_rfc3339_seconds(UNIX_EPOCH + since.min(last)).to_string()
 }
 
-/// When the letter was parked, RFC 3339, UTC.
+/// The time at which the letter was parked, as RFC 3339 in UTC.
 pub fn parked(letter: &Letter) -> String {
     millis(letter.parked_ms())
 }
 
-/// A Unix time in milliseconds, RFC 3339, UTC.
+/// Formats a Unix time in milliseconds as RFC 3339 in UTC.
 pub fn millis(unix_ms: i64) -> String {
     let ms = u64::try_from(unix_ms).unwrap_or_default().min(LAST_MS);
     format_rfc3339_millis(UNIX_EPOCH + Duration::from_millis(ms)).to_string()
 }
 
-/// The text without what would move a terminal's cursor or end the line.
+/// Escapes control characters, which could move a terminal's cursor or end the line.
 pub fn plain(text: &str) -> String {
     let escape = |c: char| match c.is_control() {
         true => c.escape_default().collect(),
@@ -36,7 +36,7 @@ pub fn plain(text: &str) -> String {
     text.chars().map(escape).collect()
 }
 
-/// The text if it is one, or else base64, and which of the two.
+/// UTF-8 as it is and `true`, or else base64 and `false`.
 pub fn text_or_base64(bytes: &[u8]) -> (String, bool) {
     match std::str::from_utf8(bytes) {
         Ok(text) => (text.to_owned(), true),
@@ -44,7 +44,7 @@ pub fn text_or_base64(bytes: &[u8]) -> (String, bool) {
     }
 }
 
-/// The bytes on one line, with a word for those that are no text.
+/// Formats bytes on one line; base64 with that prefix if they are not UTF-8.
 pub fn shown(bytes: &[u8]) -> String {
     match text_or_base64(bytes) {
         (text, true) => plain(&text),
@@ -52,7 +52,7 @@ pub fn shown(bytes: &[u8]) -> String {
     }
 }
 
-/// At most `width` characters of the text, the last an ellipsis where some are missing.
+/// Shortens a text to `width` characters, the last of which is an ellipsis.
 pub fn cut(text: &str, width: usize) -> String {
     match text.char_indices().nth(width) {
         None => text.to_owned(),
@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_says_so() {
+    fn a_shortened_text_ends_with_an_ellipsis() {
         assert_eq!(
             (cut("abc", 3), cut("abcd", 3), cut("ab", 0)),
             ("abc".into(), "ab…".into(), "…".into())

@@ -6,25 +6,25 @@ use clap::{Args, Subcommand};
 use factlib::dead_letter::LetterPosition;
 
 const HELP: &str = "\
-Events that Kafka refuses for good, that are no OutboxEvent or that have no legal
-topic are parked in the dead-letter topic (dead_letter.topic), so that those behind
-them flow. A letter is named by its place there, PARTITION:OFFSET.
+Events that Kafka refuses for good, that are not valid or that have no legal topic name are
+parked in the dead-letter topic (dead_letter.topic), so that the events after them flow. A dead
+letter is named by its position there, PARTITION:OFFSET.
 
 Examples:
   factlib dead-letter list
   factlib dead-letter show 0:17
   factlib dead-letter redrive 0:17
 
-Exit codes: those of factlib --help; 4 where a letter was refused again.";
+Exit codes: those of factlib --help; 4 if a letter was refused again.";
 
 const LIST_HELP: &str = "\
-Columns: position, time, source topic, event id, key, event type, bytes, when it was
-redriven, error. They are separated by tabs where the output is no terminal.
+Columns: position, time parked, source topic, event id, key, event type, bytes, time redriven,
+error. If the output is not a terminal, tabs separate them.
 
 Examples:
   factlib dead-letter list --since 1h
   factlib dead-letter list --topic shop.user --limit 10
-  factlib dead-letter list --topic ''      those that belong to no topic
+  factlib dead-letter list --topic ''      letters without a source topic
   factlib dead-letter list --json | jq -r 'select(.redriven_at == null).position'
 
 Exit codes: those of factlib --help.";
@@ -34,18 +34,18 @@ Examples:
   factlib dead-letter show 0:17
   factlib dead-letter show 0:17 --raw > event.bin
 
-Exit codes: those of factlib --help; 2 where there is no such letter.";
+Exit codes: those of factlib --help; 2 if there is no such letter.";
 
 const REDRIVE_HELP: &str = "\
-The original bytes, key and headers go to the topic that they belong to, one letter
-after the other, in the order in which they were parked; the header redriven_from
-says where they were. What was redriven is remembered in the table factlib.redriven
-and not sent twice. A crash can repeat one letter, with the same event id.
+Sends the original bytes, key and headers to the source topic, one letter at a time, in the order
+in which they were parked; the header redriven_from holds the letter's position. The table
+factlib.redriven records redriven letters, so that none is sent twice. A crash can repeat one
+letter, with the same event id.
 
-Redriven events come after those of their aggregate that were delivered meanwhile:
-their consumers see them late, though in order among each other.
+Redriven events arrive after events of their aggregate that were delivered in the meantime:
+consumers see them late, but in order among each other.
 
-A letter that is refused again is reported, and the others go on.
+A letter that is refused again is reported; the others are still sent.
 
 Examples:
   factlib dead-letter redrive --all --dry-run
@@ -53,7 +53,7 @@ Examples:
   factlib dead-letter redrive 0:17 0:19
   factlib dead-letter redrive 0:3 --to-topic shop.repaired
 
-Exit codes: those of factlib --help; 4 where a letter was refused again.";
+Exit codes: those of factlib --help; 4 if a letter was refused again.";
 
 #[derive(Debug, Args)]
 #[command(after_help = HELP)]
@@ -64,61 +64,61 @@ pub struct DeadLetterArgs {
 
 #[derive(Debug, Subcommand)]
 pub enum DeadLetterCommand {
-    /// One line a letter, the oldest of each partition first
+    /// List dead letters, one per line, the oldest of each partition first
     #[command(after_help = LIST_HELP)]
     List(ListArgs),
-    /// One letter: headers, event, payload
+    /// Show one dead letter with its headers, event and payload
     #[command(after_help = SHOW_HELP)]
     Show(ShowArgs),
-    /// Send letters again to where they belong
+    /// Send dead letters to their source topics again
     #[command(after_help = REDRIVE_HELP)]
     Redrive(RedriveArgs),
 }
 
 #[derive(Debug, Args)]
 pub struct ListArgs {
-    /// One JSON object a line
+    /// Print one JSON object per line
     #[arg(long)]
     pub json: bool,
-    /// At most so many
+    /// List at most N letters
     #[arg(long, value_name = "N")]
     pub limit: Option<u64>,
-    /// Only those that belong to this topic
+    /// Only letters with this source topic
     #[arg(long, value_name = "SOURCE")]
     pub topic: Option<String>,
-    /// Only those parked within this time, such as 90s, 1h or 2days
+    /// Only letters parked within this time, such as 90s, 1h or 2days
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub since: Option<Duration>,
 }
 
 #[derive(Debug, Args)]
 pub struct ShowArgs {
-    /// Which one
+    /// Position of the letter
     #[arg(value_name = "PARTITION:OFFSET")]
     pub position: LetterPosition,
-    /// Write the event's own bytes, and nothing else
+    /// Write only the bytes of the event
     #[arg(long)]
     pub raw: bool,
 }
 
 #[derive(Debug, Args)]
 pub struct RedriveArgs {
-    /// Which ones
+    /// Positions of the letters
     #[arg(value_name = "PARTITION:OFFSET", required_unless_present = "all")]
     pub positions: Vec<LetterPosition>,
-    /// All that were not redriven before
+    /// Redrive all letters that were not redriven yet
     #[arg(long, conflicts_with = "positions")]
     pub all: bool,
-    /// Only those that belong to this topic
+    /// Only letters with this source topic
     #[arg(long, value_name = "SOURCE", conflicts_with = "positions")]
     pub topic: Option<String>,
-    /// Where they go, in place of where each belongs
+    /// Send all letters to this topic instead of their source topics
     #[arg(long, value_name = "TOPIC")]
     pub to_topic: Option<String>,
-    /// Also those that were redriven before
+    /// Also send letters that were redriven before
     #[arg(long)]
     pub again: bool,
-    /// Say what would be sent where, and send nothing
+    /// Print what would be sent to which topic, and send nothing
     #[arg(long)]
     pub dry_run: bool,
 }

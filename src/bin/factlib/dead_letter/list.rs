@@ -1,4 +1,4 @@
-//! `factlib dead-letter list`: one line a letter.
+//! `factlib dead-letter list`: prints dead letters, one per line.
 
 use std::{
     io::{IsTerminal, stdout},
@@ -19,13 +19,13 @@ use crate::{
     text::{cut, parked, plain, shown, text_or_base64, time},
 };
 
-/// Least widths of the columns on a terminal; the error has what is left.
+/// Minimum widths of the columns on a terminal; the error takes the rest of the line.
 const WIDTHS: [usize; 8] = [8, 24, 16, 36, 12, 16, 8, 20];
 const HEADINGS: [&str; 9] =
     ["POSITION", "PARKED", "TOPIC", "EVENT ID", "KEY", "TYPE", "BYTES", "REDRIVEN", "ERROR"];
-/// Stands for what there is none of.
+/// Placeholder of an empty column.
 const NONE: &str = "-";
-/// The least of an error that is shown.
+/// Minimum number of characters shown of an error.
 const ERROR_MIN: usize = 40;
 
 pub async fn run(
@@ -42,16 +42,20 @@ pub async fn run(
         output::print(&format.row(HEADINGS.map(str::to_owned)))?;
     }
     let mut letters = topic.letters(filter);
-    let mut left = args.limit.unwrap_or(u64::MAX);
-    while left > 0
+    let limit = args.limit.unwrap_or(u64::MAX);
+    let mut listed = 0;
+    while listed < limit
         && let Some(letter) = letters.next().await?
     {
         let line = Line::new(&letter, &ledger).await?;
         let text = if args.json { line.json(&letter) } else { format.row(line.columns(&letter)) };
         if !output::print_bytes(text.as_bytes())? {
-            break;
+            return Ok(());
         }
-        left -= 1;
+        listed += 1;
+    }
+    if listed == 0 && format.terminal_width.is_some() {
+        eprintln!("no dead letters");
     }
     Ok(())
 }
@@ -61,9 +65,9 @@ fn ago_ms(ago: std::time::Duration) -> i64 {
     now.saturating_sub(ago).as_millis().try_into().unwrap_or(i64::MAX)
 }
 
-/// What of a letter is not in itself.
+/// Columns of a letter that its record does not have.
 struct Line {
-    /// None when they are neither in the letter nor in the table.
+    /// Size of the event; `None` if neither the letter nor the table has it.
     bytes: Option<usize>,
     redriven_at: Option<String>,
 }
@@ -111,7 +115,7 @@ impl Line {
     }
 }
 
-/// How a line is written.
+/// The layout of a line.
 struct Format {
     terminal_width: Option<usize>,
 }

@@ -1,4 +1,4 @@
-//! `factlib dead-letter`: what could not be delivered.
+//! `factlib dead-letter`: lists, shows and redrives events that could not be delivered.
 
 mod args;
 mod list;
@@ -11,7 +11,6 @@ use slog::Logger;
 
 pub use self::args::DeadLetterArgs;
 use self::args::DeadLetterCommand;
-use crate::output;
 
 pub fn run(command: DeadLetterCommand, config: &Config, log: &Logger) -> Result<()> {
     System::new().block_on(async {
@@ -23,7 +22,7 @@ pub fn run(command: DeadLetterCommand, config: &Config, log: &Logger) -> Result<
                     Err(redrive::no_topic(&topic))
                 }
                 _ => {
-                    output::complain(&format!("no dead letters: topic {topic} does not exist"));
+                    eprintln!("no dead letters (topic {topic} does not exist yet)");
                     Ok(())
                 }
             };

@@ -1,4 +1,4 @@
-//! `factlib dead-letter redrive`: letters go to where they belong.
+//! `factlib dead-letter redrive`: sends dead letters to their source topics again.
 
 use std::{
     io::{IsTerminal, stderr},
@@ -36,7 +36,7 @@ pub async fn run(
         let mut filter = LetterFilter::default();
         filter.source_topic = args.topic;
         let mut letters = topic.letters(filter);
-        while let Some(letter) = redrive.stopped(letters.next().await)? {
+        while let Some(letter) = redrive.with_progress(letters.next().await)? {
             redrive.letter(&letter).await?;
         }
     } else {
@@ -44,14 +44,14 @@ pub async fn run(
         positions.sort_unstable();
         positions.dedup();
         for position in positions {
-            let letter = redrive.stopped(topic.letter(position).await)?;
+            let letter = redrive.with_progress(topic.letter(position).await)?;
             redrive.letter(&letter).await?;
         }
     }
-    redrive.ended()
+    redrive.finish()
 }
 
-/// There is no topic, and so no letter.
+/// The error for letters named while the dead-letter topic does not exist.
 pub fn no_topic(topic: &str) -> Error {
     Error::new(
         ErrorKind::Config,
@@ -64,7 +64,7 @@ struct Redrive {
     redriver: Redriver,
     again: bool,
     dry_run: bool,
-    /// Letters were named: the one that is left out is worth a line.
+    /// True if letters were named, in which case each one that is skipped is reported.
     named: bool,
     count: Count,
 }
@@ -74,20 +74,20 @@ impl Redrive {
         if !self.again
             && let Some(at) = self.ledger.redriven_at(letter)
         {
-            self.count.before += 1;
+            self.count.skipped += 1;
             if self.named {
                 let (position, at) = (letter.position, time(at));
-                self.say(&format!("{position} was redriven at {at}; --again sends it again"));
+                self.report(&format!("{position} was redriven at {at}; --again sends it again"));
             }
             return Ok(());
         }
         match self.send(letter).await {
             Ok(()) => self.count.redriven += 1,
             Err(error) if Redriver::is_final_for_letter(&error) => {
-                self.say(&error.to_string());
+                self.report(&error.to_string());
                 self.count.failed(error.kind());
             }
-            Err(error) => return self.stopped(Err(error)),
+            Err(error) => return self.with_progress(Err(error)),
         }
         self.count.show();
         Ok(())
@@ -106,45 +106,46 @@ impl Redrive {
         self.redriver.send(letter, &resent, &mut self.ledger).await
     }
 
-    /// An error that ends it all, with what was done before.
-    fn stopped<T>(&self, result: Result<T>) -> Result<T> {
+    /// Adds the number of letters redriven so far to an error that ends the command.
+    fn with_progress<T>(&self, result: Result<T>) -> Result<T> {
         result.map_err(|error| {
             self.count.clear();
             match self.count.redriven {
                 0 => error,
                 redriven => {
-                    let what = format!("stopped after {redriven} letters were redriven");
-                    Error::new(error.kind(), what)
+                    let progress = format!("stopped after {redriven} letters were redriven");
+                    Error::new(error.kind(), progress)
                         .caused_by(error)
-                        .remedy("those are remembered: run it again")
+                        .remedy("run it again: those are not sent twice")
                 }
             }
         })
     }
 
-    fn ended(self) -> Result<()> {
+    fn finish(self) -> Result<()> {
         self.count.clear();
-        let Count { redriven, before, failed, worst, .. } = self.count;
+        let Count { redriven, skipped, failed, worst, .. } = self.count;
         let would = if self.dry_run { "would be " } else { "" };
-        eprintln!("{would}redriven {redriven}, redriven before {before}, not redriven {failed}");
+        eprintln!("{would}redriven {redriven}, redriven before {skipped}, not redriven {failed}");
         match worst {
             None => Ok(()),
             Some(kind) => Err(Error::new(kind, format!("{failed} dead letters were not redriven"))),
         }
     }
 
-    fn say(&self, text: &str) {
+    fn report(&self, text: &str) {
         self.count.clear();
-        output::complain(text);
+        output::print_error(text);
     }
 }
 
-/// What became of the letters so far.
+/// Counts of the letters handled so far.
 struct Count {
     redriven: u64,
-    before: u64,
+    /// Redriven before, and not sent again.
+    skipped: u64,
     failed: u64,
-    /// Decides on the exit code.
+    /// Decides the exit code.
     worst: Option<ErrorKind>,
     started: Instant,
     shown: Instant,
@@ -153,10 +154,10 @@ struct Count {
 impl Count {
     fn new() -> Self {
         let now = Instant::now();
-        Count { redriven: 0, before: 0, failed: 0, worst: None, started: now, shown: now }
+        Count { redriven: 0, skipped: 0, failed: 0, worst: None, started: now, shown: now }
     }
 
-    /// A refusal by Kafka counts more than a letter that nobody said a topic for.
+    /// Counts a failed letter. A refusal by Kafka outweighs a letter without a source topic.
     fn failed(&mut self, kind: ErrorKind) {
         self.failed += 1;
         if self.worst.is_none_or(|worst| worst == ErrorKind::Config) {

@@ -1,4 +1,4 @@
-//! `factlib dead-letter show`: all that there is of one letter.
+//! `factlib dead-letter show`: prints one dead letter in full, or the bytes of its event.
 
 use std::{
     fmt::Write,
@@ -33,7 +33,7 @@ pub async fn run(
         return output::print_bytes(&bytes).map(|_| ());
     }
     let kept = ledger.kept(&letter).await?;
-    // What is left of the letter is shown in any case.
+    // Shown even if the bytes are lost.
     let bytes = match ledger.bytes(&letter).await {
         Err(error) if error.kind() == ErrorKind::RecordRefused => Err(error),
         bytes => Ok(bytes?),
@@ -60,13 +60,14 @@ pub async fn run(
     output::print(&page.0)
 }
 
-/// There is no topic, and so no such letter.
+/// The error for a letter named while the dead-letter topic does not exist.
 pub fn no_topic(topic: &str, args: &ShowArgs) -> Error {
-    let what = format!("there is no dead letter {}: topic {topic} does not exist", args.position);
-    Error::new(ErrorKind::Config, what)
+    let failure =
+        format!("there is no dead letter {}: topic {topic} does not exist", args.position);
+    Error::new(ErrorKind::Config, failure)
 }
 
-/// Names, and what goes by them.
+/// Aligned lines of a name and a value.
 #[derive(Default)]
 struct Page(String);
 

@@ -1,9 +1,9 @@
-//! A broker inside this process: librdkafka's mock, to which real clients connect.
+//! Runs librdkafka's mock broker inside this process, for real clients to connect to.
 
 use factlib::{Error, ErrorKind, Result};
 use rdkafka::{error::KafkaError, mocking::MockCluster, producer::DefaultProducerContext};
 
-/// More than one, so that order is kept by key and not by chance.
+/// Partitions per topic; more than one, so that order depends on the key.
 pub const PARTITIONS: i32 = 4;
 
 /// One mock broker.
@@ -12,11 +12,11 @@ pub struct Broker {
     pub is_up: bool,
 }
 
-/// Its number.
-const ID: i32 = 1;
+/// Id of the only broker.
+const BROKER_ID: i32 = 1;
 
 impl Broker {
-    /// A broker with these topics: the mock has no request that creates one.
+    /// Starts a broker with these topics, since the mock has no request to create one.
     pub fn start(topics: &[String]) -> Result<Self> {
         let cluster = MockCluster::new(1).map_err(failed)?;
         for topic in topics {
@@ -25,16 +25,19 @@ impl Broker {
         Ok(Broker { cluster, is_up: true })
     }
 
-    /// `host:port`.
+    /// Address of the broker, `host:port`.
     pub fn bootstrap(&self) -> String {
         self.cluster.bootstrap_servers()
     }
 
-    /// Stops it, or starts it again with all that it has.
+    /// Stops the broker, or starts it again with its records.
     pub fn set_up(&mut self, up: bool) -> Result<()> {
-        let done = if up { self.cluster.broker_up(ID) } else { self.cluster.broker_down(ID) };
+        let result = match up {
+            true => self.cluster.broker_up(BROKER_ID),
+            false => self.cluster.broker_down(BROKER_ID),
+        };
         self.is_up = up;
-        done.map_err(failed)
+        result.map_err(failed)
     }
 }
 

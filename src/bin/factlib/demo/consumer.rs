@@ -1,4 +1,4 @@
-//! Reads the topics back, on a thread of its own, into the ledger.
+//! Consumes the demo's topics on its own thread and records each arrival in the ledger.
 
 use std::{
     sync::{
@@ -19,38 +19,38 @@ use rdkafka::{
 };
 use tokio::sync::oneshot;
 
-use super::{Shared, broker::PARTITIONS, ledger::Arrival};
+use super::{SharedLedger, broker::PARTITIONS, ledger::Arrival};
 
-/// After so long without a record there is none left: the broker is in this process.
-const QUIET: Duration = Duration::from_millis(500);
+/// Time without a record after which none is left; the broker is in this process.
+const IDLE: Duration = Duration::from_millis(500);
 
-/// The thread that consumes.
+/// The consuming thread.
 pub struct Consumer {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<Result<()>>>,
 }
 
 impl Consumer {
-    /// Consumes these topics from their start; they are read to their end when this returns.
-    pub async fn start(bootstrap: &str, topics: &[String], ledger: Shared) -> Result<Self> {
+    /// Consumes these topics from their start; returns once it has reached their end.
+    pub async fn start(bootstrap: &str, topics: &[String], ledger: SharedLedger) -> Result<Self> {
         let consumer = assigned(bootstrap, topics).map_err(failed)?;
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let (ready, is_ready) = oneshot::channel();
         let partitions = topics.len() * PARTITIONS as usize;
         let thread = thread::spawn(move || {
-            let mut ends = Ends { left: partitions, ready: Some(ready) };
+            let mut ends = PartitionEnds { left: partitions, ready: Some(ready) };
             consume(&consumer, &ledger, &stopped, &mut ends)
         });
         let mut consumer = Consumer { stop, thread: Some(thread) };
         match is_ready.await {
             Ok(()) => Ok(consumer),
-            // The thread has ended, and says why.
+            // The thread has ended; stopping it returns its error.
             Err(_) => consumer.stop().map(|()| consumer),
         }
     }
 
-    /// Reads what is left, and ends.
+    /// Reads the remaining records, and ends.
     pub fn stop(&mut self) -> Result<()> {
         self.stop.store(true, Ordering::Relaxed);
         let panicked = || Error::new(ErrorKind::ActorFailed, "the consumer panicked");
@@ -66,11 +66,11 @@ fn assigned(bootstrap: &str, topics: &[String]) -> Result<BaseConsumer, KafkaErr
         .set("bootstrap.servers", bootstrap)
         .set("group.id", "factlib-demo")
         .set("enable.auto.commit", "false")
-        // The mock answers a fetch at the end of this wait even when a record comes
-        // sooner, and that would count as the relay's latency.
+        // The mock answers a fetch only after this wait, even if a record arrives sooner, which
+        // would count as the relay's latency.
         .set("fetch.wait.max.ms", "1")
         .set("enable.partition.eof", "true")
-        // A visitor who starts the broker again wants to see what comes.
+        // After a restart of the broker, records should appear soon.
         .set("reconnect.backoff.max.ms", "500")
         .create()?;
     let mut list = TopicPartitionList::new();
@@ -83,17 +83,17 @@ fn assigned(bootstrap: &str, topics: &[String]) -> Result<BaseConsumer, KafkaErr
     Ok(consumer)
 }
 
-/// Tells when the end of every partition was seen.
-struct Ends {
+/// Signals when the end of every partition was reached.
+struct PartitionEnds {
     left: usize,
     ready: Option<oneshot::Sender<()>>,
 }
 
-impl Ends {
-    fn seen(&mut self) {
+impl PartitionEnds {
+    fn reached(&mut self) {
         self.left = self.left.saturating_sub(1);
         if let Some(ready) = self.ready.take_if(|_| self.left == 0) {
-            // Who asked may have given up.
+            // The receiver may be gone.
             let _ = ready.send(());
         }
     }
@@ -101,19 +101,19 @@ impl Ends {
 
 fn consume(
     consumer: &BaseConsumer,
-    ledger: &Shared,
+    ledger: &SharedLedger,
     stop: &AtomicBool,
-    ends: &mut Ends,
+    ends: &mut PartitionEnds,
 ) -> Result<()> {
     loop {
-        match consumer.poll(QUIET) {
+        match consumer.poll(IDLE) {
             Some(Ok(message)) => {
                 let now = Instant::now();
                 let event = message.payload().map(OutboxEvent::decode).and_then(Result::ok);
                 ledger.lock().arrived(event.as_ref().map(|event| arrival(&message, event)), now);
             }
-            Some(Err(KafkaError::PartitionEOF(_))) => ends.seen(),
-            Some(Err(error)) if !is_repaired_by_client(&error) => return Err(failed(error)),
+            Some(Err(KafkaError::PartitionEOF(_))) => ends.reached(),
+            Some(Err(error)) if !is_transient(&error) => return Err(failed(error)),
             None if stop.load(Ordering::Relaxed) => return Ok(()),
             Some(Err(_)) | None => {}
         }
@@ -124,8 +124,8 @@ fn arrival<'a>(message: &'a BorrowedMessage<'_>, event: &'a OutboxEvent) -> Arri
     Arrival { topic: message.topic(), key: message.key().unwrap_or_default(), event }
 }
 
-/// True for what librdkafka reports and goes on to repair by itself.
-fn is_repaired_by_client(error: &KafkaError) -> bool {
+/// True for errors that librdkafka reports and recovers from by itself.
+fn is_transient(error: &KafkaError) -> bool {
     use RDKafkaErrorCode::{AllBrokersDown, BrokerTransportFailure};
     matches!(error.rdkafka_error_code(), Some(BrokerTransportFailure | AllBrokersDown))
 }

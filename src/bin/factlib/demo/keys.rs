@@ -1,4 +1,4 @@
-//! The keys that a visitor presses, one by one: only where there is a terminal.
+//! Reads single key presses from a terminal.
 
 use std::{
     io::{IsTerminal, Read, stdin, stdout},
@@ -11,36 +11,37 @@ use rustix::{
 };
 use tokio::sync::mpsc;
 
-/// What a key asks for.
+/// The action of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Key {
-    /// Stop the broker, or start it again.
-    Broker,
-    /// No end but by a key.
+    /// Stops the broker, or starts it again.
+    ToggleBroker,
+    /// Removes the time limit.
     Stay,
+    /// Ends the demo.
     End,
 }
 
-/// The terminal, without lines and echo; it is as before once this is dropped.
+/// A terminal without line buffering and echo; its mode is restored on drop.
 pub struct Keys {
     pressed: mpsc::UnboundedReceiver<Key>,
-    before: Termios,
+    original: Termios,
 }
 
 impl Keys {
-    /// None where nobody can press a key: a pipe, a file, or a job in the background.
+    /// Starts listening; `None` for a pipe, a file or a background job.
     pub fn listen() -> Option<Self> {
         let in_background = tcgetpgrp(stdin()).is_ok_and(|group| group != getpgrp());
         if !stdin().is_terminal() || !stdout().is_terminal() || in_background {
             return None;
         }
-        let before = tcgetattr(stdin()).ok()?;
-        let mut single = before.clone();
-        // Signals stay: Ctrl-C is one.
-        single.local_modes -= LocalModes::ICANON | LocalModes::ECHO;
-        tcsetattr(stdin(), OptionalActions::Now, &single).ok()?;
+        let original = tcgetattr(stdin()).ok()?;
+        let mut unbuffered = original.clone();
+        // ISIG stays, so that Ctrl-C remains a signal.
+        unbuffered.local_modes -= LocalModes::ICANON | LocalModes::ECHO;
+        tcsetattr(stdin(), OptionalActions::Now, &unbuffered).ok()?;
         let (press, pressed) = mpsc::unbounded_channel();
-        // It ends with the process: a read of a terminal can't be called back.
+        // The thread ends with the process: a blocking read can't be cancelled.
         thread::spawn(move || {
             let keys = stdin().lock().bytes().map_while(Result::ok).filter_map(key);
             for key in keys {
@@ -49,10 +50,10 @@ impl Keys {
                 }
             }
         });
-        Some(Keys { pressed, before })
+        Some(Keys { pressed, original })
     }
 
-    /// The next one; never where there are none.
+    /// Waits for the next key; for ever without a terminal.
     pub async fn next(keys: &mut Option<Self>) -> Key {
         let key = match keys {
             Some(keys) => keys.pressed.recv().await,
@@ -67,14 +68,14 @@ impl Keys {
 
 impl Drop for Keys {
     fn drop(&mut self) {
-        // A terminal that is gone needs nothing.
-        let _ = tcsetattr(stdin(), OptionalActions::Now, &self.before);
+        // Fails only if the terminal is gone.
+        let _ = tcsetattr(stdin(), OptionalActions::Now, &self.original);
     }
 }
 
 fn key(byte: u8) -> Option<Key> {
     match byte {
-        b'b' | b'B' => Some(Key::Broker),
+        b'b' | b'B' => Some(Key::ToggleBroker),
         b' ' => Some(Key::Stay),
         b'q' | b'Q' => Some(Key::End),
         _ => None,

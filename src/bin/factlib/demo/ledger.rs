@@ -1,8 +1,7 @@
-//! What was emitted, held against what arrived: a plain struct.
+//! Compares emitted facts with the records that arrive, and counts what went wrong.
 //!
-//! A fact is noted before it is emitted, because it may arrive before the commit
-//! is answered. The facts of an aggregate are numbered from 1 without a gap; a
-//! number that was rolled back is given again.
+//! A fact is entered before it is emitted, because it may arrive before the commit returns. The
+//! facts of an aggregate are numbered from 1 without gaps; a rolled-back number is used again.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -13,66 +12,66 @@ use factlib::{Error, ErrorKind, Result, emit::Fact, proto::OutboxEvent};
 use hdrhistogram::Histogram;
 use uuid::Uuid;
 
-/// What takes longer than ten minutes counts as ten minutes.
-const LONGEST_MICROS: u64 = 600_000_000;
+/// Longest latency that is recorded, in microseconds; longer ones count as this.
+const MAX_LATENCY_MICROS: u64 = 600_000_000;
 
-/// One aggregate: its type and its id.
+/// Type and id of an aggregate.
 pub type Aggregate = (&'static str, u32);
 
-/// A fact, as it is noted and as it is emitted.
+/// A fact as it is entered and emitted.
 #[derive(Clone, Debug)]
-pub struct Noted {
+pub struct EmittedFact {
     pub id: Uuid,
     pub aggregate: Aggregate,
-    /// Which of its aggregate.
+    /// Sequence number within its aggregate.
     pub number: u64,
     pub emitted: Instant,
 }
 
-/// A record, as the consumer got it.
+/// A record as the consumer received it.
 pub struct Arrival<'a> {
     pub topic: &'a str,
     pub key: &'a [u8],
     pub event: &'a OutboxEvent,
 }
 
-/// All facts that are not settled, and what became of those that are.
+/// Facts that are not settled yet, and counts of those that are.
 #[derive(Default)]
 pub struct Ledger {
-    open: HashMap<Uuid, Open>,
-    undone: HashSet<Uuid>,
-    /// The highest number that arrived.
+    open: HashMap<Uuid, OpenFact>,
+    rolled_back: HashSet<Uuid>,
+    /// Highest number that arrived, per aggregate.
     last: HashMap<Aggregate, u64>,
     pub tally: Tally,
 }
 
-struct Open {
-    noted: Noted,
+struct OpenFact {
+    fact: EmittedFact,
     committed: bool,
     arrived: bool,
 }
 
-/// The counts.
+/// Counts of the demo.
 pub struct Tally {
     pub committed: u64,
     pub rolled_back: u64,
-    /// Committed and arrived.
+    /// Facts that committed and arrived.
     pub delivered: u64,
-    /// Arrived again.
+    /// Records of facts that had already arrived.
     pub duplicates: u64,
-    /// Arrived before one of its aggregate that was emitted earlier.
+    /// Facts whose number does not follow the last one of their aggregate.
     pub out_of_order: u64,
-    /// Rolled back, and arrived.
+    /// Facts that arrived though rolled back.
     pub ghosts: u64,
-    /// Arrived other than emitted, or never emitted.
+    /// Records that differ from the emitted fact, or that nobody emitted.
     pub altered: u64,
-    /// From the emit to the consumer, in microseconds.
+    /// Latency from emit to consumer, in microseconds.
     pub latency: Histogram<u64>,
 }
 
 impl Default for Tally {
     fn default() -> Self {
-        let latency = Histogram::new_with_bounds(1, LONGEST_MICROS, 3)
+        let latency = Histogram::new_with_bounds(1, MAX_LATENCY_MICROS, 3)
             .expect("bounds and precision are legal");
         Tally {
             committed: 0,
@@ -87,7 +86,7 @@ impl Default for Tally {
     }
 }
 
-impl Noted {
+impl EmittedFact {
     /// The fact to emit.
     pub fn fact(&self) -> Fact {
         let (kind, id) = self.aggregate;
@@ -99,8 +98,8 @@ impl Noted {
         format!(r#"{{"{kind}":{id},"number":{}}}"#, self.number)
     }
 
-    /// True if the record is this fact, whole and in its place.
-    fn is(&self, Arrival { topic, key, event }: &Arrival<'_>) -> bool {
+    /// True if the record holds this fact, unaltered and in the right topic.
+    fn matches(&self, Arrival { topic, key, event }: &Arrival<'_>) -> bool {
         let (kind, id) = self.aggregate;
         let id = id.to_string();
         topic.rsplit('.').next() == Some(kind)
@@ -111,17 +110,17 @@ impl Noted {
 }
 
 impl Ledger {
-    /// This is about to be emitted.
-    pub fn note(&mut self, facts: &[Noted]) {
-        self.open.extend(facts.iter().map(|noted| {
-            (noted.id, Open { noted: noted.clone(), committed: false, arrived: false })
+    /// Enters facts that are about to be emitted.
+    pub fn enter(&mut self, facts: &[EmittedFact]) {
+        self.open.extend(facts.iter().map(|fact| {
+            (fact.id, OpenFact { fact: fact.clone(), committed: false, arrived: false })
         }));
     }
 
-    /// This was committed.
-    pub fn committed(&mut self, facts: &[Noted]) {
+    /// Marks facts as committed.
+    pub fn committed(&mut self, facts: &[EmittedFact]) {
         self.tally.committed += facts.len() as u64;
-        for Noted { id, .. } in facts {
+        for EmittedFact { id, .. } in facts {
             match self.open.get_mut(id) {
                 Some(open) if !open.arrived => open.committed = true,
                 _ => {
@@ -132,26 +131,26 @@ impl Ledger {
         }
     }
 
-    /// This was rolled back.
-    pub fn rolled_back(&mut self, facts: &[Noted]) {
+    /// Marks facts as rolled back.
+    pub fn rolled_back(&mut self, facts: &[EmittedFact]) {
         self.tally.rolled_back += facts.len() as u64;
-        for Noted { id, .. } in facts {
+        for EmittedFact { id, .. } in facts {
             if self.open.remove(id).is_some_and(|open| open.arrived) {
                 self.tally.ghosts += 1;
             }
-            self.undone.insert(*id);
+            self.rolled_back.insert(*id);
         }
     }
 
-    /// A record has arrived; none if it could not be read.
+    /// Counts an arrived record; `None` if it could not be decoded.
     pub fn arrived(&mut self, record: Option<Arrival<'_>>, now: Instant) {
         let tally = &mut self.tally;
         let Some(record) = record else { return tally.altered += 1 };
         let Ok(id) = record.event.id.parse() else { return tally.altered += 1 };
         let Some(open) = self.open.get_mut(&id) else {
-            // What arrived once is forgotten; what is known neither way was never noted.
+            // A settled fact is removed, so this is a duplicate unless the type is unknown.
             let known = self.last.keys().any(|(kind, _)| *kind == record.event.aggregate_type);
-            return match (self.undone.contains(&id), known) {
+            return match (self.rolled_back.contains(&id), known) {
                 (true, _) => tally.ghosts += 1,
                 (false, true) => tally.duplicates += 1,
                 (false, false) => tally.altered += 1,
@@ -160,42 +159,42 @@ impl Ledger {
         if std::mem::replace(&mut open.arrived, true) {
             return tally.duplicates += 1;
         }
-        tally.altered += u64::from(!open.noted.is(&record));
-        let micros = now.saturating_duration_since(open.noted.emitted).as_micros();
+        tally.altered += u64::from(!open.fact.matches(&record));
+        let micros = now.saturating_duration_since(open.fact.emitted).as_micros();
         tally.latency.saturating_record(u64::try_from(micros).unwrap_or(u64::MAX));
-        let last = self.last.entry(open.noted.aggregate).or_default();
-        tally.out_of_order += u64::from(open.noted.number != *last + 1);
-        *last = (*last).max(open.noted.number);
+        let last = self.last.entry(open.fact.aggregate).or_default();
+        tally.out_of_order += u64::from(open.fact.number != *last + 1);
+        *last = (*last).max(open.fact.number);
         if open.committed {
             self.open.remove(&id);
             tally.delivered += 1;
         }
     }
 
-    /// Committed and not arrived: at the end, these are lost.
-    pub fn on_the_way(&self) -> u64 {
+    /// Number of facts that committed and did not arrive yet; at the end, these are lost.
+    pub fn outstanding(&self) -> u64 {
         self.tally.committed - self.tally.delivered
     }
 
-    /// How it went, at the end.
+    /// The final verdict.
     ///
     /// # Errors
-    /// A promise was broken.
+    /// Names each promise that was broken.
     pub fn verdict(&self) -> Result<()> {
         let Tally { out_of_order, ghosts, altered, .. } = self.tally;
         let counts = [
-            (self.on_the_way(), "lost"),
+            (self.outstanding(), "lost"),
             (out_of_order, "out of order"),
             (ghosts, "delivered though rolled back"),
             (altered, "altered"),
         ];
         let broken = counts.iter().filter(|(count, _)| *count > 0);
-        let broken: Vec<_> = broken.map(|(count, what)| format!("{count} {what}")).collect();
+        let broken: Vec<_> = broken.map(|(count, defect)| format!("{count} {defect}")).collect();
         if broken.is_empty() {
             return Ok(());
         }
-        let what = format!("the relay broke a promise: facts {}", broken.join(", "));
-        Err(Error::new(ErrorKind::ActorFailed, what)
+        let failure = format!("the relay broke a promise: facts {}", broken.join(", "));
+        Err(Error::new(ErrorKind::ActorFailed, failure)
             .remedy("this is a defect of factlib, please report it"))
     }
 }
@@ -204,20 +203,20 @@ impl Ledger {
 mod tests {
     use super::*;
 
-    fn noted(number: u64) -> Noted {
-        Noted { id: Uuid::now_v7(), aggregate: ("user", 7), number, emitted: Instant::now() }
+    fn emitted(number: u64) -> EmittedFact {
+        EmittedFact { id: Uuid::now_v7(), aggregate: ("user", 7), number, emitted: Instant::now() }
     }
 
-    /// A ledger in which these facts were committed.
-    fn committed(facts: &[Noted]) -> Ledger {
+    /// A ledger in which these facts are committed.
+    fn committed(facts: &[EmittedFact]) -> Ledger {
         let mut ledger = Ledger::default();
-        ledger.note(facts);
+        ledger.enter(facts);
         ledger.committed(facts);
         ledger
     }
 
-    fn arrive(ledger: &mut Ledger, noted: &Noted) {
-        let event = noted.fact().to_event().expect("a valid fact");
+    fn arrive(ledger: &mut Ledger, fact: &EmittedFact) {
+        let event = fact.fact().to_event().expect("a valid fact");
         let record = Arrival { topic: "shop.user", key: b"7", event: &event };
         ledger.arrived(Some(record), Instant::now());
     }
@@ -227,27 +226,27 @@ mod tests {
     }
 
     #[test]
-    fn what_arrives_in_order_is_fine_whether_before_or_after_the_commits_answer() {
-        let facts = [noted(1), noted(2)];
+    fn facts_may_arrive_before_or_after_the_commit_returns() {
+        let facts = [emitted(1), emitted(2)];
         let mut ledger = Ledger::default();
-        ledger.note(&facts);
+        ledger.enter(&facts);
         arrive(&mut ledger, &facts[0]);
         ledger.committed(&facts);
-        assert_eq!(ledger.on_the_way(), 1);
+        assert_eq!(ledger.outstanding(), 1);
         arrive(&mut ledger, &facts[1]);
         assert!(ledger.verdict().is_ok());
         assert_eq!((ledger.tally.delivered, ledger.tally.latency.len()), (2, 2));
     }
 
     #[test]
-    fn what_does_not_arrive_is_lost() {
-        let facts = [noted(1)];
+    fn a_fact_that_does_not_arrive_is_lost() {
+        let facts = [emitted(1)];
         assert!(broken(&committed(&facts)).contains("1 lost"));
     }
 
     #[test]
-    fn a_later_one_first_is_out_of_order() {
-        let facts = [noted(1), noted(2)];
+    fn a_later_fact_that_arrives_first_is_out_of_order() {
+        let facts = [emitted(1), emitted(2)];
         let mut ledger = committed(&facts);
         arrive(&mut ledger, &facts[1]);
         arrive(&mut ledger, &facts[0]);
@@ -256,7 +255,7 @@ mod tests {
 
     #[test]
     fn a_second_arrival_is_a_duplicate_and_breaks_nothing() {
-        let facts = [noted(1)];
+        let facts = [emitted(1)];
         let mut ledger = committed(&facts);
         arrive(&mut ledger, &facts[0]);
         arrive(&mut ledger, &facts[0]);
@@ -265,10 +264,10 @@ mod tests {
     }
 
     #[test]
-    fn what_was_rolled_back_must_not_arrive_before_or_after() {
-        let facts = [noted(1), noted(1)];
+    fn a_rolled_back_fact_must_never_arrive() {
+        let facts = [emitted(1), emitted(1)];
         let mut ledger = Ledger::default();
-        ledger.note(&facts);
+        ledger.enter(&facts);
         arrive(&mut ledger, &facts[0]);
         ledger.rolled_back(&facts);
         arrive(&mut ledger, &facts[1]);
@@ -278,9 +277,9 @@ mod tests {
 
     #[test]
     fn another_payload_is_altered() {
-        let facts = [noted(1)];
+        let facts = [emitted(1)];
         let mut ledger = committed(&facts);
-        let other = Noted { number: 2, ..facts[0].clone() };
+        let other = EmittedFact { number: 2, ..facts[0].clone() };
         arrive(&mut ledger, &other);
         ledger.arrived(None, Instant::now());
         assert!(broken(&ledger).contains("2 altered"));

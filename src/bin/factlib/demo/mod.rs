@@ -1,8 +1,7 @@
-//! `factlib demo`: facts from a throwaway PostgreSQL to a throwaway broker, each one checked.
+//! `factlib demo`: relays facts from a throwaway PostgreSQL to a mock broker and checks each one.
 //!
-//! The client, the pipeline and the consumer are the real ones; only the broker is
-//! librdkafka's mock, which lives in this process. All facts go through the
-//! [`Ledger`], which judges them by what the consumer got.
+//! Emitter, pipeline and consumer are the real ones; only the broker is librdkafka's mock, which
+//! runs in this process. The [`Ledger`] compares every emitted fact with the records that arrive.
 
 mod broker;
 mod consumer;
@@ -33,7 +32,7 @@ use self::{
     consumer::Consumer,
     keys::{Key, Keys},
     ledger::Ledger,
-    view::{Stage, View},
+    view::{Controls, View},
     writer::Writers,
 };
 use crate::{
@@ -42,22 +41,22 @@ use crate::{
     signals::Signals,
 };
 
-/// What each fact is about: aggregate types, each of which becomes a topic.
+/// Aggregate types of the facts, each of which becomes a topic.
 const AGGREGATE_TYPES: [&str; 3] = ["order", "payment", "user"];
-/// In place of `factlib`, so that it can be seen where the topics' names come from.
+/// Prefix of the topics; not `factlib`, to show that it is a setting.
 const PREFIX: &str = "shop";
-/// For facts that are on their way when the time is over.
-const ARRIVAL_LIMIT: Duration = Duration::from_secs(20);
-/// Log lines that a failure shows.
-const LINES: usize = 20;
+/// Time that outstanding facts have to arrive after the writers stopped.
+const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(20);
+/// Number of log lines that are printed after a failure.
+const LOG_LINES: usize = 20;
 
-/// The one ledger of writers, consumer and view.
+/// The ledger that writers, consumer and view share.
 #[derive(Clone, Default)]
-struct Shared(Arc<Mutex<Ledger>>);
+struct SharedLedger(Arc<Mutex<Ledger>>);
 
-impl Shared {
+impl SharedLedger {
     fn lock(&self) -> MutexGuard<'_, Ledger> {
-        // Whoever panicked with it has ended the demo.
+        // A panic while it was locked has ended the demo already.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -69,20 +68,20 @@ pub fn run(args: &DemoArgs, settings: &SettingArgs) -> Result<()> {
     let result = System::new().block_on(demo(args, config, Logger::root(log, o!())));
     if result.is_err() {
         let lines = lines.lines();
-        for line in lines.iter().skip(lines.len().saturating_sub(LINES)) {
-            output::complain(&line.to_string());
+        for line in lines.iter().skip(lines.len().saturating_sub(LOG_LINES)) {
+            output::print_error(&line.to_string());
         }
     }
     result
 }
 
-/// Flags count; files and the environment, made for real servers, do not.
+/// Builds the configuration from flags only; files and the environment are for real servers.
 fn config(settings: &SettingArgs) -> Result<Config> {
     let empty = tempfile::tempdir().map_err(|error| {
         Error::new(ErrorKind::Config, "cannot make a temporary folder").caused_by(error)
     })?;
     let loader = Loader::new(empty.path()).flag("the demo", "postgres.message_prefix", PREFIX);
-    Ok(settings.flags(loader)?.load()?.config)
+    Ok(settings.add_to(loader)?.load()?.config)
 }
 
 async fn demo(args: &DemoArgs, mut config: Config, log: Logger) -> Result<()> {
@@ -92,7 +91,7 @@ async fn demo(args: &DemoArgs, mut config: Config, log: Logger) -> Result<()> {
     let broker = Broker::start(&topics)?;
     config.postgres.url = postgres.url().into();
     config.kafka.brokers = vec![broker.bootstrap()];
-    // The mock can't be asked what its topics take; this is what librdkafka sends at most.
+    // The mock can't report its topics' size limits; this is librdkafka's maximum batch.
     config.kafka.properties.insert("batch.size".into(), "1000000".into());
     config.checkpoint.store = StoreKind::Postgres;
     let page = serve_page(&mut config)?;
@@ -106,19 +105,19 @@ async fn demo(args: &DemoArgs, mut config: Config, log: Logger) -> Result<()> {
         started.elapsed().as_secs_f64()
     ))?;
 
-    let ledger = Shared::default();
+    let ledger = SharedLedger::default();
     let consumer = Consumer::start(&broker.bootstrap(), &topics, ledger.clone()).await?;
     let writers =
         Writers::start(args.rate, &config.postgres.message_prefix, &postgres, &ledger).await?;
     let (view, keys) = (View::new(), Keys::listen());
-    let mut scene = Scene { view, keys, broker, pipeline, ledger, consumer, writers };
-    let outcome = scene.play(args.seconds, &mut signals).await;
-    let summary = scene.end().await;
+    let mut session = Session { view, keys, broker, pipeline, ledger, consumer, writers };
+    let outcome = session.run(args.seconds, &mut signals).await;
+    let summary = session.end().await;
     outcome?;
     summary
 }
 
-/// A port and a token for the status page, unless the flags have them; what to say of it.
+/// Sets a port and a token for the status page unless flags set them; returns the line to print.
 fn serve_page(config: &mut Config) -> Result<String> {
     let http = &mut config.http;
     if http.metrics_port.is_none() {
@@ -131,7 +130,7 @@ fn serve_page(config: &mut Config) -> Result<String> {
     let Some(port) = http.metrics_port.filter(|_| http.page) else { return Ok(String::new()) };
     let host =
         if http.address.is_unspecified() { Ipv4Addr::LOCALHOST.into() } else { http.address };
-    // A token of the visitor's own is not shown. What is behind the # stays in the browser.
+    // A token that the user set is not printed. The browser does not send what follows the #.
     let mut secret = String::new();
     if http.token.is_none() {
         let token = Uuid::now_v7().simple().to_string();
@@ -141,59 +140,59 @@ fn serve_page(config: &mut Config) -> Result<String> {
     Ok(format!("Status page: http://{}/{secret}\n", std::net::SocketAddr::new(host, port)))
 }
 
-/// All that runs.
-struct Scene {
+/// Everything that runs during the demo.
+struct Session {
     view: View,
     keys: Option<Keys>,
     broker: Broker,
     pipeline: PipelineHandle,
-    ledger: Shared,
+    ledger: SharedLedger,
     consumer: Consumer,
     writers: Writers,
 }
 
-impl Scene {
-    /// Shows what happens until the time is over, then until all facts have arrived.
-    async fn play(&mut self, seconds: u64, signals: &mut Signals) -> Result<()> {
+impl Session {
+    /// Runs until the time is over, then until all facts have arrived.
+    async fn run(&mut self, seconds: u64, signals: &mut Signals) -> Result<()> {
         let mut tick = interval(self.view.refresh());
         tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
-        let over = Instant::now().checked_add(Duration::from_secs(seconds));
-        let mut over = over.filter(|_| seconds > 0);
+        let end = Instant::now().checked_add(Duration::from_secs(seconds));
+        let mut end = end.filter(|_| seconds > 0);
         loop {
             tokio::select! {
-                _ = tick.tick() => self.show(over)?,
+                _ = tick.tick() => self.show(end)?,
                 key = Keys::next(&mut self.keys) => {
                     match key {
                         Key::End => break,
                         Key::Stay => {}
-                        Key::Broker => self.broker.set_up(!self.broker.is_up)?,
+                        Key::ToggleBroker => self.broker.set_up(!self.broker.is_up)?,
                     }
-                    over = None;
-                    self.show(over)?;
+                    end = None;
+                    self.show(end)?;
                 }
                 _ = signals.next() => break,
-                () = until(over) => break,
-                ended = self.pipeline.wait() => return ended.and(Err(early("the relay"))),
-                ended = self.writers.ended() => return ended.and(Err(early("the writers"))),
+                () = until(end) => break,
+                ended = self.pipeline.wait() => return ended.and(Err(ended_early("the relay"))),
+                ended = self.writers.ended() => return ended.and(Err(ended_early("the writers"))),
             }
         }
         self.writers.stop().await?;
-        self.undo()?;
-        let limit = Instant::now() + ARRIVAL_LIMIT;
+        self.resume()?;
+        let deadline = Instant::now() + ARRIVAL_TIMEOUT;
         let mut tick = interval(Duration::from_millis(20));
-        while self.ledger.lock().on_the_way() > 0 {
+        while self.ledger.lock().outstanding() > 0 {
             tokio::select! {
                 _ = tick.tick() => {}
                 _ = signals.next() => break,
-                () = until(Some(limit)) => break,
-                ended = self.pipeline.wait() => return ended.and(Err(early("the relay"))),
+                () = until(Some(deadline)) => break,
+                ended = self.pipeline.wait() => return ended.and(Err(ended_early("the relay"))),
             }
         }
         self.show(None)
     }
 
-    /// Lets what the visitor held up go on.
-    fn undo(&mut self) -> Result<()> {
+    /// Resumes paused topics and restarts the broker.
+    fn resume(&mut self) -> Result<()> {
         for (name, topic) in self.pipeline.status().topics {
             if topic.paused {
                 self.pipeline.resume_topic(name)?;
@@ -202,22 +201,22 @@ impl Scene {
         if self.broker.is_up { Ok(()) } else { self.broker.set_up(true) }
     }
 
-    fn show(&mut self, over: Option<Instant>) -> Result<()> {
-        let stage = Stage {
+    fn show(&mut self, end: Option<Instant>) -> Result<()> {
+        let controls = Controls {
             broker_is_up: self.broker.is_up,
             has_keys: self.keys.is_some(),
-            ends_in: over.map(|over| over.saturating_duration_since(Instant::now())),
+            ends_in: end.map(|end| end.saturating_duration_since(Instant::now())),
         };
         let status = self.pipeline.status();
         let ledger = self.ledger.lock();
-        self.view.show(&status, &ledger, &stage)
+        self.view.show(&status, &ledger, &controls)
     }
 
-    /// Ends everything in order, and says how it went.
+    /// Ends everything in order, prints the summary and returns the verdict.
     async fn end(mut self) -> Result<()> {
         let stopped = self.writers.stop().await;
         let drained = self.pipeline.shutdown().await;
-        // What is delivered a second time was sent before the end.
+        // Duplicates were sent before the pipeline ended, so the consumer stops after it.
         let read = self.consumer.stop();
         let ledger = self.ledger.lock();
         self.view.summary(&ledger)?;
@@ -233,6 +232,6 @@ async fn until(moment: Option<Instant>) {
     }
 }
 
-fn early(who: &str) -> Error {
-    Error::new(ErrorKind::ActorFailed, format!("{who} ended before the demo did"))
+fn ended_early(part: &str) -> Error {
+    Error::new(ErrorKind::ActorFailed, format!("{part} ended before the demo did"))
 }

@@ -1,4 +1,4 @@
-//! What the demo shows: a table that stays in its place, or a line a second.
+//! Shows the demo's progress: a table that is redrawn in place, or one line per second.
 
 use std::{
     collections::VecDeque,
@@ -13,27 +13,27 @@ use factlib::{PipelineState, PipelineStatus, Result};
 use super::ledger::{Ledger, Tally};
 use crate::output;
 
-/// Rates are means over so long.
+/// Time over which rates are averaged.
 const RATE_WINDOW: Duration = Duration::from_secs(2);
 
-/// Lines are cut at the terminal's edge in place of being wrapped, which would move the table.
+/// Cuts lines at the terminal's edge; wrapped lines would shift the table.
 const NO_WRAP: &str = "\x1b[?7l";
 const WRAP: &str = "\x1b[?7h";
 
-/// The terminal, or the file, that stdout is.
+/// Writes to stdout, which is a terminal or a file.
 pub struct View {
     in_place: bool,
     started: Instant,
-    /// Lines to go up before the next table.
+    /// Lines of the previous table, to move up before the next one.
     height: usize,
     samples: VecDeque<Sample>,
 }
 
-/// What is around the relay.
-pub struct Stage {
+/// State of what the user controls.
+pub struct Controls {
     pub broker_is_up: bool,
     pub has_keys: bool,
-    /// None for no end but by a key or a signal.
+    /// Time left; `None` without a time limit.
     pub ends_in: Option<Duration>,
 }
 
@@ -47,22 +47,27 @@ impl View {
         View { in_place, started: Instant::now(), height: 0, samples: VecDeque::new() }
     }
 
-    /// How often to show.
+    /// Interval between two updates.
     pub fn refresh(&self) -> Duration {
         Duration::from_millis(if self.in_place { 250 } else { 1000 })
     }
 
-    pub fn show(&mut self, status: &PipelineStatus, ledger: &Ledger, stage: &Stage) -> Result<()> {
+    pub fn show(
+        &mut self,
+        status: &PipelineStatus,
+        ledger: &Ledger,
+        controls: &Controls,
+    ) -> Result<()> {
         let (rate_in, rate_out) = self.rates(&ledger.tally);
         let seconds = self.started.elapsed().as_secs();
-        let now = Now { seconds, rate_in, rate_out, status, ledger, stage };
+        let frame = Frame { seconds, rate_in, rate_out, status, ledger, controls };
         if !self.in_place {
-            return output::print(&now.line());
+            return output::print(&frame.line());
         }
-        let table = now.table();
+        let table = frame.table();
         let mut text = String::from(NO_WRAP);
         if self.height > 0 {
-            // Infallible, as is all writing to a String.
+            // Writing to a String never fails.
             let _ = write!(text, "\x1b[{}A", self.height);
         }
         for line in table.lines() {
@@ -72,7 +77,7 @@ impl View {
         output::print(&(text + WRAP))
     }
 
-    /// The last word.
+    /// Prints the final counts.
     pub fn summary(&self, ledger: &Ledger) -> Result<()> {
         let tally = &ledger.tally;
         let seconds = self.started.elapsed().as_secs_f64();
@@ -91,14 +96,14 @@ impl View {
             tally.rolled_back,
             tally.ghosts,
             tally.duplicates,
-            ledger.on_the_way(),
+            ledger.outstanding(),
             tally.out_of_order,
             tally.altered,
             latency(tally),
         ))
     }
 
-    /// Facts a second, in and out.
+    /// Facts per second, emitted and delivered.
     fn rates(&mut self, tally: &Tally) -> (u64, u64) {
         let now = Sample(Instant::now(), tally.committed, tally.delivered);
         self.samples.push_back(now);
@@ -112,24 +117,24 @@ impl View {
     }
 }
 
-/// All that one showing shows.
-struct Now<'a> {
+/// The data of one update.
+struct Frame<'a> {
     seconds: u64,
     rate_in: u64,
     rate_out: u64,
     status: &'a PipelineStatus,
     ledger: &'a Ledger,
-    stage: &'a Stage,
+    controls: &'a Controls,
 }
 
-impl Now<'_> {
+impl Frame<'_> {
     fn line(&self) -> String {
-        let Now { seconds, rate_in, rate_out, ledger, .. } = self;
+        let Frame { seconds, rate_in, rate_out, ledger, .. } = self;
         format!(
             "{seconds:>3} s {}  in {rate_in}/s  out {rate_out}/s  lag {} facts, {} WAL  \
              in flight {}  latency {} {}\n",
             self.state(),
-            ledger.on_the_way(),
+            ledger.outstanding(),
             self.lag(),
             bytes(self.status.in_flight_bytes as u64),
             latency(&ledger.tally),
@@ -138,7 +143,7 @@ impl Now<'_> {
     }
 
     fn table(&self) -> String {
-        let Now { seconds, rate_in, rate_out, status, ledger, stage } = self;
+        let Frame { seconds, rate_in, rate_out, status, ledger, controls } = self;
         let tally = &ledger.tally;
         format!(
             "{} for {seconds} s\n\
@@ -154,22 +159,22 @@ impl Now<'_> {
             tally.committed,
             tally.rolled_back,
             tally.delivered,
-            ledger.on_the_way(),
+            ledger.outstanding(),
             self.lag(),
             bytes(status.in_flight_bytes as u64),
             bytes(status.window_bytes as u64),
             latency(tally),
             self.topics(),
-            if stage.broker_is_up {
+            if controls.broker_is_up {
                 "up"
             } else {
-                "down: what was committed waits, and comes in order"
+                "down: committed facts wait and arrive in order"
             },
             tally.out_of_order,
             tally.ghosts,
             tally.altered,
             tally.duplicates,
-            stage.keys(),
+            controls.keys(),
         )
     }
 
@@ -192,8 +197,8 @@ impl Now<'_> {
     }
 }
 
-impl Stage {
-    /// What the visitor can do.
+impl Controls {
+    /// The line that lists the keys.
     fn keys(&self) -> String {
         if !self.has_keys {
             return String::new();

@@ -1,7 +1,7 @@
-//! Writers: applications that change things and say so.
+//! Emits facts at a steady rate, as several applications would.
 //!
-//! Each has a connection and aggregates of its own, so that the order of an
-//! aggregate's facts is the order in which one writer committed them.
+//! Each writer has its own connection and aggregates, so that the order of an aggregate's facts is
+//! the order in which one writer committed them.
 
 use std::{
     collections::HashMap,
@@ -17,37 +17,37 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::{
-    AGGREGATE_TYPES, Shared,
-    ledger::{Aggregate, Noted},
+    AGGREGATE_TYPES, SharedLedger,
+    ledger::{Aggregate, EmittedFact},
 };
 
 const WRITERS: u32 = 4;
-/// Of each type, for each writer.
+/// Aggregates of each type per writer.
 const AGGREGATES: u32 = 25;
-/// A transaction has 1 to so many facts.
+/// Maximum number of facts in a transaction; the minimum is 1.
 const LARGEST_TRANSACTION: u64 = 5;
-/// One transaction in so many is rolled back.
+/// One in this many transactions is rolled back.
 const ROLLED_BACK_EVERY: u64 = 20;
 
-/// The writers' tasks; they end when told to.
+/// The writers' tasks, which run until they are stopped.
 pub struct Writers {
     tasks: Vec<JoinHandle<Result<()>>>,
     stop: CancellationToken,
 }
 
 impl Writers {
-    /// Writers that emit `rate` facts a second together.
+    /// Starts writers that together emit `rate` facts per second.
     pub async fn start(
         rate: u32,
         prefix: &str,
         postgres: &PostgresServer,
-        ledger: &Shared,
+        ledger: &SharedLedger,
     ) -> Result<Self> {
         let stop = CancellationToken::new();
         let mut writers = Writers { tasks: Vec::new(), stop: stop.clone() };
-        for place in 0..WRITERS {
+        for index in 0..WRITERS {
             let writer = Writer {
-                place,
+                index,
                 pause: Duration::from_secs(1) * WRITERS / rate,
                 client: postgres.connect("postgres").await?,
                 emitter: Emitter::new(prefix),
@@ -60,17 +60,17 @@ impl Writers {
         Ok(writers)
     }
 
-    /// The end of the first one to end by itself.
+    /// Waits until a writer ends by itself, and returns its result.
     pub async fn ended(&mut self) -> Result<()> {
         if self.tasks.is_empty() {
             return std::future::pending().await;
         }
-        let (ended, place, _) = select_all(&mut self.tasks).await;
-        drop(self.tasks.remove(place));
+        let (ended, index, _) = select_all(&mut self.tasks).await;
+        drop(self.tasks.remove(index));
         ended.map_err(panicked)?
     }
 
-    /// Lets each finish its transaction, and waits for that.
+    /// Stops the writers once each has finished its transaction.
     pub async fn stop(&mut self) -> Result<()> {
         self.stop.cancel();
         let mut result = Ok(());
@@ -82,13 +82,13 @@ impl Writers {
 }
 
 struct Writer {
-    place: u32,
-    /// Between two facts.
+    index: u32,
+    /// Time between two facts.
     pause: Duration,
     client: Client,
     emitter: Emitter,
-    ledger: Shared,
-    /// The last number of each aggregate.
+    ledger: SharedLedger,
+    /// Last number of each aggregate.
     numbers: HashMap<Aggregate, u64>,
     facts: u64,
 }
@@ -111,31 +111,31 @@ impl Writer {
 
     async fn transaction(&mut self, count: u64, roll_back: bool) -> Result<()> {
         let before = self.numbers.clone();
-        let noted: Vec<_> = (0..count).map(|_| self.next()).collect();
-        let facts: Vec<_> = noted.iter().map(Noted::fact).collect();
-        self.ledger.lock().note(&noted);
+        let entries: Vec<_> = (0..count).map(|_| self.next()).collect();
+        let facts: Vec<_> = entries.iter().map(EmittedFact::fact).collect();
+        self.ledger.lock().enter(&entries);
         let transaction = self.client.transaction().await.map_err(failed)?;
         self.emitter.emit_all(&transaction, &facts).await?;
         if roll_back {
             transaction.rollback().await.map_err(failed)?;
-            self.ledger.lock().rolled_back(&noted);
+            self.ledger.lock().rolled_back(&entries);
             self.numbers = before;
         } else {
             transaction.commit().await.map_err(failed)?;
-            self.ledger.lock().committed(&noted);
+            self.ledger.lock().committed(&entries);
         }
         Ok(())
     }
 
-    /// The next fact, of an aggregate that is not the last one's.
-    fn next(&mut self) -> Noted {
+    /// Makes the next fact, of another type than the previous one.
+    fn next(&mut self) -> EmittedFact {
         self.facts += 1;
         let kind = AGGREGATE_TYPES[(self.facts % AGGREGATE_TYPES.len() as u64) as usize];
-        let id = self.place * AGGREGATES + (self.facts / 7 % u64::from(AGGREGATES)) as u32;
+        let id = self.index * AGGREGATES + (self.facts / 7 % u64::from(AGGREGATES)) as u32;
         let number = self.numbers.entry((kind, id)).or_default();
         *number += 1;
-        let id = (kind, id);
-        Noted { id: Uuid::now_v7(), aggregate: id, number: *number, emitted: Instant::now() }
+        let aggregate = (kind, id);
+        EmittedFact { id: Uuid::now_v7(), aggregate, number: *number, emitted: Instant::now() }
     }
 }
 

@@ -7,15 +7,15 @@ use factlib::{config::ARCHIVE_TABLE, replay::Selection};
 use humantime_serde::re::humantime::{parse_duration, parse_rfc3339_weak};
 
 pub const HELP: &str = "\
-The rows of a table that facts are written to (the archive, or an outbox table) are sent
-again, by time and then id, each as the record that the relay makes of it: same topic, key,
-value and headers but for LSN, and one more header, factlib_replay, that names the run. A
-relay may run beside it. Brokers that are away are waited for.
+Sends the rows of a table of facts (the archive, or an outbox table) again, ordered by time and
+then id, each as the record that the relay makes of it: same topic, key, value and headers except
+for the LSN, and one more header, factlib_replay, with the id of this run. The relay may run at
+the same time. Brokers that are out of reach are waited for.
 
-A replay that ends early says where it was, and goes on with --after ID; what was on its
-way then is sent twice. SIGTERM or SIGINT lets that finish first, within
-pipeline.drain_timeout; a second one does not. Rows that are no events are reported and
-passed over; a record that Kafka refuses ends it.
+A replay that ends early prints the last row it sent and continues with --after ID; records in
+flight are then sent twice. SIGTERM or SIGINT first waits for them, within
+pipeline.drain_timeout; a second signal does not. Rows that are not valid events are reported and
+skipped; a record that Kafka refuses ends the replay.
 
 Examples:
   factlib replay --since 2h --dry-run
@@ -23,39 +23,39 @@ Examples:
   factlib replay --aggregate user:u1 --to-topic shop.user.repaired
   factlib replay --table sales.outbox --event-type order.placed --limit 100 --json
 
-Exit codes: those of factlib --help; 4 where a row is no event or Kafka refuses a record, 7
-where it was stopped.";
+Exit codes: those of factlib --help; 4 if a row is not a valid event or Kafka refuses a record,
+7 if a signal stopped it.";
 
 #[derive(Debug, Args)]
 pub struct ReplayArgs {
-    /// The table, schema.table
+    /// Table to read, schema.table
     #[arg(long, value_name = "NAME", default_value = ARCHIVE_TABLE)]
     pub table: String,
-    /// Rows of this time or later: RFC 3339 (UTC), or so long ago, such as 90s, 1h or 2days
+    /// Only rows from this time on: RFC 3339 (UTC), or an age such as 90s, 1h or 2days
     #[arg(long, value_name = "TIME", value_parser = time)]
     pub since: Option<SystemTime>,
-    /// Rows before this time
+    /// Only rows before this time
     #[arg(long, value_name = "TIME", value_parser = time)]
     pub until: Option<SystemTime>,
-    /// Rows of one aggregate, or of all of a type
+    /// Only rows of one aggregate, or of all aggregates of a type
     #[arg(long, value_name = "TYPE[:ID]")]
     pub aggregate: Option<String>,
-    /// Rows of one event type
+    /// Only rows of one event type
     #[arg(long, value_name = "TYPE")]
     pub event_type: Option<String>,
-    /// Rows behind this one: go on with a replay that ended early
+    /// Only rows after this one, to continue a replay that ended early
     #[arg(long, value_name = "ID")]
     pub after: Option<String>,
-    /// At most so many
+    /// Replay at most N rows
     #[arg(long, value_name = "N")]
     pub limit: Option<u64>,
-    /// Where all go, in place of where each belongs
+    /// Send all records to this topic instead of their own topics
     #[arg(long, value_name = "TOPIC")]
     pub to_topic: Option<String>,
-    /// Say what would be sent where, and send nothing
+    /// Print what would be sent to which topic, and send nothing
     #[arg(long)]
     pub dry_run: bool,
-    /// The outcome as one JSON object
+    /// Print the outcome as one JSON object
     #[arg(long)]
     pub json: bool,
 }
@@ -83,7 +83,7 @@ fn time(text: &str) -> Result<SystemTime, String> {
         return Ok(at);
     }
     let ago: Duration = parse_duration(text)
-        .map_err(|_| "expected a time such as 2026-11-24T07:00:00Z, or so long ago, such as 2h")?;
+        .map_err(|_| "expected a time such as 2026-11-24T07:00:00Z, or an age such as 2h")?;
     SystemTime::now().checked_sub(ago).ok_or_else(|| "that is before all time".into())
 }
 

@@ -1,4 +1,4 @@
-//! `factlib replay`: facts of the past, sent again.
+//! `factlib replay`: sends the facts of a table again.
 
 mod args;
 mod summary;
@@ -25,7 +25,7 @@ pub fn run(args: ReplayArgs, config: &Config, log: &Logger) -> Result<()> {
             signal = signals.next() => return Err(interrupted(signal)),
             archive = Archive::open(config, &args.table, &selection, log) => archive?,
         };
-        // Runs are told apart by it, and sorted by their time.
+        // Identifies the run; a UUID of version 7 sorts by time.
         let run = Uuid::now_v7().to_string();
         let mut replay = Replay {
             summary: Summary::new(archive.count()),
@@ -81,8 +81,8 @@ impl Replay {
             }
             Err(error) => {
                 self.summary.clear();
-                output::complain(&format!("row {} is no event: {error}", row.id));
-                self.summary.passed_over();
+                output::print_error(&format!("row {} is not a valid event: {error}", row.id));
+                self.summary.count_invalid();
             }
         }
         Ok(())
@@ -97,28 +97,29 @@ impl Replay {
             output::print(&summary.json(replayer.run(), sent, replayer.confirmed(), error))?;
         } else {
             output::print(&summary.lines(dry_run))?;
-            let passed_over = summary.without_event();
+            let invalid = summary.invalid();
             match sent {
                 Some(sent) => eprintln!(
-                    "replayed {sent} of {}, no events {passed_over}, factlib_replay {}",
+                    "replayed {sent} of {}, invalid {invalid}, factlib_replay {}",
                     summary.selected(),
                     replayer.run()
                 ),
-                None => eprintln!("would be replayed {}, no events {passed_over}", summary.rows()),
+                None => eprintln!("would replay {}, invalid {invalid}", summary.rows()),
             }
         }
-        match (outcome, summary.without_event()) {
+        match (outcome, summary.invalid()) {
             (Ok(()), 0) => Ok(()),
-            (Ok(()), rows) => {
-                Err(Error::new(ErrorKind::RecordRefused, format!("{rows} rows are no events")))
-            }
+            (Ok(()), rows) => Err(Error::new(
+                ErrorKind::RecordRefused,
+                format!("{rows} rows are not valid events"),
+            )),
             (Err(error), _) => {
-                let what = format!("stopped after {} rows were replayed", replayer.replayed());
+                let progress = format!("stopped after {} rows were replayed", replayer.replayed());
                 Err(match replayer.confirmed() {
                     None => error,
-                    Some(id) => Error::new(error.kind(), what)
+                    Some(id) => Error::new(error.kind(), progress)
                         .caused_by(error)
-                        .remedy(format!("--after {id} goes on, with the other options as before")),
+                        .remedy(format!("continue with --after {id} and the same other options")),
                 })
             }
         }

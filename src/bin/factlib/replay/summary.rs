@@ -1,4 +1,4 @@
-//! What a replay did: on the terminal while it goes on, and at its end.
+//! Counts the rows of a replay and prints progress and the final summary.
 
 use std::{
     collections::BTreeMap,
@@ -10,48 +10,48 @@ use std::{
 use humantime_serde::re::humantime::format_duration;
 use serde::Serialize;
 
-/// Counts, by topic.
+/// Counts of a replay, in total and per topic.
 pub struct Summary {
     selected: u64,
     rows: u64,
-    without_event: u64,
-    topics: BTreeMap<String, Span>,
+    invalid: u64,
+    topics: BTreeMap<String, TopicCount>,
     started: Instant,
     shown: Instant,
 }
 
-/// How many records, and of which times.
+/// Number of records of one topic, and the times of the first and the last.
 #[derive(Serialize)]
-struct Span {
+struct TopicCount {
     records: u64,
     first: String,
     last: String,
 }
 
 impl Summary {
-    /// `selected` rows are to come.
+    /// Starts a summary of `selected` rows.
     pub fn new(selected: u64) -> Self {
         let now = Instant::now();
         let topics = BTreeMap::new();
-        Summary { selected, rows: 0, without_event: 0, topics, started: now, shown: now }
+        Summary { selected, rows: 0, invalid: 0, topics, started: now, shown: now }
     }
 
     pub fn count(&mut self, topic: &str, created_at: &str) {
         self.rows += 1;
         match self.topics.get_mut(topic) {
-            Some(span) => {
-                span.records += 1;
-                created_at.clone_into(&mut span.last);
+            Some(count) => {
+                count.records += 1;
+                created_at.clone_into(&mut count.last);
             }
             None => {
                 let (first, last) = (created_at.to_owned(), created_at.to_owned());
-                self.topics.insert(topic.to_owned(), Span { records: 1, first, last });
+                self.topics.insert(topic.to_owned(), TopicCount { records: 1, first, last });
             }
         }
     }
 
-    pub fn passed_over(&mut self) {
-        self.without_event += 1;
+    pub fn count_invalid(&mut self) {
+        self.invalid += 1;
     }
 
     pub fn selected(&self) -> u64 {
@@ -62,11 +62,11 @@ impl Summary {
         self.rows
     }
 
-    pub fn without_event(&self) -> u64 {
-        self.without_event
+    pub fn invalid(&self) -> u64 {
+        self.invalid
     }
 
-    /// Shows how far it is, once a second on a terminal.
+    /// Shows the progress on a terminal, once per second.
     pub fn show(&mut self, done: u64) {
         if self.shown.elapsed() >= Duration::from_secs(1) && stderr().is_terminal() {
             self.shown = Instant::now();
@@ -85,18 +85,18 @@ impl Summary {
         }
     }
 
-    /// One line a topic.
+    /// One line per topic.
     pub fn lines(&self, dry_run: bool) -> String {
         let mut text = String::new();
-        let would = if dry_run { "would go" } else { "went" };
-        for (topic, Span { records, first, last }) in &self.topics {
-            // Writing to a text does not fail.
-            let _ = writeln!(text, "{records} {would} to {topic}, of {first} to {last}");
+        let verb = if dry_run { "would go" } else { "went" };
+        for (topic, TopicCount { records, first, last }) in &self.topics {
+            // Writing to a String never fails.
+            let _ = writeln!(text, "{records} {verb} to {topic}, created {first} to {last}");
         }
         text
     }
 
-    /// One line of JSON; `sent` is none where nothing was to be sent.
+    /// The summary as one line of JSON; `sent` is `None` for a dry run.
     pub fn json(
         &self,
         run: &str,
@@ -104,10 +104,10 @@ impl Summary {
         last_id: Option<&str>,
         error: Option<String>,
     ) -> String {
-        let Summary { selected, without_event, topics, .. } = self;
+        let Summary { selected, invalid, topics, .. } = self;
         let object = serde_json::json!({
             "run": sent.map(|_| run), "dry_run": sent.is_none(), "selected": selected,
-            "replayed": sent.unwrap_or_default(), "no_events": without_event,
+            "replayed": sent.unwrap_or_default(), "no_events": invalid,
             "topics": topics, "last_id": last_id, "error": error,
         });
         format!("{object}\n")

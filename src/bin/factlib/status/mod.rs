@@ -1,4 +1,4 @@
-//! `factlib status`: what a running relay says of itself in `/status.json`.
+//! `factlib status`: prints `/status.json` of a running relay, as a table or as JSON.
 
 mod text;
 
@@ -22,20 +22,20 @@ Examples:
   factlib status
   factlib status --watch
   factlib status --url http://10.0.0.7:9100 --json
-  factlib status --url http://app:8080/relay       where an application mounted it
+  factlib status --url http://app:8080/relay       as mounted in an application
 
 Exit codes:
-  0 it answered     1 nobody answers, or not with a status     2 configuration";
+  0 answered     1 no answer, or not a relay's status     2 configuration";
 
-/// The relay answers from memory.
-const LIMIT: Duration = Duration::from_secs(5);
+/// Timeout of a request; the relay answers from memory.
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 #[derive(Debug, ClapArgs)]
 pub struct StatusArgs {
-    /// Where the relay answers; from the configuration when not given
+    /// Address of the relay; taken from the configuration when not given
     #[arg(long, value_name = "URL")]
     pub url: Option<String>,
-    /// Again and again, every so many seconds
+    /// Repeat every N seconds
     #[arg(
         long,
         value_name = "SECONDS",
@@ -45,7 +45,7 @@ pub struct StatusArgs {
         value_parser = clap::value_parser!(u64).range(1..=3600)
     )]
     pub watch: Option<u64>,
-    /// Print what the relay answers, a line each time
+    /// Print the relay's JSON, one line per answer
     #[arg(long)]
     pub json: bool,
 }
@@ -69,8 +69,8 @@ pub fn run(args: &StatusArgs, config: &Config) -> Result<()> {
                     return Ok(());
                 }
             }
-            // Who watches sees it come back.
-            Err(error) if args.watch.is_some() => output::complain(&error.to_string()),
+            // Keep watching: the relay may come back.
+            Err(error) if args.watch.is_some() => output::print_error(&error.to_string()),
             Err(error) => return Err(error),
         }
         let Some(seconds) = args.watch else { return Ok(()) };
@@ -88,9 +88,9 @@ fn url(args: &StatusArgs, config: &Config) -> Result<String> {
         });
     }
     let Some(port) = config.http.metrics_port else {
-        let what = "http.metrics_port is not set, so that no relay is known to answer";
-        return Err(Error::new(ErrorKind::Config, what)
-            .remedy("set it where the relay runs, or give --url http://HOST:PORT"));
+        let failure = "http.metrics_port is not set, so the relay's address is unknown";
+        return Err(Error::new(ErrorKind::Config, failure)
+            .remedy("set it as the relay has it, or give --url http://HOST:PORT"));
     };
     let address = match config.http.address {
         any if any.is_unspecified() && any.is_ipv4() => "127.0.0.1".into(),
@@ -103,18 +103,19 @@ fn url(args: &StatusArgs, config: &Config) -> Result<String> {
 
 fn read(url: &str) -> Result<Value> {
     let agent: ureq::Agent =
-        ureq::Agent::config_builder().timeout_global(Some(LIMIT)).build().into();
-    let asked = agent.get(url).call().and_then(|mut answer| answer.body_mut().read_to_string());
+        ureq::Agent::config_builder().timeout_global(Some(TIMEOUT)).build().into();
+    let answer = agent.get(url).call().and_then(|mut answer| answer.body_mut().read_to_string());
     // Exit code 1: neither server is at fault, nor the configuration.
-    let failed = |what: String| Error::new(ErrorKind::ActorFailed, what);
-    let body = asked.map_err(|error| {
+    let failed = |failure: String| Error::new(ErrorKind::ActorFailed, failure);
+    let body = answer.map_err(|error| {
         failed(format!("no relay answers at {url}"))
             .caused_by(error)
             .remedy("is it running, with http.metrics_port set?")
     })?;
     let status = serde_json::from_str(&body).ok();
     status.filter(|status: &Value| status["state"].is_string()).ok_or_else(|| {
-        failed(format!("{url} is not the status of a relay"))
-            .remedy("what listens there? --url, http.address and http.metrics_port say where")
+        failed(format!("{url} is not the status of a relay")).remedy(
+            "another program listens there: check --url, http.address and http.metrics_port",
+        )
     })
 }

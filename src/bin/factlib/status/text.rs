@@ -1,4 +1,4 @@
-//! A status as a person reads it.
+//! Formats a relay's status as tables for people.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -26,8 +26,8 @@ pub fn text(status: &Value) -> String {
         ("retained WAL", retained(status)),
         ("slot lasts", lasts(status)),
     ];
-    if let Some(what) = status["retained_wal_waits_for"].as_str() {
-        lines.push(("kept for", what.to_owned()));
+    if let Some(holder) = status["retained_wal_waits_for"].as_str() {
+        lines.push(("kept for", holder.to_owned()));
     }
     for problem in status["publication_problems"].as_array().into_iter().flatten() {
         let part = |name: &str| problem[name].as_str().unwrap_or_default();
@@ -154,36 +154,37 @@ fn brokers(status: &Value) -> String {
     })
 }
 
-/// What an actor does, or waits for.
+/// The state of an actor, or what it waits for.
 fn state(actor: &Value) -> String {
     match actor["blocked_by"].as_str() {
-        Some(what) => format!("waits for {what}"),
+        Some(blocker) => format!("waits for {blocker}"),
         None => actor["state"].as_str().unwrap_or("unknown").into(),
     }
 }
 
-/// How long something was waited for, by what for.
-fn waited(of: &Value) -> String {
-    let waits = of["blocked_seconds"].as_object().into_iter().flatten();
+/// Time that an actor or topic has waited, by reason.
+fn waited(entry: &Value) -> String {
+    let waits = entry["blocked_seconds"].as_object().into_iter().flatten();
     // Every topic waits for a moment while it is opened.
     let waits = waits.filter(|(_, seconds)| float(seconds) >= 1.0);
-    let waits = waits.map(|(what, seconds)| format!("{what} {:.1} s", float(seconds)));
+    let waits = waits.map(|(reason, seconds)| format!("{reason} {:.1} s", float(seconds)));
     let waits = waits.collect::<Vec<_>>().join(", ");
     if waits.is_empty() { "none".into() } else { waits }
 }
 
-fn last_error(of: &Value) -> String {
-    let Some(error) = of["last_error"].as_str() else { return "none".into() };
+fn last_error(entry: &Value) -> String {
+    let Some(error) = entry["last_error"].as_str() else { return "none".into() };
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    match of["last_error_at"].as_u64() {
+    match entry["last_error_at"].as_u64() {
         Some(at) => format!("{} ago: {error}", duration(now.saturating_sub(at))),
         None => error.into(),
     }
 }
 
-/// A row for each entry of an object, aligned, below an empty line; nothing where there is none.
-fn table(head: &[&str], of: &Value, row: impl Fn(&Value) -> Vec<String>) -> String {
-    let Some(entries) = of.as_object().filter(|entries: &&Map<_, _>| !entries.is_empty()) else {
+/// Formats an object as aligned rows, one per entry, after an empty line; nothing if it is empty.
+fn table(head: &[&str], object: &Value, row: impl Fn(&Value) -> Vec<String>) -> String {
+    let Some(entries) = object.as_object().filter(|entries: &&Map<_, _>| !entries.is_empty())
+    else {
         return String::new();
     };
     let mut rows = vec![head.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>()];
@@ -228,7 +229,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn how_long_the_slot_lasts_is_said_as_far_as_it_is_known() {
+    fn the_slots_remaining_time_is_shown_as_far_as_it_is_known() {
         let mut status =
             json!({ "retained_wal_bytes": 1 << 30, "retained_wal_growth": 1_048_576.0 });
         assert_eq!(retained(&status), "1.0 GiB, growing by 1.0 MiB/s");
@@ -242,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_published_is_said_with_what_to_do() {
+    fn unpublished_rows_are_shown_with_the_remedy() {
         let status = json!({
             "publication_problems": [{ "problem": "o is UNLOGGED", "remedy": "ALTER TABLE" }],
             "unpublished": [{ "table": "o", "from_lsn": "0/1", "to_lsn": "0/2", "replay": "factlib replay" }],
@@ -253,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn a_topic_says_that_it_is_refused_and_that_its_partitions_changed() {
+    fn a_topic_shows_its_refusal_and_its_changed_partitions() {
         let topic = json!({
             "open": true, "refused": "Invalid topic", "partitions": 8, "partitions_before": 3,
         });
@@ -266,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn an_actor_says_what_it_waits_for_and_when_it_failed() {
+    fn an_actor_shows_what_it_waits_for_and_when_it_failed() {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let reader = json!({
             "state": "blocked", "blocked_by": "window", "restarts": 2,
