@@ -162,7 +162,7 @@
 //! ```text
 //! error mistake clock faults logging record event │ format kafka │ routing config
 //! │ postgres emit schema_registry checkpoint outbox dead_letter exactly_once
-//! │ messages handlers status │ startup slot │ actors │ tail replay doctor ops pipeline testing
+//! │ messages handlers status │ startup slot │ actors │ tail replay doctor ops pipeline testing binary
 //! ```
 //! - An [`Event`] does not know its destination. The router sends
 //!   [`OutgoingEvent`](routing::OutgoingEvent)s, an event with a plan of its record; the client
