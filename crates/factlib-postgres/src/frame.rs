@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_beside_the_data_are_told_apart() {
+    fn messages_other_than_data_are_distinguished() {
         for (kind, body, frame) in [
             (b'c', &b""[..], Frame::CopyDone),
             (b'C', b"COPY 0\0", Frame::CommandComplete),
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn hostile_lengths_are_refused_before_room_is_made() {
+    fn hostile_lengths_are_refused_before_memory_is_reserved() {
         for bytes in [
             [b'd', 0x7f, 0xff, 0xff, 0xff],
             [b'd', 0xff, 0xff, 0xff, 0xff],

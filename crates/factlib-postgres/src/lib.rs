@@ -16,15 +16,15 @@
 //! confirms fills the server's disk.
 //!
 //! # Positions
-//! An [`Lsn`] is a byte position in the write-ahead log. Several of them look alike and are not:
+//! An [`Lsn`] is a byte position in the write-ahead log. Several of them look alike but differ:
 //!
 //! | position | meaning | confirm it? |
 //! | --- | --- | --- |
 //! | `Commit::end_lsn` | end of a transaction's commit record | yes, once the transaction is safe |
-//! | `Commit::commit_lsn`, `Begin::final_lsn` | beginning of that record | no: the transaction would come again |
-//! | `XLogData::wal_start` | a message's own position | no: it lies inside of a transaction |
-//! | `XLogData::wal_end` | end of the server's log when it sent the message | no: others are still to come |
-//! | `Keepalive::wal_end` | everything that ended before it was sent already | yes, if nothing received is unfinished |
+//! | `Commit::commit_lsn`, `Begin::final_lsn` | beginning of that record | no: the transaction would arrive again |
+//! | `XLogData::wal_start` | position of a message | no: it is inside a transaction |
+//! | `XLogData::wal_end` | end of the server's log when it sent the message | no: other messages are still to come |
+//! | `Keepalive::wal_end` | position up to which everything has been sent | yes, if nothing received is unfinished |
 //! | [`Slot::confirmed`](Slot) | last confirmed position that the server has saved | |
 //! | [`StandbyStatus::flushed`] | confirms a position | |
 //!
@@ -56,8 +56,8 @@
 //! as one about a connection without TLS, go to an [`Observer`].
 //!
 //! # Versions
-//! PostgreSQL 10 to 18, with pgoutput's protocol version 1: transactions come whole after their
-//! commit. Not supported: streaming of transactions in progress, two-phase commit, other plugins,
+//! PostgreSQL 10 to 18, with pgoutput's protocol version 1: transactions arrive complete, after
+//! their commit. Not supported: streaming of transactions in progress, two-phase commit, other plugins,
 //! physical replication. TLS is OpenSSL.
 
 #![deny(unsafe_code)]

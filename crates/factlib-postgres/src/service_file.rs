@@ -130,7 +130,7 @@ secret
     }
 
     #[test]
-    fn the_first_file_that_has_it_counts_and_a_mistake_is_told_by_its_line() {
+    fn the_first_file_that_has_it_counts_and_a_mistake_is_named_by_its_line() {
         let folder = tempfile::tempdir().expect("a folder");
         let write = |name: &str, text: &str| {
             let path = folder.path().join(name);

@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn who_was_silent_is_tried_last_for_a_while() {
+    async fn a_silent_host_is_tried_last_for_a_while() {
         let silent = SilentHosts::default();
         let order = || silent.silent_last(vec![0, 1, 2], |host| HostOrAddress::Host(*host));
         assert_eq!(order(), [0, 1, 2]);

@@ -1,4 +1,4 @@
-//! An encoder of the documented layouts, and the properties that it lets us check.
+//! Encodes messages in the documented layouts and checks that the parser reads them back.
 
 use proptest::prelude::*;
 
