@@ -17,16 +17,16 @@ use crate::{
     record::Headers,
 };
 
-/// Values of `created_at` that are microseconds: every time from 1973 to 5138 is within this range in
-/// microseconds, and beyond it in nanoseconds.
+/// Values of `created_at` that are microseconds: every time from 1973 to 5138 is within this range
+/// in microseconds, and beyond it in nanoseconds.
 const MICROSECONDS: std::ops::Range<i64> = 100_000_000_000_000..100_000_000_000_000_000;
 
 /// An event of a committed transaction.
 ///
-/// Its [`raw`](Self::raw) bytes are the `OutboxEvent` protobuf as the emitter
-/// wrote it, unknown fields included. They, and all texts here, are slices of the bytes read from the
-/// socket. For a row of an outbox table, the bytes are built from the row; with Debezium's conventions
-/// they are the payload alone. The relay does not decode the payload; handlers that need it call
+/// Its [`raw`](Self::raw) bytes are the `OutboxEvent` protobuf as the emitter wrote it, unknown
+/// fields included. They, and all texts here, are slices of the bytes read from the socket. For a
+/// row of an outbox table, the bytes are built from the row; with Debezium's conventions they are
+/// the payload alone. The relay does not decode the payload; handlers that need it call
 /// [`decode`](Self::decode).
 #[derive(Clone)]
 pub struct Event {
@@ -66,8 +66,8 @@ pub struct Refusal {
     pub error: Error,
     /// The topic it should have gone to; none if that could not be determined.
     pub topic: Option<Arc<str>>,
-    /// The aggregate type of the handler that refused it, [`ANY`](crate::handlers::ANY) for the handler
-    /// of all other types; none if a topic refused it.
+    /// The aggregate type of the handler that refused it, [`ANY`](crate::handlers::ANY) for the
+    /// handler of all other types; none if a topic refused it.
     pub handler: Option<Arc<str>>,
     /// True if the event's bytes go to the table of dead letters.
     pub(crate) kept: bool,
@@ -92,8 +92,8 @@ pub struct TransactionInfo {
     pub commit_time_ns: i64,
 }
 
-/// The fields of `OutboxEvent` that decide an event's topic and headers. The others (payload, metadata
-/// that is not reserved, unknown fields) are skipped.
+/// The fields of `OutboxEvent` that decide an event's topic and headers. The others (payload,
+/// metadata that is not reserved, unknown fields) are skipped.
 #[derive(Clone, Default)]
 struct Head {
     id: ByteString,
@@ -200,8 +200,8 @@ impl Event {
         Event { raw, head, lsn, transaction: None, refusal, row: None }
     }
 
-    /// Creates an event from a row of an outbox table that is not one. `raw` is the row as JSON, and
-    /// `header` says how to read it.
+    /// Creates an event from a row of an outbox table that is not one. `raw` is the row as JSON,
+    /// and `header` says how to read it.
     pub(crate) fn malformed_row(raw: Bytes, header: String, lsn: Lsn, error: Error) -> Self {
         let row = RowRecord { parked: Some(header), ..RowRecord::default() };
         Event { row: Some(Box::new(row)), ..Event::malformed(raw, lsn, error) }
@@ -227,8 +227,8 @@ impl Event {
         self.transaction = Some(TransactionInfo { xid, commit_time_ns });
     }
 
-    /// The value of its record: the `OutboxEvent` as it was emitted, or the payload alone if its table
-    /// follows Debezium's conventions.
+    /// The value of its record: the `OutboxEvent` as it was emitted, or the payload alone if its
+    /// table follows Debezium's conventions.
     pub fn raw(&self) -> &Bytes {
         &self.raw
     }
@@ -281,8 +281,8 @@ impl Event {
         }
     }
 
-    /// The key of its record: the aggregate id, unless its metadata overrides it. If the aggregate id
-    /// is a `bytea`, the record's key is its bytes, and this is their text.
+    /// The key of its record: the aggregate id, unless its metadata overrides it. If the aggregate
+    /// id is a `bytea`, the record's key is its bytes, and this is their text.
     pub fn key(&self) -> &str {
         self.override_key().unwrap_or(&self.head.aggregate_id)
     }

@@ -1,8 +1,8 @@
 //! Reads reserved metadata (see [`reserved`]) that overrides key, partition, time or trace of an
 //! event's record.
 //!
-//! Hardly any event has it, so the metadata is not decoded as a whole: the walk over the fields skips
-//! everything else and allocates nothing.
+//! Hardly any event has it, so the metadata is not decoded as a whole: the walk over the fields
+//! skips everything else and allocates nothing.
 
 use bytes::{Buf, Bytes};
 use bytestring::ByteString;

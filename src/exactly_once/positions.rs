@@ -1,7 +1,7 @@
 //! Stores positions in Kafka: a compacted topic with one key per cluster and slot.
 //!
-//! With exactly-once, each transaction ends with a record in this topic. With at-least-once the topic
-//! is only read, because the slot may have been relayed with exactly-once before.
+//! With exactly-once, each transaction ends with a record in this topic. With at-least-once the
+//! topic is only read, because the slot may have been relayed with exactly-once before.
 
 use std::{
     sync::Arc,
@@ -87,8 +87,8 @@ impl Positions {
         format!("{cluster}/{}", self.config.postgres.slot)
     }
 
-    /// Creates the topic if it is missing and topics may be created, and makes sure that Kafka keeps
-    /// the newest position of each slot in it.
+    /// Creates the topic if it is missing and topics may be created, and makes sure that Kafka
+    /// keeps the newest position of each slot in it.
     ///
     /// # Errors
     /// A refusal stops the relay: nothing can be relayed without the topic.
@@ -156,8 +156,8 @@ impl Positions {
 
     /// Reads the newest committed position of this slot; none if there never was one.
     ///
-    /// An open transaction of another slot's relay hides the records behind it, so this waits for its
-    /// end.
+    /// An open transaction of another slot's relay hides the records behind it, so this waits for
+    /// its end.
     pub async fn read(&self, cluster: u64) -> Result<Option<Position>> {
         let settings = self.config.kafka.settings();
         let open =
@@ -200,9 +200,9 @@ impl Positions {
         }
     }
 
-    /// Finds the last record with that key from `begin` on. The outer option is none if there is no such
-    /// record, the inner one if it is a tombstone. An empty topic is read too, so that a missing right
-    /// to read shows at the first start.
+    /// Finds the last record with that key from `begin` on. The outer option is none if there is no
+    /// such record, the inner one if it is a tombstone. An empty topic is read too, so that a
+    /// missing right to read shows at the first start.
     async fn newest(
         &self,
         reader: &TopicReader,

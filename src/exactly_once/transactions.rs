@@ -6,8 +6,8 @@
 //! during a commit, when nobody sends.
 //!
 //! # Errors
-//! Any failure ends the session. Beginning the next one makes the broker abort the open transaction,
-//! and the relay reads its events again from the last position.
+//! Any failure ends the session. Beginning the next one makes the broker abort the open
+//! transaction, and the relay reads its events again from the last position.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -142,8 +142,8 @@ impl Transactions {
         self.refusals.has_suspects()
     }
 
-    /// Finds the records of refused batches that brokers do not accept, so that the next transaction
-    /// leaves them out. Returns the producer to continue with.
+    /// Finds the records of refused batches that brokers do not accept, so that the next
+    /// transaction leaves them out. Returns the producer to continue with.
     async fn try_suspects(&self, id: &str, producer: KafkaProducer) -> Result<KafkaProducer> {
         let suspects = self.refusals.take_suspects();
         if suspects.is_empty() {
@@ -151,8 +151,8 @@ impl Transactions {
         }
         info!(self.log, "trying the records of a refused batch one by one";
             "records" => suspects.len());
-        // If that fails, the suspects are forgotten: their topic may be gone and must not hold up the
-        // others. Records refused in the next transaction become suspects again.
+        // If that fails, the suspects are forgotten: their topic may be gone and must not hold up
+        // the others. Records refused in the next transaction become suspects again.
         let tried = self.try_all(id, producer, &suspects).await;
         // Nothing was left out yet.
         self.refusals.undone();
@@ -199,8 +199,8 @@ impl Transactions {
         self.current().clone().ok_or_else(ended)
     }
 
-    /// Checks that the session's batches are not larger than `bytes`, the topic's limit. If they are,
-    /// the session has to end.
+    /// Checks that the session's batches are not larger than `bytes`, the topic's limit. If they
+    /// are, the session has to end.
     pub fn check_batch_size(
         &self,
         producer: &KafkaProducer,
@@ -237,8 +237,8 @@ impl Transactions {
         self.unavailable.opened(topic);
     }
 
-    /// Finds the cause of a failure; the errors of the records that were dropped with it don't have it.
-    /// If a topic is the cause, the next transaction leaves that topic out.
+    /// Finds the cause of a failure; the errors of the records that were dropped with it don't have
+    /// it. If a topic is the cause, the next transaction leaves that topic out.
     pub async fn find_cause(&self, error: Error) -> Error {
         let Some(producer) = self.current().clone() else { return error };
         let began = Instant::now();

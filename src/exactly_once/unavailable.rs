@@ -1,6 +1,6 @@
 //! Remembers topics that can't be opened, with exactly-once. A transaction spans all topics, so
-//! waiting for one topic holds up the others. The relay waits for it only as long as the transaction
-//! can wait; after that, `dead_letter.policy` decides about its events.
+//! waiting for one topic holds up the others. The relay waits for it only as long as the
+//! transaction can wait; after that, `dead_letter.policy` decides about its events.
 
 use std::{
     collections::HashMap,
@@ -14,15 +14,16 @@ use crate::Error;
 pub(super) struct UnavailableTopics {
     /// Maximum time to wait for a topic.
     patience: Duration,
-    /// Time for which a topic is left out after it failed a transaction, because the next try may fail
-    /// another one.
+    /// Time for which a topic is left out after it failed a transaction, because the next try may
+    /// fail another one.
     denied_for: Duration,
     known: Mutex<HashMap<Arc<str>, Unavailable>>,
 }
 
 struct Unavailable {
     since: Instant,
-    /// The error of the transaction that failed because of it, and the time until which it is left out.
+    /// The error of the transaction that failed because of it, and the time until which it is left
+    /// out.
     denied: Option<(Error, Instant)>,
 }
 

@@ -1,9 +1,9 @@
 //! `cloudevents` and `cloudevents-structured`: an event as a CloudEvents 1.0 record, in binary or
 //! structured mode.
 //!
-//! It follows the [specification] and its bindings for [Kafka] and [JSON]. We do not use the SDK: its
-//! Kafka part depends on another release of rdkafka than ours, and the rest (date, URL and error
-//! libraries for attributes that are plain texts here) is more code than this file.
+//! It follows the [specification] and its bindings for [Kafka] and [JSON]. We do not use the SDK:
+//! its Kafka part depends on another release of rdkafka than ours, and the rest (date, URL and
+//! error libraries for attributes that are plain texts here) is more code than this file.
 //!
 //! | attribute | value |
 //! | --- | --- |

@@ -1,10 +1,11 @@
 //! Handlers: your own code for the events of an aggregate type.
 //!
 //! Without a handler, an event goes to its topic. With one, the event goes to the handler, whose
-//! [`Outcome`] decides whether anything goes on to Kafka. There are three levels; use the first that
-//! is sufficient.
+//! [`Outcome`] decides whether anything goes on to Kafka. There are three levels; use the
+//! first that is sufficient.
 //!
-//! 1. **A closure or an `async fn`**, [`PipelineBuilder::handler`](crate::PipelineBuilder::handler):
+//! 1. **A closure or an `async fn`**,
+//!    [`PipelineBuilder::handler`](crate::PipelineBuilder::handler):
 //!    ```no_run
 //!    use factlib::{Event, Pipeline, handlers::{HandlerError, Outcome, Record}};
 //!
@@ -20,7 +21,7 @@
 //!    [`PipelineBuilder::event_handler`](crate::PipelineBuilder::event_handler).
 //! 3. **An actor of your own** that takes [`TopicBatch`](crate::TopicBatch), whole batches with
 //!    their [`AckToken`](crate::AckToken):
-//!    [`PipelineBuilder::handler_actor`](crate::PipelineBuilder::handler_actor). A complete example:
+//!    [`PipelineBuilder::handler_actor`](crate::PipelineBuilder::handler_actor). For example:
 //!    ```no_run
 //!    use actix::{Actor, Context, Handler};
 //!    use factlib::{Pipeline, Refused, TopicBatch, handlers::Record};
@@ -48,28 +49,28 @@
 //!
 //!    let builder = Pipeline::builder().handler_actor("user", |_| MyActor.start().recipient());
 //!    ```
-//!    An actor that panics or never answers loses nothing: it is created again, and an event at which
-//!    it always fails goes to the dead letters.
+//!    An actor that panics or never answers loses nothing: it is created again, and an event at
+//!    which it always fails goes to the dead letters.
 //!
 //! # Guarantees for the first two
-//! - **Order.** Events of one aggregate are handled one after the other, in order, whatever the handler
-//!   awaits, and their records go to Kafka in that order. With [`HandlerOptions::concurrency`],
-//!   different aggregates are handled at the same time.
-//! - **At least once.** PostgreSQL forgets an event only after its handler is done with it and the
-//!   records that the handler sent on are acknowledged. After a crash the event comes again, with the
-//!   same [`Event::id`]: a handler that must not do its work twice stores that id in the same
-//!   transaction.
+//! - **Order.** Events of one aggregate are handled one after the other, in order, whatever the
+//!   handler awaits, and their records go to Kafka in that order. With
+//!   [`HandlerOptions::concurrency`], different aggregates are handled at the same time.
+//! - **At least once.** PostgreSQL forgets an event only after its handler is done with it and
+//!   the records that the handler sent on are acknowledged. After a crash the event comes again,
+//!   with the same [`Event::id`]: a handler that must not do its work twice stores that id in the
+//!   same transaction.
 //! - **Failure.** A try fails with an error, a panic or after [`HandlerOptions::timeout`]. After
-//!   [`HandlerOptions::tries`] failed tries the event goes to the dead letters and the events behind it
-//!   continue; with `dead_letter.policy = "block"` it is retried for ever. [`Outcome::RetryLater`] is
-//!   not a failure and has no limit.
-//! - **A thread of its own** for each handler. A handler must not block that thread, or its timeout
-//!   can't fire; use `spawn_blocking` for blocking calls. The relay itself continues either way, and
-//!   its status says which handler has events waiting.
+//!   [`HandlerOptions::tries`] failed tries the event goes to the dead letters and the events behind
+//!   it continue; with `dead_letter.policy = "block"` it is retried for ever. [`Outcome::RetryLater`]
+//!   is not a failure and has no limit.
+//! - **A thread of its own** for each handler. A handler must not block that thread, or its
+//!   timeout can't fire; use `spawn_blocking` for blocking calls. The relay itself continues either
+//!   way, and its status says which handler has events waiting.
 //!
 //! # Backpressure
-//! An event occupies its bytes of `pipeline.window` until it is done. A slow handler gradually fills
-//! the window, and the relay then reads no faster than the handler works.
+//! An event occupies its bytes of `pipeline.window` until it is done. A slow handler gradually
+//! fills the window, and the relay then reads no faster than the handler works.
 
 mod options;
 mod registry;
@@ -97,7 +98,8 @@ pub enum Outcome {
     Replace(Vec<Record>),
     /// The event is done and nothing goes on to Kafka.
     Skip,
-    /// The event is handled again after this pause, without limit. Later events of its aggregate wait.
+    /// The event is handled again after this pause, without limit. Later events of its aggregate
+    /// wait.
     RetryLater(Duration),
     /// The event can never be handled, for this reason: it goes to the dead letters at once.
     DeadLetter(String),
@@ -125,8 +127,8 @@ pub enum Outcome {
 /// let builder = Pipeline::builder().event_handler("click", Sample::default);
 /// ```
 pub trait EventHandler: 'static {
-    /// Handles one event. The future is polled once in place, and becomes a task only if it is still
-    /// pending. It is dropped at an `.await` if it takes too long or the pipeline ends.
+    /// Handles one event. The future is polled once in place, and becomes a task only if it is
+    /// still pending. It is dropped at an `.await` if it takes too long or the pipeline ends.
     ///
     /// # Errors
     /// Any error: the event is tried again, see [`HandlerOptions`].

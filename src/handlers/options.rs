@@ -55,8 +55,8 @@ impl HandlerOptions {
         self
     }
 
-    /// First and longest pause after a failed try. Pauses double, with jitter. 100 ms and 10 s if not
-    /// set.
+    /// First and longest pause after a failed try. Pauses double, with jitter. 100 ms and 10 s if
+    /// not set.
     pub fn backoff(mut self, first: Duration, longest: Duration) -> Self {
         (self.backoff, self.backoff_max) = (first, longest);
         self

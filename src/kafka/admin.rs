@@ -1,8 +1,8 @@
-//! Questions to the brokers, and topics that are missing.
+//! Asks brokers about the cluster and its topics, and creates missing topics.
 //!
-//! Questions go through the producer, whose thread hears of what goes wrong; an
-//! admin client would be told only that its request timed out. It is for what a
-//! producer can't: to create a topic, and to ask for its limit.
+//! Metadata is asked for through the producer, whose thread receives librdkafka's errors; an admin
+//! client would only report that its request timed out. The admin client is for what a producer
+//! can't do: create a topic, and read or alter its settings.
 
 use std::{
     collections::BTreeMap,
@@ -33,7 +33,7 @@ use crate::{Error, ErrorKind, Result};
 /// Of one question to the brokers.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long the other brokers have to answer after one has refused us.
+/// Time for the other brokers to answer after one has refused us.
 const OTHERS_TIME: Duration = Duration::from_secs(1);
 
 /// Of the question for a topic's limit, without whose answer the topic opens as well.
@@ -146,12 +146,12 @@ impl TopicAdmin {
         Ok(Topic { created, partitions, batch_bytes })
     }
 
-    /// Whether the brokers would create the topic; they don't.
+    /// Asks whether the brokers would create the topic, without creating it.
     pub async fn may_create(&self, topic: &str) -> Result<()> {
         self.create(topic, true).await.map(|_| ())
     }
 
-    /// What the topics are set to, of which we may see the settings.
+    /// Settings of those topics whose settings we may see.
     pub async fn settings(&self, topics: &[&str]) -> Result<Vec<TopicSettings>> {
         let options = AdminOptions::new().request_timeout(Some(LIMIT_TIMEOUT));
         let resources: Vec<_> = topics.iter().copied().map(ResourceSpecifier::Topic).collect();
@@ -280,7 +280,7 @@ impl TopicAdmin {
     }
 }
 
-/// How many partitions the topic has; none where there is no such topic.
+/// Number of the topic's partitions; none if there is no such topic.
 async fn partitions(producer: &KafkaProducer, topic: &str) -> Result<Option<usize>> {
     let metadata = metadata(producer, Some(topic.to_owned()), REQUEST_TIMEOUT).await?;
     let Some(found) = metadata.topics().first() else { return Ok(None) };

@@ -1,7 +1,7 @@
-//! What is wrong with a broker's certificate.
+//! Finds out why a broker's certificate is not accepted.
 //!
-//! librdkafka says only that it could not be verified. So we shake hands ourselves, by the same
-//! settings, and ask OpenSSL; nothing is sent, and the connection ends there.
+//! librdkafka says only that it could not be verified. So we do the TLS handshake ourselves, with
+//! the same settings, and ask OpenSSL. Nothing is sent, and the connection is closed after that.
 
 use std::{
     net::{TcpStream, ToSocketAddrs},
@@ -43,7 +43,7 @@ fn look(settings: &ClientConfig, broker: &str) -> Option<Error> {
     Some(Error::new(ErrorKind::KafkaRefused, what).remedy(remedy))
 }
 
-/// What OpenSSL finds, where it is not in order.
+/// OpenSSL's verification error, if there is one.
 fn shake_hands(settings: &ClientConfig, broker: &str) -> Option<X509VerifyResult> {
     let (host, _) = broker.rsplit_once(':')?;
     let mut builder = SslConnector::builder(SslMethod::tls_client()).ok()?;

@@ -1,11 +1,12 @@
-//! librdkafka's settings: the user's, and those that the promises rest on.
+//! Builds librdkafka's configuration: the user's settings, and those that factlib's promises depend
+//! on.
 
 use rdkafka::{ClientConfig, config::RDKafkaLogLevel};
 use secrecy::ExposeSecret;
 
 use super::{Compression, KafkaSettings};
 
-/// What every client of ours is told.
+/// The configuration of every client of ours.
 pub(crate) fn client_config(settings: &KafkaSettings) -> ClientConfig {
     let mut client = ClientConfig::new();
     tell(&mut client, settings);
@@ -74,7 +75,7 @@ fn trust_the_system(client: &mut ClientConfig) {
     }
 }
 
-/// What the producer is told; `window_bytes` is the most that it is ever given.
+/// The configuration of a producer; `window_bytes` is the most that it ever has to queue.
 pub(crate) fn producer_config(settings: &KafkaSettings, window_bytes: usize) -> ClientConfig {
     let mut client = ClientConfig::new();
     client
@@ -152,14 +153,14 @@ mod tests {
 
     #[test]
     fn the_systems_authorities_are_named_where_tls_has_no_others() {
-        let told = |properties: &[(&str, &str)]| {
+        let ca_location = |properties: &[(&str, &str)]| {
             let properties = properties.iter().map(|(k, v)| (k.to_string(), v.to_string()));
             let config = KafkaConfig { properties: properties.collect(), ..Default::default() };
             client_config(&config.settings()).get("ssl.ca.location").map(str::to_owned)
         };
         let system = openssl_probe::probe().cert_file.map(|path| path.display().to_string());
-        assert_eq!(told(&[("security.protocol", "SASL_SSL")]), system);
-        assert_eq!(told(&[("security.protocol", "ssl"), ("ssl.ca.pem", "x")]), None);
-        assert_eq!(told(&[]), None);
+        assert_eq!(ca_location(&[("security.protocol", "SASL_SSL")]), system);
+        assert_eq!(ca_location(&[("security.protocol", "ssl"), ("ssl.ca.pem", "x")]), None);
+        assert_eq!(ca_location(&[]), None);
     }
 }

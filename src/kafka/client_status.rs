@@ -1,18 +1,19 @@
-//! What Kafka clients say of themselves and of their brokers.
+//! Statistics of the Kafka clients and of their connections to brokers.
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-/// What was last told, every `kafka.statistics_interval`, all clients of the pipeline together.
+/// The latest statistics of all clients of the pipeline together, every
+/// `kafka.statistics_interval`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct KafkaStatus {
-    /// Records in the client's queues and on their way.
+    /// Records queued or in flight.
     pub queue_records: u64,
-    /// Their bytes.
+    /// Bytes of those records.
     pub queue_bytes: u64,
-    /// By name, `host:port/id`.
+    /// Connections by broker name, `host:port/id`.
     pub brokers: BTreeMap<String, BrokerStatus>,
 }
 
@@ -20,15 +21,15 @@ pub struct KafkaStatus {
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct BrokerStatus {
-    /// It is there, and lets us in.
+    /// The broker is connected and has accepted our login.
     pub connected: bool,
     /// Requests that wait to be sent.
     pub waiting_requests: u64,
     /// Requests that wait for their answers.
     pub requests_in_flight: u64,
-    /// What an answer took, in seconds, lately; none where nothing was asked.
+    /// Recent average time to an answer, in seconds; none if there was no request.
     pub rtt_seconds: Option<f64>,
-    /// The same for the slowest of a hundred.
+    /// Recent 99th percentile of the time to an answer, in seconds.
     pub rtt_p99_seconds: Option<f64>,
     /// Requests that could not be sent.
     pub send_errors: u64,

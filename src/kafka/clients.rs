@@ -1,8 +1,8 @@
-//! The clients of a pipeline, over which its topics are spread.
+//! The Kafka clients of a pipeline, and the assignment of topics to them.
 //!
-//! A connection carries one request at a time (see [`super::client`]), and a request the records
-//! of one partition: over a network, partitions that share a connection wait for each other. Each
-//! client has a connection to each broker of its own. A topic keeps its client, and so its order.
+//! A connection carries one request at a time (see [`super::client`]), and a request has records of
+//! one partition. So over a network, partitions that share a connection wait for each other; each
+//! client has its own connection to each broker. A topic keeps its client, and so its order.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -76,7 +76,7 @@ impl Clients {
 }
 
 impl Made {
-    /// That one, or a new one where there is none or librdkafka has given it up.
+    /// The client with that key; a new one if there is none or librdkafka has shut it down.
     fn get(&mut self, which: (usize, usize)) -> Result<KafkaProducer> {
         let producer = match self.producers.get(&which) {
             Some(producer) => producer.clone(),

@@ -1,4 +1,4 @@
-//! Logs each of librdkafka's complaints once a minute, and not at each try.
+//! Logs each of librdkafka's error messages once a minute, and not at each retry.
 
 use std::{
     collections::HashMap,
@@ -8,7 +8,7 @@ use std::{
 
 use tokio::time::Instant;
 
-/// How long the same complaint is left out of the log.
+/// Time for which a repeated message is left out of the log.
 const REPEATED_AFTER: Duration = Duration::from_secs(60);
 
 /// The complaints of the last minute.

@@ -1,15 +1,15 @@
-//! A broker that closes a connection without a word: what it probably wants.
+//! Guesses the reason when a broker closes a connection without an answer.
 //!
-//! Kafka has no answer for a client that speaks in clear to a listener with TLS, or that asks a
-//! question before a log-in: it hangs up. librdkafka tells that only in its log, by the state in
-//! which the connection was, and reports that all brokers are down.
+//! Kafka just hangs up on a client that speaks plaintext to a TLS listener, or that sends a request
+//! before it has logged in. librdkafka mentions that only in its log, by the state of the
+//! connection, and otherwise reports that all brokers are down.
 
 use rdkafka::ClientConfig;
 
 /// A connection that lasted no longer than this has ended at its first question.
 const AT_ONCE_MS: u64 = 2_000;
 
-/// How the client speaks to brokers.
+/// Security protocol of the client: TLS or plaintext, with or without SASL.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Protocol {
     tls: bool,

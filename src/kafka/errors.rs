@@ -1,4 +1,5 @@
-//! librdkafka's errors as factlib's: which are final and which pass.
+//! Converts librdkafka's errors into factlib's, with their kind (permanent or transient) and
+//! remedy.
 
 use std::error::Error as _;
 
@@ -28,8 +29,8 @@ pub(crate) fn kafka_error(what: impl Into<String>, error: KafkaError) -> Error {
     with_remedy(Error::new(kind, what), code).caused_by(error)
 }
 
-/// What is wrong with a property. The error's own text has the value, and of a name that is
-/// mistyped nobody knows that it is a secret's.
+/// Describes an invalid property, without a secret's value: librdkafka's text includes the value,
+/// and a mistyped name may be that of a secret.
 fn misset(why: &str, property: &str, value: &str) -> String {
     match why.contains(value) && is_secret(property) {
         true => format!("kafka.properties.{property} has a value that librdkafka does not take"),
@@ -37,7 +38,7 @@ fn misset(why: &str, property: &str, value: &str) -> String {
     }
 }
 
-/// An error that librdkafka tells of by itself, with its words.
+/// Makes an error from one that librdkafka reported on its own, with its reason as the cause.
 pub(crate) fn client_error(what: impl Into<String>, error: KafkaError, reason: &str) -> Error {
     let refused = |what: String, remedy| Error::new(ErrorKind::KafkaRefused, what).remedy(remedy);
     let error = match what.into() {
@@ -56,8 +57,8 @@ pub(crate) fn client_error(what: impl Into<String>, error: KafkaError, reason: &
     .caused_by(reason.to_owned())
 }
 
-/// Remedy for a connection that can't be made, by librdkafka's words; none where all there is to
-/// say is that the brokers have to be there.
+/// Remedy for a failed connection, by librdkafka's words; none if there is nothing more to say than
+/// that the brokers have to be reachable.
 fn connection_remedy(reason: &str) -> Option<&'static str> {
     // Who was reached as another says its number: that address the brokers told us.
     let bootstrap = reason.split(": ").next().is_some_and(|name| name.ends_with("/bootstrap"));
@@ -83,7 +84,7 @@ pub(crate) fn is_untrusted(reason: &str) -> bool {
     reason.contains("broker certificate could not be verified")
 }
 
-/// An error code that came without its error.
+/// Makes an error from a bare error code.
 pub(crate) fn code_error(what: impl Into<String>, code: RDKafkaErrorCode) -> Error {
     with_remedy(Error::new(kind(code), what), Some(code)).caused_by(code)
 }
@@ -140,17 +141,18 @@ fn code_of(error: &Error) -> Option<RDKafkaErrorCode> {
     None
 }
 
-/// True where the user lacks a right on the topic.
+/// True if the user lacks a right on the topic.
 pub(crate) fn lacks_right(error: &Error) -> bool {
     code_of(error) == Some(Code::TopicAuthorizationFailed)
 }
 
-/// True for a record that was given up because another one failed.
+/// True for a record that was dropped because another one failed.
 pub(crate) fn is_consequence(error: &Error) -> bool {
     matches!(code_of(error), Some(Code::PurgeQueue | Code::PurgeInflight))
 }
 
-/// Makes an error of a topic without which nothing can be relayed one of the whole relay.
+/// Turns a topic's error into one that stops the relay, for a topic that the relay can't do
+/// without.
 pub(crate) fn as_relay_error(error: Error) -> Error {
     match error.kind() {
         ErrorKind::TopicRefused => error.of_kind(ErrorKind::KafkaRefused),

@@ -1,4 +1,4 @@
-//! Headers as librdkafka takes them.
+//! Converts a record's headers into librdkafka's.
 
 use rdkafka::message::{Header, OwnedHeaders};
 

@@ -28,13 +28,13 @@ impl BatchLimits {
         *limit = batch_size.min(*limit);
     }
 
-    /// The most bytes of a batch for a topic that says to take `told`; none where it is not told.
-    pub fn of(&self, topic: &str, told: Option<usize>) -> usize {
+    /// Maximum size of a batch for a topic, whose own setting is `limit` if that is known.
+    pub fn of(&self, topic: &str, limit: Option<usize>) -> usize {
         let limits = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match (told, limits.get(topic)) {
-            (Some(told), Some(too_large)) if told > *too_large => (too_large / STEP).max(LEAST),
+        match (limit, limits.get(topic)) {
+            (Some(limit), Some(too_large)) if limit > *too_large => (too_large / STEP).max(LEAST),
             (None, Some(too_large)) => (too_large / STEP).max(LEAST),
-            (told, _) => told.unwrap_or(usize::MAX),
+            (limit, _) => limit.unwrap_or(usize::MAX),
         }
     }
 }
@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_batch_that_was_too_large_makes_the_next_smaller_until_the_limit_is_told() {
+    fn a_batch_that_was_too_large_makes_the_next_smaller_until_the_limit_is_known() {
         let (limits, topic) = (BatchLimits::default(), Arc::from("t"));
         assert_eq!((limits.of("t", None), limits.of("t", Some(500))), (usize::MAX, 500));
         limits.was_too_large(&topic, 1_000_000, 900_000);

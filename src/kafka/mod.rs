@@ -1,4 +1,5 @@
-//! Kafka: the client and its settings, records, topics.
+//! The Kafka client, on librdkafka: sends batches of records, asks brokers about topics, and
+//! reports through an observer.
 
 pub(crate) mod admin;
 mod certificate;

@@ -1,4 +1,4 @@
-//! What a Kafka client reports to whoever runs it.
+//! The interface through which a Kafka client reports statistics, complaints and commits.
 
 use std::{sync::Arc, time::Duration};
 
@@ -6,28 +6,28 @@ use slog::Logger;
 
 use super::KafkaStatus;
 
-/// Receives a client's reports, on threads of the client's: it must not block.
+/// Receives a client's reports. It is called on the client's threads, so it must not block.
 ///
 /// Every method has a default that does nothing.
 pub(crate) trait KafkaObserver: Send + Sync {
-    /// The client complains; true where that is news.
+    /// The client reports an error; returns true if it is a new one.
     fn kafka_trouble(&self, _error: String) -> bool {
         true
     }
 
-    /// The statistics of the client of this name.
+    /// New statistics of the client with this name.
     fn kafka_client(&self, _name: String, _status: KafkaStatus) {}
 
-    /// The client of this name has ended.
+    /// The client with this name has ended.
     fn kafka_client_ended(&self, _name: &str) {}
 
-    /// The topic has this number of partitions, as a broker says.
+    /// A broker says that the topic has this number of partitions.
     fn partitions(&self, _topic: &str, _count: usize, _log: &Logger) {}
 
-    /// The topic has this number of partitions, by metadata that may be old.
+    /// Metadata, which may be outdated, says that the topic has this number of partitions.
     fn partitions_grew(&self, _topic: &str, _count: usize, _log: &Logger) {}
 
-    /// A transaction was committed, in this time.
+    /// A transaction was committed; the commit took this time.
     fn transaction_committed(&self, _took: Duration) {}
 }
 

@@ -1,4 +1,4 @@
-//! The records that a topic's actor has to send, and the order in which they may go.
+//! Sends a topic's records in order, and single records alone where that is needed.
 //!
 //! Most records go to the client that the topic shares with others, as fast as that takes them.
 //! A record that was refused together with others goes alone, through a client whose batches are

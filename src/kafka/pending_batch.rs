@@ -1,8 +1,9 @@
-//! The records of one batch on their way.
+//! Tracks the records of one batch until each is acknowledged or refused, then answers for the
+//! batch.
 //!
-//! Each record ends once, by librdkafka's report, and the last one to end answers for the part.
-//! A part that is given up before that answers when its last record has ended: what is
-//! acknowledged by then is known, and is not sent again.
+//! librdkafka reports once for each record, and the last report triggers the answer. A batch that
+//! is abandoned earlier still answers only after its last report, so that records acknowledged by
+//! then are known and not sent again.
 
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError,
@@ -26,7 +27,7 @@ use crate::{
     record::{Answer, PartProgress, Record, RecordBatch, Records, Refused, Suspects},
 };
 
-/// The records of one [`RecordBatch`] on their way.
+/// A [`RecordBatch`] whose records are not all acknowledged or refused yet.
 pub(crate) struct PendingBatch {
     topic: Arc<str>,
     records: Arc<dyn Records>,
@@ -44,9 +45,9 @@ pub(crate) struct Terms {
     pub(super) budget: QueueBudget,
     pub(super) limits: BatchLimits,
     pub partitions: AcknowledgedPartitions,
-    /// The most bytes of a batch of that client.
+    /// Maximum size of a batch of that client.
     pub(super) batch_size: usize,
-    /// In transactions: what no broker takes is remembered for the next one.
+    /// With transactions: refused records, remembered for the next transaction.
     pub(super) refusals: Option<Refusals>,
     pub(super) cause: Cause,
     /// `dead_letter.policy = "block"`: nothing behind a refused record is sent.
@@ -57,11 +58,11 @@ pub(crate) struct Terms {
 }
 
 struct BatchResult {
-    /// None once it was called.
+    /// None once it has been called.
     answer: Option<Box<dyn FnOnce(Answer) + Send>>,
     /// The most telling of the errors so far.
     error: Option<(Verdict, Error)>,
-    /// What will never be taken.
+    /// Records that are refused for good.
     refused: Vec<Refused>,
 }
 
@@ -78,7 +79,7 @@ impl PendingBatch {
         PendingBatch::make(records, suspects, Some(answer), in_flight, terms)
     }
 
-    /// A part of one record whose end nobody has to be told.
+    /// Creates a batch of one record that has no callback for the answer.
     pub(super) fn of_one(
         records: Arc<dyn Records>,
         index: usize,
@@ -89,7 +90,7 @@ impl PendingBatch {
         PendingBatch::make(one, Suspects::default(), None, in_flight, terms)
     }
 
-    /// A part of a record that is made elsewhere, whose end nobody has to be told.
+    /// Creates a batch for a record that is made elsewhere, without a callback for the answer.
     pub(super) fn of_none(topic: Arc<str>, in_flight: InFlight, terms: Terms) -> Arc<Self> {
         PendingBatch::make(Arc::new(NoRecords(topic)), Suspects::default(), None, in_flight, terms)
     }
@@ -115,7 +116,7 @@ impl PendingBatch {
         })
     }
 
-    /// Why no broker takes this record, if that was said before.
+    /// The reason why this record was refused before, if it was.
     pub(super) fn known_refusal(&self, index: usize) -> Option<Error> {
         self.terms.refusals.as_ref()?.of(&*self.records, index)
     }
@@ -125,7 +126,7 @@ impl PendingBatch {
         self.records.len()
     }
 
-    /// Where its records go.
+    /// The topic of the records.
     pub fn topic(&self) -> &str {
         &self.topic
     }
@@ -135,7 +136,7 @@ impl PendingBatch {
         self.suspects.contains(index)
     }
 
-    /// True where a record is refused that all behind it has to wait for.
+    /// True if a record was refused and all records behind it have to wait.
     pub fn is_blocked(&self) -> bool {
         self.terms.block && !self.lock().refused.is_empty()
     }
@@ -143,12 +144,12 @@ impl PendingBatch {
     /// Makes the record at `index`.
     ///
     /// # Errors
-    /// Why there can be none.
+    /// The reason why it can't be made.
     pub(super) fn record(&self, index: usize) -> Result<Record> {
         self.records.record(index)
     }
 
-    /// What a record takes in librdkafka's queue.
+    /// Bytes that a record occupies in librdkafka's queue.
     pub(super) fn cost(&self, record: &Record) -> usize {
         let headers = if self.records.counts_headers() { record.header_bytes() } else { 0 };
         cost(Some(&record.key), record.value.as_deref(), headers)

@@ -1,7 +1,7 @@
 //! A producer and the thread that takes its delivery reports.
 //!
-//! rust-rdkafka's own `ThreadedProducer` wakes ten times a second, and spins for the
-//! last part of a millisecond each time: half a percent of a core, for nothing.
+//! rust-rdkafka's own `ThreadedProducer` wakes ten times a second and spins for part of a
+//! millisecond each time, which wastes half a percent of a core.
 
 use std::{
     ops::Deref,

@@ -1,4 +1,4 @@
-//! The bytes that records may take in librdkafka's queue: as many as the byte window has.
+//! Bounds the bytes that records occupy in librdkafka's queue by the size of the byte window.
 
 use std::sync::{
     Arc,

@@ -1,7 +1,7 @@
-//! Reading a topic from its beginning to its present end, one partition after another.
+//! Reads a topic from its beginning to its current end, one partition after another.
 //!
-//! Nothing is committed and no group is joined, so that it disturbs nobody. The
-//! topic is never created by being asked for.
+//! The reader joins no group and commits nothing, so it disturbs nobody. Asking for a topic never
+//! creates it.
 
 use std::{ops::Range, sync::Arc, time::Duration};
 
@@ -27,13 +27,13 @@ use crate::{Error, ErrorKind, Result};
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// Of silence while there is more to read: longer than a broker takes to come back.
 const SILENCE_LIMIT: Duration = Duration::from_secs(60);
-/// What is read ahead; one record may be larger.
+/// Limit for reading ahead; a single record may be larger.
 const READ_AHEAD_KBYTES: &str = "8192";
 
-/// What of transactions is read.
+/// Isolation level for transactions.
 #[derive(Clone, Copy)]
 pub(crate) enum Isolation {
-    /// Only what was committed.
+    /// Reads only committed records.
     ReadCommitted,
     /// Also what may still be undone.
     ReadUncommitted,

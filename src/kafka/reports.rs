@@ -1,4 +1,4 @@
-//! What librdkafka tells by itself: how records ended, what it can't do, and how it is.
+//! Handles librdkafka's callbacks: delivery reports, errors and statistics.
 
 use std::sync::{Arc, OnceLock};
 
@@ -34,7 +34,7 @@ pub(crate) struct Reports {
     pub(super) log: Logger,
 }
 
-/// What librdkafka last complained of.
+/// The last error that librdkafka reported on its own.
 #[derive(Clone)]
 pub(crate) struct Trouble {
     error: KafkaError,
@@ -44,7 +44,7 @@ pub(crate) struct Trouble {
 }
 
 impl Trouble {
-    /// The error `what`, which this led to.
+    /// Makes the error `what` with this trouble as its cause.
     pub fn into_error(self, what: String) -> Error {
         let error = client_error(what, self.error, &self.reason);
         match self.remedy {

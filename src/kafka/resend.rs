@@ -1,6 +1,6 @@
-//! A client that sends records again, outside of a pipeline: for replays and redriven letters.
+//! Sends records again outside of a pipeline, for replays and redriven dead letters.
 //!
-//! Topics are created where they are missing, as the relay does, and each is prepared once.
+//! Missing topics are created, as in the relay, and each topic is prepared once.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -33,8 +33,9 @@ pub(crate) struct ResendClient {
 }
 
 impl ResendClient {
-    /// A client with these settings, whose queue has room for `window_bytes`; it connects later. A record waits for brokers that are
-    /// away no longer than `delivery_timeout`, without one for ever.
+    /// A client with these settings, whose queue has room for `window_bytes`; it connects later. A
+    /// record waits for brokers that are away no longer than `delivery_timeout`, without one for
+    /// ever.
     ///
     /// # Errors
     /// Settings that librdkafka does not take.

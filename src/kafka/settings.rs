@@ -1,4 +1,4 @@
-//! Settings of a client: the brokers, how to reach them, and what is said of topics.
+//! Settings of a client: brokers, connections, and the topics it creates.
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 

@@ -1,4 +1,4 @@
-//! Records that are no batch: one of several, and none.
+//! Batches of one record taken from others, and of a record that is made elsewhere.
 
 use std::sync::Arc;
 

@@ -1,7 +1,7 @@
-//! librdkafka's statistics: of what it tells, the little that an operator asks for.
+//! Parses librdkafka's statistics, and keeps only what an operator needs.
 //!
 //! Format: <https://github.com/confluentinc/librdkafka/blob/master/STATISTICS.md>.
-//! Topics and partitions, which are nearly all of it, are counted and skipped unread.
+//! Topics and partitions, nearly all of the text, are skipped without being parsed.
 
 use std::{collections::BTreeMap, fmt};
 

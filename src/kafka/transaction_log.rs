@@ -1,5 +1,5 @@
-//! The reason of a failed transaction, taken from librdkafka's log: the reports of records that are
-//! given up for it do not tell the reason.
+//! Finds the reason of a failed transaction in librdkafka's log: the delivery reports of its
+//! records do not contain the reason.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -16,7 +16,7 @@ pub(crate) struct Failure {
     pub denied: Option<String>,
 }
 
-/// How librdkafka ends a line about a topic that the user may not write to.
+/// End of librdkafka's log line about a topic that the user may not write to.
 const DENIED: &str = "Broker: Topic authorization failed";
 
 impl TransactionLog {

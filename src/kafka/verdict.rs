@@ -12,7 +12,7 @@ use rdkafka::{error::KafkaError, types::RDKafkaErrorCode as Code};
 use super::errors::kafka_error;
 use crate::{Error, ErrorKind, record::Record};
 
-/// The place that a record asks for.
+/// Partition and time that a record asks for.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct RecordPlacement {
     pub partition: Option<i32>,
@@ -102,7 +102,7 @@ impl Cause {
         }
     }
 
-    /// That failure; none if it only says that something else has failed.
+    /// The failure; none if it only says that something else has failed.
     pub fn known(&self) -> Option<Error> {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (_, error) = known.as_ref().filter(|(verdict, _)| *verdict <= Verdict::Batch)?;

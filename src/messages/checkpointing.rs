@@ -19,8 +19,8 @@ pub(crate) struct BeginGeneration {
     pub confirm: Recipient<ConfirmLsn>,
 }
 
-/// The reader lost its connection: save nothing until the next generation begins, unless a flush asks
-/// for it. Another server may have taken the address, and its positions mean something else.
+/// The reader lost its connection: save nothing until the next generation begins, unless a flush
+/// asks for it. Another server may have taken the address, and its positions mean something else.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct HoldSaves;
@@ -39,8 +39,8 @@ pub(crate) struct SavedProgress {
     pub saved: Lsn,
 }
 
-/// Save the safe position at once; with `batches`, as soon as that many batches of this generation are
-/// done. The reply is the saved position.
+/// Save the safe position at once; with `batches`, as soon as that many batches of this generation
+/// are done. The reply is the saved position.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct Flush {

@@ -234,7 +234,8 @@ pub(crate) struct PartDone {
     pub progress: PartProgress,
 }
 
-/// Router → supervisor: open the lane of this topic, after `failures` openings in a row that delivered nothing.
+/// Router → supervisor: open the lane of this topic, after `failures` openings in a row that
+/// delivered nothing.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub(crate) struct OpenLane {

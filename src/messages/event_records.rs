@@ -23,8 +23,8 @@ pub(crate) struct EventRecords {
 }
 
 impl TopicBatch {
-    /// Lists the schemas of the records' values. An event whose schema can't be determined is refused
-    /// when its record is made.
+    /// Lists the schemas of the records' values. An event whose schema can't be determined is
+    /// refused when its record is made.
     pub(crate) fn schema_refs(&self) -> impl Iterator<Item = SchemaRef> {
         let plans = self.ack.plans();
         let events = self.events.iter().enumerate();

@@ -77,8 +77,8 @@ impl Record {
         self
     }
 
-    /// Sets the event id. Several records of one event need different ids, because consumers drop ids
-    /// that they have seen. The id must be the same each time the event is handled.
+    /// Sets the event id. Several records of one event need different ids, because consumers drop
+    /// ids that they have seen. The id must be the same each time the event is handled.
     pub fn id(mut self, id: impl Into<String>) -> Self {
         self.change.id = Some(id.into());
         self
@@ -117,8 +117,8 @@ impl Record {
         headers.map(|(name, value)| (&**name, value.as_deref().unwrap_or_default()))
     }
 
-    /// Returns the original event, the changed event or the reason why it is invalid, and the chosen
-    /// topic.
+    /// Returns the original event, the changed event or the reason why it is invalid, and the
+    /// chosen topic.
     pub(crate) fn into_parts(self) -> (Event, Result<Event>, Option<Arc<str>>) {
         let Record { event, topic, change } = self;
         let changed = event.changed(change);

@@ -22,8 +22,8 @@ impl ByteWindow {
         ByteWindow { free: Arc::new(Semaphore::new(size as usize)), size }
     }
 
-    /// Waits until `bytes` are free. A request larger than the window takes all of it, and so passes
-    /// alone. Waiters are served in order. Cancel-safe.
+    /// Waits until `bytes` are free. A request larger than the window takes all of it, and so
+    /// passes alone. Waiters are served in order. Cancel-safe.
     pub async fn acquire(&self, bytes: usize) -> WindowPermit {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(self.size);
         let permit = Arc::clone(&self.free).acquire_many_owned(bytes).await;

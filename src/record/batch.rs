@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::{Answer, Record, Suspects};
 use crate::{Lsn, Result};
 
-/// Records of one topic. Each is made when it is sent, so only its source waits in memory until Kafka
-/// has acknowledged it.
+/// Records of one topic. Each is made when it is sent, so only its source waits in memory until
+/// Kafka has acknowledged it.
 pub(crate) trait Records: Send + Sync {
     /// The topic of the records.
     fn topic(&self) -> &Arc<str>;

@@ -21,8 +21,8 @@ use prost::Message;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Explanation {
-    /// Index in [`Config::route`](crate::config::Config::route); none if no route takes the event and
-    /// `kafka.unrouted` decides.
+    /// Index in [`Config::route`](crate::config::Config::route); none if no route takes the event
+    /// and `kafka.unrouted` decides.
     pub route: Option<usize>,
     /// The outcome for the event.
     pub outcome: RoutingOutcome,

@@ -1,5 +1,5 @@
-//! Decides which topics an event goes to and how its records are made, by the first `[[route]]` that
-//! matches.
+//! Decides which topics an event goes to and how its records are made, by the first `[[route]]`
+//! that matches.
 //!
 //! | file | idea |
 //! | --- | --- |

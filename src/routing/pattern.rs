@@ -18,8 +18,8 @@ enum Matcher {
 }
 
 impl Pattern {
-    /// Parses a pattern. `/…/` and `regex:…` are regular expressions, a text with one of `*?[{\` is a
-    /// glob, and any other text has to be equal.
+    /// Parses a pattern. `/…/` and `regex:…` are regular expressions, a text with one of `*?[{\` is
+    /// a glob, and any other text has to be equal.
     ///
     /// # Errors
     /// The reason why the pattern is invalid.

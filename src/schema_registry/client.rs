@@ -1,5 +1,5 @@
-//! Asks the schema registry over HTTP (through `schema_registry_converter`) and turns its answers into
-//! prefixes or errors.
+//! Asks the schema registry over HTTP (through `schema_registry_converter`) and turns its answers
+//! into prefixes or errors.
 
 use std::{error::Error as StdError, fs};
 
@@ -73,8 +73,8 @@ impl Client {
         Ok(subjects.map_err(|error| self.error(None, error))?.len())
     }
 
-    /// The prefix for values of a schema: the magic byte, the schema's id and, for protobuf, the index
-    /// of the message in the schema.
+    /// The prefix for values of a schema: the magic byte, the schema's id and, for protobuf, the
+    /// index of the message in the schema.
     ///
     /// # Errors
     /// [`ErrorKind::RegistryUnavailable`], [`ErrorKind::RegistryRefused`], or

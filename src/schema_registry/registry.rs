@@ -85,8 +85,8 @@ impl Registry {
         Some(prefixes)
     }
 
-    /// Prefixes of these schemas, for values that go to `topic`. Asks the registry for those that are
-    /// not cached.
+    /// Prefixes of these schemas, for values that go to `topic`. Asks the registry for those that
+    /// are not cached.
     ///
     /// # Errors
     /// [`ErrorKind::RegistryUnavailable`], [`ErrorKind::RegistryRefused`]. The refusal of a single

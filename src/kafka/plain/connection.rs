@@ -1,7 +1,7 @@
-//! The crate's producer, and what goes wrong in it.
+//! A connection of the crate `kafka`: sends runs of records and converts the crate's errors.
 //!
-//! The crate does not hold an answer against its question: after a question that failed, the
-//! next answer may be to that one. So a connection with which anything failed is not used again.
+//! The crate does not match answers to requests: after a failed request, the next answer may belong
+//! to that one. So a connection is not used again after any failure.
 
 use std::{
     collections::BTreeMap,
@@ -21,13 +21,13 @@ use crate::{
     kafka::{Compression as Wanted, KafkaSettings},
 };
 
-/// How long a broker waits for the others of a partition before it says that it could not.
+/// Time for which a broker waits for the other replicas before it reports a failure.
 const ACK_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Of the first question to a broker.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How old what is known of a topic may become: librdkafka is told the same.
+/// Maximum age of a topic's metadata, the same as for librdkafka.
 const METADATA_AGE: Duration = Duration::from_secs(10);
 
 /// A run of records for a partition: key, and value or a tombstone.
@@ -67,7 +67,7 @@ impl Connection {
         Ok(connection)
     }
 
-    /// How many partitions the topic has: some.
+    /// Number of the topic's partitions, at least one.
     pub fn partitions(&mut self) -> Result<i32> {
         if self.informed.elapsed() > METADATA_AGE {
             self.inform()?;

@@ -1,9 +1,10 @@
-//! Sends the parts of a topic, one after the other, on a thread of its own: the crate blocks.
+//! Sends the batches of a topic one after the other, on a thread of its own because the crate
+//! blocks.
 //!
 //! # Failure
-//! What may pass is tried again for as long as it lasts, over a new connection, and only what
-//! was not acknowledged: a part that went back to the router would be sent again whole each
-//! time. What does not pass by itself fails the part.
+//! After a transient failure, the records that are not acknowledged are sent again over a new
+//! connection, without limit; if the batch went back to the router, all of it would be sent again
+//! each time. A permanent failure fails the batch.
 
 use std::{
     sync::{
@@ -36,7 +37,7 @@ const RUN_BYTES: usize = 1_000_000;
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// What the thread has.
+/// State of the sending thread.
 pub(crate) struct Delivery {
     pub settings: KafkaSettings,
     pub topic: Arc<str>,
@@ -228,7 +229,8 @@ impl Running {
         partitions.into_iter().map(run).collect()
     }
 
-    /// Says once for each reason what is waited for; the status has it until something goes through.
+    /// Says once for each reason what is waited for; the status has it until something goes
+    /// through.
     fn trouble(&self, error: &Error) {
         let text = error.to_string();
         let Delivery { observer, log, topic, .. } = &self.delivery;

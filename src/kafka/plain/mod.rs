@@ -1,4 +1,4 @@
-//! The other client: the crate `kafka`, for `kafka.client = "kafka"`.
+//! The alternative client, built on the crate `kafka`, for `kafka.client = "kafka"`.
 //!
 //! It speaks the first version of each request, which Kafka took until 3.9. So its records are
 //! *plain*: a key and a value, without headers and without a time; and it knows no producer
@@ -6,12 +6,12 @@
 //!
 //! | file | idea |
 //! | --- | --- |
-//! | `connection` | the crate, and what goes wrong in it |
+//! | `connection` | a connection of the crate, and the conversion of its errors |
 //! | `delivery` | sends a part until all of it is acknowledged, on a thread of its own |
 //! | `partition` | pure: Java's partition of a key |
-//! | `record` | pure: what an event is as such a record, or why it can't be one |
-//! | `versions` | do the brokers take these requests? |
-//! | `work` | pure: what is left of a part, by partition and in order |
+//! | `record` | pure: makes a plain record of an event, or says why that is impossible |
+//! | `versions` | checks that the brokers accept these requests |
+//! | `work` | pure: the unsent records of a batch, by partition and in order |
 
 mod connection;
 mod delivery;

@@ -1,4 +1,4 @@
-//! What an event is as a plain record, or why it can't be one.
+//! Makes a plain record of an event's record, or says why that is impossible.
 
 use super::partition::of_key;
 use crate::{
@@ -36,7 +36,7 @@ impl Plain {
         OVERHEAD + self.key().len() + self.value().map_or(0, <[u8]>::len)
     }
 
-    /// Its partition, of a topic with so many.
+    /// Its partition in a topic with this number of partitions.
     ///
     /// # Errors
     /// [`ErrorKind::RecordRefused`]: what it would have to have that a plain record has not; or

@@ -1,5 +1,5 @@
-//! Asks a broker which versions of its requests it takes: the crate `kafka` has no such
-//! question, and a broker that does not take its requests closes the connection without a word.
+//! Asks a broker which request versions it accepts. The crate `kafka` has no such request, and a
+//! broker that does not accept its requests closes the connection without an answer.
 
 use std::{
     io::{self, Read, Write},
@@ -21,7 +21,7 @@ const ASKED: [(i16, &str); 2] = [(1, "Fetch"), (2, "ListOffsets")];
 /// More than any answer is.
 const ANSWER_MAX: usize = 1 << 16;
 
-/// Whether brokers are there whose requests the crate knows.
+/// Checks that a broker answers and accepts the crate's requests.
 ///
 /// # Errors
 /// [`ErrorKind::KafkaUnavailable`] when none answers; [`ErrorKind::KafkaRefused`] for brokers

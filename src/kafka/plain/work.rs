@@ -1,7 +1,7 @@
-//! What is left to send of a part, by partition and in order: a plain struct.
+//! The records of a batch that are still to be sent, by partition and in order: a plain struct.
 //!
-//! A request has at most one run of records of a partition, which the broker takes or refuses
-//! whole. So the next run goes out when the one before it has ended, and order is kept.
+//! A request has at most one run of records per partition, which the broker accepts or refuses as a
+//! whole. The next run is sent when the previous one has ended, which keeps the order.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -30,7 +30,7 @@ impl Work {
         self.left.is_empty()
     }
 
-    /// How many records are left.
+    /// Number of records left.
     pub fn left(&self) -> usize {
         self.left.values().map(VecDeque::len).sum()
     }
@@ -68,7 +68,7 @@ impl Work {
         self.accepted(partition, 1);
     }
 
-    /// What was refused, in the part's order.
+    /// The refused records, in order.
     pub fn into_refused(mut self) -> Vec<Refused> {
         self.refused.sort_by_key(|refused| refused.index);
         self.refused

@@ -1,9 +1,8 @@
-//! The one Kafka client under all topic actors, and the bookkeeping of what it has in flight.
+//! The librdkafka producer that topic actors share, and the count of its records in flight.
 //!
-//! librdkafka keeps its own queue and its own threads. A record handed to it is
-//! answered for by a delivery report; the reports of a part are counted down, and
-//! the last one answers for the part. With `message.timeout.ms=0` a report comes
-//! only when the record is safe or when it was refused: an outage is waited for.
+//! librdkafka has its own queue and threads, and reports the delivery of each record. The last
+//! report of a batch triggers the answer for the batch. With `message.timeout.ms=0` a report comes
+//! only once the record is safe or refused: librdkafka waits through an outage.
 
 use std::{
     collections::HashMap,
@@ -226,7 +225,7 @@ impl KafkaProducer {
         set.unwrap_or(DEFAULT_BATCH_SIZE)
     }
 
-    /// What a topic has in flight, also from actors that are gone.
+    /// The count of a topic's records in flight, including those of actors that have ended.
     pub fn in_flight(&self, topic: &Arc<str>) -> InFlight {
         let mut topics = self.topics.lock().unwrap_or_else(PoisonError::into_inner);
         topics.entry(Arc::clone(topic)).or_default().clone()
@@ -236,7 +235,7 @@ impl KafkaProducer {
         self.producer.client()
     }
 
-    /// What its client was made with.
+    /// The configuration that its client was created with.
     pub fn settings(&self) -> &ClientConfig {
         &self.settings
     }

@@ -83,7 +83,7 @@ fn producer(config: &KafkaConfig, window_bytes: usize) -> KafkaProducer {
     KafkaProducer::new(&config.settings(), window_bytes, unobserved(), log).expect("a producer")
 }
 
-/// So many records of two topics each, larger in JSON than as they came.
+/// Makes `count` events for two topics each, whose records are larger in JSON than the events.
 fn larger_than_read(count: usize) -> OutgoingEvents {
     let wire = OutboxEvent {
         aggregate_type: "order".into(),

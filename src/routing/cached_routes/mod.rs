@@ -128,7 +128,8 @@ impl CachedRoutes {
         }
     }
 
-    /// Prepares an event for a topic that a handler chose: no route applies, only the default format.
+    /// Prepares an event for a topic that a handler chose: no route applies, only the default
+    /// format.
     pub fn unrouted(&self, event: Event) -> OutgoingEvent {
         let choice = RouteChoice::default();
         let usual = self.plain || self.routes.has_default_record(&choice, &event);
