@@ -1,7 +1,6 @@
-//! The replication slot as an operator sees it: what it keeps, who reads it, and the two ways
-//! to make the server forget.
+//! Operator commands on the replication slot: show, create, drop and advance.
 //!
-//! Where facts could be lost, nothing is done unless that was accepted; the refusal says what.
+//! A command that could lose facts first asks the caller to accept that, naming the range.
 
 use factlib_postgres::{Server, Slot, SqlSession};
 use serde::Serialize;
@@ -15,72 +14,72 @@ use crate::{
     startup::Startup,
 };
 
-/// A slot at one moment.
+/// State of a slot.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct SlotReport {
-    /// Its name.
+    /// Name.
     pub slot: String,
-    /// `pgoutput`, if it is ours.
+    /// Output plugin; a relay's slot has `pgoutput`.
     pub plugin: Option<String>,
     /// The database that it reads.
     pub database: Option<String>,
-    /// The server process that reads it for somebody now.
+    /// Process ID of the server process that reads it now.
     pub active_pid: Option<i32>,
-    /// The server's word for how far it is from being too much; empty before PostgreSQL 13.
+    /// `wal_status` of `pg_replication_slots`; empty before PostgreSQL 13.
     pub wal_status: String,
-    /// Why it can never be read again.
+    /// Reason why it was invalidated.
     pub lost: Option<String>,
-    /// WAL that is kept for it.
+    /// Bytes of WAL that the server keeps for it.
     pub retained_bytes: u64,
-    /// What may yet be written before it is given up; none without a limit.
+    /// Bytes of WAL that can still be written before it is invalidated; none without a limit.
     pub safe_wal_bytes: Option<i64>,
-    /// The server has forgotten everything up to here.
+    /// Everything up to here is confirmed, so the server may have forgotten it.
     pub confirmed_lsn: Lsn,
-    /// Everything up to here is delivered, as far as the checkpoint store knows.
+    /// Saved position in the checkpoint store.
     pub checkpoint_lsn: Option<Lsn>,
-    /// Why no start would go on from here, such as a checkpoint of another cluster.
+    /// Reason why a start would refuse it, such as a checkpoint of another cluster.
     pub refusal: Option<String>,
-    /// Where the server's WAL ends.
+    /// End of the server's WAL.
     pub wal_end_lsn: Lsn,
 }
 
 impl SlotReport {
-    /// The checkpoint, where it means something for this slot.
-    fn trusted(&self) -> Option<Lsn> {
+    /// The checkpoint, unless it does not fit the slot.
+    fn valid_checkpoint(&self) -> Option<Lsn> {
         self.checkpoint_lsn.filter(|_| self.refusal.is_none())
     }
 
-    /// Up to here, everything is known to be delivered.
+    /// Position up to which everything is known to be delivered.
     fn delivered(&self) -> Lsn {
-        self.confirmed_lsn.max(self.trusted().unwrap_or(Lsn::ZERO))
+        self.confirmed_lsn.max(self.valid_checkpoint().unwrap_or(Lsn::ZERO))
     }
 }
 
-/// Looks the slot up; none where there is none.
+/// Looks the slot up; returns none if it does not exist.
 ///
 /// # Errors
-/// A server or a checkpoint store that can't be asked.
+/// The server or the checkpoint store can't be queried.
 pub async fn show(config: &Config, log: &Logger) -> Result<Option<SlotReport>> {
     Operator::connect(config, log).await?.show().await
 }
 
-/// Creates the slot alone, with nothing else of what `setup` makes; its answer waits for the
-/// transactions that write now. A checkpoint that contradicts it is in the report's `refusal`.
+/// Creates the slot and nothing else. This waits for running transactions that write. A checkpoint
+/// that contradicts the slot is reported as `refusal`.
 ///
 /// # Errors
-/// What the server refuses, such as a slot that is there.
+/// The server refuses, for example because the slot exists.
 pub async fn create(config: &Config, log: &Logger) -> Result<SlotReport> {
     let operator = Operator::connect(config, log).await?;
     operator.startup.create_slot(&operator.client, &|_| {}, log).await?;
     operator.existing().await
 }
 
-/// Drops the slot, if `accept` accepts what it is told that this loses. The checkpoint stays, so
-/// that a start afterwards is refused until `setup --accept-position`.
+/// Drops the slot if `accept` returns true for the sentence that says what this loses. The checkpoint
+/// stays, so a start is refused until `setup --accept-position`.
 ///
 /// # Errors
-/// [`ErrorKind::Config`] when it was not accepted; what the server refuses, such as a slot in use.
+/// [`ErrorKind::Config`] if it was not accepted; an error of the server, such as a slot in use.
 pub async fn drop(
     config: &Config,
     accept: impl FnOnce(&str) -> bool,
@@ -89,19 +88,18 @@ pub async fn drop(
     let operator = Operator::connect(config, log).await?;
     let report = operator.existing().await?;
     let slot = &report.slot;
-    let lost = operator.behind(&report, report.wal_end_lsn);
-    accepted(format!("dropping slot {slot} loses {lost}"), accept)?;
+    let lost = operator.describe_loss(&report, report.wal_end_lsn);
+    require_accepted(format!("dropping slot {slot} loses {lost}"), accept)?;
     Slot::drop(&operator.client, slot).await?;
     Ok(report)
 }
 
-/// Has the server forget everything up to `to`; to the checkpoint when not given, which loses
-/// nothing. Where it can, `accept` has to accept what it is told. Answers where the slot stands
-/// then.
+/// Confirms everything up to `to`, or up to the checkpoint, which loses nothing. If facts would be
+/// lost, `accept` has to return true for the sentence that says so. Returns the slot's new position.
 ///
 /// # Errors
-/// [`ErrorKind::Config`] when it was not accepted, or when there is nothing to advance to; what
-/// the server refuses, such as a slot in use.
+/// [`ErrorKind::Config`] if it was not accepted or there is no position to advance to; an error of the
+/// server, such as a slot in use.
 pub async fn advance(
     config: &Config,
     to: Option<Lsn>,
@@ -111,7 +109,7 @@ pub async fn advance(
     let operator = Operator::connect(config, log).await?;
     let report = operator.existing().await?;
     let slot = &report.slot;
-    let Some(to) = to.or(report.trusted()) else {
+    let Some(to) = to.or(report.valid_checkpoint()) else {
         let why = report.refusal.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
         let what = format!("there is no checkpoint to advance slot {slot} to{why}");
         return Err(Error::new(ErrorKind::Config, what).remedy("name a position: --to LSN"));
@@ -121,8 +119,8 @@ pub async fn advance(
         return Err(Error::new(ErrorKind::Config, what).remedy("a slot can't go back"));
     }
     if to > report.delivered() {
-        let lost = operator.behind(&report, to);
-        accepted(format!("advancing slot {slot} to {to} loses {lost}"), accept)?;
+        let lost = operator.describe_loss(&report, to);
+        require_accepted(format!("advancing slot {slot} to {to} loses {lost}"), accept)?;
     }
     Ok(Slot::advance(&operator.client, slot, to).await?)
 }
@@ -182,7 +180,8 @@ impl<'a> Operator<'a> {
         let limit = self.config.postgres.connect_timeout;
         let mut replication = self.startup.replication(limit, self.log).await?;
         let store = self.startup.store(self.log);
-        let judging = self.startup.judge(&mut replication, Some(slot), saved, &*store, self.log);
+        let judging =
+            self.startup.decide_start(&mut replication, Some(slot), saved, &*store, self.log);
         match judging.await {
             Ok(_) => Ok(None),
             Err(error) if error.is_transient() => Err(error),
@@ -204,8 +203,8 @@ impl<'a> Operator<'a> {
         self.startup.store(self.log).load(&self.config.postgres.slot).await
     }
 
-    /// What is lost when everything up to `end` is forgotten.
-    fn behind(&self, report: &SlotReport, end: Lsn) -> String {
+    /// Describes the facts that are lost when everything up to `end` is forgotten.
+    fn describe_loss(&self, report: &SlotReport, end: Lsn) -> String {
         let from = report.delivered();
         let bytes = bytesize::ByteSize::b(end.distance_from(from));
         let prefix = &self.config.postgres.message_prefix;
@@ -216,7 +215,7 @@ impl<'a> Operator<'a> {
     }
 }
 
-fn accepted(what: String, accept: impl FnOnce(&str) -> bool) -> Result<()> {
+fn require_accepted(what: String, accept: impl FnOnce(&str) -> bool) -> Result<()> {
     if accept(&what) {
         return Ok(());
     }

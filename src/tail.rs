@@ -1,10 +1,8 @@
-//! Events as they are committed, for somebody who watches: from the write-ahead log, through a
-//! slot of its own.
+//! Streams events as they are committed, for `factlib tail`: from the WAL, through a temporary slot.
 //!
-//! It needs no Kafka and disturbs nobody: the slot is temporary, ends with the connection, and
-//! keeps no WAL that was looked at. Whatever reads too slowly is dropped by the server after
-//! `wal_sender_timeout`, and the slot with it. What a relay makes of an event, `routing::explain`
-//! says.
+//! It needs no Kafka and does not disturb a relay: the slot ends with the connection and keeps no WAL
+//! that was read. The server drops a reader that is too slow after `wal_sender_timeout`, and its slot
+//! too. `routing::explain` shows the records that a relay would send for an event.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -27,10 +25,10 @@ use crate::{
     startup::{Startup, log_findings},
 };
 
-/// What is read at once; a message may be larger.
+/// Size of one read; a message may be larger.
 const READ_BYTES: usize = 256 << 10;
 
-/// The events of a database from now on.
+/// A stream of a database's events from now on.
 pub struct Tail {
     stream: ReplicationStream,
     decoder: EventDecoder,
@@ -42,11 +40,11 @@ pub struct Tail {
 }
 
 impl Tail {
-    /// Connects, and makes a temporary slot, which waits for transactions that write now. What
-    /// commits from then on is seen.
+    /// Connects and creates a temporary slot, which waits for running transactions that write. Events
+    /// that commit from then on are streamed.
     ///
     /// # Errors
-    /// What the server refuses, or a publication that is missing, with the remedy.
+    /// An error of the server, or a missing publication, with the remedy.
     pub async fn open(config: &Config, log: &Logger) -> Result<Self> {
         config.validate()?;
         let settings = &config.postgres;
@@ -60,12 +58,12 @@ impl Tail {
         let encoding = read_encoding(&client, log).await?;
         let partitioned = outbox::partitioned(&client, &tables).await?;
         let mut replication = startup.replication(settings.connect_timeout, log).await?;
-        // Of a name that no relay has, and no other tail.
+        // No relay and no other tail has this name.
         let slot = format!("factlib_tail_{}", Uuid::now_v7().simple());
         let start = match create_slot(&mut replication, &slot).await {
             Ok(start) => start,
             Err(error) => {
-                // The server would go on waiting, though nobody reads the slot any more.
+                // Otherwise the server would go on waiting, although nobody reads the slot.
                 let pid = replication.backend().pid;
                 let _ = client.execute("SELECT pg_terminate_backend($1)", &[&pid]).await;
                 return Err(error);
@@ -96,16 +94,15 @@ impl Tail {
         })
     }
 
-    /// Where it begins: what ended before is not seen.
+    /// Start position: transactions that ended before it are not streamed.
     pub fn position(&self) -> Lsn {
         self.received
     }
 
-    /// The next event, in the order of commits. One that is no event, or has no aggregate type,
-    /// is a [`refusal`](Event::refusal).
+    /// Returns the next event, in commit order. An invalid one has a [`refusal`](Event::refusal).
     ///
     /// # Errors
-    /// The end of the connection, and with it of the slot.
+    /// The connection ended, and the slot with it.
     pub async fn next(&mut self) -> Result<Event> {
         loop {
             if let Some(event) = self.events.pop_front() {
@@ -113,10 +110,10 @@ impl Tail {
             }
             tokio::select! {
                 biased;
-                () = sleep_until(self.next_status) => self.report().await?,
+                () = sleep_until(self.next_status) => self.confirm_received().await?,
                 read = self.stream.read(&mut self.buffer) => {
                     read?;
-                    self.take().await?;
+                    self.decode_buffer().await?;
                 }
             }
             let wanted = frame::first_frame_length(&self.buffer).max(READ_BYTES);
@@ -124,8 +121,8 @@ impl Tail {
         }
     }
 
-    /// Decodes the whole messages that have come.
-    async fn take(&mut self) -> Result<()> {
+    /// Decodes the complete messages in the buffer.
+    async fn decode_buffer(&mut self) -> Result<()> {
         let mut length = 0;
         let mut reply_requested = false;
         while let Some((frame, bytes)) =
@@ -141,15 +138,15 @@ impl Tail {
             }
             length += bytes;
         }
-        // Copied, so that the buffer is free for the next read.
+        // A copy, so that the buffer is free for the next read.
         let frames = bytes::Bytes::copy_from_slice(self.buffer.get(..length).unwrap_or_default());
         self.buffer.advance(length);
         self.events.extend(self.decoder.decode(&frames)?);
-        if reply_requested { self.report().await } else { Ok(()) }
+        if reply_requested { self.confirm_received().await } else { Ok(()) }
     }
 
-    /// Nobody needs again what has come.
-    async fn report(&mut self) -> Result<()> {
+    /// Confirms everything received, because nothing has to be read again.
+    async fn confirm_received(&mut self) -> Result<()> {
         let received = self.received;
         self.next_status = Instant::now() + self.status_interval;
         let reply_requested = false;
@@ -173,7 +170,7 @@ async fn create_slot(replication: &mut ReplicationClient, slot: &str) -> Result<
     })
 }
 
-/// Which events are of interest: as in a `[[route]]`, a text, a glob or a regular expression.
+/// Selects events by patterns as in a `[[route]]`: a text, a glob or a regular expression.
 #[derive(Debug, Default)]
 pub struct Filter {
     aggregate_type: Option<Pattern>,
@@ -182,10 +179,10 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// One that takes what matches all that is given.
+    /// Creates a filter for events that match all given patterns.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`]: which pattern is wrong, and why.
+    /// [`ErrorKind::Config`] for a pattern that is invalid.
     pub fn new(
         aggregate_type: Option<&str>,
         aggregate_id: Option<&str>,
@@ -205,7 +202,7 @@ impl Filter {
         })
     }
 
-    /// Is it one of them?
+    /// True if the event matches.
     pub fn takes(&self, event: &Event) -> bool {
         let takes = |pattern: &Option<Pattern>, text: &str| {
             pattern.as_ref().is_none_or(|wanted| wanted.matches(text, &mut Captures::default()))
@@ -224,7 +221,7 @@ mod tests {
     use crate::proto::OutboxEvent;
 
     #[test]
-    fn a_filter_takes_what_matches_all_of_it() {
+    fn a_filter_takes_events_that_match_all_patterns() {
         let raw = OutboxEvent {
             aggregate_type: "order".into(),
             aggregate_id: "7".into(),

@@ -1,17 +1,18 @@
+//! Computes the safe position from batches that are done in any order.
+
 use std::collections::VecDeque;
 
 use crate::Lsn;
 
-/// Finds the safe position: the end of the highest transaction such that it and
-/// all before it are acknowledged. Completion order never matters.
+/// Computes the safe position: the end of the last transaction such that it and all before it are
+/// acknowledged. The order in which batches are done does not matter.
 ///
-/// Batches are numbered from 0 without a gap. A done batch waits here until all
-/// before it are done too; the last position of those is safe.
+/// Batches are numbered from 0 without gaps. A done batch waits here until all before it are done.
 #[derive(Debug)]
 pub struct AckWindow {
-    /// The seq of the queue's front: the first batch that is not done.
+    /// Number of the first batch that is not done.
     next_seq: u64,
-    /// From `next_seq` on: none for a batch that is not done.
+    /// Batches from `next_seq` on; none for one that is not done.
     waiting: VecDeque<Option<Done>>,
     safe: Lsn,
 }
@@ -20,22 +21,22 @@ pub struct AckWindow {
 #[derive(Clone, Copy, Debug)]
 struct Done(Option<Lsn>);
 
-/// A batch was reported done that is done already.
+/// Error for a batch that was already done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("batch {0} was done already")]
 pub struct DoneTwice(pub u64);
 
 impl AckWindow {
-    /// Nothing is done, and all up to `start` is safe.
+    /// Creates a window in which no batch is done and everything up to `start` is safe.
     pub fn new(start: Lsn) -> Self {
         AckWindow { next_seq: 0, waiting: VecDeque::new(), safe: start }
     }
 
-    /// Batch `seq` is done; `commit_end_lsn` is the end of the last transaction
-    /// that ends in it.
+    /// Notes that batch `seq` is done. `commit_end_lsn` is the end of the last transaction that ends
+    /// in it.
     ///
     /// # Errors
-    /// [`DoneTwice`]; the window is unchanged.
+    /// [`DoneTwice`] if it was done before; the window is then unchanged.
     pub fn done(&mut self, seq: u64, commit_end_lsn: Option<Lsn>) -> Result<(), DoneTwice> {
         let index = seq.checked_sub(self.next_seq).ok_or(DoneTwice(seq))? as usize;
         if index >= self.waiting.len() {
@@ -46,7 +47,7 @@ impl AckWindow {
             _ => return Err(DoneTwice(seq)),
         }
         while let Some(Some(Done(lsn))) = self.waiting.front() {
-            // Positions never move back, whatever a batch says.
+            // The position never moves back, whatever a batch reports.
             self.safe = self.safe.max(lsn.unwrap_or(Lsn::ZERO));
             self.waiting.pop_front();
             self.next_seq += 1;
@@ -54,17 +55,17 @@ impl AckWindow {
         Ok(())
     }
 
-    /// Everything up to here is acknowledged.
+    /// Position up to which everything is acknowledged.
     pub fn safe(&self) -> Lsn {
         self.safe
     }
 
-    /// Batches up to the last that is done, those before it that are not included.
+    /// Number of batches up to the last one that is done, including open ones before it.
     pub fn known(&self) -> u64 {
         self.next_seq + self.waiting.len() as u64
     }
 
-    /// The first batch that is not done: all before it are.
+    /// Number of the first batch that is not done.
     pub fn next_seq(&self) -> u64 {
         self.next_seq
     }

@@ -1,3 +1,5 @@
+//! Stores a slot's checkpoint in a file.
+
 use std::{
     fs::{self, File},
     io::{self, Write},
@@ -9,17 +11,17 @@ use async_trait::async_trait;
 use super::{Checkpoint, CheckpointStore};
 use crate::{Error, ErrorKind, Result};
 
-/// Keeps one slot's checkpoint in a file, as JSON.
+/// Stores one slot's checkpoint in a file, as JSON.
 ///
-/// A save writes a new file beside it, syncs that, renames it over the old one
-/// and syncs the folder: after a crash there is the old position or the new one.
+/// A save writes a new file beside it, syncs that, renames it over the old one and syncs the folder.
+/// After a crash, the file has the old position or the new one.
 #[derive(Debug)]
 pub struct FileStore {
     path: PathBuf,
 }
 
 impl FileStore {
-    /// A store at `path`; its folder must exist.
+    /// Creates a store at `path`, whose folder must exist.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         FileStore { path: path.into() }
     }
@@ -98,7 +100,7 @@ fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
     sync_folder(path)
 }
 
-/// A rename is safe only when the folder that holds the name is.
+/// Syncs the folder, without which a rename may not survive a crash.
 fn sync_folder(path: &Path) -> io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
@@ -114,7 +116,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_last_save_is_what_is_loaded() {
+    async fn a_load_returns_the_last_save() {
         let folder = tempfile::tempdir().expect("a folder");
         let store = FileStore::new(folder.path().join("position"));
         assert_eq!(store.load("s").await.expect("no file yet"), None);
@@ -142,7 +144,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_folder_that_is_missing_is_a_failure_that_may_pass() {
+    async fn a_missing_folder_is_a_transient_failure() {
         let folder = tempfile::tempdir().expect("a folder");
         let store = FileStore::new(folder.path().join("no/position"));
         let error = store.save(&checkpoint(1)).await.unwrap_err();

@@ -1,3 +1,5 @@
+//! Stores checkpoints in memory.
+
 use std::{
     collections::HashMap,
     sync::{Mutex, MutexGuard, PoisonError},
@@ -8,9 +10,9 @@ use async_trait::async_trait;
 use super::{Checkpoint, CheckpointStore};
 use crate::Result;
 
-/// Keeps checkpoints for the life of the process; after a start, the slot's own
-/// position counts. A crash repeats a little more than with the other stores,
-/// because PostgreSQL itself saves that position only now and then.
+/// Stores checkpoints for the life of the process; a start uses the slot's own position. A crash
+/// repeats a little more than with the other stores, because PostgreSQL saves that position only now
+/// and then.
 #[derive(Debug, Default)]
 pub struct MemoryStore(Mutex<HashMap<String, Checkpoint>>);
 

@@ -1,9 +1,9 @@
-//! Where the relay stands: what is safe, and where that is kept.
+//! Checkpoints: computes the position up to which everything is acknowledged, and stores it.
 //!
-//! A position goes through three hands, in this order: it is *safe* when all up
-//! to it is acknowledged (`AckWindow`), *saved* when a [`CheckpointStore`] has
-//! it, *confirmed* when PostgreSQL was told that it may forget it. What is saved
-//! is therefore never behind what is confirmed, and start-up relies on that.
+//! A position becomes *safe* when everything up to it is acknowledged (`AckWindow`), *saved* when a
+//! [`CheckpointStore`] has it, and *confirmed* when PostgreSQL was told that it may forget the WAL
+//! before it. In this order: the saved position is never behind the confirmed one, and the start
+//! relies on that.
 
 pub(crate) mod ack_window;
 mod file;
@@ -18,15 +18,15 @@ pub(crate) use self::postgres::CREATE_TABLE;
 pub use self::{file::FileStore, memory::MemoryStore, postgres::PostgresStore};
 use crate::{Lsn, Result};
 
-/// A saved position, with what it is a position in.
+/// A saved position, and the slot, cluster and timeline to which it belongs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Checkpoint {
     /// The replication slot.
     pub slot: String,
-    /// The cluster's system identifier: positions of another cluster mean nothing.
+    /// The cluster's system identifier: a position means nothing in another cluster.
     pub system_id: u64,
-    /// The cluster's timeline; it changes when a standby is promoted or a backup restored.
+    /// The cluster's timeline, which changes when a standby is promoted or a backup restored.
     pub timeline: u32,
     /// Everything up to here is safe.
     pub lsn: Lsn,
@@ -39,64 +39,64 @@ impl Checkpoint {
     }
 }
 
-/// A position, also inside a transaction.
+/// A position that may be inside a transaction.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Position {
     #[serde(flatten)]
     pub checkpoint: Checkpoint,
-    /// What is behind it and safe as well.
+    /// Events of the next transaction that are safe as well.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub partial: Option<Partial>,
 }
 
-/// The first events of a transaction whose others are to come. A server decodes a
-/// transaction to the same events each time.
+/// The first events of a transaction, of which the rest is to come. The server decodes a transaction
+/// to the same events each time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Partial {
     pub xid: u32,
-    /// Where its commit record begins.
+    /// Begin of its commit record.
     pub final_lsn: Lsn,
-    /// How many; rows of tables that are not ours count as well.
+    /// Number of events, including rows of tables that are not relayed.
     pub events: u64,
 }
 
-/// A place in the stream, between two events.
+/// A point in the stream, between two events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Cut {
-    /// All that ended at or before it is behind.
+    /// Transactions that end here or earlier lie before the point.
     pub lsn: Lsn,
-    /// What else is.
+    /// Events of the next transaction that lie before it, too.
     pub partial: Option<Partial>,
 }
 
 impl Checkpoint {
-    /// Whether a position of one means the same in the other.
+    /// True if positions of both mean the same.
     pub(crate) fn is_of_the_same_history(&self, other: &Checkpoint) -> bool {
         (self.system_id, self.timeline) == (other.system_id, other.timeline)
     }
 }
 
-/// Keeps checkpoints, one a slot.
+/// Stores one checkpoint per slot.
 ///
-/// `save` is called with rising positions, one call at a time. When it has
-/// returned, the position must survive a crash of this process, and for a store
-/// that promises it, of the machine: PostgreSQL forgets the WAL below it.
+/// `save` is called with rising positions, one call at a time. Once it returns, the position must
+/// survive a crash of this process (and of the machine, if the store promises that), because
+/// PostgreSQL forgets the WAL before it.
 #[async_trait]
 pub trait CheckpointStore: Send + Sync + 'static {
-    /// The checkpoint of a slot, if there is one.
+    /// Loads the checkpoint of a slot, if there is one.
     ///
     /// # Errors
     /// [`ErrorKind::CheckpointUnavailable`](crate::ErrorKind::CheckpointUnavailable) is retried;
     /// [`ErrorKind::CheckpointInvalid`](crate::ErrorKind::CheckpointInvalid) ends the pipeline.
     async fn load(&self, slot: &str) -> Result<Option<Checkpoint>>;
 
-    /// Puts the checkpoint in the place of the slot's former one.
+    /// Replaces the slot's checkpoint.
     ///
     /// # Errors
     /// As [`load`](Self::load).
     async fn save(&self, checkpoint: &Checkpoint) -> Result<()>;
 
-    /// Makes what checkpoints are kept in, where it is missing.
+    /// Creates the store, such as a table, if it is missing.
     ///
     /// # Errors
     /// As [`load`](Self::load).
@@ -104,12 +104,12 @@ pub trait CheckpointStore: Send + Sync + 'static {
         Ok(())
     }
 
-    /// Forgets the slot's checkpoint: at the next start the slot's own position counts.
+    /// Removes the slot's checkpoint; the next start uses the slot's own position.
     ///
     /// # Errors
     /// As [`load`](Self::load).
     async fn remove(&self, slot: &str) -> Result<()>;
 
-    /// What and where it is, for logs and errors; no secrets.
+    /// Describes the store for logs and errors, without secrets.
     fn describe(&self) -> String;
 }

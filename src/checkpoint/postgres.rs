@@ -1,3 +1,5 @@
+//! Stores checkpoints in a table of the source database.
+
 use std::{
     collections::HashMap,
     sync::{Mutex, MutexGuard, PoisonError},
@@ -19,7 +21,7 @@ use crate::{
     postgres::{Reconnecting, StatementError},
 };
 
-/// Creates the table; every statement is a no-op where it has been run before.
+/// SQL that creates the table; running it again changes nothing.
 pub(crate) const CREATE_TABLE: &str = "\
 CREATE SCHEMA IF NOT EXISTS factlib;
 CREATE TABLE IF NOT EXISTS factlib.checkpoints (
@@ -33,11 +35,11 @@ CREATE TABLE IF NOT EXISTS factlib.checkpoints (
 
 const LOAD: &str = "SELECT system_id, timeline, lsn FROM factlib.checkpoints WHERE slot = $1";
 
-/// An instance that was replaced may come late with its last save: the position
-/// moves back only together with the cluster that it belongs to. And where the row is
-/// older than the one that was seen last ($5), or gone, the database was put back to a
-/// backup, in which the position means something else. Answers how many rows were
-/// written, and the position before.
+/// SQL that saves a position; returns the number of rows written and the position before.
+///
+/// A replaced instance may be late with its last save, so the position only moves back if the cluster
+/// changes. If the row is gone or older than the one seen last ($5), the database was restored from a
+/// backup, in which the position means something else; nothing is written then.
 const SAVE: &str = "\
 WITH saved AS (
     INSERT INTO factlib.checkpoints AS old (slot, system_id, timeline, lsn)
@@ -52,18 +54,18 @@ SELECT (SELECT count(*) FROM saved), (SELECT lsn FROM factlib.checkpoints WHERE 
 
 const REMOVE: &str = "DELETE FROM factlib.checkpoints WHERE slot = $1";
 
-/// Keeps checkpoints in the table `factlib.checkpoints` of the database that is read.
+/// Stores checkpoints in the table `factlib.checkpoints` of the source database.
 pub struct PostgresStore {
     connection: Reconnecting,
-    /// The connection for saves alone: a connection is served by the thread that opened it, and a
-    /// save must not wait for the thread that loads.
+    /// A separate connection for saves: the thread that opened a connection serves it, and a save
+    /// must not wait for the thread that loads.
     saving: Reconnecting,
-    /// By slot, the position that the table had when it was last read or written.
+    /// The table's position at the last read or write, by slot.
     seen: Mutex<HashMap<String, Lsn>>,
 }
 
 impl PostgresStore {
-    /// A store in the database of `info`; nothing may take longer than `timeout`.
+    /// Creates a store in the database of `info`; each statement is limited by `timeout`.
     pub fn new(info: ConnectInfo, timeout: Duration, log: Logger) -> Self {
         let connection = Reconnecting::new(info.clone(), timeout, log.clone());
         let saving = Reconnecting::new(info, timeout, log);
@@ -108,7 +110,7 @@ impl PostgresStore {
 impl CheckpointStore for PostgresStore {
     async fn load(&self, slot: &str) -> Result<Option<Checkpoint>> {
         let rows = self.run("cannot read", LOAD, &[&slot]).await?;
-        // It is read at a start, and not again for long.
+        // The next load is at the next start.
         self.connection.close().await;
         self.seen().remove(slot);
         let Some(row) = rows.first() else { return Ok(None) };
@@ -148,7 +150,7 @@ impl CheckpointStore for PostgresStore {
                 self.seen().insert(slot.clone(), *lsn);
                 Ok(())
             }
-            // Another instance is further.
+            // Another instance has saved a later position.
             Some((_, before)) if before.is_some() && before >= old => Ok(()),
             _ => {
                 let what = format!("the position in {} is not the one saved last", self.describe());
@@ -161,7 +163,7 @@ impl CheckpointStore for PostgresStore {
     }
 
     async fn create(&self) -> Result<()> {
-        // Asked first: IF NOT EXISTS wants the right to create also where nothing is missing.
+        // Look first: IF NOT EXISTS requires the right to create even if nothing is missing.
         let there = self.connection.tables_exist(&["factlib.checkpoints"]).await;
         if there.map_err(|error| self.failed("cannot look up", error))? {
             return Ok(());

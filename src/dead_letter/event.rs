@@ -1,5 +1,5 @@
-//! The event that a letter was: with routes, its record is made anew. Of a row that was no event,
-//! it is the one that the row is by the present mapping.
+//! Restores a letter's event, from which routes can make a new record. A parked row is read by the
+//! present mapping of its table.
 
 use bytes::Bytes;
 use bytestring::ByteString;
@@ -14,10 +14,11 @@ use crate::{
     proto::OutboxEvent,
 };
 
-/// The event that a parked row is by these tables; none for other letters.
+/// Reads a parked row as an event by these tables; none for other letters.
 ///
 /// # Errors
-/// [`ErrorKind::RecordRefused`](crate::ErrorKind::RecordRefused): why the row is still none.
+/// [`ErrorKind::RecordRefused`](crate::ErrorKind::RecordRefused) with the reason why the row is still
+/// not an event.
 pub(super) fn event_of_row(
     letter: &Letter,
     bytes: Option<&Bytes>,
@@ -28,8 +29,8 @@ pub(super) fn event_of_row(
     Some(ParkedRow::event(row, bytes.map_or(&[], |bytes| bytes), tables, lsn))
 }
 
-/// The event, as the relay had it; none for bytes that are no event, and for a payload
-/// that was parked without its aggregate type.
+/// Restores the event as the relay had it; none if the bytes are not an event, or are a payload that
+/// was parked without its aggregate type.
 pub(super) fn event(letter: &Letter, bytes: Option<&Bytes>) -> Option<Event> {
     let lsn = letter.lsn().unwrap_or(Lsn::ZERO);
     let topic_prefix = letter.header(header::TOPIC_PREFIX).map(Into::into);
@@ -49,7 +50,7 @@ pub(super) fn event(letter: &Letter, bytes: Option<&Bytes>) -> Option<Event> {
         };
         let row = RowRecord {
             topic_prefix,
-            // The first is its id.
+            // The first header is the event's id.
             headers: own_headers(letter).skip(1).collect(),
             payload_is_value: true,
             is_tombstone: bytes.is_none(),
@@ -60,7 +61,7 @@ pub(super) fn event(letter: &Letter, bytes: Option<&Bytes>) -> Option<Event> {
         return Event::from_row(event, raw, row, lsn).ok();
     }
     let event = Event::parse(raw.clone(), lsn).ok()?;
-    // What is kept in the table has no trace among its headers.
+    // A letter whose bytes are in the table has no trace headers.
     let usual = if letter.is_kept_in_table() { 3 } else { format::event_headers(&event).len() };
     let headers: Vec<_> = own_headers(letter).skip(usual).collect();
     let key = letter.key.clone().filter(|key| hex(key) == event.key());
@@ -71,7 +72,7 @@ pub(super) fn event(letter: &Letter, bytes: Option<&Bytes>) -> Option<Event> {
     Event::from_row(event.decode().ok()?, raw, row, lsn).ok()
 }
 
-/// The headers of the record that it could not be.
+/// Headers of the record that was refused.
 fn own_headers(letter: &Letter) -> impl Iterator<Item = (ByteString, Option<Bytes>)> {
     let own = letter.headers.iter().filter(|(key, _)| !header::ALL.contains(&key.as_str()));
     own.map(|(key, value)| (key.as_str().into(), value.clone()))

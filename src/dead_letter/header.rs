@@ -1,29 +1,27 @@
-//! Headers of a dead letter, behind those of the record that it could not be.
+//! Names of the headers that a dead letter has after those of the refused record.
 
-/// Why it was refused.
+/// Error for which the event was refused.
 pub const ERROR: &str = "dead_letter_error";
-/// Where it should have gone; empty where that could not be told.
+/// Topic for which it was meant; empty if unknown.
 pub const TOPIC: &str = "dead_letter_topic";
-/// When it was parked, in Unix milliseconds.
+/// Time of parking, Unix milliseconds.
 pub const TIME_MS: &str = "dead_letter_time_ms";
-/// The aggregate type of the handler that had it; only where no topic refused it.
+/// Aggregate type of the handler that had the event; absent if a topic refused it.
 pub const HANDLER: &str = "dead_letter_handler";
-/// The table that has its bytes, under its LSN; the record's value is empty.
+/// Table that has the event's bytes under its LSN; the record's value is then empty.
 pub const TABLE: &str = "dead_letter_table";
-/// What the headers `event_id`, `event_type` and `LSN` would say, where the record has
-/// none of these because its value is a payload by itself.
+/// Event id, for a record without the header `event_id` because its value is a bare payload.
 pub const EVENT_ID: &str = "dead_letter_event_id";
 pub const AGGREGATE_TYPE: &str = "dead_letter_aggregate_type";
 pub const EVENT_TYPE: &str = "dead_letter_event_type";
 pub const LSN: &str = "dead_letter_lsn";
-/// What a table says comes before the dot in a topic's name.
+/// Topic prefix of the outbox table that the event came from.
 pub const TOPIC_PREFIX: &str = "dead_letter_topic_prefix";
-/// How to read the value, which is a table's row as JSON: its table, its commit's time and the
-/// types of its columns.
+/// Table, commit time and column types of a row, which is the record's value as JSON.
 pub const ROW: &str = "dead_letter_row";
-/// The time that its record asked for, in Unix milliseconds: the letter has that of parking.
+/// Timestamp of the refused record, Unix milliseconds; the letter's own is the time of parking.
 pub const RECORD_TIME_MS: &str = "dead_letter_record_time_ms";
-/// All of these.
+/// All these names.
 pub const ALL: [&str; 12] = [
     ERROR,
     TOPIC,

@@ -1,5 +1,4 @@
-//! What PostgreSQL knows of dead letters: which were redriven, and the bytes of those
-//! that no topic takes.
+//! Records in PostgreSQL which letters were redriven, and reads the bytes of those that no topic took.
 
 use std::{collections::HashMap, time::SystemTime};
 
@@ -33,8 +32,7 @@ RETURNING redriven_at";
 const MARK: &str = "\
 UPDATE factlib.dead_letters SET redriven_at = now() WHERE slot = $1 AND lsn = $2 AND event_id = $3";
 
-/// Another slot's row will do where this one has none: what a position of the WAL
-/// holds is the same for both.
+/// Finds the row; another slot's will do, because a position of the WAL holds the same for both.
 const FIND: &str = "\
 SELECT slot, octet_length(bytes)::bigint FROM factlib.dead_letters
 WHERE lsn = $1 AND event_id = $2 ORDER BY slot = $3 DESC LIMIT 1";
@@ -48,25 +46,25 @@ pub struct Ledger {
     slot: String,
     create: bool,
     connection: Reconnecting,
-    /// By position and the time at which it was parked there.
+    /// Time of redriving, by position and time of parking.
     redriven: HashMap<(LetterPosition, i64), SystemTime>,
 }
 
-/// A letter whose bytes are in the table.
+/// Where the table has a letter's bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Kept {
-    /// The slot under which they are kept.
+    /// Slot of the row.
     pub slot: String,
-    /// How many these are.
+    /// Number of bytes.
     pub bytes: usize,
 }
 
 impl Ledger {
-    /// Reads which letters were redriven. Without the tables, none were.
+    /// Reads which letters were redriven; none if the tables do not exist.
     ///
     /// # Errors
-    /// A database that can't be reached or does not let us in.
+    /// The database can't be reached or refuses the user.
     pub async fn open(config: &Config, log: &Logger) -> Result<Self> {
         let settings = &config.postgres;
         let (info, timeout) = (settings.connect_info()?, settings.connect_timeout);
@@ -93,12 +91,12 @@ impl Ledger {
         Ok(ledger)
     }
 
-    /// When the letter was redriven, if it was.
+    /// Time at which the letter was redriven, if it was.
     pub fn redriven_at(&self, letter: &Letter) -> Option<SystemTime> {
         self.redriven.get(&(letter.position, letter.parked_ms())).copied()
     }
 
-    /// What the table has of the letter; none when its bytes are not there.
+    /// Looks up the letter's bytes in the table; none if they are not there.
     ///
     /// # Errors
     /// As [`open`](Self::open).
@@ -116,10 +114,10 @@ impl Ledger {
         rows.first().map(read).transpose().map_err(unreadable)
     }
 
-    /// The event's bytes, from the letter or from the table.
+    /// Returns the event's bytes, from the letter or from the table.
     ///
     /// # Errors
-    /// As [`open`](Self::open); [`ErrorKind::RecordRefused`] when the table has them no more.
+    /// As [`open`](Self::open); [`ErrorKind::RecordRefused`] if the table no longer has them.
     pub async fn bytes(&self, letter: &Letter) -> Result<Option<Bytes>> {
         if !letter.is_kept_in_table() {
             return Ok(letter.value.clone());
@@ -138,8 +136,8 @@ impl Ledger {
         Ok(Some(Bytes::copy_from_slice(bytes)))
     }
 
-    /// Makes sure that [`remember`](Self::remember) will find its tables.
-    pub(super) async fn prepare(&self) -> Result<()> {
+    /// Makes sure that the tables exist, before anything is sent.
+    pub(super) async fn ensure_tables(&self) -> Result<()> {
         let prepared = match self.create {
             true => schema::create(&self.connection).await.map(|()| true),
             false => schema::exists(&self.connection).await,
@@ -147,20 +145,20 @@ impl Ledger {
         match prepared.map_err(|error| self.failed("cannot create factlib.redriven", error))? {
             true => Ok(()),
             false => {
-                let what = "factlib.redriven, which remembers what was redriven, does not exist";
+                let what = "factlib.redriven, which records redriven letters, does not exist";
                 Err(Error::new(ErrorKind::PostgresRefused, what)
                     .remedy("run `factlib setup` to create it"))
             }
         }
     }
 
-    /// Remembers that Kafka acknowledged the letter.
-    pub(super) async fn remember(&mut self, letter: &Letter, to: &str) -> Result<()> {
+    /// Records that Kafka acknowledged the letter.
+    pub(super) async fn record_redriven(&mut self, letter: &Letter, to: &str) -> Result<()> {
         let LetterPosition { partition, offset } = letter.position;
         let (parked_ms, id) = (letter.parked_ms(), event_id(letter));
         let parameters: &[&(dyn ToSql + Sync)] =
             &[&self.topic, &partition, &offset, &parked_ms, &id, &to];
-        let what = format!("{} was sent, and that can't be remembered", letter.position);
+        let what = format!("{} was sent, but that can't be recorded", letter.position);
         let rows = self.connection.run(REMEMBER, parameters).await;
         let rows = rows.map_err(|error| self.failed(&what, error))?;
         let at = rows.first().map(|row| row.try_get(0)).transpose().map_err(unreadable)?;
@@ -192,8 +190,8 @@ fn lsn(letter: &Letter) -> Option<PgLsn> {
     letter.lsn().map(|lsn| PgLsn::from(lsn.as_u64()))
 }
 
-/// As the table has it. The header of a letter that is kept there is the same text;
-/// another program's may have a NUL, which PostgreSQL takes in no text.
+/// Returns the event id as the table has it. Letters of other programs may have a NUL, which
+/// PostgreSQL does not accept in texts.
 fn event_id(letter: &Letter) -> String {
     letter.event_id().replace('\0', "\u{fffd}")
 }

@@ -1,4 +1,4 @@
-//! One dead letter: what its record says of it.
+//! Reads one dead letter from its record and headers.
 
 use std::{fmt, str::FromStr};
 
@@ -8,13 +8,13 @@ use rdkafka::{Message, message::Headers};
 use super::header;
 use crate::{Error, ErrorKind, Lsn};
 
-/// Where a letter is in the dead-letter topic, written `partition:offset`.
+/// Position of a letter in the dead-letter topic, written `partition:offset`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[expect(clippy::exhaustive_structs, reason = "a record of a topic has these two and no more")]
 pub struct LetterPosition {
-    /// Its partition.
+    /// Partition.
     pub partition: i32,
-    /// Its offset there.
+    /// Offset in the partition.
     pub offset: i64,
 }
 
@@ -42,18 +42,17 @@ impl FromStr for LetterPosition {
 
 /// A record of the dead-letter topic.
 ///
-/// Whatever was written there is one, also by other programs: what its headers do
-/// not say is none.
+/// Every record there is a letter, also one of another program: missing headers give none.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct Letter {
-    /// Where it is.
+    /// Position in the topic.
     pub position: LetterPosition,
-    /// The record's key: the aggregate id.
+    /// Key of the record: the aggregate id.
     pub key: Option<Bytes>,
-    /// The event's own bytes; empty where [the table](Self::is_kept_in_table) has them.
+    /// The event's bytes; empty if [the table](Self::is_kept_in_table) has them.
     pub value: Option<Bytes>,
-    /// In the order of the record.
+    /// Headers in the order of the record.
     pub headers: Vec<(String, Option<Bytes>)>,
     timestamp_ms: Option<i64>,
 }
@@ -73,55 +72,55 @@ impl Letter {
         }
     }
 
-    /// The text of a header, if it has that header and it is text.
+    /// Text of a header; none if it is missing or not text.
     pub fn header(&self, name: &str) -> Option<&str> {
         let (_, value) = self.headers.iter().find(|(key, _)| key == name)?;
         std::str::from_utf8(value.as_deref()?).ok()
     }
 
-    /// Where it should have gone; none where that could not be told.
+    /// Topic for which the event was meant; none if unknown.
     pub fn source_topic(&self) -> Option<&str> {
         self.header(header::TOPIC).filter(|topic| !topic.is_empty())
     }
 
-    /// True where a handler had it and no topic refused it: nobody knows where the handler's
-    /// records would have gone.
+    /// True if it comes from a handler and no topic refused it, so that the handler's own topics are
+    /// unknown.
     pub fn is_of_handler(&self) -> bool {
         self.header(header::HANDLER).is_some()
     }
 
-    /// Why it was parked.
+    /// Error for which it was parked.
     pub fn error(&self) -> Option<&str> {
         self.header(header::ERROR)
     }
 
-    /// When it was parked, Unix milliseconds.
+    /// Time of parking, Unix milliseconds.
     pub fn parked_ms(&self) -> i64 {
         let said = self.header(header::TIME_MS).and_then(|ms| ms.parse().ok());
         said.or(self.timestamp_ms).unwrap_or_default()
     }
 
-    /// The event's id; empty where the event has none, or the bytes are no event.
+    /// The event's id; empty if it has none or the bytes are not an event.
     pub fn event_id(&self) -> &str {
         self.header(header::EVENT_ID).or(self.header("event_id")).unwrap_or_default()
     }
 
-    /// What happened; empty where the bytes are no event.
+    /// The event's type; empty if the bytes are not an event.
     pub fn event_type(&self) -> &str {
         self.header(header::EVENT_TYPE).or(self.header("event_type")).unwrap_or_default()
     }
 
-    /// Position of its logical message in the WAL.
+    /// Position of the event in the WAL.
     pub fn lsn(&self) -> Option<Lsn> {
         self.header(header::LSN).or(self.header("LSN"))?.parse().ok()
     }
 
-    /// True where the value is the payload of an outbox table's row by itself.
+    /// True if the value is the bare payload of an outbox table's row.
     pub(super) fn is_payload(&self) -> bool {
         self.header(header::EVENT_ID).is_some()
     }
 
-    /// True where the table `factlib.dead_letters` has its bytes, because no topic took them.
+    /// True if the table `factlib.dead_letters` has its bytes, because no topic took them.
     pub fn is_kept_in_table(&self) -> bool {
         self.header(header::TABLE).is_some()
     }
@@ -137,18 +136,18 @@ impl fmt::Debug for Letter {
     }
 }
 
-/// Which letters are meant.
+/// Selects letters.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LetterFilter {
-    /// Only those that should have gone to this topic; those of no topic when it is empty.
+    /// Only letters meant for this topic; if empty, only those without a topic.
     pub source_topic: Option<String>,
-    /// Only those that were parked at this time or later, Unix milliseconds.
+    /// Only letters parked at this time or later, Unix milliseconds.
     pub since_ms: Option<i64>,
 }
 
 impl LetterFilter {
-    /// Is this letter meant?
+    /// True if the letter is selected.
     pub fn takes(&self, letter: &Letter) -> bool {
         let source = letter.source_topic().unwrap_or_default();
         self.source_topic.as_deref().is_none_or(|wanted| wanted == source)
@@ -185,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_of_another_program_is_a_letter_that_says_little() {
+    fn a_record_of_another_program_is_a_letter_without_details() {
         let letter = letter(&[]);
         assert_eq!((letter.source_topic(), letter.error(), letter.lsn()), (None, None, None));
         assert_eq!((letter.event_id(), letter.parked_ms()), ("", 5_000));

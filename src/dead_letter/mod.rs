@@ -1,24 +1,22 @@
-//! Dead letters: events that can never be delivered where they belong, parked where
-//! the operator gets them back.
+//! Dead letters: parks events that can't be delivered, lists them, and redrives them.
 //!
 //! | file | idea |
 //! | --- | --- |
-//! | `table` | parking: the bytes of what no topic takes |
-//! | `record` | the record of an event that is parked |
-//! | `header` | the headers that such a record has beside its own |
-//! | `letter` | one letter, and what its headers say |
-//! | `event` | pure: the event that a letter was, to be routed again |
-//! | `topic` | reading the letters |
-//! | `ledger` | what PostgreSQL knows of them: which were redriven, the bytes kept there |
-//! | `redrive` | sending them again |
-//! | `schema` | the two tables |
+//! | `table` | stores the bytes of events that no topic takes |
+//! | `record` | pure: makes the record of a dead letter |
+//! | `header` | names the headers that such a record adds |
+//! | `letter` | reads one letter's record and headers |
+//! | `event` | pure: restores a letter's event, to be routed again |
+//! | `topic` | reads the dead-letter topic |
+//! | `ledger` | records in PostgreSQL which letters were redriven, and reads bytes stored there |
+//! | `redrive` | sends letters again |
+//! | `schema` | creates the two tables |
 //!
-//! # What was redriven is remembered
-//! In the table `factlib.redriven`, a row a letter, written after Kafka acknowledged
-//! the record: letters are redriven in any order, so a position would not do. A
-//! marker in the dead-letter topic would be a letter to every other reader of it, and
-//! would expire apart from the letter that it is about. A crash between the
-//! acknowledgement and the row sends that one letter again, with the same event id.
+//! # Redriven letters are recorded
+//! The table `factlib.redriven` gets one row per letter after Kafka acknowledged the record. A position
+//! would not do, because letters are redriven in any order. A marker in the dead-letter topic would
+//! look like a letter to its other readers, and would expire at another time than the letter. A crash
+//! between the acknowledgement and the row sends one letter again, with the same event id.
 
 mod event;
 mod header;

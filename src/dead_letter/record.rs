@@ -1,4 +1,4 @@
-//! The record of an event that is on its way to the dead letters.
+//! Makes the record of a dead letter: a refused event in, key, value and headers out.
 
 use bytes::Bytes;
 
@@ -10,20 +10,20 @@ use crate::{
     record::{Headers, Record},
 };
 
-/// Of a text of an event that is too large for every topic: its record must not be.
+/// Maximum length of a text in the record of an event that no topic takes: the record must be small.
 const KEPT_TEXT_MAX: usize = 256;
 
 /// Makes the letter of an event that was refused.
 ///
-/// It has the event's own bytes; nothing where these are kept in the table, because no topic would
-/// take them. The partition and the time that the event asks for would mean something else in
-/// another topic, which would refuse it for them as well.
+/// Its value is the event's bytes, or empty if the table keeps them because no topic would take them.
+/// The partition and timestamp that the event asks for are dropped: they were meant for another topic,
+/// and the dead-letter topic could refuse the record for them, too.
 pub(crate) fn record(event: &Event, refusal: &Refusal) -> Record {
     let mut record =
         Record { partition: None, timestamp_ms: None, ..format::default_record(event) };
     if refusal.kept {
         record.value = Some(Bytes::new());
-        // Where the bytes are a payload, they do not say the key again.
+        // A bare payload does not contain the key, so its record keeps key and headers whole.
         if !is_payload(event) {
             record.key = kept_key(event);
             record.headers = kept_headers(event);
@@ -33,14 +33,14 @@ pub(crate) fn record(event: &Event, refusal: &Refusal) -> Record {
     record
 }
 
-/// The forms that an event's record has on its way to being parked.
+/// Form of an event's record as a dead letter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum LetterForm {
-    /// No dead letter.
+    /// Not a dead letter.
     None,
-    /// A letter with the event's bytes.
+    /// Dead letter with the event's bytes.
     Whole,
-    /// A letter without them: they are in the table.
+    /// Dead letter whose bytes are in the table.
     Kept,
 }
 
@@ -54,30 +54,30 @@ impl LetterForm {
     }
 }
 
-/// True for a dead letter that the dead-letter topic does not take whole: one that was refused
-/// for its size anywhere, or by that topic for whatever reason.
+/// True for a dead letter whose bytes go to the table: it was too large for a topic, or the
+/// dead-letter topic refused it.
 pub(crate) fn is_kept_in_table(event: &Event) -> bool {
     LetterForm::of(event) == LetterForm::Kept
 }
 
-/// A text of an event that is kept in the table, as its record and its row have it: an
-/// event may be large for its texts alone, and PostgreSQL takes no NUL.
+/// Cuts a text for the record and the row of an event in the table, and replaces NULs, which
+/// PostgreSQL does not accept.
 pub(crate) fn kept_text(text: &str) -> String {
     beginning(text).replace('\0', "\u{fffd}")
 }
 
-/// The beginning of a text, of at most [`KEPT_TEXT_MAX`] bytes.
+/// Returns the beginning of a text, at most [`KEPT_TEXT_MAX`] bytes.
 fn beginning(text: &str) -> &str {
     let end = (0..=KEPT_TEXT_MAX.min(text.len())).rev().find(|at| text.is_char_boundary(*at));
     text.get(..end.unwrap_or_default()).unwrap_or_default()
 }
 
-/// True where the value is the payload of a table's row by itself.
+/// True if the value is the bare payload of a table's row.
 fn is_payload(event: &Event) -> bool {
     event.row().is_some_and(|row| row.payload_is_value)
 }
 
-/// The event's key, cut short.
+/// Returns the event's key, cut.
 fn kept_key(event: &Event) -> Bytes {
     match event.binary_key() {
         Some(key) => key.slice(..KEPT_TEXT_MAX.min(key.len())),
@@ -85,7 +85,7 @@ fn kept_key(event: &Event) -> Bytes {
     }
 }
 
-/// The event's headers, cut short and without its trace.
+/// Returns the event's headers, cut and without its trace.
 fn kept_headers(event: &Event) -> Headers {
     let mut headers = Headers::new();
     add(&mut headers, "event_id", kept_text(event.id()));
@@ -95,7 +95,7 @@ fn kept_headers(event: &Event) -> Headers {
     headers
 }
 
-/// Adds what a dead letter has [beside](header) its own headers.
+/// Adds the [headers](header) of a dead letter.
 fn add_refusal_headers(headers: &mut Headers, event: &Event, refusal: &Refusal) {
     let topic = refusal.topic.as_deref().unwrap_or_default();
     add(headers, header::ERROR, refusal.error.to_string());
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_in_the_table_has_a_small_record() {
+    fn a_letter_whose_bytes_are_in_the_table_has_a_small_record() {
         let large = OutboxEvent {
             id: format!("a\0{}", "é".repeat(1_000)),
             aggregate_type: "user".into(),

@@ -1,8 +1,7 @@
-//! Sending dead letters again: the original bytes, key and headers; with routes or
-//! another format, what these make of the original event.
+//! Sends dead letters again: with the original bytes, key and headers, or routed and formatted again.
 //!
-//! One at a time, each acknowledged and remembered before the next, so that letters
-//! of one aggregate keep their order and a crash repeats one at most.
+//! Each letter is acknowledged and recorded before the next, so that letters of one aggregate keep
+//! their order and a crash repeats at most one.
 
 use std::{sync::Arc, time::Duration};
 
@@ -30,22 +29,22 @@ use crate::{
     schema_registry::Registry,
 };
 
-/// Says where in the dead-letter topic a record comes from: `topic/partition:offset`.
+/// Header with the letter's position in the dead-letter topic: `topic/partition:offset`.
 const REDRIVEN_FROM: &str = "redriven_from";
 
-/// Time that a record may wait for brokers that are away: no other record waits behind it, so that
-/// it need not wait for ever.
+/// Time that a record may wait for unavailable brokers. It need not wait for ever, because the order
+/// of records does not depend on it.
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The record that a letter becomes.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct Resent {
-    /// Its topic.
+    /// Topic.
     pub topic: String,
-    /// Its key: the aggregate id.
+    /// Key: the aggregate id.
     pub key: Option<Bytes>,
-    /// The event's own bytes, or what its route makes of them.
+    /// The event's bytes, or the value that its route's format makes of them.
     pub value: Option<Bytes>,
     partition: Option<i32>,
     timestamp_ms: Option<i64>,
@@ -63,7 +62,7 @@ pub struct RedriverBuilder {
 pub struct Redriver {
     to_topic: Option<String>,
     routes: Arc<Routes>,
-    /// The tables by which rows that were no events are read again.
+    /// Tables by which parked rows are read again.
     tables: Vec<OutboxTable>,
     registry: Registry,
     dead_letter_topic: String,
@@ -71,16 +70,16 @@ pub struct Redriver {
 }
 
 impl RedriverBuilder {
-    /// All letters go to this topic, in place of each one's own.
+    /// Sends all letters to this topic instead of each one's own.
     pub fn to_topic(mut self, topic: Option<String>) -> Self {
         self.to_topic = topic;
         self
     }
 
-    /// The redriver; it connects by and by.
+    /// Builds the redriver, which connects in the background.
     ///
     /// # Errors
-    /// Settings that librdkafka does not take.
+    /// librdkafka refuses the settings.
     pub fn build(self) -> Result<Redriver> {
         let RedriverBuilder { config, to_topic, log } = self;
         let routes = Routes::new(&config).map_err(|mistake| mistake.error(None))?;
@@ -97,13 +96,13 @@ impl RedriverBuilder {
 }
 
 impl Redriver {
-    /// A redriver into the Kafka of this configuration.
+    /// Starts building a redriver for this configuration.
     pub fn builder(config: &Config, log: &Logger) -> RedriverBuilder {
         RedriverBuilder { config: config.clone(), to_topic: None, log: log.clone() }
     }
 
-    /// Makes the records of a letter: one, and of an event that no route took one for each topic
-    /// where the routes send it now.
+    /// Makes the records of a letter: one, or for an event that had no route one for each topic to
+    /// which the routes send it now.
     ///
     /// # Errors
     /// [`ErrorKind::Config`] for a letter of a handler, or whose topic no route names any
@@ -124,21 +123,24 @@ impl Redriver {
         }
         if all.is_empty() {
             let topic = self.to_topic.as_deref().or(letter.source_topic());
-            let topic = topic.ok_or_else(|| nowhere(letter, "it is no event".into()))?.to_owned();
+            let topic = topic
+                .ok_or_else(|| without_destination(letter, "it is no event".into()))?
+                .to_owned();
             let event = event(letter, value.as_ref());
-            let place = |event: &Event| (event.partition(), event.record_time_ms());
-            let (partition, timestamp_ms) = event.as_ref().map(place).unwrap_or_default();
-            // It was for the topic that refused it.
+            let partition_and_time = |event: &Event| (event.partition(), event.record_time_ms());
+            let (partition, timestamp_ms) =
+                event.as_ref().map(partition_and_time).unwrap_or_default();
+            // The partition was meant for the original topic.
             let partition = partition.filter(|_| self.to_topic.is_none());
-            let (key, mut headers) = original(letter, event.as_ref());
+            let (key, mut headers) = original_key_and_headers(letter, event.as_ref());
             headers.push(from());
             all.push(Resent { topic, key, value, partition, timestamp_ms, headers });
         }
         Ok(all)
     }
 
-    /// The records of the letter's event that were refused, by the routes as they are now;
-    /// none where the letter goes as it is.
+    /// Routes the letter's event again and returns the records that were refused; none if the letter
+    /// is sent as it is.
     fn routed(
         &self,
         letter: &Letter,
@@ -147,7 +149,7 @@ impl Redriver {
         let (to, source) = (self.to_topic.as_deref(), letter.source_topic());
         let row = event_of_row(letter, value, &self.tables);
         let is_row = row.is_some();
-        let event = match row.transpose().map_err(|error| no_event(letter, error))? {
+        let event = match row.transpose().map_err(|error| unmapped_row(letter, error))? {
             Some(event) => event,
             None => match event(letter, value) {
                 Some(_) if self.routes.is_plain() && to.or(source).is_some() => {
@@ -159,18 +161,20 @@ impl Redriver {
         };
         if to.is_none() && letter.is_of_handler() {
             let why = "it belongs to a handler, which redriving does not ask";
-            return Err(nowhere(letter, why.into()));
+            return Err(without_destination(letter, why.into()));
         }
         let mut records = match self.routes.decide(&event).1 {
             Decision::Records(records) => records,
-            // As a row it goes nowhere.
+            // A row itself is never sent.
             _ if is_row && let Some(to) = to => {
                 return Ok(vec![(to.to_owned(), OutgoingEvent::with_default_record(event))]);
             }
             _ if to.is_some() => return Ok(Vec::new()),
-            Decision::Filtered => return Err(nowhere(letter, "its route drops it now".into())),
+            Decision::Filtered => {
+                return Err(without_destination(letter, "its route drops it now".into()));
+            }
             Decision::Refused(error) | Decision::Stop(error) => {
-                return Err(nowhere(letter, error.without_remedy()));
+                return Err(without_destination(letter, error.without_remedy()));
             }
         };
         let at = source.and_then(|source| records.iter().position(|(topic, _)| topic == source));
@@ -180,7 +184,7 @@ impl Redriver {
                 let topics: Vec<_> = records.iter().map(|(topic, _)| topic.as_str()).collect();
                 let topics = topics.join(", ");
                 let why = format!("it was refused by {source}, and goes to {topics} now");
-                return Err(nowhere(letter, why));
+                return Err(without_destination(letter, why));
             }
             (_, _, at) => {
                 let (topic, outgoing) = records.swap_remove(at.unwrap_or(0));
@@ -190,31 +194,31 @@ impl Redriver {
         Ok(records)
     }
 
-    /// Sends it, and remembers that in the ledger once Kafka has all of it.
+    /// Sends a letter's records, and records that in the ledger once Kafka has acknowledged them all.
     ///
     /// # Errors
-    /// If the record itself was refused, the others may go on: see [`is_final_for_letter`](Self::is_final_for_letter).
+    /// If a record itself was refused, other letters can still be sent: see [`is_final_for_letter`](Self::is_final_for_letter).
     pub async fn send(
         &mut self,
         letter: &Letter,
         resent: &[Resent],
         ledger: &mut Ledger,
     ) -> Result<()> {
-        // Before the first: what can't be remembered is not sent.
+        // Before the first letter: without the tables, nothing is sent.
         if self.client.is_unused() {
-            ledger.prepare().await?;
+            ledger.ensure_tables().await?;
         }
         for record in resent {
             self.send_one(letter, record).await?;
         }
         let topics: Vec<_> = resent.iter().map(|resent| resent.topic.as_str()).collect();
-        ledger.remember(letter, &topics.join(", ")).await
+        ledger.record_redriven(letter, &topics.join(", ")).await
     }
 
     async fn send_one(&mut self, letter: &Letter, resent: &Resent) -> Result<()> {
         let Resent { topic, key, value, partition, timestamp_ms, headers } = resent;
         if !self.client.is_ready(topic) {
-            // A batch has one record: its limit is none of its topic's.
+            // Each batch has one record, so the topic's limit of batches does not matter.
             self.client.prepare(topic).await?;
             self.client.set_ready(topic);
         }
@@ -233,8 +237,8 @@ impl Redriver {
         }
     }
 
-    /// True for an error of [`resent`](Self::resent) or [`send`](Self::send) that is
-    /// about one letter, so that the others can go on.
+    /// True for an error of [`resent`](Self::resent) or [`send`](Self::send) that concerns one letter
+    /// only, so that others can still be sent.
     pub fn is_final_for_letter(error: &Error) -> bool {
         use ErrorKind::{Config, KafkaRefused, RecordRefused, RecordTooLarge};
         matches!(error.kind(), Config | KafkaRefused | RecordRefused | RecordTooLarge)
@@ -251,16 +255,16 @@ impl Redriver {
     }
 }
 
-/// The error of a row that is no event by the present mapping either.
-fn no_event(letter: &Letter, error: Error) -> Error {
+/// Error for a row that the present mapping can't read as an event either.
+fn unmapped_row(letter: &Letter, error: Error) -> Error {
     let what = format!("dead letter {} is a row that is no event", letter.position);
     Error::new(ErrorKind::Config, what).caused_by(error).remedy(
         "map its columns with outbox.columns; a row without id, type or aggregate id never is one",
     )
 }
 
-/// The error of a letter that can't be sent without a word of the operator.
-fn nowhere(letter: &Letter, why: String) -> Error {
+/// Error for a letter whose destination the operator has to name.
+fn without_destination(letter: &Letter, why: String) -> Error {
     let what = format!("dead letter {} goes nowhere: {why}", letter.position);
     let remedy = match letter.source_topic() {
         None if !letter.is_of_handler() => {
@@ -271,10 +275,10 @@ fn nowhere(letter: &Letter, why: String) -> Error {
     Error::new(ErrorKind::Config, what).remedy(remedy)
 }
 
-/// Key and headers of the record that the letter could not be.
-fn original(letter: &Letter, event: Option<&Event>) -> (Option<Bytes>, Headers) {
-    // What is kept in the table has a record that may be cut short; the bytes say it all,
-    // unless they are a payload alone, whose record is not cut.
+/// Key and headers of the refused record.
+fn original_key_and_headers(letter: &Letter, event: Option<&Event>) -> (Option<Bytes>, Headers) {
+    // A letter whose bytes are in the table may have a cut record; the bytes have all of it. A bare
+    // payload does not, but its record is not cut.
     if let Some(event) = event.filter(|_| letter.is_kept_in_table() && !letter.is_payload()) {
         let Record { key, headers, .. } = format::default_record(event);
         return (Some(key), headers);
@@ -285,7 +289,7 @@ fn original(letter: &Letter, event: Option<&Event>) -> (Option<Bytes>, Headers) 
 }
 
 impl Resent {
-    /// Its headers, in their order.
+    /// Headers, in order.
     pub fn headers(&self) -> impl Iterator<Item = (&str, Option<&[u8]>)> {
         self.headers.iter().map(|(name, value)| (&**name, value.as_deref()))
     }

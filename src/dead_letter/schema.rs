@@ -1,17 +1,16 @@
-//! What PostgreSQL keeps of dead letters: two tables beside the checkpoints.
+//! Creates the two tables of dead letters, beside the checkpoints.
 
 use tokio_postgres::error::SqlState;
 
 use crate::postgres::{Reconnecting, StatementError};
 
-/// Has the bytes of the letters that no topic takes.
+/// The table with the bytes of letters that no topic takes.
 pub(crate) const TABLE: &str = "factlib.dead_letters";
 
-/// Creates both tables; every statement is a no-op where it has been run before.
+/// SQL that creates both tables; running it again changes nothing.
 ///
-/// `redriven` has the letters that were sent again. The offset alone would not do:
-/// a topic that was deleted and made again counts from 0 again, so that the time at
-/// which the letter was parked is part of the key.
+/// `redriven` has the letters that were sent again. Its key includes the time of parking, because
+/// offsets start from 0 again in a topic that was deleted and recreated.
 pub(crate) const CREATE_TABLES: &str = "\
 CREATE SCHEMA IF NOT EXISTS factlib;
 CREATE TABLE IF NOT EXISTS factlib.dead_letters (
@@ -37,21 +36,21 @@ CREATE TABLE IF NOT EXISTS factlib.redriven (
 );
 ";
 
-/// Creates what is missing.
+/// Creates the tables that are missing.
 pub(super) async fn create(connection: &Reconnecting) -> Result<(), StatementError> {
-    // Asked first: IF NOT EXISTS wants the right to create also where nothing is missing.
+    // Look first: IF NOT EXISTS requires the right to create even if nothing is missing.
     if exists(connection).await? {
         return Ok(());
     }
     connection.run_all(CREATE_TABLES).await
 }
 
-/// Are both tables there?
+/// True if both tables exist.
 pub(super) async fn exists(connection: &Reconnecting) -> Result<bool, StatementError> {
     connection.tables_exist(&[TABLE, "factlib.redriven"]).await
 }
 
-/// True when a table is missing.
+/// True if the error says that a table is missing.
 pub(super) fn is_missing(error: &StatementError) -> bool {
     matches!(error.code(), Some(&SqlState::UNDEFINED_TABLE | &SqlState::INVALID_SCHEMA_NAME))
 }

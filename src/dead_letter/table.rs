@@ -1,8 +1,8 @@
-//! Dead letters that no topic takes: the table that keeps their bytes.
+//! Stores the bytes of dead letters that no topic takes.
 //!
-//! An event that Kafka refuses for its size does not fit the dead-letter topic
-//! either, and that topic may refuse others for reasons of its own. Their bytes go here, and a
-//! record without them to the topic.
+//! An event that is too large for its topic does not fit the dead-letter topic either, which may also
+//! refuse others for reasons of its own. Their bytes go to a table, and a record without them to the
+//! topic.
 
 use std::time::Duration;
 
@@ -19,12 +19,12 @@ use crate::{
     postgres::{Reconnecting, StatementError},
 };
 
-/// An event has one position: kept again after a crash, it is the same row.
+/// SQL that stores an event; storing it again after a crash changes nothing.
 const KEEP: &str = "\
 INSERT INTO factlib.dead_letters (slot, lsn, event_id, topic, error, bytes)
 VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (slot, lsn, event_id) DO NOTHING";
 
-/// The table `factlib.dead_letters` in the database that is read.
+/// The table `factlib.dead_letters` in the source database.
 pub(crate) struct DeadLetterTable {
     slot: String,
     create: bool,
@@ -32,7 +32,7 @@ pub(crate) struct DeadLetterTable {
 }
 
 impl DeadLetterTable {
-    /// Created when first needed, if `create` allows it.
+    /// Uses the table, which is created when first needed if `create` is set.
     pub fn new(
         slot: String,
         create: bool,
@@ -43,12 +43,12 @@ impl DeadLetterTable {
         DeadLetterTable { slot, create, connection: Reconnecting::new(info, timeout, log) }
     }
 
-    /// Keeps those of the events that belong here.
+    /// Stores those events whose bytes belong in the table.
     pub async fn keep_all(&self, events: &[Event]) -> Result<()> {
         self.keep_each(events.iter().filter(|event| is_kept_in_table(event))).await
     }
 
-    /// Keeps all of the events.
+    /// Stores all of these events.
     pub async fn keep_each<'a>(&self, events: impl Iterator<Item = &'a Event>) -> Result<()> {
         for event in events {
             match self.keep(event).await {
@@ -63,7 +63,7 @@ impl DeadLetterTable {
         Ok(())
     }
 
-    /// Creates what is missing of the tables.
+    /// Creates the tables that are missing.
     pub async fn create(&self) -> Result<()> {
         schema::create(&self.connection).await.map_err(|error| self.failed(error))
     }

@@ -1,4 +1,4 @@
-//! Reading the dead-letter topic.
+//! Reads letters from the dead-letter topic.
 
 use slog::Logger;
 
@@ -16,10 +16,10 @@ pub struct DeadLetterTopic {
 }
 
 impl DeadLetterTopic {
-    /// Looks the topic up; none when there is none, and so no dead letter.
+    /// Opens the topic; none if it does not exist, so that there are no dead letters.
     ///
     /// # Errors
-    /// Brokers that can't be reached or don't let us in.
+    /// The brokers can't be reached or refuse the user.
     pub async fn open(config: &Config, log: &Logger) -> Result<Option<Self>> {
         let name = config.dead_letter_topic();
         let reader = TopicReader::open(
@@ -32,13 +32,13 @@ impl DeadLetterTopic {
         Ok(reader.map(|reader| DeadLetterTopic { name, reader }))
     }
 
-    /// Its name.
+    /// The topic's name.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The letters from the topic's beginning to its present end that the filter
-    /// takes: partition by partition, in the order in which they were parked there.
+    /// Reads the selected letters from the topic's beginning to its present end, partition by
+    /// partition, in the order of parking.
     pub fn letters(&mut self, filter: LetterFilter) -> Letters<'_> {
         Letters {
             partitions: self.reader.partitions().to_vec().into_iter(),
@@ -48,10 +48,10 @@ impl DeadLetterTopic {
         }
     }
 
-    /// One letter.
+    /// Reads one letter.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] when there is none at that position.
+    /// [`ErrorKind::Config`] if there is none at that position.
     pub async fn letter(&mut self, position: LetterPosition) -> Result<Letter> {
         let LetterPosition { partition, offset } = position;
         let none = |why: String| {
@@ -78,20 +78,20 @@ impl DeadLetterTopic {
     }
 }
 
-/// Letters as they are read, see [`DeadLetterTopic::letters`].
+/// A stream of letters; see [`DeadLetterTopic::letters`].
 pub struct Letters<'a> {
     topic: &'a mut DeadLetterTopic,
     filter: LetterFilter,
     partitions: std::vec::IntoIter<i32>,
-    /// The partition that is read, and where it ended when that began.
+    /// The partition being read, and its end when reading began.
     open: Option<(i32, i64)>,
 }
 
 impl Letters<'_> {
-    /// The next letter; none after the last.
+    /// Returns the next letter; none after the last.
     ///
     /// # Errors
-    /// Brokers that go away and do not come back soon.
+    /// The brokers became unavailable.
     pub async fn next(&mut self) -> Result<Option<Letter>> {
         let reader = &self.topic.reader;
         loop {

@@ -260,12 +260,12 @@ impl Transactions {
                 return as_relay_error(denial);
             }
             self.unavailable.deny(&topic, denial.clone());
-            let what = "the Kafka transaction is undone, and done again without a topic";
+            let what = "the Kafka transaction was aborted and is repeated without a topic";
             return Error::new(ErrorKind::TransactionAborted, what).caused_by(denial);
         }
         match reason {
             Some(reason) if is_consequence(&error) => {
-                let what = "the Kafka transaction is undone, and done again";
+                let what = "the Kafka transaction was aborted and is repeated";
                 Error::new(ErrorKind::TransactionAborted, what).caused_by(reason)
             }
             _ => error,

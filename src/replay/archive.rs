@@ -1,4 +1,4 @@
-//! Reading a table's rows in their order.
+//! Reads a table's rows in order, as events.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -14,17 +14,17 @@ use crate::{
     postgres::{self, logged, read_encoding},
 };
 
-/// Rows of one FETCH. They come in by and by, so that it says nothing about memory.
+/// Rows of one FETCH. They are streamed, so this does not determine memory.
 const CHUNK: u32 = 1_000;
 
-/// One snapshot for all. Brokers that are away leave the transaction idle for as long as it takes.
-/// Rows that a policy of the table hides from this user are an error, and not passed over.
+/// Begins a transaction with one snapshot for all rows. It may stay idle as long as an outage of Kafka
+/// lasts. Rows that a security policy hides from this user are an error, and not skipped.
 const BEGIN: &str = "\
 BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
 SET LOCAL row_security = off;
 SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0;";
 
-/// The rows that are replayed.
+/// Selects the rows to replay.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Selection {
@@ -38,41 +38,41 @@ pub struct Selection {
     pub aggregate_id: Option<String>,
     /// Rows of this event type.
     pub event_type: Option<String>,
-    /// Rows behind the one with this id.
+    /// Rows after the one with this id.
     pub after: Option<String>,
     /// Maximum number of rows.
     pub limit: Option<u64>,
 }
 
-/// A table that is read from its oldest to its newest row.
+/// A table, read from its oldest to its newest row.
 pub struct Archive {
     session: RowSession,
     encoding: Encoding,
     table: ArchiveTable,
     name: String,
-    /// Number of rows that are selected.
+    /// Number of selected rows.
     count: u64,
-    /// Rows that the present FETCH gave; none between two.
+    /// Rows returned by the present FETCH; none between two.
     fetched: Option<u32>,
 }
 
-/// A row, as the record that the relay makes of it.
+/// A row and its event.
 #[non_exhaustive]
 pub struct ArchivedRow {
-    /// The event's id, by which a replay can go on.
+    /// The event's id, after which a replay can continue.
     pub id: String,
-    /// Its time, as PostgreSQL writes it.
+    /// The row's time, as PostgreSQL writes it.
     pub created_at: String,
-    /// The event, or why the row is none.
+    /// The event, or the reason why the row is not one.
     pub event: Result<Event>,
 }
 
 impl Archive {
-    /// Opens a table and counts what is selected.
+    /// Opens a table and counts the selected rows.
     ///
     /// # Errors
-    /// A server that can't be reached or does not let us in; a table that is not there or
-    /// has no time; [`ErrorKind::Config`] for a row to go on after that is not there.
+    /// The server can't be reached or refuses the user; the table does not exist or has no time column;
+    /// [`ErrorKind::Config`] if the row to continue after does not exist.
     pub async fn open(
         config: &Config,
         table: &str,
@@ -93,7 +93,7 @@ impl Archive {
         if let Some(id) = &selection.after {
             archive.check_after(id).await?;
         }
-        let chosen = archive.chosen(selection);
+        let chosen = archive.where_clause(selection);
         let limit = selection.limit.map(|rows| format!(" LIMIT {rows}")).unwrap_or_default();
         let from = archive.table.identifier();
         let count = format!("SELECT count(*) FROM (SELECT FROM {from}{chosen}{limit}) AS chosen");
@@ -105,22 +105,22 @@ impl Archive {
              SELECT {columns} FROM {from}{chosen} ORDER BY {time}, {id}{limit}"
         );
         archive.run(&declare).await?;
-        // From here on values are written, as they are for the relay, and nothing is asked for.
+        // From here on, the session writes values in the same format as for the relay.
         archive.run(&set_text_settings()).await?;
         let encoding = archive.encoding.client_encoding();
         archive.run(&format!("SET LOCAL client_encoding = '{encoding}'")).await?;
         Ok(archive)
     }
 
-    /// Number of rows that are selected.
+    /// Number of selected rows.
     pub fn count(&self) -> u64 {
         self.count
     }
 
-    /// The next row; none after the last, and then it is not to be asked again.
+    /// Returns the next row; none after the last. Do not call it again after that.
     ///
     /// # Errors
-    /// A connection that is lost.
+    /// The connection was lost.
     pub async fn next(&mut self) -> Result<Option<ArchivedRow>> {
         let what = self.what();
         loop {
@@ -149,7 +149,7 @@ impl Archive {
 
     fn row(&self, row: &RawRow) -> ArchivedRow {
         let texts: Vec<_> = row.iter().map(|value| Some(self.text(value.as_ref()?))).collect();
-        // Of one buffer, as the stream has them.
+        // The values are slices of one buffer, as in the stream.
         let mut frames = BytesMut::new();
         texts.iter().flatten().for_each(|text| frames.extend_from_slice(text.bytes()));
         let frames = frames.freeze();
@@ -181,8 +181,8 @@ impl Archive {
         }
     }
 
-    /// The condition.
-    fn chosen(&self, selection: &Selection) -> String {
+    /// Builds the WHERE clause.
+    fn where_clause(&self, selection: &Selection) -> String {
         let table = &self.table;
         let (time, id) = (self.time(), escape_identifier(table.id()));
         let equals = |column: &str, value: &Option<String>| {
@@ -246,11 +246,11 @@ impl Archive {
     }
 }
 
-/// A value as the server has written it.
+/// A value as the server wrote it, converted to UTF-8 if necessary.
 enum Text<'a> {
     AsIs(&'a [u8]),
     Converted(String),
-    /// It has bytes that are no characters.
+    /// Bytes that are not valid characters.
     Bytes(&'a [u8]),
 }
 

@@ -1,20 +1,20 @@
-//! Facts of the past, sent again from the rows of a table.
+//! Replays past facts from the rows of a table.
 //!
 //! | file | idea |
 //! | --- | --- |
-//! | `archive` | reading: rows in their order, as the events that they are |
-//! | `replayer` | sending: many records on their way, confirmed in their order |
+//! | `archive` | reads rows in order, as events |
+//! | `replayer` | sends many records at once, and confirms them in order |
 //!
 //! # Order
-//! By the row's time and then its id: see `docs/retention-and-replay.md` for when that is the
-//! order in which the facts were emitted.
+//! Rows are replayed by their time and then by their id. `docs/retention-and-replay.md` says when that
+//! is the order in which the facts were emitted.
 //!
 //! # Memory
-//! One row is read at a time, and what is on its way into Kafka is bounded by `pipeline.window`.
+//! One row is read at a time, and the bytes in flight to Kafka are bounded by `pipeline.window`.
 //!
 //! # Failure
-//! An outage of Kafka is waited for. All else ends the replay; [`Replayer::confirmed`] is then
-//! the row to go on after: it and all before it are acknowledged.
+//! The replay waits for Kafka during an outage. Any other error ends it; [`Replayer::confirmed`] is then
+//! the row after which to continue: it and all rows before it are acknowledged.
 
 mod archive;
 mod replayer;

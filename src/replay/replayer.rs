@@ -1,4 +1,4 @@
-//! Sending again: many records on their way, answered for in their order.
+//! Sends rows again: many records in flight, confirmed in the order of rows.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -23,7 +23,7 @@ use crate::{
     schema_registry::Registry,
 };
 
-/// Marks a record that was sent again: which run, as [`Replayer::run`] has it.
+/// Header that marks a replayed record with its run, see [`Replayer::run`].
 pub const REPLAY_HEADER: &str = "factlib_replay";
 
 /// Sends rows as the records that the relay makes of them.
@@ -33,7 +33,7 @@ pub struct Replayer {
     registry: Registry,
     to_topic: Option<String>,
     client: ResendClient,
-    /// In the order in which they were sent.
+    /// Records in flight, in the order of sending.
     in_flight: VecDeque<InFlight>,
     in_flight_bytes: usize,
     window: usize,
@@ -43,7 +43,7 @@ pub struct Replayer {
 
 struct InFlight {
     id: String,
-    /// The last record of its row.
+    /// True for the last record of a row.
     is_last: bool,
     topic: String,
     bytes: usize,
@@ -51,11 +51,11 @@ struct InFlight {
 }
 
 impl Replayer {
-    /// A replayer into the Kafka of this configuration; all goes to `to_topic`, where one
-    /// is given. `run` is what its records are marked with.
+    /// Creates a replayer for this configuration's Kafka. All records go to `to_topic` if one is given.
+    /// `run` marks the records.
     ///
     /// # Errors
-    /// Settings that librdkafka does not take, or routes that can't be used.
+    /// librdkafka refuses the settings, or a route is invalid.
     pub fn new(
         config: &Config,
         run: impl Into<String>,
@@ -77,17 +77,17 @@ impl Replayer {
         })
     }
 
-    /// The mark of its records.
+    /// Mark of the records.
     pub fn run(&self) -> &str {
         &self.run
     }
 
-    /// Records that Kafka has.
+    /// Number of records that Kafka acknowledged.
     pub fn replayed(&self) -> u64 {
         self.replayed
     }
 
-    /// The id of the last row such that it and all sent before it are in Kafka.
+    /// Id of the last row such that it and all rows before it are acknowledged.
     pub fn confirmed(&self) -> Option<&str> {
         self.confirmed.as_deref()
     }
@@ -169,7 +169,7 @@ impl Replayer {
         }
     }
 
-    /// Waits until all is in Kafka.
+    /// Waits until all records are acknowledged.
     ///
     /// # Errors
     /// As [`send`](Self::send).
@@ -180,7 +180,7 @@ impl Replayer {
         Ok(())
     }
 
-    /// Waits for the oldest record on its way.
+    /// Waits for the oldest record in flight.
     async fn settle(&mut self) -> Result<()> {
         let Some(oldest) = self.in_flight.front_mut() else { return Ok(()) };
         let answer = (&mut oldest.delivery).await;
@@ -196,7 +196,7 @@ impl Replayer {
                 }
                 return Ok(());
             }
-            // librdkafka infers that it was written, and no broker has said so.
+            // librdkafka only infers that it was written; no broker confirmed it.
             Ok(Ok(_)) => KafkaError::MessageProduction(RDKafkaErrorCode::Inconsistent),
             Ok(Err((error, _))) => error,
             Err(_) => KafkaError::Canceled,
@@ -216,11 +216,11 @@ impl Replayer {
         Ok(())
     }
 
-    /// The relay's, and the mark. A row does not know its position in the WAL, so `LSN` is
-    /// left out where the relay has it.
+    /// Headers as the relay makes them, plus the mark. `LSN` is removed, because a row does not know
+    /// its position in the WAL.
     fn headers(&self, outgoing: &OutgoingEvent, mut headers: Headers) -> Headers {
         let row = outgoing.event.row();
-        // A payload alone has no such header, but one of its table's may be called so.
+        // A bare payload has no such header, but the table's own may have this name.
         let has_lsn = outgoing.plan.is_some() || !row.is_some_and(|row| row.payload_is_value);
         if has_lsn && let Some(lsn) = headers.iter().position(|(name, _)| name == "LSN") {
             headers.remove(lsn);
@@ -235,7 +235,7 @@ fn refused(id: &str, topic: &str, error: KafkaError) -> Error {
     let refused = kafka_error(format!("Kafka did not take row {id} for {topic}"), error);
     match refused.kind() {
         ErrorKind::RecordRefused | ErrorKind::RecordTooLarge => {
-            refused.remedy(format!("--after {id} goes on behind it"))
+            refused.remedy(format!("--after {id} continues after it"))
         }
         _ => refused,
     }

@@ -1,11 +1,11 @@
-//! The position that is in Kafka, beside that of the store: the further one counts.
+//! Combines the position in Kafka with the store's: reading starts at the later one.
 
 use std::{sync::Arc, time::Duration};
 
 use factlib_postgres::SystemId;
 use slog::{Logger, info, warn};
 
-use super::{Start, Startup, position::Position as Judge};
+use super::{Start, Startup, position::StartRules};
 use crate::{
     Error, ErrorKind, Result,
     checkpoint::{CheckpointStore, Position},
@@ -14,18 +14,18 @@ use crate::{
     kafka::{producer::KafkaProducer, unobserved},
 };
 
-/// Where positions are in Kafka, and with exactly-once who writes them.
+/// Access to the positions in Kafka, and with exactly-once to the transactions that write them.
 #[derive(Clone, Copy)]
 pub(crate) struct InKafka<'a> {
     pub positions: &'a Positions,
     pub transactions: Option<&'a Transactions>,
 }
 
-/// Has Kafka forget the position of the slot.
+/// Removes the slot's position from Kafka.
 pub(super) async fn forget(config: &Arc<Config>, cluster: u64, log: &Logger) -> Result<()> {
     let window = 1 << 20;
-    let asking = KafkaProducer::new(&config.kafka.settings(), window, unobserved(), log.clone())?;
-    let positions = Positions::new(config, asking, log.clone());
+    let producer = KafkaProducer::new(&config.kafka.settings(), window, unobserved(), log.clone())?;
+    let positions = Positions::new(config, producer, log.clone());
     match positions.exist().await? {
         true => positions.forget(cluster).await,
         false => Ok(()),
@@ -33,12 +33,12 @@ pub(super) async fn forget(config: &Arc<Config>, cluster: u64, log: &Logger) -> 
 }
 
 impl Startup {
-    /// Begins a session of transactions, if these are wanted, and reads the position.
+    /// Begins a session of transactions, if configured, and reads the position.
     ///
-    /// Nobody else reads the slot. In this order: an instance that still wrote while the position
-    /// was read would move it.
+    /// Call it when nobody else reads the slot. The session begins first: it shuts out an instance that
+    /// could still move the position.
     ///
-    /// Without transactions, the position moves from Kafka into the store.
+    /// Without transactions, the position is moved from Kafka to the store.
     pub async fn with_kafka(
         &self,
         start: Start,
@@ -54,7 +54,7 @@ impl Startup {
             transactions.begin_session(cluster).await?;
             let Some(position) = positions.read(cluster).await? else { return Ok(start) };
             self.check(&start, &position, positions.describe(), limit, log).await?;
-            return further(start, position, store, log).await;
+            return later_start(start, position, store, log).await;
         }
         let moving = async {
             if !positions.exist().await? {
@@ -66,13 +66,13 @@ impl Startup {
         };
         let start = match moving.await {
             Ok(None) => return Ok(start),
-            Ok(Some(position)) => further(start, position, store, log).await?,
+            Ok(Some(position)) => later_start(start, position, store, log).await?,
             Err(error) => {
                 let error: Error = error;
                 if error.is_transient() {
                     return Err(error);
                 }
-                warn!(log, "the position of exactly-once does not count"; "error" => %error);
+                warn!(log, "the position of exactly-once is ignored"; "error" => %error);
                 if error.kind() == ErrorKind::KafkaRefused {
                     return Ok(start);
                 }
@@ -85,7 +85,7 @@ impl Startup {
         Ok(start)
     }
 
-    /// Refuses a position that the server's history does not have.
+    /// Refuses a position that is not in the server's history.
     async fn check(
         &self,
         start: &Start,
@@ -102,19 +102,19 @@ impl Startup {
             dbname: self.info.dbname().to_owned(),
         };
         let mut history = None;
-        // Whoever wrote it last may have been further than the WAL when it was asked for.
+        // The last writer may have been beyond the WAL's end that was read before.
         if saved.timeline != system.timeline || saved.lsn > system.wal_end {
             let mut replication = self.replication(limit, log).await?;
             system.wal_end = replication.identify_system().await?.wal_end;
             history = super::history(&mut replication, saved, &system, log).await?;
         }
         let (slot_name, database) = (saved.slot.as_str(), self.info.dbname());
-        Judge { slot_name, database, store, system, history }.check(saved)
+        StartRules { slot_name, database, store, system, history }.check(saved)
     }
 }
 
-/// The start at `position`, if that is further. The store has it before the slot can.
-async fn further(
+/// Moves the start to `position` if that is later. It is saved before the slot can be confirmed.
+async fn later_start(
     start: Start,
     position: Position,
     store: &dyn CheckpointStore,

@@ -1,7 +1,7 @@
-//! What has to be there before anything is read, and where reading starts.
+//! Prepares the server before anything is read, and decides where reading starts.
 //!
-//! The checkpoint is held against the slot and the server: where they contradict
-//! each other, events may be missing, and only a person can accept that.
+//! The checkpoint is compared with the slot and the server. If they contradict each other, events may
+//! be missing, and only a person can accept that.
 
 mod kafka;
 mod other_relays;
@@ -33,7 +33,7 @@ pub(crate) use self::{
 };
 use self::{
     other_relays::reader_name,
-    position::{ACCEPT, Position, check_owner, not_ready},
+    position::{ACCEPT, StartRules, check_owner, not_ready},
 };
 use crate::{
     Error, ErrorKind, Lsn, Result,
@@ -52,27 +52,27 @@ use crate::{
     },
 };
 
-/// The way to the server, and what is expected there.
+/// Connects to the server, and checks and creates what the relay needs there.
 pub(crate) struct Startup {
     pub info: ConnectInfo,
-    /// `info` for replication, with an `application_name` that says what we read.
+    /// `info` for replication, with an `application_name` that names what the relay reads.
     pub replication_info: ConnectInfo,
-    /// Cancelled once nobody waits for a start any more: ends steps that have no time limit.
+    /// Cancelled when the relay stops: ends steps without a time limit.
     pub stop: CancellationToken,
     config: Arc<Config>,
-    /// A slot is being created now.
+    /// True while a slot is being created.
     creating: AtomicBool,
     silence_limit: Arc<SilenceLimit>,
     own_backend: Arc<OwnBackend>,
 }
 
-/// Where a generation starts.
+/// Start of a generation.
 #[derive(Debug)]
 pub(crate) struct Start {
     pub from: Checkpoint,
-    /// The first events of the transaction behind it need not be sent any more.
+    /// Events of the next transaction that were already sent.
     pub partial: Option<Partial>,
-    /// Where the server's WAL ended when it was asked.
+    /// End of the server's WAL at the start.
     pub wal_end: Lsn,
     pub status_interval: Duration,
     /// Encoding of the texts in the stream.
@@ -81,28 +81,28 @@ pub(crate) struct Start {
     pub partitioned: Vec<bool>,
 }
 
-/// What may be done to get there.
+/// Options of a start.
 #[derive(Clone, Copy, Default)]
-struct Wanted {
-    /// What is missing is created.
+struct StartOptions {
+    /// Create what is missing.
     create: bool,
-    /// The checkpoint does not count, and a slot that is lost gives way to a new one.
+    /// Ignore the checkpoint, and replace a lost slot by a new one.
     accept: bool,
-    /// The cluster that this process has read so far.
+    /// Cluster that this process has read so far.
     cluster: Option<u64>,
-    /// A person is there: whatever is wrong with what is published is refused.
+    /// A person runs this: refuse on any finding about the publication.
     attended: bool,
 }
 
-/// What [`setup`] found or made.
+/// Result of [`setup`].
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct SetupReport {
-    /// The publication had to be created.
+    /// True if the publication was created.
     pub publication_created: bool,
-    /// The slot had to be created.
+    /// True if the slot was created.
     pub slot_created: bool,
-    /// Where reading starts.
+    /// Position at which reading starts.
     pub start: Lsn,
     publication: String,
     slot: String,
@@ -111,20 +111,20 @@ pub struct SetupReport {
 
 impl fmt::Display for SetupReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let made = |made| if made { "created" } else { "was there" };
-        writeln!(f, "publication {}: {}", self.publication, made(self.publication_created))?;
-        writeln!(f, "slot {}: {}", self.slot, made(self.slot_created))?;
+        let outcome = |created| if created { "created" } else { "exists" };
+        writeln!(f, "publication {}: {}", self.publication, outcome(self.publication_created))?;
+        writeln!(f, "slot {}: {}", self.slot, outcome(self.slot_created))?;
         writeln!(f, "checkpoint store: {}", self.store)?;
         write!(f, "reading starts at {}", self.start)
     }
 }
 
-/// Creates what is missing of publication, slot and checkpoint table, and checks
-/// that the relay can start. With `accept_position`, a checkpoint and a slot that
-/// can't be used are given up, and reading starts at the slot's own position.
+/// Creates the publication, the slot and the tables if they are missing, and checks that the relay
+/// can start. With `accept_position`, an unusable checkpoint is discarded, an unusable slot is
+/// replaced, and reading starts at the slot's own position.
 ///
 /// # Errors
-/// What the server refuses, with the remedy; nothing is retried.
+/// An error of the server, with its remedy; nothing is retried.
 pub async fn setup(config: &Config, accept_position: bool, log: &Logger) -> Result<SetupReport> {
     config.validate()?;
     let startup = Startup::new(&Arc::new(config.clone()))?;
@@ -134,13 +134,14 @@ pub async fn setup(config: &Config, accept_position: bool, log: &Logger) -> Resu
     let name = &config.postgres.slot;
     let publication_created = !publication::exists(&client, &config.postgres.publication).await?;
     let slot_created = Slot::read(&client, name).await?.is_none();
-    let wanted = Wanted { create: true, accept: accept_position, cluster: None, attended: true };
-    let start = startup.prepare_with(&client, &*store, wanted, limit, &|_| {}, log).await?;
+    let options =
+        StartOptions { create: true, accept: accept_position, cluster: None, attended: true };
+    let start = startup.prepare_with(&client, &*store, options, limit, &|_| {}, log).await?;
     if config.dead_letter.policy == RefusalPolicy::DeadLetter {
         startup.dead_letter_table(log).create().await?;
     }
     if accept_position {
-        // Last: what fails before leaves the refusal in force.
+        // Last, so that an error before this leaves the refusal in force.
         if startup.config.is_exactly_once() {
             kafka::forget(&startup.config, start.from.system_id, log).await?;
         }
@@ -156,12 +157,12 @@ pub async fn setup(config: &Config, accept_position: bool, log: &Logger) -> Resu
     })
 }
 
-/// The statements that [`setup`] would run, for an administrator to run.
+/// SQL that [`setup`] would run, for an administrator.
 pub fn setup_sql(config: &Config) -> String {
     let slot = escape_literal(&config.postgres.slot);
     let mut sql = format!(
         "{};\nSELECT pg_create_logical_replication_slot({}, 'pgoutput');\n",
-        published(config, &config.outbox_tables()).create_sql(),
+        publication_spec(config, &config.outbox_tables()).create_sql(),
         slot.trim_start(),
     );
     if config.checkpoint.store == StoreKind::Postgres {
@@ -174,7 +175,10 @@ pub fn setup_sql(config: &Config) -> String {
 }
 
 /// The publication that these tables need.
-pub(crate) fn published<'a>(config: &'a Config, tables: &'a [OutboxTable]) -> PublicationSpec<'a> {
+pub(crate) fn publication_spec<'a>(
+    config: &'a Config,
+    tables: &'a [OutboxTable],
+) -> PublicationSpec<'a> {
     let settings = &config.postgres;
     let accept_row_filter = settings.accept_row_filter;
     PublicationSpec { publication: &settings.publication, tables, accept_row_filter }
@@ -190,7 +194,7 @@ impl Startup {
         Ok(Startup { info, replication_info, stop, config, creating, silence_limit, own_backend })
     }
 
-    /// The store that the configuration names.
+    /// Opens the configured checkpoint store.
     pub fn store(&self, log: &Logger) -> Arc<dyn CheckpointStore> {
         let settings = &self.config.checkpoint;
         match settings.store {
@@ -203,7 +207,7 @@ impl Startup {
         }
     }
 
-    /// Where dead letters go that no topic takes.
+    /// The table for dead letters that no topic takes.
     pub fn dead_letter_table(&self, log: &Logger) -> DeadLetterTable {
         let settings = &self.config.postgres;
         let (info, log) = (self.info.clone(), log.clone());
@@ -211,49 +215,50 @@ impl Startup {
         DeadLetterTable::new(settings.slot.clone(), create, info, timeout, log)
     }
 
-    /// Checks the server, creates what is missing if that is wanted, and finds the
-    /// position. One attempt to connect takes no longer than `limit`. With `cluster`, no
-    /// other one is taken for it without a checkpoint that says so. Creating the slot takes as
-    /// long as transactions of others; what it waits for is told.
+    /// Checks the server, creates what is missing if configured, and decides where reading starts.
+    ///
+    /// An attempt to connect is limited by `limit`. With `cluster`, another cluster is refused unless
+    /// a checkpoint belongs to it. Creating the slot waits for running transactions; `on_wait` is
+    /// called with what it waits for.
     pub async fn prepare(
         &self,
         store: &dyn CheckpointStore,
         cluster: Option<u64>,
         limit: Duration,
-        tell: &(dyn Fn(&WaitsFor) + Sync),
+        on_wait: &(dyn Fn(&WaitsFor) + Sync),
         log: &Logger,
     ) -> Result<Start> {
         let client = sql_session(&self.info, limit, log).await?;
         let create = self.config.postgres.create;
-        let wanted = Wanted { create, accept: false, cluster, attended: false };
-        let start = self.prepare_with(&client, store, wanted, limit, tell, log).await?;
-        self.slot_is_free(&client, log).await?;
-        // Once in a process: it is no failure, and goes on as long as both do.
+        let options = StartOptions { create, accept: false, cluster, attended: false };
+        let start = self.prepare_with(&client, store, options, limit, on_wait, log).await?;
+        self.ensure_slot_is_free(&client, log).await?;
+        // Once per process: it is not a failure, and lasts as long as both run.
         if cluster.is_none() {
             self.warn_of_others(&client, log).await;
         }
         Ok(start)
     }
 
-    /// The limit for a server's silence.
+    /// Limit for the server's silence.
     pub fn silence_limit(&self) -> Arc<SilenceLimit> {
         Arc::clone(&self.silence_limit)
     }
 
-    /// The server process that reads the slot for us, or did.
+    /// The server process that reads or read the slot for this relay.
     pub fn own_backend(&self) -> Arc<OwnBackend> {
         Arc::clone(&self.own_backend)
     }
 
-    /// Refuses a slot that somebody reads; a reader of our own that is left over is ended.
-    async fn slot_is_free(&self, client: &SqlSession, log: &Logger) -> Result<()> {
-        // Asked for, because an attempt to read would be an error in the server's log each time.
+    /// Refuses a slot that another process reads; ends a left-over reader of this relay.
+    async fn ensure_slot_is_free(&self, client: &SqlSession, log: &Logger) -> Result<()> {
+        // Query it, because an attempt to read would log an error on the server each time.
         let slot = &self.config.postgres.slot;
         let reading = SlotReader::of(client, slot);
         match self.answered(client, "who reads the slot", reading).await? {
             None => Ok(()),
             Some(reader) if self.own_backend.is(&reader.backend) => {
-                // It takes as long as the process takes to end, beside the questions.
+                // The limit includes the time that the process takes to end.
                 let limit = self.config.postgres.connect_timeout + END_LIMIT;
                 let ending = reader.end(client, slot, log);
                 let ended = client.within(limit, ending).await;
@@ -278,8 +283,8 @@ impl Startup {
         }
     }
 
-    /// The answer to a question, within `postgres.connect_timeout`: a lock or a network that
-    /// swallows it would otherwise be waited for in silence.
+    /// Waits for an answer for at most `postgres.connect_timeout`, so that a lock or a silent network
+    /// becomes an error.
     async fn answered<T, E: Into<Error>>(
         &self,
         client: &SqlSession,
@@ -295,11 +300,11 @@ impl Startup {
         answer.map_err(Into::into)
     }
 
-    /// Creates the slot, which waits for the transactions that write now.
+    /// Creates the slot, which waits for running transactions that write.
     pub async fn create_slot(
         &self,
         client: &SqlSession,
-        tell: &(dyn Fn(&WaitsFor) + Sync),
+        on_wait: &(dyn Fn(&WaitsFor) + Sync),
         log: &Logger,
     ) -> Result<Slot> {
         let name = &self.config.postgres.slot;
@@ -310,23 +315,23 @@ impl Startup {
         let created = client.run_watched(creating, &self.stop, |waits_for| {
             warn!(log, "creating the slot waits for a transaction"; "slot" => name,
                 "waits_for" => %waits_for, "remedy" => waits_for.remedy());
-            tell(waits_for);
+            on_wait(waits_for);
         });
         let created = created.await;
         self.creating.store(false, Relaxed);
         let created = created.ok_or_else(|| {
-            let what = format!("creating slot {name} was given up, because the relay stops");
+            let what = format!("creating slot {name} was cancelled because the relay stops");
             Error::new(ErrorKind::PostgresUnavailable, what)
         })?;
         Ok(created?)
     }
 
-    /// A slot is being created: a stop has to wait until that is cancelled.
+    /// True while a slot is being created; a stop has to wait until that is cancelled.
     pub fn is_creating(&self) -> bool {
         self.creating.load(Relaxed)
     }
 
-    /// Refuses a slot that somebody creates at this moment: it has no position yet.
+    /// Refuses a slot that is still being created and has no position yet.
     async fn check_ready(&self, client: &SqlSession, slot: &Slot) -> Result<()> {
         if slot.is_ready() {
             return Ok(());
@@ -351,12 +356,12 @@ impl Startup {
         &self,
         client: &SqlSession,
         store: &dyn CheckpointStore,
-        wanted: Wanted,
+        options: StartOptions,
         limit: Duration,
-        tell: &(dyn Fn(&WaitsFor) + Sync),
+        on_wait: &(dyn Fn(&WaitsFor) + Sync),
         log: &Logger,
     ) -> Result<Start> {
-        let Wanted { create, accept, cluster, attended } = wanted;
+        let StartOptions { create, accept, cluster, attended } = options;
         let settings = &self.config.postgres;
         let server = self.answered(client, "what it is", Server::read(client)).await?;
         let tables = self.config.outbox_tables();
@@ -365,9 +370,9 @@ impl Startup {
             self.answered(client, "in which encoding it is", read_encoding(client, log)).await?;
         let mut replication = self.replication(limit, log).await?;
         let system = replication.identify_system().await?;
-        // Before anything is made in a cluster that may be the wrong one.
+        // First, so that nothing is created in a cluster that may be the wrong one.
         if let Some(cluster) = cluster.filter(|cluster| *cluster != system.system_id) {
-            vouched(store, &settings.slot, cluster, &system).await?;
+            check_cluster_change(store, &settings.slot, cluster, &system).await?;
         }
         let reading = Slot::read(client, &settings.slot);
         if let Some(slot) = self.answered(client, "for the slot", reading).await? {
@@ -377,7 +382,7 @@ impl Startup {
         let refuse = match cluster {
             _ if attended => RefuseOn::AnyFinding,
             Some(_) => RefuseOn::Nothing,
-            // A store that can't be read says why further below.
+            // An unreadable store is reported further below.
             None if tables.len() > 1 && matches!(store.load(&settings.slot).await, Ok(Some(_))) => {
                 RefuseOn::EveryTable
             }
@@ -387,7 +392,7 @@ impl Startup {
         let (publication_created, findings) =
             self.answered(client, "for the publication", publishing).await?;
         if attended {
-            // Of a pipeline, the watcher tells.
+            // In a pipeline, the watcher logs them.
             log_findings(&findings, log);
         }
         if create {
@@ -395,8 +400,8 @@ impl Startup {
         }
         let partitioned = outbox::partitioned(client, &tables);
         let partitioned = self.answered(client, "for the outbox tables", partitioned).await?;
-        // In this order: another instance may be moving them at this moment, and it moves
-        // the WAL first, then the checkpoint, then the slot.
+        // In this order, because another instance may be moving them right now: first the WAL, then
+        // the checkpoint, then the slot.
         let reading = Slot::read(client, &settings.slot);
         let mut slot = self.answered(client, "for the slot", reading).await?;
         if let Some(slot) = &slot {
@@ -406,7 +411,7 @@ impl Startup {
             true => None,
             false => store.load(&settings.slot).await?,
         };
-        let position = self.position(&mut replication, checkpoint.as_ref(), store, log).await?;
+        let rules = self.start_rules(&mut replication, checkpoint.as_ref(), store, log).await?;
         if publication_created && slot.is_some() && !server.applies_publications_retroactively() {
             warn!(log, "the slot is older than the publication: a change to a table in between \
                 stops the reading"; "slot" => &settings.slot,
@@ -414,25 +419,25 @@ impl Startup {
                 "remedy" => "if that happens, its error says how to start from a new slot");
         }
         if accept && let Some(mut lost) = slot.take_if(|slot| slot.lost.is_some()) {
-            // Somebody else's slot stays.
+            // Don't drop a slot of another plugin or database.
             lost.lost = None;
-            position.decide(Some(lost), None)?;
+            rules.decide(Some(lost), None)?;
             Slot::drop(client, &settings.slot).await?;
         }
         let slot = match slot {
             None if create && checkpoint.is_none() => {
-                Some(self.create_slot(client, tell, log).await?)
+                Some(self.create_slot(client, on_wait, log).await?)
             }
             slot => slot,
         };
-        let wal_end = position.system.wal_end;
-        let from = position.decide(slot, checkpoint)?;
+        let wal_end = rules.system.wal_end;
+        let from = rules.decide(slot, checkpoint)?;
         let status_interval = server::status_interval(&server, settings);
         Ok(Start { from, partial: None, wal_end, status_interval, encoding, partitioned })
     }
 
-    /// Where reading would start from this slot and this checkpoint; changes nothing.
-    pub async fn judge(
+    /// Decides where reading would start with this slot and this checkpoint; changes nothing.
+    pub async fn decide_start(
         &self,
         replication: &mut ReplicationClient,
         slot: Option<Slot>,
@@ -440,24 +445,24 @@ impl Startup {
         store: &dyn CheckpointStore,
         log: &Logger,
     ) -> Result<Checkpoint> {
-        let position = self.position(replication, checkpoint.as_ref(), store, log).await?;
-        position.decide(slot, checkpoint)
+        let rules = self.start_rules(replication, checkpoint.as_ref(), store, log).await?;
+        rules.decide(slot, checkpoint)
     }
 
-    /// What the slot and the checkpoint are judged by.
-    async fn position(
+    /// Reads the server's identity and history, by which positions are judged.
+    async fn start_rules(
         &self,
         replication: &mut ReplicationClient,
         checkpoint: Option<&Checkpoint>,
         store: &dyn CheckpointStore,
         log: &Logger,
-    ) -> Result<Position<'_>> {
+    ) -> Result<StartRules<'_>> {
         let system = replication.identify_system().await?;
         let history = match checkpoint {
             Some(saved) => history(replication, saved, &system, log).await?,
             None => None,
         };
-        Ok(Position {
+        Ok(StartRules {
             slot_name: &self.config.postgres.slot,
             database: self.info.dbname(),
             store: store.describe(),
@@ -466,13 +471,13 @@ impl Startup {
         })
     }
 
-    /// A replication connection, within `limit`.
+    /// Opens a replication connection within `limit`.
     pub async fn replication(&self, limit: Duration, log: &Logger) -> Result<ReplicationClient> {
         Ok(ReplicationClient::connect(&logged(&self.replication_info, log), limit).await?)
     }
 
-    /// Checks the publication and its tables; creates it if it is missing and that is wanted.
-    /// Answers whether it had to be created, and what is wrong and did not end it.
+    /// Checks the publication and its tables, and creates it if it is missing and `create` is set.
+    /// Returns true if it was created, and the findings on which it did not refuse.
     pub async fn publication(
         &self,
         client: &Client,
@@ -481,7 +486,7 @@ impl Startup {
         log: &Logger,
     ) -> Result<(bool, Vec<Finding>)> {
         let tables = self.config.outbox_tables();
-        published(&self.config, &tables).prepare(client, create, refuse, log).await
+        publication_spec(&self.config, &tables).prepare(client, create, refuse, log).await
     }
 }
 
@@ -500,10 +505,9 @@ pub(crate) fn log_findings(findings: &[Finding], log: &Logger) {
     }
 }
 
-/// Refuses a cluster that took the place of the one that was read so far, unless the
-/// store knows it. An empty one, with a store inside of it, would otherwise look like
-/// the first start of all.
-async fn vouched(
+/// Refuses a cluster that replaced the one read so far, unless the store has a checkpoint in it. An
+/// empty cluster with an empty store inside it would otherwise look like the very first start.
+async fn check_cluster_change(
     store: &dyn CheckpointStore,
     slot: &str,
     cluster: u64,
@@ -511,7 +515,7 @@ async fn vouched(
 ) -> Result<()> {
     let known = match store.load(slot).await {
         Ok(checkpoint) => checkpoint.is_some_and(|saved| saved.system_id == system.system_id),
-        // It may not even have the table.
+        // The table may be missing.
         Err(_) => false,
     };
     if known {
@@ -526,14 +530,14 @@ async fn vouched(
     Err(Error::new(ErrorKind::PositionLost, what).remedy(ACCEPT))
 }
 
-/// The history of the server's timeline, where the checkpoint was saved on another one.
+/// Reads the history of the server's timeline if the checkpoint was saved on another one.
 async fn history(
     replication: &mut ReplicationClient,
     saved: &Checkpoint,
     system: &SystemId,
     log: &Logger,
 ) -> Result<Option<TimelineHistory>> {
-    // Of another cluster, nothing of it means anything here.
+    // The history of another cluster would mean nothing.
     if saved.timeline == system.timeline || saved.system_id != system.system_id {
         return Ok(None);
     }
@@ -542,11 +546,11 @@ async fn history(
     let read = replication.timeline_history(system.timeline).await.map_err(Error::from);
     read.map(Some).map_err(|error| match error.is_transient() {
         true => error,
-        // Without it nobody knows whether the position means anything here.
+        // Without the history, it is unknown whether the position means anything here.
         false => {
             let what = format!(
-                "the position {} is of timeline {}, and how the server's timeline {} came from that \
-                 can't be told",
+                "the position {} is of timeline {}, and the history from there to the \
+                 server's timeline {} can't be read",
                 saved.lsn, saved.timeline, system.timeline
             );
             Error::new(ErrorKind::PositionLost, what).remedy(ACCEPT).caused_by(error)

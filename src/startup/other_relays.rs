@@ -1,26 +1,26 @@
-//! Other relays of the same facts: each has a slot of its own, and everything is sent twice.
+//! Finds other relays of the same facts, which have slots of their own and send everything twice.
 //!
-//! A slot does not say what is read through it. So a relay's replication connection says it by
-//! its `application_name`, unless the connection string has one.
+//! A slot does not tell what is read through it, so a relay's replication connection does, by its
+//! `application_name`, unless the connection string sets another.
 
 use tokio_postgres::Client;
 
 use crate::{Result, config::Config, postgres::postgres_error};
 
-/// The longest name that PostgreSQL keeps whole (`NAMEDATALEN`).
-const LONGEST_NAME: usize = 63;
+/// Length of the longest name that PostgreSQL does not cut (`NAMEDATALEN` - 1).
+const MAX_NAME_BYTES: usize = 63;
 
-/// A relay that reads what we read.
+/// Another relay that reads the same.
 #[derive(Clone, Debug)]
 pub(crate) struct OtherRelay {
     pub slot: String,
     pub pid: i32,
-    /// The client's address, or `local`.
+    /// Client address, or `local`.
     pub from: String,
 }
 
-/// The `application_name` of a relay with this configuration; it says what is read: the messages of
-/// a prefix, or the tables of a publication.
+/// The `application_name` of a relay with this configuration. It names what is read: the messages of a
+/// prefix, or the tables of a publication.
 pub(super) fn reader_name(config: &Config) -> String {
     let settings = &config.postgres;
     match config.outbox_tables().is_empty() {
@@ -29,14 +29,14 @@ pub(super) fn reader_name(config: &Config) -> String {
     }
 }
 
-/// Relays that read the same from other slots of this database, at this moment.
+/// Lists running relays that read the same through other slots of this database.
 ///
-/// Does not find a relay with an `application_name` of its own, nor one that reads the same tables
-/// through another publication.
+/// It can't find a relay with another `application_name`, nor one that reads the same tables through
+/// another publication.
 pub(crate) async fn other_relays(client: &Client, config: &Config) -> Result<Vec<OtherRelay>> {
     let (slot, name) = (&config.postgres.slot, reader_name(config));
-    // The server would keep it in another form.
-    if name.len() > LONGEST_NAME || !name.is_ascii() {
+    // The server would store it changed.
+    if name.len() > MAX_NAME_BYTES || !name.is_ascii() {
         return Ok(Vec::new());
     }
     let query = "SELECT s.slot_name::text, s.active_pid, coalesce(a.client_addr::text, 'local')

@@ -1,10 +1,10 @@
-//! The checkpoint, held against the slot and the server: where reading starts.
+//! Decides where reading starts: a slot and a checkpoint in, a start or a refusal out. Pure.
 
 use factlib_postgres::{Slot, SystemId, TimelineHistory, TimelinePosition};
 
 use crate::{Error, ErrorKind, Result, checkpoint::Checkpoint};
 
-/// How to accept that events may be missing.
+/// Remedy that accepts that events may be missing.
 pub(super) const ACCEPT: &str =
     "if that is accepted, `factlib setup --accept-position` starts from the slot as it is now";
 
@@ -12,13 +12,13 @@ fn lost(what: String) -> Error {
     Error::new(ErrorKind::PositionLost, what).remedy(ACCEPT)
 }
 
-/// What a position is judged by.
-pub(super) struct Position<'a> {
+/// The server's identity and history, by which a slot and a checkpoint are judged.
+pub(super) struct StartRules<'a> {
     pub slot_name: &'a str,
     pub database: &'a str,
     pub store: String,
     pub system: SystemId,
-    /// Where the checkpoint's timeline is another one.
+    /// History of the server's timeline, if the checkpoint is on another one.
     pub history: Option<TimelineHistory>,
 }
 
@@ -39,11 +39,11 @@ fn refused(what: String) -> Error {
     Error::new(ErrorKind::PostgresRefused, what)
 }
 
-impl Position<'_> {
-    /// Where to start, or why that is for a person to say.
+impl StartRules<'_> {
+    /// Decides where to start, or why only a person may.
     pub fn decide(&self, slot: Option<Slot>, checkpoint: Option<Checkpoint>) -> Result<Checkpoint> {
         let name = self.slot_name;
-        // Before all else: what is not found in another cluster has not been lost there.
+        // First: in another cluster, a missing slot or position means nothing.
         if let Some(checkpoint) = &checkpoint
             && checkpoint.system_id != self.system.system_id
         {
@@ -92,7 +92,7 @@ impl Position<'_> {
         Ok(Checkpoint { lsn: checkpoint.lsn, ..here })
     }
 
-    /// Whether the server's history has the position at all.
+    /// Checks that the position is in the server's history.
     fn check_history(&self, checkpoint: &Checkpoint) -> Result<()> {
         let place = match &self.history {
             Some(history) => history.locate(checkpoint.timeline, checkpoint.lsn),
@@ -130,14 +130,14 @@ impl Position<'_> {
         Ok(())
     }
 
-    /// Whether this is a position in the server's history, whatever the slot says.
+    /// Checks a position against the server alone, without the slot.
     pub fn check(&self, checkpoint: &Checkpoint) -> Result<()> {
         self.check_history(checkpoint)?;
         self.check_wal_end(checkpoint)
     }
 }
 
-/// The error for a slot that has no position yet.
+/// Error for a slot that is still being created and has no position yet.
 pub(super) fn not_ready(slot: &Slot, name: &str) -> Error {
     let by = slot.active_pid.map(|pid| format!(" by PID {pid}")).unwrap_or_default();
     let what = format!("slot {name} is still being created{by}");
@@ -152,10 +152,16 @@ mod tests {
     const FOREIGN: &str = "memory belongs to the cluster 8, and this is 7: positions of one mean \
                            nothing in the other";
 
-    fn position() -> Position<'static> {
+    fn rules() -> StartRules<'static> {
         let dbname = "shop".to_owned();
         let system = SystemId { system_id: 7, timeline: 1, wal_end: Lsn::new(1_000), dbname };
-        Position { slot_name: "s", database: "shop", store: "memory".into(), system, history: None }
+        StartRules {
+            slot_name: "s",
+            database: "shop",
+            store: "memory".into(),
+            system,
+            history: None,
+        }
     }
 
     fn slot(confirmed: u64) -> Option<Slot> {
@@ -177,15 +183,15 @@ mod tests {
     }
 
     #[test]
-    fn reading_starts_at_the_checkpoint_or_else_at_the_slot() {
-        let start = |slot, checkpoint| position().decide(slot, checkpoint).map(|c| c.lsn.as_u64());
+    fn reading_starts_at_the_checkpoint_or_at_the_slot() {
+        let start = |slot, checkpoint| rules().decide(slot, checkpoint).map(|c| c.lsn.as_u64());
         assert_eq!(start(slot(500), checkpoint(600)).expect("a start"), 600);
         assert_eq!(start(slot(500), checkpoint(500)).expect("a start"), 500);
         assert_eq!(start(slot(500), None).expect("a start"), 500);
     }
 
     #[test]
-    fn a_position_that_facts_may_be_missing_from_is_refused_with_the_way_to_accept_it() {
+    fn a_position_from_which_facts_may_be_missing_is_refused_with_its_remedy() {
         let foreign = checkpoint(600).map(|c| Checkpoint { system_id: 8, ..c });
         let invalidated = slot_but(500, |slot| slot.lost = Some("wal_removed".into()));
         for (slot, checkpoint, why) in [
@@ -216,20 +222,20 @@ mod tests {
             (slot(500), foreign.clone(), FOREIGN),
             (None, foreign, FOREIGN),
         ] {
-            let error = position().decide(slot, checkpoint).unwrap_err();
+            let error = rules().decide(slot, checkpoint).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::PositionLost);
             assert_eq!(error.to_string(), format!("{why} ({ACCEPT})"));
         }
     }
 
     #[test]
-    fn a_position_on_another_timeline_counts_up_to_where_the_server_left_that() {
+    fn a_position_on_another_timeline_is_valid_up_to_where_the_server_left_it() {
         let promoted = |left: &str| {
-            let mut position = position();
-            position.system.timeline = 3;
+            let mut rules = rules();
+            rules.system.timeline = 3;
             let history = format!("1\t0/{left}\tno recovery target specified");
-            position.history = Some(TimelineHistory::parse(3, &history).expect("well formed"));
-            position
+            rules.history = Some(TimelineHistory::parse(3, &history).expect("well formed"));
+            rules
         };
         let start = promoted("258").decide(slot(500), checkpoint(600)).expect("a start");
         assert_eq!((start.timeline, start.lsn), (3, Lsn::new(600)));
@@ -255,9 +261,9 @@ mod tests {
     }
 
     #[test]
-    fn a_slot_without_a_position_is_one_that_is_being_created() {
+    fn a_slot_without_a_position_is_still_being_created() {
         let creating = slot_but(0, |slot| slot.active_pid = Some(7));
-        let error = position().decide(creating, None).unwrap_err();
+        let error = rules().decide(creating, None).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::SlotInUse);
         assert_eq!(error.to_string(), "slot s is still being created by PID 7");
     }
@@ -270,14 +276,14 @@ mod tests {
             (plugin, "plugin wal2json and database shop"),
             (database, "plugin pgoutput and database other"),
         ] {
-            let error = position().decide(other, None).unwrap_err();
+            let error = rules().decide(other, None).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::PostgresRefused);
             let text = format!("slot s belongs to {whose}, not to pgoutput and shop");
             let remedy =
                 "name another slot with postgres.slot, or the slot's database with postgres.url";
             assert_eq!(error.to_string(), format!("{text} ({remedy})"));
         }
-        let error = position().decide(None, None).unwrap_err().to_string();
+        let error = rules().decide(None, None).unwrap_err().to_string();
         let remedy = "run `factlib setup`, or set postgres.create = true";
         assert_eq!(error, format!("slot s does not exist ({remedy})"));
     }

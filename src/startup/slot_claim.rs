@@ -1,7 +1,5 @@
-//! Keeps two pipelines of a process from reading one slot: the second would stand by for the first
-//! for as long as the process lives.
-//!
-//! Replicas are other processes; they do stand by.
+//! Prevents two pipelines of a process from reading the same slot: the second would stand by for the
+//! first for ever. (Replicas in other processes are meant to stand by.)
 
 use std::{
     collections::HashMap,
@@ -13,14 +11,14 @@ use std::{
 
 use crate::{Error, ErrorKind, Result};
 
-/// A server, as the connection string names it, and a slot there.
+/// A server, as named by the connection string, and a slot.
 type Key = (String, String);
 
-/// The slots that are claimed, and the number of each claim.
+/// The claimed slots, each with the number of its claim.
 static CLAIMED: Mutex<Option<HashMap<Key, u64>>> = Mutex::new(None);
 static NEXT: AtomicU64 = AtomicU64::new(0);
 
-/// The right to read a slot, until it is released or its last clone is dropped.
+/// The claim of a slot, until it is released or its last clone is dropped.
 #[derive(Clone, Default)]
 pub(crate) struct SlotClaim(Option<Arc<Claim>>);
 
@@ -31,7 +29,7 @@ struct Claim {
 
 impl SlotClaim {
     /// # Errors
-    /// [`ErrorKind::Config`]: another pipeline of this process has it.
+    /// [`ErrorKind::Config`] if another pipeline of this process has it.
     pub fn new(server: String, slot: &str) -> Result<Self> {
         let (key, number) = ((server, slot.to_owned()), NEXT.fetch_add(1, Relaxed));
         let mut claimed = claimed();
@@ -47,7 +45,7 @@ impl SlotClaim {
         Ok(SlotClaim(Some(Arc::new(Claim { key, number }))))
     }
 
-    /// The pipeline has ended. A later claim of the same slot stays.
+    /// Releases the slot. A later claim of the same slot stays.
     pub fn release(&self) {
         if let Some(claim) = &self.0 {
             claim.release();

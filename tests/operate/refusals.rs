@@ -259,7 +259,7 @@ async fn without_leave_to_create_what_is_missing_is_named_and_setup_makes_it() {
     assert_eq!((remedy(&publication), remedy(&slot)), ("factlib setup", "factlib setup"));
     let setup = desk.type_in(remedy(&slot)).await;
     assert_eq!((setup.code, setup.complaint), (Some(0), None));
-    assert!(setup.stdout.contains("publication p: was there"), "{}", setup.stdout);
+    assert!(setup.stdout.contains("publication p: exists"), "{}", setup.stdout);
     assert!(setup.stdout.contains(&format!("slot {database}: created")), "{}", setup.stdout);
     desk.relays(async || {}).await;
 }

@@ -24,7 +24,7 @@ use crate::{
     messages::{CheckPublication, Stop},
     outbox::{Catalog, Finding, Moment, UnpublishedRange, UnpublishedRanges, format_time},
     postgres::Reconnecting,
-    startup::published,
+    startup::publication_spec,
     status::{PipelineState, PublicationProblem, Status, UnpublishedRows},
 };
 
@@ -121,7 +121,7 @@ impl PublicationWatch {
     }
 
     fn report(&mut self, before: Moment, catalog: &Catalog) {
-        let found = published(&self.config, &self.tables).check(catalog);
+        let found = publication_spec(&self.config, &self.tables).check(catalog);
         let gaps = self.unpublished.observe(&self.tables, before, catalog, &found);
         let problems = found.iter().map(|finding| self.problem(finding)).collect::<Vec<_>>();
         // First: who reads the log may look at the status.

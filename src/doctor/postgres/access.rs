@@ -8,7 +8,7 @@ use crate::{
     Result,
     outbox::{Finding, Severity},
     postgres::sqlstate,
-    startup::published,
+    startup::publication_spec,
 };
 
 impl PostgresChecks<'_> {
@@ -85,7 +85,7 @@ impl PostgresChecks<'_> {
     pub(super) async fn publication(&mut self) -> Result<()> {
         const NAME: &str = "publication";
         let tables = self.config.outbox_tables();
-        let published = published(self.config, &tables);
+        let published = publication_spec(self.config, &tables);
         let publication = published.publication;
         let catalog = published.read(self.client).await?;
         let there = catalog.publication.is_some();

@@ -89,7 +89,7 @@ impl PostgresChecks<'_> {
         }
         let there = slot.is_some();
         let judged =
-            self.startup.judge(replication, slot, checkpoint, &*self.store, self.log).await;
+            self.startup.decide_start(replication, slot, checkpoint, &*self.store, self.log).await;
         let start = match judged {
             Ok(start) => start.lsn,
             Err(error) => {
