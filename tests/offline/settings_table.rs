@@ -50,7 +50,7 @@ fn the_example_file_sets_the_defaults() {
 fn a_handler_to_begin_with_is_short() {
     for (file, heading, line) in [
         ("docs/handlers.md", "## Write a handler", "```"),
-        ("src/handlers/mod.rs", "handler_actor). A whole one:", "//!    ```"),
+        ("src/handlers/mod.rs", "handler_actor). For example:", "//!    ```"),
     ] {
         let text = read(file);
         let (_, after) = text.split_once(heading).expect(heading);
