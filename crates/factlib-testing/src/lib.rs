@@ -47,6 +47,16 @@
 //! | `schema-registry` | [`SchemaRegistry`], with `certificates` |
 //! | `logs` | [`CollectedLogs`], for `slog` |
 
+// The overview links to items of all features.
+#![cfg_attr(
+    not(all(
+        feature = "certificates",
+        feature = "kafka",
+        feature = "logs",
+        feature = "schema-registry"
+    )),
+    allow(rustdoc::broken_intra_doc_links)
+)]
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
