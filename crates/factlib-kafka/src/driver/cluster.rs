@@ -55,7 +55,8 @@ impl Driver {
                 Done::Metadata(asking.ask(&request, METADATA_VERSION).await)
             }));
         }
-        let is_needed = self.identity.is_none() && self.transaction.is_none();
+        let is_fresh = self.identity.is_some_and(|identity| identity.serial >= self.fresh_from);
+        let is_needed = !is_fresh && self.transaction.is_none();
         if is_needed && self.asking_identity.is_due(now) && !self.brokers.is_empty() {
             self.asking_identity.is_asking = true;
             // Without a transactional id, the time-out means nothing.

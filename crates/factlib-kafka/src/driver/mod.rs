@@ -110,6 +110,8 @@ pub(crate) struct Driver {
     any: Option<Connection>,
     identity: Option<Identity>,
     identities: u64,
+    /// [`Identity::serial`] that a partition needs at least which has no producer yet.
+    fresh_from: u64,
     asking_identity: Schedule,
     asking_metadata: Schedule,
     transaction: Option<Transaction>,
@@ -165,6 +167,7 @@ impl Driver {
             any: None,
             identity: None,
             identities: 0,
+            fresh_from: 0,
             asking_identity: Schedule::new(),
             asking_metadata: Schedule::new(),
             transaction: None,
@@ -298,7 +301,7 @@ impl Driver {
         // answer that it has these numbers.
         if state.partitions.iter().any(Partition::has_sent) {
             match &mut self.transaction {
-                None => self.identity = None,
+                None => self.fresh_from = self.identities + 1,
                 Some(transaction) => transaction.sequence_lost(),
             }
         }

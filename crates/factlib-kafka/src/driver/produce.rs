@@ -60,6 +60,7 @@ impl Driver {
         let Some(broker) = self.brokers.get_mut(&id) else { return false };
         let terms = Terms {
             identity,
+            fresh_from: self.fresh_from,
             settings: &self.settings,
             now,
             transaction: self.transaction.as_ref().map_or(0, |transaction| transaction.number()),
@@ -93,7 +94,7 @@ impl Driver {
         }
         if request.needs_producer_id {
             match &mut self.transaction {
-                None => self.identity = None,
+                None => self.fresh_from = identity.serial + 1,
                 Some(transaction) => transaction.sequence_lost(),
             }
         }

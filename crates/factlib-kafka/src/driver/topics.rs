@@ -110,6 +110,8 @@ impl TopicState {
 /// Things that all partitions of a request have in common.
 pub(super) struct Terms<'a> {
     pub identity: Identity,
+    /// [`Identity::serial`] that a partition needs at least which takes another producer.
+    pub fresh_from: u64,
     pub settings: &'a Settings,
     pub now: Instant,
     /// Number of the open transaction; none counts as 0.
@@ -150,7 +152,7 @@ impl Partition {
         (topic, place): (usize, usize),
         request: &mut Request,
     ) -> bool {
-        let Terms { identity, settings, now, transaction, is_transactional } = *terms;
+        let Terms { identity, fresh_from, settings, now, transaction, is_transactional } = *terms;
         if self.not_before.is_some_and(|at| now < at) {
             return false;
         }
@@ -160,6 +162,9 @@ impl Partition {
             own.serial != identity.serial && (is_transactional || self.queue.needs_producer_id())
         });
         if is_old && self.queue.in_flight() == 0 {
+            if identity.serial < fresh_from {
+                return false;
+            }
             self.identity = Some(identity);
             self.queue.restart(identity.epoch);
         }
