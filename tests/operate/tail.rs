@@ -22,7 +22,8 @@ impl Tail {
         let mut child = desk.folder.command(line).spawn().expect("it starts");
         let mut err = BufReader::new(child.stderr.take().expect("piped")).lines();
         let begun = timeout(SOON, err.next_line()).await.expect("it begins").expect("UTF-8");
-        assert!(begun.as_ref().is_some_and(|line| line.starts_with("events from ")), "{begun:?}");
+        let begins = |line: &String| line.starts_with("printing events from ");
+        assert!(begun.as_ref().is_some_and(begins), "{begun:?}");
         let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
         Tail { child, lines }
     }
