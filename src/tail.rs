@@ -237,6 +237,8 @@ mod tests {
         assert!(!takes(Some("order"), Some("8"), None));
         assert!(!takes(Some("orders"), None, None));
         let error = Filter::new(None, None, Some("/(/")).expect_err("no regular expression");
-        assert!(error.to_string().starts_with("event type \"/(/\" is no regular expression: "));
+        assert!(
+            error.to_string().starts_with("event type \"/(/\" is not a valid regular expression: ")
+        );
     }
 }

@@ -9,14 +9,14 @@ pub(super) const METADATA: [&str; 2] = ["content-type", "content_type"];
 
 /// The content type that the emitter declares, if any.
 pub(super) fn declared_type(envelope: &OutboxEvent) -> Option<&str> {
-    let said = METADATA.iter().find_map(|key| envelope.metadata.get(*key));
-    said.map(|text| text.trim()).filter(|text| !text.is_empty())
+    let declared = METADATA.iter().find_map(|key| envelope.metadata.get(*key));
+    declared.map(|text| text.trim()).filter(|text| !text.is_empty())
 }
 
 /// The payload's content type.
 pub(super) fn content_type(envelope: &OutboxEvent) -> &str {
     match declared_type(envelope) {
-        Some(said) => said,
+        Some(declared) => declared,
         None if as_json(envelope).is_some() => "application/json",
         None => "application/octet-stream",
     }
@@ -25,7 +25,7 @@ pub(super) fn content_type(envelope: &OutboxEvent) -> &str {
 /// The payload as JSON exactly as it was written; none if it is not JSON or its emitter declares
 /// another content type.
 pub(super) fn as_json(envelope: &OutboxEvent) -> Option<&RawValue> {
-    if declared_type(envelope).is_some_and(|said| !is_json(said)) {
+    if declared_type(envelope).is_some_and(|declared| !is_json(declared)) {
         return None;
     }
     serde_json::from_slice(&envelope.payload).ok()

@@ -31,7 +31,7 @@ impl Prefixes {
             return Ok(record);
         };
         let prefix = self.0.get(schema_ref).cloned().unwrap_or_else(|| {
-            let what = format!("nobody asked for the schema of subject {}", schema_ref.subject);
+            let what = format!("the schema of subject {} was not asked for", schema_ref.subject);
             Err(Error::new(ErrorKind::RecordRefused, what))
         })?;
         let mut framed = BytesMut::with_capacity(prefix.len() + value.len());

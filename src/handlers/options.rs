@@ -83,7 +83,7 @@ impl HandlerOptions {
             }
             _ => return Ok(()),
         };
-        let what = format!("the handler of {aggregate_type:?} can't be called so: {problem}");
+        let what = format!("the handler of {aggregate_type:?} has invalid options: {problem}");
         Err(Error::new(ErrorKind::Config, what))
     }
 }

@@ -190,7 +190,7 @@ mod tests {
         ] {
             let mut handlers = HandlerRegistry::default();
             handlers.function("user".into(), options, skip);
-            let what = "the handler of \"user\" can't be called so";
+            let what = "the handler of \"user\" has invalid options";
             assert_eq!(problem(handlers), format!("{what}: {why}"));
         }
     }

@@ -88,7 +88,7 @@ pub(crate) async fn cluster(producer: &KafkaProducer, timeout: Duration) -> Resu
     })
 }
 
-/// Settings of a topic; none where we may not know.
+/// Settings of a topic; none if we may not know.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct TopicSettings {
     pub topic: String,
@@ -105,7 +105,7 @@ pub(crate) struct Topic {
     pub created: bool,
     /// Number of its partitions; none if it was just created.
     pub partitions: Option<usize>,
-    /// Size of the largest batch of records that it takes; none where we may not know.
+    /// Size of the largest batch of records that it takes; none if we may not know.
     pub batch_bytes: Option<usize>,
 }
 

@@ -20,7 +20,7 @@ use crate::{Error, ErrorKind};
 /// Of the connection and of each answer.
 const LIMIT: Duration = Duration::from_secs(3);
 
-/// The error that names the flaw of the broker that `complaint` is about; none where it is found
+/// The error that names the flaw of the broker that `complaint` is about; none if it is found
 /// to be in order, or can't be looked at.
 pub(super) async fn looked_at(settings: &ClientConfig, complaint: &str) -> Option<Error> {
     // `ssl://host:port/bootstrap: …` or `sasl_ssl://host:port/1: …`

@@ -78,7 +78,7 @@ impl FirstRecords {
             || self.on_their_way.len() < KEYS_MAX && self.on_their_way.insert(key)
     }
 
-    /// True where it helps to know how many partitions the topic has.
+    /// True if it helps to know how many partitions the topic has.
     pub fn asks_for_count(&self) -> bool {
         !self.over && self.count.is_none()
     }

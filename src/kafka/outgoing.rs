@@ -162,7 +162,7 @@ impl Outgoing {
         }
     }
 
-    /// True where it helps to know how many partitions the topic has.
+    /// True if it helps to know how many partitions the topic has.
     pub fn asks_for_partitions(&self) -> bool {
         self.one_by_one.is_some() && self.first.asks_for_count()
     }
@@ -173,7 +173,7 @@ impl Outgoing {
         self.first.all_acknowledged();
     }
 
-    /// True where a record failed, or is refused and blocks: what is behind it would overtake it,
+    /// True if a record failed, or is refused and blocks: what is behind it would overtake it,
     /// and a failure would disturb the topics that share the client.
     fn must_stop(&self, part: &Arc<PendingBatch>) -> bool {
         let is_blocked = |part: &Arc<PendingBatch>| part.is_blocked();

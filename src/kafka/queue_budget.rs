@@ -24,7 +24,7 @@ impl QueueBudget {
         QueueBudget { reserved: Arc::default(), size }
     }
 
-    /// True where nothing fits. A record reserves what is left, and may be larger than that: the
+    /// True if nothing fits. A record reserves what is left, and may be larger than that: the
     /// largest passes alone.
     pub fn is_full(&self) -> bool {
         self.reserved.load(Relaxed) >= self.size

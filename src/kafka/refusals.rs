@@ -48,7 +48,7 @@ impl Refusals {
         self.lock().suspects.push(Suspect { records: Arc::clone(records), index });
     }
 
-    /// True where there are any.
+    /// True if there are any.
     pub fn has_suspects(&self) -> bool {
         !self.lock().suspects.is_empty()
     }

@@ -10,7 +10,7 @@ pub(crate) struct TransactionLog(Mutex<Failure>);
 /// The reason of a failed transaction.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Failure {
-    /// librdkafka's words; none where it has not failed.
+    /// librdkafka's words; none if it has not failed.
     pub reason: Option<String>,
     /// The topic that the user may not write to, where that is the reason.
     pub denied: Option<String>,

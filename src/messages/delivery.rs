@@ -286,20 +286,20 @@ mod tests {
 
     /// A token of part 3 in epoch 2 of lane 1, and its answers.
     fn token(window: &ByteWindow) -> (AckToken, mpsc::UnboundedReceiver<PartDone>) {
-        let (to, said) = probe();
+        let (to, answers) = probe();
         let permit = window.try_acquire(10).expect("room");
-        (AckToken::new((1, 2, 3), 2, to, permit), said)
+        (AckToken::new((1, 2, 3), 2, to, permit), answers)
     }
 
     /// The one answer, after which the token's bytes are free.
     async fn answer(
         window: &ByteWindow,
-        mut said: mpsc::UnboundedReceiver<PartDone>,
+        mut answers: mpsc::UnboundedReceiver<PartDone>,
     ) -> Result<(), ErrorKind> {
-        let done = said.recv().await.expect("an answer");
+        let done = answers.recv().await.expect("an answer");
         assert_eq!((done.lane, done.epoch, done.part), (1, 2, 3));
         // The token is gone, and with it the last sender: nothing else can come.
-        assert!(said.recv().await.is_none());
+        assert!(answers.recv().await.is_none());
         assert_eq!(window.used(), 0);
         done.result.map(|_| ()).map_err(|error| error.kind())
     }
@@ -307,18 +307,18 @@ mod tests {
     #[actix::test]
     async fn an_ack_says_that_the_part_is_safe() {
         let window = ByteWindow::new(100);
-        let (token, said) = token(&window);
+        let (token, answers) = token(&window);
         assert_eq!(window.used(), 10);
         token.ack();
-        assert_eq!(answer(&window, said).await, Ok(()));
+        assert_eq!(answer(&window, answers).await, Ok(()));
     }
 
     #[actix::test]
     async fn a_failure_gives_its_reason() {
         let window = ByteWindow::new(100);
-        let (token, said) = token(&window);
+        let (token, answers) = token(&window);
         token.fail_with(Error::new(ErrorKind::KafkaUnavailable, "the broker is away"), None);
-        assert_eq!(answer(&window, said).await, Err(ErrorKind::KafkaUnavailable));
+        assert_eq!(answer(&window, answers).await, Err(ErrorKind::KafkaUnavailable));
     }
 
     #[actix::test]
@@ -329,17 +329,17 @@ mod tests {
             (BatchFailure::retry("the database is away"), None),
             (BatchFailure::retry_after(minute, "the database is away"), Some(minute)),
         ] {
-            let (token, mut said) = token(&window);
+            let (token, mut answers) = token(&window);
             token.fail(failure);
-            let done = said.recv().await.expect("an answer");
+            let done = answers.recv().await.expect("an answer");
             let error = done.result.expect_err("failed");
             assert!(error.is_transient() && error.kind() != ErrorKind::ActorFailed, "{error}");
             assert!(error.to_string().ends_with("comes again: the database is away"), "{error}");
             assert_eq!(done.pause, pause);
         }
-        let (token, mut said) = token(&window);
+        let (token, mut answers) = token(&window);
         token.fail(BatchFailure::park("no user has such an age"));
-        let refused = said.recv().await.expect("an answer").result.expect("answered for");
+        let refused = answers.recv().await.expect("an answer").result.expect("answered for");
         assert_eq!(refused.iter().map(|refused| refused.index).collect::<Vec<_>>(), [0, 1]);
         for Refused { error, .. } in refused {
             assert_eq!(error.kind(), ErrorKind::HandlerFailed);
@@ -352,9 +352,9 @@ mod tests {
     async fn what_a_handler_refuses_is_given_up_whatever_kind_the_error_has() {
         let window = ByteWindow::new(100);
         for kind in [ErrorKind::PostgresUnavailable, ErrorKind::RecordTooLarge] {
-            let (token, mut said) = token(&window);
+            let (token, mut answers) = token(&window);
             token.refuse(vec![Refused { index: 1, error: Error::new(kind, "too old") }]);
-            let refused = said.recv().await.expect("an answer").result.expect("answered for");
+            let refused = answers.recv().await.expect("an answer").result.expect("answered for");
             assert_eq!(refused[0].error.kind(), ErrorKind::HandlerFailed);
             assert_eq!(refused[0].error.to_string(), "its handler refuses it: too old");
         }
@@ -367,11 +367,11 @@ mod tests {
             (&[2][..], "the answer refuses event 2 of a batch of 2, from 0 on"),
             (&[1, 0, 1], "the answer refuses event 1 of a batch twice"),
         ] {
-            let (token, mut said) = token(&window);
+            let (token, mut answers) = token(&window);
             let error = || Error::new(ErrorKind::HandlerFailed, "no");
             let refused = indexes.iter().map(|&index| Refused { index, error: error() });
             token.refuse(refused.collect());
-            let done = said.recv().await.expect("an answer");
+            let done = answers.recv().await.expect("an answer");
             let error = done.result.expect_err("no answer");
             assert_eq!((error.kind(), error.to_string()), (ErrorKind::ActorFailed, text.into()));
         }
@@ -380,9 +380,9 @@ mod tests {
     #[actix::test]
     async fn dropping_is_failing() {
         let window = ByteWindow::new(100);
-        let (token, said) = token(&window);
+        let (token, answers) = token(&window);
         drop(token);
-        assert_eq!(answer(&window, said).await, Err(ErrorKind::ActorFailed));
+        assert_eq!(answer(&window, answers).await, Err(ErrorKind::ActorFailed));
     }
 
     struct Panics;
@@ -402,16 +402,16 @@ mod tests {
     #[actix::test]
     async fn a_panic_of_the_actor_that_has_the_batch_is_a_failure() {
         let window = ByteWindow::new(100);
-        let (ack, said) = token(&window);
+        let (ack, answers) = token(&window);
         let batch = TopicBatch { topic: "t".into(), events: Arc::default(), ack };
         Panics.start().do_send(batch);
-        assert_eq!(answer(&window, said).await, Err(ErrorKind::ActorFailed));
+        assert_eq!(answer(&window, answers).await, Err(ErrorKind::ActorFailed));
     }
 
     #[actix::test]
     async fn a_batch_for_an_actor_that_is_gone_is_a_failure() {
         let window = ByteWindow::new(100);
-        let (ack, said) = token(&window);
+        let (ack, answers) = token(&window);
         let gone = Panics.start();
         let (other, _) = token(&window);
         gone.do_send(TopicBatch { topic: "t".into(), events: Arc::default(), ack: other });
@@ -419,6 +419,6 @@ mod tests {
             tokio::task::yield_now().await;
         }
         gone.do_send(TopicBatch { topic: "t".into(), events: Arc::default(), ack });
-        assert_eq!(answer(&window, said).await, Err(ErrorKind::ActorFailed));
+        assert_eq!(answer(&window, answers).await, Err(ErrorKind::ActorFailed));
     }
 }

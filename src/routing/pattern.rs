@@ -30,12 +30,12 @@ impl Pattern {
                 // The first lines point at the position; the last one gives the reason.
                 let text = error.to_string();
                 let last = text.lines().last().unwrap_or_default().trim();
-                format!("is no regular expression: {}", last.trim_start_matches("error: "))
+                format!("is not a valid regular expression: {}", last.trim_start_matches("error: "))
             })?;
             Matcher::Regex(regex)
         } else if text.contains(['*', '?', '[', '{', '\\']) {
             let glob = GlobBuilder::new(text).build();
-            let glob = glob.map_err(|error| format!("is no glob: {}", error.kind()))?;
+            let glob = glob.map_err(|error| format!("is not a valid glob: {}", error.kind()))?;
             Matcher::Glob(glob.compile_matcher())
         } else {
             Matcher::Exact
@@ -130,10 +130,10 @@ mod tests {
     #[test]
     fn what_is_none_says_why_in_a_line() {
         for (pattern, why) in [
-            ("/(/", "is no regular expression: unclosed group"),
-            ("regex:[", "is no regular expression: unclosed character class"),
-            ("{a", "is no glob: unclosed alternate group"),
-            ("[a", "is no glob: unclosed character class"),
+            ("/(/", "is not a valid regular expression: unclosed group"),
+            ("regex:[", "is not a valid regular expression: unclosed character class"),
+            ("{a", "is not a valid glob: unclosed alternate group"),
+            ("[a", "is not a valid glob: unclosed character class"),
         ] {
             let problem = Pattern::parse(pattern).expect_err(pattern);
             assert!(problem.starts_with(why) && !problem.contains('\n'), "{pattern}: {problem}");

@@ -127,7 +127,7 @@ impl Route {
             return Err(Mistake {
                 setting: format!("{name}.drop"),
                 value: Some("true".into()),
-                problem: "what is dropped becomes no record; leave out all but match".into(),
+                problem: "a dropped event has no record; leave out all but match".into(),
             });
         }
         Ok(route)
@@ -233,7 +233,7 @@ impl Route {
         let Some(template) = &self.partition else { return Ok(None) };
         let text = template.render(values).map_err(missing_metadata("partition"))?;
         let number = partition_number(&text);
-        number.map(Some).ok_or_else(|| format!("partition {text:?} is no number"))
+        number.map(Some).ok_or_else(|| format!("partition {text:?} is not a number"))
     }
 
     /// Renders the registry subject and the name of the payload's schema, if it sets them.

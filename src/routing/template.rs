@@ -58,7 +58,7 @@ impl Template {
             }
             let hole = rest.strip_prefix('{').and_then(|rest| rest.split_once('}'));
             let Some((name, after)) = hole else {
-                return Err("has a brace without its other half; {{ and }} are braces".into());
+                return Err("has an unmatched brace; write {{ and }} for literal braces".into());
             };
             if !literal.is_empty() {
                 segments.push(Segment::Text(std::mem::take(&mut literal)));

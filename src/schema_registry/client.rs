@@ -160,7 +160,7 @@ impl Client {
             ),
             404 | 405 => (
                 ErrorKind::RegistryRefused,
-                format!("what answers at {} is no schema registry", self.urls.join(", ")),
+                format!("the server at {} is not a schema registry", self.urls.join(", ")),
                 "check schema_registry.url, with its path",
             ),
             408 | 429 => unanswered(about),

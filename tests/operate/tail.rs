@@ -83,7 +83,7 @@ async fn what_commits_is_printed_and_what_is_rolled_back_is_not() {
 async fn filters_and_a_count_choose_and_a_relay_is_not_disturbed() {
     let desk = Desk::new().await;
     let wrong = desk.refuses("factlib tail --aggregate-id /(/", 2).await;
-    assert!(wrong.contains("aggregate id \"/(/\" is no regular expression"), "{wrong}");
+    assert!(wrong.contains("aggregate id \"/(/\" is not a valid regular expression"), "{wrong}");
     let relay = desk.folder.relay().await;
     let filter = "--aggregate-type order --aggregate-id 7* --event-type /^order/";
     let mut tail = Tail::begin(&desk, &format!("factlib tail --json --count 2 {filter}")).await;

@@ -115,7 +115,7 @@ impl Running {
         self.unwanted.load(Ordering::Acquire)
     }
 
-    /// Tries until nothing is left; none where the thread has to end before that.
+    /// Tries until nothing is left; none if the thread has to end before that.
     fn deliver(&mut self, records: &dyn Records) -> Result<Option<Work>> {
         let records = (0..records.len()).map(|index| Plain::new(records, index));
         let records: Vec<_> = records.collect();

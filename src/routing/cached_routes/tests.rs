@@ -173,7 +173,7 @@ fn key_partition_headers_and_tombstones_are_by_template() {
         sharded.metadata.insert("shard".into(), shard.into());
         let Routed::Refused(_, error) = routing.route(event(&sharded)) else { panic!("{shard}") };
         assert_eq!(error.kind(), ErrorKind::RecordRefused);
-        assert!(error.to_string().contains("is no number"), "{error}");
+        assert!(error.to_string().contains("is not a number"), "{error}");
     }
 }
 
@@ -327,7 +327,7 @@ fn a_route_that_can_t_be_used_is_named() {
         ),
         (
             with(|r| r.matches.event_type = Some("/(/".into())),
-            "route[0].match.event_type = \"/(/\": is no regular expression: unclosed group",
+            "route[0].match.event_type = \"/(/\": is not a valid regular expression: unclosed group",
         ),
         (
             with(|r| r.matches.event_type = Some("/(?<id>.)/".into())),
@@ -338,7 +338,7 @@ fn a_route_that_can_t_be_used_is_named() {
                 r.drop = true;
                 r.tombstone = true;
             }),
-            "route[0].drop = true: what is dropped becomes no record",
+            "route[0].drop = true: a dropped event has no record",
         ),
     ] {
         let problem = problem([bad]);

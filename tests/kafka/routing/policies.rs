@@ -97,7 +97,7 @@ async fn a_partition_or_a_topic_that_does_not_exist_is_a_dead_letter_and_the_oth
     for (key, why) in [
         ("b", "no partition 99"),
         ("c", "not allowed"),
-        ("d", "is no number"),
+        ("d", "is not a number"),
         ("e", "it has no metadata shard"),
     ] {
         let letter = letters.iter().find(|letter| letter.key.as_deref() == Some(key.as_bytes()));

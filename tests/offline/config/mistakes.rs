@@ -169,7 +169,7 @@ fn a_route_that_can_t_be_used_is_named_with_its_line() {
         ),
         (
             "[[route]]\nmatch.metadata.\"x.y\" = \"/(/\"",
-            "route[0].match.metadata.x.y = \"/(/\" from factlib.toml line 2: is no regular expression: unclosed group",
+            "route[0].match.metadata.x.y = \"/(/\" from factlib.toml line 2: is not a valid regular expression: unclosed group",
         ),
         (
             "[[route]]\nmatch.aggregate_type = \"a\"\n[route.headers]\nok = \"1\"\nbad = \"{tenant}\"",
@@ -181,7 +181,7 @@ fn a_route_that_can_t_be_used_is_named_with_its_line() {
         ),
         (
             "route = [\n  { topic = \"a\", match = { aggregate_type = \"a\" } },\n  { topic = \"{\" },\n]",
-            "route[1].topic = \"{\" from factlib.toml line 3: has a brace without its other half; {{ and }} are braces",
+            "route[1].topic = \"{\" from factlib.toml line 3: has an unmatched brace; write {{ and }} for literal braces",
         ),
         (
             "[[route]]\npartition = -1",
@@ -189,7 +189,7 @@ fn a_route_that_can_t_be_used_is_named_with_its_line() {
         ),
         (
             "[[route]]\ndrop = true\ntopic = \"t\"",
-            "route[0].drop = true from factlib.toml line 2: what is dropped becomes no record; leave out all but match",
+            "route[0].drop = true from factlib.toml line 2: a dropped event has no record; leave out all but match",
         ),
         (
             "kafka.unrouted = \"ignore\"",
