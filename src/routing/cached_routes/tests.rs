@@ -319,7 +319,7 @@ fn a_route_that_can_t_be_used_is_named() {
             "route[0].topic = \"a\": is there twice",
         ),
         (with(|r| r.topic = vec!["{x}".into()]), "route[0].topic = \"{x}\": has {x}; there are"),
-        (with(|r| r.key = Some("{".into())), "route[0].key = \"{\": has a brace"),
+        (with(|r| r.key = Some("{".into())), "route[0].key = \"{\": has an unmatched brace"),
         (with(|r| r.partition = Some("-1".into())), "route[0].partition = \"-1\": expected the"),
         (
             with(|r| _ = r.headers.insert(String::new(), "x".into())),
