@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use factlib_kafka::{
@@ -229,13 +229,26 @@ fn number(record: &ConsumedRecord) -> u32 {
 
 /// Checks that exactly these numbers are in the topic, each once and in order.
 pub async fn assert_exactly(bootstrap: &str, topic: &str, numbers: impl Iterator<Item = u32>) {
-    let partitions = numbers_in(bootstrap, topic).await;
-    for (partition, numbers) in &partitions {
-        let wrong = numbers.windows(2).find(|pair| pair[0] >= pair[1]);
-        assert!(wrong.is_none(), "{wrong:?} in partition {partition}");
-    }
-    let found: BTreeSet<u32> = partitions.into_values().flatten().collect();
     let wanted: BTreeSet<u32> = numbers.collect();
-    let (lost, more) = (wanted.difference(&found).count(), found.difference(&wanted).count());
-    assert_eq!((lost, more), (0, 0), "lost, and not sent");
+    let began = Instant::now();
+    loop {
+        let partitions = numbers_in(bootstrap, topic).await;
+        for (partition, numbers) in &partitions {
+            let wrong = numbers.windows(2).find(|pair| pair[0] >= pair[1]);
+            assert!(wrong.is_none(), "{wrong:?} in partition {partition}");
+        }
+        let found: BTreeSet<u32> = partitions.into_values().flatten().collect();
+        let more = found.difference(&wanted).count();
+        let lost: Vec<u32> = wanted.difference(&found).copied().collect();
+        assert_eq!(more, 0, "records that were not sent, or were undone");
+        // A commit is answered before its end is written into each partition.
+        if lost.is_empty() {
+            return;
+        }
+        assert!(began.elapsed() < MARKER_LIMIT, "lost: {lost:?}");
+        sleep(Duration::from_millis(50)).await;
+    }
 }
+
+/// Time in which the end of a transaction reaches its partitions.
+const MARKER_LIMIT: Duration = Duration::from_secs(5);
