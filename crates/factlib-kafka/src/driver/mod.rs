@@ -44,14 +44,16 @@ use crate::{
 };
 
 mod cluster;
+mod coordinator;
 mod produce;
 mod topics;
 mod transaction;
 
 use self::{
     cluster::{Broker, Link},
+    coordinator::Step,
     topics::{Closing, Partition, TopicState},
-    transaction::{Step, Transaction},
+    transaction::Transaction,
 };
 
 /// Handles to the driver.

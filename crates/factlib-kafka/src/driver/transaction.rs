@@ -1,81 +1,44 @@
-//! Transactions, as their coordinator sees them: who we are, which partitions are part of the
-//! open one, and its end.
-//!
-//! One question at a time goes to the coordinator. Without KIP-890 (`transaction.version` 2, from
-//! Kafka 4.0 on) a partition is added before its first record goes out, and the epoch stays; with
-//! it the brokers add partitions by themselves, and each end brings a new epoch.
+//! The open transaction: its partitions, the end that was asked for, and why it failed.
 
 use std::collections::{HashSet, VecDeque};
 
-use kafka_protocol::{
-    messages::{
-        AddPartitionsToTxnRequest, EndTxnRequest, FindCoordinatorRequest, InitProducerIdRequest,
-        ProducerId, TransactionalId, add_partitions_to_txn_request::AddPartitionsToTxnTopic,
-    },
-    protocol::{Request, StrBytes},
-};
+use kafka_protocol::{messages::TransactionalId, protocol::StrBytes};
 use tokio::sync::watch;
 
 use super::{
-    Answer, Arc, Connection, Done, Driver, Duration, Error, Identity, Instant, Result,
-    TransactionError, Transactional, pause, topic_name,
+    Answer, Arc, Connection, Duration, Error, Instant, TransactionError, Transactional, pause,
 };
-use crate::{
-    anyone::Anyone,
-    error::{Code, check},
-    settings::Settings,
-};
+use crate::{error::Code, settings::Settings};
 
 /// Pause while the transaction before is still being written (`CONCURRENT_TRANSACTIONS`).
 pub(super) const CONCURRENT_PAUSE: Duration = Duration::from_millis(5);
 
-/// The newest versions in which partitions are added by the producer.
-const ADD_PARTITIONS_VERSION: i16 = 3;
-const END_VERSION_ADDED: i16 = 4;
-
-/// `transaction.version` from which brokers add partitions by themselves.
-const IMPLICIT: i16 = 2;
-
 pub(super) struct Transaction {
-    settings: Transactional,
+    pub settings: Transactional,
     /// Number of the open one.
-    number: u64,
-    coordinator: Option<Connection>,
-    is_asking: bool,
-    not_before: Option<Instant>,
-    failures: u32,
+    pub number: u64,
+    pub coordinator: Option<Connection>,
+    pub is_asking: bool,
+    pub not_before: Option<Instant>,
+    pub failures: u32,
     /// The brokers add partitions by themselves.
-    is_implicit: bool,
-    added: HashSet<(usize, usize)>,
-    wanted: Vec<(usize, usize)>,
+    pub is_implicit: bool,
+    pub added: HashSet<(usize, usize)>,
+    pub wanted: Vec<(usize, usize)>,
     /// Brokers may have something of it.
     pub is_touched: bool,
-    goal: Option<Goal>,
+    pub goal: Option<Goal>,
     /// Commits that were asked for behind the goal.
-    later: VecDeque<(u64, Answer)>,
-    beginning: Vec<Answer>,
-    failure: Option<TransactionError>,
-    failed: watch::Sender<Option<TransactionError>>,
+    pub later: VecDeque<(u64, Answer)>,
+    pub beginning: Vec<Answer>,
+    pub failure: Option<TransactionError>,
+    pub failed: watch::Sender<Option<TransactionError>>,
 }
 
 /// The end that was asked for.
-enum Goal {
+pub(super) enum Goal {
     Commit { number: u64, answer: Answer },
     Abort { answer: Answer, is_ended: bool },
-}
-
-/// A question to the coordinator that was answered.
-pub(super) struct Step {
-    /// The connection to go on with.
-    coordinator: Option<Connection>,
-    outcome: Outcome,
-}
-
-enum Outcome {
-    Initialized(Result<(i64, i16)>),
-    Added(Vec<(usize, usize)>, Result<Vec<(usize, usize, Option<Code>)>>),
-    /// With the producer id and epoch of the next one, where the end brings them.
-    Ended(Result<Option<(i64, i16)>>),
 }
 
 impl Transaction {
@@ -162,7 +125,7 @@ impl Transaction {
         }
     }
 
-    fn fail(&mut self, error: TransactionError) {
+    pub fn fail(&mut self, error: TransactionError) {
         if self.failure.is_none() {
             self.failed.send_replace(Some(error.clone()));
             self.failure = Some(error);
@@ -170,7 +133,7 @@ impl Transaction {
     }
 
     /// Tells all who wait for an end that it will not come.
-    fn give_up_goals(&mut self) {
+    pub fn give_up_goals(&mut self) {
         let Some(failure) = self.failure.clone() else { return };
         let goal = self.goal.take().map(|goal| match goal {
             Goal::Commit { answer, .. } | Goal::Abort { answer, .. } => answer,
@@ -182,14 +145,14 @@ impl Transaction {
     }
 
     /// The next one is open.
-    fn begin_next(&mut self, number: u64) {
+    pub fn begin_next(&mut self, number: u64) {
         self.number = number;
         self.added.clear();
         self.wanted.clear();
         self.is_touched = false;
     }
 
-    fn retry(&mut self, settings: &Settings, is_concurrent: bool) {
+    pub fn retry(&mut self, settings: &Settings, is_concurrent: bool) {
         let pause = match is_concurrent {
             true => CONCURRENT_PAUSE,
             false => pause(settings, self.failures),
@@ -198,12 +161,12 @@ impl Transaction {
         self.not_before = Some(Instant::now() + pause);
     }
 
-    fn transactional_id(&self) -> TransactionalId {
+    pub fn transactional_id(&self) -> TransactionalId {
         TransactionalId(StrBytes::from_string(self.settings.id.clone()))
     }
 
     /// The failure of a question that can't pass by asking again; none where it can.
-    fn lasting(error: &Error) -> Option<TransactionError> {
+    pub fn lasting(error: &Error) -> Option<TransactionError> {
         let error = error.clone();
         Some(match error.code()? {
             Code::ProducerFenced | Code::InvalidProducerEpoch => TransactionError::Fenced(error),
@@ -219,384 +182,4 @@ impl Transaction {
             _ => return None,
         })
     }
-}
-
-impl Driver {
-    pub(super) fn begin(&mut self, answer: Answer) {
-        let Some(transaction) = &mut self.transaction else { return };
-        match (&transaction.failure, self.identity) {
-            (Some(failure), _) => drop(answer.send(Err(failure.clone()))),
-            (None, Some(_)) => drop(answer.send(Ok(()))),
-            (None, None) => transaction.beginning.push(answer),
-        }
-        self.asking_identity.hurry(Duration::ZERO);
-    }
-
-    pub(super) fn commit(&mut self, number: u64, answer: Answer) {
-        let Some(transaction) = &mut self.transaction else { return };
-        match transaction.goal {
-            None => transaction.goal = Some(Goal::Commit { number, answer }),
-            Some(_) => transaction.later.push_back((number, answer)),
-        }
-    }
-
-    pub(super) fn abort(&mut self, answer: Answer) {
-        let Some(transaction) = &mut self.transaction else { return };
-        match &transaction.failure {
-            Some(error @ (TransactionError::Fenced(_) | TransactionError::Refused(_))) => {
-                let _ = answer.send(Err(error.clone()));
-            }
-            _ => {
-                // Nothing more is sent of it.
-                let error = Error::Ended;
-                transaction
-                    .failure
-                    .get_or_insert(TransactionError::Abortable { error, topic: None });
-                transaction.give_up_goals();
-                transaction.goal = Some(Goal::Abort { answer, is_ended: false });
-            }
-        }
-    }
-
-    /// Asks the coordinator what is to be asked next.
-    pub(super) fn advance_transaction(&mut self) {
-        let now = Instant::now();
-        let Some(transaction) = &mut self.transaction else { return };
-        if transaction.is_asking || transaction.not_before.is_some_and(|at| now < at) {
-            return;
-        }
-        transaction.not_before = None;
-        match &transaction.goal {
-            Some(Goal::Abort { .. }) => self.advance_abort(),
-            _ if transaction.failure.is_some() => transaction.give_up_goals(),
-            _ if self.identity.is_none() => self.initialize(None),
-            _ if !transaction.wanted.is_empty() => self.add_partitions(),
-            Some(Goal::Commit { number, .. }) => {
-                let number = *number;
-                self.advance_commit(number);
-            }
-            None => {}
-        }
-    }
-
-    fn advance_commit(&mut self, number: u64) {
-        let is_at_rest = self.is_at_rest();
-        let Some(transaction) = &mut self.transaction else { return };
-        // Those before it are committed first, and it is asked for after that.
-        if number < transaction.number {
-            self.end_commits();
-        } else if is_at_rest {
-            match transaction.is_touched {
-                true => self.end(true),
-                false => self.transaction_ended(None),
-            }
-        }
-    }
-
-    fn advance_abort(&mut self) {
-        let is_quiet = self.topics.iter().all(|topic| topic.in_flight() == 0);
-        let identity = self.identity;
-        let Some(transaction) = &mut self.transaction else { return };
-        let Some(Goal::Abort { is_ended, .. }) = &mut transaction.goal else { return };
-        if !is_quiet {
-            return;
-        }
-        if transaction.is_touched && !*is_ended && identity.is_some() {
-            self.end(false);
-        } else {
-            *is_ended = true;
-            self.initialize(identity);
-        }
-    }
-
-    /// Gets a producer id and epoch: after an abort the next epoch of this one.
-    fn initialize(&mut self, of: Option<Identity>) {
-        let Some(transaction) = &self.transaction else { return };
-        let (id, epoch) = of.map_or((-1, -1), |of| (of.producer_id, of.epoch));
-        let timeout_ms = transaction.settings.timeout.as_millis();
-        let request = InitProducerIdRequest::default()
-            .with_transactional_id(Some(transaction.transactional_id()))
-            .with_transaction_timeout_ms(i32::try_from(timeout_ms).unwrap_or(i32::MAX))
-            .with_producer_id(ProducerId(id))
-            .with_producer_epoch(epoch);
-        self.ask_coordinator(request, 5, move |answer| {
-            Outcome::Initialized(answer.and_then(|answer| {
-                check(answer.error_code, None, || "cannot begin transactions".into())?;
-                Ok((answer.producer_id.0, answer.producer_epoch))
-            }))
-        });
-    }
-
-    fn add_partitions(&mut self) {
-        let Some(identity) = self.identity else { return };
-        let Some(transaction) = &mut self.transaction else { return };
-        let wanted = std::mem::take(&mut transaction.wanted);
-        let mut topics: Vec<(usize, AddPartitionsToTxnTopic)> = Vec::new();
-        for (topic, place) in &wanted {
-            let known = topics.iter_mut().find(|(known, _)| known == topic);
-            match known {
-                Some((_, known)) => known.partitions.push(*place as i32),
-                None => {
-                    let new = AddPartitionsToTxnTopic::default()
-                        .with_name(topic_name(&self.topics[*topic].name))
-                        .with_partitions(vec![*place as i32]);
-                    topics.push((*topic, new));
-                }
-            }
-        }
-        let places: Vec<_> =
-            topics.iter().map(|(place, topic)| (topic.name.clone(), *place)).collect();
-        transaction.is_touched = true;
-        let request = AddPartitionsToTxnRequest::default()
-            .with_v3_and_below_transactional_id(transaction.transactional_id())
-            .with_v3_and_below_producer_id(ProducerId(identity.producer_id))
-            .with_v3_and_below_producer_epoch(identity.epoch)
-            .with_v3_and_below_topics(topics.into_iter().map(|(_, topic)| topic).collect());
-        self.ask_coordinator(request, ADD_PARTITIONS_VERSION, move |answer| {
-            let results = answer.map(|answer| {
-                let topics = answer.results_by_topic_v3_and_below.into_iter();
-                topics
-                    .flat_map(|topic| {
-                        let place = places.iter().find(|(name, _)| *name == topic.name);
-                        let place = place.map_or(usize::MAX, |(_, place)| *place);
-                        topic.results_by_partition.into_iter().map(move |result| {
-                            let code = result.partition_error_code;
-                            let code = kafka_protocol::error::ParseResponseErrorCode::err(code);
-                            (place, result.partition_index as usize, code)
-                        })
-                    })
-                    .collect()
-            });
-            Outcome::Added(wanted, results)
-        });
-    }
-
-    fn end(&mut self, is_committed: bool) {
-        let Some(identity) = self.identity else { return };
-        let Some(transaction) = &self.transaction else { return };
-        let is_implicit = transaction.is_implicit;
-        let request = EndTxnRequest::default()
-            .with_transactional_id(transaction.transactional_id())
-            .with_producer_id(ProducerId(identity.producer_id))
-            .with_producer_epoch(identity.epoch)
-            .with_committed(is_committed);
-        let most = if is_implicit { 5 } else { END_VERSION_ADDED };
-        self.ask_coordinator(request, most, move |answer| {
-            Outcome::Ended(answer.and_then(|answer| {
-                let what = if is_committed { "commit" } else { "undo" };
-                check(answer.error_code, None, || format!("cannot {what} the transaction"))?;
-                let next = (answer.producer_id.0, answer.producer_epoch);
-                Ok(is_implicit.then_some(next).filter(|(id, _)| *id >= 0))
-            }))
-        });
-    }
-
-    fn ask_coordinator<R: Request + Send + Sync + 'static>(
-        &mut self,
-        request: R,
-        most: i16,
-        outcome: impl FnOnce(Result<R::Response>) -> Outcome + Send + 'static,
-    ) where
-        R::Response: Send,
-    {
-        let anyone = self.anyone();
-        let Some(transaction) = &mut self.transaction else { return };
-        transaction.is_asking = true;
-        let known = transaction.coordinator.take().filter(|known| {
-            !known.is_closed() && known.login_due().is_none_or(|due| Instant::now() < due)
-        });
-        let id = transaction.settings.id.clone();
-        self.tasks.push(Box::pin(async move {
-            let asked = async {
-                let coordinator = match known {
-                    Some(known) => known,
-                    None => find(anyone, &id).await?,
-                };
-                let answer = coordinator.call(&request, most).await?;
-                Ok((coordinator, answer))
-            };
-            Done::Coordinator(match asked.await {
-                Ok((coordinator, answer)) => {
-                    Step { coordinator: Some(coordinator), outcome: outcome(Ok(answer)) }
-                }
-                Err(error) => Step { coordinator: None, outcome: outcome(Err(error)) },
-            })
-        }));
-    }
-
-    pub(super) fn coordinator_answered(&mut self, Step { coordinator, outcome }: Step) {
-        let Some(transaction) = &mut self.transaction else { return };
-        transaction.is_asking = false;
-        transaction.coordinator = coordinator;
-        match outcome {
-            Outcome::Initialized(Ok((producer_id, epoch))) => self.initialized(producer_id, epoch),
-            Outcome::Added(wanted, Ok(results)) => self.partitions_added(wanted, results),
-            Outcome::Ended(Ok(next)) => {
-                transaction.failures = 0;
-                match &mut transaction.goal {
-                    Some(Goal::Abort { is_ended, .. }) => {
-                        *is_ended = true;
-                        if let Some((producer_id, epoch)) = next {
-                            self.is_known_as(producer_id, epoch);
-                        }
-                    }
-                    _ => self.transaction_ended(next),
-                }
-            }
-            Outcome::Initialized(Err(error)) | Outcome::Ended(Err(error)) => {
-                self.coordinator_failed(error);
-            }
-            Outcome::Added(wanted, Err(error)) => {
-                transaction.wanted.extend(wanted);
-                self.coordinator_failed(error);
-            }
-        }
-    }
-
-    fn coordinator_failed(&mut self, error: Error) {
-        let Some(transaction) = &mut self.transaction else { return };
-        let code = error.code();
-        if matches!(code, Some(Code::NotCoordinator | Code::CoordinatorNotAvailable)) {
-            transaction.coordinator = None;
-        }
-        let is_concurrent = code == Some(Code::ConcurrentTransactions);
-        let is_undone = matches!(transaction.goal, Some(Goal::Abort { is_ended: false, .. }));
-        let Some(lasting) = Transaction::lasting(&error) else {
-            if !is_concurrent {
-                self.observer.trouble(None, &error);
-            }
-            transaction.retry(&self.settings, is_concurrent);
-            return;
-        };
-        if let (Some(Goal::Abort { is_ended, .. }), true, TransactionError::Abortable { .. }) =
-            (&mut transaction.goal, is_undone, &lasting)
-        {
-            // There is nothing to undo any more.
-            *is_ended = true;
-            return;
-        }
-        transaction.failed.send_replace(Some(lasting.clone()));
-        transaction.failure = Some(lasting);
-        transaction.give_up_goals();
-    }
-
-    /// A first producer id, or the next epoch after an abort.
-    fn initialized(&mut self, producer_id: i64, epoch: i16) {
-        self.is_known_as(producer_id, epoch);
-        let number = self.announced.transaction.load(std::sync::atomic::Ordering::Acquire);
-        let Some(transaction) = &mut self.transaction else { return };
-        let level = transaction.coordinator.as_ref();
-        let level = level.map_or(0, |coordinator| coordinator.feature("transaction.version"));
-        transaction.is_implicit = level >= IMPLICIT;
-        transaction.failures = 0;
-        for answer in transaction.beginning.drain(..) {
-            let _ = answer.send(Ok(()));
-        }
-        if let Some(Goal::Abort { answer, .. }) = transaction.goal.take() {
-            transaction.begin_next(number);
-            transaction.failure = None;
-            transaction.failed.send_replace(None);
-            for topic in &mut self.topics {
-                topic.clear(true);
-                topic.failing = 0;
-            }
-            let _ = answer.send(Ok(()));
-        }
-        self.list_all();
-    }
-
-    fn partitions_added(
-        &mut self,
-        wanted: Vec<(usize, usize)>,
-        results: Vec<(usize, usize, Option<Code>)>,
-    ) {
-        let Some(transaction) = &mut self.transaction else { return };
-        transaction.failures = 0;
-        let mut failed = None;
-        for (topic, place) in wanted {
-            let result = results.iter().find(|(t, p, _)| (*t, *p) == (topic, place));
-            let name = Arc::clone(&self.topics[topic].name);
-            let code = match result {
-                Some((_, _, None)) => {
-                    transaction.added.insert((topic, place));
-                    continue;
-                }
-                Some((_, _, Some(code))) => *code,
-                None => Code::UnknownServerError,
-            };
-            transaction.wanted.push((topic, place));
-            let error = Error::Broker {
-                what: format!("partition {place} of topic {name} in the transaction"),
-                code,
-                message: None,
-            };
-            if let Some(mut lasting) = Transaction::lasting(&error) {
-                if let TransactionError::Abortable { topic, .. } = &mut lasting
-                    && code == Code::TopicAuthorizationFailed
-                {
-                    *topic = Some(Arc::clone(&name));
-                }
-                transaction.fail(lasting);
-                self.observer.trouble(Some(&name), &error);
-            } else if code != Code::OperationNotAttempted || failed.is_none() {
-                // Of several, the one that stopped the others.
-                failed = Some((name, error));
-            }
-        }
-        if let Some((name, error)) = failed {
-            let code = error.code();
-            if matches!(code, Some(Code::NotCoordinator | Code::CoordinatorNotAvailable)) {
-                transaction.coordinator = None;
-            }
-            let is_concurrent = code == Some(Code::ConcurrentTransactions);
-            transaction.retry(&self.settings, is_concurrent);
-            if !is_concurrent {
-                self.observer.trouble(Some(&name), &error);
-            }
-        }
-        self.list_all();
-        let topics: Vec<_> =
-            self.transaction.iter().flat_map(|t| t.added.iter().copied()).collect();
-        for (topic, place) in topics {
-            if !self.topics[topic].partitions.get(place).is_none_or(|p| p.queue.is_empty()) {
-                self.list(topic, place);
-            }
-        }
-    }
-
-    /// The transaction is committed.
-    fn transaction_ended(&mut self, next: Option<(i64, i16)>) {
-        if let Some((producer_id, epoch)) = next {
-            self.is_known_as(producer_id, epoch);
-        }
-        if let Some(transaction) = &mut self.transaction {
-            transaction.begin_next(transaction.number + 1);
-        }
-        self.end_commits();
-        self.list_all();
-    }
-
-    /// Answers those whose transactions are committed.
-    fn end_commits(&mut self) {
-        let Some(transaction) = &mut self.transaction else { return };
-        let is_over = |goal: &mut Goal| matches!(goal, Goal::Commit { number, .. } if *number < transaction.number);
-        while let Some(Goal::Commit { answer, .. }) = transaction.goal.take_if(is_over) {
-            let _ = answer.send(Ok(()));
-            let later = transaction.later.pop_front();
-            transaction.goal = later.map(|(number, answer)| Goal::Commit { number, answer });
-        }
-    }
-}
-
-/// Connects to the coordinator of a transactional id.
-async fn find(anyone: Anyone, id: &str) -> Result<Connection> {
-    let settings = Arc::clone(&anyone.settings);
-    let key = StrBytes::from_string(id.to_owned());
-    // Version 3: one key; the later ones ask for several.
-    let request = FindCoordinatorRequest::default().with_key(key).with_key_type(1);
-    let (_, answer) = anyone.ask(&request, 3).await?;
-    check(answer.error_code, answer.error_message.as_deref(), || {
-        "cannot find the coordinator of transactions".into()
-    })?;
-    Connection::open(&settings, &answer.host, answer.port as u16).await
 }
