@@ -15,8 +15,8 @@ use crate::kafka::{Compression, KafkaSettings, NewTopics};
 pub struct KafkaConfig {
     /// Bootstrap brokers, `host:port`.
     pub brokers: Vec<String>,
-    /// Kafka client: librdkafka, or the crate `kafka`, which can do less; see
-    /// docs/kafka-clients.md.
+    /// Kafka client: `rdkafka`; `pipelined`, which is fast over a network and can't do
+    /// exactly-once yet; or `kafka`, for old brokers; see docs/kafka-clients.md.
     pub client: KafkaClient,
     /// First part of topic names, `{topic_prefix}.{aggregate_type}`; default: the message
     /// prefix.
@@ -134,6 +134,9 @@ pub enum KafkaClient {
     /// librdkafka: idempotent, with headers, TLS and SASL.
     #[default]
     Rdkafka,
+    /// `factlib-kafka`: many partitions a request and several requests at a time, for brokers
+    /// behind a network. Not with exactly-once yet.
+    Pipelined,
     /// The crate `kafka`, of the feature `client-kafka`: brokers before 4.0, no headers, plain
     /// connections.
     Kafka,

@@ -24,6 +24,7 @@ mod log;
 pub(crate) mod manual;
 mod outbox;
 mod pipeline;
+mod pipelined_client;
 mod plain_client;
 mod postgres;
 mod properties;

@@ -10,7 +10,7 @@ const CLIENT: &str = "kafka.client = \"kafka\"";
 
 pub(super) fn check_client(config: &Config) -> Check {
     let kafka = &config.kafka;
-    if kafka.client == KafkaClient::Rdkafka {
+    if kafka.client != KafkaClient::Kafka {
         return Ok(());
     }
     if !cfg!(feature = "client-kafka") {

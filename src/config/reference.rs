@@ -76,7 +76,7 @@ const ROWS: &[(&str, Kind, &[&str])] = &[
     ("postgres.retained_wal_warning", Kind::Size, &[]),
     ("outbox", Kind::Tables, &[]),
     ("kafka.brokers", Kind::List, &["KAFKA_BROKERS"]),
-    ("kafka.client", Kind::OneOf(&["rdkafka", "kafka"]), &[]),
+    ("kafka.client", Kind::OneOf(&["rdkafka", "pipelined", "kafka"]), &[]),
     ("kafka.topic_prefix", Kind::Text, &[]),
     ("kafka.format", Kind::OneOf(&["protobuf", "raw", "json", "cloudevents", "cloudevents-structured", "confluent-protobuf", "confluent-json", "confluent-payload"]), &[]),
     ("kafka.unrouted", Kind::OneOf(&["default", "dead-letter", "ignore", "stop"]), &[]),

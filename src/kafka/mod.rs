@@ -17,6 +17,7 @@ mod observer;
 pub(crate) mod outgoing;
 pub(crate) mod partitions;
 pub(crate) mod pending_batch;
+pub(crate) mod pipelined;
 #[cfg(feature = "client-kafka")]
 pub(crate) mod plain;
 mod polled;

@@ -118,16 +118,30 @@ pub(super) fn is_too_large(error: &KafkaError) -> bool {
 
 /// The error of a record that is refused for what it is; `name` is what errors call it.
 pub(super) fn refused(topic: &str, name: &str, place: RecordPlacement, error: KafkaError) -> Error {
+    let code = match is_too_large(&error) {
+        true => Some(Code::MessageSizeTooLarge),
+        false => error.rdkafka_error_code(),
+    };
+    refused_with(topic, name, place, code, error)
+}
+
+/// The same for an error of this code, whoever tells of it in `cause`.
+pub(super) fn refused_with(
+    topic: &str,
+    name: &str,
+    place: RecordPlacement,
+    code: Option<Code>,
+    cause: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+) -> Error {
     let what = format!("Kafka did not take the record of {name} for {topic}");
-    if is_too_large(&error) {
+    if code == Some(Code::MessageSizeTooLarge) {
         let remedy = "raise max.message.bytes of the topic, or message.max.bytes of the broker";
-        return Error::new(ErrorKind::RecordTooLarge, what).caused_by(error).remedy(remedy);
+        return Error::new(ErrorKind::RecordTooLarge, what).caused_by(cause).remedy(remedy);
     }
-    let place = place_refused(place, error.rdkafka_error_code());
     let refused = Error::new(ErrorKind::RecordRefused, what);
-    match place {
-        Some(place) => refused.caused_by(place.caused_by(error)),
-        None => refused.caused_by(error),
+    match place_refused(place, code) {
+        Some(place) => refused.caused_by(place.caused_by(cause)),
+        None => refused.caused_by(cause),
     }
 }
 

@@ -6,20 +6,20 @@ use actix_rt::{Arbiter, System};
 use tokio::sync::{oneshot, watch};
 
 use super::{PipelineBuilder, PipelineHandle};
+#[cfg(feature = "client-kafka")]
+use crate::actors::PlainLanes;
 use crate::{
     Error, ErrorKind, Result,
     actors::{HandlerLanes, KafkaLanes, Lanes, PipelineResources, Supervisor, TableLanes, Threads},
-    config::{Config, RefusalPolicy},
+    config::{Config, KafkaClient, RefusalPolicy},
     exactly_once::{Positions, Transactions},
     handlers::HandlerLaneNames,
-    kafka::producer::KafkaProducer,
+    kafka::{pipelined::PipelinedClient, producer::KafkaProducer},
     messages::ByteWindow,
     ops::Ops,
     startup::{SlotClaim, Startup},
     status::Status,
 };
-#[cfg(feature = "client-kafka")]
-use crate::{actors::PlainLanes, config::KafkaClient};
 
 impl PipelineBuilder {
     /// Starts the pipeline, and waits until it reads for the first time or
@@ -111,6 +111,14 @@ impl PipelineBuilder {
                     status.clone(),
                     log.clone(),
                 )?;
+                let pipelined = match config.kafka.client {
+                    KafkaClient::Pipelined => Some(PipelinedClient::start(
+                        &config.kafka.settings(),
+                        topic_status.clone(),
+                        log.clone(),
+                    )?),
+                    _ => None,
+                };
                 let kept = Arc::new(Positions::new(&config, producer.clone(), log.clone()));
                 transactions = config.is_exactly_once().then(|| {
                     let (kept, faults, log) = (Arc::clone(&kept), faults.clone(), log.clone());
@@ -122,6 +130,7 @@ impl PipelineBuilder {
                 Arc::new(KafkaLanes::new(
                     &config,
                     producer,
+                    pipelined,
                     table,
                     transactions,
                     topic_status,

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use factlib::{
     ErrorKind,
-    config::{DeliveryMode, RefusalPolicy},
+    config::{DeliveryMode, KafkaClient, RefusalPolicy},
     dead_letter::{DeadLetterTopic, Ledger, LetterFilter, Redriver},
     emit::Fact,
     proto::OutboxEvent,
@@ -20,14 +20,20 @@ use crate::support::{
     records::{emit, header},
 };
 
-const MODES: [DeliveryMode; 2] = [DeliveryMode::AtLeastOnce, DeliveryMode::ExactlyOnce];
+/// Each mode, and each client that knows it.
+const WAYS: [(DeliveryMode, KafkaClient); 3] = [
+    (DeliveryMode::AtLeastOnce, KafkaClient::Rdkafka),
+    (DeliveryMode::AtLeastOnce, KafkaClient::Pipelined),
+    (DeliveryMode::ExactlyOnce, KafkaClient::Rdkafka),
+];
 
 /// Kafka takes no time that is more than an hour ahead, if nobody says otherwise.
 const FAR_AHEAD_MS: u64 = 4_000_000_000_000;
 
-async fn bed(name: &str, mode: DeliveryMode) -> Bed<'static> {
+async fn bed(name: &str, (mode, client): (DeliveryMode, KafkaClient)) -> Bed<'static> {
     let mut bed = Bed::shared(name).await;
     bed.config.delivery.mode = mode;
+    bed.config.kafka.client = client;
     bed.config.pipeline.restart_backoff = Duration::from_millis(50);
     bed.config.pipeline.restart_backoff_max = Duration::from_millis(500);
     bed
@@ -136,8 +142,8 @@ async fn redriven(bed: &Bed<'_>, topic: &str) -> Vec<ConsumedRecord> {
 
 #[actix::test]
 async fn of_twenty_records_of_an_aggregate_the_one_of_the_future_is_parked() {
-    for mode in MODES {
-        let bed = bed("future", mode).await;
+    for way in WAYS {
+        let bed = bed("future", way).await;
         let facts = (0..20).map(|n| match n {
             7 => fact("u1").timestamp_ms(FAR_AHEAD_MS),
             _ => fact("u1"),
@@ -163,8 +169,8 @@ async fn of_twenty_records_of_an_aggregate_the_one_of_the_future_is_parked() {
 
 #[actix::test]
 async fn several_refused_records_of_several_partitions_cost_the_others_nothing() {
-    for mode in MODES {
-        let bed = bed("several", mode).await;
+    for way in WAYS {
+        let bed = bed("several", way).await;
         let user = |n: usize| format!("u{}", n % 20);
         let before: Vec<_> = (0..40).map(|n| fact(user(n))).collect();
         let is_bad = |n: usize| [5, 25, 45, 111, 112, 250, 399].contains(&n);
@@ -179,8 +185,8 @@ async fn several_refused_records_of_several_partitions_cost_the_others_nothing()
 
 #[actix::test]
 async fn a_time_too_long_ago_is_refused_for_what_it_is() {
-    for mode in MODES {
-        let bed = bed("ago", mode).await;
+    for way in WAYS {
+        let bed = bed("ago", way).await;
         let topic = format!("{}.order", bed.name);
         let limit = [("message.timestamp.before.max.ms", "3600000")];
         create_topic(&bed.kafka.admin_bootstrap(), &topic, 3, &limit).await.expect("a topic");
@@ -198,8 +204,8 @@ async fn a_time_too_long_ago_is_refused_for_what_it_is() {
 /// Sent as fast as they come, under load, each thousandth is refused.
 #[actix::test]
 async fn one_in_a_thousand_is_refused_and_the_rest_keeps_its_order() {
-    for mode in MODES {
-        let bed = bed("thousandth", mode).await;
+    for way in WAYS {
+        let bed = bed("thousandth", way).await;
         let is_bad = |n: usize| n % 1_000 == 999;
         let facts = (0..8_000).map(|n| match is_bad(n) {
             true => fact(format!("u{}", n % 50)).timestamp_ms(FAR_AHEAD_MS),
@@ -214,7 +220,7 @@ async fn one_in_a_thousand_is_refused_and_the_rest_keeps_its_order() {
 /// it on the partition.
 #[actix::test]
 async fn one_in_three_of_a_single_partition_is_refused_and_the_rest_keeps_its_order() {
-    let mut bed = bed("third", MODES[0]).await;
+    let mut bed = bed("third", WAYS[0]).await;
     bed.config.kafka.topics.partitions = Some(1);
     let is_bad = |n: usize| n % 3 == 2;
     let facts = (0..300).map(|n| match is_bad(n) {
@@ -227,8 +233,9 @@ async fn one_in_three_of_a_single_partition_is_refused_and_the_rest_keeps_its_or
 
 #[actix::test]
 async fn a_topic_whose_limit_was_lowered_still_takes_its_records() {
-    for (mode, says_size) in [(MODES[0], false), (MODES[0], true), (MODES[1], false)] {
-        let mut bed = bed("lowered", mode).await;
+    for (way, says_size) in [(WAYS[0], false), (WAYS[0], true), (WAYS[1], false), (WAYS[2], false)]
+    {
+        let mut bed = bed("lowered", way).await;
         if says_size {
             // Which the topic is not asked for then.
             bed.config.kafka.properties.insert("batch.size".into(), "1000000".into());
@@ -281,7 +288,7 @@ async fn emit_bytes(bed: &Bed<'_>, event: &OutboxEvent) {
 /// relay sends none.
 #[actix::test]
 async fn a_compacted_topic_takes_events_without_an_aggregate_id() {
-    let bed = bed("compacted", DeliveryMode::AtLeastOnce).await;
+    let bed = bed("compacted", WAYS[0]).await;
     let (topic, bootstrap) = (format!("{}.order", bed.name), bed.kafka.admin_bootstrap());
     let compact = [("cleanup.policy", "compact")];
     create_topic(&bootstrap, &topic, 1, &compact).await.expect("a topic");
@@ -308,7 +315,7 @@ fn user(id: &str) -> Fact {
 
 #[actix::test]
 async fn a_blocked_topic_names_the_record_and_holds_what_is_behind_it() {
-    let mut bed = bed("blocked", DeliveryMode::AtLeastOnce).await;
+    let mut bed = bed("blocked", WAYS[0]).await;
     bed.config.dead_letter.policy = RefusalPolicy::Block;
     let pipeline = bed.pipeline().start().await.expect("the pipeline starts");
     let (topic, users) = (format!("{}.order", bed.name), format!("{}.user", bed.name));
@@ -344,8 +351,8 @@ async fn a_blocked_topic_names_the_record_and_holds_what_is_behind_it() {
 
 #[actix::test]
 async fn a_relay_that_stops_names_the_record() {
-    for mode in MODES {
-        let mut bed = bed("stops", mode).await;
+    for way in WAYS {
+        let mut bed = bed("stops", way).await;
         bed.config.dead_letter.policy = RefusalPolicy::Stop;
         let pipeline = bed.pipeline().start().await.expect("the pipeline starts");
         let facts = (0..10).map(|n| match n {
@@ -362,8 +369,8 @@ async fn a_relay_that_stops_names_the_record() {
 
 #[actix::test]
 async fn a_dead_letter_that_its_topic_refuses_goes_to_the_table() {
-    for mode in MODES {
-        let bed = bed("letter", mode).await;
+    for way in WAYS {
+        let bed = bed("letter", way).await;
         let letters_topic = bed.config.dead_letter_topic();
         // It takes no letter at all.
         let limit = [("max.message.bytes", "100")];
@@ -390,8 +397,8 @@ async fn a_dead_letter_that_its_topic_refuses_goes_to_the_table() {
 /// Its whole letter is too large for the dead-letter topic; the small one in its place is not.
 #[actix::test]
 async fn a_large_event_without_a_topic_is_parked_in_the_table() {
-    for mode in MODES {
-        let bed = bed("illegal", mode).await;
+    for way in WAYS {
+        let bed = bed("illegal", way).await;
         let pipeline = bed.pipeline().start().await.expect("the pipeline starts");
         let mut events = emit(&bed, &[fact("u1")]).await;
         emit_illegal(&bed, noise(2_000_000)).await;

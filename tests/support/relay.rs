@@ -17,7 +17,10 @@ use nix::{
 use serde_json::Value;
 use tokio::{task::AbortHandle, time::sleep};
 
-use crate::support::{Bed, History, Report, bed::LIMIT};
+use crate::support::{
+    Bed, History, Report,
+    bed::{LIMIT, chosen_client},
+};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_factlib");
 /// Nothing signals that a file has grown.
@@ -110,7 +113,22 @@ impl Launch {
     /// Starts a subcommand.
     pub fn program(&self, words: &[&str]) -> Program {
         let words: Vec<_> = words.iter().map(|word| word.to_string()).collect();
-        Program::start(Path::new(BINARY), &words, &self.variables).expect("factlib starts")
+        let mut variables = self.variables.clone();
+        if let Some(client) = chosen_client().filter(|_| self.may_choose_client()) {
+            variables.push(("FACTLIB_KAFKA__CLIENT".into(), client));
+        }
+        Program::start(Path::new(BINARY), &words, &variables).expect("factlib starts")
+    }
+
+    /// True unless a setting needs librdkafka.
+    fn may_choose_client(&self) -> bool {
+        let needs = |(name, value): &(String, String)| {
+            value == "exactly-once"
+                || value == "block"
+                || name.starts_with("FACTLIB_KAFKA__PROPERTIES")
+                || name == "FACTLIB_KAFKA__CLIENT"
+        };
+        !self.variables.iter().any(needs)
     }
 }
 

@@ -31,10 +31,10 @@ struct Born {
 }
 
 impl Receipt for Born {
-    fn acknowledged(&self, records: u32) {
+    fn acknowledged(&self, indexes: &[u32]) {
         let micros = self.at.elapsed().as_micros() as u32;
-        self.took.lock().expect("no panic").extend((0..records).map(|_| micros));
-        self.left.fetch_sub(records as usize, Ordering::AcqRel);
+        self.took.lock().expect("no panic").extend(indexes.iter().map(|_| micros));
+        self.left.fetch_sub(indexes.len(), Ordering::AcqRel);
     }
 
     fn refused(&self, _: u32, refusal: &Refusal) {

@@ -15,7 +15,7 @@ impl Answer {
 }
 
 impl Receipt for Answer {
-    fn acknowledged(&self, _: u32) {
+    fn acknowledged(&self, _: &[u32]) {
         self.is(Ok(()));
     }
 

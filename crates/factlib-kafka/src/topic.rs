@@ -28,8 +28,8 @@ const LEAST_BATCH_BYTES: usize = 1_000;
 /// Dropped before all of its records have ended, it says that nobody knows of the others: their
 /// topic was closed, their transaction undone, or the driver is gone.
 pub trait Receipt: Send + Sync + 'static {
-    /// This number of further records is safe.
-    fn acknowledged(&self, records: u32);
+    /// The records with these indexes are safe.
+    fn acknowledged(&self, indexes: &[u32]);
 
     /// The record with this index will never be taken.
     fn refused(&self, index: u32, refusal: &Refusal);
@@ -43,6 +43,13 @@ pub struct Refusal {
     pub code: Code,
     /// The broker's own words.
     pub message: Option<String>,
+}
+
+impl Refusal {
+    /// A refusal with this code, and the broker's words where it gave some.
+    pub fn new(code: Code, message: Option<String>) -> Self {
+        Refusal { code, message }
+    }
 }
 
 impl fmt::Display for Refusal {
@@ -345,7 +352,7 @@ impl Receipts {
     }
 
     pub fn acknowledged(&self) {
-        self.0.iter().for_each(|run| run.receipt.acknowledged(run.indexes.len() as u32));
+        self.0.iter().for_each(|run| run.receipt.acknowledged(&run.indexes));
     }
 
     pub fn refused(&self, refusal: &Refusal) {
@@ -400,7 +407,7 @@ mod tests {
     struct Deaf;
 
     impl Receipt for Deaf {
-        fn acknowledged(&self, _: u32) {}
+        fn acknowledged(&self, _: &[u32]) {}
         fn refused(&self, _: u32, _: &Refusal) {}
     }
 

@@ -62,6 +62,7 @@ use crate::{
         clients::Clients,
         outgoing::{Next, Outgoing},
         partitions::partitions,
+        pipelined::{PipelinedClient, PipelinedTopic},
         producer::KafkaProducer,
     },
     messages::{ExitGuard, TopicBatch},
@@ -79,6 +80,7 @@ impl KafkaLanes {
     pub fn new(
         config: &Config,
         producer: KafkaProducer,
+        pipelined: Option<PipelinedClient>,
         table: DeadLetterTable,
         transactions: Option<Arc<Transactions>>,
         status: Arc<Status>,
@@ -87,6 +89,7 @@ impl KafkaLanes {
         Ok(KafkaLanes(Arc::new(Topics {
             admin: TopicAdmin::new(config.kafka.settings()),
             clients: Arc::new(Clients::new(producer, config.kafka.connections)),
+            pipelined,
             dead_letter_topic: config.dead_letter_topic(),
             table: Arc::new(table),
             transactions,
@@ -127,6 +130,8 @@ impl Lanes for KafkaLanes {
 pub(super) struct Topics {
     admin: TopicAdmin,
     clients: Arc<Clients>,
+    /// Only with `kafka.client = "pipelined"`: sends the records, and `clients` only ask questions.
+    pipelined: Option<PipelinedClient>,
     dead_letter_topic: String,
     table: Arc<DeadLetterTable>,
     /// Only with exactly-once: all topics send with its producer, and `clients` only ask questions.
@@ -194,25 +199,29 @@ impl Topics {
         if let Some(count) = prepared.partitions {
             self.status.partitions(topic, count, log);
         }
-        let outgoing = match (&self.transactions, transactional) {
-            (Some(transactions), Some(producer)) => {
+        let sender = match (&self.transactions, transactional, &self.pipelined) {
+            (Some(transactions), Some(producer), _) => {
                 let bytes = transactions.batch_bytes(topic, prepared.batch_bytes);
                 transactions.check_batch_size(&producer, topic, bytes)?;
                 transactions.opened(topic);
-                Outgoing::new(producer, in_flight)
+                Sender::Librdkafka(Box::new(Outgoing::new(producer, in_flight)))
             }
+            (_, _, Some(client)) => Sender::Pipelined(
+                client.open(topic, prepared.batch_bytes, in_flight, self.faults.clone()).await?,
+            ),
             _ => {
                 let bytes = asking.limits().of(topic, prepared.batch_bytes);
                 let producer = self.clients.of(topic, bytes)?;
                 let one_by_one = Arc::clone(&self.clients);
                 let outgoing = Outgoing::new(producer, in_flight)
                     .one_by_one(move || one_by_one.one_by_one(), failures > 0);
-                if self.block { outgoing.blocking() } else { outgoing }
+                let outgoing = if self.block { outgoing.blocking() } else { outgoing };
+                Sender::Librdkafka(Box::new(outgoing))
             }
         };
         Ok(TopicProducer {
             asking,
-            outgoing,
+            sender,
             topic: Arc::clone(topic),
             table: self.table_of(topic),
             prefix_queue: PrefixQueue::new(Arc::clone(&self.registry)),
@@ -244,11 +253,17 @@ impl Topics {
     }
 }
 
+/// The client that sends the topic's records.
+enum Sender {
+    Librdkafka(Box<Outgoing>),
+    Pipelined(PipelinedTopic),
+}
+
 /// The actor of one topic.
 pub(super) struct TopicProducer {
     /// The client for questions to the brokers.
     asking: KafkaProducer,
-    outgoing: Outgoing,
+    sender: Sender,
     topic: Arc<str>,
     /// The table for letters that the topic refuses; only for the dead-letter topic.
     table: Option<Arc<DeadLetterTable>>,
@@ -290,8 +305,14 @@ impl SendsPrefixed for TopicProducer {
     }
 
     fn send_prefixed(&mut self, batch: TopicBatch, prefixes: Prefixes, ctx: &mut Context<Self>) {
-        self.outgoing.push(batch.into_records(prefixes), self.faults.clone());
-        self.send(ctx);
+        let records = batch.into_records(prefixes);
+        match &mut self.sender {
+            Sender::Pipelined(topic) => topic.send(records),
+            Sender::Librdkafka(outgoing) => {
+                outgoing.push(records, self.faults.clone());
+                self.send(ctx);
+            }
+        }
     }
 }
 
@@ -303,10 +324,11 @@ impl TopicProducer {
 
     /// Sends what may be sent now.
     fn send(&mut self, ctx: &mut Context<Self>) {
+        let Sender::Librdkafka(outgoing) = &mut self.sender else { return };
         if self.waits {
             return;
         }
-        match self.outgoing.send() {
+        match outgoing.send() {
             Next::Done => {}
             Next::NoRoom => {
                 self.waits = true;
@@ -314,15 +336,17 @@ impl TopicProducer {
             }
             Next::AfterReports => {
                 self.waits = true;
-                let in_flight = self.outgoing.in_flight().clone();
-                let question = self.outgoing.asks_for_partitions();
+                let in_flight = outgoing.in_flight().clone();
+                let question = outgoing.asks_for_partitions();
                 let (asking, topic) = (self.asking.clone(), Arc::clone(&self.topic));
                 let waiting = async move {
                     in_flight.no_records().await;
                     if question { partitions(&asking, &topic).await } else { 0 }
                 };
                 ctx.spawn(waiting.into_actor(self).map(|partitions, this, ctx| {
-                    this.outgoing.reports_have_come(partitions);
+                    if let Sender::Librdkafka(outgoing) = &mut this.sender {
+                        outgoing.reports_have_come(partitions);
+                    }
                     this.go_on(ctx);
                 }));
             }

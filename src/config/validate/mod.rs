@@ -16,7 +16,7 @@ pub(crate) use self::kafka::SASL_MECHANISMS;
 use super::{
     CheckpointConfig, Config, HttpConfig, Mistake, PipelineConfig, PostgresConfig, StoreKind,
     http::{EXPECTED_TOKEN, is_token},
-    plain_client::check_client,
+    pipelined_client, plain_client,
     secret::REDACTED,
     size::size_text,
 };
@@ -41,7 +41,8 @@ impl Config {
         check_postgres(&self.postgres)?;
         outbox::check(self.postgres.source, &self.outbox)?;
         kafka::check(&self.kafka)?;
-        check_client(self)?;
+        plain_client::check_client(self)?;
+        pipelined_client::check_client(self)?;
         if self.kafka.topic_prefix.is_none() {
             let prefix = &self.postgres.message_prefix;
             kafka::check_topic_prefix("postgres.message_prefix", prefix).map_err(

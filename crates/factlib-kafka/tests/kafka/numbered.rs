@@ -98,8 +98,8 @@ impl Default for Ends {
 }
 
 impl Receipt for Ends {
-    fn acknowledged(&self, records: u32) {
-        self.ended.send_modify(|ended| *ended += records as usize);
+    fn acknowledged(&self, indexes: &[u32]) {
+        self.ended.send_modify(|ended| *ended += indexes.len());
     }
 
     fn refused(&self, index: u32, refusal: &Refusal) {

@@ -1,0 +1,69 @@
+//! What `kafka.client = "pipelined"` can't do: each is refused before anything is connected.
+
+use super::{
+    Config, KafkaClient, RefusalPolicy,
+    validate::{Check, wrong},
+};
+use crate::kafka::pipelined::PROPERTIES;
+
+const CLIENT: &str = "kafka.client = \"pipelined\"";
+
+pub(super) fn check_client(config: &Config) -> Check {
+    let kafka = &config.kafka;
+    if kafka.client != KafkaClient::Pipelined {
+        return Ok(());
+    }
+    if config.is_exactly_once() {
+        let problem = format!("{CLIENT} has no transactions yet: take \"rdkafka\"");
+        return wrong("delivery.mode", "\"exactly-once\"", problem);
+    }
+    if config.dead_letter.policy == RefusalPolicy::Block {
+        let problem = format!(
+            "{CLIENT} sends what is behind a refused record: take \"rdkafka\", or another policy"
+        );
+        return wrong("dead_letter.policy", "\"block\"", problem);
+    }
+    if let Some(name) = kafka.properties.keys().find(|name| !PROPERTIES.contains(&name.as_str())) {
+        let problem =
+            format!("{CLIENT} takes of librdkafka's properties {}", PROPERTIES.join(", "));
+        return wrong(format!("kafka.properties.{name}"), "given", problem);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::DeliveryMode;
+
+    fn problem(change: impl FnOnce(&mut Config)) -> String {
+        let mut config = Config::default();
+        config.kafka.client = KafkaClient::Pipelined;
+        change(&mut config);
+        check_client(&config)
+            .err()
+            .map(|mistake| mistake.error(None).to_string())
+            .unwrap_or_default()
+    }
+
+    #[test]
+    fn what_it_cannot_do_is_refused_by_name() {
+        assert_eq!(problem(|_| {}), "");
+        let known = problem(|config| {
+            config.kafka.properties.insert("batch.size".into(), "1".into());
+        });
+        assert_eq!(known, "");
+        for (problem, name) in [
+            (problem(|c| c.delivery.mode = DeliveryMode::ExactlyOnce), "delivery.mode"),
+            (problem(|c| c.dead_letter.policy = RefusalPolicy::Block), "dead_letter.policy"),
+            (
+                problem(|c| {
+                    c.kafka.properties.insert("linger.ms".into(), "1".into());
+                }),
+                "kafka.properties.linger.ms",
+            ),
+        ] {
+            assert!(problem.contains(name) && problem.contains(CLIENT), "{problem}");
+        }
+    }
+}

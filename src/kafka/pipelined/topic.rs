@@ -1,0 +1,106 @@
+//! One topic to send to, by the pipelined client.
+
+use std::{
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use factlib_kafka::{Producer, PushError, Receipt, Topic, record_batch};
+use tokio::sync::oneshot;
+
+use super::{delivery::Delivery, reports::TopicState};
+use crate::{
+    faults::Faults,
+    kafka::in_flight::InFlight,
+    record::{Record, RecordBatch},
+};
+
+/// One opening of a topic. Batches are sent in the order in which they come.
+///
+/// Where the brokers do not take the topic's records, it is closed: what is acknowledged by then
+/// is known, and the rest fails with the brokers' error.
+pub(crate) struct PipelinedTopic {
+    topic: Topic,
+    state: Arc<TopicState>,
+    in_flight: InFlight,
+    faults: Faults,
+    _open: oneshot::Sender<()>,
+}
+
+impl PipelinedTopic {
+    pub(super) fn new(
+        producer: Producer,
+        topic: Topic,
+        state: Arc<TopicState>,
+        in_flight: InFlight,
+        faults: Faults,
+    ) -> Self {
+        let (open, dropped) = oneshot::channel();
+        tokio::spawn(close_on_failure(producer, topic.clone(), Arc::clone(&state), dropped));
+        PipelinedTopic { topic, state, in_flight, faults, _open: open }
+    }
+
+    /// Sends a batch; its answer comes when all of its records have ended.
+    pub fn send(&self, batch: RecordBatch) {
+        let (state, in_flight) = (Arc::clone(&self.state), self.in_flight.clone());
+        let delivery = Arc::new(Delivery::new(batch, state, in_flight, self.faults.clone()));
+        let receipt: Arc<dyn Receipt> = delivery.clone();
+        let records = Arc::clone(delivery.records());
+        let now_ms = now_ms();
+        let mut sending = self.topic.begin();
+        for index in 0..records.len() {
+            let record = match records.record(index) {
+                Ok(record) => record,
+                Err(error) => {
+                    delivery.not_made(index, error);
+                    continue;
+                }
+            };
+            // A batch has fewer records than that: it is bounded by the window.
+            let number = u32::try_from(index).unwrap_or(u32::MAX);
+            let pushed = with_record(&record, now_ms, |bytes| {
+                sending.push(bytes, record.partition, &receipt, number)
+            });
+            match pushed {
+                Ok(()) => {}
+                Err(PushError::NoPartition(_)) => delivery.no_partition(index, &record),
+                // The rest of the batch fails when its delivery is dropped.
+                Err(_) => return,
+            }
+        }
+    }
+}
+
+/// Gives the record as the client takes it.
+fn with_record<T>(
+    record: &Record,
+    now_ms: i64,
+    push: impl FnOnce(&record_batch::Record<'_>) -> T,
+) -> T {
+    let headers: Vec<(&str, Option<&[u8]>)> =
+        record.headers.iter().map(|(name, value)| (&**name, value.as_deref())).collect();
+    push(&record_batch::Record {
+        key: Some(&record.key),
+        value: record.value.as_deref(),
+        headers: &headers,
+        timestamp_ms: record.timestamp_ms.unwrap_or(now_ms),
+    })
+}
+
+/// Closes the topic once its state says that it failed, so that its batches fail.
+async fn close_on_failure(
+    producer: Producer,
+    topic: Topic,
+    state: Arc<TopicState>,
+    dropped: oneshot::Receiver<()>,
+) {
+    tokio::select! {
+        () = state.failed.notified() => producer.close(&topic).await,
+        _ = dropped => {}
+    }
+}
+
+fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
