@@ -22,6 +22,7 @@ pub(crate) trait KafkaObserver: Send + Sync {
     fn kafka_client_ended(&self, _name: &str) {}
 
     /// A broker says that the topic has this number of partitions.
+    #[cfg(feature = "client-kafka")]
     fn partitions(&self, _topic: &str, _count: usize, _log: &Logger) {}
 
     /// Metadata, which may be outdated, says that the topic has this number of partitions.

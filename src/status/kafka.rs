@@ -20,6 +20,7 @@ impl KafkaObserver for Status {
         Status::kafka_client_ended(self, name);
     }
 
+    #[cfg(feature = "client-kafka")]
     fn partitions(&self, topic: &str, count: usize, log: &Logger) {
         Status::partitions(self, topic, count, log);
     }
