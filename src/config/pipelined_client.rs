@@ -53,17 +53,30 @@ mod tests {
             config.kafka.properties.insert("batch.size".into(), "1".into());
         });
         assert_eq!(known, "");
-        for (problem, name) in [
-            (problem(|c| c.delivery.mode = DeliveryMode::ExactlyOnce), "delivery.mode"),
-            (problem(|c| c.dead_letter.policy = RefusalPolicy::Block), "dead_letter.policy"),
+        let mode = problem(|c| c.delivery.mode = DeliveryMode::ExactlyOnce);
+        let policy = problem(|c| c.dead_letter.policy = RefusalPolicy::Block);
+        let property = problem(|c| {
+            c.kafka.properties.insert("linger.ms".into(), "1".into());
+        });
+        for (problem, setting, text) in [
             (
-                problem(|c| {
-                    c.kafka.properties.insert("linger.ms".into(), "1".into());
-                }),
+                mode,
+                "delivery.mode",
+                "kafka.client = \"pipelined\" has no transactions yet: take \"rdkafka\"",
+            ),
+            (
+                policy,
+                "dead_letter.policy",
+                "kafka.client = \"pipelined\" sends what is behind a refused record: take \
+                 \"rdkafka\", or another policy",
+            ),
+            (
+                property,
                 "kafka.properties.linger.ms",
+                "kafka.client = \"pipelined\" takes of librdkafka's properties batch.size, ",
             ),
         ] {
-            assert!(problem.contains(name) && problem.contains(CLIENT), "{problem}");
+            assert!(problem.contains(setting) && problem.contains(text), "{problem}");
         }
     }
 }

@@ -218,7 +218,7 @@ async fn what_the_server_refuses_of_the_table_has_a_remedy() {
         (
             None,
             "notes",
-            "notes is no outbox table of factlib's: `factlib setup --outbox-table=notes",
+            "notes lacks columns of an outbox table: `factlib setup --outbox-table=notes",
         ),
         (
             Some(&role),

@@ -1,4 +1,4 @@
-//! Emitters: facts as messages, rows or both, within limits.
+//! Emits facts as logical messages, outbox rows, or both, and enforces the size limits.
 
 use std::borrow::Borrow;
 
@@ -11,20 +11,20 @@ use crate::{
     statement::{self, Statement},
 };
 
-/// The bytes of an encoded fact that a broker takes by default: its `message.max.bytes` is
-/// 1,048,588, and key, headers and the head of the batch have to fit as well.
+/// Default limit for an encoded fact. It leaves room for key, headers and batch header within the
+/// default of a broker's `message.max.bytes`, 1,048,588.
 pub const DEFAULT_MAX_BYTES: usize = 1_000_000;
 
-/// PostgreSQL's limit for one value, less what the message costs in the WAL.
+/// PostgreSQL's limit for one value, less the overhead of the message in the WAL.
 const POSTGRES_MAX_BYTES: usize = (1 << 30) - (1 << 16);
 
 /// Emits facts in transactions.
 ///
-/// | constructor | what a fact becomes |
+/// | constructor | result for each fact |
 /// | --- | --- |
-/// | [`new`](Self::new) | a logical message, which only the WAL holds: no table to grow |
+/// | [`new`](Self::new) | a logical message, stored only in the WAL, so no table grows |
 /// | [`table`](Self::table) | a row of an outbox table |
-/// | [`archive`](Self::archive) | both, with one id: the message to relay, the row to look up and replay |
+/// | [`archive`](Self::archive) | both, with the same id: the message for the relay, the row for queries and replays |
 #[derive(Clone, Debug)]
 pub struct Emitter {
     prefix: Option<String>,
@@ -50,20 +50,21 @@ impl Emitter {
         Emitter { prefix: None, table: Some(name.into()), max_bytes: DEFAULT_MAX_BYTES }
     }
 
-    /// Inserts a row and emits a message for each fact, in one round trip. The relay must read only
-    /// one of them: the prefix.
+    /// Inserts a row and emits a message for each fact, in one round trip. The relay must read
+    /// only the messages, not the table.
     pub fn archive(prefix: impl Into<String>, table: impl Into<String>) -> Self {
         Emitter { table: Some(table.into()), ..Emitter::new(prefix) }
     }
 
-    /// Sets the maximum bytes of an encoded fact, in place of [`DEFAULT_MAX_BYTES`]: what fits the
-    /// broker's `message.max.bytes` and leaves room for key and headers.
+    /// Sets the maximum bytes of an encoded fact, instead of [`DEFAULT_MAX_BYTES`]. Set it to the
+    /// broker's `message.max.bytes`, less room for key and headers.
     pub fn max_bytes(mut self, max_bytes: usize) -> Self {
         self.max_bytes = max_bytes;
         self
     }
 
-    /// Allows facts of any size that PostgreSQL takes. The relay parks those that Kafka refuses.
+    /// Allows facts of any size that PostgreSQL accepts. The relay stores facts that Kafka refuses
+    /// as dead letters.
     pub fn any_size(self) -> Self {
         self.max_bytes(usize::MAX)
     }
@@ -71,8 +72,8 @@ impl Emitter {
     /// Emits a fact and returns its event id.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidFact`] before anything is sent, with the field or the limit;
-    /// otherwise what PostgreSQL says, after which the transaction can only be rolled back.
+    /// Returns [`ErrorKind::InvalidFact`], with the field or the limit, before anything is sent.
+    /// Otherwise returns PostgreSQL's error, after which the transaction can only be rolled back.
     pub async fn emit(
         &self,
         transaction: impl Transaction,
@@ -86,7 +87,8 @@ impl Emitter {
     /// Emits facts in their order, in one round trip, and returns their event ids.
     ///
     /// # Errors
-    /// As [`emit`](Self::emit); the text names an invalid fact by its place, and none is sent.
+    /// Returns the same errors as [`emit`](Self::emit). The text gives the position of an invalid
+    /// fact, and no fact is sent.
     pub async fn emit_all(
         &self,
         transaction: impl Transaction,
@@ -99,17 +101,17 @@ impl Emitter {
         Ok(ids)
     }
 
-    /// Adds a remedy to what the server says about the table.
+    /// Adds a remedy to a server error about the table.
     pub(crate) fn explained(&self, error: Error) -> Error {
         let (Some(table), Some(code)) = (&self.table, error.sqlstate()) else { return error };
         let remedy = match code {
             "42P01" | "3F000" => format!(
-                "create it with `factlib setup --outbox-table={table}`, or name the table that is \
-                 there"
+                "create it with `factlib setup --outbox-table={table}`, or name the \
+                 existing table"
             ),
             "42703" => format!(
-                "{table} is no outbox table of factlib's: `factlib setup --outbox-table={table} \
-                 --dry-run` shows one"
+                "{table} lacks columns of an outbox table: `factlib setup --outbox-table={table} \
+                 --dry-run` shows them"
             ),
             "42501" => format!("grant the user USAGE on the schema of {table} and INSERT on it"),
             _ => return error,
@@ -138,13 +140,11 @@ impl Emitter {
         let event = fact.to_event()?;
         let length = event.encoded_len();
         for (limit, whose) in [
-            (self.max_bytes, "the broker's limit; see Emitter::max_bytes"),
+            (self.max_bytes, "Emitter::max_bytes, set to the broker's limit,"),
             (POSTGRES_MAX_BYTES, "PostgreSQL"),
         ] {
             if length > limit {
-                let what = format!(
-                    "a fact of {length} bytes is too large: {limit} are allowed by {whose}"
-                );
+                let what = format!("a fact of {length} bytes is too large: {whose} allows {limit}");
                 return Err(Error::new(ErrorKind::InvalidFact, what));
             }
         }
@@ -162,7 +162,7 @@ impl Emitter {
         match (&self.prefix, table) {
             (Some(prefix), Some(table)) => Statement::rows_and_messages(&table, prefix, events),
             (None, Some(table)) => Statement::rows(&table, events),
-            // A constructor gives one or the other.
+            // Every constructor sets a prefix or a table.
             (prefix, None) => {
                 Ok(Statement::messages(prefix.as_deref().unwrap_or(DEFAULT_PREFIX), &events))
             }
@@ -182,7 +182,7 @@ mod tests {
             (
                 Emitter::default().max_bytes(10),
                 &large,
-                "allowed by the broker's limit; see Emitter::max_bytes",
+                "Emitter::max_bytes, set to the broker's limit, allows 10",
             ),
             (Emitter::new(""), &fact(), "\"\" can't be the prefix of a logical message"),
             (

@@ -1,8 +1,8 @@
 //! Emits *facts* (domain events) into PostgreSQL, inside the transaction that makes them true.
 //!
-//! The relay [factlib] reads committed facts out of the write-ahead log and produces each to
-//! Kafka: the transactional outbox, without a table to poll. This crate is the client that a
-//! service adds. It needs no TLS stack, no logger and no build script.
+//! The relay [factlib] reads committed facts from the write-ahead log and produces them to Kafka:
+//! a transactional outbox without a table to poll. This crate is the client for services. It needs
+//! no TLS stack, no logger and no build script.
 //!
 #![cfg_attr(feature = "tokio-postgres", doc = "```no_run")]
 #![cfg_attr(not(feature = "tokio-postgres"), doc = "```ignore")]
@@ -17,12 +17,12 @@
 //! # Ok(()) }
 //! ```
 //!
-//! [`emit()`] takes a [`Transaction`] and not a connection: a fact that is committed without its
-//! transaction, or the other way round, does not compile. An [`Emitter`] makes of a fact a logical
-//! message, which only the WAL holds, a row of an outbox table, or both.
+//! [`emit()`] takes a [`Transaction`] instead of a connection: code that emits a fact outside a
+//! transaction does not compile. An [`Emitter`] writes a fact as a logical message, which is
+//! stored only in the WAL, as a row of an outbox table, or both.
 #![cfg_attr(
     feature = "tokio-postgres",
-    doc = "A [`Publisher`] has a connection of its own, for facts that belong to no other change."
+    doc = "A [`Publisher`] publishes facts that belong to no other change, on a connection of its own."
 )]
 //!
 //! # Features
@@ -37,13 +37,13 @@
 //! # Where things are
 //! | file | idea |
 //! | --- | --- |
-//! | `fact`, `trace` | what happened, and the trace that it happened in |
-//! | [`reserved`] | metadata keys that mean something to the relay |
-//! | `emitter`, `statement` | facts as one SQL statement |
+//! | `fact`, `trace` | a fact and its trace context |
+//! | [`reserved`] | metadata keys that the relay interprets |
+//! | `emitter`, `statement` | turns facts into one SQL statement |
 //! | `transaction`, `driver/` | the trait of transactions, and its implementation for each driver |
-//! | `publisher` | a connection of its own |
+//! | `publisher` | publishes facts on a connection of its own |
 //! | [`schema`] | SQL for the outbox table, and functions that emit from any language |
-//! | [`proto`] | the event on the wire |
+//! | [`proto`] | the encoded event |
 //!
 //! [factlib]: https://docs.rs/factlib
 
@@ -87,7 +87,7 @@ pub const DEFAULT_PREFIX: &str = "factlib";
 /// Emits a fact under [`DEFAULT_PREFIX`] and returns its event id.
 ///
 /// # Errors
-/// As [`Emitter::emit`].
+/// Returns the same errors as [`Emitter::emit`].
 pub async fn emit(transaction: impl Transaction, fact: impl Borrow<Fact>) -> Result<Uuid> {
     Emitter::default().emit(transaction, fact).await
 }

@@ -1,4 +1,4 @@
-//! Publishers: facts that belong to no other change, on a connection of their own.
+//! Publishes facts that belong to no other change, on a connection of its own.
 
 use std::{borrow::Borrow, error::Error as StdError, pin::Pin};
 
@@ -19,8 +19,9 @@ type Connect = Box<dyn Fn() -> Pin<Box<dyn Future<Output = Result<Client>> + Sen
 
 /// Publishes facts that belong to no other change: each call is a transaction of its own.
 ///
-/// It connects when it is first used, and again after the connection broke. A fact that belongs
-/// to a change in the database should be [emitted](crate::emit()) in that transaction instead.
+/// A publisher connects when it is first used, and reconnects after the connection broke. A fact
+/// that belongs to a change in the database should be [emitted](crate::emit()) in the transaction
+/// of that change instead.
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -37,10 +38,10 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    /// A publisher of messages under [`DEFAULT_PREFIX`](crate::DEFAULT_PREFIX), on connections by
-    /// `config`, with the TLS of your choice. Nothing is connected yet.
+    /// Creates a publisher that emits messages under [`DEFAULT_PREFIX`](crate::DEFAULT_PREFIX). It
+    /// connects with `config` and `tls` when it is first used.
     ///
-    /// It connects inside of a tokio runtime, and spawns a task for each connection.
+    /// The publisher needs a tokio runtime, and spawns a task for each connection.
     pub fn new<T>(config: Config, tls: T) -> Self
     where
         T: MakeTlsConnect<Socket> + Clone + Send + Sync + 'static,
@@ -52,17 +53,18 @@ impl Publisher {
             let (config, tls) = (config.clone(), tls.clone());
             async move {
                 let (client, connection) = config.connect(tls).await?;
-                // Its error is that of the client's next call.
+                // The client's next call returns the error of the connection.
                 tokio::spawn(connection);
                 Ok::<_, tokio_postgres::Error>(client)
             }
         })
     }
 
-    /// A publisher whose clients `connect` gives: each must be driven already.
+    /// Creates a publisher that gets its clients from `connect`. The connection task of each
+    /// client must already be running.
     ///
-    /// An [`Error`] that `connect` returns is passed on as it is; any other is one of kind
-    /// [`ErrorKind::PostgresUnavailable`], unless tokio-postgres says more.
+    /// An [`Error`] from `connect` is returned unchanged. The kind of a tokio-postgres error
+    /// depends on its cause; any other error becomes [`ErrorKind::PostgresUnavailable`].
     pub fn with_connect<F, C, E>(connect: F) -> Self
     where
         F: Fn() -> C + Send + Sync + 'static,
@@ -76,17 +78,18 @@ impl Publisher {
         Publisher { connect, emitter: Emitter::default(), client: Mutex::new(None) }
     }
 
-    /// Publishes by this emitter instead.
+    /// Sets the emitter to publish with.
     pub fn emitter(mut self, emitter: Emitter) -> Self {
         self.emitter = emitter;
         self
     }
 
-    /// Publishes a fact and returns its event id; the fact is committed then.
+    /// Publishes and commits a fact, and returns its event id.
     ///
     /// # Errors
-    /// As [`Emitter::emit`], or that of connecting. If the connection breaks meanwhile, the fact
-    /// may be committed or not: published again, the same fact has the same event id.
+    /// Returns the same errors as [`Emitter::emit`], or a connection error. If the connection
+    /// breaks during the call, the fact may or may not be committed. It keeps its event id if it
+    /// is published again.
     pub async fn publish(&self, fact: impl Borrow<Fact>) -> Result<Uuid> {
         let (id, statement) = self.emitter.one(fact.borrow())?;
         self.run(&statement).await.map_err(|error| self.emitter.explained(error))?;
@@ -96,7 +99,7 @@ impl Publisher {
     /// Publishes facts in their order, in one transaction and one round trip.
     ///
     /// # Errors
-    /// As [`publish`](Self::publish).
+    /// Returns the same errors as [`publish`](Self::publish).
     pub async fn publish_all(&self, facts: &[Fact]) -> Result<Vec<Uuid>> {
         let (ids, statement) = self.emitter.many(facts)?;
         if let Some(statement) = statement {
@@ -105,10 +108,11 @@ impl Publisher {
         Ok(ids)
     }
 
-    /// Runs a statement, which is a transaction where no other is open.
+    /// Runs a statement in a transaction of its own.
     async fn run(&self, statement: &Statement) -> Result<()> {
         let mut slot = self.client.lock().await;
-        // Taken out, so that a call that is given up leaves no statement half sent.
+        // The client is taken out of the slot, so that a cancelled call drops the connection
+        // instead of leaving a half-sent statement on it.
         let client = match slot.take().filter(|client| !client.is_closed()) {
             Some(client) => client,
             None => (self.connect)().await?,

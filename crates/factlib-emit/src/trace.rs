@@ -1,10 +1,11 @@
-//! W3C trace context, and the Go library's `trace_info` beside it.
+//! Sets the trace context of a fact: W3C's `traceparent` and `tracestate`, and the Go library's
+//! `trace_info`.
 
 use crate::{Fact, reserved};
 
-/// The trace id and the parent's id of a `traceparent`:
-/// `00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01`. Later versions may have
-/// more behind the flags.
+/// Parses the trace id and the parent id of a `traceparent`, such as
+/// `00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01`. Later versions may have more fields
+/// after the flags.
 ///
 /// <https://www.w3.org/TR/trace-context/#traceparent-header-field-values>
 pub fn ids(traceparent: &str) -> Option<(&str, &str)> {
@@ -21,8 +22,9 @@ pub fn ids(traceparent: &str) -> Option<(&str, &str)> {
 }
 
 impl Fact {
-    /// Sets the trace that the fact belongs to, as W3C's `traceparent`; sent as the header of that
-    /// name, beside `trace_id` and `span_id`. Emitting a malformed one fails.
+    /// Sets the trace that the fact belongs to, as a W3C `traceparent`. The relay sends it as the
+    /// header `traceparent`, besides `trace_id` and `span_id`. Emitting a fact with a malformed
+    /// `traceparent` fails.
     pub fn traceparent(self, traceparent: impl Into<String>) -> Self {
         let traceparent = traceparent.into();
         let fact = match ids(&traceparent) {
@@ -32,13 +34,13 @@ impl Fact {
         fact.trace_metadata(reserved::TRACEPARENT, traceparent)
     }
 
-    /// Sets the state of other tracing systems, W3C's `tracestate`; sent as the header
-    /// of that name.
+    /// Sets the state of other tracing systems, as a W3C `tracestate`. The relay sends it as the
+    /// header `tracestate`.
     pub fn tracestate(self, tracestate: impl Into<String>) -> Self {
         self.trace_metadata(reserved::TRACESTATE, tracestate)
     }
 
-    /// Sets the trace and span that are current in OpenTelemetry, if there are any.
+    /// Sets the current OpenTelemetry trace and span, if there are any.
     #[cfg(feature = "opentelemetry")]
     #[cfg_attr(docsrs, doc(cfg(feature = "opentelemetry")))]
     pub fn current_trace(self) -> Self {

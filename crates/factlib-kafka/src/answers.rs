@@ -1,82 +1,80 @@
-//! Kafka's error codes as answers to a batch: which records are at fault, what passes, and what
-//! nobody knows.
+//! Translates the response to a Produce request into the result of a batch: acknowledged, refused
+//! (and which records), to be tried again, or unknown.
 
 use kafka_protocol::messages::produce_response::PartitionProduceResponse;
 
 use crate::{error::Code, partition::Answer, topic::Refusal};
 
-/// A broker's answer to a batch.
-pub(crate) struct Judged {
+/// The result of a batch, read from a broker's response.
+pub(crate) struct BatchResult {
     pub answer: Answer,
-    /// The broker's code and words, unless it took the batch.
+    /// Error code and message of the batch; none if the broker accepted the batch.
     pub refusal: Option<Refusal>,
-    /// The same of each record that is named, in the order of the records.
-    pub of_records: Vec<Refusal>,
-    /// The leader may be another broker by now.
-    pub is_misplaced: bool,
+    /// Error code and message of each record that the broker names, in the order of the records.
+    pub record_refusals: Vec<Refusal>,
+    /// True if another broker may lead the partition by now.
+    pub leader_may_have_moved: bool,
 }
 
-/// Reads the answer for a partition.
-pub(crate) fn judge(response: &PartitionProduceResponse) -> Judged {
+/// Reads the response for one partition.
+pub(crate) fn read_response(response: &PartitionProduceResponse) -> BatchResult {
     let code = kafka_protocol::error::ParseResponseErrorCode::err(response.error_code);
     let Some(code) = code else {
-        return Judged {
+        return BatchResult {
             answer: Answer::Acknowledged,
             refusal: None,
-            of_records: Vec::new(),
-            is_misplaced: false,
+            record_refusals: Vec::new(),
+            leader_may_have_moved: false,
         };
     };
-    let of_batch = response.error_message.as_ref().map(ToString::to_string);
+    let batch_message = response.error_message.as_ref().map(ToString::to_string);
     let mut named: Vec<_> = response
         .record_errors
         .iter()
         .map(|record| {
             let message = record.batch_index_error_message.as_ref().map(ToString::to_string);
-            (record.batch_index, message.or_else(|| of_batch.clone()))
+            (record.batch_index, message.or_else(|| batch_message.clone()))
         })
         .collect();
     named.sort_by_key(|(index, _)| *index);
     named.dedup_by_key(|(index, _)| *index);
-    let of_records: Vec<_> =
+    let record_refusals: Vec<_> =
         named.into_iter().map(|(_, message)| Refusal { code, message }).collect();
-    let message = of_records.iter().find_map(|refusal| refusal.message.clone()).or(of_batch);
-    Judged {
+    let message =
+        record_refusals.iter().find_map(|refusal| refusal.message.clone()).or(batch_message);
+    BatchResult {
         answer: answer(code, response),
         refusal: Some(Refusal { code, message }),
-        of_records,
-        is_misplaced: is_misplaced(code),
+        record_refusals,
+        leader_may_have_moved: leader_may_have_moved(code),
     }
 }
 
 fn answer(code: Code, response: &PartitionProduceResponse) -> Answer {
     match code {
-        // It is there, from an earlier sending.
+        // An earlier attempt has appended this batch.
         Code::DuplicateSequenceNumber => Answer::Acknowledged,
-        // Validation comes before anything is appended: these can be sent again without the
-        // records at fault (`LogValidator`, and schema validation of some brokers).
-        Code::InvalidRecord
-        | Code::InvalidTimestamp
-        | Code::PolicyViolation
-        | Code::UnsupportedForMessageFormat
-        | Code::UnsupportedCompressionType => {
-            let places = response.record_errors.iter();
-            Answer::Refused(places.filter_map(|r| u32::try_from(r.batch_index).ok()).collect())
+        // The broker validates before it appends anything (`LogValidator`, and schema validation
+        // of some brokers), so the rest can be sent again without the records at fault.
+        Code::InvalidRecord | Code::InvalidTimestamp | Code::PolicyViolation => {
+            let records = response.record_errors.iter();
+            Answer::Refused(records.filter_map(|r| u32::try_from(r.batch_index).ok()).collect())
         }
         Code::MessageTooLarge | Code::RecordListTooLarge => Answer::TooLarge,
         Code::OutOfOrderSequenceNumber | Code::UnknownProducerId | Code::InvalidProducerEpoch => {
             Answer::SequenceLost
         }
-        // Appended, and not known to be replicated.
+        // The batch may have been appended, but perhaps was not replicated.
         Code::NotEnoughReplicasAfterAppend | Code::RequestTimedOut | Code::UnknownServerError => {
             Answer::Unknown
         }
-        // The broker did nothing with it: it leads no more, lacks replicas or rights, or is busy.
+        // The broker did not append the batch: it no longer leads the partition, lacks replicas or
+        // rights, or is busy.
         _ => Answer::NotNow,
     }
 }
 
-fn is_misplaced(code: Code) -> bool {
+fn leader_may_have_moved(code: Code) -> bool {
     matches!(
         code,
         Code::NotLeaderOrFollower
@@ -111,11 +109,14 @@ mod tests {
             .with_error_code(Code::InvalidTimestamp.code())
             .with_error_message(text("one or more are refused"))
             .with_record_errors(vec![of(7, None), of(2, text("too old"))]);
-        let judged = judge(&response);
-        assert_eq!(judged.answer, Answer::Refused(vec![7, 2]));
-        let words: Vec<_> =
-            judged.of_records.iter().filter_map(|refusal| refusal.message.as_deref()).collect();
+        let result = read_response(&response);
+        assert_eq!(result.answer, Answer::Refused(vec![7, 2]));
+        let words: Vec<_> = result
+            .record_refusals
+            .iter()
+            .filter_map(|refusal| refusal.message.as_deref())
+            .collect();
         assert_eq!(words, ["too old", "one or more are refused"]);
-        assert_eq!(judged.refusal.and_then(|refusal| refusal.message).as_deref(), Some("too old"));
+        assert_eq!(result.refusal.and_then(|refusal| refusal.message).as_deref(), Some("too old"));
     }
 }

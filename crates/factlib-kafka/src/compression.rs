@@ -1,10 +1,11 @@
-//! The codecs of record batches, as Kafka's consumers expect them.
+//! Compresses and decompresses the records of a batch in the formats that Kafka's consumers
+//! expect.
 
 use std::io::{self, Read, Write};
 
 use bytes::Bytes;
 
-/// How the records of a batch are compressed; the numbers are those of the batch's attributes.
+/// Codec for the records of a batch. The numbers match the attributes of the batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(i16)]
 pub enum Compression {
@@ -13,12 +14,12 @@ pub enum Compression {
     Snappy = 2,
     #[default]
     Lz4 = 3,
-    /// Kafka 2.1 on.
+    /// Needs Kafka 2.1 or later.
     Zstd = 4,
 }
 
 impl Compression {
-    /// All of them.
+    /// All codecs.
     pub const ALL: [Compression; 5] = [
         Compression::None,
         Compression::Gzip,
@@ -27,7 +28,7 @@ impl Compression {
         Compression::Zstd,
     ];
 
-    /// The codec in the attributes of a batch.
+    /// Reads the codec from the attributes of a batch.
     pub(crate) fn of(attributes: i16) -> Option<Self> {
         Compression::ALL.into_iter().find(|codec| *codec as i16 == attributes & 7)
     }
@@ -55,7 +56,7 @@ pub(crate) fn compress(compression: Compression, level: Option<i32>, records: Ve
     packed.expect("compressing in memory does not fail").into()
 }
 
-/// The records of a batch as they were before.
+/// Decompresses the records of a batch.
 pub(crate) fn decompress(compression: Compression, packed: &Bytes) -> io::Result<Bytes> {
     let mut out = Vec::new();
     match compression {

@@ -1,13 +1,13 @@
-//! One connection to one broker: requests go out one behind the other, answers come back in
-//! their order.
+//! One connection to one broker. Requests are pipelined; responses come back in the same order.
 //!
 //! # Life
-//! [`Connection::open`] connects, asks which versions the broker speaks and logs in. Two tasks
-//! then live until either end closes: one writes, one reads. Dropping the handle closes it.
+//! [`Connection::open`] connects, fetches the versions that the broker supports and logs in. Two
+//! tasks, a writer and a reader, then run until either side closes the connection. Dropping the
+//! last handle closes the connection.
 //!
 //! # Failure
-//! An answer that is late means that the connection is dead: it is closed, and every request on
-//! it fails. Whoever sent them can't know what became of them.
+//! A late response means that the connection is dead: the client closes the connection, and every
+//! request on it fails. The results of these requests are unknown.
 
 use std::{collections::HashMap, io, sync::Arc, time::Duration};
 
@@ -29,10 +29,10 @@ use crate::{
     settings::Settings,
 };
 
-/// An answer larger than that is none; a broker's `socket.request.max.bytes` is as much.
-const MAX_ANSWER_BYTES: i32 = 100 << 20;
+/// Maximum size of a response, equal to the default of the broker's `socket.request.max.bytes`.
+const MAX_RESPONSE_BYTES: i32 = 100 << 20;
 
-/// The share of a session after which to log in again: the broker ends the session at its end.
+/// Share of the session's lifetime after which the client logs in again.
 const SESSION_SHARE: f64 = 0.8;
 
 /// A connection; clones share it.
@@ -54,30 +54,30 @@ struct Abilities {
 }
 
 struct Call {
-    /// The request from its length on; the correlation id is not set yet.
+    /// The encoded request, including its length; the correlation id is not set yet.
     bytes: BytesMut,
     request: &'static str,
-    answer: oneshot::Sender<Result<Bytes>>,
+    response: oneshot::Sender<Result<Bytes>>,
 }
 
-/// An answer that is awaited.
+/// A request that was sent and awaits its response.
 pub(crate) struct Pending<R> {
-    answer: oneshot::Receiver<Result<Bytes>>,
+    response: oneshot::Receiver<Result<Bytes>>,
     address: Arc<str>,
     version: i16,
     _response: std::marker::PhantomData<fn() -> R>,
 }
 
 impl Connection {
-    /// Connects to `host:port`, and logs in where the settings say so.
+    /// Connects to `host:port`, and logs in if the settings have a login.
     pub async fn open(settings: &Settings, host: &str, port: u16) -> Result<Self> {
         let address: Arc<str> = format!("{host}:{port}").into();
         let opening = async {
             let stream = settings.connector.connect(host, port).await;
             let stream = stream.map_err(|error| broken(&address, error))?;
             let mut connection = Self::start(settings, Arc::clone(&address), stream);
-            let abilities = connection.ask_versions().await.map_err(|error| match &error {
-                Error::Connection { source, .. } if is_hung_up(source) => {
+            let abilities = connection.fetch_versions().await.map_err(|error| match &error {
+                Error::Connection { source, .. } if is_closed_by_peer(source) => {
                     Error::HungUp { address: Arc::clone(&address) }
                 }
                 Error::Connection { source, .. }
@@ -99,8 +99,8 @@ impl Connection {
         })
     }
 
-    /// Logs in, for the first time or again before the session ends. Nothing else may be on its
-    /// way.
+    /// Logs in, for the first time or again before the session ends. No other request may be in
+    /// flight.
     pub async fn log_in(mut self, settings: &Settings) -> Result<Self> {
         let began = Instant::now();
         let lifetime = sasl::log_in(&self, settings).await?;
@@ -108,7 +108,7 @@ impl Connection {
         Ok(self)
     }
 
-    /// Time to log in again, where the session has an end.
+    /// Returns the time to log in again, if the session has an end.
     pub fn login_due(&self) -> Option<Instant> {
         self.login_due
     }
@@ -126,12 +126,13 @@ impl Connection {
         Connection { address, calls, abilities, client_id, end, login_due: None }
     }
 
-    /// True once nothing can be sent any more.
+    /// Returns true once the connection can send nothing more.
     pub fn is_closed(&self) -> bool {
         self.end.borrow().is_some()
     }
 
-    /// Waits for the end of the connection, and tells why; none where its owners let go of it.
+    /// Waits for the end of the connection and returns the error; none if the owners dropped the
+    /// connection.
     pub fn closed(&self) -> impl Future<Output = Option<Error>> + Send + 'static {
         let mut end = self.end.clone();
         async move {
@@ -140,31 +141,32 @@ impl Connection {
         }
     }
 
-    /// The finalized level of a feature of the cluster; 0 where it has none.
+    /// Returns the finalized level of a feature of the cluster; 0 if the cluster lacks the
+    /// feature.
     pub fn feature(&self, name: &str) -> i16 {
         self.abilities.features.get(name).copied().unwrap_or(0)
     }
 
-    /// Sends a request and waits for its answer.
-    pub async fn call<R: Request>(&self, request: &R, most: i16) -> Result<R::Response> {
-        self.send(request, most)?.wait().await
+    /// Sends a request and waits for its response.
+    pub async fn call<R: Request>(&self, request: &R, max_version: i16) -> Result<R::Response> {
+        self.send(request, max_version)?.wait().await
     }
 
-    /// Sends a request in the newest version that both sides speak, up to `most`.
-    pub fn send<R: Request>(&self, request: &R, most: i16) -> Result<Pending<R::Response>> {
-        let version = self.version::<R>(most)?;
+    /// Sends a request in the newest version that both sides support, up to `max_version`.
+    pub fn send<R: Request>(&self, request: &R, max_version: i16) -> Result<Pending<R::Response>> {
+        let version = self.version::<R>(max_version)?;
         self.send_as(request, version)
     }
 
-    /// The newest version of a request that both sides speak, up to `most`.
-    pub fn version<R: Request>(&self, most: i16) -> Result<i16> {
+    /// Returns the newest version of a request that both sides support, up to `max_version`.
+    pub fn version<R: Request>(&self, max_version: i16) -> Result<i16> {
         let (min, max) = self.abilities.requests.get(&R::KEY).copied().unwrap_or((0, -1));
         let ours = R::VERSIONS;
-        let version = max.min(ours.max).min(most);
+        let version = max.min(ours.max).min(max_version);
         if version < min.max(ours.min) {
             let name = name::<R>();
             let what =
-                format!("it speaks {name} in versions {min} to {max}, which is too old or too new");
+                format!("supports {name} in versions {min} to {max}, which is too old or too new");
             return Err(Error::Protocol { address: Arc::clone(&self.address), what });
         }
         Ok(version)
@@ -184,14 +186,14 @@ impl Connection {
         encoded.map_err(|error| self.unreadable(error.to_string()))?;
         let length = (bytes.len() - 4) as i32;
         bytes[..4].copy_from_slice(&length.to_be_bytes());
-        let (answer, awaited) = oneshot::channel();
-        // Where the connection is closed, the answer's sender is dropped, which says so.
-        let _ = self.calls.send(Call { bytes, request: name::<R>(), answer });
+        let (response, awaited) = oneshot::channel();
+        // If the connection is closed, dropping the sender fails the pending request.
+        let _ = self.calls.send(Call { bytes, request: name::<R>(), response });
         let address = Arc::clone(&self.address);
-        Ok(Pending { answer: awaited, address, version, _response: std::marker::PhantomData })
+        Ok(Pending { response: awaited, address, version, _response: std::marker::PhantomData })
     }
 
-    async fn ask_versions(&self) -> Result<Abilities> {
+    async fn fetch_versions(&self) -> Result<Abilities> {
         let name = || StrBytes::from_static_str("factlib");
         let version = StrBytes::from_static_str(env!("CARGO_PKG_VERSION"));
         let request = ApiVersionsRequest::default()
@@ -199,12 +201,12 @@ impl Connection {
             .with_client_software_version(version);
         let mut pending = self.send_as(&request, 3)?;
         let mut bytes = pending.bytes().await?;
-        // A broker that does not know version 3 says so in version 0.
+        // A broker that does not support version 3 responds in version 0.
         let newest = bytes.clone();
         let read = ResponseHeader::decode(&mut bytes, 0)
             .and_then(|_| ApiVersionsResponse::decode(&mut bytes, 3));
-        let mut answer = match read {
-            Ok(answer) if answer.error_code == 0 => answer,
+        let mut response = match read {
+            Ok(response) if response.error_code == 0 => response,
             _ => {
                 let mut bytes = newest;
                 ResponseHeader::decode(&mut bytes, 0)
@@ -212,14 +214,14 @@ impl Connection {
                     .map_err(|error| self.unreadable(error.to_string()))?
             }
         };
-        if answer.error_code == Code::UnsupportedVersion.code() {
-            answer = self.send_as(&ApiVersionsRequest::default(), 0)?.wait().await?;
+        if response.error_code == Code::UnsupportedVersion.code() {
+            response = self.send_as(&ApiVersionsRequest::default(), 0)?.wait().await?;
         }
-        crate::error::check(answer.error_code, None, || {
-            format!("{} does not say what it speaks", self.address)
+        crate::error::check(response.error_code, None, || {
+            format!("{} does not list its request versions", self.address)
         })?;
-        let keys = answer.api_keys.into_iter();
-        let features = answer.finalized_features.into_iter();
+        let keys = response.api_keys.into_iter();
+        let features = response.finalized_features.into_iter();
         Ok(Abilities {
             requests: keys.map(|key| (key.api_key, (key.min_version, key.max_version))).collect(),
             features: features.map(|f| (f.name.to_string(), f.max_version_level)).collect(),
@@ -232,14 +234,14 @@ impl Connection {
 }
 
 impl<R: Message + Decodable + HeaderVersion> Pending<R> {
-    /// The answer.
+    /// Waits for the response and decodes it.
     pub async fn wait(mut self) -> Result<R> {
         let mut bytes = self.bytes().await?;
         let version = self.version;
         ResponseHeader::decode(&mut bytes, R::header_version(version))
             .and_then(|_| R::decode(&mut bytes, version))
             .map_err(|error| {
-                let what = format!("an answer can't be read: {error}");
+                let what = format!("cannot decode a response: {error}");
                 Error::Protocol { address: Arc::clone(&self.address), what }
             })
     }
@@ -247,7 +249,7 @@ impl<R: Message + Decodable + HeaderVersion> Pending<R> {
 
 impl<R> Pending<R> {
     async fn bytes(&mut self) -> Result<Bytes> {
-        (&mut self.answer).await.unwrap_or_else(|_| {
+        (&mut self.response).await.unwrap_or_else(|_| {
             let closed = io::Error::from(io::ErrorKind::ConnectionAborted);
             Err(broken(&self.address, closed))
         })
@@ -280,28 +282,28 @@ fn broken(address: &Arc<str>, source: io::Error) -> Error {
     Error::Connection { address: Arc::clone(address), source: Arc::new(source) }
 }
 
-/// The first bytes of an alert of TLS, by which it answers what is not TLS.
+/// First bytes of a TLS alert, which a TLS server sends to a client without TLS.
 const TLS_ALERT: i32 = 0x1503;
 
 #[derive(Debug, thiserror::Error)]
-#[error("an alert of TLS came")]
+#[error("received a TLS alert")]
 struct SpeaksTls;
 
-/// True for a connection that the other end closed.
-fn is_hung_up(error: &io::Error) -> bool {
+/// Returns true if the error means that the peer closed the connection.
+fn is_closed_by_peer(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionReset, UnexpectedEof};
     matches!(error.kind(), UnexpectedEof | ConnectionReset | ConnectionAborted)
 }
 
-/// A request that was sent, and who waits for its answer.
+/// A request that was sent, and the sender for its response.
 struct Sent {
     correlation_id: i32,
     request: &'static str,
-    answer: oneshot::Sender<Result<Bytes>>,
+    response: oneshot::Sender<Result<Bytes>>,
     at: Instant,
 }
 
-/// The end of a connection, for all who hold it.
+/// Publishes the end of a connection to all its handles.
 #[derive(Clone)]
 struct Ended {
     address: Arc<str>,
@@ -309,7 +311,7 @@ struct Ended {
 }
 
 impl Ended {
-    /// Notes the first error, and gives it.
+    /// Stores the first error and returns the stored one.
     fn with(&self, error: Error) -> Error {
         self.ended.send_if_modified(|ended| {
             let is_first = ended.is_none();
@@ -334,16 +336,16 @@ async fn write(
     loop {
         let call = tokio::select! {
             call = calls.recv() => call,
-            // The reader has given the connection up.
+            // The reader has ended.
             () = sent.closed() => return,
         };
-        let Some(Call { mut bytes, request, answer }) = call else { break };
+        let Some(Call { mut bytes, request, response }) = call else { break };
         correlation_id = correlation_id.wrapping_add(1);
         bytes[8..12].copy_from_slice(&correlation_id.to_be_bytes());
         let now = Instant::now();
-        if let Err(lost) = sent.send(Sent { correlation_id, request, answer, at: now }) {
+        if let Err(lost) = sent.send(Sent { correlation_id, request, response, at: now }) {
             let closed = io::Error::from(io::ErrorKind::ConnectionAborted);
-            let _ = lost.0.answer.send(Err(ended.broken(closed)));
+            let _ = lost.0.response.send(Err(ended.broken(closed)));
             return;
         }
         let writing = async {
@@ -352,11 +354,11 @@ async fn write(
         };
         let written = tokio::select! {
             written = writing => written,
-            // A peer that takes nothing: the reader has found that no answer comes.
+            // The peer accepts no data, and the reader has timed out.
             () = sent.closed() => return,
         };
         if let Err(error) = written {
-            // The reader finds it closed too, and says so to all who wait.
+            // The reader detects the closed connection too and fails all pending requests.
             ended.broken(error);
             break;
         }
@@ -371,7 +373,7 @@ async fn read(
     ended: Ended,
 ) {
     loop {
-        // The first byte of an answer that came before its request was looked at.
+        // First byte of a response that arrived before its request was taken from the queue.
         let mut early = None;
         let next = tokio::select! {
             biased;
@@ -382,33 +384,33 @@ async fn read(
                     Some(next)
                 }
                 (byte, _) => {
-                    let unasked = || io::Error::other("bytes that nobody asked for");
+                    let unasked = || io::Error::other("received bytes without a request");
                     ended.broken(byte.err().unwrap_or_else(unasked));
                     None
                 }
             },
         };
-        let Some(Sent { correlation_id, request, answer, at }) = next else { break };
+        let Some(Sent { correlation_id, request, response, at }) = next else { break };
         let read = timeout_at(at + limit, frame(&mut stream, early)).await;
         let error = match read {
             Ok(Ok(bytes)) if bytes.len() >= 4 && (&bytes[..4]).get_i32() == correlation_id => {
-                let _ = answer.send(Ok(bytes));
+                let _ = response.send(Ok(bytes));
                 continue;
             }
             Ok(Ok(_)) => ended.with(Error::Protocol {
                 address: Arc::clone(&ended.address),
-                what: "an answer came to another request".into(),
+                what: "received the response to another request".into(),
             }),
             Ok(Err(error)) => ended.broken(error),
             Err(_) => ended.with(Error::TimedOut { address: Arc::clone(&ended.address), request }),
         };
-        let _ = answer.send(Err(error));
+        let _ = response.send(Err(error));
         break;
     }
     sent.close();
     while let Some(waiting) = sent.recv().await {
         let closed = io::Error::from(io::ErrorKind::ConnectionAborted);
-        let _ = waiting.answer.send(Err(ended.broken(closed)));
+        let _ = waiting.response.send(Err(ended.broken(closed)));
     }
 }
 
@@ -423,8 +425,10 @@ async fn frame(stream: &mut ReadHalf<Box<dyn Stream>>, early: Option<u8>) -> io:
     if length >> 16 == TLS_ALERT {
         return Err(io::Error::other(SpeaksTls));
     }
-    if !(0..=MAX_ANSWER_BYTES).contains(&length) {
-        return Err(io::Error::other(format!("an answer of {length} bytes: is it Kafka?")));
+    if !(0..=MAX_RESPONSE_BYTES).contains(&length) {
+        return Err(io::Error::other(format!(
+            "a response of {length} bytes: is the server Kafka?"
+        )));
     }
     let mut bytes = BytesMut::zeroed(length as usize);
     stream.read_exact(&mut bytes).await?;

@@ -1,4 +1,4 @@
-//! Ways to a broker: TCP as it is here, TLS in [`tls`](crate::tls).
+//! Opens connections to brokers: plain TCP here, TLS in [`tls`](crate::tls).
 
 use std::{future::Future, io, pin::Pin, time::Duration};
 
@@ -10,30 +10,30 @@ use tokio::{
 
 use crate::race::first_ok;
 
-/// Head start of an address before the next one of the same name is tried too (RFC 8305).
+/// Time before the next address of the same name is tried too (RFC 8305).
 const HEAD_START: Duration = Duration::from_millis(250);
 
-/// An idle connection whose other end is gone is found within half a minute.
+/// Detects within half a minute that the peer of an idle connection is gone.
 const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
     .with_time(Duration::from_secs(15))
     .with_interval(Duration::from_secs(5))
     .with_retries(3);
 
-/// A way to a broker, encrypted or not.
+/// A byte stream to a broker, encrypted or not.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Stream for T {}
 
-/// A connection that is being made.
+/// Future of a connection attempt.
 pub type Connecting<'a> = Pin<Box<dyn Future<Output = io::Result<Box<dyn Stream>>> + Send + 'a>>;
 
-/// Makes connections; with TLS, it encrypts them and verifies who answers.
+/// Opens connections. A TLS connector also encrypts them and verifies the broker.
 pub trait Connector: Send + Sync + 'static {
     /// Connects to a broker.
     fn connect<'a>(&'a self, host: &'a str, port: u16) -> Connecting<'a>;
 }
 
-/// TCP as it is.
+/// Plain TCP without encryption.
 #[derive(Clone, Copy, Debug)]
 pub struct Plaintext;
 
@@ -43,7 +43,7 @@ impl Connector for Plaintext {
     }
 }
 
-/// Connects to the first address of the name that answers.
+/// Connects to the first address of the host that accepts a connection.
 pub(crate) async fn tcp(host: &str, port: u16) -> io::Result<TcpStream> {
     let addresses = lookup_host((host, port)).await?;
     let connected = first_ok(addresses, HEAD_START, TcpStream::connect).await;

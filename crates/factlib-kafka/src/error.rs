@@ -1,4 +1,4 @@
-//! Errors of the client: what failed, and what a broker said.
+//! Errors of the client: the failed operation, and the broker's error code and message.
 
 use std::{fmt, io, sync::Arc};
 
@@ -7,43 +7,43 @@ pub use kafka_protocol::error::ResponseError as Code;
 /// The client's result.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// An error between the client and a broker.
+/// A failed operation of the client.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The broker can't be reached, or the connection broke.
+    /// The broker cannot be reached, or the connection broke.
     #[error("connection to {address}: {source}")]
     Connection {
         /// `host:port`.
         address: Arc<str>,
-        /// The system's or the TLS library's words.
+        /// Error of the operating system or the TLS library.
         source: Arc<io::Error>,
     },
-    /// The broker speaks TLS there, and the client does not.
+    /// The broker expects TLS on this port, and the client does not use it.
     #[error("{address} wants TLS")]
     WantsTls {
         /// `host:port`.
         address: Arc<str>,
     },
-    /// The broker closed the connection before its first answer: it may expect TLS, or be no
-    /// Kafka.
+    /// The broker closed the connection before its first response. It may expect TLS, or the
+    /// server may not be Kafka.
     #[error("{address} closed the connection before its first answer")]
     HungUp {
         /// `host:port`.
         address: Arc<str>,
     },
-    /// The login failed on this side: no password or token can be had, or the broker does not
-    /// prove who it is.
+    /// The login failed on the client's side: the password or token is unavailable, or the broker
+    /// failed to prove its identity.
     #[error("login to {address} with {mechanism}: {source}")]
     Login {
         /// `host:port`.
         address: Arc<str>,
         /// The SASL mechanism.
         mechanism: &'static str,
-        /// The words of the source or of the mechanism.
+        /// Error of the credential source or the mechanism.
         source: Arc<io::Error>,
     },
-    /// A request was not answered in time; its connection is given up.
+    /// The response did not come in time. The client closes the connection.
     #[error("{address} does not answer {request}")]
     TimedOut {
         /// `host:port`.
@@ -51,17 +51,17 @@ pub enum Error {
         /// The request's name.
         request: &'static str,
     },
-    /// The broker answered with an error.
-    #[error("{what}: {code:?}{}", Words(.message))]
+    /// The broker's response has an error code.
+    #[error("{what}: {code:?}{}", MessageSuffix(.message))]
     Broker {
-        /// The request, and its subject.
+        /// The failed request and the topic or partition concerned.
         what: String,
         /// Kafka's error code.
         code: Code,
-        /// The broker's own words.
+        /// The broker's message.
         message: Option<String>,
     },
-    /// Bytes that the protocol does not allow, or a broker that is too old.
+    /// The broker sent bytes that violate the protocol, or is too old.
     #[error("{address}: {what}")]
     Protocol {
         /// `host:port`.
@@ -69,13 +69,13 @@ pub enum Error {
         /// Description of the problem.
         what: String,
     },
-    /// The client has ended: its driver was dropped.
+    /// The client has ended because its driver was dropped.
     #[error("the client has ended")]
     Ended,
 }
 
 impl Error {
-    /// The broker's code, if a broker answered.
+    /// Returns the broker's error code, if this is a broker's error.
     pub fn code(&self) -> Option<Code> {
         match self {
             Error::Broker { code, .. } => Some(*code),
@@ -84,9 +84,9 @@ impl Error {
     }
 }
 
-struct Words<'a>(&'a Option<String>);
+struct MessageSuffix<'a>(&'a Option<String>);
 
-impl fmt::Display for Words<'_> {
+impl fmt::Display for MessageSuffix<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             Some(message) => write!(f, ": {message}"),
@@ -95,7 +95,7 @@ impl fmt::Display for Words<'_> {
     }
 }
 
-/// The error of a code; none for success.
+/// Turns an error code into an error; 0 is success.
 pub(crate) fn check(code: i16, message: Option<&str>, what: impl FnOnce() -> String) -> Result<()> {
     match kafka_protocol::error::ParseResponseErrorCode::err(code) {
         None => Ok(()),

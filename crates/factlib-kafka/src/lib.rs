@@ -1,25 +1,26 @@
 //! A Kafka producer for relays: records go out in order, many batches at a time, and each is
 //! acknowledged or refused by itself.
 //!
-//! [`Producer`] sends, [`TransactionalProducer`] sends in transactions, and [`Client`] asks: for
-//! topics, their settings, offsets, and records.
+//! [`Producer`] sends records, [`TransactionalProducer`] sends them in transactions, and
+//! [`Client`] reads and changes everything else: topics, their settings, offsets and records.
 //!
 //! | module | idea |
 //! | --- | --- |
-//! | [`partition`] | the batches of one partition on their way to its leader, without sockets and clock |
-//! | [`record_batch`] | records as the bytes that a broker takes |
-//! | [`compression`] | the codecs of these |
-//! | `driver` | the task that knows brokers, leaders and transactions, and sends |
-//! | `topic` | records that wait for the driver, and who hears of their end |
-//! | `answers` | a broker's error codes as answers to a batch |
+//! | [`partition`] | a state machine for the batches of one partition, without sockets or a clock |
+//! | [`record_batch`] | encodes records as Kafka's record batches |
+//! | [`compression`] | compresses and decompresses record batches |
+//! | `driver` | the task that tracks brokers, leaders and transactions, and sends the batches |
+//! | `topic` | queues records for the driver, and reports the result of each to its receipt |
+//! | `answers` | translates a broker's error codes into the result of a batch |
+//! | `broker_pool` | requests that any broker can answer |
 //! | `connection` | one connection to one broker, pipelined |
 //! | [`sasl`], [`tls`] | logins, and encryption by OpenSSL (feature `tls`) |
-//! | [`client`] | questions, joining no group |
+//! | [`client`] | administers topics and reads offsets and records, without a consumer group |
 
 #![deny(unsafe_code)]
 
 mod answers;
-mod anyone;
+mod broker_pool;
 pub mod client;
 pub mod compression;
 mod connection;

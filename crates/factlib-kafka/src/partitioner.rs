@@ -1,7 +1,7 @@
-//! The partition that Java's default partitioner chooses for a key: murmur2, after
+//! Chooses the partition for a key like Java's default partitioner: murmur2, ported from
 //! `org.apache.kafka.common.utils.Utils.murmur2`.
 
-/// The partition of a key, of so many; `count` is above zero.
+/// Returns the partition of a key among `count` partitions; `count` must be above zero.
 pub fn of_key(key: &[u8], count: i32) -> i32 {
     let positive = (murmur2(key) & 0x7fff_ffff) as i32;
     positive % count

@@ -1,4 +1,4 @@
-//! The producer: topics to send to, and an observer of what goes wrong meanwhile.
+//! The idempotent producer, and the observer that reports its failures, connections and requests.
 
 use std::{fmt, future::Future, sync::Arc, time::Duration};
 
@@ -11,69 +11,70 @@ use crate::{
     topic::Topic,
 };
 
-/// Hears what a client does and suffers; on the driver's task, which must not be held up.
+/// Is notified of what a client does and of its failures. Runs on the driver's task, so it must
+/// not block.
 pub trait Observer: Send + Sync + 'static {
-    /// Something failed that will be tried again; with the topic that waits for it, where it is
-    /// of one. It is said at each attempt.
+    /// An attempt failed and will be repeated. `topic` is the topic concerned, if the failure
+    /// concerns a single topic. Called for each failed attempt.
     fn trouble(&self, _topic: Option<&str>, _error: &Error) {}
 
-    /// All that was in trouble of a topic is acknowledged.
+    /// A topic has recovered: Kafka acknowledged every partition that had failed.
     fn recovered(&self, _topic: &str) {}
 
-    /// A connection to a broker (`host:port`) was made, after none or after a failure.
+    /// A new connection to a broker (`host:port`) was opened.
     fn connected(&self, _broker: &str) {}
 
-    /// The connection to a broker ended; without an error where it is not needed any more.
+    /// The connection to a broker ended. There is no error if the client closed the connection
+    /// itself.
     fn disconnected(&self, _broker: &str, _error: Option<&Error>) {}
 
-    /// A Produce request goes to a broker.
+    /// A Produce request is sent to a broker.
     fn sent(&self, _broker: &str, _request: &SentRequest) {}
 
-    /// A Produce request was answered, or will never be.
+    /// A Produce request has ended with a response, or was lost with its connection.
     fn answered(&self, _broker: &str, _answer: &AnsweredRequest) {}
 
-    /// A topic has more partitions than before: keys go elsewhere from now on.
+    /// A topic has more partitions than before, so keys map to other partitions from now on.
     fn grown(&self, _topic: &str, _from: usize, _to: usize) {}
 }
 
-/// A Produce request on its way.
+/// Size of a Produce request that is being sent.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct SentRequest {
-    /// Partitions of which it has a batch.
+    /// Number of partitions with a batch in the request.
     pub partitions: usize,
-    /// Bytes of the batches.
+    /// Total bytes of the batches.
     pub bytes: usize,
 }
 
-/// The end of a Produce request.
+/// Result of a Produce request.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct AnsweredRequest {
-    /// Time since it was sent.
+    /// Time since the request was sent.
     pub took: Duration,
-    /// The connection ended before the answer came.
+    /// True if the connection ended before the response.
     pub is_lost: bool,
-    /// The broker wants nothing more for this long, because of a quota.
+    /// Time for which the broker throttles this client because of a quota.
     pub throttled: Duration,
 }
 
-/// Hears nothing.
+/// An observer that ignores everything.
 #[derive(Clone, Copy, Debug)]
 pub struct Unobserved;
 
 impl Observer for Unobserved {}
 
-/// An idempotent producer; clones are the same one. It ends when all of them are gone, and so
-/// are all [`Topic`]s, once everything has ended that was sent.
+/// An idempotent producer. Clones share one producer. The producer ends when all clones and all
+/// [`Topic`]s are dropped and every record has been acknowledged or refused.
 #[derive(Clone)]
 pub struct Producer {
     commands: mpsc::UnboundedSender<Command>,
 }
 
 impl Producer {
-    /// A producer, and the task that does its work, which somebody has to spawn on a runtime of
-    /// tokio.
+    /// Returns a producer and the task that does its work. Spawn the task on a tokio runtime.
     pub fn new(
         settings: Settings,
         observer: Arc<dyn Observer>,
@@ -83,24 +84,25 @@ impl Producer {
         (Producer { commands }, driver.run())
     }
 
-    /// Looks a topic up, which has to be there.
+    /// Looks up an existing topic.
     ///
     /// # Errors
-    /// The brokers' error for the topic, such as `UNKNOWN_TOPIC_OR_PARTITION`. Waits for brokers
-    /// that are away.
+    /// Returns the brokers' error for the topic, such as `UNKNOWN_TOPIC_OR_PARTITION`. Waits while
+    /// brokers are unavailable.
     pub async fn topic(&self, name: impl Into<Arc<str>>) -> Result<Topic> {
         open_topic(&self.commands, name.into()).await
     }
 
-    /// Closes a topic: nothing more is sent to it, and its handles take nothing more. Returns when
-    /// nothing of it is on its way. Receipts of what was not sent, or not answered for, are then
-    /// dropped; a [`Topic`] that is asked for after that comes behind all of it.
+    /// Closes a topic: its handles accept no more records, and nothing more is sent. Returns when
+    /// no request for the topic is in flight; receipts of records without a result are dropped
+    /// then. Records of a [`Topic`] that is opened afterwards come after all earlier records.
     pub async fn close(&self, topic: &Topic) {
         let (answer, answered) = oneshot::channel();
         let closing = Command::Close { topic: topic.clone(), answer };
-        if self.commands.send(closing).is_ok() {
-            // A driver that is gone sends nothing.
-            let _ = answered.await;
+        if self.commands.send(closing).is_err() || answered.await.is_err() {
+            // The driver is gone, and can't drop what it never took.
+            topic.0.close();
+            topic.0.clear();
         }
     }
 }

@@ -1,14 +1,14 @@
-//! The first of several attempts that succeeds, where each has a head start before the next.
+//! Runs several attempts with staggered starts and returns the first success.
 
 use std::{future::Future, time::Duration};
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::time::sleep;
 
-/// Tries the candidates in their order, the next one when one fails or `head_start` passes.
+/// Tries the candidates in order. The next attempt starts when one fails or `head_start` passes.
 ///
 /// # Errors
-/// The first error; none without candidates.
+/// Returns the first error, or none if there were no candidates.
 pub(crate) async fn first_ok<C, T, E, F: Future<Output = Result<T, E>>>(
     candidates: impl IntoIterator<Item = C>,
     head_start: Duration,

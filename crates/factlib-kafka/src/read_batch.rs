@@ -1,6 +1,7 @@
-//! Record batches as brokers give them: what of them a reader sees.
+//! Decodes the record batches of a Fetch response, and leaves out aborted transactions and control
+//! records.
 //!
-//! Format 2 alone: Kafka writes it since 0.11, whatever its producers send.
+//! Only format 2 is supported: Kafka has stored it since 0.11, whatever format producers send.
 
 use bytes::{Buf, Bytes};
 
@@ -10,23 +11,24 @@ use crate::{
     record_batch::{HEADER_BYTES, take_varint},
 };
 
-/// Bytes of a batch up to its length, and that length counts what is behind.
+/// End of the length field; the length counts the bytes behind it.
 const LENGTH_END: usize = 12;
 
 const IS_TRANSACTIONAL: i16 = 1 << 4;
 const IS_CONTROL: i16 = 1 << 5;
 
-/// A control record that undoes a transaction; the other one commits it.
+/// Type of the control record that aborts a transaction; the other type commits it.
 const ABORT: i16 = 0;
 
-/// A transaction that was undone: all of the producer's records from there to its end.
-pub(crate) struct Undone {
+/// An aborted transaction: all records of the producer from offset `from` to the end of the
+/// transaction.
+pub(crate) struct AbortedTransaction {
     pub producer_id: i64,
     pub from: i64,
 }
 
-/// Batches that were read.
-pub(crate) struct Read {
+/// The decoded records, and the offset to continue from.
+pub(crate) struct ReadBatches {
     pub records: Vec<FetchedRecord>,
     pub next_offset: i64,
 }
@@ -41,19 +43,19 @@ struct Header {
     count: i32,
 }
 
-/// Reads whole batches from `offset` on; the last one may be cut off.
+/// Reads complete batches from `offset` on; the last batch in the bytes may be incomplete.
 ///
 /// # Errors
-/// What is wrong with the bytes.
+/// Returns a description of what is wrong with the bytes.
 pub(crate) fn read_batches(
     mut bytes: Bytes,
     offset: i64,
-    mut undone: Vec<Undone>,
-) -> Result<Read, String> {
-    undone.sort_by_key(|transaction| std::cmp::Reverse(transaction.from));
+    mut aborted: Vec<AbortedTransaction>,
+) -> Result<ReadBatches, String> {
+    aborted.sort_by_key(|transaction| std::cmp::Reverse(transaction.from));
     let (mut records, mut next_offset) = (Vec::new(), offset);
-    // Producers whose transaction, as far as it was read, is one that was undone.
-    let mut undoing = Vec::new();
+    // Producers whose transaction at this point of the log was aborted.
+    let mut aborting_producers = Vec::new();
     while bytes.len() >= HEADER_BYTES {
         let length = (&bytes[LENGTH_END - 4..]).get_i32();
         let length = usize::try_from(length).map_err(|_| "a batch of a negative length")?;
@@ -68,14 +70,14 @@ pub(crate) fn read_batches(
         }
         let batch = bytes.split_to(LENGTH_END + length);
         let header = Header::of(&batch);
-        while undone.last().is_some_and(|transaction| transaction.from <= header.last_offset) {
-            undoing.extend(undone.pop().map(|transaction| transaction.producer_id));
+        while aborted.last().is_some_and(|transaction| transaction.from <= header.last_offset) {
+            aborting_producers.extend(aborted.pop().map(|transaction| transaction.producer_id));
         }
         next_offset = next_offset.max(header.last_offset.saturating_add(1));
-        let is_undone =
-            header.attributes & IS_TRANSACTIONAL != 0 && undoing.contains(&header.producer_id);
+        let is_aborted = header.attributes & IS_TRANSACTIONAL != 0
+            && aborting_producers.contains(&header.producer_id);
         let is_control = header.attributes & IS_CONTROL != 0;
-        if is_undone && !is_control {
+        if is_aborted && !is_control {
             continue;
         }
         let codec = Compression::of(header.attributes).ok_or("a batch of an unknown codec")?;
@@ -86,14 +88,14 @@ pub(crate) fn read_batches(
             if is_control {
                 let kind = record.key.as_deref().and_then(|key| key.get(2..4));
                 if kind.is_some_and(|mut kind| kind.get_i16() == ABORT) {
-                    undoing.retain(|producer| *producer != header.producer_id);
+                    aborting_producers.retain(|producer| *producer != header.producer_id);
                 }
             } else if record.offset >= offset {
                 records.push(record);
             }
         }
     }
-    Ok(Read { records, next_offset })
+    Ok(ReadBatches { records, next_offset })
 }
 
 impl Header {
@@ -132,7 +134,7 @@ fn read_record(left: &mut Bytes, header: &Header) -> Option<FetchedRecord> {
         let name = String::from_utf8(field(&mut record)??.to_vec()).ok()?;
         headers.push((name, field(&mut record)?));
     }
-    // Where the broker stamps them, all have the time at which it took the batch.
+    // With `LogAppendTime`, all records have the time at which the broker appended the batch.
     let is_appended = header.attributes & 1 << 3 != 0;
     let timestamp_ms = match is_appended {
         true => header.max_timestamp_ms,
@@ -148,7 +150,7 @@ fn varint(bytes: &mut Bytes) -> Option<i64> {
     Some(value)
 }
 
-/// A field that may be missing, which -1 says.
+/// Reads an optional field; a length of -1 means that it is missing.
 fn field(bytes: &mut Bytes) -> Option<Option<Bytes>> {
     match varint(bytes)? {
         -1 => Some(None),
@@ -200,7 +202,7 @@ mod tests {
         bytes
     }
 
-    fn keys(read: &Read) -> Vec<(i64, &[u8])> {
+    fn keys(read: &ReadBatches) -> Vec<(i64, &[u8])> {
         read.records.iter().map(|r| (r.offset, r.key.as_deref().unwrap_or_default())).collect()
     }
 
@@ -218,12 +220,12 @@ mod tests {
     #[test]
     fn what_was_undone_is_left_out_and_what_the_producer_committed_later_is_not() {
         let parts =
-            [batch(0, &["undone"], true), end(1, ABORT), batch(2, &["kept"], true), end(3, 1)];
-        let undone = || vec![Undone { producer_id: 7, from: 0 }];
-        let read = read_batches(parts.concat().into(), 0, undone()).expect("batches");
+            [batch(0, &["aborted"], true), end(1, ABORT), batch(2, &["kept"], true), end(3, 1)];
+        let aborted = || vec![AbortedTransaction { producer_id: 7, from: 0 }];
+        let read = read_batches(parts.concat().into(), 0, aborted()).expect("batches");
         assert_eq!((keys(&read), read.next_offset), (vec![(2, &b"kept"[..])], 4));
         let all = read_batches(parts.concat().into(), 0, Vec::new()).expect("batches");
-        assert_eq!(keys(&all), [(0, &b"undone"[..]), (2, b"kept")]);
+        assert_eq!(keys(&all), [(0, &b"aborted"[..]), (2, b"kept")]);
     }
 
     proptest! {

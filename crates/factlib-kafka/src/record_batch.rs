@@ -1,17 +1,17 @@
-//! Record batches of Kafka's format 2: written once, stamped with the producer's epoch and
-//! sequence each time that they are sent.
+//! Encodes record batches in Kafka's format 2. The records are encoded once; producer id, epoch
+//! and sequence are set anew for each attempt to send.
 //!
-//! The format is that of Kafka's documentation ("Record Batch") and of
+//! The format is defined by Kafka's documentation ("Record Batch") and
 //! `org.apache.kafka.common.record.DefaultRecordBatch`.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::compression::{Compression, compress, decompress};
 
-/// Bytes of a batch before its records.
+/// Size of a batch's header, which precedes the records.
 pub const HEADER_BYTES: usize = 61;
 
-/// The checksum covers what is behind it.
+/// End of the checksum field; the checksum covers all bytes behind it.
 const CRC_END: usize = 21;
 
 const IS_TRANSACTIONAL: i16 = 1 << 4;
@@ -19,17 +19,17 @@ const IS_TRANSACTIONAL: i16 = 1 << 4;
 /// The parts of one record.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Record<'a> {
-    /// None for a record without one.
+    /// Key; none for a record without a key.
     pub key: Option<&'a [u8]>,
-    /// None for a tombstone.
+    /// Value; none for a tombstone.
     pub value: Option<&'a [u8]>,
-    /// Names and values, in order; a name may come twice.
+    /// Names and values, in order; a name may occur twice.
     pub headers: &'a [(&'a str, Option<&'a [u8]>)],
-    /// Unix milliseconds.
+    /// Time in Unix milliseconds.
     pub timestamp_ms: i64,
 }
 
-/// Records being collected into a batch.
+/// Collects records for a batch.
 #[derive(Debug, Default)]
 pub struct BatchBuilder {
     records: Vec<u8>,
@@ -48,36 +48,36 @@ pub struct RecordBatch {
     compression: Compression,
 }
 
-/// The producer that a batch is stamped with.
+/// Producer fields of a batch's header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamp {
     /// Producer id, from `InitProducerId`.
     pub producer_id: i64,
-    /// Its epoch on the partition.
+    /// Epoch of the producer on the partition.
     pub epoch: i16,
     /// Sequence number of the first record.
     pub base_sequence: i32,
-    /// The batch is part of a transaction.
+    /// True if the batch belongs to a transaction.
     pub is_transactional: bool,
 }
 
 impl BatchBuilder {
-    /// True before the first record.
+    /// Returns true if there is no record yet.
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }
 
-    /// How many records it has.
+    /// Returns the number of records.
     pub fn count(&self) -> u32 {
         self.count
     }
 
-    /// Bytes of the records so far, uncompressed.
+    /// Returns the bytes of the records so far, uncompressed.
     pub fn bytes(&self) -> usize {
         self.records.len()
     }
 
-    /// Adds a record behind the others.
+    /// Appends a record.
     pub fn push(&mut self, record: &Record<'_>) {
         let offset = self.begin(record.timestamp_ms);
         let delta = record.timestamp_ms - self.base_timestamp_ms;
@@ -108,14 +108,14 @@ impl BatchBuilder {
         }
     }
 
-    /// Compresses what was collected. `level` means something to gzip and zstd alone.
+    /// Compresses the records. `level` applies only to gzip and zstd.
     pub fn finish(self, compression: Compression, level: Option<i32>) -> RecordBatch {
         let BatchBuilder { records, count, base_timestamp_ms, max_timestamp_ms } = self;
         let records = compress(compression, level, records);
         RecordBatch { records, count, base_timestamp_ms, max_timestamp_ms, compression }
     }
 
-    /// Counts a record, and gives its place.
+    /// Counts a record and returns its index.
     fn begin(&mut self, timestamp_ms: i64) -> i64 {
         if self.count == 0 {
             (self.base_timestamp_ms, self.max_timestamp_ms) = (timestamp_ms, timestamp_ms);
@@ -126,7 +126,7 @@ impl BatchBuilder {
         offset
     }
 
-    /// Adds a record whose fields behind time and place are written already.
+    /// Appends a record whose fields after timestamp and offset are already encoded.
     fn push_fields(&mut self, timestamp_ms: i64, attributes: u8, fields: &[u8]) {
         let offset = self.begin(timestamp_ms);
         let delta = timestamp_ms - self.base_timestamp_ms;
@@ -140,23 +140,23 @@ impl BatchBuilder {
 }
 
 impl RecordBatch {
-    /// How many records it has.
+    /// Returns the number of records.
     pub fn count(&self) -> u32 {
         self.count
     }
 
-    /// Bytes of the whole batch, as it is sent.
+    /// Returns the size of the whole batch as it is sent.
     pub fn bytes(&self) -> usize {
         HEADER_BYTES + self.records.len()
     }
 
-    /// The batch as a broker takes it.
+    /// Encodes the batch for a Produce request.
     pub fn stamped(&self, stamp: Stamp) -> Bytes {
         let Stamp { producer_id, epoch, base_sequence, is_transactional } = stamp;
         let transactional = if is_transactional { IS_TRANSACTIONAL } else { 0 };
         let mut out = BytesMut::with_capacity(self.bytes());
         out.put_i64(0);
-        // Behind this field.
+        // Length of the batch behind this field.
         out.put_i32((self.bytes() - 12) as i32);
         out.put_i32(-1);
         out.put_i8(2);
@@ -175,9 +175,9 @@ impl RecordBatch {
         out.freeze()
     }
 
-    /// Two batches, with the first `at` records and the others; `0 < at < count`.
+    /// Splits the batch into the first `at` records and the others; `0 < at < count`.
     ///
-    /// A batch is cut only after a broker refused it, so it is taken apart and compressed again
+    /// A batch is split only after a broker refused it, so it is decompressed and compressed again
     /// rather than kept in pieces.
     pub fn split_at(self, at: u32) -> (Self, Self) {
         let mut parts = [BatchBuilder::default(), BatchBuilder::default()];
@@ -203,7 +203,7 @@ struct Written<'a> {
     fields: &'a [u8],
 }
 
-/// The first record, and what is behind it.
+/// Splits off the first record, and returns it with the remaining bytes.
 fn take_record(bytes: &[u8]) -> Option<(Written<'_>, &[u8])> {
     let (length, bytes) = take_varint(bytes)?;
     let (record, rest) = bytes.split_at_checked(usize::try_from(length).ok()?)?;
@@ -213,7 +213,7 @@ fn take_record(bytes: &[u8]) -> Option<(Written<'_>, &[u8])> {
     Some((Written { attributes: *attributes, timestamp_delta_ms, fields }, rest))
 }
 
-/// Zigzag varints, as protobuf has them.
+/// Appends a zigzag varint, as in protobuf.
 fn put_varint(out: &mut Vec<u8>, value: i64) {
     let mut left = ((value << 1) ^ (value >> 63)) as u64;
     while left >= 0x80 {

@@ -12,35 +12,36 @@ use crate::{
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct Settings {
-    /// `host:port` of brokers to ask first.
+    /// Brokers to connect to first, each `host:port`.
     pub bootstrap: Vec<String>,
-    /// The name that brokers have in their logs and quotas.
+    /// Name of this client in the brokers' logs and quotas.
     pub client_id: String,
-    /// How connections are made: [`Plaintext`] unless given.
+    /// Opens the connections; [`Plaintext`] by default.
     pub connector: Arc<dyn Connector>,
-    /// How to log in; none for brokers without SASL.
+    /// SASL login; none for brokers without SASL.
     pub login: Option<Arc<dyn Login>>,
-    /// How batches are compressed.
+    /// Codec for batches.
     pub compression: Compression,
-    /// Level of gzip and zstd; the library's default when not set.
+    /// Compression level for gzip and zstd; none for the library's default.
     pub compression_level: Option<i32>,
-    /// Limit for an attempt to connect, TLS and login included.
+    /// Limit for an attempt to connect, including TLS and login.
     pub connect_timeout: Duration,
-    /// Limit for an answer; after it, the connection counts as dead. A broker waits half of it for
-    /// replicas.
+    /// Limit for a response; when it passes, the client closes the connection. A broker waits half
+    /// of this time for replicas.
     pub request_timeout: Duration,
-    /// The first pause after a failure; each further one is longer, up to `backoff_max`.
+    /// First pause after a failure. Pauses double with each further failure, up to `backoff_max`.
     pub backoff: Duration,
-    /// The longest pause after failures.
+    /// Longest pause after failures.
     pub backoff_max: Duration,
-    /// How old metadata may be: new partitions are found by then.
+    /// Maximum age of metadata, and so the time within which new partitions are found.
     pub metadata_max_age: Duration,
-    /// Bytes of records in a batch, before compression. A topic that takes less has batches cut.
+    /// Maximum bytes of records in a batch, before compression. For a topic with a lower limit,
+    /// batches are cut.
     pub batch_bytes: usize,
 }
 
 impl Settings {
-    /// The usual settings for these brokers, each `host:port`.
+    /// Returns the default settings for these brokers, each `host:port`.
     pub fn new(bootstrap: Vec<String>) -> Self {
         Settings {
             bootstrap,
@@ -54,7 +55,7 @@ impl Settings {
             backoff: Duration::from_millis(50),
             backoff_max: Duration::from_secs(1),
             metadata_max_age: Duration::from_secs(30),
-            // Below the limit that brokers have unless they are told otherwise.
+            // Below the brokers' default limit.
             batch_bytes: 1_000_000,
         }
     }

@@ -1,9 +1,9 @@
-//! TLS by OpenSSL: brokers are verified unless the settings say otherwise, files are read again
-//! at each connection.
+//! TLS connections with OpenSSL. The client verifies brokers unless the settings turn this off,
+//! and reads its files again for each connection.
 //!
-//! OpenSSL and not rustls, because the PostgreSQL side of factlib has OpenSSL already and one TLS
-//! stack is enough, and because it takes keys behind a pass phrase, which Kafka's users have. The
-//! rest of the crate knows only [`Connector`].
+//! The crate uses OpenSSL rather than rustls because the PostgreSQL side of factlib already
+//! depends on it, and because it supports keys with a pass phrase, which Kafka's users have. The
+//! rest of the crate depends only on [`Connector`].
 
 use std::{
     fmt, io,
@@ -22,80 +22,80 @@ use tokio_openssl::SslStream;
 
 use crate::connector::{Connecting, Connector, Stream, tcp};
 
-/// A connector with TLS 1.2 or newer. Unless told otherwise it trusts the system's authorities,
-/// and verifies that the certificate is for the host that it connects to.
+/// A connector that uses TLS 1.2 or newer. By default it trusts the system's certificate
+/// authorities and verifies that the certificate matches the host.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Tls {
-    /// The authorities to trust in place of the system's.
+    /// Certificate authorities to trust instead of the system's.
     pub authorities: Option<Pem>,
-    /// The client's certificate, with those between it and its authority behind it.
+    /// Certificate of the client, followed by any intermediate certificates.
     pub certificate: Option<Pem>,
-    /// The key of the client's certificate.
+    /// Private key of the client's certificate.
     pub key: Option<Pem>,
-    /// The pass phrase of the key.
+    /// Pass phrase of the private key.
     pub key_password: Option<KeyPassword>,
-    /// The name that the brokers' certificates have, where it is not the host's.
+    /// Name in the brokers' certificates, if it differs from the host.
     pub server_name: Option<String>,
-    /// The part of the brokers' certificates that is verified.
+    /// Extent to which the brokers' certificates are verified.
     pub verification: Verification,
 }
 
-/// PEM text, or a file with it.
+/// PEM text, or the file that contains it.
 #[derive(Clone)]
 pub enum Pem {
-    /// Read again at each connection.
+    /// A file, read again for each connection.
     File(PathBuf),
     /// The text itself.
     Text(String),
 }
 
-/// The part of a broker's certificate that is verified.
+/// Extent to which a broker's certificate is verified.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Verification {
-    /// Its authority, its time and its name.
+    /// Verifies authority, validity period and name.
     #[default]
     Full,
-    /// Its authority and its time: any certificate of the authority is as good as the broker's.
+    /// Verifies authority and validity period, so any certificate of the authority passes.
     AuthorityOnly,
-    /// Nothing: whoever is in between reads and changes everything.
+    /// Verifies nothing. An attacker on the network can read and change all traffic.
     Off,
 }
 
-/// The pass phrase of a key, asked for at each connection.
+/// Pass phrase of a private key, fetched for each connection.
 #[derive(Clone)]
 pub struct KeyPassword(Arc<dyn Fn() -> io::Result<String> + Send + Sync>);
 
 impl KeyPassword {
-    /// One that stays.
+    /// Uses a fixed pass phrase.
     pub fn new(password: impl Into<String>) -> Self {
         let password = password.into();
         KeyPassword::from_source(move || Ok(password.clone()))
     }
 
-    /// What the source has at that time.
+    /// Calls `source` for each connection.
     pub fn from_source(source: impl Fn() -> io::Result<String> + Send + Sync + 'static) -> Self {
         KeyPassword(Arc::new(source))
     }
 }
 
-/// The reason why there is no encrypted connection. It is the inner error of the [`io::Error`]
-/// that the connector gives.
+/// Failure to set up an encrypted connection: the inner error of the [`io::Error`] that the
+/// connector returns.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TlsError {
-    /// A file of this side can't be read.
+    /// A local file cannot be read.
     #[error("cannot read {}: {source}", .path.display())]
     File {
         /// The file.
         path: PathBuf,
-        /// The system's words.
+        /// Error of the operating system.
         source: io::Error,
     },
-    /// A certificate or key of this side can't be used.
+    /// A local certificate or key cannot be used.
     #[error("cannot use {what}: {source}")]
     Unusable {
-        /// The setting.
+        /// Name of the setting.
         what: &'static str,
         /// OpenSSL's words.
         source: ErrorStack,
@@ -103,12 +103,13 @@ pub enum TlsError {
     /// The broker's certificate is not trusted.
     #[error("the broker's certificate is not trusted: {reason}")]
     Untrusted {
-        /// OpenSSL's words, such as "certificate has expired".
+        /// OpenSSL's message, such as "certificate has expired".
         reason: String,
-        /// OpenSSL's number for them (`X509_V_ERR_…`).
+        /// OpenSSL's number of the error (`X509_V_ERR_…`).
         code: i32,
     },
-    /// The broker does not speak TLS there, ended the handshake, or shares no version with us.
+    /// The broker does not use TLS on this port, ended the handshake, or supports no common
+    /// version.
     #[error("TLS handshake: {source}")]
     Handshake {
         /// OpenSSL's words.
@@ -120,7 +121,7 @@ impl Connector for Tls {
     fn connect<'a>(&'a self, host: &'a str, port: u16) -> Connecting<'a> {
         Box::pin(async move {
             let settings = self.clone();
-            // It reads files, and the system's authorities are many.
+            // Building the connector reads files and blocks.
             let connector = tokio::task::spawn_blocking(move || settings.connector()).await;
             let connector = connector.map_err(io::Error::other)?.map_err(io::Error::other)?;
             let failed = |source| TlsError::Unusable { what: "the name of the broker", source };
@@ -146,7 +147,7 @@ impl Connector for Tls {
     }
 }
 
-/// A broken connection stays one; all else is TLS's.
+/// Returns the I/O error of a broken connection as it is; any other error is a [`TlsError`].
 fn handshake(source: openssl::ssl::Error) -> io::Error {
     match source.into_io_error() {
         Ok(broken) => broken,
@@ -172,7 +173,7 @@ impl Tls {
                 }
                 builder.set_cert_store(store.build());
             }
-            // An OpenSSL that is built in does not know where this system has them.
+            // A statically linked OpenSSL does not know where this system keeps its authorities.
             None => {
                 let found = openssl_probe::probe();
                 let (file, folder) = (found.cert_file.as_deref(), found.cert_dir.first());
@@ -199,13 +200,13 @@ impl Tls {
             let pem = key.read()?;
             let key = match &self.key_password {
                 Some(KeyPassword(source)) => {
-                    let asked = source().map_err(|source| TlsError::File {
+                    let password = source().map_err(|source| TlsError::File {
                         path: "the key's password".into(),
                         source,
                     })?;
-                    PKey::private_key_from_pem_passphrase(&pem, asked.as_bytes())
+                    PKey::private_key_from_pem_passphrase(&pem, password.as_bytes())
                 }
-                // Without one, OpenSSL would ask the terminal.
+                // Without this callback, OpenSSL would prompt on the terminal.
                 None => PKey::private_key_from_pem_callback(&pem, |_| Ok(0)),
             };
             builder.set_private_key(&*key.map_err(failed)?).map_err(failed)?;
@@ -236,7 +237,7 @@ impl fmt::Debug for Pem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Pem::File(path) => f.debug_tuple("File").field(path).finish(),
-            // It may be a key.
+            // The text may be a private key.
             Pem::Text(_) => f.write_str("Text"),
         }
     }

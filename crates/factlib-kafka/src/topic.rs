@@ -1,6 +1,7 @@
-//! A topic as its senders see it: records go into the open batch of their partition.
+//! Queues the records of a topic: senders push records into the pending batches of each partition,
+//! and the driver takes the batches out.
 //!
-//! Senders write into it on their own threads, the [driver](crate::driver) takes batches out.
+//! Senders push on their own threads; the [driver](crate::driver) runs on its own task.
 
 use std::{
     collections::VecDeque,
@@ -20,33 +21,33 @@ use crate::{
     transaction::Sealed,
 };
 
-/// Lower bound for the size of batches that shrink.
-const LEAST_BATCH_BYTES: usize = 1_000;
+/// Smallest batch limit that shrinking reaches.
+const MIN_BATCH_BYTES: usize = 1_000;
 
-/// Learns how records ended, each once; on the driver's task, which must not be held up.
+/// Is told once per record what became of it. Runs on the driver's task, so it must not block.
 ///
-/// Dropped before all of its records have ended, it says that nobody knows of the others: their
-/// topic was closed, their transaction undone, or the driver is gone.
+/// If a receipt is dropped before all its records have a result, the results of the others are
+/// unknown: their topic was closed, their transaction was aborted, or the driver was dropped.
 pub trait Receipt: Send + Sync + 'static {
-    /// The records with these indexes are safe.
+    /// Kafka has acknowledged the records with these indexes.
     fn acknowledged(&self, indexes: &[u32]);
 
-    /// The record with this index will never be taken.
+    /// Kafka has refused the record with this index for good.
     fn refused(&self, index: u32, refusal: &Refusal);
 }
 
-/// The reason why a broker will never take a record.
+/// Reason why a broker refused a record for good.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Refusal {
     /// Kafka's error code.
     pub code: Code,
-    /// The broker's own words.
+    /// The broker's message.
     pub message: Option<String>,
 }
 
 impl Refusal {
-    /// A refusal with this code, and the broker's words where it gave some.
+    /// Creates a refusal from a broker's error code and message.
     pub fn new(code: Code, message: Option<String>) -> Self {
         Refusal { code, message }
     }
@@ -61,43 +62,44 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// The reason why a record was not taken over.
+/// Reason why a record could not be pushed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PushError {
-    /// It asks for a partition that the topic does not have.
+    /// The record names a partition that the topic lacks.
     #[error("the topic has no partition {0}")]
     NoPartition(i32),
-    /// The topic was closed, or made again with fewer partitions: ask the producer for it again.
+    /// The topic was closed, or created again with fewer partitions. Open the topic again with the
+    /// producer.
     #[error("the topic is closed")]
     Closed,
 }
 
-/// Sends to one topic; clones send to the same.
+/// A handle for sending to one topic; clones share the topic.
 #[derive(Clone)]
 pub struct Topic(pub(crate) Arc<Shared>);
 
 pub(crate) struct Shared {
     pub name: Arc<str>,
-    /// Its place among the driver's topics.
+    /// Index of the topic in the driver's list.
     pub place: usize,
-    /// Batches are no larger, as far as is known of what the topic takes.
+    /// Present limit for a batch; shrinks when a broker refuses a batch as too large.
     batch_bytes: AtomicUsize,
-    most_batch_bytes: AtomicUsize,
-    open: Mutex<Vec<Open>>,
+    max_batch_bytes: AtomicUsize,
+    open: Mutex<Vec<OpenPartition>>,
     is_closed: AtomicBool,
     transaction: Arc<AtomicU64>,
-    /// The driver knows that there is something.
+    /// True if the driver has been notified of new records.
     is_announced: AtomicBool,
     announced: Arc<Announced>,
 }
 
-/// Topics with new records, and the driver's alarm.
+/// Topics with new records, and the notification that wakes the driver.
 #[derive(Default)]
 pub(crate) struct Announced {
     pub places: Mutex<Vec<usize>>,
     pub alarm: Notify,
-    /// Number of the transaction that new records are for; none counts as 0.
+    /// Number of the transaction that new records belong to; 0 without transactions.
     pub transaction: Arc<AtomicU64>,
 }
 
@@ -107,18 +109,18 @@ impl Announced {
     }
 }
 
-/// Records that a partition's senders have written, and nobody has taken yet.
+/// Pending batches of one partition.
 #[derive(Default)]
-struct Open {
-    /// In the order of their transactions, and of pushing.
-    batches: VecDeque<Collected>,
-    /// Records without a key go round; where the next one goes is up to this.
+struct OpenPartition {
+    /// Batches ordered by transaction, then by time of pushing.
+    batches: VecDeque<PendingBatch>,
+    /// Round-robin counter for records without a key.
     unkeyed: u32,
 }
 
-/// Records, and who wants to know of them.
+/// Records that the driver has not taken yet, and their receipts.
 #[derive(Default)]
-pub(crate) struct Collected {
+pub(crate) struct PendingBatch {
     pub batch: BatchBuilder,
     pub receipts: Receipts,
     transaction: u64,
@@ -134,12 +136,12 @@ impl Topic {
         announced: Arc<Announced>,
     ) -> Self {
         let mut open = Vec::new();
-        open.resize_with(partitions, Open::default);
+        open.resize_with(partitions, OpenPartition::default);
         Topic(Arc::new(Shared {
             name,
             place,
             batch_bytes: AtomicUsize::new(batch_bytes),
-            most_batch_bytes: AtomicUsize::new(batch_bytes),
+            max_batch_bytes: AtomicUsize::new(batch_bytes),
             open: Mutex::new(open),
             is_closed: AtomicBool::new(false),
             transaction: Arc::clone(&announced.transaction),
@@ -148,37 +150,37 @@ impl Topic {
         }))
     }
 
-    /// The topic's name.
+    /// Returns the name of the topic.
     pub fn name(&self) -> &str {
         &self.0.name
     }
 
-    /// Begins to send: records that are pushed go out together when this is dropped.
+    /// Begins to send. The pushed records are sent together when the returned value is dropped.
     ///
-    /// In transactions, they are part of the one that is open at this moment.
+    /// In transactions, the records belong to the transaction that is open now.
     pub fn begin(&self) -> Sending<'_> {
         let open = lock(&self.0.open);
-        // Read under the lock: whoever seals the transaction finds these records.
+        // Read under the lock, so that a commit of this transaction waits for these records.
         let transaction = self.0.transaction.load(Ordering::Acquire);
         Sending { topic: &self.0, open, transaction, round: 0 }
     }
 
-    /// Like [`begin`](Self::begin), for a transaction that is sealed and not committed yet: such
-    /// as dead letters of what was refused in it.
+    /// Like [`begin`](Self::begin), but for a transaction that is sealed and not committed yet,
+    /// for example to add dead letters for its refused records.
     pub fn begin_in(&self, sealed: &Sealed) -> Sending<'_> {
         let mut sending = self.begin();
         sending.transaction = sealed.number();
         sending
     }
 
-    /// Has batches be no larger than that, before compression: the topic's `max.message.bytes`.
-    /// Without it, the size is found by batches that are refused.
+    /// Limits batches to this many bytes before compression: the topic's `max.message.bytes`.
+    /// Without a limit, the client halves the size whenever a broker refuses a batch as too large.
     pub fn limit_batches(&self, bytes: usize) {
-        self.0.most_batch_bytes.fetch_min(bytes.max(1), Ordering::Relaxed);
+        self.0.max_batch_bytes.fetch_min(bytes.max(1), Ordering::Relaxed);
         self.0.batch_bytes.fetch_min(bytes.max(1), Ordering::Relaxed);
     }
 
-    /// True once it was closed: nothing can be pushed any more.
+    /// Returns true once the topic is closed and accepts no more records.
     pub fn is_closed(&self) -> bool {
         self.0.is_closed.load(Ordering::Acquire)
     }
@@ -190,26 +192,27 @@ impl fmt::Debug for Topic {
     }
 }
 
-/// Records being sent.
-#[must_use = "records go out when this is dropped"]
+/// Access for pushing records; holds the topic's lock.
+#[must_use = "the records are sent when this value is dropped"]
 pub struct Sending<'a> {
     topic: &'a Shared,
-    open: MutexGuard<'a, Vec<Open>>,
+    open: MutexGuard<'a, Vec<OpenPartition>>,
     transaction: u64,
     round: u32,
 }
 
 impl Sending<'_> {
-    /// How many partitions the topic has.
+    /// Returns the number of partitions of the topic.
     pub fn partitions(&self) -> i32 {
         self.open.len() as i32
     }
 
-    /// Writes a record behind the others of its partition: the one that it asks for, else that
-    /// of its key, else the next one. `receipt` hears of it as `index`.
+    /// Appends a record to its partition: the given one, else the partition of its key, else the
+    /// next in turn. `receipt` is notified of the result under `index`.
     ///
     /// # Errors
-    /// A partition that is not there, or a topic that is closed; nothing is written then.
+    /// Returns an error if the topic lacks the partition or is closed. The record is not appended
+    /// then.
     pub fn push(
         &mut self,
         record: &Record<'_>,
@@ -236,11 +239,10 @@ impl Sending<'_> {
         let place = usize::try_from(partition).ok();
         let open = place.and_then(|place| self.open.get_mut(place));
         let open = open.ok_or(PushError::NoPartition(partition))?;
-        let collected = open.batch_of(self.transaction);
-        collected.batch.push(record);
-        collected.receipts.push(receipt, index);
-        collected.is_full =
-            collected.batch.bytes() >= self.topic.batch_bytes.load(Ordering::Relaxed);
+        let pending = open.batch_of(self.transaction);
+        pending.batch.push(record);
+        pending.receipts.push(receipt, index);
+        pending.is_full = pending.batch.bytes() >= self.topic.batch_bytes.load(Ordering::Relaxed);
         Ok(())
     }
 }
@@ -255,24 +257,25 @@ impl Drop for Sending<'_> {
 }
 
 impl Shared {
-    /// Partitions that have records; what is written from now on is announced again.
-    pub fn filled(&self) -> Vec<usize> {
+    /// Returns the partitions with records, and resets the announcement: the next record announces
+    /// the topic again.
+    pub fn take_announced_partitions(&self) -> Vec<usize> {
         let open = lock(&self.open);
         self.is_announced.store(false, Ordering::Release);
         let filled = open.iter().enumerate().filter(|(_, open)| !open.is_empty());
         filled.map(|(place, _)| place).collect()
     }
 
-    /// The oldest records of a partition, up to a transaction.
-    pub fn take(&self, partition: usize, transaction: u64) -> Option<Collected> {
+    /// Takes the oldest batch of a partition, if its transaction is not later than `transaction`.
+    pub fn take(&self, partition: usize, transaction: u64) -> Option<PendingBatch> {
         let mut open = lock(&self.open);
         let batches = &mut open.get_mut(partition)?.batches;
         batches.front().is_some_and(|batch| batch.transaction <= transaction).then_some(())?;
         batches.pop_front()
     }
 
-    /// True if the partition has records, up to a transaction.
-    pub fn has_some(&self, partition: usize, transaction: u64) -> bool {
+    /// Returns true if the partition has records of this transaction or an earlier one.
+    pub fn has_records(&self, partition: usize, transaction: u64) -> bool {
         let open = lock(&self.open);
         let front = open.get(partition).and_then(|open| open.batches.front());
         front.is_some_and(|batch| batch.transaction <= transaction)
@@ -282,51 +285,51 @@ impl Shared {
     pub fn clear(&self) {
         let dropped: Vec<_> =
             lock(&self.open).iter_mut().map(|open| std::mem::take(&mut open.batches)).collect();
-        // Outside of the lock: who hears of it may send.
+        // Dropped after the lock is released, because a receipt may send when it is dropped.
         drop(dropped);
     }
 
-    /// Takes no more records.
+    /// Rejects records from now on.
     pub fn close(&self) {
         self.is_closed.store(true, Ordering::Release);
     }
 
-    /// A batch was too large: later ones are smaller.
+    /// Halves the batch limit after a batch was too large.
     pub fn shrink_batches(&self) {
-        let half = |bytes: usize| Some((bytes / 2).max(LEAST_BATCH_BYTES));
+        let half = |bytes: usize| Some((bytes / 2).max(MIN_BATCH_BYTES));
         let _ = self.batch_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, half);
     }
 
-    /// The topic may take more by now.
+    /// Doubles the batch limit, because the topic's limit may have been raised.
     pub fn grow_batches(&self) {
-        let most = self.most_batch_bytes.load(Ordering::Relaxed);
-        let twice = |bytes: usize| (bytes < most).then(|| (bytes * 2).min(most));
+        let max = self.max_batch_bytes.load(Ordering::Relaxed);
+        let twice = |bytes: usize| (bytes < max).then(|| (bytes * 2).min(max));
         let _ = self.batch_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, twice);
     }
 
-    /// The topic has more partitions now.
+    /// Adds partitions, up to this number.
     pub fn grow(&self, partitions: usize) {
         let mut open = lock(&self.open);
         if partitions > open.len() {
-            open.resize_with(partitions, Open::default);
+            open.resize_with(partitions, OpenPartition::default);
         }
     }
 }
 
-impl Open {
+impl OpenPartition {
     fn is_empty(&self) -> bool {
         self.batches.is_empty()
     }
 
-    /// The batch that the transaction's next record goes into.
-    fn batch_of(&mut self, transaction: u64) -> &mut Collected {
+    /// Returns the batch for the transaction's next record, and creates it if needed.
+    fn batch_of(&mut self, transaction: u64) -> &mut PendingBatch {
         let last = self.batches.iter().rposition(|batch| batch.transaction <= transaction);
         let has_room = |place: &usize| {
             self.batches.get(*place).is_some_and(|b| b.transaction == transaction && !b.is_full)
         };
         let place = last.filter(has_room).unwrap_or_else(|| {
             let place = last.map_or(0, |last| last + 1);
-            self.batches.insert(place, Collected { transaction, ..Collected::default() });
+            self.batches.insert(place, PendingBatch { transaction, ..PendingBatch::default() });
             place
         });
         &mut self.batches[place]
@@ -337,7 +340,7 @@ impl Open {
 #[derive(Default)]
 pub(crate) struct Receipts(Vec<Run>);
 
-/// Neighbouring records of one receipt.
+/// Consecutive records with the same receipt.
 struct Run {
     receipt: Arc<dyn Receipt>,
     indexes: Vec<u32>,
@@ -377,7 +380,7 @@ impl Receipts {
     }
 }
 
-/// A batch on its way, and who hears of it.
+/// A finished batch, and the receipts of its records.
 pub(crate) struct Outgoing {
     pub batch: RecordBatch,
     pub receipts: Receipts,
@@ -390,13 +393,16 @@ impl partition::Batch for Outgoing {
 
     fn split_at(self, at: u32) -> (Self, Self) {
         let (first, second) = self.batch.split_at(at);
-        let (heard, others) = self.receipts.split_at(at as usize);
-        (Outgoing { batch: first, receipts: heard }, Outgoing { batch: second, receipts: others })
+        let (first_receipts, second_receipts) = self.receipts.split_at(at as usize);
+        (
+            Outgoing { batch: first, receipts: first_receipts },
+            Outgoing { batch: second, receipts: second_receipts },
+        )
     }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nothing panics while it is held.
+    // No code panics while it holds the lock.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -404,9 +410,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use super::*;
 
-    struct Deaf;
+    struct IgnoredReceipt;
 
-    impl Receipt for Deaf {
+    impl Receipt for IgnoredReceipt {
         fn acknowledged(&self, _: &[u32]) {}
         fn refused(&self, _: u32, _: &Refusal) {}
     }
@@ -416,7 +422,7 @@ mod tests {
     }
 
     fn push(mut sending: Sending<'_>, value: &[u8]) -> Result<(), PushError> {
-        let receipt: Arc<dyn Receipt> = Arc::new(Deaf);
+        let receipt: Arc<dyn Receipt> = Arc::new(IgnoredReceipt);
         let record = Record { value: Some(value), ..Record::default() };
         sending.push(&record, None, &receipt, 0)
     }
@@ -430,7 +436,7 @@ mod tests {
         push(topic.begin(), b"of the next").expect("it is open");
         push(topic.begin_in(&sealed), b"2").expect("it is open");
         assert_eq!(topic.0.take(0, 0).map(|batch| batch.batch.count()), Some(2));
-        assert_eq!((take(0), topic.0.has_some(0, 0)), (None, false));
+        assert_eq!((take(0), topic.0.has_records(0, 0)), (None, false));
         assert_eq!(take(1), Some(1));
         push(topic.begin_in(&sealed), b"late").expect("it is open");
         push(topic.begin(), b"of the next").expect("it is open");
@@ -442,7 +448,7 @@ mod tests {
         let topic = topic();
         let size = || topic.0.batch_bytes.load(Ordering::Relaxed);
         topic.0.shrink_batches();
-        assert_eq!(size(), LEAST_BATCH_BYTES);
+        assert_eq!(size(), MIN_BATCH_BYTES);
         topic.limit_batches(800);
         assert_eq!(size(), 800);
         topic.0.grow_batches();

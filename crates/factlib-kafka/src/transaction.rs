@@ -1,18 +1,19 @@
-//! Transactions: records of many topics that readers of committed records see together, or not
-//! at all.
+//! Transactions: readers of committed records see the records of a transaction, in all topics,
+//! together or not at all.
 //!
 //! # Life
-//! [`TransactionalProducer::begin`] shuts out every earlier producer of the transactional id and
-//! has the brokers undo what it left open. From then on a transaction is always open; records are
-//! part of the one that is open when they are pushed. [`seal`](TransactionalProducer::seal) ends
-//! it for new records, and [`commit`](TransactionalProducer::commit) waits until all of its
-//! records have ended and has the brokers commit it. Records of the next one are taken meanwhile,
-//! and go out when the commit has ended.
+//! [`TransactionalProducer::begin`] fences every earlier producer with the transactional id and
+//! makes the brokers abort its open transaction. From then on a transaction is always open; a
+//! record belongs to the transaction that is open when the record is pushed.
+//! [`seal`](TransactionalProducer::seal) closes the transaction to new records, and
+//! [`commit`](TransactionalProducer::commit) waits for the results of all its records and then
+//! commits the transaction. Records for the next transaction are accepted meanwhile, and sent
+//! after the commit.
 //!
 //! # Failure
-//! What passes is tried again. A [`TransactionError`] means that the transaction can't be
-//! committed any more: [`abort`](TransactionalProducer::abort) undoes it, with all that was
-//! pushed since, and begins anew.
+//! Temporary failures are retried. A [`TransactionError`] means that the transaction can no longer
+//! be committed: [`abort`](TransactionalProducer::abort) aborts it, drops all records pushed
+//! since, and begins a new transaction.
 
 use std::{
     fmt,
@@ -34,34 +35,33 @@ use crate::{
     topic::Topic,
 };
 
-/// The reason why a transaction can't be committed.
+/// Reason why a transaction cannot be committed.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TransactionError {
-    /// Another producer of the transactional id has begun, or the brokers gave the transaction up
-    /// after its time-out. Of a commit, nobody knows whether it was done.
+    /// Another producer with the transactional id has started, or the brokers aborted the
+    /// transaction after its time-out. The result of a pending commit is unknown.
     #[error("another producer has this transactional id, or the transaction timed out: {0}")]
     Fenced(Error),
-    /// The transaction has to be undone; after that, the next one may do.
-    #[error("the transaction has to be undone: {error}")]
+    /// The transaction must be aborted; the next transaction may succeed.
+    #[error("the transaction must be aborted: {error}")]
     Abortable {
         /// The broker's error.
         error: Error,
-        /// The topic that it is about, if it is about one: lacking rights, such as.
+        /// The topic concerned, if the error concerns a topic, for example a missing right.
         topic: Option<Arc<str>>,
     },
-    /// The brokers do not let this user have transactions, or are too old for them.
+    /// The user lacks the right to use transactions, or the brokers are too old.
     #[error("transactions are refused: {0}")]
     Refused(Error),
-    /// The driver is gone.
+    /// The driver was dropped.
     #[error("the client has ended")]
     Ended,
 }
 
-/// A transaction that takes no new records but those that are pushed
-/// [for it](Topic::begin_in).
+/// A transaction that is closed to new records, except those pushed with [`Topic::begin_in`].
 #[derive(Debug)]
-#[must_use = "it is not committed"]
+#[must_use = "a sealed transaction has to be committed or aborted"]
 pub struct Sealed(u64);
 
 impl Sealed {
@@ -77,14 +77,15 @@ impl Sealed {
 /// Settings of transactions.
 #[derive(Clone, Debug)]
 pub struct Transactional {
-    /// `transactional.id`: one producer at a time has it.
+    /// `transactional.id`: only one producer at a time can use the id.
     pub id: String,
-    /// The brokers give up a transaction that is open for longer (`transaction.timeout.ms`).
+    /// Time after which the brokers abort an open transaction (`transaction.timeout.ms`).
     pub timeout: Duration,
 }
 
-/// A producer whose records are in transactions; clones are the same one. When all of them and
-/// all [`Topic`]s are gone it ends at once: what was not committed is undone by the brokers.
+/// A producer that sends its records in transactions. Clones share one producer. The producer ends
+/// at once when all clones and all [`Topic`]s are dropped; the brokers then abort the open
+/// transaction.
 #[derive(Clone)]
 pub struct TransactionalProducer {
     commands: mpsc::UnboundedSender<Command>,
@@ -93,8 +94,7 @@ pub struct TransactionalProducer {
 }
 
 impl TransactionalProducer {
-    /// A producer, and the task that does its work, which somebody has to spawn on a runtime of
-    /// tokio.
+    /// Returns a producer and the task that does its work. Spawn the task on a tokio runtime.
     pub fn new(
         settings: Settings,
         transactional: Transactional,
@@ -108,56 +108,57 @@ impl TransactionalProducer {
         (TransactionalProducer { commands, transaction, failed }, driver.run())
     }
 
-    /// Shuts out every earlier producer of the transactional id, and waits until the brokers have
-    /// ended what it left open. Waits for brokers that are away. Has to be called first.
+    /// Fences every earlier producer with the transactional id, and waits until the brokers have
+    /// ended its open transaction. Waits while brokers are unavailable. Must be called first.
     ///
     /// # Errors
-    /// [`TransactionError::Refused`].
+    /// Returns [`TransactionError::Refused`].
     pub async fn begin(&self) -> Result<(), TransactionError> {
-        self.ask(|answer| Command::Begin { answer }).await
+        self.execute(|answer| Command::Begin { answer }).await
     }
 
-    /// Looks a topic up, which has to be there; see [`Producer::topic`](crate::Producer::topic).
+    /// Looks up an existing topic; see [`Producer::topic`](crate::Producer::topic).
     ///
     /// # Errors
-    /// The brokers' error for the topic.
+    /// Returns the brokers' error for the topic.
     pub async fn topic(&self, name: impl Into<Arc<str>>) -> Result<Topic> {
         open_topic(&self.commands, name.into()).await
     }
 
-    /// Ends the open transaction for new records: those that are pushed from now on are part of
-    /// the next one.
+    /// Closes the open transaction to new records. Records pushed from now on belong to the next
+    /// transaction.
     pub fn seal(&self) -> Sealed {
         Sealed::sealing(&self.transaction)
     }
 
-    /// Commits a transaction once all its records have ended, after all before it. One without a
-    /// record that was acknowledged costs nothing.
+    /// Commits a transaction after all earlier ones, once all its records have a result. A
+    /// transaction that sent nothing to the brokers needs no request.
     ///
     /// # Errors
-    /// It can't be committed; see [`TransactionError`]. Call [`abort`](Self::abort) then.
+    /// Returns a [`TransactionError`] if the transaction cannot be committed. Call
+    /// [`abort`](Self::abort) then.
     pub async fn commit(&self, sealed: Sealed) -> Result<(), TransactionError> {
-        self.ask(|answer| Command::Commit { number: sealed.0, answer }).await
+        self.execute(|answer| Command::Commit { number: sealed.0, answer }).await
     }
 
-    /// Undoes all that is not committed, also what was pushed for the next transaction, and
-    /// begins anew. Receipts of these records are dropped.
+    /// Aborts everything uncommitted, including records pushed for the next transaction, and
+    /// begins a new transaction. Receipts of these records are dropped.
     ///
     /// # Errors
-    /// [`TransactionError::Fenced`] and [`TransactionError::Refused`]: the producer can do
-    /// nothing more.
+    /// Returns [`TransactionError::Fenced`] or [`TransactionError::Refused`]. The producer is then
+    /// unusable.
     pub async fn abort(&self) -> Result<(), TransactionError> {
-        self.ask(|answer| Command::Abort { answer }).await
+        self.execute(|answer| Command::Abort { answer }).await
     }
 
-    /// Waits until the open transaction can't be committed any more.
+    /// Waits until the open transaction can no longer be committed, and returns the reason.
     pub async fn failed(&self) -> TransactionError {
         let mut failed = self.failed.clone();
         let failed = failed.wait_for(Option::is_some).await;
         failed.ok().and_then(|error| error.clone()).unwrap_or(TransactionError::Ended)
     }
 
-    async fn ask(
+    async fn execute(
         &self,
         command: impl FnOnce(oneshot::Sender<Result<(), TransactionError>>) -> Command,
     ) -> Result<(), TransactionError> {

@@ -1,8 +1,11 @@
 //! The producer of a pipeline, and the thread that it runs on.
 
-use std::{sync::Arc, thread};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+};
 
-use factlib_kafka::Producer;
+use factlib_kafka::{Producer, Settings};
 use slog::Logger;
 
 use super::{reports::Reports, settings::client_settings, topic::PipelinedTopic};
@@ -15,7 +18,8 @@ use crate::{
 /// One idempotent producer, shared by all topics. Its thread ends when it and its topics are gone
 /// and everything that was sent has ended.
 pub(crate) struct PipelinedClient {
-    producer: Producer,
+    settings: Settings,
+    producer: Mutex<Producer>,
     reports: Arc<Reports>,
 }
 
@@ -23,25 +27,28 @@ impl PipelinedClient {
     /// Starts the client; it connects when the first topic is opened.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] for a property that is no number, [`ErrorKind::KafkaUnavailable`]
-    /// where the system has no thread for it.
+    /// [`ErrorKind::Config`] for a property that is not a number,
+    /// [`ErrorKind::KafkaUnavailable`] if the system has no thread for it.
     pub fn start(
         settings: &KafkaSettings,
         observer: Arc<dyn KafkaObserver>,
         log: Logger,
     ) -> Result<Self> {
         let reports = Arc::new(Reports::new(observer, settings.statistics_interval, log));
-        let watching = Arc::clone(&reports);
-        let (producer, driver) = Producer::new(client_settings(settings)?, watching);
-        let failed = |error| {
-            let what = "cannot start the thread of the Kafka client";
-            Error::new(ErrorKind::KafkaUnavailable, what).caused_by(error)
-        };
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(failed)?;
-        let thread = thread::Builder::new().name("factlib-kafka".into());
-        thread.spawn(move || runtime.block_on(driver)).map_err(failed)?;
-        Ok(PipelinedClient { producer, reports })
+        let settings = client_settings(settings)?;
+        let producer = Mutex::new(start_producer(&settings, &reports)?);
+        Ok(PipelinedClient { settings, producer, reports })
+    }
+
+    fn producer(&self) -> Producer {
+        self.producer.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Puts another producer in the place of one whose thread has ended.
+    fn restart(&self) -> Result<Producer> {
+        let producer = start_producer(&self.settings, &self.reports)?;
+        *self.producer.lock().unwrap_or_else(PoisonError::into_inner) = producer.clone();
+        Ok(producer)
     }
 
     /// Opens a topic, which has to be there. `max_batch_bytes` is what it takes, where that is
@@ -56,7 +63,13 @@ impl PipelinedClient {
         in_flight: InFlight,
         faults: Faults,
     ) -> Result<PipelinedTopic> {
-        let opened = self.producer.topic(Arc::clone(topic)).await.map_err(|error| {
+        let mut producer = self.producer();
+        let mut opened = producer.topic(Arc::clone(topic)).await;
+        if let Err(factlib_kafka::Error::Ended) = opened {
+            producer = self.restart()?;
+            opened = producer.topic(Arc::clone(topic)).await;
+        }
+        let opened = opened.map_err(|error| {
             super::errors::of_topic(topic, &error).unwrap_or_else(|| {
                 let what = format!("cannot open topic {topic}");
                 Error::new(ErrorKind::KafkaUnavailable, what).caused_by(error)
@@ -66,6 +79,36 @@ impl PipelinedClient {
             opened.limit_batches(bytes);
         }
         let state = self.reports.opened(topic);
-        Ok(PipelinedTopic::new(self.producer.clone(), opened, state, in_flight, faults))
+        Ok(PipelinedTopic::new(producer, opened, state, in_flight, faults))
+    }
+}
+
+/// Starts a producer on a thread of its own. When the thread ends, also by a panic, the batches of
+/// all topics fail.
+fn start_producer(settings: &Settings, reports: &Arc<Reports>) -> Result<Producer> {
+    let failed = |error| {
+        let what = "cannot start the thread of the Kafka client";
+        Error::new(ErrorKind::KafkaUnavailable, what).caused_by(error)
+    };
+    let (producer, driver) = Producer::new(settings.clone(), reports.clone());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let (runtime, guard) = (runtime.map_err(failed)?, FailOnEnd(Arc::clone(reports)));
+    let thread = thread::Builder::new().name("factlib-kafka".into());
+    thread
+        .spawn(move || {
+            let _guard = guard;
+            runtime.block_on(driver);
+        })
+        .map_err(failed)?;
+    Ok(producer)
+}
+
+/// Fails all open topics when it is dropped.
+struct FailOnEnd(Arc<Reports>);
+
+impl Drop for FailOnEnd {
+    fn drop(&mut self) {
+        let what = "the thread of the Kafka client has ended";
+        self.0.fail_all(&Error::new(ErrorKind::ActorFailed, what));
     }
 }

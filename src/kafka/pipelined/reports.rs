@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use factlib_kafka::{AnsweredRequest, Observer, SentRequest};
+use factlib_kafka::{AnsweredRequest, Code, Observer, SentRequest};
 use slog::{Logger, warn};
 use tokio::{sync::Notify, time::Instant};
 
@@ -16,9 +16,12 @@ use crate::{
     kafka::{BrokerStatus, KafkaObserver, KafkaStatus, complaints::Complaints},
 };
 
-/// Time in which a topic's trouble may pass before its batches fail: a topic that was just made
-/// is not known to every broker yet.
+/// Time in which a topic's trouble may pass before its batches fail.
 const GRACE: Duration = Duration::from_secs(3);
+
+/// The same for a topic that a broker does not know: it may just have been created, or the broker
+/// may just have started. Batches that fail then may be sent twice, so it is long.
+const UNKNOWN_TOPIC_GRACE: Duration = Duration::from_secs(30);
 
 /// Name under which the status has this client.
 const NAME: &str = "pipelined";
@@ -49,10 +52,10 @@ impl TopicState {
     }
 
     /// Notes trouble, which may pass for a while.
-    fn trouble(&self, error: Error) {
+    fn trouble(&self, error: Error, grace: Duration) {
         let mut trouble = self.lock();
         let since = *trouble.since.get_or_insert_with(Instant::now);
-        if since.elapsed() >= GRACE && trouble.error.is_none() {
+        if since.elapsed() >= grace && trouble.error.is_none() {
             drop(trouble);
             self.fail(error);
         }
@@ -107,6 +110,14 @@ impl Reports {
         state
     }
 
+    /// Has the batches of all open topics fail.
+    pub fn fail_all(&self, error: &Error) {
+        let topics = self.topics.lock().unwrap_or_else(PoisonError::into_inner);
+        let open: Vec<_> = topics.values().filter_map(Weak::upgrade).collect();
+        drop(topics);
+        open.iter().for_each(|topic| topic.fail(error.clone()));
+    }
+
     fn state(&self, topic: &str) -> Option<Arc<TopicState>> {
         let topics = self.topics.lock().unwrap_or_else(PoisonError::into_inner);
         topics.get(topic)?.upgrade()
@@ -135,11 +146,17 @@ impl Observer for Reports {
         if self.complaints.is_news(&text) {
             warn!(self.log, "Kafka client reports trouble"; "error" => &text, "topic" => topic);
         }
+        let is_unknown_topic =
+            matches!(error.code(), Some(Code::UnknownTopicOrPartition | Code::UnknownTopicId));
         let of_topic = topic.and_then(|topic| Some((topic, errors::of_topic(topic, error)?)));
         match of_topic {
             Some((topic, error)) => {
                 if let Some(state) = self.state(topic) {
-                    state.trouble(error);
+                    let grace = match is_unknown_topic {
+                        true => UNKNOWN_TOPIC_GRACE,
+                        false => GRACE,
+                    };
+                    state.trouble(error, grace);
                 }
             }
             None => {

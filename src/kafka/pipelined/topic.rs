@@ -36,7 +36,18 @@ impl PipelinedTopic {
         faults: Faults,
     ) -> Self {
         let (open, dropped) = oneshot::channel();
-        tokio::spawn(close_on_failure(producer, topic.clone(), Arc::clone(&state), dropped));
+        let (own, watched, sent) = (topic.clone(), Arc::clone(&state), in_flight.clone());
+        tokio::spawn(async move {
+            let over = async {
+                let _ = dropped.await;
+                // What was sent may still have to be closed.
+                sent.ended().await;
+            };
+            tokio::select! {
+                () = watched.failed.notified() => producer.close(&own).await,
+                () = over => {}
+            }
+        });
         PipelinedTopic { topic, state, in_flight, faults, _open: open }
     }
 
@@ -44,6 +55,10 @@ impl PipelinedTopic {
     pub fn send(&self, batch: RecordBatch) {
         let (state, in_flight) = (Arc::clone(&self.state), self.in_flight.clone());
         let delivery = Arc::new(Delivery::new(batch, state, in_flight, self.faults.clone()));
+        if self.state.error().is_some() {
+            // Dropped, the delivery says so.
+            return;
+        }
         let receipt: Arc<dyn Receipt> = delivery.clone();
         let records = Arc::clone(delivery.records());
         let now_ms = now_ms();
@@ -85,19 +100,6 @@ fn with_record<T>(
         headers: &headers,
         timestamp_ms: record.timestamp_ms.unwrap_or(now_ms),
     })
-}
-
-/// Closes the topic once its state says that it failed, so that its batches fail.
-async fn close_on_failure(
-    producer: Producer,
-    topic: Topic,
-    state: Arc<TopicState>,
-    dropped: oneshot::Receiver<()>,
-) {
-    tokio::select! {
-        () = state.failed.notified() => producer.close(&topic).await,
-        _ = dropped => {}
-    }
 }
 
 fn now_ms() -> i64 {

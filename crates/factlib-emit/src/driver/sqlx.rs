@@ -1,4 +1,4 @@
-//! sqlx, for PostgreSQL.
+//! Implements [`Transaction`](crate::Transaction) for sqlx's PostgreSQL transactions.
 
 use sqlx::{AssertSqlSafe, Postgres, Transaction};
 
@@ -11,7 +11,7 @@ use crate::{
 #[cfg_attr(docsrs, doc(cfg(feature = "sqlx")))]
 impl crate::Transaction for &mut Transaction<'_, Postgres> {
     async fn run(self, Statement { sql, parameters }: Statement) -> Result<()> {
-        // Safe: the text is ours, and the name in it is quoted.
+        // The statement is safe: this crate builds the text and quotes the table name in it.
         let mut query = sqlx::query(AssertSqlSafe(sql.into_owned()));
         for parameter in parameters {
             query = match parameter {

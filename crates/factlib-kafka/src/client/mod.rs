@@ -1,8 +1,8 @@
-//! A client for questions: topics and their settings, offsets, records.
+//! Administers topics and reads offsets and records, without a consumer group.
 //!
-//! It joins no group and commits nothing. Connections are made when they are needed and kept.
-//! Errors that pass while leaders move are waited for, up to
-//! [`Settings::request_timeout`](crate::Settings); all others are the caller's to try again.
+//! The client joins no group and commits no offsets. It opens connections when needed and keeps
+//! them. It retries errors of a moving leader for up to
+//! [`Settings::request_timeout`](crate::Settings); the caller has to retry all others.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -23,7 +23,7 @@ use tokio::{
 };
 
 use crate::{
-    anyone::Anyone,
+    broker_pool::BrokerPool,
     connection::Connection,
     error::{Code, Error, Result, check},
     settings::Settings,
@@ -39,16 +39,16 @@ pub use self::{
 
 const METADATA_VERSION: i16 = 12;
 
-/// Asks brokers; see the [module](self).
+/// Sends requests to brokers; see the [module](self).
 pub struct Client {
     settings: Arc<Settings>,
-    known: Mutex<Known>,
+    cache: Mutex<Cache>,
 }
 
-/// Connections and addresses.
+/// Cached connections, addresses and leaders.
 #[derive(Default)]
-struct Known {
-    any: Option<Connection>,
+struct Cache {
+    any_broker: Option<Connection>,
     addresses: HashMap<i32, (String, u16)>,
     links: HashMap<i32, Connection>,
     controller: Option<i32>,
@@ -59,51 +59,50 @@ struct Known {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Cluster {
-    /// Identifies the cluster.
+    /// Id of the cluster.
     pub id: Option<String>,
-    /// Addresses that the brokers advertise to this client.
+    /// Brokers, with the addresses that they advertise to this client.
     pub brokers: Vec<BrokerAddress>,
-    /// The topics that were asked for and that this user may see, or why they can't be had.
+    /// Requested topics that this user may see, each with its partitions or an error.
     pub topics: BTreeMap<String, Result<Vec<PartitionPlaces>>>,
 }
 
-/// A broker, and where clients find it.
+/// A broker and its advertised address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BrokerAddress {
     /// `node.id`.
     pub id: i32,
-    /// Name or address.
+    /// Host name or IP address.
     pub host: String,
     /// Port.
     pub port: u16,
 }
 
-/// The brokers that have a partition.
+/// Leader and replicas of a partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PartitionPlaces {
     /// Number of the partition.
     pub partition: i32,
-    /// The broker that takes its records; none while one is elected.
+    /// Broker that leads the partition; none during an election.
     pub leader: Option<i32>,
-    /// All of its replicas.
+    /// Brokers with a replica.
     pub replicas: Vec<i32>,
-    /// Those that have all of it.
+    /// Brokers with an in-sync replica.
     pub in_sync: Vec<i32>,
 }
 
 impl Client {
-    /// A client that connects with the first question.
+    /// Creates a client, which connects with the first request.
     pub fn new(settings: Settings) -> Self {
-        Client { settings: Arc::new(settings), known: Mutex::default() }
+        Client { settings: Arc::new(settings), cache: Mutex::default() }
     }
 
-    /// The brokers, and these topics; all topics where none is named. No topic is created by
-    /// being asked for.
+    /// Returns the brokers and the given topics, or all topics for `None`. Never creates a topic.
     ///
     /// # Errors
-    /// No broker answers, or none lets us in.
+    /// Returns an error if no broker responds, or none accepts the login.
     pub async fn cluster(&self, topics: Option<&[&str]>) -> Result<Cluster> {
         let metadata = self.metadata(topics).await?;
         let brokers = metadata.brokers.iter().map(|broker| BrokerAddress {
@@ -124,10 +123,10 @@ impl Client {
         })
     }
 
-    /// The partitions of a topic in their order; none where there is no such topic.
+    /// Returns the partitions of a topic in order; none if there is no such topic.
     ///
     /// # Errors
-    /// No broker answers, or the topic can't be seen.
+    /// Returns an error if no broker responds, or the user may not see the topic.
     pub async fn partitions(&self, topic: &str) -> Result<Option<Vec<PartitionPlaces>>> {
         let mut cluster = self.cluster(Some(&[topic])).await?;
         match cluster.topics.remove(topic) {
@@ -148,73 +147,83 @@ impl Client {
         });
         let request =
             MetadataRequest::default().with_topics(topics).with_allow_auto_topic_creation(false);
-        let metadata = self.ask_anyone(&request, METADATA_VERSION).await?;
-        let mut known = self.known.lock().await;
-        known.controller = Some(metadata.controller_id.0).filter(|id| *id >= 0);
+        let metadata = self.request_any_broker(&request, METADATA_VERSION).await?;
+        let mut cache = self.cache.lock().await;
+        cache.controller = Some(metadata.controller_id.0).filter(|id| *id >= 0);
         for broker in &metadata.brokers {
             let address = (broker.host.to_string(), broker.port as u16);
-            known.addresses.insert(broker.node_id.0, address);
+            cache.addresses.insert(broker.node_id.0, address);
         }
         for topic in &metadata.topics {
             let Some(name) = &topic.name else { continue };
             for partition in &topic.partitions {
                 let place = (name.to_string(), partition.partition_index);
-                known.leaders.insert(place, partition.leader_id.0);
+                cache.leaders.insert(place, partition.leader_id.0);
             }
         }
         Ok(metadata)
     }
 
-    async fn ask_anyone<R: Request>(&self, request: &R, most: i16) -> Result<R::Response> {
-        let anyone = {
-            let known = self.known.lock().await;
-            Anyone {
+    async fn request_any_broker<R: Request>(
+        &self,
+        request: &R,
+        max_version: i16,
+    ) -> Result<R::Response> {
+        let brokers = {
+            let cache = self.cache.lock().await;
+            BrokerPool {
                 settings: Arc::clone(&self.settings),
-                open: known.any.clone().filter(is_usable),
-                known: known.addresses.values().cloned().collect(),
+                preferred: cache.any_broker.clone().filter(is_usable),
+                discovered: cache.addresses.values().cloned().collect(),
             }
         };
-        let (connection, answer) = anyone.ask(request, most).await?;
-        self.known.lock().await.any = Some(connection);
-        Ok(answer)
+        let (connection, response) = brokers.request(request, max_version).await?;
+        self.cache.lock().await.any_broker = Some(connection);
+        Ok(response)
     }
 
-    /// Asks the controller, which alone changes topics before KRaft; else any broker passes it on.
-    async fn ask_controller<R: Request>(&self, request: &R, most: i16) -> Result<R::Response> {
+    /// Sends a request to the controller, which alone can change topics without KRaft. If there is
+    /// none, any broker forwards the request.
+    async fn request_controller<R: Request>(
+        &self,
+        request: &R,
+        max_version: i16,
+    ) -> Result<R::Response> {
         self.metadata(Some(&[])).await?;
-        let controller = self.known.lock().await.controller;
+        let controller = self.cache.lock().await.controller;
         match controller {
-            Some(controller) => self.broker(controller).await?.call(request, most).await,
-            None => self.ask_anyone(request, most).await,
+            Some(controller) => self.broker(controller).await?.call(request, max_version).await,
+            None => self.request_any_broker(request, max_version).await,
         }
     }
 
-    /// Asks the leader of a partition, and another one where it moved. `code_of` finds the error
-    /// in an answer.
-    async fn ask_leader<R: Request>(
+    /// Sends a request to the leader of a partition, and to the new leader if it moved. `code_of`
+    /// extracts the error code from a response.
+    async fn request_leader<R: Request>(
         &self,
         (topic, partition): (&str, i32),
         request: &R,
-        most: i16,
+        max_version: i16,
         code_of: impl Fn(&R::Response) -> (i16, &'static str),
     ) -> Result<R::Response> {
         let deadline = Instant::now() + self.settings.request_timeout;
         let mut is_stale = false;
         loop {
-            let answer = self.ask_once((topic, partition), request, most, is_stale).await;
-            let failed = match answer {
-                Ok(answer) => {
-                    let (code, what) = code_of(&answer);
+            let response =
+                self.request_leader_once((topic, partition), request, max_version, is_stale).await;
+            let failed = match response {
+                Ok(response) => {
+                    let (code, what) = code_of(&response);
                     let what = || format!("{what} partition {partition} of topic {topic}");
                     match check(code, None, what) {
-                        Ok(()) => return Ok(answer),
+                        Ok(()) => return Ok(response),
                         Err(error) => error,
                     }
                 }
                 Err(error) => error,
             };
             let passes = match &failed {
-                Error::Broker { code, .. } => is_moving(*code),
+                Error::Broker { code, .. } => is_leader_change(*code),
                 Error::Connection { .. } | Error::TimedOut { .. } | Error::HungUp { .. } => true,
                 _ => false,
             };
@@ -226,15 +235,15 @@ impl Client {
         }
     }
 
-    async fn ask_once<R: Request>(
+    async fn request_leader_once<R: Request>(
         &self,
         (topic, partition): (&str, i32),
         request: &R,
-        most: i16,
+        max_version: i16,
         is_stale: bool,
     ) -> Result<R::Response> {
         let place = (topic.to_owned(), partition);
-        let leader = self.known.lock().await.leaders.get(&place).copied();
+        let leader = self.cache.lock().await.leaders.get(&place).copied();
         let leader = match leader {
             Some(leader) if !is_stale && leader >= 0 => leader,
             _ => {
@@ -242,7 +251,7 @@ impl Client {
                 let topics = metadata.topics.iter();
                 let found = topics.map(|t| check(t.error_code, None, || format!("topic {topic}")));
                 found.collect::<Result<()>>()?;
-                let leader = self.known.lock().await.leaders.get(&place).copied();
+                let leader = self.cache.lock().await.leaders.get(&place).copied();
                 let leader = leader.filter(|leader| *leader >= 0);
                 leader.ok_or_else(|| Error::Broker {
                     what: format!("partition {partition} of topic {topic}"),
@@ -251,23 +260,23 @@ impl Client {
                 })?
             }
         };
-        self.broker(leader).await?.call(request, most).await
+        self.broker(leader).await?.call(request, max_version).await
     }
 
     async fn broker(&self, id: i32) -> Result<Connection> {
         let address = {
-            let known = self.known.lock().await;
-            if let Some(open) = known.links.get(&id).filter(|open| is_usable(open)) {
+            let cache = self.cache.lock().await;
+            if let Some(open) = cache.links.get(&id).filter(|open| is_usable(open)) {
                 return Ok(open.clone());
             }
-            known.addresses.get(&id).cloned()
+            cache.addresses.get(&id).cloned()
         };
         let (host, port) = address.ok_or_else(|| Error::Protocol {
             address: self.settings.bootstrap.join(",").into(),
-            what: format!("no broker says that it is {id}"),
+            what: format!("the metadata has no broker with id {id}"),
         })?;
         let connection = Connection::open(&self.settings, &host, port).await?;
-        self.known.lock().await.links.insert(id, connection.clone());
+        self.cache.lock().await.links.insert(id, connection.clone());
         Ok(connection)
     }
 }
@@ -293,8 +302,8 @@ fn is_usable(connection: &Connection) -> bool {
     !connection.is_closed() && connection.login_due().is_none_or(|due| Instant::now() < due)
 }
 
-/// True for what passes when a leader is elected.
-fn is_moving(code: Code) -> bool {
+/// Returns true for an error that ends once a leader is elected.
+fn is_leader_change(code: Code) -> bool {
     matches!(
         code,
         Code::NotLeaderOrFollower

@@ -1,4 +1,4 @@
-//! Offsets and records of a partition.
+//! Reads the offsets and records of a partition.
 
 use std::{ops::Range, time::Duration};
 
@@ -9,60 +9,60 @@ use kafka_protocol::messages::{
 };
 
 use super::{Client, Error, Result, text};
-use crate::read_batch::{Undone, read_batches};
+use crate::read_batch::{AbortedTransaction, read_batches};
 
-/// `FETCH_VERSION` is the newest that names topics by their names.
+/// Newest version that identifies topics by name.
 const FETCH_VERSION: i16 = 12;
 
-/// Bytes of a fetch; a larger record comes alone.
+/// Maximum bytes of a response; a larger record comes alone.
 const FETCH_BYTES: i32 = 8 << 20;
 
-/// Times that stand for a place in the log.
+/// Special timestamps for the end and the start of the log.
 const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
 
-/// What of transactions is read.
+/// Visibility of records in transactions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Isolation {
-    /// Only what was committed; reading stops before what may still be.
+    /// Reads only committed records, up to the first open transaction.
     ReadCommitted,
-    /// Also what may be undone, or was.
+    /// Reads all records, including those of open and aborted transactions.
     ReadUncommitted,
 }
 
-/// A record as it was read.
+/// A record that was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FetchedRecord {
-    /// Its place in the partition.
+    /// Offset in the partition.
     pub offset: i64,
-    /// Unix milliseconds.
+    /// Time in Unix milliseconds.
     pub timestamp_ms: i64,
-    /// None for a record without one.
+    /// Key; none for a record without a key.
     pub key: Option<bytes::Bytes>,
-    /// None for a tombstone.
+    /// Value; none for a tombstone.
     pub value: Option<bytes::Bytes>,
     /// Names and values, in order.
     pub headers: Vec<(String, Option<bytes::Bytes>)>,
 }
 
-/// A piece of a partition.
+/// Records of a partition from one Fetch request.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Fetched {
-    /// The records, in order; none where nothing is there yet, or nothing but what was undone.
+    /// Records in order; empty if there are no new records, or only aborted ones.
     pub records: Vec<FetchedRecord>,
-    /// The offset to go on from.
+    /// Offset to continue from.
     pub next_offset: i64,
-    /// End of what can be read now.
+    /// End of the readable part of the partition.
     pub end_offset: i64,
 }
 
 impl Client {
-    /// The offsets that a partition has now: of its first record, and behind its last one.
+    /// Returns the present range of offsets: from the first record to behind the last.
     ///
     /// # Errors
-    /// The broker's: the user needs the right `Describe`.
+    /// Returns the broker's error. The user needs the right `Describe`.
     pub async fn offsets(
         &self,
         topic: &str,
@@ -92,20 +92,20 @@ impl Client {
             .with_replica_id(BrokerId(-1))
             .with_isolation_level(level(isolation))
             .with_topics(vec![of_topic]);
-        let asking = self.ask_leader((topic, partition), &request, 7, |answer| {
-            let partitions = answer.topics.iter().flat_map(|topic| &topic.partitions);
-            (partitions.map(|p| p.error_code).next().unwrap_or(0), "cannot ask for offsets of")
+        let pending = self.request_leader((topic, partition), &request, 7, |response| {
+            let partitions = response.topics.iter().flat_map(|topic| &topic.partitions);
+            (partitions.map(|p| p.error_code).next().unwrap_or(0), "cannot read the offsets of")
         });
-        let answer = asking.await?;
-        let mut partitions = answer.topics.iter().flat_map(|topic| &topic.partitions);
+        let response = pending.await?;
+        let mut partitions = response.topics.iter().flat_map(|topic| &topic.partitions);
         partitions.next().map(|partition| partition.offset).ok_or_else(|| missing(topic, partition))
     }
 
-    /// Records of a partition from an offset on; waits up to `wait` where there are none.
+    /// Reads records of a partition from an offset on; waits up to `wait` if there are none.
     ///
     /// # Errors
-    /// The broker's: `OFFSET_OUT_OF_RANGE` for an offset that the partition does not have any more,
-    /// and where the user lacks the right `Read`.
+    /// Returns the broker's error: for example `OFFSET_OUT_OF_RANGE` if the partition no longer
+    /// has the offset. The user needs the right `Read`.
     pub async fn fetch(
         &self,
         topic: &str,
@@ -133,27 +133,29 @@ impl Client {
             .with_session_id(0)
             .with_session_epoch(-1)
             .with_topics(vec![of_topic]);
-        let asking = self.ask_leader((topic, partition), &request, FETCH_VERSION, |answer| {
-            let partitions = answer.responses.iter().flat_map(|topic| &topic.partitions);
-            let code = partitions.map(|p| p.error_code).find(|code| *code != 0);
-            (code.unwrap_or(answer.error_code), "cannot read")
-        });
-        let answer = asking.await?;
-        let partitions = answer.responses.into_iter().flat_map(|topic| topic.partitions);
+        let pending =
+            self.request_leader((topic, partition), &request, FETCH_VERSION, |response| {
+                let partitions = response.responses.iter().flat_map(|topic| &topic.partitions);
+                let code = partitions.map(|p| p.error_code).find(|code| *code != 0);
+                (code.unwrap_or(response.error_code), "cannot read")
+            });
+        let response = pending.await?;
+        let partitions = response.responses.into_iter().flat_map(|topic| topic.partitions);
         let data = partitions.into_iter().next().ok_or_else(|| missing(topic, partition))?;
-        let undone = data.aborted_transactions.into_iter().flatten();
-        let undone = undone.map(|t| Undone { producer_id: t.producer_id.0, from: t.first_offset });
-        let undone = match isolation {
-            Isolation::ReadCommitted => undone.collect(),
+        let aborted = data.aborted_transactions.into_iter().flatten();
+        let aborted = aborted
+            .map(|t| AbortedTransaction { producer_id: t.producer_id.0, from: t.first_offset });
+        let aborted = match isolation {
+            Isolation::ReadCommitted => aborted.collect(),
             Isolation::ReadUncommitted => Vec::new(),
         };
         let bytes = data.records.unwrap_or_default();
-        let read = read_batches(bytes, offset, undone).map_err(|what| Error::Protocol {
+        let read = read_batches(bytes, offset, aborted).map_err(|what| Error::Protocol {
             address: format!("partition {partition} of topic {topic}").into(),
             what,
         })?;
         let end_offset = match isolation {
-            // Brokers before 0.11 have no transactions, and say -1.
+            // Brokers without transactions (before 0.11) return -1.
             Isolation::ReadCommitted if data.last_stable_offset >= 0 => data.last_stable_offset,
             _ => data.high_watermark,
         };
@@ -171,6 +173,6 @@ fn level(isolation: Isolation) -> i8 {
 fn missing(topic: &str, partition: i32) -> Error {
     Error::Protocol {
         address: format!("partition {partition} of topic {topic}").into(),
-        what: "the answer is about something else".into(),
+        what: "the response lacks this partition".into(),
     }
 }

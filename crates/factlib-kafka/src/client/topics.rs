@@ -1,4 +1,4 @@
-//! Topics: made, grown, deleted, and their settings.
+//! Administers topics: creates and deletes them, adds partitions, reads and changes settings.
 
 use std::collections::BTreeMap;
 
@@ -13,22 +13,22 @@ use kafka_protocol::messages::{
 
 use super::{Client, Result, check, text};
 
-/// A topic among the resources that have settings.
+/// Resource type of a topic (`ConfigResource.Type.TOPIC`).
 const TOPIC: i8 = 2;
 
-/// The setting was given to the topic itself (`ConfigSource.DYNAMIC_TOPIC_CONFIG`).
+/// Source of a setting that was set on the topic itself (`ConfigSource.DYNAMIC_TOPIC_CONFIG`).
 const OF_TOPIC: i8 = 1;
 
 /// A topic to be created.
 #[derive(Clone, Debug, Default)]
 pub struct NewTopic {
-    /// Its name.
+    /// Name of the topic.
     pub name: String,
-    /// None for the brokers' default (Kafka 2.4 on).
+    /// Number of partitions; none for the brokers' default (Kafka 2.4 or later).
     pub partitions: Option<i32>,
-    /// None for the brokers' default (Kafka 2.4 on).
+    /// Replicas of each partition; none for the brokers' default (Kafka 2.4 or later).
     pub replication_factor: Option<i16>,
-    /// Settings of its own.
+    /// Names and values of the topic's own settings.
     pub settings: Vec<(String, String)>,
 }
 
@@ -36,18 +36,18 @@ pub struct NewTopic {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TopicSetting {
-    /// None for a secret.
+    /// Value; none for a secret.
     pub value: Option<String>,
-    /// The topic's own, and not the brokers' default.
+    /// True if the setting was set on the topic itself rather than on the brokers.
     pub is_own: bool,
 }
 
 impl Client {
-    /// Creates a topic, or only asks whether it would be.
+    /// Creates a topic, or only validates the request.
     ///
     /// # Errors
-    /// The broker's, `TOPIC_ALREADY_EXISTS` among them.
-    pub async fn create_topic(&self, topic: &NewTopic, only_ask: bool) -> Result<()> {
+    /// Returns the broker's error, for example `TOPIC_ALREADY_EXISTS`.
+    pub async fn create_topic(&self, topic: &NewTopic, validate_only: bool) -> Result<()> {
         let settings = topic.settings.iter().map(|(name, value)| {
             CreatableTopicConfig::default().with_name(text(name)).with_value(Some(text(value)))
         });
@@ -60,19 +60,19 @@ impl Client {
         let request = CreateTopicsRequest::default()
             .with_topics(vec![new])
             .with_timeout_ms(self.timeout_ms())
-            .with_validate_only(only_ask);
-        let answer = self.ask_controller(&request, 7).await?;
-        answer.topics.iter().try_for_each(|result| {
+            .with_validate_only(validate_only);
+        let response = self.request_controller(&request, 7).await?;
+        response.topics.iter().try_for_each(|result| {
             check(result.error_code, result.error_message.as_deref(), || {
                 format!("cannot create topic {}", topic.name)
             })
         })
     }
 
-    /// Gives a topic more partitions, so many in all.
+    /// Raises the number of partitions of a topic to `count`.
     ///
     /// # Errors
-    /// The broker's.
+    /// Returns the broker's error.
     pub async fn add_partitions(&self, topic: &str, count: i32) -> Result<()> {
         let wanted = CreatePartitionsTopic::default()
             .with_name(TopicName(text(topic)))
@@ -82,8 +82,8 @@ impl Client {
             .with_topics(vec![wanted])
             .with_timeout_ms(self.timeout_ms())
             .with_validate_only(false);
-        let answer = self.ask_controller(&request, 3).await?;
-        answer.results.iter().try_for_each(|result| {
+        let response = self.request_controller(&request, 3).await?;
+        response.results.iter().try_for_each(|result| {
             check(result.error_code, result.error_message.as_deref(), || {
                 format!("cannot add partitions to topic {topic}")
             })
@@ -93,24 +93,24 @@ impl Client {
     /// Deletes a topic and all its records.
     ///
     /// # Errors
-    /// The broker's.
+    /// Returns the broker's error.
     pub async fn delete_topic(&self, topic: &str) -> Result<()> {
         let request = DeleteTopicsRequest::default()
             .with_topic_names(vec![TopicName(text(topic))])
             .with_timeout_ms(self.timeout_ms());
-        // Version 6 names topics in another field.
-        let answer = self.ask_controller(&request, 5).await?;
-        answer.responses.iter().try_for_each(|result| {
+        // Version 6 has the topic names in another field.
+        let response = self.request_controller(&request, 5).await?;
+        response.responses.iter().try_for_each(|result| {
             check(result.error_code, result.error_message.as_deref(), || {
                 format!("cannot delete topic {topic}")
             })
         })
     }
 
-    /// The settings of these names that a topic has, by name.
+    /// Returns the given settings of a topic, by name.
     ///
     /// # Errors
-    /// The broker's: the user needs the right `DescribeConfigs`.
+    /// Returns the broker's error. The user needs the right `DescribeConfigs`.
     pub async fn topic_settings(
         &self,
         topic: &str,
@@ -121,11 +121,11 @@ impl Client {
             .with_resource_name(text(topic))
             .with_configuration_keys(Some(names.iter().map(|name| text(name)).collect()));
         let request = DescribeConfigsRequest::default().with_resources(vec![resource]);
-        let answer = self.ask_anyone(&request, 4).await?;
+        let response = self.request_any_broker(&request, 4).await?;
         let mut settings = BTreeMap::new();
-        for result in answer.results {
+        for result in response.results {
             check(result.error_code, result.error_message.as_deref(), || {
-                format!("cannot ask for the settings of topic {topic}")
+                format!("cannot read the settings of topic {topic}")
             })?;
             settings.extend(result.configs.into_iter().map(|setting| {
                 let value = setting.value.map(|value| value.to_string());
@@ -136,10 +136,10 @@ impl Client {
         Ok(settings)
     }
 
-    /// Changes one setting of a topic (Kafka 2.3 on).
+    /// Changes one setting of a topic (Kafka 2.3 or later).
     ///
     /// # Errors
-    /// The broker's: the user needs the right `AlterConfigs`.
+    /// Returns the broker's error. The user needs the right `AlterConfigs`.
     pub async fn set_topic_setting(&self, topic: &str, name: &str, value: &str) -> Result<()> {
         let change = AlterableConfig::default()
             .with_name(text(name))
@@ -152,8 +152,8 @@ impl Client {
         let request = IncrementalAlterConfigsRequest::default()
             .with_resources(vec![resource])
             .with_validate_only(false);
-        let answer = self.ask_controller(&request, 1).await?;
-        answer.responses.iter().try_for_each(|result| {
+        let response = self.request_controller(&request, 1).await?;
+        response.responses.iter().try_for_each(|result| {
             check(result.error_code, result.error_message.as_deref(), || {
                 format!("cannot change {name} of topic {topic}")
             })

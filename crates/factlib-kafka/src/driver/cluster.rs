@@ -1,4 +1,5 @@
-//! The cluster as the driver knows it: brokers, their connections, leaders, and the producer id.
+//! Keeps the driver's view of the cluster: brokers, their connections, partition leaders, and the
+//! producer id.
 
 use kafka_protocol::messages::{
     InitProducerIdRequest, InitProducerIdResponse, MetadataRequest, MetadataResponse, ProducerId,
@@ -9,12 +10,12 @@ use super::{
     Arc, Connection, Done, Driver, Duration, Error, Identity, Instant, Partition, Result, Topic,
     VecDeque, pause, topic_name,
 };
-use crate::{anyone::Anyone, error::check};
+use crate::{broker_pool::BrokerPool, error::check};
 
-/// Metadata is not asked for more often.
+/// Minimum time between metadata requests.
 const METADATA_PAUSE: Duration = Duration::from_millis(20);
 
-/// The newest version that names topics by their names.
+/// Newest version that identifies topics by name.
 const METADATA_VERSION: i16 = 12;
 
 pub(super) struct Broker {
@@ -23,9 +24,9 @@ pub(super) struct Broker {
     pub link: Link,
     pub requests: usize,
     pub failures: u32,
-    /// The broker wants nothing before, because of a quota.
+    /// End of the time for which the broker throttles this client because of a quota.
     pub throttled_until: Option<Instant>,
-    /// Partitions that have something to send, each to be looked at in turn.
+    /// Partitions that have something to send, in turn.
     pub active: VecDeque<(usize, usize)>,
 }
 
@@ -33,41 +34,43 @@ pub(super) enum Link {
     Down {
         not_before: Option<Instant>,
     },
-    /// Being made, or logging in again.
+    /// The connection is being opened, or is logging in again.
     Connecting,
     Up(Connection),
 }
 
 impl Driver {
-    /// Asks for what is not known: the metadata, a producer id.
-    pub(super) fn ask(&mut self) {
+    /// Requests metadata and a producer id when they are due.
+    pub(super) fn request_updates(&mut self) {
         let now = Instant::now();
         let mut wanted = self.topics.iter().filter(|topic| topic.is_wanted()).peekable();
-        if self.asking_metadata.is_due(now) && wanted.peek().is_some() {
+        if self.metadata_schedule.is_due(now) && wanted.peek().is_some() {
             let names = wanted.map(|topic| topic_name(&topic.name));
             let topics = names.map(|name| MetadataRequestTopic::default().with_name(Some(name)));
             let request = MetadataRequest::default()
                 .with_topics(Some(topics.collect()))
                 .with_allow_auto_topic_creation(false);
-            self.asking_metadata.is_asking = true;
-            let asking = self.anyone();
+            self.metadata_schedule.is_requesting = true;
+            // The response lacks topics that are opened from now on; they bring this forward.
+            self.metadata_schedule.due = now + self.settings.metadata_max_age;
+            let brokers = self.broker_pool();
             self.tasks.push(Box::pin(async move {
-                Done::Metadata(asking.ask(&request, METADATA_VERSION).await)
+                Done::Metadata(brokers.request(&request, METADATA_VERSION).await)
             }));
         }
         let is_fresh = self.identity.is_some_and(|identity| identity.serial >= self.fresh_from);
         let is_needed = !is_fresh && self.transaction.is_none();
-        if is_needed && self.asking_identity.is_due(now) && !self.brokers.is_empty() {
-            self.asking_identity.is_asking = true;
-            // Without a transactional id, the time-out means nothing.
+        if is_needed && self.identity_schedule.is_due(now) && !self.brokers.is_empty() {
+            self.identity_schedule.is_requesting = true;
+            // Without a transactional id, the time-out has no effect.
             let request = InitProducerIdRequest::default()
                 .with_transactional_id(None)
                 .with_transaction_timeout_ms(i32::MAX)
                 .with_producer_id(ProducerId(-1))
                 .with_producer_epoch(-1);
-            let asking = self.anyone();
+            let brokers = self.broker_pool();
             self.tasks.push(Box::pin(async move {
-                let answer = asking.ask(&request, 4).await;
+                let answer = brokers.request(&request, 4).await;
                 Done::ProducerId(answer.and_then(|(connection, answer)| {
                     let InitProducerIdResponse { error_code, producer_id, .. } = answer;
                     check(error_code, None, || "cannot get a producer id".into())?;
@@ -77,58 +80,58 @@ impl Driver {
         }
     }
 
-    /// All brokers, for questions that any of them can answer.
-    pub(super) fn anyone(&self) -> Anyone {
+    /// Returns all brokers, for requests that any of them can answer.
+    pub(super) fn broker_pool(&self) -> BrokerPool {
         let is_usable = |connection: &Connection| {
             !connection.is_closed() && connection.login_due().is_none_or(|due| Instant::now() < due)
         };
-        Anyone {
+        BrokerPool {
             settings: Arc::clone(&self.settings),
-            open: self.any.clone().filter(is_usable),
-            known: self.brokers.values().map(|b| (b.host.clone(), b.port)).collect(),
+            preferred: self.any_broker.clone().filter(is_usable),
+            discovered: self.brokers.values().map(|b| (b.host.clone(), b.port)).collect(),
         }
     }
 
     pub(super) fn refresh_metadata(&mut self) {
-        self.asking_metadata.hurry(METADATA_PAUSE);
+        self.metadata_schedule.hurry(METADATA_PAUSE);
     }
 
-    pub(super) fn metadata_came(&mut self, answer: Result<(Connection, MetadataResponse)>) {
+    pub(super) fn handle_metadata(&mut self, answer: Result<(Connection, MetadataResponse)>) {
         match answer {
             Ok((connection, metadata)) => {
-                self.any = Some(connection);
-                self.known(metadata);
+                self.any_broker = Some(connection);
+                self.apply_metadata(metadata);
             }
             Err(error) => {
                 self.observer.trouble(None, &error);
-                self.any = None;
-                self.asking_metadata.failed(&self.settings);
+                self.any_broker = None;
+                self.metadata_schedule.failed(&self.settings);
             }
         }
     }
 
-    pub(super) fn producer_id_came(&mut self, answer: Result<(Connection, i64)>) {
+    pub(super) fn handle_producer_id(&mut self, answer: Result<(Connection, i64)>) {
         match answer {
             Ok((connection, producer_id)) => {
-                self.any = Some(connection);
-                self.asking_identity.succeeded(Duration::ZERO);
-                self.is_known_as(producer_id, 0);
+                self.any_broker = Some(connection);
+                self.identity_schedule.succeeded(Duration::ZERO);
+                self.set_identity(producer_id, 0);
             }
             Err(error) => {
                 self.observer.trouble(None, &error);
-                self.any = None;
-                self.asking_identity.failed(&self.settings);
+                self.any_broker = None;
+                self.identity_schedule.failed(&self.settings);
             }
         }
     }
 
-    pub(super) fn is_known_as(&mut self, producer_id: i64, epoch: i16) {
+    pub(super) fn set_identity(&mut self, producer_id: i64, epoch: i16) {
         self.identities += 1;
         self.identity = Some(Identity { producer_id, epoch, serial: self.identities });
     }
 
-    /// Takes over who leads what.
-    fn known(&mut self, metadata: MetadataResponse) {
+    /// Updates brokers, topics and leaders from a metadata response.
+    fn apply_metadata(&mut self, metadata: MetadataResponse) {
         for broker in metadata.brokers {
             let (host, port) = (broker.host.to_string(), broker.port as u16);
             let known = self.brokers.entry(broker.node_id.0).or_insert_with(|| Broker {
@@ -142,7 +145,7 @@ impl Driver {
             });
             if (known.host.as_str(), known.port) != (host.as_str(), port) {
                 (known.host, known.port) = (host, port);
-                // What is on its way there comes before what goes to the new address.
+                // Requests to the old address must end before requests go to the new one.
                 if known.requests == 0 && matches!(known.link, Link::Up(_)) {
                     known.link = Link::Down { not_before: None };
                 }
@@ -155,15 +158,15 @@ impl Driver {
             let found = check(answer.error_code, None, || format!("topic {name}"));
             let state = &mut self.topics[place];
             let mut partitions = answer.partitions;
-            // Of some partitions the leader is missing: the others are known.
-            let is_known = found.is_ok() || !partitions.is_empty() && state.topic.is_some();
+            // Only some partitions lack a leader; the others are usable.
+            let is_usable = found.is_ok() || !partitions.is_empty() && state.topic.is_some();
             if let Err(error) = found {
                 is_complete &= state.topic.is_none();
                 if state.topic.is_some() {
                     state.is_missing = true;
                     self.observer.trouble(Some(&name), &error);
                 }
-                if !is_known {
+                if !is_usable {
                     for waiting in state.waiting.drain(..) {
                         let _ = waiting.send(Err(error.clone()));
                     }
@@ -174,20 +177,21 @@ impl Driver {
             }
             partitions.sort_by_key(|partition| partition.partition_index);
             is_complete &= partitions.iter().all(|partition| partition.leader_id.0 >= 0);
-            self.topic_known(place, &partitions);
+            self.apply_topic_metadata(place, &partitions);
         }
         if is_complete {
-            self.asking_metadata.succeeded(self.settings.metadata_max_age);
+            self.metadata_schedule.succeeded(self.settings.metadata_max_age);
         } else {
-            self.asking_metadata.failed(&self.settings);
+            self.metadata_schedule.failed(&self.settings);
         }
     }
 
-    fn topic_known(&mut self, place: usize, answer: &[MetadataResponsePartition]) {
+    fn apply_topic_metadata(&mut self, place: usize, metadata: &[MetadataResponsePartition]) {
         let state = &mut self.topics[place];
-        let count = answer.len();
+        let count = metadata.len();
         if count < state.partitions.len() {
-            // It was deleted and made again: keys go elsewhere now, so whoever sends has to.
+            // The topic was deleted and created again. Keys map to other partitions now, so
+            // senders have to open the topic again.
             let waiting = std::mem::take(&mut state.waiting);
             let name = Arc::clone(&state.name);
             self.close(place);
@@ -212,15 +216,15 @@ impl Driver {
         for waiting in state.waiting.drain(..) {
             let _ = waiting.send(Ok(handle.clone()));
         }
-        for partition in answer {
+        for partition in metadata {
             let Ok(index) = usize::try_from(partition.partition_index) else { continue };
             let leader = Some(partition.leader_id.0).filter(|leader| *leader >= 0);
-            self.led_by(place, index, leader);
+            self.set_leader(place, index, leader);
         }
     }
 
-    /// Another broker leads a partition; what is in flight to the old one ends first.
-    fn led_by(&mut self, topic: usize, place: usize, leader: Option<i32>) {
+    /// Sets the leader of a partition, unless batches are in flight to the old leader.
+    fn set_leader(&mut self, topic: usize, place: usize, leader: Option<i32>) {
         let transaction = self.open_transaction();
         let state = &mut self.topics[topic];
         let Some(partition) = state.partitions.get_mut(place) else { return };
@@ -229,17 +233,18 @@ impl Driver {
             if let Some(old) = old {
                 old.active.retain(|active| *active != (topic, place));
             }
-            (partition.leader, partition.is_listed) = (leader, false);
+            (partition.leader, partition.is_enqueued) = (leader, false);
         }
-        let has_some = !partition.queue.is_empty()
-            || state.topic.as_ref().is_some_and(|topic| topic.0.has_some(place, transaction));
-        if has_some {
-            self.list(topic, place);
+        let has_records = !partition.queue.is_empty()
+            || state.topic.as_ref().is_some_and(|topic| topic.0.has_records(place, transaction));
+        if has_records {
+            self.enqueue_partition(topic, place);
         }
     }
 
-    /// The connection to send on; makes it, or logs in again, where there is none.
-    pub(super) fn link(&mut self, id: i32) -> Option<Connection> {
+    /// Returns the open connection to a broker. If there is none, starts to connect or to log in
+    /// again.
+    pub(super) fn connection_to(&mut self, id: i32) -> Option<Connection> {
         let broker = self.brokers.get_mut(&id)?;
         let now = Instant::now();
         match &broker.link {
@@ -248,7 +253,7 @@ impl Driver {
                 if connection.login_due().is_none_or(|due| now < due) {
                     return Some(connection.clone());
                 }
-                // Nothing else may be on its way then.
+                // No other request may be in flight during a login.
                 if broker.requests == 0 {
                     let (connection, settings) = (connection.clone(), Arc::clone(&self.settings));
                     broker.link = Link::Connecting;
@@ -278,7 +283,7 @@ impl Driver {
         }
     }
 
-    /// A connection is there, or has logged in again.
+    /// Handles the result of connecting or of logging in again.
     pub(super) fn connected(&mut self, id: i32, connection: Result<Connection>, is_again: bool) {
         let Some(broker) = self.brokers.get_mut(&id) else { return };
         match connection {
@@ -304,7 +309,7 @@ impl Driver {
         }
     }
 
-    /// A connection ended, perhaps while nothing was on its way.
+    /// Handles the end of a connection, which may have been idle.
     pub(super) fn closed(&mut self, id: i32, address: &str, error: Option<Error>) {
         self.observer.disconnected(address, error.as_ref());
         let Some(broker) = self.brokers.get_mut(&id) else { return };

@@ -1,9 +1,10 @@
-//! Questions to the coordinator of transactions: who we are, which partitions are part of the
-//! open transaction, and its end.
+//! Requests to the transaction coordinator: get a producer id, add partitions to the open
+//! transaction, and commit or abort it.
 //!
-//! One question at a time goes to the coordinator. Without KIP-890 (`transaction.version` 2, from
-//! Kafka 4.0 on) a partition is added before its first record goes out, and the epoch stays; with
-//! it the brokers add partitions by themselves, and each end brings a new epoch.
+//! Only one request at a time is sent to the coordinator. Without KIP-890 (`transaction.version`
+//! 2, Kafka 4.0 or later), the producer adds a partition before sending its first record, and
+//! keeps its epoch. With KIP-890, the brokers add partitions themselves, and each commit or abort
+//! assigns a new epoch.
 
 use kafka_protocol::{
     messages::{
@@ -19,20 +20,20 @@ use super::{
     transaction::{Goal, Transaction},
 };
 use crate::{
-    anyone::Anyone,
+    broker_pool::BrokerPool,
     error::{Code, check},
 };
 
-/// The newest versions in which partitions are added by the producer.
+/// Newest versions for a producer that adds partitions itself.
 const ADD_PARTITIONS_VERSION: i16 = 3;
-const END_VERSION_ADDED: i16 = 4;
+const END_TXN_VERSION_EXPLICIT: i16 = 4;
 
-/// `transaction.version` from which brokers add partitions by themselves.
-const IMPLICIT: i16 = 2;
+/// Minimum `transaction.version` at which brokers add partitions themselves.
+const IMPLICIT_LEVEL: i16 = 2;
 
-/// A question to the coordinator that was answered.
-pub(super) struct Step {
-    /// The connection to go on with.
+/// Result of a request to the coordinator.
+pub(super) struct CoordinatorResponse {
+    /// Connection for the next request; none after an error.
     coordinator: Option<Connection>,
     outcome: Outcome,
 }
@@ -40,7 +41,7 @@ pub(super) struct Step {
 enum Outcome {
     Initialized(Result<(i64, i16)>),
     Added(Vec<(usize, usize)>, Result<Vec<(usize, usize, Option<Code>)>>),
-    /// With the producer id and epoch of the next one, where the end brings them.
+    /// Includes producer id and epoch for the next transaction, if the coordinator assigned them.
     Ended(Result<Option<(i64, i16)>>),
 }
 
@@ -52,14 +53,14 @@ impl Driver {
             (None, Some(_)) => drop(answer.send(Ok(()))),
             (None, None) => transaction.beginning.push(answer),
         }
-        self.asking_identity.hurry(Duration::ZERO);
+        self.identity_schedule.hurry(Duration::ZERO);
     }
 
     pub(super) fn commit(&mut self, number: u64, answer: Answer) {
         let Some(transaction) = &mut self.transaction else { return };
         match transaction.goal {
             None => transaction.goal = Some(Goal::Commit { number, answer }),
-            Some(_) => transaction.later.push_back((number, answer)),
+            Some(_) => transaction.later_commits.push_back((number, answer)),
         }
     }
 
@@ -70,28 +71,28 @@ impl Driver {
                 let _ = answer.send(Err(error.clone()));
             }
             _ => {
-                // Nothing more is sent of it.
+                // The failure stops all sending for this transaction.
                 let error = Error::Ended;
                 transaction
                     .failure
                     .get_or_insert(TransactionError::Abortable { error, topic: None });
-                transaction.give_up_goals();
+                transaction.fail_waiting_callers();
                 transaction.goal = Some(Goal::Abort { answer, is_ended: false });
             }
         }
     }
 
-    /// Asks the coordinator what is to be asked next.
+    /// Sends the next request to the coordinator, if one is due.
     pub(super) fn advance_transaction(&mut self) {
         let now = Instant::now();
         let Some(transaction) = &mut self.transaction else { return };
-        if transaction.is_asking || transaction.not_before.is_some_and(|at| now < at) {
+        if transaction.is_requesting || transaction.not_before.is_some_and(|at| now < at) {
             return;
         }
         transaction.not_before = None;
         match &transaction.goal {
             Some(Goal::Abort { .. }) => self.advance_abort(),
-            _ if transaction.failure.is_some() => transaction.give_up_goals(),
+            _ if transaction.failure.is_some() => transaction.fail_waiting_callers(),
             _ if self.identity.is_none() => self.initialize(None),
             _ if !transaction.wanted.is_empty() => self.add_partitions(),
             Some(Goal::Commit { number, .. }) => {
@@ -105,13 +106,13 @@ impl Driver {
     fn advance_commit(&mut self, number: u64) {
         let is_at_rest = self.is_at_rest();
         let Some(transaction) = &mut self.transaction else { return };
-        // Those before it are committed first, and it is asked for after that.
+        // A transaction before the open one is already committed.
         if number < transaction.number {
-            self.end_commits();
+            self.notify_committed();
         } else if is_at_rest {
-            match transaction.is_touched {
+            match transaction.is_started {
                 true => self.end(true),
-                false => self.transaction_ended(None),
+                false => self.handle_committed(None),
             }
         }
     }
@@ -124,7 +125,7 @@ impl Driver {
         if !is_quiet {
             return;
         }
-        if transaction.is_touched && !*is_ended && identity.is_some() {
+        if transaction.is_started && !*is_ended && identity.is_some() {
             self.end(false);
         } else {
             *is_ended = true;
@@ -132,7 +133,7 @@ impl Driver {
         }
     }
 
-    /// Gets a producer id and epoch: after an abort the next epoch of this one.
+    /// Requests a producer id and epoch; after an abort, the next epoch of this producer id.
     fn initialize(&mut self, of: Option<Identity>) {
         let Some(transaction) = &self.transaction else { return };
         let (id, epoch) = of.map_or((-1, -1), |of| (of.producer_id, of.epoch));
@@ -142,7 +143,7 @@ impl Driver {
             .with_transaction_timeout_ms(i32::try_from(timeout_ms).unwrap_or(i32::MAX))
             .with_producer_id(ProducerId(id))
             .with_producer_epoch(epoch);
-        self.ask_coordinator(request, 5, move |answer| {
+        self.request_coordinator(request, 5, move |answer| {
             Outcome::Initialized(answer.and_then(|answer| {
                 check(answer.error_code, None, || "cannot begin transactions".into())?;
                 Ok((answer.producer_id.0, answer.producer_epoch))
@@ -169,13 +170,13 @@ impl Driver {
         }
         let places: Vec<_> =
             topics.iter().map(|(place, topic)| (topic.name.clone(), *place)).collect();
-        transaction.is_touched = true;
+        transaction.is_started = true;
         let request = AddPartitionsToTxnRequest::default()
             .with_v3_and_below_transactional_id(transaction.transactional_id())
             .with_v3_and_below_producer_id(ProducerId(identity.producer_id))
             .with_v3_and_below_producer_epoch(identity.epoch)
             .with_v3_and_below_topics(topics.into_iter().map(|(_, topic)| topic).collect());
-        self.ask_coordinator(request, ADD_PARTITIONS_VERSION, move |answer| {
+        self.request_coordinator(request, ADD_PARTITIONS_VERSION, move |answer| {
             let results = answer.map(|answer| {
                 let topics = answer.results_by_topic_v3_and_below.into_iter();
                 topics
@@ -197,59 +198,65 @@ impl Driver {
     fn end(&mut self, is_committed: bool) {
         let Some(identity) = self.identity else { return };
         let Some(transaction) = &self.transaction else { return };
-        let is_implicit = transaction.is_implicit;
+        let brokers_add_partitions = transaction.brokers_add_partitions;
         let request = EndTxnRequest::default()
             .with_transactional_id(transaction.transactional_id())
             .with_producer_id(ProducerId(identity.producer_id))
             .with_producer_epoch(identity.epoch)
             .with_committed(is_committed);
-        let most = if is_implicit { 5 } else { END_VERSION_ADDED };
-        self.ask_coordinator(request, most, move |answer| {
+        let max_version = if brokers_add_partitions { 5 } else { END_TXN_VERSION_EXPLICIT };
+        self.request_coordinator(request, max_version, move |answer| {
             Outcome::Ended(answer.and_then(|answer| {
-                let what = if is_committed { "commit" } else { "undo" };
+                let what = if is_committed { "commit" } else { "abort" };
                 check(answer.error_code, None, || format!("cannot {what} the transaction"))?;
                 let next = (answer.producer_id.0, answer.producer_epoch);
-                Ok(is_implicit.then_some(next).filter(|(id, _)| *id >= 0))
+                Ok(brokers_add_partitions.then_some(next).filter(|(id, _)| *id >= 0))
             }))
         });
     }
 
-    fn ask_coordinator<R: Request + Send + Sync + 'static>(
+    fn request_coordinator<R: Request + Send + Sync + 'static>(
         &mut self,
         request: R,
-        most: i16,
+        max_version: i16,
         outcome: impl FnOnce(Result<R::Response>) -> Outcome + Send + 'static,
     ) where
         R::Response: Send,
     {
-        let anyone = self.anyone();
+        let brokers = self.broker_pool();
         let Some(transaction) = &mut self.transaction else { return };
-        transaction.is_asking = true;
+        transaction.is_requesting = true;
         let known = transaction.coordinator.take().filter(|known| {
             !known.is_closed() && known.login_due().is_none_or(|due| Instant::now() < due)
         });
         let id = transaction.settings.id.clone();
         self.tasks.push(Box::pin(async move {
-            let asked = async {
+            let exchange = async {
                 let coordinator = match known {
                     Some(known) => known,
-                    None => find(anyone, &id).await?,
+                    None => find_coordinator(brokers, &id).await?,
                 };
-                let answer = coordinator.call(&request, most).await?;
+                let answer = coordinator.call(&request, max_version).await?;
                 Ok((coordinator, answer))
             };
-            Done::Coordinator(match asked.await {
-                Ok((coordinator, answer)) => {
-                    Step { coordinator: Some(coordinator), outcome: outcome(Ok(answer)) }
+            Done::Coordinator(match exchange.await {
+                Ok((coordinator, answer)) => CoordinatorResponse {
+                    coordinator: Some(coordinator),
+                    outcome: outcome(Ok(answer)),
+                },
+                Err(error) => {
+                    CoordinatorResponse { coordinator: None, outcome: outcome(Err(error)) }
                 }
-                Err(error) => Step { coordinator: None, outcome: outcome(Err(error)) },
             })
         }));
     }
 
-    pub(super) fn coordinator_answered(&mut self, Step { coordinator, outcome }: Step) {
+    pub(super) fn handle_coordinator_response(
+        &mut self,
+        CoordinatorResponse { coordinator, outcome }: CoordinatorResponse,
+    ) {
         let Some(transaction) = &mut self.transaction else { return };
-        transaction.is_asking = false;
+        transaction.is_requesting = false;
         transaction.coordinator = coordinator;
         match outcome {
             Outcome::Initialized(Ok((producer_id, epoch))) => self.initialized(producer_id, epoch),
@@ -260,23 +267,23 @@ impl Driver {
                     Some(Goal::Abort { is_ended, .. }) => {
                         *is_ended = true;
                         if let Some((producer_id, epoch)) = next {
-                            self.is_known_as(producer_id, epoch);
+                            self.set_identity(producer_id, epoch);
                         }
                     }
-                    _ => self.transaction_ended(next),
+                    _ => self.handle_committed(next),
                 }
             }
             Outcome::Initialized(Err(error)) | Outcome::Ended(Err(error)) => {
-                self.coordinator_failed(error);
+                self.handle_coordinator_error(error);
             }
             Outcome::Added(wanted, Err(error)) => {
                 transaction.wanted.extend(wanted);
-                self.coordinator_failed(error);
+                self.handle_coordinator_error(error);
             }
         }
     }
 
-    fn coordinator_failed(&mut self, error: Error) {
+    fn handle_coordinator_error(&mut self, error: Error) {
         let Some(transaction) = &mut self.transaction else { return };
         let code = error.code();
         if matches!(code, Some(Code::NotCoordinator | Code::CoordinatorNotAvailable)) {
@@ -284,7 +291,7 @@ impl Driver {
         }
         let is_concurrent = code == Some(Code::ConcurrentTransactions);
         let is_undone = matches!(transaction.goal, Some(Goal::Abort { is_ended: false, .. }));
-        let Some(lasting) = Transaction::lasting(&error) else {
+        let Some(failure) = Transaction::permanent_failure(&error) else {
             if !is_concurrent {
                 self.observer.trouble(None, &error);
             }
@@ -292,25 +299,25 @@ impl Driver {
             return;
         };
         if let (Some(Goal::Abort { is_ended, .. }), true, TransactionError::Abortable { .. }) =
-            (&mut transaction.goal, is_undone, &lasting)
+            (&mut transaction.goal, is_undone, &failure)
         {
-            // There is nothing to undo any more.
+            // The coordinator has no transaction left to abort.
             *is_ended = true;
             return;
         }
-        transaction.failed.send_replace(Some(lasting.clone()));
-        transaction.failure = Some(lasting);
-        transaction.give_up_goals();
+        transaction.failed.send_replace(Some(failure.clone()));
+        transaction.failure = Some(failure);
+        transaction.fail_waiting_callers();
     }
 
-    /// A first producer id, or the next epoch after an abort.
+    /// Handles the first producer id, or the next epoch after an abort.
     fn initialized(&mut self, producer_id: i64, epoch: i16) {
-        self.is_known_as(producer_id, epoch);
+        self.set_identity(producer_id, epoch);
         let number = self.announced.transaction.load(std::sync::atomic::Ordering::Acquire);
         let Some(transaction) = &mut self.transaction else { return };
         let level = transaction.coordinator.as_ref();
         let level = level.map_or(0, |coordinator| coordinator.feature("transaction.version"));
-        transaction.is_implicit = level >= IMPLICIT;
+        transaction.brokers_add_partitions = level >= IMPLICIT_LEVEL;
         transaction.failures = 0;
         for answer in transaction.beginning.drain(..) {
             let _ = answer.send(Ok(()));
@@ -325,7 +332,7 @@ impl Driver {
             }
             let _ = answer.send(Ok(()));
         }
-        self.list_all();
+        self.enqueue_filled_partitions();
     }
 
     fn partitions_added(
@@ -353,16 +360,16 @@ impl Driver {
                 code,
                 message: None,
             };
-            if let Some(mut lasting) = Transaction::lasting(&error) {
-                if let TransactionError::Abortable { topic, .. } = &mut lasting
+            if let Some(mut failure) = Transaction::permanent_failure(&error) {
+                if let TransactionError::Abortable { topic, .. } = &mut failure
                     && code == Code::TopicAuthorizationFailed
                 {
                     *topic = Some(Arc::clone(&name));
                 }
-                transaction.fail(lasting);
+                transaction.fail(failure);
                 self.observer.trouble(Some(&name), &error);
             } else if code != Code::OperationNotAttempted || failed.is_none() {
-                // Of several, the one that stopped the others.
+                // Report the error that stopped the other partitions.
                 failed = Some((name, error));
             }
         }
@@ -377,47 +384,47 @@ impl Driver {
                 self.observer.trouble(Some(&name), &error);
             }
         }
-        self.list_all();
+        self.enqueue_filled_partitions();
         let topics: Vec<_> =
             self.transaction.iter().flat_map(|t| t.added.iter().copied()).collect();
         for (topic, place) in topics {
             if !self.topics[topic].partitions.get(place).is_none_or(|p| p.queue.is_empty()) {
-                self.list(topic, place);
+                self.enqueue_partition(topic, place);
             }
         }
     }
 
-    /// The transaction is committed.
-    fn transaction_ended(&mut self, next: Option<(i64, i16)>) {
+    /// Opens the next transaction after a commit.
+    fn handle_committed(&mut self, next: Option<(i64, i16)>) {
         if let Some((producer_id, epoch)) = next {
-            self.is_known_as(producer_id, epoch);
+            self.set_identity(producer_id, epoch);
         }
         if let Some(transaction) = &mut self.transaction {
             transaction.begin_next(transaction.number + 1);
         }
-        self.end_commits();
-        self.list_all();
+        self.notify_committed();
+        self.enqueue_filled_partitions();
     }
 
-    /// Answers those whose transactions are committed.
-    fn end_commits(&mut self) {
+    /// Notifies the callers whose transactions are committed.
+    fn notify_committed(&mut self) {
         let Some(transaction) = &mut self.transaction else { return };
         let is_over = |goal: &mut Goal| matches!(goal, Goal::Commit { number, .. } if *number < transaction.number);
         while let Some(Goal::Commit { answer, .. }) = transaction.goal.take_if(is_over) {
             let _ = answer.send(Ok(()));
-            let later = transaction.later.pop_front();
+            let later = transaction.later_commits.pop_front();
             transaction.goal = later.map(|(number, answer)| Goal::Commit { number, answer });
         }
     }
 }
 
 /// Connects to the coordinator of a transactional id.
-async fn find(anyone: Anyone, id: &str) -> Result<Connection> {
-    let settings = Arc::clone(&anyone.settings);
+async fn find_coordinator(brokers: BrokerPool, id: &str) -> Result<Connection> {
+    let settings = Arc::clone(&brokers.settings);
     let key = StrBytes::from_string(id.to_owned());
-    // Version 3: one key; the later ones ask for several.
+    // Version 3 takes a single key; later versions take several.
     let request = FindCoordinatorRequest::default().with_key(key).with_key_type(1);
-    let (_, answer) = anyone.ask(&request, 3).await?;
+    let (_, answer) = brokers.request(&request, 3).await?;
     check(answer.error_code, answer.error_message.as_deref(), || {
         "cannot find the coordinator of transactions".into()
     })?;

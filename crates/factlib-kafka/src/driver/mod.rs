@@ -1,19 +1,20 @@
-//! The task that sends: it knows the brokers, who leads which partition, and what is in flight.
+//! The driver: the task that tracks brokers, partition leaders and batches in flight, and sends
+//! the batches.
 //!
 //! # Life
-//! It lives until all handles are gone and everything has ended; in transactions, until all
-//! handles are gone.
+//! The driver runs until all handles are dropped and every record has a result; in transactions,
+//! only until all handles are dropped.
 //!
 //! # Sending
-//! A broker gets a request as soon as there is a batch for it and fewer than
-//! [`MAX_REQUESTS`](produce::MAX_REQUESTS) are on their way; a request takes along one batch of
-//! each partition that has one. So nothing waits while little happens, and batches grow while
-//! much does.
+//! The driver sends a request to a broker as soon as there is a batch for it and fewer than
+//! [`MAX_REQUESTS`](produce::MAX_REQUESTS) requests are in flight. A request contains one batch of
+//! each partition that has one. So records are sent without delay under light load, and batches
+//! grow under heavy load.
 //!
 //! # Failure
-//! Whatever may pass is tried again for ever, after a pause that grows up to
-//! [`Settings::backoff_max`]. A connection that fails takes down the requests on it: nobody
-//! knows what became of them, and the [queues](crate::partition) send them again.
+//! Temporary failures are retried for ever, after a pause that grows up to
+//! [`Settings::backoff_max`]. When a connection fails, the results of its requests are unknown,
+//! and the [queues](crate::partition) send their batches again.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -51,22 +52,22 @@ mod transaction;
 
 use self::{
     cluster::{Broker, Link},
-    coordinator::Step,
+    coordinator::CoordinatorResponse,
     topics::{Closing, Partition, TopicState},
     transaction::Transaction,
 };
 
-/// Handles to the driver.
+/// A command from a handle to the driver.
 pub(crate) enum Command {
-    /// Looks a topic up.
+    /// Looks up a topic.
     Open { name: Arc<str>, answer: oneshot::Sender<Result<Topic>> },
-    /// Ends a topic.
+    /// Closes a topic.
     Close { topic: Topic, answer: oneshot::Sender<()> },
     /// Waits for the first transaction.
     Begin { answer: Answer },
-    /// Commits a transaction once its records have ended.
+    /// Commits a transaction once all its records have a result.
     Commit { number: u64, answer: Answer },
-    /// Undoes all that is not committed.
+    /// Aborts everything uncommitted.
     Abort { answer: Answer },
 }
 
@@ -78,7 +79,7 @@ type Task = Pin<Box<dyn Future<Output = Done> + Send>>;
 enum Done {
     Metadata(Result<(Connection, MetadataResponse)>),
     ProducerId(Result<(Connection, i64)>),
-    Coordinator(Step),
+    Coordinator(CoordinatorResponse),
     Connected { broker: i32, connection: Result<Connection>, is_again: bool },
     Closed { broker: i32, address: Arc<str>, error: Option<Error> },
     Produced { broker: i32, sent: Vec<Sent>, at: Instant, answer: Result<ProduceResponse> },
@@ -91,12 +92,12 @@ struct Sent {
     token: Token,
 }
 
-/// A producer, as brokers know it.
+/// Producer id and epoch, assigned by the brokers.
 #[derive(Clone, Copy, Debug)]
 struct Identity {
     producer_id: i64,
     epoch: i16,
-    /// Differs from one that the brokers gave to the next.
+    /// Position among the identities that the brokers have assigned to this driver.
     serial: u64,
 }
 
@@ -108,43 +109,45 @@ pub(crate) struct Driver {
     topics: Vec<TopicState>,
     by_name: HashMap<Arc<str>, usize>,
     brokers: HashMap<i32, Broker>,
-    /// A connection for questions that any broker can answer.
-    any: Option<Connection>,
+    /// A connection for requests that any broker can answer.
+    any_broker: Option<Connection>,
     identity: Option<Identity>,
     identities: u64,
-    /// [`Identity::serial`] that a partition needs at least which has no producer yet.
+    /// Minimum [`Identity::serial`] for a partition that takes a new identity.
     fresh_from: u64,
-    asking_identity: Schedule,
-    asking_metadata: Schedule,
+    identity_schedule: Schedule,
+    metadata_schedule: Schedule,
     transaction: Option<Transaction>,
     tasks: FuturesUnordered<Task>,
 }
 
-/// When to ask for something.
+/// Schedule of a repeated request.
 struct Schedule {
     due: Instant,
-    is_asking: bool,
+    is_requesting: bool,
     failures: u32,
 }
 
 impl Schedule {
     fn new() -> Self {
-        Schedule { due: Instant::now(), is_asking: false, failures: 0 }
+        Schedule { due: Instant::now(), is_requesting: false, failures: 0 }
     }
 
     fn is_due(&self, now: Instant) -> bool {
-        !self.is_asking && now >= self.due
+        !self.is_requesting && now >= self.due
     }
 
-    /// Asks again after a pause that grows.
+    /// Schedules the next attempt after a growing pause.
     fn failed(&mut self, settings: &Settings) {
-        self.is_asking = false;
+        self.is_requesting = false;
         self.due = Instant::now() + pause(settings, self.failures);
         self.failures += 1;
     }
 
+    /// Sends the next request after `next`, or earlier if it was hurried meanwhile.
     fn succeeded(&mut self, next: Duration) {
-        *self = Schedule { due: Instant::now() + next, is_asking: false, failures: 0 };
+        let due = self.due.min(Instant::now() + next);
+        *self = Schedule { due, is_requesting: false, failures: 0 };
     }
 
     fn hurry(&mut self, limit: Duration) {
@@ -166,18 +169,18 @@ impl Driver {
             topics: Vec::new(),
             by_name: HashMap::new(),
             brokers: HashMap::new(),
-            any: None,
+            any_broker: None,
             identity: None,
             identities: 0,
             fresh_from: 0,
-            asking_identity: Schedule::new(),
-            asking_metadata: Schedule::new(),
+            identity_schedule: Schedule::new(),
+            metadata_schedule: Schedule::new(),
             transaction: None,
             tasks: FuturesUnordered::new(),
         }
     }
 
-    /// Has all records be in transactions.
+    /// Makes the driver send all records in transactions.
     pub fn in_transactions(
         mut self,
         transactional: Transactional,
@@ -187,7 +190,7 @@ impl Driver {
         self
     }
 
-    /// Number of the transaction that new records are for.
+    /// Returns the number of the transaction that new records belong to.
     pub fn transaction_number(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.announced.transaction)
     }
@@ -205,8 +208,8 @@ impl Driver {
                 Some(done) = self.tasks.next(), if !self.tasks.is_empty() => self.done(done),
                 () = sleep_until(due) => {}
             }
-            self.list_announced();
-            self.ask();
+            self.enqueue_announced_partitions();
+            self.request_updates();
             self.send();
             self.advance_transaction();
         }
@@ -224,9 +227,9 @@ impl Driver {
 
     fn done(&mut self, done: Done) {
         match done {
-            Done::Metadata(answer) => self.metadata_came(answer),
-            Done::ProducerId(answer) => self.producer_id_came(answer),
-            Done::Coordinator(step) => self.coordinator_answered(step),
+            Done::Metadata(answer) => self.handle_metadata(answer),
+            Done::ProducerId(answer) => self.handle_producer_id(answer),
+            Done::Coordinator(step) => self.handle_coordinator_response(step),
             Done::Connected { broker, connection, is_again } => {
                 self.connected(broker, connection, is_again);
             }
@@ -235,7 +238,7 @@ impl Driver {
         }
     }
 
-    /// Number of the transaction whose records may be sent; 0 without transactions.
+    /// Returns the number of the transaction whose records may be sent; 0 without transactions.
     fn open_transaction(&self) -> u64 {
         self.transaction.as_ref().map_or(0, Transaction::number)
     }
@@ -260,7 +263,7 @@ impl Driver {
                 }
             }
         });
-        // What is known of it may be old.
+        // The cached metadata of the topic may be out of date.
         self.topics[place].waiting.push(answer);
         self.refresh_metadata();
     }
@@ -270,7 +273,7 @@ impl Driver {
         let state = &mut self.topics[place];
         let is_it = state.topic.as_ref().is_some_and(|known| Arc::ptr_eq(&known.0, &topic.0));
         if !is_it {
-            // It has ended before.
+            // The topic was closed before.
             let _ = answer.send(());
             return;
         }
@@ -278,7 +281,7 @@ impl Driver {
         self.close(place);
     }
 
-    /// Ends a topic: another one of its name comes behind it.
+    /// Closes a topic; opening its name again creates a new one.
     fn close(&mut self, place: usize) {
         let state = &mut self.topics[place];
         if matches!(state.closing, Closing::No) {
@@ -291,7 +294,7 @@ impl Driver {
         self.end_closed(place);
     }
 
-    /// Lets go of a topic that was closed, once nothing is in flight.
+    /// Frees a closed topic once nothing is in flight.
     fn end_closed(&mut self, place: usize) {
         let is_transactional = self.transaction.is_some();
         let state = &mut self.topics[place];
@@ -299,8 +302,8 @@ impl Driver {
             return;
         }
         state.closing = Closing::Done;
-        // The next topic of this name counts from 0 again: to the same producer id, a broker would
-        // answer that it has these numbers.
+        // The next topic of this name numbers its records from 0 again. With the same producer id,
+        // a broker would treat them as duplicates.
         if state.partitions.iter().any(Partition::has_sent) {
             match &mut self.transaction {
                 None => self.fresh_from = self.identities + 1,
@@ -321,7 +324,7 @@ impl Driver {
         }
     }
 
-    /// Drops all records: their receipts say so.
+    /// Closes all topics, and drops all records and their receipts.
     fn drop_records(&mut self) {
         let is_transactional = self.transaction.is_some();
         self.topics.iter_mut().for_each(|topic| {
@@ -330,17 +333,17 @@ impl Driver {
         });
     }
 
-    /// Lists partitions with new records where their leaders find them.
-    fn list_announced(&mut self) {
+    /// Adds partitions with new records to the queues of their leaders.
+    fn enqueue_announced_partitions(&mut self) {
         for place in self.announced.take() {
             let Some(handle) = self.topics[place].topic.clone() else { continue };
-            for partition in handle.0.filled() {
-                self.list(place, partition);
+            for partition in handle.0.take_announced_partitions() {
+                self.enqueue_partition(place, partition);
             }
         }
     }
 
-    fn list(&mut self, topic: usize, place: usize) {
+    fn enqueue_partition(&mut self, topic: usize, place: usize) {
         let state = &mut self.topics[topic];
         if state.is_closed() {
             return;
@@ -348,33 +351,33 @@ impl Driver {
         let Some(partition) = state.partitions.get_mut(place) else { return };
         let broker = partition.leader.and_then(|leader| self.brokers.get_mut(&leader));
         if let Some(broker) = broker
-            && !partition.is_listed
+            && !partition.is_enqueued
         {
-            partition.is_listed = true;
+            partition.is_enqueued = true;
             broker.active.push_back((topic, place));
         }
     }
 
-    /// Lists all partitions that have records.
-    fn list_all(&mut self) {
+    /// Adds all partitions with records to the queues of their leaders.
+    fn enqueue_filled_partitions(&mut self) {
         for topic in 0..self.topics.len() {
             let Some(handle) = self.topics[topic].topic.clone() else { continue };
-            for partition in handle.0.filled() {
-                self.list(topic, partition);
+            for partition in handle.0.take_announced_partitions() {
+                self.enqueue_partition(topic, partition);
             }
         }
     }
 
-    /// The next moment at which something has to be looked at, without anyone saying so.
+    /// Returns the next time at which the driver has to act without any event.
     fn next_due(&self) -> Instant {
         let now = Instant::now();
         let mut due = now + self.settings.metadata_max_age;
         let mut look_at = |at: Option<Instant>| {
-            // What is past and still waits, waits for something else.
+            // A time in the past is skipped: its work waits for an event.
             due = at.filter(|at| *at > now).map_or(due, |at| due.min(at));
         };
-        for asking in [&self.asking_metadata, &self.asking_identity] {
-            look_at((!asking.is_asking).then_some(asking.due));
+        for schedule in [&self.metadata_schedule, &self.identity_schedule] {
+            look_at((!schedule.is_requesting).then_some(schedule.due));
         }
         look_at(self.transaction.as_ref().and_then(Transaction::due));
         for broker in self.brokers.values().filter(|broker| !broker.active.is_empty()) {
@@ -394,7 +397,8 @@ impl Driver {
 }
 
 impl Drop for Driver {
-    /// Also after a panic: whoever waits for a record hears that nobody sends it.
+    /// Drops all receipts, even after a panic, so that their owners learn that the records are
+    /// lost.
     fn drop(&mut self) {
         self.drop_records();
     }
@@ -404,11 +408,11 @@ fn topic_name(name: &str) -> TopicName {
     TopicName(StrBytes::from_string(name.to_owned()))
 }
 
-/// Grows with each failure, and differs from one partition to the next.
+/// Returns a pause that doubles with each failure, with random jitter.
 fn pause(settings: &Settings, failures: u32) -> Duration {
     let pause = settings.backoff.saturating_mul(1 << failures.min(16)).min(settings.backoff_max);
     let mut random = [0; 1];
-    // Without randomness all wait alike, which is no error.
+    // Without random bytes, all pauses are equal, which does no harm.
     let _ = getrandom::fill(&mut random);
     pause.mul_f64(0.8 + 0.4 * f64::from(random[0]) / 255.0)
 }

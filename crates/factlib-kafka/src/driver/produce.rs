@@ -1,4 +1,4 @@
-//! Sending batches, and what becomes of them.
+//! Sends Produce requests and handles their responses.
 
 use std::collections::HashMap;
 
@@ -12,31 +12,31 @@ use kafka_protocol::{
 
 use super::{
     Arc, Done, Driver, Duration, Error, Instant, Link, Result, Sent, Token, pause,
-    topics::{Request, Terms},
+    topics::{Request, SendContext},
     transaction::CONCURRENT_PAUSE,
 };
 use crate::{
-    answers::{Judged, judge},
+    answers::{BatchResult, read_response},
     error::Code,
     partition::{Answer, Event},
     producer::{AnsweredRequest, SentRequest},
     topic::Refusal,
 };
 
-/// Requests on their way to a broker at most: enough to keep a far one busy.
+/// Maximum requests in flight to a broker: enough to keep a distant broker busy.
 pub(super) const MAX_REQUESTS: usize = 5;
 
-/// Bytes of records in a request at most, but for a single batch; brokers take 100 MiB.
+/// Request size from which no more batches are added; brokers accept 100 MiB.
 const MAX_REQUEST_BYTES: usize = 8 << 20;
 
-/// The newest version that names topics by their names.
+/// Newest version that identifies topics by name.
 const PRODUCE_VERSION: i16 = 12;
 
-/// The newest version for which partitions have to be added to a transaction before.
-const PRODUCE_VERSION_ADDED: i16 = 11;
+/// Newest version for a producer that adds partitions to the transaction itself.
+const PRODUCE_VERSION_EXPLICIT: i16 = 11;
 
 impl Driver {
-    /// Sends what can be sent.
+    /// Sends all batches that may be sent now.
     pub(super) fn send(&mut self) {
         let ids: Vec<i32> = self.brokers.keys().copied().collect();
         for id in ids {
@@ -44,7 +44,7 @@ impl Driver {
         }
     }
 
-    /// Sends one request to a broker; false where there is nothing to send, or no way.
+    /// Sends one request to a broker; returns false if no request could be sent.
     fn send_to(&mut self, id: i32) -> bool {
         let now = Instant::now();
         let Some(broker) = self.brokers.get_mut(&id) else { return false };
@@ -56,9 +56,9 @@ impl Driver {
         if self.transaction.as_ref().is_some_and(|transaction| !transaction.may_send()) {
             return false;
         }
-        let Some(connection) = self.link(id) else { return false };
+        let Some(connection) = self.connection_to(id) else { return false };
         let Some(broker) = self.brokers.get_mut(&id) else { return false };
-        let terms = Terms {
+        let context = SendContext {
             identity,
             fresh_from: self.fresh_from,
             settings: &self.settings,
@@ -72,20 +72,21 @@ impl Driver {
             let state = &mut self.topics[topic];
             let is_closed = state.is_closed();
             let Some(partition) = state.partitions.get_mut(place) else { continue };
-            // What is for the next transaction is listed again when this one has ended.
+            // Partitions with records only for the next transaction are enqueued when this one has
+            // ended.
             let handle = state.topic.as_ref();
-            let has_some = !partition.queue.is_empty()
-                || handle.is_some_and(|handle| handle.0.has_some(place, terms.transaction));
-            // It is listed again once the transaction has it.
+            let has_records = !partition.queue.is_empty()
+                || handle.is_some_and(|handle| handle.0.has_records(place, context.transaction));
+            // The partition is enqueued again once it is part of the transaction.
             let mut is_out = || self.transaction.as_mut().is_some_and(|t| !t.has((topic, place)));
-            if is_closed || !has_some || is_out() {
-                partition.is_listed = false;
+            if is_closed || !has_records || is_out() {
+                partition.is_enqueued = false;
                 continue;
             }
             let is_done =
-                partition.next(&terms, state.topic.as_ref(), (topic, place), &mut request);
+                partition.next(&context, state.topic.as_ref(), (topic, place), &mut request);
             match is_done {
-                true => partition.is_listed = false,
+                true => partition.is_enqueued = false,
                 false => broker.active.push_back((topic, place)),
             }
             if request.bytes >= MAX_REQUEST_BYTES {
@@ -105,11 +106,11 @@ impl Driver {
         let said = SentRequest { partitions: request.sent.len(), bytes: request.bytes };
         let (topics, sent) = request.finish(&self.topics);
         let transactional_id = self.transaction.as_mut().map(|transaction| {
-            transaction.is_touched = true;
+            transaction.is_started = true;
             TransactionalId(StrBytes::from_string(transaction.id().to_owned()))
         });
         let version = match &self.transaction {
-            Some(transaction) if !transaction.adds_implicitly() => PRODUCE_VERSION_ADDED,
+            Some(transaction) if !transaction.brokers_add_partitions => PRODUCE_VERSION_EXPLICIT,
             _ => PRODUCE_VERSION,
         };
         let produce = ProduceRequest::default()
@@ -161,19 +162,20 @@ impl Driver {
         };
         for Sent { topic, partition, token } in sent {
             let name = Arc::clone(&self.topics[topic].name);
-            let judged = answers.get(&(&*name, partition as i32)).map(|answer| judge(answer));
-            let judged = judged.unwrap_or(Judged {
+            let result =
+                answers.get(&(&*name, partition as i32)).map(|answer| read_response(answer));
+            let result = result.unwrap_or(BatchResult {
                 answer: Answer::Unknown,
                 refusal: None,
-                of_records: Vec::new(),
-                is_misplaced: true,
+                record_refusals: Vec::new(),
+                leader_may_have_moved: true,
             });
-            self.answered(topic, partition, token, judged);
+            self.answered(topic, partition, token, result);
         }
     }
 
-    fn answered(&mut self, topic: usize, place: usize, token: Token, judged: Judged) {
-        let Judged { answer, refusal, of_records, is_misplaced } = judged;
+    fn answered(&mut self, topic: usize, place: usize, token: Token, result: BatchResult) {
+        let BatchResult { answer, refusal, record_refusals, leader_may_have_moved } = result;
         let state = &mut self.topics[topic];
         let name = Arc::clone(&state.name);
         let Some(partition) = state.partitions.get_mut(place) else { return };
@@ -189,7 +191,7 @@ impl Driver {
                 }
                 (partition.failures, partition.not_before) = (0, None);
             }
-            // It goes again at once, without what was refused.
+            // The queue sends the rest of the batch again at once.
             Answer::Refused(_) | Answer::TooLarge | Answer::SequenceLost => {}
             Answer::NotNow if is_concurrent => {
                 partition.not_before = Some(Instant::now() + CONCURRENT_PAUSE);
@@ -218,31 +220,32 @@ impl Driver {
         let is_too_large = answer == Answer::TooLarge;
         let events = partition.queue.answered(token, answer);
         let refused = events.iter().filter(|event| matches!(event, Event::Refused(_))).count();
-        // The named ones end in their order; else the words are those of the batch.
-        let are_named = refused == of_records.len();
-        let mut of_records = of_records.into_iter();
+        // Refused records end in the order in which the broker named them. If the numbers differ,
+        // every record gets the message of the batch.
+        let are_named = refused == record_refusals.len();
+        let mut record_refusals = record_refusals.into_iter();
         for event in events {
             match event {
                 Event::Acknowledged(batch) => batch.receipts.acknowledged(),
                 Event::Refused(batch) | Event::TooLarge(batch) => {
-                    let own = of_records.next().filter(|_| are_named);
+                    let own = record_refusals.next().filter(|_| are_named);
                     let refusal = own.or_else(|| partition.last_refusal.clone());
                     let unknown = Refusal { code: Code::InvalidRecord, message: None };
                     batch.receipts.refused(&refusal.unwrap_or(unknown));
                 }
             }
         }
-        // A single record that is too large says nothing of batches.
+        // A single record that is too large does not mean that batches are too large.
         if is_too_large
             && !partition.queue.is_empty()
             && let Some(handle) = &state.topic
         {
             handle.0.shrink_batches();
         }
-        if is_misplaced {
+        if leader_may_have_moved {
             self.refresh_metadata();
         }
-        self.list(topic, place);
+        self.enqueue_partition(topic, place);
         self.end_closed(topic);
     }
 }

@@ -1,4 +1,4 @@
-//! Topics and partitions as the driver knows them.
+//! The driver's state of topics and partitions, and the assembly of Produce requests.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -17,47 +17,48 @@ use crate::{
     topic::{Outgoing, Refusal, Topic},
 };
 
-/// Idle time after which a broker may have forgotten the producer. By default it forgets one after
-/// a day (`producer.id.expiration.ms`).
+/// Idle time after which a broker may have forgotten the producer. The default of
+/// `producer.id.expiration.ms` is a day.
 const LONG_REST: Duration = Duration::from_secs(60);
 
 pub(super) struct TopicState {
     pub name: Arc<str>,
-    /// None until its partitions are known.
+    /// The handle; none until the partitions are known.
     pub topic: Option<Topic>,
     pub partitions: Vec<Partition>,
     pub waiting: Vec<oneshot::Sender<Result<Topic>>>,
     pub closing: Closing,
-    /// These wait until nothing is in flight any more.
+    /// Callers that wait until nothing is in flight.
     pub closers: Vec<oneshot::Sender<()>>,
-    /// Partitions that have failed and not been acknowledged since.
+    /// Number of partitions that have failed and had no acknowledgement since.
     pub failing: usize,
-    /// The brokers said last that they can't have it.
+    /// True if the last metadata response had an error for the topic.
     pub is_missing: bool,
 }
 
-/// The end of a topic.
+/// Progress of closing a topic.
 #[derive(Default)]
 pub(super) enum Closing {
     #[default]
     No,
-    /// Nothing is sent any more.
+    /// The topic is closed, and sends nothing more.
     Begun,
-    /// Nothing is in flight any more; its place is free.
+    /// Nothing is in flight; the topic's index can be reused.
     Done,
 }
 
 pub(super) struct Partition {
     pub queue: PartitionQueue<Outgoing>,
-    /// The producer that the queue's numbers belong to.
+    /// The identity that the queue's sequence numbers belong to.
     identity: Option<Identity>,
     pub leader: Option<i32>,
-    /// Failures in a row, and the pause after the last one.
+    /// Consecutive failures; `not_before` is the end of the pause after the last one.
     pub failures: u32,
     pub not_before: Option<Instant>,
     last_sent: Option<Instant>,
-    /// It is among the [`Broker::active`](super::Broker::active) of its leader.
-    pub is_listed: bool,
+    /// True if the partition is in the [`Broker::active`](super::Broker::active) queue of its
+    /// leader.
+    pub is_enqueued: bool,
     pub last_refusal: Option<Refusal>,
 }
 
@@ -75,7 +76,7 @@ impl TopicState {
         }
     }
 
-    /// Somebody has it, or asks for it.
+    /// Returns true if the topic is open, or a caller waits to open it.
     pub fn is_wanted(&self) -> bool {
         !self.is_closed() && (self.topic.is_some() || !self.waiting.is_empty())
     }
@@ -88,12 +89,13 @@ impl TopicState {
         self.partitions.iter().map(|partition| partition.queue.in_flight()).sum()
     }
 
-    /// True if nothing is to be sent, or in flight, up to that transaction.
+    /// Returns true if nothing is queued or in flight for this transaction or an earlier one.
     pub fn is_at_rest(&self, transaction: u64) -> bool {
         let handle = self.topic.as_ref();
-        let has_some = |place| handle.is_some_and(|handle| handle.0.has_some(place, transaction));
+        let has_records =
+            |place| handle.is_some_and(|handle| handle.0.has_records(place, transaction));
         let mut partitions = self.partitions.iter().enumerate();
-        partitions.all(|(place, partition)| partition.queue.is_empty() && !has_some(place))
+        partitions.all(|(place, partition)| partition.queue.is_empty() && !has_records(place))
     }
 
     /// Drops all records; nothing may be in flight.
@@ -107,14 +109,14 @@ impl TopicState {
     }
 }
 
-/// Things that all partitions of a request have in common.
-pub(super) struct Terms<'a> {
+/// Values common to all partitions of a request.
+pub(super) struct SendContext<'a> {
     pub identity: Identity,
-    /// [`Identity::serial`] that a partition needs at least which takes another producer.
+    /// Minimum [`Identity::serial`] for a partition that takes a new identity.
     pub fresh_from: u64,
     pub settings: &'a Settings,
     pub now: Instant,
-    /// Number of the open transaction; none counts as 0.
+    /// Number of the open transaction; 0 without transactions.
     pub transaction: u64,
     pub is_transactional: bool,
 }
@@ -128,12 +130,12 @@ impl Partition {
             failures: 0,
             not_before: None,
             last_sent: None,
-            is_listed: false,
+            is_enqueued: false,
             last_refusal: None,
         }
     }
 
-    /// True if a broker may know sequence numbers of it.
+    /// Returns true if a broker may have sequence numbers of this partition.
     pub fn has_sent(&self) -> bool {
         self.identity.is_some()
     }
@@ -143,21 +145,22 @@ impl Partition {
         (self.identity, self.failures, self.not_before) = (None, 0, None);
     }
 
-    /// Adds the next batch to a request, if one may be sent now; true where there is nothing
-    /// left to send later.
+    /// Adds the next batch to a request, if one may be sent now. Returns true if nothing is left
+    /// to send later.
     pub fn next(
         &mut self,
-        terms: &Terms<'_>,
+        context: &SendContext<'_>,
         handle: Option<&Topic>,
         (topic, place): (usize, usize),
         request: &mut Request,
     ) -> bool {
-        let Terms { identity, fresh_from, settings, now, transaction, is_transactional } = *terms;
+        let SendContext { identity, fresh_from, settings, now, transaction, is_transactional } =
+            *context;
         if self.not_before.is_some_and(|at| now < at) {
             return false;
         }
-        // Outside of transactions a partition keeps its producer while the epochs last: what may
-        // have been appended is recognised by its numbers alone.
+        // Outside of transactions, a partition keeps its producer id until its epochs are used up:
+        // brokers recognise duplicates only by id and sequence number.
         let is_old = self.identity.is_none_or(|own| {
             own.serial != identity.serial && (is_transactional || self.queue.needs_producer_id())
         });
@@ -176,10 +179,10 @@ impl Partition {
             self.queue.rested();
         }
         if self.queue.has_room()
-            && let Some(collected) = handle.and_then(|handle| handle.0.take(place, transaction))
+            && let Some(pending) = handle.and_then(|handle| handle.0.take(place, transaction))
         {
-            let batch = collected.batch.finish(settings.compression, settings.compression_level);
-            self.queue.push(Outgoing { batch, receipts: collected.receipts });
+            let batch = pending.batch.finish(settings.compression, settings.compression_level);
+            self.queue.push(Outgoing { batch, receipts: pending.receipts });
         }
         if let Some(own) = self.identity
             && let Some(send) = self.queue.next_send()
@@ -199,9 +202,9 @@ impl Partition {
             request.by_topic.entry(topic).or_default().push(data);
             request.sent.push(Sent { topic, partition: place, token: send.token });
         }
-        // What is in flight is listed again with its answer.
-        let has_some = || handle.is_some_and(|handle| handle.0.has_some(place, transaction));
-        let waits = self.queue.waits() || has_some();
+        // A partition with batches in flight is enqueued again when their response arrives.
+        let has_records = || handle.is_some_and(|handle| handle.0.has_records(place, transaction));
+        let waits = self.queue.waits() || has_records();
         !waits
     }
 }
@@ -213,13 +216,13 @@ fn queue(is_transactional: bool) -> PartitionQueue<Outgoing> {
     }
 }
 
-/// A request that is being put together.
+/// A Produce request that is being assembled.
 #[derive(Default)]
 pub(super) struct Request {
     by_topic: HashMap<usize, Vec<PartitionProduceData>>,
     pub sent: Vec<Sent>,
     pub bytes: usize,
-    /// The epochs of the present one are used up on some partition, or lost.
+    /// True if a partition needs a new producer id or epoch.
     pub needs_producer_id: bool,
 }
 

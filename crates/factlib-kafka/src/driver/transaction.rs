@@ -1,4 +1,4 @@
-//! The open transaction: its partitions, the end that was asked for, and why it failed.
+//! State of the open transaction: its partitions, the requested commit or abort, and its failure.
 
 use std::collections::{HashSet, VecDeque};
 
@@ -10,32 +10,33 @@ use super::{
 };
 use crate::{error::Code, settings::Settings};
 
-/// Pause while the transaction before is still being written (`CONCURRENT_TRANSACTIONS`).
+/// Pause while the coordinator still completes the previous transaction
+/// (`CONCURRENT_TRANSACTIONS`).
 pub(super) const CONCURRENT_PAUSE: Duration = Duration::from_millis(5);
 
 pub(super) struct Transaction {
     pub settings: Transactional,
-    /// Number of the open one.
+    /// Number of the open transaction.
     pub number: u64,
     pub coordinator: Option<Connection>,
-    pub is_asking: bool,
+    pub is_requesting: bool,
     pub not_before: Option<Instant>,
     pub failures: u32,
-    /// The brokers add partitions by themselves.
-    pub is_implicit: bool,
+    /// True if the brokers add partitions themselves.
+    pub brokers_add_partitions: bool,
     pub added: HashSet<(usize, usize)>,
     pub wanted: Vec<(usize, usize)>,
-    /// Brokers may have something of it.
-    pub is_touched: bool,
+    /// True if the brokers may have partitions or records of this transaction.
+    pub is_started: bool,
     pub goal: Option<Goal>,
-    /// Commits that were asked for behind the goal.
-    pub later: VecDeque<(u64, Answer)>,
+    /// Commits requested after the present goal.
+    pub later_commits: VecDeque<(u64, Answer)>,
     pub beginning: Vec<Answer>,
     pub failure: Option<TransactionError>,
     pub failed: watch::Sender<Option<TransactionError>>,
 }
 
-/// The end that was asked for.
+/// The requested end of a transaction.
 pub(super) enum Goal {
     Commit { number: u64, answer: Answer },
     Abort { answer: Answer, is_ended: bool },
@@ -47,15 +48,15 @@ impl Transaction {
             settings,
             number: 0,
             coordinator: None,
-            is_asking: false,
+            is_requesting: false,
             not_before: None,
             failures: 0,
-            is_implicit: false,
+            brokers_add_partitions: false,
             added: HashSet::new(),
             wanted: Vec::new(),
-            is_touched: false,
+            is_started: false,
             goal: None,
-            later: VecDeque::new(),
+            later_commits: VecDeque::new(),
             beginning: Vec::new(),
             failure: None,
             failed,
@@ -70,7 +71,7 @@ impl Transaction {
         self.number
     }
 
-    /// Time for the next question, where one has to wait.
+    /// Returns the time of the next attempt, if there is a pause.
     pub fn due(&self) -> Option<Instant> {
         self.not_before
     }
@@ -79,13 +80,9 @@ impl Transaction {
         self.failure.is_none()
     }
 
-    pub fn adds_implicitly(&self) -> bool {
-        self.is_implicit
-    }
-
-    /// True if the partition is part of the transaction; else it will be.
+    /// Returns true if the partition is part of the transaction; otherwise schedules adding it.
     pub fn has(&mut self, partition: (usize, usize)) -> bool {
-        if self.is_implicit || self.added.contains(&partition) {
+        if self.brokers_add_partitions || self.added.contains(&partition) {
             return true;
         }
         if !self.wanted.contains(&partition) {
@@ -94,7 +91,7 @@ impl Transaction {
         false
     }
 
-    /// Sequence numbers of a partition can't serve any more.
+    /// Fails the transaction because the sequence numbers of a partition have become invalid.
     pub fn sequence_lost(&mut self) {
         let error = Error::Broker {
             what: "a partition".into(),
@@ -104,7 +101,8 @@ impl Transaction {
         self.fail(TransactionError::Abortable { error, topic: None });
     }
 
-    /// A batch was refused: some reasons can't pass within the transaction.
+    /// Fails the transaction if a batch was refused for a reason that lasts as long as the
+    /// transaction.
     pub fn refused(&mut self, topic: &Arc<str>, error: &Error, code: Code) {
         let (error, topic) = (error.clone(), Some(Arc::clone(topic)));
         match code {
@@ -132,24 +130,24 @@ impl Transaction {
         }
     }
 
-    /// Tells all who wait for an end that it will not come.
-    pub fn give_up_goals(&mut self) {
+    /// Reports the failure to all callers that wait for a begin, commit or abort.
+    pub fn fail_waiting_callers(&mut self) {
         let Some(failure) = self.failure.clone() else { return };
         let goal = self.goal.take().map(|goal| match goal {
             Goal::Commit { answer, .. } | Goal::Abort { answer, .. } => answer,
         });
-        let later = self.later.drain(..).map(|(_, answer)| answer);
+        let later = self.later_commits.drain(..).map(|(_, answer)| answer);
         for answer in goal.into_iter().chain(later).chain(self.beginning.drain(..)) {
             let _ = answer.send(Err(failure.clone()));
         }
     }
 
-    /// The next one is open.
+    /// Opens the next transaction.
     pub fn begin_next(&mut self, number: u64) {
         self.number = number;
         self.added.clear();
         self.wanted.clear();
-        self.is_touched = false;
+        self.is_started = false;
     }
 
     pub fn retry(&mut self, settings: &Settings, is_concurrent: bool) {
@@ -165,8 +163,9 @@ impl Transaction {
         TransactionalId(StrBytes::from_string(self.settings.id.clone()))
     }
 
-    /// The failure of a question that can't pass by asking again; none where it can.
-    pub fn lasting(error: &Error) -> Option<TransactionError> {
+    /// Returns the failure that an error of the coordinator causes; none if the request can be
+    /// retried.
+    pub fn permanent_failure(error: &Error) -> Option<TransactionError> {
         let error = error.clone();
         Some(match error.code()? {
             Code::ProducerFenced | Code::InvalidProducerEpoch => TransactionError::Fenced(error),

@@ -1,5 +1,5 @@
-//! Random histories: nothing lost, nothing twice within an epoch, first deliveries in order.
-//! And mistakes that these must find.
+//! Random histories of a partition queue: no record is lost, none is duplicated within an epoch,
+//! and first deliveries are in order. Deliberate mistakes prove that the histories find errors.
 
 use proptest::{
     prelude::*,
@@ -11,7 +11,7 @@ use super::{
     model::{Mutation, Record, Records, Rule, Step, World},
 };
 
-/// Histories of each rule, where `FACTLIB_KAFKA_HISTORIES` does not say.
+/// Default number of histories for each rule; `FACTLIB_KAFKA_HISTORIES` overrides it.
 const HISTORIES: u32 = 10_000;
 
 fn histories() -> u32 {
@@ -37,7 +37,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..60)
 }
 
-/// The shortest history that was found to break a promise, and how.
+/// Returns the shortest history that breaks a promise, with the reason.
 fn broken(rule: Rule, mutation: Option<Mutation>, cases: u32) -> Option<String> {
     let config = Config { cases, failure_persistence: None, ..Config::default() };
     let mut runner = TestRunner::new(config);

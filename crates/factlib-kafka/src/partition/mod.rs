@@ -1,26 +1,26 @@
-//! The batches of one partition on their way to its leader: a state machine without sockets
-//! and clock.
+//! The send queue of one partition: a state machine for numbering, pipelining and retrying
+//! batches, without sockets or a clock.
 //!
 //! # Life of a batch
-//! [`push`](PartitionQueue::push) queues it. [`next_send`](PartitionQueue::next_send) hands it
-//! out with the producer epoch and the base sequence that belong into its header, and a
-//! [`Token`]. [`answered`](PartitionQueue::answered) takes the broker's answer to that token;
-//! [`connection_lost`](PartitionQueue::connection_lost) stands for all answers that can't come
-//! any more. A batch leaves the queue as an [`Event`]: acknowledged, or refused.
+//! [`push`](PartitionQueue::push) queues it. [`next_send`](PartitionQueue::next_send) returns it
+//! with a [`Token`] and the producer epoch and base sequence for its header.
+//! [`answered`](PartitionQueue::answered) takes the broker's answer for the token;
+//! [`connection_lost`](PartitionQueue::connection_lost) marks the answers of all batches in flight
+//! as lost. A batch leaves the queue as an [`Event`]: acknowledged, or refused.
 //!
 //! # Pipelining
-//! A broker that knows no batch of this producer id and epoch on a partition takes any first
-//! sequence number (KAFKA-14312, KAFKA-15591). With two batches in flight it could refuse the
-//! first for a moment and take the second, and would then refuse the first for ever. So there is
-//! **one batch in flight until one was acknowledged in this epoch, and one again after any
-//! error**; otherwise up to [`MAX_IN_FLIGHT`], the number of batches that a broker recognises
-//! when they are sent again (`ProducerStateEntry.NUM_BATCHES_TO_RETAIN`).
+//! A broker without any batch of this producer id and epoch accepts any first sequence number
+//! (KAFKA-14312, KAFKA-15591). With two batches in flight, the broker could briefly refuse the
+//! first, accept the second, and from then on refuse the first for ever. So only **one batch is in
+//! flight until a batch is acknowledged in this epoch, and only one again after any error**;
+//! otherwise up to [`MAX_IN_FLIGHT`], the number of batches that a broker recognises as duplicates
+//! (`ProducerStateEntry.NUM_BATCHES_TO_RETAIN`).
 //!
 //! # Failure
-//! After the first answer that is no acknowledgement nothing is sent until all answers are in.
-//! What is left then goes again, from the oldest batch on, with the same sequence numbers. Where
-//! these can't serve any more, a new epoch begins: a broker takes it with sequence 0, and refuses
-//! whatever of the old epoch is still on its way.
+//! After an answer other than an acknowledgement, the queue sends nothing until all answers have
+//! arrived. Then it sends the remaining batches again from the oldest on, with the same sequence
+//! numbers. If these numbers have become invalid, a new epoch begins: the broker accepts it from
+//! sequence 0, and refuses late batches of the old epoch.
 
 use std::collections::VecDeque;
 
@@ -29,30 +29,30 @@ mod histories;
 #[cfg(test)]
 mod model;
 
-/// Batches in flight at most, as many as a broker recognises when they come again.
+/// Maximum batches in flight: as many as a broker recognises as duplicates.
 pub const MAX_IN_FLIGHT: usize = 5;
 
 /// Records that are sent, acknowledged and refused together.
 pub trait Batch: Sized {
-    /// Number of its records: at least one, at most `i32::MAX`.
+    /// Returns the number of records: at least one, at most `i32::MAX`.
     fn records(&self) -> u32;
 
-    /// Two batches with its first `at` records and the others; `0 < at < records`.
+    /// Splits the batch into its first `at` records and the others; `0 < at < records`.
     fn split_at(self, at: u32) -> (Self, Self);
 }
 
-/// One sending of one batch.
+/// Identifies one attempt to send a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Token(u64);
 
-/// A batch to be sent now, and what its header says of the producer.
+/// A batch to be sent now, with the producer fields of its header.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Send<'a, B> {
-    /// Names this sending in [`PartitionQueue::answered`].
+    /// Identifies this attempt in [`PartitionQueue::answered`].
     pub token: Token,
     /// The batch to send.
     pub batch: &'a B,
-    /// Goes with the producer id that the epoch counts from.
+    /// Producer epoch; belongs to the producer id of the last restart.
     pub epoch: i16,
     /// Sequence number of the first record.
     pub base_sequence: i32,
@@ -61,51 +61,53 @@ pub struct Send<'a, B> {
 /// A broker's answer to one batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// Appended and replicated, or recognised as such from an earlier sending.
+    /// The batch is appended and replicated, now or by an earlier attempt.
     Acknowledged,
-    /// Not appended now; the same bytes may be taken later: the leader moved, replicas are
-    /// missing, the broker is busy.
+    /// The batch is not appended, but the same bytes may be accepted later: the leader moved,
+    /// replicas are missing, or the broker is busy.
     NotNow,
-    /// Nobody knows: the request timed out, on the broker or here.
+    /// The result is unknown: the request timed out, on the broker or in the client.
     Unknown,
-    /// Nothing was appended, because of these records, by their places in the batch. Where the
-    /// broker names none, all are under suspicion.
+    /// Nothing was appended, because of the records with these indexes in the batch. If the list
+    /// is empty, any record may be at fault.
     Refused(Vec<u32>),
-    /// Nothing was appended: the batch is larger than the topic takes.
+    /// Nothing was appended: the batch exceeds the topic's limit.
     TooLarge,
-    /// The sequence does not follow what the broker has (`OUT_OF_ORDER_SEQUENCE_NUMBER`), or it
-    /// knows nothing of the producer (`UNKNOWN_PRODUCER_ID`).
+    /// The sequence number does not follow the broker's last one (`OUT_OF_ORDER_SEQUENCE_NUMBER`),
+    /// or the broker does not know the producer (`UNKNOWN_PRODUCER_ID`).
     SequenceLost,
 }
 
-/// The end of a batch.
+/// Final result of a batch.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Event<B> {
-    /// Its records are safe.
+    /// Kafka has acknowledged the batch.
     Acknowledged(B),
-    /// This one record will never be taken.
+    /// Kafka has refused this single record for good.
     Refused(B),
-    /// This one record is larger than the topic takes.
+    /// This single record exceeds the topic's limit.
     TooLarge(B),
 }
 
 /// The queue of one partition.
 pub struct PartitionQueue<B> {
-    /// The oldest first; the first `sent` are in flight, or were when the first error came.
+    /// Batches without a result, oldest first. The first `sent` of them are in flight, or were
+    /// when the first error came.
     entries: VecDeque<Entry<B>>,
     sent: usize,
     in_flight: VecDeque<Flight>,
     next_token: u64,
     next_id: u64,
     epoch: i16,
-    /// Sequence number of the first entry that has none yet.
+    /// Sequence number for the first entry without one.
     next_sequence: i32,
-    /// A batch was acknowledged in this epoch, and nothing failed since.
+    /// True if a batch was acknowledged in this epoch and nothing has failed since.
     is_confirmed: bool,
-    /// Something failed: nothing is sent until all answers are in.
+    /// True after a failure: the queue sends nothing until all answers have arrived.
     is_rewinding: bool,
     needs_epoch: bool,
-    /// A new epoch is taken without asking; not so in transactions, where it is the coordinator's.
+    /// True if the queue may raise the epoch itself. In transactions, the coordinator assigns
+    /// epochs.
     raises_epoch: bool,
     #[cfg(test)]
     mutation: Option<model::Mutation>,
@@ -114,9 +116,9 @@ pub struct PartitionQueue<B> {
 struct Entry<B> {
     id: u64,
     batch: B,
-    /// Sequence number in the present epoch; none before it is first sent there.
+    /// Sequence number in the present epoch; none before the first attempt in this epoch.
     base_sequence: Option<i32>,
-    /// It was sent in this epoch, and nobody knows what became of it.
+    /// True if the batch was sent in this epoch and the result of an attempt is unknown.
     is_uncertain: bool,
 }
 
@@ -127,7 +129,7 @@ struct Flight {
 }
 
 impl<B: Batch> PartitionQueue<B> {
-    /// An empty queue, for a producer id whose epoch on this partition is `epoch`.
+    /// Creates an empty queue for a producer id whose epoch on this partition is `epoch`.
     pub fn new(epoch: i16) -> Self {
         PartitionQueue {
             entries: VecDeque::new(),
@@ -146,8 +148,8 @@ impl<B: Batch> PartitionQueue<B> {
         }
     }
 
-    /// An empty queue in transactions: where sequence numbers can't serve any more, it asks for a
-    /// producer id in place of beginning an epoch.
+    /// Creates an empty queue for transactions. When sequence numbers become invalid, this queue
+    /// needs a new producer id or epoch instead of raising the epoch itself.
     pub fn in_transactions(epoch: i16) -> Self {
         PartitionQueue { raises_epoch: false, ..PartitionQueue::new(epoch) }
     }
@@ -158,51 +160,52 @@ impl<B: Batch> PartitionQueue<B> {
         self.entries.push_back(entry);
     }
 
-    /// True when every batch has ended.
+    /// Returns true if every batch has its final result.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// True where [`next_send`](Self::next_send) would send a batch that is pushed now, at once.
+    /// Returns true if a batch pushed now would be returned by [`next_send`](Self::next_send) at
+    /// once.
     pub fn has_room(&self) -> bool {
         self.sent == self.entries.len() && self.may_send()
     }
 
-    /// True where a batch is yet to be sent, or to be sent again.
+    /// Returns true if a batch has to be sent, or sent again.
     pub fn waits(&self) -> bool {
         self.sent < self.entries.len()
     }
 
-    /// Batches whose answers are awaited.
+    /// Returns the number of batches whose answers are awaited.
     pub fn in_flight(&self) -> usize {
         self.in_flight.len()
     }
 
-    /// The producer epoch on this partition.
+    /// Returns the producer epoch on this partition.
     pub fn epoch(&self) -> i16 {
         self.epoch
     }
 
-    /// True when the epochs of the producer id are used up, or in transactions an epoch is lost:
-    /// no batch is sent until [`restart`](Self::restart) has a new id or epoch.
+    /// Returns true if the epochs of the producer id are used up, or if sequence numbers are lost
+    /// in a transaction. No batch is sent until [`restart`](Self::restart) sets a new id or epoch.
     pub fn needs_producer_id(&self) -> bool {
         let is_last = !self.raises_epoch || self.epoch == i16::MAX;
         self.needs_epoch && is_last && self.in_flight.is_empty()
     }
 
-    /// Goes on with a new producer id, from the oldest batch. Nothing may be in flight.
+    /// Continues with a new producer id or epoch, from the oldest batch. Nothing may be in flight.
     pub fn restart(&mut self, epoch: i16) {
         debug_assert!(self.in_flight.is_empty(), "answers are awaited");
         self.begin_epoch(epoch);
     }
 
-    /// The broker may have forgotten the producer meanwhile (`producer.id.expiration.ms`): call
-    /// it after a long rest.
+    /// Must be called after a long idle time, in which the broker may have forgotten the producer
+    /// (`producer.id.expiration.ms`).
     pub fn rested(&mut self) {
         self.is_confirmed = false;
     }
 
-    /// The next batch that may be sent now, which then counts as in flight.
+    /// Returns the next batch that may be sent now, and counts it as in flight.
     pub fn next_send(&mut self) -> Option<Send<'_, B>> {
         if !self.may_send() {
             return None;
@@ -223,8 +226,8 @@ impl<B: Batch> PartitionQueue<B> {
         Some(Send { token, batch: &entry.batch, epoch: self.epoch, base_sequence })
     }
 
-    /// Takes the answer to a sending, and gives the batches that have ended. An answer to what
-    /// is not in flight any more says nothing.
+    /// Takes the answer to an attempt, and returns the batches that now have a final result.
+    /// Ignores an answer for a batch that is no longer in flight.
     pub fn answered(&mut self, token: Token, answer: Answer) -> Vec<Event<B>> {
         let flight = self.in_flight.iter_mut().find(|flight| flight.token == token);
         let Some(flight) = flight else { return Vec::new() };
@@ -232,7 +235,7 @@ impl<B: Batch> PartitionQueue<B> {
         self.settle()
     }
 
-    /// No further answer comes to what is in flight.
+    /// Marks the answers of all batches in flight as lost.
     pub fn connection_lost(&mut self) -> Vec<Event<B>> {
         for flight in &mut self.in_flight {
             flight.answer.get_or_insert(Answer::Unknown);
@@ -252,7 +255,7 @@ impl<B: Batch> PartitionQueue<B> {
         if self.is_confirmed { MAX_IN_FLIGHT } else { 1 }
     }
 
-    /// Works off answers in the order of sending.
+    /// Processes the answers in the order of sending.
     fn settle(&mut self) -> Vec<Event<B>> {
         let mut events = Vec::new();
         while let Some(answer) = self.in_flight.front_mut().and_then(|flight| flight.answer.take())
@@ -272,7 +275,7 @@ impl<B: Batch> PartitionQueue<B> {
         #[cfg(test)]
         let answer = self.mutated(answer);
         match answer {
-            // Also behind a batch that failed: what was appended once is not sent again.
+            // Applies even behind a failed batch: an appended batch is not sent again.
             Answer::Acknowledged => {
                 let Some(entry) = self.entries.remove(place) else { return };
                 self.sent -= 1;
@@ -282,7 +285,7 @@ impl<B: Batch> PartitionQueue<B> {
             }
             Answer::NotNow => {}
             Answer::Unknown => self.entries[place].is_uncertain = true,
-            // Behind a batch that failed, that is how it has to be.
+            // Behind a failed batch, this answer is expected.
             Answer::SequenceLost => self.needs_epoch |= !self.is_rewinding,
             Answer::Refused(records) => self.refused(place, &records, Event::Refused, events),
             Answer::TooLarge => self.refused(place, &[], Event::TooLarge, events),
@@ -290,8 +293,8 @@ impl<B: Batch> PartitionQueue<B> {
         self.is_rewinding = true;
     }
 
-    /// Cuts a refused batch: what is at fault ends, the rest goes again. Where nothing is named,
-    /// halves go again until it is one record.
+    /// Splits a refused batch: records at fault get their final result, the others are sent again.
+    /// If the broker names no record, the halves are sent again, down to single records.
     fn refused(
         &mut self,
         place: usize,
@@ -303,7 +306,8 @@ impl<B: Batch> PartitionQueue<B> {
         let base_sequence = entry.base_sequence;
         let count = entry.batch.records();
         let known = records.iter().any(|record| *record < count);
-        // Its numbers may be taken already, and so can't be given to fewer records.
+        // An earlier attempt may have used these sequence numbers, so fewer records cannot reuse
+        // them.
         self.needs_epoch |= entry.is_uncertain;
         let mut rest = Vec::new();
         if count == 1 {
@@ -318,7 +322,7 @@ impl<B: Batch> PartitionQueue<B> {
             let (first, second) = entry.batch.split_at(count / 2);
             rest.extend([first, second]);
         }
-        // Behind it no batch was taken: their numbers move up.
+        // The broker accepted no batch behind the refused one, so these batches get new numbers.
         for entry in self.entries.iter_mut().skip(place) {
             entry.base_sequence = None;
         }
@@ -333,14 +337,15 @@ impl<B: Batch> PartitionQueue<B> {
         }
     }
 
-    /// All answers are in: what is left goes again, one by one at first.
+    /// Sends the remaining batches again after all answers have arrived, one at a time at first.
     fn rewind(&mut self) {
         (self.is_rewinding, self.is_confirmed, self.sent) = (false, false, 0);
         #[cfg(test)]
         if self.mutation == Some(model::Mutation::RetryOutOfOrder) && self.entries.len() > 1 {
             self.entries.swap(0, 1);
         }
-        // A sending of theirs may yet arrive, under numbers that others have by then.
+        // An earlier attempt of such a batch may still arrive, with numbers that now belong to
+        // another batch.
         let is_renumbered = |entry: &Entry<B>| entry.is_uncertain && entry.base_sequence.is_none();
         self.needs_epoch |= self.entries.iter().any(is_renumbered);
         if self.needs_epoch && self.raises_epoch && self.epoch < i16::MAX {
@@ -372,7 +377,8 @@ impl<B: Batch> PartitionQueue<B> {
     }
 }
 
-/// Takes the records at fault, in rising order, out of a batch; what is between them stays together.
+/// Takes the records at fault, in rising order, out of a batch; the records between them stay
+/// together.
 fn cut_out<B: Batch>(batch: B, at_fault: &[u32], rest: &mut Vec<B>, mut ended: impl FnMut(B)) {
     let (mut left, mut begin) = (Some(batch), 0);
     for record in at_fault {
@@ -394,7 +400,7 @@ fn cut_out<B: Batch>(batch: B, at_fault: &[u32], rest: &mut Vec<B>, mut ended: i
     rest.extend(left);
 }
 
-/// Sequence numbers wrap round after `i32::MAX` (KIP-98).
+/// Advances a sequence number, which wraps around after `i32::MAX` (KIP-98).
 fn advanced(sequence: i32, records: u32) -> i32 {
     let next = (i64::from(sequence) + i64::from(records)) % (i64::from(i32::MAX) + 1);
     next as i32

@@ -1,14 +1,13 @@
-//! A broker, its log and the network before it, as far as one partition can tell: what the
-//! histories run against.
+//! A model of the broker, its log and the network for one partition; the histories run against it.
 //!
-//! It does what Apache Kafka's leader does, in its order: leadership, then the records
+//! The model checks requests in the order of Apache Kafka's leader: leadership, then the records
 //! themselves (`LogValidator`), then the producer's sequence (`ProducerStateManager`).
 
 use std::collections::{HashSet, VecDeque};
 
 use super::{Answer, Batch, Event, MAX_IN_FLIGHT, PartitionQueue, Token};
 
-/// A mistake that the histories have to find.
+/// A deliberate mistake that the histories must find.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mutation {
     TwoAtTheStart,
@@ -18,7 +17,7 @@ pub enum Mutation {
     DuplicateIsFailure,
 }
 
-/// A record, told by its number; numbers rise in the order of pushing.
+/// A record, identified by its number; numbers rise in the order of pushing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record {
     pub number: u32,
@@ -43,36 +42,37 @@ impl Batch for Records {
 /// One step of a history.
 #[derive(Clone, Debug)]
 pub enum Step {
-    /// The caller queues a batch; a bit of `bad` set makes that record one that is refused.
+    /// The caller queues a batch; each bit set in `bad` makes the broker refuse that record.
     Push { records: u8, bad: u8 },
-    /// The queue sends what it may.
+    /// The queue sends every batch that it may send.
     Send,
-    /// The broker works off a request of the present connection.
+    /// The broker handles a request of the present connection.
     Process,
-    /// An answer arrives.
+    /// The queue receives an answer.
     Receive,
-    /// The connection breaks: its answers are gone, its requests may yet be worked off.
+    /// The connection breaks: its answers are lost, but the broker may still handle its requests.
     Break,
-    /// The broker works off a request of a broken connection.
+    /// The broker handles a request of a broken connection.
     ProcessOld,
     /// The next request is refused for a moment.
     NotNow,
     /// The next request is appended, and times out before it is replicated.
     TimeOut,
-    /// Another replica leads: what was not replicated is gone, and requests to the old one are refused.
+    /// Another replica becomes leader: unreplicated records are lost, and the old leader refuses
+    /// requests.
     LeaderMoves,
     /// If nothing is in flight, the broker forgets the producer.
     Forget,
-    /// The topic takes batches of so many records.
+    /// The topic's limit becomes this many records per batch.
     Limit(u8),
 }
 
-/// How a broker judges the first sequence of a producer that it does not know.
+/// Rule for the first sequence number of a producer that the broker does not know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rule {
-    /// Any will do: every released Kafka before August 2026.
+    /// Accepts any number, like every Kafka released before August 2026.
     TakesAny,
-    /// It has to be 0.
+    /// Accepts only 0.
     WantsZero,
 }
 
@@ -111,14 +111,15 @@ pub struct World {
     not_now: bool,
     times_out: bool,
     limit: u32,
-    /// The broker names what is at fault every other time.
+    /// True if the last refusal named the records at fault; alternates.
     names: bool,
     pushed: Vec<Record>,
     acknowledged: HashSet<u32>,
     refused: HashSet<u32>,
-    /// An outcome was lost, or the producer forgotten: sequence numbers may have to start anew.
+    /// A result was lost, or the broker forgot the producer, so sequence numbers may have to
+    /// restart.
     is_uncertain: bool,
-    /// A batch was refused: what is sent again may have other numbers than a lost sending.
+    /// A batch was refused, so batches sent again may have other numbers than a lost attempt.
     is_cut: bool,
     broken: Option<String>,
 }
@@ -207,10 +208,10 @@ impl World {
         self.broken.get_or_insert("it never ends".into());
     }
 
-    /// Checks the promises.
+    /// Checks the promises of the queue.
     ///
     /// # Errors
-    /// The promise that was broken.
+    /// Returns the broken promise.
     pub fn judge(&self) -> Result<(), String> {
         if let Some(broken) = &self.broken {
             return Err(broken.clone());
@@ -293,7 +294,7 @@ impl World {
                 Event::Refused(records) => {
                     self.refused.extend(records.0.iter().map(|record| record.number));
                 }
-                // The limit that refused it is a fault of its own: the caller pushes it again.
+                // The limit itself was the fault, so the caller pushes the record again.
                 Event::TooLarge(records) => {
                     panic!("one record is never too large here: {records:?}")
                 }
@@ -325,7 +326,7 @@ impl World {
                 == (batch.epoch, batch.base_sequence, batch.last_sequence())
         };
         if recent.iter().any(|old| is_same(&old)) {
-            // A duplicate is acknowledged once what it repeats is replicated.
+            // A duplicate is acknowledged once the original is replicated.
             self.replicated = self.log.len();
             let failure = self.mutation == Some(Mutation::DuplicateIsFailure);
             return if failure { Answer::SequenceLost } else { Answer::Acknowledged };
@@ -351,7 +352,7 @@ impl World {
         Answer::Acknowledged
     }
 
-    /// A broker forgets a producer that has rested for long (`producer.id.expiration.ms`).
+    /// Makes the broker forget an idle producer (`producer.id.expiration.ms`).
     fn forget(&mut self) {
         if self.queue.is_empty() && self.old_requests.is_empty() {
             self.queue.rested();

@@ -1,8 +1,8 @@
 //! Logging in with SASL: the mechanisms, and the exchange on a connection.
 //!
-//! A mechanism asks its source for the secrets each time that it logs in, so what was renewed
-//! since is used. Where a broker limits a session (KIP-368), the owner of a connection logs in
-//! again on it before the session ends.
+//! A mechanism fetches its secrets from the source for each login, so renewed secrets take effect.
+//! If a broker limits the session (KIP-368), the owner of a connection logs in again before the
+//! session ends.
 
 use std::{fmt, future::Future, io, pin::Pin, sync::Arc, time::Duration};
 
@@ -26,25 +26,25 @@ pub use self::{
     scram::{Hash, Scram},
 };
 
-/// The beginning of an exchange.
+/// Future that begins an exchange.
 pub type Beginning<'a> = Pin<Box<dyn Future<Output = io::Result<Box<dyn Exchange>>> + Send + 'a>>;
 
-/// A mechanism, and what it needs to log in.
+/// A SASL mechanism with its credentials.
 pub trait Login: Send + Sync + 'static {
-    /// Its name, as brokers know it.
+    /// Returns the mechanism's name in the protocol.
     fn mechanism(&self) -> &'static str;
 
-    /// An exchange, made anew for each login, with the secrets as they are then.
+    /// Begins a new exchange with the present secrets.
     fn begin(&self) -> Beginning<'_>;
 }
 
-/// One login.
+/// The messages of one login.
 pub trait Exchange: Send {
-    /// The next message, to what the broker said last; nothing was said before the first. None
-    /// where the broker's last word is good and nothing more is to be said.
+    /// The next message to the broker; `said` is its last answer, empty at first. None if the
+    /// login is complete.
     ///
     /// # Errors
-    /// The broker said what it must not.
+    /// Returns an error if the broker's answer is invalid or refuses the login.
     fn next(&mut self, said: &[u8]) -> io::Result<Option<Vec<u8>>>;
 }
 
@@ -63,12 +63,13 @@ impl fmt::Debug for Credentials {
     }
 }
 
-/// Gives user and password at each login; a file may have new ones.
+/// Provides user and password for each login, for example from a file that may change.
 pub trait CredentialSource: Send + Sync + 'static {
-    /// The credentials to use now.
+    /// Returns the credentials to use now.
     ///
     /// # Errors
-    /// They can't be had; the login fails, and is tried again.
+    /// Returns an error if the credentials are unavailable. The login then fails and is tried
+    /// again.
     fn credentials(&self) -> io::Result<Credentials>;
 }
 
@@ -84,7 +85,8 @@ impl<F: Fn() -> io::Result<Credentials> + Send + Sync + 'static> CredentialSourc
     }
 }
 
-/// PLAIN: user and password as they are, for encrypted connections.
+/// PLAIN: sends user and password in clear text, so it should be used only on encrypted
+/// connections.
 #[derive(Clone)]
 pub struct Plain(Arc<dyn CredentialSource>);
 
@@ -94,7 +96,7 @@ impl Plain {
         Plain::from_source(Credentials { user: user.into(), password: password.into() })
     }
 
-    /// Logs in with what the source has at that time.
+    /// Logs in with credentials that the source provides for each login.
     pub fn from_source(source: impl CredentialSource) -> Self {
         Plain(Arc::new(source))
     }
@@ -114,7 +116,7 @@ impl Login for Plain {
     }
 }
 
-/// Says one thing.
+/// An exchange with a single message.
 struct Once(Option<Vec<u8>>);
 
 impl Exchange for Once {
@@ -123,8 +125,8 @@ impl Exchange for Once {
     }
 }
 
-/// Logs in on a connection, where the settings say how; returns how long the session lasts, if
-/// the broker limits it. Nothing else may be sent meanwhile.
+/// Logs in on a connection if the settings have a login, and returns the lifetime of the session
+/// if the broker limits it. Nothing else may be sent meanwhile.
 pub(crate) async fn log_in(
     connection: &Connection,
     settings: &Settings,
@@ -141,7 +143,7 @@ pub(crate) async fn log_in(
     let answer = connection.call(&handshake, 1).await?;
     check(answer.error_code, None, || {
         let offered: Vec<_> = answer.mechanisms.iter().map(|name| name.to_string()).collect();
-        format!("{} takes {} and not {mechanism}", connection.address, offered.join(", "))
+        format!("{} does not accept {mechanism}, only {}", connection.address, offered.join(", "))
     })?;
     let mut exchange = login.begin().await.map_err(failed)?;
     let (mut said, mut lifetime_ms) = (Bytes::new(), 0);

@@ -1,30 +1,30 @@
-//! OAUTHBEARER (RFC 7628, KIP-255): a token in place of a password.
+//! OAUTHBEARER (RFC 7628, KIP-255): logs in with a token instead of a password.
 
 use std::{fmt, future::Future, io, pin::Pin, sync::Arc};
 
 use super::{Beginning, Exchange, Login};
 
-/// A token that is being fetched.
+/// Future that fetches a token.
 pub type FetchingToken<'a> = Pin<Box<dyn Future<Output = io::Result<Token>> + Send + 'a>>;
 
-/// Gives a token at each login, such as one from an OpenID provider or a signer of a cloud.
+/// Provides a token for each login, for example from an OpenID provider or a cloud's signer.
 pub trait TokenSource: Send + Sync + 'static {
-    /// A token that is valid now. A source that fetches it keeps it while it lasts: each
-    /// connection asks.
+    /// Returns a token that is valid now. It is called for each connection, so a source should
+    /// cache its token while it is valid.
     fn token(&self) -> FetchingToken<'_>;
 }
 
 /// A bearer token.
 #[derive(Clone)]
 pub struct Token {
-    /// The token as the broker takes it, such as a JWT.
+    /// The token as sent to the broker, such as a JWT.
     pub value: String,
-    /// SASL extensions, which some brokers ask for (KIP-342).
+    /// SASL extensions, which some brokers require (KIP-342).
     pub extensions: Vec<(String, String)>,
 }
 
 impl Token {
-    /// A token without extensions.
+    /// Creates a token without extensions.
     pub fn new(value: impl Into<String>) -> Self {
         Token { value: value.into(), extensions: Vec::new() }
     }
@@ -59,7 +59,9 @@ impl Login for OauthBearer {
             let are_valid =
                 token.extensions.iter().all(|(name, value)| valid(name) && valid(value));
             if !valid(&token.value) || !are_valid {
-                return Err(io::Error::other("the token has a character that it must not have"));
+                return Err(io::Error::other(
+                    "the token or an extension contains the control character U+0001",
+                ));
             }
             Ok(Box::new(Exchanging::First(token)) as Box<dyn Exchange>)
         })
@@ -84,7 +86,7 @@ impl Exchange for Exchanging {
                 Ok(Some(message.into_bytes()))
             }
             Exchanging::Sent if said.is_empty() => Ok(None),
-            // A refusal comes as text, and the broker wants a word before it fails the login.
+            // A refusal comes as text, and the broker expects a reply before it fails the login.
             Exchanging::Sent => {
                 *self = Exchanging::Refused(String::from_utf8_lossy(said).into_owned());
                 Ok(Some(b"\x01".to_vec()))

@@ -1,4 +1,4 @@
-//! SCRAM (RFC 5802), without channel binding, which Kafka has not.
+//! SCRAM (RFC 5802), without channel binding, which Kafka does not support.
 
 use std::{io, sync::Arc};
 
@@ -17,7 +17,7 @@ pub enum Hash {
     Sha512,
 }
 
-/// Logs in with a password that is never sent.
+/// Logs in with a password, without sending it.
 #[derive(Clone)]
 pub struct Scram {
     hash: Hash,
@@ -30,7 +30,7 @@ impl Scram {
         Scram::from_source(hash, Credentials { user: user.into(), password: password.into() })
     }
 
-    /// Logs in with what the source has at that time.
+    /// Logs in with credentials that the source provides for each login.
     pub fn from_source(hash: Hash, source: impl CredentialSource) -> Self {
         Scram { hash, source: Arc::new(source) }
     }
@@ -89,7 +89,7 @@ impl Exchange for Exchanging {
                 let verifier = field(said, "v").and_then(|v| BASE64_STANDARD.decode(v).ok());
                 match verifier {
                     Some(verifier) if verifier == signature => Ok(None),
-                    _ => Err(wrong("the broker does not prove that it knows the password")),
+                    _ => Err(wrong("the broker failed to prove that it knows the password")),
                 }
             }
             State::Over => Ok(None),
@@ -102,22 +102,27 @@ impl Exchanging {
         Exchanging { hash, credentials, nonce, state: State::First }
     }
 
-    /// The last message, and the signature that the broker has to answer with.
+    /// Returns the last message, and the signature that the broker must send back.
     fn proof(&self, first_bare: &str, challenge: &[u8]) -> io::Result<(String, Vec<u8>)> {
         let challenge = text(challenge)?;
         let (nonce, salt, count) =
             (field(challenge, "r"), field(challenge, "s"), field(challenge, "i"));
         let (Some(nonce), Some(salt), Some(count)) = (nonce, salt, count) else {
-            return Err(wrong("the broker's challenge can't be read"));
+            return Err(wrong(
+                "the broker's challenge lacks a nonce, a salt or an iteration count",
+            ));
         };
         if !nonce.starts_with(&self.nonce) || nonce.len() == self.nonce.len() {
             return Err(wrong("the broker's challenge is for another login"));
         }
         let salt = BASE64_STANDARD.decode(salt).map_err(io::Error::other)?;
         let count: u32 = count.parse().map_err(io::Error::other)?;
-        // RFC 7677 asks for at least so many; a broker that asks for a few wants to learn the password.
+        // RFC 7677 requires at least 4,096 iterations; with fewer, a hostile broker could guess
+        // the password.
         if !(4_096..=1_000_000).contains(&count) {
-            return Err(wrong("the broker's challenge has an odd number of iterations"));
+            return Err(wrong(
+                "the broker's challenge has an iteration count outside of 4,096 to 1,000,000",
+            ));
         }
         let last_bare = format!("c=biws,r={nonce}");
         let signed = format!("{first_bare},{challenge},{last_bare}");
@@ -130,7 +135,7 @@ impl Exchanging {
     }
 }
 
-/// The client's proof and the server's signature.
+/// Computes the client's proof and the server's signature.
 fn keys<M: Mac + KeyInit, D: Digest>(
     password: &[u8],
     salt: &[u8],

@@ -1,10 +1,10 @@
 //! Records arrive once and in order, whatever topics do meanwhile.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use factlib_kafka::{Client, Compression, client::NewTopic};
+use factlib_kafka::{Client, Compression, Producer, Unobserved, client::NewTopic};
 use factlib_testing::{KafkaServer, create_topic, shared_kafka};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::numbered::{Numbers, assert_exactly, eventually, numbers_in, settings};
 
@@ -20,6 +20,31 @@ async fn many_partitions_get_each_record_once_and_in_order() {
     numbers.ended().await;
     assert_exactly(&bootstrap, "many", 0..numbers.sent).await;
     assert_eq!(numbers_in(&bootstrap, "many").await.len(), 24);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_is_opened_while_another_one_is_looked_up_does_not_wait() {
+    let bootstrap = shared_kafka().await.expect("a Kafka").bootstrap();
+    let names = ["opened-first", "opened-second", "opened-third"];
+    for name in names {
+        create_topic(&bootstrap, name, 1, &[]).await.expect("a topic");
+    }
+    // Each time another moment of the first look-up.
+    for pause_ms in [0, 1, 2, 5, 10, 20, 50] {
+        let (producer, driver) = Producer::new(settings(&bootstrap), Arc::new(Unobserved));
+        tokio::spawn(driver);
+        let opening = names.iter().enumerate().map(|(place, name)| {
+            let producer = producer.clone();
+            tokio::spawn(async move {
+                sleep(Duration::from_millis(place as u64 * pause_ms)).await;
+                producer.topic(*name).await.expect("a topic")
+            })
+        });
+        for opened in opening.collect::<Vec<_>>() {
+            let opened = timeout(Duration::from_secs(5), opened).await;
+            opened.expect("it is not forgotten").expect("no panic");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -56,7 +81,7 @@ async fn partitions_that_are_added_under_load_are_used() {
     settings.metadata_max_age = Duration::from_millis(100);
     let client = Client::new(settings.clone());
     let mut numbers = Numbers::with(settings, "growing").await;
-    let heard = std::sync::Arc::clone(&numbers.heard);
+    let heard = Arc::clone(&numbers.heard);
     let growing = async {
         client.add_partitions("growing", 6).await.expect("they are added");
         heard.says("growing has 6 partitions and not 2").await;
@@ -74,7 +99,7 @@ async fn a_topic_that_is_deleted_and_made_again_flows_on() {
     create_topic(&bootstrap, "again", 6, &[]).await.expect("a topic");
     let client = Client::new(settings(&bootstrap));
     let mut numbers = Numbers::to(&bootstrap, "again").await;
-    let heard = std::sync::Arc::clone(&numbers.heard);
+    let heard = Arc::clone(&numbers.heard);
     let deleting = async {
         sleep(Duration::from_millis(100)).await;
         client.delete_topic("again").await.expect("it is deleted");

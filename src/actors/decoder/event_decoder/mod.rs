@@ -187,8 +187,13 @@ impl EventDecoder {
                     tables.type_described(oid, namespace, name);
                 }
             }
-            // Origins say nothing about events, and nothing else is sent in our protocol version.
-            _ => {}
+            // Origins say nothing about events.
+            Message::Origin { .. } => {}
+            // Nothing else is sent in our protocol version: to skip it could lose events.
+            _ => {
+                let what = "pgoutput sent a message of an unknown kind";
+                return Err(Error::new(ErrorKind::Protocol, what));
+            }
         }
         Ok(None)
     }
