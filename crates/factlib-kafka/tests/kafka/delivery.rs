@@ -33,11 +33,11 @@ async fn a_topic_that_is_opened_while_another_one_is_looked_up_does_not_wait() {
     for pause_ms in [0, 1, 2, 5, 10, 20, 50] {
         let (producer, driver) = Producer::new(settings(&bootstrap), Arc::new(Unobserved));
         tokio::spawn(driver);
-        let opening = names.iter().enumerate().map(|(place, name)| {
+        let opening = names.into_iter().enumerate().map(|(place, name)| {
             let producer = producer.clone();
             tokio::spawn(async move {
                 sleep(Duration::from_millis(place as u64 * pause_ms)).await;
-                producer.topic(*name).await.expect("a topic")
+                producer.topic(name).await.expect("a topic")
             })
         });
         for opened in opening.collect::<Vec<_>>() {
