@@ -128,7 +128,7 @@ fn a_key_stops_the_broker_and_starts_it_again_and_nothing_is_lost() {
     let mut screen = Screen { terminal: master.into(), text: String::new() };
     screen.until("b: stop the broker   space: stay (");
     screen.press("b");
-    screen.until("down: what was committed waits");
+    screen.until("down: committed facts wait");
     // Some hundred facts behind, at 500 a second.
     let waiting = |text: &str| {
         let lag = text.rsplit("lag ").next()?.split_whitespace().next()?.to_owned();
