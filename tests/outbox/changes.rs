@@ -35,7 +35,7 @@ async fn changes_are_ignored_or_warned_of_once() {
     records(&bed, &format!("{}.user", bed.name), 2).await;
     bed.confirmed(bed.wal_end().await).await;
     pipeline.shutdown().await.expect("a clean stop");
-    let warned = logs.lines().iter().filter(|line| line.message.contains("are changed")).count();
+    let warned = logs.lines().iter().filter(|line| line.message.contains("were changed")).count();
     assert_eq!(warned, 1);
 }
 
@@ -56,7 +56,7 @@ async fn a_change_ends_the_relay_where_that_is_the_policy() {
         let ended = tokio::time::timeout(LIMIT, pipeline.wait()).await.expect("in time");
         let error = ended.expect_err("it ends");
         assert_eq!(error.kind(), ErrorKind::PostgresRefused);
-        assert!(error.to_string().contains(&format!("outbox.{setting} = ")), "{error}");
+        assert!(error.to_string().contains(&format!("set outbox.{setting} to ")), "{error}");
         // It can be told to read on, and has lost nothing.
         bed.config.outbox = vec![table(ChangePolicy::Ignore, ChangePolicy::Ignore)];
         let pipeline = bed.pipeline().start().await.expect("it starts again");

@@ -67,7 +67,7 @@ async fn rows_that_move_are_sent_once(bed: Bed<'_>) {
     assert_eq!(keys, [&b"a"[..], b"a", b"b", b"c", b"more", b"more", b"more"]);
     pipeline.shutdown().await.expect("a clean stop");
     let lines = logs.lines();
-    let warned = lines.iter().filter(|line| line.message.contains("are changed"));
+    let warned = lines.iter().filter(|line| line.message.contains("were changed"));
     let changes: Vec<_> = warned.filter_map(|line| line.value("change")).collect();
     assert_eq!(changes, ["updated"], "what moves is an UPDATE");
 }
