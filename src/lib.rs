@@ -79,8 +79,8 @@
 //!
 //! let mut config = Config::default();
 //! config.kafka.format = Format::Json;
-//! let mut audited = Route { topic: vec!["{prefix}.users".into(), "audit".into()], ..Route::default() };
-//! audited.matches.aggregate_type = Some("user".into());
+//! let mut audited = Route::of("user");
+//! audited.topic = vec!["{prefix}.users".into(), "audit".into()];
 //! config.route.push(audited);
 //! ```
 //!

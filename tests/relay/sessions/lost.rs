@@ -42,7 +42,7 @@ async fn a_walsender_that_stands_still_is_given_up_and_named_until_it_ends() {
     // It can't even be ended: an operator has to know of it, and this is no standing by.
     let held = format!(
         "is held by PID {pid}, the server process of our own lost connection, which was told to \
-         end and does not"
+         end and has not ended"
     );
     says(&logs, "starting again after a pause", &[&held]).await;
     let state = pipeline.status().state;
