@@ -135,7 +135,10 @@ async fn every_mechanism_logs_in_and_again_before_its_session_ends() {
             numbers.send_during(tokio::time::sleep(Duration::from_secs(10))).await;
             numbers.ended().await;
             assert_exactly(&admin, topic, 0..numbers.sent).await;
-            assert_eq!(numbers.heard.trouble(), [""; 0], "{topic}");
+            let mut trouble = numbers.heard.trouble();
+            // A broker that has just started still reads what it needs for producer ids.
+            trouble.retain(|text| !text.contains("CoordinatorLoadInProgress"));
+            assert_eq!(trouble, [""; 0], "{topic}");
             assert_eq!(numbers.heard.count("disconnected"), 0, "{topic}");
         });
     }
