@@ -8,11 +8,9 @@
 //! topics' client give up.
 
 use std::{
-    collections::{HashSet, VecDeque},
+    collections::VecDeque,
     sync::{Arc, atomic::Ordering},
 };
-
-use bytes::Bytes;
 
 use super::{
     first_records::FirstRecords,
@@ -43,9 +41,6 @@ pub(crate) struct Outgoing {
     /// The part of the record that is on its way alone.
     alone: Option<Arc<PendingBatch>>,
     given_up: bool,
-    /// With `block`, the keys of records in flight: the next record of a key waits for their
-    /// reports, so that it can't overtake one that is refused.
-    keys: HashSet<Bytes>,
 }
 
 /// The event after which there is more to do.
@@ -73,7 +68,6 @@ impl Outgoing {
             tries: false,
             alone: None,
             given_up: false,
-            keys: HashSet::new(),
         }
     }
 
@@ -161,11 +155,8 @@ impl Outgoing {
                 queued
             }
             Some(_) => {
-                let (first, keys, block) = (&mut self.first, &mut self.keys, self.terms.block);
-                let may = |record: &Record| {
-                    first.may_send(&record.key, record.partition)
-                        && (!block || keys.insert(record.key.clone()))
-                };
+                let first = &mut self.first;
+                let may = |record: &Record| first.may_send(&record.key, record.partition);
                 self.producer.send(part, index, false, may)
             }
         }
@@ -178,7 +169,6 @@ impl Outgoing {
 
     /// All that was sent has ended; the topic has so many partitions, or 0 where that is not known.
     pub fn reports_have_come(&mut self, partitions: usize) {
-        self.keys.clear();
         self.first.has_partitions(partitions);
         self.first.all_acknowledged();
     }

@@ -8,14 +8,12 @@
 //! | --- | --- |
 //! | `connection` | a connection of the crate, and the conversion of its errors |
 //! | `delivery` | sends a part until all of it is acknowledged, on a thread of its own |
-//! | `partition` | pure: Java's partition of a key |
 //! | `record` | pure: makes a plain record of an event, or says why that is impossible |
 //! | `versions` | checks that the brokers accept these requests |
 //! | `work` | pure: the unsent records of a batch, by partition and in order |
 
 mod connection;
 mod delivery;
-mod partition;
 mod record;
 mod versions;
 mod work;

@@ -1,6 +1,7 @@
 //! Makes a plain record of an event's record, or says why that is impossible.
 
-use super::partition::of_key;
+use factlib_kafka::partitioner::of_key;
+
 use crate::{
     Error, ErrorKind, Result,
     record::{Record, Records},
