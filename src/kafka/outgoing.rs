@@ -38,8 +38,8 @@ pub(crate) struct Outgoing {
     queue: VecDeque<(Arc<PendingBatch>, usize)>,
     /// The next record goes alone, whatever it is.
     tries: bool,
-    /// The part of the record that is on its way alone.
-    alone: Option<Arc<PendingBatch>>,
+    /// A record is in flight alone.
+    is_alone: bool,
     given_up: bool,
 }
 
@@ -66,7 +66,7 @@ impl Outgoing {
             first,
             queue: VecDeque::new(),
             tries: false,
-            alone: None,
+            is_alone: false,
             given_up: false,
         }
     }
@@ -106,7 +106,7 @@ impl Outgoing {
     /// Sends what may be sent now, in order.
     pub fn send(&mut self) -> Next {
         while let Some((part, sent)) = self.queue.front() {
-            if self.must_stop(part) {
+            if self.is_stopped() {
                 self.give_up();
                 return Next::Done;
             }
@@ -129,15 +129,15 @@ impl Outgoing {
 
     fn send_one(&mut self, part: &Arc<PendingBatch>, index: usize) -> Queued {
         let goes_alone = self.tries || part.is_suspect(index);
-        if (self.alone.is_some() || goes_alone) && self.in_flight.has_records() {
+        if (self.is_alone || goes_alone) && self.in_flight.has_records() {
             return Queued::NotNow;
         }
         // Again, now that it has ended: its report may have come just before.
-        if self.must_stop(part) {
+        if self.is_stopped() {
             self.give_up();
             return Queued::Done;
         }
-        self.alone = None;
+        self.is_alone = false;
         match &self.one_by_one {
             None => self.producer.send(part, index, false, |_| true),
             Some(make) if goes_alone => {
@@ -150,7 +150,7 @@ impl Outgoing {
                     }
                 };
                 if queued == Queued::Done {
-                    (self.alone, self.tries) = (Some(Arc::clone(part)), false);
+                    (self.is_alone, self.tries) = (true, false);
                 }
                 queued
             }
@@ -175,11 +175,6 @@ impl Outgoing {
 
     /// True if a record failed, or is refused and blocks: what is behind it would overtake it,
     /// and a failure would disturb the topics that share the client.
-    fn must_stop(&self, part: &Arc<PendingBatch>) -> bool {
-        let is_blocked = |part: &Arc<PendingBatch>| part.is_blocked();
-        self.is_stopped() || is_blocked(part) || self.alone.as_ref().is_some_and(is_blocked)
-    }
-
     fn is_stopped(&self) -> bool {
         self.terms.stopped.load(Ordering::Acquire)
     }
@@ -188,7 +183,79 @@ impl Outgoing {
     fn give_up(&mut self) {
         self.given_up = true;
         // A part answers when nobody has it any more.
-        self.alone = None;
         self.queue.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use slog::{Discard, Logger, o};
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::{
+        Error, ErrorKind, Lsn,
+        config::KafkaConfig,
+        kafka::unobserved,
+        record::{Answer, RecordId, Records, Suspects},
+    };
+
+    /// One record, or none that can be made.
+    struct One(Arc<str>, Option<Record>);
+
+    impl Records for One {
+        fn topic(&self) -> &Arc<str> {
+            &self.0
+        }
+
+        fn len(&self) -> usize {
+            1
+        }
+
+        fn record(&self, _: usize) -> Result<Record> {
+            self.1.clone().ok_or_else(|| Error::new(ErrorKind::RecordRefused, "not made"))
+        }
+
+        fn id(&self, _: usize) -> RecordId {
+            RecordId { lsn: Lsn::ZERO, hash: 0 }
+        }
+
+        fn describe(&self, _: usize) -> String {
+            "the event".into()
+        }
+
+        fn counts_headers(&self) -> bool {
+            false
+        }
+
+        #[cfg(feature = "client-kafka")]
+        fn own_header(&self, _: usize, _: &Record) -> Option<String> {
+            None
+        }
+    }
+
+    #[test]
+    fn with_block_nothing_is_sent_behind_a_refusal_that_ended_its_batch() {
+        let log = Logger::root(Discard, o!());
+        let settings = KafkaConfig::default().settings();
+        let producer = KafkaProducer::new(&settings, 1_000_000, unobserved(), log);
+        let producer = producer.expect("a client");
+        let mut outgoing = Outgoing::new(producer, InFlight::default()).blocking();
+        let (said, mut answers) = mpsc::unbounded_channel();
+        for record in [None, Some(Record::default())] {
+            let said = said.clone();
+            let batch = RecordBatch {
+                records: Arc::new(One("t".into(), record)),
+                suspects: Suspects::default(),
+                answer: Box::new(move |answer| said.send(answer).expect("somebody listens")),
+            };
+            outgoing.push(batch, Faults::default());
+        }
+        assert_eq!(outgoing.send(), Next::Done);
+        assert!(!outgoing.in_flight().has_records(), "nothing was sent");
+        for kind in [ErrorKind::RecordBlocked, ErrorKind::ActorFailed] {
+            let Ok(Answer::Failed(error, _)) = answers.try_recv() else { panic!("failed") };
+            assert_eq!(error.kind(), kind);
+        }
     }
 }

@@ -52,7 +52,8 @@ pub(crate) struct Terms {
     pub(super) cause: Cause,
     /// `dead_letter.policy = "block"`: nothing behind a refused record is sent.
     pub block: bool,
-    /// A record failed, so that nothing behind it may be sent before it comes again.
+    /// A record failed, or was refused and blocks: nothing behind it may be sent before it comes
+    /// again.
     pub stopped: Arc<AtomicBool>,
     pub faults: Faults,
 }
@@ -136,11 +137,6 @@ impl PendingBatch {
         self.suspects.contains(index)
     }
 
-    /// True if a record was refused and all records behind it have to wait.
-    pub fn is_blocked(&self) -> bool {
-        self.terms.block && !self.lock().refused.is_empty()
-    }
-
     /// Makes the record at `index`.
     ///
     /// # Errors
@@ -157,6 +153,9 @@ impl PendingBatch {
 
     /// No record can be made of the event at `index`, or none that a broker takes.
     pub(super) fn refuse(&self, index: usize, error: Error) {
+        if self.terms.block {
+            self.terms.stopped.store(true, Ordering::Release);
+        }
         let mut outcome = self.lock();
         self.note(index, REFUSED);
         outcome.refused.push(Refused { index, error });
