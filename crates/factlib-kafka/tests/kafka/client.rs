@@ -40,8 +40,15 @@ async fn a_topic_is_made_described_grown_read_and_deleted() {
     assert_eq!(of("max.message.bytes"), (Some("5000"), true));
     assert_eq!(of("min.insync.replicas"), (Some("1"), false));
     client.set_topic_setting("asked", "max.message.bytes", "6000").await.expect("a change");
-    let known = client.topic_settings("asked", &names[..1]).await.expect("settings");
-    assert_eq!(known["max.message.bytes"].value.as_deref(), Some("6000"));
+    // The controller has the change; the broker that is asked hears of it a little later.
+    loop {
+        let known = client.topic_settings("asked", &names[..1]).await.expect("settings");
+        match known["max.message.bytes"].value.as_deref() {
+            Some("6000") => break,
+            before => assert_eq!(before, Some("5000")),
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 
     let mut numbers = Numbers::to(&bootstrap, "asked").await;
     numbers.send(500);
@@ -73,8 +80,14 @@ async fn a_topic_is_made_described_grown_read_and_deleted() {
     }
     assert_eq!(read, 500);
     client.delete_topic("asked").await.expect("it is deleted");
-    let missing = client.offsets("asked", 0, Isolation::ReadCommitted).await;
-    assert_eq!(missing.expect_err("no topic").code(), Some(Code::UnknownTopicOrPartition));
+    let missing = loop {
+        match client.offsets("asked", 0, Isolation::ReadCommitted).await {
+            // The broker may hear of it a little later.
+            Ok(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(missing.code(), Some(Code::UnknownTopicOrPartition));
 }
 
 #[tokio::test(flavor = "multi_thread")]
