@@ -78,7 +78,7 @@ proto: ## Generate the code of the event's schema, after a change of proto/
 	@scripts/bootstrap --build
 	UPDATE_PROTO=1 $(CARGO) test --locked --all-features --test offline -- --exact golden::the_committed_code_is_generated_from_the_schema
 
-api: ## Accept what changed in the public API: writes api/public.txt
+api: ## Accept what changed in the public API: writes api/*.txt
 	@scripts/bootstrap --build
 	@scripts/public-api --accept
 
