@@ -5,6 +5,8 @@
 //!   process is killed.
 //! - [`shared_postgres`] and [`shared_kafka`]: one of each for the whole process. Each test makes
 //!   its own database and topics there.
+//! - [`FakeCluster`](fake_broker::FakeCluster): a Kafka cluster inside the process, which fails by
+//!   script.
 //! - [`SchemaRegistry`]: a throwaway schema registry with Confluent's API.
 //! - [`Proxy`]: a TCP proxy that pauses, slows down or resets connections.
 //! - [`Program`]: a program under test, which ends with the test.
@@ -43,6 +45,7 @@
 //! | feature | adds |
 //! | --- | --- |
 //! | `kafka` | [`KafkaServer`], topics and ACLs; builds librdkafka, which reads the topics |
+//! | `fake-broker` | [`fake_broker`] |
 //! | `certificates` | [`Authority`], [`SelfSigned`]; needs OpenSSL |
 //! | `schema-registry` | [`SchemaRegistry`], with `certificates` |
 //! | `logs` | [`CollectedLogs`], for `slog` |
@@ -51,6 +54,7 @@
 #![cfg_attr(
     not(all(
         feature = "certificates",
+        feature = "fake-broker",
         feature = "kafka",
         feature = "logs",
         feature = "schema-registry"
@@ -67,6 +71,9 @@ mod cache;
 #[cfg(feature = "certificates")]
 mod certificate;
 mod error;
+#[cfg(feature = "fake-broker")]
+#[cfg_attr(docsrs, doc(cfg(feature = "fake-broker")))]
+pub mod fake_broker;
 #[cfg(any(feature = "kafka", feature = "schema-registry"))]
 mod java;
 #[cfg(feature = "kafka")]
