@@ -20,4 +20,4 @@ mod reports;
 mod settings;
 mod topic;
 
-pub(crate) use self::{client::PipelinedClient, settings::PROPERTIES, topic::PipelinedTopic};
+pub(crate) use self::{client::PipelinedClient, topic::PipelinedTopic};
