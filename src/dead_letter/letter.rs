@@ -3,7 +3,7 @@
 use std::{fmt, str::FromStr};
 
 use bytes::Bytes;
-use rdkafka::{Message, message::Headers};
+use factlib_kafka::client::FetchedRecord;
 
 use super::header;
 use crate::{Error, ErrorKind, Lsn};
@@ -54,22 +54,14 @@ pub struct Letter {
     pub value: Option<Bytes>,
     /// Headers in the order of the record.
     pub headers: Vec<(String, Option<Bytes>)>,
-    timestamp_ms: Option<i64>,
+    timestamp_ms: i64,
 }
 
 impl Letter {
-    pub(super) fn new(record: &impl Message) -> Self {
-        let headers = record.headers().into_iter().flat_map(|headers| headers.iter());
-        let headers = headers
-            .map(|header| (header.key.to_owned(), header.value.map(Bytes::copy_from_slice)))
-            .collect();
-        Letter {
-            position: LetterPosition { partition: record.partition(), offset: record.offset() },
-            key: record.key().map(Bytes::copy_from_slice),
-            timestamp_ms: record.timestamp().to_millis(),
-            value: record.payload().map(Bytes::copy_from_slice),
-            headers,
-        }
+    pub(super) fn new(partition: i32, record: FetchedRecord) -> Self {
+        let FetchedRecord { offset, timestamp_ms, key, value, headers, .. } = record;
+        let position = LetterPosition { partition, offset };
+        Letter { position, key, value, headers, timestamp_ms }
     }
 
     /// Text of a header; none if it is missing or not text.
@@ -97,7 +89,7 @@ impl Letter {
     /// Time of parking, Unix milliseconds.
     pub fn parked_ms(&self) -> i64 {
         let said = self.header(header::TIME_MS).and_then(|ms| ms.parse().ok());
-        said.or(self.timestamp_ms).unwrap_or_default()
+        said.unwrap_or(self.timestamp_ms)
     }
 
     /// The event's id; empty if it has none or the bytes are not an event.
@@ -157,20 +149,17 @@ impl LetterFilter {
 
 #[cfg(test)]
 mod tests {
-    use rdkafka::{
-        Timestamp,
-        message::{Header, OwnedHeaders, OwnedMessage},
-    };
-
     use super::*;
 
-    fn letter(headers: &[(&str, &str)]) -> Letter {
-        let mut all = OwnedHeaders::new();
-        for (key, value) in headers {
-            all = all.insert(Header { key, value: Some(*value) });
+    fn letter(headers: &[(&str, &'static str)]) -> Letter {
+        let own = headers.iter().map(|(key, value)| ((*key).to_owned(), Some((*value).into())));
+        Letter {
+            position: LetterPosition { partition: 2, offset: 17 },
+            key: None,
+            value: Some("v".into()),
+            headers: own.collect(),
+            timestamp_ms: 5_000,
         }
-        let (topic, time) = ("dead".to_owned(), Timestamp::CreateTime(5_000));
-        Letter::new(&OwnedMessage::new(Some(b"v".into()), None, topic, time, 2, 17, Some(all)))
     }
 
     #[test]

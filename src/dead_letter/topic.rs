@@ -1,13 +1,10 @@
 //! Reads letters from the dead-letter topic.
 
+use factlib_kafka::client::Isolation;
 use slog::Logger;
 
 use super::letter::{Letter, LetterFilter, LetterPosition};
-use crate::{
-    Error, ErrorKind, Result,
-    config::Config,
-    kafka::reader::{Isolation, TopicReader},
-};
+use crate::{Error, ErrorKind, Result, config::Config, kafka::reader::TopicReader};
 
 /// The dead-letter topic of a relay.
 pub struct DeadLetterTopic {
@@ -21,14 +18,9 @@ impl DeadLetterTopic {
     /// # Errors
     /// The brokers can't be reached or refuse the user.
     pub async fn open(config: &Config, log: &Logger) -> Result<Option<Self>> {
-        let name = config.dead_letter_topic();
-        let reader = TopicReader::open(
-            &config.kafka.settings(),
-            &name,
-            Isolation::ReadCommitted,
-            log.clone(),
-        )
-        .await?;
+        let (name, settings) = (config.dead_letter_topic(), config.kafka.settings());
+        let reader =
+            TopicReader::open(&settings, &name, Isolation::ReadCommitted, log.clone()).await?;
         Ok(reader.map(|reader| DeadLetterTopic { name, reader }))
     }
 
@@ -70,9 +62,9 @@ impl DeadLetterTopic {
                 }
             }));
         }
-        self.reader.seek(partition, offset)?;
-        match self.reader.next(partition, offset + 1).await? {
-            Some(record) => Ok(Letter::new(&record)),
+        self.reader.seek(partition, offset);
+        match self.reader.next(offset + 1).await? {
+            Some(record) => Ok(Letter::new(partition, record)),
             None => Err(none("the record at that offset is gone".into())),
         }
     }
@@ -93,18 +85,18 @@ impl Letters<'_> {
     /// # Errors
     /// The brokers became unavailable.
     pub async fn next(&mut self) -> Result<Option<Letter>> {
-        let reader = &self.topic.reader;
+        let reader = &mut self.topic.reader;
         loop {
             let Some((partition, end)) = self.open else {
                 let Some(partition) = self.partitions.next() else { return Ok(None) };
                 let offsets = reader.offsets(partition).await?;
                 if !offsets.is_empty() {
-                    reader.seek(partition, offsets.start)?;
+                    reader.seek(partition, offsets.start);
                     self.open = Some((partition, offsets.end));
                 }
                 continue;
             };
-            let letter = reader.next(partition, end).await?.map(|record| Letter::new(&record));
+            let letter = reader.next(end).await?.map(|record| Letter::new(partition, record));
             if letter.as_ref().is_none_or(|letter| letter.position.offset + 1 >= end) {
                 self.open = None;
             }

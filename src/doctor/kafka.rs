@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use slog::Logger;
 use tokio::{
     net::{TcpStream, lookup_host},
     time::timeout,
@@ -15,11 +14,7 @@ use crate::{
     config::{Config, KafkaClient, RefusalPolicy},
     emit::DEFAULT_MAX_BYTES,
     exactly_once::{CLEANUP, COMPACT, compact_command},
-    kafka::{
-        admin::{Cluster, TopicAdmin, TopicSettings, cluster},
-        producer::KafkaProducer,
-        unobserved,
-    },
+    kafka::admin::{Cluster, TopicAdmin, TopicSettings},
     routing::Routes,
 };
 
@@ -29,17 +24,16 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// Limit for connecting to each advertised address.
 const ADDRESS_LIMIT: Duration = Duration::from_secs(3);
 
-pub(super) async fn examine(config: &Config, log: &Logger) -> Result<Vec<Check>> {
+pub(super) async fn examine(config: &Config) -> Result<Vec<Check>> {
     let mut checks = Checks::new("kafka");
-    let producer = KafkaProducer::new(&config.kafka.settings(), 1, unobserved(), log.clone())?;
+    let admin = TopicAdmin::new(&config.kafka.settings())?;
     let patience = config.pipeline.startup_timeout;
     let limit = if patience.is_zero() { LIMIT } else { patience.min(LIMIT) };
-    match cluster(&producer, limit).await {
+    match admin.cluster(limit).await {
         Ok(cluster) => {
             let brokers = cluster.brokers;
-            checks.ok("brokers", format!("{brokers} in the cluster of {}", producer.brokers()));
+            checks.ok("brokers", format!("{brokers} in the cluster of {}", admin.brokers()));
             check_advertised_addresses(&cluster, &mut checks).await;
-            let admin = TopicAdmin::new(config.kafka.settings());
             #[cfg(feature = "client-kafka")]
             if config.kafka.client == KafkaClient::Kafka {
                 let taken = crate::kafka::plain::check(config.kafka.brokers.clone(), limit).await;
@@ -56,8 +50,6 @@ pub(super) async fn examine(config: &Config, log: &Logger) -> Result<Vec<Check>>
             checks.failed("brokers", &error, "start the brokers, or correct kafka.brokers")
         }
     }
-    // Dropping it waits for its thread.
-    tokio::task::spawn_blocking(move || drop(producer));
     Ok(checks.checks)
 }
 
@@ -118,7 +110,7 @@ struct TopicChecks<'a> {
 impl TopicChecks<'_> {
     async fn run(mut self) {
         let letters = self.config.dead_letter.policy == RefusalPolicy::DeadLetter;
-        if letters && self.config.kafka.client == KafkaClient::Rdkafka {
+        if letters && self.config.kafka.client != KafkaClient::Kafka {
             self.dead_letter_topic().await;
         }
         if self.config.is_exactly_once() {

@@ -8,7 +8,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rdkafka::Message;
+use bytes::Bytes;
+use factlib_kafka::client::Isolation;
 use slog::{Logger, debug, info, warn};
 use tokio::time::sleep;
 
@@ -17,10 +18,7 @@ use crate::{
     checkpoint::Position,
     config::Config,
     kafka::{
-        admin::{self, TopicAdmin},
-        errors::as_relay_error,
-        producer::KafkaProducer,
-        reader::{Isolation, TopicReader},
+        admin::TopicAdmin, errors::as_relay_error, producer::KafkaProducer, reader::TopicReader,
     },
     record::Record,
 };
@@ -96,8 +94,8 @@ impl Positions {
         let mut kafka = self.config.kafka.settings();
         kafka.topics.partitions = Some(1);
         kafka.topics.config.insert(CLEANUP.into(), COMPACT.into());
-        let admin = TopicAdmin::new(kafka);
-        let prepared = admin.prepare(&self.producer, &self.topic).await.map_err(as_relay_error)?;
+        let admin = TopicAdmin::new(&kafka)?;
+        let prepared = admin.prepare(&self.topic).await.map_err(as_relay_error)?;
         if prepared.created {
             info!(self.log, "topic for positions created"; "topic" => &self.topic);
         }
@@ -150,7 +148,7 @@ impl Positions {
     /// True if the topic exists.
     pub async fn exist(&self) -> Result<bool> {
         let limit = self.config.postgres.connect_timeout;
-        let cluster = admin::cluster(&self.producer, limit).await?;
+        let cluster = TopicAdmin::new(&self.config.kafka.settings())?.cluster(limit).await?;
         Ok(cluster.topics.contains_key(&self.topic))
     }
 
@@ -163,13 +161,13 @@ impl Positions {
         let open =
             |isolation| TopicReader::open(&settings, &self.topic, isolation, self.log.clone());
         let Some(written) = open(Isolation::ReadUncommitted).await? else { return Ok(None) };
-        let Some(committed) = open(Isolation::ReadCommitted).await? else { return Ok(None) };
+        let Some(mut committed) = open(Isolation::ReadCommitted).await? else { return Ok(None) };
         let end = written.offsets(PARTITION).await?.end;
         let range = self.wait_until_decided(&committed, end).await?;
         let key = self.key(cluster);
         for begin in [range.end - TAIL_RECORDS, range.start] {
             let begin = begin.max(range.start);
-            if let Some(position) = self.newest(&committed, begin, range.end, &key).await? {
+            if let Some(position) = self.newest(&mut committed, begin, range.end, &key).await? {
                 return Ok(position);
             }
             if begin == range.start {
@@ -205,19 +203,19 @@ impl Positions {
     /// missing right to read shows at the first start.
     async fn newest(
         &self,
-        reader: &TopicReader,
+        reader: &mut TopicReader,
         begin: i64,
         end: i64,
         key: &str,
     ) -> Result<Option<Option<Position>>> {
         let mut newest = None;
-        reader.seek(PARTITION, begin)?;
-        while let Some(record) = reader.next(PARTITION, end).await? {
-            if record.key() == Some(key.as_bytes()) {
-                newest = Some(record.payload().map(<[u8]>::to_vec));
+        reader.seek(PARTITION, begin);
+        while let Some(record) = reader.next(end).await? {
+            if record.key.as_deref() == Some(key.as_bytes()) {
+                newest = Some(record.value);
             }
         }
-        let parse = |value: Vec<u8>| {
+        let parse = |value: Bytes| {
             serde_json::from_slice(&value).map_err(|error| self.invalid().caused_by(error))
         };
         newest.map(|value| value.map(parse).transpose()).transpose()

@@ -2,15 +2,9 @@
 //! on.
 
 use rdkafka::{ClientConfig, config::RDKafkaLogLevel};
+use secrecy::ExposeSecret;
 
-use super::{Compression, KafkaSettings, LoginSettings};
-
-/// The configuration of every client of ours.
-pub(crate) fn client_config(settings: &KafkaSettings) -> ClientConfig {
-    let mut client = ClientConfig::new();
-    tell(&mut client, settings);
-    client
-}
+use super::{Compression, KafkaSettings};
 
 /// The longest wait for an answer, where the user names none.
 pub(super) const SOCKET_TIMEOUT_MS: u128 = 20_000;
@@ -29,33 +23,21 @@ fn tell(client: &mut ClientConfig, settings: &KafkaSettings) {
         .set("topic.metadata.refresh.interval.ms", "10000")
         .set("socket.timeout.ms", SOCKET_TIMEOUT_MS.to_string())
         .set("client.id", &settings.client_id);
-    if let Some(LoginSettings::Password { mechanism, username, password }) = &settings.login {
+    if let (Some(user), Some(password)) = (&settings.username, &settings.password) {
         client
-            .set("sasl.mechanism", mechanism.name())
-            .set("sasl.username", username)
-            .set("sasl.password", password.initial());
+            .set("sasl.mechanism", &settings.sasl_mechanism)
+            .set("sasl.username", user)
+            .set("sasl.password", password.expose_secret());
     }
-    let protocol = match (settings.login.is_some(), settings.tls.is_some()) {
+    let protocol = match (settings.username.is_some(), settings.tls) {
         (false, false) => "plaintext",
         (false, true) => "ssl",
         (true, false) => "sasl_plaintext",
         (true, true) => "sasl_ssl",
     };
     client.set("security.protocol", protocol);
-    if let Some(tls) = &settings.tls {
-        let files = [
-            ("ssl.ca.location", &tls.authorities),
-            ("ssl.certificate.location", &tls.certificate),
-            ("ssl.key.location", &tls.key),
-        ];
-        for (name, path) in files {
-            if let Some(path) = path {
-                client.set(name, path.to_string_lossy());
-            }
-        }
-        if let Some(password) = &tls.key_password {
-            client.set("ssl.key.password", password.initial());
-        }
+    if let Some(path) = &settings.tls_ca {
+        client.set("ssl.ca.location", path.to_string_lossy());
     }
     for (key, value) in &settings.properties {
         client.set(key, value);
@@ -136,7 +118,7 @@ mod tests {
     use crate::config::KafkaConfig;
 
     #[test]
-    fn the_producer_gets_what_every_client_gets_passwords_included() {
+    fn the_producer_gets_the_login() {
         let mut config = KafkaConfig {
             username: Some("relay".into()),
             password: Some("secret".to_owned().into()),
@@ -144,22 +126,21 @@ mod tests {
         };
         config.properties.insert("ssl.key.password".into(), "hidden".into());
         let settings = config.settings();
-        let (client, producer) = (client_config(&settings), producer_config(&settings, 1 << 20));
+        let producer = producer_config(&settings, 1 << 20);
         for (key, value) in [
             ("sasl.username", "relay"),
             ("sasl.password", "secret"),
             ("ssl.key.password", "hidden"),
         ] {
-            assert_eq!((client.get(key), producer.get(key)), (Some(value), Some(value)), "{key}");
+            assert_eq!(producer.get(key), Some(value), "{key}");
         }
     }
 
     #[test]
     fn no_client_has_brokers_create_topics_by_asking_for_them() {
         let settings = KafkaConfig::default().settings();
-        for client in [client_config(&settings), producer_config(&settings, 1 << 20)] {
-            assert_eq!(client.get("allow.auto.create.topics"), Some("false"));
-        }
+        let client = producer_config(&settings, 1 << 20);
+        assert_eq!(client.get("allow.auto.create.topics"), Some("false"));
     }
 
     #[test]
@@ -167,7 +148,7 @@ mod tests {
         let ca_location = |properties: &[(&str, &str)]| {
             let properties = properties.iter().map(|(k, v)| (k.to_string(), v.to_string()));
             let config = KafkaConfig { properties: properties.collect(), ..Default::default() };
-            client_config(&config.settings()).get("ssl.ca.location").map(str::to_owned)
+            producer_config(&config.settings(), 1 << 20).get("ssl.ca.location").map(str::to_owned)
         };
         let system = openssl_probe::probe().cert_file.map(|path| path.display().to_string());
         assert_eq!(ca_location(&[("security.protocol", "SASL_SSL")]), system);

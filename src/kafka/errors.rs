@@ -1,101 +1,147 @@
-//! Converts librdkafka's errors into factlib's, with their kind (permanent or transient) and
-//! remedy.
+//! Converts errors of the Kafka client into factlib's, with their kind (permanent or transient)
+//! and remedy.
 
 use std::error::Error as _;
 
-use factlib_postgres::certificate::is_certificate_refused;
-use rdkafka::{
-    error::{KafkaError, RDKafkaErrorCode},
-    types::RDKafkaErrorCode as Code,
-};
+use factlib_kafka::{Code, Error as ClientError, Refusal, tls::TlsError};
+use factlib_postgres::certificate::{is_certificate_refused, remedy};
 
-use super::is_secret;
-use crate::{Error, ErrorKind};
+use super::librdkafka_errors;
+pub(crate) use super::librdkafka_errors::{code_error, is_consequence, kafka_error};
+use crate::{Error, ErrorKind, record::Record};
 
-/// An error of the client, with what was attempted.
-pub(crate) fn kafka_error(what: impl Into<String>, error: KafkaError) -> Error {
-    if let KafkaError::ClientConfig(_, why, property, value) = &error {
-        return Error::new(ErrorKind::Config, what).caused_by(misset(why, property, value));
-    }
-    // A certificate that is being replaced, or a thread that the system refuses, may pass.
-    if let KafkaError::ClientCreation(why) = &error
-        && why.contains("must be set")
-    {
-        let what = format!("{}: kafka.properties do not fit together", what.into());
-        return Error::new(ErrorKind::Config, what).caused_by(why.clone());
-    }
-    let code = code_in(&error);
-    let kind = code.map_or(ErrorKind::KafkaUnavailable, kind);
-    with_remedy(Error::new(kind, what), code).caused_by(error)
-}
+const LOGIN: &str = "check kafka.username, kafka.password, kafka.sasl_mechanism and kafka.tls";
+const TOO_LARGE: &str = "raise max.message.bytes of the topic, or message.max.bytes of the broker";
 
-/// Describes an invalid property, without a secret's value: librdkafka's text includes the value,
-/// and a mistyped name may be that of a secret.
-fn misset(why: &str, property: &str, value: &str) -> String {
-    match why.contains(value) && is_secret(property) {
-        true => format!("kafka.properties.{property} has a value that librdkafka does not take"),
-        false => format!("kafka.properties.{property}: {why}"),
+/// Makes an error from the client's. `what` says what a broker refused; an error without a broker's
+/// answer says that `brokers` can't be reached.
+pub(crate) fn client_error(brokers: &str, what: impl Into<String>, error: ClientError) -> Error {
+    match error {
+        ClientError::Broker { code, message, .. } if !is_of_login(code) => {
+            broker_error(what, code, message)
+        }
+        error => connection_error(brokers, error),
     }
 }
 
-/// Makes an error from one that librdkafka reported on its own, with its reason as the cause.
-pub(crate) fn client_error(what: impl Into<String>, error: KafkaError, reason: &str) -> Error {
-    let refused = |what: String, remedy| Error::new(ErrorKind::KafkaRefused, what).remedy(remedy);
-    let error = match what.into() {
-        what if is_untrusted(reason) => refused(what, "check kafka.tls_ca"),
-        what if is_certificate_refused(reason) => refused(
-            what,
-            "the broker wants a certificate of an authority that it knows: set \
-             ssl.certificate.location and ssl.key.location in kafka.properties",
-        ),
-        what => kafka_error(what, error),
-    };
-    match connection_remedy(reason) {
-        Some(remedy) if error.advice().is_none() => error.remedy(remedy),
-        _ => error,
+/// Makes an error from a broker's answer.
+pub(crate) fn broker_error(what: impl Into<String>, code: Code, message: Option<String>) -> Error {
+    let error = Error::new(kind(code), what).caused_by(Refusal::new(code, message));
+    match remedy_of(code) {
+        Some(remedy) => error.remedy(remedy),
+        None => error,
     }
-    .caused_by(reason.to_owned())
 }
 
-/// Remedy for a failed connection, by librdkafka's words; none if there is nothing more to say than
-/// that the brokers have to be reachable.
-fn connection_remedy(reason: &str) -> Option<&'static str> {
-    // Who was reached as another says its number: that address the brokers told us.
-    let bootstrap = reason.split(": ").next().is_some_and(|name| name.ends_with("/bootstrap"));
-    if reason.contains("Failed to resolve") {
-        return Some(match bootstrap {
-            true => "correct kafka.brokers, or the DNS of this machine",
-            false => {
-                "the brokers advertise an address that this machine can't resolve: correct \
-                 advertised.listeners there, or the DNS of this machine"
+/// Makes an error from one that no broker answered with, or that refuses the login.
+fn connection_error(brokers: &str, error: ClientError) -> Error {
+    let (kind, remedy) = match &error {
+        ClientError::Connection { address, source } => {
+            let tls = source.get_ref().and_then(|source| source.downcast_ref::<TlsError>());
+            if let Some(TlsError::Untrusted { reason, code, authorities }) = tls {
+                let what =
+                    format!("the TLS certificate of Kafka at {address} can't be trusted: {reason}");
+                let error = Error::new(ErrorKind::KafkaRefused, what);
+                return error.remedy(untrusted_remedy(*code, authorities.as_deref()));
             }
-        });
+            match tls_remedy(tls, &source.to_string()) {
+                Some((kind, remedy)) => (kind, Some(remedy)),
+                None => (ErrorKind::KafkaUnavailable, None),
+            }
+        }
+        ClientError::Unresolved { address, .. } => {
+            let is_ours = brokers.split(',').any(|broker| broker == &**address);
+            let remedy = match is_ours {
+                true => "correct kafka.brokers, or the DNS of this machine",
+                false => {
+                    "the brokers advertise an address that this machine can't resolve: correct \
+                     advertised.listeners there, or the DNS of this machine"
+                }
+            };
+            (ErrorKind::KafkaUnavailable, Some(remedy))
+        }
+        ClientError::WantsTls { .. } => (
+            ErrorKind::KafkaUnavailable,
+            Some("set kafka.tls = true, and kafka.tls_ca for an authority of your own"),
+        ),
+        ClientError::HungUp { .. } => (
+            ErrorKind::KafkaUnavailable,
+            Some(
+                "if the broker is up, its listener wants TLS: set kafka.tls = true, and \
+                 kafka.tls_ca for an authority of your own",
+            ),
+        ),
+        ClientError::WantsLogin { .. } => (
+            ErrorKind::KafkaUnavailable,
+            Some(
+                "if the broker is up, its listener wants a log-in: set kafka.username and \
+                 kafka.password, and kafka.sasl_mechanism",
+            ),
+        ),
+        ClientError::Login { .. } => (ErrorKind::KafkaUnavailable, Some(LOGIN)),
+        ClientError::Unsupported { .. } => {
+            (ErrorKind::KafkaRefused, Some("factlib needs Kafka 0.11 or newer"))
+        }
+        ClientError::Broker { code, .. } => (kind(*code), remedy_of(*code)),
+        _ => (ErrorKind::KafkaUnavailable, None),
+    };
+    let failed = Error::new(kind, format!("cannot reach Kafka at {brokers}")).caused_by(error);
+    match remedy {
+        Some(remedy) => failed.remedy(remedy),
+        None => failed,
     }
-    // OpenSSL's words for an answer that is not TLS, and librdkafka's guess at it.
-    let no_tls = ["wrong version number", "connecting to a PLAINTEXT broker listener"];
-    no_tls.iter().any(|words| reason.contains(words)).then_some(
-        "the listener speaks no TLS: name the one that does in kafka.brokers, or set kafka.tls = \
-         false",
+}
+
+/// Remedy for a broker's certificate that fails verification with this number of OpenSSL's.
+fn untrusted_remedy(code: i32, authorities: Option<&str>) -> String {
+    remedy(code).map_or_else(
+        || match authorities {
+            Some(path) => {
+                format!("does {path} hold the authority that signed it? kafka.tls_ca names another")
+            }
+            None => "name the file of the authority that signed it with kafka.tls_ca".into(),
+        },
+        str::to_owned,
     )
 }
 
-/// librdkafka can't verify the broker's certificate, and does not say why.
-pub(crate) fn is_untrusted(reason: &str) -> bool {
-    reason.contains("broker certificate could not be verified")
+/// Kind and remedy of a failed TLS connection.
+fn tls_remedy(error: Option<&TlsError>, text: &str) -> Option<(ErrorKind, &'static str)> {
+    if is_certificate_refused(text) {
+        return Some((
+            ErrorKind::KafkaRefused,
+            "the broker wants a certificate of an authority that it knows: set \
+             ssl.certificate.location and ssl.key.location in kafka.properties",
+        ));
+    }
+    match error? {
+        TlsError::Handshake { .. } => Some((
+            ErrorKind::KafkaUnavailable,
+            "the listener speaks no TLS: name the one that does in kafka.brokers, or set \
+             kafka.tls = false",
+        )),
+        _ => Some((ErrorKind::KafkaUnavailable, "correct kafka.tls_ca, or the file that it names")),
+    }
 }
 
-/// Makes an error from a bare error code.
-pub(crate) fn code_error(what: impl Into<String>, code: RDKafkaErrorCode) -> Error {
-    with_remedy(Error::new(kind(code), what), Some(code)).caused_by(code)
+/// True for answers that concern the login and not the request.
+fn is_of_login(code: Code) -> bool {
+    use Code::{
+        IllegalSaslState, SaslAuthenticationFailed, SecurityDisabled, UnsupportedSaslMechanism,
+    };
+    matches!(
+        code,
+        SaslAuthenticationFailed | UnsupportedSaslMechanism | IllegalSaslState | SecurityDisabled
+    )
 }
 
-fn kind(code: RDKafkaErrorCode) -> ErrorKind {
+fn kind(code: Code) -> ErrorKind {
     match code {
         // The record itself: sent again, it is refused again.
-        Code::MessageSizeTooLarge => ErrorKind::RecordTooLarge,
-        Code::InvalidRecord | Code::InvalidMessageSize => ErrorKind::RecordRefused,
+        Code::MessageTooLarge | Code::RecordListTooLarge => ErrorKind::RecordTooLarge,
+        Code::InvalidRecord | Code::InvalidTimestamp => ErrorKind::RecordRefused,
         // The topic alone: asked for again, it is refused again.
-        Code::InvalidTopic
+        Code::InvalidTopicException
         | Code::InvalidPartitions
         | Code::InvalidConfig
         | Code::PolicyViolation => ErrorKind::TopicRefused,
@@ -103,38 +149,53 @@ fn kind(code: RDKafkaErrorCode) -> ErrorKind {
         Code::TopicAuthorizationFailed
         | Code::InvalidReplicationFactor
         | Code::UnknownTopicOrPartition
-        | Code::UnknownTopic
+        | Code::UnknownTopicId
         | Code::ThrottlingQuotaExceeded => ErrorKind::TopicUnavailable,
         // No topic can be had, until somebody changes a setting or a right.
         Code::SaslAuthenticationFailed
-        | Code::Authentication
         | Code::ClusterAuthorizationFailed
-        | Code::UnsupportedSASLMechanism
+        | Code::UnsupportedSaslMechanism
+        | Code::IllegalSaslState
         | Code::UnsupportedVersion
-        | Code::UnsupportedFeature
         | Code::SecurityDisabled => ErrorKind::KafkaRefused,
         // Everything else has to do with brokers that come and go.
         _ => ErrorKind::KafkaUnavailable,
     }
 }
 
-/// The code in an error of the client; of an administrator's question, it does not say it itself.
-fn code_in(error: &KafkaError) -> Option<RDKafkaErrorCode> {
-    match error {
-        KafkaError::AdminOp(code) => Some(*code),
-        _ => error.rdkafka_error_code(),
-    }
+fn remedy_of(code: Code) -> Option<&'static str> {
+    Some(match code {
+        Code::MessageTooLarge | Code::RecordListTooLarge => TOO_LARGE,
+        Code::SaslAuthenticationFailed
+        | Code::UnsupportedSaslMechanism
+        | Code::IllegalSaslState
+        | Code::SecurityDisabled => LOGIN,
+        Code::TopicAuthorizationFailed => {
+            "the user needs the ACLs Describe and Write on the topic, and Create where factlib creates it"
+        }
+        Code::UnknownTopicOrPartition | Code::UnknownTopicId => {
+            "create the topic, or let factlib do so with kafka.topics.create = true"
+        }
+        Code::InvalidReplicationFactor => {
+            "the cluster has fewer brokers than kafka.topics.replication_factor"
+        }
+        Code::InvalidTopicException => {
+            "to Kafka '.' and '_' are the same in a name: is there a topic that differs by these alone?"
+        }
+        Code::InvalidConfig => "correct kafka.topics.config",
+        Code::PolicyViolation => {
+            "the brokers' create.topic.policy forbids it: correct kafka.topics, or create the topic"
+        }
+        _ => return None,
+    })
 }
 
-/// The code of a broker or of librdkafka that led to the error.
-fn code_of(error: &Error) -> Option<RDKafkaErrorCode> {
+/// The code of a broker's answer that led to the error.
+fn code_of(error: &Error) -> Option<Code> {
     let mut cause = error.source();
     while let Some(error) = cause {
-        if let Some(code) = error.downcast_ref::<RDKafkaErrorCode>() {
-            return Some(*code);
-        }
-        if let Some(code) = error.downcast_ref::<KafkaError>() {
-            return code_in(code);
+        if let Some(refusal) = error.downcast_ref::<Refusal>() {
+            return Some(refusal.code);
         }
         cause = error.source();
     }
@@ -143,12 +204,7 @@ fn code_of(error: &Error) -> Option<RDKafkaErrorCode> {
 
 /// True if the user lacks a right on the topic.
 pub(crate) fn lacks_right(error: &Error) -> bool {
-    code_of(error) == Some(Code::TopicAuthorizationFailed)
-}
-
-/// True for a record that was dropped because another one failed.
-pub(crate) fn is_consequence(error: &Error) -> bool {
-    matches!(code_of(error), Some(Code::PurgeQueue | Code::PurgeInflight))
+    code_of(error) == Some(Code::TopicAuthorizationFailed) || librdkafka_errors::lacks_right(error)
 }
 
 /// Turns a topic's error into one that stops the relay, for a topic that the relay can't do
@@ -163,68 +219,70 @@ pub(crate) fn as_relay_error(error: Error) -> Error {
     }
 }
 
-fn with_remedy(error: Error, code: Option<RDKafkaErrorCode>) -> Error {
-    let remedy = match code {
-        Some(Code::MessageSizeTooLarge) => {
-            "raise max.message.bytes of the topic, or message.max.bytes of the broker"
+/// Makes the error of a topic that the brokers do not take records for; none if the error concerns
+/// the brokers, or passes by itself.
+pub(crate) fn of_topic(topic: &str, error: &ClientError) -> Option<Error> {
+    let ClientError::Broker { code, message, .. } = error else { return None };
+    let what = format!("Kafka did not take a record for {topic}");
+    let error = broker_error(what, *code, message.clone());
+    let is_of_topic = matches!(error.kind(), ErrorKind::TopicRefused | ErrorKind::TopicUnavailable);
+    is_of_topic.then_some(error)
+}
+
+/// Makes the error of a topic that could not be opened.
+pub(crate) fn not_opened(topic: &str, error: ClientError) -> Error {
+    of_topic(topic, &error).unwrap_or_else(|| {
+        let what = format!("cannot open topic {topic}");
+        Error::new(ErrorKind::KafkaUnavailable, what).caused_by(error)
+    })
+}
+
+/// Makes the error of a record that the brokers will never take; `name` is the record's name in
+/// errors.
+pub(crate) fn refused(topic: &str, name: &str, record: &Record, refusal: &Refusal) -> Error {
+    let what = format!("Kafka did not take the record of {name} for {topic}");
+    match refusal.code {
+        Code::MessageTooLarge | Code::RecordListTooLarge => {
+            Error::new(ErrorKind::RecordTooLarge, what).remedy(TOO_LARGE)
         }
-        Some(Code::SaslAuthenticationFailed | Code::Authentication) => {
-            "check kafka.username, kafka.password, kafka.sasl_mechanism and kafka.tls"
+        Code::InvalidTimestamp if let Some(ms) = record.timestamp_ms => {
+            let time = format!("its topic takes no record of the time {ms} ms");
+            let time = Error::new(ErrorKind::RecordRefused, time).caused_by(refusal.clone());
+            return Error::new(ErrorKind::RecordRefused, what).caused_by(time);
         }
-        Some(Code::TopicAuthorizationFailed) => {
-            "the user needs the ACLs Describe and Write on the topic, and Create where factlib creates it"
-        }
-        Some(Code::UnknownTopicOrPartition | Code::UnknownTopic) => {
-            "create the topic, or let factlib do so with kafka.topics.create = true"
-        }
-        Some(Code::InvalidReplicationFactor) => {
-            "the cluster has fewer brokers than kafka.topics.replication_factor"
-        }
-        Some(Code::InvalidTopic) => {
-            "to Kafka '.' and '_' are the same in a name: is there a topic that differs by these alone?"
-        }
-        Some(Code::InvalidConfig) => "correct kafka.topics.config",
-        Some(Code::PolicyViolation) => {
-            "the brokers' create.topic.policy forbids it: correct kafka.topics, or create the topic"
-        }
-        _ => return error,
-    };
-    error.remedy(remedy)
+        _ => Error::new(ErrorKind::RecordRefused, what),
+    }
+    .caused_by(refusal.clone())
+}
+
+/// Makes the error of a record for a partition that its topic does not have.
+pub(crate) fn no_partition(topic: &str, name: &str, record: &Record) -> Error {
+    let what = format!("Kafka did not take the record of {name} for {topic}");
+    let partition = record.partition.unwrap_or_default();
+    let why = format!("its topic has no partition {partition}");
+    Error::new(ErrorKind::RecordRefused, what).caused_by(Error::new(ErrorKind::RecordRefused, why))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::{io, sync::Arc};
+
     use super::*;
 
     #[test]
-    fn settings_that_do_not_fit_together_are_a_mistake_and_what_else_makes_no_client_may_pass() {
-        let of = |why: &str| kafka_error("no client", KafkaError::ClientCreation(why.into()));
-        let error = of("`a` must be set <= `b`");
-        assert_eq!(error.kind(), ErrorKind::Config);
-        let text = "no client: kafka.properties do not fit together";
-        assert!(error.to_string().starts_with(text), "{error}");
-        for why in ["Resource temporarily unavailable (os error 11)", "ssl.ca.location failed: …"]
-        {
-            assert!(of(why).is_transient(), "{why}");
-        }
-    }
-
-    #[test]
     fn what_can_be_done_is_said() {
-        let login = "check kafka.username, kafka.password, kafka.sasl_mechanism and kafka.tls";
         for (code, remedy) in [
             (
-                Code::MessageSizeTooLarge,
+                Code::MessageTooLarge,
                 "raise max.message.bytes of the topic, or message.max.bytes of the broker",
             ),
-            (Code::SaslAuthenticationFailed, login),
             (
                 Code::TopicAuthorizationFailed,
                 "the user needs the ACLs Describe and Write on the topic, and Create where factlib \
                  creates it",
             ),
             (
-                Code::UnknownTopic,
+                Code::UnknownTopicOrPartition,
                 "create the topic, or let factlib do so with kafka.topics.create = true",
             ),
             (
@@ -232,7 +290,7 @@ mod tests {
                 "the cluster has fewer brokers than kafka.topics.replication_factor",
             ),
             (
-                Code::InvalidTopic,
+                Code::InvalidTopicException,
                 "to Kafka '.' and '_' are the same in a name: is there a topic that differs by \
                  these alone?",
             ),
@@ -243,47 +301,76 @@ mod tests {
                  topic",
             ),
         ] {
-            assert_eq!(code_error("no", code).advice(), Some(remedy), "{code}");
+            assert_eq!(broker_error("no", code, None).advice(), Some(remedy), "{code:?}");
         }
-        let unknown = || KafkaError::MessageProduction(Code::SSL);
-        for (reason, remedy) in [
-            ("broker certificate could not be verified, verify that", "check kafka.tls_ca"),
-            (
-                "alert certificate required",
-                "the broker wants a certificate of an authority that it knows: set \
-                 ssl.certificate.location and ssl.key.location in kafka.properties",
-            ),
-        ] {
-            let error = client_error("no", unknown(), reason);
-            assert_eq!((error.kind(), error.advice()), (ErrorKind::KafkaRefused, Some(remedy)));
-        }
+    }
+
+    fn address() -> Arc<str> {
+        "b:9092".into()
+    }
+
+    fn connection(brokers: &str, error: ClientError) -> Error {
+        client_error(brokers, "cannot look up topic t", error)
     }
 
     #[test]
     fn a_connection_that_can_t_be_made_has_the_remedy_of_its_reason() {
-        let remedy = |reason: &str| {
-            let error = KafkaError::Global(Code::Resolve);
-            client_error("no", error, reason).advice().map(str::to_owned)
+        let source = || Arc::new(io::Error::other("Name or service not known"));
+        let unresolved = || ClientError::Unresolved { address: address(), source: source() };
+        let ours = connection("a:1,b:9092", unresolved());
+        assert_eq!(ours.advice(), Some("correct kafka.brokers, or the DNS of this machine"));
+        assert_eq!(
+            ours.to_string(),
+            "cannot reach Kafka at a:1,b:9092: cannot find the address of b:9092: Name or service \
+             not known (correct kafka.brokers, or the DNS of this machine)"
+        );
+        let theirs = connection("a:1", unresolved());
+        let remedy = "the brokers advertise an address that this machine can't resolve: correct \
+                      advertised.listeners there, or the DNS of this machine";
+        assert_eq!(theirs.advice(), Some(remedy));
+        let source =
+            io::Error::other("error:0A00045C:SSL routines::tlsv13 alert certificate required");
+        let error = ClientError::Connection { address: address(), source: Arc::new(source) };
+        let error = connection("a:1", error);
+        let remedy = "the broker wants a certificate of an authority that it knows: set \
+                      ssl.certificate.location and ssl.key.location in kafka.properties";
+        assert_eq!((error.kind(), error.advice()), (ErrorKind::KafkaRefused, Some(remedy)));
+        for (error, remedy) in [
+            (ClientError::WantsTls { address: address() }, "kafka.tls = true"),
+            (ClientError::HungUp { address: address() }, "wants TLS"),
+            (ClientError::WantsLogin { address: address() }, "wants a log-in"),
+        ] {
+            let error = connection("a:1", error);
+            assert!(error.is_transient());
+            assert!(error.advice().expect("a remedy").contains(remedy), "{error}");
+        }
+        let source = Arc::new(io::Error::from(io::ErrorKind::ConnectionRefused));
+        let error = connection("a:1", ClientError::Connection { address: address(), source });
+        assert_eq!((error.kind(), error.advice()), (ErrorKind::KafkaUnavailable, None));
+    }
+
+    #[test]
+    fn a_broker_s_certificate_that_is_not_trusted_is_named_with_its_flaw() {
+        let untrusted = |code: i32, reason: &str, authorities: Option<&str>| {
+            let (reason, authorities) = (reason.to_owned(), authorities.map(str::to_owned));
+            let source = io::Error::other(TlsError::Untrusted { reason, code, authorities });
+            let source = Arc::new(source);
+            connection("a:1", ClientError::Connection { address: address(), source }).to_string()
         };
-        let failed = "Failed to resolve 'b:9092': Name or service not known";
-        let ours = remedy(&format!("b:9092/bootstrap: {failed} (after 1ms in state CONNECT)"));
-        assert_eq!(ours.as_deref(), Some("correct kafka.brokers, or the DNS of this machine"));
-        let theirs = remedy(&format!("b:9092/1: {failed} (after 1ms in state CONNECT)"));
-        let text = "the brokers advertise an address that this machine can't resolve: correct \
-                    advertised.listeners there, or the DNS of this machine";
-        assert_eq!(theirs.as_deref(), Some(text));
-        let handshake = "ssl://b:9092/bootstrap: SSL handshake failed: wrong version number";
-        let text = "the listener speaks no TLS: name the one that does in kafka.brokers, or set \
-                    kafka.tls = false";
-        assert_eq!(remedy(handshake).as_deref(), Some(text));
-        assert_eq!(remedy("b:9092/1: Connect to ipv4#127.0.0.1:9092 failed: refused"), None);
+        assert_eq!(
+            untrusted(10, "certificate has expired", None),
+            "the TLS certificate of Kafka at b:9092 can't be trusted: certificate has expired \
+             (have it renewed on the server)"
+        );
+        assert!(untrusted(20, "no issuer", Some("/ca.crt")).contains("does /ca.crt hold"));
+        assert!(untrusted(20, "no issuer", None).contains("with kafka.tls_ca"));
     }
 
     #[test]
     fn what_is_about_one_topic_is_about_the_whole_where_all_rests_on_it() {
         use ErrorKind::{KafkaRefused, KafkaUnavailable, TopicRefused, TopicUnavailable};
         for (code, kind, whole) in [
-            (Code::InvalidTopic, TopicRefused, KafkaRefused),
+            (Code::InvalidTopicException, TopicRefused, KafkaRefused),
             (Code::InvalidConfig, TopicRefused, KafkaRefused),
             (Code::TopicAuthorizationFailed, TopicUnavailable, KafkaRefused),
             (Code::InvalidReplicationFactor, TopicUnavailable, TopicUnavailable),
@@ -291,18 +378,25 @@ mod tests {
             (Code::SaslAuthenticationFailed, KafkaRefused, KafkaRefused),
             (Code::BrokerNotAvailable, KafkaUnavailable, KafkaUnavailable),
         ] {
-            for error in [code_error("no", code), kafka_error("no", KafkaError::AdminOp(code))] {
-                assert_eq!(error.kind(), kind, "{code}");
-                assert_eq!(as_relay_error(error).kind(), whole, "{code}");
-            }
+            let what = "cannot ask".to_owned();
+            let error =
+                client_error("a:1", "no", ClientError::Broker { what, code, message: None });
+            assert_eq!(error.kind(), kind, "{code:?}");
+            assert_eq!(as_relay_error(error).kind(), whole, "{code:?}");
         }
     }
 
     #[test]
-    fn a_value_that_may_be_a_secret_is_not_repeated() {
-        let misset = |property| misset("Invalid value \"hunter2\"", property, "hunter2");
-        let text = "kafka.properties.ssl.key.password has a value that librdkafka does not take";
-        assert_eq!(misset("ssl.key.password"), text);
-        assert_eq!(misset("linger.ms"), "kafka.properties.linger.ms: Invalid value \"hunter2\"");
+    fn a_refused_record_says_what_its_topic_does_not_take() {
+        let record = Record { timestamp_ms: Some(7), partition: Some(9), ..Record::default() };
+        let text = |code| refused("t", "event 1", &record, &Refusal::new(code, None)).to_string();
+        assert_eq!(
+            text(Code::InvalidTimestamp),
+            "Kafka did not take the record of event 1 for t: its topic takes no record of the time \
+             7 ms: INVALID_TIMESTAMP"
+        );
+        assert!(text(Code::MessageTooLarge).contains("raise max.message.bytes"));
+        let text = no_partition("t", "event 1", &record).to_string();
+        assert!(text.ends_with("its topic has no partition 9"), "{text}");
     }
 }

@@ -2,7 +2,7 @@
 //! reports through an observer.
 
 pub(crate) mod admin;
-mod certificate;
+mod broker_client;
 pub(crate) mod client;
 mod client_status;
 pub(crate) mod clients;
@@ -12,12 +12,10 @@ pub(crate) mod errors;
 pub(crate) mod first_records;
 mod headers;
 pub(crate) mod in_flight;
+mod librdkafka_errors;
 pub(crate) mod limits;
-#[cfg(feature = "oauth")]
-mod oauth;
 mod observer;
 pub(crate) mod outgoing;
-pub(crate) mod partitions;
 pub(crate) mod pending_batch;
 pub(crate) mod pipelined;
 #[cfg(feature = "client-kafka")]
@@ -29,7 +27,6 @@ pub(crate) mod reader;
 pub(crate) mod refusals;
 pub(crate) mod reports;
 pub(crate) mod resend;
-pub(crate) mod secret;
 mod settings;
 mod single;
 mod statistics;
@@ -43,9 +40,5 @@ pub use self::{
 pub(crate) use self::{
     headers::owned_headers,
     observer::{KafkaObserver, unobserved},
-    secret::Secret,
-    settings::{
-        KafkaSettings, LoginSettings, NewTopics, PasswordMechanism, TlsSettings, TokenEndpoint,
-        is_secret,
-    },
+    settings::{KafkaSettings, NewTopics, is_secret},
 };

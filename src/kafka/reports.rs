@@ -15,7 +15,7 @@ use super::{
     KafkaObserver,
     complaints::Complaints,
     disconnects::{Disconnect, Protocol},
-    errors::client_error,
+    librdkafka_errors::client_error,
     pending_batch::Sent,
     statistics::{self, Statistics},
     transaction_log::{Failure, TransactionLog},
@@ -57,15 +57,6 @@ impl Trouble {
     fn advice(&self) -> Option<String> {
         self.clone().into_error(String::new()).advice().map(str::to_owned)
     }
-
-    fn is_transient(&self) -> bool {
-        self.clone().into_error(String::new()).is_transient()
-    }
-
-    /// librdkafka's words.
-    pub fn reason(&self) -> &str {
-        &self.reason
-    }
 }
 
 impl Reports {
@@ -99,19 +90,6 @@ impl Reports {
     /// The reason why the client's transaction failed, if it has.
     pub fn transaction_failure(&self) -> Failure {
         self.transaction.failure()
-    }
-
-    /// Waits for a complaint that does not pass by itself.
-    pub async fn refusal(&self) -> Trouble {
-        let mut last = self.last.subscribe();
-        let refused = |trouble: &Option<Trouble>| {
-            trouble.as_ref().is_some_and(|trouble| !trouble.is_transient())
-        };
-        match last.wait_for(refused).await.map(|trouble| trouble.clone()) {
-            Ok(Some(trouble)) => trouble,
-            // The sender lives in `self`.
-            _ => std::future::pending().await,
-        }
     }
 
     fn complain(&self, trouble: Trouble) {

@@ -52,7 +52,7 @@ impl ResendClient {
         Ok(ResendClient {
             producer: create(&settings)?,
             asking: KafkaProducer::new(&kafka, window_bytes, unobserved(), log.clone())?,
-            topics: TopicAdmin::new(kafka),
+            topics: TopicAdmin::new(&kafka)?,
             settings,
             ready: HashSet::new(),
         })
@@ -74,7 +74,7 @@ impl ResendClient {
     /// # Errors
     /// A topic that can't be sent to.
     pub async fn prepare(&self, topic: &str) -> Result<Option<usize>> {
-        let limit = self.topics.prepare(&self.asking, topic).await?.batch_bytes;
+        let limit = self.topics.prepare(topic).await?.batch_bytes;
         let set = self.settings.get("batch.size").and_then(|bytes| bytes.parse().ok());
         Ok(limit.filter(|bytes| *bytes < set.unwrap_or(DEFAULT_BATCH_SIZE)))
     }

@@ -124,12 +124,12 @@ async fn a_name_that_kafka_refuses_parks_its_events_and_is_asked_for_again() {
         emit_both(&bed, "order_item", "user", 0..20).await;
         records(&bed, &format!("{name}.user"), 20).await;
         let topic = format!("{name}.order_item");
-        parked(&bed, 20, &topic, "Invalid topic").await;
+        parked(&bed, 20, &topic, "INVALID_TOPIC_EXCEPTION").await;
         bed.confirmed(bed.wal_end().await).await;
         let status = pipeline.status();
         assert_eq!((status.dead_letters, status.generation), (20, 1), "{mode:?}");
         topic_status(&pipeline, &topic, "the broker's words", |status| {
-            status["refused"].as_str().is_some_and(|why| why.contains("Invalid topic"))
+            status["refused"].as_str().is_some_and(|why| why.contains("INVALID_TOPIC_EXCEPTION"))
         })
         .await;
         // The operator gives the name free.
@@ -167,13 +167,16 @@ async fn a_refused_topic_goes_by_the_policy() {
         status["restarts"].as_u64() > Some(2)
     })
     .await;
-    assert!(waits["last_error"].as_str().expect("an error").contains("Invalid topic"), "{waits:#}");
+    assert!(
+        waits["last_error"].as_str().expect("an error").contains("INVALID_TOPIC_EXCEPTION"),
+        "{waits:#}"
+    );
     pipeline.shutdown().await.expect_err("events are in flight");
     bed.config.dead_letter.policy = RefusalPolicy::Stop;
     let pipeline = bed.pipeline().start().await.expect("the pipeline starts");
     let error = pipeline.wait().await.expect_err("it stops");
     assert!(error.to_string().contains(&topic), "{error}");
-    assert!(error.to_string().contains("Invalid topic"), "{error}");
+    assert!(error.to_string().contains("INVALID_TOPIC_EXCEPTION"), "{error}");
 }
 
 /// Neither the topic nor that of the letters can be created: the letters go to the table.

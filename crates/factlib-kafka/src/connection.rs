@@ -23,7 +23,7 @@ use tokio::{
 };
 
 use crate::{
-    connector::Stream,
+    connector::{Stream, Unresolved},
     error::{Code, Error, Result},
     sasl,
     settings::Settings,
@@ -74,15 +74,16 @@ impl Connection {
         let address: Arc<str> = format!("{host}:{port}").into();
         let opening = async {
             let stream = settings.connector.connect(host, port).await;
-            let stream = stream.map_err(|error| broken(&address, error))?;
+            let stream = stream.map_err(|error| match is_caused_by::<Unresolved>(&error) {
+                true => Error::Unresolved { address: address.clone(), source: Arc::new(error) },
+                false => broken(&address, error),
+            })?;
             let mut connection = Self::start(settings, Arc::clone(&address), stream);
             let abilities = connection.fetch_versions().await.map_err(|error| match &error {
                 Error::Connection { source, .. } if is_closed_by_peer(source) => {
                     Error::HungUp { address: Arc::clone(&address) }
                 }
-                Error::Connection { source, .. }
-                    if source.get_ref().is_some_and(|source| source.is::<SpeaksTls>()) =>
-                {
+                Error::Connection { source, .. } if is_caused_by::<SpeaksTls>(source) => {
                     Error::WantsTls { address: Arc::clone(&address) }
                 }
                 _ => error,
@@ -120,7 +121,8 @@ impl Connection {
         let (ended, end) = watch::channel(None);
         let ended = Ended { address: Arc::clone(&address), ended: Arc::new(ended) };
         tokio::spawn(write(writer, called, sent, ended.clone()));
-        tokio::spawn(read(reader, awaited, settings.request_timeout, ended));
+        let has_login = settings.login.is_some();
+        tokio::spawn(read(reader, awaited, settings.request_timeout, has_login, ended));
         let client_id = StrBytes::from_string(settings.client_id.clone());
         let abilities = Arc::default();
         Connection { address, calls, abilities, client_id, end, login_due: None }
@@ -167,7 +169,7 @@ impl Connection {
             let name = name::<R>();
             let what =
                 format!("supports {name} in versions {min} to {max}, which is too old or too new");
-            return Err(Error::Protocol { address: Arc::clone(&self.address), what });
+            return Err(Error::Unsupported { address: Arc::clone(&self.address), what });
         }
         Ok(version)
     }
@@ -256,10 +258,13 @@ impl<R> Pending<R> {
     }
 }
 
+/// Name of the request that a broker answers before a login.
+const API_VERSIONS: &str = "ApiVersions";
+
 fn name<R: Request>() -> &'static str {
     ApiKey::try_from(R::KEY).map_or("a request", |key| match key {
         ApiKey::AddPartitionsToTxn => "AddPartitionsToTxn",
-        ApiKey::ApiVersions => "ApiVersions",
+        ApiKey::ApiVersions => API_VERSIONS,
         ApiKey::CreatePartitions => "CreatePartitions",
         ApiKey::CreateTopics => "CreateTopics",
         ApiKey::DeleteTopics => "DeleteTopics",
@@ -288,6 +293,10 @@ const TLS_ALERT: i32 = 0x1503;
 #[derive(Debug, thiserror::Error)]
 #[error("received a TLS alert")]
 struct SpeaksTls;
+
+fn is_caused_by<E: std::error::Error + 'static>(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|source| source.is::<E>())
+}
 
 /// Returns true if the error means that the peer closed the connection.
 fn is_closed_by_peer(error: &io::Error) -> bool {
@@ -370,8 +379,11 @@ async fn read(
     mut stream: ReadHalf<Box<dyn Stream>>,
     mut sent: mpsc::UnboundedReceiver<Sent>,
     limit: Duration,
+    has_login: bool,
     ended: Ended,
 ) {
+    // True once the broker has answered a request other than the one for its versions.
+    let mut is_served = false;
     loop {
         // First byte of a response that arrived before its request was taken from the queue.
         let mut early = None;
@@ -394,6 +406,7 @@ async fn read(
         let read = timeout_at(at + limit, frame(&mut stream, early)).await;
         let error = match read {
             Ok(Ok(bytes)) if bytes.len() >= 4 && (&bytes[..4]).get_i32() == correlation_id => {
+                is_served |= request != API_VERSIONS;
                 let _ = response.send(Ok(bytes));
                 continue;
             }
@@ -401,6 +414,14 @@ async fn read(
                 address: Arc::clone(&ended.address),
                 what: "received the response to another request".into(),
             }),
+            Ok(Err(error))
+                if !is_served
+                    && !has_login
+                    && request != API_VERSIONS
+                    && is_closed_by_peer(&error) =>
+            {
+                ended.with(Error::WantsLogin { address: Arc::clone(&ended.address) })
+            }
             Ok(Err(error)) => ended.broken(error),
             Err(_) => ended.with(Error::TimedOut { address: Arc::clone(&ended.address), request }),
         };

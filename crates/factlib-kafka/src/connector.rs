@@ -43,11 +43,17 @@ impl Connector for Plaintext {
     }
 }
 
+/// The name of a broker has no address: the inner error of the [`io::Error`].
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Unresolved(io::Error);
+
 /// Connects to the first address of the host that accepts a connection.
 pub(crate) async fn tcp(host: &str, port: u16) -> io::Result<TcpStream> {
-    let addresses = lookup_host((host, port)).await?;
+    let addresses = lookup_host((host, port)).await;
+    let addresses = addresses.map_err(|error| io::Error::other(Unresolved(error)))?;
     let connected = first_ok(addresses, HEAD_START, TcpStream::connect).await;
-    let unknown = || io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    let unknown = || io::Error::other(Unresolved(io::Error::other("the name has no address")));
     let stream = connected.map_err(|failed| failed.unwrap_or_else(unknown))?;
     stream.set_nodelay(true)?;
     SockRef::from(&stream).set_tcp_keepalive(&KEEPALIVE)?;

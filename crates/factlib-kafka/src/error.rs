@@ -19,6 +19,14 @@ pub enum Error {
         /// Error of the operating system or the TLS library.
         source: Arc<io::Error>,
     },
+    /// The broker's name has no address, or cannot be looked up.
+    #[error("cannot find the address of {address}: {source}")]
+    Unresolved {
+        /// `host:port`.
+        address: Arc<str>,
+        /// Error of the operating system.
+        source: Arc<io::Error>,
+    },
     /// The broker expects TLS on this port, and the client does not use it.
     #[error("{address} wants TLS")]
     WantsTls {
@@ -31,6 +39,21 @@ pub enum Error {
     HungUp {
         /// `host:port`.
         address: Arc<str>,
+    },
+    /// The broker closed the connection at the first request after the exchange of versions, and
+    /// the client has no login. It probably expects one.
+    #[error("{address} closed the connection at the first request")]
+    WantsLogin {
+        /// `host:port`.
+        address: Arc<str>,
+    },
+    /// The broker supports no version of a request that the client can send.
+    #[error("{address} {what}")]
+    Unsupported {
+        /// `host:port`.
+        address: Arc<str>,
+        /// The request, and the versions that the broker supports.
+        what: String,
     },
     /// The login failed on the client's side: the password or token is unavailable, or the broker
     /// failed to prove its identity.
@@ -52,7 +75,7 @@ pub enum Error {
         request: &'static str,
     },
     /// The broker's response has an error code.
-    #[error("{what}: {code:?}{}", MessageSuffix(.message))]
+    #[error("{what}: {}{}", CodeName(*.code), MessageSuffix(.message))]
     Broker {
         /// The failed request and the topic or partition concerned.
         what: String,
@@ -61,7 +84,7 @@ pub enum Error {
         /// The broker's message.
         message: Option<String>,
     },
-    /// The broker sent bytes that violate the protocol, or is too old.
+    /// The broker sent bytes that violate the protocol.
     #[error("{address}: {what}")]
     Protocol {
         /// `host:port`.
@@ -84,6 +107,28 @@ impl Error {
     }
 }
 
+/// Displays an error code by its name in Kafka's documentation, such as
+/// `TOPIC_AUTHORIZATION_FAILED`.
+#[derive(Clone, Copy, Debug)]
+#[expect(clippy::exhaustive_structs, reason = "it only displays a code")]
+pub struct CodeName(pub Code);
+
+impl fmt::Display for CodeName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Code::Unknown(number) = self.0 {
+            return write!(f, "error code {number}");
+        }
+        // Kafka's name in capitals, with an underscore before each word.
+        for (at, letter) in format!("{:?}", self.0).chars().enumerate() {
+            if letter.is_uppercase() && at > 0 {
+                f.write_str("_")?;
+            }
+            write!(f, "{}", letter.to_ascii_uppercase())?;
+        }
+        Ok(())
+    }
+}
+
 struct MessageSuffix<'a>(&'a Option<String>);
 
 impl fmt::Display for MessageSuffix<'_> {
@@ -102,5 +147,18 @@ pub(crate) fn check(code: i16, message: Option<&str>, what: impl FnOnce() -> Str
         Some(code) => {
             Err(Error::Broker { what: what(), code, message: message.map(str::to_owned) })
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_have_their_names_of_the_documentation() {
+        let name = |code| CodeName(code).to_string();
+        assert_eq!(name(Code::TopicAuthorizationFailed), "TOPIC_AUTHORIZATION_FAILED");
+        assert_eq!(name(Code::InvalidTopicException), "INVALID_TOPIC_EXCEPTION");
+        assert_eq!(name(Code::Unknown(1_000)), "error code 1000");
     }
 }

@@ -44,7 +44,7 @@ pub use self::{
     client::Client,
     compression::Compression,
     connector::{Connecting, Connector, Plaintext, Stream},
-    error::{Code, Error, Result},
+    error::{Code, CodeName, Error, Result},
     producer::{AnsweredRequest, Observer, Producer, SentRequest, Unobserved},
     settings::Settings,
     topic::{PushError, Receipt, Refusal, Sending, Topic},

@@ -107,6 +107,8 @@ pub enum TlsError {
         reason: String,
         /// OpenSSL's number of the error (`X509_V_ERR_…`).
         code: i32,
+        /// The file of the authorities to trust, if the settings name one.
+        authorities: Option<String>,
     },
     /// The broker does not use TLS on this port, ended the handshake, or supports no common
     /// version.
@@ -139,6 +141,7 @@ impl Connector for Tls {
                     false => io::Error::other(TlsError::Untrusted {
                         reason: verified.error_string().to_owned(),
                         code: verified.as_raw(),
+                        authorities: self.authorities_file(),
                     }),
                 }
             })?;
@@ -156,6 +159,13 @@ fn handshake(source: openssl::ssl::Error) -> io::Error {
 }
 
 impl Tls {
+    fn authorities_file(&self) -> Option<String> {
+        match &self.authorities {
+            Some(Pem::File(path)) => Some(path.display().to_string()),
+            _ => None,
+        }
+    }
+
     fn connector(&self) -> Result<SslConnector, TlsError> {
         let unusable = |what| move |source| TlsError::Unusable { what, source };
         let mut builder = SslConnector::builder(SslMethod::tls()).map_err(unusable("OpenSSL"))?;

@@ -15,7 +15,7 @@ use std::{
 use tokio::sync::Notify;
 
 use crate::{
-    error::Code,
+    error::{Code, CodeName},
     partition, partitioner,
     record_batch::{BatchBuilder, Record, RecordBatch},
     transaction::Sealed,
@@ -56,11 +56,13 @@ impl Refusal {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.message {
-            Some(message) => write!(f, "{:?}: {message}", self.code),
-            None => write!(f, "{:?}", self.code),
+            Some(message) => write!(f, "{}: {message}", CodeName(self.code)),
+            None => write!(f, "{}", CodeName(self.code)),
         }
     }
 }
+
+impl std::error::Error for Refusal {}
 
 /// Reason why a record could not be pushed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -8,15 +8,21 @@ pub fn reason_and_remedy(
     result: X509VerifyResult,
     authority_remedy: String,
 ) -> (&'static str, String) {
-    let remedy = match result.as_raw() {
+    let remedy = remedy(result.as_raw());
+    (result.error_string(), remedy.map_or(authority_remedy, str::to_owned))
+}
+
+/// Returns the remedy for a certificate that fails verification with this number of OpenSSL's
+/// (`X509_V_ERR_…`); none if no trusted authority has signed it.
+pub fn remedy(code: i32) -> Option<&'static str> {
+    match code {
         HOSTNAME_MISMATCH | IP_ADDRESS_MISMATCH => {
-            "connect by a name that the certificate holds, or have one issued for this name"
+            Some("connect by a name that the certificate holds, or have one issued for this name")
         }
-        EXPIRED => "have it renewed on the server",
-        NOT_YET_VALID => "is the clock of this machine right?",
-        _ => return (result.error_string(), authority_remedy),
-    };
-    (result.error_string(), remedy.to_owned())
+        EXPIRED => Some("have it renewed on the server"),
+        NOT_YET_VALID => Some("is the clock of this machine right?"),
+        _ => None,
+    }
 }
 
 /// True if the text of an error says that the peer refused our own certificate.

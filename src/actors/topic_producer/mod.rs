@@ -58,10 +58,9 @@ use crate::{
     faults::{FaultSite, Faults},
     format::Prefixes,
     kafka::{
-        admin::{self, TopicAdmin},
+        admin::TopicAdmin,
         clients::Clients,
         outgoing::{Next, Outgoing},
-        partitions::partitions,
         pipelined::{PipelinedClient, PipelinedTopic},
         producer::KafkaProducer,
     },
@@ -87,7 +86,7 @@ impl KafkaLanes {
         faults: Faults,
     ) -> Result<Self> {
         Ok(KafkaLanes(Arc::new(Topics {
-            admin: TopicAdmin::new(config.kafka.settings()),
+            admin: Arc::new(TopicAdmin::new(&config.kafka.settings())?),
             clients: Arc::new(Clients::new(producer, config.kafka.connections)),
             pipelined,
             dead_letter_topic: config.dead_letter_topic(),
@@ -115,20 +114,17 @@ impl Lanes for KafkaLanes {
     }
 
     async fn check(&self, timeout: Duration) -> Result<()> {
-        admin::check(&self.0.clients.first()?, timeout).await
+        self.0.admin.check(timeout).await
     }
 
     async fn is_back(&self) -> bool {
-        match self.0.clients.first() {
-            Ok(asking) => admin::are_back(&asking, &self.0.dead_letter_topic).await,
-            Err(_) => false,
-        }
+        self.0.admin.are_back().await
     }
 }
 
 /// Opens topics: holds everything that their producers share.
 pub(super) struct Topics {
-    admin: TopicAdmin,
+    admin: Arc<TopicAdmin>,
     clients: Arc<Clients>,
     /// Only with `kafka.client = "pipelined"`: sends the records, and `clients` only ask questions.
     pipelined: Option<PipelinedClient>,
@@ -192,7 +188,7 @@ impl Topics {
             return Err(error);
         }
         self.registry.check_unanswered(topic).await?;
-        let prepared = self.admin.prepare(&asking, topic).await?;
+        let prepared = self.admin.prepare(topic).await?;
         if prepared.created {
             info!(log, "topic created");
         }
@@ -220,7 +216,7 @@ impl Topics {
             }
         };
         Ok(TopicProducer {
-            asking,
+            admin: Arc::clone(&self.admin),
             sender,
             topic: Arc::clone(topic),
             table: self.table_of(topic),
@@ -262,7 +258,7 @@ enum Sender {
 /// The actor of one topic.
 pub(super) struct TopicProducer {
     /// The client for questions to the brokers.
-    asking: KafkaProducer,
+    admin: Arc<TopicAdmin>,
     sender: Sender,
     topic: Arc<str>,
     /// The table for letters that the topic refuses; only for the dead-letter topic.
@@ -338,10 +334,13 @@ impl TopicProducer {
                 self.waits = true;
                 let in_flight = outgoing.in_flight().clone();
                 let question = outgoing.asks_for_partitions();
-                let (asking, topic) = (self.asking.clone(), Arc::clone(&self.topic));
+                let (admin, topic) = (Arc::clone(&self.admin), Arc::clone(&self.topic));
                 let waiting = async move {
                     in_flight.no_records().await;
-                    if question { partitions(&asking, &topic).await } else { 0 }
+                    match question {
+                        true => admin.partitions(&topic).await.ok().flatten().unwrap_or_default(),
+                        false => 0,
+                    }
                 };
                 ctx.spawn(waiting.into_actor(self).map(|partitions, this, ctx| {
                     if let Sender::Librdkafka(outgoing) = &mut this.sender {

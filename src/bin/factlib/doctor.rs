@@ -80,7 +80,7 @@ fn line(check: &Check, server_width: usize, name_width: usize, colours: bool) ->
     };
     let word = format!("{word:7}");
     let word = if colours { format!("\x1b[{colour}m{word}\x1b[0m") } else { word };
-    // librdkafka's errors may have several lines.
+    // A server's message may have several lines.
     let one_line = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
     let mut line = format!(
         "{word}  {:server_width$}  {:name_width$}  {}\n",

@@ -1,7 +1,6 @@
 //! Validates a configuration: settings must fit each other and the servers' rules, and break no
 //! promise. One file per section that needs more than a few lines.
 
-mod connection;
 mod delivery;
 mod kafka;
 mod outbox;
@@ -12,7 +11,8 @@ use std::time::Duration;
 
 use secrecy::ExposeSecret;
 
-pub(crate) use self::connection::SASL_MECHANISMS;
+#[cfg(feature = "cli")]
+pub(crate) use self::kafka::SASL_MECHANISMS;
 use super::{
     CheckpointConfig, Config, HttpConfig, Mistake, PipelineConfig, PostgresConfig, StoreKind,
     http::{EXPECTED_TOKEN, is_token},

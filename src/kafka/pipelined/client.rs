@@ -8,7 +8,7 @@ use std::{
 use factlib_kafka::{Producer, Settings};
 use slog::Logger;
 
-use super::{reports::Reports, settings::client_settings, topic::PipelinedTopic};
+use super::{errors, reports::Reports, settings::client_settings, topic::PipelinedTopic};
 use crate::{
     Error, ErrorKind, Result,
     faults::Faults,
@@ -69,12 +69,7 @@ impl PipelinedClient {
             producer = self.restart()?;
             opened = producer.topic(Arc::clone(topic)).await;
         }
-        let opened = opened.map_err(|error| {
-            super::errors::of_topic(topic, &error).unwrap_or_else(|| {
-                let what = format!("cannot open topic {topic}");
-                Error::new(ErrorKind::KafkaUnavailable, what).caused_by(error)
-            })
-        })?;
+        let opened = opened.map_err(|error| errors::not_opened(topic, error))?;
         if let Some(bytes) = max_batch_bytes {
             opened.limit_batches(bytes);
         }

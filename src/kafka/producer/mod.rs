@@ -235,16 +235,6 @@ impl KafkaProducer {
         self.producer.client()
     }
 
-    /// The configuration that its client was created with.
-    pub fn settings(&self) -> &ClientConfig {
-        &self.settings
-    }
-
-    /// The bootstrap brokers.
-    pub fn brokers(&self) -> &str {
-        self.settings.get("bootstrap.servers").unwrap_or_default()
-    }
-
     /// The terms on which it sends.
     pub fn terms(&self) -> Terms {
         Terms {

@@ -36,7 +36,7 @@ async fn of_twenty_records_two_are_refused_and_the_others_arrive_once() {
     assert_eq!(refused.keys().copied().collect::<Vec<_>>(), [10, 15]);
     for (row, refusal) in refused {
         let said = refusal.to_string();
-        let own = format!("InvalidTimestamp: Timestamp {} of message", row * 100);
+        let own = format!("INVALID_TIMESTAMP: Timestamp {} of message", row * 100);
         assert!(said.starts_with(&own), "{said}");
     }
     assert_exactly(&bootstrap, "rows", (0..20).filter(|row| ![10, 15].contains(row))).await;
@@ -81,7 +81,7 @@ async fn a_topic_that_may_not_be_written_waits_and_others_flow() {
     let mut denied = Numbers::with(settings, "denied").await;
     let open = denied.producer.topic("open").await.expect("a topic");
     denied.send(100);
-    let text = "Some(\"denied\"): partition 0 of topic denied: TopicAuthorizationFailed";
+    let text = "Some(\"denied\"): partition 0 of topic denied: TOPIC_AUTHORIZATION_FAILED";
     denied.heard.has_trouble(text).await;
     let (ends, began) = (Arc::default(), Instant::now());
     push(&open, 0..100, &ends);
