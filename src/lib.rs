@@ -188,6 +188,7 @@
 //! | `tracing` | log lines go to `tracing`, see [`TracingDrain`] |
 //! | `metrics` | the metrics of `/metrics` also go to a recorder of the crate `metrics` |
 //! | `client-kafka` | `kafka.client = "kafka"`, for brokers before 4.0 without librdkafka |
+//! | `oauth` (in `cli`) | logins at the brokers with tokens of an OpenID provider, with an HTTP client |
 //! | `schema-registry` (in `cli`) | the formats `confluent-…`, with an HTTP client |
 //! | `test-util` | [`testing`] |
 //! | `faults` | `test-util`, and fault injection: for tests, never for production |

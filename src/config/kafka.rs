@@ -2,11 +2,22 @@
 
 use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
+use bytesize::ByteSize;
+use factlib_kafka::tls::Verification;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
-use super::{Format, Unrouted, properties::Shown};
-use crate::kafka::{Compression, KafkaSettings, NewTopics};
+use super::{
+    Format, Unrouted,
+    properties::{Shown, with_properties},
+};
+use crate::kafka::{
+    Compression, KafkaSettings, LoginSettings, NewTopics, PasswordMechanism, Secret, TlsSettings,
+    TokenEndpoint,
+};
+
+/// The SASL mechanism that logs in with a token.
+pub(crate) const OAUTHBEARER: &str = "OAUTHBEARER";
 
 /// The section `[kafka]`: brokers, client, topics and format.
 #[derive(Clone, Deserialize, Serialize)]
@@ -30,33 +41,96 @@ pub struct KafkaConfig {
     pub unrouted: Unrouted,
     /// The `client.id` that brokers see.
     pub client_id: String,
+    /// SASL mechanism, if there is a user; with OAUTHBEARER, the login is by a token of
+    /// `oauth_token_url`.
+    pub sasl_mechanism: String,
     /// SASL user; setting it turns SASL on.
     pub username: Option<String>,
     /// SASL password.
     #[serde(serialize_with = "super::secret::redacted_option")]
     pub password: Option<SecretString>,
-    /// SASL mechanism, if a user is set.
-    pub sasl_mechanism: String,
+    /// File with the password; it is read again at each connection.
+    #[serde(skip)]
+    pub password_file: Option<PathBuf>,
+    /// Token endpoint of an OpenID provider, `http(s)://…`, for tokens by client credentials.
+    pub oauth_token_url: Option<String>,
+    /// Id of this client at the OpenID provider.
+    pub oauth_client_id: Option<String>,
+    /// Secret of this client at the OpenID provider.
+    #[serde(serialize_with = "super::secret::redacted_option")]
+    pub oauth_client_secret: Option<SecretString>,
+    /// File with the client's secret; it is read again for each token.
+    #[serde(skip)]
+    pub oauth_client_secret_file: Option<PathBuf>,
+    /// Scopes to ask the OpenID provider for, separated by blanks.
+    pub oauth_scope: Option<String>,
+    /// PEM file of the OpenID provider's certificate authority, in addition to the system's.
+    pub oauth_tls_ca: Option<PathBuf>,
+    /// SASL extensions that the brokers require beside the token, each `name=value`.
+    pub oauth_extensions: Vec<String>,
     /// Encrypt the connections to the brokers and verify their certificates.
     pub tls: bool,
     /// PEM file of the certificate authorities of the brokers; default: the system's.
     pub tls_ca: Option<PathBuf>,
+    /// PEM file of the relay's own certificate, which brokers may require, with any
+    /// intermediate certificates after it.
+    pub tls_certificate: Option<PathBuf>,
+    /// PEM file of the private key of `tls_certificate`.
+    pub tls_key: Option<PathBuf>,
+    /// Passphrase of `tls_key`.
+    #[serde(serialize_with = "super::secret::redacted_option")]
+    pub tls_key_password: Option<SecretString>,
+    /// File with the passphrase; it is read again at each connection.
+    #[serde(skip)]
+    pub tls_key_password_file: Option<PathBuf>,
+    /// Name in the brokers' certificates; default: the host of each.
+    pub tls_server_name: Option<String>,
+    /// Extent to which the brokers' certificates are verified: authority and name; only the
+    /// authority; or nothing, so that an attacker on the network can read and change
+    /// everything.
+    pub tls_verification: TlsVerification,
     /// Connections to each broker, over which topics are spread. Each carries one request
     /// at a time, so more connections help with long round trips and many topics. Not used
     /// with exactly-once or the client `kafka`.
     pub connections: usize,
     /// Compression of record batches.
     pub compression: Compression,
+    /// Level of the compression gzip (1 to 9) or zstd (1 to 22); default: the library's.
+    pub compression_level: Option<i32>,
+    /// Maximum size of the records in a batch, before compression. Batches for a topic with
+    /// a lower limit are smaller.
+    #[serde(serialize_with = "super::size::serialize")]
+    pub batch_bytes: ByteSize,
+    /// Time limit of one attempt to connect, with TLS and login.
+    #[serde(with = "humantime_serde")]
+    pub connect_timeout: Duration,
+    /// Time limit of one answer of a broker, after which its connection counts as lost.
+    #[serde(with = "humantime_serde")]
+    pub request_timeout: Duration,
+    /// First pause after a connection or a request failed; doubles with each further
+    /// failure.
+    #[serde(with = "humantime_serde")]
+    pub retry_backoff: Duration,
+    /// Longest pause after failures.
+    #[serde(with = "humantime_serde")]
+    pub retry_backoff_max: Duration,
+    /// Maximum age of what the client knows of brokers and topics, and so the time after
+    /// which new partitions are used.
+    #[serde(with = "humantime_serde")]
+    pub metadata_max_age: Duration,
     /// Interval of the client's statistics on its queue and brokers, for the status and the
     /// metrics; `0s` turns them off.
     #[serde(with = "humantime_serde")]
     pub statistics_interval: Duration,
     /// Creation of missing topics.
     pub topics: TopicCreation,
-    /// Any librdkafka producer property, by its own name; overrides factlib's
-    /// settings, except those that its promises depend on.
+    /// Properties by librdkafka's names, such as `ssl.ca.location`; each overrides the
+    /// setting that it stands for. docs/kafka-clients.md lists them.
     #[serde(serialize_with = "super::properties::serialize")]
     pub properties: BTreeMap<String, String>,
+    /// Files of secrets among the properties, by name; each is read again when it is needed.
+    #[serde(skip)]
+    pub property_files: BTreeMap<String, PathBuf>,
 }
 
 impl Default for KafkaConfig {
@@ -68,17 +142,41 @@ impl Default for KafkaConfig {
             format: Format::default(),
             unrouted: Unrouted::default(),
             client_id: "factlib".into(),
+            sasl_mechanism: "SCRAM-SHA-512".into(),
             username: None,
             password: None,
-            sasl_mechanism: "SCRAM-SHA-512".into(),
+            password_file: None,
+            oauth_token_url: None,
+            oauth_client_id: None,
+            oauth_client_secret: None,
+            oauth_client_secret_file: None,
+            oauth_scope: None,
+            oauth_tls_ca: None,
+            oauth_extensions: Vec::new(),
             tls: false,
             tls_ca: None,
+            tls_certificate: None,
+            tls_key: None,
+            tls_key_password: None,
+            tls_key_password_file: None,
+            tls_server_name: None,
+            tls_verification: TlsVerification::Full,
             connections: 4,
             compression: Compression::Lz4,
+            compression_level: None,
+            // Just below the brokers' default limit.
+            batch_bytes: ByteSize(1_000_000),
+            connect_timeout: Duration::from_secs(10),
+            request_timeout: Duration::from_secs(30),
+            // An outage is over when the broker is back, not ten seconds later.
+            retry_backoff: Duration::from_millis(50),
+            retry_backoff_max: Duration::from_secs(1),
+            metadata_max_age: Duration::from_secs(30),
             // About once per scrape; costs next to nothing.
             statistics_interval: Duration::from_secs(10),
             topics: TopicCreation::default(),
             properties: BTreeMap::new(),
+            property_files: BTreeMap::new(),
         }
     }
 }
@@ -94,16 +192,38 @@ impl fmt::Debug for KafkaConfig {
             format,
             unrouted,
             client_id,
+            sasl_mechanism,
             username,
             password,
-            sasl_mechanism,
+            password_file,
+            oauth_token_url,
+            oauth_client_id,
+            oauth_client_secret,
+            oauth_client_secret_file,
+            oauth_scope,
+            oauth_tls_ca,
+            oauth_extensions,
             tls,
             tls_ca,
+            tls_certificate,
+            tls_key,
+            tls_key_password,
+            tls_key_password_file,
+            tls_server_name,
+            tls_verification,
             connections,
             compression,
+            compression_level,
+            batch_bytes,
+            connect_timeout,
+            request_timeout,
+            retry_backoff,
+            retry_backoff_max,
+            metadata_max_age,
             statistics_interval,
             topics,
             properties,
+            property_files,
         } = self;
         f.debug_struct("KafkaConfig")
             .field("brokers", brokers)
@@ -112,16 +232,38 @@ impl fmt::Debug for KafkaConfig {
             .field("format", format)
             .field("unrouted", unrouted)
             .field("client_id", client_id)
+            .field("sasl_mechanism", sasl_mechanism)
             .field("username", username)
             .field("password", password)
-            .field("sasl_mechanism", sasl_mechanism)
+            .field("password_file", password_file)
+            .field("oauth_token_url", oauth_token_url)
+            .field("oauth_client_id", oauth_client_id)
+            .field("oauth_client_secret", oauth_client_secret)
+            .field("oauth_client_secret_file", oauth_client_secret_file)
+            .field("oauth_scope", oauth_scope)
+            .field("oauth_tls_ca", oauth_tls_ca)
+            .field("oauth_extensions", oauth_extensions)
             .field("tls", tls)
             .field("tls_ca", tls_ca)
+            .field("tls_certificate", tls_certificate)
+            .field("tls_key", tls_key)
+            .field("tls_key_password", tls_key_password)
+            .field("tls_key_password_file", tls_key_password_file)
+            .field("tls_server_name", tls_server_name)
+            .field("tls_verification", tls_verification)
             .field("connections", connections)
             .field("compression", compression)
+            .field("compression_level", compression_level)
+            .field("batch_bytes", batch_bytes)
+            .field("connect_timeout", connect_timeout)
+            .field("request_timeout", request_timeout)
+            .field("retry_backoff", retry_backoff)
+            .field("retry_backoff_max", retry_backoff_max)
+            .field("metadata_max_age", metadata_max_age)
             .field("statistics_interval", statistics_interval)
             .field("topics", topics)
             .field("properties", &Shown(properties))
+            .field("property_files", property_files)
             .finish()
     }
 }
@@ -171,29 +313,91 @@ impl Default for TopicCreation {
     }
 }
 
-impl From<&KafkaConfig> for KafkaSettings {
-    fn from(config: &KafkaConfig) -> Self {
+/// Extent to which the brokers' certificates are verified.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum TlsVerification {
+    /// Authority, validity period and name.
+    #[default]
+    Full,
+    /// Authority and validity period, so that any certificate of the authority passes.
+    Authority,
+    /// Nothing.
+    None,
+}
+
+impl KafkaConfig {
+    /// The settings that a client takes; `properties` override the others.
+    pub(crate) fn settings(&self) -> KafkaSettings {
+        let config = with_properties(self);
         let TopicCreation { create, partitions, replication_factor, config: settings, .. } =
             config.topics.clone();
         KafkaSettings {
             brokers: config.brokers.clone(),
             client_id: config.client_id.clone(),
-            username: config.username.clone(),
-            password: config.password.clone(),
-            sasl_mechanism: config.sasl_mechanism.clone(),
-            tls: config.tls,
-            tls_ca: config.tls_ca.clone(),
+            login: config.login(),
+            tls: config.tls.then(|| config.tls_settings()),
             compression: config.compression,
+            compression_level: config.compression_level,
+            batch_bytes: usize::try_from(config.batch_bytes.as_u64()).unwrap_or(usize::MAX),
+            connect_timeout: config.connect_timeout,
+            request_timeout: config.request_timeout,
+            retry_backoff: config.retry_backoff,
+            retry_backoff_max: config.retry_backoff_max,
+            metadata_max_age: config.metadata_max_age,
             statistics_interval: config.statistics_interval,
             topics: NewTopics { create, partitions, replication_factor, config: settings },
-            properties: config.properties.clone(),
+            properties: config.properties,
+        }
+    }
+
+    /// True if the login is by a token.
+    pub(crate) fn has_token_login(&self) -> bool {
+        self.sasl_mechanism == OAUTHBEARER
+    }
+
+    fn login(&self) -> Option<LoginSettings> {
+        if self.has_token_login() {
+            let secret = self.oauth_client_secret.clone()?;
+            return Some(LoginSettings::Token(TokenEndpoint {
+                url: self.oauth_token_url.clone()?,
+                client_id: self.oauth_client_id.clone()?,
+                client_secret: Secret::new(secret, self.oauth_client_secret_file.clone()),
+                scope: self.oauth_scope.clone(),
+                authorities: self.oauth_tls_ca.clone(),
+                extensions: self.oauth_extensions.iter().filter_map(|text| pair(text)).collect(),
+                timeout: self.connect_timeout,
+            }));
+        }
+        let mut known = PasswordMechanism::ALL.into_iter();
+        Some(LoginSettings::Password {
+            mechanism: known.find(|known| known.name() == self.sasl_mechanism)?,
+            username: self.username.clone()?,
+            password: Secret::new(self.password.clone()?, self.password_file.clone()),
+        })
+    }
+
+    fn tls_settings(&self) -> TlsSettings {
+        let password = self.tls_key_password.clone();
+        TlsSettings {
+            authorities: self.tls_ca.clone(),
+            certificate: self.tls_certificate.clone(),
+            key: self.tls_key.clone(),
+            key_password: password
+                .map(|password| Secret::new(password, self.tls_key_password_file.clone())),
+            server_name: self.tls_server_name.clone(),
+            verification: match self.tls_verification {
+                TlsVerification::Full => Verification::Full,
+                TlsVerification::Authority => Verification::AuthorityOnly,
+                TlsVerification::None => Verification::Off,
+            },
         }
     }
 }
 
-impl KafkaConfig {
-    /// The settings that a client takes.
-    pub(crate) fn settings(&self) -> KafkaSettings {
-        self.into()
-    }
+/// Name and value of `name=value`.
+pub(super) fn pair(text: &str) -> Option<(String, String)> {
+    let (name, value) = text.split_once('=')?;
+    Some((name.trim().to_owned(), value.trim().to_owned()))
 }

@@ -45,7 +45,7 @@ pub use self::{
     dead_letter::{DeadLetterConfig, RefusalPolicy},
     delivery::{DeliveryConfig, DeliveryMode},
     http::HttpConfig,
-    kafka::{KafkaClient, KafkaConfig, TopicCreation},
+    kafka::{KafkaClient, KafkaConfig, TlsVerification, TopicCreation},
     log::{LogConfig, LogFormat, LogLevel},
     outbox::{ChangePolicy, OutboxColumns, OutboxPreset, OutboxTable, TimeUnit},
     pipeline::PipelineConfig,

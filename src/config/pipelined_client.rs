@@ -4,7 +4,6 @@ use super::{
     Config, KafkaClient, RefusalPolicy,
     validate::{Check, wrong},
 };
-use crate::kafka::pipelined::PROPERTIES;
 
 const CLIENT: &str = "kafka.client = \"pipelined\"";
 
@@ -22,11 +21,6 @@ pub(super) fn check_client(config: &Config) -> Check {
             "{CLIENT} sends what is behind a refused record: take \"rdkafka\", or another policy"
         );
         return wrong("dead_letter.policy", "\"block\"", problem);
-    }
-    if let Some(name) = kafka.properties.keys().find(|name| !PROPERTIES.contains(&name.as_str())) {
-        let problem =
-            format!("{CLIENT} takes of librdkafka's properties {}", PROPERTIES.join(", "));
-        return wrong(format!("kafka.properties.{name}"), "given", problem);
     }
     Ok(())
 }
@@ -49,15 +43,8 @@ mod tests {
     #[test]
     fn what_it_cannot_do_is_refused_by_name() {
         assert_eq!(problem(|_| {}), "");
-        let known = problem(|config| {
-            config.kafka.properties.insert("batch.size".into(), "1".into());
-        });
-        assert_eq!(known, "");
         let mode = problem(|c| c.delivery.mode = DeliveryMode::ExactlyOnce);
         let policy = problem(|c| c.dead_letter.policy = RefusalPolicy::Block);
-        let property = problem(|c| {
-            c.kafka.properties.insert("linger.ms".into(), "1".into());
-        });
         for (problem, setting, text) in [
             (
                 mode,
@@ -69,11 +56,6 @@ mod tests {
                 "dead_letter.policy",
                 "kafka.client = \"pipelined\" sends what is behind a refused record: take \
                  \"rdkafka\", or another policy",
-            ),
-            (
-                property,
-                "kafka.properties.linger.ms",
-                "kafka.client = \"pipelined\" takes of librdkafka's properties batch.size, ",
             ),
         ] {
             assert!(problem.contains(setting) && problem.contains(text), "{problem}");

@@ -7,7 +7,7 @@ use factlib_postgres::ConnectInfo;
 use figment::value::Value;
 
 use super::reference::{Setting, find};
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Result, kafka::secret::without_line_end};
 
 /// Suffix that turns a secret's name into the setting of its file.
 const SUFFIX: &str = "_file";
@@ -26,10 +26,9 @@ pub(crate) fn read(path: &str, name: &str, source: &str) -> Result<Value> {
         Error::new(ErrorKind::Config, failure)
     };
     let text = fs::read_to_string(path).map_err(|error| failed().caused_by(error))?;
-    let text = text.strip_suffix('\n').map_or(&*text, |text| text.trim_end_matches('\r'));
-    match text.is_empty() {
-        true => Err(failed().caused_by("it is empty")),
-        false => Ok(text.into()),
+    match without_line_end(&text) {
+        "" => Err(failed().caused_by("it is empty")),
+        text => Ok(text.into()),
     }
 }
 

@@ -2,9 +2,8 @@
 //! on.
 
 use rdkafka::{ClientConfig, config::RDKafkaLogLevel};
-use secrecy::ExposeSecret;
 
-use super::{Compression, KafkaSettings};
+use super::{Compression, KafkaSettings, LoginSettings};
 
 /// The longest wait for an answer, where the user names none.
 pub(super) const SOCKET_TIMEOUT_MS: u128 = 20_000;
@@ -23,21 +22,33 @@ fn tell(client: &mut ClientConfig, settings: &KafkaSettings) {
         .set("topic.metadata.refresh.interval.ms", "10000")
         .set("socket.timeout.ms", SOCKET_TIMEOUT_MS.to_string())
         .set("client.id", &settings.client_id);
-    if let (Some(user), Some(password)) = (&settings.username, &settings.password) {
+    if let Some(LoginSettings::Password { mechanism, username, password }) = &settings.login {
         client
-            .set("sasl.mechanism", &settings.sasl_mechanism)
-            .set("sasl.username", user)
-            .set("sasl.password", password.expose_secret());
+            .set("sasl.mechanism", mechanism.name())
+            .set("sasl.username", username)
+            .set("sasl.password", password.initial());
     }
-    let protocol = match (settings.username.is_some(), settings.tls) {
+    let protocol = match (settings.login.is_some(), settings.tls.is_some()) {
         (false, false) => "plaintext",
         (false, true) => "ssl",
         (true, false) => "sasl_plaintext",
         (true, true) => "sasl_ssl",
     };
     client.set("security.protocol", protocol);
-    if let Some(path) = &settings.tls_ca {
-        client.set("ssl.ca.location", path.to_string_lossy());
+    if let Some(tls) = &settings.tls {
+        let files = [
+            ("ssl.ca.location", &tls.authorities),
+            ("ssl.certificate.location", &tls.certificate),
+            ("ssl.key.location", &tls.key),
+        ];
+        for (name, path) in files {
+            if let Some(path) = path {
+                client.set(name, path.to_string_lossy());
+            }
+        }
+        if let Some(password) = &tls.key_password {
+            client.set("ssl.key.password", password.initial());
+        }
     }
     for (key, value) in &settings.properties {
         client.set(key, value);

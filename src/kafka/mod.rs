@@ -14,6 +14,8 @@ mod headers;
 pub(crate) mod in_flight;
 mod librdkafka_errors;
 pub(crate) mod limits;
+#[cfg(feature = "oauth")]
+mod oauth;
 mod observer;
 pub(crate) mod outgoing;
 pub(crate) mod pending_batch;
@@ -27,6 +29,7 @@ pub(crate) mod reader;
 pub(crate) mod refusals;
 pub(crate) mod reports;
 pub(crate) mod resend;
+pub(crate) mod secret;
 mod settings;
 mod single;
 mod statistics;
@@ -40,5 +43,9 @@ pub use self::{
 pub(crate) use self::{
     headers::owned_headers,
     observer::{KafkaObserver, unobserved},
-    settings::{KafkaSettings, NewTopics, is_secret},
+    secret::Secret,
+    settings::{
+        KafkaSettings, LoginSettings, NewTopics, PasswordMechanism, TlsSettings, TokenEndpoint,
+        is_secret,
+    },
 };

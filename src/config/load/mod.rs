@@ -165,11 +165,18 @@ impl Loader {
         // Files to read again at each connection, if the value in effect came from one.
         let file_of = |name: &str| {
             let source = values.source(name)?;
-            let mut files = own_files.iter().filter(|(setting, ..)| *setting == name);
+            let mut files = own_files.iter().filter(|(setting, ..)| setting == name);
             files.find(|(_, given, _)| *given == source).map(|(.., path)| path.clone())
         };
         config.postgres.password_file = file_of("postgres.password");
         config.postgres.url_file = file_of("postgres.url");
+        config.kafka.password_file = file_of("kafka.password");
+        config.kafka.tls_key_password_file = file_of("kafka.tls_key_password");
+        config.kafka.oauth_client_secret_file = file_of("kafka.oauth_client_secret");
+        let of_property =
+            |name: &String| Some((name.clone(), file_of(&format!("kafka.properties.{name}"))?));
+        config.kafka.property_files =
+            config.kafka.properties.keys().filter_map(of_property).collect();
         config.check().map_err(|mistake| {
             let source = values.source(&mistake.setting);
             mistake.error(source.as_deref())
@@ -237,8 +244,10 @@ impl Given {
     }
 
     /// The setting, source and file of a value that has its own file.
-    fn with_own_file(&self) -> Option<(&'static str, String, PathBuf)> {
-        Some((self.setting.name, self.source.clone(), self.own_file.clone()?))
+    fn with_own_file(&self) -> Option<(String, String, PathBuf)> {
+        let suffix = self.key.as_ref().map(|key| format!(".{key}")).unwrap_or_default();
+        let name = format!("{}{suffix}", self.setting.name);
+        Some((name, self.source.clone(), self.own_file.clone()?))
     }
 
     /// Notes that a secret is in this file, unless it has its own.
@@ -252,11 +261,12 @@ impl Given {
 
 /// The private key files that the configuration names.
 fn key_files(config: &Config) -> Vec<PathBuf> {
-    let ours = ["ssl.key.location", "ssl.keystore.location"];
-    let of_kafka = ours.iter().filter_map(|name| config.kafka.properties.get(*name));
+    let names = ["ssl.key.location", "ssl.keystore.location"];
+    let of_kafka = names.iter().filter_map(|name| config.kafka.properties.get(*name));
+    let of_kafka = of_kafka.map(PathBuf::from).chain(config.kafka.tls_key.clone());
     let of_postgres = config.postgres.connect_info().ok();
     let of_postgres = of_postgres.and_then(|info| info.key_file().map(Path::to_owned));
-    of_kafka.map(PathBuf::from).chain(of_postgres).collect()
+    of_kafka.chain(of_postgres).collect()
 }
 
 impl Provider for Given {

@@ -2,18 +2,11 @@
 
 use std::time::Duration;
 
-use super::{Check, humantime, missing, quoted, text, wrong};
-use crate::{
-    config::{KafkaConfig, properties::refusal, secret::REDACTED},
-    kafka::is_secret,
-    record::is_legal_in_topic,
-};
+use super::{Check, connection, humantime, quoted, text, wrong};
+use crate::{config::KafkaConfig, record::is_legal_in_topic};
 
 /// Kafka's longest topic name (249) minus the dot and one character of aggregate type.
 const MAX_TOPIC_PREFIX_BYTES: usize = 247;
-
-/// SASL mechanisms that need no library beyond the built-in ones.
-pub(crate) const SASL_MECHANISMS: &[&str] = &["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"];
 
 /// Maximum number of connections per broker; each has threads of its own.
 const MAX_CONNECTIONS: usize = 100;
@@ -34,11 +27,7 @@ pub(super) fn check(kafka: &KafkaConfig) -> Check {
         check_topic_prefix("kafka.topic_prefix", prefix)?;
     }
     text("kafka.client_id", &kafka.client_id)?;
-    check_sasl(kafka)?;
-    if let (Some(path), false) = (&kafka.tls_ca, kafka.tls) {
-        let problem = "has no effect while kafka.tls is false";
-        return wrong("kafka.tls_ca", quoted(&path.to_string_lossy()), problem);
-    }
+    connection::check(kafka)?;
     if kafka.statistics_interval > MAX_STATISTICS_INTERVAL {
         let shown = humantime(kafka.statistics_interval);
         return wrong("kafka.statistics_interval", shown, "must be at most 1day");
@@ -59,30 +48,7 @@ pub(super) fn check(kafka: &KafkaConfig) -> Check {
             return wrong(format!("kafka.topics.{name}"), count, problem);
         }
     }
-    for (property, value) in &kafka.properties {
-        if let Some(problem) = refusal(property, value) {
-            let value = if is_secret(property) { REDACTED.into() } else { quoted(value) };
-            return wrong(format!("kafka.properties.{property}"), value, problem);
-        }
-    }
     Ok(())
-}
-
-fn check_sasl(kafka: &KafkaConfig) -> Check {
-    if !SASL_MECHANISMS.contains(&kafka.sasl_mechanism.as_str()) {
-        let problem = format!("expected one of {}", SASL_MECHANISMS.join(", "));
-        return wrong("kafka.sasl_mechanism", quoted(&kafka.sasl_mechanism), problem);
-    }
-    match (&kafka.username, &kafka.password) {
-        (Some(username), _) if username.is_empty() => wrong(
-            "kafka.username",
-            "\"\"",
-            "must not be empty; leave it out to connect without SASL",
-        ),
-        (Some(_), None) => missing("kafka.password", "kafka.username needs it"),
-        (None, Some(_)) => missing("kafka.username", "kafka.password needs it"),
-        _ => Ok(()),
-    }
 }
 
 pub(super) fn check_topic_prefix(setting: &str, prefix: &str) -> Check {

@@ -1,6 +1,7 @@
 //! Validates a configuration: settings must fit each other and the servers' rules, and break no
 //! promise. One file per section that needs more than a few lines.
 
+mod connection;
 mod delivery;
 mod kafka;
 mod outbox;
@@ -11,8 +12,7 @@ use std::time::Duration;
 
 use secrecy::ExposeSecret;
 
-#[cfg(feature = "cli")]
-pub(crate) use self::kafka::SASL_MECHANISMS;
+pub(crate) use self::connection::SASL_MECHANISMS;
 use super::{
     CheckpointConfig, Config, HttpConfig, Mistake, PipelineConfig, PostgresConfig, StoreKind,
     http::{EXPECTED_TOKEN, is_token},

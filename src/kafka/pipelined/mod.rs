@@ -19,7 +19,7 @@ mod topic;
 
 pub(crate) use self::{
     client::PipelinedClient,
-    settings::{PROPERTIES, client_settings},
+    settings::client_settings,
     topic::PipelinedTopic,
 };
 use super::errors;

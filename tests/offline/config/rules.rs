@@ -2,7 +2,10 @@
 
 #[cfg(feature = "client-kafka")]
 use factlib::config::{Compression, Format, OutboxPreset, OutboxTable, Route};
-use factlib::{binary::Loader, config::Config};
+use factlib::{
+    binary::Loader,
+    config::{Config, KafkaClient, KafkaConfig},
+};
 
 use super::{folder, load, mistake, mistake_in_file, mistake_in_flag};
 
@@ -74,7 +77,7 @@ fn what_makes_no_sense_is_refused() {
         (
             "kafka.sasl_mechanism",
             "GSSAPI",
-            "kafka.sasl_mechanism = \"GSSAPI\" from flag --set: expected one of PLAIN, SCRAM-SHA-256, SCRAM-SHA-512",
+            "kafka.sasl_mechanism = \"GSSAPI\" from flag --set: expected one of PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, OAUTHBEARER",
         ),
         ("kafka.username", "u", "kafka.password is not set: kafka.username needs it"),
         ("kafka.password", "p", "kafka.username is not set: kafka.password needs it"),
@@ -87,6 +90,46 @@ fn what_makes_no_sense_is_refused() {
             "kafka.tls_ca",
             "ca.pem",
             "kafka.tls_ca = \"ca.pem\" from flag --set: has no effect while kafka.tls is false",
+        ),
+        (
+            "kafka.sasl_mechanism",
+            "OAUTHBEARER",
+            "kafka.sasl_mechanism = \"OAUTHBEARER\" from flag --set: needs kafka.client = \"pipelined\"",
+        ),
+        (
+            "kafka.oauth_client_secret",
+            "hunter2",
+            "kafka.oauth_client_secret = given from flag --set: has no effect unless kafka.sasl_mechanism is OAUTHBEARER",
+        ),
+        (
+            "kafka.tls_key_password",
+            "hunter2",
+            "kafka.tls_key_password = [redacted] from flag --set: has no effect while kafka.tls is false",
+        ),
+        (
+            "kafka.tls_verification",
+            "none",
+            "kafka.tls_verification = \"none\" from flag --set: has no effect while kafka.tls is false",
+        ),
+        (
+            "kafka.compression_level",
+            "3",
+            "kafka.compression_level = 3 from flag --set: has no effect: only gzip and zstd in kafka.compression have levels",
+        ),
+        (
+            "kafka.batch_bytes",
+            "100",
+            "kafka.batch_bytes = 100B from flag --set: must be at least 1KiB",
+        ),
+        (
+            "kafka.request_timeout",
+            "0s",
+            "kafka.request_timeout = 0s from flag --set: must be above zero",
+        ),
+        (
+            "kafka.retry_backoff_max",
+            "1ms",
+            "kafka.retry_backoff_max = 1ms from flag --set: must not be below kafka.retry_backoff = 50ms",
         ),
         (
             "schema_registry.url",
@@ -196,10 +239,7 @@ fn properties_that_a_promise_rests_on_are_refused() {
         ("delivery.timeout.ms", outage),
         ("retries", outage),
         ("message.send.max.retries", outage),
-        (
-            "delivery.report.only.error",
-            "factlib sets it: acknowledgement rests on delivery reports",
-        ),
+        ("delivery.report.only.error", "factlib sets it: it needs the result of every record"),
         (
             "allow.auto.create.topics",
             "factlib creates topics itself, as kafka.topics has it: brokers would make them by their own defaults",
@@ -218,8 +258,142 @@ fn properties_that_a_promise_rests_on_are_refused() {
     }
     let mut config = Config::default();
     config.kafka.properties.insert("partitioner".into(), "murmur2".into());
-    config.kafka.properties.insert("linger.ms".into(), "5".into());
-    config.validate().expect("all others are the operator's");
+    config.validate().expect("it is Java's");
+}
+
+#[test]
+fn a_login_by_token_has_all_that_it_needs_and_nothing_else() {
+    const WHOLE: &str = "[kafka]
+        client = \"pipelined\"
+        sasl_mechanism = \"OAUTHBEARER\"
+        oauth_token_url = \"https://id.example/token\"
+        oauth_client_id = \"relay\"
+        oauth_client_secret = \"hunter2\"
+        oauth_extensions = [\"logicalCluster=lkc-1\"]";
+    let refused = |change: fn(&mut KafkaConfig)| {
+        let mut config = load(WHOLE, &[]).config;
+        change(&mut config.kafka);
+        config.validate().map_err(|error| error.to_string())
+    };
+    refused(|_| ()).expect("this is how it is used");
+    let needs = "kafka.sasl_mechanism = \"OAUTHBEARER\" needs it";
+    let changes: [(String, fn(&mut KafkaConfig)); 9] = [
+        (format!("kafka.oauth_token_url is not set: {needs}"), |kafka| kafka.oauth_token_url = None),
+        (format!("kafka.oauth_client_id is not set: {needs}"), |kafka| kafka.oauth_client_id = None),
+        (format!("kafka.oauth_client_secret is not set: {needs}"), |kafka| {
+            kafka.oauth_client_secret = None;
+        }),
+        (
+            "kafka.oauth_token_url = \"id.example\": expected http(s)://host/path".into(),
+            |kafka| kafka.oauth_token_url = Some("id.example".into()),
+        ),
+        (
+            "kafka.oauth_token_url = an address: has credentials; use kafka.oauth_client_id and \
+             kafka.oauth_client_secret"
+                .into(),
+            |kafka| kafka.oauth_token_url = Some("https://u:hunter2@id.example".into()),
+        ),
+        ("kafka.username = given: is not used with OAUTHBEARER".into(), |kafka| {
+            kafka.username = Some("relay".into());
+        }),
+        ("kafka.password = [redacted]: is not used with OAUTHBEARER".into(), |kafka| {
+            kafka.password = Some("hunter2".to_owned().into());
+        }),
+        (
+            "kafka.oauth_extensions = \"auth=x\": expected name=value, with letters only in the name"
+                .into(),
+            |kafka| kafka.oauth_extensions.push("auth=x".into()),
+        ),
+        (
+            "kafka.oauth_tls_ca = \"ca.crt\": has no effect without an https address in \
+             kafka.oauth_token_url"
+                .into(),
+            |kafka| {
+                kafka.oauth_token_url = Some("http://id.example/token".into());
+                kafka.oauth_tls_ca = Some("ca.crt".into());
+            },
+        ),
+    ];
+    for (problem, change) in changes {
+        assert_eq!(refused(change).expect_err(&problem), problem);
+    }
+}
+
+#[test]
+fn a_certificate_needs_its_key() {
+    for (file, problem) in [
+        (
+            "kafka = {tls = true, tls_key = \"k\"}",
+            "kafka.tls_certificate is not set: kafka.tls_key needs it",
+        ),
+        (
+            "kafka = {tls = true, tls_certificate = \"c\"}",
+            "kafka.tls_key is not set: kafka.tls_certificate needs it",
+        ),
+        (
+            "kafka = {tls = true, tls_key_password = \"hunter2\"}",
+            "kafka.tls_key is not set: kafka.tls_key_password is that of a key",
+        ),
+        (
+            "kafka = {compression = \"gzip\", compression_level = 10}",
+            "kafka.compression_level = 10 from factlib.toml line 1: gzip has the levels 1 to 9",
+        ),
+        (
+            "kafka = {compression = \"zstd\", compression_level = 0}",
+            "kafka.compression_level = 0 from factlib.toml line 1: zstd has the levels 1 to 22",
+        ),
+    ] {
+        assert_eq!(mistake_in_file(file), problem);
+    }
+}
+
+#[test]
+fn properties_of_librdkafka_set_what_they_stand_for() {
+    let file = "[kafka]
+        client = \"pipelined\"
+        [kafka.properties]
+        \"security.protocol\" = \"SASL_SSL\"
+        \"sasl.mechanisms\" = \"PLAIN\"
+        \"sasl.username\" = \"relay\"";
+    assert_eq!(mistake_in_file(file), "kafka.password is not set: kafka.username needs it");
+    load(&format!("{file}\n\"sasl.password\" = \"hunter2\""), &[]);
+    for (name, value, problem) in [
+        (
+            "sasl.mechanism",
+            "GSSAPI",
+            "expected one of PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, OAUTHBEARER; there is no Kerberos",
+        ),
+        ("sasl.oauthbearer.method", "x", "expected oidc: tokens come from kafka.oauth_token_url"),
+        (
+            "sasl.oauthbearer.grant.type",
+            "x",
+            "expected client_credentials, the only grant that factlib has",
+        ),
+        (
+            "partitioner",
+            "consistent",
+            "expected murmur2_random: factlib chooses partitions as Java's clients do",
+        ),
+        ("no.such", "x", "is no property that factlib knows: docs/kafka-clients.md lists them"),
+    ] {
+        let mut config = Config::default();
+        config.kafka.client = KafkaClient::Pipelined;
+        config.kafka.properties.insert(name.into(), value.into());
+        let error = config.validate().expect_err(name).to_string();
+        assert_eq!(error, format!("kafka.properties.{name} = {value:?}: {problem}"));
+    }
+    let without = file.replace("SASL_SSL", "SSL") + "\n\"sasl.password\" = \"hunter2\"";
+    assert_eq!(
+        mistake_in_file(&without),
+        "kafka.properties.security.protocol = \"SSL\" from factlib.toml line 4: connects without a \
+         login, but one is set: leave one of the two out"
+    );
+    let linger = format!("{file}\n\"linger.ms\" = 5");
+    assert_eq!(
+        mistake_in_file(&linger),
+        "kafka.properties.linger.ms = \"5\" from factlib.toml line 7: is not needed: a batch leaves \
+         at once while its broker is idle, and grows by itself under load"
+    );
 }
 
 #[test]

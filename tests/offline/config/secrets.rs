@@ -10,7 +10,8 @@ use super::{env, folder, load, mistake_in_env, mistake_in_file, mistake_in_flag}
 /// A configuration all of whose secrets contain `hunter2`.
 fn with_secrets() -> Loaded {
     load(
-        "[kafka.properties]\n\"ssl.key.password\" = \"hunter2\"\n\"sasl.oauthbearer.client.secret\" = \"hunter2\"",
+        "[kafka]\ntls = true\ntls_certificate = \"c\"\ntls_key = \"k\"\ntls_key_password = \"hunter2\"\n\
+         [kafka.properties]\n\"ssl.key.password\" = \"hunter2\"",
         &[
             ("MASTER_DATABASE_URL", "postgresql://u:hunter2@db/shop"),
             ("KAFKA_USERNAME", "user"),
@@ -18,8 +19,6 @@ fn with_secrets() -> Loaded {
             ("FACTLIB_HTTP__TOKEN", "hunter2-hunter2-hunter2"),
             ("FACTLIB_SCHEMA_REGISTRY__USERNAME", "user"),
             ("FACTLIB_SCHEMA_REGISTRY__PASSWORD", "hunter2"),
-            ("FACTLIB_KAFKA__PROPERTIES__SSL_KEYSTORE_PASSWORD", "hunter2"),
-            ("FACTLIB_KAFKA__PROPERTIES__SSL_KEY_PEM", "hunter2"),
             ("FACTLIB_KAFKA__PROPERTIES__SASL_PASSWORD", "hunter2"),
         ],
     )
@@ -28,7 +27,7 @@ fn with_secrets() -> Loaded {
 #[test]
 fn no_secret_is_shown() {
     let loaded = with_secrets();
-    assert_eq!(loaded.config.kafka.properties.values().filter(|v| *v == "hunter2").count(), 5);
+    assert_eq!(loaded.config.kafka.properties.values().filter(|v| *v == "hunter2").count(), 2);
     for text in [
         format!("{loaded:?}"),
         format!("{:#?}", loaded.config),
@@ -48,7 +47,7 @@ fn password(loader: &Loader, name: &str) -> (String, String) {
             loaded.config.postgres.password.map(|p| p.expose_secret().to_owned())
         }
         "postgres.url" => Some(loaded.config.postgres.url.expose_secret().to_owned()),
-        _ => loaded.config.kafka.properties.get("ssl.key.password").cloned(),
+        _ => loaded.config.kafka.properties.get("sasl.password").cloned(),
     };
     let of = |sourced: &&Sourced| sourced.name.replace('"', "") == name;
     let sourced = loaded.values.iter().find(of).expect("a value");
@@ -64,7 +63,7 @@ fn a_secret_may_be_in_a_file_of_its_own() {
         ("kafka.password", "FACTLIB_KAFKA__PASSWORD_FILE"),
         ("kafka.password", "KAFKA_PASSWORD_FILE"),
         ("postgres.password", "FACTLIB_POSTGRES__PASSWORD_FILE"),
-        ("kafka.properties.ssl.key.password", "FACTLIB_KAFKA__PROPERTIES__SSL_KEY_PASSWORD_FILE"),
+        ("kafka.properties.sasl.password", "FACTLIB_KAFKA__PROPERTIES__SASL_PASSWORD_FILE"),
     ] {
         let loader = user().env(env(&[("KAFKA_PASSWORD", "of the Go worker's name")]));
         let loader = loader.env(env(&[(variable, &path("secret"))]));
@@ -74,18 +73,51 @@ fn a_secret_may_be_in_a_file_of_its_own() {
     let loader = Loader::new(folder.path()).env(env(&[("MASTER_DATABASE_URL_FILE", &path("url"))]));
     assert_eq!(password(&loader, "postgres.url").0, "postgresql://u:hunter2@db/shop");
     let file = format!(
-        "kafka.username = \"u\"\nkafka.password_file = {0:?}\n[kafka.properties]\n\"ssl.key.password_file\" = {0:?}",
+        "kafka.username = \"u\"\nkafka.password_file = {0:?}\n[kafka.properties]\n\"sasl.password_file\" = {0:?}",
         path("secret")
     );
     std::fs::write(path("factlib.toml"), file).expect("written");
     let loader = Loader::new(folder.path());
-    for (name, line) in [("kafka.password", 2), ("kafka.properties.ssl.key.password", 4)] {
+    for (name, line) in [("kafka.password", 2), ("kafka.properties.sasl.password", 4)] {
         let (value, source) = password(&loader, name);
         assert_eq!(value, "hunter2");
         assert!(source.contains(&format!("factlib.toml line {line}")), "{source}");
     }
     let loader = user().flag("--set", "kafka.password_file", path("secret"));
     assert_eq!(password(&loader, "kafka.password").0, "hunter2");
+}
+
+#[test]
+fn the_files_of_kafkas_secrets_are_kept_to_be_read_again() {
+    let folder = folder(&[("secret", "hunter2\n")]);
+    let path = folder.path().join("secret");
+    let variables = |names: &[&str]| -> Vec<_> {
+        let path = path.display().to_string();
+        names.iter().map(|name| (name.to_string(), path.clone())).collect()
+    };
+    let load = |file: &str, names: &[&str]| {
+        std::fs::write(folder.path().join("factlib.toml"), file).expect("written");
+        let loader = Loader::new(folder.path()).env(variables(names));
+        loader.load().expect("a valid configuration").config.kafka
+    };
+    let kafka = load(
+        "kafka = {username = \"u\", tls = true, tls_certificate = \"c\", tls_key = \"k\"}",
+        &["FACTLIB_KAFKA__PASSWORD_FILE", "FACTLIB_KAFKA__TLS_KEY_PASSWORD_FILE"],
+    );
+    assert_eq!(kafka.password_file.as_ref(), Some(&path));
+    assert_eq!(kafka.tls_key_password_file.as_ref(), Some(&path));
+    let kafka = load(
+        "[kafka.properties]\n\"sasl.username\" = \"u\"",
+        &["FACTLIB_KAFKA__PROPERTIES__SASL_PASSWORD_FILE"],
+    );
+    assert_eq!(kafka.property_files.get("sasl.password"), Some(&path));
+    // A later value replaces the file.
+    let loader = Loader::new(folder.path())
+        .env(variables(&["KAFKA_PASSWORD_FILE"]))
+        .flag("--set", "kafka.username", "u")
+        .flag("--set", "kafka.password", "other");
+    std::fs::write(folder.path().join("factlib.toml"), "").expect("written");
+    assert_eq!(loader.load().expect("valid").config.kafka.password_file, None);
 }
 
 #[test]
@@ -127,8 +159,17 @@ fn files_with_secrets_that_everybody_can_read_are_named() {
     assert_eq!(exposed("postgres.url = \"postgresql://u:p@h/d\"", 0o644, &[]), ["factlib.toml"]);
     assert_eq!(exposed("postgres.url = \"postgresql://u@h/d\"", 0o644, &[]), [""; 0]);
     assert_eq!(exposed("", 0o644, &[user, ("KAFKA_PASSWORD_FILE", "secret")]), ["secret"]);
-    let key = ("FACTLIB_KAFKA__PROPERTIES__SSL_KEY_LOCATION", "secret");
-    assert_eq!(exposed("", 0o644, &[key]), ["secret"]);
+    let file = "kafka = {tls = true, tls_certificate = \"c\"}";
+    let of_key = ["FACTLIB_KAFKA__TLS_KEY", "FACTLIB_KAFKA__PROPERTIES__SSL_KEY_LOCATION"];
+    for variable in of_key {
+        let file = match variable {
+            "FACTLIB_KAFKA__TLS_KEY" => file,
+            _ => {
+                "[kafka.properties]\n\"security.protocol\" = \"ssl\"\n\"ssl.certificate.location\" = \"c\""
+            }
+        };
+        assert_eq!(exposed(file, 0o644, &[(variable, "secret")]), ["secret"], "{variable}");
+    }
 }
 
 #[test]

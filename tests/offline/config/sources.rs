@@ -144,7 +144,7 @@ fn all_kinds_of_values_are_read_from_file_and_text() {
         [kafka]
         brokers = ["a:1", "[::1]:2"]
         compression = "zstd"
-        properties = { "linger.ms" = 5 }
+        properties = { "batch.size" = 50000 }
         [kafka.topics]
         partitions = 6
         config."retention.ms" = "86400000"
@@ -152,7 +152,7 @@ fn all_kinds_of_values_are_read_from_file_and_text() {
     let variables = [
         ("FACTLIB_KAFKA__TOPICS__CREATE", "false"),
         ("FACTLIB_KAFKA__TOPICS__CONFIG__CLEANUP_POLICY", "compact"),
-        ("FACTLIB_KAFKA__PROPERTIES__SOCKET_KEEPALIVE_ENABLE", "true"),
+        ("FACTLIB_KAFKA__PROPERTIES__REQUEST_TIMEOUT_MS", "1500"),
         ("FACTLIB_CHECKPOINT__STORE", "file"),
         ("FACTLIB_CHECKPOINT__INTERVAL", "1m30s"),
         ("FACTLIB_PIPELINE__WINDOW", "64MiB"),
@@ -171,21 +171,21 @@ fn all_kinds_of_values_are_read_from_file_and_text() {
     );
     assert_eq!(
         pairs(&kafka.properties),
-        r#"{"linger.ms": "5", "socket.keepalive.enable": "true"}"#
+        r#"{"batch.size": "50000", "request.timeout.ms": "1500"}"#
     );
     assert_eq!((checkpoint.store, checkpoint.interval), (StoreKind::File, Duration::from_secs(90)));
     assert_eq!((loaded.config.window_bytes(), loaded.config.batch_bytes()), (64 << 20, 64 << 10));
     assert_eq!(http.address.to_string(), "::1");
     assert_eq!(
-        source(&loaded, r#"kafka.properties."socket.keepalive.enable""#),
-        "environment variable FACTLIB_KAFKA__PROPERTIES__SOCKET_KEEPALIVE_ENABLE"
+        source(&loaded, r#"kafka.properties."request.timeout.ms""#),
+        "environment variable FACTLIB_KAFKA__PROPERTIES__REQUEST_TIMEOUT_MS"
     );
 }
 
 #[test]
 fn dotted_names_in_the_file_are_kafkas_own() {
-    let kafka = load("[kafka.properties]\nlinger.ms = 5\n", &[]).config.kafka;
-    assert_eq!(kafka.properties.get("linger.ms").map(String::as_str), Some("5"));
+    let kafka = load("[kafka.properties]\nbatch.size = 50000\n", &[]).config.kafka;
+    assert_eq!(kafka.properties.get("batch.size").map(String::as_str), Some("50000"));
 }
 
 #[test]
@@ -202,6 +202,12 @@ fn words_of_a_setting_are_those_that_it_takes() {
                 ("kafka.client", "kafka") => loader
                     .flag("--set", "kafka.compression", "none")
                     .flag("--set", "kafka.topics.create", "false"),
+                ("kafka.tls_verification", _) => loader.flag("--set", "kafka.tls", "true"),
+                ("kafka.sasl_mechanism", "OAUTHBEARER") => loader
+                    .flag("--set", "kafka.client", "pipelined")
+                    .flag("--set", "kafka.oauth_token_url", "http://a:1")
+                    .flag("--set", "kafka.oauth_client_id", "relay")
+                    .flag("--set", "kafka.oauth_client_secret", "hunter2"),
                 _ => loader,
             };
             // And a format may need a registry.
@@ -220,6 +226,11 @@ fn every_setting_can_be_set_by_its_variable() {
             Kind::Text if setting.name.ends_with(".username") => continue,
             Kind::Secret if setting.name.ends_with(".password") => continue,
             Kind::Path if setting.name.ends_with(".tls_ca") => continue,
+            _ if setting.name.starts_with("kafka.oauth_") => continue,
+            _ if setting.name.starts_with("kafka.tls_") => continue,
+            _ if setting.name == "kafka.sasl_mechanism" => continue,
+            _ if setting.name == "kafka.compression_level" => continue,
+            Kind::Duration if setting.name == "kafka.retry_backoff" => "9ms",
             Kind::OneOf(_) if setting.name == "kafka.client" => continue,
             Kind::OneOf(_) if setting.name == "kafka.format" => "json",
             Kind::List if setting.name == "schema_registry.url" => "http://a:1",
@@ -236,7 +247,7 @@ fn every_setting_can_be_set_by_its_variable() {
             Kind::Tables => "[{table = \"o\"}]",
             _ => panic!("no value for {setting:?}"),
         };
-        let name = setting.env().replace("<KEY>", "SOME_KEY");
+        let name = setting.env().replace("<KEY>", "CLIENT_ID");
         let loaded = load("", &[(&name, value)]);
         let expected = format!("environment variable {name}");
         assert!(loaded.values.iter().any(|value| value.source == expected), "{name} sets nothing");
