@@ -12,7 +12,8 @@
 //! - [`Program`]: a program under test, which ends with the test.
 //! - [`create_topic`], [`read_topic`], [`each_record`], [`wait_for_count`], [`topic_names`]: topics
 //!   and their records.
-//! - [`grant`], [`deny`], [`grant_transactions`]: ACLs.
+//! - [`grant`], [`deny`], [`lift_denials`], [`grant_transactions`]: ACLs. [`limit_rate`]: quotas.
+//!   [`move_leaders`]: leaders of partitions.
 //! - [`Authority`], [`SelfSigned`]: certificates. [`CollectedLogs`]: log lines.
 //!
 //! ```no_run
@@ -67,6 +68,8 @@
 
 #[cfg(feature = "kafka")]
 mod acls;
+#[cfg(feature = "kafka")]
+mod admin_request;
 mod cache;
 #[cfg(feature = "certificates")]
 mod certificate;
@@ -78,6 +81,8 @@ pub mod fake_broker;
 mod java;
 #[cfg(feature = "kafka")]
 mod kafka;
+#[cfg(feature = "kafka")]
+mod leaders;
 #[cfg(feature = "logs")]
 mod logs;
 mod ports;
@@ -85,6 +90,8 @@ mod postgres;
 mod process;
 mod program;
 mod proxy;
+#[cfg(feature = "kafka")]
+mod quotas;
 #[cfg(feature = "schema-registry")]
 mod schema_registry;
 mod shared;
@@ -103,8 +110,10 @@ pub use self::schema_registry::SchemaRegistry;
 #[cfg(feature = "kafka")]
 #[cfg_attr(docsrs, doc(cfg(feature = "kafka")))]
 pub use self::{
-    acls::{TopicRight, deny, grant, grant_transactions},
+    acls::{TopicRight, deny, grant, grant_transactions, lift_denials},
     kafka::{KafkaServer, KafkaServerBuilder},
+    leaders::move_leaders,
+    quotas::limit_rate,
     shared::shared_kafka,
     topics::{ConsumedRecord, create_topic, each_record, read_topic, topic_names, wait_for_count},
 };
