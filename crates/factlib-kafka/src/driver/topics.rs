@@ -17,9 +17,9 @@ use crate::{
     topic::{Outgoing, Refusal, Topic},
 };
 
-/// Idle time after which a broker may have forgotten the producer. The default of
-/// `producer.id.expiration.ms` is a day.
-const LONG_REST: Duration = Duration::from_secs(60);
+/// Idle time after which a broker may have forgotten the producer. `producer.id.expiration.ms` is a
+/// day by default, but may be far less, and to send one batch alone after a rest costs nothing.
+const LONG_REST: Duration = Duration::from_secs(1);
 
 pub(super) struct TopicState {
     pub name: Arc<str>,
