@@ -11,8 +11,10 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod cluster;
 mod context;
 mod disk;
+mod moved_records;
 mod outbox_rows;
 mod outcome;
 mod scenarios;

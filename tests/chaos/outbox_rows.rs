@@ -4,7 +4,7 @@
 //! the same aggregates and takes no number: what remains without it is a gapless sequence.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -88,6 +88,8 @@ impl Poison {
 pub struct Rows {
     /// How many sound rows each aggregate has.
     sound: BTreeMap<String, u64>,
+    /// Aggregate and number of each sound row, by its id.
+    by_id: HashMap<String, (String, u64)>,
     /// Ids of poisoned rows.
     poisoned: HashMap<String, Poison>,
 }
@@ -104,12 +106,20 @@ impl Rows {
     /// Holds the records of the sound rows' topic, each partition in its order, against what
     /// was committed.
     pub fn check(&self, records: &[ConsumedRecord]) -> Report {
+        self.check_without(records, &[])
+    }
+
+    /// Like [`check`](Self::check), where sound rows may also be parked, once: these letters.
+    pub fn check_without(&self, records: &[ConsumedRecord], letters: &[ConsumedRecord]) -> Report {
+        // A letter whose event was too large has no value, but always the id.
+        let ids = letters.iter().filter_map(|letter| letter.header("event_id"));
+        let parked: HashSet<_> =
+            ids.filter_map(|id| self.by_id.get(&*String::from_utf8_lossy(id)).cloned()).collect();
         let mut report = Report { emitted: self.sound(), ..Report::default() };
         let mut next: HashMap<String, u64> = HashMap::new();
+        let mut missing = HashSet::new();
         for record in records {
-            let key =
-                String::from_utf8_lossy(record.key.as_deref().unwrap_or_default()).into_owned();
-            let number = number(record);
+            let (key, number) = (key(record), number(record));
             let known =
                 number.filter(|number| self.sound.get(&key).is_some_and(|all| number < all));
             let Some(number) = known else {
@@ -117,21 +127,30 @@ impl Rows {
                 report.examples.push(format!("phantom: {key:?} at {}", record.offset));
                 continue;
             };
-            let due = next.entry(key.clone()).or_default();
-            match number.cmp(due) {
-                std::cmp::Ordering::Less => report.duplicates += 1,
-                std::cmp::Ordering::Equal => *due += 1,
-                std::cmp::Ordering::Greater => {
-                    report.order_violations += 1;
-                    report.examples.push(format!("order: {key:?}: {number} came before {due}"));
-                    *due = number + 1;
-                }
+            let row = (key, number);
+            if parked.contains(&row) {
+                report.duplicates += 1;
+                report.examples.push(format!("{row:?} is parked, and in the topic"));
+                continue;
+            }
+            let due = next.entry(row.0.clone()).or_default();
+            if number >= *due {
+                missing.extend((*due..number).map(|number| (row.0.clone(), number)));
+                *due = number + 1;
+            } else if missing.remove(&row) {
+                report.order_violations += 1;
+                report.examples.push(format!("order: {row:?} came late"));
+            } else {
+                report.duplicates += 1;
             }
         }
         for (key, all) in &self.sound {
             let came = next.get(key).copied().unwrap_or_default();
-            report.lost += (all - came.min(*all)) as usize;
+            missing.extend((came..*all).map(|number| (key.clone(), number)));
         }
+        missing.retain(|row| !parked.contains(row));
+        report.lost = missing.len();
+        report.examples.extend(missing.iter().map(|row| format!("lost: {row:?}")));
         report.delivered = report.emitted - report.lost;
         report
     }
@@ -140,6 +159,7 @@ impl Rows {
         for (key, count) in other.sound {
             *self.sound.entry(key).or_default() += count;
         }
+        self.by_id.extend(other.by_id);
         self.poisoned.extend(other.poisoned);
     }
 }
@@ -221,6 +241,7 @@ impl Writer {
             }
             let number = self.rows.sound.entry(aggregate.clone()).or_default();
             let (id, payload) = (Uuid::now_v7().to_string(), number.to_string().into_bytes());
+            self.rows.by_id.insert(id.clone(), (aggregate.clone(), *number));
             *number += 1;
             insert(&transaction, &id, KIND, &aggregate, &payload, 0.0).await;
         }
@@ -239,6 +260,10 @@ impl Writer {
         insert(transaction, &id, kind.aggregate_type(), aggregate, &payload, ahead_s).await;
         self.rows.poisoned.insert(id, kind);
     }
+}
+
+fn key(record: &ConsumedRecord) -> String {
+    String::from_utf8_lossy(record.key.as_deref().unwrap_or_default()).into_owned()
 }
 
 /// The number in the payload of a sound row.

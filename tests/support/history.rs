@@ -104,6 +104,11 @@ impl History {
         self.placed = self.facts.len();
     }
 
+    /// Returns true for a fact of this run, committed or rolled back.
+    pub fn has(&self, id: &Uuid) -> bool {
+        self.by_id.contains_key(id) || self.rolled_back.contains(id)
+    }
+
     /// How many facts were committed.
     pub fn len(&self) -> usize {
         self.facts.len()

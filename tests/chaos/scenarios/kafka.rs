@@ -2,16 +2,21 @@
 
 use std::time::{Duration, Instant};
 
-use factlib::testing::{
-    KafkaServer, TopicRight, create_topic, grant, grant_transactions, shared_postgres,
+use factlib::{
+    Lsn,
+    testing::{KafkaServer, TopicRight, create_topic, grant, grant_transactions, shared_postgres},
 };
 use tokio::time::sleep;
 
 use crate::{
     Ctx, Outcome,
+    cluster::{self, Patience},
     context::EMITTERS,
     support::{Bed, Report, Workload, emitters::Emitters},
 };
+
+/// The longest time until the relay goes on once Kafka can.
+const RESUMES_WITHIN: Duration = Duration::from_secs(2);
 
 async fn kafka_of_its_own() -> KafkaServer {
     KafkaServer::start().await.expect("Kafka starts")
@@ -28,15 +33,36 @@ pub async fn broker_killed(ctx: &mut Ctx) -> Outcome {
     let relay = ctx.launch(&bed).start().await;
     let emitters = ctx.load(&bed, ctx.pick(500, 2_000)).await;
     let kills = ctx.pick(2, 6);
+    let mut slowest = Duration::ZERO;
     for _ in 0..kills {
         sleep(ctx.random_ms(500..1_500)).await;
         kafka.kill(1).await.expect("the broker is killed");
-        sleep(ctx.random_ms(100..2_000)).await;
+        sleep(ctx.random_ms(300..2_000)).await;
+        let before = bed.slot().await.0;
         kafka.start_again(1).await.expect("the broker comes back");
+        slowest = slowest.max(resumed(&bed, before).await);
     }
     let history = emitters.stop().await;
     let report = relay.finish(&bed, &history).await;
-    Outcome::exact(report).note(format!("{kills} kills"))
+    let note = resumption(ctx, slowest, "the broker's first answer");
+    Outcome::exact(report).note(format!("{kills} kills; {note}"))
+}
+
+/// The time until more is confirmed than this.
+async fn resumed(bed: &Bed<'_>, before: Lsn) -> Duration {
+    let (begin, patience) = (Instant::now(), Patience::new());
+    while bed.slot().await.0 <= before {
+        patience.pause("the relay goes on").await;
+    }
+    begin.elapsed()
+}
+
+/// Judges the longest time until the relay went on, where the machine was left to it.
+fn resumption(ctx: &Ctx, slowest: Duration, since: &str) -> String {
+    let note = format!("it went on within {} ms of {since}", slowest.as_millis());
+    // The short forms run beside other tests.
+    assert!(slowest < ctx.pick(30, 1) * RESUMES_WITHIN, "{note}");
+    note
 }
 
 /// The only broker is away under load: memory does not grow, and then all arrives.
@@ -78,11 +104,18 @@ async fn one_of_three_killed(ctx: &mut Ctx, min_in_sync: u32) -> Outcome {
     let relay = launch.start().await;
     let emitters = ctx.load(&bed, ctx.pick(300, 1_000)).await;
     let rounds = ctx.pick(1, 3);
-    let mut held = 0;
+    let (mut held, mut slowest) = (0, Duration::ZERO);
+    let client = cluster::client(&bed);
     for _ in 0..rounds {
         emitters.emitted(emitters.count() + 300).await;
         let broker = ctx.random(1..=3) as usize;
         kafka.kill(broker).await.expect("the broker is killed");
+        if min_in_sync < 3 {
+            cluster::led_by_others(&client, &bed, &[broker as i32]).await;
+            let (end, begin) = (bed.wal_end().await, Instant::now());
+            bed.confirmed(end).await;
+            slowest = slowest.max(begin.elapsed());
+        }
         // Past its session's end, when the others have taken over.
         sleep(ctx.pick(Duration::from_secs(6), Duration::from_secs(15))).await;
         let now = bed.wal_end().await;
@@ -94,7 +127,12 @@ async fn one_of_three_killed(ctx: &mut Ctx, min_in_sync: u32) -> Outcome {
     assert!(min_in_sync < 3 || held == rounds, "facts were confirmed with a replica missing");
     let history = emitters.stop().await;
     let report = relay.finish(&bed, &history).await;
-    Outcome::exact(report).note(format!("{rounds} kills, min.insync.replicas={min_in_sync}"))
+    let note = match min_in_sync {
+        3 => "nothing was confirmed meanwhile".to_owned(),
+        _ => resumption(ctx, slowest, "the new leaders' election"),
+    };
+    Outcome::exact(report)
+        .note(format!("{rounds} kills, min.insync.replicas={min_in_sync}; {note}"))
 }
 
 /// A broker dies while topics are new: their partitions know no producer yet.

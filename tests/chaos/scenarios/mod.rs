@@ -7,7 +7,10 @@ mod network;
 mod poison;
 mod position;
 mod postgres;
+mod producer;
+mod refusals;
 mod store;
+mod topics;
 mod transactions;
 
 use std::pin::Pin;
@@ -49,6 +52,9 @@ scenarios! {
         aborted_while_draining, actors_that_panic;
     kafka: broker_killed, broker_away, leader_killed, leader_of_new_topics_killed, in_sync_replicas_below_minimum,
         topic_missing, answers_lost_after_write, broker_gone_without_a_word, authorisation_denied;
+    topics: leaders_of_new_topics_move, partitions_added, topic_made_again;
+    producer: producer_forgotten, unclean_election;
+    refusals: refused_in_mid_stream;
     postgres: server_stopped_hard, walsender_terminated, slot_in_use, password_changed;
     network: postgres_network, kafka_network;
     position: slot_dropped, slot_recreated, slot_advanced, slot_invalidated, another_cluster,
