@@ -111,7 +111,7 @@ fn tls_remedy(error: Option<&TlsError>, text: &str) -> Option<(ErrorKind, &'stat
         return Some((
             ErrorKind::KafkaRefused,
             "the broker wants a certificate of an authority that it knows: set \
-             ssl.certificate.location and ssl.key.location in kafka.properties",
+             kafka.tls_certificate and kafka.tls_key",
         ));
     }
     match error? {
@@ -333,7 +333,7 @@ mod tests {
         let error = ClientError::Connection { address: address(), source: Arc::new(source) };
         let error = connection("a:1", error);
         let remedy = "the broker wants a certificate of an authority that it knows: set \
-                      ssl.certificate.location and ssl.key.location in kafka.properties";
+                      kafka.tls_certificate and kafka.tls_key";
         assert_eq!((error.kind(), error.advice()), (ErrorKind::KafkaRefused, Some(remedy)));
         for (error, remedy) in [
             (ClientError::WantsTls { address: address() }, "kafka.tls = true"),

@@ -115,6 +115,7 @@ fn code() -> String {
     collect(&root().join("src"), &mut all);
     collect(&root().join("crates/factlib-emit/src"), &mut all);
     collect(&root().join("crates/factlib-postgres/src"), &mut all);
+    collect(&root().join("crates/factlib-kafka/src"), &mut all);
     let lines: Vec<_> = all.split("\\\n").map(str::trim_start).collect();
     lines.concat().replace("\\\"", "\"")
 }

@@ -172,8 +172,8 @@ async fn a_login_that_the_broker_does_not_know_is_refused_in_one_line() {
         assert!(!complaint.contains("mistyped"), "{complaint}");
     }
     let at = secured.kafka.listener("MUTUAL");
-    refused(&secured.certificate(&bed, "theirs"), 4, &[&at, "ssl.certificate.location"]).await;
-    refused(&secured.tls(&bed, "MUTUAL"), 4, &[&at, "ssl.certificate.location"]).await;
+    refused(&secured.certificate(&bed, "theirs"), 4, &[&at, "kafka.tls_certificate"]).await;
+    refused(&secured.tls(&bed, "MUTUAL"), 4, &[&at, "kafka.tls_certificate"]).await;
 }
 
 #[tokio::test]

@@ -17,9 +17,5 @@ mod reports;
 mod settings;
 mod topic;
 
-pub(crate) use self::{
-    client::PipelinedClient,
-    settings::client_settings,
-    topic::PipelinedTopic,
-};
+pub(crate) use self::{client::PipelinedClient, settings::client_settings, topic::PipelinedTopic};
 use super::errors;
