@@ -15,7 +15,7 @@ DELIVERY ?= at-least-once
 # kafka.client, where a scenario does not choose it: pipelined
 CLIENT ?=
 MARKDOWN ?=
-# What `make bench` runs: how often, how much, which (tx5,tx1,4k,one,latency,idle; not in all: cost,exactly,distance).
+# What `make bench` runs: how often, how much, which (tx5,tx1,4k,one,table,latency,idle; not in all: cost,exactly,distance).
 REPEATS ?= 3
 FACTS ?= 1000000
 BACKLOG ?= all

@@ -1,4 +1,4 @@
-//! Facts that wait in the WAL: emitted by the server itself, from templates.
+//! Facts that wait in the WAL: emitted by the server itself, from templates, as messages or as rows.
 
 use std::time::Instant;
 
@@ -22,9 +22,20 @@ pub const EXACTLY: &str = "exactly";
 /// Their topics.
 pub const AGGREGATE_TYPES: [&str; 3] = ["order", "payment", "customer"];
 
+/// Where the facts are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Source {
+    /// Logical messages.
+    Messages,
+    /// Rows of `outbox_events`.
+    Table,
+}
+
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Backlog {
     pub name: &'static str,
+    pub source: Source,
     pub facts: u64,
     pub payload_bytes: usize,
     pub facts_a_transaction: u64,
@@ -41,14 +52,22 @@ pub struct Written {
 
 impl Backlog {
     /// Those of `make bench`, where `facts` are a million.
-    pub fn all(facts: u64) -> [Backlog; 4] {
+    pub fn all(facts: u64) -> [Backlog; 5] {
         let whole = |facts: u64| (facts / 5).max(1) * 5;
         let (facts, tenth) = (whole(facts), whole(facts / 10));
+        let of = |name, facts, payload_bytes, facts_a_transaction| Backlog {
+            name,
+            source: Source::Messages,
+            facts,
+            payload_bytes,
+            facts_a_transaction,
+        };
         [
-            Backlog { name: "tx5", facts, payload_bytes: 300, facts_a_transaction: 5 },
-            Backlog { name: "tx1", facts, payload_bytes: 300, facts_a_transaction: 1 },
-            Backlog { name: "4k", facts: tenth, payload_bytes: 4096, facts_a_transaction: 5 },
-            Backlog { name: "one", facts, payload_bytes: 300, facts_a_transaction: facts },
+            of("tx5", facts, 300, 5),
+            of("tx1", facts, 300, 1),
+            of("4k", tenth, 4096, 5),
+            of("one", facts, 300, facts),
+            Backlog { source: Source::Table, ..of("table", facts, 300, 1) },
         ]
     }
 
@@ -65,8 +84,12 @@ impl Backlog {
     }
 
     pub fn describe(&self) -> String {
-        let Backlog { name, facts, payload_bytes, facts_a_transaction } = self;
-        format!("{name}: {facts} facts of {payload_bytes} B, {facts_a_transaction} a transaction")
+        let Backlog { name, source, facts, payload_bytes, facts_a_transaction } = self;
+        let of = match source {
+            Source::Messages => "facts",
+            Source::Table => "rows of an outbox table",
+        };
+        format!("{name}: {facts} {of} of {payload_bytes} B, {facts_a_transaction} a transaction")
     }
 
     /// Makes a slot and, behind it, the backlog.
@@ -91,22 +114,47 @@ impl Backlog {
     }
 
     async fn write_templates(&self, servers: &Servers) -> Result<usize> {
-        let table = "DROP TABLE IF EXISTS templates; CREATE TABLE templates (message bytea)";
+        let table = "DROP TABLE IF EXISTS templates;
+            CREATE TABLE templates (number bigserial PRIMARY KEY, message bytea,
+                aggregate_type text, aggregate_id text, event_type text, payload bytea)";
         servers.sql.batch_execute(table).await?;
-        let templates: Vec<Vec<u8>> = (0..TEMPLATES).map(|n| self.template(n)).collect();
-        let bytes = templates.iter().map(Vec::len).sum::<usize>() / TEMPLATES;
-        let insert = "INSERT INTO templates SELECT unnest($1::bytea[])";
-        servers.sql.execute(insert, &[&templates]).await?;
+        let facts: Vec<OutboxEvent> = (0..TEMPLATES).map(|n| self.template(n)).collect();
+        let messages: Vec<Vec<u8>> = facts.iter().map(OutboxEvent::encode_to_vec).collect();
+        let bytes = messages.iter().map(Vec::len).sum::<usize>() / TEMPLATES;
+        let column = |of: fn(&OutboxEvent) -> &str| facts.iter().map(of).collect::<Vec<_>>();
+        let payloads: Vec<&[u8]> = facts.iter().map(|fact| &fact.payload[..]).collect();
+        let insert =
+            "INSERT INTO templates (message, aggregate_type, aggregate_id, event_type, payload)
+            SELECT * FROM unnest($1::bytea[], $2::text[], $3::text[], $4::text[], $5::bytea[])";
+        let columns = [
+            column(|fact| &fact.aggregate_type),
+            column(|fact| &fact.aggregate_id),
+            column(|fact| &fact.event_type),
+        ];
+        let [kinds, ids, types] = &columns;
+        servers.sql.execute(insert, &[&messages, kinds, ids, types, &payloads]).await?;
         Ok(bytes)
     }
 
-    fn template(&self, n: usize) -> Vec<u8> {
-        fact(AGGREGATE_TYPES[n % AGGREGATE_TYPES.len()], n, self.payload_bytes).encode_to_vec()
+    fn template(&self, n: usize) -> OutboxEvent {
+        fact(AGGREGATE_TYPES[n % AGGREGATE_TYPES.len()], n, self.payload_bytes)
     }
 
     async fn emit(&self, servers: &Servers, facts: u64) -> Result<()> {
         let client = servers.postgres.connect(NAME).await?;
         let per = self.facts_a_transaction;
+        let emit = match self.source {
+            Source::Messages => {
+                format!(
+                    "lsn := pg_logical_emit_message(true, '{NAME}', messages[1 + n % {TEMPLATES}])"
+                )
+            }
+            Source::Table => format!(
+                "INSERT INTO outbox_events (id, aggregate_type, aggregate_id, event_type, payload)
+                 SELECT gen_random_uuid(), aggregate_type, aggregate_id, event_type, payload
+                 FROM templates WHERE number = 1 + n % {TEMPLATES}"
+            ),
+        };
         client.batch_execute("SET synchronous_commit = off").await?;
         client
             .batch_execute(&format!(
@@ -116,7 +164,7 @@ impl Backlog {
                      lsn pg_lsn;
                  BEGIN
                      FOR n IN 1..{facts} LOOP
-                         lsn := pg_logical_emit_message(true, '{NAME}', messages[1 + n % {TEMPLATES}]);
+                         {emit};
                          IF n % {per} = 0 THEN COMMIT; END IF;
                      END LOOP;
                  END $$"

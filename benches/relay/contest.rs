@@ -15,7 +15,7 @@ use tokio::{
 
 use crate::{
     Result,
-    backlog::{Backlog, Written},
+    backlog::{Backlog, Source, Written},
     embedded::With,
     nothing,
     process::{Sampler, Usage},
@@ -225,6 +225,10 @@ async fn into_nothing(servers: &Servers, slot: &str, backlog: &Backlog) -> Resul
     let spawned = Instant::now();
     let mut child = Command::new(std::env::current_exe()?)
         .args(["--into-nothing", &servers.url(), slot, NAME, &backlog.facts.to_string()])
+        .arg(match backlog.source {
+            Source::Messages => "messages",
+            Source::Table => "tables",
+        })
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .kill_on_drop(true)
@@ -252,7 +256,7 @@ async fn relay(
     let topics = Topics::create(servers, slot, &[]).await?;
     let spawned = Instant::now();
     let mut relay = match embedded {
-        None => Relay::start(servers, slot, &topics, Mode::AtLeastOnce)?,
+        None => Relay::start(servers, slot, &topics, Mode::AtLeastOnce, backlog.source)?,
         Some(with) => Relay::embedded(servers, slot, &topics, with)?,
     };
     let sampler = Sampler::start(relay.pid, broker(servers)?);
@@ -282,7 +286,7 @@ async fn delivered(
 ) -> Result<Turn> {
     let topics = Topics::create(servers, slot, &[]).await?;
     let spawned = Instant::now();
-    let mut relay = Relay::start(servers, slot, &topics, mode)?;
+    let mut relay = Relay::start(servers, slot, &topics, mode, backlog.source)?;
     let sampler = Sampler::start(relay.pid, broker(servers)?);
     let ended = async {
         tokio::select! {

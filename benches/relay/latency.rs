@@ -11,7 +11,7 @@ use tokio::{task::spawn_blocking, time::sleep};
 
 use crate::{
     Result,
-    backlog::{AGGREGATE_TYPES, fact, now_ns},
+    backlog::{AGGREGATE_TYPES, Source, fact, now_ns},
     process::cpu_s,
     relay::{Mode, Relay},
     servers::{NAME, PARTITIONS, Servers},
@@ -152,7 +152,7 @@ pub async fn idle_cpu_percent(servers: &Servers) -> Result<f64> {
 }
 
 async fn running(servers: &Servers, slot: &str, topics: &Topics, mode: Mode) -> Result<Relay> {
-    let mut relay = Relay::start(servers, slot, topics, mode)?;
+    let mut relay = Relay::start(servers, slot, topics, mode, Source::Messages)?;
     while servers.active_pid(slot).await?.is_none() {
         if let Some(status) = relay.child.try_wait()? {
             return Err(format!("the relay ended by itself: {status}").into());

@@ -36,8 +36,8 @@ struct Args {
     /// What `cargo bench` says; without it (`cargo test --all-targets`) nothing is run
     #[arg(long, hide = true)]
     bench: bool,
-    /// Be a relay into nothing: URL, slot, prefix, facts
-    #[arg(long, hide = true, num_args = 4)]
+    /// Be a relay into nothing: URL, slot, prefix, facts, `messages` or `tables`
+    #[arg(long, hide = true, num_args = 5)]
     into_nothing: Option<Vec<String>>,
     /// Be a relay inside this program: URL, slot, brokers, prefix of topics, with what
     #[arg(long, hide = true, num_args = 5)]

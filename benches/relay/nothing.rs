@@ -18,12 +18,17 @@ pub const DONE: &str = "done";
 const LOOK_INTERVAL: Duration = Duration::from_millis(5);
 
 pub fn run(args: &[String]) -> Result<()> {
-    let [url, slot, prefix, facts] = args else { return Err("URL SLOT PREFIX FACTS".into()) };
+    let [url, slot, prefix, facts, source] = args else {
+        return Err("URL SLOT PREFIX FACTS SOURCE".into());
+    };
     let mut config = Config::default();
     config.postgres.url = url.clone().into();
     config.postgres.slot = slot.clone();
     config.postgres.publication = NAME.into();
     config.postgres.message_prefix = prefix.clone();
+    if source == "tables" {
+        config.postgres.source = Some(factlib::config::Source::Tables);
+    }
     config.checkpoint.store = StoreKind::Memory;
     let facts: u64 = facts.parse()?;
     System::new().block_on(async {

@@ -15,6 +15,7 @@ use tokio::{
 
 use crate::{
     Result,
+    backlog::Source,
     embedded::With,
     servers::{NAME, Servers},
     topics::Topics,
@@ -44,7 +45,13 @@ pub struct Relay {
 
 impl Relay {
     /// Everything that is not said here is default.
-    pub fn start(servers: &Servers, slot: &str, topics: &Topics, mode: Mode) -> Result<Self> {
+    pub fn start(
+        servers: &Servers,
+        slot: &str,
+        topics: &Topics,
+        mode: Mode,
+        source: Source,
+    ) -> Result<Self> {
         let mut command = Command::new(env!("CARGO_BIN_EXE_factlib"));
         command
             .arg("run")
@@ -56,6 +63,9 @@ impl Relay {
             // No factlib.toml, .env or variable of the caller's counts.
             .current_dir(servers.postgres.socket_dir())
             .env_clear();
+        if source == Source::Table {
+            command.env("FACTLIB_POSTGRES__SOURCE", "tables");
+        }
         if let Mode::ExactlyOnce { interval_ms } = mode {
             command
                 .env("FACTLIB_DELIVERY__MODE", "exactly-once")

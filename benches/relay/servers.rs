@@ -22,6 +22,13 @@ pub const KAFKA_JVM: &[&str] = &["-Xms1g", "-Xmx1g", "-XX:+UseG1GC", "-XX:MaxGCP
 /// Also the publication, the prefix of messages and the database's name.
 pub const NAME: &str = "factlib";
 
+/// The table of docs/outbox-tables.md; empty for the backlogs of messages.
+const OUTBOX_TABLE: &str = "CREATE TABLE outbox_events (
+    id uuid PRIMARY KEY, aggregate_type text NOT NULL, aggregate_id text NOT NULL,
+    event_type text NOT NULL, payload bytea NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now(), metadata jsonb NOT NULL DEFAULT '{}',
+    processed boolean NOT NULL DEFAULT false, processed_at timestamptz)";
+
 /// Partitions of each topic.
 pub const PARTITIONS: i32 = 4;
 
@@ -56,7 +63,10 @@ impl Servers {
         let kafka = kafka.jvm(KAFKA_JVM.iter().copied()).start().await?;
         postgres.execute("postgres", &format!("CREATE DATABASE {NAME}")).await?;
         let sql = postgres.connect(NAME).await?;
-        sql.batch_execute(&format!("CREATE PUBLICATION {NAME}")).await?;
+        sql.batch_execute(&format!(
+            "{OUTBOX_TABLE}; CREATE PUBLICATION {NAME} FOR TABLE outbox_events"
+        ))
+        .await?;
         Ok(Servers { postgres, kafka, sql })
     }
 
