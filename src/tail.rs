@@ -19,7 +19,7 @@ use crate::{
     Error, ErrorKind, Event, Lsn, Result,
     actors::EventDecoder,
     config::Config,
-    outbox::{self, OutboxReader, publication::RefuseOn},
+    outbox::{OutboxReader, TableFacts, publication::RefuseOn},
     postgres::{read_encoding, server, sql_session},
     routing::{Captures, Pattern},
     startup::{Startup, log_findings},
@@ -56,7 +56,7 @@ impl Tail {
         let (_, findings) = startup.publication(&client, false, RefuseOn::EveryTable, log).await?;
         log_findings(&findings, log);
         let encoding = read_encoding(&client, log).await?;
-        let partitioned = outbox::partitioned(&client, &tables).await?;
+        let facts = TableFacts::read(&client, &tables).await?;
         let mut replication = startup.replication(settings.connect_timeout, log).await?;
         // No relay and no other tail has this name.
         let slot = format!("factlib_tail_{}", Uuid::now_v7().simple());
@@ -78,9 +78,7 @@ impl Tail {
         let stream = replication.start(&options).await?;
         let decoder = match tables.is_empty() {
             true => EventDecoder::new(&settings.message_prefix, start),
-            false => {
-                EventDecoder::of_tables(OutboxReader::new(tables, &partitioned, log.clone()), start)
-            }
+            false => EventDecoder::of_tables(OutboxReader::new(tables, &facts, log.clone()), start),
         };
         let decoder = decoder.in_encoding(encoding);
         Ok(Tail {

@@ -26,7 +26,7 @@ use crate::{
         ActorExited, ActorKind, BatchDone, BatchId, ByteWindow, ChainFailed, ExitGuard, LaneOpened,
         OpenLane, WalBatch,
     },
-    outbox::OutboxReader,
+    outbox::{OutboxReader, TableFacts},
     routing::{CachedRoutes, OwnTopics},
     status::Status,
 };
@@ -45,7 +45,7 @@ impl Decoding {
     pub fn of_tables(tables: Vec<OutboxTable>) -> Self {
         let log = Logger::root(NoLog, o!());
         Decoding(Box::new(move || {
-            let tables = OutboxReader::new(tables.clone(), &[], log.clone());
+            let tables = OutboxReader::new(tables.clone(), &TableFacts::default(), log.clone());
             EventDecoder::of_tables(tables, Lsn::ZERO)
         }))
     }

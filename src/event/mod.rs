@@ -2,6 +2,7 @@
 
 mod change;
 mod overrides;
+mod table_row;
 
 use std::{fmt, sync::Arc};
 
@@ -9,8 +10,8 @@ use bytes::Bytes;
 use bytestring::ByteString;
 use prost::Message;
 
-pub(crate) use self::change::Change;
 use self::overrides::Overrides;
+pub(crate) use self::{change::Change, table_row::RowFields};
 use crate::{
     Error, ErrorKind, Lsn, Result,
     proto::{OutboxEvent, TraceInfo},
@@ -159,7 +160,7 @@ impl Event {
         Ok(Event { raw, head, lsn, transaction: None, refusal: None, row: None })
     }
 
-    /// Creates the event of an outbox table's row; `raw` is its record's value.
+    /// Creates the event of a parked row; `raw` is its record's value.
     ///
     /// # Errors
     /// As [`parse`](Self::parse), if the value is the whole event.

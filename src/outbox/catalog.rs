@@ -3,9 +3,12 @@
 //! [`super::findings`] judges the answer: at the start, for doctor and for the watcher. It also
 //! describes the tables for code that reads them by SQL.
 
+use std::collections::HashSet;
+
 use serde::Deserialize;
 use tokio_postgres::{Client, Row};
 
+use super::binary;
 use crate::{Error, ErrorKind, Lsn, Result, config::OutboxTable, postgres::postgres_error};
 
 const ASKING: &str = "cannot read the publication from the catalog";
@@ -71,8 +74,13 @@ pub(crate) struct CatalogTable {
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct CatalogColumn {
     pub name: String,
+    /// The type itself, which may be a domain.
+    type_oid: u32,
     /// The base type, below all domains.
     pub base_type_oid: u32,
+    /// True if the base type is an enum.
+    #[serde(default)]
+    is_enum: bool,
     /// `pg_attribute.attgenerated`: empty, `s` (stored) or `v` (virtual).
     pub generated: String,
 }
@@ -176,14 +184,38 @@ impl Catalog {
     }
 }
 
-/// Looks up which of these tables are partitioned.
-pub(crate) async fn partitioned(client: &Client, tables: &[OutboxTable]) -> Result<Vec<bool>> {
-    if tables.is_empty() {
-        return Ok(Vec::new());
+/// Facts about the configured tables that the stream does not carry.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct TableFacts {
+    /// A flag for each table.
+    pub partitioned: Vec<bool>,
+    /// Types that are enums, or domains over them.
+    pub enums: HashSet<u32>,
+    /// True if the types of all columns are known in binary.
+    pub known_in_binary: bool,
+}
+
+impl TableFacts {
+    /// Queries the server for these tables.
+    pub async fn read(client: &Client, tables: &[OutboxTable]) -> Result<Self> {
+        if tables.is_empty() {
+            return Ok(TableFacts::default());
+        }
+        let catalog = Catalog::read(client, "", tables).await?;
+        let columns = || catalog.tables.iter().flat_map(|table| &table.columns);
+        let is_partitioned = |index| catalog.table(index).is_some_and(|known| known.kind == 'p');
+        Ok(TableFacts {
+            partitioned: (0..tables.len()).map(is_partitioned).collect(),
+            enums: columns().filter(|column| column.is_enum).map(|of| of.type_oid).collect(),
+            known_in_binary: columns().all(CatalogColumn::is_known_in_binary),
+        })
     }
-    let catalog = Catalog::read(client, "", tables).await?;
-    let is_partitioned = |index| catalog.table(index).is_some_and(|known| known.kind == 'p');
-    Ok((0..tables.len()).map(is_partitioned).collect())
+}
+
+impl CatalogColumn {
+    fn is_known_in_binary(&self) -> bool {
+        self.is_enum || binary::is_known(self.base_type_oid)
+    }
 }
 
 impl CatalogTable {

@@ -54,16 +54,18 @@ SELECT json_build_object(
             'columns', (
                 SELECT coalesce(json_agg(json_build_object(
                     'name', a.attname, 'type_oid', a.atttypid::bigint,
-                    'base_type_oid', (
-                        WITH RECURSIVE base AS (
-                            SELECT t.oid, t.typbasetype FROM pg_type t WHERE t.oid = a.atttypid
-                            UNION ALL
-                            SELECT t.oid, t.typbasetype
-                            FROM base b JOIN pg_type t ON t.oid = b.typbasetype)
-                        SELECT b.oid::bigint FROM base b WHERE b.typbasetype = 0),
+                    'base_type_oid', base.oid::bigint, 'is_enum', base.typtype = 'e',
                     'generated', coalesce(to_jsonb(a) ->> 'attgenerated', ''))
                     ORDER BY a.attnum), '[]')
                 FROM pg_attribute a
+                CROSS JOIN LATERAL (
+                    WITH RECURSIVE types AS (
+                        SELECT t.oid, t.typbasetype, t.typtype
+                        FROM pg_type t WHERE t.oid = a.atttypid
+                        UNION ALL
+                        SELECT t.oid, t.typbasetype, t.typtype
+                        FROM types d JOIN pg_type t ON t.oid = d.typbasetype)
+                    SELECT t.oid, t.typtype FROM types t WHERE t.typbasetype = 0) base
                 WHERE a.attrelid = w.oid AND a.attnum > 0 AND NOT a.attisdropped),
             -- The table and what is below it, where there is something to say about it.
             'members', (

@@ -96,13 +96,17 @@ impl Mapping {
         &'a self,
         columns: &'a [(String, u32)],
     ) -> impl Iterator<Item = &'a str> {
+        self.columns().filter_map(|at| columns.get(at.index).map(|(name, _)| name.as_str()))
+    }
+
+    /// The columns that events are made of.
+    pub fn columns(&self) -> impl Iterator<Item = ColumnRef> {
         let Mapping { id, aggregate_type, aggregate_id, event_type, .. } = self;
         [Some(*id), Some(*aggregate_type), Some(*aggregate_id), *event_type, Some(self.payload)]
             .into_iter()
             .chain([self.created_at, self.metadata])
             .flatten()
             .chain(self.headers.iter().chain(&self.envelope).map(|(at, _)| *at))
-            .filter_map(|at| columns.get(at.index).map(|(name, _)| name.as_str()))
     }
 }
 

@@ -7,7 +7,8 @@
 //! | `row` | pure: turns one row into an event or a refusal |
 //! | `partition_moves` | pure: recognizes rows that move to another partition |
 //! | `parked` | pure: converts a refused row to a dead letter, and back to an event |
-//! | `value` | pure: parses PostgreSQL's text format |
+//! | `value` | pure: converts values from PostgreSQL's text or binary format |
+//! | `binary` | pure: writes values in binary as PostgreSQL's text |
 //! | `reader` | decodes the changes of a stream by the tables' OIDs |
 //! | `catalog` | reads the publication and the tables from the server's catalog |
 //! | `findings` | pure: lists the problems in a catalog |
@@ -18,6 +19,7 @@
 //! | `old_rows` | removes rows that are old and delivered |
 
 mod archive;
+mod binary;
 mod catalog;
 mod findings;
 mod mapping;
@@ -33,7 +35,7 @@ mod value;
 
 pub(crate) use self::{
     archive::ArchiveTable,
-    catalog::{Catalog, partitioned},
+    catalog::{Catalog, TableFacts},
     findings::{Finding, Severity},
     old_rows::{OldRowRemover, SweepResult},
     parked::ParkedRow,

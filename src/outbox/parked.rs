@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
 use super::{
+    binary,
     mapping::Mapping,
     row::{RowContext, refused},
     value::{bytea, hex},
@@ -83,7 +84,7 @@ impl ParkedRow {
             values.push(match text {
                 CellText::Null => Value::Null,
                 CellText::Utf8(_) => Value::Text(bytes),
-                CellText::Other(_) => Value::Binary(bytes),
+                CellText::Other(_) => Value::Unconvertible(bytes),
             });
         }
         let topic_prefix = table.topic_prefix().map(Into::into);
@@ -100,16 +101,18 @@ impl ParkedRow {
 
 /// Writes a row as JSON, which an operator can read and insert again.
 pub(super) fn as_json(columns: &[(String, u32)], row: Tuple<'_>) -> Bytes {
-    let value = |value| match value {
-        Value::Text(bytes) | Value::Binary(bytes) => match std::str::from_utf8(bytes) {
-            Ok(text) => Json::from(text),
-            Err(_) => Json::from_iter([(HEX, hex(bytes))]),
-        },
+    let json = |text: &[u8]| match std::str::from_utf8(text) {
+        Ok(text) => Json::from(text),
+        Err(_) => Json::from_iter([(HEX, hex(text))]),
+    };
+    let value = |type_oid, value| match value {
+        Value::Text(bytes) | Value::Unconvertible(bytes) => json(bytes),
+        Value::Binary(bytes) => json(&binary::text(type_oid, bytes).unwrap_or(bytes.into())),
         Value::Null | Value::UnchangedToast => Json::Null,
     };
-    let names = columns.iter().map(|(name, _)| name.clone());
-    let object: serde_json::Map<_, _> = names.zip(row.values().map(value)).collect();
-    Json::Object(object).to_string().into()
+    let columns = columns.iter().zip(row.values());
+    let columns = columns.map(|((name, type_oid), of)| (name.clone(), value(*type_oid, of)));
+    Json::Object(columns.collect()).to_string().into()
 }
 
 /// A value of the JSON row.

@@ -6,7 +6,10 @@
 
 use std::{
     collections::HashMap,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
@@ -15,11 +18,13 @@ use factlib_postgres::pgoutput::{Columns, Tuple, Value};
 use slog::{Logger, error, warn};
 
 use super::{
+    binary,
+    catalog::TableFacts,
     mapping::Mapping,
     parked::{ParkedRow, as_json},
     partition_moves::PartitionMoves,
     row::RowContext,
-    value::base_type_oid,
+    value::{base_type_oid, oid},
 };
 use crate::{
     Error, ErrorKind, Event, Lsn, Result,
@@ -35,8 +40,10 @@ pub(crate) struct OutboxReader {
     relations: HashMap<u32, Option<Relation>>,
     /// Called when a configured table was altered, replaced or renamed.
     on_table_change: Option<Box<dyn Fn() + Send>>,
-    /// Base types of domains by OID, where the base type matters.
+    /// Base types of domains by OID, where the base type matters. An enum counts as text.
     base_types: HashMap<u32, u32>,
+    /// Set when a value comes whose text can't be written from its binary format.
+    needs_text: Arc<AtomicBool>,
     moves: PartitionMoves,
     log: Logger,
 }
@@ -63,6 +70,8 @@ struct Relation {
     columns: Vec<(String, u32)>,
     /// Every row is refused if this is an error.
     mapping: Result<Mapping>,
+    /// Indexes of the columns whose types are not known in binary.
+    text_only: Vec<usize>,
 }
 
 /// A change that an outbox table should not have.
@@ -74,12 +83,12 @@ pub(crate) enum Change {
 }
 
 impl OutboxReader {
-    /// `partitioned` has a flag for each table.
-    pub fn new(tables: Vec<OutboxTable>, partitioned: &[bool], log: Logger) -> Self {
+    /// Reads these tables, of which the catalog has these facts.
+    pub fn new(tables: Vec<OutboxTable>, facts: &TableFacts, log: Logger) -> Self {
         let table = |(index, config): (usize, OutboxTable)| Table {
             topic_prefix: config.topic_prefix().map(Into::into),
             config,
-            partitioned: partitioned.get(index).is_some_and(|partitioned| *partitioned),
+            partitioned: facts.partitioned.get(index).is_some_and(|partitioned| *partitioned),
             warned: false,
             unusable_times: UnusableTimes::default(),
         };
@@ -87,7 +96,8 @@ impl OutboxReader {
             tables: tables.into_iter().enumerate().map(table).collect(),
             relations: HashMap::new(),
             on_table_change: None,
-            base_types: HashMap::new(),
+            base_types: facts.enums.iter().map(|of_enum| (*of_enum, oid::TEXT)).collect(),
+            needs_text: Arc::default(),
             moves: PartitionMoves::default(),
             log,
         }
@@ -99,13 +109,17 @@ impl OutboxReader {
         self
     }
 
+    /// Sets the flag by which it says that the stream has to come in text.
+    pub fn needs_text(self, needs_text: Arc<AtomicBool>) -> Self {
+        OutboxReader { needs_text, ..self }
+    }
+
     /// Takes in the description of a type that is not built in. For a domain, it has the domain's
     /// OID and the name of the base type.
     pub fn type_described(&mut self, oid: u32, namespace: &str, name: &str) {
-        match base_type_oid(name).filter(|_| namespace.is_empty()) {
-            Some(base) => self.base_types.insert(oid, base),
-            None => self.base_types.remove(&oid),
-        };
+        if let Some(base) = base_type_oid(name).filter(|_| namespace.is_empty()) {
+            self.base_types.insert(oid, base);
+        }
     }
 
     /// Takes in the description of a table, the first one or a new one.
@@ -119,7 +133,10 @@ impl OutboxReader {
                 .map(|column| (column.name.to_owned(), base(column.type_oid)))
                 .collect();
             let mapping = Mapping::resolve(&self.tables.get(index)?.config, &columns);
-            Some(Relation { table: index, columns, mapping })
+            let text_only = columns.iter().enumerate();
+            let text_only = text_only.filter(|(_, (_, type_oid))| !binary::is_known(*type_oid));
+            let text_only = text_only.map(|(index, _)| index).collect();
+            Some(Relation { table: index, columns, mapping, text_only })
         });
         if self.has_changed(oid, schema, name, relation.as_ref())
             && let Some(notify) = &self.on_table_change
@@ -152,7 +169,9 @@ impl OutboxReader {
     /// read becomes an event that is refused.
     ///
     /// # Errors
-    /// [`ErrorKind::Protocol`] for a table that was not described.
+    /// [`ErrorKind::Protocol`] for a table that was not described, and for a value in binary whose
+    /// text is needed and can't be written. The latter sets the flag of
+    /// [`needs_text`](Self::needs_text).
     pub fn inserted(
         &mut self,
         oid: u32,
@@ -172,6 +191,15 @@ impl OutboxReader {
             };
             context.event(row, lsn)
         });
+        if let Some(column) = relation.needs_text(row, read.is_ok()) {
+            self.needs_text.store(true, Relaxed);
+            let what = format!(
+                "column {column} of outbox table {} is of a type that is read as text only; the \
+                 stream begins again in text",
+                table.config.table
+            );
+            return Err(Error::new(ErrorKind::Protocol, what));
+        }
         Ok(Some(match read {
             Ok(read) => {
                 let index = relation.table;
@@ -289,8 +317,21 @@ impl Relation {
     fn id<'a>(&self, table: &Table, row: Tuple<'a>) -> Option<(usize, &'a [u8])> {
         let mapping = self.mapping.as_ref().ok().filter(|_| table.partitioned)?;
         match row.values().nth(mapping.id.index) {
-            Some(Value::Text(id) | Value::Binary(id)) => Some((self.table, id)),
+            Some(Value::Text(id) | Value::Binary(id) | Value::Unconvertible(id)) => {
+                Some((self.table, id))
+            }
             _ => None,
         }
+    }
+
+    /// Finds a column whose value came in binary, and whose text is needed and not known. An event
+    /// needs the mapped columns, a refused row all of them.
+    fn needs_text(&self, row: Tuple<'_>, is_event: bool) -> Option<&str> {
+        let needed = self.text_only.iter().find(|index| {
+            let is_mapped = |mapping: &Mapping| mapping.columns().any(|at| at.index == **index);
+            (!is_event || self.mapping.as_ref().is_ok_and(is_mapped))
+                && matches!(row.values().nth(**index), Some(Value::Binary(_)))
+        })?;
+        self.columns.get(*needed).map(|(name, _)| name.as_str())
     }
 }

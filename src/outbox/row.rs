@@ -1,20 +1,22 @@
 //! Turns one row of an outbox table into an event, or into the reason why it is not one.
 
-use std::sync::Arc;
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
+use bytestring::ByteString;
 use factlib_postgres::pgoutput::{Tuple, Value};
-use prost::Message;
 
 use super::{
     mapping::{ColumnRef, Mapping},
-    value::{UnusableTime, content, hex, json_object_texts, oid, time_ns},
+    value::{
+        UnusableTime, content, content_of_binary, hex, json_object_texts, oid, time_ns,
+        time_ns_of_binary,
+    },
 };
 use crate::{
     Error, ErrorKind, Event, Lsn, Result,
     config::{OutboxPreset, OutboxTable},
-    event::RowRecord,
-    proto::OutboxEvent,
+    event::{RowFields, RowRecord},
 };
 
 /// Everything that is needed to read a table's rows.
@@ -41,7 +43,8 @@ impl RowContext<'_> {
     /// # Errors
     /// [`ErrorKind::RecordRefused`] with the reason why the row is not an event.
     pub fn event(&self, row: Tuple<'_>, lsn: Lsn) -> Result<RowEvent> {
-        let values: Vec<Value<'_>> = row.values().collect();
+        let mut values = Vec::with_capacity(row.len());
+        values.extend(row.values());
         self.event_from_values(&values, lsn)
     }
 
@@ -49,30 +52,31 @@ impl RowContext<'_> {
     pub fn event_from_values(&self, values: &[Value<'_>], lsn: Lsn) -> Result<RowEvent> {
         let row = Row { values, frames: self.frames };
         let mapping = self.mapping;
-        let mut event = OutboxEvent {
+        let mut event = RowFields {
             id: row.id(mapping.id, "id")?,
             aggregate_type: row.required(mapping.aggregate_type, "aggregate type")?,
             aggregate_id: row.id(mapping.aggregate_id, "aggregate id")?,
             event_type: match mapping.event_type {
                 Some(at) => row.text(at, "event type")?.unwrap_or_default(),
-                None => String::new(),
+                None => ByteString::new(),
             },
-            ..Default::default()
+            created_at_ns: self.commit_time_ns,
         };
         for (text, role) in [(&event.id, "id"), (&event.aggregate_type, "aggregate type")] {
             if text.is_empty() {
                 return Err(refused(format!("its {role} is empty")));
             }
         }
-        let mut unusable_time = None;
         let time = match mapping.created_at {
-            Some(at) => row.text(at, "time")?.and_then(|text| {
-                let time = self.time(at, &text);
-                time.map_err(|why| unusable_time = Some(format!("{text}: {why}"))).ok()
-            }),
+            Some(at) => self.time(&row, at)?,
             None => None,
         };
-        event.created_at = time.unwrap_or(self.commit_time_ns);
+        let (time, unusable_time) = match time {
+            Some(Ok(ns)) => (Some(ns), None),
+            Some(Err(why)) => (None, Some(why)),
+            None => (None, None),
+        };
+        event.created_at_ns = time.unwrap_or(self.commit_time_ns);
         let headers = mapping.headers.iter();
         let headers = headers.map(|(at, name)| Ok(((&**name).into(), row.content(*at, name)?)));
         let mut record = RowRecord {
@@ -85,53 +89,58 @@ impl RowContext<'_> {
             ..RowRecord::default()
         };
         let payload = row.content(mapping.payload, "payload")?;
-        let raw = match self.table.preset {
+        let event = match self.table.preset {
             OutboxPreset::Debezium => {
                 record.payload_is_value = true;
                 record.is_tombstone = payload.is_none();
                 let is_given = time.is_some() || unusable_time.is_some();
-                record.timestamp_ms = is_given.then(|| event.created_at.div_euclid(1_000_000));
-                payload.unwrap_or_default()
+                record.timestamp_ms = is_given.then(|| event.created_at_ns.div_euclid(1_000_000));
+                event.with_payload_as_value(payload.unwrap_or_default(), record, lsn)
             }
             OutboxPreset::Factlib => {
-                event.payload = payload.unwrap_or_default();
+                let mut metadata = BTreeMap::new();
                 if let Some(at) = mapping.metadata
                     && let Some(json) = row.content(at, "metadata")?
                 {
-                    let metadata = json_object_texts(&json);
-                    event.metadata = metadata
+                    metadata = json_object_texts(&json)
                         .ok_or_else(|| refused("its metadata is not a JSON object".into()))?;
                 }
                 for (at, name) in &mapping.envelope {
                     if let Some(text) = row.text(*at, name)? {
-                        event.metadata.insert(name.to_string(), text);
+                        metadata.insert(name.to_string(), text.to_string());
                     }
                 }
-                event.encode_to_vec().into()
+                event.with_event_as_value(payload.unwrap_or_default(), metadata, record, lsn)?
             }
         };
-        let event = Event::from_row(event, raw, record, lsn)?;
         Ok(RowEvent { event, unusable_time })
     }
 
-    /// Parses the row's time, or says why it can't be used.
-    fn time(&self, at: ColumnRef, text: &str) -> Result<i64, String> {
-        let unit = self.table.created_at_unit;
-        let ns = time_ns(at.type_oid, unit, text, self.commit_time_ns).map_err(|why| match why {
-            UnusableTime::OutOfRange => "it is not in the range from 1677 to 2262".to_owned(),
-            UnusableTime::OtherUnit(other) => format!(
+    /// Reads the row's time, or says why it can't be used. None for NULL.
+    fn time(&self, row: &Row<'_>, at: ColumnRef) -> Result<Option<Result<i64, String>>> {
+        let (unit, commit_ns) = (self.table.created_at_unit, self.commit_time_ns);
+        let ns = match row.values.get(at.index) {
+            Some(Value::Binary(value)) => time_ns_of_binary(at.type_oid, unit, value, commit_ns),
+            _ => match row.text(at, "time")? {
+                Some(text) => time_ns(at.type_oid, unit, &text, commit_ns),
+                None => return Ok(None),
+            },
+        };
+        let unusable = match ns {
+            // Only the preset debezium uses it as the record's timestamp.
+            Ok(ns) if self.table.preset == OutboxPreset::Debezium && ns < 1_000_000 => {
+                "a record can't have a time before 1970".to_owned()
+            }
+            Ok(ns) => return Ok(Some(Ok(ns))),
+            Err(UnusableTime::OutOfRange) => "it is not in the range from 1677 to 2262".to_owned(),
+            Err(UnusableTime::OtherUnit(other)) => format!(
                 "it is far off in {}, but not in {other}: set outbox.created_at_unit = \"{other}\"",
                 unit.name(),
                 other = other.name()
             ),
-        })?;
-        // Only the preset debezium uses it as the record's timestamp.
-        match self.table.preset {
-            OutboxPreset::Debezium if ns < 1_000_000 => {
-                Err("a record can't have a time before 1970".to_owned())
-            }
-            _ => Ok(ns),
-        }
+        };
+        let text = row.text(at, "time")?.unwrap_or_default();
+        Ok(Some(Err(format!("{text}: {unusable}"))))
     }
 }
 
@@ -142,42 +151,46 @@ struct Row<'a> {
 }
 
 impl Row<'_> {
-    fn required(&self, at: ColumnRef, role: &str) -> Result<String> {
+    fn required(&self, at: ColumnRef, role: &str) -> Result<ByteString> {
         self.text(at, role)?.ok_or_else(|| refused(format!("its {role} is null")))
     }
 
     /// Reads an id as text; a `bytea` as its hexadecimal digits.
-    fn id(&self, at: ColumnRef, role: &str) -> Result<String> {
+    fn id(&self, at: ColumnRef, role: &str) -> Result<ByteString> {
         if at.type_oid != oid::BYTEA {
             return self.required(at, role);
         }
         let bytes = self.content(at, role)?;
         let bytes = bytes.ok_or_else(|| refused(format!("its {role} is null")))?;
-        Ok(if bytes.is_empty() { String::new() } else { hex(&bytes) })
+        Ok(if bytes.is_empty() { ByteString::new() } else { hex(&bytes).into() })
     }
 
-    fn text(&self, at: ColumnRef, role: &str) -> Result<Option<String>> {
+    fn text(&self, at: ColumnRef, role: &str) -> Result<Option<ByteString>> {
         let Some(bytes) = self.content(at, role)? else { return Ok(None) };
-        let text = String::from_utf8(bytes.into());
-        text.map(Some)
+        ByteString::try_from(bytes)
+            .map(Some)
             .map_err(|error| refused(format!("its {role} is not valid text")).caused_by(error))
     }
 
     /// None for NULL.
     fn content(&self, at: ColumnRef, role: &str) -> Result<Option<Bytes>> {
-        match self.values.get(at.index) {
-            Some(Value::Null) => Ok(None),
-            Some(Value::Text(text)) => {
-                let read = content(at.type_oid, self.frames.slice_ref(text));
-                read.map(Some).ok_or_else(|| refused(format!("its {role} can't be read")))
-            }
-            // Binary was not asked for: the decoder marks text that can't be converted to UTF-8 so.
-            Some(Value::Binary(_)) => {
+        let content = match self.values.get(at.index) {
+            Some(Value::Null) => return Ok(None),
+            Some(Value::Text(text)) => content(at.type_oid, text),
+            Some(Value::Binary(value)) => content_of_binary(at.type_oid, value),
+            Some(Value::Unconvertible(_)) => {
                 let why = "has bytes for which the database's encoding has no character";
-                Err(refused(format!("its {role} {why}")))
+                return Err(refused(format!("its {role} {why}")));
             }
             // An inserted row never lacks a column.
-            Some(Value::UnchangedToast) | None => Err(refused(format!("its {role} is missing"))),
+            Some(Value::UnchangedToast) | None => {
+                return Err(refused(format!("its {role} is missing")));
+            }
+        };
+        match content {
+            Some(Cow::Borrowed(slice)) => Ok(Some(self.frames.slice_ref(slice))),
+            Some(Cow::Owned(bytes)) => Ok(Some(bytes.into())),
+            None => Err(refused(format!("its {role} can't be read"))),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicU32, Ordering::Relaxed},
+    atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
 };
 
 use bytes::Bytes;
@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use prost::Message as _;
 use slog::{Logger, o};
 
-use super::{Change, OutboxReader, mapping::Mapping, row::RowContext};
+use super::{Change, OutboxReader, TableFacts, mapping::Mapping, row::RowContext};
 use crate::{
     Event, Lsn, Result,
     config::{OutboxColumns, OutboxPreset, OutboxTable},
@@ -48,10 +48,19 @@ fn insert(oid: u32, row: &[Option<&str>]) -> Vec<u8> {
     })
 }
 
+fn insert_binary(oid: u32, row: &[Vec<u8>]) -> Vec<u8> {
+    let count = u16::try_from(row.len()).expect("few");
+    let head = [b"I", &oid.to_be_bytes()[..], b"N", &count.to_be_bytes()].concat();
+    row.iter().fold(head, |bytes, value| {
+        let length = u32::try_from(value.len()).expect("small").to_be_bytes();
+        [&bytes[..], b"b", &length, value].concat()
+    })
+}
+
 fn reader(preset: OutboxPreset) -> OutboxReader {
     let mut table = OutboxTable::new("app.o", preset);
     table.headers = vec!["tenant:customer".into()];
-    OutboxReader::new(vec![table], &[], Logger::root(slog::Discard, o!()))
+    OutboxReader::new(vec![table], &TableFacts::default(), Logger::root(slog::Discard, o!()))
 }
 
 /// Feeds one message to the reader as the decoder does.
@@ -176,9 +185,10 @@ fn an_invalid_row_is_refused_with_its_reason_and_its_content() {
 proptest! {
     #[test]
     fn any_rows_and_descriptions_give_an_event_a_refusal_or_an_error(
-        types in prop::collection::vec(prop::sample::select(vec![16, 17, 20, 25, 114, 1114, 1184, 3802]), 9),
+        types in prop::collection::vec(prop::sample::select(vec![16, 17, 20, 21, 23, 25, 114, 1042, 1082, 1083, 1114, 1184, 1700, 2950, 3802]), 9),
         mut tuple: Vec<u8>,
         texts in prop::collection::vec(prop::option::of(".{0,12}"), 0..10),
+        values in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..17), 9),
         debezium: bool,
     ) {
         let names = [
@@ -192,11 +202,45 @@ proptest! {
         let texts: Vec<_> = texts.iter().map(Option::as_deref).collect();
         let event = read(&mut reader, insert(1, &texts)).expect("read").expect("an event");
         prop_assert!(event.refusal().is_some() || !event.aggregate_type().is_empty());
+        let event = read(&mut reader, insert_binary(1, &values)).expect("read").expect("an event");
+        prop_assert!(event.refusal().is_some() || !event.aggregate_type().is_empty());
         // And bytes that nobody would send.
         for tag in [b'I', b'D', b'U'] {
             tuple.insert(0, tag);
             let _ = read(&mut reader, [&[tag], &1_u32.to_be_bytes()[..], &tuple].concat());
         }
+    }
+}
+
+#[test]
+fn a_binary_value_of_an_unknown_type_is_an_error_only_where_its_text_is_needed() {
+    let needs_text = Arc::new(AtomicBool::new(false));
+    let mut columns = COLUMNS;
+    columns[3].1 = 701;
+    let row = |aggregate_type: &str| {
+        let values = [&[0; 16][..], aggregate_type.as_bytes(), b"7", &[0; 8], b"\x01{}", b"t"];
+        insert_binary(1, &values.map(Vec::from))
+    };
+    // Not mapped, or mapped as the event's type.
+    for (configured, is_mapped) in [(Some("tenant"), false), (None, true)] {
+        let mut table = OutboxTable::new("app.o", OutboxPreset::Debezium);
+        table.columns.event_type = configured.map(str::to_owned);
+        let log = Logger::root(slog::Discard, o!());
+        let mut reader = OutboxReader::new(vec![table], &TableFacts::default(), log)
+            .needs_text(Arc::clone(&needs_text));
+        read(&mut reader, relation(1, "app", "o", &columns)).expect("described");
+        needs_text.store(false, Relaxed);
+        match read(&mut reader, row("Order")) {
+            Ok(event) => assert!(!is_mapped && event.expect("an event").event_type() == "t"),
+            Err(error) => assert!(is_mapped && error.is_transient(), "{error}"),
+        }
+        assert_eq!(needs_text.load(Relaxed), is_mapped);
+        let error = read(&mut reader, row("")).expect_err("it can't be parked");
+        assert!(error.to_string().contains("column type of outbox table app.o"), "{error}");
+        assert!(needs_text.load(Relaxed));
+        // In text, it is an event or parked.
+        let event = read(&mut reader, insert(1, &ROW)).expect("read").expect("an event");
+        assert!(event.refusal().is_none());
     }
 }
 

@@ -1,75 +1,116 @@
-//! Parses values in PostgreSQL's text format by their base types. The session pins the settings on
-//! which the format depends.
+//! Converts values by their base types, from PostgreSQL's text or binary format. The session pins the
+//! settings on which the text format depends.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
-use bytes::Bytes;
 use serde_json::Value as Json;
 
+use super::binary;
 use crate::config::TimeUnit;
 
-/// OIDs of the types of `pg_type` that need parsing or checking.
+/// OIDs of the types of `pg_type` that need parsing, or are known in binary.
 pub(super) mod oid {
     pub const BOOL: u32 = 16;
     pub const BYTEA: u32 = 17;
+    pub const NAME: u32 = 19;
     pub const INT8: u32 = 20;
+    pub const INT2: u32 = 21;
     pub const INT4: u32 = 23;
+    pub const TEXT: u32 = 25;
     pub const JSON: u32 = 114;
     pub const BPCHAR: u32 = 1042;
+    pub const VARCHAR: u32 = 1043;
+    pub const DATE: u32 = 1082;
+    pub const TIME: u32 = 1083;
     pub const TIMESTAMP: u32 = 1114;
     pub const TIMESTAMPTZ: u32 = 1184;
+    pub const NUMERIC: u32 = 1700;
+    pub const UUID: u32 = 2950;
     pub const JSONB: u32 = 3802;
 }
 
 /// These types by their names in `pg_catalog`: for a domain, the stream has the base type's name.
-const TYPES: [(&str, u32); 9] = [
+const TYPES: [(&str, u32); 17] = [
     ("bool", oid::BOOL),
     ("bytea", oid::BYTEA),
+    ("name", oid::NAME),
     ("int8", oid::INT8),
+    ("int2", oid::INT2),
     ("int4", oid::INT4),
+    ("text", oid::TEXT),
     ("json", oid::JSON),
     ("bpchar", oid::BPCHAR),
+    ("varchar", oid::VARCHAR),
+    ("date", oid::DATE),
+    ("time", oid::TIME),
     ("timestamp", oid::TIMESTAMP),
     ("timestamptz", oid::TIMESTAMPTZ),
+    ("numeric", oid::NUMERIC),
+    ("uuid", oid::UUID),
     ("jsonb", oid::JSONB),
 ];
 
-const SECONDS_OF_DAY: i64 = 86_400;
+pub(super) const SECONDS_OF_DAY: i64 = 86_400;
+/// PostgreSQL's epoch, 2000-01-01, in days since 1970-01-01.
+pub(super) const EPOCH_2000_DAYS: i64 = 10_957;
 
 /// A number this far from the commit's time may be in another unit than the configured one.
 const FAR_NS: i64 = 10 * 365 * SECONDS_OF_DAY * 1_000_000_000;
 
-/// Returns the OID of a type of `pg_catalog` if it needs parsing or checking.
+/// Returns the OID of a type of `pg_catalog` if it needs parsing, or is known in binary.
 pub(super) fn base_type_oid(name: &str) -> Option<u32> {
     TYPES.iter().find(|(known, _)| *known == name).map(|(_, oid)| *oid)
 }
 
-/// Converts a value: `bytea` is decoded, `boolean` spelled out, `char(n)` loses its padding, and all
+/// Converts a text: `bytea` is decoded, `boolean` spelled out, `char(n)` loses its padding, and all
 /// else stays as PostgreSQL writes it.
-pub(super) fn content(type_oid: u32, text: Bytes) -> Option<Bytes> {
-    match (type_oid, &text[..]) {
-        (oid::BYTEA, _) => bytea(&text).map(Bytes::from),
-        (oid::BOOL, b"t") => Some(Bytes::from_static(b"true")),
-        (oid::BOOL, b"f") => Some(Bytes::from_static(b"false")),
-        (oid::BPCHAR, _) => {
-            let end = text.iter().rposition(|byte| *byte != b' ').map_or(0, |last| last + 1);
-            Some(text.slice(..end))
-        }
-        _ => Some(text),
+pub(super) fn content(type_oid: u32, text: &[u8]) -> Option<Cow<'_, [u8]>> {
+    match (type_oid, text) {
+        (oid::BYTEA, _) => bytea(text).map(Cow::Owned),
+        (oid::BOOL, b"t") => Some(spelled_out(true)),
+        (oid::BOOL, b"f") => Some(spelled_out(false)),
+        (oid::BPCHAR, _) => Some(without_padding(text)),
+        _ => Some(Cow::Borrowed(text)),
     }
+}
+
+/// Converts a value in binary to the same.
+pub(super) fn content_of_binary(type_oid: u32, value: &[u8]) -> Option<Cow<'_, [u8]>> {
+    match type_oid {
+        oid::BYTEA => Some(Cow::Borrowed(value)),
+        oid::BOOL => binary::boolean(value).map(spelled_out),
+        oid::BPCHAR => Some(without_padding(value)),
+        _ => binary::text(type_oid, value),
+    }
+}
+
+fn spelled_out(value: bool) -> Cow<'static, [u8]> {
+    Cow::Owned((if value { "true" } else { "false" }).into())
+}
+
+fn without_padding(text: &[u8]) -> Cow<'_, [u8]> {
+    let end = text.iter().rposition(|byte| *byte != b' ').map_or(0, |last| last + 1);
+    Cow::Borrowed(text.get(..end).unwrap_or_default())
 }
 
 /// Formats bytes as PostgreSQL writes a `bytea`: `\\x`, and two digits for each byte. An event's
 /// binary id has this form, too.
 pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold("\\x".to_owned(), |text, byte| text + &format!("{byte:02x}"))
+    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 0xf]);
+    let digits = digits.map(|digit| char::from_digit(digit.into(), 16).unwrap_or_default());
+    "\\x".chars().chain(digits).collect()
 }
 
 /// Parses a `bytea` in either `bytea_output`, `hex` or `escape`.
 pub(super) fn bytea(text: &[u8]) -> Option<Vec<u8>> {
     let Some(hex) = text.strip_prefix(b"\\x") else { return escaped(text) };
     let (pairs, rest) = hex.as_chunks::<2>();
-    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let digit = |byte: u8| match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        b'A'..=b'F' => Some(byte - b'A' + 10),
+        _ => None,
+    };
     let byte = |[high, low]: &[u8; 2]| Some(digit(*high)? << 4 | digit(*low)?);
     if rest.is_empty() { pairs.iter().map(byte).collect() } else { None }
 }
@@ -119,13 +160,36 @@ pub(super) fn time_ns(
     commit_ns: i64,
 ) -> Result<i64, UnusableTime> {
     match type_oid {
-        oid::INT8 | oid::INT4 => number_ns(unit, text, commit_ns),
+        oid::INT8 | oid::INT4 => {
+            let number = text.parse().map_err(|_| UnusableTime::OutOfRange)?;
+            number_ns(unit, number, commit_ns)
+        }
         _ => timestamp_ns(text).ok_or(UnusableTime::OutOfRange),
     }
 }
 
-fn number_ns(unit: TimeUnit, text: &str, commit_ns: i64) -> Result<i64, UnusableTime> {
-    let number: i64 = text.parse().map_err(|_| UnusableTime::OutOfRange)?;
+/// Reads a time in binary, as [`time_ns`] does.
+pub(super) fn time_ns_of_binary(
+    type_oid: u32,
+    unit: TimeUnit,
+    value: &[u8],
+    commit_ns: i64,
+) -> Result<i64, UnusableTime> {
+    let number = binary::integer(value).ok_or(UnusableTime::OutOfRange)?;
+    match type_oid {
+        oid::INT8 | oid::INT4 => number_ns(unit, number, commit_ns),
+        _ => unix_ns(number).ok_or(UnusableTime::OutOfRange),
+    }
+}
+
+/// Converts microseconds since 2000-01-01 to Unix nanoseconds. `infinity` does not fit.
+pub(super) fn unix_ns(us_since_2000: i64) -> Option<i64> {
+    let (seconds, us) = (us_since_2000.div_euclid(1_000_000), us_since_2000.rem_euclid(1_000_000));
+    let seconds = seconds.checked_add(EPOCH_2000_DAYS * SECONDS_OF_DAY)?;
+    seconds.checked_mul(1_000_000_000)?.checked_add(us * 1_000)
+}
+
+fn number_ns(unit: TimeUnit, number: i64, commit_ns: i64) -> Result<i64, UnusableTime> {
     let by = |unit: TimeUnit| number.checked_mul(unit.nanoseconds());
     let is_near = |ns: i64| ns.checked_sub(commit_ns).is_some_and(|far| far.abs() < FAR_NS);
     let time = by(unit);
@@ -139,7 +203,7 @@ fn number_ns(unit: TimeUnit, text: &str, commit_ns: i64) -> Result<i64, Unusable
 }
 
 /// Parses `2026-11-24 07:11:03.123456+01:30`.
-fn timestamp_ns(text: &str) -> Option<i64> {
+pub(super) fn timestamp_ns(text: &str) -> Option<i64> {
     let (date, clock) = text.split_once(' ')?;
     let mut date = date.splitn(3, '-');
     let (year, month, day) = (date.next()?, date.next()?, date.next()?);
@@ -258,9 +322,10 @@ mod tests {
 
     #[test]
     fn blanks_that_fill_a_char_up_are_not_of_its_content() {
-        let of = |text: &'static str| content(oid::BPCHAR, Bytes::from_static(text.as_bytes()));
-        assert_eq!(of("ab   ").as_deref(), Some(&b"ab"[..]));
-        assert_eq!((of("  ").as_deref(), of(" a ").as_deref()), (Some(&b""[..]), Some(&b" a"[..])));
+        for of in [content, content_of_binary] {
+            let of = |text: &'static str| of(oid::BPCHAR, text.as_bytes()).expect("a text");
+            assert_eq!([&*of("ab   "), &*of("  "), &*of(" a ")], [&b"ab"[..], b"", b" a"]);
+        }
     }
 
     #[test]
@@ -312,7 +377,7 @@ mod tests {
 
         #[test]
         fn hostile_texts_are_read_or_refused(text: String, bytes: Vec<u8>) {
-            let _ = (timestamp_ns(&text), number_ns(TimeUnit::S, &text, i64::MIN));
+            let _ = (timestamp_ns(&text), time_ns(oid::INT8, TimeUnit::S, &text, i64::MIN));
             let _ = (bytea(&bytes), json_object_texts(&bytes));
         }
 

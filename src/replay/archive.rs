@@ -161,7 +161,7 @@ impl Archive {
             rest = behind;
             values.push(match text {
                 Some(Text::AsIs(_) | Text::Converted(_)) => Value::Text(bytes),
-                Some(Text::Bytes(_)) => Value::Binary(bytes),
+                Some(Text::Bytes(_)) => Value::Unconvertible(bytes),
                 None => Value::Null,
             });
         }

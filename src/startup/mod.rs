@@ -43,7 +43,7 @@ use crate::{
     config::{Config, OutboxTable, RefusalPolicy, StoreKind},
     dead_letter::{self, DeadLetterTable},
     outbox::{
-        self, Finding, Severity,
+        Finding, Severity, TableFacts,
         publication::{PublicationSpec, RefuseOn},
     },
     postgres::{
@@ -64,6 +64,7 @@ pub(crate) struct Startup {
     creating: AtomicBool,
     silence_limit: Arc<SilenceLimit>,
     own_backend: Arc<OwnBackend>,
+    needs_text: Arc<AtomicBool>,
 }
 
 /// Start of a generation.
@@ -77,8 +78,9 @@ pub(crate) struct Start {
     pub status_interval: Duration,
     /// Encoding of the texts in the stream.
     pub encoding: Encoding,
-    /// For each outbox table, true if it is partitioned.
-    pub partitioned: Vec<bool>,
+    pub tables: TableFacts,
+    /// True if the rows of tables come in binary.
+    pub binary: bool,
 }
 
 /// Options of a start.
@@ -190,8 +192,16 @@ impl Startup {
         let replication_info = info.clone().with_default_application_name(reader_name(config));
         let (stop, creating) = (CancellationToken::new(), AtomicBool::new(false));
         let silence_limit = Arc::new(SilenceLimit::new(config.postgres.wal_receiver_timeout));
-        let (config, own_backend) = (Arc::clone(config), Arc::default());
-        Ok(Startup { info, replication_info, stop, config, creating, silence_limit, own_backend })
+        Ok(Startup {
+            info,
+            replication_info,
+            stop,
+            config: Arc::clone(config),
+            creating,
+            silence_limit,
+            own_backend: Arc::default(),
+            needs_text: Arc::default(),
+        })
     }
 
     /// Opens the configured checkpoint store.
@@ -248,6 +258,11 @@ impl Startup {
     /// The server process that reads or read the slot for this relay.
     pub fn own_backend(&self) -> Arc<OwnBackend> {
         Arc::clone(&self.own_backend)
+    }
+
+    /// The flag by which a decoder says that rows have to come in text, from the next start on.
+    pub fn needs_text(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.needs_text)
     }
 
     /// Refuses a slot that another process reads; ends a left-over reader of this relay.
@@ -398,8 +413,12 @@ impl Startup {
         if create {
             store.create().await?;
         }
-        let partitioned = outbox::partitioned(client, &tables);
-        let partitioned = self.answered(client, "for the outbox tables", partitioned).await?;
+        let facts = TableFacts::read(client, &tables);
+        let facts = self.answered(client, "for the outbox tables", facts).await?;
+        // Texts in binary would not be converted.
+        let binary = matches!(encoding, Encoding::AsIs)
+            && facts.known_in_binary
+            && !self.needs_text.load(Relaxed);
         // In this order, because another instance may be moving them right now: first the WAL, then
         // the checkpoint, then the slot.
         let reading = Slot::read(client, &settings.slot);
@@ -433,7 +452,8 @@ impl Startup {
         let wal_end = rules.system.wal_end;
         let from = rules.decide(slot, checkpoint)?;
         let status_interval = server::status_interval(&server, settings);
-        Ok(Start { from, partial: None, wal_end, status_interval, encoding, partitioned })
+        let (partial, tables) = (None, facts);
+        Ok(Start { from, partial, wal_end, status_interval, encoding, tables, binary })
     }
 
     /// Decides where reading would start with this slot and this checkpoint; changes nothing.

@@ -4,6 +4,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod binary;
 mod changes;
 mod debezium;
 mod encodings;

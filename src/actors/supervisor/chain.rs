@@ -157,7 +157,8 @@ impl Launch<'_> {
             true => EventDecoder::new(&config.postgres.message_prefix, from),
             false => {
                 let watch = self.publication_watch.clone();
-                let reader = OutboxReader::new(tables, &self.start.partitioned, log.clone())
+                let reader = OutboxReader::new(tables, &self.start.tables, log.clone())
+                    .needs_text(self.resources.startup.needs_text())
                     .on_table_change(move || watch.do_send(CheckPublication));
                 EventDecoder::of_tables(reader, from)
             }
@@ -195,6 +196,8 @@ impl Launch<'_> {
                 slot: postgres.slot.clone(),
                 publication: postgres.publication.clone(),
                 encoding: start.encoding.clone(),
+                binary: start.binary,
+                needs_text: resources.startup.needs_text(),
                 start: start.from.lsn,
                 first_batch,
                 system_id: start.from.system_id,

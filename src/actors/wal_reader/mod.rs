@@ -19,7 +19,10 @@ mod pace;
 mod read_loop;
 mod wal_watch;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
 
 use actix::{
     Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Recipient, ResponseFuture,
@@ -49,6 +52,10 @@ pub(crate) struct ReadFrom {
     pub slot: String,
     pub publication: String,
     pub encoding: Encoding,
+    /// Rows come in binary, from PostgreSQL 14 on.
+    pub binary: bool,
+    /// Set when a row can't come in binary.
+    pub needs_text: Arc<AtomicBool>,
     pub start: Lsn,
     /// The number of its first batch: those before were cut by readers whose connections ended.
     pub first_batch: u64,

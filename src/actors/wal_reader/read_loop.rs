@@ -2,7 +2,7 @@
 //!
 //! [`WalReader`]: super::WalReader
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering::Relaxed};
 
 use actix::Recipient;
 use bytes::{Buf, BytesMut};
@@ -22,9 +22,12 @@ use crate::{
     Error, ErrorKind, Lsn, Result,
     faults::{FaultSite, Faults},
     messages::{ActorKind, BatchDone, BatchId, ByteWindow, Streaming, WalBatch, WindowPermit},
-    postgres::logged,
+    postgres::{logged, sqlstate},
     status::{BlockedBy, Status, TransactionBoundary},
 };
+
+/// A type that a type in a published table is made of has no binary format.
+const UNDEFINED_FUNCTION: &str = "42883";
 
 pub(super) struct ReadLoop {
     pub from: ReadFrom,
@@ -50,7 +53,20 @@ pub(super) struct ReadLoop {
 }
 
 impl ReadLoop {
-    pub async fn run(mut self) -> Result<()> {
+    pub async fn run(self) -> Result<()> {
+        let (binary, needs_text) = (self.from.binary, Arc::clone(&self.from.needs_text));
+        let ended = self.read().await;
+        ended.map_err(|error| match sqlstate(&error) {
+            Some(UNDEFINED_FUNCTION) if binary => {
+                needs_text.store(true, Relaxed);
+                let what = "the server can't send a row in binary; the stream begins again in text";
+                Error::new(ErrorKind::PostgresUnavailable, what).caused_by(error)
+            }
+            _ => error,
+        })
+    }
+
+    async fn read(mut self) -> Result<()> {
         let mut stream = self.connect().await?;
         self.streaming.do_send(Streaming { generation: self.generation });
         let mut status = interval(self.from.status_interval);
@@ -134,6 +150,7 @@ impl ReadLoop {
             .messages(true)
             .start_at(from.start)
             .encoding(from.encoding.clone())
+            .binary(from.binary)
             .silence_limit(Arc::clone(&from.silence_limit));
         Ok(client.start(&options).await?)
     }
@@ -229,6 +246,8 @@ mod tests {
                 slot: "s".into(),
                 publication: "p".into(),
                 encoding: Encoding::AsIs,
+                binary: false,
+                needs_text: Arc::default(),
                 start: Lsn::new(5),
                 first_batch: 0,
                 system_id: 7,

@@ -2,14 +2,15 @@
 
 use bytes::{BufMut, BytesMut};
 
-use super::{ParseError, cursor::Cursor};
+use super::{ParseError, cursor::Cursor, tuple::UNCONVERTIBLE};
 
 impl super::Message<'_> {
     /// Converts the texts of a message with `utf8`; none if it has no texts to convert.
     ///
-    /// A value that can't be converted becomes a [`Value::Binary`](super::Value), unchanged; the
-    /// server sends no such values itself. A name that can't be converted becomes one that nothing
-    /// has.
+    /// A value that can't be converted becomes a [`Value::Unconvertible`](super::Value), unchanged.
+    /// A name that can't be converted becomes one that nothing has. Values in binary stay as they
+    /// are, and so do texts in binary: do not ask for [`binary`](crate::ReplicationOptions::binary)
+    /// where texts have to be converted.
     ///
     /// # Errors
     /// Those of [`parse`](Self::parse).
@@ -90,7 +91,7 @@ impl<F: Fn(&[u8]) -> Option<String>> Conversion<F> {
             let kind = from.u8("the kind of a column")?;
             if kind != b't' {
                 self.to.put_u8(kind);
-                if kind == b'b' {
+                if matches!(kind, b'b' | UNCONVERTIBLE) {
                     let value = from.counted("a column in binary")?;
                     self.value(value);
                 }
@@ -103,7 +104,7 @@ impl<F: Fn(&[u8]) -> Option<String>> Conversion<F> {
                     self.value(text.as_bytes());
                 }
                 None => {
-                    self.to.put_u8(b'b');
+                    self.to.put_u8(UNCONVERTIBLE);
                     self.value(text);
                 }
             }

@@ -10,6 +10,7 @@ enum Cell {
     Unchanged,
     Text(Vec<u8>),
     Binary(Vec<u8>),
+    Unconvertible(Vec<u8>),
 }
 
 impl Cell {
@@ -19,6 +20,7 @@ impl Cell {
             Cell::Unchanged => Value::UnchangedToast,
             Cell::Text(bytes) => Value::Text(bytes),
             Cell::Binary(bytes) => Value::Binary(bytes),
+            Cell::Unconvertible(bytes) => Value::Unconvertible(bytes),
         }
     }
 }
@@ -55,6 +57,7 @@ impl Encoder {
             Cell::Unchanged => out.u8(b'u'),
             Cell::Text(bytes) => out.u8(b't').counted(bytes),
             Cell::Binary(bytes) => out.u8(b'b').counted(bytes),
+            Cell::Unconvertible(bytes) => out.u8(b'x').counted(bytes),
         })
     }
 }
@@ -71,6 +74,7 @@ fn cells() -> impl Strategy<Value = Vec<Cell>> {
             Just(Cell::Unchanged),
             bytes().prop_map(Cell::Text),
             bytes().prop_map(Cell::Binary),
+            bytes().prop_map(Cell::Unconvertible),
         ],
         0..4,
     )
@@ -244,7 +248,7 @@ fn a_prefix_that_is_no_utf_8_does_not_stop_the_stream() {
 }
 
 #[test]
-fn names_are_converted_and_a_text_that_cannot_be_is_a_binary_value() {
+fn names_are_converted_and_a_text_that_cannot_be_is_marked() {
     let utf8 = |text: &[u8]| match text {
         b"\xe9" => Some("é".to_owned()),
         text => String::from_utf8(text.into()).ok(),
@@ -259,7 +263,8 @@ fn names_are_converted_and_a_text_that_cannot_be_is_a_binary_value() {
         (relation(b"\xe9"), relation("é".as_bytes())),
         (relation(b"\x81"), relation("\u{fffd}".as_bytes())),
         (logical(b"\xe9"), logical("é".as_bytes())),
-        (row(Cell::Text(b"\x81".into())), row(Cell::Binary(b"\x81".into()))),
+        (row(Cell::Text(b"\x81".into())), row(Cell::Unconvertible(b"\x81".into()))),
+        (row(Cell::Binary(b"\xe9".into())), row(Cell::Binary(b"\xe9".into()))),
     ] {
         let converted = Message::converted(&from, utf8).unwrap().unwrap();
         assert_eq!(&converted[..], &to[..]);

@@ -3,6 +3,9 @@
 
 use super::{ParseError, cursor::Cursor};
 
+/// The kind of a column whose text could not be converted to UTF-8; not of PostgreSQL's protocol.
+pub(super) const UNCONVERTIBLE: u8 = b'x';
+
 /// The columns of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tuple<'a> {
@@ -19,8 +22,13 @@ pub enum Value<'a> {
     UnchangedToast,
     /// A value in its type's text format.
     Text(&'a [u8]),
-    /// A value in its type's binary format.
+    /// A value in its type's binary format; only if [`binary`] was asked for.
+    ///
+    /// [`binary`]: crate::ReplicationOptions::binary
     Binary(&'a [u8]),
+    /// A text with bytes that are no characters of the database's encoding, unchanged; the server
+    /// sends none, see [`Message::converted`](super::Message::converted).
+    Unconvertible(&'a [u8]),
 }
 
 impl<'a> Tuple<'a> {
@@ -57,6 +65,7 @@ fn value<'a>(cursor: &mut Cursor<'a>) -> Result<Value<'a>, ParseError> {
         b'u' => Ok(Value::UnchangedToast),
         b't' => cursor.counted("a column as text").map(Value::Text),
         b'b' => cursor.counted("a column in binary").map(Value::Binary),
+        UNCONVERTIBLE => cursor.counted("a column as bytes").map(Value::Unconvertible),
         _ => Err(before.error("the kind of a column: n, u, t or b")),
     }
 }

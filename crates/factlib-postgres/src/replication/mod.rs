@@ -38,8 +38,9 @@ use super::{
 };
 use crate::{Error, ErrorKind, Lsn, Result};
 
-/// First major version whose pgoutput has the option `messages`; earlier ones refuse it.
-const MESSAGES_SINCE: u32 = 14;
+/// First major version whose pgoutput has the options `messages` and `binary`; earlier ones refuse
+/// them.
+const OPTIONS_SINCE: u32 = 14;
 
 /// A replication connection that does not stream yet.
 pub struct ReplicationClient {
@@ -195,8 +196,8 @@ impl ReplicationClient {
         let ReplicationOptions { slot, encoding, .. } = options;
         let mut session = self.session;
         session.set(&[("client_encoding", encoding.client_encoding())]).await?;
-        let has_messages = session.major_version().is_none_or(|version| version >= MESSAGES_SINCE);
-        let command = options.command(has_messages);
+        let has_options = session.major_version().is_none_or(|version| version >= OPTIONS_SINCE);
+        let command = options.command(has_options);
         // From here on, the server does not convert what it receives, either.
         let command = encoding.encode(&command);
         session

@@ -23,6 +23,7 @@ pub struct ReplicationOptions {
     publications: Vec<String>,
     start: Lsn,
     messages: bool,
+    binary: bool,
 }
 
 impl ReplicationOptions {
@@ -35,6 +36,7 @@ impl ReplicationOptions {
             publications: Vec::new(),
             start: Lsn::ZERO,
             messages: false,
+            binary: false,
         }
     }
 
@@ -57,6 +59,12 @@ impl ReplicationOptions {
         ReplicationOptions { messages, ..self }
     }
 
+    /// Asks for the columns of rows in the binary format of their types, if the server is
+    /// PostgreSQL 14 or later. Types without one come as text.
+    pub fn binary(self, binary: bool) -> Self {
+        ReplicationOptions { binary, ..self }
+    }
+
     /// Sets how texts are converted to UTF-8. By default the server converts them, and ends the
     /// stream at a text that it can't convert.
     pub fn encoding(self, encoding: Encoding) -> Self {
@@ -69,13 +77,15 @@ impl ReplicationOptions {
         ReplicationOptions { silence_limit, ..self }
     }
 
-    /// Returns the replication command.
-    pub(super) fn command(&self, has_messages: bool) -> String {
+    /// Returns the replication command. The options of PostgreSQL 14 are left out unless the server
+    /// has them.
+    pub(super) fn command(&self, has_options: bool) -> String {
         let names = self.publications.iter().map(|name| identifier(name));
         let names = names.collect::<Vec<_>>().join(",");
-        let messages = if self.messages && has_messages { ", messages 'true'" } else { "" };
+        let messages = if self.messages && has_options { ", messages 'true'" } else { "" };
+        let binary = if self.binary && has_options { ", binary 'true'" } else { "" };
         format!(
-            "START_REPLICATION SLOT {} LOGICAL {} (proto_version '1', publication_names {}{messages})",
+            "START_REPLICATION SLOT {} LOGICAL {} (proto_version '1', publication_names {}{messages}{binary})",
             identifier(&self.slot),
             self.start,
             literal(&names),
@@ -104,6 +114,9 @@ mod tests {
             "START_REPLICATION SLOT \"s\"\" x\" LOGICAL 1/2 (proto_version '1', \
              publication_names '\"a\",\"b\"\"''; DROP\"', messages 'true')"
         );
-        assert!(!options.command(false).contains("messages"));
+        let options = options.binary(true);
+        assert!(options.command(true).ends_with("', messages 'true', binary 'true')"));
+        let before_14 = options.command(false);
+        assert!(!before_14.contains("messages") && !before_14.contains("binary"), "{before_14}");
     }
 }

@@ -3,7 +3,10 @@
 use slog::{Logger, o};
 
 use super::{wire::*, *};
-use crate::config::{ChangePolicy, OutboxPreset, OutboxTable};
+use crate::{
+    config::{ChangePolicy, OutboxPreset, OutboxTable},
+    outbox::TableFacts,
+};
 
 fn decoder() -> EventDecoder {
     EventDecoder::new("shop", Lsn::new(START))
@@ -172,7 +175,8 @@ fn what_the_protocol_does_not_allow_is_refused() {
 
 fn of_tables() -> EventDecoder {
     let table = OutboxTable::new("public.o", OutboxPreset::Debezium);
-    let tables = OutboxReader::new(vec![table], &[], Logger::root(slog::Discard, o!()));
+    let log = Logger::root(slog::Discard, o!());
+    let tables = OutboxReader::new(vec![table], &TableFacts::default(), log);
     EventDecoder::of_tables(tables, Lsn::new(START))
 }
 
@@ -224,7 +228,8 @@ fn deleted(id: &str) -> Vec<u8> {
 fn of_partitions(on_update: ChangePolicy, on_delete: ChangePolicy) -> EventDecoder {
     let table = OutboxTable::new("public.o", OutboxPreset::Debezium);
     let table = OutboxTable { on_update, on_delete, ..table };
-    let tables = OutboxReader::new(vec![table], &[true], Logger::root(slog::Discard, o!()));
+    let facts = TableFacts { partitioned: vec![true], ..TableFacts::default() };
+    let tables = OutboxReader::new(vec![table], &facts, Logger::root(slog::Discard, o!()));
     EventDecoder::of_tables(tables, Lsn::new(START))
 }
 
