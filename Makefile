@@ -55,7 +55,7 @@ lint: ## Check format, order of modules, clippy, docs, scripts, public API and d
 
 # The dev profile: what the tests compiled is there already, and at the default rate the
 # whole demo takes a third of a core.
-demo: ## Facts from a throwaway PostgreSQL to a mock Kafka, for DEMO_SECONDS (0: until Ctrl-C)
+demo: ## Facts from a throwaway PostgreSQL to a fake Kafka, for DEMO_SECONDS (0: until Ctrl-C)
 	@scripts/bootstrap --demo
 	$(CARGO) run --locked -- demo
 

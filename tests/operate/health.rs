@@ -5,11 +5,10 @@ use std::{net::TcpListener, time::Duration};
 use bytesize::ByteSize;
 use factlib::{
     ErrorKind, Pipeline, PipelineHandle,
-    config::Config,
+    config::{Config, KafkaClient},
     emit::{Emitter, Fact},
-    testing::{PostgresServer, shared_postgres},
+    testing::{PostgresServer, fake_broker::FakeCluster, shared_postgres},
 };
-use rdkafka::{mocking::MockCluster, producer::DefaultProducerContext};
 use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -20,18 +19,17 @@ use tokio::{
 const SOON: Duration = Duration::from_secs(30);
 const STUCK_AFTER: Duration = Duration::from_millis(700);
 
-type Broker = MockCluster<'static, DefaultProducerContext>;
-
 /// A broker and a database of their own, and the configuration of a relay between them.
-async fn scene() -> (Broker, &'static PostgresServer, String, Config) {
-    let broker = MockCluster::new(1).unwrap();
-    broker.create_topic("factlib.user", 1, 1).unwrap();
+async fn scene() -> (FakeCluster, &'static PostgresServer, String, Config) {
+    let broker = FakeCluster::start().await.unwrap();
+    broker.create_topic("factlib.user", 1).unwrap();
     let postgres = shared_postgres().await.unwrap();
     let database = postgres.create_database("ops").await.unwrap();
     let mut config = Config::default();
     config.postgres.url = postgres.url_for(&database).into();
     config.postgres.slot = database.clone();
-    config.kafka.brokers = vec![broker.bootstrap_servers()];
+    config.kafka.brokers = vec![broker.bootstrap()];
+    config.kafka.client = KafkaClient::Pipelined;
     config.http.health_port = Some(free_port());
     config.http.metrics_port = config.http.health_port;
     config.http.stuck_after = STUCK_AFTER;
@@ -89,11 +87,11 @@ async fn start(config: &Config) -> PipelineHandle {
 async fn ready_once_it_streams_and_never_before_or_after() {
     let (broker, _, _, config) = scene().await;
     let port = config.http.health_port.unwrap();
-    broker.broker_down(1).unwrap();
+    broker.broker_down(1).await;
     let starting = actix_rt::spawn(Pipeline::builder().config(config).start());
     let body = until(port, "/readyz", |code, _| code == 503).await;
     assert!(body.contains(r#""ok":false"#), "{body}");
-    broker.broker_up(1).unwrap();
+    broker.broker_up(1).await.unwrap();
     let pipeline = starting.await.unwrap().unwrap();
     assert_eq!(get(port, "/readyz").await.unwrap(), (200, r#"{"ok":true}"#.into()));
     assert_eq!(get(port, "/healthz").await.unwrap().0, 200);
@@ -119,7 +117,7 @@ async fn unhealthy_while_the_broker_is_away_for_too_long_and_healthy_when_it_is_
     let pipeline = start(&config).await;
     emit(postgres, &database).await;
     until_status(port, |status| status["events"] == 1).await;
-    broker.broker_down(1).unwrap();
+    broker.broker_down(1).await;
     emit(postgres, &database).await;
     // The client may notice the broker's absence a little later than the relay stands still.
     let says_why = |body: &str| {
@@ -127,7 +125,7 @@ async fn unhealthy_while_the_broker_is_away_for_too_long_and_healthy_when_it_is_
             && body.contains("Kafka: ")
     };
     until(port, "/healthz", |code, body| code == 503 && says_why(body)).await;
-    broker.broker_up(1).unwrap();
+    broker.broker_up(1).await.unwrap();
     until(port, "/healthz", |code, _| code == 200).await;
     until_status(port, |status| status["events"] == 2).await;
     pipeline.shutdown().await.unwrap();
@@ -243,7 +241,7 @@ async fn the_status_says_who_waits_for_what_and_what_that_costs() {
     assert!(waited(reader, "window") && waited(&status["topics"][topic], "pause"), "{status}");
     assert_eq!((&reader["state"], &status["lag"]["events"]), (&"running".into(), &0.into()));
     assert_eq!(status["lag"]["seconds"], 0.0);
-    // What librdkafka says comes by itself.
+    // The state of brokers comes by itself.
     let answers = |status: &Value| {
         let brokers = status["kafka"]["brokers"].as_object().into_iter().flatten();
         brokers.into_iter().any(|(_, broker)| broker["connected"] == true)

@@ -1,11 +1,10 @@
 //! Pause, resume and redrive, by clicks with the token; and who is turned away.
 
 use factlib::{
-    config::{Compression, Config},
+    config::{Compression, Config, KafkaClient},
     emit::Fact,
-    testing::{shared_postgres, wait_for_count},
+    testing::{fake_broker::FakeCluster, shared_postgres, wait_for_count},
 };
-use rdkafka::mocking::MockCluster;
 
 use super::{LIMIT, TOKEN, ask, browser::Browser, emit, facts, serve, status};
 use crate::support::Bed;
@@ -85,13 +84,14 @@ async fn clicks_pause_resume_and_redrive_once_the_token_is_given() {
 #[actix_rt::test]
 async fn who_has_no_token_or_comes_from_elsewhere_changes_nothing() {
     let postgres = shared_postgres().await.expect("PostgreSQL starts");
-    let broker = MockCluster::new(1).expect("a mock broker");
-    broker.create_topic("factlib.order", 1, 1).expect("a topic");
+    let broker = FakeCluster::start().await.expect("a fake broker");
+    broker.create_topic("factlib.order", 1).expect("a topic");
     let mut config = Config::default();
     let database = postgres.create_database("page_http").await.expect("a database");
     config.postgres.url = postgres.url_for(&database).into();
     config.postgres.slot = database.clone();
-    config.kafka.brokers = vec![broker.bootstrap_servers()];
+    config.kafka.brokers = vec![broker.bootstrap()];
+    config.kafka.client = KafkaClient::Pipelined;
     let url = serve(&mut config);
     let pipeline = factlib::Pipeline::builder().config(config.clone()).start().await.expect("up");
     let mut client = postgres.connect(&database).await.expect("a session");
@@ -139,13 +139,14 @@ async fn who_has_no_token_or_comes_from_elsewhere_changes_nothing() {
 #[actix_rt::test]
 async fn without_a_token_the_controls_are_off_and_the_page_says_how_to_turn_them_on() {
     let postgres = shared_postgres().await.expect("PostgreSQL starts");
-    let broker = MockCluster::new(1).expect("a mock broker");
-    broker.create_topic("factlib.order", 1, 1).expect("a topic");
+    let broker = FakeCluster::start().await.expect("a fake broker");
+    broker.create_topic("factlib.order", 1).expect("a topic");
     let mut config = Config::default();
     let database = postgres.create_database("page_off").await.expect("a database");
     config.postgres.url = postgres.url_for(&database).into();
     config.postgres.slot = database.clone();
-    config.kafka.brokers = vec![broker.bootstrap_servers()];
+    config.kafka.brokers = vec![broker.bootstrap()];
+    config.kafka.client = KafkaClient::Pipelined;
     let url = serve(&mut config);
     config.http.token = None;
     let pipeline = factlib::Pipeline::builder().config(config.clone()).start().await.expect("up");

@@ -2,8 +2,12 @@
 //! path of an application's, and on an instance that stands by.
 
 use actix_web::{App, HttpServer};
-use factlib::{Pipeline, config::Config, emit::Fact, testing::shared_postgres};
-use rdkafka::{mocking::MockCluster, producer::DefaultProducerContext};
+use factlib::{
+    Pipeline,
+    config::{Config, KafkaClient},
+    emit::Fact,
+    testing::{fake_broker::FakeCluster, shared_postgres},
+};
 use serde_json::{Value, json};
 
 use super::{browser::Browser, emit, serve};
@@ -13,24 +17,25 @@ const HOSTILE: &str = "<img src=x onerror=\"document.title='owned'\">";
 struct Scene {
     config: Config,
     database: String,
-    /// Mock brokers do: the page is what is looked at.
-    _broker: MockCluster<'static, DefaultProducerContext>,
+    /// Fake brokers do: the page is what is looked at.
+    _broker: FakeCluster,
 }
 
 impl Scene {
     async fn new(name: &str) -> Self {
         let postgres = shared_postgres().await.expect("PostgreSQL starts");
-        let broker = MockCluster::new(1).expect("a mock broker");
+        let broker = FakeCluster::start().await.expect("a fake broker");
         for topic in
             ["order", "payment", "a-rather-long-aggregate-type-with-many-words-in-its-name"]
         {
-            broker.create_topic(&format!("factlib.{topic}"), 1, 1).expect("a topic");
+            broker.create_topic(&format!("factlib.{topic}"), 1).expect("a topic");
         }
         let database = postgres.create_database(name).await.expect("a database");
         let mut config = Config::default();
         config.postgres.url = postgres.url_for(&database).into();
         config.postgres.slot = database.clone();
-        config.kafka.brokers = vec![broker.bootstrap_servers()];
+        config.kafka.brokers = vec![broker.bootstrap()];
+        config.kafka.client = KafkaClient::Pipelined;
         Scene { config, database, _broker: broker }
     }
 

@@ -60,7 +60,7 @@ Exit codes:
 
 #[cfg(feature = "demo")]
 pub const DEMO_HELP: &str = "\
-Starts a throwaway PostgreSQL and a mock Kafka broker, emits facts, relays them, reads
+Starts a throwaway PostgreSQL and a fake Kafka broker, emits facts, relays them, reads
 them back and checks each one. It needs only PostgreSQL's programs (make bootstrap installs
 them), ignores configuration files and the environment, and leaves nothing behind.
 

@@ -147,7 +147,7 @@ pub struct FactArgs {
 #[cfg(feature = "demo")]
 #[derive(Debug, ClapArgs)]
 pub struct DemoArgs {
-    /// Facts per second; above a few thousand, the mock broker is the bottleneck
+    /// Facts per second; above a few thousand, the fake broker is the bottleneck
     #[arg(long, value_name = "N", default_value = "500", value_parser = clap::value_parser!(u32).range(1..=20_000))]
     pub rate: u32,
     /// Duration in seconds; 0 runs until Ctrl-C

@@ -1,133 +1,118 @@
-//! Consumes the demo's topics on its own thread and records each arrival in the ledger.
+//! Consumes the demo's topics and records each arrival in the ledger.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread::{self, JoinHandle},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use factlib::{Error, ErrorKind, Result, proto::OutboxEvent};
-use prost::Message as _;
-use rdkafka::{
-    ClientConfig, Message, Offset, TopicPartitionList,
-    consumer::{BaseConsumer, Consumer as _},
-    error::{KafkaError, RDKafkaErrorCode},
-    message::BorrowedMessage,
+use factlib_kafka::{
+    Client, Error as KafkaError, Settings,
+    client::{FetchedRecord, Isolation},
 };
-use tokio::sync::oneshot;
+use prost::Message as _;
+use tokio::{sync::watch, task::JoinSet};
 
 use super::{SharedLedger, broker::PARTITIONS, ledger::Arrival};
 
-/// Time without a record after which none is left; the broker is in this process.
-const IDLE: Duration = Duration::from_millis(500);
+/// Time that a fetch waits for records, and so the time to notice the end of the demo.
+const WAIT: Duration = Duration::from_millis(200);
 
-/// The consuming thread.
+/// Time for which a client tries a request again by itself while the broker is away.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Readers, one for each partition.
 pub struct Consumer {
-    stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<Result<()>>>,
+    stop: watch::Sender<bool>,
+    readers: JoinSet<Result<()>>,
 }
 
 impl Consumer {
-    /// Consumes these topics from their start; returns once it has reached their end.
+    /// Consumes these topics from their start; returns once every partition has answered.
     pub async fn start(bootstrap: &str, topics: &[String], ledger: SharedLedger) -> Result<Self> {
-        let consumer = assigned(bootstrap, topics).map_err(failed)?;
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = Arc::clone(&stop);
-        let (ready, is_ready) = oneshot::channel();
-        let partitions = topics.len() * PARTITIONS as usize;
-        let thread = thread::spawn(move || {
-            let mut ends = PartitionEnds { left: partitions, ready: Some(ready) };
-            consume(&consumer, &ledger, &stopped, &mut ends)
-        });
-        let mut consumer = Consumer { stop, thread: Some(thread) };
-        match is_ready.await {
-            Ok(()) => Ok(consumer),
-            // The thread has ended; stopping it returns its error.
-            Err(_) => consumer.stop().map(|()| consumer),
+        let mut consumer = Consumer { stop: watch::Sender::new(false), readers: JoinSet::new() };
+        for topic in topics {
+            for partition in 0..PARTITIONS {
+                let reader = Reader {
+                    // A broker answers the requests of a connection one after the other, so a
+                    // fetch that waits would delay the others.
+                    client: Client::new(settings(bootstrap)),
+                    topic: topic.as_str().into(),
+                    partition,
+                    ledger: ledger.clone(),
+                    stopped: consumer.stop.subscribe(),
+                };
+                let offsets = reader.client.offsets(topic, partition, Isolation::ReadCommitted);
+                let begin = offsets.await.map_err(failed)?.start;
+                consumer.readers.spawn(reader.read(begin));
+            }
         }
+        Ok(consumer)
     }
 
     /// Reads the remaining records, and ends.
-    pub fn stop(&mut self) -> Result<()> {
-        self.stop.store(true, Ordering::Relaxed);
+    pub async fn stop(&mut self) -> Result<()> {
+        self.stop.send_replace(true);
         let panicked = || Error::new(ErrorKind::ActorFailed, "the consumer panicked");
-        match self.thread.take() {
-            Some(thread) => thread.join().map_err(|_| panicked())?,
-            None => Ok(()),
+        let mut outcome = Ok(());
+        while let Some(ended) = self.readers.join_next().await {
+            outcome = outcome.and(ended.unwrap_or_else(|_| Err(panicked())));
         }
+        outcome
     }
 }
 
-fn assigned(bootstrap: &str, topics: &[String]) -> Result<BaseConsumer, KafkaError> {
-    let consumer: BaseConsumer = ClientConfig::new()
-        .set("bootstrap.servers", bootstrap)
-        .set("group.id", "factlib-demo")
-        .set("enable.auto.commit", "false")
-        // The mock answers a fetch only after this wait, even if a record arrives sooner, which
-        // would count as the relay's latency.
-        .set("fetch.wait.max.ms", "1")
-        .set("enable.partition.eof", "true")
-        // After a restart of the broker, records should appear soon.
-        .set("reconnect.backoff.max.ms", "500")
-        .create()?;
-    let mut list = TopicPartitionList::new();
-    for topic in topics {
-        for partition in 0..PARTITIONS {
-            list.add_partition_offset(topic, partition, Offset::Beginning)?;
-        }
-    }
-    consumer.assign(&list)?;
-    Ok(consumer)
+struct Reader {
+    client: Client,
+    topic: Arc<str>,
+    partition: i32,
+    ledger: SharedLedger,
+    stopped: watch::Receiver<bool>,
 }
 
-/// Signals when the end of every partition was reached.
-struct PartitionEnds {
-    left: usize,
-    ready: Option<oneshot::Sender<()>>,
-}
-
-impl PartitionEnds {
-    fn reached(&mut self) {
-        self.left = self.left.saturating_sub(1);
-        if let Some(ready) = self.ready.take_if(|_| self.left == 0) {
-            // The receiver may be gone.
-            let _ = ready.send(());
-        }
-    }
-}
-
-fn consume(
-    consumer: &BaseConsumer,
-    ledger: &SharedLedger,
-    stop: &AtomicBool,
-    ends: &mut PartitionEnds,
-) -> Result<()> {
-    loop {
-        match consumer.poll(IDLE) {
-            Some(Ok(message)) => {
-                let now = Instant::now();
-                let event = message.payload().map(OutboxEvent::decode).and_then(Result::ok);
-                ledger.lock().arrived(event.as_ref().map(|event| arrival(&message, event)), now);
+impl Reader {
+    async fn read(self, mut offset: i64) -> Result<()> {
+        let Reader { client, topic, partition, ledger, stopped } = self;
+        loop {
+            let is_stopped = *stopped.borrow();
+            let fetching = client.fetch(&topic, partition, offset, Isolation::ReadCommitted, WAIT);
+            match fetching.await {
+                Ok(fetched) => {
+                    let now = Instant::now();
+                    for record in &fetched.records {
+                        let event = record.value.as_deref().map(OutboxEvent::decode);
+                        let event = event.and_then(Result::ok);
+                        let arrival = event.as_ref().map(|event| arrival(&topic, record, event));
+                        ledger.lock().arrived(arrival, now);
+                    }
+                    if is_stopped && fetched.next_offset == offset {
+                        return Ok(());
+                    }
+                    offset = fetched.next_offset;
+                }
+                Err(error) if !is_transient(&error) => return Err(failed(error)),
+                Err(_) if is_stopped => return Ok(()),
+                Err(_) => {}
             }
-            Some(Err(KafkaError::PartitionEOF(_))) => ends.reached(),
-            Some(Err(error)) if !is_transient(&error) => return Err(failed(error)),
-            None if stop.load(Ordering::Relaxed) => return Ok(()),
-            Some(Err(_)) | None => {}
         }
     }
 }
 
-fn arrival<'a>(message: &'a BorrowedMessage<'_>, event: &'a OutboxEvent) -> Arrival<'a> {
-    Arrival { topic: message.topic(), key: message.key().unwrap_or_default(), event }
+fn settings(bootstrap: &str) -> Settings {
+    let mut settings = Settings::new(vec![bootstrap.into()]);
+    settings.client_id = "factlib-demo".into();
+    settings.request_timeout = REQUEST_TIMEOUT;
+    settings
 }
 
-/// True for errors that librdkafka reports and recovers from by itself.
+fn arrival<'a>(topic: &'a str, record: &'a FetchedRecord, event: &'a OutboxEvent) -> Arrival<'a> {
+    Arrival { topic, key: record.key.as_deref().unwrap_or_default(), event }
+}
+
+/// True while the broker is away.
 fn is_transient(error: &KafkaError) -> bool {
-    use RDKafkaErrorCode::{AllBrokersDown, BrokerTransportFailure};
-    matches!(error.rdkafka_error_code(), Some(BrokerTransportFailure | AllBrokersDown))
+    use KafkaError::{Connection, HungUp, TimedOut};
+    matches!(error, Connection { .. } | HungUp { .. } | TimedOut { .. })
 }
 
 fn failed(error: KafkaError) -> Error {

@@ -1,7 +1,7 @@
-//! `factlib demo`: relays facts from a throwaway PostgreSQL to a mock broker and checks each one.
+//! `factlib demo`: relays facts from a throwaway PostgreSQL to a fake broker and checks each one.
 //!
-//! Emitter, pipeline and consumer are the real ones; only the broker is librdkafka's mock, which
-//! runs in this process. The [`Ledger`] compares every emitted fact with the records that arrive.
+//! Emitter, pipeline and consumer are the real ones; only the broker is a fake, which runs in this
+//! process. The [`Ledger`] compares every emitted fact with the records that arrive.
 
 mod broker;
 mod consumer;
@@ -20,7 +20,7 @@ use actix_rt::System;
 use factlib::{
     Error, ErrorKind, Pipeline, PipelineHandle, Result,
     binary::Loader,
-    config::{Config, StoreKind},
+    config::{Config, KafkaClient, StoreKind},
     testing::{CollectedLogs, PostgresServer},
 };
 use slog::{Drain, Level, LevelFilter, Logger, o};
@@ -88,18 +88,19 @@ async fn demo(args: &DemoArgs, mut config: Config, log: Logger) -> Result<()> {
     let started = Instant::now();
     let postgres = PostgresServer::start().await?;
     let topics = AGGREGATE_TYPES.map(|name| format!("{}.{name}", config.topic_prefix()));
-    let broker = Broker::start(&topics)?;
+    let broker = Broker::start(&topics).await?;
     config.postgres.url = postgres.url().into();
     config.kafka.brokers = vec![broker.bootstrap()];
-    // The mock can't report its topics' size limits; this is librdkafka's maximum batch.
-    config.kafka.properties.insert("batch.size".into(), "1000000".into());
+    if !config.is_exactly_once() {
+        config.kafka.client = KafkaClient::Pipelined;
+    }
     config.checkpoint.store = StoreKind::Postgres;
     let page = serve_page(&mut config)?;
     factlib::setup(&config, false, &log).await?;
     let mut signals = Signals::new()?;
     let pipeline = Pipeline::builder().config(config.clone()).logger(log).start().await?;
     output::print(&format!(
-        "PostgreSQL on port {}, a mock broker on {} and the relay are up after {:.1} s\n{page}",
+        "PostgreSQL on port {}, a fake broker on {} and the relay are up after {:.1} s\n{page}",
         postgres.port(),
         broker.bootstrap(),
         started.elapsed().as_secs_f64()
@@ -165,7 +166,7 @@ impl Session {
                     match key {
                         Key::End => break,
                         Key::Stay => {}
-                        Key::ToggleBroker => self.broker.set_up(!self.broker.is_up)?,
+                        Key::ToggleBroker => self.broker.set_up(!self.broker.is_up).await?,
                     }
                     end = None;
                     self.show(end)?;
@@ -177,7 +178,7 @@ impl Session {
             }
         }
         self.writers.stop().await?;
-        self.resume()?;
+        self.resume().await?;
         let deadline = Instant::now() + ARRIVAL_TIMEOUT;
         let mut tick = interval(Duration::from_millis(20));
         while self.ledger.lock().outstanding() > 0 {
@@ -192,13 +193,13 @@ impl Session {
     }
 
     /// Resumes paused topics and restarts the broker.
-    fn resume(&mut self) -> Result<()> {
+    async fn resume(&mut self) -> Result<()> {
         for (name, topic) in self.pipeline.status().topics {
             if topic.paused {
                 self.pipeline.resume_topic(name)?;
             }
         }
-        if self.broker.is_up { Ok(()) } else { self.broker.set_up(true) }
+        if self.broker.is_up { Ok(()) } else { self.broker.set_up(true).await }
     }
 
     fn show(&mut self, end: Option<Instant>) -> Result<()> {
@@ -217,7 +218,7 @@ impl Session {
         let stopped = self.writers.stop().await;
         let drained = self.pipeline.shutdown().await;
         // Duplicates were sent before the pipeline ended, so the consumer stops after it.
-        let read = self.consumer.stop();
+        let read = self.consumer.stop().await;
         let ledger = self.ledger.lock();
         self.view.summary(&ledger)?;
         stopped.and(drained).and(read)?;
