@@ -83,9 +83,10 @@ pub struct Transactional {
     pub timeout: Duration,
 }
 
-/// A producer that sends its records in transactions. Clones share one producer. The producer ends
-/// at once when all clones and all [`Topic`]s are dropped; the brokers then abort the open
-/// transaction.
+/// A producer that sends its records in transactions. Clones share one producer. When all clones
+/// are dropped, the producer sends nothing more, aborts the open transaction and ends, after two
+/// seconds at the latest. If it cannot abort the transaction, the brokers do so when the transaction
+/// times out.
 #[derive(Clone)]
 pub struct TransactionalProducer {
     commands: mpsc::UnboundedSender<Command>,

@@ -17,7 +17,7 @@ use kafka_protocol::{
 use super::{
     Answer, Arc, Connection, Done, Driver, Duration, Error, Identity, Instant, Result,
     TransactionError, topic_name,
-    transaction::{Goal, Transaction},
+    transaction::{Goal, LAST_ABORT_LIMIT, Transaction},
 };
 use crate::{
     broker_pool::BrokerPool,
@@ -79,6 +79,16 @@ impl Driver {
                 transaction.fail_waiting_callers();
                 transaction.goal = Some(Goal::Abort { answer, is_ended: false });
             }
+        }
+    }
+
+    /// Aborts the open transaction after all handles were dropped: readers of committed records
+    /// would otherwise wait for it until it times out.
+    pub(super) fn abort_at_the_end(&mut self) {
+        let (answer, _) = tokio::sync::oneshot::channel();
+        self.abort(answer);
+        if let Some(transaction) = &mut self.transaction {
+            transaction.ends_at = Some(Instant::now() + LAST_ABORT_LIMIT);
         }
     }
 

@@ -2,8 +2,8 @@
 //! the batches.
 //!
 //! # Life
-//! The driver runs until all handles are dropped and every record has a result; in transactions,
-//! only until all handles are dropped.
+//! The driver runs until all handles are dropped and every record has a result. In transactions, it
+//! drops the records and aborts the open transaction, unless that takes long.
 //!
 //! # Sending
 //! The driver sends a request to a broker as soon as there is a batch for it and fewer than
@@ -197,12 +197,15 @@ impl Driver {
 
     pub async fn run(mut self) {
         let mut is_wanted = true;
-        while is_wanted || self.transaction.is_none() && !self.is_at_rest() {
+        while is_wanted || self.has_to_end() {
             let (announced, due) = (Arc::clone(&self.announced), self.next_due());
             tokio::select! {
                 command = self.commands.recv(), if is_wanted => match command {
                     Some(command) => self.command(command),
-                    None => is_wanted = false,
+                    None => {
+                        is_wanted = false;
+                        self.abort_at_the_end();
+                    }
                 },
                 () = announced.alarm.notified() => {}
                 Some(done) = self.tasks.next(), if !self.tasks.is_empty() => self.done(done),
@@ -241,6 +244,14 @@ impl Driver {
     /// Returns the number of the transaction whose records may be sent; 0 without transactions.
     fn open_transaction(&self) -> u64 {
         self.transaction.as_ref().map_or(0, Transaction::number)
+    }
+
+    /// Returns true if there is work left to do after all handles were dropped.
+    fn has_to_end(&self) -> bool {
+        match &self.transaction {
+            Some(transaction) => transaction.is_aborted_at_the_end(),
+            None => !self.is_at_rest(),
+        }
     }
 
     fn is_at_rest(&self) -> bool {
@@ -379,7 +390,10 @@ impl Driver {
         for schedule in [&self.metadata_schedule, &self.identity_schedule] {
             look_at((!schedule.is_requesting).then_some(schedule.due));
         }
-        look_at(self.transaction.as_ref().and_then(Transaction::due));
+        if let Some(transaction) = &self.transaction {
+            look_at(transaction.due());
+            look_at(transaction.ends_at);
+        }
         for broker in self.brokers.values().filter(|broker| !broker.active.is_empty()) {
             look_at(broker.throttled_until);
             match &broker.link {

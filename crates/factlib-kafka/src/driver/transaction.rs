@@ -14,6 +14,10 @@ use crate::{error::Code, settings::Settings};
 /// (`CONCURRENT_TRANSACTIONS`).
 pub(super) const CONCURRENT_PAUSE: Duration = Duration::from_millis(5);
 
+/// Limit for aborting the open transaction after all handles were dropped. After it, the brokers
+/// abort the transaction when it times out.
+pub(super) const LAST_ABORT_LIMIT: Duration = Duration::from_secs(2);
+
 pub(super) struct Transaction {
     pub settings: Transactional,
     /// Number of the open transaction.
@@ -33,6 +37,9 @@ pub(super) struct Transaction {
     pub later_commits: VecDeque<(u64, Answer)>,
     pub beginning: Vec<Answer>,
     pub failure: Option<TransactionError>,
+    /// Time at which the driver ends, although the transaction could not be aborted; set once all
+    /// handles are dropped.
+    pub ends_at: Option<Instant>,
     pub failed: watch::Sender<Option<TransactionError>>,
 }
 
@@ -59,6 +66,7 @@ impl Transaction {
             later_commits: VecDeque::new(),
             beginning: Vec::new(),
             failure: None,
+            ends_at: None,
             failed,
         }
     }
@@ -74,6 +82,12 @@ impl Transaction {
     /// Returns the time of the next attempt, if there is a pause.
     pub fn due(&self) -> Option<Instant> {
         self.not_before
+    }
+
+    /// Returns true while the transaction has to be aborted before the driver ends.
+    pub fn is_aborted_at_the_end(&self) -> bool {
+        let is_open = matches!(self.goal, Some(Goal::Abort { is_ended: false, .. }));
+        is_open && self.is_started && self.ends_at.is_some_and(|at| Instant::now() < at)
     }
 
     pub fn may_send(&self) -> bool {
