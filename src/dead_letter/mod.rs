@@ -35,7 +35,7 @@ pub use self::{
     topic::{DeadLetterTopic, Letters},
 };
 pub(crate) use self::{
-    record::{LetterForm, is_kept_in_table, kept_text, record},
+    record::{is_kept_in_table, kept_text, record},
     schema::{CREATE_TABLES, TABLE},
     table::DeadLetterTable,
 };

@@ -33,31 +33,10 @@ pub(crate) fn record(event: &Event, refusal: &Refusal) -> Record {
     record
 }
 
-/// Form of an event's record as a dead letter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum LetterForm {
-    /// Not a dead letter.
-    None,
-    /// Dead letter with the event's bytes.
-    Whole,
-    /// Dead letter whose bytes are in the table.
-    Kept,
-}
-
-impl LetterForm {
-    pub fn of(event: &Event) -> Self {
-        match event.refusal() {
-            None => LetterForm::None,
-            Some(refusal) if refusal.kept => LetterForm::Kept,
-            Some(_) => LetterForm::Whole,
-        }
-    }
-}
-
 /// True for a dead letter whose bytes go to the table: it was too large for a topic, or the
 /// dead-letter topic refused it.
 pub(crate) fn is_kept_in_table(event: &Event) -> bool {
-    LetterForm::of(event) == LetterForm::Kept
+    event.refusal().is_some_and(|refusal| refusal.kept)
 }
 
 /// Cuts a text for the record and the row of an event in the table, and replaces NULs, which

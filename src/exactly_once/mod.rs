@@ -3,9 +3,11 @@
 //! | file | idea |
 //! | --- | --- |
 //! | `transactions` | begins, commits and aborts a pipeline's transactions |
+//! | `failure` | says why a session of transactions failed, and what to do |
 //! | `positions` | reads and writes the topic with the newest position of each slot |
 //! | `unavailable` | remembers topics that transactions have to leave out for now |
 
+mod failure;
 mod positions;
 mod transactions;
 mod unavailable;

@@ -18,7 +18,8 @@ use crate::{
     checkpoint::Position,
     config::Config,
     kafka::{
-        admin::TopicAdmin, errors::as_relay_error, producer::KafkaProducer, reader::TopicReader,
+        admin::TopicAdmin, errors::as_relay_error, pipelined::PipelinedClient, reader::TopicReader,
+        unobserved,
     },
     record::Record,
 };
@@ -37,7 +38,6 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 pub(crate) struct Positions {
     config: Arc<Config>,
     topic: String,
-    producer: KafkaProducer,
     log: Logger,
 }
 
@@ -52,10 +52,10 @@ pub(crate) fn compact_command(config: &Config) -> String {
 }
 
 impl Positions {
-    /// Creates a handle on the topic; `producer` asks the brokers and sends positions.
-    pub fn new(config: &Arc<Config>, producer: KafkaProducer, log: Logger) -> Self {
+    /// Creates a handle on the topic.
+    pub fn new(config: &Arc<Config>, log: Logger) -> Self {
         let topic = config.position_topic();
-        Positions { config: Arc::clone(config), topic, producer, log }
+        Positions { config: Arc::clone(config), topic, log }
     }
 
     /// Names the topic in errors.
@@ -76,9 +76,17 @@ impl Positions {
         Record { key: self.key(cluster).into(), partition: Some(PARTITION), ..Record::default() }
     }
 
+    /// Names a position in errors.
+    pub fn describe_record(&self) -> String {
+        format!("the position of slot {}", self.config.postgres.slot)
+    }
+
     /// Deletes the slot's position from the topic.
     pub async fn forget(&self, cluster: u64) -> Result<()> {
-        self.producer.send_position(&self.topic, &self.tombstone(cluster)).await
+        let settings = self.config.kafka.settings();
+        let client = PipelinedClient::start(&settings, unobserved(), self.log.clone())?;
+        let topic = Arc::from(self.topic.as_str());
+        client.send_single(&topic, self.tombstone(cluster), self.describe_record()).await
     }
 
     fn key(&self, cluster: u64) -> String {

@@ -7,7 +7,7 @@ use factlib_kafka::{Code, Error as ClientError, Refusal, tls::TlsError};
 use factlib_postgres::certificate::{is_certificate_refused, remedy};
 
 use super::librdkafka_errors;
-pub(crate) use super::librdkafka_errors::{code_error, is_consequence, kafka_error};
+pub(crate) use super::librdkafka_errors::kafka_error;
 use crate::{Error, ErrorKind, record::Record};
 
 const LOGIN: &str = "check kafka.username, kafka.password, kafka.sasl_mechanism and kafka.tls";

@@ -84,7 +84,8 @@ pub(crate) fn is_untrusted(reason: &str) -> bool {
 }
 
 /// Makes an error from a bare error code.
-pub(crate) fn code_error(what: impl Into<String>, code: RDKafkaErrorCode) -> Error {
+#[cfg(test)]
+fn code_error(what: impl Into<String>, code: RDKafkaErrorCode) -> Error {
     with_remedy(Error::new(kind(code), what), Some(code)).caused_by(code)
 }
 
@@ -143,11 +144,6 @@ fn code_of(error: &Error) -> Option<RDKafkaErrorCode> {
 /// True if the user lacks a right on the topic.
 pub(super) fn lacks_right(error: &Error) -> bool {
     code_of(error) == Some(Code::TopicAuthorizationFailed)
-}
-
-/// True for a record that was dropped because another one failed.
-pub(crate) fn is_consequence(error: &Error) -> bool {
-    matches!(code_of(error), Some(Code::PurgeQueue | Code::PurgeInflight))
 }
 
 fn with_remedy(error: Error, code: Option<RDKafkaErrorCode>) -> Error {

@@ -26,14 +26,11 @@ mod polled;
 pub(crate) mod producer;
 mod queue_budget;
 pub(crate) mod reader;
-pub(crate) mod refusals;
 pub(crate) mod reports;
 pub(crate) mod resend;
 pub(crate) mod secret;
 mod settings;
-mod single;
 mod statistics;
-pub(crate) mod transaction_log;
 mod verdict;
 
 pub use self::{

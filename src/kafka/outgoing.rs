@@ -29,7 +29,6 @@ type MakeClient = Box<dyn Fn() -> Result<KafkaProducer> + Send>;
 
 pub(crate) struct Outgoing {
     producer: KafkaProducer,
-    /// None in transactions: what has to be tried alone is tried between them.
     one_by_one: Option<MakeClient>,
     in_flight: InFlight,
     terms: Terms,
@@ -194,10 +193,10 @@ mod tests {
 
     use super::*;
     use crate::{
-        Error, ErrorKind, Lsn,
+        Error, ErrorKind,
         config::KafkaConfig,
         kafka::unobserved,
-        record::{Answer, RecordId, Records, Suspects},
+        record::{Answer, Records, Suspects},
     };
 
     /// One record, or none that can be made.
@@ -214,10 +213,6 @@ mod tests {
 
         fn record(&self, _: usize) -> Result<Record> {
             self.1.clone().ok_or_else(|| Error::new(ErrorKind::RecordRefused, "not made"))
-        }
-
-        fn id(&self, _: usize) -> RecordId {
-            RecordId { lsn: Lsn::ZERO, hash: 0 }
         }
 
         fn describe(&self, _: usize) -> String {

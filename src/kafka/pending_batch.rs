@@ -17,9 +17,7 @@ use super::{
     in_flight::InFlight,
     limits::BatchLimits,
     queue_budget::{QueueBudget, cost},
-    refusals::Refusals,
-    single::{NoRecords, OneRecord},
-    verdict::{self, Cause, RecordPlacement, Verdict},
+    verdict::{self, RecordPlacement, Verdict},
 };
 use crate::{
     Error, ErrorKind, Result,
@@ -47,9 +45,6 @@ pub(crate) struct Terms {
     pub partitions: AcknowledgedPartitions,
     /// Maximum size of a batch of that client.
     pub(super) batch_size: usize,
-    /// With transactions: refused records, remembered for the next transaction.
-    pub(super) refusals: Option<Refusals>,
-    pub(super) cause: Cause,
     /// `dead_letter.policy = "block"`: nothing behind a refused record is sent.
     pub block: bool,
     /// A record failed, or was refused and blocks: nothing behind it may be sent before it comes
@@ -77,32 +72,6 @@ const SUSPECT: u8 = 3;
 impl PendingBatch {
     pub(super) fn new(batch: RecordBatch, in_flight: InFlight, terms: Terms) -> Arc<Self> {
         let RecordBatch { records, suspects, answer } = batch;
-        PendingBatch::make(records, suspects, Some(answer), in_flight, terms)
-    }
-
-    /// Creates a batch of one record that has no callback for the answer.
-    pub(super) fn of_one(
-        records: Arc<dyn Records>,
-        index: usize,
-        in_flight: InFlight,
-        terms: Terms,
-    ) -> Arc<Self> {
-        let one = Arc::new(OneRecord { records, index });
-        PendingBatch::make(one, Suspects::default(), None, in_flight, terms)
-    }
-
-    /// Creates a batch for a record that is made elsewhere, without a callback for the answer.
-    pub(super) fn of_none(topic: Arc<str>, in_flight: InFlight, terms: Terms) -> Arc<Self> {
-        PendingBatch::make(Arc::new(NoRecords(topic)), Suspects::default(), None, in_flight, terms)
-    }
-
-    fn make(
-        records: Arc<dyn Records>,
-        suspects: Suspects,
-        answer: Option<Box<dyn FnOnce(Answer) + Send>>,
-        in_flight: InFlight,
-        terms: Terms,
-    ) -> Arc<Self> {
         in_flight.part_begins();
         let count = records.len();
         Arc::new(PendingBatch {
@@ -111,15 +80,14 @@ impl PendingBatch {
             suspects,
             ends: (0..count).map(|_| AtomicU8::new(OPEN)).collect(),
             left: AtomicUsize::new(count.max(1)),
-            outcome: Mutex::new(BatchResult { answer, error: None, refused: Vec::new() }),
+            outcome: Mutex::new(BatchResult {
+                answer: Some(answer),
+                error: None,
+                refused: Vec::new(),
+            }),
             in_flight,
             terms,
         })
-    }
-
-    /// The reason why this record was refused before, if it was.
-    pub(super) fn known_refusal(&self, index: usize) -> Option<Error> {
-        self.terms.refusals.as_ref()?.of(&*self.records, index)
     }
 
     /// Number of its records.
@@ -176,20 +144,16 @@ impl PendingBatch {
         }
     }
 
-    /// Kafka does not have a record, which was the only one of its batch or was not. The one of a
-    /// part of none has no place: its transaction fails.
+    /// Kafka does not have a record, which was the only one of its batch or was not.
     pub(super) fn failed(&self, sent: &Sent, cost: usize, error: KafkaError) {
         let index = sent.index;
-        let Some(place) = sent.place else { return self.ended(self.lock()) };
+        let place = sent.place;
         let verdict = Verdict::of(&error, place);
         match if sent.alone { verdict.of_alone() } else { verdict } {
             Verdict::Itself => self.refused(index, place, error),
             Verdict::Batch => {
                 if verdict::is_too_large(&error) {
                     self.terms.limits.was_too_large(&self.topic, self.terms.batch_size, cost);
-                }
-                if let Some(refusals) = &self.terms.refusals {
-                    refusals.suspect(&self.records, index);
                 }
                 let outcome = self.lock();
                 self.note(index, SUSPECT);
@@ -201,19 +165,13 @@ impl PendingBatch {
 
     fn refused(&self, index: usize, place: RecordPlacement, error: KafkaError) {
         let error = verdict::refused(&self.topic, &self.records.describe(index), place, error);
-        if let Some(refusals) = &self.terms.refusals {
-            refusals.note(self.records.id(index), &error);
-        }
         self.refuse(index, error);
     }
 
     fn fails(&self, mut outcome: MutexGuard<'_, BatchResult>, verdict: Verdict, error: KafkaError) {
         self.terms.stopped.store(true, Ordering::Release);
         if outcome.error.as_ref().is_none_or(|(known, _)| verdict < *known) {
-            let in_transaction = self.terms.refusals.is_some();
-            let error = verdict.failure(&self.topic, in_transaction, error);
-            self.terms.cause.note(verdict, &error);
-            outcome.error = Some((verdict, error));
+            outcome.error = Some((verdict, verdict.failure(&self.topic, error)));
         }
         self.ended(outcome);
     }
@@ -260,18 +218,6 @@ impl PendingBatch {
         }
     }
 
-    /// The refusal of its only record; none if Kafka took it.
-    ///
-    /// # Errors
-    /// The reason why it was neither taken nor refused.
-    pub(super) fn end_of_one(&self) -> Result<Option<Error>> {
-        let mut outcome = self.lock();
-        match (outcome.error.take(), outcome.refused.pop()) {
-            (Some((_, error)), _) => Err(error),
-            (None, refused) => Ok(refused.map(|refused| refused.error)),
-        }
-    }
-
     fn note(&self, index: usize, end: u8) {
         if let Some(known) = self.ends.get(index) {
             known.store(end, Ordering::Release);
@@ -302,8 +248,7 @@ pub(crate) struct Sent {
     part: Arc<PendingBatch>,
     index: usize,
     cost: usize,
-    /// None for a record that is not made by the part.
-    place: Option<RecordPlacement>,
+    place: RecordPlacement,
     /// Its batch has no other record.
     alone: bool,
 }
@@ -316,21 +261,7 @@ impl Sent {
         record: &Record,
         alone: bool,
     ) -> Box<Self> {
-        Sent::make(part, index, part.cost(record), Some(RecordPlacement::of(record)), alone)
-    }
-
-    /// Counts a record that was made elsewhere.
-    pub(super) fn of_none(part: &Arc<PendingBatch>, cost: usize) -> Box<Self> {
-        Sent::make(part, 0, cost, None, true)
-    }
-
-    fn make(
-        part: &Arc<PendingBatch>,
-        index: usize,
-        cost: usize,
-        place: Option<RecordPlacement>,
-        alone: bool,
-    ) -> Box<Self> {
+        let (cost, place) = (part.cost(record), RecordPlacement::of(record));
         part.terms.budget.reserve(cost);
         part.in_flight.record_begins();
         Box::new(Sent { part: Arc::clone(part), index, cost, place, alone })

@@ -18,7 +18,6 @@ use super::{
     librdkafka_errors::client_error,
     pending_batch::Sent,
     statistics::{self, Statistics},
-    transaction_log::{Failure, TransactionLog},
 };
 use crate::Error;
 
@@ -29,7 +28,6 @@ pub(crate) struct Reports {
     name: OnceLock<String>,
     protocol: Protocol,
     complaints: Complaints,
-    transaction: TransactionLog,
     observer: Arc<dyn KafkaObserver>,
     pub(super) log: Logger,
 }
@@ -71,7 +69,6 @@ impl Reports {
             name: OnceLock::new(),
             protocol,
             complaints: Complaints::default(),
-            transaction: TransactionLog::default(),
             observer,
             log,
         }
@@ -85,11 +82,6 @@ impl Reports {
     /// The last complaint.
     pub fn trouble(&self) -> Option<Trouble> {
         self.last.borrow().clone()
-    }
-
-    /// The reason why the client's transaction failed, if it has.
-    pub fn transaction_failure(&self) -> Failure {
-        self.transaction.failure()
     }
 
     fn complain(&self, trouble: Trouble) {
@@ -109,7 +101,6 @@ impl Reports {
 
 impl ClientContext for Reports {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        self.transaction.line(facility, message);
         debug!(self.log, "librdkafka"; "level" => ?level, "facility" => facility, "text" => message);
         if facility == "FAIL"
             && let Some(Disconnect { reason, remedy }) = self.protocol.explain(message)

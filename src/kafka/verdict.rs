@@ -5,8 +5,6 @@
 //! `_INVALID_DIFFERENT_RECORD`; but it drops errors that several named records share. So only the
 //! error of a record that was sent alone is certain to be that record's own.
 
-use std::sync::{Arc, Mutex, PoisonError};
-
 use rdkafka::{error::KafkaError, types::RDKafkaErrorCode as Code};
 
 use super::errors::kafka_error;
@@ -71,11 +69,7 @@ impl Verdict {
     }
 
     /// The error of a part that could not be delivered whole.
-    pub fn failure(self, topic: &str, in_transaction: bool, error: KafkaError) -> Error {
-        let kind = match in_transaction {
-            true => ErrorKind::TransactionAborted,
-            false => ErrorKind::KafkaUnavailable,
-        };
+    pub fn failure(self, topic: &str, error: KafkaError) -> Error {
         let what = match self {
             Verdict::Itself | Verdict::Topic => {
                 return kafka_error(format!("Kafka did not take a record for {topic}"), error);
@@ -86,27 +80,7 @@ impl Verdict {
             ),
             Verdict::NotSent => format!("a record for {topic} was not sent, as another one failed"),
         };
-        Error::new(kind, what).caused_by(error)
-    }
-}
-
-/// The most telling failure of a client.
-#[derive(Clone, Default)]
-pub(crate) struct Cause(Arc<Mutex<Option<(Verdict, Error)>>>);
-
-impl Cause {
-    pub(super) fn note(&self, verdict: Verdict, error: &Error) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.as_ref().is_none_or(|(known, _)| verdict < *known) {
-            *known = Some((verdict, error.clone()));
-        }
-    }
-
-    /// The failure; none if it only says that something else has failed.
-    pub fn known(&self) -> Option<Error> {
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (_, error) = known.as_ref().filter(|(verdict, _)| *verdict <= Verdict::Batch)?;
-        Some(error.clone())
+        Error::new(ErrorKind::KafkaUnavailable, what).caused_by(error)
     }
 }
 
@@ -194,19 +168,5 @@ mod tests {
         assert_eq!(alone(Code::InvalidTimestamp, Some(7)), Verdict::Itself);
         assert_eq!(alone(Code::InvalidTimestamp, None), Verdict::Topic, "the clock is wrong");
         assert_eq!(alone(Code::PurgeQueue, None), Verdict::NotSent);
-    }
-
-    #[test]
-    fn what_says_most_of_the_cause_is_kept() {
-        let cause = Cause::default();
-        let says = |text: &str| Error::new(ErrorKind::TransactionAborted, text);
-        cause.note(Verdict::NotSent, &says("not sent"));
-        cause.note(Verdict::Bystander, &says("bystander"));
-        assert!(cause.known().is_none());
-        for (verdict, text) in [(Verdict::Batch, "batch"), (Verdict::Topic, "topic")] {
-            cause.note(verdict, &says(text));
-            cause.note(Verdict::NotSent, &says("not sent"));
-            assert_eq!(cause.known().expect("the cause").to_string(), text);
-        }
     }
 }

@@ -1,16 +1,12 @@
 //! Makes the records of a topic part's events, one by one when they are sent.
 
-use std::{
-    hash::{DefaultHasher, Hash, Hasher},
-    sync::Arc,
-};
+use std::sync::Arc;
 
 use super::TopicBatch;
 use crate::{
-    Error, ErrorKind, Event, Result,
-    dead_letter::{self, LetterForm},
+    Error, ErrorKind, Event, Result, dead_letter,
     format::{self, Prefixes, SchemaRef},
-    record::{Answer, Record, RecordBatch, RecordId, Records},
+    record::{Answer, Record, RecordBatch, Records},
     routing::Plans,
 };
 
@@ -65,21 +61,6 @@ impl Records for EventRecords {
             (None, Some(plan)) => plan.framed_record(event, &self.topic, &self.prefixes),
             (None, None) => Ok(format::default_record(event)),
         }
-    }
-
-    fn id(&self, index: usize) -> RecordId {
-        let mut hasher = DefaultHasher::new();
-        let Some(event) = self.events.get(index) else {
-            return RecordId { lsn: crate::Lsn::ZERO, hash: 0 };
-        };
-        let place = match event.refusal() {
-            None => (event.partition(), event.record_time_ms()),
-            Some(_) => (None, None),
-        };
-        (&self.topic, LetterForm::of(event)).hash(&mut hasher);
-        (event.id(), event.key(), event.raw(), place).hash(&mut hasher);
-        event.row().map(|row| &row.headers).hash(&mut hasher);
-        RecordId { lsn: event.lsn(), hash: hasher.finish() }
     }
 
     fn describe(&self, index: usize) -> String {

@@ -112,6 +112,8 @@ impl PipelineBuilder {
                     log.clone(),
                 )?;
                 let pipelined = match config.kafka.client {
+                    // Transactions have a client of their own.
+                    _ if config.is_exactly_once() => None,
                     KafkaClient::Pipelined => Some(PipelinedClient::start(
                         &config.kafka.settings(),
                         topic_status.clone(),
@@ -119,10 +121,10 @@ impl PipelineBuilder {
                     )?),
                     _ => None,
                 };
-                let kept = Arc::new(Positions::new(&config, producer.clone(), log.clone()));
+                let kept = Arc::new(Positions::new(&config, log.clone()));
                 transactions = config.is_exactly_once().then(|| {
                     let (kept, faults, log) = (Arc::clone(&kept), faults.clone(), log.clone());
-                    Arc::new(Transactions::new(&config, window, kept, status, faults, log))
+                    Arc::new(Transactions::new(&config, kept, status, faults, log))
                 });
                 positions = Some(kept);
                 let table = startup.dead_letter_table(&log);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Answer, Record, Suspects};
-use crate::{Lsn, Result};
+use crate::Result;
 
 /// Records of one topic. Each is made when it is sent, so only its source waits in memory until
 /// Kafka has acknowledged it.
@@ -20,9 +20,6 @@ pub(crate) trait Records: Send + Sync {
     /// [`ErrorKind::RecordRefused`](crate::ErrorKind::RecordRefused) if it can't be made.
     fn record(&self, index: usize) -> Result<Record>;
 
-    /// Identifies the record at `index` among all others; the same each time it is made.
-    fn id(&self, index: usize) -> RecordId;
-
     /// Names the record at `index` in errors.
     fn describe(&self, index: usize) -> String;
 
@@ -32,14 +29,6 @@ pub(crate) trait Records: Send + Sync {
     /// The name of a header of the record at `index` whose content is not in the record's value.
     #[cfg(feature = "client-kafka")]
     fn own_header(&self, index: usize, record: &Record) -> Option<String>;
-}
-
-/// Identity of a record: one event may become several records, and a dead letter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct RecordId {
-    pub lsn: Lsn,
-    /// Hash of everything that the record is made of.
-    pub hash: u64,
 }
 
 /// Records to send, and the callback that takes the answer for them.

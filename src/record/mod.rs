@@ -11,7 +11,7 @@ use bytestring::ByteString;
 pub use self::answer::Refused;
 pub(crate) use self::{
     answer::{Answer, PartProgress, Suspects},
-    batch::{RecordBatch, RecordId, Records},
+    batch::{RecordBatch, Records},
     topic_name::{is_legal_in_topic, is_legal_topic, legal_topic},
 };
 

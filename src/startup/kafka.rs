@@ -11,7 +11,6 @@ use crate::{
     checkpoint::{CheckpointStore, Position},
     config::Config,
     exactly_once::{Positions, Transactions},
-    kafka::{producer::KafkaProducer, unobserved},
 };
 
 /// Access to the positions in Kafka, and with exactly-once to the transactions that write them.
@@ -23,9 +22,7 @@ pub(crate) struct InKafka<'a> {
 
 /// Removes the slot's position from Kafka.
 pub(super) async fn forget(config: &Arc<Config>, cluster: u64, log: &Logger) -> Result<()> {
-    let window = 1 << 20;
-    let producer = KafkaProducer::new(&config.kafka.settings(), window, unobserved(), log.clone())?;
-    let positions = Positions::new(config, producer, log.clone());
+    let positions = Positions::new(config, log.clone());
     match positions.exist().await? {
         true => positions.forget(cluster).await,
         false => Ok(()),

@@ -24,7 +24,7 @@ use crate::support::{
 const WAYS: [(DeliveryMode, KafkaClient); 3] = [
     (DeliveryMode::AtLeastOnce, KafkaClient::Rdkafka),
     (DeliveryMode::AtLeastOnce, KafkaClient::Pipelined),
-    (DeliveryMode::ExactlyOnce, KafkaClient::Rdkafka),
+    (DeliveryMode::ExactlyOnce, KafkaClient::Pipelined),
 ];
 
 /// Kafka takes no time that is more than an hour ahead, if nobody says otherwise.

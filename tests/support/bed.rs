@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use factlib::{
     Lsn, Pipeline, PipelineBuilder,
-    config::{Config, DeliveryMode, KafkaClient, RefusalPolicy},
+    config::{Config, KafkaClient, RefusalPolicy},
     testing::{
         ConsumedRecord, KafkaServer, PostgresServer, each_record, shared_kafka, shared_postgres,
         topic_names, wait_for_count,
@@ -71,8 +71,7 @@ impl<'a> Bed<'a> {
         let log = slog::Logger::root(slog::Discard, slog::o!());
         let mut config = self.config.clone();
         let default = config.kafka.client == KafkaClient::default();
-        let needs_default = config.delivery.mode == DeliveryMode::ExactlyOnce
-            || config.dead_letter.policy == RefusalPolicy::Block
+        let needs_default = config.dead_letter.policy == RefusalPolicy::Block
             || !config.kafka.properties.is_empty();
         if default && !needs_default && chosen_client().as_deref() == Some("pipelined") {
             config.kafka.client = KafkaClient::Pipelined;

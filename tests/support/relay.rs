@@ -123,8 +123,7 @@ impl Launch {
     /// True unless a setting needs librdkafka.
     fn may_choose_client(&self) -> bool {
         let needs = |(name, value): &(String, String)| {
-            value == "exactly-once"
-                || value == "block"
+            value == "block"
                 || name.starts_with("FACTLIB_KAFKA__PROPERTIES")
                 || name == "FACTLIB_KAFKA__CLIENT"
         };

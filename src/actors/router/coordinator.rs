@@ -1,13 +1,13 @@
 //! Coordinator: commits a Kafka transaction together with the position that it ends at.
 //!
 //! # Life
-//! One a chain, with exactly-once only. The router says what is in a transaction; only when
-//! that is committed does the checkpointer learn that its batches are done, and only then is
-//! the first event of the next transaction dispatched.
+//! One a chain, with exactly-once only. The router says when a transaction is complete. The
+//! coordinator closes it, so that the router can pass on the first events of the next one, and
+//! commits it; only then does the checkpointer learn that its batches are done.
 //!
 //! # Failure
-//! A transaction that can't be committed ends the chain: the next one has it undone and
-//! begins at the last position that was committed.
+//! A transaction that can't be committed ends the chain, as soon as that is known: the next chain
+//! has it aborted and begins at the last position that was committed.
 
 use std::sync::Arc;
 
@@ -29,7 +29,8 @@ use crate::{
 pub(crate) struct CommitTransaction {
     pub at: Cut,
     pub done: Vec<BatchDone>,
-    pub reply: Recipient<TransactionCommitted>,
+    pub sealed: Recipient<TransactionSealed>,
+    pub committed: Recipient<TransactionCommitted>,
 }
 
 /// A record of the transaction failed, or the actor that sent it.
@@ -37,7 +38,12 @@ pub(crate) struct CommitTransaction {
 #[rtype(result = "()")]
 pub(crate) struct TransactionFailed(pub Error);
 
-/// It is committed, and the next one is open.
+/// It takes no more records, and the next one is open.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct TransactionSealed;
+
+/// It is committed.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct TransactionCommitted;
@@ -54,28 +60,32 @@ pub(crate) struct Coordinator {
 
 impl Actor for Coordinator {
     type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        let failing = self.transactions.session_failed();
+        ctx.spawn(failing.into_actor(self).map(|error, this, _| this.fail(error)));
+    }
 }
 
 impl Handler<CommitTransaction> for Coordinator {
     type Result = ();
 
     fn handle(&mut self, commit: CommitTransaction, ctx: &mut Self::Context) {
-        let CommitTransaction { at: Cut { lsn, partial }, done, reply } = commit;
+        let CommitTransaction { at: Cut { lsn, partial }, done, sealed, committed } = commit;
         let checkpoint = Checkpoint { lsn, ..self.from.clone() };
-        let position = Position { checkpoint, partial };
-        let transactions = Arc::clone(&self.transactions);
-        let committing = async move {
-            match transactions.commit(&position).await {
-                Ok(()) => Ok(()),
-                Err(error) => Err(transactions.find_cause(error).await),
-            }
+        let transaction = match self.transactions.close(&Position { checkpoint, partial }) {
+            Ok(transaction) => transaction,
+            Err(error) => return self.fail(error),
         };
+        sealed.do_send(TransactionSealed);
+        let transactions = Arc::clone(&self.transactions);
+        let committing = async move { transactions.commit(transaction).await };
         ctx.spawn(committing.into_actor(self).map(move |result, this, _| match result {
             Ok(()) => {
                 for done in done {
                     this.done.do_send(done);
                 }
-                reply.do_send(TransactionCommitted);
+                committed.do_send(TransactionCommitted);
             }
             Err(error) => this.fail(error),
         }));
@@ -85,10 +95,8 @@ impl Handler<CommitTransaction> for Coordinator {
 impl Handler<TransactionFailed> for Coordinator {
     type Result = ();
 
-    fn handle(&mut self, TransactionFailed(error): TransactionFailed, ctx: &mut Self::Context) {
-        let transactions = Arc::clone(&self.transactions);
-        let explaining = async move { transactions.find_cause(error).await };
-        ctx.spawn(explaining.into_actor(self).map(|error, this, _| this.fail(error)));
+    fn handle(&mut self, TransactionFailed(error): TransactionFailed, _: &mut Self::Context) {
+        self.fail(error);
     }
 }
 

@@ -57,6 +57,10 @@ impl ExactlyOnce {
         self.batcher.done(done);
     }
 
+    pub(super) fn sealed(&mut self) {
+        self.batcher.sealed();
+    }
+
     pub(super) fn committed(&mut self) {
         self.batcher.committed();
     }
@@ -80,8 +84,8 @@ impl ExactlyOnce {
         match self.batcher.next_step(Instant::now()) {
             NextStep::PassOn(done) => return done,
             NextStep::Commit(at, done) => {
-                let reply = ctx.address().recipient();
-                self.coordinator.do_send(CommitTransaction { at, done, reply });
+                let (sealed, committed) = (ctx.address().recipient(), ctx.address().recipient());
+                self.coordinator.do_send(CommitTransaction { at, done, sealed, committed });
             }
             NextStep::Wait(None) => {}
             NextStep::Wait(Some(due)) => self.set_timer(due, ctx),

@@ -43,7 +43,7 @@ pub(crate) use self::{
     transaction_batcher::TransactionLimits,
 };
 use self::{
-    coordinator::TransactionCommitted,
+    coordinator::{TransactionCommitted, TransactionSealed},
     deliveries::{Dispatch, Opening, PartEnd, ReturnedEvents},
     exactly_once::TransactionDue,
     forward::forward,
@@ -92,6 +92,17 @@ impl Handler<EventBatch> for Router {
         if let Some(done) = self.route(batch, ctx) {
             self.complete(done, ctx);
         }
+    }
+}
+
+impl Handler<TransactionSealed> for Router {
+    type Result = ();
+
+    fn handle(&mut self, _: TransactionSealed, ctx: &mut Self::Context) {
+        if let Some(exactly_once) = &mut self.exactly_once {
+            exactly_once.sealed();
+        }
+        self.route_next_batches(ctx);
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! A transaction holds whole batches, in the order of the stream: all that the router
 //! passed in since the last one, and nothing else. So its end is one position, and what
-//! comes while it is being closed waits here, holding its bytes of the window.
+//! comes while it is being closed waits here, holding its bytes of the window. While it is
+//! committed, the next one is open; that one is closed only after the commit.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -42,6 +43,8 @@ const CATCH_UP_BYTES: usize = 1 << 20;
 pub(crate) struct TransactionBatcher {
     limits: TransactionLimits,
     state: State,
+    /// True while the transaction before this one is committed.
+    is_committing: bool,
     /// Position of the stream behind the batches of the transaction.
     end: Cut,
     /// Batches of the transaction that are not done, and their bytes.
@@ -61,7 +64,8 @@ enum State {
     Open,
     /// It is full: the next batches belong to the next one.
     Closing,
-    Committing,
+    /// The commit was asked for; Kafka's client still adds what is sent to this transaction.
+    Sealing,
 }
 
 /// The next thing to do.
@@ -81,6 +85,7 @@ impl TransactionBatcher {
         TransactionBatcher {
             limits,
             state: State::Open,
+            is_committing: false,
             end: Cut { lsn, partial: None },
             outstanding: HashMap::new(),
             outstanding_bytes: 0,
@@ -130,7 +135,7 @@ impl TransactionBatcher {
 
     /// Gives the next thing to do: asked after each change, and at the time that it named.
     pub fn next_step(&mut self, now: Instant) -> NextStep {
-        if self.state == State::Committing {
+        if self.state == State::Sealing {
             return NextStep::Wait(None);
         }
         let Some(since) = self.since else {
@@ -149,18 +154,23 @@ impl TransactionBatcher {
         if self.state == State::Open {
             return NextStep::Wait(Some(if now < due { due } else { full }));
         }
-        if !self.outstanding.is_empty() {
+        if !self.outstanding.is_empty() || self.is_committing {
             return NextStep::Wait(None);
         }
-        self.state = State::Committing;
+        (self.state, self.is_committing) = (State::Sealing, true);
         self.last_commit = Some(now);
         NextStep::Commit(self.end, std::mem::take(&mut self.done))
     }
 
-    /// Opens the next transaction: this one is committed.
-    pub fn committed(&mut self) {
+    /// Opens the next transaction: this one takes nothing more.
+    pub fn sealed(&mut self) {
         self.state = State::Open;
         (self.bytes, self.since) = (0, None);
+    }
+
+    /// Notes that the commit is done.
+    pub fn committed(&mut self) {
+        self.is_committing = false;
     }
 
     /// Holds batches back while `paused`: one transaction has all topics, so a pause of one holds all.
@@ -241,6 +251,11 @@ mod tests {
             }
         }
 
+        fn committed(&mut self) {
+            self.batcher.sealed();
+            self.batcher.committed();
+        }
+
         fn commits(&mut self) -> (Cut, Vec<u64>) {
             match self.batcher.next_step(self.now) {
                 NextStep::Commit(cut, done) => (cut, done.iter().map(|done| done.id.seq).collect()),
@@ -261,7 +276,7 @@ mod tests {
         assert_eq!(bench.waits_until(), None, "it is closed, and not done");
         bench.done(0);
         assert_eq!(bench.commits(), (cut(10), vec![0]));
-        bench.batcher.committed();
+        bench.committed();
         bench.push(1, Some(20), None);
         assert_eq!(bench.let_in(), [1]);
         bench.done(1);
@@ -278,10 +293,17 @@ mod tests {
         bench.done(0);
         bench.commits();
         bench.push(1, Some(20), None);
-        assert_eq!(bench.let_in(), [0; 0]);
+        assert_eq!(bench.let_in(), [0; 0], "it is not sealed yet");
         assert_eq!(bench.waits_until(), None);
-        bench.batcher.committed();
+        bench.batcher.sealed();
         assert_eq!(bench.let_in(), [1]);
+        bench.done(1);
+        bench.now += SECOND;
+        assert_eq!(bench.waits_until(), None, "one commit after the other");
+        bench.push(2, Some(30), None);
+        assert_eq!(bench.let_in(), [0; 0], "the second is closed");
+        bench.batcher.committed();
+        assert_eq!(bench.commits(), (cut(20), vec![1]));
     }
 
     #[test]
@@ -320,7 +342,7 @@ mod tests {
         bench.let_in();
         bench.done(0);
         assert_eq!(bench.commits().0.partial.map(|partial| partial.events), Some(3));
-        bench.batcher.committed();
+        bench.committed();
         bench.now += SECOND;
         // Without an end of its own, it goes on from the last.
         bench.push(1, None, Some((12, 7)));
@@ -328,7 +350,7 @@ mod tests {
         bench.done(1);
         let (at, _) = bench.commits();
         assert_eq!((at.lsn, at.partial.map(|partial| partial.events)), (Lsn::new(10), Some(7)));
-        bench.batcher.committed();
+        bench.committed();
         bench.now += SECOND;
         bench.push(2, Some(14), Some((12, 9)));
         bench.let_in();
@@ -362,7 +384,7 @@ mod tests {
         assert_eq!(bench.let_in(), [0; 0]);
         bench.done(0);
         assert_eq!(bench.commits(), (cut(10), vec![0]));
-        bench.batcher.committed();
+        bench.committed();
         bench.batcher.pause(false);
         assert_eq!(bench.let_in(), [1]);
     }

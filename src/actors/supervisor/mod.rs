@@ -209,9 +209,7 @@ impl Supervisor {
             "failed" => %actor, "error" => %error);
         self.resources.status.actor_failed(actor.name(), &error);
         let delivered = self.resources.status.snapshot().saved_lsn > chain.from.lsn;
-        // A refused batch is no reason to wait: the next transaction knows more than this one.
-        let learned = self.resources.transactions.as_ref().is_some_and(|of| of.has_suspects());
-        self.restarts.ended(delivered || learned, chain.launched.elapsed());
+        self.restarts.ended(delivered, chain.launched.elapsed());
         let starts_already = chain.reader.is_none();
         let connection_lost =
             actor == ActorKind::WalReader && error.kind() != ErrorKind::ActorFailed;

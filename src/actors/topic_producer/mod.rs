@@ -130,7 +130,7 @@ pub(super) struct Topics {
     pipelined: Option<PipelinedClient>,
     dead_letter_topic: String,
     table: Arc<DeadLetterTable>,
-    /// Only with exactly-once: all topics send with its producer, and `clients` only ask questions.
+    /// Only with exactly-once: all topics send with its client, and `clients` only ask questions.
     transactions: Option<Arc<Transactions>>,
     registry: Arc<Registry>,
     /// Pause before a topic that Kafka does not take is asked for again.
@@ -178,11 +178,14 @@ impl Topics {
     ) -> Result<TopicProducer> {
         self.clients.renew()?;
         let asking = self.clients.first()?;
-        let transactional = match &self.transactions {
-            Some(transactions) => Some(transactions.producer()?),
+        let session = match &self.transactions {
+            Some(transactions) => Some(transactions.session()?),
             None => None,
         };
-        let in_flight = transactional.as_ref().unwrap_or(&asking).in_flight(topic);
+        let in_flight = match &session {
+            Some(session) => session.client.in_flight(topic),
+            None => asking.in_flight(topic),
+        };
         in_flight.ended().await;
         if let Some(error) = self.transactions.as_ref().and_then(|all| all.denial(topic)) {
             return Err(error);
@@ -195,12 +198,11 @@ impl Topics {
         if let Some(count) = prepared.partitions {
             self.status.partitions(topic, count, log);
         }
-        let sender = match (&self.transactions, transactional, &self.pipelined) {
-            (Some(transactions), Some(producer), _) => {
-                let bytes = transactions.batch_bytes(topic, prepared.batch_bytes);
-                transactions.check_batch_size(&producer, topic, bytes)?;
+        let sender = match (&self.transactions, session, &self.pipelined) {
+            (Some(transactions), Some(session), _) => {
+                let opened = session.client.open(topic, prepared.batch_bytes).await?;
                 transactions.opened(topic);
-                Sender::Librdkafka(Box::new(Outgoing::new(producer, in_flight)))
+                Sender::Pipelined(opened)
             }
             (_, _, Some(client)) => Sender::Pipelined(
                 client.open(topic, prepared.batch_bytes, in_flight, self.faults.clone()).await?,

@@ -1,6 +1,7 @@
 //! The producer of a pipeline, and the thread that it runs on.
 
 use std::{
+    future::Future,
     sync::{Arc, Mutex, PoisonError},
     thread,
 };
@@ -8,11 +9,14 @@ use std::{
 use factlib_kafka::{Producer, Settings};
 use slog::Logger;
 
-use super::{errors, reports::Reports, settings::client_settings, topic::PipelinedTopic};
+use super::{
+    errors, reports::Reports, settings::client_settings, single::SingleTopic, topic::PipelinedTopic,
+};
 use crate::{
     Error, ErrorKind, Result,
     faults::Faults,
     kafka::{KafkaObserver, KafkaSettings, in_flight::InFlight},
+    record::Record,
 };
 
 /// One idempotent producer, shared by all topics. Its thread ends when it and its topics are gone
@@ -74,18 +78,41 @@ impl PipelinedClient {
             opened.limit_batches(bytes);
         }
         let state = self.reports.opened(topic);
-        Ok(PipelinedTopic::new(producer, opened, state, in_flight, faults))
+        let own = opened.clone();
+        let on_failure = async move { producer.close(&own).await };
+        Ok(PipelinedTopic::new(on_failure, opened, state, in_flight, faults))
+    }
+
+    /// Sends a single record to an existing topic, and waits until Kafka has acknowledged it.
+    /// Errors call the record `name`.
+    ///
+    /// # Errors
+    /// The topic can't be had, or the record was refused; brokers that are away are waited for.
+    pub async fn send_single(&self, topic: &Arc<str>, record: Record, name: String) -> Result<()> {
+        let opened = self.producer().topic(Arc::clone(topic)).await;
+        let opened = opened.map_err(|error| errors::not_opened(topic, error))?;
+        let topic = SingleTopic::new(opened, self.reports.opened(topic));
+        topic.send(record, name)?.acknowledged().await
     }
 }
 
-/// Starts a producer on a thread of its own. When the thread ends, also by a panic, the batches of
-/// all topics fail.
+/// Starts a producer on a thread of its own.
 fn start_producer(settings: &Settings, reports: &Arc<Reports>) -> Result<Producer> {
+    let (producer, driver) = Producer::new(settings.clone(), reports.clone());
+    run_driver(driver, reports)?;
+    Ok(producer)
+}
+
+/// Runs a client's driver on a thread of its own. When the thread ends, also by a panic, the
+/// batches of all topics fail.
+pub(super) fn run_driver(
+    driver: impl Future<Output = ()> + Send + 'static,
+    reports: &Arc<Reports>,
+) -> Result<()> {
     let failed = |error| {
         let what = "cannot start the thread of the Kafka client";
         Error::new(ErrorKind::KafkaUnavailable, what).caused_by(error)
     };
-    let (producer, driver) = Producer::new(settings.clone(), reports.clone());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let (runtime, guard) = (runtime.map_err(failed)?, FailOnEnd(Arc::clone(reports)));
     let thread = thread::Builder::new().name("factlib-kafka".into());
@@ -95,7 +122,7 @@ fn start_producer(settings: &Settings, reports: &Arc<Reports>) -> Result<Produce
             runtime.block_on(driver);
         })
         .map_err(failed)?;
-    Ok(producer)
+    Ok(())
 }
 
 /// Fails all open topics when it is dropped.

@@ -139,10 +139,7 @@ mod tests {
     use tokio::sync::mpsc;
 
     use super::*;
-    use crate::{
-        Lsn, Result,
-        record::{RecordId, Suspects},
-    };
+    use crate::{Result, record::Suspects};
 
     struct Three(Arc<str>);
 
@@ -157,10 +154,6 @@ mod tests {
 
         fn record(&self, _: usize) -> Result<Record> {
             Ok(Record { key: Bytes::from("k"), timestamp_ms: Some(7), ..Record::default() })
-        }
-
-        fn id(&self, index: usize) -> RecordId {
-            RecordId { lsn: Lsn::ZERO, hash: index as u64 }
         }
 
         fn describe(&self, index: usize) -> String {

@@ -8,14 +8,24 @@
 //! | `client` | the producer of a pipeline, and the thread that it runs on |
 //! | `delivery` | a batch of records in flight: collects the answers, and answers once |
 //! | `reports` | what the client reports: log, status, and topics that can't be had |
+//! | `single` | single records, each waited for |
 //! | `settings` | `[kafka]` as the crate's settings |
 //! | `topic` | one topic to send to |
+//! | `transactional` | one session of transactions |
 
 mod client;
 mod delivery;
 mod reports;
 mod settings;
+mod single;
 mod topic;
+mod transactional;
 
-pub(crate) use self::{client::PipelinedClient, settings::client_settings, topic::PipelinedTopic};
+pub(crate) use self::{
+    client::PipelinedClient,
+    settings::client_settings,
+    single::{SentRecord, SingleTopic},
+    topic::PipelinedTopic,
+    transactional::{SessionFailure, TransactionalClient},
+};
 use super::errors;

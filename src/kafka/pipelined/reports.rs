@@ -75,6 +75,7 @@ pub(super) struct Reports {
     observer: Arc<dyn KafkaObserver>,
     topics: Mutex<HashMap<Arc<str>, Weak<TopicState>>>,
     complaints: Complaints,
+    last_trouble: Mutex<Option<factlib_kafka::Error>>,
     brokers: Mutex<Brokers>,
     log: Logger,
 }
@@ -93,6 +94,7 @@ impl Reports {
             observer,
             topics: Mutex::default(),
             complaints: Complaints::default(),
+            last_trouble: Mutex::default(),
             brokers: Mutex::new(Brokers {
                 status: BTreeMap::new(),
                 interval,
@@ -116,6 +118,11 @@ impl Reports {
         let open: Vec<_> = topics.values().filter_map(Weak::upgrade).collect();
         drop(topics);
         open.iter().for_each(|topic| topic.fail(error.clone()));
+    }
+
+    /// The last trouble that the client reported.
+    pub fn last_trouble(&self) -> Option<factlib_kafka::Error> {
+        self.last_trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn state(&self, topic: &str) -> Option<Arc<TopicState>> {
@@ -142,6 +149,7 @@ impl Reports {
 
 impl Observer for Reports {
     fn trouble(&self, topic: Option<&str>, error: &factlib_kafka::Error) {
+        *self.last_trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.clone());
         let text = error.to_string();
         if self.complaints.is_news(&text) {
             warn!(self.log, "Kafka client reports trouble"; "error" => &text, "topic" => topic);

@@ -1,11 +1,12 @@
 //! One topic to send to, by the pipelined client.
 
 use std::{
+    future::Future,
     sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use factlib_kafka::{Producer, PushError, Receipt, Topic, record_batch};
+use factlib_kafka::{PushError, Receipt, Topic, record_batch};
 use tokio::sync::oneshot;
 
 use super::{delivery::Delivery, reports::TopicState};
@@ -18,7 +19,7 @@ use crate::{
 /// One opening of a topic. Batches are sent in the order in which they come.
 ///
 /// Where the brokers do not take the topic's records, it is closed: what is acknowledged by then
-/// is known, and the rest fails with the brokers' error.
+/// is known, and the rest fails with the brokers' error. In a transaction, the session ends.
 pub(crate) struct PipelinedTopic {
     topic: Topic,
     state: Arc<TopicState>,
@@ -28,15 +29,16 @@ pub(crate) struct PipelinedTopic {
 }
 
 impl PipelinedTopic {
+    /// `on_failure` runs when the brokers do not take the topic's records.
     pub(super) fn new(
-        producer: Producer,
+        on_failure: impl Future<Output = ()> + Send + 'static,
         topic: Topic,
         state: Arc<TopicState>,
         in_flight: InFlight,
         faults: Faults,
     ) -> Self {
         let (open, dropped) = oneshot::channel();
-        let (own, watched, sent) = (topic.clone(), Arc::clone(&state), in_flight.clone());
+        let (watched, sent) = (Arc::clone(&state), in_flight.clone());
         tokio::spawn(async move {
             let over = async {
                 let _ = dropped.await;
@@ -44,7 +46,7 @@ impl PipelinedTopic {
                 sent.ended().await;
             };
             tokio::select! {
-                () = watched.failed.notified() => producer.close(&own).await,
+                () = watched.failed.notified() => on_failure.await,
                 () = over => {}
             }
         });
@@ -87,7 +89,7 @@ impl PipelinedTopic {
 }
 
 /// Gives the record as the client takes it.
-fn with_record<T>(
+pub(super) fn with_record<T>(
     record: &Record,
     now_ms: i64,
     push: impl FnOnce(&record_batch::Record<'_>) -> T,
@@ -102,7 +104,7 @@ fn with_record<T>(
     })
 }
 
-fn now_ms() -> i64 {
+pub(super) fn now_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

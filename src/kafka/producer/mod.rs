@@ -15,13 +15,13 @@ use rdkafka::{
     ClientConfig,
     client::Client,
     error::RDKafkaErrorCode,
-    producer::{BaseProducer, BaseRecord, Producer, PurgeConfig},
+    producer::{BaseRecord, Producer, PurgeConfig},
 };
 use slog::{Logger, debug, warn};
 
 use super::{
     KafkaObserver, KafkaSettings,
-    client::{SOCKET_TIMEOUT_MS, producer_config},
+    client::producer_config,
     errors::kafka_error,
     first_records::AcknowledgedPartitions,
     headers::owned_headers,
@@ -29,10 +29,8 @@ use super::{
     limits::BatchLimits,
     pending_batch::{PendingBatch, Sent, Terms},
     polled::PolledProducer,
-    queue_budget::{QueueBudget, cost},
-    refusals::{Refusals, Suspect},
+    queue_budget::QueueBudget,
     reports::Reports,
-    verdict::Cause,
 };
 use crate::{Error, ErrorKind, Result, faults::Faults, record::Record};
 
@@ -42,9 +40,6 @@ pub(super) const DEFAULT_BATCH_SIZE: usize = 1_000_000;
 /// Pause between two looks at what a client that gave up still has.
 const GIVE_UP_PAUSE: Duration = Duration::from_millis(20);
 
-/// Pause before a record that is tried alone is queued again, if there was no room.
-const ROOM_PAUSE: Duration = Duration::from_millis(5);
-
 /// The shared producer; a clone is the same client.
 #[derive(Clone)]
 pub(crate) struct KafkaProducer {
@@ -53,9 +48,6 @@ pub(crate) struct KafkaProducer {
     settings: ClientConfig,
     budget: QueueBudget,
     limits: BatchLimits,
-    /// In transactions: what no broker takes is left out of the next one.
-    refusals: Option<Refusals>,
-    cause: Cause,
 }
 
 impl KafkaProducer {
@@ -82,72 +74,7 @@ impl KafkaProducer {
             settings,
             budget: QueueBudget::new(window_bytes),
             limits: BatchLimits::default(),
-            refusals: None,
-            cause: Cause::default(),
         })
-    }
-
-    /// A client whose records are in transactions of that id; `batch_size` where a topic takes
-    /// less than usual.
-    pub fn transactional(
-        kafka: &KafkaSettings,
-        (id, timeout): (&str, Duration),
-        window_bytes: usize,
-        batch_size: Option<usize>,
-        (limits, refusals): (BatchLimits, Refusals),
-        observer: Arc<dyn KafkaObserver>,
-        log: Logger,
-    ) -> Result<Self> {
-        let mut settings = producer_config(kafka, window_bytes);
-        let timeout = timeout.as_millis();
-        settings.set("transactional.id", id).set("transaction.timeout.ms", timeout.to_string());
-        // librdkafka wants no question to wait for longer than that.
-        if !kafka.properties.contains_key("socket.timeout.ms") {
-            settings.set("socket.timeout.ms", SOCKET_TIMEOUT_MS.min(timeout).to_string());
-        }
-        if let Some(bytes) = batch_size {
-            settings.set("batch.size", bytes.to_string());
-        }
-        Ok(KafkaProducer {
-            producer: create(&settings, Reports::new(&settings, observer, log))?,
-            topics: Arc::default(),
-            settings,
-            budget: QueueBudget::new(window_bytes),
-            limits,
-            refusals: Some(refusals),
-            cause: Cause::default(),
-        })
-    }
-
-    /// The client itself, for calls that block.
-    pub fn with_client<T>(&self, what: impl FnOnce(&BaseProducer<Reports>) -> T) -> T {
-        what(&self.producer)
-    }
-
-    /// Sends a position and waits until a broker has it, or has refused it: then the
-    /// transaction can't be committed.
-    pub async fn send_position(&self, topic: &str, record: &Record) -> Result<()> {
-        let topic: Arc<str> = topic.into();
-        let (in_flight, terms) = (self.in_flight(&topic), self.terms());
-        let part = PendingBatch::of_none(Arc::clone(&topic), in_flight.clone(), terms);
-        let sent = Sent::of_none(&part, cost(Some(&record.key), record.value.as_deref(), 0));
-        drop(part);
-        let sending = self.producer.send(base_record(&topic, record, sent));
-        sending.map_err(|(error, _)| kafka_error("cannot send the position", error))?;
-        in_flight.ended().await;
-        Ok(())
-    }
-
-    /// Sends a suspect record in a transaction that will be aborted; returns the reason if it is
-    /// refused.
-    pub async fn try_suspect(&self, suspect: &Suspect) -> Result<Option<Error>> {
-        let (records, in_flight) = (Arc::clone(&suspect.records), InFlight::default());
-        let part = PendingBatch::of_one(records, suspect.index, in_flight.clone(), self.terms());
-        while self.send(&part, 0, true, |_| true) == Queued::NoRoom {
-            tokio::time::sleep(ROOM_PAUSE).await;
-        }
-        in_flight.no_records().await;
-        part.end_of_one()
     }
 
     /// A new client in this one's place, if librdkafka has given this one up. All
@@ -209,11 +136,6 @@ impl KafkaProducer {
         Ok(KafkaProducer { producer, settings, ..self.clone() })
     }
 
-    /// The error that made its records fail, as far as reports have come.
-    pub fn cause(&self) -> Option<Error> {
-        self.cause.known()
-    }
-
     /// Batch sizes that topics are known to take.
     pub fn limits(&self) -> &BatchLimits {
         &self.limits
@@ -241,8 +163,6 @@ impl KafkaProducer {
             budget: self.budget.clone(),
             limits: self.limits.clone(),
             batch_size: self.batch_size(),
-            refusals: self.refusals.clone(),
-            cause: self.cause.clone(),
             partitions: AcknowledgedPartitions::default(),
             block: false,
             stopped: Arc::default(),
@@ -261,10 +181,6 @@ impl KafkaProducer {
     ) -> Queued {
         if self.budget.is_full() {
             return Queued::NoRoom;
-        }
-        if let Some(error) = part.known_refusal(index) {
-            part.refuse(index, error);
-            return Queued::Done;
         }
         let record = match part.record(index) {
             Ok(record) => record,
