@@ -45,7 +45,8 @@
 //!
 //! | feature | adds |
 //! | --- | --- |
-//! | `kafka` | [`KafkaServer`], topics and ACLs; builds librdkafka, which reads the topics |
+//! | `kafka` | [`KafkaServer`], topics and ACLs |
+//! | `librdkafka` | nothing, but builds librdkafka and reads topics with it |
 //! | `fake-broker` | [`fake_broker`] |
 //! | `certificates` | [`Authority`], [`SelfSigned`]; needs OpenSSL |
 //! | `schema-registry` | [`SchemaRegistry`], with `certificates` |

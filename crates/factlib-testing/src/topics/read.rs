@@ -1,65 +1,20 @@
 //! Reads the records of topics.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use bytes::Bytes;
-use rdkafka::{
-    Message, Offset, TopicPartitionList,
-    consumer::{BaseConsumer, Consumer},
-    error::{KafkaError, RDKafkaErrorCode},
-    message::{BorrowedMessage, Headers},
+use factlib_kafka::{
+    Client,
+    client::{FetchedRecord, Isolation},
 };
-use tokio::sync::mpsc;
+use tokio::time::Instant;
 
-use super::{ANSWER_LIMIT, await_topic, blocking, consumer, late, unavailable};
-use crate::{Error, Result};
+use super::{ANSWER_LIMIT, ConsumedRecord, client, create::await_topic, late, unreadable};
+use crate::Result;
 
-/// Records that are read ahead of the caller of [`each_record`].
-const RECORDS_AHEAD: usize = 1024;
-const POLL: Duration = Duration::from_millis(100);
+const COMMITTED: Isolation = Isolation::ReadCommitted;
 
-/// A record as a consumer receives it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct ConsumedRecord {
-    /// The topic.
-    pub topic: String,
-    /// The partition's number.
-    pub partition: i32,
-    /// The offset in the partition.
-    pub offset: i64,
-    /// Unix time in milliseconds, if the record has a timestamp.
-    pub timestamp_ms: Option<i64>,
-    /// The key.
-    pub key: Option<Bytes>,
-    /// The value; `None` is a tombstone.
-    pub value: Option<Bytes>,
-    /// In the order of the record; a header without a value counts as empty.
-    pub headers: Vec<(String, Bytes)>,
-}
-
-impl ConsumedRecord {
-    /// Returns the value of the first header of this name.
-    pub fn header(&self, name: &str) -> Option<&Bytes> {
-        self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value)
-    }
-
-    fn from_message(message: &BorrowedMessage<'_>) -> Self {
-        let bytes = |slice: Option<&[u8]>| slice.map(Bytes::copy_from_slice);
-        let headers = message.headers().into_iter().flat_map(|headers| headers.iter());
-        ConsumedRecord {
-            topic: message.topic().to_owned(),
-            partition: message.partition(),
-            offset: message.offset(),
-            timestamp_ms: message.timestamp().to_millis(),
-            key: bytes(message.key()),
-            value: bytes(message.payload()),
-            headers: headers
-                .map(|header| (header.key.to_owned(), bytes(header.value).unwrap_or_default()))
-                .collect(),
-        }
-    }
-}
+/// Time for which one partition is waited for before the next is looked at.
+const FETCH_WAIT: Duration = Duration::from_millis(20);
 
 /// Reads the committed records of a topic from its start to its present end, in order within each
 /// partition.
@@ -76,37 +31,22 @@ pub async fn each_record(
     topic: &str,
     mut take: impl FnMut(ConsumedRecord),
 ) -> Result<()> {
-    let (bootstrap, topic) = (bootstrap.to_owned(), topic.to_owned());
-    let (sender, mut records) = mpsc::channel(RECORDS_AHEAD);
-    let reading = blocking(move || read_to_end(&bootstrap, &topic, &sender));
-    let taking = async {
-        while let Some(record) = records.recv().await {
-            take(record);
-        }
-    };
-    tokio::join!(reading, taking).0
-}
-
-fn read_to_end(bootstrap: &str, topic: &str, to: &mpsc::Sender<ConsumedRecord>) -> Result<()> {
-    // Each record extends the limit: a large topic takes long.
-    let mut deadline = Instant::now() + ANSWER_LIMIT;
-    let consumer = assigned(bootstrap, &[topic.to_owned()], deadline)?;
-    let mut open = partitions(&consumer, topic)?;
-    while !open.is_empty() {
-        match consumer.poll(POLL) {
-            Some(Ok(message)) => {
-                deadline = Instant::now() + ANSWER_LIMIT;
-                if to.blocking_send(ConsumedRecord::from_message(&message)).is_err() {
-                    // The receiver was dropped.
-                    return Ok(());
-                }
+    let client = client(bootstrap, ANSWER_LIMIT);
+    let failed = |cause| unreadable(topic, cause);
+    for mut reading in partitions(&client, topic, Instant::now() + ANSWER_LIMIT).await? {
+        let end = client.offsets(topic, reading.partition, COMMITTED).await.map_err(failed)?.end;
+        // Each answer extends the limit: a large topic takes long.
+        let mut deadline = Instant::now() + ANSWER_LIMIT;
+        while reading.offset < end {
+            let before = reading.offset;
+            for record in reading.next(&client).await? {
+                take(record);
             }
-            Some(Err(KafkaError::PartitionEOF(partition))) => open.retain(|p| *p != partition),
-            Some(Err(error)) if !is_transient(&error) => return Err(unreadable(topic, error)),
-            Some(Err(_)) | None => {}
-        }
-        if Instant::now() > deadline {
-            return Err(late(format!("cannot read topic {topic} to its end"), ANSWER_LIMIT));
+            if reading.offset > before {
+                deadline = Instant::now() + ANSWER_LIMIT;
+            } else if Instant::now() > deadline {
+                return Err(late(format!("cannot read topic {topic} to its end"), ANSWER_LIMIT));
+            }
         }
     }
     Ok(())
@@ -121,64 +61,69 @@ pub async fn wait_for_count(
     count: usize,
     limit: Duration,
 ) -> Result<Vec<ConsumedRecord>> {
-    let bootstrap = bootstrap.to_owned();
-    let topics: Vec<String> = topics.iter().map(|topic| topic.to_string()).collect();
-    blocking(move || {
-        let deadline = Instant::now() + limit;
-        let consumer = assigned(&bootstrap, &topics, deadline)?;
-        let mut records = Vec::new();
-        while records.len() < count {
-            match consumer.poll(POLL) {
-                Some(Ok(message)) => records.push(ConsumedRecord::from_message(&message)),
-                Some(Err(error)) if !is_transient(&error) => {
-                    return Err(unreadable(&topics.join(", "), error));
-                }
-                Some(Err(_)) | None => {}
-            }
-            if Instant::now() > deadline && records.len() < count {
-                let (names, read) = (topics.join(", "), records.len());
-                return Err(late(format!("{read} of {count} records in {names}"), limit));
-            }
-        }
-        Ok(records)
-    })
-    .await
-}
-
-/// Waits for the topics and returns a consumer at the start of all of their partitions.
-fn assigned(bootstrap: &str, topics: &[String], deadline: Instant) -> Result<BaseConsumer> {
-    let consumer = consumer(bootstrap)?;
-    let mut list = TopicPartitionList::new();
+    let client = client(bootstrap, ANSWER_LIMIT);
+    let deadline = Instant::now() + limit;
+    let (mut all, mut records) = (Vec::new(), Vec::new());
     for topic in topics {
-        await_topic(&consumer, topic, 1, deadline)?;
-        for partition in partitions(&consumer, topic)? {
-            list.add_partition_offset(topic, partition, Offset::Beginning)
-                .map_err(|cause| unreadable(topic, cause))?;
+        all.extend(partitions(&client, topic, deadline).await?);
+    }
+    while records.len() < count {
+        for reading in &mut all {
+            let missing = count - records.len();
+            records.extend(reading.next(&client).await?.take(missing));
+        }
+        if Instant::now() > deadline && records.len() < count {
+            let (names, read) = (topics.join(", "), records.len());
+            return Err(late(format!("{read} of {count} records in {names}"), limit));
         }
     }
-    consumer.assign(&list).map_err(|cause| unreadable(&topics.join(", "), cause))?;
-    Ok(consumer)
+    Ok(records)
 }
 
-fn partitions(consumer: &BaseConsumer, topic: &str) -> Result<Vec<i32>> {
-    let metadata = consumer
-        .fetch_metadata(Some(topic), ANSWER_LIMIT)
-        .map_err(|cause| unreadable(topic, cause))?;
-    Ok(metadata.topics().iter().flat_map(|t| t.partitions()).map(|p| p.id()).collect())
+/// A partition, and the offset of the next record.
+struct Reading {
+    topic: String,
+    partition: i32,
+    offset: i64,
 }
 
-/// Returns true for errors from which librdkafka recovers by itself, and for the end of a partition.
-fn is_transient(error: &KafkaError) -> bool {
-    use RDKafkaErrorCode::*;
-    match error {
-        KafkaError::PartitionEOF(_) => true,
-        _ => matches!(
-            error.rdkafka_error_code(),
-            Some(BrokerTransportFailure | AllBrokersDown | OperationTimedOut | Resolve)
-        ),
+/// Waits for a topic and returns the starts of its partitions.
+async fn partitions(client: &Client, topic: &str, deadline: Instant) -> Result<Vec<Reading>> {
+    let mut all = Vec::new();
+    for place in await_topic(client, topic, 1, deadline).await? {
+        let partition = place.partition;
+        let offsets = client.offsets(topic, partition, COMMITTED).await;
+        let offset = offsets.map_err(|cause| unreadable(topic, cause))?.start;
+        all.push(Reading { topic: topic.to_owned(), partition, offset });
+    }
+    Ok(all)
+}
+
+impl Reading {
+    /// Returns the next records, if there are any soon.
+    async fn next(&mut self, client: &Client) -> Result<impl Iterator<Item = ConsumedRecord>> {
+        let fetching =
+            client.fetch(&self.topic, self.partition, self.offset, COMMITTED, FETCH_WAIT);
+        let fetched = fetching.await.map_err(|cause| unreadable(&self.topic, cause))?;
+        self.offset = fetched.next_offset;
+        let (topic, partition) = (self.topic.clone(), self.partition);
+        let records = fetched.records.into_iter();
+        Ok(records.map(move |fetched| record(&topic, partition, fetched)))
     }
 }
 
-fn unreadable(topic: &str, cause: KafkaError) -> Error {
-    unavailable(format!("cannot read topic {topic}")).caused_by(cause)
+fn record(topic: &str, partition: i32, record: FetchedRecord) -> ConsumedRecord {
+    ConsumedRecord {
+        topic: topic.to_owned(),
+        partition,
+        offset: record.offset,
+        timestamp_ms: Some(record.timestamp_ms).filter(|time| *time >= 0),
+        key: record.key,
+        value: record.value,
+        headers: record
+            .headers
+            .into_iter()
+            .map(|(name, value)| (name, value.unwrap_or_default()))
+            .collect(),
+    }
 }
