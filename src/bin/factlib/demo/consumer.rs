@@ -109,10 +109,10 @@ fn arrival<'a>(topic: &'a str, record: &'a FetchedRecord, event: &'a OutboxEvent
     Arrival { topic, key: record.key.as_deref().unwrap_or_default(), event }
 }
 
-/// True while the broker is away.
+/// True while the broker is away, or was stopped just when the client had connected.
 fn is_transient(error: &KafkaError) -> bool {
-    use KafkaError::{Connection, HungUp, TimedOut};
-    matches!(error, Connection { .. } | HungUp { .. } | TimedOut { .. })
+    use KafkaError::{Connection, HungUp, TimedOut, WantsLogin};
+    matches!(error, Connection { .. } | HungUp { .. } | TimedOut { .. } | WantsLogin { .. })
 }
 
 fn failed(error: KafkaError) -> Error {
