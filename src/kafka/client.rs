@@ -22,11 +22,16 @@ fn tell(client: &mut ClientConfig, settings: &KafkaSettings) {
         .set("topic.metadata.refresh.interval.ms", "10000")
         .set("socket.timeout.ms", SOCKET_TIMEOUT_MS.to_string())
         .set("client.id", &settings.client_id);
-    if let Some(LoginSettings::Password { mechanism, username, password }) = &settings.login {
-        client
-            .set("sasl.mechanism", mechanism.name())
-            .set("sasl.username", username)
-            .set("sasl.password", password.initial());
+    match &settings.login {
+        Some(LoginSettings::Password { mechanism, username, password }) => {
+            client
+                .set("sasl.mechanism", mechanism.name())
+                .set("sasl.username", username)
+                .set("sasl.password", password.initial());
+        }
+        // Without a token, the client waits, and nothing uses it.
+        Some(LoginSettings::Token(_)) => _ = client.set("sasl.mechanism", "OAUTHBEARER"),
+        None => {}
     }
     let protocol = match (settings.login.is_some(), settings.tls.is_some()) {
         (false, false) => "plaintext",

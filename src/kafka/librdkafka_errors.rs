@@ -45,7 +45,7 @@ pub(crate) fn client_error(what: impl Into<String>, error: KafkaError, reason: &
         what if is_certificate_refused(reason) => refused(
             what,
             "the broker wants a certificate of an authority that it knows: set \
-             ssl.certificate.location and ssl.key.location in kafka.properties",
+             kafka.tls_certificate and kafka.tls_key",
         ),
         what => kafka_error(what, error),
     };
@@ -234,7 +234,7 @@ mod tests {
             (
                 "alert certificate required",
                 "the broker wants a certificate of an authority that it knows: set \
-                 ssl.certificate.location and ssl.key.location in kafka.properties",
+                 kafka.tls_certificate and kafka.tls_key",
             ),
         ] {
             let error = client_error("no", unknown(), reason);

@@ -1,7 +1,15 @@
 //! TLS and SASL to Kafka: each way in, and one line where there is none.
 
+use base64::{
+    Engine,
+    prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD},
+};
 use factlib::testing::{Authority, KafkaServer, TopicRight, grant, shared_postgres};
-use tokio::sync::OnceCell;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+    sync::OnceCell,
+};
 
 use crate::{
     Files, launch, refused,
@@ -16,6 +24,7 @@ use crate::{
 pub struct Secured {
     pub kafka: KafkaServer,
     pub files: Files,
+    authority: Authority,
 }
 
 const LOCAL: [&str; 2] = ["localhost", "127.0.0.1"];
@@ -75,7 +84,7 @@ impl Secured {
             ];
             builder = builder.listener(name, protocol, properties);
         }
-        Secured { kafka: builder.start().await.expect("a Kafka"), files }
+        Secured { kafka: builder.start().await.expect("a Kafka"), files, authority }
     }
 
     pub fn file(&self, name: &str) -> String {
@@ -105,9 +114,9 @@ impl Secured {
     /// The same by certificate.
     fn certificate(&self, bed: &Bed<'_>, name: &str) -> Launch {
         self.tls(bed, "MUTUAL")
-            .set("kafka.properties.ssl.certificate.location", self.file(&format!("{name}.crt")))
-            .set("kafka.properties.ssl.key.location", self.file(&format!("{name}.key")))
-            .set("kafka.properties.ssl.key.password", PASSWORD)
+            .set("kafka.tls_certificate", self.file(&format!("{name}.crt")))
+            .set("kafka.tls_key", self.file(&format!("{name}.key")))
+            .set("kafka.tls_key_password", PASSWORD)
     }
 }
 
@@ -237,21 +246,108 @@ async fn a_broker_that_wants_tls_or_a_login_from_a_client_without_is_named_with_
     refused(&encrypted, 4, &[&plaintext, "kafka.tls = false"]).await;
 }
 
+#[tokio::test]
+async fn passwords_certificates_and_keys_are_renewed_on_disk_while_the_relay_runs() {
+    // Of its own, since its broker stops.
+    let secured = Secured::start().await;
+    let (by_password, by_certificate) = (secured.bed().await, secured.bed().await);
+    let write = |name: &str, text: &str| secured.files.write(name, text);
+    let renew = |password: &str| {
+        let signed = secured.authority.client("relay").expect("a certificate");
+        write("renewed.crt", &signed.certificate);
+        let key = signed.encrypted_key(password).expect("a key");
+        write("renewed.key", &key);
+    };
+    renew("first");
+    let password = write("password", PASSWORD);
+    let key_password = write("key-password", "first");
+    let pipelined = |launch: Launch| launch.set("kafka.client", "pipelined");
+    let first = pipelined(secured.sasl(&by_password, "SASL", "SCRAM-SHA-512"))
+        .set("kafka.password", "")
+        .set("kafka.password_file", &password);
+    let second = pipelined(secured.tls(&by_certificate, "MUTUAL"))
+        .set("kafka.tls_certificate", secured.file("renewed.crt"))
+        .set("kafka.tls_key", secured.file("renewed.key"))
+        .set("kafka.tls_key_password_file", &key_password);
+    let admin = secured.kafka.admin_bootstrap();
+    let mut relays = Vec::new();
+    for (bed, user, launch) in
+        [(&by_password, "relay", first), (&by_certificate, "CN=relay", second)]
+    {
+        grant(&admin, user, &format!("{}.", bed.name), &LEAST).await.expect("rights");
+        let relay = launch.start().await;
+        let history = Workload::new(&bed.name, 100).emit(&mut bed.client().await).await;
+        bed.delivered(&history).await;
+        relays.push((bed, relay, history));
+    }
+    secured.kafka.stop(1).await.expect("stopped");
+    write("password", "not yet renewed");
+    renew("second");
+    secured.kafka.start_again(1).await.expect("started");
+    for ((_, relay, _), complaint) in relays.iter().zip(["refuses the login", "the client's key"]) {
+        relay.says(complaint).await;
+    }
+    write("password", &format!("{PASSWORD}\n"));
+    write("key-password", "second\n");
+    for (bed, relay, _) in relays {
+        let history = Workload::new(&bed.name, 100).emit(&mut bed.client().await).await;
+        bed.delivered(&history).await;
+        relay.stop().await;
+    }
+}
+
+/// An OpenID provider that knows one client, and whose tokens have no signature.
+async fn provider(login: String) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("bound");
+    tokio::spawn(async move {
+        loop {
+            let (mut socket, _) = listener.accept().await.expect("a client");
+            let mut request = Vec::new();
+            while !request.ends_with(b"grant_type=client_credentials") {
+                request.push(socket.read_u8().await.expect("the request"));
+            }
+            let request = String::from_utf8(request).expect("text");
+            let now = std::time::UNIX_EPOCH.elapsed().expect("after 1970").as_secs();
+            let part = |text: &str| BASE64_URL_SAFE_NO_PAD.encode(text);
+            let claims = format!(r#"{{"sub":"relay","iat":{now},"exp":{}}}"#, now + 600);
+            let token = format!("{}.{}.", part(r#"{"alg":"none"}"#), part(&claims));
+            let (status, answer) = match request.contains(&format!("Basic {login}\r\n")) {
+                true => (200, format!(r#"{{"access_token":"{token}","expires_in":600}}"#)),
+                false => (401, r#"{"error":"invalid_client"}"#.to_owned()),
+            };
+            let length = answer.len();
+            let answer = format!("HTTP/1.1 {status} X\r\nContent-Length: {length}\r\n\r\n{answer}");
+            socket.write_all(answer.as_bytes()).await.expect("answered");
+        }
+    });
+    format!("http://{address}/token")
+}
+
+#[tokio::test]
+async fn a_token_of_an_openid_provider_lets_in() {
+    let secured = Secured::shared().await;
+    let bed = secured.bed().await;
+    let url = provider(BASE64_STANDARD.encode(format!("factlib:{PASSWORD}"))).await;
+    let launch = secured
+        .tls(&bed, "SASL")
+        .set("kafka.client", "pipelined")
+        .set("kafka.sasl_mechanism", "OAUTHBEARER")
+        .set("kafka.oauth_token_url", &url)
+        .set("kafka.oauth_client_id", "factlib")
+        .set("kafka.oauth_client_secret", PASSWORD);
+    relays(&bed, &launch, "relay", &LEAST).await;
+    let relay = launch.set("kafka.oauth_client_secret", "mistyped").spawn();
+    relay.says("answered 401 Unauthorized: invalid_client").await;
+    assert!(!relay.output().contains("mistyped"), "{}", relay.output());
+    relay.kill().await;
+}
+
 /// SASL without a user's name, by librdkafka's own properties.
 fn by_properties(launch: Launch, mechanism: &str) -> Launch {
     launch
         .set("kafka.properties.security.protocol", "SASL_SSL")
         .set("kafka.properties.sasl.mechanisms", mechanism)
-}
-
-#[tokio::test]
-async fn a_bearer_token_lets_in_by_librdkafkas_own_properties() {
-    let secured = Secured::shared().await;
-    let bed = secured.bed().await;
-    let launch = by_properties(secured.tls(&bed, "SASL"), "OAUTHBEARER")
-        .set("kafka.properties.enable.sasl.oauthbearer.unsecure.jwt", "true")
-        .set("kafka.properties.sasl.oauthbearer.config", "principal=relay");
-    relays(&bed, &launch, "relay", &LEAST).await;
 }
 
 #[tokio::test]
@@ -263,4 +359,7 @@ async fn what_librdkafka_was_built_without_is_named() {
     let oidc = by_properties(secured.tls(&bed, "SASL"), "OAUTHBEARER")
         .set("kafka.properties.sasl.oauthbearer.method", "oidc");
     refused(&oidc, 2, &["sasl.oauthbearer.method", "libcurl"]).await;
+    let unsecured = by_properties(secured.tls(&bed, "SASL"), "OAUTHBEARER")
+        .set("kafka.properties.enable.sasl.oauthbearer.unsecure.jwt", "true");
+    refused(&unsecured, 2, &["proves nothing", "kafka.oauth_token_url"]).await;
 }

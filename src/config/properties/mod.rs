@@ -38,7 +38,7 @@ pub(super) fn check(kafka: &KafkaConfig) -> Result<(), Mistake> {
     let mut config = kafka.clone();
     for (name, value) in &kafka.properties {
         let problem = match effect(name) {
-            Effect::Promise(why) => Err(why),
+            Effect::AlwaysRefused(why) => Err(why),
             // librdkafka takes the others as they are; the crate `kafka` takes none.
             _ if kafka.client != KafkaClient::Pipelined => refused_by_librdkafka(name, value),
             Effect::Refused(why) => Err(why),
