@@ -3,17 +3,39 @@
 
 use kafka_protocol::messages::produce_response::PartitionProduceResponse;
 
-use crate::{error::Code, partition::Answer, topic::Refusal};
+use crate::{
+    error::Code,
+    partition::{Answer, Batch},
+    receipt::Refusal,
+    topic::Outgoing,
+};
 
 /// The result of a batch, read from a broker's response.
 pub(crate) struct BatchResult {
     pub answer: Answer,
     /// Error code and message of the batch; none if the broker accepted the batch.
     pub refusal: Option<Refusal>,
-    /// Error code and message of each record that the broker names, in the order of the records.
-    pub record_refusals: Vec<Refusal>,
+    /// Index, error code and message of each record that the broker names, in rising order.
+    pub record_refusals: Vec<(u32, Refusal)>,
     /// True if another broker may lead the partition by now.
     pub leader_may_have_moved: bool,
+}
+
+impl BatchResult {
+    /// Turns a refusal into a stop at the first record whose receipt asks for that.
+    pub fn stop_for(&mut self, batch: &Outgoing) {
+        let Some(of_batch) = &self.refusal else { return };
+        let own = |place: u32| {
+            let own = self.record_refusals.iter().find(|(index, _)| *index == place);
+            own.map_or(of_batch, |(_, refusal)| refusal)
+        };
+        let stops = |place| batch.receipts.stops(place, own(place));
+        let answer = std::mem::replace(&mut self.answer, Answer::Unknown);
+        self.answer = answer.stopping(batch.records(), stops);
+        if let Answer::Stopped { at, .. } = self.answer {
+            self.record_refusals.retain(|(index, _)| *index <= at);
+        }
+    }
 }
 
 /// Reads the response for one partition.
@@ -28,20 +50,19 @@ pub(crate) fn read_response(response: &PartitionProduceResponse) -> BatchResult 
         };
     };
     let batch_message = response.error_message.as_ref().map(ToString::to_string);
-    let mut named: Vec<_> = response
+    let mut record_refusals: Vec<_> = response
         .record_errors
         .iter()
         .map(|record| {
             let message = record.batch_index_error_message.as_ref().map(ToString::to_string);
-            (record.batch_index, message.or_else(|| batch_message.clone()))
+            let message = message.or_else(|| batch_message.clone());
+            (u32::try_from(record.batch_index).unwrap_or(u32::MAX), Refusal { code, message })
         })
         .collect();
-    named.sort_by_key(|(index, _)| *index);
-    named.dedup_by_key(|(index, _)| *index);
-    let record_refusals: Vec<_> =
-        named.into_iter().map(|(_, message)| Refusal { code, message }).collect();
-    let message =
-        record_refusals.iter().find_map(|refusal| refusal.message.clone()).or(batch_message);
+    record_refusals.sort_by_key(|(index, _)| *index);
+    record_refusals.dedup_by_key(|(index, _)| *index);
+    let message = record_refusals.iter().find_map(|(_, refusal)| refusal.message.clone());
+    let message = message.or(batch_message);
     BatchResult {
         answer: answer(code, response),
         refusal: Some(Refusal { code, message }),
@@ -114,7 +135,7 @@ mod tests {
         let words: Vec<_> = result
             .record_refusals
             .iter()
-            .filter_map(|refusal| refusal.message.as_deref())
+            .filter_map(|(_, refusal)| refusal.message.as_deref())
             .collect();
         assert_eq!(words, ["too old", "one or more are refused"]);
         assert_eq!(result.refusal.and_then(|refusal| refusal.message).as_deref(), Some("too old"));

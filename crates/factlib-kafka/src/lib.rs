@@ -10,7 +10,8 @@
 //! | [`record_batch`] | encodes records as Kafka's record batches |
 //! | [`compression`] | compresses and decompresses record batches |
 //! | `driver` | the task that tracks brokers, leaders and transactions, and sends the batches |
-//! | `topic` | queues records for the driver, and reports the result of each to its receipt |
+//! | `topic` | queues records for the driver |
+//! | `receipt` | tells the owners of records what became of each |
 //! | `answers` | translates a broker's error codes into the result of a batch |
 //! | `broker_pool` | requests that any broker can answer |
 //! | `connection` | one connection to one broker, pipelined |
@@ -32,6 +33,7 @@ pub mod partitioner;
 mod producer;
 mod race;
 mod read_batch;
+mod receipt;
 pub mod record_batch;
 pub mod sasl;
 mod settings;
@@ -46,7 +48,8 @@ pub use self::{
     connector::{Connecting, Connector, Plaintext, Stream},
     error::{Code, CodeName, Error, Result},
     producer::{AnsweredRequest, Observer, Producer, SentRequest, Unobserved},
+    receipt::{Receipt, Refusal},
     settings::Settings,
-    topic::{PushError, Receipt, Refusal, Sending, Topic},
+    topic::{PushError, Sending, Topic},
     transaction::{Sealed, TransactionError, Transactional, TransactionalProducer},
 };

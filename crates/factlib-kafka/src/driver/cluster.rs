@@ -7,8 +7,8 @@ use kafka_protocol::messages::{
 };
 
 use super::{
-    Arc, Connection, Done, Driver, Duration, Error, Identity, Instant, Partition, Result, Topic,
-    VecDeque, pause, topic_name,
+    Arc, Closing, Connection, Done, Driver, Duration, Error, Identity, Instant, Partition, Result,
+    Topic, VecDeque, pause, topic_name,
 };
 use crate::{broker_pool::BrokerPool, error::check};
 
@@ -213,8 +213,11 @@ impl Driver {
             state.partitions.resize_with(count, || Partition::new(is_transactional));
             handle.0.grow(count);
         }
-        for waiting in state.waiting.drain(..) {
-            let _ = waiting.send(Ok(handle.clone()));
+        // Callers that open a stopped topic wait until it is closed.
+        if matches!(state.closing, Closing::No) {
+            for waiting in state.waiting.drain(..) {
+                let _ = waiting.send(Ok(handle.clone()));
+            }
         }
         for partition in metadata {
             let Ok(index) = usize::try_from(partition.partition_index) else { continue };

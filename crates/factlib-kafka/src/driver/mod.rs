@@ -295,7 +295,7 @@ impl Driver {
     /// Closes a topic; opening its name again creates a new one.
     fn close(&mut self, place: usize) {
         let state = &mut self.topics[place];
-        if matches!(state.closing, Closing::No) {
+        if matches!(state.closing, Closing::No | Closing::Stopped) {
             state.closing = Closing::Begun;
             state.topic.iter().for_each(|topic| topic.0.close());
             if self.by_name.get(&state.name) == Some(&place) {
@@ -305,12 +305,21 @@ impl Driver {
         self.end_closed(place);
     }
 
-    /// Frees a closed topic once nothing is in flight.
+    /// Frees a closed topic once nothing is in flight, and a stopped one once nothing is left.
     fn end_closed(&mut self, place: usize) {
         let is_transactional = self.transaction.is_some();
+        let number = self.open_transaction();
         let state = &mut self.topics[place];
-        if !matches!(state.closing, Closing::Begun) || state.in_flight() > 0 {
+        match state.closing {
+            Closing::No | Closing::Done => return,
+            Closing::Stopped if !state.is_at_rest(number) => return,
+            Closing::Stopped | Closing::Begun => {}
+        }
+        if state.in_flight() > 0 {
             return;
+        }
+        if self.by_name.get(&state.name) == Some(&place) {
+            self.by_name.remove(&state.name);
         }
         state.closing = Closing::Done;
         // The next topic of this name numbers its records from 0 again. With the same producer id,
@@ -330,8 +339,12 @@ impl Driver {
         for broker in self.brokers.values_mut() {
             broker.active.retain(|(topic, _)| *topic != place);
         }
-        for closer in std::mem::take(&mut self.topics[place].closers) {
+        let state = &mut self.topics[place];
+        for closer in std::mem::take(&mut state.closers) {
             let _ = closer.send(());
+        }
+        for waiting in std::mem::take(&mut state.waiting) {
+            self.open(Arc::clone(&name), waiting);
         }
     }
 

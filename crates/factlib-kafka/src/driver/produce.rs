@@ -20,7 +20,7 @@ use crate::{
     error::Code,
     partition::{Answer, Event},
     producer::{AnsweredRequest, SentRequest},
-    topic::Refusal,
+    receipt::Refusal,
 };
 
 /// Maximum requests in flight to a broker: enough to keep a distant broker busy.
@@ -174,11 +174,14 @@ impl Driver {
         }
     }
 
-    fn answered(&mut self, topic: usize, place: usize, token: Token, result: BatchResult) {
-        let BatchResult { answer, refusal, record_refusals, leader_may_have_moved } = result;
+    fn answered(&mut self, topic: usize, place: usize, token: Token, mut result: BatchResult) {
         let state = &mut self.topics[topic];
         let name = Arc::clone(&state.name);
         let Some(partition) = state.partitions.get_mut(place) else { return };
+        if let Some(batch) = partition.queue.batch(token) {
+            result.stop_for(batch);
+        }
+        let BatchResult { answer, refusal, record_refusals, leader_may_have_moved } = result;
         let is_concurrent =
             refusal.as_ref().is_some_and(|refusal| refusal.code == Code::ConcurrentTransactions);
         match &answer {
@@ -192,7 +195,10 @@ impl Driver {
                 (partition.failures, partition.not_before) = (0, None);
             }
             // The queue sends the rest of the batch again at once.
-            Answer::Refused(_) | Answer::TooLarge | Answer::SequenceLost => {}
+            Answer::Refused(_)
+            | Answer::Stopped { .. }
+            | Answer::TooLarge
+            | Answer::SequenceLost => {}
             Answer::NotNow if is_concurrent => {
                 partition.not_before = Some(Instant::now() + CONCURRENT_PAUSE);
             }
@@ -204,7 +210,14 @@ impl Driver {
             }
         }
         if let Some(refusal) = refusal.filter(|_| !is_concurrent) {
-            if !matches!(answer, Answer::Refused(_) | Answer::TooLarge | Answer::Acknowledged) {
+            let is_of_record = matches!(
+                answer,
+                Answer::Refused(_)
+                    | Answer::Stopped { .. }
+                    | Answer::TooLarge
+                    | Answer::Acknowledged
+            );
+            if !is_of_record {
                 let error = Error::Broker {
                     what: format!("partition {place} of topic {name}"),
                     code: refusal.code,
@@ -219,6 +232,12 @@ impl Driver {
         }
         let is_too_large = answer == Answer::TooLarge;
         let events = partition.queue.answered(token, answer);
+        let is_stopped = partition.queue.is_stopped();
+        if is_stopped {
+            // Before the receipts are told, so that nothing is pushed any more once they are.
+            state.stop();
+        }
+        let Some(partition) = state.partitions.get_mut(place) else { return };
         let refused = events.iter().filter(|event| matches!(event, Event::Refused(_))).count();
         // Refused records end in the order in which the broker named them. If the numbers differ,
         // every record gets the message of the batch.
@@ -229,11 +248,16 @@ impl Driver {
                 Event::Acknowledged(batch) => batch.receipts.acknowledged(),
                 Event::Refused(batch) | Event::TooLarge(batch) => {
                     let own = record_refusals.next().filter(|_| are_named);
+                    let own = own.map(|(_, refusal)| refusal);
                     let refusal = own.or_else(|| partition.last_refusal.clone());
                     let unknown = Refusal { code: Code::InvalidRecord, message: None };
                     batch.receipts.refused(&refusal.unwrap_or(unknown));
                 }
+                Event::NotSent(batch) => batch.receipts.not_sent(),
             }
+        }
+        if is_stopped && let Some(handle) = &state.topic {
+            handle.0.take_all(place).iter().for_each(|pending| pending.receipts.not_sent());
         }
         // A single record that is too large does not mean that batches are too large.
         if is_too_large

@@ -12,9 +12,10 @@ use super::{Identity, Sent, topic_name};
 use crate::{
     error::Result,
     partition::PartitionQueue,
+    receipt::Refusal,
     record_batch::Stamp,
     settings::Settings,
-    topic::{Outgoing, Refusal, Topic},
+    topic::{Outgoing, Topic},
 };
 
 /// Idle time after which a broker may have forgotten the producer. `producer.id.expiration.ms` is a
@@ -41,6 +42,9 @@ pub(super) struct TopicState {
 pub(super) enum Closing {
     #[default]
     No,
+    /// A refused record has stopped a partition: the topic accepts no more records, and sends
+    /// those that stand before such a record.
+    Stopped,
     /// The topic is closed, and sends nothing more.
     Begun,
     /// Nothing is in flight; the topic's index can be reused.
@@ -82,7 +86,7 @@ impl TopicState {
     }
 
     pub fn is_closed(&self) -> bool {
-        !matches!(self.closing, Closing::No)
+        matches!(self.closing, Closing::Begun | Closing::Done)
     }
 
     pub fn in_flight(&self) -> usize {
@@ -96,6 +100,15 @@ impl TopicState {
             |place| handle.is_some_and(|handle| handle.0.has_records(place, transaction));
         let mut partitions = self.partitions.iter().enumerate();
         partitions.all(|(place, partition)| partition.queue.is_empty() && !has_records(place))
+    }
+
+    /// Stops the topic at a refused record: it accepts no more records, and closes once all others
+    /// have a result.
+    pub fn stop(&mut self) {
+        if matches!(self.closing, Closing::No) {
+            self.closing = Closing::Stopped;
+        }
+        self.topic.iter().for_each(|topic| topic.0.close());
     }
 
     /// Drops all records; nothing may be in flight.

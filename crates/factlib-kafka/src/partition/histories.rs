@@ -19,10 +19,17 @@ fn histories() -> u32 {
     said.map_or(HISTORIES, |said| said.parse().expect("FACTLIB_KAFKA_HISTORIES is a number"))
 }
 
-fn steps() -> impl Strategy<Value = Vec<Step>> {
+/// Returns histories; in some, refused records stop the queue.
+fn steps(stops: bool) -> impl Strategy<Value = Vec<Step>> {
+    let refusals = prop_oneof![3 => Just(0), 1 => any::<u8>()];
+    let stopping = move || match stops {
+        true => any::<u8>().boxed(),
+        false => Just(0).boxed(),
+    };
+    let correcting = move |step: Step| Just(if stops { step } else { Step::Send });
     let step = prop_oneof![
-        6 => (1..=4_u8, prop_oneof![3 => Just(0), 1 => any::<u8>()])
-            .prop_map(|(records, bad)| Step::Push { records, bad }),
+        6 => (1..=4_u8, refusals, stopping())
+            .prop_map(|(records, bad, stops)| Step::Push { records, bad, stops }),
         8 => Just(Step::Send),
         8 => Just(Step::Process),
         8 => Just(Step::Receive),
@@ -33,15 +40,17 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => Just(Step::LeaderMoves),
         1 => Just(Step::Forget),
         1 => (1..=4_u8).prop_map(Step::Limit),
+        1 => correcting(Step::Correct),
+        4 => correcting(Step::Reopen),
     ];
     prop::collection::vec(step, 1..60)
 }
 
 /// Returns the shortest history that breaks a promise, with the reason.
-fn broken(rule: Rule, mutation: Option<Mutation>, cases: u32) -> Option<String> {
+fn broken(rule: Rule, stops: bool, mutation: Option<Mutation>, cases: u32) -> Option<String> {
     let config = Config { cases, failure_persistence: None, ..Config::default() };
     let mut runner = TestRunner::new(config);
-    let ran = runner.run(&steps(), |steps| {
+    let ran = runner.run(&steps(stops), |steps| {
         let mut world = World::new(rule, mutation);
         steps.iter().for_each(|step| world.step(step));
         world.heal();
@@ -56,12 +65,19 @@ fn broken(rule: Rule, mutation: Option<Mutation>, cases: u32) -> Option<String> 
 
 #[test]
 fn every_promise_holds_with_brokers_that_take_any_first_sequence() {
-    assert_eq!(broken(Rule::TakesAny, None, histories()), None);
+    assert_eq!(broken(Rule::TakesAny, false, None, histories()), None);
 }
 
 #[test]
 fn every_promise_holds_with_brokers_that_want_zero_first() {
-    assert_eq!(broken(Rule::WantsZero, None, histories()), None);
+    assert_eq!(broken(Rule::WantsZero, false, None, histories()), None);
+}
+
+#[test]
+fn a_refused_record_that_stops_holds_what_is_behind_it_and_nothing_else() {
+    for rule in [Rule::TakesAny, Rule::WantsZero] {
+        assert_eq!(broken(rule, true, None, histories()), None);
+    }
 }
 
 #[test]
@@ -73,14 +89,18 @@ fn each_mistake_is_found() {
         Mutation::UnknownIsAcknowledged,
         Mutation::DuplicateIsFailure,
     ] {
-        let found = broken(Rule::TakesAny, Some(mutation), 50_000);
+        let found = broken(Rule::TakesAny, false, Some(mutation), 50_000);
+        assert!(found.is_some(), "{mutation:?} breaks nothing");
+    }
+    for mutation in [Mutation::SendsBehindAStop, Mutation::DropsBeforeAStop] {
+        let found = broken(Rule::TakesAny, true, Some(mutation), 50_000);
         assert!(found.is_some(), "{mutation:?} breaks nothing");
     }
 }
 
 #[test]
 fn in_transactions_nothing_is_sent_behind_a_lost_sequence_until_there_is_another_epoch() {
-    let record = |number| Record { number, is_bad: false };
+    let record = |number| Record { number, is_bad: false, stops: false };
     let mut queue = PartitionQueue::in_transactions(3);
     queue.push(Records(vec![record(0)]));
     let token = queue.next_send().expect("the first").token;

@@ -6,7 +6,7 @@
 //! with a [`Token`] and the producer epoch and base sequence for its header.
 //! [`answered`](PartitionQueue::answered) takes the broker's answer for the token;
 //! [`connection_lost`](PartitionQueue::connection_lost) marks the answers of all batches in flight
-//! as lost. A batch leaves the queue as an [`Event`]: acknowledged, or refused.
+//! as lost. A batch leaves the queue as an [`Event`]: acknowledged, refused, or not sent.
 //!
 //! # Pipelining
 //! A broker without any batch of this producer id and epoch accepts any first sequence number
@@ -21,13 +21,22 @@
 //! arrived. Then it sends the remaining batches again from the oldest on, with the same sequence
 //! numbers. If these numbers have become invalid, a new epoch begins: the broker accepts it from
 //! sequence 0, and refuses late batches of the old epoch.
+//!
+//! # Stopping
+//! [`Answer::Stopped`] names a refused record behind which nothing may be sent. The queue still
+//! sends what stands before that record; everything behind it leaves the queue as
+//! [`Event::NotSent`], and the queue accepts nothing more.
 
 use std::collections::VecDeque;
 
+mod answer;
 #[cfg(test)]
 mod histories;
 #[cfg(test)]
 mod model;
+mod refusal;
+
+pub use self::answer::{Answer, Event};
 
 /// Maximum batches in flight: as many as a broker recognises as duplicates.
 pub const MAX_IN_FLIGHT: usize = 5;
@@ -58,43 +67,15 @@ pub struct Send<'a, B> {
     pub base_sequence: i32,
 }
 
-/// A broker's answer to one batch.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
-    /// The batch is appended and replicated, now or by an earlier attempt.
-    Acknowledged,
-    /// The batch is not appended, but the same bytes may be accepted later: the leader moved,
-    /// replicas are missing, or the broker is busy.
-    NotNow,
-    /// The result is unknown: the request timed out, on the broker or in the client.
-    Unknown,
-    /// Nothing was appended, because of the records with these indexes in the batch. If the list
-    /// is empty, any record may be at fault.
-    Refused(Vec<u32>),
-    /// Nothing was appended: the batch exceeds the topic's limit.
-    TooLarge,
-    /// The sequence number does not follow the broker's last one (`OUT_OF_ORDER_SEQUENCE_NUMBER`),
-    /// or the broker does not know the producer (`UNKNOWN_PRODUCER_ID`).
-    SequenceLost,
-}
-
-/// Final result of a batch.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Event<B> {
-    /// Kafka has acknowledged the batch.
-    Acknowledged(B),
-    /// Kafka has refused this single record for good.
-    Refused(B),
-    /// This single record exceeds the topic's limit.
-    TooLarge(B),
-}
-
 /// The queue of one partition.
 pub struct PartitionQueue<B> {
     /// Batches without a result, oldest first. The first `sent` of them are in flight, or were
     /// when the first error came.
     entries: VecDeque<Entry<B>>,
     sent: usize,
+    /// Batches behind a record that stopped the queue, until all answers have arrived.
+    behind: VecDeque<Entry<B>>,
+    is_stopped: bool,
     in_flight: VecDeque<Flight>,
     next_token: u64,
     next_id: u64,
@@ -134,6 +115,8 @@ impl<B: Batch> PartitionQueue<B> {
         PartitionQueue {
             entries: VecDeque::new(),
             sent: 0,
+            behind: VecDeque::new(),
+            is_stopped: false,
             in_flight: VecDeque::new(),
             next_token: 0,
             next_id: 0,
@@ -154,7 +137,7 @@ impl<B: Batch> PartitionQueue<B> {
         PartitionQueue { raises_epoch: false, ..PartitionQueue::new(epoch) }
     }
 
-    /// Queues a batch behind the others.
+    /// Queues a batch behind the others. The queue must not be stopped.
     pub fn push(&mut self, batch: B) {
         let entry = self.entry(batch);
         self.entries.push_back(entry);
@@ -162,13 +145,25 @@ impl<B: Batch> PartitionQueue<B> {
 
     /// Returns true if every batch has its final result.
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.entries.is_empty() && self.behind.is_empty()
+    }
+
+    /// Returns true once a record has stopped the queue: it accepts no more batches.
+    pub fn is_stopped(&self) -> bool {
+        self.is_stopped
+    }
+
+    /// Returns the batch of an attempt whose answer is awaited.
+    pub fn batch(&self, token: Token) -> Option<&B> {
+        let flight = self.in_flight.iter().find(|flight| flight.token == token)?;
+        let mut entries = self.entries.iter().chain(&self.behind);
+        entries.find(|entry| entry.id == flight.entry).map(|entry| &entry.batch)
     }
 
     /// Returns true if a batch pushed now would be returned by [`next_send`](Self::next_send) at
     /// once.
     pub fn has_room(&self) -> bool {
-        self.sent == self.entries.len() && self.may_send()
+        self.sent == self.entries.len() && !self.is_stopped && self.may_send()
     }
 
     /// Returns true if a batch has to be sent, or sent again.
@@ -262,11 +257,16 @@ impl<B: Batch> PartitionQueue<B> {
         {
             let Some(flight) = self.in_flight.pop_front() else { break };
             let place = self.entries.iter().position(|entry| entry.id == flight.entry);
-            let Some(place) = place else { continue };
-            self.end(place, answer, &mut events);
+            match place {
+                Some(place) => self.end(place, answer, &mut events),
+                None => self.end_behind(flight.entry, &answer, &mut events),
+            }
         }
-        if self.is_rewinding && self.in_flight.is_empty() {
-            self.rewind();
+        if self.in_flight.is_empty() {
+            events.extend(self.behind.drain(..).map(|entry| Event::NotSent(entry.batch)));
+            if self.is_rewinding {
+                self.rewind();
+            }
         }
         events
     }
@@ -289,51 +289,18 @@ impl<B: Batch> PartitionQueue<B> {
             Answer::SequenceLost => self.needs_epoch |= !self.is_rewinding,
             Answer::Refused(records) => self.refused(place, &records, Event::Refused, events),
             Answer::TooLarge => self.refused(place, &[], Event::TooLarge, events),
+            Answer::Stopped { refused, at } => self.stop(place, &refused, at, events),
         }
         self.is_rewinding = true;
     }
 
-    /// Splits a refused batch: records at fault get their final result, the others are sent again.
-    /// If the broker names no record, the halves are sent again, down to single records.
-    fn refused(
-        &mut self,
-        place: usize,
-        records: &[u32],
-        end: fn(B) -> Event<B>,
-        events: &mut Vec<Event<B>>,
-    ) {
-        let Some(entry) = self.entries.remove(place) else { return };
-        let base_sequence = entry.base_sequence;
-        let count = entry.batch.records();
-        let known = records.iter().any(|record| *record < count);
-        // An earlier attempt may have used these sequence numbers, so fewer records cannot reuse
-        // them.
-        self.needs_epoch |= entry.is_uncertain;
-        let mut rest = Vec::new();
-        if count == 1 {
-            events.push(end(entry.batch));
-        } else if known {
-            let mut at_fault: Vec<_> =
-                records.iter().copied().filter(|record| *record < count).collect();
-            at_fault.sort_unstable();
-            at_fault.dedup();
-            cut_out(entry.batch, &at_fault, &mut rest, |batch| events.push(end(batch)));
-        } else {
-            let (first, second) = entry.batch.split_at(count / 2);
-            rest.extend([first, second]);
-        }
-        // The broker accepted no batch behind the refused one, so these batches get new numbers.
-        for entry in self.entries.iter_mut().skip(place) {
-            entry.base_sequence = None;
-        }
-        self.next_sequence = base_sequence.unwrap_or(self.next_sequence);
-        #[cfg(test)]
-        if self.mutation == Some(model::Mutation::SequenceAdvancedOnRefusal) {
-            self.next_sequence = advanced(self.next_sequence, count);
-        }
-        for batch in rest.into_iter().rev() {
-            let entry = self.entry(batch);
-            self.entries.insert(place, entry);
+    /// Takes the answer for a batch behind a record that stopped the queue.
+    fn end_behind(&mut self, id: u64, answer: &Answer, events: &mut Vec<Event<B>>) {
+        let place = self.behind.iter().position(|entry| entry.id == id);
+        if *answer == Answer::Acknowledged
+            && let Some(entry) = place.and_then(|place| self.behind.remove(place))
+        {
+            events.push(Event::Acknowledged(entry.batch));
         }
     }
 
@@ -375,29 +342,6 @@ impl<B: Batch> PartitionQueue<B> {
             (_, answer) => answer,
         }
     }
-}
-
-/// Takes the records at fault, in rising order, out of a batch; the records between them stay
-/// together.
-fn cut_out<B: Batch>(batch: B, at_fault: &[u32], rest: &mut Vec<B>, mut ended: impl FnMut(B)) {
-    let (mut left, mut begin) = (Some(batch), 0);
-    for record in at_fault {
-        let Some(mut batch) = left.take() else { return };
-        if *record > begin {
-            let (sound, others) = batch.split_at(*record - begin);
-            rest.push(sound);
-            batch = others;
-        }
-        if batch.records() > 1 {
-            let (one, others) = batch.split_at(1);
-            ended(one);
-            left = Some(others);
-        } else {
-            ended(batch);
-        }
-        begin = *record + 1;
-    }
-    rest.extend(left);
 }
 
 /// Advances a sequence number, which wraps around after `i32::MAX` (KIP-98).

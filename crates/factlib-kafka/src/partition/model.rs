@@ -15,6 +15,8 @@ pub enum Mutation {
     SequenceAdvancedOnRefusal,
     UnknownIsAcknowledged,
     DuplicateIsFailure,
+    SendsBehindAStop,
+    DropsBeforeAStop,
 }
 
 /// A record, identified by its number; numbers rise in the order of pushing.
@@ -22,6 +24,9 @@ pub enum Mutation {
 pub struct Record {
     pub number: u32,
     pub is_bad: bool,
+    /// True if nothing behind this record may be sent when it is refused: its fault can be
+    /// corrected.
+    pub stops: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,8 +47,9 @@ impl Batch for Records {
 /// One step of a history.
 #[derive(Clone, Debug)]
 pub enum Step {
-    /// The caller queues a batch; each bit set in `bad` makes the broker refuse that record.
-    Push { records: u8, bad: u8 },
+    /// The caller queues a batch; each bit set in `bad` makes the broker refuse that record, and a
+    /// bit set in `stops` too makes the refusal stop the queue.
+    Push { records: u8, bad: u8, stops: u8 },
     /// The queue sends every batch that it may send.
     Send,
     /// The broker handles a request of the present connection.
@@ -65,6 +71,11 @@ pub enum Step {
     Forget,
     /// The topic's limit becomes this many records per batch.
     Limit(u8),
+    /// The broker accepts the records that stop the queue from now on.
+    Correct,
+    /// If the queue has stopped and ended, the caller sends the refused record and everything
+    /// behind it again, with another producer id.
+    Reopen,
 }
 
 /// Rule for the first sequence number of a producer that the broker does not know.
@@ -79,12 +90,14 @@ pub enum Rule {
 struct Request {
     token: Token,
     records: Records,
+    producer: u32,
     epoch: i16,
     base_sequence: i32,
 }
 
 #[derive(Clone)]
 struct Appended {
+    producer: u32,
     epoch: i16,
     base_sequence: i32,
     records: Records,
@@ -99,6 +112,8 @@ impl Appended {
 /// The world around a queue.
 pub struct World {
     pub queue: PartitionQueue<Records>,
+    /// Producer id of the queue.
+    producer: u32,
     rule: Rule,
     mutation: Option<Mutation>,
     log: Vec<Appended>,
@@ -111,11 +126,14 @@ pub struct World {
     not_now: bool,
     times_out: bool,
     limit: u32,
+    is_corrected: bool,
     /// True if the last refusal named the records at fault; alternates.
     names: bool,
     pushed: Vec<Record>,
     acknowledged: HashSet<u32>,
     refused: HashSet<u32>,
+    /// The record that stopped the queue, and the records that were not sent behind it.
+    again: Vec<Record>,
     /// A result was lost, or the broker forgot the producer, so sequence numbers may have to
     /// restart.
     is_uncertain: bool,
@@ -130,6 +148,7 @@ impl World {
         queue.mutation = mutation;
         World {
             queue,
+            producer: 0,
             rule,
             mutation,
             log: Vec::new(),
@@ -141,10 +160,12 @@ impl World {
             not_now: false,
             times_out: false,
             limit: u32::MAX,
+            is_corrected: false,
             names: false,
             pushed: Vec::new(),
             acknowledged: HashSet::new(),
             refused: HashSet::new(),
+            again: Vec::new(),
             is_uncertain: false,
             is_cut: false,
             broken: None,
@@ -153,7 +174,7 @@ impl World {
 
     pub fn step(&mut self, step: &Step) {
         match step {
-            Step::Push { records, bad } => self.push(*records, *bad),
+            Step::Push { records, bad, stops } => self.push(*records, *bad, *stops),
             Step::Send => while self.send() {},
             Step::Process => {
                 if let Some(request) = self.requests.pop_front() {
@@ -164,6 +185,11 @@ impl World {
             }
             Step::Receive => {
                 if let Some((token, answer)) = self.answers.pop_front() {
+                    let answer = match self.queue.batch(token) {
+                        Some(Records(records)) => answer
+                            .stopping(records.len() as u32, |index| records[index as usize].stops),
+                        None => answer,
+                    };
                     let events = self.queue.answered(token, answer);
                     self.ended(events);
                 }
@@ -191,17 +217,20 @@ impl World {
             }
             Step::Forget => self.forget(),
             Step::Limit(records) => self.limit = u32::from(*records).max(1),
+            Step::Correct => self.is_corrected = true,
+            Step::Reopen => self.reopen(),
         }
     }
 
     /// Ends all faults and lets everything arrive.
     pub fn heal(&mut self) {
         (self.not_now, self.times_out, self.limit) = (false, false, u32::MAX);
+        self.is_corrected = true;
         for _ in 0..10_000 {
-            if self.queue.is_empty() {
+            if self.queue.is_empty() && !self.queue.is_stopped() {
                 return;
             }
-            for step in [Step::Send, Step::Process, Step::Receive] {
+            for step in [Step::Send, Step::Process, Step::Receive, Step::Reopen] {
                 self.step(&step);
             }
         }
@@ -220,26 +249,28 @@ impl World {
             return Err("a new epoch, and no outcome was lost".into());
         }
         let all = || {
-            self.log
-                .iter()
-                .flat_map(|batch| batch.records.0.iter().map(|r| (batch.epoch, r.number)))
+            self.log.iter().flat_map(|batch| {
+                let epoch = (batch.producer, batch.epoch);
+                batch.records.0.iter().map(move |record| (epoch, record.number))
+            })
         };
         let (mut seen, mut in_epoch, mut newest) = (HashSet::new(), HashSet::new(), None);
         for (epoch, number) in all() {
             if !in_epoch.insert((epoch, number)) {
-                return Err(format!("record {number} is there twice in epoch {epoch}"));
+                return Err(format!("record {number} is there twice in epoch {epoch:?}"));
             }
             if seen.insert(number) {
                 if newest.is_some_and(|newest| newest > number) {
                     return Err(format!("record {number} came first after {newest:?}"));
                 }
                 newest = Some(number);
-            } else if !self.is_cut {
-                return Err(format!("record {number} is there twice, and nothing was cut"));
+            } else if !self.is_cut || !self.is_uncertain {
+                return Err(format!("record {number} is there twice, and no outcome was lost"));
             }
         }
         for record in &self.pushed {
-            let Record { number, is_bad } = *record;
+            let Record { number, is_bad, stops } = *record;
+            let is_bad = is_bad && !stops;
             let (is_there, is_refused) = (seen.contains(&number), self.refused.contains(&number));
             if is_bad && (is_there || !is_refused) || !is_bad && (!is_there || is_refused) {
                 return Err(format!("{record:?}: in the log {is_there}, refused {is_refused}"));
@@ -248,12 +279,35 @@ impl World {
         Ok(())
     }
 
-    fn push(&mut self, records: u8, bad: u8) {
+    fn push(&mut self, records: u8, bad: u8, stops: u8) {
         let first = self.pushed.len() as u32;
-        let record = |n: u8| Record { number: first + u32::from(n), is_bad: bad >> n & 1 == 1 };
+        let is_set = |bits: u8, n: u8| bits >> n & 1 == 1;
+        let record = |n: u8| Record {
+            number: first + u32::from(n),
+            is_bad: is_set(bad, n),
+            stops: is_set(bad & stops, n),
+        };
         let records = Records((0..records).map(record).collect());
         self.pushed.extend(&records.0);
-        self.queue.push(records);
+        match self.queue.is_stopped() {
+            true => self.again.extend(records.0),
+            false => self.queue.push(records),
+        }
+    }
+
+    fn reopen(&mut self) {
+        if !self.queue.is_stopped() || !self.queue.is_empty() || self.queue.in_flight() > 0 {
+            return;
+        }
+        let mut again = std::mem::take(&mut self.again);
+        again.sort_by_key(|record| record.number);
+        if !again.first().is_some_and(|first| first.stops) {
+            self.broken.get_or_insert(format!("before the stop, it did not send {again:?}"));
+        }
+        self.queue = PartitionQueue::new(0);
+        self.queue.mutation = self.mutation;
+        self.producer += 1;
+        again.chunks(3).for_each(|records| self.queue.push(Records(records.to_vec())));
     }
 
     fn send(&mut self) -> bool {
@@ -264,6 +318,7 @@ impl World {
         self.requests.push_back(Request {
             token: send.token,
             records: send.batch.clone(),
+            producer: self.producer,
             epoch: send.epoch,
             base_sequence: send.base_sequence,
         });
@@ -292,8 +347,12 @@ impl World {
                     }
                 }
                 Event::Refused(records) => {
-                    self.refused.extend(records.0.iter().map(|record| record.number));
+                    let (stops, refused): (Vec<Record>, Vec<Record>) =
+                        records.0.into_iter().partition(|record| record.stops);
+                    self.again.extend(stops);
+                    self.refused.extend(refused.iter().map(|record| record.number));
                 }
+                Event::NotSent(records) => self.again.extend(records.0),
                 // The limit itself was the fault, so the caller pushes the record again.
                 Event::TooLarge(records) => {
                     panic!("one record is never too large here: {records:?}")
@@ -303,7 +362,7 @@ impl World {
     }
 
     fn process(&mut self, request: Request) -> Answer {
-        let Request { records, epoch, base_sequence, .. } = request;
+        let Request { records, producer, epoch, base_sequence, .. } = request;
         if std::mem::take(&mut self.not_now) {
             return Answer::NotNow;
         }
@@ -311,14 +370,16 @@ impl World {
             self.is_cut = true;
             return Answer::TooLarge;
         }
-        let bad = |(n, record): (usize, &Record)| record.is_bad.then_some(n as u32);
+        let is_bad = |record: &Record| record.is_bad && !(record.stops && self.is_corrected);
+        let bad = |(n, record): (usize, &Record)| is_bad(record).then_some(n as u32);
         let bad: Vec<u32> = records.0.iter().enumerate().filter_map(bad).collect();
         if !bad.is_empty() {
             (self.is_cut, self.names) = (true, !self.names);
             return Answer::Refused(if self.names { bad } else { Vec::new() });
         }
-        let batch = Appended { epoch, base_sequence, records };
-        let known: Vec<&Appended> = self.log[self.forgotten..].iter().collect();
+        let batch = Appended { producer, epoch, base_sequence, records };
+        let known = self.log[self.forgotten..].iter();
+        let known: Vec<&Appended> = known.filter(|batch| batch.producer == producer).collect();
         let newest = known.iter().map(|batch| batch.epoch).max();
         let recent: Vec<_> = known.iter().rev().take(MAX_IN_FLIGHT).collect();
         let is_same = |old: &&&&Appended| {

@@ -1,14 +1,17 @@
 //! Records and topics that brokers refuse.
 
 use std::{
-    sync::Arc,
+    collections::BTreeSet,
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
-use factlib_kafka::{Compression, Receipt, record_batch::Record, sasl::Plain};
+use factlib_kafka::{
+    Client, Compression, PushError, Receipt, Refusal, Topic, record_batch::Record, sasl::Plain,
+};
 use factlib_testing::{KafkaServer, TopicRight, create_topic, grant, read_topic, shared_kafka};
 
-use crate::numbered::{Numbers, assert_exactly, now_ms, push, settings};
+use crate::numbered::{Ends, Numbers, assert_exactly, eventually, now_ms, push, settings};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_twenty_records_two_are_refused_and_the_others_arrive_once() {
@@ -40,6 +43,99 @@ async fn of_twenty_records_two_are_refused_and_the_others_arrive_once() {
         assert!(said.starts_with(&own), "{said}");
     }
     assert_exactly(&bootstrap, "rows", (0..20).filter(|row| ![10, 15].contains(row))).await;
+}
+
+/// Lets nothing follow a refused record.
+#[derive(Default)]
+struct StopsAtRefusals {
+    ends: Arc<Ends>,
+    not_sent: Mutex<BTreeSet<u32>>,
+}
+
+impl Receipt for StopsAtRefusals {
+    fn acknowledged(&self, indexes: &[u32]) {
+        self.ends.acknowledged(indexes);
+    }
+
+    fn refused(&self, index: u32, refusal: &Refusal) {
+        Receipt::refused(&*self.ends, index, refusal);
+    }
+
+    fn stops(&self, _: u32, _: &Refusal) -> bool {
+        true
+    }
+
+    fn not_sent(&self, indexes: &[u32]) {
+        self.not_sent.lock().expect("no panic").extend(indexes);
+    }
+}
+
+/// Pushes rows of four aggregates, of which 10 and 15 have an impossible time.
+fn push_rows(
+    topic: &Topic,
+    rows: impl IntoIterator<Item = u32>,
+    ends: &Arc<StopsAtRefusals>,
+) -> Result<(), PushError> {
+    let receipt = Arc::clone(ends) as Arc<dyn Receipt>;
+    let mut sending = topic.begin();
+    for row in rows {
+        let (key, value) = (format!("aggregate-{}", row % 4), row.to_string());
+        let record = Record {
+            key: Some(key.as_bytes()),
+            value: Some(value.as_bytes()),
+            headers: &[],
+            timestamp_ms: if row == 10 || row == 15 { i64::from(row) } else { now_ms() },
+        };
+        sending.push(&record, None, &receipt, row)?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_follows_a_refused_record_that_stops_its_partition() {
+    let bootstrap = shared_kafka().await.expect("a Kafka").bootstrap();
+    let limit = [("message.timestamp.before.max.ms", "3600000")];
+    create_topic(&bootstrap, "stopped", 1, &limit).await.expect("a topic");
+    let mut numbers = Numbers::to(&bootstrap, "stopped").await;
+    let client = Client::new(settings(&bootstrap));
+    let mut rows: Vec<u32> = (0..20).collect();
+    for (bad, is_corrected) in [(Some(10), false), (Some(10), true), (None, true)] {
+        let ends = Arc::new(StopsAtRefusals::default());
+        // In several batches, so that some are behind the one with the refused record.
+        for part in rows.chunks(3) {
+            match push_rows(&numbers.topic, part.iter().copied(), &ends) {
+                Ok(()) => {}
+                Err(error) => {
+                    assert_eq!(error, PushError::Closed);
+                    ends.not_sent(part);
+                }
+            }
+            tokio::task::yield_now().await;
+        }
+        let left = |bad: u32| rows.iter().copied().filter(move |row| *row > bad);
+        let not_sent = |ends: &StopsAtRefusals| ends.not_sent.lock().expect("no panic").clone();
+        match bad {
+            Some(bad) => {
+                let behind: BTreeSet<u32> = left(bad).collect();
+                eventually("all have a result", || not_sent(&ends) == behind).await;
+                ends.ends.reach(rows.len() - behind.len()).await;
+                assert_eq!(ends.ends.refused().keys().copied().collect::<Vec<_>>(), [bad]);
+                assert!(numbers.topic.is_closed());
+                rows = std::iter::once(bad).chain(behind).collect();
+                assert_exactly(&bootstrap, "stopped", 0..bad).await;
+            }
+            None => {
+                ends.ends.reach(rows.len()).await;
+                assert!(not_sent(&ends).is_empty() && ends.ends.refused().is_empty());
+            }
+        }
+        if is_corrected {
+            let name = "message.timestamp.before.max.ms";
+            client.set_topic_setting("stopped", name, "9000000000000").await.expect("a setting");
+        }
+        numbers.topic = numbers.producer.topic("stopped").await.expect("a topic");
+    }
+    assert_exactly(&bootstrap, "stopped", 0..20).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,7 +4,6 @@
 //! Senders push on their own threads; the [driver](crate::driver) runs on its own task.
 
 use std::{
-    collections::VecDeque,
     fmt,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -14,55 +13,14 @@ use std::{
 
 use tokio::sync::Notify;
 
-use crate::{
-    error::{Code, CodeName},
-    partition, partitioner,
-    record_batch::{BatchBuilder, Record, RecordBatch},
-    transaction::Sealed,
-};
+use self::pending::OpenPartition;
+pub(crate) use self::pending::{Outgoing, PendingBatch};
+use crate::{partitioner, receipt::Receipt, record_batch::Record, transaction::Sealed};
+
+mod pending;
 
 /// Smallest batch limit that shrinking reaches.
 const MIN_BATCH_BYTES: usize = 1_000;
-
-/// Is told once per record what became of it. Runs on the driver's task, so it must not block.
-///
-/// If a receipt is dropped before all its records have a result, the results of the others are
-/// unknown: their topic was closed, their transaction was aborted, or the driver was dropped.
-pub trait Receipt: Send + Sync + 'static {
-    /// Kafka has acknowledged the records with these indexes.
-    fn acknowledged(&self, indexes: &[u32]);
-
-    /// Kafka has refused the record with this index for good.
-    fn refused(&self, index: u32, refusal: &Refusal);
-}
-
-/// Reason why a broker refused a record for good.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Refusal {
-    /// Kafka's error code.
-    pub code: Code,
-    /// The broker's message.
-    pub message: Option<String>,
-}
-
-impl Refusal {
-    /// Creates a refusal from a broker's error code and message.
-    pub fn new(code: Code, message: Option<String>) -> Self {
-        Refusal { code, message }
-    }
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.message {
-            Some(message) => write!(f, "{}: {message}", CodeName(self.code)),
-            None => write!(f, "{}", CodeName(self.code)),
-        }
-    }
-}
-
-impl std::error::Error for Refusal {}
 
 /// Reason why a record could not be pushed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -109,24 +67,6 @@ impl Announced {
     pub fn take(&self) -> Vec<usize> {
         std::mem::take(&mut *lock(&self.places))
     }
-}
-
-/// Pending batches of one partition.
-#[derive(Default)]
-struct OpenPartition {
-    /// Batches ordered by transaction, then by time of pushing.
-    batches: VecDeque<PendingBatch>,
-    /// Round-robin counter for records without a key.
-    unkeyed: u32,
-}
-
-/// Records that the driver has not taken yet, and their receipts.
-#[derive(Default)]
-pub(crate) struct PendingBatch {
-    pub batch: BatchBuilder,
-    pub receipts: Receipts,
-    transaction: u64,
-    is_full: bool,
 }
 
 impl Topic {
@@ -230,10 +170,7 @@ impl Sending<'_> {
             (Some(partition), _) => partition,
             (None, Some(key)) => partitioner::of_key(key, count),
             (None, None) => {
-                let next = self.open.first_mut().map(|open| {
-                    open.unkeyed = open.unkeyed.wrapping_add(1);
-                    open.unkeyed
-                });
+                let next = self.open.first_mut().map(OpenPartition::next_in_turn);
                 self.round = next.unwrap_or(self.round);
                 (self.round % count as u32) as i32
             }
@@ -241,10 +178,8 @@ impl Sending<'_> {
         let place = usize::try_from(partition).ok();
         let open = place.and_then(|place| self.open.get_mut(place));
         let open = open.ok_or(PushError::NoPartition(partition))?;
-        let pending = open.batch_of(self.transaction);
-        pending.batch.push(record);
-        pending.receipts.push(receipt, index);
-        pending.is_full = pending.batch.bytes() >= self.topic.batch_bytes.load(Ordering::Relaxed);
+        let max_bytes = self.topic.batch_bytes.load(Ordering::Relaxed);
+        open.push(record, receipt, index, self.transaction, max_bytes);
         Ok(())
     }
 }
@@ -271,24 +206,26 @@ impl Shared {
     /// Takes the oldest batch of a partition, if its transaction is not later than `transaction`.
     pub fn take(&self, partition: usize, transaction: u64) -> Option<PendingBatch> {
         let mut open = lock(&self.open);
-        let batches = &mut open.get_mut(partition)?.batches;
-        batches.front().is_some_and(|batch| batch.transaction <= transaction).then_some(())?;
-        batches.pop_front()
+        open.get_mut(partition)?.take(transaction)
     }
 
     /// Returns true if the partition has records of this transaction or an earlier one.
     pub fn has_records(&self, partition: usize, transaction: u64) -> bool {
         let open = lock(&self.open);
-        let front = open.get(partition).and_then(|open| open.batches.front());
-        front.is_some_and(|batch| batch.transaction <= transaction)
+        open.get(partition).is_some_and(|open| open.has_records(transaction))
     }
 
     /// Drops all records.
     pub fn clear(&self) {
         let dropped: Vec<_> =
-            lock(&self.open).iter_mut().map(|open| std::mem::take(&mut open.batches)).collect();
+            lock(&self.open).iter_mut().flat_map(OpenPartition::take_all).collect();
         // Dropped after the lock is released, because a receipt may send when it is dropped.
         drop(dropped);
+    }
+
+    /// Takes all batches of a partition. Once the topic is closed, no batch follows them.
+    pub fn take_all(&self, partition: usize) -> Vec<PendingBatch> {
+        lock(&self.open).get_mut(partition).map(OpenPartition::take_all).unwrap_or_default()
     }
 
     /// Rejects records from now on.
@@ -318,91 +255,6 @@ impl Shared {
     }
 }
 
-impl OpenPartition {
-    fn is_empty(&self) -> bool {
-        self.batches.is_empty()
-    }
-
-    /// Returns the batch for the transaction's next record, and creates it if needed.
-    fn batch_of(&mut self, transaction: u64) -> &mut PendingBatch {
-        let last = self.batches.iter().rposition(|batch| batch.transaction <= transaction);
-        let has_room = |place: &usize| {
-            self.batches.get(*place).is_some_and(|b| b.transaction == transaction && !b.is_full)
-        };
-        let place = last.filter(has_room).unwrap_or_else(|| {
-            let place = last.map_or(0, |last| last + 1);
-            self.batches.insert(place, PendingBatch { transaction, ..PendingBatch::default() });
-            place
-        });
-        &mut self.batches[place]
-    }
-}
-
-/// The receipts of a batch's records, in their order.
-#[derive(Default)]
-pub(crate) struct Receipts(Vec<Run>);
-
-/// Consecutive records with the same receipt.
-struct Run {
-    receipt: Arc<dyn Receipt>,
-    indexes: Vec<u32>,
-}
-
-impl Receipts {
-    fn push(&mut self, receipt: &Arc<dyn Receipt>, index: u32) {
-        match self.0.last_mut().filter(|run| Arc::ptr_eq(&run.receipt, receipt)) {
-            Some(run) => run.indexes.push(index),
-            None => self.0.push(Run { receipt: Arc::clone(receipt), indexes: vec![index] }),
-        }
-    }
-
-    pub fn acknowledged(&self) {
-        self.0.iter().for_each(|run| run.receipt.acknowledged(&run.indexes));
-    }
-
-    pub fn refused(&self, refusal: &Refusal) {
-        for run in &self.0 {
-            run.indexes.iter().for_each(|index| run.receipt.refused(*index, refusal));
-        }
-    }
-
-    fn split_at(self, at: usize) -> (Self, Self) {
-        let (mut first, mut second, mut left) = (Vec::new(), Vec::new(), at);
-        for Run { receipt, mut indexes } in self.0 {
-            let others = indexes.split_off(left.min(indexes.len()));
-            left -= indexes.len();
-            if !others.is_empty() {
-                second.push(Run { receipt: Arc::clone(&receipt), indexes: others });
-            }
-            if !indexes.is_empty() {
-                first.push(Run { receipt, indexes });
-            }
-        }
-        (Receipts(first), Receipts(second))
-    }
-}
-
-/// A finished batch, and the receipts of its records.
-pub(crate) struct Outgoing {
-    pub batch: RecordBatch,
-    pub receipts: Receipts,
-}
-
-impl partition::Batch for Outgoing {
-    fn records(&self) -> u32 {
-        self.batch.count()
-    }
-
-    fn split_at(self, at: u32) -> (Self, Self) {
-        let (first, second) = self.batch.split_at(at);
-        let (first_receipts, second_receipts) = self.receipts.split_at(at as usize);
-        (
-            Outgoing { batch: first, receipts: first_receipts },
-            Outgoing { batch: second, receipts: second_receipts },
-        )
-    }
-}
-
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // No code panics while it holds the lock.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -411,6 +263,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::receipt::Refusal;
 
     struct IgnoredReceipt;
 
@@ -432,7 +285,7 @@ mod tests {
     #[test]
     fn records_of_a_sealed_transaction_come_before_those_of_the_next() {
         let topic = topic();
-        let take = |transaction| Some(topic.0.take(0, transaction)?.receipts.0[0].indexes.len());
+        let take = |transaction| Some(topic.0.take(0, transaction)?.receipts.len());
         push(topic.begin(), b"1").expect("it is open");
         let sealed = Sealed::sealing(&topic.0.transaction);
         push(topic.begin(), b"of the next").expect("it is open");
