@@ -24,7 +24,6 @@ mod log;
 pub(crate) mod manual;
 mod outbox;
 mod pipeline;
-mod pipelined_client;
 mod plain_client;
 mod postgres;
 mod properties;

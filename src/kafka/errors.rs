@@ -229,6 +229,20 @@ pub(crate) fn of_topic(topic: &str, error: &ClientError) -> Option<Error> {
     is_of_topic.then_some(error)
 }
 
+/// True if the broker refuses a record for the time at which it was sent: the clock of this machine
+/// or of the broker is wrong, and not the record.
+pub(crate) fn is_of_clock(record: &Record, refusal: &Refusal) -> bool {
+    refusal.code == Code::InvalidTimestamp && record.timestamp_ms.is_none()
+}
+
+/// Makes the error of a record that waits until the clocks agree.
+pub(crate) fn of_clock(topic: &str, refusal: &Refusal) -> Error {
+    let what = format!("Kafka did not take a record for {topic}");
+    Error::new(ErrorKind::KafkaUnavailable, what)
+        .caused_by(refusal.clone())
+        .remedy("check the clocks of this machine and of the brokers")
+}
+
 /// Makes the error of a topic that could not be opened.
 pub(crate) fn not_opened(topic: &str, error: ClientError) -> Error {
     of_topic(topic, &error).unwrap_or_else(|| {

@@ -205,7 +205,10 @@ impl Topics {
                 Sender::Pipelined(opened)
             }
             (_, _, Some(client)) => Sender::Pipelined(
-                client.open(topic, prepared.batch_bytes, in_flight, self.faults.clone()).await?,
+                client
+                    .open(topic, prepared.batch_bytes, in_flight, self.faults.clone())
+                    .await?
+                    .blocking(self.block),
             ),
             _ => {
                 let bytes = asking.limits().of(topic, prepared.batch_bytes);

@@ -16,7 +16,7 @@ pub(crate) use self::connection::SASL_MECHANISMS;
 use super::{
     CheckpointConfig, Config, HttpConfig, Mistake, PipelineConfig, PostgresConfig, StoreKind,
     http::{EXPECTED_TOKEN, is_token},
-    pipelined_client, plain_client,
+    plain_client,
     secret::REDACTED,
     size::size_text,
 };
@@ -42,7 +42,6 @@ impl Config {
         outbox::check(self.postgres.source, &self.outbox)?;
         kafka::check(&self.kafka)?;
         plain_client::check_client(self)?;
-        pipelined_client::check_client(self)?;
         if self.kafka.topic_prefix.is_none() {
             let prefix = &self.postgres.message_prefix;
             kafka::check_topic_prefix("postgres.message_prefix", prefix).map_err(

@@ -20,6 +20,8 @@ pub(super) struct Delivery {
     topic: Arc<TopicState>,
     in_flight: InFlight,
     faults: Faults,
+    /// `dead_letter.policy = "block"`: nothing behind a refused record is sent.
+    blocks: bool,
     outcome: Mutex<Outcome>,
 }
 
@@ -31,6 +33,8 @@ struct Outcome {
     /// Records that have not ended.
     left: usize,
     refused: Vec<Refused>,
+    /// The error of its first record that is to be sent again.
+    failure: Option<Error>,
 }
 
 impl Delivery {
@@ -39,6 +43,7 @@ impl Delivery {
         topic: Arc<TopicState>,
         in_flight: InFlight,
         faults: Faults,
+        blocks: bool,
     ) -> Self {
         let RecordBatch { records, answer, .. } = batch;
         in_flight.part_begins();
@@ -48,8 +53,10 @@ impl Delivery {
             delivered: vec![false; count].into(),
             left: count,
             refused: Vec::new(),
+            failure: None,
         };
-        Delivery { records, topic, in_flight, faults, outcome: Mutex::new(outcome) }
+        let outcome = Mutex::new(outcome);
+        Delivery { records, topic, in_flight, faults, blocks, outcome }
     }
 
     /// The records, to be made.
@@ -57,33 +64,67 @@ impl Delivery {
         &self.records
     }
 
-    /// No record can be made of the event at `index`.
-    pub fn not_made(&self, index: usize, error: Error) {
-        let mut outcome = self.lock();
-        outcome.refused.push(Refused { index, error });
-        self.ended(outcome, 1);
+    /// Notes that no record can be made of the event at `index`, or none that its topic takes.
+    ///
+    /// If it blocks what is behind it, that must not be sent any more.
+    pub fn refuse(&self, index: usize, error: Error) {
+        if self.blocks {
+            let blocked = Error::new(ErrorKind::RecordBlocked, "a refused record blocks its topic");
+            self.stop(blocked.caused_by(error));
+        } else {
+            let mut outcome = self.lock();
+            outcome.refused.push(Refused { index, error });
+            self.ended(outcome, 1);
+        }
     }
 
     /// The topic does not have the partition that the record at `index` asks for.
     pub fn no_partition(&self, index: usize, record: &Record) {
         let name = self.records.describe(index);
-        self.not_made(index, errors::no_partition(self.records.topic(), &name, record));
+        self.refuse(index, errors::no_partition(self.records.topic(), &name, record));
+    }
+
+    /// A record is to be sent again, before anything that is behind it.
+    fn stop(&self, error: Error) {
+        self.topic.stop(&error);
+        let mut outcome = self.lock();
+        outcome.failure.get_or_insert(error);
+        self.ended(outcome, 1);
     }
 
     fn ended(&self, mut outcome: MutexGuard<'_, Outcome>, records: usize) {
         outcome.left = outcome.left.saturating_sub(records);
-        if outcome.left > 0 {
-            return;
+        if outcome.left == 0 && outcome.answer.is_some() {
+            self.answer(outcome);
         }
+    }
+
+    /// Answers, unless that was done before; what has not ended failed.
+    fn answer(&self, mut outcome: MutexGuard<'_, Outcome>) {
         let Some(answer) = outcome.answer.take() else { return };
         let mut refused = std::mem::take(&mut outcome.refused);
+        let (left, failure) = (outcome.left, outcome.failure.take());
+        let delivered = std::mem::take(&mut outcome.delivered);
         drop(outcome);
-        self.faults.reach(FaultSite::AfterProduce);
+        if left == 0 {
+            self.faults.reach(FaultSite::AfterProduce);
+        }
         refused.sort_by_key(|refused| refused.index);
-        answer(match refused.is_empty() {
-            true => Answer::Delivered,
-            false => Answer::Refused(refused),
+        if left == 0 && failure.is_none() {
+            return answer(match refused.is_empty() {
+                true => Answer::Delivered,
+                false => Answer::Refused(refused),
+            });
+        }
+        let error = failure.or_else(|| self.topic.error()).unwrap_or_else(|| {
+            Error::new(ErrorKind::ActorFailed, "a batch was dropped without an answer")
         });
+        let delivered = delivered.iter().enumerate().filter(|(_, delivered)| **delivered);
+        let delivered = delivered.map(|(index, _)| index).collect();
+        answer(Answer::Failed(
+            error,
+            PartProgress { delivered, refused, ..PartProgress::default() },
+        ));
     }
 
     fn lock(&self) -> MutexGuard<'_, Outcome> {
@@ -104,30 +145,33 @@ impl Receipt for Delivery {
 
     fn refused(&self, index: u32, refusal: &Refusal) {
         let (index, topic) = (index as usize, self.records.topic());
-        let error = match self.records.record(index) {
-            Ok(record) => errors::refused(topic, &self.records.describe(index), &record, refusal),
-            Err(error) => error,
-        };
-        self.not_made(index, error);
+        let name = self.records.describe(index);
+        match self.records.record(index) {
+            Ok(record) if errors::is_of_clock(&record, refusal) => {
+                self.stop(errors::of_clock(topic, refusal));
+            }
+            Ok(record) => self.refuse(index, errors::refused(topic, &name, &record, refusal)),
+            Err(error) => self.refuse(index, error),
+        }
+    }
+
+    fn stops(&self, index: u32, refusal: &Refusal) -> bool {
+        let of_clock = |record: Record| errors::is_of_clock(&record, refusal);
+        self.blocks || self.records.record(index as usize).is_ok_and(of_clock)
+    }
+
+    fn not_sent(&self, indexes: &[u32]) {
+        let mut outcome = self.lock();
+        if outcome.failure.is_none() {
+            outcome.failure = self.topic.error();
+        }
+        self.ended(outcome, indexes.len());
     }
 }
 
 impl Drop for Delivery {
     fn drop(&mut self) {
-        let mut outcome = self.lock();
-        if let Some(answer) = outcome.answer.take() {
-            let mut refused = std::mem::take(&mut outcome.refused);
-            refused.sort_by_key(|refused| refused.index);
-            let delivered = outcome.delivered.iter().enumerate();
-            let delivered = delivered.filter(|(_, delivered)| **delivered);
-            let delivered = delivered.map(|(index, _)| index).collect();
-            let error = self.topic.error().unwrap_or_else(|| {
-                Error::new(ErrorKind::ActorFailed, "a batch was dropped without an answer")
-            });
-            let progress = PartProgress { delivered, refused, ..PartProgress::default() };
-            answer(Answer::Failed(error, progress));
-        }
-        drop(outcome);
+        self.answer(self.lock());
         self.in_flight.part_ends();
     }
 }
@@ -141,7 +185,8 @@ mod tests {
     use super::*;
     use crate::{Result, record::Suspects};
 
-    struct Three(Arc<str>);
+    /// Three records of this time.
+    struct Three(Arc<str>, Option<i64>);
 
     impl Records for Three {
         fn topic(&self) -> &Arc<str> {
@@ -153,7 +198,7 @@ mod tests {
         }
 
         fn record(&self, _: usize) -> Result<Record> {
-            Ok(Record { key: Bytes::from("k"), timestamp_ms: Some(7), ..Record::default() })
+            Ok(Record { key: Bytes::from("k"), timestamp_ms: self.1, ..Record::default() })
         }
 
         fn describe(&self, index: usize) -> String {
@@ -171,15 +216,23 @@ mod tests {
     }
 
     fn delivery() -> (Delivery, mpsc::UnboundedReceiver<Answer>, Arc<TopicState>) {
+        delivery_of(Some(7), false)
+    }
+
+    fn delivery_of(
+        timestamp_ms: Option<i64>,
+        blocks: bool,
+    ) -> (Delivery, mpsc::UnboundedReceiver<Answer>, Arc<TopicState>) {
         let (said, answers) = mpsc::unbounded_channel();
         let batch = RecordBatch {
-            records: Arc::new(Three("t".into())),
+            records: Arc::new(Three("t".into(), timestamp_ms)),
             suspects: Suspects::default(),
             answer: Box::new(move |answer| said.send(answer).expect("somebody listens")),
         };
         let topic = Arc::new(TopicState::default());
         let of = Arc::clone(&topic);
-        (Delivery::new(batch, of, InFlight::default(), Faults::default()), answers, topic)
+        let delivery = Delivery::new(batch, of, InFlight::default(), Faults::default(), blocks);
+        (delivery, answers, topic)
     }
 
     #[test]
@@ -217,6 +270,41 @@ mod tests {
         assert_eq!(error.kind(), ErrorKind::TopicUnavailable);
         assert_eq!(progress.delivered, [2]);
         assert!(!in_flight.has_records());
+    }
+
+    #[test]
+    fn with_block_a_refused_record_fails_the_batch_and_stops_the_topic() {
+        let (delivery, mut answers, topic) = delivery_of(Some(7), true);
+        let refusal = refusal(Code::InvalidTimestamp, None);
+        assert!(delivery.stops(1, &refusal));
+        delivery.refused(1, &refusal);
+        delivery.not_sent(&[2]);
+        assert!(answers.try_recv().is_err(), "the first is still on its way");
+        delivery.acknowledged(&[0]);
+        let Ok(Answer::Failed(error, progress)) = answers.try_recv() else { panic!("failed") };
+        assert_eq!(error.kind(), ErrorKind::RecordBlocked);
+        assert!(error.to_string().contains("event 1"), "{error}");
+        assert_eq!(progress.delivered, [0]);
+        assert!(progress.refused.is_empty(), "it is not parked");
+        let error = topic.error().expect("it takes nothing more");
+        assert_eq!(error.kind(), ErrorKind::RecordBlocked);
+    }
+
+    #[test]
+    fn a_record_without_a_time_waits_where_its_time_of_sending_is_refused() {
+        let (delivery, mut answers, _) = delivery_of(None, false);
+        let of_time = refusal(Code::InvalidTimestamp, Some("too far ahead".into()));
+        assert!(delivery.stops(1, &of_time));
+        assert!(!delivery.stops(1, &refusal(Code::InvalidRecord, None)), "that is its own fault");
+        delivery.refused(0, &refusal(Code::InvalidRecord, None));
+        delivery.refused(1, &of_time);
+        delivery.not_sent(&[2]);
+        let Ok(Answer::Failed(error, progress)) = answers.try_recv() else { panic!("failed") };
+        assert_eq!(error.kind(), ErrorKind::KafkaUnavailable);
+        let text = format!("{error}: {error:?}");
+        assert!(text.contains("too far ahead"), "{text}");
+        assert_eq!(progress.refused.iter().map(|refused| refused.index).collect::<Vec<_>>(), [0]);
+        assert!(!delivery_of(Some(7), false).0.stops(1, &of_time), "its own time is its fault");
     }
 
     fn refusal(code: Code, message: Option<String>) -> Refusal {

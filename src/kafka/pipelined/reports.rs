@@ -37,12 +37,21 @@ pub(super) struct TopicState {
 struct Trouble {
     since: Option<Instant>,
     error: Option<Error>,
+    /// The error of a record behind which nothing may be sent.
+    stopped_by: Option<Error>,
 }
 
 impl TopicState {
     /// The reason why the topic's batches fail, if they do.
     pub fn error(&self) -> Option<Error> {
-        self.lock().error.clone()
+        let trouble = self.lock();
+        trouble.error.as_ref().or(trouble.stopped_by.as_ref()).cloned()
+    }
+
+    /// Takes no more batches, because nothing may be sent behind a record with this error. What
+    /// was sent before ends in its own time.
+    pub fn stop(&self, error: &Error) {
+        self.lock().stopped_by.get_or_insert_with(|| error.clone());
     }
 
     /// Has the topic's batches fail.

@@ -25,6 +25,7 @@ pub(crate) struct PipelinedTopic {
     state: Arc<TopicState>,
     in_flight: InFlight,
     faults: Faults,
+    blocks: bool,
     _open: oneshot::Sender<()>,
 }
 
@@ -50,13 +51,19 @@ impl PipelinedTopic {
                 () = over => {}
             }
         });
-        PipelinedTopic { topic, state, in_flight, faults, _open: open }
+        PipelinedTopic { topic, state, in_flight, faults, blocks: false, _open: open }
+    }
+
+    /// With `blocks`, sends nothing behind a record that is refused.
+    pub fn blocking(self, blocks: bool) -> Self {
+        PipelinedTopic { blocks, ..self }
     }
 
     /// Sends a batch; its answer comes when all of its records have ended.
     pub fn send(&self, batch: RecordBatch) {
         let (state, in_flight) = (Arc::clone(&self.state), self.in_flight.clone());
-        let delivery = Arc::new(Delivery::new(batch, state, in_flight, self.faults.clone()));
+        let faults = self.faults.clone();
+        let delivery = Arc::new(Delivery::new(batch, state, in_flight, faults, self.blocks));
         if self.state.error().is_some() {
             // Dropped, the delivery says so.
             return;
@@ -69,7 +76,11 @@ impl PipelinedTopic {
             let record = match records.record(index) {
                 Ok(record) => record,
                 Err(error) => {
-                    delivery.not_made(index, error);
+                    delivery.refuse(index, error);
+                    if self.blocks {
+                        // The rest of the batch fails when its delivery is dropped.
+                        return;
+                    }
                     continue;
                 }
             };
@@ -80,8 +91,13 @@ impl PipelinedTopic {
             });
             match pushed {
                 Ok(()) => {}
-                Err(PushError::NoPartition(_)) => delivery.no_partition(index, &record),
-                // The rest of the batch fails when its delivery is dropped.
+                Err(PushError::NoPartition(_)) => {
+                    delivery.no_partition(index, &record);
+                    if self.blocks {
+                        return;
+                    }
+                }
+                // Closed: the rest of the batch fails in the same way.
                 Err(_) => return,
             }
         }
