@@ -26,6 +26,9 @@ pub(crate) struct BrokerPool {
     pub preferred: Option<Connection>,
     /// Brokers found by metadata, besides those of the settings.
     pub discovered: Vec<(String, u16)>,
+    /// Number of brokers, in the order of the list, that are tried after the others because their
+    /// answers were of no use.
+    pub skipped: usize,
 }
 
 impl BrokerPool {
@@ -49,11 +52,9 @@ impl BrokerPool {
 
     /// Connects to the first broker that accepts a connection.
     pub async fn connect(&self) -> Result<Connection> {
-        let mut all = Vec::new();
-        for address in &self.settings.bootstrap {
-            all.extend(split(address));
-        }
-        all.extend_from_slice(&self.discovered);
+        let mut all = self.addresses();
+        let skipped = self.skipped % all.len().max(1);
+        all.rotate_left(skipped);
         // The first error is the most useful one: it comes from a broker that the settings name.
         let connected = first_ok(all, HEAD_START, |(host, port)| {
             let settings = Arc::clone(&self.settings);
@@ -65,6 +66,20 @@ impl BrokerPool {
                 what: "no valid broker address; write each as host:port".into(),
             })
         })
+    }
+}
+
+impl BrokerPool {
+    /// Returns the addresses of all brokers, each once: those of the settings first.
+    pub fn addresses(&self) -> Vec<(String, u16)> {
+        let bootstrap = self.settings.bootstrap.iter().filter_map(|address| split(address));
+        let mut all: Vec<_> = Vec::new();
+        for address in bootstrap.chain(self.discovered.iter().cloned()) {
+            if !all.contains(&address) {
+                all.push(address);
+            }
+        }
+        all
     }
 }
 

@@ -175,6 +175,7 @@ impl Client {
                 settings: Arc::clone(&self.settings),
                 preferred: cache.any_broker.clone().filter(is_usable),
                 discovered: cache.addresses.values().cloned().collect(),
+                skipped: 0,
             }
         };
         let (connection, response) = brokers.request(request, max_version).await?;

@@ -88,7 +88,34 @@ impl Driver {
         BrokerPool {
             settings: Arc::clone(&self.settings),
             preferred: self.any_broker.clone().filter(is_usable),
-            discovered: self.brokers.values().map(|b| (b.host.clone(), b.port)).collect(),
+            discovered: self.discovered(),
+            skipped: self.useless_answers,
+        }
+    }
+
+    /// Returns the brokers that metadata named, in the order of their ids.
+    fn discovered(&self) -> Vec<(String, u16)> {
+        let mut all: Vec<_> = self.brokers.iter().collect();
+        all.sort_by_key(|(id, _)| **id);
+        all.into_iter().map(|(_, broker)| (broker.host.clone(), broker.port)).collect()
+    }
+
+    /// Asks another broker first from now on, if there is one: this one may know less than others,
+    /// or answer nothing.
+    fn give_up_broker(&mut self) {
+        if self.broker_pool().addresses().len() > 1 {
+            self.any_broker = None;
+            self.useless_answers = self.useless_answers.wrapping_add(1);
+        }
+    }
+
+    /// Gives up the broker of a request that failed.
+    fn request_failed(&mut self, error: &Error) {
+        self.observer.trouble(None, error);
+        self.any_broker = None;
+        // Attempts to connect are made to all of them.
+        if error.code().is_some() || matches!(error, Error::Protocol { .. }) || is_late(error) {
+            self.give_up_broker();
         }
     }
 
@@ -100,11 +127,17 @@ impl Driver {
         match answer {
             Ok((connection, metadata)) => {
                 self.any_broker = Some(connection);
+                let has_errors = metadata.topics.iter().any(|topic| {
+                    let mut partitions = topic.partitions.iter();
+                    topic.error_code != 0 || partitions.any(|partition| partition.leader_id.0 < 0)
+                });
                 self.apply_metadata(metadata);
+                if has_errors {
+                    self.give_up_broker();
+                }
             }
             Err(error) => {
-                self.observer.trouble(None, &error);
-                self.any_broker = None;
+                self.request_failed(&error);
                 self.metadata_schedule.failed(&self.settings);
             }
         }
@@ -118,8 +151,7 @@ impl Driver {
                 self.set_identity(producer_id, 0);
             }
             Err(error) => {
-                self.observer.trouble(None, &error);
-                self.any_broker = None;
+                self.request_failed(&error);
                 self.identity_schedule.failed(&self.settings);
             }
         }
@@ -320,4 +352,9 @@ impl Driver {
             broker.link = Link::Down { not_before: None };
         }
     }
+}
+
+/// Returns true if a broker accepted the connection and did not answer the request in time.
+fn is_late(error: &Error) -> bool {
+    matches!(error, Error::TimedOut { request: "Metadata" | "InitProducerId", .. })
 }

@@ -111,6 +111,8 @@ pub(crate) struct Driver {
     brokers: HashMap<i32, Broker>,
     /// A connection for requests that any broker can answer.
     any_broker: Option<Connection>,
+    /// Number of answers of no use to such requests; each makes another broker be asked first.
+    useless_answers: usize,
     identity: Option<Identity>,
     identities: u64,
     /// Minimum [`Identity::serial`] for a partition that takes a new identity.
@@ -170,6 +172,7 @@ impl Driver {
             by_name: HashMap::new(),
             brokers: HashMap::new(),
             any_broker: None,
+            useless_answers: 0,
             identity: None,
             identities: 0,
             fresh_from: 0,

@@ -2,6 +2,7 @@
 
 mod client;
 mod delivery;
+mod fake;
 mod faults;
 mod numbered;
 mod refusals;
