@@ -281,7 +281,7 @@ async fn guarded_bed<'a>(kafka: &'a KafkaServer, name: &str, mode: DeliveryMode)
 
 const DENIED: &str = "Topic authorization failed";
 /// The same in a transaction, which is always sent by factlib's own client.
-const DENIED_IN_TRANSACTION: &str = "TopicAuthorizationFailed";
+const DENIED_IN_TRANSACTION: &str = "TOPIC_AUTHORIZATION_FAILED";
 
 #[actix::test]
 async fn without_the_right_to_write_a_topic_waits_alone_until_it_is_given() {
