@@ -269,6 +269,8 @@ impl Driver {
                 old.active.retain(|active| *active != (topic, place));
             }
             (partition.leader, partition.is_enqueued) = (leader, false);
+            // The pause was for the old leader.
+            partition.not_before = None;
         }
         let has_records = !partition.queue.is_empty()
             || state.topic.as_ref().is_some_and(|topic| topic.0.has_records(place, transaction));
