@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use factlib_kafka::client::Isolation;
 use factlib_testing::fake_broker::{Api, Code, FakeCluster, FirstSequence};
 
-use crate::sending::{LIMIT, Sender, assert_exactly};
+use crate::sending::{LIMIT, Sender, assert_exactly, push};
 
 async fn cluster(brokers: i32) -> FakeCluster {
     let cluster = FakeCluster::builder().brokers(brokers).start().await.expect("a cluster");
@@ -65,8 +66,7 @@ async fn only_the_named_records_are_refused() {
     assert_eq!(refused.keys().copied().collect::<Vec<_>>(), [1, 3]);
     assert_eq!(refused[&1].code, Code::InvalidTimestamp);
     assert_eq!(refused[&1].message.as_deref(), Some("too old"));
-    let read =
-        crate::sending::read(&cluster, "orders", factlib_kafka::client::Isolation::ReadCommitted);
+    let read = crate::sending::read(&cluster, "orders", Isolation::ReadCommitted);
     assert_eq!(read.await, [vec![0, 2, 4]]);
 }
 
@@ -162,4 +162,45 @@ async fn a_delay_and_a_throttle_take_their_time() {
     let began = Instant::now();
     sender.send(3..4).await;
     assert!(began.elapsed() >= TIME / 2, "{:?}", began.elapsed());
+}
+
+/// Brokers refuse, deny and throttle between batches: a refused record costs the others nothing, and
+/// what passes is tried again.
+#[tokio::test]
+async fn every_error_in_mid_stream_costs_the_other_records_nothing() {
+    let refusals = [Code::InvalidRecord, Code::InvalidTimestamp, Code::PolicyViolation];
+    let passing = [
+        Code::MessageTooLarge,
+        Code::PolicyViolation,
+        Code::TopicAuthorizationFailed,
+        Code::ThrottlingQuotaExceeded,
+        Code::UnknownServerError,
+    ];
+    for rule in [FirstSequence::Any, FirstSequence::Zero] {
+        let cluster = FakeCluster::builder().first_sequence(rule).start().await.expect("a cluster");
+        cluster.create_topic("orders", 1).expect("a topic");
+        let sender = Sender::to(&cluster, "orders").await;
+        sender.send(0..10).await;
+        let mut next = 10;
+        for code in refusals {
+            cluster.on(Api::Produce).after(2).refuse_records(code, "not here", &[0]);
+        }
+        for code in passing {
+            cluster.on(Api::Produce).after(1).answer(code);
+        }
+        cluster.on(Api::Produce).throttle(Duration::from_millis(50));
+        for _ in 0..40 {
+            push(&sender.topic, next..next + 10, &sender.results);
+            next += 10;
+            tokio::task::yield_now().await;
+        }
+        sender.results.reach(next as usize).await;
+        sender.send(next..next + 10).await;
+        next += 10;
+        let refused = sender.results.refused();
+        assert_eq!(refused.len(), refusals.len(), "{refused:?}");
+        let read = crate::sending::read(&cluster, "orders", Isolation::ReadCommitted).await;
+        let sound: Vec<_> = (0..next).filter(|number| !refused.contains_key(number)).collect();
+        assert_eq!(read, [sound]);
+    }
 }
