@@ -220,6 +220,9 @@ impl Topics {
                 Sender::Librdkafka(Box::new(outgoing))
             }
         };
+        if let Sender::Pipelined(opened) = &sender {
+            self.status.partitions(topic, opened.partitions(), log);
+        }
         Ok(TopicProducer {
             admin: Arc::clone(&self.admin),
             sender,

@@ -59,6 +59,11 @@ impl PipelinedTopic {
         PipelinedTopic { blocks, ..self }
     }
 
+    /// The number of its partitions.
+    pub fn partitions(&self) -> usize {
+        usize::try_from(self.topic.begin().partitions()).unwrap_or_default()
+    }
+
     /// Sends a batch; its answer comes when all of its records have ended.
     pub fn send(&self, batch: RecordBatch) {
         let (state, in_flight) = (Arc::clone(&self.state), self.in_flight.clone());
