@@ -112,9 +112,8 @@ async fn one_of_three_killed(ctx: &mut Ctx, min_in_sync: u32) -> Outcome {
         kafka.kill(broker).await.expect("the broker is killed");
         if min_in_sync < 3 {
             cluster::led_by_others(&client, &bed, &[broker as i32]).await;
-            let (end, begin) = (bed.wal_end().await, Instant::now());
-            bed.confirmed(end).await;
-            slowest = slowest.max(begin.elapsed());
+            let before = bed.slot().await.0;
+            slowest = slowest.max(resumed(&bed, before).await);
         }
         // Past its session's end, when the others have taken over.
         sleep(ctx.pick(Duration::from_secs(6), Duration::from_secs(15))).await;
