@@ -6,8 +6,8 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use rdkafka::{error::KafkaError, producer::FutureRecord};
 use slog::Logger;
+use tokio::time::timeout;
 
 use super::{
     event::{event, event_of_row},
@@ -19,11 +19,7 @@ use crate::{
     Error, ErrorKind, Event, Result,
     config::{Config, OutboxTable},
     format,
-    kafka::{
-        errors::kafka_error,
-        owned_headers,
-        resend::{ResendClient, SendError},
-    },
+    kafka::resend::ResendClient,
     record::{Headers, Record},
     routing::{Decision, OutgoingEvent, Routes},
     schema_registry::Registry,
@@ -79,13 +75,12 @@ impl RedriverBuilder {
     /// Builds the redriver, which connects in the background.
     ///
     /// # Errors
-    /// librdkafka refuses the settings.
+    /// The client does not take the settings.
     pub fn build(self) -> Result<Redriver> {
         let RedriverBuilder { config, to_topic, log } = self;
         let routes = Routes::new(&config).map_err(|mistake| mistake.error(None))?;
-        let (settings, window) = (config.kafka.settings(), config.window_bytes() as usize);
         Ok(Redriver {
-            client: ResendClient::new(settings, window, Some(DELIVERY_TIMEOUT), &log)?,
+            client: ResendClient::new(&config.kafka.settings(), &log)?,
             registry: Registry::new(&config)?,
             dead_letter_topic: config.dead_letter_topic(),
             tables: config.outbox_tables(),
@@ -216,25 +211,29 @@ impl Redriver {
     }
 
     async fn send_one(&mut self, letter: &Letter, resent: &Resent) -> Result<()> {
-        let Resent { topic, key, value, partition, timestamp_ms, headers } = resent;
-        if !self.client.is_ready(topic) {
-            // Each batch has one record, so the topic's limit of batches does not matter.
-            self.client.prepare(topic).await?;
-            self.client.set_ready(topic);
-        }
-        let record = FutureRecord {
-            topic,
-            partition: *partition,
-            payload: value.as_deref(),
-            key: key.as_deref(),
-            timestamp: *timestamp_ms,
-            headers: Some(owned_headers(headers)),
+        let Resent { topic, key, value, partition, timestamp_ms, headers } = resent.clone();
+        let not_taken =
+            || format!("Kafka did not take dead letter {} for {topic}", letter.position);
+        let Ok(opened) = timeout(DELIVERY_TIMEOUT, self.client.open(&topic)).await else {
+            return Err(self.too_late(not_taken()));
         };
-        match self.client.send(record).await {
-            Ok(()) => Ok(()),
-            Err(SendError::Client(error)) => Err(error),
-            Err(SendError::Record(error)) => Err(self.refused(letter, topic, error)),
+        opened?;
+        let key = key.unwrap_or_default();
+        let record = Record { key, value, headers, partition, timestamp_ms };
+        let name = format!("dead letter {}", letter.position);
+        let mut sent = self.client.send(&topic, record, name);
+        let answer = match timeout(DELIVERY_TIMEOUT, sent.acknowledged()).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                self.client.close(&topic, self.too_late(not_taken()));
+                // It may have been acknowledged meanwhile.
+                sent.acknowledged().await
+            }
+        };
+        if answer.as_ref().is_err_and(|error| !Self::is_final_for_letter(error)) {
+            self.client.forget(&topic);
         }
+        answer
     }
 
     /// True for an error of [`resent`](Self::resent) or [`send`](Self::send) that concerns one letter
@@ -244,13 +243,13 @@ impl Redriver {
         matches!(error.kind(), Config | KafkaRefused | RecordRefused | RecordTooLarge)
     }
 
-    fn refused(&self, letter: &Letter, topic: &str, error: KafkaError) -> Error {
-        let what = format!("Kafka did not take dead letter {} for {topic}", letter.position);
-        let in_time = format!("{what} in {DELIVERY_TIMEOUT:?}");
-        let refused = kafka_error(what, error);
-        match self.client.trouble(in_time) {
-            Some(trouble) if refused.is_transient() => trouble,
-            _ => refused,
+    /// Error for a letter that waited too long, with what the brokers complained of last.
+    fn too_late(&self, not_taken: String) -> Error {
+        let what = format!("{not_taken} in {DELIVERY_TIMEOUT:?}");
+        let error = Error::new(ErrorKind::KafkaUnavailable, what);
+        match self.client.trouble() {
+            Some(trouble) => error.caused_by(trouble),
+            None => error,
         }
     }
 }

@@ -1,139 +1,192 @@
 //! Sends records again outside of a pipeline, for replays and redriven dead letters.
 //!
-//! Missing topics are created, as in the relay, and each topic is prepared once.
+//! Missing topics are created, as in the relay, and each topic is opened once.
 
-use std::{collections::HashSet, time::Duration};
-
-use rdkafka::{
-    ClientConfig,
-    error::KafkaError,
-    producer::{DeliveryFuture, FutureProducer, FutureRecord, Producer},
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
+
 use slog::Logger;
+use tokio::{
+    sync::oneshot,
+    time::{Instant, sleep},
+};
 
 pub(crate) use super::queue_budget::RECORD_OVERHEAD;
 use super::{
-    KafkaSettings,
+    KafkaObserver, KafkaSettings,
     admin::TopicAdmin,
-    client::producer_config,
-    errors::kafka_error,
-    producer::{DEFAULT_BATCH_SIZE, KafkaProducer},
-    unobserved,
+    in_flight::InFlight,
+    pipelined::{PipelinedClient, PipelinedTopic},
 };
-use crate::{Error, Result};
+use crate::{
+    Error, ErrorKind, Result,
+    faults::Faults,
+    record::{Answer, Record, RecordBatch, Records, Suspects},
+};
 
-/// Sends records by librdkafka's futures.
+/// Time for a topic that was just created to be known to every broker.
+const NEW_TOPIC_TIME: Duration = Duration::from_secs(10);
+
+/// Pause before a topic that was just created is opened again.
+const NEW_TOPIC_PAUSE: Duration = Duration::from_millis(100);
+
+/// Sends single records, many at a time.
 pub(crate) struct ResendClient {
-    topics: TopicAdmin,
-    settings: ClientConfig,
-    producer: FutureProducer,
-    /// The client for questions to the brokers, which also hears of trouble with them.
-    asking: KafkaProducer,
-    ready: HashSet<String>,
+    admin: TopicAdmin,
+    client: PipelinedClient,
+    topics: HashMap<String, PipelinedTopic>,
+    trouble: Arc<LastTrouble>,
 }
 
+/// A record in flight.
+pub(crate) struct InFlightRecord(oneshot::Receiver<Answer>);
+
 impl ResendClient {
-    /// A client with these settings, whose queue has room for `window_bytes`; it connects later. A
-    /// record waits for brokers that are away no longer than `delivery_timeout`, without one for
-    /// ever.
+    /// Creates a client, which connects later.
     ///
     /// # Errors
-    /// Settings that librdkafka does not take.
-    pub fn new(
-        kafka: KafkaSettings,
-        window_bytes: usize,
-        delivery_timeout: Option<Duration>,
-        log: &Logger,
-    ) -> Result<Self> {
-        let mut settings = producer_config(&kafka, window_bytes);
-        if let Some(timeout) = delivery_timeout {
-            settings.set("message.timeout.ms", timeout.as_millis().to_string());
-        }
+    /// Settings that the client does not take.
+    pub fn new(kafka: &KafkaSettings, log: &Logger) -> Result<Self> {
+        let trouble = Arc::<LastTrouble>::default();
         Ok(ResendClient {
-            producer: create(&settings)?,
-            asking: KafkaProducer::new(&kafka, window_bytes, unobserved(), log.clone())?,
-            topics: TopicAdmin::new(&kafka)?,
-            settings,
-            ready: HashSet::new(),
+            admin: TopicAdmin::new(kafka)?,
+            client: PipelinedClient::start(kafka, trouble.clone(), log.clone())?,
+            topics: HashMap::new(),
+            trouble,
         })
     }
 
-    /// True before the first topic is ready.
+    /// True before the first topic is open.
     pub fn is_unused(&self) -> bool {
-        self.ready.is_empty()
+        self.topics.is_empty()
     }
 
-    /// True for a topic that was prepared.
-    pub fn is_ready(&self, topic: &str) -> bool {
-        self.ready.contains(topic)
-    }
-
-    /// Creates the topic if it is missing. Gives the size that batches have to have for it, if
-    /// they are larger now: see [`limit_batches`](Self::limit_batches).
+    /// Opens a topic, and creates it if it is missing; does nothing if it is open.
     ///
     /// # Errors
     /// A topic that can't be sent to.
-    pub async fn prepare(&self, topic: &str) -> Result<Option<usize>> {
-        let limit = self.topics.prepare(topic).await?.batch_bytes;
-        let set = self.settings.get("batch.size").and_then(|bytes| bytes.parse().ok());
-        Ok(limit.filter(|bytes| *bytes < set.unwrap_or(DEFAULT_BATCH_SIZE)))
-    }
-
-    /// Notes that a topic needs no preparation any more.
-    pub fn set_ready(&mut self, topic: &str) {
-        self.ready.insert(topic.to_owned());
-    }
-
-    /// Makes batches smaller: one that is too large for its topic is refused with all good
-    /// records in it. Nothing may be in flight, since the client is a new one.
-    ///
-    /// # Errors
-    /// The new client can't be created.
-    pub fn limit_batches(&mut self, bytes: usize) -> Result<()> {
-        self.settings.set("batch.size", bytes.to_string());
-        self.producer = create(&self.settings)?;
+    pub async fn open(&mut self, topic: &str) -> Result<()> {
+        if self.topics.contains_key(topic) {
+            return Ok(());
+        }
+        let prepared = self.admin.prepare(topic).await?;
+        let (name, began) = (Arc::from(topic), Instant::now());
+        let opened = loop {
+            let in_flight = InFlight::default();
+            let faults = Faults::default();
+            let opening = self.client.open(&name, prepared.batch_bytes, in_flight, faults);
+            match opening.await {
+                Err(error)
+                    if prepared.created
+                        && error.kind() == ErrorKind::TopicUnavailable
+                        && began.elapsed() < NEW_TOPIC_TIME =>
+                {
+                    sleep(NEW_TOPIC_PAUSE).await;
+                }
+                opened => break opened?,
+            }
+        };
+        self.topics.insert(topic.to_owned(), opened);
         Ok(())
     }
 
-    /// Queues a record; the future is its answer.
-    ///
-    /// # Errors
-    /// librdkafka's own, such as a full queue.
-    pub fn queue(
-        &self,
-        record: FutureRecord<'_, [u8], [u8]>,
-    ) -> Result<DeliveryFuture, KafkaError> {
-        self.producer.send_result(record).map_err(|(error, _)| error)
+    /// Sends a record to an open topic; errors call it `name`.
+    pub fn send(&self, topic: &str, record: Record, name: String) -> InFlightRecord {
+        let (answered, answer) = oneshot::channel();
+        if let Some(opened) = self.topics.get(topic) {
+            opened.send(RecordBatch {
+                records: Arc::new(SingleRecord { topic: topic.into(), record, name }),
+                suspects: Suspects::default(),
+                answer: Box::new(move |answer| {
+                    let _ = answered.send(answer);
+                }),
+            });
+        }
+        InFlightRecord(answer)
     }
 
-    /// Sends one record and waits for its answer, with a new client where the last one failed.
-    ///
-    /// # Errors
-    /// The client can't be created; [`SendError::Record`] where Kafka did not take the record.
-    pub async fn send(&mut self, record: FutureRecord<'_, [u8], [u8]>) -> Result<(), SendError> {
-        if self.producer.client().fatal_error().is_some() {
-            self.producer = create(&self.settings).map_err(SendError::Client)?;
-        }
-        match self.producer.send(record, Duration::ZERO).await {
-            Ok(_) => Ok(()),
-            Err((error, _)) => Err(SendError::Record(error)),
+    /// Closes a topic: what was not acknowledged fails with `error`, and is not sent any more.
+    pub fn close(&mut self, topic: &str, error: Error) {
+        if let Some(topic) = self.topics.remove(topic) {
+            topic.fail(error);
         }
     }
 
-    /// Names what the brokers complained of last as the cause of `what`; none if of nothing.
-    pub fn trouble(&self, what: String) -> Option<Error> {
-        self.asking.client().context().trouble().map(|trouble| trouble.into_error(what))
+    /// Forgets a topic that has failed, so that it is opened again.
+    pub fn forget(&mut self, topic: &str) {
+        self.topics.remove(topic);
+    }
+
+    /// The last trouble with the brokers.
+    pub fn trouble(&self) -> Option<String> {
+        self.trouble.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
-/// Failure to send one record.
-pub(crate) enum SendError {
-    /// There is no client.
-    Client(Error),
-    /// The answer for the record.
-    Record(KafkaError),
+impl InFlightRecord {
+    /// Waits until Kafka has acknowledged the record. Cancel-safe.
+    ///
+    /// # Errors
+    /// The record was refused, or its topic can't be had.
+    pub async fn acknowledged(&mut self) -> Result<()> {
+        match (&mut self.0).await {
+            Ok(Answer::Delivered) => Ok(()),
+            Ok(Answer::Failed(error, _)) => Err(error),
+            Ok(Answer::Refused(refused)) => match refused.into_iter().next() {
+                Some(refused) => Err(refused.error),
+                None => Ok(()),
+            },
+            Err(_) => {
+                Err(Error::new(ErrorKind::ActorFailed, "the thread of the Kafka client has ended"))
+            }
+        }
+    }
 }
 
-fn create(settings: &ClientConfig) -> Result<FutureProducer> {
-    settings.create().map_err(|error| kafka_error("cannot create the Kafka client", error))
+/// The last trouble that a client reported.
+#[derive(Default)]
+struct LastTrouble(Mutex<Option<String>>);
+
+impl KafkaObserver for LastTrouble {
+    fn kafka_trouble(&self, error: String) -> bool {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+        true
+    }
+}
+
+/// One record that is made already.
+struct SingleRecord {
+    topic: Arc<str>,
+    record: Record,
+    name: String,
+}
+
+impl Records for SingleRecord {
+    fn topic(&self) -> &Arc<str> {
+        &self.topic
+    }
+
+    fn len(&self) -> usize {
+        1
+    }
+
+    fn record(&self, _: usize) -> Result<Record> {
+        Ok(self.record.clone())
+    }
+
+    fn describe(&self, _: usize) -> String {
+        self.name.clone()
+    }
+
+    fn counts_headers(&self) -> bool {
+        false
+    }
+
+    #[cfg(feature = "client-kafka")]
+    fn own_header(&self, _: usize, _: &Record) -> Option<String> {
+        None
+    }
 }

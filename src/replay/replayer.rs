@@ -3,21 +3,13 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use bytes::Bytes;
-use rdkafka::{
-    error::{KafkaError, RDKafkaErrorCode},
-    producer::{DeliveryFuture, FutureRecord},
-};
 use slog::Logger;
 
 use super::archive::ArchivedRow;
 use crate::{
     Error, ErrorKind, Event, Result,
     config::Config,
-    kafka::{
-        errors::kafka_error,
-        owned_headers,
-        resend::{RECORD_OVERHEAD, ResendClient},
-    },
+    kafka::resend::{InFlightRecord, RECORD_OVERHEAD, ResendClient},
     record::{Headers, Record},
     routing::{Decision, OutgoingEvent, Routes},
     schema_registry::Registry,
@@ -45,9 +37,8 @@ struct InFlight {
     id: String,
     /// True for the last record of a row.
     is_last: bool,
-    topic: String,
     bytes: usize,
-    delivery: DeliveryFuture,
+    delivery: InFlightRecord,
 }
 
 impl Replayer {
@@ -55,7 +46,7 @@ impl Replayer {
     /// `run` marks the records.
     ///
     /// # Errors
-    /// librdkafka refuses the settings, or a route is invalid.
+    /// The client does not take the settings, or a route is invalid.
     pub fn new(
         config: &Config,
         run: impl Into<String>,
@@ -68,7 +59,7 @@ impl Replayer {
             routes: Arc::new(Routes::new(config).map_err(|mistake| mistake.error(None))?),
             registry: Registry::new(config)?,
             to_topic,
-            client: ResendClient::new(config.kafka.settings(), window, None, log)?,
+            client: ResendClient::new(&config.kafka.settings(), log)?,
             in_flight: VecDeque::new(),
             in_flight_bytes: 0,
             window,
@@ -132,41 +123,25 @@ impl Replayer {
         topic: &str,
         is_last: bool,
     ) -> Result<()> {
-        self.prepare(topic).await?;
+        self.client.open(topic).await?;
         let schema_ref = outgoing.schema_ref(topic).ok().flatten();
         let prefixes = self.registry.prefixes(topic, schema_ref).await?;
         let record = outgoing.record(topic, &prefixes)?;
-        let Record { key, value, headers, partition, timestamp_ms } = record;
-        let bytes = value.as_ref().map_or(0, Bytes::len) + key.len() + RECORD_OVERHEAD;
+        let bytes =
+            record.value.as_ref().map_or(0, Bytes::len) + record.key.len() + RECORD_OVERHEAD;
         while !self.in_flight.is_empty() && self.in_flight_bytes + bytes > self.window {
             self.settle().await?;
         }
-        let headers = owned_headers(&self.headers(outgoing, headers));
-        loop {
-            let record = FutureRecord {
-                topic,
-                // Another topic has other partitions.
-                partition: partition.filter(|_| self.to_topic.is_none()),
-                payload: value.as_deref(),
-                key: Some(&key[..]),
-                timestamp: timestamp_ms,
-                headers: Some(headers.clone()),
-            };
-            match self.client.queue(record) {
-                Ok(delivery) => {
-                    self.in_flight_bytes += bytes;
-                    let (id, topic) = (row.id.clone(), topic.to_owned());
-                    self.in_flight.push_back(InFlight { id, is_last, topic, bytes, delivery });
-                    return Ok(());
-                }
-                Err(KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull))
-                    if !self.in_flight.is_empty() =>
-                {
-                    self.settle().await?;
-                }
-                Err(error) => return Err(refused(&row.id, topic, error)),
-            }
-        }
+        let record = Record {
+            headers: self.headers(outgoing, record.headers),
+            // Another topic has other partitions.
+            partition: record.partition.filter(|_| self.to_topic.is_none()),
+            ..record
+        };
+        let delivery = self.client.send(topic, record, format!("row {}", row.id));
+        self.in_flight_bytes += bytes;
+        self.in_flight.push_back(InFlight { id: row.id.clone(), is_last, bytes, delivery });
+        Ok(())
     }
 
     /// Waits until all records are acknowledged.
@@ -183,36 +158,16 @@ impl Replayer {
     /// Waits for the oldest record in flight.
     async fn settle(&mut self) -> Result<()> {
         let Some(oldest) = self.in_flight.front_mut() else { return Ok(()) };
-        let answer = (&mut oldest.delivery).await;
-        let Some(InFlight { id, is_last, topic, bytes, .. }) = self.in_flight.pop_front() else {
+        let answer = oldest.delivery.acknowledged().await;
+        let Some(InFlight { id, is_last, bytes, .. }) = self.in_flight.pop_front() else {
             return Ok(());
         };
         self.in_flight_bytes -= bytes;
-        let error = match answer {
-            Ok(Ok(delivery)) if delivery.offset >= 0 => {
-                self.replayed += 1;
-                if is_last {
-                    self.confirmed = Some(id);
-                }
-                return Ok(());
-            }
-            // librdkafka only infers that it was written; no broker confirmed it.
-            Ok(Ok(_)) => KafkaError::MessageProduction(RDKafkaErrorCode::Inconsistent),
-            Ok(Err((error, _))) => error,
-            Err(_) => KafkaError::Canceled,
-        };
-        Err(refused(&id, &topic, error))
-    }
-
-    async fn prepare(&mut self, topic: &str) -> Result<()> {
-        if self.client.is_ready(topic) {
-            return Ok(());
+        answer.map_err(|error| with_remedy(&id, error))?;
+        self.replayed += 1;
+        if is_last {
+            self.confirmed = Some(id);
         }
-        if let Some(bytes) = self.client.prepare(topic).await? {
-            self.finish().await?;
-            self.client.limit_batches(bytes)?;
-        }
-        self.client.set_ready(topic);
         Ok(())
     }
 
@@ -231,12 +186,12 @@ impl Replayer {
     }
 }
 
-fn refused(id: &str, topic: &str, error: KafkaError) -> Error {
-    let refused = kafka_error(format!("Kafka did not take row {id} for {topic}"), error);
-    match refused.kind() {
+/// Adds how to go on behind a row that Kafka refuses.
+fn with_remedy(id: &str, error: Error) -> Error {
+    match error.kind() {
         ErrorKind::RecordRefused | ErrorKind::RecordTooLarge => {
-            refused.remedy(format!("--after {id} continues after it"))
+            error.remedy(format!("--after {id} continues after it"))
         }
-        _ => refused,
+        _ => error,
     }
 }

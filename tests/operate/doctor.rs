@@ -442,7 +442,7 @@ async fn a_broker_that_is_not_where_it_says_is_named_with_the_address() {
     let alone = alone.await.expect("a Kafka");
     let at = alone.proxy(1).expect("a way in").address();
     let findings = desk.doctor_with(&format!(" --brokers {at}")).await;
-    let remedy = findings.remedy("brokers", "error");
+    let remedy = findings.remedy("advertised addresses", "error");
     assert!(remedy.contains("advertised.listeners"), "{remedy}");
     drop(alone);
 

@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 
 use super::{delivery::Delivery, reports::TopicState};
 use crate::{
+    Error,
     faults::Faults,
     kafka::in_flight::InFlight,
     record::{Record, RecordBatch},
@@ -62,6 +63,11 @@ impl PipelinedTopic {
     /// The number of its partitions.
     pub fn partitions(&self) -> usize {
         usize::try_from(self.topic.begin().partitions()).unwrap_or_default()
+    }
+
+    /// Closes the topic: what was not acknowledged fails with this error, and is not sent any more.
+    pub fn fail(&self, error: Error) {
+        self.state.fail(error);
     }
 
     /// Sends a batch; its answer comes when all of its records have ended.
