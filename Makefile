@@ -12,8 +12,6 @@ SECONDS ?= 60
 SCENARIO ?=
 # at-least-once or exactly-once
 DELIVERY ?= at-least-once
-# kafka.client, where a scenario does not choose it: pipelined
-CLIENT ?=
 MARKDOWN ?=
 # What `make bench` runs: how often, how much, which (tx5,tx1,4k,one,table,latency,idle; not in all: cost,exactly,distance).
 REPEATS ?= 3
@@ -40,9 +38,9 @@ screenshots: ## Make the pictures in docs/images, by a test of the status page
 	FACTLIB_SCREENSHOTS=$(CURDIR)/docs/images \
 		$(CARGO) test --locked --all-features --test operate -- --exact page::live::the_page_shows_what_the_relay_says_also_while_kafka_is_away
 
-chaos: ## Break everything around the real binary, a table row each (SEED, SECONDS, SCENARIO, DELIVERY, CLIENT, MARKDOWN)
+chaos: ## Break everything around the real binary, a table row each (SEED, SECONDS, SCENARIO, DELIVERY, MARKDOWN)
 	@scripts/bootstrap --tests
-	@CHAOS_DELIVERY=$(DELIVERY) CHAOS_CLIENT=$(CLIENT) CHAOS_SEED=$(SEED) CHAOS_SECONDS=$(SECONDS) CHAOS_SCENARIO=$(SCENARIO) CHAOS_MARKDOWN=$(MARKDOWN) \
+	@CHAOS_DELIVERY=$(DELIVERY) CHAOS_SEED=$(SEED) CHAOS_SECONDS=$(SECONDS) CHAOS_SCENARIO=$(SCENARIO) CHAOS_MARKDOWN=$(MARKDOWN) \
 		$(CARGO) test --locked --all-features --test chaos -- --ignored --exact full --nocapture
 
 lint: ## Check format, order of modules, clippy, docs, scripts, public API and dependencies

@@ -7,7 +7,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use factlib::{
     Event, Lsn,
-    bench::{AckWindow, Chain, Decoding, record_headers},
+    bench::{AckWindow, Chain, Decoding},
     config::Route,
     proto::OutboxEvent,
 };
@@ -16,7 +16,6 @@ use factlib_postgres::{
     pgoutput::Message,
 };
 use prost::Message as _;
-use rdkafka::producer::BaseRecord;
 use tokio::sync::mpsc;
 
 const PREFIX: &str = "factlib";
@@ -107,26 +106,6 @@ fn hops(c: &mut Criterion) {
     }
 }
 
-fn records(c: &mut Criterion) {
-    let events = Decoding::new(PREFIX).decode(&batch(0, BATCH_FACTS, 1)).expect("well formed");
-    let mut group = c.benchmark_group("record");
-    group.throughput(Throughput::Elements(BATCH_FACTS as u64));
-    group.bench_function("headers", |b| {
-        b.iter(|| events.iter().for_each(|event| _ = black_box(record_headers(event))));
-    });
-    group.bench_function("whole", |b| {
-        b.iter(|| {
-            for event in &events {
-                let record = BaseRecord::to("factlib.order")
-                    .key(event.aggregate_id().as_bytes())
-                    .payload(&event.raw()[..])
-                    .headers(record_headers(event));
-                black_box(record);
-            }
-        });
-    });
-}
-
 fn decode_all(decoding: &Decoding, batches: &[Bytes], mut to: impl FnMut(Vec<Event>)) {
     for frames in batches {
         to(decoding.decode(frames).expect("well formed"));
@@ -202,5 +181,5 @@ fn fact(n: usize) -> Vec<u8> {
     .encode_to_vec()
 }
 
-criterion_group!(parts, parsing, acknowledging, hops, records);
+criterion_group!(parts, parsing, acknowledging, hops);
 criterion_main!(parts);

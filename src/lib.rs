@@ -187,7 +187,7 @@
 //! | `opentelemetry` | facts belong to the current trace |
 //! | `tracing` | log lines go to `tracing`, see [`TracingDrain`] |
 //! | `metrics` | the metrics of `/metrics` also go to a recorder of the crate `metrics` |
-//! | `client-kafka` | `kafka.client = "kafka"`, for brokers before 4.0 without librdkafka |
+//! | `client-kafka` | `kafka.client = "kafka"`, for brokers before 4.0 |
 //! | `oauth` (in `cli`) | logins at the brokers with tokens of an OpenID provider, with an HTTP client |
 //! | `schema-registry` (in `cli`) | the formats `confluent-…`, with an HTTP client |
 //! | `test-util` | [`testing`] |
@@ -265,12 +265,6 @@ pub mod binary {
         manual::{example, markdown},
         reference::{Kind, Setting, settings},
     };
-
-    /// The version of the librdkafka that is built in.
-    pub fn librdkafka_version() -> String {
-        let (_, text) = rdkafka::util::get_rdkafka_version();
-        text
-    }
 }
 
 /// The README's examples, compiled by the tests.

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use actix::{Actor, Addr, AsyncContext, Context, Handler};
 use bytes::Bytes;
-use rdkafka::message::OwnedHeaders;
 use slog::{Discard as NoLog, Logger, o};
 use tokio::sync::mpsc;
 
@@ -19,9 +18,7 @@ use crate::{
     Event, Lsn, Result,
     config::{Config, OutboxTable, RefusalPolicy, Route},
     faults::Faults,
-    format,
     handlers::HandlerLaneNames,
-    kafka::owned_headers,
     messages::{
         ActorExited, ActorKind, BatchDone, BatchId, ByteWindow, ChainFailed, ExitGuard, LaneOpened,
         OpenLane, WalBatch,
@@ -53,11 +50,6 @@ impl Decoding {
     pub fn decode(&self, frames: &Bytes) -> Result<Vec<Event>> {
         self.0().decode(frames)
     }
-}
-
-/// The headers of an event's record.
-pub fn record_headers(event: &Event) -> OwnedHeaders {
-    owned_headers(&format::default_record(event).headers)
 }
 
 /// Decoder and Router, and lanes that drop what they get, on the caller's arbiter.

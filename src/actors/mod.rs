@@ -22,5 +22,5 @@ pub(crate) use self::{
     handler::HandlerLanes,
     lane::Lanes,
     supervisor::{PipelineOutcome, PipelineResources, Supervisor, Threads},
-    topic_producer::{KafkaLanes, TableLanes},
+    topic_producer::{KafkaLanes, TableLanes, TopicClient},
 };

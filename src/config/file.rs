@@ -126,7 +126,7 @@ fn value(item: &Item, kind: Kind, in_table: bool) -> Option<Value> {
         return Some(all.collect::<Option<Vec<_>>>()?.into());
     }
     let value = item.as_value()?;
-    // `linger.ms = 5` equals `linger.ms = "5"`: librdkafka takes everything as text.
+    // `linger.ms = 5` equals `linger.ms = "5"`: properties are texts.
     if in_table && !value.is_array() && !value.is_inline_table() {
         return Some(scalar(value)?.into());
     }

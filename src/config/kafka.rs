@@ -26,8 +26,8 @@ pub(crate) const OAUTHBEARER: &str = "OAUTHBEARER";
 pub struct KafkaConfig {
     /// Bootstrap brokers, `host:port`.
     pub brokers: Vec<String>,
-    /// Kafka client: `rdkafka`; `pipelined`, which is fast over a network and can't do
-    /// exactly-once yet; or `kafka`, for old brokers; see docs/kafka-clients.md.
+    /// Kafka client: `pipelined`, or `kafka` for old brokers and builds without OpenSSL;
+    /// see docs/kafka-clients.md.
     pub client: KafkaClient,
     /// First part of topic names, `{topic_prefix}.{aggregate_type}`; default: the message
     /// prefix.
@@ -89,10 +89,6 @@ pub struct KafkaConfig {
     /// authority; or nothing, so that an attacker on the network can read and change
     /// everything.
     pub tls_verification: TlsVerification,
-    /// Connections to each broker, over which topics are spread. Each carries one request
-    /// at a time, so more connections help with long round trips and many topics. Not used
-    /// with exactly-once or the client `kafka`.
-    pub connections: usize,
     /// Compression of record batches.
     pub compression: Compression,
     /// Level of the compression gzip (1 to 9) or zstd (1 to 22); default: the library's.
@@ -161,7 +157,6 @@ impl Default for KafkaConfig {
             tls_key_password_file: None,
             tls_server_name: None,
             tls_verification: TlsVerification::Full,
-            connections: 4,
             compression: Compression::Lz4,
             compression_level: None,
             // Just below the brokers' default limit.
@@ -211,7 +206,6 @@ impl fmt::Debug for KafkaConfig {
             tls_key_password_file,
             tls_server_name,
             tls_verification,
-            connections,
             compression,
             compression_level,
             batch_bytes,
@@ -251,7 +245,6 @@ impl fmt::Debug for KafkaConfig {
             .field("tls_key_password_file", tls_key_password_file)
             .field("tls_server_name", tls_server_name)
             .field("tls_verification", tls_verification)
-            .field("connections", connections)
             .field("compression", compression)
             .field("compression_level", compression_level)
             .field("batch_bytes", batch_bytes)
@@ -273,11 +266,8 @@ impl fmt::Debug for KafkaConfig {
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum KafkaClient {
-    /// librdkafka: idempotent, with headers, TLS and SASL.
+    /// `factlib-kafka`: many partitions a request, several requests at a time.
     #[default]
-    Rdkafka,
-    /// `factlib-kafka`: many partitions a request and several requests at a time, for brokers
-    /// behind a network. Not with exactly-once yet.
     Pipelined,
     /// The crate `kafka`, of the feature `client-kafka`: brokers before 4.0, no headers, plain
     /// connections.

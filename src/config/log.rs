@@ -37,7 +37,7 @@ pub enum LogLevel {
     /// Changes of state: started, running, drained.
     #[default]
     Info,
-    /// Details, including librdkafka's own lines.
+    /// Details.
     Debug,
     /// Every batch.
     Trace,

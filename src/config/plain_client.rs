@@ -32,11 +32,7 @@ pub(super) fn check_client(config: &Config) -> Check {
         return cannot("kafka.topics.create", true, what);
     }
     if let Some(property) = kafka.properties.keys().next() {
-        return cannot(
-            format!("kafka.properties.{property}"),
-            "given",
-            "takes no librdkafka property",
-        );
+        return cannot(format!("kafka.properties.{property}"), "given", "takes no property");
     }
     if config.dead_letter.topic.is_some() {
         let what = "sends no headers, which say what a letter was refused for: dead letters are \

@@ -318,7 +318,7 @@ impl Event {
     /// The record's time, as its metadata or its table's row sets it, in Unix milliseconds.
     pub(crate) fn record_time_ms(&self) -> Option<i64> {
         let of_row = self.row().and_then(|row| row.timestamp_ms);
-        // To librdkafka, 0 means that no time is set.
+        // To some clients, 0 means that no time is set.
         self.timestamp_ms().or(of_row).filter(|ms| *ms > 0)
     }
 

@@ -2,7 +2,7 @@
 //! structured mode.
 //!
 //! It follows the [specification] and its bindings for [Kafka] and [JSON]. We do not use the SDK:
-//! its Kafka part depends on another release of rdkafka than ours, and the rest (date, URL and
+//! its Kafka part is for librdkafka, and the rest (date, URL and
 //! error libraries for attributes that are plain texts here) is more code than this file.
 //!
 //! | attribute | value |

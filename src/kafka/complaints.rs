@@ -1,4 +1,4 @@
-//! Logs each of librdkafka's error messages once a minute, and not at each retry.
+//! Logs each of the client's error messages once a minute, and not at each retry.
 
 use std::{
     collections::HashMap,

@@ -6,8 +6,6 @@ use std::error::Error as _;
 use factlib_kafka::{Code, Error as ClientError, Refusal, tls::TlsError};
 use factlib_postgres::certificate::{is_certificate_refused, remedy};
 
-use super::librdkafka_errors;
-pub(crate) use super::librdkafka_errors::kafka_error;
 use crate::{Error, ErrorKind, record::Record};
 
 const LOGIN: &str = "check kafka.username, kafka.password, kafka.sasl_mechanism and kafka.tls";
@@ -204,7 +202,7 @@ fn code_of(error: &Error) -> Option<Code> {
 
 /// True if the user lacks a right on the topic.
 pub(crate) fn lacks_right(error: &Error) -> bool {
-    code_of(error) == Some(Code::TopicAuthorizationFailed) || librdkafka_errors::lacks_right(error)
+    code_of(error) == Some(Code::TopicAuthorizationFailed)
 }
 
 /// Turns a topic's error into one that stops the relay, for a topic that the relay can't do

@@ -1,75 +1,42 @@
-//! Counts the parts and records of a topic that librdkafka has.
+//! Counts the batches of each topic that are in flight.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
 };
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 
-/// Parts and records of a topic that librdkafka has.
+/// The batches of a topic that are in flight.
 ///
-/// It belongs to the topic and not to its actor: who follows on a failed actor
-/// must not send before what that one sent has ended, or the order would break.
-#[derive(Clone)]
-pub(crate) struct InFlight(Arc<Counts>);
-
-struct Counts {
-    parts: watch::Sender<usize>,
-    records: AtomicUsize,
-    no_records: Notify,
-}
-
-impl Default for InFlight {
-    fn default() -> Self {
-        let parts = watch::Sender::new(0);
-        InFlight(Arc::new(Counts {
-            parts,
-            records: AtomicUsize::new(0),
-            no_records: Notify::new(),
-        }))
-    }
-}
+/// It belongs to the topic and not to its actor: the successor of a failed actor must not send
+/// before everything that the failed one sent has ended, or the order would break.
+#[derive(Clone, Default)]
+pub(crate) struct InFlight(Arc<watch::Sender<usize>>);
 
 impl InFlight {
-    pub(super) fn part_begins(&self) {
-        self.0.parts.send_modify(|parts| *parts += 1);
+    pub(super) fn batch_begins(&self) {
+        self.0.send_modify(|batches| *batches += 1);
     }
 
-    pub(super) fn part_ends(&self) {
-        self.0.parts.send_modify(|parts| *parts = parts.saturating_sub(1));
+    pub(super) fn batch_ends(&self) {
+        self.0.send_modify(|batches| *batches = batches.saturating_sub(1));
     }
 
-    pub(super) fn record_begins(&self) {
-        self.0.records.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(super) fn record_ends(&self) {
-        if self.0.records.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.0.no_records.notify_waiters();
-        }
-    }
-
-    /// True while librdkafka has a record of the topic.
-    pub fn has_records(&self) -> bool {
-        self.0.records.load(Ordering::Acquire) > 0
-    }
-
-    /// Waits until librdkafka has no record of the topic. Cancel-safe.
-    pub async fn no_records(&self) {
-        loop {
-            // Made first: it hears of an end between the question and the wait.
-            let ended = self.0.no_records.notified();
-            if !self.has_records() {
-                return;
-            }
-            ended.await;
-        }
-    }
-
-    /// Waits until no part is in flight. Cancel-safe.
+    /// Waits until no batch is in flight. Cancel-safe.
     pub async fn ended(&self) {
         // The sender is part of self, so the channel can't close meanwhile.
-        let _ = self.0.parts.subscribe().wait_for(|parts| *parts == 0).await;
+        let _ = self.0.subscribe().wait_for(|batches| *batches == 0).await;
+    }
+}
+
+/// The counts of all topics of a client.
+#[derive(Default)]
+pub(super) struct TopicsInFlight(Mutex<HashMap<Arc<str>, InFlight>>);
+
+impl TopicsInFlight {
+    pub fn of(&self, topic: &Arc<str>) -> InFlight {
+        let mut topics = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        topics.entry(Arc::clone(topic)).or_default().clone()
     }
 }

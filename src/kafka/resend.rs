@@ -14,11 +14,9 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-pub(crate) use super::queue_budget::RECORD_OVERHEAD;
 use super::{
     KafkaObserver, KafkaSettings,
     admin::TopicAdmin,
-    in_flight::InFlight,
     pipelined::{PipelinedClient, PipelinedTopic},
 };
 use crate::{
@@ -26,6 +24,9 @@ use crate::{
     faults::Faults,
     record::{Answer, Record, RecordBatch, Records, Suspects},
 };
+
+/// Memory for a record beside its bytes, with the usual headers.
+pub(crate) const RECORD_OVERHEAD: usize = 512;
 
 /// Time for a topic that was just created to be known to every broker.
 const NEW_TOPIC_TIME: Duration = Duration::from_secs(10);
@@ -75,9 +76,8 @@ impl ResendClient {
         let prepared = self.admin.prepare(topic).await?;
         let (name, began) = (Arc::from(topic), Instant::now());
         let opened = loop {
-            let in_flight = InFlight::default();
             let faults = Faults::default();
-            let opening = self.client.open(&name, prepared.batch_bytes, in_flight, faults);
+            let opening = self.client.open(&name, prepared.batch_bytes, faults);
             match opening.await {
                 Err(error)
                     if prepared.created
@@ -179,10 +179,6 @@ impl Records for SingleRecord {
 
     fn describe(&self, _: usize) -> String {
         self.name.clone()
-    }
-
-    fn counts_headers(&self) -> bool {
-        false
     }
 
     #[cfg(feature = "client-kafka")]

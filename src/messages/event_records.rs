@@ -69,10 +69,6 @@ impl Records for EventRecords {
         })
     }
 
-    fn counts_headers(&self) -> bool {
-        !self.plans.is_empty()
-    }
-
     #[cfg(feature = "client-kafka")]
     fn own_header(&self, index: usize, record: &Record) -> Option<String> {
         let event = self.events.get(index)?;

@@ -8,8 +8,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 ///
 /// The reader acquires a permit for a batch before it hands the batch on; the
 /// permit travels with the batch and its parts and is given back when the last
-/// of them is gone. The window outlives the actors, so bytes that a failed generation left in
-/// librdkafka's queue still count.
+/// of them is gone. The window outlives the actors, so bytes of a failed generation that the
+/// Kafka client still has in flight count.
 #[derive(Clone)]
 pub struct ByteWindow {
     free: Arc<Semaphore>,

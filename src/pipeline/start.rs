@@ -10,11 +10,14 @@ use super::{PipelineBuilder, PipelineHandle};
 use crate::actors::PlainLanes;
 use crate::{
     Error, ErrorKind, Result,
-    actors::{HandlerLanes, KafkaLanes, Lanes, PipelineResources, Supervisor, TableLanes, Threads},
+    actors::{
+        HandlerLanes, KafkaLanes, Lanes, PipelineResources, Supervisor, TableLanes, Threads,
+        TopicClient,
+    },
     config::{Config, KafkaClient, RefusalPolicy},
     exactly_once::{Positions, Transactions},
     handlers::HandlerLaneNames,
-    kafka::{pipelined::PipelinedClient, producer::KafkaProducer},
+    kafka::pipelined::PipelinedClient,
     messages::ByteWindow,
     ops::Ops,
     startup::{SlotClaim, Startup},
@@ -103,41 +106,25 @@ impl PipelineBuilder {
                 Arc::new(PlainLanes::new(config, table, status, faults.clone(), log.clone())?)
             }
             None => {
-                let (window, status) = (window.size(), Arc::clone(&status));
-                let topic_status = Arc::clone(&status);
-                let producer = KafkaProducer::new(
-                    &config.kafka.settings(),
-                    window,
-                    status.clone(),
-                    log.clone(),
-                )?;
-                let pipelined = match config.kafka.client {
-                    // Transactions have a client of their own.
-                    _ if config.is_exactly_once() => None,
-                    KafkaClient::Pipelined => Some(PipelinedClient::start(
+                let status = Arc::clone(&status);
+                let kept = Arc::new(Positions::new(&config, log.clone()));
+                let client = match config.is_exactly_once() {
+                    true => {
+                        let (kept, status) = (Arc::clone(&kept), status.clone());
+                        let (faults, log) = (faults.clone(), log.clone());
+                        let made = Arc::new(Transactions::new(&config, kept, status, faults, log));
+                        transactions = Some(Arc::clone(&made));
+                        TopicClient::ExactlyOnce(made)
+                    }
+                    false => TopicClient::AtLeastOnce(PipelinedClient::start(
                         &config.kafka.settings(),
-                        topic_status.clone(),
+                        status.clone(),
                         log.clone(),
                     )?),
-                    _ => None,
                 };
-                let kept = Arc::new(Positions::new(&config, log.clone()));
-                transactions = config.is_exactly_once().then(|| {
-                    let (kept, faults, log) = (Arc::clone(&kept), faults.clone(), log.clone());
-                    Arc::new(Transactions::new(&config, kept, status, faults, log))
-                });
                 positions = Some(kept);
                 let table = startup.dead_letter_table(&log);
-                let (transactions, faults) = (transactions.clone(), faults.clone());
-                Arc::new(KafkaLanes::new(
-                    &config,
-                    producer,
-                    pipelined,
-                    table,
-                    transactions,
-                    topic_status,
-                    faults,
-                )?)
+                Arc::new(KafkaLanes::new(&config, client, table, status, faults.clone())?)
             }
         };
         let handler_lanes = HandlerLaneNames::new(&handlers);

@@ -23,9 +23,6 @@ pub(crate) trait Records: Send + Sync {
     /// Names the record at `index` in errors.
     fn describe(&self, index: usize) -> String;
 
-    /// True if records may have headers beyond those that every record has.
-    fn counts_headers(&self) -> bool;
-
     /// The name of a header of the record at `index` whose content is not in the record's value.
     #[cfg(feature = "client-kafka")]
     fn own_header(&self, index: usize, record: &Record) -> Option<String>;

@@ -45,15 +45,9 @@ impl Record {
         self.headers.retain(|(other, _)| **other != *name);
         self.headers.push((name.into(), Some(value)));
     }
-
-    /// Total size of the headers in bytes.
-    pub fn header_bytes(&self) -> usize {
-        let bytes = |value: &Option<Bytes>| value.as_ref().map_or(0, Bytes::len);
-        self.headers.iter().map(|(name, value)| name.len() + bytes(value)).sum()
-    }
 }
 
-/// True for a name without a NUL: librdkafka takes header names as C strings.
+/// True for a name without a NUL: consumers on librdkafka read header names as C strings.
 pub(crate) fn is_legal_header(name: &str) -> bool {
     !name.contains('\0')
 }

@@ -107,11 +107,6 @@ impl Plans {
     pub fn of(&self, index: usize) -> Option<&Arc<RecordPlan>> {
         self.0.as_ref()?.get(index)?.as_ref()
     }
-
-    /// True if all records are default records.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_none()
-    }
 }
 
 /// Events for one topic, with their plans.

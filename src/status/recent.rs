@@ -157,7 +157,7 @@ fn shorten(text: &str, longest: usize) -> String {
     }
 }
 
-/// True if two errors differ only in numbers, or in librdkafka's details of an attempt.
+/// True if two errors differ only in numbers, or in the details of an attempt.
 fn is_alike(one: &str, other: &str) -> bool {
     let words = |text: &str| -> String {
         let text = text.split(" (after ").next().unwrap_or_default();

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use factlib::{
     ErrorKind,
-    config::{DeliveryMode, KafkaClient, RefusalPolicy},
+    config::{DeliveryMode, RefusalPolicy},
     dead_letter::{DeadLetterTopic, Ledger, LetterFilter, Redriver},
     emit::Fact,
     proto::OutboxEvent,
@@ -20,20 +20,14 @@ use crate::support::{
     records::{emit, header},
 };
 
-/// Each mode, and each client that knows it.
-const WAYS: [(DeliveryMode, KafkaClient); 3] = [
-    (DeliveryMode::AtLeastOnce, KafkaClient::Rdkafka),
-    (DeliveryMode::AtLeastOnce, KafkaClient::Pipelined),
-    (DeliveryMode::ExactlyOnce, KafkaClient::Pipelined),
-];
+const MODES: [DeliveryMode; 2] = [DeliveryMode::AtLeastOnce, DeliveryMode::ExactlyOnce];
 
 /// Kafka takes no time that is more than an hour ahead, if nobody says otherwise.
 const FAR_AHEAD_MS: u64 = 4_000_000_000_000;
 
-async fn bed(name: &str, (mode, client): (DeliveryMode, KafkaClient)) -> Bed<'static> {
+async fn bed(name: &str, mode: DeliveryMode) -> Bed<'static> {
     let mut bed = Bed::shared(name).await;
     bed.config.delivery.mode = mode;
-    bed.config.kafka.client = client;
     bed.config.pipeline.restart_backoff = Duration::from_millis(50);
     bed.config.pipeline.restart_backoff_max = Duration::from_millis(500);
     bed
@@ -142,8 +136,8 @@ async fn redriven(bed: &Bed<'_>, topic: &str) -> Vec<ConsumedRecord> {
 
 #[actix::test]
 async fn of_twenty_records_of_an_aggregate_the_one_of_the_future_is_parked() {
-    for way in WAYS {
-        let bed = bed("future", way).await;
+    for mode in MODES {
+        let bed = bed("future", mode).await;
         let facts = (0..20).map(|n| match n {
             7 => fact("u1").timestamp_ms(FAR_AHEAD_MS),
             _ => fact("u1"),
@@ -169,8 +163,8 @@ async fn of_twenty_records_of_an_aggregate_the_one_of_the_future_is_parked() {
 
 #[actix::test]
 async fn several_refused_records_of_several_partitions_cost_the_others_nothing() {
-    for way in WAYS {
-        let bed = bed("several", way).await;
+    for mode in MODES {
+        let bed = bed("several", mode).await;
         let user = |n: usize| format!("u{}", n % 20);
         let before: Vec<_> = (0..40).map(|n| fact(user(n))).collect();
         let is_bad = |n: usize| [5, 25, 45, 111, 112, 250, 399].contains(&n);
@@ -185,8 +179,8 @@ async fn several_refused_records_of_several_partitions_cost_the_others_nothing()
 
 #[actix::test]
 async fn a_time_too_long_ago_is_refused_for_what_it_is() {
-    for way in WAYS {
-        let bed = bed("ago", way).await;
+    for mode in MODES {
+        let bed = bed("ago", mode).await;
         let topic = format!("{}.order", bed.name);
         let limit = [("message.timestamp.before.max.ms", "3600000")];
         create_topic(&bed.kafka.admin_bootstrap(), &topic, 3, &limit).await.expect("a topic");
@@ -204,8 +198,8 @@ async fn a_time_too_long_ago_is_refused_for_what_it_is() {
 /// Sent as fast as they come, under load, each thousandth is refused.
 #[actix::test]
 async fn one_in_a_thousand_is_refused_and_the_rest_keeps_its_order() {
-    for way in WAYS {
-        let bed = bed("thousandth", way).await;
+    for mode in MODES {
+        let bed = bed("thousandth", mode).await;
         let is_bad = |n: usize| n % 1_000 == 999;
         let facts = (0..8_000).map(|n| match is_bad(n) {
             true => fact(format!("u{}", n % 50)).timestamp_ms(FAR_AHEAD_MS),
@@ -220,7 +214,7 @@ async fn one_in_a_thousand_is_refused_and_the_rest_keeps_its_order() {
 /// it on the partition.
 #[actix::test]
 async fn one_in_three_of_a_single_partition_is_refused_and_the_rest_keeps_its_order() {
-    let mut bed = bed("third", WAYS[0]).await;
+    let mut bed = bed("third", MODES[0]).await;
     bed.config.kafka.topics.partitions = Some(1);
     let is_bad = |n: usize| n % 3 == 2;
     let facts = (0..300).map(|n| match is_bad(n) {
@@ -233,9 +227,9 @@ async fn one_in_three_of_a_single_partition_is_refused_and_the_rest_keeps_its_or
 
 #[actix::test]
 async fn a_topic_whose_limit_was_lowered_still_takes_its_records() {
-    for (way, says_size) in [(WAYS[0], false), (WAYS[0], true), (WAYS[1], false), (WAYS[2], false)]
-    {
-        let mut bed = bed("lowered", way).await;
+    let [once, exactly] = MODES;
+    for (mode, says_size) in [(once, false), (once, true), (exactly, false)] {
+        let mut bed = bed("lowered", mode).await;
         if says_size {
             // Which the topic is not asked for then.
             bed.config.kafka.properties.insert("batch.size".into(), "1000000".into());
@@ -288,7 +282,7 @@ async fn emit_bytes(bed: &Bed<'_>, event: &OutboxEvent) {
 /// relay sends none.
 #[actix::test]
 async fn a_compacted_topic_takes_events_without_an_aggregate_id() {
-    let bed = bed("compacted", WAYS[0]).await;
+    let bed = bed("compacted", MODES[0]).await;
     let (topic, bootstrap) = (format!("{}.order", bed.name), bed.kafka.admin_bootstrap());
     let compact = [("cleanup.policy", "compact")];
     create_topic(&bootstrap, &topic, 1, &compact).await.expect("a topic");
@@ -315,8 +309,8 @@ fn user(id: &str) -> Fact {
 
 #[actix::test]
 async fn a_blocked_topic_names_the_record_and_holds_what_is_behind_it() {
-    for way in [WAYS[0], WAYS[1]] {
-        let mut bed = bed("blocked", way).await;
+    {
+        let mut bed = bed("blocked", MODES[0]).await;
         bed.config.dead_letter.policy = RefusalPolicy::Block;
         let pipeline = bed.pipeline().start().await.expect("the pipeline starts");
         let (topic, users) = (format!("{}.order", bed.name), format!("{}.user", bed.name));
@@ -353,8 +347,8 @@ async fn a_blocked_topic_names_the_record_and_holds_what_is_behind_it() {
 
 #[actix::test]
 async fn a_relay_that_stops_names_the_record() {
-    for way in WAYS {
-        let mut bed = bed("stops", way).await;
+    for mode in MODES {
+        let mut bed = bed("stops", mode).await;
         bed.config.dead_letter.policy = RefusalPolicy::Stop;
         let pipeline = bed.pipeline().start().await.expect("the pipeline starts");
         let facts = (0..10).map(|n| match n {
@@ -371,8 +365,8 @@ async fn a_relay_that_stops_names_the_record() {
 
 #[actix::test]
 async fn a_dead_letter_that_its_topic_refuses_goes_to_the_table() {
-    for way in WAYS {
-        let bed = bed("letter", way).await;
+    for mode in MODES {
+        let bed = bed("letter", mode).await;
         let letters_topic = bed.config.dead_letter_topic();
         // It takes no letter at all.
         let limit = [("max.message.bytes", "100")];
@@ -399,8 +393,8 @@ async fn a_dead_letter_that_its_topic_refuses_goes_to_the_table() {
 /// Its whole letter is too large for the dead-letter topic; the small one in its place is not.
 #[actix::test]
 async fn a_large_event_without_a_topic_is_parked_in_the_table() {
-    for way in WAYS {
-        let bed = bed("illegal", way).await;
+    for mode in MODES {
+        let bed = bed("illegal", mode).await;
         let pipeline = bed.pipeline().start().await.expect("the pipeline starts");
         let mut events = emit(&bed, &[fact("u1")]).await;
         emit_illegal(&bed, noise(2_000_000)).await;

@@ -115,7 +115,6 @@ async fn insert_and_delete_in_one_transaction_sends_the_event_once() {
 async fn of_equal_payloads_the_one_that_is_refused_is_parked() {
     let mut bed = with_table("dbz_large").await;
     bed.config.outbox[0].headers = vec!["tenant".into()];
-    bed.config.kafka.properties.insert("linger.ms".into(), "100".into());
     let topic = format!("{}.outbox.event.Order", bed.name);
     let limits = [("max.message.bytes", "20000")];
     create_topic(&bed.kafka.admin_bootstrap(), &topic, 1, &limits).await.expect("a topic");

@@ -64,7 +64,6 @@ fn with_secrets(bed: &Bed<'_>, secured: &Secured, files: &Files, port: u16) -> L
         .set("kafka.properties.ssl.certificate.location", secured.file("client.crt"))
         .set("kafka.properties.ssl.key.location", secured.file("client.key"))
         .set("kafka.properties.ssl.key.password", PASSWORD)
-        .set("kafka.properties.debug", "all")
         .set("http.metrics_port", port.to_string())
         .set("http.health_port", port.to_string())
         .set("log.level", "trace")
@@ -114,7 +113,7 @@ async fn no_secret_is_ever_shown() {
     }
     searched(&launch, &["status"]).await;
     let running = relay.output();
-    assert!(running.contains("\"DEBG\"") && running.contains("librdkafka"), "it is talkative");
+    assert!(running.contains("\"DEBG\""), "it is talkative");
     relay.terminate();
     assert_eq!(relay.ended().await.0, Some(0));
     search(&relay.output(), "factlib run");

@@ -25,11 +25,6 @@ pub const PARTITIONS: i32 = 6;
 /// How long anything may take that should take seconds; the machine may be busy.
 pub const LIMIT: Duration = Duration::from_secs(120);
 
-/// The Kafka client to test in place of the default.
-pub fn chosen_client() -> Option<String> {
-    std::env::var("CHAOS_CLIENT").ok().filter(|client| !client.is_empty())
-}
-
 pub struct Bed<'a> {
     pub postgres: &'a PostgresServer,
     pub kafka: &'a KafkaServer,
@@ -69,14 +64,7 @@ impl<'a> Bed<'a> {
     /// Without a word in the output of the test.
     pub fn pipeline(&self) -> PipelineBuilder {
         let log = slog::Logger::root(slog::Discard, slog::o!());
-        let mut config = self.config.clone();
-        let default = config.kafka.client == KafkaClient::default();
-        let needs_default = config.dead_letter.policy == RefusalPolicy::Block
-            || !config.kafka.properties.is_empty();
-        if default && !needs_default && chosen_client().as_deref() == Some("pipelined") {
-            config.kafka.client = KafkaClient::Pipelined;
-        }
-        Pipeline::builder().config(config).logger(log)
+        Pipeline::builder().config(self.config.clone()).logger(log)
     }
 
     pub async fn client(&self) -> Client {

@@ -17,10 +17,7 @@ use nix::{
 use serde_json::Value;
 use tokio::{task::AbortHandle, time::sleep};
 
-use crate::support::{
-    Bed, History, Report,
-    bed::{LIMIT, chosen_client},
-};
+use crate::support::{Bed, History, Report, bed::LIMIT};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_factlib");
 /// Nothing signals that a file has grown.
@@ -113,21 +110,7 @@ impl Launch {
     /// Starts a subcommand.
     pub fn program(&self, words: &[&str]) -> Program {
         let words: Vec<_> = words.iter().map(|word| word.to_string()).collect();
-        let mut variables = self.variables.clone();
-        if let Some(client) = chosen_client().filter(|_| self.may_choose_client()) {
-            variables.push(("FACTLIB_KAFKA__CLIENT".into(), client));
-        }
-        Program::start(Path::new(BINARY), &words, &variables).expect("factlib starts")
-    }
-
-    /// True unless a setting needs librdkafka.
-    fn may_choose_client(&self) -> bool {
-        let needs = |(name, value): &(String, String)| {
-            value == "block"
-                || name.starts_with("FACTLIB_KAFKA__PROPERTIES")
-                || name == "FACTLIB_KAFKA__CLIENT"
-        };
-        !self.variables.iter().any(needs)
+        Program::start(Path::new(BINARY), &words, &self.variables).expect("factlib starts")
     }
 }
 

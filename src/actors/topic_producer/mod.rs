@@ -4,11 +4,6 @@
 //! Made by [`KafkaLanes`] at the topic's first event and after each failure,
 //! once all that its predecessor sent has ended.
 //!
-//! # Backpressure
-//! Records are made of events when there is room for them in librdkafka's queue, which is
-//! as large as the byte window. It is full where records are larger than their events or
-//! more; the actor then waits and tries again.
-//!
 //! # Failure
 //! Ids of schemas are asked for before a part is sent; what is behind it waits. Where the
 //! registry does not answer, the part fails and nothing more is sent; what was sent before
@@ -18,10 +13,9 @@
 //! had for now is opened again; with exactly-once it is refused in the end, since one transaction
 //! holds all topics.
 //!
-//! A record that may pass later fails its part, and the part's token the lane. Where Kafka refuses
-//! a batch, the client gives up before it sends what is behind it, and the lane is opened again:
-//! the records of that batch are sent [one by one](crate::kafka::outgoing), and what is refused
-//! alone is named by the token. What was acknowledged is not sent again.
+//! A record that Kafka refuses is named by its batch's answer; the rest of the batch goes out. Where
+//! the brokers do not take the topic's records for now, its batches fail, and the lane is opened
+//! again once all of them have ended. What was acknowledged is not sent again.
 
 #[cfg(feature = "test-util")]
 mod discard;
@@ -59,18 +53,12 @@ use crate::{
     format::Prefixes,
     kafka::{
         admin::TopicAdmin,
-        clients::Clients,
-        outgoing::{Next, Outgoing},
         pipelined::{PipelinedClient, PipelinedTopic},
-        producer::KafkaProducer,
     },
     messages::{ExitGuard, TopicBatch},
     schema_registry::Registry,
     status::Status,
 };
-
-/// Pause before librdkafka's queue, which is full, is tried again: about a batch's time there.
-const QUEUE_FULL_PAUSE: Duration = Duration::from_millis(5);
 
 /// Opens lanes to Kafka: the default.
 pub(crate) struct KafkaLanes(Arc<Topics>);
@@ -78,20 +66,16 @@ pub(crate) struct KafkaLanes(Arc<Topics>);
 impl KafkaLanes {
     pub fn new(
         config: &Config,
-        producer: KafkaProducer,
-        pipelined: Option<PipelinedClient>,
+        client: TopicClient,
         table: DeadLetterTable,
-        transactions: Option<Arc<Transactions>>,
         status: Arc<Status>,
         faults: Faults,
     ) -> Result<Self> {
         Ok(KafkaLanes(Arc::new(Topics {
             admin: Arc::new(TopicAdmin::new(&config.kafka.settings())?),
-            clients: Arc::new(Clients::new(producer, config.kafka.connections)),
-            pipelined,
+            client,
             dead_letter_topic: config.dead_letter_topic(),
             table: Arc::new(table),
-            transactions,
             registry: Arc::new(Registry::new(config)?),
             ask_again: config.pipeline.restart_backoff_max,
             status,
@@ -104,8 +88,8 @@ impl KafkaLanes {
 #[async_trait]
 impl Lanes for KafkaLanes {
     async fn open(&self, lane: LaneContext) -> Result<Recipient<TopicBatch>> {
-        let LaneContext { topic, log, failures, exit } = lane;
-        Ok(match self.0.open(&topic, failures, &log).await? {
+        let LaneContext { topic, log, exit, .. } = lane;
+        Ok(match self.0.open(&topic, &log).await? {
             OpenedTopic::Producer(producer) => producer.start_with(exit),
             OpenedTopic::Refused(error) => {
                 RefusedTopic::start(Arc::clone(&self.0), topic, error, exit, log)
@@ -122,22 +106,25 @@ impl Lanes for KafkaLanes {
     }
 }
 
+/// The client that sends the records of all topics.
+pub(crate) enum TopicClient {
+    AtLeastOnce(PipelinedClient),
+    /// Each session of transactions has a client of its own.
+    ExactlyOnce(Arc<Transactions>),
+}
+
 /// Opens topics: holds everything that their producers share.
 pub(super) struct Topics {
     admin: Arc<TopicAdmin>,
-    clients: Arc<Clients>,
-    /// Only with `kafka.client = "pipelined"`: sends the records, and `clients` only ask questions.
-    pipelined: Option<PipelinedClient>,
+    client: TopicClient,
     dead_letter_topic: String,
     table: Arc<DeadLetterTable>,
-    /// Only with exactly-once: all topics send with its client, and `clients` only ask questions.
-    transactions: Option<Arc<Transactions>>,
     registry: Arc<Registry>,
     /// Pause before a topic that Kafka does not take is asked for again.
     ask_again: Duration,
+    status: Arc<Status>,
     /// `dead_letter.policy = "block"`: nothing behind a refused record is sent.
     block: bool,
-    status: Arc<Status>,
     faults: Faults,
 }
 
@@ -153,15 +140,18 @@ impl Topics {
     ///
     /// # Errors
     /// The reason why the topic has to be opened again later.
-    pub async fn open(&self, topic: &Arc<str>, failures: u32, log: &Logger) -> Result<OpenedTopic> {
-        let error = match self.producer(topic, failures, log).await {
+    pub async fn open(&self, topic: &Arc<str>, log: &Logger) -> Result<OpenedTopic> {
+        let error = match self.producer(topic, log).await {
             Ok(producer) => {
                 self.status.topic_refused(topic, None);
                 return Ok(OpenedTopic::Producer(Box::new(producer)));
             }
             Err(error) => error,
         };
-        let timed_out = || self.transactions.as_ref().is_some_and(|all| all.topic_timed_out(topic));
+        let timed_out = || match &self.client {
+            TopicClient::AtLeastOnce(_) => false,
+            TopicClient::ExactlyOnce(transactions) => transactions.topic_timed_out(topic),
+        };
         match error.kind() {
             ErrorKind::TopicRefused => Ok(OpenedTopic::Refused(error)),
             ErrorKind::TopicUnavailable if timed_out() => Ok(OpenedTopic::Refused(error)),
@@ -169,27 +159,39 @@ impl Topics {
         }
     }
 
-    /// Makes the topic's producer, after this number of failures in a row.
-    async fn producer(
-        &self,
-        topic: &Arc<str>,
-        failures: u32,
-        log: &Logger,
-    ) -> Result<TopicProducer> {
-        self.clients.renew()?;
-        let asking = self.clients.first()?;
-        let session = match &self.transactions {
-            Some(transactions) => Some(transactions.session()?),
-            None => None,
+    /// Makes the topic's producer.
+    async fn producer(&self, topic: &Arc<str>, log: &Logger) -> Result<TopicProducer> {
+        let sender = match &self.client {
+            TopicClient::AtLeastOnce(client) => {
+                client.in_flight(topic).ended().await;
+                let batch_bytes = self.prepare(topic, log).await?;
+                let opened = client.open(topic, batch_bytes, self.faults.clone()).await?;
+                opened.blocking(self.block)
+            }
+            TopicClient::ExactlyOnce(transactions) => {
+                let session = transactions.session()?;
+                session.client.in_flight(topic).ended().await;
+                if let Some(error) = transactions.denial(topic) {
+                    return Err(error);
+                }
+                let batch_bytes = self.prepare(topic, log).await?;
+                let opened = session.client.open(topic, batch_bytes).await?;
+                transactions.opened(topic);
+                opened
+            }
         };
-        let in_flight = match &session {
-            Some(session) => session.client.in_flight(topic),
-            None => asking.in_flight(topic),
-        };
-        in_flight.ended().await;
-        if let Some(error) = self.transactions.as_ref().and_then(|all| all.denial(topic)) {
-            return Err(error);
-        }
+        self.status.partitions(topic, sender.partitions(), log);
+        Ok(TopicProducer {
+            sender,
+            table: self.table_of(topic),
+            prefix_queue: PrefixQueue::new(Arc::clone(&self.registry)),
+            faults: self.faults.clone(),
+            exit: None,
+        })
+    }
+
+    /// Creates the topic if it is missing. Returns its limit of a batch's bytes, if that is known.
+    async fn prepare(&self, topic: &Arc<str>, log: &Logger) -> Result<Option<usize>> {
         self.registry.check_unanswered(topic).await?;
         let prepared = self.admin.prepare(topic).await?;
         if prepared.created {
@@ -198,46 +200,12 @@ impl Topics {
         if let Some(count) = prepared.partitions {
             self.status.partitions(topic, count, log);
         }
-        let sender = match (&self.transactions, session, &self.pipelined) {
-            (Some(transactions), Some(session), _) => {
-                let opened = session.client.open(topic, prepared.batch_bytes).await?;
-                transactions.opened(topic);
-                Sender::Pipelined(opened)
-            }
-            (_, _, Some(client)) => Sender::Pipelined(
-                client
-                    .open(topic, prepared.batch_bytes, in_flight, self.faults.clone())
-                    .await?
-                    .blocking(self.block),
-            ),
-            _ => {
-                let bytes = asking.limits().of(topic, prepared.batch_bytes);
-                let producer = self.clients.of(topic, bytes)?;
-                let one_by_one = Arc::clone(&self.clients);
-                let outgoing = Outgoing::new(producer, in_flight)
-                    .one_by_one(move || one_by_one.one_by_one(), failures > 0);
-                let outgoing = if self.block { outgoing.blocking() } else { outgoing };
-                Sender::Librdkafka(Box::new(outgoing))
-            }
-        };
-        if let Sender::Pipelined(opened) = &sender {
-            self.status.partitions(topic, opened.partitions(), log);
-        }
-        Ok(TopicProducer {
-            admin: Arc::clone(&self.admin),
-            sender,
-            topic: Arc::clone(topic),
-            table: self.table_of(topic),
-            prefix_queue: PrefixQueue::new(Arc::clone(&self.registry)),
-            waits: false,
-            faults: self.faults.clone(),
-            exit: None,
-        })
+        Ok(prepared.batch_bytes)
     }
 
     /// True with exactly-once.
     pub fn in_transactions(&self) -> bool {
-        self.transactions.is_some()
+        matches!(self.client, TopicClient::ExactlyOnce(_))
     }
 
     /// The table for letters that the dead-letter topic refuses; none for any other topic.
@@ -257,23 +225,12 @@ impl Topics {
     }
 }
 
-/// The client that sends the topic's records.
-enum Sender {
-    Librdkafka(Box<Outgoing>),
-    Pipelined(PipelinedTopic),
-}
-
 /// The actor of one topic.
 pub(super) struct TopicProducer {
-    /// The client for questions to the brokers.
-    admin: Arc<TopicAdmin>,
-    sender: Sender,
-    topic: Arc<str>,
+    sender: PipelinedTopic,
     /// The table for letters that the topic refuses; only for the dead-letter topic.
     table: Option<Arc<DeadLetterTable>>,
     prefix_queue: PrefixQueue,
-    /// True while it waits for reports, or for room in the queue.
-    waits: bool,
     faults: Faults,
     /// Set once the actor has started.
     exit: Option<ExitGuard>,
@@ -308,15 +265,8 @@ impl SendsPrefixed for TopicProducer {
         &mut self.prefix_queue
     }
 
-    fn send_prefixed(&mut self, batch: TopicBatch, prefixes: Prefixes, ctx: &mut Context<Self>) {
-        let records = batch.into_records(prefixes);
-        match &mut self.sender {
-            Sender::Pipelined(topic) => topic.send(records),
-            Sender::Librdkafka(outgoing) => {
-                outgoing.push(records, self.faults.clone());
-                self.send(ctx);
-            }
-        }
+    fn send_prefixed(&mut self, batch: TopicBatch, prefixes: Prefixes, _: &mut Context<Self>) {
+        self.sender.send(batch.into_records(prefixes));
     }
 }
 
@@ -324,44 +274,5 @@ impl TopicProducer {
     pub fn start_with(mut self, exit: ExitGuard) -> Recipient<TopicBatch> {
         self.exit = Some(exit);
         self.start().recipient()
-    }
-
-    /// Sends what may be sent now.
-    fn send(&mut self, ctx: &mut Context<Self>) {
-        let Sender::Librdkafka(outgoing) = &mut self.sender else { return };
-        if self.waits {
-            return;
-        }
-        match outgoing.send() {
-            Next::Done => {}
-            Next::NoRoom => {
-                self.waits = true;
-                ctx.run_later(QUEUE_FULL_PAUSE, |this, ctx| this.go_on(ctx));
-            }
-            Next::AfterReports => {
-                self.waits = true;
-                let in_flight = outgoing.in_flight().clone();
-                let question = outgoing.asks_for_partitions();
-                let (admin, topic) = (Arc::clone(&self.admin), Arc::clone(&self.topic));
-                let waiting = async move {
-                    in_flight.no_records().await;
-                    match question {
-                        true => admin.partitions(&topic).await.ok().flatten().unwrap_or_default(),
-                        false => 0,
-                    }
-                };
-                ctx.spawn(waiting.into_actor(self).map(|partitions, this, ctx| {
-                    if let Sender::Librdkafka(outgoing) = &mut this.sender {
-                        outgoing.reports_have_come(partitions);
-                    }
-                    this.go_on(ctx);
-                }));
-            }
-        }
-    }
-
-    fn go_on(&mut self, ctx: &mut Context<Self>) {
-        self.waits = false;
-        self.send(ctx);
     }
 }

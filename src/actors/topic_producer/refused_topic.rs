@@ -84,7 +84,7 @@ impl RefusedTopic {
         self.state = State::Asking(vec![batch], error.clone());
         let (topics, topic, log) =
             (Arc::clone(&self.topics), Arc::clone(&self.topic), self.log.clone());
-        let asking = async move { topics.open(&topic, 0, &log).await };
+        let asking = async move { topics.open(&topic, &log).await };
         ctx.spawn(asking.into_actor(self).map(|answer, this, ctx| this.answered(answer, ctx)));
     }
 

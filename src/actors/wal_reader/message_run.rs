@@ -10,7 +10,7 @@ use super::pace::Pace;
 use crate::{Lsn, Result, status::TransactionBoundary};
 
 /// Memory for a message of a batch beside its bytes: its event, its place in a part, and its
-/// record in librdkafka, with headers.
+/// record in the Kafka client, with headers.
 const MESSAGE_OVERHEAD: usize = 512;
 /// Memory for a batch beside its messages: actor messages, tokens, bookkeeping.
 const BATCH_OVERHEAD: usize = 1024;

@@ -49,12 +49,11 @@ pub struct ManArgs {
     pub folder: Option<PathBuf>,
 }
 
-/// The version, the commit and target it was built from, and librdkafka's version.
+/// The version, and the commit and target it was built from.
 pub fn version() -> &'static str {
     static VERSION: LazyLock<String> = LazyLock::new(|| {
-        let librdkafka = factlib::binary::librdkafka_version();
         format!(
-            "{}\ncommit: {}\nlibrdkafka: {librdkafka}\ntarget: {}",
+            "{}\ncommit: {}\ntarget: {}",
             env!("CARGO_PKG_VERSION"),
             option_env!("BUILT_OF_COMMIT").unwrap_or("unknown"),
             env!("BUILT_FOR_TARGET"),

@@ -11,7 +11,7 @@ use std::{collections::BTreeMap, fmt, path::Path};
 use serde::{Serialize, Serializer};
 
 use self::table::{Effect, effect};
-use super::{KafkaClient, KafkaConfig, Mistake, secret::REDACTED, validate::quoted};
+use super::{KafkaConfig, Mistake, secret::REDACTED, validate::quoted};
 use crate::kafka::is_secret;
 
 /// A property's value, and the file that it came from, if it has its own.
@@ -38,16 +38,12 @@ pub(super) fn check(kafka: &KafkaConfig) -> Result<(), Mistake> {
     let mut config = kafka.clone();
     for (name, value) in &kafka.properties {
         let problem = match effect(name) {
-            Effect::AlwaysRefused(why) => Err(why),
-            // librdkafka takes the others as they are; the crate `kafka` takes none.
-            _ if kafka.client != KafkaClient::Pipelined => refused_by_librdkafka(name, value),
-            Effect::Refused(why) => Err(why),
+            Effect::AlwaysRefused(why) | Effect::Refused(why) => Err(why),
             Effect::Sets(_, set) => set(&mut config, property(kafka, name, value)),
         };
         problem.map_err(|problem| mistake(name, value, problem))?;
     }
-    let protocol = kafka.properties.get("security.protocol");
-    if let Some(protocol) = protocol.filter(|_| kafka.client == KafkaClient::Pipelined) {
+    if let Some(protocol) = kafka.properties.get("security.protocol") {
         let has_login = config.username.is_some() || config.has_token_login();
         let problem = match (values::has_sasl(protocol), has_login) {
             (true, false) => "needs kafka.username, or another login",
@@ -57,13 +53,6 @@ pub(super) fn check(kafka: &KafkaConfig) -> Result<(), Mistake> {
         return Err(mistake("security.protocol", protocol, problem));
     }
     Ok(())
-}
-
-fn refused_by_librdkafka(name: &str, value: &str) -> Result<(), &'static str> {
-    match name {
-        "partitioner" if value == "random" => Err(values::RANDOM_PARTITIONER),
-        _ => Ok(()),
-    }
 }
 
 fn property<'a>(kafka: &'a KafkaConfig, name: &str, value: &'a str) -> Property<'a> {

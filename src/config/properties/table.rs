@@ -19,7 +19,7 @@ pub(super) enum Effect {
         #[cfg_attr(not(test), expect(dead_code, reason = "for the documentation"))] &'static str,
         fn(&mut KafkaConfig, Property<'_>) -> Set,
     ),
-    /// Refused with librdkafka as well, mostly since a promise of factlib's depends on it.
+    /// Refused, since a promise of factlib's depends on it or another setting has it.
     AlwaysRefused(&'static str),
     /// Refused: the text names the setting to use, or says why there is none.
     Refused(&'static str),
@@ -203,7 +203,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::{config::KafkaClient, kafka::is_secret};
+    use crate::kafka::is_secret;
 
     /// A value for each property that sets something; it is not the default.
     const SAMPLES: &[(&str, &str)] = &[
@@ -254,7 +254,7 @@ mod tests {
     }
 
     fn with(name: &str, value: &str) -> KafkaConfig {
-        let mut kafka = KafkaConfig { client: KafkaClient::Pipelined, ..KafkaConfig::default() };
+        let mut kafka = KafkaConfig::default();
         kafka.properties.insert(name.into(), value.into());
         kafka
     }

@@ -3,7 +3,7 @@
 use super::{Check, humantime, missing, positive, quoted, text, wrong};
 use crate::{
     config::{
-        KafkaClient, KafkaConfig, TlsVerification,
+        KafkaConfig, TlsVerification,
         kafka::{OAUTHBEARER, pair},
         properties::{self, with_properties},
         secret::REDACTED,
@@ -21,15 +21,7 @@ const MIN_BATCH_BYTES: u64 = 1024;
 
 pub(super) fn check(kafka: &KafkaConfig) -> Check {
     properties::check(kafka)?;
-    let effective;
-    let kafka = match kafka.client {
-        KafkaClient::Pipelined => {
-            effective = with_properties(kafka);
-            &effective
-        }
-        // librdkafka checks its properties itself.
-        _ => kafka,
-    };
+    let kafka = &with_properties(kafka);
     check_login(kafka)?;
     check_tls(kafka)?;
     check_compression(kafka)?;
@@ -81,10 +73,6 @@ fn check_login(kafka: &KafkaConfig) -> Check {
 
 fn check_oauth(kafka: &KafkaConfig) -> Check {
     let mechanism = quoted(&kafka.sasl_mechanism);
-    if kafka.client != KafkaClient::Pipelined {
-        let problem = "needs kafka.client = \"pipelined\"";
-        return wrong("kafka.sasl_mechanism", mechanism, problem);
-    }
     #[cfg(not(feature = "oauth"))]
     return wrong("kafka.sasl_mechanism", mechanism, crate::kafka::LoginSettings::NO_OAUTH);
     #[cfg(feature = "oauth")]

@@ -8,10 +8,7 @@ use crate::{config::KafkaConfig, record::is_legal_in_topic};
 /// Kafka's longest topic name (249) minus the dot and one character of aggregate type.
 const MAX_TOPIC_PREFIX_BYTES: usize = 247;
 
-/// Maximum number of connections per broker; each has threads of its own.
-const MAX_CONNECTIONS: usize = 100;
-
-/// librdkafka's limit.
+/// Longer than anyone waits for a scrape.
 const MAX_STATISTICS_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
 
 pub(super) fn check(kafka: &KafkaConfig) -> Check {
@@ -31,10 +28,6 @@ pub(super) fn check(kafka: &KafkaConfig) -> Check {
     if kafka.statistics_interval > MAX_STATISTICS_INTERVAL {
         let shown = humantime(kafka.statistics_interval);
         return wrong("kafka.statistics_interval", shown, "must be at most 1day");
-    }
-    if !(1..=MAX_CONNECTIONS).contains(&kafka.connections) {
-        let problem = format!("must be 1 to {MAX_CONNECTIONS}");
-        return wrong("kafka.connections", kafka.connections, problem);
     }
     let topics = &kafka.topics;
     if topics.max == 0 {

@@ -15,7 +15,10 @@ use super::{
 use crate::{
     Error, ErrorKind, Result,
     faults::Faults,
-    kafka::{KafkaObserver, KafkaSettings, in_flight::InFlight},
+    kafka::{
+        KafkaObserver, KafkaSettings,
+        in_flight::{InFlight, TopicsInFlight},
+    },
     record::Record,
 };
 
@@ -25,6 +28,7 @@ pub(crate) struct PipelinedClient {
     settings: Settings,
     producer: Mutex<Producer>,
     reports: Arc<Reports>,
+    in_flight: TopicsInFlight,
 }
 
 impl PipelinedClient {
@@ -41,7 +45,8 @@ impl PipelinedClient {
         let reports = Arc::new(Reports::new(observer, settings.statistics_interval, log));
         let settings = client_settings(settings)?;
         let producer = Mutex::new(start_producer(&settings, &reports)?);
-        Ok(PipelinedClient { settings, producer, reports })
+        let in_flight = TopicsInFlight::default();
+        Ok(PipelinedClient { settings, producer, reports, in_flight })
     }
 
     fn producer(&self) -> Producer {
@@ -55,6 +60,11 @@ impl PipelinedClient {
         Ok(producer)
     }
 
+    /// The count of a topic's batches in flight, including those of actors that have ended.
+    pub fn in_flight(&self, topic: &Arc<str>) -> InFlight {
+        self.in_flight.of(topic)
+    }
+
     /// Opens a topic, which has to be there. `max_batch_bytes` is what it takes, where that is
     /// known.
     ///
@@ -64,7 +74,6 @@ impl PipelinedClient {
         &self,
         topic: &Arc<str>,
         max_batch_bytes: Option<usize>,
-        in_flight: InFlight,
         faults: Faults,
     ) -> Result<PipelinedTopic> {
         let mut producer = self.producer();
@@ -80,6 +89,7 @@ impl PipelinedClient {
         let state = self.reports.opened(topic);
         let own = opened.clone();
         let on_failure = async move { producer.close(&own).await };
+        let in_flight = self.in_flight(topic);
         Ok(PipelinedTopic::new(on_failure, opened, state, in_flight, faults))
     }
 

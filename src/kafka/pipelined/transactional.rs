@@ -1,11 +1,7 @@
 //! One session of transactions: a transactional producer on a thread of its own, its topics, and
 //! the failure that ends it.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use factlib_kafka::{Sealed, TransactionError, Transactional, TransactionalProducer};
 use slog::Logger;
@@ -18,7 +14,10 @@ use super::{
 use crate::{
     Error, Result,
     faults::Faults,
-    kafka::{KafkaObserver, KafkaSettings, in_flight::InFlight},
+    kafka::{
+        KafkaObserver, KafkaSettings,
+        in_flight::{InFlight, TopicsInFlight},
+    },
 };
 
 /// The producer of one session. When it is dropped, its thread ends, and the batches of its topics
@@ -26,7 +25,7 @@ use crate::{
 pub(crate) struct TransactionalClient {
     producer: TransactionalProducer,
     reports: Arc<Reports>,
-    in_flight: Mutex<HashMap<Arc<str>, InFlight>>,
+    in_flight: TopicsInFlight,
     topic_failed: watch::Sender<Option<Error>>,
     faults: Faults,
 }
@@ -65,7 +64,7 @@ impl TransactionalClient {
         Ok(TransactionalClient {
             producer,
             reports,
-            in_flight: Mutex::default(),
+            in_flight: TopicsInFlight::default(),
             topic_failed,
             faults,
         })
@@ -87,8 +86,7 @@ impl TransactionalClient {
 
     /// The count of a topic's batches in flight, including those of actors that have ended.
     pub fn in_flight(&self, topic: &Arc<str>) -> InFlight {
-        let mut topics = self.in_flight.lock().unwrap_or_else(PoisonError::into_inner);
-        topics.entry(Arc::clone(topic)).or_default().clone()
+        self.in_flight.of(topic)
     }
 
     /// Opens an existing topic. `max_batch_bytes` is the topic's limit, if it is known.

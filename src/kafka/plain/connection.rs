@@ -27,7 +27,7 @@ const ACK_TIMEOUT: Duration = Duration::from_secs(20);
 /// Of the first question to a broker.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Maximum age of a topic's metadata, the same as for librdkafka.
+/// Maximum age of a topic's metadata.
 const METADATA_AGE: Duration = Duration::from_secs(10);
 
 /// A run of records for a partition: key, and value or a tombstone.

@@ -113,9 +113,7 @@ fn judge(broker: &str, answer: &[u8]) -> Result<()> {
                  to: {name} begins at version {}",
                 first.unwrap_or_default()
             );
-            return Err(
-                Error::new(ErrorKind::KafkaRefused, what).remedy("set kafka.client = \"rdkafka\"")
-            );
+            return Err(Error::new(ErrorKind::KafkaRefused, what).remedy("leave kafka.client out"));
         }
     }
     Ok(())
@@ -153,7 +151,7 @@ mod tests {
         let error = judge("a:1", &answer(&[(0, 0), (1, 4), (2, 1)])).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::KafkaRefused);
         let text = "a:1 is a Kafka of 4.0 or later, which kafka.client = \"kafka\" can't speak to: \
-                    Fetch begins at version 4 (set kafka.client = \"rdkafka\")";
+                    Fetch begins at version 4 (leave kafka.client out)";
         assert_eq!(error.to_string(), text);
     }
 

@@ -1,4 +1,4 @@
-//! Defines the metrics of the Kafka client and its brokers, from librdkafka's statistics.
+//! Defines the metrics of the Kafka client and its brokers, from the client's statistics.
 
 use super::{Family, Kind, Value, labelled, optional_gauge};
 use crate::status::{BrokerStatus, KafkaStatus};
