@@ -103,7 +103,7 @@ async fn a_topic_that_is_deleted_and_made_again_flows_on() {
     let deleting = async {
         sleep(Duration::from_millis(100)).await;
         client.delete_topic("again").await.expect("it is deleted");
-        heard.has_trouble("UnknownTopicOrPartition").await;
+        heard.has_trouble("UNKNOWN_TOPIC_OR_PARTITION").await;
         create_topic(&bootstrap, "again", 6, &[]).await.expect("a topic");
     };
     numbers.send_during(deleting).await;
@@ -133,7 +133,7 @@ async fn a_topic_that_is_made_again_with_fewer_partitions_is_closed() {
     numbers.send(100);
     numbers.ended().await;
     client.delete_topic("fewer").await.expect("it is deleted");
-    numbers.heard.has_trouble("UnknownTopicOrPartition").await;
+    numbers.heard.has_trouble("UNKNOWN_TOPIC_OR_PARTITION").await;
     let partitions = Some(2);
     let new = NewTopic { name: "fewer".into(), partitions, ..NewTopic::default() };
     client.create_topic(&new, false).await.expect("it is made again");

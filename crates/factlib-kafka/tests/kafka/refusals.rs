@@ -157,7 +157,7 @@ async fn batches_that_are_too_large_are_cut_and_one_record_alone_is_refused() {
     numbers.ended().await;
     let refused = numbers.ends.refused();
     assert_eq!(refused.keys().copied().collect::<Vec<_>>(), [1_000]);
-    assert!(refused[&1_000].to_string().starts_with("MessageTooLarge"), "{refused:?}");
+    assert!(refused[&1_000].to_string().starts_with("MESSAGE_TOO_LARGE"), "{refused:?}");
     assert_exactly(&bootstrap, "small", (0..numbers.sent).filter(|n| *n != 1_000)).await;
 }
 
