@@ -26,8 +26,7 @@ pub(crate) const OAUTHBEARER: &str = "OAUTHBEARER";
 pub struct KafkaConfig {
     /// Bootstrap brokers, `host:port`.
     pub brokers: Vec<String>,
-    /// Kafka client: `pipelined`, or `kafka` for old brokers and builds without OpenSSL;
-    /// see docs/kafka-clients.md.
+    /// Kafka client: `pipelined`, or `kafka` for old brokers; see docs/kafka-clients.md.
     pub client: KafkaClient,
     /// First part of topic names, `{topic_prefix}.{aggregate_type}`; default: the message
     /// prefix.
@@ -114,8 +113,8 @@ pub struct KafkaConfig {
     /// which new partitions are used.
     #[serde(with = "humantime_serde")]
     pub metadata_max_age: Duration,
-    /// Interval of the client's statistics on its queue and brokers, for the status and the
-    /// metrics; `0s` turns them off.
+    /// Interval of the client's statistics on its connections to brokers, for the status and
+    /// the metrics; `0s` turns them off.
     #[serde(with = "humantime_serde")]
     pub statistics_interval: Duration,
     /// Creation of missing topics.

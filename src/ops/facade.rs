@@ -174,7 +174,7 @@ mod tests {
         status.save_failed("checkpointer", &error);
         let broker = BrokerStatus { rtt_seconds: Some(0.25), ..BrokerStatus::default() };
         let brokers = [("kafka:9092/1".to_owned(), broker)].into();
-        status.kafka_client("producer".into(), KafkaStatus { brokers, ..KafkaStatus::default() });
+        status.kafka_client("producer".into(), KafkaStatus { brokers });
         facade.publish(&status.snapshot());
 
         let mut published = BTreeSet::new();
@@ -198,23 +198,24 @@ mod tests {
     #[test]
     fn a_gauge_without_a_value_any_more_is_nan() {
         let (status, facade, snapshotter) = followed();
-        let records = || {
+        let is_up = || {
             let all = snapshotter.snapshot().into_vec();
             let mut named =
-                all.iter().filter(|(key, ..)| key.key().name() == "factlib_kafka_queue_records");
+                all.iter().filter(|(key, ..)| key.key().name() == "factlib_kafka_broker_up");
             match named.next() {
                 Some((.., DebugValue::Gauge(value))) => Some(value.into_inner()),
                 _ => None,
             }
         };
         facade.publish(&status.snapshot());
-        assert_eq!(records(), None);
-        let reported = KafkaStatus { queue_records: 3, ..KafkaStatus::default() };
+        assert_eq!(is_up(), None);
+        let broker = BrokerStatus { connected: true, ..BrokerStatus::default() };
+        let reported = KafkaStatus { brokers: [("kafka:9092/1".to_owned(), broker)].into() };
         status.kafka_client("producer".into(), reported);
         facade.publish(&status.snapshot());
-        assert_eq!(records(), Some(3.0));
+        assert_eq!(is_up(), Some(1.0));
         status.kafka_client_ended("producer");
         facade.publish(&status.snapshot());
-        assert!(records().is_some_and(f64::is_nan));
+        assert!(is_up().is_some_and(f64::is_nan));
     }
 }

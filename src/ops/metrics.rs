@@ -122,7 +122,7 @@ mod tests {
             ..BrokerStatus::default()
         };
         let brokers = [("kafka:9092/1".to_owned(), broker)].into();
-        let kafka = KafkaStatus { queue_records: 3, brokers, ..KafkaStatus::default() };
+        let kafka = KafkaStatus { brokers };
         status.kafka_client("producer-1".into(), kafka);
         let text = encode(&status).expect("encoded");
         for line in [
@@ -155,7 +155,6 @@ mod tests {
             r#"factlib_handler_retries_total{topic="shop.user"} 1"#,
             "factlib_checkpoint_errors_total 1",
             "factlib_wal_safe_bytes 700",
-            "factlib_kafka_queue_records 3",
             r#"factlib_kafka_broker_up{broker="kafka:9092/1"} 1"#,
             r#"factlib_kafka_broker_rtt_mean_seconds{broker="kafka:9092/1"} 0.25"#,
             r#"factlib_kafka_broker_send_errors_total{broker="kafka:9092/1"} 4"#,

@@ -149,7 +149,7 @@ impl Reports {
         }
         if brokers.told.elapsed() >= interval {
             brokers.told = Instant::now();
-            let status = KafkaStatus { brokers: brokers.status.clone(), ..KafkaStatus::default() };
+            let status = KafkaStatus { brokers: brokers.status.clone() };
             drop(brokers);
             self.observer.kafka_client(NAME.to_owned(), status);
         }
@@ -211,7 +211,7 @@ impl Observer for Reports {
             status.requests_in_flight = status.requests_in_flight.saturating_sub(1);
             match answer.is_lost {
                 true => status.send_errors += 1,
-                false => status.rtt_seconds = Some(answer.took.as_secs_f64()),
+                false => status.answered_after(answer.took.as_secs_f64()),
             }
         });
     }

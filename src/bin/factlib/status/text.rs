@@ -49,10 +49,6 @@ pub fn text(status: &Value) -> String {
     if let Some(error) = status["kafka_error"].as_str() {
         lines.push(("Kafka", error.to_owned()));
     }
-    if let Some(queue) = status["kafka"]["queue_records"].as_u64() {
-        let bytes = bytes(status["kafka"]["queue_bytes"].as_u64().unwrap_or_default());
-        lines.push(("Kafka queue", format!("{queue} records, {bytes}")));
-    }
     output::table(&lines) + &actors(status) + &topics(status) + &brokers(status)
 }
 
@@ -141,16 +137,15 @@ fn partitions(topic: &Value) -> String {
 }
 
 fn brokers(status: &Value) -> String {
-    let head = ["broker", "state", "answers in", "p99", "errors", "time-outs"];
+    let head = ["broker", "state", "answers in", "lost requests"];
     table(&head, &status["kafka"]["brokers"], |broker| {
         let number = |name: &str| broker[name].as_u64().unwrap_or_default().to_string();
-        let time = |name: &str| match broker[name].as_f64() {
+        let average = match broker["rtt_seconds"].as_f64() {
             Some(seconds) => format!("{:.1} ms", seconds * 1_000.0),
             None => "none".into(),
         };
         let state = if broker["connected"] == true { "up" } else { "down" };
-        let (average, p99) = (time("rtt_seconds"), time("rtt_p99_seconds"));
-        vec![state.into(), average, p99, number("send_errors"), number("request_timeouts")]
+        vec![state.into(), average, number("send_errors")]
     })
 }
 
