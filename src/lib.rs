@@ -34,7 +34,8 @@
 //! Data flows down in batches, acknowledgements flow up. One number, `pipeline.window`, bounds the
 //! events in flight between the WAL and Kafka's acknowledgement: each batch holds a permit for its
 //! bytes until its last part is acknowledged, and the reader does not read without one. Records
-//! are made when they are sent, and the Kafka client holds at most as many bytes as the window.
+//! are made when they are sent; the Kafka client keeps their encoded bytes until they are
+//! acknowledged, once for each topic of an event.
 //!
 //! # The promises
 //! 1. **Nothing committed is lost.** PostgreSQL is told that it may forget a

@@ -34,7 +34,7 @@ pub(crate) struct KafkaSettings {
     /// Interval of statistics; zero for none.
     pub statistics_interval: Duration,
     pub topics: NewTopics,
-    /// librdkafka properties, which win over what is set here.
+    /// Properties by librdkafka's names; the settings here have their values already.
     pub properties: BTreeMap<String, String>,
 }
 

@@ -29,7 +29,6 @@ const NO_ERRORS: &[&str] = &[
     "{usual} may be created",
     "no topic {} exists yet",
     "{topic} does not exist; the start creates it",
-    "partitions by number",
     "large enough for the largest fact; topics: {}",
     "slot {name}: dropped, {released} of WAL released\n",
     "{saved}, {ahead} ahead of what is confirmed",

@@ -1,5 +1,5 @@
-//! Sends one request for which librdkafka's binding has no call, to the first broker of a listener
-//! without login. Brokers in KRaft mode forward it to the controller.
+//! Sends one request for which `factlib_kafka::Client` has no call, to the first broker of a
+//! listener without login. Brokers in KRaft mode forward it to the controller.
 
 use std::time::Duration;
 

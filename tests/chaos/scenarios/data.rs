@@ -20,7 +20,7 @@ use crate::{
 /// Facts in a statement of the huge transaction.
 const CHUNK: usize = 5_000;
 /// The most that a relay may take, whatever the load: itself, the window several
-/// times over (events, librdkafka's copies, its batches), what the allocator keeps.
+/// times over (events, their records, batches in flight), what the allocator keeps.
 const MOST_MB: u64 = 256;
 
 /// A million facts in one transaction pass through a window of 16 MiB.

@@ -50,7 +50,7 @@ async fn fan_out_and_filter_lose_nothing_and_keep_the_order_through_a_killed_bro
         route("/^(?<kind>user|order)$/", &["{prefix}.{kind}", &copied]),
         // invoices go where events usually go
     ];
-    // Two records of an event are more than the window, and librdkafka gets no more.
+    // The records of the events in flight are more bytes than the window.
     bed.config.pipeline.batch = ByteSize::kib(32);
     bed.config.pipeline.window = ByteSize::kib(64);
     let mut client = bed.client().await;

@@ -448,8 +448,8 @@ fn what_the_client_kafka_cannot_do_is_refused() {
             "creates no topics: create them yourself, and set this to false",
             |config| config.kafka.topics.create = true,
         ),
-        ("kafka.properties.linger.ms", "takes no property", |config| {
-            config.kafka.properties.insert("linger.ms".into(), "5".into());
+        ("kafka.properties.client.id", "takes no property", |config| {
+            config.kafka.properties.insert("client.id".into(), "relay".into());
         }),
         (
             "dead_letter.topic",
