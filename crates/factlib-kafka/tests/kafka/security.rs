@@ -161,7 +161,7 @@ async fn a_wrong_password_is_said_and_a_new_one_is_asked_for() {
     numbers.send(10);
     numbers.ended().await;
     assert!(attempts.load(Ordering::Relaxed) > 3);
-    numbers.heard.has_trouble("refuses the login with SCRAM-SHA-512: SaslAuthentic").await;
+    numbers.heard.has_trouble("refuses the login with SCRAM-SHA-512: SASL_AUTHENTIC").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
