@@ -22,7 +22,7 @@ use super::{
 use crate::{
     Error, ErrorKind, Result,
     faults::Faults,
-    record::{Answer, Record, RecordBatch, Records, Suspects},
+    record::{Answer, Record, RecordBatch, Records},
 };
 
 /// Memory for a record beside its bytes, with the usual headers.
@@ -99,7 +99,6 @@ impl ResendClient {
         if let Some(opened) = self.topics.get(topic) {
             opened.send(RecordBatch {
                 records: Arc::new(SingleRecord { topic: topic.into(), record, name }),
-                suspects: Suspects::default(),
                 answer: Box::new(move |answer| {
                     let _ = answered.send(answer);
                 }),

@@ -13,7 +13,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use actix::{Message, Recipient};
 
-use super::{BatchFailure, HandlerOutput, PartProgress, Record, Refused, Suspects, WindowPermit};
+use super::{BatchFailure, HandlerOutput, PartProgress, Record, Refused, WindowPermit};
 use crate::{Error, ErrorKind, Event, Result, routing::Plans};
 
 /// Events of one topic, in order, and the token with which to answer for them.
@@ -55,7 +55,6 @@ pub struct AckToken {
     /// Number of events of the part.
     events: usize,
     to: Option<Recipient<PartDone>>,
-    suspects: Suspects,
     plans: Plans,
     // The part's memory stays counted until the token has been used.
     _permit: WindowPermit,
@@ -68,19 +67,8 @@ impl AckToken {
         to: Recipient<PartDone>,
         permit: WindowPermit,
     ) -> Self {
-        let (suspects, plans) = (Suspects::default(), Plans::default());
-        AckToken { part, epoch, lane, events, to: Some(to), suspects, plans, _permit: permit }
-    }
-
-    /// Marks the events of the part that have to be sent alone.
-    pub(crate) fn with_suspects(mut self, suspects: Suspects) -> Self {
-        self.suspects = suspects;
-        self
-    }
-
-    /// The events of the part that have to be sent alone.
-    pub(crate) fn suspects(&self) -> Suspects {
-        self.suspects.clone()
+        let plans = Plans::default();
+        AckToken { part, epoch, lane, events, to: Some(to), plans, _permit: permit }
     }
 
     /// Adds the plans for the records of the part's events.

@@ -30,10 +30,9 @@ impl TopicBatch {
     /// Converts it into a batch of records, with these prefixes before values that have a schema.
     pub(crate) fn into_records(self, prefixes: Prefixes) -> RecordBatch {
         let TopicBatch { topic, events, ack } = self;
-        let (suspects, plans) = (ack.suspects(), ack.plans().clone());
+        let plans = ack.plans().clone();
         RecordBatch {
             records: Arc::new(EventRecords { topic, events, plans, prefixes }),
-            suspects,
             answer: Box::new(move |answer| match answer {
                 Answer::Delivered => ack.ack(),
                 Answer::Refused(refused) => ack.refuse_records(refused),

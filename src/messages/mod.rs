@@ -36,5 +36,5 @@ pub use self::{
     handler_record::Record,
     window::{ByteWindow, WindowPermit},
 };
+pub(crate) use crate::record::PartProgress;
 pub use crate::record::Refused;
-pub(crate) use crate::record::{PartProgress, Suspects};

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Answer, Record, Suspects};
+use super::{Answer, Record};
 use crate::Result;
 
 /// Records of one topic. Each is made when it is sent, so only its source waits in memory until
@@ -31,8 +31,6 @@ pub(crate) trait Records: Send + Sync {
 /// Records to send, and the callback that takes the answer for them.
 pub(crate) struct RecordBatch {
     pub records: Arc<dyn Records>,
-    /// The records that have to be sent alone.
-    pub suspects: Suspects,
     /// Called once. If it is dropped, the batch counts as failed.
     pub answer: Box<dyn FnOnce(Answer) + Send>,
 }

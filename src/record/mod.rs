@@ -10,7 +10,7 @@ use bytestring::ByteString;
 
 pub use self::answer::Refused;
 pub(crate) use self::{
-    answer::{Answer, PartProgress, Suspects},
+    answer::{Answer, PartProgress},
     batch::{RecordBatch, Records},
     topic_name::{is_legal_in_topic, is_legal_topic, legal_topic},
 };

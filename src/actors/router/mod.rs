@@ -32,7 +32,7 @@ mod transaction_batcher;
 use std::{sync::Arc, time::Duration};
 
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Recipient};
-use slog::{Logger, debug, info, warn};
+use slog::{Logger, debug, warn};
 
 pub(crate) use self::{
     chosen_topics::ChosenTopics,
@@ -151,11 +151,10 @@ impl Handler<PartDone> for Router {
                 self.complete(batch, ctx);
                 self.release(lane, ctx);
             }
-            PartEnd::Failed { error, .. } if self.ends_transaction(lane, &error, true) => {
-                self.abort_transaction(error);
-            }
-            PartEnd::Failed { error, at_once: true } => self.reopen_at_once(lane, epoch, &error),
-            PartEnd::Failed { error, at_once: false } => self.reopen(lane, epoch, error, pause),
+            PartEnd::Failed(error) => match self.ends_transaction(lane, &error, true) {
+                true => self.abort_transaction(error),
+                false => self.reopen(lane, epoch, error, pause),
+            },
         }
     }
 }
@@ -345,15 +344,6 @@ impl Router {
         }
     }
 
-    /// Opens a lane again that failed although nothing is wrong with its topic, without a pause.
-    fn reopen_at_once(&mut self, lane: usize, epoch: u32, error: &Error) {
-        if let Some(opening) = self.deliveries.close(lane, epoch) {
-            info!(self.log, "topic continues after a refused batch";
-                "topic" => %opening.topic, "error" => %error);
-            self.open(Opening { failures: 0, ..opening }, None, None);
-        }
-    }
-
     fn open(&self, opening: Opening, error: Option<Error>, pause: Option<Duration>) {
         let Opening { lane, topic, epoch, failures } = opening;
         let generation = self.exit.generation;
@@ -363,11 +353,9 @@ impl Router {
 
 fn send_all(parts: impl IntoIterator<Item = Dispatch>, ctx: &mut Context<Router>) {
     for dispatch in parts {
-        let Dispatch { recipient, topic, events, plans, suspects, permit, lane, epoch, part } =
-            dispatch;
+        let Dispatch { recipient, topic, events, plans, permit, lane, epoch, part } = dispatch;
         let (place, router) = ((lane, epoch, part), ctx.address().recipient());
-        let ack = AckToken::new(place, events.len(), router, permit);
-        let ack = ack.with_suspects(suspects).with_plans(plans);
+        let ack = AckToken::new(place, events.len(), router, permit).with_plans(plans);
         // A closed mailbox drops the batch, and with it the token, which then says so.
         recipient.do_send(TopicBatch { topic, events, ack });
     }

@@ -45,7 +45,7 @@ impl Delivery {
         faults: Faults,
         blocks: bool,
     ) -> Self {
-        let RecordBatch { records, answer, .. } = batch;
+        let RecordBatch { records, answer } = batch;
         in_flight.batch_begins();
         let count = records.len();
         let outcome = Outcome {
@@ -121,10 +121,7 @@ impl Delivery {
         });
         let delivered = delivered.iter().enumerate().filter(|(_, delivered)| **delivered);
         let delivered = delivered.map(|(index, _)| index).collect();
-        answer(Answer::Failed(
-            error,
-            PartProgress { delivered, refused, ..PartProgress::default() },
-        ));
+        answer(Answer::Failed(error, PartProgress { delivered, refused }));
     }
 
     fn lock(&self) -> MutexGuard<'_, Outcome> {
@@ -183,7 +180,7 @@ mod tests {
     use tokio::sync::mpsc;
 
     use super::*;
-    use crate::{Result, record::Suspects};
+    use crate::Result;
 
     /// Three records of this time.
     struct Three(Arc<str>, Option<i64>);
@@ -222,7 +219,6 @@ mod tests {
         let (said, answers) = mpsc::unbounded_channel();
         let batch = RecordBatch {
             records: Arc::new(Three("t".into(), timestamp_ms)),
-            suspects: Suspects::default(),
             answer: Box::new(move |answer| said.send(answer).expect("somebody listens")),
         };
         let topic = Arc::new(TopicState::default());

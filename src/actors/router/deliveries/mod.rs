@@ -16,12 +16,9 @@ use actix::Recipient;
 use self::part::UnackedPart;
 use crate::{
     Error, ErrorKind, Event, Lsn,
-    messages::{BatchDone, BatchId, HandlerOutput, PartDone, Suspects, TopicBatch, WindowPermit},
+    messages::{BatchDone, BatchId, HandlerOutput, PartDone, TopicBatch, WindowPermit},
     routing::{OutgoingEvents, Plans},
 };
-
-/// Maximum number of immediate reopenings of a lane in a row while nothing is delivered.
-const OPENINGS_AT_ONCE: u32 = 10;
 
 /// Lanes, their unacknowledged parts, and the batches of these.
 #[derive(Default)]
@@ -60,7 +57,6 @@ pub(crate) struct Dispatch {
     pub topic: Arc<str>,
     pub events: Arc<Vec<Event>>,
     pub plans: Plans,
-    pub suspects: Suspects,
     pub permit: WindowPermit,
     pub lane: usize,
     pub epoch: u32,
@@ -79,9 +75,8 @@ pub(crate) enum PartEnd {
     /// The part is done but for what its token gave back. The batch waits for the parts that this
     /// becomes: see [`Deliveries::replace_part`].
     Returned { events: usize, delivered: usize, took: Duration, returned: ReturnedEvents },
-    /// The part failed; so does its lane, unless it was closed already. Where nothing is wrong
-    /// with the topic, it can be opened again at once.
-    Failed { error: Error, at_once: bool },
+    /// The part failed; so does its lane, unless it was closed already.
+    Failed(Error),
 }
 
 /// Events and records that a token gave back.
@@ -185,15 +180,13 @@ impl Deliveries {
             Err(error) => {
                 part.sent_in = None;
                 part.refused = refused;
-                let at_once = done.progress.at_once;
                 if part.keep_rest(done.progress) {
                     lane.failures = 0;
                 }
                 if error.kind() == ErrorKind::RecordBlocked {
                     lane.block_at(done.part);
                 }
-                let at_once = at_once && lane.failures < OPENINGS_AT_ONCE;
-                return PartEnd::Failed { error, at_once };
+                return PartEnd::Failed(error);
             }
         }
         if let (true, Some((_, error))) = (self.block, refused.first()) {
@@ -201,12 +194,11 @@ impl Deliveries {
             let error = blocked.caused_by(error.clone());
             // A part with output to forward is sent again whole.
             if done.output.is_empty() {
-                part.suspects = Suspects::new(vec![true; refused.len()]);
                 part.set_events(refused.into_iter().map(|(outgoing, _)| outgoing).collect());
             }
             part.sent_in = None;
             lane.block_at(done.part);
-            return PartEnd::Failed { error, at_once: false };
+            return PartEnd::Failed(error);
         }
         let Some(part) = lane.outstanding.remove(position) else { return PartEnd::Stale };
         lane.failures = 0;

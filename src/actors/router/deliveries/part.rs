@@ -7,7 +7,7 @@ use actix::Recipient;
 use super::Dispatch;
 use crate::{
     Error, Event,
-    messages::{BatchId, HandlerOutput, PartProgress, Refused, Suspects, TopicBatch, WindowPermit},
+    messages::{BatchId, HandlerOutput, PartProgress, Refused, TopicBatch, WindowPermit},
     routing::{OutgoingEvent, OutgoingEvents, Plans},
 };
 
@@ -18,7 +18,6 @@ pub(super) struct UnackedPart {
     /// The events that are neither delivered nor refused.
     pub events: Arc<Vec<Event>>,
     plans: Plans,
-    pub suspects: Suspects,
     /// Events that were refused while others of the part were not yet done.
     pub refused: Vec<(OutgoingEvent, Error)>,
     /// Number of events that it had at first.
@@ -38,7 +37,6 @@ impl UnackedPart {
             count: events.len(),
             events: Arc::new(events),
             plans,
-            suspects: Suspects::default(),
             refused: Vec::new(),
             permit,
             since: Instant::now(),
@@ -60,7 +58,6 @@ impl UnackedPart {
             topic: Arc::clone(topic),
             events: Arc::clone(&self.events),
             plans: self.plans.clone(),
-            suspects: self.suspects.clone(),
             permit: self.permit.clone(),
             lane,
             epoch,
@@ -68,34 +65,21 @@ impl UnackedPart {
         }
     }
 
-    /// Keeps what is left of a part that failed halfway; false where nothing has changed.
+    /// Keeps what is left of a part that failed halfway; returns false if that is all of it.
     pub fn keep_rest(&mut self, progress: PartProgress) -> bool {
-        let PartProgress { delivered, refused, suspects, .. } = progress;
+        let PartProgress { delivered, refused } = progress;
         let mut left = vec![true; self.events.len()];
-        let mut alone: Vec<_> = (0..left.len()).map(|at| self.suspects.contains(at)).collect();
-        let was_alone = alone.clone();
         for index in delivered.iter().copied().chain(refused.iter().map(|one| one.index)) {
             left.get_mut(index).into_iter().for_each(|left| *left = false);
-        }
-        for index in suspects {
-            alone.get_mut(index).into_iter().for_each(|alone| *alone = true);
         }
         let refused = self.pick(refused);
         self.refused.extend(refused);
         let some_ended = left.contains(&false);
-        let changed = some_ended || alone != was_alone;
         if some_ended {
-            let mut still = left.iter();
-            alone.retain(|_| still.next().is_some_and(|left| *left));
-            let mut still = left.iter();
-            let indexes = (0..self.events.len()).filter(|_| still.next().is_some_and(|left| *left));
-            let rest = indexes.filter_map(|index| self.outgoing(index)).collect();
-            self.set_events(rest);
+            let left = left.iter().enumerate().filter(|(_, left)| **left);
+            self.set_events(left.filter_map(|(index, _)| self.outgoing(index)).collect());
         }
-        if changed {
-            self.suspects = Suspects::new(alone);
-        }
-        changed
+        some_ended
     }
 
     /// The events that were refused, with their errors.

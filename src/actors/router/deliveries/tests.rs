@@ -245,9 +245,7 @@ async fn what_is_behind_a_blocked_part_goes_out_after_it() {
     };
     for part in [1, 2] {
         let end = deliveries.finish(refused(0, part));
-        assert!(
-            matches!(&end, PartEnd::Failed { error, .. } if error.kind() == ErrorKind::RecordBlocked)
-        );
+        assert!(matches!(&end, PartEnd::Failed(error) if error.kind() == ErrorKind::RecordBlocked));
     }
     deliveries.close(A, 0).expect("it was open");
     // Up to the first that was refused, and nothing that is behind it or new.
@@ -293,20 +291,13 @@ fn refused(index: usize) -> Refused {
 async fn of_a_part_that_came_some_of_the_way_only_the_rest_goes_out_again() {
     let mut deliveries = deliveries();
     part_of(&mut deliveries, 6);
-    let progress = PartProgress {
-        delivered: vec![0, 3],
-        refused: vec![refused(1)],
-        suspects: vec![4, 5],
-        at_once: true,
-    };
+    let progress = PartProgress { delivered: vec![0, 3], refused: vec![refused(1)] };
     let end = deliveries.finish(partly(0, progress));
-    assert!(matches!(end, PartEnd::Failed { at_once: true, .. }), "{end:?}");
+    assert!(matches!(end, PartEnd::Failed(_)), "{end:?}");
     deliveries.close(A, 0).expect("it was open");
     let again = deliveries.opened(A, 1, probe().0).remove(0);
     assert_eq!(numbers(&again.events), [2, 4, 5]);
-    let suspects: Vec<_> = (0..3).filter(|index| again.suspects.contains(*index)).collect();
-    assert_eq!(suspects, [1, 2]);
-    // Of those, the last is refused by itself.
+    // Of those, the last is refused as well.
     let result = Ok(vec![refused(2)]);
     let end = deliveries.finish(PartDone { result, ..ack(A, 1, 0) });
     let PartEnd::Returned { events, delivered, returned, .. } = end else { panic!("{end:?}") };
@@ -343,35 +334,18 @@ fn json() -> KafkaConfig {
 }
 
 #[actix::test]
-async fn a_lane_that_goes_nowhere_is_not_opened_at_once_for_ever() {
-    let mut deliveries = deliveries();
-    part_of(&mut deliveries, 2);
-    let fail = |deliveries: &mut Deliveries, epoch, suspects: Vec<usize>| {
-        let progress = PartProgress { suspects, at_once: true, ..Default::default() };
-        let end = deliveries.finish(partly(epoch, progress));
-        deliveries.close(A, epoch).expect("it was open");
-        deliveries.opened(A, epoch + 1, probe().0);
-        matches!(end, PartEnd::Failed { at_once: true, .. })
-    };
-    assert!(fail(&mut deliveries, 0, vec![1]));
-    let at_once = (1..50).take_while(|epoch| fail(&mut deliveries, *epoch, vec![1])).count();
-    assert_eq!(at_once as u32, OPENINGS_AT_ONCE - 1, "the same is suspected again");
-}
-
-#[actix::test]
-async fn a_blocked_record_holds_what_is_behind_its_part_and_goes_alone() {
+async fn a_blocked_record_holds_what_is_behind_its_part() {
     let mut deliveries = deliveries();
     deliveries.block = true;
     part_of(&mut deliveries, 3);
     let error = Error::new(ErrorKind::RecordBlocked, "blocks");
-    let progress = PartProgress { delivered: vec![0], suspects: vec![1], ..Default::default() };
+    let progress = PartProgress { delivered: vec![0], ..Default::default() };
     deliveries.finish(PartDone { result: Err(error), progress, ..ack(A, 0, 0) });
     deliveries.close(A, 0).expect("it was open");
     deliveries.open_batch(id(1), 1, 1, None);
     assert!(add(&mut deliveries, A, 1, 1).is_none(), "behind it");
     let again = deliveries.opened(A, 1, probe().0);
     assert_eq!(again.iter().map(|sent| numbers(&sent.events)).collect::<Vec<_>>(), [[1, 2]]);
-    assert!(again[0].suspects.contains(0) && !again[0].suspects.contains(1));
     deliveries.finish(ack(A, 1, 0));
     assert_eq!(deliveries.release(A).len(), 1);
 }
@@ -381,25 +355,22 @@ proptest! {
     /// or refused once, and what is left goes out in order.
     #[test]
     fn each_event_of_a_part_ends_once(
-        ends in prop::collection::vec(prop::collection::vec(0..4u8, 30), 1..8),
+        ends in prop::collection::vec(prop::collection::vec(0..3u8, 30), 1..8),
     ) {
         let mut deliveries = deliveries();
         let mut sent = actix::System::new().block_on(async { part_of(&mut deliveries, 30) });
-        let (mut ended, mut suspected) = (Vec::new(), Vec::new());
+        let mut ended = Vec::new();
         for (epoch, ends) in (0..).zip(&ends) {
             let of = |end| (0..sent.events.len()).filter(move |at| ends[*at] == end);
-            let left = of(0).count() + of(3).count();
+            let left = of(0).count();
             if left == 0 {
                 break;
             }
             let at = |index: usize| sent.events[index].lsn().as_u64();
             ended.extend(of(1).chain(of(2)).map(at));
-            suspected.extend(of(3).map(at));
             let progress = PartProgress {
                 delivered: of(1).collect(),
                 refused: of(2).map(refused).collect(),
-                suspects: of(3).collect(),
-                at_once: true,
             };
             deliveries.finish(partly(epoch, progress));
             deliveries.close(A, epoch).expect("it was open");
@@ -408,10 +379,8 @@ proptest! {
             sent = again.into_iter().next().expect("the rest");
             prop_assert_eq!(sent.events.len(), left);
             prop_assert!(sent.events.is_sorted_by_key(|event| event.lsn()));
-            for (index, event) in sent.events.iter().enumerate() {
-                let at = event.lsn().as_u64();
-                prop_assert!(!ended.contains(&at));
-                prop_assert_eq!(sent.suspects.contains(index), suspected.contains(&at));
+            for event in sent.events.iter() {
+                prop_assert!(!ended.contains(&event.lsn().as_u64()));
             }
         }
         ended.extend(numbers(&sent.events));
