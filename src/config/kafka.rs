@@ -337,7 +337,6 @@ impl KafkaConfig {
             metadata_max_age: config.metadata_max_age,
             statistics_interval: config.statistics_interval,
             topics: NewTopics { create, partitions, replication_factor, config: settings },
-            properties: config.properties,
         }
     }
 

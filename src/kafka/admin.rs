@@ -57,19 +57,13 @@ pub(crate) struct Topic {
 pub(crate) struct TopicAdmin {
     client: BrokerClient,
     new_topics: NewTopics,
-    /// False where an operator who set the size of a batch has said what the topics take.
-    asks_for_limits: bool,
 }
 
 impl TopicAdmin {
     /// # Errors
     /// [`ErrorKind::Config`] for a setting that the client does not take.
     pub fn new(settings: &KafkaSettings) -> Result<Self> {
-        Ok(TopicAdmin {
-            client: BrokerClient::new(settings)?,
-            new_topics: settings.topics.clone(),
-            asks_for_limits: !settings.properties.contains_key("batch.size"),
-        })
+        Ok(TopicAdmin { client: BrokerClient::new(settings)?, new_topics: settings.topics.clone() })
     }
 
     /// The bootstrap brokers, separated by commas.
@@ -125,11 +119,8 @@ impl TopicAdmin {
                 return Err(broker_error(what, Code::UnknownTopicOrPartition, None));
             }
         };
-        let limit = match self.asks_for_limits {
-            // Without the right to ask, or an answer in time, the usual batch has to do.
-            true => self.settings_of(topic).await.ok().and_then(|found| found.max_message_bytes),
-            false => None,
-        };
+        // Without the right to ask, or an answer in time, the usual batch has to do.
+        let limit = self.settings_of(topic).await.ok().and_then(|found| found.max_message_bytes);
         let batch_bytes = limit.map(|bytes| bytes.saturating_sub(BATCH_OVERHEAD).max(1));
         // A topic whose leaders are not known yet has partitions that are not known either.
         let partitions = partitions.filter(|count| *count > 0);

@@ -16,17 +16,12 @@ impl Secret {
         Secret { value, file }
     }
 
-    /// The value that the start read.
-    pub fn initial(&self) -> &str {
-        self.value.expose_secret()
-    }
-
     /// The present value: reads the file, if there is one.
     ///
     /// # Errors
     /// The file can't be read, or is empty.
     pub fn read(&self) -> io::Result<String> {
-        let Some(path) = &self.file else { return Ok(self.initial().to_owned()) };
+        let Some(path) = &self.file else { return Ok(self.value.expose_secret().to_owned()) };
         let failed = |why: &dyn std::fmt::Display| {
             io::Error::other(format!("cannot read {}: {why}", path.display()))
         };
@@ -62,7 +57,6 @@ mod tests {
         fs::remove_file(&path).expect("removed");
         let error = secret.read().expect_err("it is gone").to_string();
         assert!(error.starts_with("cannot read /"), "{error}");
-        assert_eq!(secret.initial(), "old");
         let fixed = Secret::new("old".to_owned().into(), None);
         assert_eq!(fixed.read().expect("a secret"), "old");
     }

@@ -34,8 +34,6 @@ pub(crate) struct KafkaSettings {
     /// Interval of statistics; zero for none.
     pub statistics_interval: Duration,
     pub topics: NewTopics,
-    /// Properties by librdkafka's names; the settings here have their values already.
-    pub properties: BTreeMap<String, String>,
 }
 
 /// A SASL login.

@@ -38,7 +38,7 @@ pub(super) fn check(kafka: &KafkaConfig) -> Result<(), Mistake> {
     let mut config = kafka.clone();
     for (name, value) in &kafka.properties {
         let problem = match effect(name) {
-            Effect::AlwaysRefused(why) | Effect::Refused(why) => Err(why),
+            Effect::Refused(why) => Err(why),
             Effect::Sets(_, set) => set(&mut config, property(kafka, name, value)),
         };
         problem.map_err(|problem| mistake(name, value, problem))?;

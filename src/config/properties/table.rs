@@ -19,13 +19,11 @@ pub(super) enum Effect {
         #[cfg_attr(not(test), expect(dead_code, reason = "for the documentation"))] &'static str,
         fn(&mut KafkaConfig, Property<'_>) -> Set,
     ),
-    /// Refused, since a promise of factlib's depends on it or another setting has it.
-    AlwaysRefused(&'static str),
     /// Refused: the text names the setting to use, or says why there is none.
     Refused(&'static str),
 }
 
-use Effect::{AlwaysRefused, Refused, Sets};
+use Effect::{Refused, Sets};
 
 const UNKNOWN: &str = "is no property that factlib knows: docs/kafka-clients.md lists them";
 
@@ -137,16 +135,16 @@ const ROWS: &[Row] = &[
     (&["partitioner"], Sets("has to be `murmur2_random` or `murmur2`, which factlib always uses", values::partitioner)),
 
     // Promises.
-    (&["bootstrap.servers", "metadata.broker.list"], AlwaysRefused("kafka.brokers sets it")),
-    (&["acks", "request.required.acks"], AlwaysRefused("factlib needs acks=all: PostgreSQL forgets what Kafka acknowledged")),
+    (&["bootstrap.servers", "metadata.broker.list"], Refused("kafka.brokers sets it")),
+    (&["acks", "request.required.acks"], Refused("factlib needs acks=all: PostgreSQL forgets what Kafka acknowledged")),
     (&["enable.idempotence", "max.in.flight", "max.in.flight.requests.per.connection", "enable.gapless.guarantee", "queuing.strategy"],
-        AlwaysRefused("factlib sets it: the order of an aggregate's events rests on it")),
+        Refused("factlib sets it: the order of an aggregate's events rests on it")),
     (&["message.timeout.ms", "delivery.timeout.ms", "retries", "message.send.max.retries"],
-        AlwaysRefused("factlib sets it: an outage is waited for, and a record that gives up would break the order")),
-    (&["delivery.report.only.error", "dr_cb", "dr_msg_cb"], AlwaysRefused("factlib sets it: it needs the result of every record")),
-    (&["transactional.id"], AlwaysRefused("factlib makes it of cluster and slot, so that an instance that was replaced is fenced")),
-    (&["transaction.timeout.ms"], AlwaysRefused("delivery.transaction_timeout sets it")),
-    (&["allow.auto.create.topics"], AlwaysRefused("factlib creates topics itself, as kafka.topics has it: brokers would make them by their own defaults")),
+        Refused("factlib sets it: an outage is waited for, and a record that gives up would break the order")),
+    (&["delivery.report.only.error", "dr_cb", "dr_msg_cb"], Refused("factlib sets it: it needs the result of every record")),
+    (&["transactional.id"], Refused("factlib makes it of cluster and slot, so that an instance that was replaced is fenced")),
+    (&["transaction.timeout.ms"], Refused("delivery.transaction_timeout sets it")),
+    (&["allow.auto.create.topics"], Refused("factlib creates topics itself, as kafka.topics has it: brokers would make them by their own defaults")),
 
     // Another setting.
     (&["linger.ms", "queue.buffering.max.ms"], Refused("is not needed: a batch leaves at once while its broker is idle, and grows by itself under load")),
@@ -187,7 +185,7 @@ const ROWS: &[Row] = &[
         Refused("factlib has no Kerberos: use kafka.sasl_mechanism = SCRAM-SHA-512, OAUTHBEARER or PLAIN, or a certificate")),
     (&["sasl.jaas.config"], Refused("use kafka.username and kafka.password, or kafka.oauth_token_url")),
     (&["enable.sasl.oauthbearer.unsecure.jwt", "sasl.oauthbearer.config"],
-        AlwaysRefused("a token without a signature proves nothing: use kafka.oauth_token_url")),
+        Refused("a token without a signature proves nothing: use kafka.oauth_token_url")),
     (&["sasl.oauthbearer.assertion.algorithm", "sasl.oauthbearer.assertion.private.key.file", "sasl.oauthbearer.assertion.private.key.passphrase", "sasl.oauthbearer.assertion.private.key.pem", "sasl.oauthbearer.assertion.file", "sasl.oauthbearer.assertion.claim.aud", "sasl.oauthbearer.assertion.claim.exp.seconds", "sasl.oauthbearer.assertion.claim.iss", "sasl.oauthbearer.assertion.claim.jti.include", "sasl.oauthbearer.assertion.claim.nbf.seconds", "sasl.oauthbearer.assertion.claim.sub", "sasl.oauthbearer.assertion.jwt.template.file", "sasl.oauthbearer.metadata.authentication.type"],
         Refused("factlib gets tokens by client credentials only: use kafka.oauth_client_id and kafka.oauth_client_secret")),
 
@@ -286,7 +284,7 @@ mod tests {
                     assert_eq!(set == format!("{kafka:?}"), is_fixed, "{name}");
                     assert!(!set.contains("hunter2"), "{name}");
                 }
-                AlwaysRefused(why) | Refused(why) => {
+                Refused(why) => {
                     let shown = if is_secret(name) { "[redacted]" } else { "\"1\"" };
                     let expected = format!("kafka.properties.{name} = {shown}: {why}");
                     assert_eq!(refusal(name, "1").as_deref(), Some(&*expected));
@@ -352,7 +350,7 @@ mod tests {
         for (names, effect) in ROWS {
             match effect {
                 Sets(setting, _) => table += &format!("| {} | {setting} |\n", quoted(names)),
-                AlwaysRefused(why) | Refused(why) => {
+                Refused(why) => {
                     refused += &format!("| {} | {why} |\n", quoted(names));
                 }
             }
@@ -375,7 +373,7 @@ mod tests {
     fn every_setting_that_a_text_names_is_one() {
         use crate::config::reference::find;
         for (name, effect) in names() {
-            let (Sets(text, _) | AlwaysRefused(text) | Refused(text)) = effect;
+            let (Sets(text, _) | Refused(text)) = effect;
             let words = text.split(|c: char| !(c.is_alphanumeric() || c == '.' || c == '_'));
             let sections = ["kafka.", "pipeline.", "log.", "http.", "delivery."];
             for word in words.map(|word| word.trim_end_matches('.')) {

@@ -35,7 +35,7 @@ impl PipelinedClient {
     /// Starts the client; it connects when the first topic is opened.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] for a property that is not a number,
+    /// [`ErrorKind::Config`] for a setting that the client does not take,
     /// [`ErrorKind::KafkaUnavailable`] if the system has no thread for it.
     pub fn start(
         settings: &KafkaSettings,

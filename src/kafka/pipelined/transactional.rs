@@ -42,7 +42,7 @@ impl TransactionalClient {
     /// Starts the client under this `transactional.id`. Call [`begin`](Self::begin) next.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a property that is not a number,
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a setting that the client does not take,
     /// [`ErrorKind::KafkaUnavailable`](crate::ErrorKind::KafkaUnavailable) if the system has no
     /// thread for it.
     pub fn start(
