@@ -261,11 +261,12 @@ async fn passwords_certificates_and_keys_are_renewed_on_disk_while_the_relay_run
     renew("first");
     let password = write("password", PASSWORD);
     let key_password = write("key-password", "first");
-    let pipelined = |launch: Launch| launch.set("kafka.client", "pipelined");
-    let first = pipelined(secured.sasl(&by_password, "SASL", "SCRAM-SHA-512"))
+    let first = secured
+        .sasl(&by_password, "SASL", "SCRAM-SHA-512")
         .set("kafka.password", "")
         .set("kafka.password_file", &password);
-    let second = pipelined(secured.tls(&by_certificate, "MUTUAL"))
+    let second = secured
+        .tls(&by_certificate, "MUTUAL")
         .set("kafka.tls_certificate", secured.file("renewed.crt"))
         .set("kafka.tls_key", secured.file("renewed.key"))
         .set("kafka.tls_key_password_file", &key_password);
@@ -331,7 +332,6 @@ async fn a_token_of_an_openid_provider_lets_in() {
     let url = provider(BASE64_STANDARD.encode(format!("factlib:{PASSWORD}"))).await;
     let launch = secured
         .tls(&bed, "SASL")
-        .set("kafka.client", "pipelined")
         .set("kafka.sasl_mechanism", "OAUTHBEARER")
         .set("kafka.oauth_token_url", &url)
         .set("kafka.oauth_client_id", "factlib")

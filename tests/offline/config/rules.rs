@@ -4,7 +4,7 @@
 use factlib::config::{Compression, Format, OutboxPreset, OutboxTable, Route};
 use factlib::{
     binary::Loader,
-    config::{Config, KafkaClient, KafkaConfig},
+    config::{Config, KafkaConfig},
 };
 
 use super::{folder, load, mistake, mistake_in_file, mistake_in_flag};
@@ -258,7 +258,6 @@ fn properties_that_a_promise_rests_on_are_refused() {
 #[test]
 fn a_login_by_token_has_all_that_it_needs_and_nothing_else() {
     const WHOLE: &str = "[kafka]
-        client = \"pipelined\"
         sasl_mechanism = \"OAUTHBEARER\"
         oauth_token_url = \"https://id.example/token\"
         oauth_client_id = \"relay\"
@@ -344,7 +343,6 @@ fn a_certificate_needs_its_key() {
 #[test]
 fn properties_of_librdkafka_set_what_they_stand_for() {
     let file = "[kafka]
-        client = \"pipelined\"
         [kafka.properties]
         \"security.protocol\" = \"SASL_SSL\"
         \"sasl.mechanisms\" = \"PLAIN\"
@@ -371,7 +369,6 @@ fn properties_of_librdkafka_set_what_they_stand_for() {
         ("no.such", "x", "is no property that factlib knows: docs/kafka-clients.md lists them"),
     ] {
         let mut config = Config::default();
-        config.kafka.client = KafkaClient::Pipelined;
         config.kafka.properties.insert(name.into(), value.into());
         let error = config.validate().expect_err(name).to_string();
         assert_eq!(error, format!("kafka.properties.{name} = {value:?}: {problem}"));
@@ -379,13 +376,13 @@ fn properties_of_librdkafka_set_what_they_stand_for() {
     let without = file.replace("SASL_SSL", "SSL") + "\n\"sasl.password\" = \"hunter2\"";
     assert_eq!(
         mistake_in_file(&without),
-        "kafka.properties.security.protocol = \"SSL\" from factlib.toml line 4: connects without a \
+        "kafka.properties.security.protocol = \"SSL\" from factlib.toml line 3: connects without a \
          login, but one is set: leave one of the two out"
     );
     let linger = format!("{file}\n\"linger.ms\" = 5");
     assert_eq!(
         mistake_in_file(&linger),
-        "kafka.properties.linger.ms = \"5\" from factlib.toml line 7: is not needed: a batch leaves \
+        "kafka.properties.linger.ms = \"5\" from factlib.toml line 6: is not needed: a batch leaves \
          at once while its broker is idle, and grows by itself under load"
     );
 }

@@ -204,7 +204,6 @@ fn words_of_a_setting_are_those_that_it_takes() {
                     .flag("--set", "kafka.topics.create", "false"),
                 ("kafka.tls_verification", _) => loader.flag("--set", "kafka.tls", "true"),
                 ("kafka.sasl_mechanism", "OAUTHBEARER") => loader
-                    .flag("--set", "kafka.client", "pipelined")
                     .flag("--set", "kafka.oauth_token_url", "http://a:1")
                     .flag("--set", "kafka.oauth_client_id", "relay")
                     .flag("--set", "kafka.oauth_client_secret", "hunter2"),
