@@ -151,7 +151,7 @@
 //! | `outbox` | tables whose rows are events |
 //! | [`replay`] | past facts, sent again from a table |
 //! | [`postgres`] | retries and logs around the client of the crate `factlib-postgres` |
-//! | `kafka` | the Kafka client: producer, reader, topics |
+//! | `kafka` | sending, reading and topics, around the client of the crate `factlib-kafka` |
 //! | `exactly_once` | Kafka transactions that contain the position |
 //! | `status` | counters and states of a running pipeline |
 //! | `ops` | the HTTP server: health, metrics, status, page |
@@ -175,7 +175,7 @@
 //!
 //! The crates of the workspace have an order too:
 //! ```text
-//! factlib-architecture factlib-testing factlib-postgres factlib-emit factlib-kafka factlib
+//! factlib-architecture factlib-kafka factlib-testing factlib-postgres factlib-emit factlib
 //! ```
 //! `make lint` and `make test` check both orders.
 //!
