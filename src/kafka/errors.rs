@@ -118,6 +118,19 @@ fn tls_remedy(error: Option<&TlsError>, text: &str) -> Option<(ErrorKind, &'stat
             "the listener speaks no TLS: name the one that does in kafka.brokers, or set \
              kafka.tls = false",
         )),
+        // Files are read again at each try.
+        TlsError::Unusable { what, .. } if what.contains("key") => Some((
+            ErrorKind::KafkaUnavailable,
+            "correct kafka.tls_key, its file, or kafka.tls_key_password",
+        )),
+        TlsError::Unusable { what, .. } if what.contains("client") => Some((
+            ErrorKind::KafkaUnavailable,
+            "correct kafka.tls_certificate, or the file that it names",
+        )),
+        TlsError::File { .. } => Some((
+            ErrorKind::KafkaUnavailable,
+            "correct the setting kafka.tls_… that names this file, or the file",
+        )),
         _ => Some((ErrorKind::KafkaUnavailable, "correct kafka.tls_ca, or the file that it names")),
     }
 }

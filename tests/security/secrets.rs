@@ -124,7 +124,7 @@ async fn no_secret_is_ever_shown() {
     let broken = [
         ("a login that is refused", "postgres.password_file", &*mistyped, 3),
         ("a login that Kafka refuses", "kafka.password_file", &mistyped, 4),
-        ("a key that stays closed", "kafka.properties.ssl.key.password", MISTYPED, 2),
+        ("a key that stays closed", "kafka.properties.ssl.key.password", MISTYPED, 4),
         ("a property that is mistyped", "kafka.properties.sasl.pasword", MISTYPED, 2),
         ("a string that is malformed", "postgres.url", &format!("host=h password='{MISTYPED}"), 2),
     ];
