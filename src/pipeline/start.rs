@@ -116,11 +116,12 @@ impl PipelineBuilder {
                         transactions = Some(Arc::clone(&made));
                         TopicClient::ExactlyOnce(made)
                     }
-                    false => TopicClient::AtLeastOnce(PipelinedClient::start(
-                        &config.kafka.settings(),
-                        status.clone(),
-                        log.clone(),
-                    )?),
+                    false => {
+                        let settings = config.kafka.settings();
+                        let client =
+                            PipelinedClient::start(&settings, status.clone(), log.clone())?;
+                        TopicClient::AtLeastOnce(Box::new(client))
+                    }
                 };
                 positions = Some(kept);
                 let table = startup.dead_letter_table(&log);

@@ -108,7 +108,7 @@ impl Lanes for KafkaLanes {
 
 /// The client that sends the records of all topics.
 pub(crate) enum TopicClient {
-    AtLeastOnce(PipelinedClient),
+    AtLeastOnce(Box<PipelinedClient>),
     /// Each session of transactions has a client of its own.
     ExactlyOnce(Arc<Transactions>),
 }

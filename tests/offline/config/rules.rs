@@ -270,7 +270,8 @@ fn a_login_by_token_has_all_that_it_needs_and_nothing_else() {
     };
     refused(|_| ()).expect("this is how it is used");
     let needs = "kafka.sasl_mechanism = \"OAUTHBEARER\" needs it";
-    let changes: [(String, fn(&mut KafkaConfig)); 9] = [
+    type Change = fn(&mut KafkaConfig);
+    let changes: [(String, Change); 9] = [
         (format!("kafka.oauth_token_url is not set: {needs}"), |kafka| kafka.oauth_token_url = None),
         (format!("kafka.oauth_client_id is not set: {needs}"), |kafka| kafka.oauth_client_id = None),
         (format!("kafka.oauth_client_secret is not set: {needs}"), |kafka| {

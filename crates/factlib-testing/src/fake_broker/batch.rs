@@ -99,7 +99,7 @@ impl Batch {
 
     /// Turns a marker into a batch with records, for tests that look only at the header.
     #[cfg(test)]
-    pub fn as_data(mut self) -> Self {
+    pub fn into_data(mut self) -> Self {
         self.attributes &= !IS_CONTROL;
         self
     }

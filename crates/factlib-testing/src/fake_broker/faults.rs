@@ -25,11 +25,11 @@ pub(super) enum Effect {
     /// The request has no effect and is answered with this.
     Answer(Refusal),
     /// The request has its effect and is answered with this all the same.
-    AnswerAfterEffect(Refusal),
+    AnswerAfterwards(Refusal),
     /// The connection is closed before the request has an effect.
     HangUp,
     /// The request has its effect, and the connection is closed without an answer.
-    HangUpAfterEffect,
+    HangUpAfterwards,
     /// The broker waits before it handles the request.
     Delay(Duration),
     /// The answer asks the client to pause for this time.
@@ -121,7 +121,7 @@ impl Plan {
     }
 
     pub fn hangs_up_after_effect(&self) -> bool {
-        self.hits.iter().any(|(_, effect)| matches!(effect, Effect::HangUpAfterEffect))
+        self.hits.iter().any(|(_, effect)| matches!(effect, Effect::HangUpAfterwards))
     }
 
     /// Returns the error for a request that concerns no topic.
@@ -143,7 +143,7 @@ impl Plan {
     /// Returns the error that hides that the request had its effect on a partition.
     pub fn refusal_after_effect(&self, topic: &str, partition: Option<i32>) -> Option<&Refusal> {
         self.find(topic, partition, |effect| match effect {
-            Effect::AnswerAfterEffect(refusal) => Some(refusal),
+            Effect::AnswerAfterwards(refusal) => Some(refusal),
             _ => None,
         })
     }

@@ -106,7 +106,7 @@ mod tests {
     fn batch(epoch: i16, base_sequence: i32, count: i32) -> Batch {
         let mut batch = Batch::marker(7, epoch, true, 0);
         (batch.base_sequence, batch.count) = (base_sequence, count);
-        batch.as_data()
+        batch.into_data()
     }
 
     fn push(producers: &mut Producers, batch: &Batch, offset: i64) {

@@ -103,7 +103,7 @@ impl FaultBuilder<'_> {
 
     /// Appends the batch, and answers with this error code all the same.
     pub fn append_and_answer(self, code: Code) -> ScriptedFault {
-        self.end(Effect::AnswerAfterEffect(Refusal { code, message: None, records: Vec::new() }))
+        self.end(Effect::AnswerAfterwards(Refusal { code, message: None, records: Vec::new() }))
     }
 
     /// Closes the connection; the request has no effect.
@@ -113,7 +113,7 @@ impl FaultBuilder<'_> {
 
     /// Handles the request, and closes the connection without an answer.
     pub fn hang_up_after_effect(self) -> ScriptedFault {
-        self.end(Effect::HangUpAfterEffect)
+        self.end(Effect::HangUpAfterwards)
     }
 
     /// Waits before the request is handled. Requests behind it on the same connection wait too.
