@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use factlib_kafka::{Client, Settings};
+use factlib_kafka::{Client, Settings, client::PartitionPlaces};
 use tokio::time::sleep;
 
 use crate::support::{Bed, bed::LIMIT};
@@ -13,14 +13,20 @@ pub fn client(bed: &Bed<'_>) -> Client {
     Client::new(Settings::new(brokers.split(',').map(Into::into).collect()))
 }
 
-/// Waits until every partition of the bed's topics has a leader, and none of these brokers is it.
+/// Waits until every partition of the bed's topics has a leader, and none of these brokers leads it or is
+/// in sync.
 pub async fn led_by_others(client: &Client, bed: &Bed<'_>, gone: &[i32]) {
     let (prefix, patience) = (format!("{}.", bed.name), Patience::new());
     loop {
         if let Ok(cluster) = client.cluster(None).await {
             let topics = cluster.topics.iter().filter(|(name, _)| name.starts_with(&prefix));
             let mut partitions = topics.flat_map(|(_, found)| found.iter().flatten());
-            if partitions.all(|one| one.leader.is_some_and(|leader| !gone.contains(&leader))) {
+            // Leaders acknowledge nothing while a dead broker counts as in sync.
+            let is_elected = |one: &PartitionPlaces| {
+                let others_lead = one.leader.is_some_and(|leader| !gone.contains(&leader));
+                others_lead && gone.iter().all(|gone| !one.in_sync.contains(gone))
+            };
+            if partitions.all(is_elected) {
                 return;
             }
         }

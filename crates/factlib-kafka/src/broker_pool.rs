@@ -13,11 +13,11 @@ use crate::{
 };
 
 /// Head start of a broker before the next one is tried too.
-const HEAD_START: Duration = Duration::from_secs(1);
+const HEAD_START: Duration = Duration::from_millis(250);
 
 /// Limit for a response on the open connection. If that broker is gone, the others may already
 /// know its successor.
-const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Brokers that can answer a request.
 pub(crate) struct BrokerPool {

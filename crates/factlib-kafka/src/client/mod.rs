@@ -49,6 +49,8 @@ pub struct Client {
 #[derive(Default)]
 struct Cache {
     any_broker: Option<Connection>,
+    /// Number of failures; each makes another broker be asked first.
+    failures: usize,
     addresses: HashMap<i32, (String, u16)>,
     links: HashMap<i32, Connection>,
     controller: Option<i32>,
@@ -175,12 +177,26 @@ impl Client {
                 settings: Arc::clone(&self.settings),
                 preferred: cache.any_broker.clone().filter(is_usable),
                 discovered: cache.addresses.values().cloned().collect(),
-                skipped: 0,
+                skipped: cache.failures,
             }
         };
-        let (connection, response) = brokers.request(request, max_version).await?;
-        self.cache.lock().await.any_broker = Some(connection);
-        Ok(response)
+        match brokers.request(request, max_version).await {
+            Ok((connection, response)) => {
+                self.cache.lock().await.any_broker = Some(connection);
+                Ok(response)
+            }
+            Err(error) => {
+                self.give_up_broker().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Asks another broker first from now on.
+    async fn give_up_broker(&self) {
+        let mut cache = self.cache.lock().await;
+        cache.any_broker = None;
+        cache.failures = cache.failures.wrapping_add(1);
     }
 
     /// Sends a request to the controller, which alone can change topics without KRaft. If there is
@@ -232,6 +248,8 @@ impl Client {
                 return Err(failed);
             }
             is_stale = true;
+            // It may know the leader no better the next time.
+            self.give_up_broker().await;
             sleep(self.settings.backoff).await;
         }
     }

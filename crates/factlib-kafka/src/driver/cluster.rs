@@ -12,8 +12,8 @@ use super::{
 };
 use crate::{broker_pool::BrokerPool, error::check};
 
-/// Minimum time between metadata requests.
-const METADATA_PAUSE: Duration = Duration::from_millis(20);
+/// Time in which the topics that are opened are collected for one metadata request.
+pub(super) const OPENING_PAUSE: Duration = Duration::from_millis(20);
 
 /// Newest version that identifies topics by name.
 const METADATA_VERSION: i16 = 12;
@@ -50,9 +50,8 @@ impl Driver {
             let request = MetadataRequest::default()
                 .with_topics(Some(topics.collect()))
                 .with_allow_auto_topic_creation(false);
-            self.metadata_schedule.is_requesting = true;
-            // The response lacks topics that are opened from now on; they bring this forward.
-            self.metadata_schedule.due = now + self.settings.metadata_max_age;
+            // The response lacks topics that are opened from now on; they bring the next forward.
+            self.metadata_schedule.begin(self.settings.metadata_max_age);
             let brokers = self.broker_pool();
             self.tasks.push(Box::pin(async move {
                 Done::Metadata(brokers.request(&request, METADATA_VERSION).await)
@@ -61,7 +60,7 @@ impl Driver {
         let is_fresh = self.identity.is_some_and(|identity| identity.serial >= self.fresh_from);
         let is_needed = !is_fresh && self.transaction.is_none();
         if is_needed && self.identity_schedule.is_due(now) && !self.brokers.is_empty() {
-            self.identity_schedule.is_requesting = true;
+            self.identity_schedule.begin(Duration::ZERO);
             // Without a transactional id, the time-out has no effect.
             let request = InitProducerIdRequest::default()
                 .with_transactional_id(None)
@@ -119,20 +118,23 @@ impl Driver {
         }
     }
 
+    /// Requests metadata soon, because a leader may have moved.
     pub(super) fn refresh_metadata(&mut self) {
-        self.metadata_schedule.hurry(METADATA_PAUSE);
+        self.metadata_schedule.retry(&self.settings);
     }
 
     pub(super) fn handle_metadata(&mut self, answer: Result<(Connection, MetadataResponse)>) {
         match answer {
             Ok((connection, metadata)) => {
+                let address = Arc::clone(&connection.address);
                 self.any_broker = Some(connection);
                 let has_errors = metadata.topics.iter().any(|topic| {
                     let mut partitions = topic.partitions.iter();
                     topic.error_code != 0 || partitions.any(|partition| partition.leader_id.0 < 0)
                 });
                 self.apply_metadata(metadata);
-                if has_errors {
+                self.end_pause(&address);
+                if has_errors || self.has_dead_leader() {
                     self.give_up_broker();
                 }
             }
@@ -143,11 +145,29 @@ impl Driver {
         }
     }
 
+    /// Ends the pause before the next attempt to connect to a broker that has just answered.
+    fn end_pause(&mut self, address: &str) {
+        for broker in self.brokers.values_mut() {
+            if let Link::Down { not_before: not_before @ Some(_) } = &mut broker.link
+                && format!("{}:{}", broker.host, broker.port) == address
+            {
+                *not_before = None;
+            }
+        }
+    }
+
+    /// Returns true if records wait for a broker that accepts no connection: perhaps another one
+    /// leads their partitions soon.
+    fn has_dead_leader(&self) -> bool {
+        self.brokers.values().any(|broker| broker.failures > 0 && !broker.active.is_empty())
+    }
+
     pub(super) fn handle_producer_id(&mut self, answer: Result<(Connection, i64)>) {
         match answer {
             Ok((connection, producer_id)) => {
                 self.any_broker = Some(connection);
                 self.identity_schedule.succeeded(Duration::ZERO);
+                self.identity_schedule.retries = 0;
                 self.set_identity(producer_id, 0);
             }
             Err(error) => {
@@ -211,7 +231,7 @@ impl Driver {
             is_complete &= partitions.iter().all(|partition| partition.leader_id.0 >= 0);
             self.apply_topic_metadata(place, &partitions);
         }
-        if is_complete {
+        if is_complete && !self.has_dead_leader() {
             self.metadata_schedule.succeeded(self.settings.metadata_max_age);
         } else {
             self.metadata_schedule.failed(&self.settings);
@@ -269,8 +289,10 @@ impl Driver {
                 old.active.retain(|active| *active != (topic, place));
             }
             (partition.leader, partition.is_enqueued) = (leader, false);
-            // The pause was for the old leader.
-            partition.not_before = None;
+            // The pauses were for the old leader.
+            (partition.not_before, partition.failures) = (None, partition.failures.min(1));
+            // The others may follow soon.
+            self.metadata_schedule.retries = 0;
         }
         let has_records = !partition.queue.is_empty()
             || state.topic.as_ref().is_some_and(|topic| topic.0.has_records(place, transaction));

@@ -51,7 +51,7 @@ mod topics;
 mod transaction;
 
 use self::{
-    cluster::{Broker, Link},
+    cluster::{Broker, Link, OPENING_PAUSE},
     coordinator::CoordinatorResponse,
     topics::{Closing, Partition, TopicState},
     transaction::Transaction,
@@ -127,29 +127,55 @@ pub(crate) struct Driver {
 struct Schedule {
     due: Instant,
     is_requesting: bool,
-    failures: u32,
+    /// Time of the last retry, past or to come.
+    retry_at: Instant,
+    /// Number of retries in a row.
+    retries: u32,
 }
 
 impl Schedule {
     fn new() -> Self {
-        Schedule { due: Instant::now(), is_requesting: false, failures: 0 }
+        let now = Instant::now();
+        Schedule { due: now, is_requesting: false, retry_at: now, retries: 0 }
     }
 
     fn is_due(&self, now: Instant) -> bool {
         !self.is_requesting && now >= self.due
     }
 
-    /// Schedules the next attempt after a growing pause.
-    fn failed(&mut self, settings: &Settings) {
-        self.is_requesting = false;
-        self.due = Instant::now() + pause(settings, self.failures);
-        self.failures += 1;
+    /// Begins a request. The next one is due after `next`, or at the retry that is to come.
+    fn begin(&mut self, next: Duration) {
+        let now = Instant::now();
+        self.is_requesting = true;
+        self.due = if self.retry_at > now { self.retry_at } else { now + next };
     }
 
-    /// Sends the next request after `next`, or earlier if it was hurried meanwhile.
+    /// Brings the next request forward, after a pause that grows with each retry in a row. A retry
+    /// that is to come serves everyone who asks for one meanwhile.
+    fn retry(&mut self, settings: &Settings) {
+        let now = Instant::now();
+        if self.retry_at > now {
+            return;
+        }
+        if now - self.retry_at > settings.backoff_max {
+            self.retries = 0;
+        }
+        // Records wait for the answer, so the longest pause is half of others.
+        self.retries += 1;
+        self.retry_at = now + pause(settings, self.retries) / 2;
+        self.due = self.due.min(self.retry_at);
+    }
+
+    fn failed(&mut self, settings: &Settings) {
+        self.is_requesting = false;
+        self.retry(settings);
+        self.due = self.retry_at;
+    }
+
+    /// Sends the next request after `next`, or earlier if it was brought forward meanwhile.
     fn succeeded(&mut self, next: Duration) {
-        let due = self.due.min(Instant::now() + next);
-        *self = Schedule { due, is_requesting: false, failures: 0 };
+        self.is_requesting = false;
+        self.due = self.due.min(Instant::now() + next);
     }
 
     fn hurry(&mut self, limit: Duration) {
@@ -279,7 +305,7 @@ impl Driver {
         });
         // The cached metadata of the topic may be out of date.
         self.topics[place].waiting.push(answer);
-        self.refresh_metadata();
+        self.metadata_schedule.hurry(OPENING_PAUSE);
     }
 
     fn close_topic(&mut self, topic: &Topic, answer: oneshot::Sender<()>) {

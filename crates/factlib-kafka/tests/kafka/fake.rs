@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use factlib_kafka::{Producer, Unobserved};
+use factlib_kafka::{Client, Producer, Unobserved, client::Isolation};
 use factlib_testing::fake_broker::{Api, Code, FakeCluster};
 use tokio::time::timeout;
 
@@ -42,6 +42,34 @@ async fn another_broker_is_asked_where_one_does_not_know_the_leader() {
         numbers.ended().await;
         stale.lift();
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_asks_another_broker_where_one_does_not_know_the_leader() {
+    let cluster = FakeCluster::builder().brokers(2).start().await.expect("a cluster");
+    cluster.create_topic("read", 1).expect("a topic");
+    for broker in [1, 2] {
+        let stale = cluster.on(Api::Metadata).broker(broker).topic("read").always();
+        let stale = stale.answer(Code::LeaderNotAvailable);
+        let client = Client::new(settings(&cluster.bootstrap()));
+        client.offsets("read", 0, Isolation::ReadUncommitted).await.expect("offsets");
+        stale.lift();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metadata_is_requested_at_growing_intervals_while_many_partitions_fail() {
+    let cluster = FakeCluster::start().await.expect("a cluster");
+    cluster.create_topic("many", 50).expect("a topic");
+    let mut numbers = Numbers::to(&cluster.bootstrap(), "many").await;
+    let refused = cluster.on(Api::Produce).topic("many").always();
+    let refused = refused.answer(Code::NotLeaderOrFollower);
+    let before = cluster.requests(Api::Metadata);
+    numbers.send_during(tokio::time::sleep(Duration::from_secs(3))).await;
+    let requests = cluster.requests(Api::Metadata) - before;
+    assert!((3..=15).contains(&requests), "{requests}");
+    refused.lift();
+    numbers.ended().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,5 +6,6 @@ mod fake;
 mod faults;
 mod numbered;
 mod refusals;
+mod resumption;
 mod security;
 mod transactions;

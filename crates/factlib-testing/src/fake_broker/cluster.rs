@@ -31,6 +31,8 @@ pub(super) struct Broker {
     pub port: u16,
     /// Number of the present run; none while the broker is down.
     pub run: Option<u64>,
+    /// True while metadata names the broker.
+    pub is_listed: bool,
 }
 
 impl Cluster {
@@ -50,13 +52,14 @@ impl Cluster {
     /// Marks a broker as up and returns the number of its run.
     pub fn broker_up(&mut self, id: i32, port: u16) -> u64 {
         self.last_run += 1;
-        self.brokers.insert(id, Broker { port, run: Some(self.last_run) });
+        self.brokers.insert(id, Broker { port, run: Some(self.last_run), is_listed: true });
         self.last_run
     }
 
-    pub fn broker_down(&mut self, id: i32) {
+    /// Stops a broker; `is_listed` says whether metadata goes on to name it.
+    pub fn broker_down(&mut self, id: i32, is_listed: bool) {
         if let Some(broker) = self.brokers.get_mut(&id) {
-            broker.run = None;
+            (broker.run, broker.is_listed) = (None, is_listed);
         }
     }
 
@@ -69,10 +72,15 @@ impl Cluster {
         self.brokers.get(&id).is_some_and(|broker| broker.run.is_some())
     }
 
-    /// Brokers that are up, with their ports, by id. The first is controller and coordinator.
-    pub fn live(&self) -> impl Iterator<Item = (i32, u16)> {
-        let live = self.brokers.iter().filter(|(_, broker)| broker.run.is_some());
-        live.map(|(id, broker)| (*id, broker.port))
+    pub fn is_listed(&self, id: i32) -> bool {
+        self.brokers.get(&id).is_some_and(|broker| broker.is_listed)
+    }
+
+    /// Brokers that metadata names, with their ports, by id. The first is controller and
+    /// coordinator.
+    pub fn listed(&self) -> impl Iterator<Item = (i32, u16)> {
+        let listed = self.brokers.iter().filter(|(_, broker)| broker.is_listed);
+        listed.map(|(id, broker)| (*id, broker.port))
     }
 
     /// Creates a topic.

@@ -266,7 +266,17 @@ impl FakeCluster {
     /// Stops a broker: its connections are closed, and nothing that they sent has an effect any
     /// more. It keeps its partitions and their records.
     pub async fn broker_down(&self, id: i32) {
-        self.shared.lock().broker_down(id);
+        self.stop(id, false).await;
+    }
+
+    /// Stops a broker as [`broker_down`](Self::broker_down) does. The others notice nothing: their
+    /// metadata names it, as a leader too, until [`broker_down`](Self::broker_down).
+    pub async fn broker_killed(&self, id: i32) {
+        self.stop(id, true).await;
+    }
+
+    async fn stop(&self, id: i32, is_listed: bool) {
+        self.shared.lock().broker_down(id, is_listed);
         let server = self.servers().remove(&id);
         if let Some(server) = server {
             server.abort();

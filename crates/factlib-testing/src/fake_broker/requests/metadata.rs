@@ -37,13 +37,13 @@ impl Answerable for MetadataRequest {
             topic(cluster, call, name)
         });
         let topics = topics.collect();
-        let brokers = cluster.live().map(|(id, port)| {
+        let brokers = cluster.listed().map(|(id, port)| {
             MetadataResponseBroker::default()
                 .with_node_id(BrokerId(id))
                 .with_host(text(HOST))
                 .with_port(i32::from(port))
         });
-        let controller = cluster.live().next().map_or(-1, |(id, _)| id);
+        let controller = cluster.listed().next().map_or(-1, |(id, _)| id);
         Answer::Now(
             MetadataResponse::default()
                 .with_brokers(brokers.collect())
@@ -75,13 +75,13 @@ fn partition(
     index: usize,
     partition: &Partition,
 ) -> MetadataResponsePartition {
-    let has_leader = cluster.is_up(partition.leader);
+    let has_leader = cluster.is_listed(partition.leader);
     let code = if has_leader { 0 } else { Code::LeaderNotAvailable.code() };
     let others = cluster.brokers.keys().copied().filter(|id| *id != partition.leader);
     let replicas: Vec<i32> =
         std::iter::once(partition.leader).chain(others).take(topic.replicas).collect();
     let ids = |up: bool| {
-        let ids = replicas.iter().copied().filter(move |id| cluster.is_up(*id) || !up);
+        let ids = replicas.iter().copied().filter(move |id| cluster.is_listed(*id) || !up);
         ids.map(BrokerId).collect::<Vec<_>>()
     };
     MetadataResponsePartition::default()
@@ -95,7 +95,7 @@ fn partition(
 
 impl Answerable for FindCoordinatorRequest {
     fn answer(&self, cluster: &mut Cluster, call: &Call) -> Answer<FindCoordinatorResponse> {
-        let (id, port) = cluster.live().next().unwrap_or((-1, 0));
+        let (id, port) = cluster.listed().next().unwrap_or((-1, 0));
         Answer::Now(
             FindCoordinatorResponse::default()
                 .with_error_code(call.code())

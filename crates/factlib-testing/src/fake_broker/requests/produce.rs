@@ -79,7 +79,7 @@ fn checked(
     let leader_epoch = cluster.led_by(call.broker, name, *partition)?.leader_epoch;
     let topic = cluster.topics.get(name).ok_or(Code::UnknownTopicOrPartition)?;
     let rules = topic.rules(cluster.options.first_sequence, leader_epoch);
-    let in_sync = cluster.live().count().min(topic.replicas);
+    let in_sync = cluster.listed().count().min(topic.replicas);
     let needed = topic.setting("min.insync.replicas").and_then(|(count, _)| count.parse().ok());
     if request.acks == -1 && needed.is_some_and(|needed: usize| needed > in_sync) {
         return Err(Code::NotEnoughReplicas);
