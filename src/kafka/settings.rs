@@ -55,6 +55,7 @@ pub(crate) enum PasswordMechanism {
 
 /// An OpenID provider's token endpoint, and the client's credentials there.
 #[derive(Clone)]
+#[cfg_attr(not(feature = "oauth"), allow(dead_code, reason = "such a login is refused before"))]
 pub(crate) struct TokenEndpoint {
     /// `http(s)://…`.
     pub url: String,

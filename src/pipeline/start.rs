@@ -14,7 +14,7 @@ use crate::{
         HandlerLanes, KafkaLanes, Lanes, PipelineResources, Supervisor, TableLanes, Threads,
         TopicClient,
     },
-    config::{Config, KafkaClient, RefusalPolicy},
+    config::{Config, RefusalPolicy},
     exactly_once::{Positions, Transactions},
     handlers::HandlerLaneNames,
     kafka::pipelined::PipelinedClient,
@@ -100,7 +100,7 @@ impl PipelineBuilder {
                 Arc::new(TableLanes::new(startup.dead_letter_table(&log)))
             }
             #[cfg(feature = "client-kafka")]
-            None if config.kafka.client == KafkaClient::Kafka => {
+            None if config.kafka.client == crate::config::KafkaClient::Kafka => {
                 let table = TableLanes::new(startup.dead_letter_table(&log));
                 let (config, status) = (Arc::clone(&config), Arc::clone(&status));
                 Arc::new(PlainLanes::new(config, table, status, faults.clone(), log.clone())?)

@@ -4,7 +4,7 @@ use super::{Check, humantime, missing, positive, quoted, text, wrong};
 use crate::{
     config::{
         KafkaConfig, TlsVerification,
-        kafka::{OAUTHBEARER, pair},
+        kafka::OAUTHBEARER,
         properties::{self, with_properties},
         secret::REDACTED,
         size::size_text,
@@ -103,8 +103,10 @@ fn check_oauth(kafka: &KafkaConfig) -> Check {
         let mut extensions = kafka.oauth_extensions.iter();
         let is_name =
             |name: &str| !name.is_empty() && name.chars().all(|c| c.is_ascii_alphabetic());
-        let valid =
-            |text: &str| pair(text).is_some_and(|(name, _)| is_name(&name) && name != "auth");
+        let valid = |text: &str| {
+            crate::config::kafka::pair(text)
+                .is_some_and(|(name, _)| is_name(&name) && name != "auth")
+        };
         match extensions.find(|text| !valid(text)) {
             Some(text) => {
                 let problem = "expected name=value, with letters only in the name";
