@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, fmt, path::Path};
 
 use serde::{Serialize, Serializer};
 
-use self::table::{Effect, effect};
+use self::table::{Effect, effect, is_known};
 use super::{KafkaConfig, Mistake, secret::REDACTED, validate::quoted};
 use crate::kafka::is_secret;
 
@@ -59,8 +59,13 @@ fn property<'a>(kafka: &'a KafkaConfig, name: &str, value: &'a str) -> Property<
     Property { value, file: kafka.property_files.get(name).map(|path| &**path) }
 }
 
+/// True if the value is not to be shown: a name that is mistyped may be that of a secret.
+pub(super) fn hides(name: &str) -> bool {
+    is_secret(name) || !is_known(name)
+}
+
 fn mistake(name: &str, value: &str, problem: &str) -> Mistake {
-    let value = if is_secret(name) { REDACTED.into() } else { quoted(value) };
+    let value = if hides(name) { REDACTED.into() } else { quoted(value) };
     let setting = format!("kafka.properties.{name}");
     Mistake { setting, value: Some(value), problem: problem.into() }
 }
@@ -70,7 +75,7 @@ pub(super) struct Shown<'a>(pub &'a BTreeMap<String, String>);
 
 impl<'a> Shown<'a> {
     fn pairs(&self) -> impl Iterator<Item = (&'a String, &'a str)> {
-        self.0.iter().map(|(k, v)| (k, if is_secret(k) { REDACTED } else { v.as_str() }))
+        self.0.iter().map(|(k, v)| (k, if hides(k) { REDACTED } else { v.as_str() }))
     }
 }
 

@@ -33,6 +33,11 @@ pub(super) fn effect(name: &str) -> Effect {
     rows.next().map_or(Refused(UNKNOWN), |(_, effect)| *effect)
 }
 
+/// True for the name of a property in the table.
+pub(super) fn is_known(name: &str) -> bool {
+    ROWS.iter().any(|(names, _)| names.contains(&name))
+}
+
 type Row = (&'static [&'static str], Effect);
 
 #[rustfmt::skip]

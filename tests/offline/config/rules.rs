@@ -367,13 +367,19 @@ fn properties_of_librdkafka_set_what_they_stand_for() {
             "consistent",
             "expected murmur2_random: factlib chooses partitions as Java's clients do",
         ),
-        ("no.such", "x", "is no property that factlib knows: docs/kafka-clients.md lists them"),
     ] {
         let mut config = Config::default();
         config.kafka.properties.insert(name.into(), value.into());
         let error = config.validate().expect_err(name).to_string();
         assert_eq!(error, format!("kafka.properties.{name} = {value:?}: {problem}"));
     }
+    let mut config = Config::default();
+    config.kafka.properties.insert("sasl.pasword".into(), "hunter2".into());
+    assert_eq!(
+        config.validate().expect_err("mistyped").to_string(),
+        "kafka.properties.sasl.pasword = [redacted]: is no property that factlib knows: \
+         docs/kafka-clients.md lists them"
+    );
     let without = file.replace("SASL_SSL", "SSL") + "\n\"sasl.password\" = \"hunter2\"";
     assert_eq!(
         mistake_in_file(&without),
