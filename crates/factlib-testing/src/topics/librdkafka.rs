@@ -21,15 +21,7 @@ use crate::{Error, ErrorKind, Result};
 const RECORDS_AHEAD: usize = 1024;
 const POLL: Duration = Duration::from_millis(100);
 
-/// Reads the committed records of a topic from its start to its present end, in order within each
-/// partition.
-pub async fn read_topic(bootstrap: &str, topic: &str) -> Result<Vec<ConsumedRecord>> {
-    let mut records = Vec::new();
-    each_record(bootstrap, topic, |record| records.push(record)).await?;
-    Ok(records)
-}
-
-/// Reads a topic like [`read_topic`] and calls `take` with each record, for topics that do not fit into
+/// Reads a topic like [`read_topic`](super::read_topic) and calls `take` with each record, for topics that do not fit into
 /// memory.
 pub async fn each_record(
     bootstrap: &str,

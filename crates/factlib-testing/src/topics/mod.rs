@@ -15,19 +15,27 @@ use factlib_kafka::{Client, Settings};
 
 pub(crate) use self::create::await_broker;
 #[cfg(feature = "librdkafka")]
-pub use self::librdkafka::{each_record, read_topic, wait_for_count};
+pub use self::librdkafka::{each_record, wait_for_count};
 #[cfg(not(feature = "librdkafka"))]
-pub use self::read::{each_record, read_topic, wait_for_count};
+pub use self::read::{each_record, wait_for_count};
 pub use self::{
     create::{create_topic, topic_names},
     record::ConsumedRecord,
 };
-use crate::{Error, ErrorKind};
+use crate::{Error, ErrorKind, Result};
 
 /// Time limit for one answer of a running server.
 const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 /// Interval of polling metadata: no event signals a change, and a request is cheap.
 const PROBE_INTERVAL: Duration = Duration::from_millis(20);
+
+/// Reads the committed records of a topic from its start to its present end, in order within each
+/// partition.
+pub async fn read_topic(bootstrap: &str, topic: &str) -> Result<Vec<ConsumedRecord>> {
+    let mut records = Vec::new();
+    each_record(bootstrap, topic, |record| records.push(record)).await?;
+    Ok(records)
+}
 
 /// Returns a client whose requests end within this time.
 fn client(bootstrap: &str, limit: Duration) -> Client {
