@@ -8,6 +8,18 @@ use std::{error::Error as StdError, fmt, sync::Arc};
 /// Result with factlib's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
+/// Joins an error of a library and its causes in one text.
+#[cfg(any(feature = "oauth", feature = "schema-registry"))]
+pub(crate) fn error_chain(error: &dyn StdError) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
 /// An error that an operator can act on.
 ///
 /// [`Display`](fmt::Display) gives one line: what happened, the causes and the remedy, if there is

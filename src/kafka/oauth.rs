@@ -4,7 +4,7 @@
 //! A token is used until four fifths of its lifetime are over, and then replaced. If the provider
 //! can't be reached then, it is used to its end.
 
-use std::{error::Error as StdError, fmt::Display, fs, io, time::Duration};
+use std::{fmt::Display, fs, io, time::Duration};
 
 use factlib_kafka::sasl::{FetchingToken, Token, TokenSource};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -17,6 +17,7 @@ use serde::Deserialize;
 use tokio::{sync::Mutex, time::Instant};
 
 use super::TokenEndpoint;
+use crate::error::error_chain;
 
 /// Share of a token's lifetime after which the next one is fetched. A connection logs in again
 /// after the same share of its session, and so never with a token that is about to end.
@@ -105,7 +106,7 @@ impl ClientCredentials {
             .header(ACCEPT, "application/json")
             .body(form);
         let unreachable = |error: reqwest::Error| {
-            self.failed(format_args!("can't be reached: {}", causes(&error.without_url())))
+            self.failed(format_args!("can't be reached: {}", error_chain(&error.without_url())))
         };
         let answer = request.send().await.map_err(unreachable)?;
         let status = answer.status();
@@ -131,9 +132,10 @@ impl ClientCredentials {
             self.failed(format_args!("can't be asked: {}: {error}", path.display()))
         };
         let pem = fs::read(path).map_err(|error| unusable(&error))?;
-        let all = Certificate::from_pem_bundle(&pem).map_err(|error| unusable(&causes(&error)))?;
+        let all =
+            Certificate::from_pem_bundle(&pem).map_err(|error| unusable(&error_chain(&error)))?;
         let builder = all.into_iter().fold(builder, ClientBuilder::add_root_certificate);
-        builder.build().map_err(|error| unusable(&causes(&error)))
+        builder.build().map_err(|error| unusable(&error_chain(&error)))
     }
 
     fn failed(&self, what: impl Display) -> io::Error {
@@ -167,17 +169,6 @@ fn reason(body: &[u8]) -> String {
     let description = error_description.map(|text| format!(" ({text})")).unwrap_or_default();
     let text = format!(": {error}{description}");
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_ERROR_CHARS).collect()
-}
-
-/// Joins an error and its causes in one text.
-fn causes(error: &dyn StdError) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Asks the schema registry over HTTP (through `schema_registry_converter`) and turns its answers
 //! into prefixes or errors.
 
-use std::{error::Error as StdError, fs};
+use std::{error::Error as _, fs};
 
 use bytes::Bytes;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -21,7 +21,7 @@ use schema_registry_converter::{
 use secrecy::ExposeSecret;
 
 use crate::format::{Schema, SchemaRef};
-use crate::{Error, ErrorKind, Result, config::SchemaRegistryConfig};
+use crate::{Error, ErrorKind, Result, config::SchemaRegistryConfig, error::error_chain};
 
 /// The protobuf schema of `OutboxEvent`.
 const PROTOBUF: &str = include_str!("../../proto/factlib/v1/outbox.proto");
@@ -243,17 +243,6 @@ fn status(error: &SRCError) -> Option<u16> {
 /// True if the server's certificate was not accepted, which only OpenSSL's text says.
 fn is_untrusted(error: &SRCError) -> bool {
     error.source().is_some_and(|cause| error_chain(cause).contains("certificate verify failed"))
-}
-
-/// Joins an error of the HTTP client and its causes in one text.
-fn error_chain(error: &dyn StdError) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]
