@@ -11,6 +11,7 @@ use uuid::Uuid;
 use crate::{
     Result,
     servers::{NAME, Servers},
+    topics::Layout,
 };
 
 /// Different facts; the WAL holds them over and over.
@@ -19,8 +20,8 @@ const TEMPLATES: usize = 1_000;
 pub const COST: &str = "cost";
 /// What the names of those begin with that show what exactly-once costs.
 pub const EXACTLY: &str = "exactly";
-/// Their topics.
-pub const AGGREGATE_TYPES: [&str; 3] = ["order", "payment", "customer"];
+/// The name of the backlog that is drained to a near and to a distant broker.
+pub const FAR: &str = "far";
 
 /// Where the facts are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -83,6 +84,12 @@ impl Backlog {
         [Backlog { name: "exactly5", ..tx5 }, Backlog { name: "exactly1", ..tx1 }]
     }
 
+    /// That of `tx5`, for what the way to the broker costs.
+    pub fn far(facts: u64) -> Backlog {
+        let [tx5, ..] = Backlog::all(facts);
+        Backlog { name: FAR, ..tx5 }
+    }
+
     pub fn describe(&self) -> String {
         let Backlog { name, source, facts, payload_bytes, facts_a_transaction } = self;
         let of = match source {
@@ -137,7 +144,8 @@ impl Backlog {
     }
 
     fn template(&self, n: usize) -> OutboxEvent {
-        fact(AGGREGATE_TYPES[n % AGGREGATE_TYPES.len()], n, self.payload_bytes)
+        let types = Layout::USUAL.aggregate_types;
+        fact(types[n % types.len()], n, self.payload_bytes)
     }
 
     async fn emit(&self, servers: &Servers, facts: u64) -> Result<()> {

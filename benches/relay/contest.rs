@@ -22,7 +22,7 @@ use crate::{
     relay::{Mode, Relay},
     report::Spread,
     servers::{NAME, Servers},
-    topics::Topics,
+    topics::{Layout, Topics},
 };
 
 /// Longer than any reader takes for its backlog on a machine that is worth measuring.
@@ -45,6 +45,8 @@ pub enum Reader {
     Embedded(With),
     /// All of it, until the server has the position.
     Delivery(Mode),
+    /// The same, with its broker so far away.
+    Far { round_trip_ms: u64, mode: Mode },
 }
 
 impl Reader {
@@ -62,12 +64,22 @@ impl Reader {
     pub const EXACTLY: [Reader; 2] =
         [Reader::Delivery(Mode::AtLeastOnce), Reader::Delivery(Mode::EXACTLY_ONCE)];
 
+    /// Of the backlog `far`.
+    pub const FAR: [Reader; 3] = [
+        Reader::Far { round_trip_ms: 0, mode: Mode::AtLeastOnce },
+        Reader::Far { round_trip_ms: 5, mode: Mode::AtLeastOnce },
+        Reader::Far { round_trip_ms: 5, mode: Mode::EXACTLY_ONCE },
+    ];
+
     fn suffix(self) -> &'static str {
         match self {
             Reader::Embedded(With::Routes) => "_routes",
             Reader::Embedded(With::Handler) => "_handler",
             Reader::Delivery(Mode::AtLeastOnce) => "_least",
             Reader::Delivery(Mode::ExactlyOnce { .. }) => "_exactly",
+            Reader::Far { round_trip_ms: 0, .. } => "_near",
+            Reader::Far { mode: Mode::AtLeastOnce, .. } => "_far",
+            Reader::Far { .. } => "_far_exactly",
             _ => "",
         }
     }
@@ -80,6 +92,9 @@ impl Reader {
             Reader::Relay => "(c) factlib into Kafka",
             Reader::Delivery(Mode::AtLeastOnce) => "(a) factlib, at least once",
             Reader::Delivery(Mode::ExactlyOnce { .. }) => "(b) factlib, exactly once",
+            Reader::Far { round_trip_ms: 0, .. } => "(a) factlib, its broker near",
+            Reader::Far { mode: Mode::AtLeastOnce, .. } => "(b) factlib, its broker far",
+            Reader::Far { .. } => "(c) far, exactly once",
             Reader::Embedded(With::Nothing) => "(a) factlib embedded, into Kafka",
             Reader::Embedded(With::Routes) => "(b) with a [[route]] table",
             Reader::Embedded(With::Handler) => "(c) with an identity handler",
@@ -165,6 +180,10 @@ async fn turn(
         Reader::Relay => relay(servers, &slot, backlog, None).await?,
         Reader::Embedded(with) => relay(servers, &slot, backlog, Some(with)).await?,
         Reader::Delivery(mode) => delivered(servers, &slot, written, backlog, mode).await?,
+        Reader::Far { round_trip_ms, mode } => {
+            servers.distance(Duration::from_millis(round_trip_ms))?;
+            delivered(servers, &slot, written, backlog, mode).await?
+        }
         Reader::Nothing => into_nothing(servers, &slot, backlog).await?,
         _ => recvlogical(servers, &slot, written, backlog).await?,
     };
@@ -253,7 +272,7 @@ async fn relay(
     backlog: &Backlog,
     embedded: Option<With>,
 ) -> Result<Turn> {
-    let topics = Topics::create(servers, slot, &[]).await?;
+    let topics = Topics::create(servers, slot, Layout::USUAL, &[]).await?;
     let spawned = Instant::now();
     let mut relay = match embedded {
         None => Relay::start(servers, slot, &topics, Mode::AtLeastOnce, backlog.source)?,
@@ -284,7 +303,7 @@ async fn delivered(
     backlog: &Backlog,
     mode: Mode,
 ) -> Result<Turn> {
-    let topics = Topics::create(servers, slot, &[]).await?;
+    let topics = Topics::create(servers, slot, Layout::USUAL, &[]).await?;
     let spawned = Instant::now();
     let mut relay = Relay::start(servers, slot, &topics, mode, backlog.source)?;
     let sampler = Sampler::start(relay.pid, broker(servers)?);

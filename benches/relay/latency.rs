@@ -11,14 +11,16 @@ use tokio::{task::spawn_blocking, time::sleep};
 
 use crate::{
     Result,
-    backlog::{AGGREGATE_TYPES, Source, fact, now_ns},
+    backlog::{Source, fact, now_ns},
     process::cpu_s,
     relay::{Mode, Relay},
-    servers::{NAME, PARTITIONS, Servers},
-    topics::Topics,
+    servers::{NAME, Servers},
+    topics::{Layout, Topics},
 };
 
 const PAYLOAD_BYTES: usize = 300;
+/// So many that each partition has some.
+const AGGREGATES: usize = 240;
 /// Sessions that emit, each one fact and one transaction at a time.
 const EMITTERS: u64 = 8;
 /// Not counted: connections, caches and the JVM's compiler warm up.
@@ -31,6 +33,7 @@ const SILENCE: Duration = Duration::from_secs(20);
 #[derive(Serialize)]
 pub struct Latency {
     pub mode: Mode,
+    pub layout: Layout,
     pub wanted_per_s: u64,
     /// To the broker, beside what this machine takes.
     pub round_trip_ms: u64,
@@ -65,8 +68,10 @@ impl Latency {
             format!("p50 {:.1} ms, p99 {:.1} ms, max {:.1} ms", q.p50_ms, q.p99_ms, q.max_ms)
         };
         println!(
-            "\nlatency, {:?}, {} ms to the broker, at {}/s wanted, {:.0}/s emitted:\n  emit to the broker's append: {}\n  emit to a consumer's receipt: {}\n  relay's CPU: {:.1} s per million",
+            "\nlatency, {:?}, {} topics of {} partitions, {} ms to the broker, at {}/s wanted, {:.0}/s emitted:\n  emit to the broker's append: {}\n  emit to a consumer's receipt: {}\n  relay's CPU: {:.1} s per million",
             self.mode,
+            self.layout.topics,
+            self.layout.partitions,
             self.round_trip_ms,
             self.wanted_per_s,
             self.emitted_per_s,
@@ -91,18 +96,21 @@ pub async fn measure(
     servers: &Servers,
     per_s: u64,
     mode: Mode,
+    layout: Layout,
     round_trip_ms: u64,
 ) -> Result<Latency> {
     let slot = match mode {
-        Mode::AtLeastOnce => format!("latency_{per_s}_{round_trip_ms}"),
-        Mode::ExactlyOnce { interval_ms } => format!("latency_{per_s}_exactly_{interval_ms}"),
+        Mode::AtLeastOnce => format!("latency_{per_s}_{round_trip_ms}_{}", layout.topics),
+        Mode::ExactlyOnce { interval_ms } => {
+            format!("latency_{per_s}_{round_trip_ms}_exactly_{interval_ms}")
+        }
     };
     if round_trip_ms > 0 {
         servers.distance(Duration::from_millis(round_trip_ms))?;
     }
     servers.create_slot(&slot).await?;
     let stamped = [("message.timestamp.type", "LogAppendTime")];
-    let topics = Topics::create(servers, &slot, &stamped).await?;
+    let topics = Topics::create(servers, &slot, layout, &stamped).await?;
     let relay = running(servers, &slot, &topics, mode).await?;
 
     let facts = per_s * (WARM_UP + MEASURED).as_secs() / EMITTERS;
@@ -110,11 +118,9 @@ pub async fn measure(
     let (begin, cpu_before) = (Instant::now(), cpu_s(relay.pid).unwrap_or_default());
     let counted_from = now_ns() + i64::try_from(WARM_UP.as_nanos())?;
     let period = Duration::from_secs(1).mul_f64(EMITTERS as f64 / per_s as f64);
-    try_join_all(
-        (0..EMITTERS).map(|n| {
-            emit(servers, begin + period.mul_f64(n as f64 / EMITTERS as f64), facts, period)
-        }),
-    )
+    try_join_all((0..EMITTERS).map(|n| {
+        emit(servers, layout, begin + period.mul_f64(n as f64 / EMITTERS as f64), facts, period)
+    }))
     .await?;
     let emitted_per_s = (facts * EMITTERS) as f64 / begin.elapsed().as_secs_f64();
     let records = consumer.await??;
@@ -126,6 +132,7 @@ pub async fn measure(
     let counted = || records.iter().filter(|record| record.emitted >= counted_from);
     Ok(Latency {
         mode,
+        layout,
         wanted_per_s: per_s,
         round_trip_ms,
         emitted_per_s,
@@ -138,7 +145,7 @@ pub async fn measure(
 /// What the relay uses while nothing happens.
 pub async fn idle_cpu_percent(servers: &Servers) -> Result<f64> {
     servers.create_slot("idle").await?;
-    let topics = Topics::create(servers, "idle", &[]).await?;
+    let topics = Topics::create(servers, "idle", Layout::USUAL, &[]).await?;
     let relay = running(servers, "idle", &topics, Mode::AtLeastOnce).await?;
     sleep(WARM_UP).await;
     let (begin, before) = (Instant::now(), cpu_s(relay.pid).unwrap_or_default());
@@ -163,12 +170,18 @@ async fn running(servers: &Servers, slot: &str, topics: &Topics, mode: Mode) -> 
 }
 
 /// Emits a fact each period, and stamps it just before: its commit is part of the way.
-async fn emit(servers: &Servers, begin: Instant, facts: u64, period: Duration) -> Result<()> {
+async fn emit(
+    servers: &Servers,
+    layout: Layout,
+    begin: Instant,
+    facts: u64,
+    period: Duration,
+) -> Result<()> {
     let client = servers.postgres.connect(NAME).await?;
     let statement = client.prepare("SELECT pg_logical_emit_message(true, $1, $2::bytea)").await?;
-    let mut templates: Vec<OutboxEvent> = (0..60)
-        .map(|n| fact(AGGREGATE_TYPES[n % AGGREGATE_TYPES.len()], n, PAYLOAD_BYTES))
-        .collect();
+    let types = layout.aggregate_types;
+    let mut templates: Vec<OutboxEvent> =
+        (0..AGGREGATES).map(|n| fact(types[n % types.len()], n, PAYLOAD_BYTES)).collect();
     let mut due = begin;
     for n in 0..facts {
         tokio::time::sleep_until(due.into()).await;
@@ -185,10 +198,8 @@ async fn emit(servers: &Servers, begin: Instant, facts: u64, period: Duration) -
 fn consume(topics: &Topics, count: u64) -> Result<tokio::task::JoinHandle<Result<Vec<Received>>>> {
     let consumer = topics.consumer()?;
     let mut list = TopicPartitionList::new();
-    for topic in topics.names() {
-        for partition in 0..PARTITIONS {
-            list.add_partition_offset(&topic, partition, Offset::Beginning)?;
-        }
+    for (topic, partition) in topics.partitions() {
+        list.add_partition_offset(&topic, partition, Offset::Beginning)?;
     }
     consumer.assign(&list)?;
     Ok(spawn_blocking(move || {

@@ -21,7 +21,10 @@ use std::{env, path::PathBuf, str::FromStr};
 
 use clap::Parser;
 
-use self::{backlog::Backlog, contest::Reader, relay::Mode, report::Report, servers::Servers};
+use self::{
+    backlog::Backlog, contest::Reader, relay::Mode, report::Report, servers::Servers,
+    topics::Layout,
+};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
@@ -90,28 +93,39 @@ async fn bench(args: &Args) -> Result<()> {
         }
         for interval_ms in [0, 20, 50, 200] {
             let mode = Mode::ExactlyOnce { interval_ms };
-            let latency = latency::measure(&servers, 1_000, mode, 0).await?;
+            let latency = latency::measure(&servers, 1_000, mode, Layout::USUAL, 0).await?;
             latency.print();
             report.latencies.push(latency);
         }
     }
     if wanted("latency") {
         for per_s in [1_000, 5_000] {
-            let latency = latency::measure(&servers, per_s, Mode::AtLeastOnce, 0).await?;
+            let latency =
+                latency::measure(&servers, per_s, Mode::AtLeastOnce, Layout::USUAL, 0).await?;
             latency.print();
             report.latencies.push(latency);
         }
     }
     if named("distance") {
         let distant = Servers::distant().await?;
-        for round_trip_ms in [1, 5, 20] {
-            for per_s in [1_000, 5_000] {
+        for layout in Layout::WIDE {
+            for (round_trip_ms, per_s) in
+                [(1, 1_000), (1, 5_000), (5, 1_000), (5, 5_000), (20, 1_000), (20, 5_000)]
+            {
                 let mode = Mode::AtLeastOnce;
-                let latency = latency::measure(&distant, per_s, mode, round_trip_ms).await?;
+                let latency =
+                    latency::measure(&distant, per_s, mode, layout, round_trip_ms).await?;
                 latency.print();
                 report.latencies.push(latency);
             }
         }
+        let mode = Mode::EXACTLY_ONCE;
+        let latency = latency::measure(&distant, 1_000, mode, Layout::USUAL, 5).await?;
+        latency.print();
+        report.latencies.push(latency);
+        let contest = contest::run(&distant, Backlog::far(facts), &Reader::FAR, repeats).await?;
+        contest.print();
+        report.contests.push(contest);
     }
     if wanted("idle") {
         let percent = latency::idle_cpu_percent(&servers).await?;

@@ -29,9 +29,6 @@ const OUTBOX_TABLE: &str = "CREATE TABLE outbox_events (
     created_at timestamptz NOT NULL DEFAULT now(), metadata jsonb NOT NULL DEFAULT '{}',
     processed boolean NOT NULL DEFAULT false, processed_at timestamptz)";
 
-/// Partitions of each topic.
-pub const PARTITIONS: i32 = 4;
-
 pub struct Servers {
     pub postgres: PostgresServer,
     pub kafka: KafkaServer,

@@ -10,21 +10,43 @@ use rdkafka::{
     client::DefaultClientContext,
     consumer::{BaseConsumer, Consumer},
 };
+use serde::Serialize;
 use tokio::task::spawn_blocking;
 
-use crate::{
-    Result,
-    backlog::AGGREGATE_TYPES,
-    servers::{PARTITIONS, Servers},
-};
+use crate::{Result, servers::Servers};
 
 /// Counting asks the broker for the end of each partition: often enough to time a run of seconds.
 const COUNT_INTERVAL: Duration = Duration::from_millis(50);
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 
+/// How many topics there are, one per aggregate type, and how many partitions each has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Layout {
+    #[serde(skip)]
+    pub aggregate_types: &'static [&'static str],
+    pub topics: usize,
+    pub partitions: i32,
+}
+
+impl Layout {
+    /// That of each backlog.
+    pub const USUAL: Layout = Layout::of(3, 4);
+    /// As many partitions behind one topic, and spread over several: those of `distance`.
+    pub const WIDE: [Layout; 2] = [Layout::of(1, 24), Layout::of(8, 3)];
+
+    const fn of(topics: usize, partitions: i32) -> Self {
+        let (aggregate_types, _) = AGGREGATE_TYPES.split_at(topics);
+        Layout { aggregate_types, topics, partitions }
+    }
+}
+
+const AGGREGATE_TYPES: [&str; 8] =
+    ["order", "payment", "customer", "invoice", "shipment", "product", "review", "refund"];
+
 /// The topics of one run.
 pub struct Topics {
     pub prefix: String,
+    pub layout: Layout,
     bootstrap: String,
 }
 
@@ -32,19 +54,31 @@ impl Topics {
     pub async fn create(
         servers: &Servers,
         prefix: &str,
+        layout: Layout,
         settings: &[(&str, &str)],
     ) -> Result<Self> {
-        let topics =
-            Topics { prefix: prefix.to_owned(), bootstrap: servers.kafka.admin_bootstrap() };
+        let topics = Topics {
+            prefix: prefix.to_owned(),
+            layout,
+            bootstrap: servers.kafka.admin_bootstrap(),
+        };
         let names = topics.names();
-        let making =
-            names.iter().map(|name| create_topic(&topics.bootstrap, name, PARTITIONS, settings));
+        let making = names
+            .iter()
+            .map(|name| create_topic(&topics.bootstrap, name, layout.partitions, settings));
         try_join_all(making).await?;
         Ok(topics)
     }
 
     pub fn names(&self) -> Vec<String> {
-        AGGREGATE_TYPES.iter().map(|kind| format!("{}.{kind}", self.prefix)).collect()
+        self.layout.aggregate_types.iter().map(|kind| format!("{}.{kind}", self.prefix)).collect()
+    }
+
+    /// Each partition with its topic's name.
+    pub fn partitions(&self) -> Vec<(String, i32)> {
+        let of_topic =
+            |name: String| (0..self.layout.partitions).map(move |place| (name.clone(), place));
+        self.names().into_iter().flat_map(of_topic).collect()
     }
 
     pub fn consumer(&self) -> Result<BaseConsumer> {
@@ -57,11 +91,11 @@ impl Topics {
 
     /// Waits until there are `count` records, and says when that was.
     pub async fn filled(&self, count: u64, limit: Duration) -> Result<Instant> {
-        let (consumer, names) = (self.consumer()?, self.names());
+        let (consumer, partitions) = (self.consumer()?, self.partitions());
         spawn_blocking(move || {
             let deadline = Instant::now() + limit;
             loop {
-                let records = records(&consumer, &names)?;
+                let records = records(&consumer, &partitions)?;
                 let now = Instant::now();
                 if records >= count {
                     return Ok(now);
@@ -76,8 +110,8 @@ impl Topics {
     }
 
     pub async fn records(&self) -> Result<u64> {
-        let (consumer, names) = (self.consumer()?, self.names());
-        spawn_blocking(move || records(&consumer, &names)).await?
+        let (consumer, partitions) = (self.consumer()?, self.partitions());
+        spawn_blocking(move || records(&consumer, &partitions)).await?
     }
 
     pub async fn delete(self) -> Result<()> {
@@ -93,13 +127,19 @@ impl Topics {
     }
 }
 
-fn records(consumer: &BaseConsumer, topics: &[String]) -> Result<u64> {
+fn records(consumer: &BaseConsumer, partitions: &[(String, i32)]) -> Result<u64> {
     let mut records = 0;
-    for topic in topics {
-        for partition in 0..PARTITIONS {
-            let (low, high) = consumer.fetch_watermarks(topic, partition, ANSWER_LIMIT)?;
-            records += (high - low).unsigned_abs();
-        }
+    for (topic, partition) in partitions {
+        let begin = Instant::now();
+        let (low, high) = loop {
+            match consumer.fetch_watermarks(topic, *partition, ANSWER_LIMIT) {
+                Ok(ends) => break ends,
+                // A topic that was just made has no leader for a moment.
+                Err(_) if begin.elapsed() < ANSWER_LIMIT => std::thread::sleep(COUNT_INTERVAL),
+                Err(error) => return Err(error.into()),
+            }
+        };
+        records += (high - low).unsigned_abs();
     }
     Ok(records)
 }

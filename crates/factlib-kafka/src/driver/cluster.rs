@@ -8,7 +8,7 @@ use kafka_protocol::messages::{
 
 use super::{
     Arc, Closing, Connection, Done, Driver, Duration, Error, Identity, Instant, Partition, Result,
-    Topic, VecDeque, pause, topic_name,
+    Topic, VecDeque, pace::Pace, pause, topic_name,
 };
 use crate::{broker_pool::BrokerPool, error::check};
 
@@ -23,6 +23,7 @@ pub(super) struct Broker {
     pub port: u16,
     pub link: Link,
     pub requests: usize,
+    pub pace: Pace,
     pub failures: u32,
     /// End of the time for which the broker throttles this client because of a quota.
     pub throttled_until: Option<Instant>,
@@ -191,6 +192,7 @@ impl Driver {
                 port,
                 link: Link::Down { not_before: None },
                 requests: 0,
+                pace: Pace::new(),
                 failures: 0,
                 throttled_until: None,
                 active: VecDeque::new(),

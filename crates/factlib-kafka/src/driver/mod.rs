@@ -7,9 +7,9 @@
 //!
 //! # Sending
 //! The driver sends a request to a broker as soon as there is a batch for it and fewer than
-//! [`MAX_REQUESTS`](produce::MAX_REQUESTS) requests are in flight. A request contains one batch of
-//! each partition that has one. So records are sent without delay under light load, and batches
-//! grow under heavy load.
+//! [`MAX_REQUESTS`](produce::MAX_REQUESTS) requests are in flight, with a short [pause](pace)
+//! between requests in flight. A request contains one batch of each partition that has one. So
+//! records are sent without delay under light load, and batches grow under heavy load.
 //!
 //! # Failure
 //! Temporary failures are retried for ever, after a pause that grows up to
@@ -46,6 +46,7 @@ use crate::{
 
 mod cluster;
 mod coordinator;
+mod pace;
 mod produce;
 mod topics;
 mod transaction;
@@ -441,6 +442,7 @@ impl Driver {
             match &broker.link {
                 Link::Down { not_before } => look_at(*not_before),
                 Link::Up(_) => {
+                    look_at(Some(broker.pace.next()));
                     for (topic, place) in &broker.active {
                         look_at(self.topics[*topic].partitions[*place].not_before);
                     }

@@ -11,7 +11,7 @@ use kafka_protocol::{
 };
 
 use super::{
-    Arc, Done, Driver, Duration, Error, Instant, Link, Result, Sent, Token, pause,
+    Arc, Done, Driver, Duration, Error, Instant, Link, Result, Sent, Token, Transaction, pause,
     topics::{Request, SendContext},
     transaction::CONCURRENT_PAUSE,
 };
@@ -49,7 +49,11 @@ impl Driver {
         let now = Instant::now();
         let Some(broker) = self.brokers.get_mut(&id) else { return false };
         let is_throttled = broker.throttled_until.is_some_and(|until| now < until);
-        if broker.active.is_empty() || broker.requests >= MAX_REQUESTS || is_throttled {
+        // A commit waits for its last records.
+        let is_committing = self.transaction.as_ref().is_some_and(Transaction::is_committing);
+        let is_early = broker.requests > 0 && now < broker.pace.next() && !is_committing;
+        let is_full = broker.requests >= MAX_REQUESTS;
+        if broker.active.is_empty() || is_full || is_throttled || is_early {
             return false;
         }
         let Some(identity) = self.identity else { return false };
@@ -103,6 +107,7 @@ impl Driver {
             return false;
         }
         let limit = (self.settings.request_timeout / 2).as_millis();
+        let records = request.records;
         let said = SentRequest { partitions: request.sent.len(), bytes: request.bytes };
         let (topics, sent) = request.finish(&self.topics);
         let transactional_id = self.transaction.as_mut().map(|transaction| {
@@ -119,6 +124,7 @@ impl Driver {
             .with_timeout_ms(i32::try_from(limit).unwrap_or(i32::MAX))
             .with_topic_data(topics);
         broker.requests += 1;
+        broker.pace.sent(now, records, said.bytes);
         self.observer.sent(&connection.address, &said);
         let pending = connection.send(&produce, version);
         self.tasks.push(Box::pin(async move {

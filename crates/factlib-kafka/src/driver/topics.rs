@@ -209,6 +209,7 @@ impl Partition {
             };
             let records = send.batch.batch.stamped(stamp);
             request.bytes += records.len();
+            request.records += send.batch.batch.count() as usize;
             let data = PartitionProduceData::default()
                 .with_index(place as i32)
                 .with_records(Some(records));
@@ -235,6 +236,7 @@ pub(super) struct Request {
     by_topic: HashMap<usize, Vec<PartitionProduceData>>,
     pub sent: Vec<Sent>,
     pub bytes: usize,
+    pub records: usize,
     /// True if a partition needs a new producer id or epoch.
     pub needs_producer_id: bool,
 }

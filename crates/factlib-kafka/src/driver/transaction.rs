@@ -90,6 +90,11 @@ impl Transaction {
         is_open && self.is_started && self.ends_at.is_some_and(|at| Instant::now() < at)
     }
 
+    /// Returns true while a commit waits for the transaction's records.
+    pub fn is_committing(&self) -> bool {
+        matches!(self.goal, Some(Goal::Commit { .. }))
+    }
+
     pub fn may_send(&self) -> bool {
         self.failure.is_none()
     }
