@@ -18,10 +18,15 @@ REPEATS ?= 3
 FACTS ?= 1000000
 BACKLOG ?= all
 
+# Relays of `make compare`, by commas (default: all), and a page that gets its tables. FACTS (500000) and SECONDS (15)
+# scale it as well.
+PEERS ?=
+WRITE ?=
+
 export DEMO_SECONDS REPEATS FACTS BACKLOG
 
 .DEFAULT_GOAL := help
-.PHONY: help bootstrap test screenshots chaos lint demo bench bench-emit microbench fuzz proto api doc clean
+.PHONY: help bootstrap test screenshots chaos lint demo bench compare bench-emit microbench fuzz proto api doc clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -60,6 +65,14 @@ demo: ## Facts from a throwaway PostgreSQL to a fake Kafka, for DEMO_SECONDS (0:
 bench: ## The relay against what one slot gives (REPEATS, FACTS, BACKLOG, JSON=path)
 	@scripts/bootstrap --tests
 	$(CARGO) bench --locked --all-features --bench relay -- $(if $(JSON),--json $(abspath $(JSON)))
+
+# Empty where nobody set it: the benchmark has a default of its own.
+given = $(if $(filter file,$(origin $(1))),,$($(1)))
+
+compare: ## factlib and other relays on the same servers (FACTS, SECONDS, PEERS, WRITE=docs/comparison.md)
+	@PEERS=$(PEERS) scripts/bootstrap --compare
+	FACTS=$(call given,FACTS) SECONDS=$(call given,SECONDS) PEERS=$(PEERS) \
+		$(CARGO) bench --locked --all-features --bench compare -- $(if $(WRITE),--write $(abspath $(WRITE)))
 
 bench-emit: ## What it costs to emit, by driver and mode, against a bare INSERT (REPEATS)
 	@scripts/bootstrap --tests

@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use crate::{
     Result,
+    quantiles::now_ns,
     servers::{NAME, Servers},
     topics::Layout,
 };
@@ -199,9 +200,4 @@ pub fn fact(aggregate_type: &str, aggregate: usize, payload_bytes: usize) -> Out
         created_at: now_ns(),
         ..OutboxEvent::default()
     }
-}
-
-pub fn now_ns() -> i64 {
-    let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
-    i64::try_from(now.as_nanos()).unwrap_or(i64::MAX)
 }

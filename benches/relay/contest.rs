@@ -16,6 +16,7 @@ use tokio::{
 use crate::{
     Result,
     backlog::{Backlog, Source, Written},
+    bed::distance,
     embedded::With,
     nothing,
     process::{Sampler, Usage},
@@ -181,7 +182,7 @@ async fn turn(
         Reader::Embedded(with) => relay(servers, &slot, backlog, Some(with)).await?,
         Reader::Delivery(mode) => delivered(servers, &slot, written, backlog, mode).await?,
         Reader::Far { round_trip_ms, mode } => {
-            servers.distance(Duration::from_millis(round_trip_ms))?;
+            distance(servers, Duration::from_millis(round_trip_ms))?;
             delivered(servers, &slot, written, backlog, mode).await?
         }
         Reader::Nothing => into_nothing(servers, &slot, backlog).await?,

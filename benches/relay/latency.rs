@@ -11,8 +11,10 @@ use tokio::{task::spawn_blocking, time::sleep};
 
 use crate::{
     Result,
-    backlog::{Source, fact, now_ns},
+    backlog::{Source, fact},
+    bed::distance,
     process::cpu_s,
+    quantiles::{Quantiles, now_ns},
     relay::{Mode, Relay},
     servers::{NAME, Servers},
     topics::{Layout, Topics},
@@ -42,24 +44,6 @@ pub struct Latency {
     pub to_append: Quantiles,
     pub to_receipt: Quantiles,
     pub cpu_s_per_million: f64,
-}
-
-#[derive(Clone, Copy, Serialize)]
-pub struct Quantiles {
-    pub p50_ms: f64,
-    pub p99_ms: f64,
-    pub max_ms: f64,
-}
-
-impl Quantiles {
-    fn of(mut ns: Vec<i64>) -> Self {
-        ns.sort_unstable();
-        let at = |quantile: f64| {
-            let index = (ns.len() as f64 * quantile) as usize;
-            ns.get(index.min(ns.len().saturating_sub(1))).map_or(f64::NAN, |ns| *ns as f64 / 1e6)
-        };
-        Quantiles { p50_ms: at(0.5), p99_ms: at(0.99), max_ms: at(1.0) }
-    }
 }
 
 impl Latency {
@@ -106,7 +90,7 @@ pub async fn measure(
         }
     };
     if round_trip_ms > 0 {
-        servers.distance(Duration::from_millis(round_trip_ms))?;
+        distance(servers, Duration::from_millis(round_trip_ms))?;
     }
     servers.create_slot(&slot).await?;
     let stamped = [("message.timestamp.type", "LogAppendTime")];

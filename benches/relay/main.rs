@@ -6,27 +6,30 @@
 //! are the machine's; the ratios of one run are what counts. With `BACKLOG=cost`, what routes and
 //! a handler cost: the relay inside this program, plain and with each of them.
 
+#[path = "../support/mod.rs"]
+mod support;
+
 mod backlog;
+mod bed;
 mod contest;
 mod embedded;
 mod latency;
 mod nothing;
-mod process;
 mod relay;
 mod report;
-mod servers;
-mod topics;
 
 use std::{env, path::PathBuf, str::FromStr};
 
 use clap::Parser;
 
 use self::{
-    backlog::Backlog, contest::Reader, relay::Mode, report::Report, servers::Servers,
+    backlog::Backlog,
+    contest::Reader,
+    relay::Mode,
+    report::Report,
+    support::{Result, process, quantiles, servers, topics},
     topics::Layout,
 };
-
-type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 /// The relay's benchmark. REPEATS (3), FACTS (1000000) and BACKLOG (all; names by
 /// commas, also `latency` and `idle`, `cost`, `exactly` and `distance`, which are not in
@@ -70,7 +73,7 @@ async fn bench(args: &Args) -> Result<()> {
     let named = |name: &str| only.split(',').any(|one| one == name);
     let wanted = |name: &str| only.is_empty() || only == "all" || named(name);
 
-    let servers = Servers::start().await?;
+    let servers = bed::start().await?;
     let mut report = Report::new(&servers, repeats).await?;
     for backlog in Backlog::all(facts) {
         if wanted(backlog.name) {
@@ -107,7 +110,7 @@ async fn bench(args: &Args) -> Result<()> {
         }
     }
     if named("distance") {
-        let distant = Servers::distant().await?;
+        let distant = bed::start_distant().await?;
         for layout in Layout::WIDE {
             for (round_trip_ms, per_s) in
                 [(1, 1_000), (1, 5_000), (5, 1_000), (5, 5_000), (20, 1_000), (20, 5_000)]

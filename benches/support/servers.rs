@@ -1,33 +1,21 @@
-//! The two servers, as a production of their size would have them.
+//! PostgreSQL and Kafka of a benchmark, with its database, and their replication slots.
 
 use std::time::{Duration, Instant};
 
-use factlib::testing::{KafkaServer, KafkaServerBuilder, PostgresServer};
+use factlib::testing::{KafkaServer, KafkaServerBuilder, PostgresServer, PostgresServerBuilder};
 use tokio_postgres::Client;
 
-use crate::Result;
+use super::Result;
 
-/// What is not PostgreSQL's default, beside what every throwaway server has
-/// (`wal_level = logical`, and `fsync = off`: no backlog waits for a disk).
-pub const POSTGRES_SETTINGS: &[(&str, &str)] = &[
-    ("shared_buffers", "512MB"),
-    // No checkpoint in the middle of a run.
-    ("max_wal_size", "16GB"),
-    ("checkpoint_timeout", "1h"),
-];
+/// Settings of a PostgreSQL without a checkpoint in the middle of a run.
+pub const POSTGRES_SETTINGS: &[(&str, &str)] =
+    &[("shared_buffers", "512MB"), ("max_wal_size", "16GB"), ("checkpoint_timeout", "1h")];
 
-/// What Kafka's own scripts give a broker: tests have a JVM that compiles little.
+/// Options that Kafka's own scripts give a broker: tests have a JVM that compiles little.
 pub const KAFKA_JVM: &[&str] = &["-Xms1g", "-Xmx1g", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20"];
 
-/// Also the publication, the prefix of messages and the database's name.
+/// Name of the database, the publication and the prefix of messages.
 pub const NAME: &str = "factlib";
-
-/// The table of docs/outbox-tables.md; empty for the backlogs of messages.
-const OUTBOX_TABLE: &str = "CREATE TABLE outbox_events (
-    id uuid PRIMARY KEY, aggregate_type text NOT NULL, aggregate_id text NOT NULL,
-    event_type text NOT NULL, payload bytea NOT NULL,
-    created_at timestamptz NOT NULL DEFAULT now(), metadata jsonb NOT NULL DEFAULT '{}',
-    processed boolean NOT NULL DEFAULT false, processed_at timestamptz)";
 
 pub struct Servers {
     pub postgres: PostgresServer,
@@ -36,23 +24,12 @@ pub struct Servers {
 }
 
 impl Servers {
-    pub async fn start() -> Result<Self> {
-        Self::start_with(KafkaServer::builder()).await
-    }
-
-    /// With a network before the broker, see [`distance`](Self::distance).
-    pub async fn distant() -> Result<Self> {
-        Self::start_with(KafkaServer::builder().proxied()).await
-    }
-
-    /// So long is the round trip to a distant broker.
-    pub fn distance(&self, round_trip: Duration) -> Result<()> {
-        self.kafka.proxy(1)?.latency(round_trip / 2);
-        Ok(())
-    }
-
-    async fn start_with(kafka: KafkaServerBuilder) -> Result<Self> {
-        let mut postgres = PostgresServer::builder();
+    /// Starts both, with [`POSTGRES_SETTINGS`] and [`KAFKA_JVM`], and creates the schema.
+    pub async fn start(
+        mut postgres: PostgresServerBuilder,
+        kafka: KafkaServerBuilder,
+        schema: &str,
+    ) -> Result<Self> {
         for (name, value) in POSTGRES_SETTINGS {
             postgres = postgres.setting(*name, *value);
         }
@@ -60,11 +37,14 @@ impl Servers {
         let kafka = kafka.jvm(KAFKA_JVM.iter().copied()).start().await?;
         postgres.execute("postgres", &format!("CREATE DATABASE {NAME}")).await?;
         let sql = postgres.connect(NAME).await?;
-        sql.batch_execute(&format!(
-            "{OUTBOX_TABLE}; CREATE PUBLICATION {NAME} FOR TABLE outbox_events"
-        ))
-        .await?;
+        sql.batch_execute(schema).await?;
         Ok(Servers { postgres, kafka, sql })
+    }
+
+    /// Opens the session again after PostgreSQL was stopped.
+    pub async fn reconnect(&mut self) -> Result<()> {
+        self.sql = self.postgres.connect(NAME).await?;
+        Ok(())
     }
 
     pub fn url(&self) -> String {

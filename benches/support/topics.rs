@@ -13,7 +13,7 @@ use rdkafka::{
 use serde::Serialize;
 use tokio::task::spawn_blocking;
 
-use crate::{Result, servers::Servers};
+use super::{Result, servers::Servers};
 
 /// Counting asks the broker for the end of each partition: often enough to time a run of seconds.
 const COUNT_INTERVAL: Duration = Duration::from_millis(50);
@@ -33,6 +33,9 @@ impl Layout {
     pub const USUAL: Layout = Layout::of(3, 4);
     /// As many partitions behind one topic, and spread over several: those of `distance`.
     pub const WIDE: [Layout; 2] = [Layout::of(1, 24), Layout::of(8, 3)];
+
+    /// That of the comparison with other relays: 24 partitions in all.
+    pub const COMPARED: Layout = Layout::of(3, 8);
 
     const fn of(topics: usize, partitions: i32) -> Self {
         let (aggregate_types, _) = AGGREGATE_TYPES.split_at(topics);
