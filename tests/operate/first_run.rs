@@ -20,8 +20,8 @@ struct Step {
 
 fn steps() -> Vec<Step> {
     let page = read("docs/getting-started.md");
-    let (_, part) = page.split_once("<!-- first-run:begin").expect("its beginning");
-    let (_, part) = part.split_once("```console\n").expect("a block");
+    let marker = "<!-- run by: tests/operate/first_run.rs -->\n```console\n";
+    let (_, part) = page.split_once(marker).expect("a block");
     let (part, _) = part.split_once("```").expect("its end");
     let mut steps: Vec<Step> = Vec::new();
     for line in part.lines() {
@@ -154,7 +154,8 @@ impl Shell {
 #[test]
 fn the_readme_has_commands_of_the_first_run() {
     let (readme, typed) = (read("README.md"), steps());
-    let (_, part) = readme.split_once("## Run it\n\n```sh\n").expect("a block");
+    let (_, part) =
+        readme.split_once("<!-- run by: tests/operate/first_run.rs -->\n```sh\n").expect("a block");
     let (part, _) = part.split_once("```").expect("its end");
     for line in part.lines() {
         let command = line.split('#').next().unwrap_or_default().trim();

@@ -56,16 +56,18 @@ async fn what_they_look_at_is_there_and_what_is_there_is_documented() {
         "packaging/alerts.yaml",
         "packaging/alerts-test.yaml",
         "packaging/grafana-dashboard.json",
+        "docs/metrics.md",
         "docs/monitoring.md",
         "docs/operations.md",
+        "docs/runbook.md",
     ] {
         let named = metrics(&read(file));
         let unknown: Vec<_> = named.difference(&there).collect();
         assert!(unknown.is_empty(), "{file} names {unknown:?}, and there are {there:?}");
     }
-    let documented = metrics(&read("docs/monitoring.md"));
+    let documented = metrics(&read("docs/metrics.md"));
     let missing: Vec<_> = there.difference(&documented).collect();
-    assert!(missing.is_empty(), "docs/monitoring.md lacks {missing:?}");
+    assert!(missing.is_empty(), "docs/metrics.md lacks {missing:?}");
 }
 
 #[test]
@@ -96,7 +98,7 @@ fn each_alert_has_a_test_and_an_entry_in_the_runbook() {
         let severity = rule["labels"]["severity"].as_str();
         assert!(matches!(severity, Some("critical" | "warning")), "{rule}");
     }
-    let runbook = read("docs/operations.md");
+    let runbook = read("docs/runbook.md");
     let entries = runbook.lines().filter_map(|line| line.strip_prefix("### ")).map(Some);
     assert_eq!(entries.collect::<BTreeSet<_>>(), alerts);
     // Each fires in some test.

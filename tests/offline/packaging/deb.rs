@@ -95,7 +95,7 @@ fn it_installs_and_runs_with_all_that_belongs_to_it() {
         ("usr/share/fish/vendor_completions.d/factlib.fish", "complete -c factlib"),
         ("usr/share/doc/factlib/alerts.yaml", "FactlibStuck"),
         ("usr/share/doc/factlib/grafana-dashboard.json", "factlib_lag_seconds"),
-        ("usr/share/doc/factlib/operations.md", "### FactlibStuck"),
+        ("usr/share/doc/factlib/runbook.md", "### FactlibStuck"),
         ("usr/share/doc/factlib/errors.md", "`PositionLost`"),
         ("usr/share/doc/factlib/copyright", "MIT"),
     ] {

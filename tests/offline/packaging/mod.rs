@@ -1,5 +1,6 @@
 //! What is shipped beside the binary says what the binary says.
 
+mod compose;
 #[cfg(target_os = "linux")]
 mod deb;
 mod features;

@@ -20,7 +20,12 @@ fn variables_are_those_of_settings() {
     // A secret may be in a file of its own.
     let secrets = settings.iter().filter(|setting| setting.kind == Kind::Secret);
     known.extend(secrets.map(|setting| format!("{}_FILE", setting.env())));
-    for file in ["packaging/Dockerfile", "packaging/factlib.service", "packaging/kubernetes.yaml"] {
+    for file in [
+        "packaging/Dockerfile",
+        "packaging/compose.yaml",
+        "packaging/factlib.service",
+        "packaging/kubernetes.yaml",
+    ] {
         let text = read(file);
         let mut named = variables(&text);
         // Of the build, not of the relay.
