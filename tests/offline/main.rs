@@ -5,11 +5,12 @@
 mod support;
 
 mod actix_behaviour;
+mod command_reference;
 mod config;
+mod documented;
 mod error_table;
 mod error_texts;
 mod golden;
 mod history_checker;
-mod links;
 mod packaging;
 mod settings_table;

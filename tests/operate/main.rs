@@ -10,6 +10,7 @@ mod dead_letter;
 mod demo;
 mod desk;
 mod doctor;
+mod documented_commands;
 mod first_run;
 mod health;
 mod monitoring;

@@ -9,6 +9,8 @@
 //! | `modules` | every file of `src/`, held against the order |
 //! | `manifests` | every crate's dependencies, held against the order |
 //!
+//! `tests/documents` checks what is written for people: links, navigation, blocks of code.
+//!
 //! It is a crate of its own so that the check compiles in seconds and links nothing of factlib.
 
 mod imports;

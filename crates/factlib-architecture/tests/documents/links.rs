@@ -1,36 +1,10 @@
 //! Links between documents, and paths that they name, lead to files and headings that exist.
 
-use std::{
-    collections::BTreeSet,
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeSet, fs, path::Path};
 
 use regex::Regex;
 
-use crate::support::repository::read;
-
-/// Folders with documents for people, beside those at the root of the repository.
-const FOLDERS: [&str; 3] = ["", "docs", "crates"];
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-/// Markdown files in a folder; in all folders below it, unless it is the root.
-fn documents(folder: &str) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(root().join(folder)).into_iter().flatten() {
-        let path = entry.expect("an entry").path();
-        let name = path.strip_prefix(root()).expect("below the root").to_path_buf();
-        if path.is_dir() && !folder.is_empty() && !path.ends_with("target") {
-            found.extend(documents(name.to_str().expect("UTF-8")));
-        } else if path.extension().is_some_and(|end| end == "md") {
-            found.push(name);
-        }
-    }
-    found
-}
+use crate::{documents, read, root};
 
 /// The text without code.
 fn prose(text: &str) -> String {
@@ -86,10 +60,8 @@ fn broken(document: &Path, text: &str) -> Vec<String> {
 
 #[test]
 fn every_link_leads_somewhere() {
-    let documents: Vec<_> = FOLDERS.iter().flat_map(|folder| documents(folder)).collect();
-    assert!(documents.len() > 20, "{documents:?}");
     let mut failures = Vec::new();
-    for document in documents {
+    for document in documents() {
         let text = fs::read_to_string(root().join(&document)).expect("a document");
         let links = broken(&document, &text).into_iter();
         failures.extend(links.map(|link| format!("{}: {link}", document.display())));
@@ -100,10 +72,10 @@ fn every_link_leads_somewhere() {
 /// Paths of the repository that the documents name as code.
 #[test]
 fn every_path_that_is_named_exists() {
-    let folders = "src|tests|crates|packaging|scripts|benches|examples|proto";
+    let folders = "src|tests|crates|packaging|scripts|site|benches|examples|proto";
     let path = Regex::new(&format!(r"`((?:{folders})/[\w./-]+)`")).expect("a pattern");
     let mut missing = Vec::new();
-    for document in FOLDERS.iter().flat_map(|folder| documents(folder)) {
+    for document in documents() {
         // The change log names what was there.
         if document.ends_with("CHANGELOG.md") || document.starts_with("crates") {
             continue;
@@ -117,15 +89,27 @@ fn every_path_that_is_named_exists() {
     assert!(missing.is_empty(), "paths that do not exist: {missing:#?}");
 }
 
+/// The tour names files without their folder when the folder was named before.
 #[test]
-fn the_index_has_every_page() {
-    let index = read("docs/README.md");
-    let is_missing = |page: &PathBuf| {
-        let name = page.file_name().expect("a file").to_str().expect("UTF-8");
-        name != "README.md" && !index.contains(&format!("]({name})"))
-    };
-    let missing: Vec<_> = documents("docs").into_iter().filter(is_missing).collect();
-    assert!(missing.is_empty(), "docs/README.md lacks {missing:?}");
+fn every_file_of_the_tour_exists() {
+    let name = Regex::new(r"`([\w./-]+)`").expect("a pattern");
+    let text = read("docs/architecture.md");
+    let (mut folders, mut missing, mut files) = (vec![String::new()], Vec::new(), 0);
+    for found in name.captures_iter(&text) {
+        let name = &found[1];
+        if name.ends_with('/') {
+            folders.push(name.to_owned());
+        }
+        if name.ends_with(".rs") || name.ends_with('/') {
+            files += 1;
+            let exists = |folder: &String| root().join(folder).join(name).exists();
+            if !folders.iter().any(exists) {
+                missing.push(name.to_owned());
+            }
+        }
+    }
+    assert!(files > 40, "{files}");
+    assert!(missing.is_empty(), "docs/architecture.md names files that do not exist: {missing:?}");
 }
 
 #[test]
