@@ -93,8 +93,9 @@ api: ## Accept what changed in the public API: writes api/*.txt
 	@scripts/bootstrap --build
 	@scripts/public-api --accept
 
-doc: ## Build the documentation
+doc: ## Build the documentation: the site, and the API of the library
 	$(CARGO) doc --locked --workspace --no-deps --all-features
+	@scripts/site
 
 clean: ## Remove what was built; what bootstrap fetched stays
 	$(CARGO) clean
