@@ -91,6 +91,12 @@ impl Backlog {
         Backlog { name: FAR, ..tx5 }
     }
 
+    /// That of `tx5`, to warm the broker up.
+    pub fn warm_up(facts: u64) -> Backlog {
+        let [tx5, ..] = Backlog::all(facts);
+        Backlog { name: "warm_up", ..tx5 }
+    }
+
     pub fn describe(&self) -> String {
         let Backlog { name, source, facts, payload_bytes, facts_a_transaction } = self;
         let of = match source {

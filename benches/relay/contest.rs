@@ -164,6 +164,14 @@ pub async fn run(
     Ok(Contest { backlog, fact_bytes: written.fact_bytes, readers })
 }
 
+/// Has the relay read a backlog that is not counted: the broker's JVM compiles what the first
+/// records need.
+pub async fn warm_up(servers: &Servers, backlog: Backlog) -> Result<()> {
+    let written = backlog.write(servers).await?;
+    turn(servers, &written, &backlog, Reader::Relay, 0).await?;
+    servers.drop_slot(&written.slot).await
+}
+
 async fn turn(
     servers: &Servers,
     written: &Written,
