@@ -33,7 +33,7 @@
 //! | program | where it is looked for, in this order |
 //! | --- | --- |
 //! | PostgreSQL (14 or later) | `FACTLIB_PG_BIN`, `/usr/lib/postgresql/*/bin`, the `PATH`, `pg_config --bindir`, the cache |
-//! | Kafka's jars | `FACTLIB_KAFKA_LIBS`, the cache; of the last Kafka before 4.0: `FACTLIB_OLD_KAFKA_LIBS`, the cache |
+//! | Kafka's jars | `FACTLIB_KAFKA_LIBS`, the cache; of the last Kafka before 4.0: `FACTLIB_OLD_KAFKA_LIBS`, the cache; of the last before 3.0: `FACTLIB_OLDEST_KAFKA_LIBS`, the cache |
 //! | Apicurio Registry | `FACTLIB_REGISTRY_HOME`, the cache |
 //! | Java (17 or later) | `JAVA_HOME`, the `PATH` |
 //!

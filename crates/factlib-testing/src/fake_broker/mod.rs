@@ -50,7 +50,7 @@ mod topics;
 mod transactions;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     fmt,
     net::Ipv4Addr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -91,6 +91,8 @@ struct Options {
     transaction_version: i16,
     auto_create_topics: bool,
     default_partitions: i32,
+    /// Newest version of requests that are limited.
+    newest: HashMap<Api, i16>,
 }
 
 /// A fake cluster of Kafka brokers; see the [module](self). Dropping it closes all connections.
@@ -128,6 +130,13 @@ impl FakeClusterBuilder {
     /// Level of the feature `transaction.version`: 2 (KIP-890), as without this call, or 1.
     pub fn transaction_version(mut self, level: i16) -> Self {
         self.options.transaction_version = level;
+        self
+    }
+
+    /// Limits a request to this version and older ones, as an older Kafka does. Below the oldest
+    /// version that clients send today, the brokers do not know the request.
+    pub fn newest_version(mut self, api: Api, version: i16) -> Self {
+        self.options.newest.insert(api, version);
         self
     }
 
@@ -177,6 +186,7 @@ impl FakeCluster {
             transaction_version: 2,
             auto_create_topics: false,
             default_partitions: 1,
+            newest: HashMap::new(),
         };
         FakeClusterBuilder { brokers: 1, options }
     }

@@ -121,7 +121,8 @@ impl FaultBuilder<'_> {
         self.end(Effect::Delay(time))
     }
 
-    /// Handles the request, and asks the client to pause for this time (Produce and Fetch).
+    /// Handles the request, asks the client to pause for this time (Produce and Fetch), and reads
+    /// nothing from the connection meanwhile.
     pub fn throttle(self, time: Duration) -> ScriptedFault {
         self.end(Effect::Throttle(time))
     }

@@ -48,9 +48,11 @@ async fn connection(mut stream: TcpStream, run: Run, shared: Arc<Shared>) {
     let _ = stream.set_nodelay(true);
     while let Ok(frame) = read_frame(&mut stream).await {
         match respond(&shared, run, frame).await {
-            Reply::Bytes(bytes) if write_frame(&mut stream, &bytes).await.is_ok() => {}
+            Reply::Bytes(bytes, throttle) if write_frame(&mut stream, &bytes).await.is_ok() => {
+                tokio::time::sleep(throttle).await;
+            }
             Reply::Nothing => {}
-            Reply::Bytes(_) | Reply::HangUp => return,
+            Reply::Bytes(..) | Reply::HangUp => return,
         }
     }
 }

@@ -8,8 +8,8 @@ use super::{
     Broker, KafkaServer,
     install::{self, Java, Version},
     listeners::{Advertised, BoundListener, ListenerSettings},
-    properties::{BrokerProperties, ClusterProperties, DEFAULTS, LOG4J},
-    server_error,
+    properties::{BrokerProperties, ClusterProperties, DEFAULTS, LOG4J, Quorum},
+    server_error, zookeeper,
 };
 use crate::{
     Error, ErrorKind, Result,
@@ -66,6 +66,13 @@ impl KafkaServerBuilder {
     /// Starts the last Kafka before 4.0, which still supports the first version of each request.
     pub fn before_4(mut self) -> Self {
         self.version = Version::Old;
+        self
+    }
+
+    /// Starts the last Kafka before 3.0 (2.8), with a ZooKeeper. It has no
+    /// [`scram_user`](Self::scram_user).
+    pub fn before_3(mut self) -> Self {
+        self.version = Version::Oldest;
         self
     }
 
@@ -168,12 +175,19 @@ impl KafkaServerBuilder {
             .map(|_| Ok([free_port()?, free_port()?, free_port()?]))
             .collect::<Result<Vec<_>>>()?;
         let voters = ports.iter().enumerate().map(|(i, p)| format!("{}@127.0.0.1:{}", i + 1, p[2]));
-        let voters = voters.collect::<Vec<_>>().join(",");
+        let quorum = match self.version {
+            Version::Oldest => Quorum::ZooKeeper(zookeeper::start(&java, &home)?),
+            Version::Present | Version::Old => {
+                Quorum::Controllers(voters.collect::<Vec<_>>().join(","))
+            }
+        };
         let mut brokers = Vec::new();
         let mut formats = Vec::new();
         for (index, ports) in ports.into_iter().enumerate() {
-            let broker = self.prepare(&home, index + 1, ports, &voters).await?;
-            formats.push(self.format(&java, &home, &broker)?);
+            let broker = self.prepare(&home, index + 1, ports, &quorum).await?;
+            if let Quorum::Controllers(_) = quorum {
+                formats.push(self.format(&java, &home, &broker)?);
+            }
             brokers.push(broker);
         }
         for format in formats {
@@ -192,7 +206,7 @@ impl KafkaServerBuilder {
         home: &ServerHome,
         id: usize,
         [client_port, broker_port, controller_port]: [u16; 3],
-        voters: &str,
+        quorum: &Quorum,
     ) -> Result<Broker> {
         let proxy = match self.proxied {
             true => Some(Proxy::start(([127, 0, 0, 1], client_port).into()).await?),
@@ -215,10 +229,10 @@ impl KafkaServerBuilder {
             authorizer: self.authorizer,
             listeners: &self.listeners,
             given: &self.properties,
+            quorum,
         };
         let text = cluster.file(&BrokerProperties {
             id,
-            voters,
             log_dir: home.path().join(format!("data-{id}")).display().to_string(),
             client: &client,
             advertised: &advertised,

@@ -14,12 +14,14 @@ use crate::{
 };
 
 /// A version of Kafka.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Version {
     #[default]
     Present,
     /// The last version before 4.0.
     Old,
+    /// The last version before 3.0, with a ZooKeeper.
+    Oldest,
 }
 
 impl Version {
@@ -28,6 +30,7 @@ impl Version {
         match self {
             Version::Present => ("4.1.0", "FACTLIB_KAFKA_LIBS"),
             Version::Old => ("3.9.1", "FACTLIB_OLD_KAFKA_LIBS"),
+            Version::Oldest => ("2.8.2", "FACTLIB_OLDEST_KAFKA_LIBS"),
         }
     }
 }

@@ -6,12 +6,14 @@
 //! brokers are killed and the folder removed (see `process`).
 //!
 //! Each broker has three listeners: for clients, brokers and controllers. A [`Proxy`] before the
-//! clients' listener does not affect the traffic between brokers.
+//! clients' listener does not affect the traffic between brokers. Kafka 2.8 has a ZooKeeper instead
+//! of controllers, which is started with it.
 
 mod builder;
 mod install;
 mod listeners;
 mod properties;
+mod zookeeper;
 
 use std::{
     collections::BTreeMap,

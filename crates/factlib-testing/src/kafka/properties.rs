@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, fmt::Write};
 
-use super::listeners::{BoundListener, ListenerSettings};
+use super::{
+    listeners::{BoundListener, ListenerSettings},
+    zookeeper::KRAFT_ONLY,
+};
 
 /// Properties of every broker, which the builder's override. Any other property has Kafka's own
 /// default; the comment above each line gives the reason for the deviation.
@@ -39,8 +42,6 @@ rootLogger.appenderRef.out.ref=OUT
 /// Properties that differ between the brokers of a cluster.
 pub(super) struct BrokerProperties<'a> {
     pub id: usize,
-    /// The controllers, as `controller.quorum.voters` lists them.
-    pub voters: &'a str,
     pub log_dir: String,
     /// The clients' listener, and the address that it advertises.
     pub client: &'a str,
@@ -48,6 +49,14 @@ pub(super) struct BrokerProperties<'a> {
     pub internal: &'a str,
     pub controller: String,
     pub listeners: &'a [BoundListener<'a>],
+}
+
+/// The servers that keep the cluster's metadata.
+pub(super) enum Quorum {
+    /// The brokers themselves, as `controller.quorum.voters` lists them.
+    Controllers(String),
+    /// The address of a ZooKeeper.
+    ZooKeeper(String),
 }
 
 /// Properties that all brokers of a cluster share.
@@ -59,6 +68,7 @@ pub(super) struct ClusterProperties<'a> {
     pub listeners: &'a [ListenerSettings],
     /// The builder's own, which override all others.
     pub given: &'a BTreeMap<String, String>,
+    pub quorum: &'a Quorum,
 }
 
 impl ClusterProperties<'_> {
@@ -73,10 +83,17 @@ impl ClusterProperties<'_> {
         let mut text = String::new();
         // Of two lines with one key, Java takes the last.
         for (key, value) in own.chain(of_listeners).chain(given) {
+            if self.has_zookeeper() && KRAFT_ONLY.contains(&key.as_str()) {
+                continue;
+            }
             let value = value.replace('\\', "\\\\").replace('\n', "\\n");
             writeln!(text, "{key}={value}").ok();
         }
         text
+    }
+
+    fn has_zookeeper(&self) -> bool {
+        matches!(self.quorum, Quorum::ZooKeeper(_))
     }
 
     fn addresses(&self, broker: &BrokerProperties<'_>) -> BTreeMap<&'static str, String> {
@@ -90,14 +107,20 @@ impl ClusterProperties<'_> {
         let known = list(|one| [one.settings.name.clone(), format!("://{}", one.advertised)]);
         let protocols =
             list(|one| [one.settings.name.clone(), format!(":{}", one.settings.protocol)]);
+        let (id, quorum, controller) = match self.quorum {
+            Quorum::Controllers(voters) => {
+                let controller = format!(",CONTROLLER://{controller}");
+                ("node.id", ("controller.quorum.voters", voters), controller)
+            }
+            Quorum::ZooKeeper(address) => {
+                ("broker.id", ("zookeeper.connect", address), String::new())
+            }
+        };
         BTreeMap::from([
-            ("node.id", broker.id.to_string()),
-            ("controller.quorum.voters", broker.voters.to_owned()),
+            (id, broker.id.to_string()),
+            (quorum.0, quorum.1.clone()),
             ("log.dirs", broker.log_dir.clone()),
-            (
-                "listeners",
-                format!("CLIENT://{client},BROKER://{internal},CONTROLLER://{controller}{bound}"),
-            ),
+            ("listeners", format!("CLIENT://{client},BROKER://{internal}{controller}{bound}")),
             ("advertised.listeners", format!("CLIENT://{advertised},BROKER://{internal}{known}")),
             (
                 "listener.security.protocol.map",
@@ -137,7 +160,10 @@ impl ClusterProperties<'_> {
             properties.insert("listener.name.client.plain.sasl.jaas.config", module + ";");
         }
         if self.authorizer {
-            let class = "org.apache.kafka.metadata.authorizer.StandardAuthorizer";
+            let class = match self.has_zookeeper() {
+                true => "kafka.security.authorizer.AclAuthorizer",
+                false => "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+            };
             properties.insert("authorizer.class.name", class.into());
             // The user of connections to the brokers' own listeners, which have no login.
             properties.insert("super.users", "User:ANONYMOUS".into());

@@ -31,8 +31,8 @@ use super::{
 
 /// Reply to a request.
 pub(super) enum Reply {
-    /// Send these bytes.
-    Bytes(BytesMut),
+    /// Send these bytes, and then read nothing for a time.
+    Bytes(BytesMut, Duration),
     /// The client wants no answer.
     Nothing,
     /// Close the connection.
@@ -94,10 +94,11 @@ pub(super) async fn respond(shared: &Shared, run: Run, frame: Bytes) -> Reply {
     }
     let (key, version) = ((&frame[..2]).get_i16(), (&frame[2..4]).get_i16());
     let Ok(api) = Api::try_from(key) else { return Reply::HangUp };
-    let Some((min, max)) = versions::supported(api) else { return Reply::HangUp };
+    let supported = versions::supported(api, &shared.lock().options.newest);
+    let Some((min, max)) = supported else { return Reply::HangUp };
     if !(min..=max).contains(&version) {
         return match api {
-            Api::ApiVersions => versions::refuse(&frame),
+            Api::ApiVersions => versions::refuse(&frame, &shared.lock().options.newest),
             _ => Reply::HangUp,
         };
     }
@@ -171,19 +172,27 @@ async fn exchange<R: Answerable>(shared: &Shared, run: Run, api: Api, mut frame:
     }
     match response {
         _ if call.plan.hangs_up_after_effect() => Reply::HangUp,
-        Some(response) => encode(header.correlation_id, &response, version),
+        Some(response) => {
+            let throttle = Duration::from_millis(call.plan.throttle_ms() as u64);
+            encode(header.correlation_id, &response, version, throttle)
+        }
         None => Reply::Nothing,
     }
 }
 
-fn encode<R: Encodable + HeaderVersion>(correlation_id: i32, response: &R, version: i16) -> Reply {
+fn encode<R: Encodable + HeaderVersion>(
+    correlation_id: i32,
+    response: &R,
+    version: i16,
+    throttle: Duration,
+) -> Reply {
     let mut bytes = BytesMut::new();
     let header = ResponseHeader::default().with_correlation_id(correlation_id);
     let encoded = header
         .encode(&mut bytes, R::header_version(version))
         .and_then(|()| response.encode(&mut bytes, version));
     match encoded {
-        Ok(()) => Reply::Bytes(bytes),
+        Ok(()) => Reply::Bytes(bytes, throttle),
         Err(_) => Reply::HangUp,
     }
 }

@@ -1,5 +1,7 @@
 //! ApiVersions: the requests that the fake answers, in which versions, and its features.
 
+use std::{collections::HashMap, time::Duration};
+
 use bytes::{Buf, Bytes};
 use kafka_protocol::messages::{
     ApiVersionsRequest, ApiVersionsResponse,
@@ -27,16 +29,21 @@ const NEWEST: [(Api, i16); 14] = [
     (Api::Produce, 12),
 ];
 
+/// Newest versions of requests that are limited.
+type Limits = HashMap<Api, i16>;
+
 /// Returns the oldest and the newest version of a request.
-pub(super) fn supported(api: Api) -> Option<(i16, i16)> {
+pub(super) fn supported(api: Api, limits: &Limits) -> Option<(i16, i16)> {
     let (_, newest) = NEWEST.iter().find(|(known, _)| *known == api)?;
-    Some((api.valid_versions().min, *newest))
+    let newest = limits.get(&api).map_or(*newest, |limit| *newest.min(limit));
+    let oldest = api.valid_versions().min;
+    (oldest <= newest).then_some((oldest, newest))
 }
 
 /// Answers a version of ApiVersions that is too new: in version 0, with the versions to take.
-pub(super) fn refuse(frame: &Bytes) -> Reply {
-    let response = versions().with_error_code(Code::UnsupportedVersion.code());
-    encode((&frame[4..8]).get_i32(), &response, 0)
+pub(super) fn refuse(frame: &Bytes, limits: &Limits) -> Reply {
+    let response = versions(limits).with_error_code(Code::UnsupportedVersion.code());
+    encode((&frame[4..8]).get_i32(), &response, 0, Duration::ZERO)
 }
 
 impl Answerable for ApiVersionsRequest {
@@ -51,8 +58,8 @@ impl Answerable for ApiVersionsRequest {
             .with_min_version(0)
             .with_max_version(2);
         Answer::Now(match call.version {
-            0..3 => versions().with_error_code(call.code()),
-            _ => versions()
+            0..3 => versions(&cluster.options.newest).with_error_code(call.code()),
+            _ => versions(&cluster.options.newest)
                 .with_error_code(call.code())
                 .with_supported_features(vec![supported])
                 .with_finalized_features_epoch(0)
@@ -61,11 +68,11 @@ impl Answerable for ApiVersionsRequest {
     }
 }
 
-fn versions() -> ApiVersionsResponse {
-    let keys = NEWEST.iter().filter_map(|(api, newest)| {
-        let (oldest, _) = supported(*api)?;
+fn versions(limits: &Limits) -> ApiVersionsResponse {
+    let keys = NEWEST.iter().filter_map(|(api, _)| {
+        let (oldest, newest) = supported(*api, limits)?;
         let key = ApiVersion::default().with_api_key(*api as i16);
-        Some(key.with_min_version(oldest).with_max_version(*newest))
+        Some(key.with_min_version(oldest).with_max_version(newest))
     });
     ApiVersionsResponse::default().with_api_keys(keys.collect())
 }
