@@ -36,11 +36,12 @@ CREATE TABLE outbox_events (
 CREATE TABLE outbox_new PARTITION OF outbox_events FOR VALUES IN (false);
 CREATE TABLE outbox_processed PARTITION OF outbox_events FOR VALUES IN (true)";
 
-/// The time of the record is now, or further on.
+/// The time of the record is a minute ago, or further on: a topic can take it for too old, while
+/// the end of a transaction is of this moment.
 const INSERT: &str = "\
 INSERT INTO outbox_events (id, aggregate_type, aggregate_id, event_type, payload, metadata)
 VALUES ($1, $2, $3, 'changed', $4, jsonb_build_object('factlib.timestamp_ms',
-        ((extract(epoch FROM now()) + $5::float8) * 1000)::bigint::text))";
+        ((extract(epoch FROM now()) - 60 + $5::float8) * 1000)::bigint::text))";
 
 /// Aggregates of the load.
 const AGGREGATES: usize = 40;

@@ -62,7 +62,7 @@ pub async fn refused_in_mid_stream(ctx: &mut Ctx) -> Outcome {
             match fault {
                 0 => set(large, "5000").await,
                 1 => set(large, "200").await,
-                2 => set(old, "1").await,
+                2 => set(old, "30000").await,
                 3 => deny(&admin, USER, &topic, &[TopicRight::Write]).await.expect("it is denied"),
                 _ => limit_rate(&admin, "factlib", Some(20_000)).await.expect("it is limited"),
             }
