@@ -10,6 +10,9 @@ use crate::{Error, ErrorKind, kafka::errors::broker_error};
 const FENCED: &str = "another instance has taken over this slot, or Kafka gave the transaction up \
                       after delivery.transaction_timeout";
 
+const TOO_OLD: &str =
+    "transactions need Kafka 2.5 or newer; or set delivery.mode = \"at-least-once\"";
+
 /// The error of a session that failed at `what`; a transient one becomes an error of `kind`.
 pub(super) fn of_session(kind: ErrorKind, what: String, error: TransactionError) -> Error {
     match error {
@@ -30,27 +33,35 @@ pub(super) fn of_session(kind: ErrorKind, what: String, error: TransactionError)
 }
 
 fn refused(what: String, error: factlib_kafka::Error) -> Error {
+    let is_too_old = matches!(error, factlib_kafka::Error::Unsupported { .. });
     let remedy = match error.code() {
+        _ if is_too_old => TOO_OLD,
+        Some(Code::UnsupportedVersion | Code::InvalidRequest) => TOO_OLD,
         Some(Code::TransactionalIdAuthorizationFailed) => {
             "the user needs the ACLs Describe and Write on that transactional id"
         }
         Some(Code::InvalidTransactionTimeout) => {
             "lower delivery.transaction_timeout, or raise transaction.max.timeout.ms of the brokers"
         }
-        Some(Code::UnsupportedVersion | Code::InvalidRequest) => {
-            "transactions need Kafka 2.5 or newer; or set delivery.mode = \"at-least-once\""
-        }
         _ => return Error::new(ErrorKind::KafkaRefused, what).caused_by(error),
     };
     Error::new(ErrorKind::KafkaRefused, what).caused_by(error).remedy(remedy)
 }
 
-/// The error of something that brokers did not answer in time.
+/// Remedy for an earlier transaction that Kafka does not end. Its coordinator tries again once it
+/// starts.
+const NOT_ENDED: &str = "if this lasts, that broker can't write the end of the transaction to all its \
+                         topics: its log says why; correct that, then restart it";
+
+/// The error of something that brokers did not do in time.
 pub(super) fn too_late(what: String, trouble: Option<factlib_kafka::Error>) -> Error {
     let error = Error::new(ErrorKind::KafkaUnavailable, what);
     match trouble {
+        Some(trouble) if trouble.code() == Some(Code::ConcurrentTransactions) => {
+            error.caused_by(trouble).remedy(NOT_ENDED)
+        }
         Some(trouble) => error.caused_by(trouble),
-        None => error,
+        None => error.caused_by("no broker has answered yet"),
     }
 }
 
@@ -93,6 +104,11 @@ mod tests {
             assert_eq!(error.advice().is_some(), remedy.is_some(), "{error}");
             assert!(remedy.is_none_or(|remedy| error.to_string().contains(remedy)), "{error}");
         }
+        let what = "supports InitProducerId up to version 1".to_owned();
+        let old = factlib_kafka::Error::Unsupported { address: "a:1".into(), what };
+        let error = of(TransactionError::Refused(old));
+        assert_eq!(error.kind(), ErrorKind::KafkaRefused);
+        assert!(error.to_string().contains("Kafka 2.5"), "{error}");
         let stale = broker(Code::InvalidProducerEpoch);
         for error in [
             TransactionError::Fenced(broker(Code::ProducerFenced)),
@@ -105,6 +121,15 @@ mod tests {
         let again =
             TransactionError::Abortable { error: broker(Code::InvalidTxnState), topic: None };
         assert_eq!(of(again).kind(), ErrorKind::KafkaUnavailable);
+    }
+
+    #[test]
+    fn a_late_answer_has_its_reason() {
+        let late = |trouble| too_late("cannot begin".into(), trouble);
+        let error = late(Some(broker(Code::ConcurrentTransactions)));
+        assert!(error.to_string().contains("CONCURRENT_TRANSACTIONS"), "{error}");
+        assert!(error.advice().is_some(), "{error}");
+        assert!(late(None).to_string().contains("no broker has answered"), "{}", late(None));
     }
 
     #[test]

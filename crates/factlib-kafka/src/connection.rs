@@ -9,7 +9,13 @@
 //! A late response means that the connection is dead: the client closes the connection, and every
 //! request on it fails. The results of these requests are unknown.
 
-use std::{collections::HashMap, io, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    io,
+    pin::pin,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::{
@@ -39,11 +45,51 @@ const SESSION_SHARE: f64 = 0.8;
 #[derive(Clone)]
 pub(crate) struct Connection {
     pub address: Arc<str>,
+    pub mute: Mute,
     calls: mpsc::UnboundedSender<Call>,
     abilities: Arc<Abilities>,
     client_id: StrBytes,
     end: watch::Receiver<Option<Error>>,
     login_due: Option<Instant>,
+}
+
+/// The time for which a broker reads nothing from the connection, because the client has exceeded a
+/// quota (KIP-219). Requests that are in flight wait that much longer.
+#[derive(Clone, Default)]
+pub(crate) struct Mute(Arc<Mutex<Option<Instant>>>);
+
+impl Mute {
+    /// Notes that the broker reads nothing for this time.
+    pub fn extend(&self, time: Duration) {
+        if !time.is_zero() {
+            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + time);
+        }
+    }
+
+    /// Returns the time at which a response is late to a request that was sent at `sent`.
+    fn due(&self, sent: Instant, limit: Duration) -> Instant {
+        let until = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        until.map_or(sent, |until| until.max(sent)) + limit
+    }
+
+    /// Waits for a response; returns none if it is late.
+    async fn in_time<T>(
+        &self,
+        response: impl Future<Output = T>,
+        sent: Instant,
+        limit: Duration,
+    ) -> Option<T> {
+        let mut response = pin!(response);
+        loop {
+            let due = self.due(sent, limit);
+            match timeout_at(due, &mut response).await {
+                Ok(response) => return Some(response),
+                Err(_) if self.due(sent, limit) <= due => return None,
+                // The broker has begun to throttle meanwhile.
+                Err(_) => {}
+            }
+        }
+    }
 }
 
 /// Versions and features of a broker.
@@ -120,12 +166,14 @@ impl Connection {
         let (sent, awaited) = mpsc::unbounded_channel();
         let (ended, end) = watch::channel(None);
         let ended = Ended { address: Arc::clone(&address), ended: Arc::new(ended) };
+        let mute = Mute::default();
         tokio::spawn(write(writer, called, sent, ended.clone()));
         let has_login = settings.login.is_some();
-        tokio::spawn(read(reader, awaited, settings.request_timeout, has_login, ended));
+        let limits = (settings.request_timeout, mute.clone());
+        tokio::spawn(read(reader, awaited, limits, has_login, ended));
         let client_id = StrBytes::from_string(settings.client_id.clone());
         let abilities = Arc::default();
-        Connection { address, calls, abilities, client_id, end, login_due: None }
+        Connection { address, mute, calls, abilities, client_id, end, login_due: None }
     }
 
     /// Returns true once the connection can send nothing more.
@@ -167,11 +215,23 @@ impl Connection {
         let version = max.min(ours.max).min(max_version);
         if version < min.max(ours.min) {
             let name = name::<R>();
-            let what =
-                format!("supports {name} in versions {min} to {max}, which is too old or too new");
-            return Err(Error::Unsupported { address: Arc::clone(&self.address), what });
+            return Err(self.unsupported(format!(
+                "supports {name} in versions {min} to {max}, which is too old or too new"
+            )));
         }
         Ok(version)
+    }
+
+    /// Fails if the broker supports no version of a request from `min_version` on.
+    pub fn require<R: Request>(&self, min_version: i16) -> Result<()> {
+        let version = self.version::<R>(i16::MAX)?;
+        if version < min_version {
+            let name = name::<R>();
+            return Err(self.unsupported(format!(
+                "supports {name} up to version {version}, and version {min_version} is needed"
+            )));
+        }
+        Ok(())
     }
 
     fn send_as<R: Request>(&self, request: &R, version: i16) -> Result<Pending<R::Response>> {
@@ -185,7 +245,10 @@ impl Connection {
         let encoded = header
             .encode(&mut bytes, R::header_version(version))
             .and_then(|()| request.encode(&mut bytes, version));
-        encoded.map_err(|error| self.unreadable(error.to_string()))?;
+        // A version that is too old lacks a field.
+        encoded.map_err(|error| {
+            self.unsupported(format!("supports {} up to version {version}: {error}", name::<R>()))
+        })?;
         let length = (bytes.len() - 4) as i32;
         bytes[..4].copy_from_slice(&length.to_be_bytes());
         let (response, awaited) = oneshot::channel();
@@ -228,6 +291,10 @@ impl Connection {
             requests: keys.map(|key| (key.api_key, (key.min_version, key.max_version))).collect(),
             features: features.map(|f| (f.name.to_string(), f.max_version_level)).collect(),
         })
+    }
+
+    fn unsupported(&self, what: String) -> Error {
+        Error::Unsupported { address: Arc::clone(&self.address), what }
     }
 
     fn unreadable(&self, what: String) -> Error {
@@ -378,7 +445,7 @@ async fn write(
 async fn read(
     mut stream: ReadHalf<Box<dyn Stream>>,
     mut sent: mpsc::UnboundedReceiver<Sent>,
-    limit: Duration,
+    (limit, mute): (Duration, Mute),
     has_login: bool,
     ended: Ended,
 ) {
@@ -403,18 +470,18 @@ async fn read(
             },
         };
         let Some(Sent { correlation_id, request, response, at }) = next else { break };
-        let read = timeout_at(at + limit, frame(&mut stream, early)).await;
+        let read = mute.in_time(frame(&mut stream, early), at, limit).await;
         let error = match read {
-            Ok(Ok(bytes)) if bytes.len() >= 4 && (&bytes[..4]).get_i32() == correlation_id => {
+            Some(Ok(bytes)) if bytes.len() >= 4 && (&bytes[..4]).get_i32() == correlation_id => {
                 is_served |= request != API_VERSIONS;
                 let _ = response.send(Ok(bytes));
                 continue;
             }
-            Ok(Ok(_)) => ended.with(Error::Protocol {
+            Some(Ok(_)) => ended.with(Error::Protocol {
                 address: Arc::clone(&ended.address),
                 what: "received the response to another request".into(),
             }),
-            Ok(Err(error))
+            Some(Err(error))
                 if !is_served
                     && !has_login
                     && request != API_VERSIONS
@@ -422,8 +489,8 @@ async fn read(
             {
                 ended.with(Error::WantsLogin { address: Arc::clone(&ended.address) })
             }
-            Ok(Err(error)) => ended.broken(error),
-            Err(_) => ended.with(Error::TimedOut { address: Arc::clone(&ended.address), request }),
+            Some(Err(error)) => ended.broken(error),
+            None => ended.with(Error::TimedOut { address: Arc::clone(&ended.address), request }),
         };
         let _ = response.send(Err(error));
         break;

@@ -74,6 +74,12 @@ pub enum Error {
         /// The request's name.
         request: &'static str,
     },
+    /// The client has exceeded a quota, and the broker takes nothing from it for a while.
+    #[error("{address} throttles this client because of a quota")]
+    Throttled {
+        /// `host:port`.
+        address: Arc<str>,
+    },
     /// The broker's response has an error code.
     #[error("{what}: {}{}", CodeName(*.code), MessageSuffix(.message))]
     Broker {

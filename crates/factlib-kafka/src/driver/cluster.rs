@@ -25,10 +25,46 @@ pub(super) struct Broker {
     pub requests: usize,
     pub pace: Pace,
     pub failures: u32,
-    /// End of the time for which the broker throttles this client because of a quota.
-    pub throttled_until: Option<Instant>,
+    /// The throttle in the last response, past or present.
+    pub throttle: Option<Throttle>,
     /// Partitions that have something to send, in turn.
     pub active: VecDeque<(usize, usize)>,
+}
+
+impl Broker {
+    /// Marks the connection as closed, if it is. The next one is not throttled at first.
+    pub fn notice_end(&mut self) {
+        if matches!(&self.link, Link::Up(link) if link.is_closed()) {
+            self.link = Link::Down { not_before: None };
+            self.throttle = None;
+        }
+    }
+}
+
+/// The pause that a broker demands because the client has exceeded a quota.
+pub(super) struct Throttle {
+    pub until: Instant,
+    /// Time of the next report.
+    pub report_at: Instant,
+}
+
+/// Time between reports of a throttle, and before the first one.
+const THROTTLE_REPORTS: Duration = Duration::from_secs(1);
+
+impl Throttle {
+    pub fn new(pause: Duration) -> Self {
+        let now = Instant::now();
+        Throttle { until: now + pause, report_at: now + THROTTLE_REPORTS }
+    }
+
+    /// Returns true if records have waited for another while, and schedules the next report.
+    pub fn is_to_be_reported(&mut self, now: Instant) -> bool {
+        let is_due = now >= self.report_at;
+        if is_due {
+            self.report_at = now + THROTTLE_REPORTS;
+        }
+        is_due
+    }
 }
 
 pub(super) enum Link {
@@ -194,7 +230,7 @@ impl Driver {
                 requests: 0,
                 pace: Pace::new(),
                 failures: 0,
-                throttled_until: None,
+                throttle: None,
                 active: VecDeque::new(),
             });
             if (known.host.as_str(), known.port) != (host.as_str(), port) {
@@ -350,7 +386,6 @@ impl Driver {
         match connection {
             Ok(connection) => {
                 broker.failures = 0;
-                broker.throttled_until = None;
                 if !is_again {
                     self.observer.connected(&connection.address);
                     let (closed, address) = (connection.closed(), Arc::clone(&connection.address));
@@ -374,9 +409,7 @@ impl Driver {
     pub(super) fn closed(&mut self, id: i32, address: &str, error: Option<Error>) {
         self.observer.disconnected(address, error.as_ref());
         let Some(broker) = self.brokers.get_mut(&id) else { return };
-        if matches!(&broker.link, Link::Up(link) if link.is_closed()) {
-            broker.link = Link::Down { not_before: None };
-        }
+        broker.notice_end();
     }
 }
 

@@ -17,7 +17,7 @@ use kafka_protocol::{
 use super::{
     Answer, Arc, Connection, Done, Driver, Duration, Error, Identity, Instant, Result,
     TransactionError, topic_name,
-    transaction::{Goal, LAST_ABORT_LIMIT, Transaction},
+    transaction::{Ending, Goal, LAST_ABORT_LIMIT, Transaction},
 };
 use crate::{
     broker_pool::BrokerPool,
@@ -27,6 +27,9 @@ use crate::{
 /// Newest versions for a producer that adds partitions itself.
 const ADD_PARTITIONS_VERSION: i16 = 3;
 const END_TXN_VERSION_EXPLICIT: i16 = 4;
+
+/// First version with which a producer begins again after an abort (Kafka 2.5, KIP-360).
+const MIN_INIT_VERSION: i16 = 3;
 
 /// Minimum `transaction.version` at which brokers add partitions themselves.
 const IMPLICIT_LEVEL: i16 = 2;
@@ -272,7 +275,7 @@ impl Driver {
             Outcome::Initialized(Ok((producer_id, epoch))) => self.initialized(producer_id, epoch),
             Outcome::Added(wanted, Ok(results)) => self.partitions_added(wanted, results),
             Outcome::Ended(Ok(next)) => {
-                transaction.failures = 0;
+                (transaction.failures, transaction.ending) = (0, Ending::default());
                 match &mut transaction.goal {
                     Some(Goal::Abort { is_ended, .. }) => {
                         *is_ended = true;
@@ -299,13 +302,11 @@ impl Driver {
         if matches!(code, Some(Code::NotCoordinator | Code::CoordinatorNotAvailable)) {
             transaction.coordinator = None;
         }
-        let is_concurrent = code == Some(Code::ConcurrentTransactions);
         let is_undone = matches!(transaction.goal, Some(Goal::Abort { is_ended: false, .. }));
         let Some(failure) = Transaction::permanent_failure(&error) else {
-            if !is_concurrent {
-                self.observer.trouble(None, &error);
+            if transaction.retry(&self.settings, &error) {
+                self.observer.trouble(None, &transaction.with_coordinator(error));
             }
-            transaction.retry(&self.settings, is_concurrent);
             return;
         };
         if let (Some(Goal::Abort { is_ended, .. }), true, TransactionError::Abortable { .. }) =
@@ -328,7 +329,7 @@ impl Driver {
         let level = transaction.coordinator.as_ref();
         let level = level.map_or(0, |coordinator| coordinator.feature("transaction.version"));
         transaction.brokers_add_partitions = level >= IMPLICIT_LEVEL;
-        transaction.failures = 0;
+        (transaction.failures, transaction.ending) = (0, Ending::default());
         for answer in transaction.beginning.drain(..) {
             let _ = answer.send(Ok(()));
         }
@@ -388,11 +389,11 @@ impl Driver {
             if matches!(code, Some(Code::NotCoordinator | Code::CoordinatorNotAvailable)) {
                 transaction.coordinator = None;
             }
-            let is_concurrent = code == Some(Code::ConcurrentTransactions);
-            transaction.retry(&self.settings, is_concurrent);
-            if !is_concurrent {
-                self.observer.trouble(Some(&name), &error);
+            if transaction.retry(&self.settings, &error) {
+                self.observer.trouble(Some(&name), &transaction.with_coordinator(error));
             }
+        } else {
+            transaction.ending = Ending::default();
         }
         self.enqueue_filled_partitions();
         let topics: Vec<_> =
@@ -438,5 +439,7 @@ async fn find_coordinator(brokers: BrokerPool, id: &str) -> Result<Connection> {
     check(answer.error_code, answer.error_message.as_deref(), || {
         "cannot find the coordinator of transactions".into()
     })?;
-    Connection::open(&settings, &answer.host, answer.port as u16).await
+    let coordinator = Connection::open(&settings, &answer.host, answer.port as u16).await?;
+    coordinator.require::<InitProducerIdRequest>(MIN_INIT_VERSION)?;
+    Ok(coordinator)
 }

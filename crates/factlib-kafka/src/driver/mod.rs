@@ -437,8 +437,11 @@ impl Driver {
             look_at(transaction.due());
             look_at(transaction.ends_at);
         }
+        for throttle in self.brokers.values().filter_map(|broker| broker.throttle.as_ref()) {
+            look_at(Some(throttle.until));
+            look_at(Some(throttle.report_at));
+        }
         for broker in self.brokers.values().filter(|broker| !broker.active.is_empty()) {
-            look_at(broker.throttled_until);
             match &broker.link {
                 Link::Down { not_before } => look_at(*not_before),
                 Link::Up(_) => {

@@ -11,9 +11,11 @@ use kafka_protocol::{
 };
 
 use super::{
-    Arc, Done, Driver, Duration, Error, Instant, Link, Result, Sent, Token, Transaction, pause,
+    Arc, Done, Driver, Duration, Error, Instant, Result, Sent, Token, Transaction,
+    cluster::Throttle,
+    pause,
     topics::{Request, SendContext},
-    transaction::CONCURRENT_PAUSE,
+    transaction::Ending,
 };
 use crate::{
     answers::{BatchResult, read_response},
@@ -48,12 +50,20 @@ impl Driver {
     fn send_to(&mut self, id: i32) -> bool {
         let now = Instant::now();
         let Some(broker) = self.brokers.get_mut(&id) else { return false };
-        let is_throttled = broker.throttled_until.is_some_and(|until| now < until);
+        if let Some(throttle) = broker.throttle.as_mut().filter(|throttle| now < throttle.until) {
+            let is_waiting = !broker.active.is_empty() || broker.requests > 0;
+            if is_waiting && throttle.is_to_be_reported(now) {
+                let address = format!("{}:{}", broker.host, broker.port).into();
+                self.observer.trouble(None, &Error::Throttled { address });
+            }
+            return false;
+        }
+        // A second request would only wait for the end of the throttle.
+        let most = if broker.throttle.is_some() { 1 } else { MAX_REQUESTS };
         // A commit waits for its last records.
         let is_committing = self.transaction.as_ref().is_some_and(Transaction::is_committing);
         let is_early = broker.requests > 0 && now < broker.pace.next() && !is_committing;
-        let is_full = broker.requests >= MAX_REQUESTS;
-        if broker.active.is_empty() || is_full || is_throttled || is_early {
+        if broker.active.is_empty() || broker.requests >= most || is_early {
             return false;
         }
         let Some(identity) = self.identity else { return false };
@@ -127,11 +137,15 @@ impl Driver {
         broker.pace.sent(now, records, said.bytes);
         self.observer.sent(&connection.address, &said);
         let pending = connection.send(&produce, version);
+        let mute = connection.mute.clone();
         self.tasks.push(Box::pin(async move {
             let answer = match pending {
                 Ok(pending) => pending.wait().await,
                 Err(error) => Err(error),
             };
+            if let Ok(answer) = &answer {
+                mute.extend(throttle_of(answer));
+            }
             Done::Produced { broker: id, sent, at: now, answer }
         }));
         true
@@ -144,15 +158,14 @@ impl Driver {
         at: Instant,
         answer: Result<ProduceResponse>,
     ) {
-        let throttle_ms = answer.as_ref().map_or(0, |answer| answer.throttle_time_ms);
-        let throttled = Duration::from_millis(throttle_ms.max(0) as u64);
+        let throttled = answer.as_ref().map_or(Duration::ZERO, throttle_of);
         if let Some(broker) = self.brokers.get_mut(&id) {
             broker.requests -= 1;
-            if !throttled.is_zero() {
-                broker.throttled_until = Some(Instant::now() + throttled);
+            if answer.is_ok() {
+                broker.throttle = (!throttled.is_zero()).then(|| Throttle::new(throttled));
             }
-            if answer.is_err() && matches!(&broker.link, Link::Up(link) if link.is_closed()) {
-                broker.link = Link::Down { not_before: None };
+            if answer.is_err() {
+                broker.notice_end();
             }
             let address = format!("{}:{}", broker.host, broker.port);
             let said = AnsweredRequest { took: at.elapsed(), is_lost: answer.is_err(), throttled };
@@ -190,6 +203,10 @@ impl Driver {
         let BatchResult { answer, refusal, record_refusals, leader_may_have_moved } = result;
         let is_concurrent =
             refusal.as_ref().is_some_and(|refusal| refusal.code == Code::ConcurrentTransactions);
+        let mut is_reported = true;
+        if !is_concurrent {
+            partition.ending = Ending::default();
+        }
         match &answer {
             Answer::Acknowledged => {
                 if partition.failures > 0 {
@@ -206,7 +223,9 @@ impl Driver {
             | Answer::TooLarge
             | Answer::SequenceLost => {}
             Answer::NotNow if is_concurrent => {
-                partition.not_before = Some(Instant::now() + CONCURRENT_PAUSE);
+                let pause;
+                (pause, is_reported) = partition.ending.awaited(&self.settings);
+                partition.not_before = Some(Instant::now() + pause);
             }
             Answer::NotNow | Answer::Unknown => {
                 state.failing += usize::from(partition.failures == 0);
@@ -215,7 +234,7 @@ impl Driver {
                 partition.not_before = Some(Instant::now() + pause);
             }
         }
-        if let Some(refusal) = refusal.filter(|_| !is_concurrent) {
+        if let Some(refusal) = refusal.filter(|_| is_reported) {
             let is_of_record = matches!(
                 answer,
                 Answer::Refused(_)
@@ -278,6 +297,11 @@ impl Driver {
         self.enqueue_partition(topic, place);
         self.end_closed(topic);
     }
+}
+
+/// Returns the time for which the broker throttles the client.
+fn throttle_of(response: &ProduceResponse) -> Duration {
+    Duration::from_millis(response.throttle_time_ms.max(0) as u64)
 }
 
 type Answers<'a> = HashMap<(&'a str, i32), &'a PartitionProduceResponse>;

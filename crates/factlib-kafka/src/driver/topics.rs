@@ -8,7 +8,7 @@ use tokio::{
     time::{Duration, Instant},
 };
 
-use super::{Identity, Sent, topic_name};
+use super::{Identity, Sent, topic_name, transaction::Ending};
 use crate::{
     error::Result,
     partition::PartitionQueue,
@@ -59,6 +59,7 @@ pub(super) struct Partition {
     /// Consecutive failures; `not_before` is the end of the pause after the last one.
     pub failures: u32,
     pub not_before: Option<Instant>,
+    pub ending: Ending,
     last_sent: Option<Instant>,
     /// True if the partition is in the [`Broker::active`](super::Broker::active) queue of its
     /// leader.
@@ -142,6 +143,7 @@ impl Partition {
             leader: None,
             failures: 0,
             not_before: None,
+            ending: Ending::default(),
             last_sent: None,
             is_enqueued: false,
             last_refusal: None,

@@ -10,9 +10,11 @@ use super::{
 };
 use crate::{error::Code, settings::Settings};
 
-/// Pause while the coordinator still completes the previous transaction
-/// (`CONCURRENT_TRANSACTIONS`).
-pub(super) const CONCURRENT_PAUSE: Duration = Duration::from_millis(5);
+/// First pause while the brokers still end the previous transaction (`CONCURRENT_TRANSACTIONS`).
+const CONCURRENT_PAUSE: Duration = Duration::from_millis(5);
+
+/// Time within which the brokers end a transaction, unless something is wrong.
+const ENDING_LIMIT: Duration = Duration::from_secs(1);
 
 /// Limit for aborting the open transaction after all handles were dropped. After it, the brokers
 /// abort the transaction when it times out.
@@ -26,6 +28,7 @@ pub(super) struct Transaction {
     pub is_requesting: bool,
     pub not_before: Option<Instant>,
     pub failures: u32,
+    pub ending: Ending,
     /// True if the brokers add partitions themselves.
     pub brokers_add_partitions: bool,
     pub added: HashSet<(usize, usize)>,
@@ -49,6 +52,24 @@ pub(super) enum Goal {
     Abort { answer: Answer, is_ended: bool },
 }
 
+/// The wait for the brokers to end the previous transaction, which they do after they have answered
+/// its commit or abort.
+#[derive(Default)]
+pub(super) struct Ending {
+    /// Time of the first `CONCURRENT_TRANSACTIONS` in a row.
+    since: Option<Instant>,
+}
+
+impl Ending {
+    /// Notes another `CONCURRENT_TRANSACTIONS`. Returns the pause before the next attempt, and true
+    /// if it has lasted so long that it is to be reported.
+    pub fn awaited(&mut self, settings: &Settings) -> (Duration, bool) {
+        let lasted = self.since.get_or_insert_with(Instant::now).elapsed();
+        let longest = settings.backoff_max.max(CONCURRENT_PAUSE);
+        ((lasted / 10).clamp(CONCURRENT_PAUSE, longest), lasted >= ENDING_LIMIT)
+    }
+}
+
 impl Transaction {
     pub fn new(settings: Transactional, failed: watch::Sender<Option<TransactionError>>) -> Self {
         Transaction {
@@ -58,6 +79,7 @@ impl Transaction {
             is_requesting: false,
             not_before: None,
             failures: 0,
+            ending: Ending::default(),
             brokers_add_partitions: false,
             added: HashSet::new(),
             wanted: Vec::new(),
@@ -169,13 +191,33 @@ impl Transaction {
         self.is_started = false;
     }
 
-    pub fn retry(&mut self, settings: &Settings, is_concurrent: bool) {
-        let pause = match is_concurrent {
-            true => CONCURRENT_PAUSE,
-            false => pause(settings, self.failures),
+    /// Schedules the next attempt; returns true if the failure is to be reported.
+    pub fn retry(&mut self, settings: &Settings, error: &Error) -> bool {
+        let (pause, is_reported) = match error.code() {
+            Some(Code::ConcurrentTransactions) => self.ending.awaited(settings),
+            _ => {
+                self.ending = Ending::default();
+                self.failures += 1;
+                (pause(settings, self.failures - 1), true)
+            }
         };
-        self.failures += u32::from(!is_concurrent);
         self.not_before = Some(Instant::now() + pause);
+        is_reported
+    }
+
+    /// Names the coordinator in an error that says that the previous transaction has not ended.
+    pub fn with_coordinator(&self, error: Error) -> Error {
+        match (error, &self.coordinator) {
+            (
+                Error::Broker { what, code: code @ Code::ConcurrentTransactions, message: None },
+                Some(coordinator),
+            ) => {
+                let address = &coordinator.address;
+                let message = format!("{address} has not ended the previous transaction");
+                Error::Broker { what, code, message: Some(message) }
+            }
+            (error, _) => error,
+        }
     }
 
     pub fn transactional_id(&self) -> TransactionalId {
@@ -186,6 +228,9 @@ impl Transaction {
     /// retried.
     pub fn permanent_failure(error: &Error) -> Option<TransactionError> {
         let error = error.clone();
+        if let Error::Unsupported { .. } = error {
+            return Some(TransactionError::Refused(error));
+        }
         Some(match error.code()? {
             Code::ProducerFenced | Code::InvalidProducerEpoch => TransactionError::Fenced(error),
             Code::TransactionalIdAuthorizationFailed

@@ -63,14 +63,16 @@ async fn consumers_read_every_codec() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_kafka_before_4_is_spoken_to_in_its_versions() {
-    let kafka = KafkaServer::builder().before_4().start().await.expect("a Kafka");
-    let bootstrap = kafka.bootstrap();
-    create_topic(&bootstrap, "old", 6, &[]).await.expect("a topic");
-    let mut numbers = Numbers::to(&bootstrap, "old").await;
-    numbers.send(5_000);
-    numbers.ended().await;
-    assert_exactly(&bootstrap, "old", 0..5_000).await;
+async fn old_kafkas_are_spoken_to_in_their_versions() {
+    for builder in [KafkaServer::builder().before_4(), KafkaServer::builder().before_3()] {
+        let kafka = builder.start().await.expect("a Kafka");
+        let bootstrap = kafka.bootstrap();
+        create_topic(&bootstrap, "old", 6, &[]).await.expect("a topic");
+        let mut numbers = Numbers::to(&bootstrap, "old").await;
+        numbers.send(5_000);
+        numbers.ended().await;
+        assert_exactly(&bootstrap, "old", 0..5_000).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

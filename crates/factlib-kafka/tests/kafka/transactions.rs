@@ -103,6 +103,13 @@ async fn a_kafka_before_4_has_partitions_added_before() {
     undone_and_begun_anew(&kafka.bootstrap()).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kafka_before_3_has_partitions_added_before() {
+    let kafka = KafkaServer::builder().before_3().start().await.expect("a Kafka");
+    many_are_committed_while_the_next_is_prepared(&kafka.bootstrap()).await;
+    undone_and_begun_anew(&kafka.bootstrap()).await;
+}
+
 async fn undone_and_begun_anew(bootstrap: &str) {
     create_topic(bootstrap, "undone", 3, &[]).await.expect("a topic");
     let all = Transacting::begin(settings(bootstrap), "undone", MINUTE).await;
