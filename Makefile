@@ -56,11 +56,9 @@ lint: ## Check format, order of modules, clippy, docs, scripts, public API and d
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --all-features
 	@scripts/lint-extras
 
-# The dev profile: what the tests compiled is there already, and at the default rate the
-# whole demo takes a third of a core.
+# The dev profile: at the default rate the whole demo takes a third of a core.
 demo: ## Facts from a throwaway PostgreSQL to a fake Kafka, for DEMO_SECONDS (0: until Ctrl-C)
-	@scripts/bootstrap --demo
-	$(CARGO) run --locked -- demo
+	@scripts/demo
 
 bench: ## The relay against what one slot gives (REPEATS, FACTS, BACKLOG, JSON=path)
 	@scripts/bootstrap --tests
