@@ -189,11 +189,12 @@
 //! | `tracing` | log lines go to `tracing`, see [`TracingDrain`] |
 //! | `metrics` | the metrics of `/metrics` also go to a recorder of the crate `metrics` |
 //! | `client-kafka` | `kafka.client = "kafka"`, for brokers before 4.0 |
-//! | `oauth` (in `cli`) | logins at the brokers with tokens of an OpenID provider, with an HTTP client |
-//! | `schema-registry` (in `cli`) | the formats `confluent-…`, with an HTTP client |
+//! | `oauth` (default) | logins at the brokers with tokens of an OpenID provider, with an HTTP client |
+//! | `schema-registry` (default) | the formats `confluent-…`, with an HTTP client |
 //! | `test-util` | [`testing`] |
 //! | `faults` | `test-util`, and fault injection: for tests, never for production |
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![deny(unsafe_code)]
 // Public types may grow: another field or variant breaks no user.
 #![warn(clippy::exhaustive_enums, clippy::exhaustive_structs)]
@@ -261,11 +262,26 @@ pub use factlib_postgres::{Lsn, ParseLsnError};
 #[cfg(feature = "cli")]
 #[doc(hidden)]
 pub mod binary {
+    use crate::{Error, Result, config::Config, kafka};
+
     pub use crate::config::{
         load::{Loaded, Loader, Sourced},
         manual::{example, markdown},
         reference::{Kind, Setting, settings},
     };
+
+    /// Makes the settings of a Kafka client: addresses, TLS and login.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a login that this build has not.
+    pub fn kafka_settings(config: &Config) -> Result<factlib_kafka::Settings> {
+        kafka::pipelined::client_settings(&config.kafka.settings())
+    }
+
+    /// Makes an error, with its remedy, from one of a Kafka client; `what` says what was refused.
+    pub fn kafka_error(config: &Config, what: &str, error: factlib_kafka::Error) -> Error {
+        kafka::errors::client_error(&config.kafka.brokers.join(","), what, error)
+    }
 }
 
 /// The README's examples, compiled by the tests.

@@ -105,13 +105,15 @@ impl Findings {
 
 /// Text and remedy for a configured table that does not exist.
 pub(super) fn missing(table: &OutboxTable) -> (String, String) {
+    let name = &table.table;
     let remedy = match table.preset {
-        OutboxPreset::Factlib => {
-            "create it (docs/outbox-tables.md has the statement), or correct outbox.table"
-        }
-        OutboxPreset::Debezium => "create it, or correct outbox.table",
+        OutboxPreset::Factlib => format!(
+            "`factlib setup --outbox-table={name}` creates one of factlib's shape; or correct \
+             outbox.table"
+        ),
+        OutboxPreset::Debezium => "create it, or correct outbox.table".into(),
     };
-    (format!("outbox table {} does not exist", table.table), remedy.into())
+    (format!("outbox table {name} does not exist"), remedy)
 }
 
 /// Text and remedy for a configured name that is not a table; none for a table.

@@ -9,13 +9,14 @@ use proc_macro2::{Delimiter, Literal, TokenStream, TokenTree};
 use syn::Lit;
 
 /// Where texts are no errors of the relay, and what they are.
-const OTHER_PLACES: [(&str, &str); 6] = [
+const OTHER_PLACES: [(&str, &str); 7] = [
     ("src/ops/definitions", "what /metrics says of each metric"),
     ("src/config/manual.rs", "the example file"),
     ("crates/factlib-postgres/src/pgoutput/", "names of what is `expected … at byte …`"),
     ("crates/factlib-postgres/src/observer.rs", "lines for logs of others"),
     ("src/bin/factlib/status/text.rs", "names of lines"),
     ("src/bin/factlib/demo/view.rs", "what the demo shows"),
+    ("src/bin/factlib/init/file.rs", "the file that init writes"),
 ];
 
 /// Texts that are no errors: what is well, states, names; what others have; SQL.
@@ -37,6 +38,12 @@ const NO_ERRORS: &[&str] = &[
     "printing events from {} on; Ctrl-C ends it",
     "emitted {} facts in {} transactions, {}/s",
     "Status page: http://{}/{secret}\n",
+    "{}{page}ready after {seconds:.1} s\n",
+    "yours, slot {}",
+    "until you end it",
+    "It writes {} facts a second to the WAL {until}; no table changes.\n",
+    "what the arrows say, then ",
+    "events come as messages, or as rows of a table",
     "the handler wants event {} later",
     "full: reading goes on as Kafka acknowledges records",
     "the handler retries: {reason}",
@@ -63,7 +70,7 @@ const NO_ERRORS: &[&str] = &[
 ];
 
 /// How what is written for programs begins: SQL, types of content.
-const NO_PROSE: &str = "SELECT INSERT UPDATE DELETE CREATE WITH SET SHOW FETCH ( default-src text/ \
+const NO_PROSE: &str = "SELECT INSERT UPDATE DELETE CREATE DROP WITH SET SHOW FETCH ( default-src text/ \
                         application/ now()";
 
 /// Macros whose texts are for the log, or stop a program.

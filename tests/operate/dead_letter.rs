@@ -99,10 +99,9 @@ fn headers(record: &ConsumedRecord) -> BTreeMap<&str, &str> {
 #[actix::test]
 async fn without_the_topic_there_are_no_dead_letters() {
     let bed = Bed::shared("none").await;
-    let said =
-        format!("no dead letters (topic {} does not exist yet)\n", bed.config.dead_letter_topic());
-    for line in ["list", "list --json", "redrive --all"] {
-        assert_eq!(run(&bed, line).await, (Some(0), String::new(), said.clone()), "{line}");
+    let none = "no dead letters\n";
+    for (line, said) in [("list", none), ("list --json", ""), ("redrive --all", none)] {
+        assert_eq!(run(&bed, line).await, (Some(0), String::new(), said.into()), "{line}");
     }
     for line in ["show 0:0", "redrive 0:0"] {
         let (code, out, err) = run(&bed, line).await;

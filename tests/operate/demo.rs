@@ -1,14 +1,15 @@
 //! `factlib demo` as a shell sees it.
 
 use std::{
-    fs::File,
-    io::{BufRead, BufReader, Read, Write},
-    os::fd::OwnedFd,
+    io::{BufRead, BufReader},
     path::Path,
     process::{Command, Stdio},
 };
 
-use nix::pty::{OpenptyResult, openpty};
+use factlib::testing::shared_postgres;
+
+use super::screen::Screen;
+use crate::support::terminal::SOON;
 
 /// The demo in an empty folder, with temporary files in another.
 fn demo(folder: &Path) -> Command {
@@ -43,7 +44,9 @@ fn assert_nothing_is_left(folder: &Path) {
 }
 
 fn assert_all_arrived(text: &str) {
-    let (_, summary) = text.rsplit_once("\n\n").expect("a summary");
+    let text = text_of(text);
+    let begin = text.rfind("\nemitted          ").expect("a summary");
+    let summary = &text[begin + 1..];
     let emitted = number(summary, "emitted");
     assert!(emitted > 100, "{summary}");
     assert_eq!(number(summary, "delivered"), emitted);
@@ -87,46 +90,13 @@ fn ctrl_c_ends_it_with_a_summary() {
     assert_nothing_is_left(folder.path());
 }
 
-/// What a program shows on a terminal, as it comes.
-struct Screen {
-    terminal: File,
-    text: String,
-}
-
-impl Screen {
-    /// More of it; false at its end.
-    fn more(&mut self) -> bool {
-        let mut bytes = [0; 4096];
-        // Of a terminal that nobody has open any more, Linux answers with an error.
-        let count = self.terminal.read(&mut bytes).unwrap_or(0);
-        self.text += &String::from_utf8_lossy(&bytes[..count]);
-        count > 0
-    }
-
-    /// Reads on until this is shown, from here on.
-    fn until(&mut self, expected: &str) {
-        let begin = self.text.len();
-        while !self.text[begin..].contains(expected) {
-            assert!(self.more(), "no {expected:?} in\n{}", &self.text[begin..]);
-        }
-    }
-
-    fn press(&mut self, key: &str) {
-        self.terminal.write_all(key.as_bytes()).unwrap();
-    }
-}
-
 #[test]
 fn a_key_stops_the_broker_and_starts_it_again_and_nothing_is_lost() {
     let folder = folder();
-    let OpenptyResult { master, slave } = openpty(None, None).unwrap();
-    let side = |slave: &OwnedFd| Stdio::from(slave.try_clone().unwrap());
     let mut command = demo(folder.path());
-    command.args(["--seconds", "600"]).stdin(side(&slave)).stdout(side(&slave));
-    let mut child = command.spawn().unwrap();
-    drop((command, slave));
-    let mut screen = Screen { terminal: master.into(), text: String::new() };
-    screen.until("b: stop the broker   space: stay (");
+    command.args(["--seconds", "600"]);
+    let (mut screen, mut child) = Screen::start(command, 100);
+    screen.until("b: stop the broker  space: stay  q: end");
     screen.press("b");
     screen.until("down: committed facts wait");
     // Some hundred facts behind, at 500 a second.
@@ -143,6 +113,120 @@ fn a_key_stops_the_broker_and_starts_it_again_and_nothing_is_lost() {
     while screen.more() {}
     assert_eq!(child.wait().unwrap().code(), Some(0), "{}", screen.text);
     assert!(screen.text.contains("Status page: http://127.0.0.1:"), "{}", screen.text);
-    assert_all_arrived(&screen.text.replace('\r', "").replace("\x1b[?7h", ""));
+    assert!(screen.text.contains("factlib init"), "{}", screen.text);
+    assert_all_arrived(&screen.text);
     assert_nothing_is_left(folder.path());
+}
+
+/// The lines of a frame without its escapes.
+fn lines(frame: &str) -> Vec<String> {
+    let escapes = regex::Regex::new("\x1b\\[[?0-9]*[a-zA-Z]").unwrap();
+    frame.lines().map(|line| escapes.replace_all(line, "").replace('\r', "")).collect()
+}
+
+#[test]
+fn a_narrow_terminal_shows_the_whole_table_and_nothing_of_a_wider_one() {
+    let folder = folder();
+    let mut command = demo(folder.path());
+    command.args(["--seconds", "600"]);
+    let (mut screen, mut child) = Screen::start(command, 120);
+    screen.until("q: end");
+    screen.until("event     shop.");
+    let begin = screen.text.len();
+    screen.resize(50);
+    screen.until_from(begin, "\x1b[H\x1b[2J");
+    let begin = begin + screen.text[begin..].find("\x1b[H\x1b[2J").unwrap();
+    screen.until_from(begin, "q: end");
+    let frame = screen.text[begin..].to_owned();
+    assert!(frame.contains("Status page: "), "{frame}");
+    // The address is longer, and wraps.
+    let table: Vec<_> =
+        lines(&frame).into_iter().skip_while(|line| !line.starts_with("running")).collect();
+    assert!(table.len() > 8, "{frame}");
+    assert!(table.iter().all(|line| line.chars().count() <= 50), "{table:#?}");
+    let is_whole = |line: &&String| !line.ends_with('…');
+    let cut: Vec<_> = table.iter().filter(|line| !is_whole(line)).collect();
+    // Only the payload of an event does not fit.
+    assert!(cut.iter().all(|line| line.starts_with("event ")), "{cut:?}");
+    screen.press("q");
+    while screen.more() {}
+    assert_eq!(child.wait().unwrap().code(), Some(0), "{}", screen.text);
+}
+
+/// A terminal's text without what moves and colours it.
+fn text_of(screen: &str) -> String {
+    screen.replace('\r', "").replace("\x1b[J", "").replace("\x1b[?7h", "")
+}
+
+/// What is left of the demo on the servers.
+async fn left_over(url: &str, brokers: &str) -> Vec<String> {
+    let client = factlib::postgres::sql::connect_url(url).await.unwrap();
+    let names =
+        "SELECT slot_name::text FROM pg_replication_slots WHERE slot_name LIKE 'factlib\\_demo%'
+        UNION ALL SELECT pubname::text FROM pg_publication
+        UNION ALL SELECT nspname::text FROM pg_namespace WHERE nspname = 'factlib'";
+    let rows = client.query(names, &[]).await.unwrap();
+    let mut left: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+    let topics = ["order", "payment", "user"].map(|name| format!("factlib-demo.{name}"));
+    let settings = factlib_kafka::Settings::new(vec![brokers.to_owned()]);
+    let cluster = factlib_kafka::Client::new(settings).cluster(None).await.unwrap();
+    left.extend(topics.into_iter().filter(|topic| cluster.topics.contains_key(topic)));
+    left
+}
+
+#[tokio::test]
+async fn own_servers_are_used_after_a_question_and_left_as_they_were() {
+    let postgres = shared_postgres().await.unwrap();
+    let database = postgres.create_database("demo").await.unwrap();
+    let (url, brokers) = (postgres.url_for(&database), super::desk::brokers().await);
+    let folder = folder();
+    let run = |more: &[&str]| {
+        let mut command = demo(folder.path());
+        command.args(["--postgres", &url, "--kafka", &brokers, "--seconds", "2"]).args(more);
+        command.env_remove("FACTLIB_KAFKA__BROKERS").env_remove("KAFKA_SSL");
+        let output = command.stdin(Stdio::null()).output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (output.status.code(), text(output.stdout), text(output.stderr))
+    };
+
+    let (code, out, err) = run(&[]);
+    assert_eq!((code, out.as_str()), (Some(2), ""), "{err}");
+    assert!(err.contains("nobody agreed") && err.contains("--yes"), "{err}");
+    assert!(left_over(&url, &brokers).await.is_empty());
+
+    // As after a demo that was killed.
+    postgres
+        .execute(&database, "SELECT pg_create_logical_replication_slot('factlib_demo', 'pgoutput')")
+        .await
+        .unwrap();
+    factlib::testing::create_topic(&brokers, "factlib-demo.user", 1, &[]).await.unwrap();
+
+    let (code, out, err) = run(&["--yes"]);
+    assert_eq!((code, err.as_str()), (Some(0), ""), "{out}");
+    for line in [
+        "left from an earlier demo",
+        "  slot factlib_demo\n",
+        "  topic factlib-demo.user\n",
+        "removed: slot factlib_demo, publication factlib_demo, topic factlib-demo.order",
+    ] {
+        assert!(out.contains(line), "no {line:?} in {out}");
+    }
+    let summary = out.split("removed:").next().unwrap();
+    assert_all_arrived(summary);
+    // A broker may name a deleted topic for a moment.
+    let gone = async { while !left_over(&url, &brokers).await.is_empty() {} };
+    tokio::time::timeout(SOON, gone).await.expect("all of it goes");
+
+    // A name that the user chose is somebody's.
+    postgres
+        .execute(
+            &database,
+            "SELECT pg_create_logical_replication_slot('factlib_demo_2', 'pgoutput')",
+        )
+        .await
+        .unwrap();
+    let (code, _, err) = run(&["--yes", "--slot", "factlib_demo_2"]);
+    assert_eq!(code, Some(2), "{err}");
+    assert!(err.contains("slot factlib_demo_2 exists"), "{err}");
+    postgres.execute(&database, "SELECT pg_drop_replication_slot('factlib_demo_2')").await.unwrap();
 }

@@ -259,15 +259,30 @@ async fn too_few_slots_is_an_error_until_there_are_more_or_one_is_dropped() {
 }
 
 #[tokio::test]
-async fn a_slot_in_use_is_a_warning_that_names_the_process() {
+async fn a_slot_in_use_by_another_program_is_a_warning_that_names_the_process() {
     let (desk, database) = Desk::shared("").await;
     let relay = desk.0.relay().await;
-    let remedy = desk.doctor().await.remedy("slot", "warning");
+    let own = desk.doctor().await;
+    own.all_ok();
+    assert!(own.report.to_string().contains("is read by a running relay"), "{}", own.report);
+    stop(relay).await;
     let server = shared_postgres().await.expect("a PostgreSQL");
+    let mut other = desk.0.command("factlib run");
+    let url = format!("{}?application_name=pump", server.url_for(&database));
+    let mut relay = other.env("FACTLIB_POSTGRES__URL", url).spawn().expect("it starts");
+    let asking = async {
+        loop {
+            let findings = desk.doctor().await;
+            if findings.report.to_string().contains("is read by pump") {
+                return findings.remedy("slot", "warning");
+            }
+        }
+    };
+    let remedy = timeout(SOON, asking).await.expect("it reads");
     let pid = "SELECT active_pid::text FROM pg_replication_slots WHERE slot_name = ";
     let pid = server.query_text("postgres", &format!("{pid}'{database}'")).await.expect("a pid");
     assert!(remedy.ends_with(&format!("SELECT pg_terminate_backend({pid})")), "{remedy}");
-    drop(relay);
+    relay.kill().await.expect("it is killed");
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@ use std::{collections::VecDeque, path::Path, process::Stdio};
 
 use factlib::testing::{PostgresServer, shared_kafka};
 use regex::Regex;
+use tempfile::TempDir;
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     process::{Child, Command},
@@ -80,8 +81,9 @@ fn differs(lines: &str, shown: &[&String]) -> Option<String> {
 /// A shell, after what was typed before.
 struct Shell {
     /// Names on the page, and the addresses that they stand for.
-    places: [(&'static str, String); 3],
-    exported: Vec<String>,
+    places: [(&'static str, String); 2],
+    folder: TempDir,
+    port: u16,
     relay: Option<Child>,
 }
 
@@ -95,12 +97,14 @@ impl Shell {
             text
         };
         let binary = Path::new(env!("CARGO_BIN_EXE_factlib")).parent().expect("a folder");
-        let exported = self.exported.iter().map(|export| there(export) + "; ").collect::<String>();
         let mut command = Command::new("sh");
         // In place of the shell, so that a signal reaches it.
         command
-            .args(["-c", &format!("{exported}exec {}", there(typed))])
+            .args(["-c", &format!("exec {}", there(typed))])
+            .current_dir(self.folder.path())
             .env_clear()
+            // That of the page may be in use here.
+            .env("FACTLIB_HTTP__METRICS_PORT", self.port.to_string())
             .env("PATH", format!("{}:/usr/bin:/bin", binary.display()))
             // As on a terminal.
             .env("FACTLIB_LOG__FORMAT", "terminal")
@@ -157,7 +161,7 @@ fn the_readme_has_commands_of_the_first_run() {
     let (_, part) =
         readme.split_once("<!-- run by: tests/operate/first_run.rs -->\n```sh\n").expect("a block");
     let (part, _) = part.split_once("```").expect("its end");
-    for line in part.lines() {
+    for line in part.lines().filter(|line| !line.starts_with('#')) {
         let command = line.split('#').next().unwrap_or_default().trim();
         let command = |step: &Step| step.typed.trim_end_matches(" &") == command;
         assert!(typed.iter().any(command), "{line}");
@@ -173,9 +177,9 @@ async fn the_first_run_prints_what_the_page_shows() {
     let places = [
         ("db:5432", format!("127.0.0.1:{}", postgres.port())),
         ("kafka:9092", shared_kafka().await.expect("a Kafka").bootstrap()),
-        ("PORT=9100", format!("PORT={}", port.expect("bound").port())),
     ];
-    let mut shell = Shell { places, exported: Vec::new(), relay: None };
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut shell = Shell { places, folder, port: port.expect("bound").port(), relay: None };
     let steps = steps();
     assert!(steps.len() < 10, "{} commands", steps.len());
     for step in &steps {
@@ -183,7 +187,6 @@ async fn the_first_run_prints_what_the_page_shows() {
         match words[0] {
             // It is built already.
             "cargo" => {}
-            "export" => shell.exported.push(step.typed.clone()),
             // Not on every machine; the statement counts.
             "psql" => {
                 let statement = step.typed.split('\'').nth(1).expect("a statement");

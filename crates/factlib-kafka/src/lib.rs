@@ -18,6 +18,7 @@
 //! | [`sasl`], [`tls`] | logins, and encryption by OpenSSL (feature `tls`) |
 //! | [`client`] | administers topics and reads offsets and records, without a consumer group |
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![deny(unsafe_code)]
 
 mod answers;

@@ -60,6 +60,7 @@
 //! their commit. Not supported: streaming of transactions in progress, two-phase commit, other plugins,
 //! physical replication. TLS is OpenSSL.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 
@@ -96,6 +97,7 @@ mod text_settings;
 mod timeline;
 mod tls;
 mod waits;
+mod without_password;
 
 pub use self::{
     connect_info::ConnectInfo,

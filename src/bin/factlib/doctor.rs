@@ -1,9 +1,6 @@
 //! `factlib doctor`: prints the report of [`factlib::doctor`] as text or JSON.
 
-use std::{
-    io::{IsTerminal, stdout},
-    process::ExitCode,
-};
+use std::{io::stdout, process::ExitCode};
 
 use actix_rt::System;
 use clap::Args as ClapArgs;
@@ -37,9 +34,7 @@ pub struct DoctorArgs {
 }
 
 pub fn run(args: &DoctorArgs, config: &Config) -> Result<ExitCode> {
-    // The report has everything that would be logged.
-    let log = Logger::root(Discard, o!());
-    let report = System::new().block_on(doctor::examine(config, &log))?;
+    let report = examine(config)?;
     let errors = report.count(CheckOutcome::Error);
     output::print(&match args.json {
         true => output::json(&json!({
@@ -48,9 +43,39 @@ pub fn run(args: &DoctorArgs, config: &Config) -> Result<ExitCode> {
             "warnings": report.count(CheckOutcome::Warning),
             "checks": &report.checks,
         }))?,
-        false => text(&report, stdout().is_terminal()),
+        false => text(&report, output::has_colours(&stdout())),
     })?;
     Ok(if errors == 0 { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}
+
+/// Errors of a report.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Health {
+    NoError,
+    /// Only errors that `factlib setup` removes.
+    NeedsSetup,
+    HasErrors,
+}
+
+/// Prints the report as text.
+pub fn print_report(config: &Config) -> Result<Health> {
+    let report = examine(config)?;
+    output::print(&text(&report, output::has_colours(&stdout())))?;
+    let errors = report.checks.iter().filter(|check| check.outcome == CheckOutcome::Error);
+    let is_of_setup =
+        |check: &Check| check.remedy.as_ref().is_some_and(|it| it.contains("`factlib setup"));
+    let (of_setup, other): (Vec<_>, Vec<_>) = errors.partition(|check| is_of_setup(check));
+    Ok(match (of_setup.is_empty(), other.is_empty()) {
+        (true, true) => Health::NoError,
+        (false, true) => Health::NeedsSetup,
+        (_, false) => Health::HasErrors,
+    })
+}
+
+fn examine(config: &Config) -> Result<Report> {
+    // The report has everything that would be logged.
+    let log = Logger::root(Discard, o!());
+    System::new().block_on(doctor::examine(config, &log))
 }
 
 fn text(report: &Report, colours: bool) -> String {

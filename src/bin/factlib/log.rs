@@ -9,6 +9,8 @@ use factlib::config::{LogConfig, LogFormat, LogLevel};
 use slog::{Drain, FnValue, Level, LevelFilter, Logger, Never, Record, o};
 use slog_async::{Async, AsyncGuard, OverflowStrategy};
 
+use crate::output;
+
 /// Maximum number of queued lines. When the queue is full, the caller waits: the last lines before
 /// a failure matter most, so none is dropped.
 const QUEUE_LINES: usize = 4096;
@@ -22,8 +24,13 @@ pub fn logger(config: &LogConfig) -> (Logger, AsyncGuard) {
     };
     let (lines, guard) = if json { queued(json_lines()) } else { queued(terminal_lines()) };
     let drain = LevelFilter::new(lines, level(config.level)).ignore_res();
+    let log = Logger::root(drain, o!());
+    // For programs that collect lines, and for a search for a cause. On a terminal they are noise.
+    if !json && !matches!(config.level, LogLevel::Debug | LogLevel::Trace) {
+        return (log, guard);
+    }
     let caller = FnValue(|record: &Record| format!("{}:{}", record.file(), record.line()));
-    (Logger::root(drain, o!("service" => config.service.clone(), "caller" => caller)), guard)
+    (log.new(o!("service" => config.service.clone(), "caller" => caller)), guard)
 }
 
 fn queued<D>(drain: D) -> (Async, AsyncGuard)
@@ -46,7 +53,11 @@ fn json_lines() -> impl Drain<Ok = (), Err = Never> + Send + 'static {
 }
 
 fn terminal_lines() -> impl Drain<Ok = (), Err = Never> + Send + 'static {
-    let decorator = slog_term::TermDecorator::new().stderr().build();
+    let decorator = slog_term::TermDecorator::new().stderr();
+    let decorator = match output::has_colours(&stderr()) {
+        true => decorator.build(),
+        false => decorator.force_plain().build(),
+    };
     let format = slog_term::FullFormat::new(decorator).build();
     Mutex::new(format).ignore_res()
 }

@@ -12,6 +12,7 @@ mod dead_letter;
 mod demo;
 mod doctor;
 mod emit;
+mod init;
 mod line;
 mod log;
 mod output;
@@ -53,6 +54,7 @@ fn run_command(args: Args) -> Result<ExitCode> {
     match &args.command {
         #[cfg(feature = "demo")]
         Command::Demo(demo) => return success(demo::run(demo, &args.settings)),
+        Command::Init(init) => return init::run(init, &args.settings),
         Command::Completions(shell) => return success(about::completions(shell)),
         Command::Man(page) => return success(about::man(page)),
         _ => {}
@@ -73,7 +75,7 @@ fn run_command(args: Args) -> Result<ExitCode> {
         // Handled above.
         #[cfg(feature = "demo")]
         Command::Demo(_) => Ok(()),
-        Command::Doctor(_) | Command::Completions(_) | Command::Man(_) => Ok(()),
+        Command::Init(_) | Command::Doctor(_) | Command::Completions(_) | Command::Man(_) => Ok(()),
         Command::Status(args) => status::run(&args, &config),
         Command::Slot(args) => slot::run(&args, &config, &log),
         Command::Tail(args) => tail::run(&args, &config, &log),

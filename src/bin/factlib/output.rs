@@ -1,7 +1,8 @@
 //! Writes results to stdout and errors to stderr, apart from the log.
 
 use std::{
-    io::{ErrorKind as IoKind, Write},
+    env,
+    io::{ErrorKind as IoKind, IsTerminal, Write},
     panic,
 };
 
@@ -22,6 +23,11 @@ pub fn print_bytes(bytes: &[u8]) -> Result<bool> {
             Err(Error::new(ErrorKind::Config, "cannot write to standard output").caused_by(error))
         }
     }
+}
+
+/// True for a terminal, unless NO_COLOR is set (see no-color.org).
+pub fn has_colours(stream: &impl IsTerminal) -> bool {
+    stream.is_terminal() && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 /// Formats a value as indented JSON with a final newline.

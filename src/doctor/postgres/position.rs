@@ -113,6 +113,10 @@ impl PostgresChecks<'_> {
             Some(row) => {
                 let (pid, program, from): (i32, String, String) =
                     (column(&row, 0)?, column(&row, 1)?, column(&row, 2)?);
+                if program == self.startup.replication_info.application_name() {
+                    self.checks.ok(NAME, format!("{name} is read by a running relay (pid {pid})"));
+                    return Ok(());
+                }
                 let found = format!(
                     "{name} is read by {program} from {from} (pid {pid}); another instance would \
                      stand by until that ends"

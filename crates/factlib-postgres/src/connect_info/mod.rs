@@ -172,7 +172,7 @@ impl ConnectInfo {
     }
 
     /// The `application_name` of connections.
-    pub(super) fn application_name(&self) -> &str {
+    pub fn application_name(&self) -> &str {
         self.application_name.as_deref().unwrap_or(&self.default_application_name)
     }
 

@@ -1,19 +1,13 @@
 //! Help texts after the flags: details, examples and exit codes.
 
 pub const AFTER_HELP: &str = "\
-Settings come from a TOML file, .env, the environment (FACTLIB_KAFKA__BROKERS for
-kafka.brokers) and flags; later sources override earlier ones. Flags of settings may follow
-a subcommand.
+Settings come from factlib.toml, .env, the environment (FACTLIB_KAFKA__BROKERS is kafka.brokers)
+and flags; later ones win. Every command takes --set, and these flags for single settings:
+--postgres-url --slot --publication --prefix --brokers --topic-prefix --log-level --log-format
 
 Examples:
-  factlib doctor
-  factlib setup --postgres-url postgresql://postgres@db/shop --dry-run
+  factlib init            writes factlib.toml for your servers
   factlib run --config /etc/factlib.toml
-  factlib run --brokers kafka-1:9092,kafka-2:9092 --set kafka.compression=zstd
-  factlib emit --aggregate-type user --aggregate-id u1 --event-type user.created --payload '{}'
-  factlib tail --aggregate-type order
-  factlib dead-letter list
-  factlib replay --since 2h --dry-run
 
 Exit codes:
   0 stopped as asked     4 Kafka
@@ -60,18 +54,17 @@ Exit codes:
 
 #[cfg(feature = "demo")]
 pub const DEMO_HELP: &str = "\
-Starts a throwaway PostgreSQL and a fake Kafka broker, emits facts, relays them, reads
-them back and checks each one. It needs only PostgreSQL's programs (make bootstrap installs
-them), ignores configuration files and the environment, and leaves nothing behind.
+Starts a throwaway PostgreSQL and a fake Kafka broker, emits facts, relays them, reads them back
+and checks each one. It needs PostgreSQL's programs, and ignores configuration files and the
+environment. In a terminal, b stops and restarts the broker, space removes the time limit, q ends.
 
-It prints the address of the status page. In a terminal, b stops and restarts the broker,
-space removes the time limit, and q ends the demo.
+--postgres-url and --brokers name servers of yours to use instead. The demo says what it makes
+there (a slot, a publication, three topics), asks, and removes it at its end. Passwords come from
+the environment or the configuration file.
 
 Examples:
-  factlib demo
   factlib demo --rate 5000 --seconds 60
-  factlib demo --seconds 0            until Ctrl-C
-  factlib demo --set http.metrics_port=9100, and then: curl localhost:9100/metrics
+  factlib demo --postgres postgresql://postgres@db/shop --kafka kafka:9092
 
 Exit codes: those of factlib --help; 1 if a fact was lost, altered, out of order, or delivered
 though rolled back.";

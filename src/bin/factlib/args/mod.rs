@@ -15,6 +15,7 @@ use crate::{
     about::{self, CompletionsArgs, ManArgs},
     dead_letter::DeadLetterArgs,
     doctor::{self, DoctorArgs},
+    init::{self, InitArgs},
     replay,
     replay::ReplayArgs,
     slot::SlotArgs,
@@ -33,6 +34,9 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Write a configuration file for your servers, and check them
+    #[command(after_help = init::HELP)]
+    Init(InitArgs),
     /// Relay facts until stopped
     #[command(after_help = RUN_HELP)]
     Run,
@@ -82,7 +86,7 @@ pub fn parse() -> Args {
     Args::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
 }
 
-#[derive(Debug, ClapArgs)]
+#[derive(Debug, Default, ClapArgs)]
 pub struct SetupArgs {
     /// Print the SQL instead of running it
     #[arg(long)]
@@ -147,6 +151,9 @@ pub struct FactArgs {
 #[cfg(feature = "demo")]
 #[derive(Debug, ClapArgs)]
 pub struct DemoArgs {
+    /// Make what the demo needs on your servers without asking
+    #[arg(long)]
+    pub yes: bool,
     /// Facts per second; above a few thousand, the fake broker is the bottleneck
     #[arg(long, value_name = "N", default_value = "500", value_parser = clap::value_parser!(u32).range(1..=20_000))]
     pub rate: u32,
@@ -223,7 +230,9 @@ mod tests {
             let found = path.iter().try_fold(&mut command, |of, name| of.find_subcommand_mut(name));
             found.expect("a subcommand").render_help().to_string()
         };
-        assert!(help(&[]).contains("--brokers <"));
+        for path in [&["demo"][..], &["init"]] {
+            assert!(help(path).contains("--brokers <") && !help(path).contains("--slot <"));
+        }
         for path in [&["run"][..], &["slot", "drop"], &["dead-letter", "list"]] {
             let help = help(path);
             assert!(help.contains("--config <") && help.contains("--set <"), "{help}");

@@ -11,14 +11,14 @@ const SETTINGS_HEADING: &str = "Settings";
 #[derive(Args, Default)]
 #[command(next_help_heading = SETTINGS_HEADING)]
 pub struct SettingArgs {
-    /// Configuration file [default: $FACTLIB_CONFIG, or factlib.toml if it exists]
+    /// Configuration file [default: $FACTLIB_CONFIG, or factlib.toml]
     #[arg(long, global = true, value_name = "PATH")]
     pub config: Option<PathBuf>,
-    /// Override a setting, may be repeated; `factlib config --reference` lists all settings
-    #[arg(long = "set", global = true, value_name = "SECTION.KEY=VALUE")]
+    /// Override a setting; may be repeated
+    #[arg(long = "set", global = true, value_name = "SETTING=VALUE")]
     pub overrides: Vec<String>,
-    /// postgres.url; visible to other users of this machine: put passwords in the environment
-    #[arg(long, global = true, value_name = "URL")]
+    /// postgres.url; others on this machine see it: set passwords in the environment
+    #[arg(long, visible_alias = "postgres", global = true, value_name = "URL")]
     pub postgres_url: Option<String>,
     /// postgres.slot
     #[arg(long, global = true, value_name = "NAME")]
@@ -30,7 +30,7 @@ pub struct SettingArgs {
     #[arg(long, global = true, value_name = "PREFIX")]
     pub prefix: Option<String>,
     /// kafka.brokers, separated by commas
-    #[arg(long, global = true, value_name = "HOST:PORT,…")]
+    #[arg(long, visible_alias = "kafka", global = true, value_name = "HOST:PORT,…")]
     pub brokers: Option<String>,
     /// kafka.topic_prefix
     #[arg(long, global = true, value_name = "PREFIX")]
@@ -87,24 +87,34 @@ impl std::fmt::Debug for SettingArgs {
     }
 }
 
-/// Shortens the help of subcommands: they hide the flags of single settings, which the help of
-/// factlib itself lists.
+/// Shortens the help: it hides the flags of single settings, which the text after it names. The
+/// commands that are about servers show those of the servers.
 pub fn with_short_help(mut command: Command) -> Command {
     // Copies the global flags into the subcommands.
     command.build();
-    command.mut_subcommands(hide_settings)
+    // `factlib help` works without a line of its own.
+    let hide = |command: Command| match command.get_name() {
+        "help" => command.hide(true),
+        _ => command,
+    };
+    hide_settings(command.mut_subcommands(hide))
 }
 
 fn hide_settings(command: Command) -> Command {
     let shown: &[&str] = match command.get_name() {
         "completions" | "help" | "man" => &[],
-        "demo" => &["overrides"],
+        "demo" => &["overrides", "postgres_url", "brokers"],
+        "init" => &["postgres_url", "brokers"],
         _ => &["config", "overrides"],
     };
     let hide = |arg: Arg| {
         let is_setting = arg.get_help_heading() == Some(SETTINGS_HEADING);
-        let hidden = is_setting && !shown.contains(&arg.get_id().as_str());
-        arg.hide(hidden)
+        match (is_setting, shown.contains(&arg.get_id().as_str())) {
+            (true, false) => arg.hide(true),
+            // Two or three need no heading.
+            (true, true) => arg.help_heading(None),
+            (false, _) => arg,
+        }
     };
     command.mut_args(hide).mut_subcommands(hide_settings)
 }

@@ -38,15 +38,15 @@ pub async fn run(
     let mut filter = LetterFilter::default();
     (filter.source_topic, filter.since_ms) = (args.topic, args.since.map(ago_ms));
     let format = Format::new(args.json);
-    if format.terminal_width.is_some() {
-        output::print(&format.row(HEADINGS.map(str::to_owned)))?;
-    }
     let mut letters = topic.letters(filter);
     let limit = args.limit.unwrap_or(u64::MAX);
     let mut listed = 0;
     while listed < limit
         && let Some(letter) = letters.next().await?
     {
+        if listed == 0 && format.terminal_width.is_some() {
+            output::print(&format.row(HEADINGS.map(str::to_owned)))?;
+        }
         let line = Line::new(&letter, &ledger).await?;
         let text = if args.json { line.json(&letter) } else { format.row(line.columns(&letter)) };
         if !output::print_bytes(text.as_bytes())? {
@@ -54,10 +54,7 @@ pub async fn run(
         }
         listed += 1;
     }
-    if listed == 0 && format.terminal_width.is_some() {
-        eprintln!("no dead letters");
-    }
-    Ok(())
+    if listed == 0 { super::say_none(args.json) } else { Ok(()) }
 }
 
 fn ago_ms(ago: std::time::Duration) -> i64 {

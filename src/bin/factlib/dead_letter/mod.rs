@@ -5,12 +5,15 @@ mod list;
 mod redrive;
 mod show;
 
+use std::io::{IsTerminal, stdout};
+
 use actix_rt::System;
 use factlib::{Result, config::Config, dead_letter::DeadLetterTopic};
 use slog::Logger;
 
 pub use self::args::DeadLetterArgs;
 use self::args::DeadLetterCommand;
+use crate::output;
 
 pub fn run(command: DeadLetterCommand, config: &Config, log: &Logger) -> Result<()> {
     System::new().block_on(async {
@@ -21,10 +24,8 @@ pub fn run(command: DeadLetterCommand, config: &Config, log: &Logger) -> Result<
                 DeadLetterCommand::Redrive(args) if !args.positions.is_empty() => {
                     Err(redrive::no_topic(&topic))
                 }
-                _ => {
-                    eprintln!("no dead letters (topic {topic} does not exist yet)");
-                    Ok(())
-                }
+                DeadLetterCommand::List(args) => say_none(args.json),
+                DeadLetterCommand::Redrive(_) => say_none(false),
             };
         };
         match command {
@@ -33,4 +34,17 @@ pub fn run(command: DeadLetterCommand, config: &Config, log: &Logger) -> Result<
             DeadLetterCommand::Redrive(args) => redrive::run(args, topic, config, log).await,
         }
     })
+}
+
+/// Says that there is nothing to list: on a terminal as the result, in a pipe apart from it, and
+/// not at all beside JSON.
+fn say_none(json: bool) -> Result<()> {
+    match (json, stdout().is_terminal()) {
+        (true, _) => Ok(()),
+        (false, true) => output::print("no dead letters\n"),
+        (false, false) => {
+            eprintln!("no dead letters");
+            Ok(())
+        }
+    }
 }

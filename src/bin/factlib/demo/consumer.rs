@@ -29,14 +29,21 @@ pub struct Consumer {
 
 impl Consumer {
     /// Consumes these topics from their start; returns once every partition has answered.
-    pub async fn start(bootstrap: &str, topics: &[String], ledger: SharedLedger) -> Result<Self> {
+    pub async fn start(
+        settings: &Settings,
+        topics: &[String],
+        ledger: SharedLedger,
+    ) -> Result<Self> {
+        let mut settings = settings.clone();
+        settings.client_id = "factlib-demo".into();
+        settings.request_timeout = REQUEST_TIMEOUT;
         let mut consumer = Consumer { stop: watch::Sender::new(false), readers: JoinSet::new() };
         for topic in topics {
             for partition in 0..PARTITIONS {
                 let reader = Reader {
                     // A broker answers the requests of a connection one after the other, so a
                     // fetch that waits would delay the others.
-                    client: Client::new(settings(bootstrap)),
+                    client: Client::new(settings.clone()),
                     topic: topic.as_str().into(),
                     partition,
                     ledger: ledger.clone(),
@@ -96,13 +103,6 @@ impl Reader {
             }
         }
     }
-}
-
-fn settings(bootstrap: &str) -> Settings {
-    let mut settings = Settings::new(vec![bootstrap.into()]);
-    settings.client_id = "factlib-demo".into();
-    settings.request_timeout = REQUEST_TIMEOUT;
-    settings
 }
 
 fn arrival<'a>(topic: &'a str, record: &'a FetchedRecord, event: &'a OutboxEvent) -> Arrival<'a> {

@@ -35,6 +35,15 @@ pub struct Arrival<'a> {
     pub event: &'a OutboxEvent,
 }
 
+/// The record that arrived last, to be shown.
+#[derive(Default)]
+pub struct LastRecord {
+    pub topic: String,
+    pub key: String,
+    pub event_type: String,
+    pub payload: String,
+}
+
 /// Facts that are not settled yet, and counts of those that are.
 #[derive(Default)]
 pub struct Ledger {
@@ -42,6 +51,9 @@ pub struct Ledger {
     rolled_back: HashSet<Uuid>,
     /// Highest number that arrived, per aggregate.
     last: HashMap<Aggregate, u64>,
+    /// Latencies of facts that are emitted earlier are not counted.
+    measured_from: Option<Instant>,
+    pub last_record: Option<LastRecord>,
     pub tally: Tally,
 }
 
@@ -90,7 +102,9 @@ impl EmittedFact {
     /// The fact to emit.
     pub fn fact(&self) -> Fact {
         let (kind, id) = self.aggregate;
-        Fact::new(kind, id.to_string(), "changed").id(self.id).payload(self.payload())
+        Fact::new(kind, id.to_string(), format!("{kind}.changed"))
+            .id(self.id)
+            .payload(self.payload())
     }
 
     fn payload(&self) -> String {
@@ -109,7 +123,25 @@ impl EmittedFact {
     }
 }
 
+impl LastRecord {
+    fn note(&mut self, Arrival { topic, key, event }: &Arrival<'_>) {
+        let set = |field: &mut String, text: &str| {
+            field.clear();
+            field.push_str(text);
+        };
+        set(&mut self.topic, topic);
+        set(&mut self.key, &String::from_utf8_lossy(key));
+        set(&mut self.event_type, &event.event_type);
+        set(&mut self.payload, &String::from_utf8_lossy(&event.payload));
+    }
+}
+
 impl Ledger {
+    /// Counts the latencies of facts that are emitted from then on.
+    pub fn measure_from(&mut self, moment: Instant) {
+        self.measured_from = Some(moment);
+    }
+
     /// Enters facts that are about to be emitted.
     pub fn enter(&mut self, facts: &[EmittedFact]) {
         self.open.extend(facts.iter().map(|fact| {
@@ -146,6 +178,7 @@ impl Ledger {
     pub fn arrived(&mut self, record: Option<Arrival<'_>>, now: Instant) {
         let tally = &mut self.tally;
         let Some(record) = record else { return tally.altered += 1 };
+        self.last_record.get_or_insert_default().note(&record);
         let Ok(id) = record.event.id.parse() else { return tally.altered += 1 };
         let Some(open) = self.open.get_mut(&id) else {
             // A settled fact is removed, so this is a duplicate unless the type is unknown.
@@ -160,8 +193,10 @@ impl Ledger {
             return tally.duplicates += 1;
         }
         tally.altered += u64::from(!open.fact.matches(&record));
-        let micros = now.saturating_duration_since(open.fact.emitted).as_micros();
-        tally.latency.saturating_record(u64::try_from(micros).unwrap_or(u64::MAX));
+        if self.measured_from.is_none_or(|from| open.fact.emitted >= from) {
+            let micros = now.saturating_duration_since(open.fact.emitted).as_micros();
+            tally.latency.saturating_record(u64::try_from(micros).unwrap_or(u64::MAX));
+        }
         let last = self.last.entry(open.fact.aggregate).or_default();
         tally.out_of_order += u64::from(open.fact.number != *last + 1);
         *last = (*last).max(open.fact.number);
@@ -236,6 +271,17 @@ mod tests {
         arrive(&mut ledger, &facts[1]);
         assert!(ledger.verdict().is_ok());
         assert_eq!((ledger.tally.delivered, ledger.tally.latency.len()), (2, 2));
+    }
+
+    #[test]
+    fn latencies_of_the_start_are_not_counted() {
+        let facts = [emitted(1), emitted(2)];
+        let mut ledger = committed(&facts);
+        ledger.measure_from(facts[1].emitted);
+        arrive(&mut ledger, &facts[0]);
+        assert_eq!((ledger.tally.delivered, ledger.tally.latency.len()), (1, 0));
+        arrive(&mut ledger, &facts[1]);
+        assert_eq!((ledger.tally.delivered, ledger.tally.latency.len()), (2, 1));
     }
 
     #[test]

@@ -1,12 +1,14 @@
-//! `factlib demo`: relays facts from a throwaway PostgreSQL to a fake broker and checks each one.
+//! `factlib demo`: emits facts, relays them from PostgreSQL to Kafka and checks each one.
 //!
-//! Emitter, pipeline and consumer are the real ones; only the broker is a fake, which runs in this
-//! process. The [`Ledger`] compares every emitted fact with the records that arrive.
+//! Emitter, pipeline and consumer are the real ones. The servers are a throwaway PostgreSQL and a
+//! fake broker in this process, or the user's own. The [`Ledger`] compares every emitted fact with
+//! the records that arrive.
 
 mod broker;
 mod consumer;
 mod keys;
 mod ledger;
+mod servers;
 mod view;
 mod writer;
 
@@ -18,20 +20,18 @@ use std::{
 
 use actix_rt::System;
 use factlib::{
-    Error, ErrorKind, Pipeline, PipelineHandle, Result,
-    binary::Loader,
-    config::{Config, KafkaClient, StoreKind},
-    testing::{CollectedLogs, PostgresServer},
+    Error, ErrorKind, Pipeline, PipelineHandle, Result, binary::kafka_settings, config::Config,
+    testing::CollectedLogs,
 };
 use slog::{Drain, Level, LevelFilter, Logger, o};
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 use uuid::Uuid;
 
 use self::{
-    broker::Broker,
     consumer::Consumer,
     keys::{Key, Keys},
     ledger::Ledger,
+    servers::Servers,
     view::{Controls, View},
     writer::Writers,
 };
@@ -43,8 +43,8 @@ use crate::{
 
 /// Aggregate types of the facts, each of which becomes a topic.
 const AGGREGATE_TYPES: [&str; 3] = ["order", "payment", "user"];
-/// Prefix of the topics; not `factlib`, to show that it is a setting.
-const PREFIX: &str = "shop";
+/// Time from the first fact for which latencies are not counted: programs and caches are cold.
+const WARM_UP: Duration = Duration::from_millis(500);
 /// Time that outstanding facts have to arrive after the writers stopped.
 const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(20);
 /// Number of log lines that are printed after a failure.
@@ -62,10 +62,9 @@ impl SharedLedger {
 }
 
 pub fn run(args: &DemoArgs, settings: &SettingArgs) -> Result<()> {
-    let config = config(settings)?;
     let (_, lines) = CollectedLogs::logger();
     let log = LevelFilter::new(lines.clone(), Level::Warning).ignore_res();
-    let result = System::new().block_on(demo(args, config, Logger::root(log, o!())));
+    let result = System::new().block_on(demo(args, settings, &Logger::root(log, o!())));
     if result.is_err() {
         let lines = lines.lines();
         for line in lines.iter().skip(lines.len().saturating_sub(LOG_LINES)) {
@@ -75,47 +74,22 @@ pub fn run(args: &DemoArgs, settings: &SettingArgs) -> Result<()> {
     result
 }
 
-/// Builds the configuration from flags only; files and the environment are for real servers.
-fn config(settings: &SettingArgs) -> Result<Config> {
-    let empty = tempfile::tempdir().map_err(|error| {
-        Error::new(ErrorKind::Config, "cannot make a temporary folder").caused_by(error)
-    })?;
-    let loader = Loader::new(empty.path()).flag("the demo", "postgres.message_prefix", PREFIX);
-    Ok(settings.add_to(loader)?.load()?.config)
-}
-
-async fn demo(args: &DemoArgs, mut config: Config, log: Logger) -> Result<()> {
-    let started = Instant::now();
-    let postgres = PostgresServer::start().await?;
-    let topics = AGGREGATE_TYPES.map(|name| format!("{}.{name}", config.topic_prefix()));
-    let broker = Broker::start(&topics).await?;
-    config.postgres.url = postgres.url().into();
-    config.kafka.brokers = vec![broker.bootstrap()];
-    if !config.is_exactly_once() {
-        config.kafka.client = KafkaClient::Pipelined;
-    }
-    config.checkpoint.store = StoreKind::Postgres;
-    let page = serve_page(&mut config)?;
-    factlib::setup(&config, false, &log).await?;
+async fn demo(args: &DemoArgs, settings: &SettingArgs, log: &Logger) -> Result<()> {
+    let mut servers = Servers::start(settings).await?;
+    servers.agree(args, log).await?;
+    // Only now: a signal ends the question as it ends any program.
     let mut signals = Signals::new()?;
-    let pipeline = Pipeline::builder().config(config.clone()).logger(log).start().await?;
-    output::print(&format!(
-        "PostgreSQL on port {}, a fake broker on {} and the relay are up after {:.1} s\n{page}",
-        postgres.port(),
-        broker.bootstrap(),
-        started.elapsed().as_secs_f64()
-    ))?;
-
-    let ledger = SharedLedger::default();
-    let consumer = Consumer::start(&broker.bootstrap(), &topics, ledger.clone()).await?;
-    let writers =
-        Writers::start(args.rate, &config.postgres.message_prefix, &postgres, &ledger).await?;
-    let (view, keys) = (View::new(), Keys::listen());
-    let mut session = Session { view, keys, broker, pipeline, ledger, consumer, writers };
-    let outcome = session.run(args.seconds, &mut signals).await;
-    let summary = session.end().await;
+    let outcome = tokio::select! {
+        session = Session::start(args, &mut servers, log) => match session {
+            Ok(session) => session.run_and_end(args.seconds, &mut signals).await,
+            Err(error) => Err(error),
+        },
+        _ = signals.next() => Ok(()),
+    };
+    let cleaned = servers.clean(log).await;
     outcome?;
-    summary
+    cleaned?;
+    output::print(view::NEXT_STEPS)
 }
 
 /// Sets a port and a token for the status page unless flags set them; returns the line to print.
@@ -142,17 +116,44 @@ fn serve_page(config: &mut Config) -> Result<String> {
 }
 
 /// Everything that runs during the demo.
-struct Session {
+struct Session<'a> {
     view: View,
     keys: Option<Keys>,
-    broker: Broker,
+    servers: &'a mut Servers,
     pipeline: PipelineHandle,
     ledger: SharedLedger,
     consumer: Consumer,
     writers: Writers,
 }
 
-impl Session {
+impl<'a> Session<'a> {
+    /// Starts the relay, the consumer and the writers.
+    async fn start(args: &DemoArgs, servers: &'a mut Servers, log: &Logger) -> Result<Self> {
+        let started = Instant::now();
+        servers.make_topics().await?;
+        let mut config = servers.config.clone();
+        let page = serve_page(&mut config)?;
+        factlib::setup(&config, false, log).await?;
+        let builder = Pipeline::builder().config(config.clone()).logger(log.clone());
+        let pipeline = builder.start().await?;
+        let seconds = started.elapsed().as_secs_f64();
+        let view = View::new(format!("{}{page}ready after {seconds:.1} s\n", servers.describe()))?;
+        let ledger = SharedLedger::default();
+        let settings = kafka_settings(&config)?;
+        let consumer = Consumer::start(&settings, servers.topics(), ledger.clone()).await?;
+        ledger.lock().measure_from(Instant::now() + WARM_UP);
+        let writers = Writers::start(args.rate, &config.postgres, &ledger, log).await?;
+        let keys = Keys::listen();
+        Ok(Session { view, keys, servers, pipeline, ledger, consumer, writers })
+    }
+
+    /// Runs for that long, or without a limit for 0, and ends everything in order.
+    async fn run_and_end(mut self, seconds: u64, signals: &mut Signals) -> Result<()> {
+        let outcome = self.run(seconds, signals).await;
+        let summary = self.end().await;
+        outcome.and(summary)
+    }
+
     /// Runs until the time is over, then until all facts have arrived.
     async fn run(&mut self, seconds: u64, signals: &mut Signals) -> Result<()> {
         let mut tick = interval(self.view.refresh());
@@ -166,7 +167,10 @@ impl Session {
                     match key {
                         Key::End => break,
                         Key::Stay => {}
-                        Key::ToggleBroker => self.broker.set_up(!self.broker.is_up).await?,
+                        Key::ToggleBroker => match &mut self.servers.broker {
+                            Some(broker) => broker.set_up(!broker.is_up).await?,
+                            None => continue,
+                        },
                     }
                     end = None;
                     self.show(end)?;
@@ -199,12 +203,15 @@ impl Session {
                 self.pipeline.resume_topic(name)?;
             }
         }
-        if self.broker.is_up { Ok(()) } else { self.broker.set_up(true).await }
+        match &mut self.servers.broker {
+            Some(broker) if !broker.is_up => broker.set_up(true).await,
+            _ => Ok(()),
+        }
     }
 
     fn show(&mut self, end: Option<Instant>) -> Result<()> {
         let controls = Controls {
-            broker_is_up: self.broker.is_up,
+            broker_is_up: self.servers.broker.as_ref().map(|broker| broker.is_up),
             has_keys: self.keys.is_some(),
             ends_in: end.map(|end| end.saturating_duration_since(Instant::now())),
         };

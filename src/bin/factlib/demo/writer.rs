@@ -9,8 +9,9 @@ use std::{
 };
 
 use actix_rt::task::JoinHandle;
-use factlib::{Error, ErrorKind, Result, emit::Emitter, testing::PostgresServer};
+use factlib::{Error, ErrorKind, Result, config::PostgresConfig, emit::Emitter, postgres};
 use futures_util::future::select_all;
+use slog::Logger;
 use tokio::time::sleep_until;
 use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
@@ -39,9 +40,9 @@ impl Writers {
     /// Starts writers that together emit `rate` facts per second.
     pub async fn start(
         rate: u32,
-        prefix: &str,
-        postgres: &PostgresServer,
+        settings: &PostgresConfig,
         ledger: &SharedLedger,
+        log: &Logger,
     ) -> Result<Self> {
         let stop = CancellationToken::new();
         let mut writers = Writers { tasks: Vec::new(), stop: stop.clone() };
@@ -49,8 +50,8 @@ impl Writers {
             let writer = Writer {
                 index,
                 pause: Duration::from_secs(1) * WRITERS / rate,
-                client: postgres.connect("postgres").await?,
-                emitter: Emitter::new(prefix),
+                client: postgres::connect(settings, log).await?,
+                emitter: Emitter::new(&settings.message_prefix),
                 ledger: ledger.clone(),
                 numbers: HashMap::new(),
                 facts: 0,
