@@ -18,7 +18,7 @@ REPEATS ?= 3
 FACTS ?= 1000000
 BACKLOG ?= all
 
-# Relays of `make compare`, by commas (default: all), and a page that gets its tables. FACTS (500000) and SECONDS (15)
+# Relays of `make compare`, by commas (default: all), and a page that gets its tables. FACTS (500000) and SECONDS (10)
 # scale it as well.
 PEERS ?=
 WRITE ?=

@@ -20,7 +20,7 @@ fn report() -> Report {
     let distance = |round_trip_ms| Distance {
         round_trip_ms,
         to_commit: quantiles,
-        to_append: quantiles,
+        to_arrival: quantiles,
         cpu_s_per_million: 99.6,
     };
     let measured = Row {
@@ -95,7 +95,7 @@ fn variables_scale_it() {
         })
     };
     let default = scale(&[("FACTS", "")]).unwrap();
-    assert_eq!((default.facts, default.seconds, default.peers), (500_000, 15, Peer::ALL.to_vec()));
+    assert_eq!((default.facts, default.seconds, default.peers), (500_000, 10, Peer::ALL.to_vec()));
     let small = scale(&[("FACTS", "10"), ("PEERS", "factlib, kafka-connect")]).unwrap();
     assert_eq!((small.facts, small.peers), (10, vec![Peer::Factlib, Peer::KafkaConnect]));
     let error = scale(&[("PEERS", "sequin")]).unwrap_err().to_string();

@@ -28,9 +28,8 @@ pub struct Distance {
     pub round_trip_ms: u64,
     /// From the INSERT to the server's answer.
     pub to_commit: Quantiles,
-    /// From the INSERT to the broker's append. The broker's time stamp is cut to milliseconds: the
-    /// middle of that millisecond is meant.
-    pub to_append: Quantiles,
+    /// From the INSERT to the broker's append, or, in transactions, to a consumer's receipt.
+    pub to_arrival: Quantiles,
     /// Of its process.
     pub cpu_s_per_million: f64,
 }
@@ -41,12 +40,12 @@ pub struct Distances(pub Vec<Distance>);
 
 impl fmt::Display for Distances {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for Distance { round_trip_ms, to_commit, to_append, cpu_s_per_million } in &self.0 {
+        for Distance { round_trip_ms, to_commit, to_arrival, cpu_s_per_million } in &self.0 {
             write!(
                 f,
-                "\n  at {round_trip_ms} ms: append p50 {:.1} ms, p99 {:.1} ms (commit {:.1}, {:.1}), \
+                "\n  at {round_trip_ms} ms: arrival p50 {:.1} ms, p99 {:.1} ms (commit {:.1}, {:.1}), \
                  {cpu_s_per_million:.0} CPU s per million",
-                to_append.p50_ms, to_append.p99_ms, to_commit.p50_ms, to_commit.p99_ms
+                to_arrival.p50_ms, to_arrival.p99_ms, to_commit.p50_ms, to_commit.p99_ms
             )?;
         }
         Ok(())
@@ -96,28 +95,31 @@ pub async fn measure(
     let records = follower.finish().await?;
     topics.delete().await?;
     servers.drop_slot(&slot).await?;
-    let appended = first_appends(&records);
+    let arrived = arrivals(&records, installation.peer.is_transactional());
     let distances = phases.into_iter().map(|(round_trip_ms, emissions, cpu_s_per_million)| {
-        let (to_commit, to_append) = quantiles(&emissions, &appended);
-        Distance { round_trip_ms, to_commit, to_append, cpu_s_per_million }
+        let (to_commit, to_arrival) = quantiles(&emissions, &arrived);
+        Distance { round_trip_ms, to_commit, to_arrival, cpu_s_per_million }
     });
     Ok(Distances(distances.collect()))
 }
 
-fn first_appends(records: &[Delivery]) -> HashMap<u64, i64> {
-    let mut appended = HashMap::new();
-    for record in records {
-        appended.entry(record.number).or_insert(record.appended_ms);
+/// Returns when the first record of each event counted for a consumer, in Unix nanoseconds: when the
+/// broker had appended it, or, in transactions, when a consumer of committed records had it. The
+/// broker's time stamp is cut to milliseconds: the middle of that millisecond is meant.
+fn arrivals(records: &[Delivery], is_transactional: bool) -> HashMap<u64, i64> {
+    let mut arrived = HashMap::new();
+    for Delivery { number, appended_ms, received_ns } in records {
+        let ns = if is_transactional { *received_ns } else { appended_ms * 1_000_000 + 500_000 };
+        arrived.entry(*number).or_insert(ns);
     }
-    appended
+    arrived
 }
 
-fn quantiles(emissions: &[Emission], appended: &HashMap<u64, i64>) -> (Quantiles, Quantiles) {
+fn quantiles(emissions: &[Emission], arrived: &HashMap<u64, i64>) -> (Quantiles, Quantiles) {
     let begin = emissions.iter().map(|emission| emission.sent_ns).min().unwrap_or_default();
     let settled = begin + i64::try_from(SETTLING.as_nanos()).unwrap_or_default();
     let counted = || emissions.iter().filter(|emission| emission.sent_ns >= settled);
     let to_commit = counted().filter_map(|one| Some(one.committed_ns? - one.sent_ns));
-    let to_append = counted()
-        .filter_map(|one| Some(appended.get(&one.number)? * 1_000_000 + 500_000 - one.sent_ns));
-    (Quantiles::of(to_commit.collect()), Quantiles::of(to_append.collect()))
+    let to_arrival = counted().filter_map(|one| Some(arrived.get(&one.number)? - one.sent_ns));
+    (Quantiles::of(to_commit.collect()), Quantiles::of(to_arrival.collect()))
 }

@@ -20,7 +20,7 @@ use tokio::{
 };
 
 use super::event;
-use crate::support::{Result, servers::Servers, topics::Topics};
+use crate::support::{Result, quantiles::now_ns, servers::Servers, topics::Topics};
 
 /// Silence after which a topic is read to its end.
 const SILENCE: Duration = Duration::from_secs(2);
@@ -35,6 +35,8 @@ pub struct Delivery {
     pub number: u64,
     /// The broker's time stamp: the topics are made with `LogAppendTime`.
     pub appended_ms: i64,
+    /// When it was read, in Unix nanoseconds; of a transaction's, after the commit.
+    pub received_ns: i64,
 }
 
 /// A reader of all topics of a run.
@@ -126,5 +128,6 @@ fn delivery(message: &BorrowedMessage<'_>, run: u64) -> Option<Delivery> {
     let mut headers = message.headers()?.iter();
     let id = headers.find(|header| ["id", "event_id"].contains(&header.key))?.value?;
     let number = event::number(run, id)?;
-    Some(Delivery { number, appended_ms: message.timestamp().to_millis()? })
+    let appended_ms = message.timestamp().to_millis()?;
+    Some(Delivery { number, appended_ms, received_ns: now_ns() })
 }

@@ -21,7 +21,7 @@ impl Scale {
         let set = |name: &str| variable(name).filter(|text| !text.is_empty());
         Ok(Scale {
             facts: number("FACTS", set("FACTS"), 500_000)?,
-            seconds: number("SECONDS", set("SECONDS"), 15)?,
+            seconds: number("SECONDS", set("SECONDS"), 10)?,
             peers: match set("PEERS") {
                 None => Peer::ALL.to_vec(),
                 Some(names) => names.split(',').map(Peer::named).collect::<Result<_>>()?,

@@ -56,8 +56,9 @@ fn figures(report: &Report) -> String {
     }
     write!(
         text,
-        "\n{} events/s, from the INSERT to the broker's append, p50 / p99, by the round trip to the broker. The \
-         INSERT's own time, with its commit to disk, is part of it:\n\n\
+        "\n{} events/s, from the INSERT to the broker's append (exactly once: to a consumer's receipt after \
+         the commit), p50 / p99, by the round trip to the broker. The INSERT's own time, with its commit to disk, is \
+         part of it:\n\n\
          | relay |",
         thousands(distance::RATE)
     )
@@ -74,7 +75,7 @@ fn figures(report: &Report) -> String {
                 format!("{:.1} / {:.1} ms", q.p50_ms, q.p99_ms)
             };
             let mut cells: Vec<String> =
-                distances.0.iter().map(|distance| both(&distance.to_append)).collect();
+                distances.0.iter().map(|distance| both(&distance.to_arrival)).collect();
             if let Some(near) = distances.0.first() {
                 cells.push(both(&near.to_commit));
                 cells.push(format!("{:.0}", near.cpu_s_per_million));
