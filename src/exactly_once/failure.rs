@@ -10,9 +10,6 @@ use crate::{Error, ErrorKind, kafka::errors::broker_error};
 const FENCED: &str = "another instance has taken over this slot, or Kafka gave the transaction up \
                       after delivery.transaction_timeout";
 
-const TOO_OLD: &str =
-    "transactions need Kafka 2.5 or newer; or set delivery.mode = \"at-least-once\"";
-
 /// The error of a session that failed at `what`; a transient one becomes an error of `kind`.
 pub(super) fn of_session(kind: ErrorKind, what: String, error: TransactionError) -> Error {
     match error {
@@ -33,10 +30,12 @@ pub(super) fn of_session(kind: ErrorKind, what: String, error: TransactionError)
 }
 
 fn refused(what: String, error: factlib_kafka::Error) -> Error {
-    let is_too_old = matches!(error, factlib_kafka::Error::Unsupported { .. });
+    let is_too_old = matches!(error, factlib_kafka::Error::Unsupported { .. })
+        || matches!(error.code(), Some(Code::UnsupportedVersion | Code::InvalidRequest));
     let remedy = match error.code() {
-        _ if is_too_old => TOO_OLD,
-        Some(Code::UnsupportedVersion | Code::InvalidRequest) => TOO_OLD,
+        _ if is_too_old => {
+            "transactions need Kafka 2.5 or newer; or set delivery.mode = \"at-least-once\""
+        }
         Some(Code::TransactionalIdAuthorizationFailed) => {
             "the user needs the ACLs Describe and Write on that transactional id"
         }

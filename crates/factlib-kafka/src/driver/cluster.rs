@@ -405,11 +405,32 @@ impl Driver {
         }
     }
 
+    /// Drops the other connections to a broker that went silent: they are probably dead as well, and
+    /// a request on one would have to time out to show it.
+    fn drop_idle_connections(&mut self, address: &str) {
+        self.any_broker.take_if(|connection| *connection.address == *address);
+        if let Some(transaction) = &mut self.transaction {
+            transaction.coordinator.take_if(|connection| *connection.address == *address);
+        }
+    }
+
     /// Handles the end of a connection, which may have been idle.
     pub(super) fn closed(&mut self, id: i32, address: &str, error: Option<Error>) {
         self.observer.disconnected(address, error.as_ref());
+        if error.as_ref().is_some_and(is_silent) {
+            self.drop_idle_connections(address);
+        }
         let Some(broker) = self.brokers.get_mut(&id) else { return };
         broker.notice_end();
+    }
+}
+
+/// Returns true if the connection ended because nothing came from the broker any more.
+fn is_silent(error: &Error) -> bool {
+    match error {
+        Error::TimedOut { .. } => true,
+        Error::Connection { source, .. } => source.kind() == std::io::ErrorKind::TimedOut,
+        _ => false,
     }
 }
 

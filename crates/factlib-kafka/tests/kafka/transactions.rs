@@ -213,6 +213,28 @@ async fn a_broker_that_is_killed_costs_no_transaction() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_is_gone_costs_one_time_out_and_no_transaction() {
+    let kafka = KafkaServer::builder().proxied().start().await.expect("a Kafka");
+    let (bootstrap, network) = (kafka.bootstrap(), kafka.proxy(1).expect("a proxy"));
+    create_topic(&bootstrap, "gone-within", 3, &[]).await.expect("a topic");
+    let mut settings = settings(&bootstrap);
+    settings.request_timeout = Duration::from_secs(4);
+    let all = Transacting::begin(settings, "gone", MINUTE).await;
+    let topic = all.topic("gone-within").await;
+    push(&topic, 0..100, &all.ends);
+    all.commit().await.expect("a commit");
+    network.half_open();
+    push(&topic, 100..200, &all.ends);
+    sleep(Duration::from_millis(500)).await;
+    // New connections work; those to sender and coordinator stay dead.
+    network.resume();
+    let began = Instant::now();
+    all.commit().await.expect("a commit");
+    assert!(began.elapsed() < Duration::from_secs(7), "{:?}", began.elapsed());
+    assert_exactly(&kafka.admin_bootstrap(), "gone-within", 0..200).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_refused_record_is_left_out_and_the_others_are_committed() {
     let bootstrap = shared_kafka().await.expect("a Kafka").bootstrap();
     let limit = [("message.timestamp.before.max.ms", "3600000")];
