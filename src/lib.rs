@@ -154,6 +154,7 @@
 //! | `kafka` | sending, reading and topics, around the client of the crate `factlib-kafka` |
 //! | `exactly_once` | Kafka transactions that contain the position |
 //! | `status` | counters and states of a running pipeline |
+//! | `https` | TLS of the HTTP clients |
 //! | `ops` | the HTTP server: health, metrics, status, page |
 //! | [`proto`] | the event on the wire, from the crate `factlib-emit` |
 //! | [`testing`] | throwaway servers, of the crate `factlib-testing` (feature `test-util`) |
@@ -161,7 +162,7 @@
 //! # One direction
 //! A module depends only on those to its left; the bars only group them.
 //! ```text
-//! error mistake clock faults logging record event │ format kafka │ routing config
+//! error mistake clock https faults logging record event │ format kafka │ routing config
 //! │ postgres emit schema_registry checkpoint outbox dead_letter exactly_once
 //! │ messages handlers status │ startup slot │ actors │ tail replay doctor ops pipeline testing binary
 //! ```
@@ -175,7 +176,7 @@
 //!
 //! The crates of the workspace have an order too:
 //! ```text
-//! factlib-architecture factlib-kafka factlib-testing factlib-postgres factlib-emit factlib
+//! factlib-architecture factlib-tls factlib-kafka factlib-testing factlib-postgres factlib-emit factlib
 //! ```
 //! `make lint` and `make test` check both orders.
 //!
@@ -212,6 +213,8 @@ mod exactly_once;
 mod faults;
 mod format;
 pub mod handlers;
+#[cfg(any(feature = "oauth", feature = "schema-registry"))]
+mod https;
 mod kafka;
 mod logging;
 mod messages;

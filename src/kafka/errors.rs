@@ -1,10 +1,13 @@
 //! Converts errors of the Kafka client into factlib's, with their kind (permanent or transient)
 //! and remedy.
 
-use std::error::Error as _;
+use std::{error::Error as _, io};
 
-use factlib_kafka::{Code, Error as ClientError, Refusal, tls::TlsError};
-use factlib_postgres::certificate::{is_certificate_refused, remedy};
+use factlib_kafka::{
+    Code, Error as ClientError, Refusal,
+    tls::{Problem, TlsError},
+};
+use factlib_tls::refusal::is_own_certificate_refused;
 
 use crate::{Error, ErrorKind, record::Record};
 
@@ -36,13 +39,13 @@ fn connection_error(brokers: &str, error: ClientError) -> Error {
     let (kind, remedy) = match &error {
         ClientError::Connection { address, source } => {
             let tls = source.get_ref().and_then(|source| source.downcast_ref::<TlsError>());
-            if let Some(TlsError::Untrusted { reason, code, authorities }) = tls {
+            if let Some(TlsError::Untrusted { reason, problem, authorities }) = tls {
                 let what =
                     format!("the TLS certificate of Kafka at {address} can't be trusted: {reason}");
                 let error = Error::new(ErrorKind::KafkaRefused, what);
-                return error.remedy(untrusted_remedy(*code, authorities.as_deref()));
+                return error.remedy(untrusted_remedy(*problem, authorities.as_deref()));
             }
-            match tls_remedy(tls, &source.to_string()) {
+            match tls_remedy(tls, source) {
                 Some((kind, remedy)) => (kind, Some(remedy)),
                 None => (ErrorKind::KafkaUnavailable, None),
             }
@@ -90,9 +93,9 @@ fn connection_error(brokers: &str, error: ClientError) -> Error {
     }
 }
 
-/// Remedy for a broker's certificate that fails verification with this number of OpenSSL's.
-fn untrusted_remedy(code: i32, authorities: Option<&str>) -> String {
-    remedy(code).map_or_else(
+/// Remedy for a broker's certificate that fails verification.
+fn untrusted_remedy(problem: Problem, authorities: Option<&str>) -> String {
+    problem.remedy().map_or_else(
         || match authorities {
             Some(path) => {
                 format!("does {path} hold the authority that signed it? kafka.tls_ca names another")
@@ -104,8 +107,8 @@ fn untrusted_remedy(code: i32, authorities: Option<&str>) -> String {
 }
 
 /// Kind and remedy of a failed TLS connection.
-fn tls_remedy(error: Option<&TlsError>, text: &str) -> Option<(ErrorKind, &'static str)> {
-    if is_certificate_refused(text) {
+fn tls_remedy(error: Option<&TlsError>, source: &io::Error) -> Option<(ErrorKind, &'static str)> {
+    if is_own_certificate_refused(source) {
         return Some((
             ErrorKind::KafkaRefused,
             "the broker wants a certificate of an authority that it knows: set \
@@ -118,12 +121,20 @@ fn tls_remedy(error: Option<&TlsError>, text: &str) -> Option<(ErrorKind, &'stat
             "the listener speaks no TLS: name the one that does in kafka.brokers, or set \
              kafka.tls = false",
         )),
+        TlsError::Incompatible { .. } => Some((
+            ErrorKind::KafkaUnavailable,
+            "let the broker allow TLS 1.2 or 1.3 (ssl.enabled.protocols), and its default cipher \
+             suites",
+        )),
+        TlsError::Name { .. } => {
+            Some((ErrorKind::KafkaUnavailable, "correct kafka.tls_server_name, or kafka.brokers"))
+        }
         // Files are read again at each try.
-        TlsError::Unusable { what, .. } if what.contains("key") => Some((
+        TlsError::Key { .. } => Some((
             ErrorKind::KafkaUnavailable,
             "correct kafka.tls_key, its file, or kafka.tls_key_password",
         )),
-        TlsError::Unusable { what, .. } if what.contains("client") => Some((
+        TlsError::Certificate { .. } => Some((
             ErrorKind::KafkaUnavailable,
             "correct kafka.tls_certificate, or the file that it names",
         )),
@@ -290,6 +301,7 @@ pub(crate) fn no_partition(topic: &str, name: &str, record: &Record) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use factlib_tls::rustls::{AlertDescription, Error as RustlsError};
     use std::{io, sync::Arc};
 
     use super::*;
@@ -354,7 +366,7 @@ mod tests {
                       advertised.listeners there, or the DNS of this machine";
         assert_eq!(theirs.advice(), Some(remedy));
         let source =
-            io::Error::other("error:0A00045C:SSL routines::tlsv13 alert certificate required");
+            io::Error::other(RustlsError::AlertReceived(AlertDescription::CertificateRequired));
         let error = ClientError::Connection { address: address(), source: Arc::new(source) };
         let error = connection("a:1", error);
         let remedy = "the broker wants a certificate of an authority that it knows: set \
@@ -376,19 +388,22 @@ mod tests {
 
     #[test]
     fn a_broker_s_certificate_that_is_not_trusted_is_named_with_its_flaw() {
-        let untrusted = |code: i32, reason: &str, authorities: Option<&str>| {
+        let untrusted = |problem, reason: &str, authorities: Option<&str>| {
             let (reason, authorities) = (reason.to_owned(), authorities.map(str::to_owned));
-            let source = io::Error::other(TlsError::Untrusted { reason, code, authorities });
+            let source = io::Error::other(TlsError::Untrusted { reason, problem, authorities });
             let source = Arc::new(source);
             connection("a:1", ClientError::Connection { address: address(), source }).to_string()
         };
         assert_eq!(
-            untrusted(10, "certificate has expired", None),
-            "the TLS certificate of Kafka at b:9092 can't be trusted: certificate has expired \
+            untrusted(Problem::Expired, "it expired at noon", None),
+            "the TLS certificate of Kafka at b:9092 can't be trusted: it expired at noon \
              (have it renewed on the server)"
         );
-        assert!(untrusted(20, "no issuer", Some("/ca.crt")).contains("does /ca.crt hold"));
-        assert!(untrusted(20, "no issuer", None).contains("with kafka.tls_ca"));
+        assert!(
+            untrusted(Problem::Authority, "no issuer", Some("/ca.crt"))
+                .contains("does /ca.crt hold")
+        );
+        assert!(untrusted(Problem::Authority, "no issuer", None).contains("with kafka.tls_ca"));
     }
 
     #[test]

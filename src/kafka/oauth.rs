@@ -4,12 +4,13 @@
 //! A token is used until four fifths of its lifetime are over, and then replaced. If the provider
 //! can't be reached then, it is used to its end.
 
-use std::{fmt::Display, fs, io, time::Duration};
+use std::{fmt::Display, io, path::Path, time::Duration};
 
 use factlib_kafka::sasl::{FetchingToken, Token, TokenSource};
+use factlib_tls::refusal::untrusted;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::{
-    Certificate, ClientBuilder, Response,
+    Response,
     header::{ACCEPT, CONTENT_TYPE},
     redirect::Policy,
 };
@@ -17,7 +18,7 @@ use serde::Deserialize;
 use tokio::{sync::Mutex, time::Instant};
 
 use super::TokenEndpoint;
-use crate::error::error_chain;
+use crate::{error::error_chain, https};
 
 /// Share of a token's lifetime after which the next one is fetched. A connection logs in again
 /// after the same share of its session, and so never with a token that is about to end.
@@ -105,8 +106,15 @@ impl ClientCredentials {
             .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
             .header(ACCEPT, "application/json")
             .body(form);
-        let unreachable = |error: reqwest::Error| {
-            self.failed(format_args!("can't be reached: {}", error_chain(&error.without_url())))
+        let unreachable = |error: reqwest::Error| match untrusted(&error) {
+            Some(untrusted) => {
+                let reason = untrusted.reason;
+                self.failed(format_args!("can't be trusted: its certificate: {reason}"))
+            }
+            None => {
+                let error = error_chain(&error.without_url());
+                self.failed(format_args!("can't be reached: {error}"))
+            }
         };
         let answer = request.send().await.map_err(unreachable)?;
         let status = answer.status();
@@ -122,20 +130,17 @@ impl ClientCredentials {
     /// A client for one request: it reads the certificates again, and its connection belongs to no
     /// other thread.
     fn http(&self) -> io::Result<reqwest::Client> {
-        // A redirect would carry the secret to another host.
-        let builder =
-            reqwest::Client::builder().timeout(self.endpoint.timeout).redirect(Policy::none());
-        let Some(path) = &self.endpoint.authorities else {
-            return builder.build().map_err(io::Error::other);
-        };
-        let unusable = |error: &dyn Display| {
-            self.failed(format_args!("can't be asked: {}: {error}", path.display()))
-        };
-        let pem = fs::read(path).map_err(|error| unusable(&error))?;
-        let all =
-            Certificate::from_pem_bundle(&pem).map_err(|error| unusable(&error_chain(&error)))?;
-        let builder = all.into_iter().fold(builder, ClientBuilder::add_root_certificate);
-        builder.build().map_err(|error| unusable(&error_chain(&error)))
+        let authorities = self.endpoint.authorities.as_deref();
+        let tls = https::tls(authorities).map_err(|error| {
+            let path = authorities.unwrap_or(Path::new("")).display();
+            self.failed(format_args!("can't be asked: {path}: {error}"))
+        })?;
+        let builder = reqwest::Client::builder()
+            .timeout(self.endpoint.timeout)
+            .tls_backend_preconfigured(tls)
+            // A redirect would carry the secret to another host.
+            .redirect(Policy::none());
+        builder.build().map_err(io::Error::other)
     }
 
     fn failed(&self, what: impl Display) -> io::Error {

@@ -1,11 +1,12 @@
 //! Asks the schema registry over HTTP (through `schema_registry_converter`) and turns its answers
 //! into prefixes or errors.
 
-use std::{error::Error as _, fs};
+use std::{error::Error as _, path::Path};
 
 use bytes::Bytes;
+use factlib_tls::refusal::untrusted;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use reqwest::{Certificate, ClientBuilder};
+use reqwest::ClientBuilder;
 use schema_registry_converter::{
     async_impl::{
         proto_raw::ProtoRawEncoder,
@@ -21,7 +22,7 @@ use schema_registry_converter::{
 use secrecy::ExposeSecret;
 
 use crate::format::{Schema, SchemaRef};
-use crate::{Error, ErrorKind, Result, config::SchemaRegistryConfig, error::error_chain};
+use crate::{Error, ErrorKind, Result, config::SchemaRegistryConfig, error::error_chain, https};
 
 /// The protobuf schema of `OutboxEvent`.
 const PROTOBUF: &str = include_str!("../../proto/factlib/v1/outbox.proto");
@@ -131,15 +132,17 @@ impl Client {
         };
         let answer = error.source().and_then(|cause| cause.downcast_ref::<RawError>()).cloned();
         let code = answer.as_ref().map_or(0, |answer| answer.error_code);
-        let (kind, what, remedy) = match status(&error) {
-            Some(status) => self.refused(status, code, &about),
-            None if is_untrusted(&error) => self.untrusted(),
-            None => unanswered(&about),
+        let untrusted = error.source().and_then(untrusted);
+        let (kind, what, remedy) = match (status(&error), &untrusted) {
+            (Some(status), _) => self.refused(status, code, &about),
+            (None, Some(_)) => self.untrusted(),
+            (None, None) => unanswered(&about),
         };
-        let why = match (answer, error.source()) {
-            (Some(answer), _) if answer.error_code > 0 => answer.message,
-            (_, Some(cause)) => error_chain(cause),
-            (_, None) => error.error,
+        let why = match (answer, untrusted, error.source()) {
+            (Some(answer), _, _) if answer.error_code > 0 => answer.message,
+            (_, Some(untrusted), _) => untrusted.reason,
+            (_, _, Some(cause)) => error_chain(cause),
+            (_, _, None) => error.error,
         };
         Error::new(kind, what).caused_by(why).remedy(remedy)
     }
@@ -223,26 +226,19 @@ fn wrong_type(schema: &Schema, registered: &SchemaType) -> Option<&'static str> 
 }
 
 fn http(config: &SchemaRegistryConfig) -> Result<ClientBuilder> {
-    let http = reqwest::Client::builder();
-    let Some(path) = &config.tls_ca else { return Ok(http) };
-    let unreadable = || {
-        let what = format!("cannot read schema_registry.tls_ca = {}", path.display());
-        Error::new(ErrorKind::Config, what)
-    };
-    let pem = fs::read(path).map_err(|error| unreadable().caused_by(error))?;
-    let all = Certificate::from_pem_bundle(&pem).map_err(|error| unreadable().caused_by(error))?;
-    Ok(all.into_iter().fold(http, ClientBuilder::add_root_certificate))
+    let authorities = config.tls_ca.as_deref();
+    let tls = https::tls(authorities).map_err(|error| {
+        let path = authorities.unwrap_or(Path::new("")).display();
+        let what = format!("cannot read schema_registry.tls_ca = {path}");
+        Error::new(ErrorKind::Config, what).caused_by(error)
+    })?;
+    Ok(reqwest::Client::builder().tls_backend_preconfigured(tls))
 }
 
 /// The HTTP status of an error, which appears only in its text.
 fn status(error: &SRCError) -> Option<u16> {
     let (_, status) = error.error.split_once("failed with status ")?;
     status.split_whitespace().next()?.parse().ok()
-}
-
-/// True if the server's certificate was not accepted, which only OpenSSL's text says.
-fn is_untrusted(error: &SRCError) -> bool {
-    error.source().is_some_and(|cause| error_chain(cause).contains("certificate verify failed"))
 }
 
 #[cfg(test)]

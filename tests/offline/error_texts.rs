@@ -63,9 +63,6 @@ const NO_ERRORS: &[&str] = &[
     "authentication error",
     "invalid configuration",
     "failed with status ",
-    "alert bad certificate",
-    "alert unsupported certificate",
-    "alert decrypt error",
     ", publish_via_partition_root = true",
 ];
 

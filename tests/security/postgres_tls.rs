@@ -115,13 +115,17 @@ async fn a_server_that_is_not_who_it_says_is_refused_in_one_line() {
     refused(&at("host=localhost", &wrong), 3, &parts).await;
 
     let place = format!("PostgreSQL at db.example:{port} can't be trusted");
-    let parts = [&place, "hostname mismatch", "connect by a name that the certificate holds"];
+    let parts = [
+        &place,
+        "it is for localhost, 127.0.0.1, not for db.example",
+        "connect by a name that the certificate holds",
+    ];
     refused(&at("host=db.example hostaddr=127.0.0.1", ""), 3, &parts).await;
 
     let expired = secured.authority.expired(&LOCAL).expect("a certificate");
     let expired = start(expired, &secured.authority).await;
     let place = format!("PostgreSQL at localhost:{} can't be trusted", expired.port());
-    let parts = [&place, "certificate has expired", "have it renewed on the server"];
+    let parts = [&place, "it expired at", "have it renewed on the server"];
     refused(&secured.at(&expired, &bed, "host=localhost", &identity), 3, &parts).await;
 }
 
@@ -139,13 +143,13 @@ async fn a_client_that_the_server_does_not_know_is_refused_in_one_line() {
     let at = |more: &str| at(more).set("pipeline.startup_timeout", "2s");
     let place =
         format!("PostgreSQL at localhost:{} refuses our TLS certificate", secured.server.port());
-    let parts = [&place, "unknown ca", "theirs.crt"];
+    let parts = [&place, "UnknownCA", "theirs.crt"];
     let theirs = at(&secured.identity("theirs.crt", "theirs.key"));
     // In TLS 1.3 the server refuses after the handshake: a client that is still writing then may
     // see no more than the end of the connection.
     let mut refusal = theirs.spawn().ended().await;
     for _ in 0..5 {
-        if refusal.1.contains("unexpected EOF") {
+        if !refusal.1.contains("UnknownCA") {
             refusal = theirs.spawn().ended().await;
         }
     }
@@ -172,7 +176,7 @@ async fn what_the_system_trusts_is_believed_where_nothing_is_said() {
     let launch = launch(&bed).set("postgres.url", url);
     let parts = ["can't be trusted", "sslrootcert"];
     refused(&launch, 3, &parts).await;
-    // Where OpenSSL's own variable says what that is.
+    // Where OpenSSL's variable, which others know as well, says what that is.
     let trusting = launch.variable("SSL_CERT_FILE", secured.file("ca.crt"));
     trusting.start().await.stop().await;
     bed.drop_slot().await;

@@ -14,11 +14,7 @@ use factlib::testing::{
     ErrorKind, KafkaServer, PostgresServer, SelfSigned, StopMode, create_topic, read_topic,
     shared_kafka, shared_postgres, topic_names, wait_for_count,
 };
-use openssl::{
-    ssl::{SslConnector, SslMethod},
-    x509::X509,
-};
-use postgres_openssl::MakeTlsConnector;
+use factlib_postgres::{ConnectInfo, SqlSession};
 use rdkafka::{
     ClientConfig,
     error::KafkaError,
@@ -125,13 +121,16 @@ async fn postgres_offers_tls() {
         .await
         .unwrap();
     assert!(select_one(&server.url()).await.is_err());
-    let mut connector = SslConnector::builder(SslMethod::tls()).unwrap();
-    connector.cert_store_mut().add_cert(X509::from_pem(certificate.as_bytes()).unwrap()).unwrap();
-    let connector = MakeTlsConnector::new(connector.build());
-    let url = server.url() + "?sslmode=require";
-    let (client, connection) = tokio_postgres::connect(&url, connector).await.unwrap();
-    tokio::spawn(connection);
-    client.batch_execute("SELECT 1").await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("root.crt");
+    std::fs::write(&root, &certificate).unwrap();
+    let url = format!(
+        "host=localhost port={} user=postgres sslmode=verify-full sslrootcert={}",
+        server.port(),
+        root.display()
+    );
+    let session = SqlSession::connect(&ConnectInfo::parse(&url).unwrap(), SOON).await.unwrap();
+    session.into_client().batch_execute("SELECT 1").await.unwrap();
 }
 
 #[tokio::test]

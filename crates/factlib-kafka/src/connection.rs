@@ -126,7 +126,9 @@ impl Connection {
             })?;
             let mut connection = Self::start(settings, Arc::clone(&address), stream);
             let abilities = connection.fetch_versions().await.map_err(|error| match &error {
-                Error::Connection { source, .. } if is_closed_by_peer(source) => {
+                Error::Connection { source, .. }
+                    if is_closed_by_peer(source) && !settings.connector.is_encrypted() =>
+                {
                     Error::HungUp { address: Arc::clone(&address) }
                 }
                 Error::Connection { source, .. } if is_caused_by::<SpeaksTls>(source) => {

@@ -36,6 +36,12 @@ pub type Connecting<'a> = Pin<Box<dyn Future<Output = io::Result<Box<dyn Stream>
 pub trait Connector: Send + Sync + 'static {
     /// Connects to a broker.
     fn connect<'a>(&'a self, host: &'a str, port: u16) -> Connecting<'a>;
+
+    /// Returns true if it encrypts its connections. A broker that hangs up on one that does not
+    /// probably wants TLS.
+    fn is_encrypted(&self) -> bool {
+        false
+    }
 }
 
 /// Plain TCP without encryption.

@@ -15,7 +15,7 @@
 //! | `answers` | translates a broker's error codes into the result of a batch |
 //! | `broker_pool` | requests that any broker can answer |
 //! | `connection` | one connection to one broker, pipelined |
-//! | [`sasl`], [`tls`] | logins, and encryption by OpenSSL (feature `tls`) |
+//! | [`sasl`], [`tls`] | logins, and encryption by rustls (feature `tls`) |
 //! | [`client`] | administers topics and reads offsets and records, without a consumer group |
 
 #![cfg_attr(docsrs, feature(doc_cfg))]

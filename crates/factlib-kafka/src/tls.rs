@@ -1,24 +1,23 @@
-//! TLS connections with OpenSSL. The client verifies brokers unless the settings turn this off,
+//! TLS connections with rustls. The client verifies brokers unless the settings turn this off,
 //! and reads its files again for each connection.
 //!
-//! The crate uses OpenSSL rather than rustls because the PostgreSQL side of factlib already
-//! depends on it, and because it supports keys with a pass phrase, which Kafka's users have. The
-//! rest of the crate depends only on [`Connector`].
+//! It supports keys with a pass phrase (PKCS#8), which Kafka's users have. The rest of the crate
+//! depends only on [`Connector`].
 
 use std::{
     fmt, io,
     path::{Path, PathBuf},
-    pin::Pin,
     sync::Arc,
 };
 
-use openssl::{
-    error::ErrorStack,
-    pkey::PKey,
-    ssl::{SslConnector, SslMethod, SslVerifyMode, SslVersion},
-    x509::{X509, X509VerifyResult, store::X509StoreBuilder},
+use factlib_tls::{
+    ClientConfig, Options,
+    authorities::{self, PemError},
+    identity::{Identity, Key, KeyError, chain_from_pem},
+    refusal::{HandshakeFailure, handshake_failure, untrusted},
+    rustls,
 };
-use tokio_openssl::SslStream;
+pub use factlib_tls::{Verification, refusal::Problem};
 
 use crate::connector::{Connecting, Connector, Stream, tcp};
 
@@ -31,7 +30,7 @@ pub struct Tls {
     pub authorities: Option<Pem>,
     /// Certificate of the client, followed by any intermediate certificates.
     pub certificate: Option<Pem>,
-    /// Private key of the client's certificate.
+    /// Private key of the client's certificate, if it is not in the same PEM.
     pub key: Option<Pem>,
     /// Pass phrase of the private key.
     pub key_password: Option<KeyPassword>,
@@ -48,18 +47,6 @@ pub enum Pem {
     File(PathBuf),
     /// The text itself.
     Text(String),
-}
-
-/// Extent to which a broker's certificate is verified.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Verification {
-    /// Verifies authority, validity period and name.
-    #[default]
-    Full,
-    /// Verifies authority and validity period, so any certificate of the authority passes.
-    AuthorityOnly,
-    /// Verifies nothing. An attacker on the network can read and change all traffic.
-    Off,
 }
 
 /// Pass phrase of a private key, fetched for each connection.
@@ -92,30 +79,65 @@ pub enum TlsError {
         /// Error of the operating system.
         source: io::Error,
     },
-    /// A local certificate or key cannot be used.
-    #[error("cannot use {what}: {source}")]
-    Unusable {
-        /// Name of the setting.
-        what: &'static str,
-        /// OpenSSL's words.
-        source: ErrorStack,
+    /// The authorities' certificates cannot be used.
+    #[error("cannot use the authorities: {source}")]
+    Authorities {
+        /// The reason.
+        source: PemError,
+    },
+    /// The system's certificates cannot be read.
+    #[error("cannot use the system's authorities: {source}")]
+    System {
+        /// The reason.
+        source: io::Error,
+    },
+    /// The client's certificate cannot be used.
+    #[error("cannot use the client's certificate: {source}")]
+    Certificate {
+        /// The reason.
+        source: PemError,
+    },
+    /// The client's key cannot be used.
+    #[error("cannot use the client's key: {source}")]
+    Key {
+        /// The reason.
+        source: KeyError,
+    },
+    /// No certificate can hold the broker's name.
+    #[error("{name} is neither the name of a host nor an address")]
+    Name {
+        /// The name.
+        name: String,
+    },
+    /// The settings exclude each other.
+    #[error("cannot set TLS up: {source}")]
+    Setup {
+        /// The reason.
+        source: rustls::Error,
     },
     /// The broker's certificate is not trusted.
     #[error("the broker's certificate is not trusted: {reason}")]
     Untrusted {
-        /// OpenSSL's message, such as "certificate has expired".
+        /// The reason, such as "it expired at 2026-01-01T00:00:00Z".
         reason: String,
-        /// OpenSSL's number of the error (`X509_V_ERR_…`).
-        code: i32,
+        /// The kind of the reason.
+        problem: Problem,
         /// The file of the authorities to trust, if the settings name one.
         authorities: Option<String>,
     },
-    /// The broker does not use TLS on this port, ended the handshake, or supports no common
-    /// version.
+    /// The broker does not use TLS on this port, or ended the handshake.
     #[error("TLS handshake: {source}")]
     Handshake {
-        /// OpenSSL's words.
-        source: openssl::ssl::Error,
+        /// The reason.
+        source: io::Error,
+    },
+    /// The broker has no version of TLS, or no cipher suite, in common with this client.
+    #[error(
+        "TLS handshake: the broker has neither TLS 1.2 nor 1.3 with a common cipher suite: {source}"
+    )]
+    Incompatible {
+        /// The reason.
+        source: io::Error,
     },
 }
 
@@ -123,42 +145,44 @@ impl Connector for Tls {
     fn connect<'a>(&'a self, host: &'a str, port: u16) -> Connecting<'a> {
         Box::pin(async move {
             let settings = self.clone();
-            // Building the connector reads files and blocks.
-            let connector = tokio::task::spawn_blocking(move || settings.connector()).await;
-            let connector = connector.map_err(io::Error::other)?.map_err(io::Error::other)?;
-            let failed = |source| TlsError::Unusable { what: "the name of the broker", source };
-            let mut ssl = connector.configure().map_err(io::Error::other)?;
-            ssl.set_verify_hostname(self.verification == Verification::Full);
+            // Building the configuration reads files and blocks.
+            let config = tokio::task::spawn_blocking(move || settings.config()).await;
+            let config = config.map_err(io::Error::other)?.map_err(io::Error::other)?;
             let name = self.server_name.as_deref().unwrap_or(host);
-            let ssl = ssl.into_ssl(name).map_err(failed).map_err(io::Error::other)?;
+            let name = factlib_tls::server_name(name)
+                .map_err(|_| io::Error::other(TlsError::Name { name: name.to_owned() }))?;
             let tcp = tcp(host, port).await?;
-            let mut stream = SslStream::new(ssl, tcp).map_err(io::Error::other)?;
-            let shaken = Pin::new(&mut stream).connect().await;
-            shaken.map_err(|source| {
-                let verified = stream.ssl().verify_result();
-                match verified == X509VerifyResult::OK || self.verification == Verification::Off {
-                    true => handshake(source),
-                    false => io::Error::other(TlsError::Untrusted {
-                        reason: verified.error_string().to_owned(),
-                        code: verified.as_raw(),
-                        authorities: self.authorities_file(),
-                    }),
-                }
-            })?;
+            let stream = factlib_tls::connect(config, name, tcp).await;
+            let stream = stream.map_err(|error| self.failed_handshake(error))?;
             Ok(Box::new(stream) as Box<dyn Stream>)
         })
     }
-}
 
-/// Returns the I/O error of a broken connection as it is; any other error is a [`TlsError`].
-fn handshake(source: openssl::ssl::Error) -> io::Error {
-    match source.into_io_error() {
-        Ok(broken) => broken,
-        Err(source) => io::Error::other(TlsError::Handshake { source }),
+    fn is_encrypted(&self) -> bool {
+        true
     }
 }
 
 impl Tls {
+    /// Returns the I/O error of a broken connection as it is; any other error is a [`TlsError`].
+    fn failed_handshake(&self, source: io::Error) -> io::Error {
+        if let Some(untrusted) = untrusted(&source) {
+            return io::Error::other(TlsError::Untrusted {
+                reason: untrusted.reason,
+                problem: untrusted.problem,
+                authorities: self.authorities_file(),
+            });
+        }
+        match handshake_failure(&source) {
+            Some(HandshakeFailure::Incompatible) => {
+                io::Error::other(TlsError::Incompatible { source })
+            }
+            Some(_) => io::Error::other(TlsError::Handshake { source }),
+            None if source.get_ref().is_some() => io::Error::other(TlsError::Handshake { source }),
+            None => source,
+        }
+    }
+
     fn authorities_file(&self) -> Option<String> {
         match &self.authorities {
             Some(Pem::File(path)) => Some(path.display().to_string()),
@@ -166,63 +190,38 @@ impl Tls {
         }
     }
 
-    fn connector(&self) -> Result<SslConnector, TlsError> {
-        let unusable = |what| move |source| TlsError::Unusable { what, source };
-        let mut builder = SslConnector::builder(SslMethod::tls()).map_err(unusable("OpenSSL"))?;
-        let oldest = Some(SslVersion::TLS1_2);
-        builder.set_min_proto_version(oldest).map_err(unusable("TLS 1.2"))?;
-        if self.verification == Verification::Off {
-            builder.set_verify(SslVerifyMode::NONE);
-        }
-        match &self.authorities {
-            Some(authorities) => {
-                let failed = unusable("the authorities");
-                let mut store = X509StoreBuilder::new().map_err(failed)?;
-                for authority in X509::stack_from_pem(&authorities.read()?).map_err(failed)? {
-                    store.add_cert(authority).map_err(failed)?;
-                }
-                builder.set_cert_store(store.build());
+    fn config(&self) -> Result<ClientConfig, TlsError> {
+        let trusted = match &self.authorities {
+            Some(authorities) => authorities::from_pem(&authorities.read()?)
+                .map_err(|source| TlsError::Authorities { source })?,
+            None if self.verification == Verification::Off => Vec::new(),
+            None => authorities::system().map_err(|source| TlsError::System { source })?,
+        };
+        let identity = match &self.certificate {
+            Some(certificate) => {
+                let key = self.key.as_ref().unwrap_or(certificate);
+                Some(self.identity(certificate, key)?)
             }
-            // A statically linked OpenSSL does not know where this system keeps its authorities.
-            None => {
-                let found = openssl_probe::probe();
-                let (file, folder) = (found.cert_file.as_deref(), found.cert_dir.first());
-                if file.is_some() || folder.is_some() {
-                    let folder = folder.map(PathBuf::as_path);
-                    let loaded = builder.load_verify_locations(file, folder);
-                    loaded.map_err(unusable("the system's authorities"))?;
-                }
+            None => None,
+        };
+        let verification = self.verification;
+        let options = Options { verification, trusted, identity, ..Options::default() };
+        options.into_config().map_err(|source| TlsError::Setup { source })
+    }
+
+    fn identity(&self, certificate: &Pem, key: &Pem) -> Result<Identity, TlsError> {
+        let chain = chain_from_pem(&certificate.read()?)
+            .map_err(|source| TlsError::Certificate { source })?;
+        let password = match &self.key_password {
+            Some(KeyPassword(source)) => {
+                let path = "the key's password".into();
+                Some(source().map_err(|source| TlsError::File { path, source })?)
             }
-        }
-        if let Some(certificate) = &self.certificate {
-            let failed = unusable("the client's certificate");
-            let chain = X509::stack_from_pem(&certificate.read()?).map_err(failed)?;
-            let mut chain = chain.into_iter();
-            if let Some(own) = chain.next() {
-                builder.set_certificate(&own).map_err(failed)?;
-            }
-            for between in chain {
-                builder.add_extra_chain_cert(between).map_err(failed)?;
-            }
-        }
-        if let Some(key) = &self.key {
-            let failed = unusable("the client's key");
-            let pem = key.read()?;
-            let key = match &self.key_password {
-                Some(KeyPassword(source)) => {
-                    let password = source().map_err(|source| TlsError::File {
-                        path: "the key's password".into(),
-                        source,
-                    })?;
-                    PKey::private_key_from_pem_passphrase(&pem, password.as_bytes())
-                }
-                // Without this callback, OpenSSL would prompt on the terminal.
-                None => PKey::private_key_from_pem_callback(&pem, |_| Ok(0)),
-            };
-            builder.set_private_key(&*key.map_err(failed)?).map_err(failed)?;
-            builder.check_private_key().map_err(failed)?;
-        }
-        Ok(builder.build())
+            None => None,
+        };
+        Key::from_pem(&key.read()?, password.as_deref())
+            .and_then(|key| Identity::new(chain, key))
+            .map_err(|source| TlsError::Key { source })
     }
 }
 

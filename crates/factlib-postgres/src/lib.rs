@@ -58,15 +58,13 @@
 //! # Versions
 //! PostgreSQL 10 to 18, with pgoutput's protocol version 1: transactions arrive complete, after
 //! their commit. Not supported: streaming of transactions in progress, two-phase commit, other plugins,
-//! physical replication. TLS is OpenSSL.
+//! physical replication. TLS is rustls.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 
 mod auth;
-#[doc(hidden)] // Advice on certificates, for another client of the same program.
-pub mod certificate;
 mod connect_info;
 mod connection_string;
 mod connector;

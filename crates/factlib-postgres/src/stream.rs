@@ -8,13 +8,13 @@ use std::{
     task::{Context, Poll},
 };
 
+use factlib_tls::TlsStream;
 use rustix::io::ioctl_fionread;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{AsyncRead, AsyncWrite, BufReader, ReadBuf},
     net::{TcpStream, UnixStream},
 };
-use tokio_openssl::SslStream;
 
 use super::connect_info::{Host, Keepalives};
 
@@ -45,8 +45,8 @@ pub(super) struct TlsFacts {
 enum Transport {
     Tcp(TcpStream),
     Unix(UnixStream),
-    // Buffered, because OpenSSL reads the header and the body of each record separately.
-    Tls(Box<SslStream<BufReader<TcpStream>>>),
+    // Buffered, because rustls reads few bytes at a time.
+    Tls(Box<TlsStream<BufReader<TcpStream>>>),
 }
 
 impl Stream {
@@ -76,7 +76,7 @@ impl Stream {
 
     /// Wraps a TCP connection with TLS.
     pub fn encrypted(
-        stream: SslStream<BufReader<TcpStream>>,
+        stream: TlsStream<BufReader<TcpStream>>,
         local: bool,
         facts: TlsFacts,
     ) -> Self {
@@ -95,7 +95,7 @@ impl Stream {
     pub fn peer(&self) -> Option<IpAddr> {
         let socket = match &self.transport {
             Transport::Tcp(socket) => socket,
-            Transport::Tls(stream) => stream.get_ref().get_ref(),
+            Transport::Tls(stream) => stream.get_ref().0.get_ref(),
             Transport::Unix(_) => return None,
         };
         socket.peer_addr().ok().map(|address| address.ip())
@@ -122,7 +122,7 @@ impl Stream {
             Transport::Tcp(socket) => socket.readable().await,
             Transport::Unix(socket) => socket.readable().await,
             Transport::Tls(_) if self.has_buffered_bytes() => Ok(()),
-            Transport::Tls(stream) => stream.get_ref().get_ref().readable().await,
+            Transport::Tls(stream) => stream.get_ref().0.get_ref().readable().await,
         }
     }
 
@@ -131,7 +131,7 @@ impl Stream {
         let waiting = match &self.transport {
             Transport::Tcp(socket) => ioctl_fionread(socket),
             Transport::Unix(socket) => ioctl_fionread(socket),
-            Transport::Tls(stream) => ioctl_fionread(stream.get_ref().get_ref()),
+            Transport::Tls(stream) => ioctl_fionread(stream.get_ref().0.get_ref()),
         };
         waiting.map_or(0, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX))
     }
@@ -140,7 +140,9 @@ impl Stream {
     pub fn has_buffered_bytes(&self) -> bool {
         match &self.transport {
             Transport::Tls(stream) => {
-                stream.ssl().pending() > 0 || !stream.get_ref().buffer().is_empty()
+                let (buffered, session) = stream.get_ref();
+                // It wants no more as long as decrypted bytes are left.
+                !session.wants_read() || !buffered.buffer().is_empty()
             }
             Transport::Tcp(_) | Transport::Unix(_) => false,
         }

@@ -3,39 +3,31 @@
 //! One rule differs: without `sslmode`, a connection over a network is fully verified.
 //!
 //! # Failure
-//! `Tls` for a certificate that `sslmode` does not accept, `Config` if OpenSSL can't be set up,
+//! `Tls` for a certificate that `sslmode` does not accept, `Config` if TLS can't be set up,
 //! `Unavailable` for a file that can't be read and for a handshake that breaks off.
 
-use std::{fs, io, path::Path, pin::Pin};
+use std::{fs, io, path::Path};
 
-use openssl::{
-    hash::MessageDigest,
-    nid::Nid,
-    pkey::PKey,
-    ssl::{
-        SslConnector, SslConnectorBuilder, SslFiletype, SslMethod, SslRef, SslVerifyMode,
-        SslVersion,
-    },
-    x509::{
-        X509VerifyResult,
-        store::{X509Lookup, X509StoreBuilder},
-        verify::X509VerifyFlags,
-    },
+use factlib_tls::{
+    ClientConfig, Options, ServerName, Verification, Version, authorities,
+    identity::{Identity, Key, chain_from_pem},
+    refusal::{HandshakeFailure, handshake_failure, is_own_certificate_refused, untrusted},
+    rustls::pki_types::CertificateDer,
+    tls_server_end_point,
 };
 use postgres_protocol::message::frontend;
 use secrecy::ExposeSecret;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio_openssl::SslStream;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, BufReader},
+    net::TcpStream,
+};
 
 use super::{
     connect_info::{Host, RootCert, TlsSettings},
     settings::{SslMode, SslNegotiation, TlsVersion, invalid},
     stream::{Stream, TlsFacts},
 };
-use crate::{
-    Error, ErrorKind, Result,
-    certificate::{is_certificate_refused, reason_and_remedy},
-};
+use crate::{Error, ErrorKind, Result};
 
 /// The server's answer to the request for TLS.
 pub(super) enum Answer {
@@ -61,8 +53,9 @@ pub(super) async fn negotiate(
         Error::new(ErrorKind::Unavailable, format!("cannot ask PostgreSQL at {host} for TLS"))
             .caused_by(error)
     };
-    let verify = verification(settings, local);
-    let connector = connector(settings, verify, host)?;
+    let verification = verification(settings, local);
+    let config = config(settings, verification, host)?;
+    let name = server_name(host, verification, &socket)?;
     if settings.negotiation == SslNegotiation::Postgres {
         let mut request = bytes::BytesMut::new();
         frontend::ssl_request(&mut request);
@@ -77,106 +70,100 @@ pub(super) async fn negotiate(
         }
     }
 
-    let mut configuration = connector.configure().map_err(|error| unusable(host, error))?;
-    configuration.set_verify_hostname(verify == Verify::Host);
-    configuration
-        .set_use_server_name_indication(settings.server_name_indication && !host.name.is_empty());
-    let ssl = configuration.into_ssl(&host.name).map_err(|error| unusable(host, error))?;
     let buffered = BufReader::with_capacity(64 << 10, socket);
-    let mut stream = SslStream::new(ssl, buffered).map_err(|error| unusable(host, error))?;
-    if let Err(error) = Pin::new(&mut stream).connect().await {
-        let result = stream.ssl().verify_result();
-        if verify != Verify::Nothing && result != X509VerifyResult::OK {
-            return Err(untrusted(host, settings, result));
-        }
-        let message = format!("the TLS handshake with PostgreSQL at {host} fails");
-        let error = Error::new(ErrorKind::Unavailable, message).caused_by(error);
-        return Err(explain_refused_certificate(host, settings, error));
-    }
+    let stream = factlib_tls::connect(config, name, buffered).await;
+    let stream = stream.map_err(|error| failed_handshake(host, settings, error))?;
+    let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
     let facts = TlsFacts {
-        verified: verify != Verify::Nothing,
-        channel_binding: tls_server_end_point(stream.ssl()),
+        verified: verification != Verification::Off,
+        channel_binding: certificate.and_then(tls_server_end_point),
     };
     Ok(Answer::Encrypted(Stream::encrypted(stream, local, facts)))
 }
 
-/// Extent to which the server's certificate is checked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Verify {
-    Nothing,
-    Chain,
-    Host,
-}
-
-fn verification(settings: &TlsSettings, local: bool) -> Verify {
+fn verification(settings: &TlsSettings, local: bool) -> Verification {
     match (settings.mode(local), &settings.root_cert) {
-        (SslMode::VerifyFull, _) => Verify::Host,
-        (SslMode::VerifyCa, _) => Verify::Chain,
+        (SslMode::VerifyFull, _) => Verification::Full,
+        (SslMode::VerifyCa, _) => Verification::AuthorityOnly,
         // As in libpq, an existing root certificate is used whatever the mode.
-        (_, RootCert::File(path)) if path.exists() => Verify::Chain,
-        _ => Verify::Nothing,
+        (_, RootCert::File(path)) if path.exists() => Verification::AuthorityOnly,
+        _ => Verification::Off,
     }
 }
 
-fn connector(settings: &TlsSettings, verify: Verify, host: &Host) -> Result<SslConnector> {
-    let unusable = |error| unusable(host, error);
-    let mut builder = SslConnector::builder(SslMethod::tls_client()).map_err(unusable)?;
-    let (min, max) = (settings.min_version.into(), settings.max_version.map(Into::into));
-    builder.set_min_proto_version(Some(min)).map_err(unusable)?;
-    builder.set_max_proto_version(max).map_err(unusable)?;
-    // By default the builder trusts the system's authorities; only those of the settings count.
-    builder.set_cert_store(X509StoreBuilder::new().map_err(unusable)?.build());
-    if verify == Verify::Nothing {
-        builder.set_verify(SslVerifyMode::NONE);
-    } else {
-        let root_cert = match &settings.root_cert {
-            RootCert::Unspecified if verify == Verify::Host => &RootCert::System,
-            root_cert => root_cert,
-        };
-        load_root_certificates(&mut builder, root_cert)?;
-        load_revocation_lists(&mut builder, settings)?;
-        builder.set_verify(SslVerifyMode::PEER);
-        if verify == Verify::Host && host.name.is_empty() {
-            return Err(invalid(
-                "host",
-                "is needed beside hostaddr to check the certificate against",
-            ));
+/// Returns the name to find in the certificate, which is also sent to the server.
+fn server_name(
+    host: &Host,
+    verification: Verification,
+    socket: &TcpStream,
+) -> Result<ServerName<'static>> {
+    if verification == Verification::Full && host.name.is_empty() {
+        return Err(invalid("host", "is needed beside hostaddr to check the certificate against"));
+    }
+    match factlib_tls::server_name(&host.name) {
+        Ok(name) => Ok(name),
+        Err(error) if verification == Verification::Full => Err(unusable(host, error)),
+        // A name that no certificate can hold. The address stands for it, and is not sent.
+        Err(_) => {
+            let peer = socket.peer_addr().map_err(|error| unusable(host, error))?;
+            Ok(peer.ip().into())
         }
     }
+}
+
+fn config(settings: &TlsSettings, verification: Verification, host: &Host) -> Result<ClientConfig> {
+    let mut options = Options {
+        verification,
+        versions: versions(settings)?,
+        server_name_indication: settings.server_name_indication && !host.name.is_empty(),
+        ..Options::default()
+    };
+    if verification != Verification::Off {
+        let root_cert = match &settings.root_cert {
+            RootCert::Unspecified if verification == Verification::Full => &RootCert::System,
+            root_cert => root_cert,
+        };
+        options.trusted = root_certificates(root_cert)?;
+        options.revocation_lists = revocation_lists(settings)?;
+    }
     if settings.negotiation == SslNegotiation::Direct {
-        builder.set_alpn_protos(b"\x0apostgresql").map_err(unusable)?;
+        options.protocol = Some("postgresql");
     }
     if let Some(cert) = &settings.cert {
         let key = settings.key.as_deref().unwrap_or(cert);
-        set_client_certificate(&mut builder, cert, key, settings)?;
+        options.identity = Some(identity(cert, key, settings)?);
     }
-    Ok(builder.build())
+    options.into_config().map_err(|error| unusable(host, error))
 }
 
-fn load_root_certificates(builder: &mut SslConnectorBuilder, root_cert: &RootCert) -> Result<()> {
+/// Returns the oldest and the newest version of TLS that the settings allow.
+fn versions(settings: &TlsSettings) -> Result<(Version, Version)> {
+    // Lower minimums than this one hold anyway.
+    let oldest = match settings.min_version {
+        TlsVersion::Tls1 | TlsVersion::Tls1_1 | TlsVersion::Tls1_2 => Version::Tls1_2,
+        TlsVersion::Tls1_3 => Version::Tls1_3,
+    };
+    let newest = match settings.max_version {
+        None | Some(TlsVersion::Tls1_3) => Version::Tls1_3,
+        Some(TlsVersion::Tls1_2) => Version::Tls1_2,
+        Some(TlsVersion::Tls1 | TlsVersion::Tls1_1) => {
+            return Err(invalid(
+                "ssl_max_protocol_version",
+                "must be TLSv1.2 or TLSv1.3: older versions are not supported",
+            ));
+        }
+    };
+    Ok((oldest, newest))
+}
+
+fn root_certificates(root_cert: &RootCert) -> Result<Vec<CertificateDer<'static>>> {
     match root_cert {
-        RootCert::File(path) => {
-            // Read first, because OpenSSL does not say that the file is missing.
-            read("sslrootcert", path)?;
-            let failed = |error| unreadable("sslrootcert", path).caused_by(error);
-            builder.set_ca_file(path).map_err(failed)
-        }
-        RootCert::System => {
-            let failed = |error| {
-                invalid("sslrootcert", "names the system's certificates, and they can't be read")
-                    .caused_by(error)
-            };
-            builder.set_default_verify_paths().map_err(failed)?;
-            // A bundled OpenSSL does not know this system's directories.
-            let found = openssl_probe::probe();
-            for directory in &found.cert_dir {
-                builder.load_verify_locations(None, Some(directory)).map_err(failed)?;
-            }
-            match &found.cert_file {
-                Some(file) => builder.set_ca_file(file).map_err(failed),
-                None => Ok(()),
-            }
-        }
+        RootCert::File(path) => authorities::from_pem(&read("sslrootcert", path)?)
+            .map_err(|error| unreadable("sslrootcert", path).caused_by(error)),
+        RootCert::System => authorities::system().map_err(|error| {
+            invalid("sslrootcert", "names the system's certificates, and they can't be read")
+                .caused_by(error)
+        }),
         RootCert::Unspecified => {
             Err(invalid("sslrootcert", "is needed to verify the server's certificate")
                 .with_remedy("name a file, or system"))
@@ -184,61 +171,39 @@ fn load_root_certificates(builder: &mut SslConnectorBuilder, root_cert: &RootCer
     }
 }
 
-/// Loads the revocation lists, if there are any: certificates on them are refused, as are those
-/// whose authority has no list.
-fn load_revocation_lists(builder: &mut SslConnectorBuilder, settings: &TlsSettings) -> Result<()> {
-    if let Some(path) = &settings.revocation_file {
-        read("sslcrl", path)?;
-        let failed = |error| unreadable("sslcrl", path).caused_by(error);
-        let lookup = builder.cert_store_mut().add_lookup(X509Lookup::file()).map_err(failed)?;
-        lookup.load_crl_file(path, SslFiletype::PEM).map_err(failed)?;
+/// Loads the revocation lists, if the settings name any: certificates on them are refused, as are
+/// those whose authority has no list.
+fn revocation_lists(settings: &TlsSettings) -> Result<Option<Vec<authorities::RevocationList>>> {
+    let (file, folder) = (&settings.revocation_file, &settings.revocation_folder);
+    if file.is_none() && folder.is_none() {
+        return Ok(None);
     }
-    if let Some(path) = &settings.revocation_folder {
-        let failed = |error| unreadable("sslcrldir", path).caused_by(error);
-        if !path.is_dir() {
-            return Err(unreadable("sslcrldir", path));
-        }
-        let folder = path.to_str().ok_or_else(|| unreadable("sslcrldir", path))?;
-        let lookup = builder.cert_store_mut().add_lookup(X509Lookup::hash_dir()).map_err(failed)?;
-        lookup.add_dir(folder, SslFiletype::PEM).map_err(failed)?;
+    let mut lists = Vec::new();
+    if let Some(path) = file {
+        let found = authorities::revocation_lists(&read("sslcrl", path)?);
+        lists.extend(found.map_err(|error| unreadable("sslcrl", path).caused_by(error))?);
     }
-    if settings.revocation_file.is_some() || settings.revocation_folder.is_some() {
-        let checks = X509VerifyFlags::CRL_CHECK | X509VerifyFlags::CRL_CHECK_ALL;
-        builder
-            .verify_param_mut()
-            .set_flags(checks)
-            .map_err(|error| invalid("sslcrl", "can't be used").caused_by(error))?;
-    }
-    Ok(())
-}
-
-impl From<TlsVersion> for SslVersion {
-    fn from(version: TlsVersion) -> Self {
-        match version {
-            TlsVersion::Tls1 => SslVersion::TLS1,
-            TlsVersion::Tls1_1 => SslVersion::TLS1_1,
-            TlsVersion::Tls1_2 => SslVersion::TLS1_2,
-            TlsVersion::Tls1_3 => SslVersion::TLS1_3,
+    if let Some(folder) = folder {
+        let failed = |error: io::Error| unreadable("sslcrldir", folder).caused_by(error);
+        for entry in fs::read_dir(folder).map_err(failed)? {
+            let path = entry.map_err(failed)?.path();
+            if path.is_file() {
+                // Other files may be beside the lists.
+                let found = authorities::revocation_lists(&read("sslcrldir", &path)?);
+                lists.extend(found.unwrap_or_default());
+            }
         }
     }
+    Ok(Some(lists))
 }
 
-fn set_client_certificate(
-    builder: &mut SslConnectorBuilder,
-    cert: &Path,
-    key: &Path,
-    settings: &TlsSettings,
-) -> Result<()> {
-    read("sslcert", cert)?;
-    builder
-        .set_certificate_chain_file(cert)
+fn identity(cert: &Path, key: &Path, settings: &TlsSettings) -> Result<Identity> {
+    let chain = chain_from_pem(&read("sslcert", cert)?)
         .map_err(|error| unreadable("sslcert", cert).caused_by(error))?;
-    // Without a passphrase, OpenSSL would ask for one on the terminal.
-    let phrase = settings.key_password.as_ref().map_or("", |phrase| phrase.expose_secret());
-    let failed = |error| unreadable("sslkey", key).caused_by(error);
-    let key = PKey::private_key_from_pem_passphrase(&read("sslkey", key)?, phrase.as_bytes())
-        .map_err(failed)?;
-    builder.set_private_key(&key).map_err(failed)
+    let password = settings.key_password.as_ref().map(ExposeSecret::expose_secret);
+    Key::from_pem(&read("sslkey", key)?, password)
+        .and_then(|key| Identity::new(chain, key))
+        .map_err(|error| unreadable("sslkey", key).caused_by(error))
 }
 
 fn read(keyword: &str, path: &Path) -> Result<Vec<u8>> {
@@ -255,21 +220,40 @@ fn unreadable(keyword: &str, path: &Path) -> Error {
     Error::new(ErrorKind::Unavailable, message)
 }
 
-fn unusable(host: &Host, error: openssl::error::ErrorStack) -> Error {
+fn unusable(host: &Host, error: impl std::error::Error + Send + Sync + 'static) -> Error {
     Error::new(ErrorKind::Config, format!("cannot prepare TLS for PostgreSQL at {host}"))
         .caused_by(error)
 }
 
-/// Returns the error for a server certificate that the settings do not accept.
-fn untrusted(host: &Host, settings: &TlsSettings, result: X509VerifyResult) -> Error {
-    let authority = match &settings.root_cert {
+/// Returns the error for a handshake that fails, for example because the settings do not accept the
+/// server's certificate.
+fn failed_handshake(host: &Host, settings: &TlsSettings, error: io::Error) -> Error {
+    let Some(untrusted) = untrusted(&error) else {
+        let message = format!("the TLS handshake with PostgreSQL at {host} fails");
+        let remedy = match handshake_failure(&error) {
+            Some(HandshakeFailure::Incompatible) => Some(
+                "TLS 1.2 or 1.3 is needed: compare ssl_min_protocol_version and \
+                 ssl_max_protocol_version of both sides, and ssl_ciphers of the server",
+            ),
+            _ => None,
+        };
+        let mut failed = Error::new(ErrorKind::Unavailable, message).caused_by(error);
+        if let Some(remedy) = remedy {
+            failed = failed.with_remedy(remedy);
+        }
+        return explain_refused_certificate(host, settings, failed);
+    };
+    let remedy = untrusted.problem.remedy().map(str::to_owned);
+    let remedy = remedy.unwrap_or_else(|| match &settings.root_cert {
         RootCert::File(path) => {
             format!("does {} hold the authority that signed it?", path.display())
         }
         _ => "name the file of the authority that signed it with sslrootcert".to_owned(),
-    };
-    let (reason, remedy) = reason_and_remedy(result, authority);
-    let message = format!("the TLS certificate of PostgreSQL at {host} can't be trusted: {reason}");
+    });
+    let message = format!(
+        "the TLS certificate of PostgreSQL at {host} can't be trusted: {}",
+        untrusted.reason
+    );
     Error::new(ErrorKind::Tls, message).with_remedy(remedy)
 }
 
@@ -280,7 +264,7 @@ pub(super) fn explain_refused_certificate(
     settings: &TlsSettings,
     error: Error,
 ) -> Error {
-    if !is_certificate_refused(&error.to_string()) {
+    if !is_own_certificate_refused(&error) {
         return error;
     }
     let message = format!("PostgreSQL at {host} refuses our TLS certificate");
@@ -298,16 +282,4 @@ pub(super) fn explain_refused_certificate(
         None => "name one, and its key, with sslcert and sslkey".to_owned(),
     };
     Error::new(kind, message).with_remedy(remedy).caused_by(error)
-}
-
-/// Returns the channel binding data of RFC 5929, section 4: the certificate's hash by the algorithm
-/// of its signature, or by SHA-256 if that is MD5 or SHA-1.
-fn tls_server_end_point(ssl: &SslRef) -> Option<Vec<u8>> {
-    let certificate = ssl.peer_certificate()?;
-    let algorithm = certificate.signature_algorithm().object().nid().signature_algorithms()?;
-    let digest = match algorithm.digest {
-        Nid::MD5 | Nid::SHA1 => MessageDigest::sha256(),
-        digest => MessageDigest::from_nid(digest)?,
-    };
-    certificate.digest(digest).ok().map(|digest| digest.to_vec())
 }

@@ -1,19 +1,12 @@
 //! Certificates for tests of TLS.
 
-use openssl::{
-    asn1::{Asn1Integer, Asn1Time},
-    bn::BigNum,
-    ec::{EcGroup, EcKey},
-    error::ErrorStack,
-    hash::MessageDigest,
-    nid::Nid,
-    pkey::{PKey, Private},
-    symm::Cipher,
-    x509::{
-        X509, X509Name, X509NameBuilder,
-        extension::{BasicConstraints, SubjectAlternativeName},
-    },
+use std::ops::Range;
+
+use pkcs8::{LineEnding, PrivateKeyInfoRef, pkcs5::pbes2::Parameters};
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair,
 };
+use time::{Duration, OffsetDateTime};
 
 use crate::{Error, ErrorKind, Result};
 
@@ -32,10 +25,12 @@ impl SelfSigned {
     /// Makes a certificate for `localhost` and 127.0.0.1 with the common name `name`, valid for a day.
     pub fn new(name: &str) -> Result<Self> {
         let make = || {
-            let key = new_key()?;
-            let subject = Subject { name, hosts: &LOCAL_HOSTS, days: 0..1, authority: false };
-            let x509 = subject.signed_by(&key, &common_name(name)?, &key)?;
-            Ok(SelfSigned { certificate: pem(x509.to_pem()?), key: key_pem(&key)? })
+            let key = KeyPair::generate()?;
+            let certificate = contents(name, &LOCAL_HOSTS, 0..1)?.self_signed(&key)?;
+            Ok::<_, rcgen::Error>(SelfSigned {
+                certificate: certificate.pem(),
+                key: key.serialize_pem(),
+            })
         };
         make().map_err(failed)
     }
@@ -56,7 +51,8 @@ impl SelfSigned {
 pub struct Authority {
     name: String,
     certificate: String,
-    key: PKey<Private>,
+    /// PEM.
+    key: String,
 }
 
 /// A certificate that an [`Authority`] signed, and its key, both PEM.
@@ -72,10 +68,15 @@ impl Authority {
     /// Makes an authority of this name, valid for a day.
     pub fn new(name: &str) -> Result<Self> {
         let make = || {
-            let key = new_key()?;
-            let subject = Subject { name, hosts: &[], days: -2..1, authority: true };
-            let x509 = subject.signed_by(&key, &common_name(name)?, &key)?;
-            Ok(Authority { name: name.into(), certificate: pem(x509.to_pem()?), key })
+            let key = KeyPair::generate()?;
+            let mut contents = contents(name, &[], -2..1)?;
+            contents.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+            let certificate = contents.self_signed(&key)?.pem();
+            Ok::<_, rcgen::Error>(Authority {
+                name: name.into(),
+                certificate,
+                key: key.serialize_pem(),
+            })
         };
         make().map_err(failed)
     }
@@ -87,26 +88,28 @@ impl Authority {
 
     /// Signs a certificate for a server that is reached by these names and addresses.
     pub fn server(&self, hosts: &[&str]) -> Result<Signed> {
-        let name = hosts.first().copied().unwrap_or_default();
-        self.sign(&Subject { name, hosts, days: 0..1, authority: false })
+        self.sign(hosts.first().copied().unwrap_or_default(), hosts, 0..1)
     }
 
     /// Signs a server certificate that expired yesterday.
     pub fn expired(&self, hosts: &[&str]) -> Result<Signed> {
-        let name = hosts.first().copied().unwrap_or_default();
-        self.sign(&Subject { name, hosts, days: -2..-1, authority: false })
+        self.sign(hosts.first().copied().unwrap_or_default(), hosts, -2..-1)
     }
 
     /// Signs a certificate that identifies a client as this user.
     pub fn client(&self, user: &str) -> Result<Signed> {
-        self.sign(&Subject { name: user, hosts: &[], days: 0..1, authority: false })
+        self.sign(user, &[], 0..1)
     }
 
-    fn sign(&self, subject: &Subject<'_>) -> Result<Signed> {
+    fn sign(&self, name: &str, hosts: &[&str], days: Range<i64>) -> Result<Signed> {
         let make = || {
-            let key = new_key()?;
-            let x509 = subject.signed_by(&key, &common_name(&self.name)?, &self.key)?;
-            Ok(Signed { certificate: pem(x509.to_pem()?), key: key_pem(&key)? })
+            let (own, key) = (contents(&self.name, &[], -2..1)?, KeyPair::generate()?);
+            let issuer = Issuer::from_params(&own, KeyPair::from_pem(&self.key)?);
+            let certificate = contents(name, hosts, days)?.signed_by(&key, &issuer)?;
+            Ok::<_, rcgen::Error>(Signed {
+                certificate: certificate.pem(),
+                key: key.serialize_pem(),
+            })
         };
         make().map_err(failed)
     }
@@ -115,86 +118,39 @@ impl Authority {
 impl Signed {
     /// Returns the key, PEM, encrypted with a pass phrase.
     pub fn encrypted_key(&self, passphrase: &str) -> Result<String> {
-        let make = || {
-            let key = PKey::private_key_from_pem(self.key.as_bytes())?;
-            let cipher = Cipher::aes_256_cbc();
-            Ok(pem(key.private_key_to_pem_pkcs8_passphrase(cipher, passphrase.as_bytes())?))
+        // As many rounds as OpenSSL has by default: this is for tests.
+        const ROUNDS: u32 = 2048;
+        let key = KeyPair::from_pem(&self.key).map_err(failed)?;
+        let (salt, iv) = (uuid::Uuid::new_v4(), uuid::Uuid::new_v4());
+        let (salt, iv) = (salt.as_bytes(), iv.into_bytes());
+        let encrypt = || {
+            let cipher = Parameters::generate_pbkdf2_sha256_aes256cbc(ROUNDS, salt, iv)?;
+            let key = PrivateKeyInfoRef::try_from(key.serialized_der())?;
+            let encrypted = key.encrypt_with_params(cipher, passphrase)?;
+            Ok::<_, pkcs8::Error>(encrypted.to_pem("ENCRYPTED PRIVATE KEY", LineEnding::LF)?)
         };
-        make().map_err(failed)
+        encrypt().map(|pem| pem.to_string()).map_err(failed)
     }
 }
 
 const LOCAL_HOSTS: [&str; 2] = ["localhost", "127.0.0.1"];
 
-/// The contents of a certificate.
-struct Subject<'a> {
-    name: &'a str,
-    hosts: &'a [&'a str],
-    /// Days from now.
-    days: std::ops::Range<i64>,
-    authority: bool,
+/// The contents of a certificate for these names and addresses, valid between two days from now.
+fn contents(
+    name: &str,
+    hosts: &[&str],
+    days: Range<i64>,
+) -> std::result::Result<CertificateParams, rcgen::Error> {
+    let hosts: Vec<String> = hosts.iter().map(ToString::to_string).collect();
+    let mut contents = CertificateParams::new(hosts)?;
+    contents.distinguished_name = DistinguishedName::new();
+    contents.distinguished_name.push(DnType::CommonName, name);
+    let now = OffsetDateTime::now_utc();
+    contents.not_before = now + Duration::days(days.start);
+    contents.not_after = now + Duration::days(days.end);
+    Ok(contents)
 }
 
-impl Subject<'_> {
-    fn signed_by(
-        &self,
-        key: &PKey<Private>,
-        issuer: &X509Name,
-        issuer_key: &PKey<Private>,
-    ) -> Result<X509, ErrorStack> {
-        let mut x509 = X509::builder()?;
-        // 2 stands for X.509 version 3, which has extensions.
-        x509.set_version(2)?;
-        let serial = BigNum::from_u32(uuid::Uuid::now_v7().as_u128() as u32)?;
-        x509.set_serial_number(Asn1Integer::from_bn(&serial)?.as_ref())?;
-        x509.set_subject_name(common_name(self.name)?.as_ref())?;
-        x509.set_issuer_name(issuer)?;
-        x509.set_pubkey(key)?;
-        x509.set_not_before(in_days(self.days.start)?.as_ref())?;
-        x509.set_not_after(in_days(self.days.end)?.as_ref())?;
-        if self.authority {
-            x509.append_extension(BasicConstraints::new().critical().ca().build()?)?;
-        }
-        if !self.hosts.is_empty() {
-            let mut names = SubjectAlternativeName::new();
-            for host in self.hosts {
-                match host.parse::<std::net::IpAddr>() {
-                    Ok(_) => names.ip(host),
-                    Err(_) => names.dns(host),
-                };
-            }
-            let names = names.build(&x509.x509v3_context(None, None))?;
-            x509.append_extension(names)?;
-        }
-        x509.sign(issuer_key, MessageDigest::sha256())?;
-        Ok(x509.build())
-    }
-}
-
-fn new_key() -> Result<PKey<Private>, ErrorStack> {
-    let curve = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1)?;
-    PKey::from_ec_key(EcKey::generate(&curve)?)
-}
-
-fn common_name(text: &str) -> Result<X509Name, ErrorStack> {
-    let mut name = X509NameBuilder::new()?;
-    name.append_entry_by_text("CN", text)?;
-    Ok(name.build())
-}
-
-fn in_days(days: i64) -> Result<Asn1Time, ErrorStack> {
-    let now = std::time::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs();
-    Asn1Time::from_unix(now.cast_signed() + days * 86_400)
-}
-
-fn key_pem(key: &PKey<Private>) -> Result<String, ErrorStack> {
-    key.private_key_to_pem_pkcs8().map(pem)
-}
-
-fn pem(bytes: Vec<u8>) -> String {
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
-fn failed(cause: ErrorStack) -> Error {
+fn failed(cause: impl std::error::Error + Send + Sync + 'static) -> Error {
     Error::new(ErrorKind::Setup, "cannot make a certificate").caused_by(cause)
 }

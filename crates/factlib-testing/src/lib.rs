@@ -48,7 +48,7 @@
 //! | `kafka` | [`KafkaServer`], topics and ACLs |
 //! | `librdkafka` | nothing, but builds librdkafka and reads topics with it |
 //! | `fake-broker` | [`fake_broker`] |
-//! | `certificates` | [`Authority`], [`SelfSigned`]; needs OpenSSL |
+//! | `certificates` | [`Authority`], [`SelfSigned`] |
 //! | `schema-registry` | [`SchemaRegistry`], with `certificates` |
 //! | `logs` | [`CollectedLogs`], for `slog` |
 

@@ -183,7 +183,7 @@ const ROWS: &[Row] = &[
     (&["ssl.ca.certificate.stores"], Refused("use kafka.tls_ca; without it, factlib trusts the system's authorities")),
     (&["ssl.crl.location"], Refused("factlib reads no revocation lists of brokers")),
     (&["ssl.cipher.suites", "ssl.curves.list", "ssl.sigalgs.list", "ssl.providers", "ssl.engine.location", "ssl.engine.id", "ssl_engine_callback_data", "ssl.protocol", "ssl.enabled.protocols"],
-        Refused("factlib uses TLS 1.2 or later with OpenSSL's own choice of algorithms")),
+        Refused("factlib uses TLS 1.2 or 1.3 with rustls's choice of algorithms")),
 
     // Logins in another form.
     (&["sasl.kerberos.service.name", "sasl.kerberos.principal", "sasl.kerberos.kinit.cmd", "sasl.kerberos.keytab", "sasl.kerberos.min.time.before.relogin"],

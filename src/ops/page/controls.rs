@@ -12,6 +12,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::json;
 use slog::{Logger, info, warn};
+use subtle::ConstantTimeEq;
 
 use super::{super::OpsState, live, redrive::Redrive};
 use crate::{Result, config::Config, messages::PauseTopic};
@@ -145,7 +146,7 @@ pub(super) async fn redrive(state: Data<OpsState>, request: HttpRequest) -> Http
 
 /// Compares in constant time, so that timing reveals nothing about the token.
 fn is_same(given: &str, token: &str) -> bool {
-    given.len() == token.len() && openssl::memcmp::eq(given.as_bytes(), token.as_bytes())
+    given.as_bytes().ct_eq(token.as_bytes()).into()
 }
 
 fn refused(code: StatusCode, why: &str) -> HttpResponse {

@@ -168,21 +168,13 @@ async fn a_wrong_password_is_said_and_a_new_one_is_asked_for() {
 async fn brokers_are_verified() {
     let secured = Secured::shared().await;
     let error = secured.error("SASL", trusting(&secured.other)).await;
-    assert!(
-        error.contains("is not trusted: self-signed certificate in cert")
-            || error.contains("is not trusted: unable to get local issuer"),
-        "{error}"
-    );
+    assert!(error.contains("is not trusted: no trusted authority has signed it"), "{error}");
     let error = secured.error("SASL", Tls::default()).await;
     assert!(error.contains("is not trusted"), "{error}");
     let error = secured.error("EXPIRED", secured.tls()).await;
-    assert!(error.contains("is not trusted: certificate has expired"), "{error}");
+    assert!(error.contains("is not trusted: it expired at"), "{error}");
     let error = secured.error("ELSEWHERE", secured.tls()).await;
-    assert!(
-        error.contains("is not trusted: hostname mismatch")
-            || error.contains("is not trusted: Hostname mismatch"),
-        "{error}"
-    );
+    assert!(error.contains("is not trusted: it is for kafka.example, not for"), "{error}");
     let mut named = secured.tls();
     named.server_name = Some("kafka.example".into());
     let client = Client::new(secured.settings("ELSEWHERE", named));
