@@ -6,7 +6,7 @@ use bytes::Bytes;
 use factlib_kafka::client::FetchedRecord;
 
 use super::header;
-use crate::{Error, ErrorKind, Lsn};
+use crate::{Error, ErrorKind, Event, Lsn};
 
 /// Position of a letter in the dead-letter topic, written `partition:offset`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -100,6 +100,17 @@ impl Letter {
     /// The event's type; empty if the bytes are not an event.
     pub fn event_type(&self) -> &str {
         self.header(header::EVENT_TYPE).or(self.header("event_type")).unwrap_or_default()
+    }
+
+    /// The event's aggregate type; none if neither the headers nor the bytes have it.
+    pub(crate) fn aggregate_type(&self) -> Option<String> {
+        let named = self.header(header::AGGREGATE_TYPE).or(self.header(header::HANDLER));
+        if let Some(name) = named.or(self.header("aggregate_type")) {
+            return Some(name.to_owned());
+        }
+        let event = Event::parse(self.value.clone()?, Lsn::ZERO).ok()?;
+        // Bytes of another kind may happen to be readable.
+        (event.id() == self.event_id()).then(|| event.aggregate_type().to_owned())
     }
 
     /// Position of the event in the WAL.

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::health::start_wait;
 use crate::status::{BlockedBy, PipelineState, PipelineStatus, TopicStatus};
 
 /// A node of the page's picture at which events wait.
@@ -30,6 +31,12 @@ pub(super) fn blocked(status: &PipelineStatus) -> Vec<Blocked> {
         }
         PipelineState::Retrying { error } => add("postgresql", BlockedBy::Postgres, error),
         PipelineState::StandingBy { error } => add("postgresql", BlockedBy::Slot, error),
+        // Such as the creation of the slot, which waits for open transactions.
+        PipelineState::Starting => {
+            if let Some((by, why)) = start_wait(status) {
+                add(if by == BlockedBy::Kafka { "kafka" } else { "postgresql" }, by, why);
+            }
+        }
         _ => {}
     }
     for actor in status.actors.values() {
@@ -131,5 +138,15 @@ mod tests {
         assert_eq!(names(&status), ["postgresql"]);
         status.set_state(PipelineState::StandingBy { error: "active for PID 7".into() });
         assert_eq!(names(&status), ["postgresql"]);
+    }
+
+    #[test]
+    fn a_start_says_why_the_slot_is_not_created_yet() {
+        let status = Status::new(ByteWindow::new(100));
+        assert_eq!(places(&status), []);
+        let why = "creating the slot waits for PID 7";
+        status.actor_waits("wal_reader", Some(BlockedBy::Postgres));
+        status.actor_complains("wal_reader", why.into());
+        assert_eq!(places(&status), [("postgresql".into(), why.into())]);
     }
 }

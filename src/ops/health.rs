@@ -157,9 +157,13 @@ fn unpublished(status: &PipelineStatus) -> Option<String> {
 
 /// Says what the start is waiting for.
 pub(super) fn start_waits_for(status: &PipelineStatus) -> &str {
-    let reader = status.actors.get("wal_reader").filter(|actor| actor.blocked_by.is_some());
-    let known = reader.and_then(|actor| actor.last_error.as_deref());
-    known.unwrap_or("still connecting, or checking positions")
+    start_wait(status).map_or("still connecting, or checking positions", |(_, why)| why)
+}
+
+/// The cause of the reader's wait, and its reason; none if it does not wait or the reason is unknown.
+pub(super) fn start_wait(status: &PipelineStatus) -> Option<(BlockedBy, &str)> {
+    let reader = status.actors.get("wal_reader")?;
+    Some((reader.blocked_by?, reader.last_error.as_deref()?))
 }
 
 fn standstill_reason(status: &PipelineStatus, since: Duration) -> String {

@@ -41,7 +41,7 @@ pub(crate) use self::facade::Facade;
 use self::{
     health::{Health, Progress},
     history::History,
-    page::{Controls, Relay, names::local_only},
+    page::{Controls, Relay, Search, names::local_only},
 };
 use crate::{
     Error, ErrorKind, Result,
@@ -104,6 +104,7 @@ struct OpsState {
     page: bool,
     relay: Relay,
     controls: Controls,
+    search: Search,
     history: Mutex<History>,
     /// Notified after each sample.
     samples: watch::Sender<()>,
@@ -141,6 +142,7 @@ impl Ops {
                 kafka,
             },
             controls: Controls::new(config, kafka, log)?,
+            search: Search::new(Arc::clone(config), kafka, log),
             history: Mutex::default(),
             samples: watch::Sender::default(),
             page_slots: Arc::new(Semaphore::new(MAX_OPEN_PAGES)),

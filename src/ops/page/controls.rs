@@ -6,7 +6,7 @@ use actix::Recipient;
 use actix_web::{
     HttpRequest, HttpResponse,
     http::{StatusCode, header},
-    web::{Data, Json},
+    web::{Bytes, Data, Json},
 };
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
@@ -15,7 +15,7 @@ use slog::{Logger, info, warn};
 use subtle::ConstantTimeEq;
 
 use super::{super::OpsState, live, redrive::Redrive};
-use crate::{Result, config::Config, messages::PauseTopic};
+use crate::{Result, config::Config, dead_letter::LetterPosition, messages::PauseTopic};
 
 /// Checks the token and passes orders on.
 pub(in crate::ops) struct Controls {
@@ -31,6 +31,13 @@ pub(in crate::ops) struct Controls {
 #[derive(Deserialize)]
 pub(super) struct Topic {
     topic: String,
+}
+
+/// Body of a request to redrive chosen letters.
+#[derive(Deserialize)]
+struct Chosen {
+    /// Positions, such as `0:17`.
+    letters: Vec<String>,
 }
 
 impl Controls {
@@ -63,13 +70,8 @@ impl Controls {
             let what = "controls are off: set http.token or http.token_file";
             return Some(refused(StatusCode::FORBIDDEN, what));
         };
-        // Browsers send this header; other programs need not.
-        let site = request.headers().get("sec-fetch-site");
-        if site.is_some_and(|site| site != "same-origin") {
-            return Some(refused(
-                StatusCode::FORBIDDEN,
-                "only the page itself may send this request",
-            ));
+        if let Some(answer) = foreign(request) {
+            return Some(answer);
         }
         let given = request.headers().get(header::AUTHORIZATION);
         let given = given.and_then(|value| value.to_str().ok());
@@ -131,17 +133,50 @@ async fn set_paused(
     live::answer(state)
 }
 
-/// Starts redriving all dead letters.
-pub(super) async fn redrive(state: Data<OpsState>, request: HttpRequest) -> HttpResponse {
+/// Starts redriving the letters that the body names; without a body, all.
+pub(super) async fn redrive(
+    state: Data<OpsState>,
+    request: HttpRequest,
+    body: Bytes,
+) -> HttpResponse {
     let controls = &state.controls;
     if let Some(answer) = controls.rejection(&request) {
         return answer;
     }
-    if let Err(why) = controls.redrive.begin(state.clone()) {
+    let chosen = match chosen(&body) {
+        Ok(chosen) => chosen,
+        Err(why) => return refused(StatusCode::BAD_REQUEST, &why),
+    };
+    let count = chosen.as_ref().map(Vec::len);
+    if let Err(why) = controls.redrive.begin(state.clone(), chosen) {
         return refused(StatusCode::CONFLICT, why);
     }
-    info!(controls.log, "redrive requested over HTTP");
+    info!(controls.log, "redrive requested over HTTP"; "chosen" => count);
     live::answer(&state)
+}
+
+/// Reads the positions in a body; none for an empty body, which stands for all letters.
+fn chosen(body: &[u8]) -> Result<Option<Vec<LetterPosition>>, String> {
+    if body.is_empty() {
+        return Ok(None);
+    }
+    let expected = r#"the body has to be empty, or such as {"letters":["0:17"]}"#;
+    let Chosen { letters } =
+        serde_json::from_slice(body).map_err(|error| format!("{expected}: {error}"))?;
+    if letters.is_empty() {
+        return Err(expected.into());
+    }
+    let positions = letters.iter().map(|text| text.parse());
+    positions.collect::<Result<_>>().map(Some).map_err(|error| error.to_string())
+}
+
+/// Returns the answer for a browser's request from another site's page; none for all others.
+pub(super) fn foreign(request: &HttpRequest) -> Option<HttpResponse> {
+    // Browsers send this header; other programs need not.
+    let site = request.headers().get("sec-fetch-site");
+    let foreign = site.is_some_and(|site| site != "same-origin");
+    let why = "only the page itself may send this request";
+    foreign.then(|| refused(StatusCode::FORBIDDEN, why))
 }
 
 /// Compares in constant time, so that timing reveals nothing about the token.
@@ -149,6 +184,22 @@ fn is_same(given: &str, token: &str) -> bool {
     given.as_bytes().ct_eq(token.as_bytes()).into()
 }
 
-fn refused(code: StatusCode, why: &str) -> HttpResponse {
+pub(super) fn refused(code: StatusCode, why: &str) -> HttpResponse {
     HttpResponse::build(code).json(json!({ "error": why }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_empty_body_stands_for_all_letters() {
+        let position = |partition, offset| LetterPosition { partition, offset };
+        assert_eq!(chosen(b""), Ok(None));
+        let two = br#"{"letters":["0:17","2:3"]}"#;
+        assert_eq!(chosen(two), Ok(Some(vec![position(0, 17), position(2, 3)])));
+        for wrong in ["{}", "[]", "null", r#"{"letters":[]}"#, r#"{"letters":["17"]}"#, "x"] {
+            assert!(chosen(wrong.as_bytes()).is_err(), "{wrong}");
+        }
+    }
 }

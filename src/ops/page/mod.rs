@@ -7,6 +7,7 @@
 //! | `live` | streams the page's content as JSON |
 //! | `controls` | pause, resume and redrive, by POST with the token |
 //! | `redrive` | redrives dead letters in the background |
+//! | `search` | finds dead letters in their topic |
 //! | `names` | rejects requests for foreign host names on a loopback address |
 //!
 //! # Safety
@@ -19,6 +20,7 @@ mod controls;
 mod live;
 pub(super) mod names;
 mod redrive;
+mod search;
 
 use actix_web::{
     HttpRequest, HttpResponse,
@@ -26,7 +28,7 @@ use actix_web::{
     web::{ServiceConfig, get, post},
 };
 
-pub(super) use self::{controls::Controls, live::Relay};
+pub(super) use self::{controls::Controls, live::Relay, search::Search};
 
 /// Forbids inline scripts and styles, foreign sources, and frames around the page.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
@@ -37,16 +39,19 @@ const CSS: &str = "text/css; charset=utf-8";
 const JS: &str = "text/javascript; charset=utf-8";
 
 /// Path, content type and text of each file.
-const ASSETS: [(&str, &str, &str); 9] = [
+const ASSETS: [(&str, &str, &str); 12] = [
     ("/", HTML, include_str!("assets/index.html")),
     ("/style.css", CSS, include_str!("assets/style.css")),
     ("/icon.svg", "image/svg+xml", include_str!("assets/icon.svg")),
+    ("/theme.js", JS, include_str!("assets/theme.js")),
     ("/page.js", JS, include_str!("assets/page.js")),
     ("/format.js", JS, include_str!("assets/format.js")),
     ("/pipeline.js", JS, include_str!("assets/pipeline.js")),
     ("/charts.js", JS, include_str!("assets/charts.js")),
     ("/tables.js", JS, include_str!("assets/tables.js")),
     ("/controls.js", JS, include_str!("assets/controls.js")),
+    ("/search.js", JS, include_str!("assets/search.js")),
+    ("/verdict.js", JS, include_str!("assets/verdict.js")),
 ];
 
 /// Adds the page and all that it loads, by paths relative to its own.
@@ -57,6 +62,7 @@ pub(super) fn routes(app: &mut ServiceConfig) {
     // Without the trailing slash, the page's relative paths would miss the scope.
     app.route("", get().to(with_slash))
         .route("/events", get().to(live::events))
+        .route("/dead-letters", get().to(search::dead_letters))
         .route("/controls/token", post().to(controls::token))
         .route("/controls/pause", post().to(controls::pause))
         .route("/controls/resume", post().to(controls::resume))

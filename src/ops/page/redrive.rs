@@ -1,4 +1,4 @@
-//! Redrives all dead letters in the background, one run at a time.
+//! Redrives dead letters in the background, all or chosen ones, one run at a time.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -11,7 +11,7 @@ use crate::{
     Result,
     clock::now_ms,
     config::Config,
-    dead_letter::{DeadLetterTopic, Ledger, Letter, LetterFilter, Redriver},
+    dead_letter::{DeadLetterTopic, Ledger, Letter, LetterFilter, LetterPosition, Redriver},
 };
 
 /// Starts a run, and keeps the result of the last one.
@@ -47,11 +47,15 @@ impl Redrive {
         self.lock().clone()
     }
 
-    /// Starts a run in the background of this thread.
+    /// Starts a run in the background of this thread, for these letters or, if none are chosen, all.
     ///
     /// # Errors
     /// The reason why it can't start.
-    pub fn begin(&self, state: Data<OpsState>) -> Result<(), &'static str> {
+    pub fn begin(
+        &self,
+        state: Data<OpsState>,
+        chosen: Option<Vec<LetterPosition>>,
+    ) -> Result<(), &'static str> {
         let mut run = self.lock();
         if !run.possible {
             return Err("without Kafka there is no dead-letter topic");
@@ -62,13 +66,12 @@ impl Redrive {
         *run = Run { possible: true, running: true, ..Run::default() };
         // A guard notes the end, also if the server's end cuts the run off.
         let guard = RunGuard(state);
-        actix_rt::spawn(async move { guard.redrive().run_all().await });
+        actix_rt::spawn(async move { guard.redrive().run_to_end(chosen).await });
         Ok(())
     }
 
-    async fn run_all(&self) {
-        let ended = self.redrive_letters().await;
-        if let Err(error) = ended {
+    async fn run_to_end(&self, chosen: Option<Vec<LetterPosition>>) {
+        if let Err(error) = self.redrive_letters(chosen).await {
             self.lock().error = Some(error.to_string());
         }
         let run = self.run();
@@ -81,39 +84,63 @@ impl Redrive {
         }
     }
 
-    async fn redrive_letters(&self) -> Result<()> {
+    async fn redrive_letters(&self, chosen: Option<Vec<LetterPosition>>) -> Result<()> {
         let Some(mut topic) = DeadLetterTopic::open(&self.config, &self.log).await? else {
             return Ok(());
         };
         let mut ledger = Ledger::open(&self.config, &self.log).await?;
         let mut redriver = Redriver::builder(&self.config, &self.log).build()?;
+        if let Some(positions) = chosen {
+            for position in positions {
+                let sent = match topic.letter(position).await {
+                    Ok(letter) => self.send(&letter, &mut redriver, &mut ledger).await,
+                    Err(error) => Err(error),
+                };
+                self.note_refusal(sent)?;
+            }
+            return Ok(());
+        }
         let mut letters = topic.letters(LetterFilter::default());
         while let Some(letter) = letters.next().await? {
-            if ledger.redriven_at(&letter).is_some() {
-                self.lock().before += 1;
-                continue;
-            }
-            match send(&letter, &mut redriver, &mut ledger).await {
-                Ok(()) => self.lock().redriven += 1,
-                Err(error) if Redriver::is_final_for_letter(&error) => {
-                    let mut run = self.lock();
-                    run.failed += 1;
-                    run.error = Some(error.to_string());
-                }
-                Err(error) => return Err(error),
-            }
+            let sent = self.send(&letter, &mut redriver, &mut ledger).await;
+            self.note_refusal(sent)?;
         }
         Ok(())
+    }
+
+    /// Sends a letter unless that was done before.
+    async fn send(
+        &self,
+        letter: &Letter,
+        redriver: &mut Redriver,
+        ledger: &mut Ledger,
+    ) -> Result<()> {
+        if ledger.redriven_at(letter).is_some() {
+            self.lock().before += 1;
+            return Ok(());
+        }
+        let resent = redriver.resent(letter, ledger).await?;
+        redriver.send(letter, &resent, ledger).await?;
+        self.lock().redriven += 1;
+        Ok(())
+    }
+
+    /// Counts a failure that concerns one letter only; passes on any other.
+    fn note_refusal(&self, sent: Result<()>) -> Result<()> {
+        match sent {
+            Err(error) if Redriver::is_final_for_letter(&error) => {
+                let mut run = self.lock();
+                run.failed += 1;
+                run.error = Some(error.to_string());
+                Ok(())
+            }
+            sent => sent,
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Run> {
         self.run.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-async fn send(letter: &Letter, redriver: &mut Redriver, ledger: &mut Ledger) -> Result<()> {
-    let resent = redriver.resent(letter, ledger).await?;
-    redriver.send(letter, &resent, ledger).await
 }
 
 /// Marks the run as ended when dropped.

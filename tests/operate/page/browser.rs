@@ -15,7 +15,7 @@ use tokio::{
 };
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async, tungstenite::Message};
 
-use super::LIMIT;
+use super::{LIMIT, axe};
 
 /// As `scripts/bootstrap` looks for it.
 const NAMES: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
@@ -167,15 +167,20 @@ impl Browser {
         }
     }
 
-    /// Presses a key: `Tab`, `Enter` or `Escape`.
+    /// Presses a key: `Tab`, `Enter`, `Escape` or a capital letter.
     pub async fn press(&mut self, key: &str) {
         let code = match key {
             "Tab" => 9,
             "Enter" => 13,
             "Escape" => 27,
+            letter if letter.len() == 1 => u32::from(letter.as_bytes()[0]),
             other => panic!("no code for {other}"),
         };
-        let text = if key == "Enter" { "\r" } else { "" };
+        let text = match key {
+            "Enter" => "\r",
+            letter if letter.len() == 1 => letter,
+            _ => "",
+        };
         for kind in ["keyDown", "keyUp"] {
             let event = json!({
                 "type": kind, "key": key, "code": key, "text": text, "windowsVirtualKeyCode": code
@@ -216,6 +221,16 @@ impl Browser {
         });
         let texts = events.map(|event| event["params"].to_string());
         texts.filter(|text| !expected.iter().any(|part| text.contains(part))).collect()
+    }
+
+    /// The rules of accessibility that the page breaks now, each with the elements that break it.
+    pub async fn accessibility_violations(&mut self) -> Vec<String> {
+        if self.value("typeof axe").await == "undefined" {
+            self.value(&axe::script()).await;
+        }
+        let found = self.value(axe::RUN).await;
+        let found = found.as_str().expect("axe answers with text");
+        serde_json::from_str(found).expect("a list of texts")
     }
 
     /// The addresses of all that was asked for.

@@ -6,6 +6,8 @@ use factlib::{
     testing::{fake_broker::FakeCluster, shared_postgres, wait_for_count},
 };
 
+use uuid::Uuid;
+
 use super::{LIMIT, TOKEN, ask, browser::Browser, emit, facts, serve, status};
 use crate::support::Bed;
 
@@ -24,6 +26,7 @@ async fn clicks_pause_resume_and_redrive_once_the_token_is_given() {
     let mut browser = Browser::start().await;
     browser.open(&url).await;
     browser.until(&format!("document.querySelector({PAUSE:?})?.textContent === 'Pause'")).await;
+    browser.until("document.querySelector('[data-field=events]').dataset.value === '3'").await;
 
     browser.click(PAUSE).await;
     browser.until("document.querySelector('#token-dialog').open").await;
@@ -54,7 +57,8 @@ async fn clicks_pause_resume_and_redrive_once_the_token_is_given() {
 
     // A dead letter: too large for the topic, which then takes it.
     bed.set_limit(&topic, "1000").await;
-    let large = Fact::new("order", "7", "order.placed").payload("x".repeat(5_000));
+    let id = Uuid::now_v7();
+    let large = Fact::new("order", "7", "order.placed").id(id).payload("x".repeat(5_000));
     emit(&mut client, &bed.config, [large]).await;
     browser
         .until("document.querySelector('[data-field=dead_letters]').dataset.value === '1'")
@@ -62,14 +66,32 @@ async fn clicks_pause_resume_and_redrive_once_the_token_is_given() {
     browser.until("document.querySelectorAll('#letters li').length === 1").await;
     let letter = browser.text("#letters li").await;
     assert!(letter.contains("order 7") && !letter.contains("xxxx"), "{letter}");
+    // Found by its id, and redriven from there.
     bed.set_limit(&topic, "100000").await;
-    browser.click("#redrive").await;
+    browser.value("document.querySelector('#query').focus()").await;
+    browser.write(&id.to_string()).await;
+    browser.press("Enter").await;
+    browser.until("document.querySelectorAll('#found li').length === 1").await;
+    let found = browser.text("#found li").await;
+    assert!(found.contains(&topic) && found.contains("MESSAGE_TOO_LARGE"), "{found}");
+    browser.click("#found button").await;
+    browser.until("document.querySelector('#confirm-dialog').open").await;
+    browser.press("Escape").await;
+    browser.until("!document.querySelector('#confirm-dialog').open").await;
+    assert_eq!(browser.text("#redrive-result").await, "", "nothing without consent");
+    browser.click("#found button").await;
+    browser.click("#confirm-yes").await;
     browser
         .until("document.querySelector('#redrive-result').matches('[data-running=false]') && document.querySelector('#redrive-result').textContent.includes(': 1 redriven')")
         .await;
     wait_for_count(&bootstrap, &[&topic], 8, LIMIT).await.expect("the letter arrives");
+    browser
+        .until("document.querySelector('#found .redriven').textContent.startsWith('Redriven ')")
+        .await;
+    assert_eq!(browser.value("document.querySelector('#found button').hidden").await, true);
     // What was redriven is not again.
     browser.click("#redrive").await;
+    browser.click("#confirm-yes").await;
     browser.until("document.querySelector('#redrive-result').textContent.includes(': 0 redriven, 1 before')").await;
 
     let kept = "JSON.stringify([sessionStorage.length, localStorage.length, document.cookie])";
@@ -157,7 +179,7 @@ async fn without_a_token_the_controls_are_off_and_the_page_says_how_to_turn_them
     browser.until("document.querySelectorAll('#topics tbody tr').length === 1").await;
     let hint = browser.text("#controls-text").await;
     assert!(hint.contains("http.token"), "{hint}");
-    let buttons = "[...document.querySelectorAll('main button')].filter((button) => button.checkVisibility()).length";
+    let buttons = "[...document.querySelectorAll('main button:not(#search-button)')].filter((button) => button.checkVisibility()).length";
     assert_eq!(browser.value(buttons).await, 0);
     let (code, _, answer) =
         ask(&url, "POST /controls/redrive", &["Authorization: Bearer "], "").await;

@@ -12,22 +12,25 @@ use serde_json::{Value, json};
 
 use super::{browser::Browser, emit, serve};
 
-const HOSTILE: &str = "<img src=x onerror=\"document.title='owned'\">";
+pub const HOSTILE: &str = "<img src=x onerror=\"document.title='owned'\">";
 
-struct Scene {
-    config: Config,
-    database: String,
+pub struct Scene {
+    pub config: Config,
+    pub database: String,
     /// Fake brokers do: the page is what is looked at.
     _broker: FakeCluster,
 }
 
 impl Scene {
-    async fn new(name: &str) -> Self {
+    pub async fn new(name: &str) -> Self {
         let postgres = shared_postgres().await.expect("PostgreSQL starts");
         let broker = FakeCluster::start().await.expect("a fake broker");
-        for topic in
-            ["order", "payment", "a-rather-long-aggregate-type-with-many-words-in-its-name"]
-        {
+        for topic in [
+            "order",
+            "payment",
+            "a-rather-long-aggregate-type-with-many-words-in-its-name",
+            "dead-letter",
+        ] {
             broker.create_topic(&format!("factlib.{topic}"), 1).expect("a topic");
         }
         let database = postgres.create_database(name).await.expect("a database");
@@ -39,7 +42,7 @@ impl Scene {
         Scene { config, database, _broker: broker }
     }
 
-    async fn emit(&self) {
+    pub async fn emit(&self) {
         let postgres = shared_postgres().await.expect("PostgreSQL starts");
         let mut client = postgres.connect(&self.database).await.expect("a session");
         let long = "a-rather-long-aggregate-type-with-many-words-in-its-name";
@@ -78,11 +81,19 @@ async fn it_fits_a_phone_takes_the_keyboard_names_everything_and_trusts_no_text(
     let mut reached = Vec::new();
     let focused = "(() => { const at = document.activeElement; const seen = getComputedStyle(at).outlineStyle !== 'none'; \
          return (at.getAttribute('aria-label') ?? at.id) + (seen ? '' : ' unseen'); })()";
-    for _ in 0..14 {
+    for _ in 0..18 {
         browser.press("Tab").await;
         reached.push(browser.value(focused).await.as_str().unwrap_or_default().to_owned());
     }
-    for control in ["Pause factlib.order", "redrive", "events-scroll", "unlock"] {
+    for control in [
+        "theme",
+        "Pause factlib.order",
+        "redrive",
+        "query",
+        "search-button",
+        "events-scroll",
+        "unlock",
+    ] {
         assert!(reached.iter().any(|at| at == control), "{control} is not in {reached:?}");
     }
     browser.value("document.querySelector('#unlock').focus()").await;

@@ -1,9 +1,12 @@
 //! The status page, in a real browser.
 
+mod access;
+mod axe;
 mod browser;
 mod controls;
 mod live;
 mod manners;
+mod search;
 
 use std::{net::TcpListener, time::Duration};
 
@@ -23,7 +26,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 const TOKEN: &str = "a token of the tests";
 
 /// Turns the page on; gives its address.
-fn serve(config: &mut Config) -> String {
+pub fn serve(config: &mut Config) -> String {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     config.http.metrics_port = Some(port);
     config.http.token = Some(TOKEN.replace(' ', "-").into());
@@ -31,7 +34,7 @@ fn serve(config: &mut Config) -> String {
 }
 
 /// Emits facts in a transaction.
-async fn emit(client: &mut Client, config: &Config, facts: impl IntoIterator<Item = Fact>) {
+pub async fn emit(client: &mut Client, config: &Config, facts: impl IntoIterator<Item = Fact>) {
     let facts: Vec<_> = facts.into_iter().collect();
     let transaction = client.transaction().await.unwrap();
     let emitter = Emitter::new(config.postgres.message_prefix.as_str());
@@ -40,13 +43,13 @@ async fn emit(client: &mut Client, config: &Config, facts: impl IntoIterator<Ite
 }
 
 /// So many facts of an aggregate type.
-fn facts(kind: &'static str, count: u64) -> impl Iterator<Item = Fact> {
+pub fn facts(kind: &'static str, count: u64) -> impl Iterator<Item = Fact> {
     let event_type = format!("{kind}.placed");
     (0..count).map(move |id| Fact::new(kind, format!("{}", 1000 + id), event_type.as_str()))
 }
 
 /// Status code, head and body of a request.
-async fn ask(url: &str, request: &str, headers: &[&str], body: &str) -> (u16, String, String) {
+pub async fn ask(url: &str, request: &str, headers: &[&str], body: &str) -> (u16, String, String) {
     let host = url.trim_start_matches("http://").trim_end_matches('/');
     let mut stream = TcpStream::connect(host).await.unwrap();
     let named = headers.iter().any(|header| header.starts_with("Host:"));
@@ -67,7 +70,7 @@ async fn ask(url: &str, request: &str, headers: &[&str], body: &str) -> (u16, St
 }
 
 /// What `/status.json` says.
-async fn status(url: &str) -> Value {
+pub async fn status(url: &str) -> Value {
     let (code, _, body) = ask(url, "GET /status.json", &[], "").await;
     assert_eq!(code, 200, "{body}");
     serde_json::from_str(&body).expect("JSON")

@@ -10,7 +10,10 @@ export class Controls {
     this.changed = changed;
     this.dialog = byId("token-dialog");
     this.takeFromAddress();
-    byId("redrive").addEventListener("click", () => this.ask("redrive"));
+    this.confirmation = byId("confirm-dialog");
+    byId("redrive").addEventListener("click", () => this.redriveAll());
+    byId("confirm-no").addEventListener("click", () => this.confirmation.close("no"));
+    byId("confirm-yes").addEventListener("click", () => this.confirmation.close("yes"));
     byId("unlock").addEventListener("click", () => (this.token ? this.lock() : this.unlock()));
     byId("token-cancel").addEventListener("click", () => this.dialog.close());
     byId("token-form").addEventListener("submit", (event) => {
@@ -48,6 +51,30 @@ export class Controls {
 
   setPaused(topic, paused) {
     return this.ask(paused ? "pause" : "resume", { topic });
+  }
+
+  redriveAll() {
+    return this.redrive("Redrive all dead letters?", "All that were not redriven yet are sent to their topics, with the same event ids.");
+  }
+
+  redriveOne({ position, source_topic: topic }) {
+    return this.redrive("Redrive this dead letter?", `It is sent to ${topic ?? "the topics that its route names"}, with the same event id.`, { letters: [position] });
+  }
+
+  async redrive(title, sentence, body) {
+    const late = "Later events of the same aggregate may have arrived before.";
+    if (await this.confirm(title, `${sentence} ${late}`, "Redrive")) await this.ask("redrive", body);
+  }
+
+  /** Asks for consent; true if it is given. */
+  confirm(title, sentence, yes) {
+    text(byId("confirm-title"), title);
+    text(byId("confirm-text"), sentence);
+    text(byId("confirm-yes"), yes);
+    const dialog = this.confirmation;
+    dialog.returnValue = "";
+    dialog.showModal();
+    return new Promise((resolve) => dialog.addEventListener("close", () => resolve(dialog.returnValue === "yes"), { once: true }));
   }
 
   /** Sends a request with the token; asks for the token first if there is none. */

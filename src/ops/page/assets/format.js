@@ -2,6 +2,7 @@
 
 const whole = new Intl.NumberFormat("en");
 const clock = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+const day = new Intl.DateTimeFormat("en-GB", { dateStyle: "medium", timeStyle: "medium" });
 const UNITS = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
 
 export const count = (n) => whole.format(Math.round(n));
@@ -20,6 +21,8 @@ export function bytes(n) {
 }
 
 export const time = (ms) => clock.format(ms);
+
+export const dayAndTime = (ms) => day.format(ms);
 
 export function duration(seconds) {
   const s = Math.max(0, Math.round(seconds));

@@ -2,9 +2,11 @@
 
 import { age, Chart, History, perSecond } from "./charts.js";
 import { Controls } from "./controls.js";
-import { byId, bytes, count, duration, plural, rate, seconds, text, time } from "./format.js";
-import { drawPipeline, isCalm, placeName } from "./pipeline.js";
+import { byId, bytes, count, duration, rate, seconds, text, time } from "./format.js";
+import { drawPipeline } from "./pipeline.js";
+import { Search } from "./search.js";
 import { drawErrors, drawEvents, drawLetters, drawTopics } from "./tables.js";
+import { Announcer, verdict } from "./verdict.js";
 
 const as = { bytes, count };
 /** The relay sends a message every second; after this much silence the connection is lost. */
@@ -28,6 +30,8 @@ const charts = [
   }),
 ];
 const controls = new Controls(draw);
+const search = new Search(controls);
+const announcer = new Announcer();
 
 function draw(now) {
   const { status, sample } = now;
@@ -42,6 +46,7 @@ function draw(now) {
   drawErrors(now);
   drawLetters(now);
   controls.draw(now);
+  search.draw(now);
   text(byId("slot"), now.relay.slot);
   text(byId("version"), `factlib ${now.relay.version}`);
   text(byId("uptime"), `up ${duration(status.uptime_seconds)}`);
@@ -68,42 +73,13 @@ function figures({ status, sample }) {
 }
 
 function headline(now) {
-  const { tone, title, reason, cause = "" } = verdict(now);
+  const said = verdict(now);
+  const { tone, title, reason, cause = "" } = said;
   byId("summary").dataset.tone = tone;
   text(byId("headline"), title);
   text(byId("reason"), reason);
   text(byId("cause"), cause);
-}
-
-/** The headline: its tone, title and reason. */
-function verdict({ status, blocked, unhealthy, sample }) {
-  const waiting = Object.values(status.topics).reduce((sum, topic) => sum + topic.waiting, 0);
-  const wait = waiting > 0 ? `${plural(waiting, "event waits", "events wait")}, in order. ` : "";
-  const at = (place) => blocked.find((other) => other.place === place);
-  const kept = "Nothing is lost: delivery resumes by itself.";
-  switch (status.state) {
-    case "starting":
-      return { tone: "idle", title: "Starting", reason: "Connecting, and checking positions." };
-    case "standing_by":
-      return { tone: "idle", title: "Standing by", reason: "Another instance reads the slot; this one takes over when it ends.", cause: status.error };
-    case "retrying": {
-      const who = at("kafka") ? "Kafka" : "PostgreSQL";
-      return { tone: "bad", title: `Waiting for ${who}`, reason: `${wait}${kept}`, cause: status.error };
-    }
-    case "draining":
-      return { tone: "idle", title: "Stopping", reason: `Finishing what is in flight. ${wait}` };
-    case "stopped":
-      return { tone: "bad", title: "Stopped", reason: "" };
-    default:
-  }
-  if (at("kafka")) return { tone: "bad", title: "Waiting for Kafka", reason: `${wait}${kept}`, cause: at("kafka").why };
-  const troubled = blocked.filter((block) => !isCalm(block));
-  if (troubled.length > 0) return { tone: "bad", title: `${placeName(troubled[0].place)} can’t go on`, reason: `${wait}${kept}`, cause: troubled[0].why };
-  if (unhealthy) return { tone: "bad", title: "Nothing moves", reason: wait, cause: unhealthy };
-  const paused = blocked.filter(({ by }) => by === "pause").map(({ place }) => placeName(place));
-  if (paused.length > 0) return { tone: "wait", title: `Paused: ${paused.join(", ")}`, reason: `${wait}When the window is full, other topics wait too.` };
-  if (sample?.delivered_rate > 0 || waiting > 0) return { tone: "ok", title: "Delivering", reason: `${rate(sample?.delivered_rate ?? 0)} records per second reach Kafka.` };
-  return { tone: "ok", title: "Everything is delivered", reason: "Nothing waits." };
+  announcer.announce(said);
 }
 
 // --- The connection -----------------------------------------------------------
