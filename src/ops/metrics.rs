@@ -1,7 +1,13 @@
-//! Encodes a [`Status`] as OpenMetrics text, which Prometheus reads. The encoder appends `_total` to
-//! the names of counters.
+//! Encodes a [`Status`] as text: OpenMetrics for scrapers that ask for it, as Prometheus does, and
+//! Prometheus's own older format for all others, such as `curl` and `promtool check metrics`.
+//!
+//! The encoder writes OpenMetrics, in which `_total` belongs to a counter's sample and not to the name
+//! of its family. The older format is made from that.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt::{self, Write},
+    sync::Arc,
+};
 
 use prometheus_client::{
     collector::Collector,
@@ -10,18 +16,81 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use super::definitions::{Family, Kind, PREFIX, Value, families, histogram};
+use super::definitions::{Family, Kind, PREFIX, Value, families, histogram, process};
 use crate::status::{Observed, Status};
 
-pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// A format of the text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Format {
+    OpenMetrics,
+    Prometheus,
+}
+
+impl Format {
+    /// Returns the format for a request with this header `Accept`.
+    pub fn accepted(accept: Option<&str>) -> Self {
+        match accept {
+            Some(accept) if accept.contains("application/openmetrics-text") => Format::OpenMetrics,
+            _ => Format::Prometheus,
+        }
+    }
+
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Format::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            Format::Prometheus => "text/plain; version=0.0.4; charset=utf-8",
+        }
+    }
+}
 
 /// Encodes the present values of all metrics.
-pub(super) fn encode(status: &Arc<Status>) -> Result<String, fmt::Error> {
+pub(super) fn encode(status: &Arc<Status>, format: Format) -> Result<String, fmt::Error> {
     let mut registry = Registry::with_prefix(PREFIX);
     registry.register_collector(Box::new(Scrape(Arc::clone(status))));
     let mut text = String::new();
+    text::encode_registry(&mut text, &registry)?;
+    // Their names have no prefix.
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(ProcessScrape));
     text::encode(&mut text, &registry)?;
+    match format {
+        Format::OpenMetrics => Ok(text),
+        Format::Prometheus => prometheus_text(&text),
+    }
+}
+
+/// Rewrites OpenMetrics text into Prometheus's format, where a counter's family has the name of its
+/// samples, and nothing marks the end.
+fn prometheus_text(openmetrics: &str) -> Result<String, fmt::Error> {
+    let mut text = String::with_capacity(openmetrics.len());
+    let mut help = None;
+    for line in openmetrics.lines() {
+        if let Some(rest) = line.strip_prefix("# HELP ") {
+            // The next line has the type, on which the name depends.
+            help = rest.split_once(' ');
+        } else if let Some((name, kind)) =
+            line.strip_prefix("# TYPE ").and_then(|rest| rest.split_once(' '))
+        {
+            let name = if kind == "counter" { format!("{name}_total") } else { name.to_owned() };
+            if let Some((_, help)) = help.take() {
+                writeln!(text, "# HELP {name} {help}")?;
+            }
+            writeln!(text, "# TYPE {name} {kind}")?;
+        } else if !line.starts_with('#') {
+            writeln!(text, "{line}")?;
+        }
+    }
     Ok(text)
+}
+
+/// Reads the metrics of the process.
+#[derive(Debug)]
+struct ProcessScrape;
+
+impl Collector for ProcessScrape {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        process::families().into_iter().try_for_each(|family| encode_family(family, &mut encoder))
+    }
 }
 
 struct Scrape(Arc<Status>);
@@ -124,8 +193,10 @@ mod tests {
         let brokers = [("kafka:9092/1".to_owned(), broker)].into();
         let kafka = KafkaStatus { brokers };
         status.kafka_client("producer-1".into(), kafka);
-        let text = encode(&status).expect("encoded");
+        let text = encode(&status, Format::OpenMetrics).expect("encoded");
+        assert!(text.ends_with("# EOF\n"), "{text}");
         for line in [
+            concat!(r#"factlib_build_info{version=""#, env!("CARGO_PKG_VERSION"), r#""} 1"#),
             "factlib_events_consumed_total 5",
             "factlib_events_filtered_total 2",
             r#"factlib_kafka_produce_success_total{topic="shop.user"} 3"#,
@@ -163,5 +234,35 @@ mod tests {
         }
         let blocked = r#"factlib_blocked_seconds_total{actor="checkpointer",by="store"} "#;
         assert!(text.lines().any(|line| line.starts_with(blocked)), "{text}");
+    }
+
+    #[test]
+    fn the_older_format_names_a_counter_as_its_samples_are_named() {
+        let openmetrics = "# HELP a_b Events, \"all\".\n# TYPE a_b counter\n# UNIT a_b b\n\
+                           a_b_total{x=\"# EOF\"} 1\n# HELP c Size.\n# TYPE c gauge\nc 2\n# EOF\n";
+        let expected = "# HELP a_b_total Events, \"all\".\n# TYPE a_b_total counter\n\
+                        a_b_total{x=\"# EOF\"} 1\n# HELP c Size.\n# TYPE c gauge\nc 2\n";
+        assert_eq!(prometheus_text(openmetrics).expect("text"), expected);
+        let prometheus =
+            "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;q=0.2,*/*;q=0.1";
+        assert_eq!(Format::accepted(Some(prometheus)), Format::OpenMetrics);
+        assert_eq!(Format::accepted(Some("*/*")), Format::Prometheus);
+        assert_eq!(Format::accepted(None), Format::Prometheus);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn the_process_has_memory_time_and_files() {
+        let status = Arc::new(Status::new(ByteWindow::new(1_000)));
+        let text = encode(&status, Format::Prometheus).expect("encoded");
+        let value = |name: &str| -> f64 {
+            let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+            line.unwrap_or_else(|| panic!("{name} is not in\n{text}")).parse().expect("a number")
+        };
+        assert!(value("process_resident_memory_bytes") > 1e6);
+        assert!(value("process_cpu_seconds_total") >= 0.0);
+        assert!((3.0..=value("process_max_fds")).contains(&value("process_open_fds")));
+        let now = crate::clock::now_ms() as f64 / 1000.0;
+        assert!((now - 86_400.0..now + 2.0).contains(&value("process_start_time_seconds")));
     }
 }

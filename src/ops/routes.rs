@@ -1,8 +1,11 @@
 //! Answers `/healthz`, `/readyz`, `/metrics` and `/status.json`.
 
 use actix_web::{
-    HttpResponse,
-    http::{StatusCode, header::ContentType},
+    HttpRequest, HttpResponse,
+    http::{
+        StatusCode,
+        header::{self, ContentType},
+    },
     web::{Data, ServiceConfig, get},
 };
 use serde_json::json;
@@ -50,9 +53,11 @@ async fn readyz(state: Data<OpsState>) -> HttpResponse {
     })
 }
 
-async fn prometheus(state: Data<OpsState>) -> HttpResponse {
-    match metrics::encode(&state.status) {
-        Ok(text) => HttpResponse::Ok().content_type(metrics::CONTENT_TYPE).body(text),
+async fn prometheus(state: Data<OpsState>, request: HttpRequest) -> HttpResponse {
+    let accept = request.headers().get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+    let format = metrics::Format::accepted(accept);
+    match metrics::encode(&state.status, format) {
+        Ok(text) => HttpResponse::Ok().content_type(format.content_type()).body(text),
         Err(_) => HttpResponse::InternalServerError().finish(),
     }
 }

@@ -6,6 +6,7 @@ mod support;
 
 mod about;
 mod cli;
+mod dashboard;
 mod dead_letter;
 mod demo;
 mod desk;

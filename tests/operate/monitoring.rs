@@ -10,21 +10,34 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::support::repository::{read, yaml};
+use crate::support::{
+    promtool,
+    repository::{read, yaml},
+};
 
 /// Names of metrics in a text, without what a type adds to a family's name.
 fn metrics(text: &str) -> BTreeSet<String> {
     let word = |c: char| !(c.is_ascii_alphanumeric() || c == '_');
-    let family = |name: &str| {
-        let ends = ["_total", "_bucket", "_sum", "_count"];
-        let family = ends.iter().find_map(|end| name.strip_suffix(end));
-        family.unwrap_or(name).to_owned()
-    };
-    text.split(word).filter(|word| word.starts_with("factlib_")).map(family).collect()
+    let words = text.split(word).filter(|word| {
+        word.starts_with("factlib_") || word.starts_with("process_") && word.len() > 8
+    });
+    words.map(family).collect()
 }
 
-/// The families of a relay that has just been started.
-async fn families() -> BTreeSet<String> {
+fn family(name: &str) -> String {
+    let ends = ["_total", "_bucket", "_sum", "_count"];
+    let family = ends.iter().find_map(|end| name.strip_suffix(end));
+    family.unwrap_or(name).to_owned()
+}
+
+/// The families in a scrape.
+fn families(scrape: &str) -> BTreeSet<String> {
+    let types = scrape.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+    types.filter_map(|of| of.split(' ').next()).map(family).collect()
+}
+
+/// The metrics of a relay that has just been started, in the format that is asked for.
+async fn scrape(accept: &str) -> String {
     let postgres = shared_postgres().await.expect("PostgreSQL starts");
     let database = postgres.create_database("families").await.expect("a database");
     let mut config = Config::default();
@@ -38,19 +51,33 @@ async fn families() -> BTreeSet<String> {
     let end = server.handle();
     actix_rt::spawn(server);
     let mut stream = TcpStream::connect(address).await.expect("it listens");
-    let request = b"GET /relay/metrics HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n";
-    stream.write_all(request).await.expect("asked");
+    let request = format!(
+        "GET /relay/metrics HTTP/1.1\r\nHost: test\r\nAccept: {accept}\r\nConnection: close\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes()).await.expect("asked");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.expect("answered");
     end.stop(false).await;
     pipeline.shutdown().await.expect("a clean stop");
-    let types = answer.lines().filter_map(|line| line.strip_prefix("# TYPE "));
-    types.filter_map(|of| of.split(' ').next()).map(str::to_owned).collect()
+    answer
+}
+
+#[actix_rt::test]
+async fn prometheus_finds_nothing_to_mend_in_the_metrics() {
+    let answer = scrape("*/*").await;
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
+    assert!(head.to_lowercase().contains("content-type: text/plain; version=0.0.4"), "{head}");
+    assert_eq!(promtool::promtool(&["check", "metrics"], body), Ok(String::new()), "{body}");
+    // What a Prometheus asks for has the same metrics.
+    let openmetrics = scrape("application/openmetrics-text;version=1.0.0,text/plain;q=0.5").await;
+    assert!(openmetrics.ends_with("# EOF\n"), "{openmetrics}");
+    assert!(openmetrics.contains("application/openmetrics-text; version=1.0.0"), "{openmetrics}");
+    assert_eq!(families(&openmetrics), families(body));
 }
 
 #[actix_rt::test]
 async fn what_they_look_at_is_there_and_what_is_there_is_documented() {
-    let there = families().await;
+    let there = families(&scrape("*/*").await);
     assert!(there.len() > 30, "{there:?}");
     for file in [
         "packaging/alerts.yaml",

@@ -7,11 +7,10 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write,
-    path::{Path, PathBuf},
-    process::Command,
+    path::Path,
 };
 
-use crate::answers::Answers;
+use crate::{answers::Answers, support::promtool::test_rules};
 
 const HEALTHY_MINUTES: usize = 10;
 const MINUTES: usize = 60;
@@ -64,17 +63,7 @@ pub fn fire(instances: &[Scrapes<'_>], alerts: &BTreeSet<String>) -> Result<(), 
         if expected.is_empty() { " []\n" } else { "\n" }
     )
     .expect("a text");
-    let file = tempfile::NamedTempFile::new().expect("a temporary file");
-    std::fs::write(file.path(), &test).expect("written");
-    let promtool = promtool();
-    let mut command = Command::new(&promtool);
-    let output = command.args(["test", "rules"]).arg(file.path()).output();
-    let output = output.unwrap_or_else(|error| {
-        panic!("{}: {error}; scripts/bootstrap --tests gets it", promtool.display())
-    });
-    let said =
-        [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
-    if output.status.success() { Ok(()) } else { Err(format!("{}\n{test}", said.concat())) }
+    test_rules(&test)
 }
 
 impl Scrapes<'_> {
@@ -132,13 +121,4 @@ fn values(answers: &Answers) -> BTreeMap<String, f64> {
         Some((name.to_owned(), value.parse().ok()?))
     });
     samples.collect()
-}
-
-/// The system's, or the one that scripts/bootstrap has fetched.
-fn promtool() -> PathBuf {
-    let cache = std::env::var_os("FACTLIB_CACHE").map(PathBuf::from);
-    let cache =
-        cache.unwrap_or_else(|| std::env::home_dir().unwrap_or_default().join(".cache/factlib"));
-    let fetched = cache.join("promtool/promtool");
-    if fetched.is_file() { fetched } else { "promtool".into() }
 }

@@ -1,10 +1,12 @@
 //! Defines all metrics, for `/metrics` and for the facade.
 //!
-//! A metric that the Go library has too has the same name here.
+//! A metric that the Go library has too has the same name here. Those of the process are for
+//! `/metrics` only: an application has its own.
 
 mod kafka;
 mod lag;
 mod pipeline;
+pub(super) mod process;
 mod waits;
 
 use crate::status::{Observed, PipelineStatus};

@@ -15,6 +15,12 @@ pub(super) fn families(status: &PipelineStatus) -> Vec<Family<'_>> {
     let running = u64::from(status.state == PipelineState::Running);
     let commit = (status.transactions > 0).then_some(status.transaction_commit_seconds);
     vec![
+        labelled(
+            Kind::Gauge,
+            "build_info",
+            "Version of factlib, as a label; the value is always 1",
+            [([("version", env!("CARGO_PKG_VERSION"))], 1)],
+        ),
         counter("events_consumed", "Events read from the WAL", status.events_read),
         counter(
             "events_filtered",
