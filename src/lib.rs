@@ -187,6 +187,7 @@
 //! | `demo` (default) | `factlib demo`, with `test-util` |
 //! | `deadpool`, `sqlx`, `diesel-async` | the client in transactions of these crates |
 //! | `opentelemetry` | facts belong to the current trace |
+//! | `otlp` | OpenTelemetry traces of the relay itself, exported by `factlib run` |
 //! | `tracing` | log lines go to `tracing`, see [`TracingDrain`] |
 //! | `metrics` | the metrics of `/metrics` also go to a recorder of the crate `metrics` |
 //! | `client-kafka` | `kafka.client = "kafka"`, for brokers before 4.0 |

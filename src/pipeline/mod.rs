@@ -70,6 +70,8 @@ impl Pipeline {
             faults: Faults::default(),
             #[cfg(feature = "metrics")]
             facade: Facade::default(),
+            #[cfg(feature = "otlp")]
+            traced: false,
         }
     }
 }
@@ -88,6 +90,8 @@ pub struct PipelineBuilder {
     faults: Faults,
     #[cfg(feature = "metrics")]
     facade: Facade,
+    #[cfg(feature = "otlp")]
+    traced: bool,
 }
 
 impl PipelineBuilder {
@@ -110,6 +114,16 @@ impl PipelineBuilder {
     #[cfg(feature = "metrics")]
     pub fn metrics_recorder(mut self, recorder: Arc<dyn metrics::Recorder + Send + Sync>) -> Self {
         self.facade = Facade::to(recorder);
+        self
+    }
+
+    /// Makes spans of what is delivered, with the process's OpenTelemetry tracer provider
+    /// (`opentelemetry::global`): set that first. Each part of a batch that goes to a topic is a span
+    /// with links to the spans in which its events were emitted. An event whose emitter's trace is
+    /// sampled has a span in that trace, from its commit to its acknowledgement.
+    #[cfg(feature = "otlp")]
+    pub fn traced(mut self) -> Self {
+        self.traced = true;
         self
     }
 

@@ -68,6 +68,8 @@ impl PipelineBuilder {
             faults,
             #[cfg(feature = "metrics")]
             facade,
+            #[cfg(feature = "otlp")]
+            traced,
         } = self;
         config.validate()?;
         let handlers = handlers.into_registered()?;
@@ -155,6 +157,8 @@ impl PipelineBuilder {
             claim,
             status: Arc::clone(&status),
             faults,
+            #[cfg(feature = "otlp")]
+            traced,
             log,
         };
         spawn(resources, status, ops, known_topics).await

@@ -23,3 +23,5 @@ mod screen;
 mod slot;
 mod status;
 mod tail;
+#[cfg(feature = "otlp")]
+mod traces;

@@ -34,6 +34,8 @@ use std::{sync::Arc, time::Duration};
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Recipient};
 use slog::{Logger, debug, warn};
 
+#[cfg(feature = "otlp")]
+pub(crate) use self::deliveries::SpanMaker;
 pub(crate) use self::{
     chosen_topics::ChosenTopics,
     coordinator::Coordinator,

@@ -7,6 +7,8 @@ use actix_rt::ArbiterHandle;
 use slog::{Logger, o};
 
 use super::{PipelineResources, Supervisor};
+#[cfg(feature = "otlp")]
+use crate::actors::router::SpanMaker;
 use crate::{
     Result,
     actors::{
@@ -113,6 +115,18 @@ impl Launch<'_> {
             let limits = TransactionLimits::from(&config.delivery);
             ExactlyOnce::new(limits, self.start.from.lsn, paused.clone(), coordinator)
         });
+        let deliveries = Deliveries::new(
+            config.dead_letter.policy == RefusalPolicy::Block,
+            match exactly_once {
+                Some(_) => HashSet::new(),
+                None => paused,
+            },
+        );
+        #[cfg(feature = "otlp")]
+        let deliveries = match resources.traced {
+            true => deliveries.traced(SpanMaker::new(&config.postgres.slot)),
+            false => deliveries,
+        };
         let router = Router {
             sorter: EventSorter {
                 handlers: resources.handlers.clone(),
@@ -130,13 +144,7 @@ impl Launch<'_> {
                 status: Arc::clone(&resources.status),
                 log: log.clone(),
             },
-            deliveries: Deliveries::new(
-                config.dead_letter.policy == RefusalPolicy::Block,
-                match exactly_once {
-                    Some(_) => HashSet::new(),
-                    None => paused,
-                },
-            ),
+            deliveries,
             exactly_once,
             lanes: self.supervisor.clone().recipient(),
             done: self.checkpointer.clone().recipient(),

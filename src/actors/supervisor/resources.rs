@@ -57,6 +57,9 @@ pub(crate) struct PipelineResources {
     pub claim: SlotClaim,
     pub status: Arc<Status>,
     pub faults: Faults,
+    /// True if deliveries become spans.
+    #[cfg(feature = "otlp")]
+    pub traced: bool,
     pub log: Logger,
 }
 

@@ -25,6 +25,8 @@ mod slot;
 mod status;
 mod tail;
 mod text;
+#[cfg(feature = "otlp")]
+mod traces;
 
 use std::process::ExitCode;
 

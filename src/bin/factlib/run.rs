@@ -7,6 +7,8 @@ use factlib::{Error, ErrorKind, Pipeline, Result, config::Config};
 use slog::{Logger, info, warn};
 
 use crate::signals::Signals;
+#[cfg(feature = "otlp")]
+use crate::traces::TraceExport;
 
 pub fn run(config: Config, log: Logger) -> Result<()> {
     // Not dropped, which would wait for pending name look-ups; the process ends after this anyway.
@@ -16,9 +18,14 @@ pub fn run(config: Config, log: Logger) -> Result<()> {
 
 async fn relay(config: Config, log: Logger) -> Result<()> {
     let mut signals = Signals::new()?;
+    // Dropped last, so that the spans of the end are exported, too.
+    #[cfg(feature = "otlp")]
+    let traces = TraceExport::from_environment(&log)?;
     let builder = Pipeline::builder().config(config).logger(log.clone());
     #[cfg(feature = "faults")]
     let builder = builder.faults(factlib::Faults::from_environment()?);
+    #[cfg(feature = "otlp")]
+    let builder = if traces.is_some() { builder.traced() } else { builder };
     let pipeline = builder.start_in_background().await?;
     tokio::select! {
         ended = pipeline.wait() => return ended,

@@ -4,6 +4,8 @@
 //! lane, to send all of them again, in order, when a lane was reopened.
 
 mod part;
+#[cfg(feature = "otlp")]
+mod spans;
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -14,6 +16,8 @@ use std::{
 use actix::Recipient;
 
 use self::part::UnackedPart;
+#[cfg(feature = "otlp")]
+pub(crate) use self::spans::SpanMaker;
 use crate::{
     Error, ErrorKind, Event, Lsn,
     messages::{BatchDone, BatchId, HandlerOutput, PartDone, TopicBatch, WindowPermit},
@@ -29,6 +33,9 @@ pub(crate) struct Deliveries {
     lanes: Vec<Lane>,
     by_topic: HashMap<Arc<str>, usize>,
     batches: HashMap<BatchId, OpenBatch>,
+    /// None while nobody asked for traces.
+    #[cfg(feature = "otlp")]
+    spans: Option<SpanMaker>,
 }
 
 struct Lane {
@@ -113,6 +120,12 @@ impl Deliveries {
         Deliveries { block, paused, ..Deliveries::default() }
     }
 
+    /// Makes a span of each part from now on.
+    #[cfg(feature = "otlp")]
+    pub fn traced(self, spans: SpanMaker) -> Self {
+        Deliveries { spans: Some(spans), ..self }
+    }
+
     /// The lane of a topic; a new one has to be opened.
     pub fn lane(&mut self, topic: &Arc<str>) -> (usize, Option<Opening>) {
         if let Some(&lane) = self.by_topic.get(topic) {
@@ -154,7 +167,13 @@ impl Deliveries {
         let slot = self.lanes.get_mut(lane)?;
         let number = slot.next_part;
         slot.next_part += 1;
-        slot.outstanding.push_back(UnackedPart::new(number, batch, events, permit));
+        let part = UnackedPart::new(number, batch, events, permit);
+        #[cfg(feature = "otlp")]
+        let part = match &self.spans {
+            Some(spans) => part.traced(spans, &slot.topic),
+            None => part,
+        };
+        slot.outstanding.push_back(part);
         if slot.blocked.is_some() || self.paused.contains(&slot.topic) {
             return None;
         }
@@ -180,6 +199,7 @@ impl Deliveries {
             Err(error) => {
                 part.sent_in = None;
                 part.refused = refused;
+                part.note_failure(&error);
                 if part.keep_rest(done.progress) {
                     lane.failures = 0;
                 }
@@ -197,10 +217,12 @@ impl Deliveries {
                 part.set_events(refused.into_iter().map(|(outgoing, _)| outgoing).collect());
             }
             part.sent_in = None;
+            part.note_failure(&error);
             lane.block_at(done.part);
             return PartEnd::Failed(error);
         }
-        let Some(part) = lane.outstanding.remove(position) else { return PartEnd::Stale };
+        let Some(mut part) = lane.outstanding.remove(position) else { return PartEnd::Stale };
+        part.end_spans(&refused);
         lane.failures = 0;
         let (events, took) = (part.count, part.since.elapsed());
         let (lane, output) = (done.lane, done.output);

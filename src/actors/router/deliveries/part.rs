@@ -5,6 +5,8 @@ use std::{sync::Arc, time::Instant};
 use actix::Recipient;
 
 use super::Dispatch;
+#[cfg(feature = "otlp")]
+use super::spans::{PartSpans, SpanMaker};
 use crate::{
     Error, Event,
     messages::{BatchId, HandlerOutput, PartProgress, Refused, TopicBatch, WindowPermit},
@@ -26,6 +28,9 @@ pub(super) struct UnackedPart {
     pub since: Instant,
     /// The epoch it was last sent in, if its token is still out.
     pub sent_in: Option<u32>,
+    /// None while nobody asked for traces.
+    #[cfg(feature = "otlp")]
+    spans: Option<Box<PartSpans>>,
 }
 
 impl UnackedPart {
@@ -41,6 +46,33 @@ impl UnackedPart {
             permit,
             since: Instant::now(),
             sent_in: None,
+            #[cfg(feature = "otlp")]
+            spans: None,
+        }
+    }
+
+    /// Begins its spans.
+    #[cfg(feature = "otlp")]
+    pub fn traced(mut self, spans: &SpanMaker, topic: &Arc<str>) -> Self {
+        self.spans = Some(Box::new(spans.part(topic, &self.events)));
+        self
+    }
+
+    /// Notes in its span a failure after which what is left is sent again.
+    #[cfg_attr(not(feature = "otlp"), allow(unused_variables, clippy::unused_self))]
+    pub fn note_failure(&mut self, error: &Error) {
+        #[cfg(feature = "otlp")]
+        if let Some(spans) = &mut self.spans {
+            spans.failed(error);
+        }
+    }
+
+    /// Ends its spans: all is acknowledged but for what was refused.
+    #[cfg_attr(not(feature = "otlp"), allow(unused_variables, clippy::unused_self))]
+    pub fn end_spans(&mut self, refused: &[(OutgoingEvent, Error)]) {
+        #[cfg(feature = "otlp")]
+        if let Some(spans) = self.spans.take() {
+            spans.delivered(refused.iter().map(|(outgoing, error)| (&outgoing.event, error)));
         }
     }
 
