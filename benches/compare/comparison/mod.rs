@@ -2,7 +2,8 @@
 //!
 //! In: the [`Scale`]. Out: a [`Report`], which renders the tables of docs/comparison.md. Phase by
 //! phase all relays have their turn, so that each phase finds the machine in the same state. A relay
-//! that fails in a phase is a row that says so, and the others go on.
+//! that fails in a phase is a row that says so, and the others go on. After each step the tables so
+//! far are saved, for a run that is interrupted.
 
 pub mod backlog;
 pub mod checker;
@@ -45,18 +46,22 @@ pub async fn run(scale: &Scale) -> Result<Report> {
     }
     let mut runs = 0..;
     drain_all(scale, &servers, &installations, &mut report.rows, &mut runs).await?;
-    for (installation, row) in installations.iter().zip(&mut report.rows) {
+    report.save()?;
+    for (at, installation) in installations.iter().enumerate() {
         let run = runs.next().unwrap_or_default();
         let measured = distance::measure(&servers, installation, run, scale.seconds).await;
-        row.distances = Some(said(installation, "distance", measured));
+        report.row(at)?.distances = Some(said(installation, "distance", measured));
+        report.save()?;
         servers::clear(&servers).await?;
     }
     for fault in Fault::ALL {
-        for (installation, row) in installations.iter().zip(&mut report.rows) {
+        for (at, installation) in installations.iter().enumerate() {
             let run = runs.next().unwrap_or_default();
             let measured =
                 faults::measure(&mut servers, installation, fault, run, scale.seconds).await;
-            row.losses.push((fault, said(installation, fault.label(), measured)));
+            let loss = said(installation, fault.label(), measured);
+            report.row(at)?.losses.push((fault, loss));
+            report.save()?;
             servers::clear(&servers).await?;
         }
     }

@@ -1,5 +1,7 @@
 //! All figures of a comparison.
 
+use std::{fs, path::Path};
+
 use super::{
     distance::Distances,
     drain::Drain,
@@ -45,6 +47,18 @@ impl Report {
         let (rows, left_out) = (Vec::new(), Vec::new());
         let machine = Machine::look(servers).await?;
         Ok(Report { scale: scale.clone(), machine, rows, left_out })
+    }
+
+    /// Returns a relay's row.
+    pub fn row(&mut self, at: usize) -> Result<&mut Row> {
+        self.rows.get_mut(at).ok_or_else(|| "no such row".into())
+    }
+
+    /// Writes the tables so far to `bench/compare.md` in the target folder.
+    pub fn save(&self) -> Result<()> {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("bench");
+        fs::create_dir_all(&folder)?;
+        Ok(fs::write(folder.join("compare.md"), self.markdown())?)
     }
 
     /// Returns the tables in Markdown.
