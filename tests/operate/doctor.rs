@@ -196,7 +196,7 @@ async fn outbox_tables_on_the_oldest_server_are_looked_at_too() {
     assert!(remedy.contains("postgres.source = \"tables\""), "{remedy}");
     let desk = Desk::new(&server.url(), &brokers().await, tables);
     let remedy = desk.doctor().await.remedy("publication", "error");
-    assert!(remedy.contains("docs/outbox-tables.md"), "{remedy}");
+    assert!(remedy.contains("factlib setup --outbox-table=public.outbox_events"), "{remedy}");
     execute(&server, &factlib::emit::schema::outbox_table("public.outbox_events").expect("a name"))
         .await;
     desk.doctor().await.is_ok("publication");

@@ -164,10 +164,9 @@ impl ServerCertVerifier for Verifier {
         let algorithms = schemes.filter(|(scheme, _)| *scheme == signed.scheme);
         // In TLS 1.2, a scheme leaves the curve open.
         for algorithm in algorithms.flat_map(|(_, algorithms)| *algorithms) {
-            match key.verify_signature(*algorithm, message, signed.signature()) {
-                Ok(()) => return Ok(HandshakeSignatureValid::assertion()),
-                // It may be for another kind of key.
-                Err(_) => {}
+            // An algorithm for another kind of key fails, and another one follows.
+            if key.verify_signature(*algorithm, message, signed.signature()).is_ok() {
+                return Ok(HandshakeSignatureValid::assertion());
             }
         }
         Err(other(OtherKey))
