@@ -192,7 +192,8 @@ async fn every_error_in_mid_stream_costs_the_other_records_nothing() {
         for _ in 0..40 {
             push(&sender.topic, next..next + 10, &sender.results);
             next += 10;
-            tokio::task::yield_now().await;
+            // So that the records are in several requests.
+            tokio::time::sleep(Duration::from_millis(2)).await;
         }
         sender.results.reach(next as usize).await;
         sender.send(next..next + 10).await;
