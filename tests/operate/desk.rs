@@ -21,7 +21,7 @@ impl Desk {
         let port = port.local_addr().expect("bound").port();
         let settings = format!(
             "postgres.url = \"{}\"\npostgres.slot = \"{name}\"\npostgres.message_prefix = \"{name}\"\n\
-             kafka.brokers = \"{}\"\nhttp.metrics_port = {port}\n",
+             kafka.brokers = \"{}\"\nhttp.metrics_port = {port}\nhttp.health_port = {port}\n",
             server.url_for(&name),
             brokers().await,
         );

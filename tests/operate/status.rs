@@ -45,7 +45,16 @@ async fn status_says_what_the_relay_says() {
         false
     };
     assert!(timeout(SOON, rate).await.expect("a second reading"));
+    let healthy =
+        desk.done(&format!("factlib status --health --url 127.0.0.1:{}", desk.port)).await;
+    assert_eq!(healthy, "healthy\n");
     stop(relay).await;
+    let no_health = format!("factlib status --health --url 127.0.0.1:{}", desk.port);
+    let no_health = desk.refuses(&no_health, 1).await;
+    assert!(
+        no_health.contains("no relay answers") && no_health.contains("/healthz"),
+        "{no_health}"
+    );
     let no_status = desk.refuses(&format!("factlib status --url 127.0.0.1:{}", desk.port), 1).await;
     assert!(no_status.contains("no relay answers"), "{no_status}");
 }

@@ -35,6 +35,11 @@ use slog::warn;
 
 use self::args::{Args, Command};
 
+/// musl's own allocator takes a lock at each call.
+#[cfg(target_env = "musl")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     output::print_panics_on_one_line();
     match run_command(args::parse()) {

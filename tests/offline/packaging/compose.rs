@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use factlib::{binary::Loader, config::Config};
 use serde_json::Value;
 
-use crate::support::repository::{read, yaml};
+use super::image;
+use crate::support::repository::yaml;
 
 /// The pairs of an `environment` as text.
 fn environment(service: &Value) -> BTreeMap<String, String> {
@@ -13,17 +14,9 @@ fn environment(service: &Value) -> BTreeMap<String, String> {
     pairs.iter().map(|(name, value)| (name.clone(), value.as_str().expect(name).into())).collect()
 }
 
-/// The pairs that the image sets.
-fn of_the_image() -> BTreeMap<String, String> {
-    let text = read("packaging/Dockerfile").replace("\\\n", " ");
-    let lines = text.lines().filter_map(|line| line.strip_prefix("ENV "));
-    let pairs = lines.flat_map(str::split_whitespace).filter_map(|pair| pair.split_once('='));
-    pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
-}
-
 /// What factlib makes of the environment that the file gives it.
 fn config(service: &Value) -> Config {
-    let mut all = of_the_image();
+    let mut all = image::environment();
     all.extend(environment(service));
     let folder = tempfile::tempdir().expect("a temporary folder");
     Loader::new(folder.path()).env(all).load().expect("a valid configuration").config

@@ -4,4 +4,8 @@ mod compose;
 #[cfg(target_os = "linux")]
 mod deb;
 mod features;
+mod helm;
+mod image;
+#[cfg(target_os = "linux")]
+mod release;
 mod settings;

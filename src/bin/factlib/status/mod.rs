@@ -1,5 +1,8 @@
-//! `factlib status`: prints `/status.json` of a running relay, as a table or as JSON.
+//! `factlib status`: prints `/status.json` of a running relay, as a table or as JSON, or the answer of
+//! `/healthz`.
 
+mod health;
+mod request;
 mod text;
 
 use std::{
@@ -9,26 +12,28 @@ use std::{
 };
 
 use clap::Args as ClapArgs;
-use factlib::{Error, ErrorKind, Result, config::Config};
+use factlib::{Result, config::Config};
 use serde_json::Value;
 
-use self::text::text;
+use self::{
+    request::{Endpoint, get, not_a_relay, url},
+    text::text,
+};
 use crate::output;
 
 pub const HELP: &str = "\
-Asks a running relay, at http.address and http.metrics_port or at --url.
+Asks a running relay, at http.address and http.metrics_port or at --url. --health asks
+http.health_port; it is for health checks by a command, as Docker's.
 
 Examples:
   factlib status
   factlib status --watch
+  factlib status --health
   factlib status --url http://10.0.0.7:9100 --json
   factlib status --url http://app:8080/relay       as mounted in an application
 
 Exit codes:
-  0 answered     1 no answer, or not a relay's status     2 configuration";
-
-/// Timeout of a request; the relay answers from memory.
-const TIMEOUT: Duration = Duration::from_secs(5);
+  0 answered; with --health: healthy     1 no answer, or not healthy     2 configuration";
 
 #[derive(Debug, ClapArgs)]
 pub struct StatusArgs {
@@ -48,10 +53,16 @@ pub struct StatusArgs {
     /// Print the relay's JSON, one line per answer
     #[arg(long)]
     pub json: bool,
+    /// Print `healthy`, or exit with 1 and the reason
+    #[arg(long, conflicts_with_all = ["watch", "json"])]
+    pub health: bool,
 }
 
 pub fn run(args: &StatusArgs, config: &Config) -> Result<()> {
-    let url = url(args, config)?;
+    if args.health {
+        return health::check(args.url.as_deref(), config);
+    }
+    let url = url(args.url.as_deref(), config, Endpoint::Status)?;
     let clear = args.watch.is_some() && stdout().is_terminal();
     loop {
         match read(&url) {
@@ -78,44 +89,9 @@ pub fn run(args: &StatusArgs, config: &Config) -> Result<()> {
     }
 }
 
-fn url(args: &StatusArgs, config: &Config) -> Result<String> {
-    if let Some(url) = &args.url {
-        let base = url.trim_end_matches('/');
-        let base = if base.contains("://") { base.to_owned() } else { format!("http://{base}") };
-        return Ok(match base.ends_with("/status.json") {
-            true => base,
-            false => base + "/status.json",
-        });
-    }
-    let Some(port) = config.http.metrics_port else {
-        let failure = "http.metrics_port is not set, so the relay's address is unknown";
-        return Err(Error::new(ErrorKind::Config, failure)
-            .remedy("set it as the relay has it, or give --url http://HOST:PORT"));
-    };
-    let address = match config.http.address {
-        any if any.is_unspecified() && any.is_ipv4() => "127.0.0.1".into(),
-        any if any.is_unspecified() => "[::1]".into(),
-        std::net::IpAddr::V6(address) => format!("[{address}]"),
-        address => address.to_string(),
-    };
-    Ok(format!("http://{address}:{port}/status.json"))
-}
-
 fn read(url: &str) -> Result<Value> {
-    let agent: ureq::Agent =
-        ureq::Agent::config_builder().timeout_global(Some(TIMEOUT)).build().into();
-    let answer = agent.get(url).call().and_then(|mut answer| answer.body_mut().read_to_string());
-    // Exit code 1: neither server is at fault, nor the configuration.
-    let failed = |failure: String| Error::new(ErrorKind::ActorFailed, failure);
-    let body = answer.map_err(|error| {
-        failed(format!("no relay answers at {url}"))
-            .caused_by(error)
-            .remedy("is it running, with http.metrics_port set?")
-    })?;
+    let (_, body) = get(url, Endpoint::Status)?;
     let status = serde_json::from_str(&body).ok();
-    status.filter(|status: &Value| status["state"].is_string()).ok_or_else(|| {
-        failed(format!("{url} is not the status of a relay")).remedy(
-            "another program listens there: check --url, http.address and http.metrics_port",
-        )
-    })
+    let status = status.filter(|status: &Value| status["state"].is_string());
+    status.ok_or_else(|| not_a_relay(url, Endpoint::Status))
 }
