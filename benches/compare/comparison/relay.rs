@@ -165,9 +165,13 @@ async fn keep(
             }
             Order::Stop => {
                 program.terminate();
-                if program.ended(STOP_LIMIT).await.is_none() {
+                let status = program.ended(STOP_LIMIT).await;
+                if status.is_none() {
                     program.kill();
                     ended(&program).await;
+                }
+                if !status.is_some_and(|status| status.success()) {
+                    println!("  it was stopped, and ended with {status:?}: {}", tail(&program));
                 }
                 return Ok(());
             }
