@@ -22,7 +22,7 @@ pub const NEXT_STEPS: &str = "
 Next
   install       cargo install --path .
   your servers  factlib init
-  your service  docs/embedding.md
+  your service  docs/emitting.md
   everything    docs/README.md
 ";
 

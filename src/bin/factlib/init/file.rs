@@ -55,7 +55,8 @@ impl Answers {
              mode = {}\n\
              \n[http]\n\
              # Status page, health and metrics: http://127.0.0.1:{HTTP_PORT}/\n\
-             metrics_port = {HTTP_PORT}\n",
+             metrics_port = {HTTP_PORT}\n\
+             health_port = {HTTP_PORT}\n",
             quoted(self.mode.name()),
         );
         if let Some(table) = &self.table {
