@@ -86,6 +86,8 @@ impl Topics {
 
     pub fn consumer(&self) -> Result<BaseConsumer> {
         Ok(ClientConfig::new()
+            .set("metadata.recovery.strategy", "none")
+            .set("enable.metrics.push", "false")
             .set("bootstrap.servers", &self.bootstrap)
             .set("group.id", "bench")
             .set("enable.auto.commit", "false")
@@ -118,8 +120,11 @@ impl Topics {
     }
 
     pub async fn delete(self) -> Result<()> {
-        let admin: AdminClient<DefaultClientContext> =
-            ClientConfig::new().set("bootstrap.servers", &self.bootstrap).create()?;
+        let admin: AdminClient<DefaultClientContext> = ClientConfig::new()
+            .set("metadata.recovery.strategy", "none")
+            .set("enable.metrics.push", "false")
+            .set("bootstrap.servers", &self.bootstrap)
+            .create()?;
         let names = self.names();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let answers = admin.delete_topics(&names, &AdminOptions::new()).await?;

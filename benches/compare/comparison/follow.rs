@@ -89,6 +89,10 @@ fn consumer(servers: &Servers, topics: &Topics) -> Result<BaseConsumer> {
         .set("bootstrap.servers", servers.kafka.admin_bootstrap())
         .set("reconnect.backoff.ms", "10")
         .set("reconnect.backoff.max.ms", "200")
+        // It would forget its only broker while that is away, which librdkafka 2.12 does not
+        // always survive.
+        .set("metadata.recovery.strategy", "none")
+        .set("enable.metrics.push", "false")
         .set("group.id", "comparison")
         .set("enable.auto.commit", "false")
         .set("isolation.level", "read_committed")
