@@ -145,10 +145,16 @@ pub async fn measure(
     relay.stop().await?;
     let records = follower.finish().await?;
     servers.reconnect().await?;
+    let verdict = checker::check(&emitted, records.iter().map(|record| record.number));
+    if verdict.lost > 0 {
+        // Tells whether the relay lost them or the reader missed them.
+        let (there, read) = (topics.records().await?, records.len());
+        println!("  the topics have {there} records, of which {read} were read");
+    }
     topics.delete().await?;
     servers.drop_slot(&slot).await?;
     Ok(Loss {
-        verdict: checker::check(&emitted, records.iter().map(|record| record.number)),
+        verdict,
         longest_pause_s: longest_pause_s(&records),
         server_away_s: away.as_secs_f64(),
         ends,

@@ -95,6 +95,8 @@ fn consumer(servers: &Servers, topics: &Topics) -> Result<BaseConsumer> {
         .set("enable.metrics.push", "false")
         .set("group.id", "comparison")
         .set("enable.auto.commit", "false")
+        // The default would skip records, should a broker that restarts not know an offset yet.
+        .set("auto.offset.reset", "earliest")
         .set("isolation.level", "read_committed")
         .create()?;
     let mut list = TopicPartitionList::new();
