@@ -103,9 +103,8 @@ impl fmt::Display for Loss {
     }
 }
 
-/// Emits for so many seconds, strikes at equal intervals (the relay itself, when it is at work again),
-/// and waits until all has come, or until
-/// nothing comes any more.
+/// Emits for so many seconds, strikes at equal intervals (the relay only once it is at work again), and
+/// waits until everything has arrived, or nothing arrives any more.
 pub async fn measure(
     servers: &mut Servers,
     installation: &Installation,
