@@ -8,7 +8,7 @@ use std::{
 use super::{
     backlog::Written,
     checker::{self, Emitted, Verdict},
-    follow::Follower,
+    follow::read_to_end,
     peer::{Installation, Peer},
     relay::Relay,
 };
@@ -74,7 +74,7 @@ pub async fn measure(
     let usage = sampler.usage();
     relay.stop().await?;
     let seconds = (end? - begin).as_secs_f64();
-    let records = Follower::start(servers, &topics, backlog.run)?.finish().await?;
+    let records = read_to_end(servers, &topics, backlog.run).await?;
     topics.delete().await?;
     servers.drop_slot(&slot).await?;
     let numbers = records.iter().map(|record| record.number);

@@ -10,7 +10,7 @@ use super::{
     drain::{slot_name, topics},
     emit::{Emission, Load},
     event::templates,
-    follow::{Delivery, Follower},
+    follow::{Delivery, Follower, read_to_end},
     peer::Installation,
     relay::Relay,
 };
@@ -142,14 +142,10 @@ pub async fn measure(
     sleep(GRACE).await;
     let ends = relay.ends();
     relay.stop().await?;
-    let records = follower.finish().await?;
+    follower.finish().await?;
+    let records = read_to_end(servers, &topics, run).await?;
     servers.reconnect().await?;
     let verdict = checker::check(&emitted, records.iter().map(|record| record.number));
-    if verdict.lost > 0 {
-        // Tells whether the relay lost them or the reader missed them.
-        let (there, read) = (topics.records().await?, records.len());
-        println!("  the topics have {there} records, of which {read} were read");
-    }
     topics.delete().await?;
     servers.drop_slot(&slot).await?;
     Ok(Loss {

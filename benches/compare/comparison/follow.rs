@@ -1,4 +1,4 @@
-//! Reads the topics of a run while they fill, on a thread of its own.
+//! Reads the topics of a run: while they fill, on a thread of its own, or from start to end.
 
 use std::{
     collections::HashSet,
@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use factlib::testing::each_record;
 use rdkafka::{
     ClientConfig, Message as _, Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer},
@@ -82,6 +83,32 @@ impl Follower {
         self.stop.store(true, Relaxed);
         self.reading.await?
     }
+}
+
+/// Reads the topics from the start to their present end, and returns all records, in the order of
+/// their partition.
+///
+/// A consumer that lived through the death of its broker is no witness of what the topics hold:
+/// librdkafka has skipped records then.
+pub async fn read_to_end(servers: &Servers, topics: &Topics, run: u64) -> Result<Vec<Delivery>> {
+    let (mut records, mut foreign) = (Vec::new(), 0);
+    for topic in topics.names() {
+        each_record(&servers.kafka.admin_bootstrap(), &topic, |record| {
+            let id = record.header("id").or_else(|| record.header("event_id"));
+            let number = id.and_then(|id| event::number(run, id));
+            match number.zip(record.timestamp_ms) {
+                Some((number, appended_ms)) => {
+                    records.push(Delivery { number, appended_ms, received_ns: now_ns() });
+                }
+                None => foreign += 1,
+            }
+        })
+        .await?;
+    }
+    if foreign > 0 {
+        return Err(format!("{foreign} records without an event's id").into());
+    }
+    Ok(records)
 }
 
 fn consumer(servers: &Servers, topics: &Topics) -> Result<BaseConsumer> {
