@@ -8,6 +8,7 @@ mod example;
 mod functions;
 mod no_transaction;
 mod publisher;
+mod readme;
 mod relay;
 mod setup;
 
