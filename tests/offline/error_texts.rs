@@ -42,7 +42,7 @@ const NO_ERRORS: &[&str] = &[
     "yours, slot {}",
     "until you end it",
     "It writes {} facts a second to the WAL {until}; no table changes.\n",
-    "what the arrows say, then ",
+    "correct the errors, check again with factlib doctor, then ",
     "events come as messages, or as rows of a table",
     "the handler wants event {} later",
     "full: reading goes on as Kafka acknowledges records",

@@ -47,8 +47,7 @@ async fn flags_become_a_file_that_is_checked_and_set_up() {
     assert_eq!(doctor.code, Some(0), "{}", doctor.out);
 
     let again = folder.type_in(&line).await;
-    let complaint =
-        "factlib: factlib.toml exists already (--force replaces it, --output names another)";
+    let complaint = "factlib: factlib.toml exists already (`factlib doctor` checks it; --force replaces it, --output names another)";
     assert_eq!((again.code, again.out.as_str()), (Some(2), ""));
     assert!(again.err.starts_with(complaint), "{}", again.err);
     assert_eq!(written(&folder), file);

@@ -76,6 +76,13 @@ pub struct Loaded {
     pub exposed: Vec<PathBuf>,
 }
 
+impl Loaded {
+    /// Returns true if no source sets anything.
+    pub fn is_default(&self) -> bool {
+        self.routes.is_empty() && self.values.iter().all(|value| value.source == "default")
+    }
+}
+
 /// A value with its source.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]

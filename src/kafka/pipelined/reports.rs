@@ -7,7 +7,7 @@ use std::{
 };
 
 use factlib_kafka::{AnsweredRequest, Code, Observer, SentRequest};
-use slog::{Logger, warn};
+use slog::{Logger, info, warn};
 use tokio::{sync::Notify, time::Instant};
 
 use super::errors;
@@ -161,7 +161,15 @@ impl Observer for Reports {
         *self.last_trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.clone());
         let text = error.to_string();
         if self.complaints.is_news(&text) {
-            warn!(self.log, "Kafka client reports trouble"; "error" => &text, "topic" => topic);
+            match error.code() {
+                // Of a broker that has just started.
+                Some(Code::CoordinatorLoadInProgress) => {
+                    info!(self.log, "Kafka is still starting"; "error" => &text, "topic" => topic);
+                }
+                _ => {
+                    warn!(self.log, "Kafka client reports trouble"; "error" => &text, "topic" => topic);
+                }
+            }
         }
         let is_unknown_topic =
             matches!(error.code(), Some(Code::UnknownTopicOrPartition | Code::UnknownTopicId));

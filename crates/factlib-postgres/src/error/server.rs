@@ -80,6 +80,12 @@ impl ServerError {
             "28000" if message_has("client certificate") => {
                 (Tls, Some("name a certificate and its key with sslcert and sslkey"))
             }
+            "28000" if message_has("role \"") => (
+                Authentication,
+                Some(
+                    "run CREATE ROLE … LOGIN REPLICATION, or correct the user in the connection string",
+                ),
+            ),
             "28P01" | "28000" => (
                 Authentication,
                 Some(

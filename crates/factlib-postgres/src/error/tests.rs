@@ -129,6 +129,11 @@ fn what_can_be_done_is_said() {
             "name a certificate and its key with sslcert and sslkey",
         ),
         (
+            "28000",
+            "role \"u\" does not exist",
+            "run CREATE ROLE … LOGIN REPLICATION, or correct the user in the connection string",
+        ),
+        (
             "28P01",
             "password authentication failed for user \"u\"",
             "check user and password of the connection string and the server's pg_hba.conf",

@@ -46,7 +46,9 @@ pub fn run(args: &InitArgs, settings: &SettingArgs) -> Result<ExitCode> {
     let table = answers.table.as_ref().map(|table| format!(" --outbox-table={table}"));
     let setup = format!("factlib setup{}", table.unwrap_or_default());
     let (first, code) = match health {
-        Health::HasErrors => ("what the arrows say, then ", ExitCode::from(1)),
+        Health::HasErrors => {
+            ("correct the errors, check again with factlib doctor, then ", ExitCode::from(1))
+        }
         _ => ("", ExitCode::SUCCESS),
     };
     output::print(&format!("\nNext: {first}{setup}, then factlib run\n"))?;
@@ -59,7 +61,7 @@ fn refuse_existing(path: &Path, args: &InitArgs) -> Result<()> {
     }
     let failure = format!("{} exists already", path.display());
     Err(Error::new(ErrorKind::Config, failure)
-        .remedy("--force replaces it, --output names another"))
+        .remedy("`factlib doctor` checks it; --force replaces it, --output names another"))
 }
 
 fn write(path: &Path, text: &str) -> Result<()> {
