@@ -150,6 +150,7 @@
 //! | [`dead_letter`] | events that can't be delivered: parked, listed, redriven |
 //! | `outbox` | tables whose rows are events |
 //! | [`replay`] | past facts, sent again from a table |
+//! | [`audit`] | a table, held against the topics |
 //! | [`postgres`] | retries and logs around the client of the crate `factlib-postgres` |
 //! | `kafka` | sending, reading and topics, around the client of the crate `factlib-kafka` |
 //! | `exactly_once` | Kafka transactions that contain the position |
@@ -164,7 +165,7 @@
 //! ```text
 //! error mistake clock https faults logging record event │ format kafka │ routing config
 //! │ postgres emit schema_registry checkpoint outbox dead_letter exactly_once
-//! │ messages handlers status │ startup slot │ actors │ tail replay doctor ops pipeline testing binary
+//! │ messages handlers status │ startup slot │ actors │ tail replay audit doctor ops pipeline testing binary
 //! ```
 //! - An [`Event`] does not know its destination. The router sends
 //!   [`OutgoingEvent`](routing::OutgoingEvent)s, an event with a plan of its record; the client
@@ -202,6 +203,7 @@
 #![warn(clippy::exhaustive_enums, clippy::exhaustive_structs)]
 
 mod actors;
+pub mod audit;
 pub mod checkpoint;
 mod clock;
 pub mod config;

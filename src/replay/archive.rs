@@ -1,6 +1,9 @@
 //! Reads a table's rows in order, as events.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::{
+    collections::HashSet,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use bytes::BytesMut;
 use factlib_postgres::{Encoding, RawRow, RowSession, TEXT_SETTINGS, pgoutput::Value};
@@ -11,7 +14,7 @@ use crate::{
     Error, ErrorKind, Event, Result,
     config::{Config, OutboxTable},
     outbox::ArchiveTable,
-    postgres::{self, logged, read_encoding},
+    postgres::{self, logged, postgres_error, read_encoding},
 };
 
 /// Rows of one FETCH. They are streamed, so this does not determine memory.
@@ -244,6 +247,35 @@ impl Archive {
     fn what(&self) -> String {
         format!("cannot read {}", self.name)
     }
+}
+
+/// Rows that are looked up at once by their ids.
+const LOOK_UP: usize = 10_000;
+
+/// Returns those of the ids that a row of the table has.
+///
+/// # Errors
+/// As [`Archive::open`].
+pub(crate) async fn ids_among(
+    config: &Config,
+    table: &str,
+    ids: &[&str],
+    log: &Logger,
+) -> Result<HashSet<String>> {
+    let mut found = HashSet::new();
+    if ids.is_empty() {
+        return Ok(found);
+    }
+    let client = postgres::connect(&config.postgres, log).await?;
+    let archive = ArchiveTable::find(&client, config.table_named(table)).await?;
+    let (id, from) = (escape_identifier(archive.id()), archive.identifier());
+    let query = format!("SELECT {id}::text FROM {from} WHERE {id}::text = ANY($1)");
+    for ids in ids.chunks(LOOK_UP) {
+        let failed = |error| postgres_error(format!("cannot look up rows of {table}"), error);
+        let rows = client.query(&query, &[&ids]).await.map_err(failed)?;
+        found.extend(rows.iter().map(|row| row.get::<_, String>(0)));
+    }
+    Ok(found)
 }
 
 /// A value as the server wrote it, converted to UTF-8 if necessary.

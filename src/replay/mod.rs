@@ -3,6 +3,7 @@
 //! | file | idea |
 //! | --- | --- |
 //! | `archive` | reads rows in order, as events |
+//! | `row_records` | makes the records of a row |
 //! | `replayer` | sends many records at once, and confirms them in order |
 //!
 //! # Order
@@ -18,7 +19,9 @@
 
 mod archive;
 mod replayer;
+mod row_records;
 
+pub(crate) use self::{archive::ids_among, row_records::RowRecords};
 pub use self::{
     archive::{Archive, ArchivedRow, Selection},
     replayer::{REPLAY_HEADER, Replayer},

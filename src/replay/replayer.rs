@@ -1,18 +1,17 @@
 //! Sends rows again: many records in flight, confirmed in the order of rows.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::collections::VecDeque;
 
 use bytes::Bytes;
 use slog::Logger;
 
-use super::archive::ArchivedRow;
+use super::{archive::ArchivedRow, row_records::RowRecords};
 use crate::{
     Error, ErrorKind, Event, Result,
     config::Config,
     kafka::resend::{InFlightRecord, RECORD_OVERHEAD, ResendClient},
     record::{Headers, Record},
-    routing::{Decision, OutgoingEvent, Routes},
-    schema_registry::Registry,
+    routing::{Decision, OutgoingEvent},
 };
 
 /// Header that marks a replayed record with its run, see [`Replayer::run`].
@@ -21,8 +20,7 @@ pub const REPLAY_HEADER: &str = "factlib_replay";
 /// Sends rows as the records that the relay makes of them.
 pub struct Replayer {
     run: String,
-    routes: Arc<Routes>,
-    registry: Registry,
+    rows: RowRecords,
     to_topic: Option<String>,
     client: ResendClient,
     /// Records in flight, in the order of sending.
@@ -56,8 +54,7 @@ impl Replayer {
         let window = config.window_bytes() as usize;
         Ok(Replayer {
             run: run.into(),
-            routes: Arc::new(Routes::new(config).map_err(|mistake| mistake.error(None))?),
-            registry: Registry::new(config)?,
+            rows: RowRecords::new(config)?,
             to_topic,
             client: ResendClient::new(&config.kafka.settings(), log)?,
             in_flight: VecDeque::new(),
@@ -88,7 +85,7 @@ impl Replayer {
     /// # Errors
     /// [`ErrorKind::RecordRefused`] for an event that has no topic.
     pub fn records(&self, event: &Event) -> Result<Vec<(String, OutgoingEvent)>> {
-        let decision = self.routes.decide(event).1;
+        let decision = self.rows.decide(event);
         Ok(match (&self.to_topic, decision) {
             (None, Decision::Records(records)) => records,
             (None, Decision::Refused(error) | Decision::Stop(error)) => return Err(error),
@@ -124,9 +121,7 @@ impl Replayer {
         is_last: bool,
     ) -> Result<()> {
         self.client.open(topic).await?;
-        let schema_ref = outgoing.schema_ref(topic).ok().flatten();
-        let prefixes = self.registry.prefixes(topic, schema_ref).await?;
-        let record = outgoing.record(topic, &prefixes)?;
+        let record = self.rows.record(topic, outgoing).await?;
         let bytes =
             record.value.as_ref().map_or(0, Bytes::len) + record.key.len() + RECORD_OVERHEAD;
         while !self.in_flight.is_empty() && self.in_flight_bytes + bytes > self.window {

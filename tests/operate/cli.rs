@@ -52,6 +52,17 @@ fn a_malformed_variable_or_flag_is_one_line_and_exit_code_2() {
 }
 
 #[test]
+fn a_command_that_nothing_configures_says_so() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let tail = |address: &[&str]| run(factlib(folder.path()).arg("tail").args(address)).2;
+    let unconfigured = tail(&[]);
+    assert!(unconfigured.contains("nothing is configured"), "{unconfigured}");
+    assert!(unconfigured.contains("`factlib init`"), "{unconfigured}");
+    let configured = tail(&["--postgres-url", "postgresql://relay@127.0.0.1:1/shop"]);
+    assert!(!configured.contains("nothing is configured"), "{configured}");
+}
+
+#[test]
 fn a_port_in_use_is_one_line_and_exit_code_2() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let other = TcpListener::bind("127.0.0.1:0").expect("a free port");

@@ -129,7 +129,7 @@ async fn dead_letters_are_listed_shown_and_redriven() {
 }
 
 #[tokio::test]
-async fn rows_are_replayed() {
+async fn rows_are_replayed_and_audited() {
     let desk = Desk::new().await;
     desk.done("factlib setup --outbox-table").await;
     desk.execute(
@@ -141,4 +141,7 @@ async fn rows_are_replayed() {
     type_all(&desk.folder, &lines.replace("shop.", &format!("{}.", desk.name))).await;
     let repaired = format!("{}.user.repaired", desk.name);
     wait_for_count(&brokers().await, &[&repaired], 1, SOON).await.expect("it was sent");
+    // The rows are younger than the minute that an audit leaves out.
+    let audit = type_all(&desk.folder, &blocks("docs/audit.md")[0]).await;
+    assert!(audit.ends_with("no faults\n"), "{audit}");
 }

@@ -5,6 +5,7 @@
 mod support;
 
 mod about;
+mod audit;
 mod cli;
 mod dashboard;
 mod dead_letter;

@@ -54,7 +54,7 @@ impl Fact {
             aggregate_id: aggregate_id.into(),
             event_type: event_type.into(),
             payload: Bytes::new(),
-            created_at_ns: now_ns(),
+            created_at_ns: now_us() * 1_000,
             metadata: BTreeMap::new(),
             trace: None,
         }
@@ -130,7 +130,8 @@ impl Fact {
         self
     }
 
-    /// Sets the time at which it happened, Unix nanoseconds, in place of now.
+    /// Sets the time at which it happened, Unix nanoseconds, in place of now. A row keeps the
+    /// microseconds.
     pub fn created_at_ns(mut self, created_at_ns: i64) -> Self {
         self.created_at_ns = created_at_ns;
         self
@@ -208,9 +209,10 @@ fn invalid(what: String) -> Error {
     Error::new(ErrorKind::InvalidFact, what)
 }
 
-fn now_ns() -> i64 {
+/// Now, as precise as PostgreSQL's `timestamptz`: a row holds the same time as a message.
+fn now_us() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]
@@ -222,7 +224,7 @@ mod tests {
         let event = Fact::new("user", "user123", "user.created").to_event().expect("valid");
         let id: Uuid = event.id.parse().expect("a UUID");
         assert_eq!(id.get_version_num(), 7);
-        let age_ns = now_ns() - event.created_at;
+        let age_ns = now_us() * 1_000 - event.created_at;
         assert!((0..60_000_000_000).contains(&age_ns), "{age_ns}");
     }
 

@@ -6,6 +6,7 @@
 mod about;
 mod args;
 mod ask;
+mod audit;
 mod config;
 mod dead_letter;
 #[cfg(feature = "demo")]
@@ -74,15 +75,28 @@ fn run_command(args: Args) -> Result<ExitCode> {
         warn!(log, "a file with secrets is readable by every user of this machine";
             "path" => %path.display(), "remedy" => "chmod 0600, or 0640 for a group of its own");
     }
+    let connects =
+        !matches!(args.command, Command::Config(_) | Command::Route(_) | Command::Status(_));
+    if connects && loaded.is_default() {
+        warn!(log, "nothing is configured: the servers of this machine are tried";
+            "remedy" => "write factlib.toml with `factlib init`, or name a file with --config");
+    }
     if let Command::Doctor(args) = &args.command {
         return doctor::run(args, &config);
+    }
+    if let Command::Audit(args) = args.command {
+        return audit::run(args, &config, &log);
     }
     success(match args.command {
         Command::Run => run::run(config, log),
         // Handled above.
         #[cfg(feature = "demo")]
         Command::Demo(_) => Ok(()),
-        Command::Init(_) | Command::Doctor(_) | Command::Completions(_) | Command::Man(_) => Ok(()),
+        Command::Init(_)
+        | Command::Doctor(_)
+        | Command::Audit(_)
+        | Command::Completions(_)
+        | Command::Man(_) => Ok(()),
         Command::Status(args) => status::run(&args, &config),
         Command::Slot(args) => slot::run(&args, &config, &log),
         Command::Tail(args) => tail::run(&args, &config, &log),

@@ -13,6 +13,7 @@ use self::help::{AFTER_HELP, CONFIG_HELP, EMIT_HELP, ROUTE_HELP, RUN_HELP, SETUP
 pub use self::settings::{SettingArgs, with_short_help};
 use crate::{
     about::{self, CompletionsArgs, ManArgs},
+    audit::{self, AuditArgs},
     dead_letter::DeadLetterArgs,
     doctor::{self, DoctorArgs},
     init::{self, InitArgs},
@@ -66,6 +67,9 @@ pub enum Command {
     /// Send past facts again from the table that they were written to
     #[command(after_help = replay::HELP)]
     Replay(ReplayArgs),
+    /// Check the topics against the table that facts were written to
+    #[command(after_help = audit::HELP)]
+    Audit(AuditArgs),
     /// Show the topic and record that an event would become
     #[command(after_help = ROUTE_HELP)]
     Route(RouteArgs),

@@ -26,8 +26,9 @@ Examples:
 Exit codes: those of factlib --help; 4 if a row is not a valid event or Kafka refuses a record,
 7 if a signal stopped it.";
 
+/// Rows of a table of facts.
 #[derive(Debug, Args)]
-pub struct ReplayArgs {
+pub struct RowArgs {
     /// Table to read, schema.table
     #[arg(long, value_name = "NAME", default_value = ARCHIVE_TABLE)]
     pub table: String,
@@ -43,6 +44,12 @@ pub struct ReplayArgs {
     /// Only rows of one event type
     #[arg(long, value_name = "TYPE")]
     pub event_type: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct ReplayArgs {
+    #[command(flatten)]
+    pub rows: RowArgs,
     /// Only rows after this one, to continue a replay that ended early
     #[arg(long, value_name = "ID")]
     pub after: Option<String>,
@@ -60,7 +67,7 @@ pub struct ReplayArgs {
     pub json: bool,
 }
 
-impl ReplayArgs {
+impl RowArgs {
     pub fn selection(&self) -> Selection {
         let (aggregate_type, aggregate_id) = match &self.aggregate {
             None => (None, None),
@@ -73,6 +80,13 @@ impl ReplayArgs {
         (selection.since, selection.until) = (self.since, self.until);
         (selection.aggregate_type, selection.aggregate_id) = (aggregate_type, aggregate_id);
         selection.event_type = self.event_type.clone();
+        selection
+    }
+}
+
+impl ReplayArgs {
+    pub fn selection(&self) -> Selection {
+        let mut selection = self.rows.selection();
         (selection.after, selection.limit) = (self.after.clone(), self.limit);
         selection
     }

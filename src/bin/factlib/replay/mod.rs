@@ -13,7 +13,7 @@ use slog::Logger;
 use tokio::time::timeout;
 use uuid::Uuid;
 
-pub use self::args::{HELP, ReplayArgs};
+pub use self::args::{HELP, ReplayArgs, RowArgs};
 use self::summary::Summary;
 use crate::{output, signals::Signals};
 
@@ -23,7 +23,7 @@ pub fn run(args: ReplayArgs, config: &Config, log: &Logger) -> Result<()> {
         let selection = args.selection();
         let archive = tokio::select! {
             signal = signals.next() => return Err(interrupted(signal)),
-            archive = Archive::open(config, &args.table, &selection, log) => archive?,
+            archive = Archive::open(config, &args.rows.table, &selection, log) => archive?,
         };
         // Identifies the run; a UUID of version 7 sorts by time.
         let run = Uuid::now_v7().to_string();
