@@ -2,7 +2,7 @@
 //!
 //! - [`PostgresServer`] and [`KafkaServer`]: throwaway servers on ports of 127.0.0.1. They are
 //!   stopped and their folders removed when they are dropped, and also when the test panics or its
-//!   process is killed.
+//!   process is killed. [`PostgresServer::standby`] makes a physical standby.
 //! - [`shared_postgres`] and [`shared_kafka`]: one of each for the whole process. Each test makes
 //!   its own database and topics there.
 //! - [`FakeCluster`](fake_broker::FakeCluster): a Kafka cluster inside the process, which fails by
@@ -120,7 +120,7 @@ pub use self::{
 };
 pub use self::{
     error::{Error, ErrorKind, ErrorParts, Result},
-    postgres::{PostgresServer, PostgresServerBuilder, StopMode},
+    postgres::{PostgresServer, PostgresServerBuilder, StandbyBuilder, StopMode},
     program::Program,
     proxy::Proxy,
     shared::shared_postgres,

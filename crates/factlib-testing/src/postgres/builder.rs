@@ -146,6 +146,7 @@ impl PostgresServerBuilder {
             owner,
             port,
             settings: Mutex::new(self.settings),
+            receipt: Mutex::new(None),
             child: Mutex::new(None),
             home,
         };

@@ -7,6 +7,8 @@
 
 mod binaries;
 mod builder;
+mod processes;
+mod standby;
 
 use std::{
     collections::BTreeMap,
@@ -19,7 +21,7 @@ use nix::sys::signal::Signal;
 use tokio::time::{Instant, sleep};
 use tokio_postgres::{Client, Config, NoTls};
 
-pub use self::builder::PostgresServerBuilder;
+pub use self::{builder::PostgresServerBuilder, standby::StandbyBuilder};
 use crate::{
     Error, ErrorKind, Result,
     process::{GuardedChild, Owner, ServerHome},
@@ -60,6 +62,8 @@ pub struct PostgresServer {
     owner: Option<Owner>,
     port: u16,
     settings: Mutex<BTreeMap<String, String>>,
+    /// Set while it is a standby.
+    receipt: Mutex<Option<standby::Receipt>>,
     child: Mutex<Option<GuardedChild>>,
     home: ServerHome,
 }
@@ -150,15 +154,7 @@ impl PostgresServer {
         let signal = self.home.write("data/recovery.signal", "")?;
         self.owner.map_or(Ok(()), |owner| owner.give(&signal))?;
         self.start_again().await?;
-        let deadline = Instant::now() + START_LIMIT;
-        // The server answers queries before recovery ends.
-        while self.query_text("postgres", "SELECT pg_is_in_recovery()::text").await? == "true" {
-            if Instant::now() > deadline {
-                return Err(unavailable("PostgreSQL did not end its recovery"));
-            }
-            sleep(PROBE_INTERVAL).await;
-        }
-        Ok(())
+        self.recovered().await
     }
 
     /// Stops the server and starts it again.
@@ -183,15 +179,11 @@ impl PostgresServer {
         if let Some(child) = &*self.child() {
             child.signal(Signal::SIGHUP);
         }
-        let deadline = Instant::now() + START_LIMIT;
         // A new session has the settings of the postmaster that forked it.
-        while self.query_text("postgres", LOADED).await? == before {
-            if Instant::now() > deadline {
-                return Err(unavailable("PostgreSQL did not read its settings again"));
-            }
-            sleep(PROBE_INTERVAL).await;
-        }
-        Ok(())
+        until("PostgreSQL does not read its settings again", async || {
+            Ok(self.query_text("postgres", LOADED).await? != before)
+        })
+        .await
     }
 
     /// Opens a session over the Unix socket as superuser; a task of this runtime drives it.
@@ -239,6 +231,15 @@ impl PostgresServer {
         }
     }
 
+    /// Waits for the end of recovery; the server answers queries before it.
+    async fn recovered(&self) -> Result<()> {
+        let in_recovery = "SELECT pg_is_in_recovery()::text";
+        until("PostgreSQL does not end its recovery", async || {
+            Ok(self.query_text("postgres", in_recovery).await? == "false")
+        })
+        .await
+    }
+
     async fn copy(&self, from: &str, to: &str) -> Result<()> {
         let script = r#"rm -rf "$2" && cp -a "$1" "$2""#;
         let args = ["-c", script, "sh", from, to];
@@ -261,6 +262,18 @@ impl PostgresServer {
     fn child(&self) -> MutexGuard<'_, Option<GuardedChild>> {
         self.child.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Polls a server until the condition holds.
+async fn until(failure: &str, mut holds: impl AsyncFnMut() -> Result<bool>) -> Result<()> {
+    let deadline = Instant::now() + START_LIMIT;
+    while !holds().await? {
+        if Instant::now() > deadline {
+            return Err(unavailable(failure));
+        }
+        sleep(PROBE_INTERVAL).await;
+    }
+    Ok(())
 }
 
 fn quote_literal(text: &str) -> String {
