@@ -177,7 +177,7 @@
 //!
 //! The crates of the workspace have an order too:
 //! ```text
-//! factlib-architecture factlib-tls factlib-kafka factlib-testing factlib-postgres factlib-emit factlib
+//! factlib-architecture factlib-tls factlib-kafka factlib-testing factlib-inbox factlib-postgres factlib-emit factlib
 //! ```
 //! `make lint` and `make test` check both orders.
 //!
