@@ -1,4 +1,8 @@
-#![doc = include_str!("../README.md")]
+//! Handles each event once, in the consumer's own PostgreSQL transaction.
+//!
+//! A relay delivers at least once. [`Inbox::first_delivery`] stores the event's id in the transaction
+//! that has the event's effect, and says whether it was there.
+
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![deny(unsafe_code)]
 
@@ -64,3 +68,7 @@ impl Inbox {
         }
     }
 }
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
