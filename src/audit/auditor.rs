@@ -224,15 +224,7 @@ impl Auditor<'_> {
     }
 
     fn see(&mut self, topic: usize, partition: i32, record: &FetchedRecord) {
-        let header = |name: &str| {
-            let (_, value) = record.headers.iter().find(|(other, _)| other == name)?;
-            std::str::from_utf8(value.as_deref()?).ok()
-        };
-        let event_id = match &self.options.id_header {
-            Some(name) => header(name),
-            None => ID_HEADERS.into_iter().find_map(header),
-        };
-        let Some(event_id) = event_id.filter(|id| !id.is_empty()) else {
+        let Some(event_id) = event_id(record, self.options.id_header.as_deref()) else {
             self.totals.without_id += 1;
             return;
         };
@@ -247,7 +239,7 @@ impl Auditor<'_> {
             partition,
             offset: record.offset,
             digest: Digest::of(key, record.value.as_deref(), headers),
-            is_resent: RESENT.into_iter().any(|name| header(name).is_some()),
+            is_resent: RESENT.into_iter().any(|name| header(record, name).is_some()),
         };
         for fault in self.comparison.see(topic, &seen) {
             self.report(fault);
@@ -274,12 +266,27 @@ impl Auditor<'_> {
     }
 }
 
+/// Returns the id of a record's event, from this header or the usual ones.
+pub(super) fn event_id<'a>(record: &'a FetchedRecord, id_header: Option<&str>) -> Option<&'a str> {
+    let id = match id_header {
+        Some(name) => header(record, name),
+        None => ID_HEADERS.into_iter().find_map(|name| header(record, name)),
+    };
+    id.filter(|id| !id.is_empty())
+}
+
+fn header<'a>(record: &'a FetchedRecord, name: &str) -> Option<&'a str> {
+    let (_, value) = record.headers.iter().find(|(other, _)| other == name)?;
+    std::str::from_utf8(value.as_deref()?).ok()
+}
+
 /// Returns true if every event of this time has a row in the selection.
 fn covers(selection: &Selection, timestamp_ms: i64) -> bool {
-    let Selection { since, until, aggregate_type, aggregate_id, event_type, after, limit } =
+    let Selection { since, until, id, aggregate_type, aggregate_id, event_type, after, limit } =
         selection;
     let ms = |at: SystemTime| at.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as i64;
-    let has_all = aggregate_type.is_none()
+    let has_all = id.is_none()
+        && aggregate_type.is_none()
         && aggregate_id.is_none()
         && event_type.is_none()
         && after.is_none()

@@ -7,6 +7,7 @@
 //! | `comparison` | pure: expects records, sees those of the topics, finds faults |
 //! | `digest` | remembers a record by three hashes |
 //! | `auditor` | reads the table, the dead letters and the topics |
+//! | `trace` | looks for one event in all of them |
 //!
 //! # Order
 //! Rows are expected in the order of their time and then their id, as for a [`replay`](crate::replay).
@@ -20,8 +21,10 @@ mod digest;
 mod fault;
 #[cfg(test)]
 mod tests;
+mod trace;
 
 pub use self::{
     auditor::{Audit, AuditOptions, Totals},
     fault::{Fault, FaultKind},
+    trace::{FoundLetter, FoundRecord, RoutedTo, Trace, TraceOptions},
 };

@@ -79,6 +79,15 @@ impl TopicReader {
         offsets.map_err(without_right)
     }
 
+    /// Returns the offset of a partition's first record of this time (Unix milliseconds) or later;
+    /// none if there is none.
+    pub async fn offset_at(&self, partition: i32, time_ms: i64) -> Result<Option<i64>> {
+        let client = self.client.client();
+        let asking = client.offset_at(&self.topic, partition, self.isolation, time_ms);
+        let what = format!("cannot read topic {}", self.topic);
+        self.client.within(REQUEST_TIMEOUT, what, asking).await.map_err(without_right)
+    }
+
     /// Makes [`next`](Self::next) return this partition's records from `offset` on.
     pub fn seek(&mut self, partition: i32, offset: i64) {
         self.cursor = Cursor { partition, next_offset: offset, ..Cursor::default() };

@@ -35,6 +35,8 @@ pub struct Selection {
     pub since: Option<SystemTime>,
     /// Rows before this time.
     pub until: Option<SystemTime>,
+    /// The row with this id.
+    pub id: Option<String>,
     /// Rows of this aggregate type.
     pub aggregate_type: Option<String>,
     /// Rows of this aggregate.
@@ -204,6 +206,7 @@ impl Archive {
         let conditions: Vec<String> = [
             selection.since.map(|at| format!("{time} >= {}", instant(at))),
             selection.until.map(|at| format!("{time} < {}", instant(at))),
+            equals(table.id(), &selection.id),
             equals(table.aggregate_type(), &selection.aggregate_type),
             equals(table.aggregate_id(), &selection.aggregate_id),
             table.event_type().and_then(|column| equals(column, &selection.event_type)),

@@ -1,5 +1,5 @@
-//! `factlib audit`, the real command on the real servers: each fault that is planted is found, and
-//! nothing in what the relay delivered.
+//! `factlib audit` and `factlib trace`, the real commands on the real servers: each fault that is
+//! planted is found, and nothing in what the relay delivered; the fate of each event is told.
 
 use std::{process::Stdio, time::Duration};
 
@@ -40,25 +40,31 @@ async fn produce(bootstrap: &str, topic: &str, records: &[ConsumedRecord]) {
     }
 }
 
-/// Exit code, and the faults as `kind id`, in the order of kinds.
-async fn audit(bed: &Bed<'_>, prefix: &str, more: &str) -> (Option<i32>, Vec<String>, String) {
+/// Exit code, stdout, stderr of a command on the servers of this bed.
+async fn type_in(bed: &Bed<'_>, line: &[&str]) -> (Option<i32>, String, String) {
     let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_factlib"));
     command.env_clear().current_dir(bed.postgres.socket_dir());
-    command.args(["audit", "--json", "--until", "2100-01-01T00:00:00Z", "--log-level", "error"]);
+    command.args(line).args(["--log-level", "error", "--prefix", &bed.name]);
     command.args(["--postgres-url", &bed.postgres.url_for(&bed.database)]);
-    command.args(["--brokers", &bed.kafka.admin_bootstrap(), "--prefix", &bed.name]);
-    command.args(["--set", &format!("kafka.topic_prefix={prefix}")]);
-    command.args(more.split_whitespace());
+    command.args(["--brokers", &bed.kafka.admin_bootstrap()]);
     let running = command.stdin(Stdio::null()).output();
     let output = tokio::time::timeout(LIMIT, running).await.expect("it ends").expect("it runs");
-    let (out, err) =
-        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code(), text(&output.stdout), text(&output.stderr))
+}
+
+/// Exit code, the faults as `kind id`, and all that was said.
+async fn audit(bed: &Bed<'_>, prefix: &str, more: &str) -> (Option<i32>, Vec<String>, String) {
+    let prefix = format!("kafka.topic_prefix={prefix}");
+    let line = ["audit", "--json", "--until", "2100-01-01T00:00:00Z", "--set", &prefix];
+    let line: Vec<&str> = line.into_iter().chain(more.split_whitespace()).collect();
+    let (code, out, err) = type_in(bed, &line).await;
     let lines = out.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
     let faults = lines.filter(|line| line.get("kind").is_some());
     let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
     let faults =
         faults.map(|fault| format!("{} {}", text(&fault["kind"]), text(&fault["event_id"])));
-    (output.status.code(), faults.collect(), format!("{out}{err}"))
+    (code, faults.collect(), format!("{out}{err}"))
 }
 
 #[actix::test]
@@ -195,4 +201,65 @@ async fn an_audit_finds_what_is_planted_and_nothing_else() {
     let ignoring = format!("{topics} --ignore wrong-topic,lost");
     let (code, faults, said) = audit(&bed, &prefix, &ignoring).await;
     assert_eq!((code, faults.len()), (Some(0), 0), "{said}");
+}
+
+#[actix::test]
+async fn a_trace_tells_what_became_of_an_event() {
+    let bed = Bed::shared("trace").await;
+    let mut client = bed.client().await;
+    client.batch_execute(&schema::outbox_table("outbox_events").unwrap()).await.unwrap();
+    let topic = format!("{}.user", bed.name);
+    let small = [("max.message.bytes", "2000")];
+    create_topic(&bed.kafka.admin_bootstrap(), &topic, PARTITIONS, &small).await.expect("a topic");
+    let [delivered, parked, waiting] = ["u1", "u2", "u3"].map(|id| {
+        let payload = if id == "u2" { "x".repeat(5_000) } else { "{}".into() };
+        Fact::new("user", id, "user.changed").payload(payload)
+    });
+    let [of_delivered, of_parked, of_waiting] =
+        [&delivered, &parked, &waiting].map(|fact| fact.event_id().to_string());
+    let emitter = Emitter::archive(&bed.name, "outbox_events");
+    let pipeline = bed.pipeline().start().await.expect("the pipeline starts");
+    let transaction = client.transaction().await.unwrap();
+    emitter.emit_all(&transaction, &[delivered, parked]).await.unwrap();
+    transaction.commit().await.unwrap();
+    bed.confirmed(bed.wal_end().await).await;
+    pipeline.shutdown().await.expect("a clean stop");
+    let transaction = client.transaction().await.unwrap();
+    emitter.emit(&transaction, waiting).await.unwrap();
+    transaction.commit().await.unwrap();
+
+    let (code, out, err) = type_in(&bed, &["trace", &of_delivered]).await;
+    assert_eq!(code, Some(0), "{out}{err}");
+    assert!(out.contains("row        of public.outbox_events, created 2"), "{out}");
+    assert!(out.contains(&format!("route      to {topic}\n")), "{out}");
+    assert!(out.contains(&format!("delivered  {topic} ")) && out.contains(":0 at 2"), "{out}");
+
+    let (code, out, _) = type_in(&bed, &["trace", &of_parked]).await;
+    assert_eq!(code, Some(1), "{out}");
+    assert!(out.contains("parked     0:0 at 2") && !out.contains("delivered"), "{out}");
+
+    let (code, out, _) = type_in(&bed, &["trace", &of_waiting]).await;
+    assert_eq!(code, Some(1), "{out}");
+    assert!(out.contains("delivered  not yet: factlib status says how far the relay is"), "{out}");
+
+    let nobody = "00000000-0000-7000-8000-000000000000";
+    let (code, out, _) = type_in(&bed, &["trace", nobody]).await;
+    assert_eq!(code, Some(1), "{out}");
+    let none = "row        none in public.outbox_events: never committed, removed since, or only emitted as a message";
+    assert!(out.contains(none), "{out}");
+
+    // Without the table, as for an event that is only a message.
+    let line = ["trace", &of_delivered, "--no-table", "--topics", &topic, "--json"];
+    let (code, out, _) = type_in(&bed, &line).await;
+    let found: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((code, &found["records"][0]["topic"]), (Some(0), &topic.into()), "{found}");
+
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = folder.path().join("factlib.toml");
+    let route = "[[route]]\naggregate_type = \"user\"\ndrop = true\n";
+    std::fs::write(&config, route).expect("written");
+    let line = ["trace", &of_waiting, "--config", config.to_str().unwrap()];
+    let (code, out, _) = type_in(&bed, &line).await;
+    assert_eq!(code, Some(0), "{out}");
+    assert!(out.contains("route      dropped by a route: factlib route --explain"), "{out}");
 }

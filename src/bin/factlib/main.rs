@@ -26,6 +26,7 @@ mod slot;
 mod status;
 mod tail;
 mod text;
+mod trace;
 #[cfg(feature = "otlp")]
 mod traces;
 
@@ -87,6 +88,9 @@ fn run_command(args: Args) -> Result<ExitCode> {
     if let Command::Audit(args) = args.command {
         return audit::run(args, &config, &log);
     }
+    if let Command::Trace(args) = args.command {
+        return trace::run(args, &config, &log);
+    }
     success(match args.command {
         Command::Run => run::run(config, log),
         // Handled above.
@@ -95,6 +99,7 @@ fn run_command(args: Args) -> Result<ExitCode> {
         Command::Init(_)
         | Command::Doctor(_)
         | Command::Audit(_)
+        | Command::Trace(_)
         | Command::Completions(_)
         | Command::Man(_) => Ok(()),
         Command::Status(args) => status::run(&args, &config),

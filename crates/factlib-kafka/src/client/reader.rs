@@ -74,6 +74,22 @@ impl Client {
         Ok(begin..end.max(begin))
     }
 
+    /// Returns the offset of the first record of this time (Unix milliseconds) or later; none if there
+    /// is none.
+    ///
+    /// # Errors
+    /// As [`offsets`](Self::offsets).
+    pub async fn offset_at(
+        &self,
+        topic: &str,
+        partition: i32,
+        isolation: Isolation,
+        time_ms: i64,
+    ) -> Result<Option<i64>> {
+        let found = self.offset(topic, partition, isolation, time_ms.max(0)).await?;
+        Ok((found >= 0).then_some(found))
+    }
+
     async fn offset(
         &self,
         topic: &str,

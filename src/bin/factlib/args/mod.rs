@@ -22,6 +22,7 @@ use crate::{
     slot::SlotArgs,
     status::{self, StatusArgs},
     tail::{self, TailArgs},
+    trace::{self, TraceArgs},
 };
 /// Relays facts committed in PostgreSQL to Kafka and loses none.
 #[derive(Debug, Parser)]
@@ -67,6 +68,9 @@ pub enum Command {
     /// Send past facts again from the table that they were written to
     #[command(after_help = replay::HELP)]
     Replay(ReplayArgs),
+    /// Show what became of one event
+    #[command(after_help = trace::HELP)]
+    Trace(TraceArgs),
     /// Check the topics against the table that facts were written to
     #[command(after_help = audit::HELP)]
     Audit(AuditArgs),
