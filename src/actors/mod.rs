@@ -4,6 +4,7 @@
 #[doc(hidden)] // For benches/parts.rs and fuzzing: internals, no promise.
 pub mod bench;
 mod checkpointer;
+mod commit_gate;
 mod decoder;
 mod handler;
 mod lane;

@@ -119,7 +119,8 @@ fn is_section(name: &str) -> bool {
 /// takes none.
 fn value(item: &Item, kind: Kind, in_table: bool) -> Option<Value> {
     if let Some(text) = item.as_str() {
-        return Some(if kind == Kind::List { kind.read(text) } else { text.into() });
+        let is_list = matches!(kind, Kind::List | Kind::CountOrList);
+        return Some(if is_list { kind.read(text) } else { text.into() });
     }
     if let (Kind::Tables, Some(tables)) = (kind, item.as_array_of_tables()) {
         let all = tables.iter().map(|inner| table(inner));

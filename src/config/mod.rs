@@ -42,7 +42,7 @@ use serde::{Deserialize, Serialize};
 pub use self::{
     checkpoint::{CheckpointConfig, StoreKind},
     dead_letter::{DeadLetterConfig, RefusalPolicy},
-    delivery::{DeliveryConfig, DeliveryMode},
+    delivery::{DeliveryConfig, DeliveryMode, WaitForStandbys, WaitForVisibility},
     http::HttpConfig,
     kafka::{KafkaClient, KafkaConfig, TlsVerification, TopicCreation},
     log::{LogConfig, LogFormat, LogLevel},

@@ -53,6 +53,8 @@ pub enum Kind {
     OneOf(&'static [&'static str]),
     /// Texts; from the environment and flags separated by commas.
     List,
+    /// A whole number, or texts as in a list.
+    CountOrList,
     /// Texts by name, each of which can be set by itself.
     Table,
     /// An array of tables, `[[name]]` in the file; elsewhere inline TOML.
@@ -131,6 +133,9 @@ const ROWS: &[(&str, Kind, &[&str])] = &[
     ("delivery.max_bytes", Kind::Size, &[]),
     ("delivery.transaction_timeout", Kind::Duration, &[]),
     ("delivery.position_topic", Kind::Text, &[]),
+    ("delivery.wait_for_standbys", Kind::CountOrList, &[]),
+    ("delivery.standby_timeout", Kind::Duration, &[]),
+    ("delivery.wait_for_visibility", Kind::OneOf(&["auto", "always", "never"]), &[]),
     ("dead_letter.policy", Kind::OneOf(&["dead-letter", "stop", "block"]), &[]),
     ("dead_letter.topic", Kind::Text, &[]),
     ("retention.after", Kind::Duration, &[]),
@@ -221,6 +226,7 @@ impl Kind {
             Kind::Size => "a size such as 256KiB or 16MiB".into(),
             Kind::OneOf(words) => format!("one of {}", words.join(", ")),
             Kind::List => "a list of texts".into(),
+            Kind::CountOrList => "a whole number, or a list of texts".into(),
             Kind::Table => "a table of texts".into(),
             Kind::Tables => "an array of tables".into(),
         }
@@ -239,6 +245,10 @@ impl Kind {
                 let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
                 parts.collect::<Vec<_>>().into()
             }
+            Kind::CountOrList => match text.trim().parse::<i64>() {
+                Ok(number) => number.into(),
+                Err(_) => Kind::List.read(text),
+            },
             Kind::Tables => super::file::inline(text).unwrap_or(text.into()),
             _ => text.into(),
         }

@@ -3,6 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use actix::{Message, Recipient};
+use tokio::sync::oneshot;
 
 use crate::{Error, Lsn};
 
@@ -10,6 +11,7 @@ use crate::{Error, Lsn};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ActorKind {
     WalReader,
+    CommitGate,
     Decoder,
     Router,
     Coordinator,
@@ -22,6 +24,7 @@ impl ActorKind {
     pub fn name(self) -> &'static str {
         match self {
             ActorKind::WalReader => "wal_reader",
+            ActorKind::CommitGate => "commit_gate",
             ActorKind::Decoder => "decoder",
             ActorKind::Router => "router",
             ActorKind::Coordinator => "coordinator",
@@ -101,6 +104,16 @@ pub(crate) struct DecodedProgress {
 #[derive(Debug, Message)]
 #[rtype(result = "u64")]
 pub(crate) struct Drain;
+
+/// The reader lost its connection: drop what is held, and pass nothing on after the answer.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct CloseGate;
+
+/// Reply when nothing is held any more.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct UntilReleased(pub oneshot::Sender<()>);
 
 /// Confirm this position as the last one and close the connection.
 #[derive(Debug, Message)]

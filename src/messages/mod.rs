@@ -23,8 +23,8 @@ pub(crate) use self::{
     acknowledgement::{BatchDone, ConfirmLsn},
     checkpointing::{BeginGeneration, Flush, GetSavedProgress, HoldSaves, SavedProgress},
     control::{
-        ActorExited, ActorKind, ChainFailed, CheckPublication, DecodedProgress, Drain, ExitGuard,
-        Finish, PauseTopic, ReaderEnded, Shutdown, Stop, Streaming,
+        ActorExited, ActorKind, ChainFailed, CheckPublication, CloseGate, DecodedProgress, Drain,
+        ExitGuard, Finish, PauseTopic, ReaderEnded, Shutdown, Stop, Streaming, UntilReleased,
     },
     delivery::{LaneFailed, LaneLost, LaneOpened, OpenLane, PartDone},
     handler_record::HandlerOutput,

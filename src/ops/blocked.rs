@@ -48,6 +48,9 @@ pub(super) fn blocked(status: &PipelineStatus) -> Vec<Blocked> {
             Some(by @ BlockedBy::Store) => {
                 add("checkpointer", by, why.unwrap_or("the position can't be saved"));
             }
+            Some(by @ (BlockedBy::Standby | BlockedBy::Visibility)) => {
+                add("postgresql", by, status.gate_waits_for.as_deref().unwrap_or("a commit"));
+            }
             _ => {}
         }
     }

@@ -9,8 +9,10 @@
 //! | `reconnecting` | a connection for occasional statements, opened on demand |
 //! | `server` | checks that the relay can read from a server |
 //! | `slot_reader` | finds the process that reads a slot, and ends our own lost one |
+//! | `commit_report` | asks what standbys have flushed, and which transactions are visible |
 //! | `retention` | reads how much WAL a slot retains, and for which transaction |
 
+pub(crate) mod commit_report;
 mod notices;
 mod reconnecting;
 pub(crate) mod retention;

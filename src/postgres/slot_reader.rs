@@ -23,7 +23,7 @@ const CHECK_PAUSE: Duration = Duration::from_millis(50);
 const SILENT_SECONDS: f64 = 60.0;
 
 /// SQL for the start time of the process in `pg_stat_activity a`, as in [`Backend`].
-const STARTED: &str =
+pub(super) const STARTED: &str =
     "(pg_catalog.to_char(a.backend_start AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US'))";
 
 /// The server process that reads the slot for this relay, or did until the connection was lost. It
@@ -40,6 +40,11 @@ impl OwnBackend {
     /// Records that the connection has ended in order.
     pub fn clear(&self) {
         *self.lock() = None;
+    }
+
+    /// That process; none before the first, and after the connection has ended in order.
+    pub fn get(&self) -> Option<Backend> {
+        self.lock().clone()
     }
 
     /// True if `backend` is that process.

@@ -40,15 +40,19 @@ use crate::{
     checkpoint::{
         CREATE_TABLE, Checkpoint, CheckpointStore, FileStore, MemoryStore, Partial, PostgresStore,
     },
-    config::{Config, OutboxTable, RefusalPolicy, StoreKind},
+    config::{Config, OutboxTable, RefusalPolicy, StoreKind, WaitForVisibility},
     dead_letter::{self, DeadLetterTable},
     outbox::{
         Finding, Severity, TableFacts,
         publication::{PublicationSpec, RefuseOn},
     },
     postgres::{
-        logged, postgres_error, read_encoding, server, slot_reader::END_LIMIT,
-        slot_reader::OwnBackend, slot_reader::SlotReader, sql_session,
+        commit_report::{CommitRules, has_synchronous_standbys},
+        logged, postgres_error, read_encoding, server,
+        slot_reader::END_LIMIT,
+        slot_reader::OwnBackend,
+        slot_reader::SlotReader,
+        sql_session,
     },
 };
 
@@ -81,6 +85,8 @@ pub(crate) struct Start {
     pub tables: TableFacts,
     /// True if the rows of tables come in binary.
     pub binary: bool,
+    /// What has to be true of a transaction before its events are sent.
+    pub commit_rules: CommitRules,
 }
 
 /// Options of a start.
@@ -381,6 +387,8 @@ impl Startup {
         let server = self.answered(client, "what it is", Server::read(client)).await?;
         let tables = self.config.outbox_tables();
         server::check(&server, tables.is_empty())?;
+        let rules = self.commit_rules(client);
+        let commit_rules = self.answered(client, "about its standbys", rules).await?;
         let encoding =
             self.answered(client, "in which encoding it is", read_encoding(client, log)).await?;
         let mut replication = self.replication(limit, log).await?;
@@ -453,7 +461,29 @@ impl Startup {
         let from = rules.decide(slot, checkpoint)?;
         let status_interval = server::status_interval(&server, settings);
         let (partial, tables) = (None, facts);
-        Ok(Start { from, partial, wal_end, status_interval, encoding, tables, binary })
+        Ok(Start {
+            from,
+            partial,
+            wal_end,
+            status_interval,
+            encoding,
+            tables,
+            binary,
+            commit_rules,
+        })
+    }
+
+    /// Decides what has to be true of a transaction before its events are sent.
+    async fn commit_rules(&self, client: &Client) -> Result<CommitRules> {
+        let delivery = &self.config.delivery;
+        let visible = match delivery.wait_for_visibility {
+            WaitForVisibility::Always => true,
+            WaitForVisibility::Never => false,
+            WaitForVisibility::Auto => has_synchronous_standbys(client).await?,
+        };
+        let rules = CommitRules { standbys: delivery.wait_for_standbys.clone(), visible };
+        rules.check(client, self.info.user()).await?;
+        Ok(rules)
     }
 
     /// Decides where reading would start with this slot and this checkpoint; changes nothing.

@@ -47,6 +47,10 @@ pub enum BlockedBy {
     Handler,
     /// The Kafka client reports an error of the brokers.
     Kafka,
+    /// A standby has not flushed a commit: see `delivery.wait_for_standbys`.
+    Standby,
+    /// A transaction is not visible to other sessions: see `delivery.wait_for_visibility`.
+    Visibility,
 }
 
 impl BlockedBy {
@@ -61,6 +65,8 @@ impl BlockedBy {
             BlockedBy::Pause => "pause",
             BlockedBy::Handler => "handler",
             BlockedBy::Kafka => "kafka",
+            BlockedBy::Standby => "standby",
+            BlockedBy::Visibility => "visibility",
         }
     }
 }

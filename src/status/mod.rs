@@ -75,6 +75,7 @@ struct Counts {
     retention_errors: AtomicU64,
     checkpoint_errors: AtomicU64,
     retention_last_run: AtomicU64,
+    gate_bytes: AtomicU64,
 }
 
 /// State that changes rarely, or once per batch and topic.
@@ -83,6 +84,7 @@ struct Locked {
     /// End of the server's WAL at the last start.
     start_wal_end: Lsn,
     retained_wal_waits_for: Option<String>,
+    gate_waits_for: Option<String>,
     publishing: PublicationState,
     growth: Rate,
     rate: Rate,
@@ -108,6 +110,7 @@ impl Status {
                 retained: Retention::default(),
                 start_wal_end: Lsn::ZERO,
                 retained_wal_waits_for: None,
+                gate_waits_for: None,
                 publishing: PublicationState::default(),
                 growth: Rate::over(GROWTH_SPAN),
                 rate: Rate::over(RATE_SPAN),
@@ -220,6 +223,16 @@ impl Status {
         locked.growth.sample(retained.bytes(), Instant::now());
         locked.retained = retained;
         locked.retained_wal_waits_for = waits_for;
+    }
+
+    /// Notes the bytes that wait for standbys, or to be visible.
+    pub fn gate_holds(&self, bytes: usize) {
+        self.counts.gate_bytes.store(bytes as u64, Relaxed);
+    }
+
+    /// Notes the condition that these bytes wait for.
+    pub fn gate_waits_for(&self, condition: Option<String>) {
+        self.locked().gate_waits_for = condition;
     }
 
     /// Notes the end of the server's WAL at a start.

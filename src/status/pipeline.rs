@@ -107,6 +107,10 @@ pub struct PipelineStatus {
     pub in_flight_bytes: usize,
     /// Maximum number of bytes in flight.
     pub window_bytes: usize,
+    /// Bytes in flight that wait for standbys to flush them, or for others to see them.
+    pub gate_bytes: u64,
+    /// The condition that they wait for.
+    pub gate_waits_for: Option<String>,
     /// Failures of the replication connection or of opening it.
     pub replication_errors: u64,
     /// Delivered rows that `retention` removed, by this process.
@@ -128,10 +132,12 @@ pub struct PipelineStatus {
 }
 
 impl PipelineStatus {
-    /// Names the topics with undelivered events, and the known reasons.
+    /// Names the topics with undelivered events, what is waited for before, and the known reasons.
     pub(crate) fn undelivered(&self) -> String {
+        let gate = self.gate_waits_for.iter().map(|condition| format!("waiting for {condition}"));
+        let mut reasons: Vec<_> = gate.collect();
         let waiting = self.topics.iter().filter(|(_, topic)| topic.waiting > 0);
-        let mut reasons: Vec<_> = waiting.map(|(name, topic)| topic.undelivered(name)).collect();
+        reasons.extend(waiting.map(|(name, topic)| topic.undelivered(name)));
         reasons.extend(self.kafka_error.as_ref().map(|error| format!("Kafka: {error}")));
         reasons.join("; ")
     }
@@ -194,6 +200,8 @@ impl Status {
             transaction_commit_seconds: self.counts.commit_us.load(Relaxed) as f64 / 1e6,
             in_flight_bytes: self.window.used(),
             window_bytes: self.window.size(),
+            gate_bytes: self.counts.gate_bytes.load(Relaxed),
+            gate_waits_for: locked.gate_waits_for.clone(),
             replication_errors: self.counts.replication_errors.load(Relaxed),
             retention_removed: self.counts.retention_removed.load(Relaxed),
             retention_errors: self.counts.retention_errors.load(Relaxed),

@@ -345,6 +345,17 @@ async fn a_slot_that_does_not_follow_to_standbys_is_a_warning_until_it_does() {
 }
 
 #[tokio::test]
+async fn a_standby_that_is_not_known_is_a_warning_until_it_has_a_slot() {
+    let (desk, database) = Desk::shared("").await;
+    let server = shared_postgres().await.expect("a PostgreSQL");
+    let wait = format!(" --set delivery.wait_for_standbys={database}");
+    let remedy = desk.doctor_with(&wait).await.remedy("wait_for_standbys", "warning");
+    execute(server, statement(&remedy, "SELECT pg_create_physical_replication_slot")).await;
+    desk.doctor_with(&wait).await.is_ok("wait_for_standbys");
+    execute(server, &format!("SELECT pg_drop_replication_slot('{database}')")).await;
+}
+
+#[tokio::test]
 async fn servers_that_are_away_are_errors_and_the_other_one_is_looked_at() {
     let (desk, _) = Desk::shared("").await;
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");

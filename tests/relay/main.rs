@@ -4,6 +4,8 @@
 mod support;
 
 mod backpressure;
+mod commit_gate;
+mod commit_gate_cost;
 mod end_to_end;
 mod reconnection;
 mod retained_wal;

@@ -13,6 +13,7 @@ use crate::{
     Result,
     actors::{
         checkpointer::Checkpointer,
+        commit_gate::CommitGate,
         decoder::{Decoder, EventDecoder},
         outbox_tables::PublicationWatch,
         router::{
@@ -25,6 +26,7 @@ use crate::{
     config::RefusalPolicy,
     messages::{ActorKind, CheckPublication, EventBatch, ExitGuard, Stop},
     outbox::OutboxReader,
+    postgres::{commit_report::CommitReporter, logged},
     routing::{CachedRoutes, OwnTopics},
     startup::Start,
     status::ActorState,
@@ -34,6 +36,8 @@ use crate::{
 pub(super) struct Chain {
     /// None from the loss of its connection to the next generation.
     pub reader: Option<Addr<WalReader>>,
+    /// The gate of the reader, or of the last one until it is closed; none without a rule.
+    pub gate: Option<Addr<CommitGate>>,
     pub decoder: Addr<Decoder>,
     pub router: Addr<Router>,
     /// None without exactly-once.
@@ -49,6 +53,9 @@ impl Chain {
     pub fn stop(&self) {
         if let Some(reader) = &self.reader {
             reader.do_send(Stop);
+        }
+        if let Some(gate) = &self.gate {
+            gate.do_send(Stop);
         }
         self.decoder.do_send(Stop);
         self.router.do_send(Stop);
@@ -82,6 +89,7 @@ impl Launch<'_> {
         }
         Ok(Chain {
             reader: None,
+            gate: None,
             decoder,
             router,
             coordinator,
@@ -188,13 +196,42 @@ impl Launch<'_> {
         decoder.start()
     }
 
-    /// The reader, on an arbiter of its own; `first_batch` is its first one's number.
+    /// The gate between the reader and the decoder; none if there is nothing to wait for.
+    pub fn gate(&self, decoder: &Addr<Decoder>) -> Option<Addr<CommitGate>> {
+        let (resources, startup) = (self.resources, &self.resources.startup);
+        let (rules, log) = (self.start.commit_rules.clone(), self.log(ActorKind::CommitGate));
+        if !rules.apply() {
+            return None;
+        }
+        let (info, limit) =
+            (logged(&startup.info, &log), resources.config.postgres.connect_timeout);
+        let gate = CommitGate::new(
+            rules.clone(),
+            resources.config.delivery.standby_timeout,
+            CommitReporter::new(info, limit, rules),
+            startup.own_backend(),
+            decoder.clone().recipient(),
+            self.checkpointer.clone().recipient(),
+            Arc::clone(&resources.status),
+            log,
+            self.exit(ActorKind::CommitGate),
+        );
+        Some(gate.start())
+    }
+
+    /// The reader, on an arbiter of its own; `first_batch` is its first one's number. It sends
+    /// through `gate`, if there is one.
     pub fn reader(
         &self,
         first_batch: u64,
+        gate: Option<Addr<CommitGate>>,
         decoder: Addr<Decoder>,
         arbiter: &ArbiterHandle,
     ) -> Addr<WalReader> {
+        let (batches, done) = match gate {
+            Some(gate) => (gate.clone().recipient(), gate.recipient()),
+            None => (decoder.recipient(), self.checkpointer.clone().recipient()),
+        };
         let (resources, start, postgres) =
             (self.resources, self.start, &self.resources.config.postgres);
         let reader = WalReader::new(
@@ -215,8 +252,8 @@ impl Launch<'_> {
                 own_backend: resources.startup.own_backend(),
             },
             resources.window.clone(),
-            decoder.recipient(),
-            self.checkpointer.clone().recipient(),
+            batches,
+            done,
             (self.supervisor.clone().recipient(), self.supervisor.clone().recipient()),
             Arc::clone(&resources.status),
             resources.faults.clone(),

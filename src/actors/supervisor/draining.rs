@@ -8,9 +8,15 @@ use tokio::{sync::oneshot, time::timeout};
 
 use crate::{
     Error, ErrorKind, Lsn, Result,
-    actors::{checkpointer::Checkpointer, decoder::Decoder, wal_reader::WalReader},
+    actors::{
+        checkpointer::Checkpointer, commit_gate::CommitGate, decoder::Decoder,
+        wal_reader::WalReader,
+    },
     checkpoint::Checkpoint,
-    messages::{DecodedProgress, Drain, Finish, Flush, GetSavedProgress, ReaderEnded},
+    messages::{
+        CloseGate, DecodedProgress, Drain, Finish, Flush, GetSavedProgress, ReaderEnded,
+        UntilReleased,
+    },
     startup::Start,
 };
 
@@ -48,6 +54,14 @@ pub(super) async fn settle(checkpointer: &Addr<Checkpointer>) {
     let _ = timeout(SETTLE_TIMEOUT, saved).await;
 }
 
+/// Closes the gate of a reader that has ended, so that nothing of it comes to the decoder any more.
+pub(super) async fn close(gate: Option<Addr<CommitGate>>) {
+    if let Some(gate) = gate {
+        // A gate that has ended passes nothing on.
+        let _ = gate.send(CloseGate).await;
+    }
+}
+
 /// Asks for the progress of a chain whose reader has ended; none if its actors are gone.
 pub(super) async fn chain_progress(
     decoder: &Addr<Decoder>,
@@ -62,6 +76,7 @@ pub(super) async fn chain_progress(
 /// Stops reading, waits for what is in flight, confirms the last position.
 pub(super) async fn drain(
     reader: Option<Addr<WalReader>>,
+    gate: Option<Addr<CommitGate>>,
     decoder: Addr<Decoder>,
     checkpointer: Addr<Checkpointer>,
     limit: Duration,
@@ -73,6 +88,14 @@ pub(super) async fn drain(
             Some(reader) => reader.send(Drain).await.unwrap_or(0),
             None => 0,
         };
+        if cut == 0 {
+            // There is no reader, its connection has ended, or it has read nothing.
+            close(gate).await;
+        } else if let Some(gate) = gate {
+            let (reply, released) = oneshot::channel();
+            gate.do_send(UntilReleased(reply));
+            let _ = released.await;
+        }
         // A reader whose connection ends meanwhile says nothing.
         let progress = chain_progress(&decoder, &checkpointer).await;
         let batches = cut.max(progress.map_or(0, |progress| progress.batches));

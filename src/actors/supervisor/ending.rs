@@ -31,10 +31,11 @@ impl Handler<Shutdown> for Supervisor {
         };
         self.resources.status.set_state(PipelineState::Draining);
         self.resources.faults.reach(FaultSite::Draining);
-        let (reader, decoder) = (chain.reader.clone(), chain.decoder.clone());
+        let (reader, gate, decoder) =
+            (chain.reader.clone(), chain.gate.clone(), chain.decoder.clone());
         let (checkpointer, log) = (self.checkpointer.clone(), self.resources.log.clone());
         let limit = self.resources.config.pipeline.drain_timeout;
-        let draining = async move { drain(reader, decoder, checkpointer, limit, &log).await };
+        let draining = async move { drain(reader, gate, decoder, checkpointer, limit, &log).await };
         ctx.spawn(draining.into_actor(self).map(|result, this, ctx| this.end(result, ctx)));
     }
 }
@@ -50,12 +51,13 @@ impl Handler<Stop> for Supervisor {
 impl Supervisor {
     /// Ends with an error, after what the last reader had read, within reason.
     pub(super) fn give_up(&mut self, error: Error, ctx: &mut Context<Self>) {
-        let Some(chain) = &self.chain else { return self.end(Err(error), ctx) };
-        let (decoder, checkpointer) = (chain.decoder.clone(), self.checkpointer.clone());
+        let Some(chain) = &mut self.chain else { return self.end(Err(error), ctx) };
+        let (gate, decoder) = (chain.gate.take(), chain.decoder.clone());
+        let checkpointer = self.checkpointer.clone();
         let log = self.resources.log.clone();
         let finishing = async move {
             // Too late only means that more is sent again.
-            let _ = drain(None, decoder, checkpointer, SETTLE_TIMEOUT, &log).await;
+            let _ = drain(None, gate, decoder, checkpointer, SETTLE_TIMEOUT, &log).await;
         };
         ctx.spawn(finishing.into_actor(self).map(|(), this, ctx| this.end(Err(error), ctx)));
     }

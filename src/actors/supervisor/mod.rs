@@ -34,7 +34,7 @@ use tokio::sync::watch;
 pub(crate) use self::resources::{PipelineResources, Threads};
 use self::{
     chain::{Chain, Launch},
-    draining::{ChainProgress, UNFINISHED, chain_progress, settle},
+    draining::{ChainProgress, UNFINISHED, chain_progress, close, settle},
     lanes::Pause,
     restarts::Restarts,
 };
@@ -121,8 +121,11 @@ impl Supervisor {
         let (first, limit) = (self.restarts.is_first(), self.restarts.attempt_limit());
         let (resources, checkpointer) = (self.resources.clone(), self.checkpointer.clone());
         let cluster = self.cluster;
+        // Taken: its end is no failure.
+        let gate = self.chain.as_mut().and_then(|chain| chain.gate.take());
         let chain = self.chain.as_ref().map(|chain| (chain.decoder.clone(), chain.from.clone()));
         let preparing = async move {
+            close(gate).await;
             let progress = match &chain {
                 Some((decoder, _)) => chain_progress(decoder, &checkpointer).await,
                 None => {
@@ -190,12 +193,15 @@ impl Supervisor {
             }
         };
         let continues = chain.first < generation;
-        let reader = launch.reader(first_batch, chain.decoder.clone(), &self.threads.reading);
+        let gate = launch.gate(&chain.decoder);
+        let (decoder, arbiter) = (chain.decoder.clone(), &self.threads.reading);
+        let reader = launch.reader(first_batch, gate.clone(), decoder, arbiter);
         let (from, confirm) = (start.from.clone(), reader.clone().recipient());
         self.checkpointer.do_send(BeginGeneration { generation, from, continues, confirm });
         self.resources.status.set_generation(generation, continues);
         self.resources.status.wal_ends_at(start.wal_end);
         chain.reader = Some(reader);
+        chain.gate = gate;
         chain.launched = Instant::now();
         self.cluster = Some(start.from.system_id);
         chain.from = start.from;
@@ -236,6 +242,7 @@ impl Supervisor {
     fn is_present(&self, actor: ActorKind, generation: u64) -> bool {
         self.chain.as_ref().is_some_and(|chain| match actor {
             ActorKind::WalReader => generation == self.generation && chain.reader.is_some(),
+            ActorKind::CommitGate => generation == self.generation && chain.gate.is_some(),
             // Its failures carry the generation in which it began what failed.
             _ => generation >= chain.first,
         })

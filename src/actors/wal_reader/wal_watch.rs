@@ -177,6 +177,11 @@ impl Cause {
             PipelineState::Retrying { error } | PipelineState::StandingBy { error } => {
                 cause(error.clone(), "nothing is read meanwhile: remove what the error names")
             }
+            _ if status.gate_waits_for.is_some() => cause(
+                status.undelivered(),
+                "nothing behind it can be confirmed: see to the standby, or set \
+                 delivery.standby_timeout",
+            ),
             _ if status.in_flight_bytes > 0 => cause(
                 status.undelivered(),
                 "nothing behind it can be confirmed: see to what the topic or the brokers lack",

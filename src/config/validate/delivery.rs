@@ -1,9 +1,9 @@
 //! Validates `[delivery]` and refuses settings that exclude exactly-once.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use super::{Check, humantime, kafka::check_topic_prefix, positive, quoted, wrong};
-use crate::config::{Config, KafkaClient, RefusalPolicy, size::size_text};
+use crate::config::{Config, KafkaClient, RefusalPolicy, WaitForStandbys, size::size_text};
 
 /// Minimum timeout, since a transaction has to outlast a request to the brokers.
 const MIN_TRANSACTION_TIMEOUT: Duration = Duration::from_secs(5);
@@ -22,6 +22,16 @@ pub(super) fn check(config: &Config) -> Check {
             humantime(MIN_TRANSACTION_TIMEOUT)
         );
         return wrong("delivery.transaction_timeout", humantime(timeout), problem);
+    }
+    if let WaitForStandbys::Named(names) = &delivery.wait_for_standbys {
+        let mut seen = HashSet::new();
+        if let Some(name) = names.iter().find(|name| name.is_empty() || !seen.insert(*name)) {
+            let problem = "must be names, each of them once";
+            return wrong("delivery.wait_for_standbys", quoted(name), problem);
+        }
+    }
+    if let Some(timeout) = delivery.standby_timeout {
+        positive("delivery.standby_timeout", timeout)?;
     }
     if let Some(topic) = &delivery.position_topic {
         check_topic_prefix("delivery.position_topic", topic)?;

@@ -4,6 +4,7 @@ mod access;
 mod position;
 mod privileges;
 mod prospects;
+mod standbys;
 
 use std::sync::Arc;
 
@@ -92,6 +93,7 @@ impl PostgresChecks<'_> {
         if server.major() >= 17 {
             self.failover().await?;
         }
+        self.standbys().await?;
         self.clock().await
     }
 

@@ -91,6 +91,11 @@ pub(super) fn families(status: &PipelineStatus) -> Vec<Family<'_>> {
             "Bytes between the WAL and the acknowledgement",
             status.in_flight_bytes as u64,
         ),
+        gauge(
+            "commit_gate_bytes",
+            "Bytes in flight that wait for standbys to flush them, or for others to see them",
+            status.gate_bytes,
+        ),
         gauge("window_bytes", "Maximum number of bytes in flight", status.window_bytes as u64),
         gauge(
             "wal_received_lsn_bytes",

@@ -201,6 +201,11 @@ fn what_makes_no_sense_is_refused() {
             "1s",
             "delivery.transaction_timeout = 1s from flag --set: must be at least 5s and more than twice delivery.interval and delivery.max_interval",
         ),
+        (
+            "delivery.wait_for_standbys",
+            "b, b",
+            "delivery.wait_for_standbys = \"b\" from flag --set: must be names, each of them once",
+        ),
         ("log.service", "", "log.service = \"\" from flag --set: must not be empty"),
     ] {
         assert_eq!(mistake_in_flag(setting, value), line);

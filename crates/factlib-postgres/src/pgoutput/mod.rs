@@ -17,6 +17,7 @@ const POSTGRES_EPOCH_US: i64 = 946_684_800_000_000;
 /// Tag, flags, commit_lsn, end_lsn, time.
 const BEGIN_LENGTH: usize = 21;
 const BEGIN_COMMIT_TIME_AT: usize = 9;
+const BEGIN_XID_AT: usize = 17;
 const COMMIT_LENGTH: usize = 26;
 const COMMIT_END_LSN_AT: usize = 10;
 
@@ -252,6 +253,16 @@ pub fn begin_commit_time_us(data: &[u8]) -> Option<i64> {
     }
     let time = data.get(BEGIN_COMMIT_TIME_AT..)?.first_chunk()?;
     Some(i64::from_be_bytes(*time))
+}
+
+/// Returns the transaction id if `data` is a Begin; cheaper than parsing it.
+#[inline]
+pub fn begin_xid(data: &[u8]) -> Option<u32> {
+    if data.len() != BEGIN_LENGTH || data.first() != Some(&b'B') {
+        return None;
+    }
+    let xid = data.get(BEGIN_XID_AT..)?.first_chunk()?;
+    Some(u32::from_be_bytes(*xid))
 }
 
 /// Converts PostgreSQL's clock, microseconds since 2000-01-01, to nanoseconds since 1970-01-01.

@@ -45,6 +45,10 @@ pub fn text(status: &Value) -> String {
     lines.push(("rate", format!("{:.1} events/s", float(&status["events_per_second"]))));
     let (used, window) = (number("in_flight_bytes"), number("window_bytes"));
     lines.push(("in flight", format!("{} of {}", bytes(used), bytes(window))));
+    if let Some(condition) = status["gate_waits_for"].as_str() {
+        let held = bytes(number("gate_bytes"));
+        lines.push(("held", format!("{held}, waiting for {condition}")));
+    }
     lines.push(("generation", generation(status)));
     if let Some(error) = status["kafka_error"].as_str() {
         lines.push(("Kafka", error.to_owned()));
