@@ -27,11 +27,10 @@ pub use self::{
 };
 use super::{
     auth::{self, Purpose},
-    connect_info::{ConnectInfo, Host},
-    connector::{self, Startup},
+    connect_info::ConnectInfo,
+    connector::{self, LoginTarget, Startup},
     session::{COPY_BOTH, Row, Session},
     session_settings::{self, WAL_SENDER_TIMEOUT_MAX_MS},
-    settings::TargetSessionAttrs,
     stream::Stream,
     text_settings::TEXT_SETTINGS,
     timeline::TimelineHistory,
@@ -78,18 +77,13 @@ struct ReplicationStartup<'a> {
 impl Startup for ReplicationStartup<'_> {
     type Session = ReplicationClient;
 
-    async fn start(
-        &self,
-        stream: Stream,
-        host: &Host,
-        target: TargetSessionAttrs,
-    ) -> Result<ReplicationClient> {
-        let session = auth::log_in(stream, host, self.info, Purpose::Replication).await?;
+    async fn start(&self, stream: Stream, server: &LoginTarget<'_>) -> Result<ReplicationClient> {
+        let session = auth::log_in(stream, server, self.info, Purpose::Replication).await?;
         let mut client = ReplicationClient { session, backend: Backend::default() };
-        if let Some((query, wanted)) = target.probe()
+        if let Some((query, wanted)) = server.target.probe()
             && client.value(query).await?.as_deref() != Some(wanted)
         {
-            return Err(target.mismatch(host));
+            return Err(server.target.mismatch(server.host));
         }
         client.set_up().await?;
         Ok(client)
