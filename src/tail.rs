@@ -69,10 +69,8 @@ impl Tail {
                 return Err(error);
             }
         };
-        let status_interval = server::status_interval(&server, settings);
         let options = ReplicationOptions::new(slot)
             .publication(&settings.publication)
-            .status_interval(status_interval)
             .messages(true)
             .start_at(start)
             .encoding(encoding.clone())
@@ -89,7 +87,7 @@ impl Tail {
             buffer: BytesMut::with_capacity(READ_BYTES),
             events: VecDeque::new(),
             received: start,
-            status_interval,
+            status_interval: server::status_interval(&server, settings),
             next_status: Instant::now(),
         })
     }

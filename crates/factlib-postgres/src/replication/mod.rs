@@ -43,6 +43,8 @@ use crate::{Error, ErrorKind, Lsn, Result};
 /// them.
 const OPTIONS_SINCE: u32 = 14;
 
+const SYNTAX_ERROR: &str = "42601";
+
 /// A replication connection that does not stream yet.
 pub struct ReplicationClient {
     session: Session,
@@ -102,8 +104,21 @@ impl ReplicationClient {
     }
 
     /// Runs `IDENTIFY_SYSTEM`.
+    ///
+    /// # Errors
+    /// `Pooler` if the answer is that of an ordinary session: a pooler has dropped the parameter
+    /// `replication`. Otherwise errors of the server.
     pub async fn identify_system(&mut self) -> Result<SystemId> {
-        let rows = self.query("IDENTIFY_SYSTEM").await?;
+        let rows = match self.query("IDENTIFY_SYSTEM").await {
+            Err(error) if error.sqlstate() == Some(SYNTAX_ERROR) => {
+                let at = &self.session.at;
+                let message = format!("what answers at {at} does not know replication");
+                return Err(Error::new(ErrorKind::Pooler, message)
+                    .with_remedy("a pooler is in between: connect to PostgreSQL itself")
+                    .caused_by(error));
+            }
+            rows => rows?,
+        };
         let parse = |row: &Row| {
             let column = |at: usize| row.get(at)?.as_deref();
             Some(SystemId {
