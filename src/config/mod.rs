@@ -5,6 +5,7 @@
 //! `manual`); a program that embeds the relay fills it as it likes.
 
 mod checkpoint;
+mod command;
 mod dead_letter;
 mod delivery;
 #[cfg(feature = "cli")]
@@ -41,6 +42,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     checkpoint::{CheckpointConfig, StoreKind},
+    command::CommandLine,
     dead_letter::{DeadLetterConfig, RefusalPolicy},
     delivery::{DeliveryConfig, DeliveryMode, WaitForStandbys, WaitForVisibility},
     http::HttpConfig,

@@ -3,10 +3,11 @@
 use std::{path::PathBuf, time::Duration};
 
 use bytesize::ByteSize;
-use factlib_postgres::{ConnectInfo, PasswordFile};
+use factlib_postgres::{ConnectInfo, PasswordCommand, PasswordFile};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
+use super::command::{CommandLine, hidden_variables};
 use crate::Result;
 
 /// Default of `url`, which contains no secret.
@@ -23,6 +24,9 @@ pub struct PostgresConfig {
     /// Password; overrides that of the connection string.
     #[serde(serialize_with = "super::secret::redacted_option")]
     pub password: Option<SecretString>,
+    /// Command that prints the password, run at each connection: a text is run by `sh -c`, a list
+    /// without a shell. It may take `postgres.connect_timeout`.
+    pub password_command: Option<CommandLine>,
     /// File with the password; it is read again at each connection.
     #[serde(skip)]
     pub password_file: Option<PathBuf>,
@@ -81,6 +85,7 @@ impl Default for PostgresConfig {
         PostgresConfig {
             url: SecretString::from(DEFAULT_URL),
             password: None,
+            password_command: None,
             password_file: None,
             url_file: None,
             slot: "factlib".into(),
@@ -111,9 +116,25 @@ impl PostgresConfig {
             Some(password) => info.with_password(password.clone()),
             None => info,
         };
-        Ok(match &self.password_file {
+        let info = match &self.password_file {
             Some(path) => info.with_password_from(PasswordFile::Whole(path.clone())),
             None => info,
+        };
+        Ok(match &self.password_command {
+            Some(command) => info.with_password_command(self.runnable(command)),
+            None => info,
         })
+    }
+
+    fn runnable(&self, command: &CommandLine) -> PasswordCommand {
+        let command = match command {
+            CommandLine::Shell(script) => PasswordCommand::shell(script),
+            CommandLine::Program(words) => {
+                let (program, arguments) =
+                    words.split_first().map_or(("", &[][..]), |(p, a)| (&**p, a));
+                PasswordCommand::program(program, arguments)
+            }
+        };
+        command.limit(self.connect_timeout).hide(hidden_variables())
     }
 }

@@ -51,6 +51,8 @@ pub enum Kind {
     Size,
     /// One of these words.
     OneOf(&'static [&'static str]),
+    /// A text for a shell, or a list of a program and its arguments.
+    Command,
     /// Texts; from the environment and flags separated by commas.
     List,
     /// A whole number, or texts as in a list.
@@ -65,6 +67,7 @@ pub enum Kind {
 const ROWS: &[(&str, Kind, &[&str])] = &[
     ("postgres.url", Kind::Secret, &["MASTER_DATABASE_URL"]),
     ("postgres.password", Kind::Secret, &[]),
+    ("postgres.password_command", Kind::Command, &[]),
     ("postgres.slot", Kind::Text, &["REPLICATION_SLOT_NAME"]),
     ("postgres.publication", Kind::Text, &["PUBLICATION_NAME"]),
     ("postgres.message_prefix", Kind::Text, &["WAL_PREFIX"]),
@@ -225,6 +228,7 @@ impl Kind {
             Kind::Duration => "a duration such as 200ms, 10s or 1m30s".into(),
             Kind::Size => "a size such as 256KiB or 16MiB".into(),
             Kind::OneOf(words) => format!("one of {}", words.join(", ")),
+            Kind::Command => "a text for a shell, or a list of a program and its arguments".into(),
             Kind::List => "a list of texts".into(),
             Kind::CountOrList => "a whole number, or a list of texts".into(),
             Kind::Table => "a table of texts".into(),
@@ -249,6 +253,9 @@ impl Kind {
                 Ok(number) => number.into(),
                 Err(_) => Kind::List.read(text),
             },
+            Kind::Command if text.trim_start().starts_with('[') => {
+                super::file::inline(text).unwrap_or(text.into())
+            }
             Kind::Tables => super::file::inline(text).unwrap_or(text.into()),
             _ => text.into(),
         }

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::health::start_wait;
+use super::health::{server_is_silent, start_wait};
 use crate::status::{BlockedBy, PipelineState, PipelineStatus, TopicStatus};
 
 /// A node of the page's picture at which events wait.
@@ -36,6 +36,9 @@ pub(super) fn blocked(status: &PipelineStatus) -> Vec<Blocked> {
             if let Some((by, why)) = start_wait(status) {
                 add(if by == BlockedBy::Kafka { "kafka" } else { "postgresql" }, by, why);
             }
+        }
+        _ if server_is_silent(status) => {
+            add("postgresql", BlockedBy::Postgres, "asked for an answer, and has not answered yet");
         }
         _ => {}
     }
@@ -140,6 +143,14 @@ mod tests {
         status.set_state(retrying("no route"));
         assert_eq!(names(&status), ["postgresql"]);
         status.set_state(PipelineState::StandingBy { error: "active for PID 7".into() });
+        assert_eq!(names(&status), ["postgresql"]);
+    }
+
+    #[test]
+    fn a_server_that_does_not_answer_is_marked() {
+        let status = Status::new(ByteWindow::new(100));
+        status.set_state(PipelineState::Running);
+        status.actor_waits("wal_reader", Some(BlockedBy::Postgres));
         assert_eq!(names(&status), ["postgresql"]);
     }
 

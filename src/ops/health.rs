@@ -84,8 +84,10 @@ impl Progress {
         let running = status.state == PipelineState::Running;
         // Progress is up to the instance that reads the slot.
         let standing_by = matches!(status.state, PipelineState::StandingBy { .. });
-        let done =
-            running && status.in_flight_bytes == 0 && status.received_lsn <= status.saved_lsn;
+        let done = running
+            && !server_is_silent(status)
+            && status.in_flight_bytes == 0
+            && status.received_lsn <= status.saved_lsn;
         let marks = Marks { events: status.events, saved: status.saved_lsn };
         let pipeline = self.pipeline.standstill(marks, standing_by || settled && done, now);
         let saved = status.delivered_lsn <= status.saved_lsn;
@@ -153,6 +155,13 @@ fn unpublished(status: &PipelineStatus) -> Option<String> {
     let mut problems = status.publication_problems.iter();
     let PublicationProblem { problem, remedy, .. } = problems.find(|problem| problem.is_error)?;
     Some(format!("{problem} ({remedy})"))
+}
+
+/// True if the server was asked for a reply and has not replied: nobody knows if there is work.
+pub(super) fn server_is_silent(status: &PipelineStatus) -> bool {
+    let reader = status.actors.get("wal_reader");
+    status.state == PipelineState::Running
+        && reader.is_some_and(|reader| reader.blocked_by == Some(BlockedBy::Postgres))
 }
 
 /// Says what the start is waiting for.
@@ -313,6 +322,22 @@ mod tests {
         assert_eq!(scene.reason_at(71), "nothing has moved for 71 s: PostgreSQL is silent");
         scene.status.saved(Lsn::new(9));
         assert_eq!(scene.at(72), Health::Healthy);
+    }
+
+    #[test]
+    fn a_server_that_does_not_answer_is_no_rest() {
+        let mut scene = Scene::new(PipelineState::Running);
+        assert_eq!(scene.at(1_000), Health::Healthy);
+        scene.status.actor_waits("wal_reader", Some(BlockedBy::Postgres));
+        assert_eq!(scene.at(1_010), Health::Healthy);
+        // Its connection is given up: that does not begin anew.
+        scene.status.set_state(PipelineState::Retrying { error: "held by PID 7".into() });
+        assert_eq!(scene.at(1_060), Health::Healthy);
+        let reason = "nothing has moved for 61 s: retrying, because: held by PID 7";
+        assert_eq!(scene.reason_at(1_061), reason);
+        scene.status.set_state(PipelineState::Running);
+        scene.status.actor_waits("wal_reader", None);
+        assert_eq!(scene.at(1_062), Health::Healthy);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //!
 //! | file | idea |
 //! | --- | --- |
+//! | [`managed`] | recognises managed services, and knows what differs there |
 //! | `notices` | logs the notices of the client |
 //! | [`sql`] | ordinary clients for programs that embed the relay |
 //! | `reconnecting` | a connection for occasional statements, opened on demand |
@@ -13,6 +14,7 @@
 //! | `retention` | reads how much WAL a slot retains, and for which transaction |
 
 pub(crate) mod commit_report;
+pub(crate) mod managed;
 mod notices;
 mod reconnecting;
 pub(crate) mod retention;

@@ -48,7 +48,9 @@ use crate::{
     },
     postgres::{
         commit_report::{CommitRules, has_synchronous_standbys},
-        logged, postgres_error, read_encoding, server,
+        logged,
+        managed::pooler_remedy,
+        postgres_error, read_encoding, server,
         slot_reader::END_LIMIT,
         slot_reader::OwnBackend,
         slot_reader::SlotReader,
@@ -521,9 +523,22 @@ impl Startup {
         })
     }
 
-    /// Opens a replication connection within `limit`.
+    /// Opens a replication connection within `limit`, and checks that it is one.
     pub async fn replication(&self, limit: Duration, log: &Logger) -> Result<ReplicationClient> {
-        Ok(ReplicationClient::connect(&logged(&self.replication_info, log), limit).await?)
+        let connecting = async {
+            let info = logged(&self.replication_info, log);
+            let mut client = ReplicationClient::connect(&info, limit).await?;
+            client.identify_system().await?;
+            Ok(client)
+        };
+        connecting.await.map_err(|error: factlib_postgres::Error| {
+            let is_pooler = error.kind() == factlib_postgres::ErrorKind::Pooler;
+            let hosts = self.replication_info.describe_hosts();
+            match pooler_remedy(&hosts).filter(|_| is_pooler) {
+                Some(remedy) => Error::from(error).remedy(remedy),
+                None => error.into(),
+            }
+        })
     }
 
     /// Checks the publication and its tables, and creates it if it is missing and `create` is set.

@@ -9,9 +9,10 @@ use proc_macro2::{Delimiter, Literal, TokenStream, TokenTree};
 use syn::Lit;
 
 /// Where texts are no errors of the relay, and what they are.
-const OTHER_PLACES: [(&str, &str); 7] = [
+const OTHER_PLACES: [(&str, &str); 8] = [
     ("src/ops/definitions", "what /metrics says of each metric"),
     ("src/config/manual.rs", "the example file"),
+    ("src/postgres/managed/services.rs", "the table of services in docs/postgresql.md"),
     ("crates/factlib-postgres/src/pgoutput/", "names of what is `expected … at byte …`"),
     ("crates/factlib-postgres/src/observer.rs", "lines for logs of others"),
     ("src/bin/factlib/status/text.rs", "names of lines"),
@@ -46,6 +47,7 @@ const NO_ERRORS: &[&str] = &[
     "events come as messages, or as rows of a table",
     "the handler wants event {} later",
     "full: reading goes on as Kafka acknowledges records",
+    "asked for an answer, and has not answered yet",
     "the handler retries: {reason}",
     "open, handler retries: {reason}",
     "WAL status",

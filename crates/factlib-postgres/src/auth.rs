@@ -15,7 +15,8 @@ use postgres_protocol::{
 use secrecy::{ExposeSecret, SecretString};
 
 use super::{
-    connect_info::{ConnectInfo, Host},
+    connect_info::ConnectInfo,
+    connector::LoginTarget,
     require_auth::{AUTH_REMEDY, Method},
     session::Session,
     settings::ChannelBinding,
@@ -35,14 +36,15 @@ pub(super) enum Purpose {
 /// Sends the start-up message and authenticates.
 pub(super) async fn log_in(
     stream: Stream,
-    host: &Host,
+    server: &LoginTarget<'_>,
     info: &ConnectInfo,
     purpose: Purpose,
 ) -> Result<Session> {
+    let host = server.host;
     let mut session = Session::new(stream, host.to_string());
     let mut login = Login {
         message: format!("cannot log in to PostgreSQL at {host} as {}", info.user),
-        password: info.password(host),
+        password: server.password.clone(),
         info,
         session: &mut session,
     };

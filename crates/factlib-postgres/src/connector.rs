@@ -13,6 +13,7 @@ use std::{
     time::Duration,
 };
 
+use secrecy::SecretString;
 use tokio::time::{Instant, timeout};
 
 use super::{
@@ -25,19 +26,27 @@ use super::{
 };
 use crate::{
     Error, ErrorKind, Result,
-    error::{NO_PASSWORD, sqlstate},
+    error::{NO_PASSWORD, is_refused_password, sqlstate},
 };
 
 /// Logs in on a new stream and checks that the server is of the wanted kind.
 pub(super) trait Startup: Sync {
     type Session: Send;
+    /// True if the server may ask for a password.
+    const NEEDS_PASSWORD: bool = true;
 
     fn start(
         &self,
         stream: Stream,
-        host: &Host,
-        target: TargetSessionAttrs,
+        server: &LoginTarget<'_>,
     ) -> impl Future<Output = Result<Self::Session>> + Send;
+}
+
+/// The server of a stream, with what is needed to log in there.
+pub(super) struct LoginTarget<'a> {
+    pub host: &'a Host,
+    pub target: TargetSessionAttrs,
+    pub password: Option<SecretString>,
 }
 
 /// Connects to the first suitable server, within `limit`.
@@ -46,7 +55,7 @@ pub(super) async fn connect<S: Startup>(
     limit: Duration,
     startup: &S,
 ) -> Result<S::Session> {
-    let deadline = Instant::now() + limit;
+    let mut deadline = Instant::now() + limit;
     let rounds = info.target.rounds();
     let mut left = rounds.len() * info.hosts.len();
     let mut failures = Vec::new();
@@ -55,9 +64,23 @@ pub(super) async fn connect<S: Startup>(
         let hosts =
             info.silent.silent_last(info.shuffled(hosts), |(index, _)| HostOrAddress::Host(*index));
         for (index, host) in hosts {
+            let asking = Instant::now();
+            let password = match S::NEEDS_PASSWORD {
+                true => info.password(host).await,
+                false => Ok(None),
+            };
+            // A command that is asked has a limit of its own.
+            deadline += asking.elapsed();
             let host_deadline = share(deadline, left);
             left -= 1;
-            let attempt = Attempt { info, index, host, target: *target, startup };
+            let server = match password {
+                Ok(password) => LoginTarget { host, target: *target, password },
+                Err(error) => {
+                    failures.push(error);
+                    continue;
+                }
+            };
+            let attempt = Attempt { info, index, host, server, startup };
             match attempt.try_host(host_deadline, &mut failures).await {
                 Ok(Some(session)) => return Ok(session),
                 Ok(None) => {}
@@ -81,7 +104,7 @@ struct Attempt<'a, S> {
     /// Index of the host in the list.
     index: usize,
     host: &'a Host,
-    target: TargetSessionAttrs,
+    server: LoginTarget<'a>,
     startup: &'a S,
 }
 
@@ -236,10 +259,10 @@ impl<S: Startup> Attempt<'_, S> {
 
     async fn start(&self, stream: Stream) -> Result<S::Session> {
         let exposure = Exposure::of(&stream);
-        let session = self.startup.start(stream, self.host, self.target).await;
+        let session = self.startup.start(stream, &self.server).await;
         let session = session
             .map_err(|error| tls::explain_refused_certificate(self.host, &self.info.tls, error))
-            .map_err(|error| transient_if_password_file(self.info, error))?;
+            .map_err(|error| transient_if_password_changes(self.info, error))?;
         exposure.report(self.info, self.host);
         Ok(session)
     }
@@ -250,15 +273,15 @@ impl<S: Startup> Attempt<'_, S> {
     }
 }
 
-/// Makes the error transient if the refused or missing password comes from a file: the file may
-/// not be updated yet, and is read again at each attempt.
-fn transient_if_password_file(info: &ConnectInfo, error: Error) -> Error {
-    let refused = sqlstate(&error) == Some("28P01") || error.remedy() == Some(NO_PASSWORD);
-    match info.named_password_file().filter(|_| refused) {
-        Some(path) => {
-            let message = format!("the password in {} is missing or was refused", path.display());
+/// Makes the error transient if the refused or missing password comes from a file or a command: it
+/// may not be updated yet, and is asked for again at each attempt.
+fn transient_if_password_changes(info: &ConnectInfo, error: Error) -> Error {
+    let refused = is_refused_password(&error) || error.remedy() == Some(NO_PASSWORD);
+    match info.changing_password().filter(|_| refused) {
+        Some(password) => {
+            let message = format!("the password {password} is missing or was refused");
             Error::new(ErrorKind::Unavailable, message)
-                .with_remedy("correct the file or the role's password: it is read at each try")
+                .with_remedy("correct it or the role's password: it is read at each try")
                 .caused_by(error)
         }
         None => error,

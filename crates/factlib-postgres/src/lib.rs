@@ -74,6 +74,7 @@ mod exposure;
 pub mod frame;
 mod lsn;
 mod observer;
+mod password_command;
 mod password_file;
 pub mod pgoutput;
 mod pgpass;
@@ -103,6 +104,7 @@ pub use self::{
     error::{Error, ErrorFields, ErrorKind, Result, ServerError},
     lsn::{Lsn, ParseLsnError},
     observer::{Notice, Observer},
+    password_command::PasswordCommand,
     password_file::PasswordFile,
     replication::{
         Backend, ReplicationClient, ReplicationOptions, ReplicationStream, SilenceLimit,

@@ -14,11 +14,10 @@ use postgres_protocol::message::{
 
 use super::{
     auth::{self, Purpose},
-    connect_info::{ConnectInfo, Host},
-    connector::{self, Startup},
+    connect_info::ConnectInfo,
+    connector::{self, LoginTarget, Startup},
     session::Session,
     session_settings,
-    settings::TargetSessionAttrs,
     stream::Stream,
 };
 use crate::{Error, ErrorKind, Result};
@@ -38,22 +37,17 @@ struct RowStartup<'a> {
 impl Startup for RowStartup<'_> {
     type Session = RowSession;
 
-    async fn start(
-        &self,
-        stream: Stream,
-        host: &Host,
-        target: TargetSessionAttrs,
-    ) -> Result<RowSession> {
-        let session = auth::log_in(stream, host, self.info, Purpose::Statements).await?;
+    async fn start(&self, stream: Stream, server: &LoginTarget<'_>) -> Result<RowSession> {
+        let session = auth::log_in(stream, server, self.info, Purpose::Statements).await?;
         let mut session = RowSession { session };
-        if let Some((query, wanted)) = target.probe()
+        if let Some((query, wanted)) = server.target.probe()
             && session
                 .value(query, "cannot ask PostgreSQL whether it is a primary")
                 .await?
                 .as_deref()
                 != Some(wanted)
         {
-            return Err(target.mismatch(host));
+            return Err(server.target.mismatch(server.host));
         }
         let setting = session_settings::statement(&[]);
         session.session.query(&setting, "cannot set up the session with PostgreSQL").await?;

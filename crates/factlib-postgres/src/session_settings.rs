@@ -5,6 +5,8 @@
 //! parameters that it does not track. Settings that the server does not have, or does not let a
 //! session change, are left out.
 
+use std::time::Duration;
+
 /// Settings of every session.
 const EVERY_SESSION: &[(&str, &str)] = &[
     // Sessions also write.
@@ -23,7 +25,7 @@ const EVERY_SESSION: &[(&str, &str)] = &[
 
 /// Maximum `wal_sender_timeout` of a replication connection: the time after which the server frees
 /// the slot of a client that disappeared silently.
-pub(super) const WAL_SENDER_TIMEOUT_MAX_MS: u32 = 300_000;
+pub(super) const WAL_SENDER_TIMEOUT_MAX: Duration = Duration::from_secs(300);
 
 /// Returns the statement that sets all of them and `additional` ones. It returns one row: the pid of
 /// the server process and its start time.

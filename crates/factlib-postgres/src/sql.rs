@@ -18,7 +18,7 @@ use tokio_postgres::{
 
 use super::{
     connect_info::{ConnectInfo, Host},
-    connector::{self, Startup},
+    connector::{self, LoginTarget, Startup},
     require_auth::{AUTH_REMEDY, Method, RequireAuth},
     settings::{self, TargetSessionAttrs},
     stream::Stream,
@@ -52,8 +52,13 @@ struct Cancel<'a>(&'a CancelToken);
 
 impl Startup for Cancel<'_> {
     type Session = ();
+    const NEEDS_PASSWORD: bool = false;
 
-    async fn start(&self, stream: Stream, host: &Host, _: TargetSessionAttrs) -> Result<()> {
+    async fn start(
+        &self,
+        stream: Stream,
+        LoginTarget { host, .. }: &LoginTarget<'_>,
+    ) -> Result<()> {
         // The server does not answer this request.
         let stream =
             GuardedStream { guard: LoginGuard::new(&stream, &RequireAuth::default()), stream };
@@ -70,18 +75,14 @@ struct SqlStartup<'a> {
 impl Startup for SqlStartup<'_> {
     type Session = (Client, Host);
 
-    async fn start(
-        &self,
-        stream: Stream,
-        host: &Host,
-        target: TargetSessionAttrs,
-    ) -> Result<(Client, Host)> {
+    async fn start(&self, stream: Stream, server: &LoginTarget<'_>) -> Result<(Client, Host)> {
+        let host = server.host;
         let here = Host { hostaddr: stream.peer(), ..host.clone() };
         let message = format!("cannot log in to PostgreSQL at {host} as {}", self.info.user);
         let stream =
             GuardedStream { guard: LoginGuard::new(&stream, &self.info.require_auth), stream };
         let (client, connection) = self
-            .config(host)
+            .config(server)
             .connect_raw(stream, Passthrough)
             .await
             .map_err(|error| postgres_error(message, error))?;
@@ -92,13 +93,13 @@ impl Startup for SqlStartup<'_> {
                 observer.notice(&Notice::ConnectionEnded { error: &error });
             }
         });
-        check_target(&client, host, target).await?;
+        check_target(&client, host, server.target).await?;
         Ok((client, here))
     }
 }
 
 impl SqlStartup<'_> {
-    fn config(&self, host: &Host) -> config::Config {
+    fn config(&self, server: &LoginTarget<'_>) -> config::Config {
         let info = self.info;
         let mut config = config::Config::new();
         config
@@ -116,7 +117,7 @@ impl SqlStartup<'_> {
         if let Some(options) = &info.options {
             config.options(options);
         }
-        if let Some(password) = info.password(host) {
+        if let Some(password) = &server.password {
             config.password(password.expose_secret());
         }
         config

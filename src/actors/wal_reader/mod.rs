@@ -105,6 +105,7 @@ impl WalReader {
             inside: false,
             stopping: None,
             draining: false,
+            silent: false,
             pace: Pace::default(),
             from,
             window,

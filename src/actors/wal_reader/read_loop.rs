@@ -49,6 +49,8 @@ pub(super) struct ReadLoop {
     /// Reading ends with that transaction, and then this is answered.
     pub stopping: Option<oneshot::Sender<u64>>,
     pub draining: bool,
+    /// The server was asked for a reply and has not replied.
+    pub silent: bool,
     pub pace: Pace,
 }
 
@@ -112,6 +114,7 @@ impl ReadLoop {
                 }
                 read = stream.read_after(&mut buffer, self.pace.pause()), if waiting.is_none() && !self.draining => {
                     read?;
+                    self.notice_silence(&stream);
                 }
             }
             while waiting.is_none() && !self.draining {
@@ -151,12 +154,22 @@ impl ReadLoop {
             .start_at(from.start)
             .encoding(from.encoding.clone())
             .binary(from.binary)
+            .status_interval(from.status_interval)
             .silence_limit(Arc::clone(&from.silence_limit));
         Ok(client.start(&options).await?)
     }
 
     fn blocked_by(&self, what: Option<BlockedBy>) {
         self.status.actor_waits(ActorKind::WalReader.name(), what);
+    }
+
+    /// Notes that the server has been silent for so long that it was asked for a reply, or that it has
+    /// replied.
+    fn notice_silence(&mut self, stream: &ReplicationStream) {
+        if self.silent != stream.awaits_reply() {
+            self.silent = !self.silent;
+            self.blocked_by(self.silent.then_some(BlockedBy::Postgres));
+        }
     }
 
     fn position(&self) -> StandbyStatus {
@@ -171,6 +184,7 @@ impl ReadLoop {
     /// Tells the server our position; `reading` unless the window is full.
     async fn report(&mut self, stream: &mut ReplicationStream, reading: bool) -> Result<()> {
         stream.send_status(self.position(), reading && !self.draining).await?;
+        self.notice_silence(stream);
         self.status.confirmed(self.confirmed);
         Ok(())
     }
@@ -271,6 +285,7 @@ mod tests {
             inside: false,
             stopping: None,
             draining: false,
+            silent: false,
             pace: Pace::default(),
         };
         (reader, batches, dones)

@@ -69,6 +69,7 @@ fn check_postgres(postgres: &PostgresConfig) -> Check {
     if postgres.url.expose_secret().trim().is_empty() {
         return wrong("postgres.url", "\"\"", "must be a connection string");
     }
+    check_password_command(postgres)?;
     let slot = &postgres.slot;
     let legal = |c: char| matches!(c, 'a'..='z' | '0'..='9' | '_');
     if slot.is_empty() || slot.len() > IDENTIFIER_BYTES || !slot.chars().all(legal) {
@@ -91,6 +92,18 @@ fn check_postgres(postgres: &PostgresConfig) -> Check {
         return wrong("postgres.retained_wal_warning", value, "must be above zero");
     }
     Ok(())
+}
+
+fn check_password_command(postgres: &PostgresConfig) -> Check {
+    const NAME: &str = "postgres.password_command";
+    match &postgres.password_command {
+        Some(command) if command.is_empty() => wrong(NAME, "\"\"", "must name a command to run"),
+        Some(_) if postgres.password.is_some() => {
+            let problem = "is not run while postgres.password or its file is set: leave one out";
+            wrong(NAME, "given", problem)
+        }
+        _ => Ok(()),
+    }
 }
 
 fn check_checkpoint(checkpoint: &CheckpointConfig) -> Check {

@@ -7,7 +7,7 @@ use super::{PostgresChecks, column, literal};
 use crate::{
     Result,
     outbox::{Finding, Severity},
-    postgres::sqlstate,
+    postgres::{managed::setting_remedy, sqlstate},
     startup::publication_spec,
 };
 
@@ -21,7 +21,11 @@ impl PostgresChecks<'_> {
             Err(error) => {
                 let (found, remedy) = match sqlstate(&error) {
                     Some("42501") => {
-                        (error.without_remedy(), format!("ALTER ROLE {user} REPLICATION"))
+                        let role = self.startup.info.user();
+                        let allow = self.service.map(|service| service.replication(role));
+                        let allow =
+                            allow.unwrap_or_else(|| format!("ALTER ROLE {user} REPLICATION"));
+                        (error.without_remedy(), allow)
                     }
                     _ => {
                         (error.without_remedy(), error.advice().unwrap_or("see pg_hba.conf").into())
@@ -45,7 +49,7 @@ impl PostgresChecks<'_> {
             false => self.checks.warning(
                 "WAL senders",
                 found,
-                format!("ALTER SYSTEM SET max_wal_senders = {}; restart PostgreSQL", max + 10),
+                setting_remedy(self.service, "max_wal_senders", max + 10),
             ),
         }
         Ok(Some(client))
@@ -67,8 +71,7 @@ impl PostgresChecks<'_> {
             self.checks.ok("slots", found);
             return Ok(());
         }
-        let raise =
-            format!("ALTER SYSTEM SET max_replication_slots = {}; restart PostgreSQL", max + 10);
+        let raise = setting_remedy(self.service, "max_replication_slots", max + 10);
         let remedy = match idle {
             Some(name) => format!(
                 "{raise}; or drop one that is not needed: SELECT pg_drop_replication_slot({})",

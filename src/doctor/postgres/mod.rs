@@ -18,7 +18,7 @@ use crate::{
     Error, Result,
     checkpoint::CheckpointStore,
     config::Config,
-    postgres::{postgres_error, server, sql, sql_session},
+    postgres::{managed::Service, postgres_error, server, sql, sql_session},
     startup::Startup,
 };
 
@@ -34,8 +34,15 @@ pub(super) async fn examine(config: &Arc<Config>, log: &Logger) -> Result<Vec<Ch
             // A lock must not hold up all later checks.
             let limit = format!("SET statement_timeout = {}", limit.as_millis());
             sql::run(&client, "cannot ask PostgreSQL", &limit).await?;
-            let mut postgres =
-                PostgresChecks { config, startup: &startup, client: &client, store, log, checks };
+            let mut postgres = PostgresChecks {
+                config,
+                startup: &startup,
+                client: &client,
+                service: None,
+                store,
+                log,
+                checks,
+            };
             if let Err(error) = postgres.run().await {
                 // A query itself failed, so the checks after it are missing.
                 postgres.checks.failed("queries", &error, "try again");
@@ -53,6 +60,8 @@ struct PostgresChecks<'a> {
     config: &'a Config,
     startup: &'a Startup,
     client: &'a Client,
+    /// The managed service that runs the server, if it is one that we know.
+    service: Option<&'static Service>,
     store: Arc<dyn CheckpointStore>,
     log: &'a Logger,
     checks: Checks,
@@ -72,8 +81,14 @@ impl PostgresChecks<'_> {
             // Other findings on a standby would mean nothing.
             return Ok(());
         }
+        self.managed_service().await?;
         let wal_level = server::check_wal_level(&server).map(|()| "logical".into());
-        self.checks.result("wal_level", wal_level, "");
+        match (&wal_level, self.service) {
+            (Err(error), Some(service)) => {
+                self.checks.error("wal_level", error.without_remedy(), service.wal_level);
+            }
+            _ => self.checks.result("wal_level", wal_level, ""),
+        }
         let replication = self.replication().await?;
         let slot = Slot::read(self.client, &self.config.postgres.slot).await?;
         self.free_slots(slot.is_some()).await?;
@@ -95,6 +110,16 @@ impl PostgresChecks<'_> {
         }
         self.standbys().await?;
         self.clock().await
+    }
+
+    /// Recognises a managed service, whose remedies differ.
+    async fn managed_service(&mut self) -> Result<()> {
+        let hosts = self.startup.info.describe_hosts();
+        self.service = Service::of(self.client, hosts).await?;
+        if let Some(Service { name, slots, .. }) = self.service {
+            self.checks.ok("service", format!("{name}; of slots: {slots}"));
+        }
+        Ok(())
     }
 
     async fn ask(&self, question: &str, parameters: &[&(dyn ToSql + Sync)]) -> Result<Row> {

@@ -2,7 +2,10 @@
 
 use std::{os::unix::fs::PermissionsExt, path::PathBuf};
 
-use factlib::binary::{Loaded, Loader, Sourced};
+use factlib::{
+    binary::{Loaded, Loader, Sourced},
+    config::CommandLine,
+};
 use secrecy::ExposeSecret;
 
 use super::{env, folder, load, mistake_in_env, mistake_in_file, mistake_in_flag};
@@ -196,4 +199,33 @@ fn no_secret_is_shown_in_an_error() {
     assert!(!format!("{loader:?}").contains("hunter2"));
     let loader = Loader::new("").env(env(&[("KAFKA_PASSWORD", "hunter2")]));
     assert!(!format!("{loader:?}").contains("hunter2"));
+}
+
+#[test]
+fn a_password_command_is_a_text_or_a_list() {
+    let folder = folder(&[]);
+    let set = |value: &str| {
+        Loader::new(folder.path()).flag("--set", "postgres.password_command", value).load()
+    };
+    let command = |value: &str| set(value).expect("valid").config.postgres.password_command;
+    let list = ["/usr/bin/token", "for $PGUSER"].map(Into::into).to_vec();
+    let shell = CommandLine::Shell("token | tail -n 1".into());
+    assert_eq!(command("token | tail -n 1"), Some(shell));
+    let program = Some(CommandLine::Program(list));
+    assert_eq!(command("[\"/usr/bin/token\", \"for $PGUSER\"]"), program);
+    let path = folder.path().join("factlib.toml");
+    let file = "[postgres]\npassword_command = [\"/usr/bin/token\", \"for $PGUSER\"]";
+    std::fs::write(&path, file).expect("written");
+    let loader = Loader::new(folder.path());
+    assert_eq!(loader.load().expect("valid").config.postgres.password_command, program);
+
+    let both = loader.flag("--set", "postgres.password", "hunter2").load();
+    let both = both.err().expect("refused").to_string();
+    assert!(both.contains("is not run while postgres.password or its file is set"), "{both}");
+    std::fs::write(&path, "postgres.password_command = 7").expect("written");
+    let number = Loader::new(folder.path()).load().err().expect("refused").to_string();
+    assert!(number.contains("expected a text for a shell, or a list of a program"), "{number}");
+    std::fs::remove_file(&path).expect("removed");
+    let nothing = set("[]").err().expect("refused").to_string();
+    assert!(nothing.contains("must name a command to run"), "{nothing}");
 }

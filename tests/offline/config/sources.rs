@@ -242,6 +242,7 @@ fn every_setting_can_be_set_by_its_variable() {
             Kind::OneOf(words) => words.last().expect("a word"),
             Kind::List => "a:1",
             Kind::CountOrList => "2",
+            Kind::Command => "[\"printf\", \"x\"]",
             Kind::Table => "x",
             Kind::Tables if setting.name == "route" => "[{key = \"{id}\"}]",
             Kind::Tables => "[{table = \"o\"}]",

@@ -5,6 +5,7 @@ mod creating;
 mod held;
 mod hostile;
 mod lost;
+mod password_command;
 mod rotation;
 mod saving;
 mod signals;

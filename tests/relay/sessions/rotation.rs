@@ -10,7 +10,7 @@ use crate::support::{Bed, History, relay::Launch};
 
 const RETRIES: &str = "starting again after a pause";
 
-fn write(path: &Path, text: &str) {
+pub(super) fn write(path: &Path, text: &str) {
     // As mounted secrets change: at once and whole.
     let new = path.with_extension("new");
     fs::write(&new, text).expect("written");
@@ -19,7 +19,7 @@ fn write(path: &Path, text: &str) {
 }
 
 /// Ends all sessions of the role: each has to log in anew.
-async fn hang_up(postgres: &PostgresServer) {
+pub(super) async fn hang_up(postgres: &PostgresServer) {
     let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'relay'";
     postgres.execute("postgres", end).await.expect("ended");
 }

@@ -25,20 +25,37 @@ const TRACKED: [&str; 8] = [
     "standard_conforming_strings",
 ];
 
+/// What a pooler does with the start-up parameter `replication`.
+#[derive(Clone, Copy)]
+enum Replication {
+    PassedOn,
+    /// So that the server takes the connection for an ordinary one.
+    Dropped,
+}
+
 /// Refuses start-up parameters as PgBouncer does, and passes all else on to a server. Answers its
 /// port.
-async fn strict_pooler(server: u16) -> u16 {
+async fn strict_pooler(server: u16, replication: Replication) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let port = listener.local_addr().expect("bound").port();
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            tokio::spawn(pool(stream, server));
+            tokio::spawn(pool(stream, server, replication));
         }
     });
     port
 }
 
-async fn pool(mut client: TcpStream, server: u16) -> std::io::Result<()> {
+/// The start-up message without the parameter `replication`.
+fn without_replication(startup: &[u8]) -> Vec<u8> {
+    const PARAMETER: &[u8] = b"replication\0database\0";
+    let at = startup.windows(PARAMETER.len()).position(|window| window == PARAMETER);
+    let Some(at) = at else { return startup.to_vec() };
+    let length = (startup.len() - PARAMETER.len()) as u32;
+    [&length.to_be_bytes(), &startup[4..at], &startup[at + PARAMETER.len()..]].concat()
+}
+
+async fn pool(mut client: TcpStream, server: u16, replication: Replication) -> std::io::Result<()> {
     let startup = loop {
         let length = client.read_u32().await?;
         let mut body = vec![0; length as usize - 4];
@@ -60,6 +77,10 @@ async fn pool(mut client: TcpStream, server: u16) -> std::io::Result<()> {
         return client.shutdown().await;
     }
     let mut server = TcpStream::connect(("127.0.0.1", server)).await?;
+    let startup = match replication {
+        Replication::PassedOn => startup,
+        Replication::Dropped => without_replication(&startup),
+    };
     server.write_all(&startup).await?;
     copy_bidirectional(&mut client, &mut server).await.map(drop)
 }
@@ -67,7 +88,7 @@ async fn pool(mut client: TcpStream, server: u16) -> std::io::Result<()> {
 #[tokio::test]
 async fn no_start_up_parameter_is_sent_that_a_pooler_does_not_track() {
     let server = shared_postgres().await.expect("a PostgreSQL");
-    let port = strict_pooler(server.port()).await;
+    let port = strict_pooler(server.port(), Replication::PassedOn).await;
     let url = |more: &str| {
         format!("host=127.0.0.1 port={port} user=postgres dbname=postgres sslmode=disable {more}")
     };
@@ -76,6 +97,18 @@ async fn no_start_up_parameter_is_sent_that_a_pooler_does_not_track() {
     let error = client(&url("options='-c geqo=off'")).await.map(drop).expect_err("refused");
     assert_eq!(error.kind(), ErrorKind::PostgresRefused, "{error}");
     assert!(error.to_string().contains("ignore_startup_parameters"), "{error}");
+}
+
+#[tokio::test]
+async fn a_pooler_that_drops_replication_is_named() {
+    let server = shared_postgres().await.expect("a PostgreSQL");
+    let port = strict_pooler(server.port(), Replication::Dropped).await;
+    let url = format!("host=127.0.0.1 port={port} user=postgres dbname=postgres sslmode=disable");
+    let error = replicates(&url, &quiet()).await.expect_err("no replication");
+    assert_eq!(error.kind(), ErrorKind::PostgresRefused, "{error}");
+    let text = error.to_string();
+    assert!(text.contains("does not know replication"), "{text}");
+    assert!(text.contains("name PostgreSQL itself in postgres.url"), "{text}");
 }
 
 /// A PgBouncer before this server, in a mode.

@@ -18,6 +18,14 @@ pub(crate) struct Host {
 }
 
 impl Host {
+    /// The name, or the address if it has none.
+    pub fn address(&self) -> String {
+        match self.hostaddr {
+            Some(address) if self.name.is_empty() => address.to_string(),
+            _ => self.name.clone(),
+        }
+    }
+
     pub fn is_unix(&self) -> bool {
         self.hostaddr.is_none() && self.name.starts_with('/')
     }

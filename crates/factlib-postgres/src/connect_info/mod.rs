@@ -21,7 +21,6 @@ pub(super) use self::{
     host::Host,
     tls_settings::{RootCert, TlsSettings},
 };
-use super::password_file::PasswordFile;
 use super::{
     connection_string,
     pgpass::{self, PassfileKey},
@@ -29,6 +28,7 @@ use super::{
     settings::{ChannelBinding, LoadBalanceHosts, Settings, TargetSessionAttrs, invalid},
     silent_hosts::SilentHosts,
 };
+use super::{password_command::PasswordCommand, password_file::PasswordFile};
 use crate::{Observer, Result, observer::NoObserver};
 
 /// Parameters of connections to PostgreSQL.
@@ -57,12 +57,19 @@ pub struct ConnectInfo {
     /// The worst exposure that was reported so far; shared with clones.
     pub(super) warned: Arc<AtomicU8>,
     password: Option<SecretString>,
-    /// File to read the password from, instead of `password`.
-    password_file: Option<PasswordFile>,
+    /// Source to get the password from, instead of `password`.
+    password_source: Option<PasswordSource>,
     passfile: Option<PathBuf>,
     /// True if the string or the environment names the passfile.
     passfile_is_named: bool,
     observer: Arc<dyn Observer>,
+}
+
+/// A source of the password that is asked at each connection.
+#[derive(Clone)]
+enum PasswordSource {
+    File(PasswordFile),
+    Command(Arc<PasswordCommand>),
 }
 
 /// TCP keepalive settings.
@@ -128,7 +135,7 @@ impl ConnectInfo {
             silent: SilentHosts::default(),
             warned: Arc::default(),
             password: settings.text("password").map(SecretString::from),
-            password_file: None,
+            password_source: None,
             observer: Arc::new(NoObserver),
             passfile_is_named: settings.text("passfile").is_some(),
             passfile: settings
@@ -140,21 +147,34 @@ impl ConnectInfo {
 
     /// Sets the password, instead of the connection string's.
     pub fn with_password(self, password: SecretString) -> Self {
-        ConnectInfo { password: Some(password), password_file: None, ..self }
+        ConnectInfo { password: Some(password), password_source: None, ..self }
     }
 
     /// Reads the password from this file at each connection.
     pub fn with_password_from(self, file: PasswordFile) -> Self {
-        ConnectInfo { password_file: Some(file), ..self }
+        ConnectInfo { password_source: Some(PasswordSource::File(file)), ..self }
     }
 
-    /// The file that the password is read from, if it was named explicitly.
-    pub(super) fn named_password_file(&self) -> Option<&Path> {
-        if let Some(file) = &self.password_file {
-            return Some(file.path());
+    /// Runs this command for the password at each connection.
+    pub fn with_password_command(self, command: PasswordCommand) -> Self {
+        let source = PasswordSource::Command(Arc::new(command));
+        ConnectInfo { password_source: Some(source), ..self }
+    }
+
+    /// Describes the file or command that the password comes from, if one was named explicitly.
+    pub(super) fn changing_password(&self) -> Option<String> {
+        match &self.password_source {
+            Some(PasswordSource::Command(command)) => {
+                return Some(format!("that {} printed", command.name()));
+            }
+            Some(PasswordSource::File(file)) => {
+                return Some(format!("in {}", file.path().display()));
+            }
+            None => {}
         }
         let named = self.password.is_none() && self.passfile_is_named;
-        self.passfile.as_deref().filter(|_| named)
+        let passfile = self.passfile.as_deref().filter(|_| named)?;
+        Some(format!("in {}", passfile.display()))
     }
 
     /// Sets the `application_name` to use if the connection string and the environment have none.
@@ -214,29 +234,35 @@ impl ConnectInfo {
         self.hosts.iter().map(Host::to_string).collect::<Vec<_>>().join(",")
     }
 
-    /// The password for `host`: from the string or the environment, otherwise from the password
-    /// file.
-    pub(super) fn password(&self, host: &Host) -> Option<SecretString> {
-        let from_file = || {
-            let path = self.passfile.as_deref()?;
-            let address = host.hostaddr.map(|address| address.to_string());
-            let key = PassfileKey {
-                host: match &address {
-                    _ if host.is_unix() => "localhost",
-                    Some(address) if host.name.is_empty() => address,
-                    _ => &host.name,
-                },
-                port: host.port,
-                dbname: &self.dbname,
-                user: &self.user,
-            };
-            pgpass::password(path, &key, &*self.observer)
-        };
-        if let Some(file) = &self.password_file {
+    /// Returns the password for `host`: from the file or command that was set, from the string or the
+    /// environment, otherwise from the password file. A command may take its own limit.
+    pub(super) async fn password(&self, host: &Host) -> Result<Option<SecretString>> {
+        match &self.password_source {
+            Some(PasswordSource::Command(command)) => {
+                let (address, port) = (host.address(), host.port.to_string());
+                let variables = [
+                    ("PGHOST", &*address),
+                    ("PGPORT", &port),
+                    ("PGUSER", &self.user),
+                    ("PGDATABASE", &self.dbname),
+                ];
+                command.run(&variables).await.map(Some)
+            }
             // If the file is missing for a moment, the last known password may still work.
-            return file.read().or_else(|| self.password.clone());
+            Some(PasswordSource::File(file)) => Ok(file.read().or_else(|| self.password.clone())),
+            None => Ok(self.password.clone().or_else(|| self.password_of_passfile(host))),
         }
-        self.password.clone().or_else(from_file)
+    }
+
+    fn password_of_passfile(&self, host: &Host) -> Option<SecretString> {
+        let address = host.address();
+        let key = PassfileKey {
+            host: if host.is_unix() { "localhost" } else { &address },
+            port: host.port,
+            dbname: &self.dbname,
+            user: &self.user,
+        };
+        pgpass::password(self.passfile.as_deref()?, &key, &*self.observer)
     }
 }
 

@@ -49,8 +49,8 @@ fn hosts_and_ports_pair_up() {
     }
 }
 
-#[test]
-fn the_environment_fills_in_what_is_left_out() {
+#[tokio::test]
+async fn the_environment_fills_in_what_is_left_out() {
     let env = |name: &str| {
         let value = match name {
             "PGHOST" => "env.example",
@@ -64,7 +64,7 @@ fn the_environment_fills_in_what_is_left_out() {
     let info = ConnectInfo::with_environment("user=relay", &env).unwrap();
     assert_eq!(info.describe(), "env.example:5432/relay");
     assert_eq!(info.tls.mode, Some(SslMode::Require));
-    let password = info.password(&info.hosts[0]).unwrap();
+    let password = info.password(&info.hosts[0]).await.unwrap().unwrap();
     assert_eq!(password.expose_secret(), "hush");
 }
 
@@ -160,4 +160,16 @@ fn a_certificate_is_verified_over_a_network_unless_sslmode_says_otherwise() {
     assert_eq!(mode("host=a", false), SslMode::VerifyFull);
     assert_eq!(mode("host=a sslmode=disable", false), SslMode::Disable);
     assert_eq!(mode("host=a", true), SslMode::Prefer);
+}
+
+#[tokio::test]
+async fn a_command_is_asked_for_each_host_by_its_name() {
+    let info = parse("host=a,b port=1,2 user=relay dbname=shop password=other").unwrap();
+    let command = PasswordCommand::shell("echo $PGUSER@$PGHOST:$PGPORT/$PGDATABASE");
+    let info = info.with_password_command(command);
+    for (host, expected) in info.hosts.iter().zip(["relay@a:1/shop", "relay@b:2/shop"]) {
+        let password = info.password(host).await.unwrap().unwrap();
+        assert_eq!(password.expose_secret(), expected);
+    }
+    assert_eq!(info.changing_password().unwrap(), "that the password command printed");
 }

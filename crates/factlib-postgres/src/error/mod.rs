@@ -5,7 +5,7 @@ mod server;
 use std::{error::Error as StdError, fmt, sync::Arc};
 
 pub use self::server::{ErrorFields, ServerError};
-pub(crate) use self::server::{NO_PASSWORD, postgres_error, sqlstate};
+pub(crate) use self::server::{NO_PASSWORD, is_refused_password, postgres_error, sqlstate};
 
 /// This crate's result.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

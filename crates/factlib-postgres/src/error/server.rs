@@ -228,16 +228,31 @@ impl ErrorFields<'_> {
     }
 }
 
-/// Returns the SQLSTATE among the causes of `error`, if the server sent one.
-pub(crate) fn sqlstate(error: &Error) -> Option<&str> {
+/// Returns the server's error among the causes of `error`, if the server sent one.
+fn server_error(error: &Error) -> Option<&ServerError> {
     let mut cause = error.source();
     while let Some(error) = cause {
         if let Some(error) = error.downcast_ref::<ServerError>() {
-            return Some(&error.code);
+            return Some(error);
         }
         cause = error.source();
     }
     None
+}
+
+/// Returns the SQLSTATE among the causes of `error`, if the server sent one.
+pub(crate) fn sqlstate(error: &Error) -> Option<&str> {
+    server_error(error).map(|error| &*error.code)
+}
+
+/// True if the server refused the password. If it asked another service, such as PAM or LDAP (so do
+/// the IAM logins of managed services), the SQLSTATE is that of a missing line in `pg_hba.conf`.
+pub(crate) fn is_refused_password(error: &Error) -> bool {
+    server_error(error).is_some_and(|error| match error.code.as_str() {
+        "28P01" => true,
+        "28000" => error.routine == "auth_failed",
+        _ => false,
+    })
 }
 
 /// Classifies an error of a tokio-postgres client; `message` says what failed.

@@ -9,7 +9,9 @@
 //! # Failure
 //! A server that disappears silently is detected, whatever its own timeouts are: when the stream has
 //! been silent for half the limit, a status requests a reply, and further silence is an error
-//! ([`SilenceLimit`]). Silence counts only while the stream is being read.
+//! ([`SilenceLimit`]). Silence counts only while the stream is being read. A server that decodes a
+//! large transaction looks for requests after half of its `wal_sender_timeout`, which is therefore
+//! lowered where it is longer than the limit.
 
 mod options;
 mod silence_limit;
@@ -27,11 +29,10 @@ pub use self::{
 };
 use super::{
     auth::{self, Purpose},
-    connect_info::{ConnectInfo, Host},
-    connector::{self, Startup},
+    connect_info::ConnectInfo,
+    connector::{self, LoginTarget, Startup},
     session::{COPY_BOTH, Row, Session},
-    session_settings::{self, WAL_SENDER_TIMEOUT_MAX_MS},
-    settings::TargetSessionAttrs,
+    session_settings::{self, WAL_SENDER_TIMEOUT_MAX},
     stream::Stream,
     text_settings::TEXT_SETTINGS,
     timeline::TimelineHistory,
@@ -42,10 +43,14 @@ use crate::{Error, ErrorKind, Lsn, Result};
 /// them.
 const OPTIONS_SINCE: u32 = 14;
 
+const SYNTAX_ERROR: &str = "42601";
+
 /// A replication connection that does not stream yet.
 pub struct ReplicationClient {
     session: Session,
     backend: Backend,
+    /// `wal_sender_timeout` of this session, if it can be set.
+    wal_sender_timeout: Option<Duration>,
 }
 
 /// The server process of a connection.
@@ -78,18 +83,14 @@ struct ReplicationStartup<'a> {
 impl Startup for ReplicationStartup<'_> {
     type Session = ReplicationClient;
 
-    async fn start(
-        &self,
-        stream: Stream,
-        host: &Host,
-        target: TargetSessionAttrs,
-    ) -> Result<ReplicationClient> {
-        let session = auth::log_in(stream, host, self.info, Purpose::Replication).await?;
-        let mut client = ReplicationClient { session, backend: Backend::default() };
-        if let Some((query, wanted)) = target.probe()
+    async fn start(&self, stream: Stream, server: &LoginTarget<'_>) -> Result<ReplicationClient> {
+        let session = auth::log_in(stream, server, self.info, Purpose::Replication).await?;
+        let backend = Backend::default();
+        let mut client = ReplicationClient { session, backend, wal_sender_timeout: None };
+        if let Some((query, wanted)) = server.target.probe()
             && client.value(query).await?.as_deref() != Some(wanted)
         {
-            return Err(target.mismatch(host));
+            return Err(server.target.mismatch(server.host));
         }
         client.set_up().await?;
         Ok(client)
@@ -103,8 +104,21 @@ impl ReplicationClient {
     }
 
     /// Runs `IDENTIFY_SYSTEM`.
+    ///
+    /// # Errors
+    /// `Pooler` if the answer is that of an ordinary session: a pooler has dropped the parameter
+    /// `replication`. Otherwise errors of the server.
     pub async fn identify_system(&mut self) -> Result<SystemId> {
-        let rows = self.query("IDENTIFY_SYSTEM").await?;
+        let rows = match self.query("IDENTIFY_SYSTEM").await {
+            Err(error) if error.sqlstate() == Some(SYNTAX_ERROR) => {
+                let at = &self.session.at;
+                let message = format!("what answers at {at} does not know replication");
+                return Err(Error::new(ErrorKind::Pooler, message)
+                    .with_remedy("a pooler is in between: connect to PostgreSQL itself")
+                    .caused_by(error));
+            }
+            rows => rows?,
+        };
         let parse = |row: &Row| {
             let column = |at: usize| row.get(at)?.as_deref();
             Some(SystemId {
@@ -146,12 +160,17 @@ impl ReplicationClient {
 
     /// Applies the session settings and reads the identity of the server process.
     async fn set_up(&mut self) -> Result<()> {
-        let query = "SELECT setting FROM pg_catalog.pg_settings WHERE name = 'wal_sender_timeout'";
-        let timeout_ms = self.value(query).await?.and_then(|text| text.parse::<u32>().ok());
-        let timeout_max = WAL_SENDER_TIMEOUT_MAX_MS.to_string();
-        let too_long = timeout_ms.is_none_or(|ms| ms == 0 || ms > WAL_SENDER_TIMEOUT_MAX_MS);
+        let query = "SELECT setting FROM pg_catalog.pg_settings \
+                     WHERE name = 'wal_sender_timeout' AND context = 'user'";
+        let timeout_ms = self.value(query).await?.and_then(|text| text.parse::<u64>().ok());
+        self.wal_sender_timeout = timeout_ms.map(|ms| match ms {
+            // The server would never free the slot of a client that disappeared silently.
+            0 => WAL_SENDER_TIMEOUT_MAX,
+            ms => WAL_SENDER_TIMEOUT_MAX.min(Duration::from_millis(ms)),
+        });
+        let setting = self.wal_sender_timeout.map(|timeout| timeout.as_millis().to_string());
         let mut additional = TEXT_SETTINGS.to_vec();
-        additional.extend(too_long.then_some(("wal_sender_timeout", &*timeout_max)));
+        additional.extend(setting.iter().map(|ms| ("wal_sender_timeout", &**ms)));
         let message = format!("cannot set up the session with PostgreSQL at {}", self.session.at);
         let setting = session_settings::statement(&additional);
         let rows = self.session.query(&setting, &message).await?;
@@ -195,7 +214,12 @@ impl ReplicationClient {
     pub async fn start(self, options: &ReplicationOptions) -> Result<ReplicationStream> {
         let ReplicationOptions { slot, encoding, .. } = options;
         let mut session = self.session;
-        session.set(&[("client_encoding", encoding.client_encoding())]).await?;
+        let timeout_max = options.wal_sender_timeout_max();
+        let timeout = self.wal_sender_timeout.filter(|timeout| *timeout > timeout_max);
+        let timeout = timeout.map(|_| timeout_max.as_millis().to_string());
+        let mut settings = vec![("client_encoding", encoding.client_encoding())];
+        settings.extend(timeout.iter().map(|ms| ("wal_sender_timeout", &**ms)));
+        session.set(&settings).await?;
         let has_options = session.major_version().is_none_or(|version| version >= OPTIONS_SINCE);
         let command = options.command(has_options);
         // From here on, the server does not convert what it receives, either.

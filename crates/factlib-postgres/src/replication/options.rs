@@ -8,6 +8,11 @@ use crate::{Encoding, Lsn};
 /// Default limit for the server's silence: PostgreSQL's default of `wal_receiver_timeout`.
 const SILENCE_LIMIT: Duration = Duration::from_secs(60);
 
+/// Default interval of statuses: PostgreSQL's default of `wal_receiver_status_interval`.
+const STATUS_INTERVAL: Duration = Duration::from_secs(10);
+/// Statuses within `wal_sender_timeout`, so that a late one does not end the connection.
+const STATUSES_PER_TIMEOUT: u32 = 3;
+
 /// Options of [`ReplicationClient::start`](crate::ReplicationClient::start).
 ///
 /// ```
@@ -20,6 +25,7 @@ pub struct ReplicationOptions {
     pub(super) slot: String,
     pub(super) encoding: Encoding,
     pub(super) silence_limit: Arc<SilenceLimit>,
+    pub(super) status_interval: Duration,
     publications: Vec<String>,
     start: Lsn,
     messages: bool,
@@ -33,6 +39,7 @@ impl ReplicationOptions {
             slot: slot.into(),
             encoding: Encoding::Converted,
             silence_limit: Arc::new(SilenceLimit::new(SILENCE_LIMIT)),
+            status_interval: STATUS_INTERVAL,
             publications: Vec::new(),
             start: Lsn::ZERO,
             messages: false,
@@ -77,6 +84,18 @@ impl ReplicationOptions {
         ReplicationOptions { silence_limit, ..self }
     }
 
+    /// Sets the interval at which the caller sends statuses; ten seconds by default.
+    pub fn status_interval(self, status_interval: Duration) -> Self {
+        ReplicationOptions { status_interval, ..self }
+    }
+
+    /// Returns the highest `wal_sender_timeout` with which a server that decodes a large transaction
+    /// replies within the silence limit: it reads statuses after half of that time, and has half of the
+    /// limit to reply. It leaves room for some statuses.
+    pub(super) fn wal_sender_timeout_max(&self) -> Duration {
+        (self.silence_limit.initial() / 2).max(STATUSES_PER_TIMEOUT * self.status_interval)
+    }
+
     /// Returns the replication command. The options of PostgreSQL 14 are left out unless the server
     /// has them.
     pub(super) fn command(&self, has_options: bool) -> String {
@@ -101,6 +120,20 @@ fn literal(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_servers_time_out_has_room_for_statuses() {
+        let options = ReplicationOptions::new("s");
+        let max = |limit, interval| {
+            let limit = Arc::new(SilenceLimit::new(Duration::from_secs(limit)));
+            let options = options.clone().silence_limit(limit);
+            options
+                .status_interval(Duration::from_secs(interval))
+                .wal_sender_timeout_max()
+                .as_secs()
+        };
+        assert_eq!((max(20, 5), max(20, 2), max(2, 1)), (15, 10, 3));
+    }
 
     #[test]
     fn hostile_names_stay_names() {

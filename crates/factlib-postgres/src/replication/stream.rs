@@ -70,6 +70,8 @@ pub struct ReplicationStream {
     last_received: Instant,
     /// Time of a reply request that has not been answered.
     reply_requested_at: Option<Instant>,
+    /// Position of the last status: everything up to it was received.
+    written: Lsn,
     /// True if the last read did not empty the socket.
     socket_has_more: bool,
 }
@@ -84,6 +86,7 @@ impl ReplicationStream {
             silence_limit,
             last_received: Instant::now(),
             reply_requested_at: None,
+            written: Lsn::ZERO,
             socket_has_more: false,
         }
     }
@@ -129,7 +132,7 @@ impl ReplicationStream {
             // Bytes that have arrived win over the deadline.
             Some(reply_requested_at) => {
                 timeout_at(reply_requested_at + limit / 2, read).await.unwrap_or_else(|_| {
-                    self.silence_limit.lost();
+                    self.silence_limit.lost(self.written);
                     let reason = format!("the server has not answered for {limit:?}");
                     Err(io::Error::new(io::ErrorKind::TimedOut, reason))
                 })
@@ -141,8 +144,8 @@ impl ReplicationStream {
             Ok(0) => Err(self.session.broken(io::ErrorKind::UnexpectedEof.into())),
             Ok(count) => {
                 self.last_received = Instant::now();
-                if self.reply_requested_at.take().is_some() {
-                    self.silence_limit.answered();
+                if let Some(requested_at) = self.reply_requested_at.take() {
+                    self.silence_limit.answered(requested_at.elapsed());
                 }
                 Ok(count)
             }
@@ -169,6 +172,8 @@ impl ReplicationStream {
     /// a dead server. Pass `reading = false` while the stream is not read: silence then does not
     /// count before this call.
     pub async fn send_status(&mut self, mut status: StandbyStatus, reading: bool) -> Result<()> {
+        self.written = status.written;
+        self.silence_limit.received(status.written);
         if !reading {
             self.last_received = Instant::now();
             self.reply_requested_at = None;
@@ -181,6 +186,11 @@ impl ReplicationStream {
         let mut message = BytesMut::with_capacity(64);
         status.write(&mut message);
         self.write(&message).await
+    }
+
+    /// True if a reply was requested and nothing has been received since.
+    pub fn awaits_reply(&self) -> bool {
+        self.reply_requested_at.is_some()
     }
 
     async fn write(&mut self, message: &[u8]) -> Result<()> {

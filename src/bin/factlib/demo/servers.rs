@@ -323,6 +323,7 @@ fn config(settings: &SettingArgs) -> Result<Config> {
         if settings.postgres_url.is_some() {
             config.postgres.password = given.postgres.password;
             config.postgres.password_file = given.postgres.password_file;
+            config.postgres.password_command = given.postgres.password_command;
             config.postgres.connect_timeout = given.postgres.connect_timeout;
         }
         if settings.brokers.is_some() {
