@@ -72,13 +72,11 @@ impl Service {
         let settings: Vec<_> = SERVICES.iter().flat_map(|service| service.settings).collect();
         let roles: Vec<_> = SERVICES.iter().flat_map(|service| service.roles).collect();
         let query = "SELECT
-            ARRAY(SELECT name FROM pg_catalog.pg_settings s
-                  WHERE EXISTS (SELECT FROM unnest($1::text[]) AS p WHERE starts_with(s.name, p))),
+            ARRAY(SELECT name FROM pg_catalog.pg_settings
+                  WHERE EXISTS (SELECT FROM unnest($1::text[]) AS b WHERE left(name, length(b)) = b)),
             ARRAY(SELECT rolname::text FROM pg_catalog.pg_roles WHERE rolname = ANY ($2::text[]))";
-        // starts_with() came with version 11.
-        let query = query.replace("starts_with(s.name, p)", "left(s.name, length(p)) = p");
         let failed = |error| postgres_error("cannot look up the managed service", error);
-        let row = client.query_one(&query, &[&settings, &roles]).await.map_err(failed)?;
+        let row = client.query_one(query, &[&settings, &roles]).await.map_err(failed)?;
         let read = || Ok((row.try_get(0)?, row.try_get(1)?));
         let (settings, roles) = read().map_err(failed)?;
         Ok(Evidence { hosts, settings, roles }.service())
