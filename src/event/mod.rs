@@ -1,6 +1,7 @@
 //! An event as it was read from the WAL: its bytes, and the decoded fields that the relay needs.
 
 mod change;
+mod head;
 mod overrides;
 mod table_row;
 
@@ -8,10 +9,10 @@ use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
 use bytestring::ByteString;
-use prost::Message;
+use prost::Message as _;
 
-use self::overrides::Overrides;
 pub(crate) use self::{change::Change, table_row::RowFields};
+use self::{head::Head, overrides::Overrides};
 use crate::{
     Error, ErrorKind, Lsn, Result,
     proto::{OutboxEvent, TraceInfo},
@@ -41,7 +42,7 @@ pub struct Event {
 
 /// Properties of a record that are not in its `OutboxEvent`: set by an outbox table's row or by a
 /// handler.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct RowRecord {
     /// The prefix of its default topic; none for the pipeline's own prefix.
     pub topic_prefix: Option<Arc<str>>,
@@ -93,36 +94,6 @@ pub struct TransactionInfo {
     pub commit_time_ns: i64,
 }
 
-/// The fields of `OutboxEvent` that decide an event's topic and headers. The others (payload,
-/// metadata that is not reserved, unknown fields) are skipped.
-#[derive(Clone, Default)]
-struct Head {
-    id: ByteString,
-    aggregate_type: ByteString,
-    aggregate_id: ByteString,
-    event_type: ByteString,
-    created_at_ns: i64,
-    trace: Option<Box<TraceInfo>>,
-    overrides: Option<Box<Overrides>>,
-}
-
-/// [`Head`] as decoded: `bytes` in place of `string`, so that nothing is copied.
-#[derive(Clone, PartialEq, Message)]
-struct WireHead {
-    #[prost(bytes = "bytes", tag = "1")]
-    id: Bytes,
-    #[prost(bytes = "bytes", tag = "2")]
-    aggregate_type: Bytes,
-    #[prost(bytes = "bytes", tag = "3")]
-    aggregate_id: Bytes,
-    #[prost(bytes = "bytes", tag = "4")]
-    event_type: Bytes,
-    #[prost(int64, tag = "6")]
-    created_at_ns: i64,
-    #[prost(message, optional, boxed, tag = "8")]
-    trace: Option<Box<TraceInfo>>,
-}
-
 impl Event {
     /// Parses an `OutboxEvent`; `lsn` is the position of the logical message.
     ///
@@ -134,26 +105,18 @@ impl Event {
             let what = format!("the logical message at {lsn} is no OutboxEvent");
             Error::new(ErrorKind::RecordRefused, what)
         };
-        let wire = WireHead::decode(raw.clone()).map_err(|error| refused().caused_by(error))?;
-        let text =
-            |bytes: Bytes| ByteString::try_from(bytes).map_err(|error| refused().caused_by(error));
-        let mut overrides = Overrides::read(&raw).map_err(|error| {
-            let what = format!("the logical message at {lsn} can't be sent as it says");
-            Error::new(ErrorKind::RecordRefused, what).caused_by(error)
-        })?;
-        let mut trace = wire.trace;
-        if let Some(more) = overrides.as_mut().and_then(|overrides| overrides.trace.take()) {
-            trace = Some(merged(trace, more));
+        let (mut head, has_metadata) =
+            Head::read(&raw).map_err(|error| refused().caused_by(error))?;
+        if has_metadata {
+            head.overrides = Overrides::read(&raw).map_err(|error| {
+                let what = format!("the logical message at {lsn} can't be sent as it says");
+                Error::new(ErrorKind::RecordRefused, what).caused_by(error)
+            })?;
         }
-        let head = Head {
-            id: text(wire.id)?,
-            aggregate_type: text(wire.aggregate_type)?,
-            aggregate_id: text(wire.aggregate_id)?,
-            event_type: text(wire.event_type)?,
-            created_at_ns: wire.created_at_ns,
-            trace,
-            overrides,
-        };
+        let overrides = head.overrides.as_mut();
+        if let Some(more) = overrides.and_then(|overrides| overrides.trace.take()) {
+            head.trace = Some(merged(head.trace.take(), more));
+        }
         if head.aggregate_type.is_empty() {
             return Err(refused().caused_by("its aggregate_type is empty"));
         }

@@ -15,7 +15,7 @@ use prost::{
 use crate::proto::TraceInfo;
 
 /// The number of the field `metadata`.
-const METADATA: u32 = 7;
+pub(super) const METADATA: u32 = 7;
 
 /// Values for the record that replace those derived from the event.
 #[derive(Clone, Default, Debug, PartialEq)]

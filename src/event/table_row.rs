@@ -1,13 +1,22 @@
 //! Builds the event of an outbox table's row from its columns.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::Range};
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes, BytesMut};
 use bytestring::ByteString;
-use prost::Message;
+use prost::encoding::{WireType, btree_map, encode_key, encode_varint, int64, string};
 
-use super::{Event, Head, RowRecord};
+use super::{
+    Event, RowRecord,
+    head::{self, Head},
+    overrides::METADATA,
+};
 use crate::{Lsn, Result};
+
+const PAYLOAD: u32 = 5;
+
+/// Bytes of a value beside its texts and its payload, without metadata: keys, lengths, a time.
+const ROOM: usize = 64;
 
 /// The parts of a row that decide its event's topic and headers.
 #[derive(Debug)]
@@ -17,25 +26,6 @@ pub(crate) struct RowFields {
     pub aggregate_id: ByteString,
     pub event_type: ByteString,
     pub created_at_ns: i64,
-}
-
-/// `OutboxEvent` with `bytes` in place of `string`, so that nothing is copied before it is encoded.
-#[derive(Clone, PartialEq, Message)]
-struct WireEvent {
-    #[prost(bytes = "bytes", tag = "1")]
-    id: Bytes,
-    #[prost(bytes = "bytes", tag = "2")]
-    aggregate_type: Bytes,
-    #[prost(bytes = "bytes", tag = "3")]
-    aggregate_id: Bytes,
-    #[prost(bytes = "bytes", tag = "4")]
-    event_type: Bytes,
-    #[prost(bytes = "bytes", tag = "5")]
-    payload: Bytes,
-    #[prost(int64, tag = "6")]
-    created_at_ns: i64,
-    #[prost(btree_map = "string, string", tag = "7")]
-    metadata: BTreeMap<String, String>,
 }
 
 impl RowFields {
@@ -54,34 +44,71 @@ impl RowFields {
         Event { raw: payload, head, lsn, transaction: None, refusal: None, row }
     }
 
-    /// Returns the event whose value is an `OutboxEvent` of these parts.
+    /// Returns the event whose value is an `OutboxEvent` of these parts. The value is written to
+    /// `to`.
     ///
     /// # Errors
     /// As [`Event::parse`].
     pub fn with_event_as_value(
         self,
-        payload: Bytes,
-        metadata: BTreeMap<String, String>,
+        payload: &[u8],
+        metadata: &BTreeMap<String, String>,
         row: RowRecord,
         lsn: Lsn,
+        to: &mut BytesMut,
     ) -> Result<Event> {
-        let event = WireEvent {
-            id: self.id.into_bytes(),
-            aggregate_type: self.aggregate_type.into_bytes(),
-            aggregate_id: self.aggregate_id.into_bytes(),
-            event_type: self.event_type.into_bytes(),
-            payload,
-            created_at_ns: self.created_at_ns,
-            metadata,
-        };
+        let texts = [&self.id, &self.aggregate_type, &self.aggregate_id, &self.event_type];
+        to.reserve(texts.iter().map(|text| text.len()).sum::<usize>() + payload.len() + ROOM);
+        let id = put_bytes(to, head::ID, self.id.as_bytes());
+        let aggregate_type = put_bytes(to, head::AGGREGATE_TYPE, self.aggregate_type.as_bytes());
+        let aggregate_id = put_bytes(to, head::AGGREGATE_ID, self.aggregate_id.as_bytes());
+        let event_type = put_bytes(to, head::EVENT_TYPE, self.event_type.as_bytes());
+        put_bytes(to, PAYLOAD, payload);
+        if self.created_at_ns != 0 {
+            int64::encode(head::CREATED_AT, &self.created_at_ns, to);
+        }
+        let (encode, length) = (string::encode, string::encoded_len);
+        btree_map::encode(encode, length, encode, length, METADATA, metadata, to);
+        let raw = to.split().freeze();
+        if !metadata.is_empty() {
+            // Some of it may be reserved.
+            let event = Event::parse(raw, lsn)?;
+            return Ok(Event { row: boxed(row), ..event });
+        }
         // Its texts are slices of the value, so that the bytes of the stream can be freed.
-        let event = Event::parse(event.encode_to_vec().into(), lsn)?;
-        Ok(Event { row: Some(Box::new(row)), ..event })
+        let text = |range| ByteString::try_from(raw.slice(range)).unwrap_or_default();
+        let head = Head {
+            id: text(id),
+            aggregate_type: text(aggregate_type),
+            aggregate_id: text(aggregate_id),
+            event_type: text(event_type),
+            created_at_ns: self.created_at_ns,
+            trace: None,
+            overrides: None,
+        };
+        Ok(Event { raw, head, lsn, transaction: None, refusal: None, row: boxed(row) })
     }
+}
+
+/// None for a row that changes nothing of its event's record.
+fn boxed(row: RowRecord) -> Option<Box<RowRecord>> {
+    (row != RowRecord::default()).then(|| Box::new(row))
+}
+
+/// Writes a field unless it is empty, and returns where its content is.
+fn put_bytes(to: &mut BytesMut, field: u32, bytes: &[u8]) -> Range<usize> {
+    if !bytes.is_empty() {
+        encode_key(field, WireType::LengthDelimited, to);
+        encode_varint(bytes.len() as u64, to);
+        to.put_slice(bytes);
+    }
+    to.len() - bytes.len()..to.len()
 }
 
 #[cfg(test)]
 mod tests {
+    use prost::Message as _;
+
     use super::*;
     use crate::proto::OutboxEvent;
 
@@ -106,8 +133,22 @@ mod tests {
             ..Default::default()
         };
         let row = RowRecord::default();
-        let event = fields().with_event_as_value(payload.clone(), metadata, row, Lsn::ZERO);
+        let mut values = BytesMut::new();
+        let event = fields().with_event_as_value(&payload, &metadata, row, Lsn::ZERO, &mut values);
         assert_eq!(event.expect("well formed").raw(), &expected.encode_to_vec());
+        let row = RowRecord::default();
+        let event =
+            fields().with_event_as_value(&payload, &BTreeMap::new(), row, Lsn::ZERO, &mut values);
+        let event = event.expect("well formed");
+        let expected = OutboxEvent { metadata: BTreeMap::new(), ..expected };
+        assert_eq!(event.raw(), &expected.encode_to_vec());
+        let parsed = Event::parse(event.raw().clone(), Lsn::ZERO).expect("well formed");
+        let texts = |event: &Event| {
+            [event.id(), event.aggregate_type(), event.aggregate_id(), event.event_type()]
+                .map(str::to_owned)
+        };
+        assert_eq!(texts(&event), texts(&parsed));
+        assert_eq!(event.created_at_ns(), parsed.created_at_ns());
         let row = RowRecord { payload_is_value: true, ..RowRecord::default() };
         let event = fields().with_payload_as_value(payload.clone(), row, Lsn::ZERO);
         assert_eq!((event.raw(), event.aggregate_id()), (&payload, "u1"));

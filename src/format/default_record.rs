@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::{
-    Event,
+    Event, Lsn,
     record::{Headers, Record, is_legal_header},
 };
 
@@ -40,7 +40,8 @@ pub(crate) fn event_headers(event: &Event) -> Headers {
     let mut add = |name: &'static str, value: Bytes| headers.push((name.into(), Some(value)));
     add("event_id", event.id_bytes());
     add("event_type", event.event_type_bytes());
-    add("LSN", event.lsn().to_string().into());
+    let mut buffer = [0; Lsn::TEXT_BYTES];
+    add("LSN", Bytes::copy_from_slice(event.lsn().encode(&mut buffer).as_bytes()));
     let Some(trace) = trace else { return headers };
     let copy = |text: &str| Bytes::copy_from_slice(text.as_bytes());
     add("trace_id", copy(&trace.trace_id));

@@ -6,7 +6,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use factlib_postgres::pgoutput::Value;
 use tokio_postgres::Client;
 
@@ -116,7 +116,7 @@ impl ArchiveTable {
             commit_time_ns: self.opened_ns,
             frames,
         };
-        Ok(context.event_from_values(values, Lsn::ZERO)?.event)
+        Ok(context.event_from_values(values, Lsn::ZERO, &mut BytesMut::new())?.event)
     }
 
     fn name(&self, at: ColumnRef) -> &str {

@@ -45,7 +45,10 @@ pub(super) fn text(type_oid: u32, value: &[u8]) -> Option<Cow<'_, [u8]>> {
         oid::BOOL => (if boolean(value)? { "t" } else { "f" }).to_owned(),
         oid::INT2 | oid::INT4 | oid::INT8 => integer(value)?.to_string(),
         oid::NUMERIC => numeric(value)?,
-        oid::UUID => uuid::Uuid::from_slice(value).ok()?.hyphenated().to_string(),
+        oid::UUID => {
+            let uuid = uuid::Uuid::from_slice(value).ok()?;
+            (*uuid.hyphenated().encode_lower(&mut uuid::Uuid::encode_buffer())).to_owned()
+        }
         oid::DATE => date(value)?,
         oid::TIME => clock(i64::from_be_bytes(value.try_into().ok()?)),
         oid::TIMESTAMP => timestamp(value, "")?,

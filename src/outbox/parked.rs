@@ -95,7 +95,7 @@ impl ParkedRow {
             commit_time_ns: parked.commit_time_us.saturating_mul(1_000),
             frames: &buffer,
         };
-        Ok(context.event_from_values(&values, lsn)?.event)
+        Ok(context.event_from_values(&values, lsn, &mut BytesMut::new())?.event)
     }
 }
 

@@ -13,8 +13,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use factlib_postgres::pgoutput::{Columns, Tuple, Value};
+use foldhash::fast::RandomState;
 use slog::{Logger, error, warn};
 
 use super::{
@@ -37,7 +38,7 @@ const TIME_WARNING_INTERVAL: Duration = Duration::from_secs(60);
 /// Turns rows that are inserted into the configured tables into events.
 pub(crate) struct OutboxReader {
     tables: Vec<Table>,
-    relations: HashMap<u32, Option<Relation>>,
+    relations: HashMap<u32, Option<Relation>, RandomState>,
     /// Called when a configured table was altered, replaced or renamed.
     on_table_change: Option<Box<dyn Fn() + Send>>,
     /// Base types of domains by OID, where the base type matters. An enum counts as text.
@@ -94,7 +95,7 @@ impl OutboxReader {
         };
         OutboxReader {
             tables: tables.into_iter().enumerate().map(table).collect(),
-            relations: HashMap::new(),
+            relations: HashMap::default(),
             on_table_change: None,
             base_types: facts.enums.iter().map(|of_enum| (*of_enum, oid::TEXT)).collect(),
             needs_text: Arc::default(),
@@ -166,7 +167,7 @@ impl OutboxReader {
     }
 
     /// Turns an inserted row into an event; none if the table is not configured. A row that can't be
-    /// read becomes an event that is refused.
+    /// read becomes an event that is refused. Values that are made of a row go to `made_values`.
     ///
     /// # Errors
     /// [`ErrorKind::Protocol`] for a table that was not described, and for a value in binary whose
@@ -179,6 +180,7 @@ impl OutboxReader {
         lsn: Lsn,
         commit_time_ns: i64,
         frames: &Bytes,
+        made_values: &mut BytesMut,
     ) -> Result<Option<Event>> {
         let Some((relation, table)) = self.relation(oid)? else { return Ok(None) };
         let read = relation.mapping.as_ref().map_err(Clone::clone).and_then(|mapping| {
@@ -189,7 +191,7 @@ impl OutboxReader {
                 commit_time_ns,
                 frames,
             };
-            context.event(row, lsn)
+            context.event(row, lsn, made_values)
         });
         if let Some(column) = relation.needs_text(row, read.is_ok()) {
             self.needs_text.store(true, Relaxed);

@@ -2,9 +2,10 @@
 
 use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use bytestring::ByteString;
 use factlib_postgres::pgoutput::{Tuple, Value};
+use smallvec::SmallVec;
 
 use super::{
     mapping::{ColumnRef, Mapping},
@@ -18,6 +19,9 @@ use crate::{
     config::{OutboxPreset, OutboxTable},
     event::{RowFields, RowRecord},
 };
+
+/// Columns of most tables.
+const USUAL_COLUMNS: usize = 16;
 
 /// Everything that is needed to read a table's rows.
 pub(super) struct RowContext<'a> {
@@ -38,18 +42,22 @@ pub(super) struct RowEvent {
 }
 
 impl RowContext<'_> {
-    /// Turns a row into an event.
+    /// Turns a row into an event. If its value is made of the row, it is written to `made_values`.
     ///
     /// # Errors
     /// [`ErrorKind::RecordRefused`] with the reason why the row is not an event.
-    pub fn event(&self, row: Tuple<'_>, lsn: Lsn) -> Result<RowEvent> {
-        let mut values = Vec::with_capacity(row.len());
-        values.extend(row.values());
-        self.event_from_values(&values, lsn)
+    pub fn event(&self, row: Tuple<'_>, lsn: Lsn, made_values: &mut BytesMut) -> Result<RowEvent> {
+        let values: SmallVec<[_; USUAL_COLUMNS]> = row.values().collect();
+        self.event_from_values(&values, lsn, made_values)
     }
 
     /// Does the same for a list of values.
-    pub fn event_from_values(&self, values: &[Value<'_>], lsn: Lsn) -> Result<RowEvent> {
+    pub fn event_from_values(
+        &self,
+        values: &[Value<'_>],
+        lsn: Lsn,
+        made_values: &mut BytesMut,
+    ) -> Result<RowEvent> {
         let row = Row { values, frames: self.frames };
         let mapping = self.mapping;
         let mut event = RowFields {
@@ -110,7 +118,12 @@ impl RowContext<'_> {
                         metadata.insert(name.to_string(), text.to_string());
                     }
                 }
-                event.with_event_as_value(payload.unwrap_or_default(), metadata, record, lsn)?
+                if made_values.capacity() == 0 {
+                    // One block for all of a batch: a value has about the bytes of its row.
+                    made_values.reserve(self.frames.len());
+                }
+                let payload = payload.unwrap_or_default();
+                event.with_event_as_value(&payload, &metadata, record, lsn, made_values)?
             }
         };
         Ok(RowEvent { event, unusable_time })

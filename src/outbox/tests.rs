@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
 };
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use factlib_postgres::pgoutput::{Message, OldTuple, Value};
 use proptest::prelude::*;
 use prost::Message as _;
@@ -72,7 +72,7 @@ fn read(reader: &mut OutboxReader, bytes: Vec<u8>) -> Result<Option<Event>> {
         }
         Ok(Message::Type { oid, namespace, name }) => reader.type_described(oid, namespace, name),
         Ok(Message::Insert { relation, new }) => {
-            return reader.inserted(relation, new, Lsn::new(9), 5, &bytes);
+            return reader.inserted(relation, new, Lsn::new(9), 5, &bytes, &mut BytesMut::new());
         }
         Ok(Message::Delete { relation, old: OldTuple::Key(_) | OldTuple::Full(_) }) => {
             reader.changed(relation, Change::Delete, Lsn::new(9))?;
@@ -279,7 +279,8 @@ fn an_unusable_time_is_replaced_by_the_commits() {
             commit_time_ns: 7_000_000,
             frames: &frames,
         };
-        let read = context.event_from_values(&values, Lsn::new(9)).expect("an event");
+        let read = context.event_from_values(&values, Lsn::new(9), &mut BytesMut::new());
+        let read = read.expect("an event");
         assert_eq!(read.event.row().and_then(|row| row.timestamp_ms), Some(ms), "{time}");
         assert_eq!(read.unusable_time, why.map(|why| format!("{time}: {why}")));
     }

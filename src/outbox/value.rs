@@ -269,6 +269,10 @@ fn days_since_1970(year: i64, month: i64, day: i64) -> Option<i64> {
 /// Reads a JSON object as a map of texts: strings as they are, other values as JSON; nulls are left
 /// out.
 pub(super) fn json_object_texts(json: &[u8]) -> Option<BTreeMap<String, String>> {
+    // The column's usual default.
+    if json == b"{}" {
+        return Some(BTreeMap::new());
+    }
     let object: serde_json::Map<String, Json> = serde_json::from_slice(json).ok()?;
     let entries = object.into_iter().filter_map(|(key, value)| match value {
         Json::Null => None,

@@ -5,6 +5,8 @@ use std::{
     sync::Arc,
 };
 
+use foldhash::fast::RandomState;
+
 use super::own_topics::OwnTopics;
 use crate::{Error, ErrorKind, Event, Result, record::legal_topic};
 
@@ -15,10 +17,13 @@ pub(crate) struct TopicNames {
     max: usize,
     own_topics: OwnTopics,
     names: HashSet<Arc<str>>,
-    default_topics: HashMap<Box<str>, Arc<str>>,
+    default_topics: DefaultTopics,
     /// Default topics under the prefixes of outbox tables.
-    default_topics_by_prefix: HashMap<Arc<str>, HashMap<Box<str>, Arc<str>>>,
+    default_topics_by_prefix: HashMap<Arc<str>, DefaultTopics, RandomState>,
 }
+
+/// Default topics by aggregate type.
+type DefaultTopics = HashMap<Box<str>, Arc<str>, RandomState>;
 
 impl TopicNames {
     /// Creates an empty set that takes at most `max` names and none of the relay's own topics.
@@ -28,8 +33,8 @@ impl TopicNames {
             max,
             own_topics: own,
             names: HashSet::new(),
-            default_topics: HashMap::new(),
-            default_topics_by_prefix: HashMap::new(),
+            default_topics: DefaultTopics::default(),
+            default_topics_by_prefix: HashMap::default(),
         }
     }
 

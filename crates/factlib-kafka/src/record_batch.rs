@@ -62,6 +62,11 @@ pub struct Stamp {
 }
 
 impl BatchBuilder {
+    /// Creates a builder with room for so many bytes of records.
+    pub(crate) fn with_room(bytes: usize) -> Self {
+        BatchBuilder { records: Vec::with_capacity(bytes), ..BatchBuilder::default() }
+    }
+
     /// Returns true if there is no record yet.
     pub fn is_empty(&self) -> bool {
         self.count == 0

@@ -20,9 +20,14 @@ use tokio_postgres::types::PgLsn;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Lsn(u64);
 
+const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+
 impl Lsn {
     /// The lowest position, which PostgreSQL calls invalid.
     pub const ZERO: Lsn = Lsn(0);
+
+    /// Size of the buffer for [`encode`](Self::encode).
+    pub const TEXT_BYTES: usize = 18;
 
     /// Takes a byte offset from the beginning of the log.
     pub const fn new(position: u64) -> Self {
@@ -34,6 +39,22 @@ impl Lsn {
         self.0
     }
 
+    /// Writes the text to a buffer, and returns it; faster than formatting it.
+    pub fn encode(self, buffer: &mut [u8; Self::TEXT_BYTES]) -> &str {
+        let mut begin = buffer.len();
+        let mut prepend = |byte| {
+            begin -= 1;
+            buffer[begin] = byte;
+        };
+        // The low half first: the text is written from its end.
+        for half in [self.0 as u32, (self.0 >> 32) as u32] {
+            let digits = (half.max(1).ilog2() / 4) + 1;
+            (0..digits).for_each(|digit| prepend(DIGITS[(half >> (4 * digit) & 0xf) as usize]));
+            prepend(b'/');
+        }
+        std::str::from_utf8(&buffer[begin + 1..]).unwrap_or_default()
+    }
+
     /// Returns the bytes from `earlier` to this position; 0 if `earlier` is not earlier.
     pub const fn distance_from(self, earlier: Lsn) -> u64 {
         self.0.saturating_sub(earlier.0)
@@ -42,7 +63,7 @@ impl Lsn {
 
 impl fmt::Display for Lsn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:X}/{:X}", self.0 >> 32, self.0 & 0xffff_ffff)
+        f.write_str(self.encode(&mut [0; Lsn::TEXT_BYTES]))
     }
 }
 
@@ -102,6 +123,8 @@ mod tests {
             let lsn = Lsn::new(position);
             assert_eq!(lsn.to_string().parse(), Ok(lsn));
         }
+        assert_eq!(Lsn::ZERO.to_string(), "0/0");
+        assert_eq!(Lsn::new(0xa0_0000_0b10).to_string(), "A0/B10");
     }
 
     #[test]

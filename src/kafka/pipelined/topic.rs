@@ -7,6 +7,7 @@ use std::{
 };
 
 use factlib_kafka::{PushError, Receipt, Topic, record_batch};
+use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
 use super::{delivery::Delivery, reports::TopicState};
@@ -16,6 +17,9 @@ use crate::{
     kafka::in_flight::InFlight,
     record::{Record, RecordBatch},
 };
+
+/// The headers of most records: the event's, its trace's, and some of its table's.
+const USUAL_HEADERS: usize = 8;
 
 /// One opening of a topic. Batches are sent in the order in which they come.
 ///
@@ -121,7 +125,7 @@ pub(super) fn with_record<T>(
     now_ms: i64,
     push: impl FnOnce(&record_batch::Record<'_>) -> T,
 ) -> T {
-    let headers: Vec<(&str, Option<&[u8]>)> =
+    let headers: SmallVec<[(&str, Option<&[u8]>); USUAL_HEADERS]> =
         record.headers.iter().map(|(name, value)| (&**name, value.as_deref())).collect();
     push(&record_batch::Record {
         key: Some(&record.key),

@@ -3,6 +3,8 @@
 
 use std::{borrow::Cow, collections::HashMap, sync::Arc};
 
+use foldhash::fast::RandomState;
+
 use super::{
     RoutingSettings,
     names::TopicNames,
@@ -25,7 +27,7 @@ pub(crate) struct CachedRoutes {
     by_types: bool,
     with_event_type: bool,
     /// Cached decisions by aggregate type.
-    decisions: HashMap<Box<str>, EventTypeDecisions>,
+    decisions: HashMap<Box<str>, EventTypeDecisions, RandomState>,
     cached: usize,
 }
 
@@ -34,7 +36,7 @@ pub(crate) struct CachedRoutes {
 struct EventTypeDecisions {
     /// The decision if the event type does not matter.
     all: Option<Arc<TypeDecision>>,
-    by_event_type: HashMap<Box<str>, Arc<TypeDecision>>,
+    by_event_type: HashMap<Box<str>, Arc<TypeDecision>, RandomState>,
 }
 
 /// The decision for all events of the same types.
@@ -81,7 +83,7 @@ impl CachedRoutes {
             plain: routes.is_plain(),
             by_types: routes.decides_by_types(),
             with_event_type: routes.looks_at_event_type(),
-            decisions: HashMap::new(),
+            decisions: HashMap::default(),
             cached: 0,
             routes,
         })

@@ -8,11 +8,16 @@ use crate::{
     record_batch::{BatchBuilder, Record, RecordBatch},
 };
 
+/// Maximum room that a new batch reserves.
+const MAX_ROOM: usize = 256 << 10;
+
 /// Pending batches of one partition.
 #[derive(Default)]
 pub(super) struct OpenPartition {
     /// Batches ordered by transaction, then by time of pushing.
     batches: VecDeque<PendingBatch>,
+    /// Bytes of the last batch: the next one probably needs as many.
+    room: usize,
     /// Round-robin counter for records without a key.
     unkeyed: u32,
 }
@@ -39,11 +44,14 @@ impl OpenPartition {
         };
         let place = last.filter(has_room).unwrap_or_else(|| {
             let place = last.map_or(0, |last| last + 1);
-            self.batches.insert(place, PendingBatch { transaction, ..PendingBatch::default() });
+            let batch = BatchBuilder::with_room(self.room);
+            let pending = PendingBatch { batch, transaction, ..PendingBatch::default() };
+            self.batches.insert(place, pending);
             place
         });
         &mut self.batches[place]
     }
+
     /// Appends a record to the last batch of its transaction; the batch is full at `max_bytes`.
     pub fn push(
         &mut self,
@@ -61,7 +69,9 @@ impl OpenPartition {
 
     /// Takes the oldest batch, if its transaction is not later than `transaction`.
     pub fn take(&mut self, transaction: u64) -> Option<PendingBatch> {
-        self.has_records(transaction).then(|| self.batches.pop_front())?
+        let taken = self.has_records(transaction).then(|| self.batches.pop_front())??;
+        self.room = taken.batch.bytes().min(MAX_ROOM);
+        Some(taken)
     }
 
     /// Takes all batches.

@@ -26,6 +26,15 @@ pub(crate) struct EventDecoder {
     transaction: Option<DecodedTransaction>,
     /// The transaction that a connection ended in, if some of it was decoded.
     interrupted: Option<DecodedTransaction>,
+    /// Number of events of the last batch: the next one probably has as many.
+    usual_events: usize,
+}
+
+/// A batch while it is decoded.
+struct Decoding {
+    events: Vec<Event>,
+    /// Block for the values that are made of rows.
+    made_values: BytesMut,
 }
 
 /// The source of events; never both, because a client may write each event to both.
@@ -104,7 +113,14 @@ impl EventDecoder {
 
     fn of(source: Source, start: Lsn) -> Self {
         let encoding = Encoding::AsIs;
-        EventDecoder { source, encoding, done: start, transaction: None, interrupted: None }
+        EventDecoder {
+            source,
+            encoding,
+            done: start,
+            transaction: None,
+            interrupted: None,
+            usual_events: 0,
+        }
     }
 
     /// Sets the encoding of the texts in the stream.
@@ -114,22 +130,25 @@ impl EventDecoder {
 
     /// Decodes the events in a run of whole frames. Those of messages are slices of `frames`, not copies.
     pub fn decode(&mut self, frames: &Bytes) -> Result<Vec<Event>> {
-        let mut events = Vec::new();
+        let mut to = Decoding {
+            events: Vec::with_capacity(self.usual_events),
+            made_values: BytesMut::new(),
+        };
         let mut rest: &[u8] = frames;
         while !rest.is_empty() {
             let Some((frame, length)) = frame::next_frame(rest)? else {
                 return Err(protocol("a batch ends inside a message"));
             };
             if let Frame::XLogData(wal) = frame {
-                let event = match self.converted(wal.data)? {
-                    Some(data) => self.message(wal.wal_start, &data, &data)?,
-                    None => self.message(wal.wal_start, wal.data, frames)?,
-                };
-                events.extend(event);
+                match self.converted(wal.data)? {
+                    Some(data) => self.message(wal.wal_start, &data, &data, &mut to)?,
+                    None => self.message(wal.wal_start, wal.data, frames, &mut to)?,
+                }
             }
             rest = rest.get(length..).unwrap_or_default();
         }
-        Ok(events)
+        self.usual_events = to.events.len();
+        Ok(to.events)
     }
 
     /// The message with its texts in UTF-8, where they have to be converted.
@@ -139,7 +158,7 @@ impl EventDecoder {
         Ok(converted.map(BytesMut::freeze))
     }
 
-    fn message(&mut self, at: Lsn, data: &[u8], frames: &Bytes) -> Result<Option<Event>> {
+    fn message(&mut self, at: Lsn, data: &[u8], frames: &Bytes, to: &mut Decoding) -> Result<()> {
         let message = Message::parse(data).map_err(unparsable)?;
         match message {
             Message::Begin { final_lsn, commit_time_us, xid } => {
@@ -167,14 +186,14 @@ impl EventDecoder {
                 self.interrupted = self.interrupted.filter(|other| other.final_lsn >= self.done);
             }
             Message::Logical { transactional, lsn, prefix, content } => {
-                return self.logical(transactional, lsn, prefix, frames.slice_ref(content));
+                self.logical(transactional, lsn, prefix, frames.slice_ref(content), to)?;
             }
             Message::Relation { oid, namespace, name, columns, .. } => {
                 if let Source::Tables(tables) = &mut self.source {
                     tables.described(oid, namespace, name, columns);
                 }
             }
-            Message::Insert { relation, new } => return self.inserted(relation, new, at, frames),
+            Message::Insert { relation, new } => self.inserted(relation, new, at, frames, to)?,
             Message::Update { relation, .. } => self.changed(relation, Change::Update, at)?,
             Message::Delete { relation, old } => self.deleted(relation, old, at)?,
             Message::Truncate { relations, .. } => {
@@ -195,7 +214,7 @@ impl EventDecoder {
                 return Err(Error::new(ErrorKind::Protocol, what));
             }
         }
-        Ok(None)
+        Ok(())
     }
 
     fn inserted(
@@ -204,24 +223,27 @@ impl EventDecoder {
         row: Tuple<'_>,
         lsn: Lsn,
         frames: &Bytes,
-    ) -> Result<Option<Event>> {
-        let Source::Tables(tables) = &mut self.source else { return Ok(None) };
+        to: &mut Decoding,
+    ) -> Result<()> {
+        let Source::Tables(tables) = &mut self.source else { return Ok(()) };
         let transaction = self.transaction.as_mut().ok_or_else(change_outside)?;
         transaction.events += 1;
         let before = transaction.events <= transaction.skip;
         let moved = tables.moved(relation, row)?;
         if before {
-            return Ok(None);
+            return Ok(());
         }
         if moved {
-            tables.changed(relation, Change::Update, lsn)?;
-            return Ok(None);
+            return tables.changed(relation, Change::Update, lsn);
         }
-        let mut event = tables.inserted(relation, row, lsn, transaction.commit_time_ns, frames)?;
-        if let Some(event) = &mut event {
+        let commit_time_ns = transaction.commit_time_ns;
+        let event =
+            tables.inserted(relation, row, lsn, commit_time_ns, frames, &mut to.made_values)?;
+        if let Some(mut event) = event {
             event.set_transaction(transaction.xid, transaction.commit_time_ns);
+            to.events.push(event);
         }
-        Ok(event)
+        Ok(())
     }
 
     fn changed(&mut self, relation: u32, change: Change, lsn: Lsn) -> Result<()> {
@@ -245,22 +267,23 @@ impl EventDecoder {
         lsn: Lsn,
         prefix: &str,
         content: Bytes,
-    ) -> Result<Option<Event>> {
-        let Source::Messages { prefix: ours } = &self.source else { return Ok(None) };
+        to: &mut Decoding,
+    ) -> Result<()> {
+        let Source::Messages { prefix: ours } = &self.source else { return Ok(()) };
         if prefix != ours {
-            return Ok(None);
+            return Ok(());
         }
         let transaction = match (transactional, &mut self.transaction) {
             (true, None) => return Err(protocol("a transactional message outside a transaction")),
             (true, Some(transaction)) => {
                 transaction.events += 1;
                 if transaction.events <= transaction.skip {
-                    return Ok(None);
+                    return Ok(());
                 }
                 Some(*transaction)
             }
             // Here the position is the message's end.
-            (false, _) if lsn <= self.done => return Ok(None),
+            (false, _) if lsn <= self.done => return Ok(()),
             (false, _) => {
                 self.done = lsn;
                 None
@@ -274,7 +297,8 @@ impl EventDecoder {
         if let Some(transaction) = transaction {
             event.set_transaction(transaction.xid, transaction.commit_time_ns);
         }
-        Ok(Some(event))
+        to.events.push(event);
+        Ok(())
     }
 }
 
