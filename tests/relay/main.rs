@@ -7,9 +7,11 @@ mod backpressure;
 mod commit_gate;
 mod commit_gate_cost;
 mod end_to_end;
+mod idle_slot;
 mod reconnection;
 mod retained_wal;
 mod sessions;
+mod standby;
 #[cfg(feature = "faults")]
 mod supervision;
 mod timelines;
