@@ -13,6 +13,8 @@ SCENARIO ?=
 # at-least-once or exactly-once
 DELIVERY ?= at-least-once
 MARKDOWN ?=
+# Of `make matrix`, by commas (default: 10 to 18); and WRITE=docs/postgresql.md.
+VERSIONS ?=
 # What `make bench` runs: how often, how much, which (tx5,tx1,4k,one,table,latency,idle; not in all: cost,exactly,distance).
 REPEATS ?= 3
 FACTS ?= 1000000
@@ -26,7 +28,7 @@ WRITE ?=
 export DEMO_SECONDS REPEATS FACTS BACKLOG
 
 .DEFAULT_GOAL := help
-.PHONY: help bootstrap test screenshots chaos lint demo bench compare bench-emit microbench fuzz proto api doc clean
+.PHONY: help bootstrap test screenshots chaos matrix lint demo bench compare bench-emit microbench fuzz proto api doc clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -47,6 +49,11 @@ chaos: ## Break everything around the real binary, a table row each (SEED, SECON
 	@scripts/bootstrap --tests
 	@CHAOS_DELIVERY=$(DELIVERY) CHAOS_SEED=$(SEED) CHAOS_SECONDS=$(SECONDS) CHAOS_SCENARIO=$(SCENARIO) CHAOS_MARKDOWN=$(MARKDOWN) \
 		$(CARGO) test --locked --all-features --test chaos -- --ignored --exact full --nocapture
+
+matrix: ## The relay on every PostgreSQL from 10 to 18, a table row each (VERSIONS=10,17, WRITE=docs/postgresql.md)
+	@VERSIONS=$(VERSIONS) scripts/bootstrap --matrix
+	@MATRIX_VERSIONS=$(VERSIONS) MATRIX_WRITE=$(if $(WRITE),$(abspath $(WRITE))) \
+		$(CARGO) test --locked --all-features --test chaos -- --ignored --exact matrix::all --nocapture
 
 lint: ## Check format, order of modules, clippy, docs, scripts, public API and dependencies
 	@scripts/bootstrap --build

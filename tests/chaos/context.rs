@@ -13,7 +13,7 @@ use rand::{RngExt, SeedableRng, distr::uniform::SampleRange, rngs::StdRng};
 
 use crate::{
     Launch,
-    support::{Bed, Workload, emitters::Emitters},
+    support::{Bed, Workload, emitters::Emitters, rows::EVENTS, source::reads_tables},
 };
 
 /// What a scenario is given.
@@ -60,11 +60,11 @@ impl Ctx {
 
     /// On the servers of this process, for scenarios that do not stop these.
     pub async fn shared(&self) -> Bed<'static> {
-        Bed::shared(self.name).await
+        with_source(Bed::shared(self.name).await).await
     }
 
     pub async fn on<'a>(&self, postgres: &'a PostgresServer, kafka: &'a KafkaServer) -> Bed<'a> {
-        Bed::on(postgres, kafka, self.name).await
+        with_source(Bed::on(postgres, kafka, self.name).await).await
     }
 
     /// How the binary is started for this bed.
@@ -86,6 +86,14 @@ impl Ctx {
     pub async fn load(&self, bed: &Bed<'_>, rate: usize) -> Emitters {
         Emitters::start(bed, &self.workload(bed), EMITTERS, rate).await
     }
+}
+
+/// Creates the outbox table, if the relay is to read one.
+async fn with_source(bed: Bed<'_>) -> Bed<'_> {
+    if reads_tables() {
+        bed.client().await.batch_execute(EVENTS).await.expect("the table");
+    }
+    bed
 }
 
 /// Emitters of a background load.

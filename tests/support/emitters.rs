@@ -17,12 +17,14 @@ use factlib::{
     emit::{Emitter, Fact},
 };
 use tokio::{task::JoinHandle, time::sleep};
-use tokio_postgres::{Client, Config, NoTls};
+use tokio_postgres::{Client, Config, NoTls, Transaction};
 use uuid::Uuid;
 
 use super::{
     Bed, History, Workload,
     bed::LIMIT,
+    rows::{in_table, try_insert},
+    source::reads_tables,
     workload::{Facts, events},
 };
 
@@ -123,11 +125,15 @@ impl Background {
             transactions += 1;
             let commit = workload.rollback_every == 0 || transactions % workload.rollback_every > 0;
             let committed = self.transaction(&mut client, &batch, commit).await;
+            let sent = events(&batch).map(|event| match reads_tables() {
+                true => in_table(event),
+                false => event,
+            });
             if committed {
-                events(&batch).for_each(|event| self.history.committed(&event));
+                sent.for_each(|event| self.history.committed(&event));
                 self.count.fetch_add(count, Relaxed);
             } else {
-                events(&batch).for_each(|event| self.history.rolled_back(&event));
+                sent.for_each(|event| self.history.rolled_back(&event));
                 facts.undo();
             }
             // After an outage it goes on at its rate; it does not catch up.
@@ -173,13 +179,12 @@ impl Background {
         batch: &[Fact],
         commit: bool,
     ) -> End {
-        let emitter = Emitter::new(self.workload.prefix.clone()).any_size();
         let Ok(transaction) = client.transaction().await else { return End::RolledBack };
         let Ok(rows) = transaction.query(WITNESS, &[&witness]).await else {
             return End::RolledBack;
         };
         self.history.committed_before(rows[0].get::<_, &str>(0).parse().expect("a position"));
-        if emitter.emit_all(&transaction, batch).await.is_err() {
+        if self.emit(&transaction, batch).await.is_err() {
             return End::RolledBack;
         }
         match commit {
@@ -190,6 +195,21 @@ impl Background {
             true if transaction.commit().await.is_ok() => End::Committed,
             true => End::Unknown,
         }
+    }
+
+    async fn emit(
+        &self,
+        transaction: &Transaction<'_>,
+        batch: &[Fact],
+    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        if reads_tables() {
+            for event in events(batch).map(in_table) {
+                try_insert(transaction, &event).await?;
+            }
+            return Ok(());
+        }
+        let emitter = Emitter::new(self.workload.prefix.clone()).any_size();
+        Ok(emitter.emit_all(transaction, batch).await.map(drop)?)
     }
 
     async fn position(&mut self, client: &mut Client) -> Result<(), tokio_postgres::Error> {

@@ -12,6 +12,7 @@ pub mod records;
 pub mod relay;
 pub mod repository;
 pub mod rows;
+pub mod source;
 #[cfg(feature = "cli")]
 pub mod terminal;
 pub mod workload;

@@ -17,7 +17,7 @@ use nix::{
 use serde_json::Value;
 use tokio::{task::AbortHandle, time::sleep};
 
-use crate::support::{Bed, History, Report, bed::LIMIT};
+use crate::support::{Bed, History, Report, bed::LIMIT, source::reads_tables};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_factlib");
 /// Nothing signals that a file has grown.
@@ -46,6 +46,10 @@ impl Launch {
         let launch = Launch { variables: Vec::new(), peak_kb };
         let launch = match exactly_once() {
             true => launch.set("delivery.mode", "exactly-once"),
+            false => launch,
+        };
+        let launch = match reads_tables() {
+            true => launch.set("postgres.source", "tables"),
             false => launch,
         };
         launch

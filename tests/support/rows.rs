@@ -26,13 +26,20 @@ INSERT INTO outbox_events (id, aggregate_type, aggregate_id, event_type, payload
 VALUES ($1, $2, $3, $4, $5, 'epoch'::timestamptz + $6::bigint * interval '1 microsecond', $7)";
 
 /// What a fact is that goes through a table: of no trace, in microseconds.
-fn in_table(mut event: OutboxEvent) -> OutboxEvent {
+pub fn in_table(mut event: OutboxEvent) -> OutboxEvent {
     event.trace_info = None;
     event.created_at -= event.created_at % 1_000;
     event
 }
 
 pub async fn insert(client: &impl tokio_postgres::GenericClient, event: &OutboxEvent) {
+    try_insert(client, event).await.expect("a row is inserted");
+}
+
+pub async fn try_insert(
+    client: &impl tokio_postgres::GenericClient,
+    event: &OutboxEvent,
+) -> Result<(), tokio_postgres::Error> {
     let id: Uuid = event.id.parse().expect("a UUID");
     let (payload, time_us) = (&event.payload[..], event.created_at / 1_000);
     let OutboxEvent { aggregate_type, aggregate_id, event_type, .. } = event;
@@ -42,8 +49,8 @@ pub async fn insert(client: &impl tokio_postgres::GenericClient, event: &OutboxE
             INSERT,
             &[&id, aggregate_type, aggregate_id, event_type, &payload, &time_us, &metadata],
         )
-        .await
-        .expect("a row is inserted");
+        .await?;
+    Ok(())
 }
 
 /// Inserts the workload's facts, in transactions of which some are rolled back.

@@ -1,12 +1,12 @@
 //! The scenarios, as data and as tests.
 
-mod crash;
+pub mod crash;
 mod data;
 mod kafka;
 mod network;
 mod poison;
 mod position;
-mod postgres;
+pub mod postgres;
 mod producer;
 mod refusals;
 mod store;

@@ -11,7 +11,8 @@ use crate::{Error, ErrorKind, Result, cache::cache_folder};
 /// Finds the folder with `initdb` and `postgres`: the first that has them of Debian's folders (newest
 /// version first), the `PATH`, `pg_config --bindir` and the cache.
 ///
-/// If `chosen` or `FACTLIB_PG_BIN` is set, no other folder is searched.
+/// If `chosen` or `FACTLIB_PG_BIN` is set, no other folder is searched; with `FACTLIB_PG_VERSION`, only
+/// those of that major version.
 pub(super) fn find(chosen: Option<PathBuf>) -> Result<PathBuf> {
     let chosen = chosen.or_else(|| env::var_os("FACTLIB_PG_BIN").map(PathBuf::from));
     if let Some(folder) = chosen {
@@ -24,6 +25,12 @@ pub(super) fn find(chosen: Option<PathBuf>) -> Result<PathBuf> {
             )
             .remedy("set FACTLIB_PG_BIN to the folder that has both, or unset it"))
         };
+    }
+    if let Ok(major) = env::var("FACTLIB_PG_VERSION") {
+        return find_version(major.parse().map_err(|cause| {
+            let what = format!("FACTLIB_PG_VERSION is {major}, and has to be a number such as 17");
+            Error::new(ErrorKind::Setup, what).caused_by(cause)
+        })?);
     }
     let on_path = env::var_os("PATH").map(|path| env::split_paths(&path).collect::<Vec<_>>());
     newest_first("/usr/lib/postgresql".as_ref(), "")
