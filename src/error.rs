@@ -5,6 +5,8 @@
 
 use std::{error::Error as StdError, fmt, sync::Arc};
 
+use factlib_postgres::{ServerError, invalidation};
+
 /// Result with factlib's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -149,10 +151,14 @@ impl StdError for Error {
 impl From<factlib_postgres::Error> for Error {
     fn from(error: factlib_postgres::Error) -> Self {
         let (kind, remedy) = from_postgres(error.kind());
+        let remedy = match error.kind() {
+            factlib_postgres::ErrorKind::SlotInvalidated => Some(invalidated(&error)),
+            _ => remedy.or(error.remedy()).map(str::to_owned),
+        };
         Error(Box::new(Inner {
             kind,
             message: error.message().to_owned(),
-            remedy: remedy.or(error.remedy()).map(str::to_owned),
+            remedy,
             source: error.shared_source(),
         }))
     }
@@ -173,7 +179,7 @@ fn from_postgres(kind: factlib_postgres::ErrorKind) -> (ErrorKind, Option<&'stat
         PublicationMissing => (ErrorKind::PostgresRefused, Some(OLDER_PUBLICATION)),
         UntranslatableText => (ErrorKind::PostgresRefused, Some(ADVANCE_PAST_IT)),
         SlotMissing => (ErrorKind::PositionLost, Some(ACCEPT_NEW_SLOT)),
-        SlotInvalidated => (ErrorKind::PositionLost, Some(ACCEPT_LOST_WAL)),
+        SlotInvalidated => (ErrorKind::PositionLost, None),
         // Kinds of later versions of the client.
         _ => (ErrorKind::PostgresRefused, None),
     }
@@ -189,9 +195,18 @@ const ADVANCE_PAST_IT: &str = "a text has bytes that the database's encoding has
                           slot advance` goes";
 const ACCEPT_NEW_SLOT: &str = "events since it was dropped are not in a new slot; if that is \
                                accepted, `factlib setup --accept-position` starts from now";
-const ACCEPT_LOST_WAL: &str = "the server no longer has the WAL that the slot needs, so events may \
-                               be missing; if that is accepted, `factlib setup --accept-position` \
-                               starts from now; raise max_slot_wal_keep_size";
+const ACCEPT_LOST_WAL: &str = "the server no longer has what the slot needs, so events may be \
+                               missing; if that is accepted, `factlib setup --accept-position` \
+                               starts from now";
+
+/// The remedy for an invalidated slot; with what prevents it, if the server says why it did that.
+fn invalidated(error: &factlib_postgres::Error) -> String {
+    let server = error.source().and_then(|source| source.downcast_ref::<ServerError>());
+    match server.and_then(invalidation::reason).and_then(invalidation::prevention) {
+        Some(prevention) => format!("{ACCEPT_LOST_WAL}; before that, {prevention}"),
+        None => ACCEPT_LOST_WAL.into(),
+    }
+}
 
 /// Kind of a failure; each kind has one policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -34,6 +34,9 @@ pub struct SlotReport {
     pub retained_bytes: u64,
     /// Bytes of WAL that can still be written before it is invalidated; none without a limit.
     pub safe_wal_bytes: Option<i64>,
+    /// Seconds without a reader after which the server invalidates it
+    /// (`idle_replication_slot_timeout`); none for never.
+    pub idle_timeout_seconds: Option<u64>,
     /// Everything up to here is confirmed, so the server may have forgotten it.
     pub confirmed_lsn: Lsn,
     /// Saved position in the checkpoint store.
@@ -129,6 +132,7 @@ struct Operator<'a> {
     config: &'a Config,
     startup: Startup,
     client: SqlSession,
+    server: Server,
     log: &'a Logger,
 }
 
@@ -138,8 +142,9 @@ impl<'a> Operator<'a> {
         let startup = Startup::new(&std::sync::Arc::new(config.clone()))?;
         let limit = config.postgres.connect_timeout;
         let client = sql_session(&startup.info, limit, log).await?;
-        server::check_primary(&Server::read(&client).await?)?;
-        Ok(Operator { config, startup, client, log })
+        let server = Server::read(&client).await?;
+        server::check_primary(&server)?;
+        Ok(Operator { config, startup, client, server, log })
     }
 
     async fn existing(&self) -> Result<SlotReport> {
@@ -169,6 +174,7 @@ impl<'a> Operator<'a> {
             lost: slot.lost,
             retained_bytes: kept.bytes(),
             safe_wal_bytes: kept.safe_wal_size,
+            idle_timeout_seconds: self.server.idle_slot_timeout().map(|limit| limit.as_secs()),
             confirmed_lsn: slot.confirmed,
             checkpoint_lsn: checkpoint.map(|saved| saved.lsn),
             refusal,

@@ -46,9 +46,9 @@ pub(crate) fn check_primary(server: &Server) -> Result<()> {
         .remedy("name all hosts in postgres.url, with target_session_attrs=read-write"))
 }
 
-/// Refuses a server whose `wal_level` is not `logical`.
+/// Refuses a server whose WAL can't be decoded.
 pub(crate) fn check_wal_level(server: &Server) -> Result<()> {
-    if server.wal_level() == "logical" {
+    if server.has_logical_wal() {
         return Ok(());
     }
     let message = format!("wal_level is {}, and has to be logical", server.wal_level());

@@ -106,9 +106,8 @@ fn each_failure_has_its_kind() {
 
 #[test]
 fn what_can_be_done_is_said() {
-    let wal = "the server no longer has the WAL that the slot needs, so events may be missing; if \
-               that is accepted, `factlib setup --accept-position` starts from now; raise \
-               max_slot_wal_keep_size";
+    let wal = "the server no longer has what the slot needs, so events may be missing; if that is \
+               accepted, `factlib setup --accept-position` starts from now";
     for (code, message, remedy) in [
         (
             "53300",

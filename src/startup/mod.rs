@@ -116,6 +116,8 @@ pub struct SetupReport {
     pub start: Lsn,
     publication: String,
     slot: String,
+    /// Why the slot was invalidated that the new one replaces.
+    replaced: Option<String>,
     store: String,
 }
 
@@ -123,7 +125,11 @@ impl fmt::Display for SetupReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let outcome = |created| if created { "created" } else { "exists" };
         writeln!(f, "publication {}: {}", self.publication, outcome(self.publication_created))?;
-        writeln!(f, "slot {}: {}", self.slot, outcome(self.slot_created))?;
+        write!(f, "slot {}: {}", self.slot, outcome(self.slot_created))?;
+        match &self.replaced {
+            Some(reason) => writeln!(f, ", in place of the invalidated one ({reason})")?,
+            None => writeln!(f)?,
+        }
         writeln!(f, "checkpoint store: {}", self.store)?;
         write!(f, "reading starts at {}", self.start)
     }
@@ -143,7 +149,9 @@ pub async fn setup(config: &Config, accept_position: bool, log: &Logger) -> Resu
     let client = sql_session(&startup.info, limit, log).await?;
     let name = &config.postgres.slot;
     let publication_created = !publication::exists(&client, &config.postgres.publication).await?;
-    let slot_created = Slot::read(&client, name).await?.is_none();
+    let before = Slot::read(&client, name).await?;
+    let slot_existed = before.is_some();
+    let replaced = before.and_then(|slot| slot.lost).filter(|_| accept_position);
     let options =
         StartOptions { create: true, accept: accept_position, cluster: None, attended: true };
     let start = startup.prepare_with(&client, &*store, options, limit, &|_| {}, log).await?;
@@ -159,10 +167,11 @@ pub async fn setup(config: &Config, accept_position: bool, log: &Logger) -> Resu
     }
     Ok(SetupReport {
         publication_created,
-        slot_created,
+        slot_created: !slot_existed || replaced.is_some(),
         start: start.from.lsn,
         publication: config.postgres.publication.clone(),
         slot: name.clone(),
+        replaced,
         store: store.describe(),
     })
 }

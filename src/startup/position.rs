@@ -1,15 +1,33 @@
 //! Decides where reading starts: a slot and a checkpoint in, a start or a refusal out. Pure.
 
-use factlib_postgres::{Slot, SystemId, TimelineHistory, TimelinePosition};
+use factlib_postgres::{
+    Slot, SystemId, TimelineHistory, TimelinePosition,
+    invalidation::{cause, prevention},
+};
 
-use crate::{Error, ErrorKind, Result, checkpoint::Checkpoint};
+use crate::{Error, ErrorKind, Lsn, Result, checkpoint::Checkpoint};
 
 /// Remedy that accepts that events may be missing.
 pub(super) const ACCEPT: &str =
     "if that is accepted, `factlib setup --accept-position` starts from the slot as it is now";
+/// The same where no slot can be read.
+const ACCEPT_NEW: &str =
+    "if that is accepted, `factlib setup --accept-position` creates a new slot and starts there";
 
 fn lost(what: String) -> Error {
     Error::new(ErrorKind::PositionLost, what).remedy(ACCEPT)
+}
+
+fn invalidated(name: &str, reason: &str, confirmed: Lsn) -> Error {
+    let cause = cause(reason).map(|cause| format!(": {cause}")).unwrap_or_default();
+    let remedy = match prevention(reason) {
+        Some(prevention) => format!("{ACCEPT_NEW}; before that, {prevention}"),
+        None => ACCEPT_NEW.into(),
+    };
+    lost(format!(
+        "slot {name} was invalidated ({reason}{cause}): facts committed after {confirmed} are missing"
+    ))
+    .remedy(remedy)
 }
 
 /// The server's identity and history, by which a slot and a checkpoint are judged.
@@ -60,15 +78,13 @@ impl StartRules<'_> {
                     "slot {name} is gone, though {} says that it was read up to {}: \
                      facts committed since then are missing",
                     self.store, checkpoint.lsn
-                )),
+                ))
+                .remedy(ACCEPT_NEW),
             });
         };
         check_owner(name, self.database, &slot)?;
         if let Some(reason) = slot.lost {
-            return Err(lost(format!(
-                "slot {name} was invalidated ({reason}): facts committed after {} are missing",
-                slot.confirmed
-            )));
+            return Err(invalidated(name, &reason, slot.confirmed));
         }
         if !slot.is_ready() {
             return Err(not_ready(&slot, name));
@@ -147,7 +163,6 @@ pub(super) fn not_ready(slot: &Slot, name: &str) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Lsn;
 
     const FOREIGN: &str = "memory belongs to the cluster 8, and this is 7: positions of one mean \
                            nothing in the other";
@@ -193,19 +208,7 @@ mod tests {
     #[test]
     fn a_position_from_which_facts_may_be_missing_is_refused_with_its_remedy() {
         let foreign = checkpoint(600).map(|c| Checkpoint { system_id: 8, ..c });
-        let invalidated = slot_but(500, |slot| slot.lost = Some("wal_removed".into()));
         for (slot, checkpoint, why) in [
-            (
-                None,
-                checkpoint(600),
-                "slot s is gone, though memory says that it was read up to 0/258: facts committed \
-                 since then are missing",
-            ),
-            (
-                invalidated,
-                checkpoint(600),
-                "slot s was invalidated (wal_removed): facts committed after 0/1F4 are missing",
-            ),
             (
                 slot(700),
                 checkpoint(600),
@@ -225,6 +228,48 @@ mod tests {
             let error = rules().decide(slot, checkpoint).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::PositionLost);
             assert_eq!(error.to_string(), format!("{why} ({ACCEPT})"));
+        }
+    }
+
+    #[test]
+    fn a_slot_that_is_gone_or_invalidated_is_replaced_by_a_new_one() {
+        let gone = rules().decide(None, checkpoint(600)).unwrap_err();
+        let text = "slot s is gone, though memory says that it was read up to 0/258: facts \
+                    committed since then are missing";
+        assert_eq!(gone.to_string(), format!("{text} ({ACCEPT_NEW})"));
+        for (reason, what, prevention) in [
+            (
+                "wal_removed",
+                "wal_removed: it retained more WAL than max_slot_wal_keep_size",
+                "; before that, raise max_slot_wal_keep_size",
+            ),
+            (
+                "idle_timeout",
+                "idle_timeout: nobody read it for as long as idle_replication_slot_timeout",
+                "; before that, ALTER SYSTEM SET idle_replication_slot_timeout = 0, and SELECT \
+                 pg_reload_conf()",
+            ),
+            (
+                "rows_removed",
+                "rows_removed: the primary removed rows of the catalog that this standby still needed",
+                "; before that, set hot_standby_feedback = on on the standby, and primary_slot_name \
+                 to a physical slot",
+            ),
+            (
+                "wal_level_insufficient",
+                "wal_level_insufficient: the primary's wal_level was no longer logical",
+                "; before that, set wal_level = logical on the primary, and restart it",
+            ),
+            ("of a later version", "of a later version", ""),
+        ] {
+            let slot = slot_but(500, |slot| slot.lost = Some(reason.into()));
+            let error = rules().decide(slot, checkpoint(600)).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::PositionLost);
+            let text = format!(
+                "slot s was invalidated ({what}): facts committed after 0/1F4 are missing \
+                 ({ACCEPT_NEW}{prevention})"
+            );
+            assert_eq!(error.to_string(), text);
         }
     }
 

@@ -72,6 +72,7 @@ mod encoding;
 mod error;
 mod exposure;
 pub mod frame;
+pub mod invalidation;
 mod lsn;
 mod observer;
 mod password_command;

@@ -139,9 +139,14 @@ fn text(report: &SlotReport) -> String {
         let ahead = ByteSize::b(saved.distance_from(report.confirmed_lsn));
         format!("{saved}, {ahead} ahead of what is confirmed")
     });
-    let until_lost = report.safe_wal_bytes.map_or("no limit".into(), |bytes| {
-        ByteSize::b(u64::try_from(bytes).unwrap_or_default()).to_string()
-    });
+    let wal_left = report
+        .safe_wal_bytes
+        .map(|bytes| ByteSize::b(u64::try_from(bytes).unwrap_or_default()).to_string());
+    let idle = report
+        .idle_timeout_seconds
+        .map(|limit| format!("{limit} s without a reader (idle_replication_slot_timeout)"));
+    let limits: Vec<_> = [wal_left, idle].into_iter().flatten().collect();
+    let until_lost = if limits.is_empty() { "no limit".into() } else { limits.join(", or ") };
     let status = if report.wal_status.is_empty() { "unknown" } else { &report.wal_status };
     let reads = format!(
         "{} in database {}",

@@ -82,7 +82,7 @@ impl PostgresChecks<'_> {
             return Ok(());
         }
         self.managed_service().await?;
-        let wal_level = server::check_wal_level(&server).map(|()| "logical".into());
+        let wal_level = server::check_wal_level(&server).map(|()| server.wal_level().into());
         match (&wal_level, self.service) {
             (Err(error), Some(service)) => {
                 self.checks.error("wal_level", error.without_remedy(), service.wal_level);
@@ -104,6 +104,9 @@ impl PostgresChecks<'_> {
         }
         if server.major() >= 13 {
             self.keep_size().await?;
+        }
+        if server.major() >= 18 {
+            self.idle_timeout(server.idle_slot_timeout());
         }
         if server.major() >= 17 {
             self.failover().await?;

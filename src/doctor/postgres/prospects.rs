@@ -70,6 +70,19 @@ impl PostgresChecks<'_> {
         Ok(())
     }
 
+    /// Checks that the slot survives a stop of the relay (PostgreSQL 18 on).
+    pub(super) fn idle_timeout(&mut self, limit: Option<Duration>) {
+        const NAME: &str = "idle_replication_slot_timeout";
+        match limit {
+            None => self.checks.ok(NAME, "0: a slot that nobody reads is kept"),
+            Some(limit) => self.checks.warning(
+                NAME,
+                format!("a relay that is stopped for {} s loses its slot", limit.as_secs()),
+                "ALTER SYSTEM SET idle_replication_slot_timeout = 0; SELECT pg_reload_conf()",
+            ),
+        }
+    }
+
     /// Checks that the slot survives a failover, which PostgreSQL 17 and later can do.
     pub(super) async fn failover(&mut self) -> Result<()> {
         const NAME: &str = "failover";

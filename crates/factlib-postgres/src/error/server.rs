@@ -170,10 +170,8 @@ impl ServerError {
 
 const MADE_AT_ONCE: &str = "another instance made it at the same moment: try again";
 
-const INVALIDATED: (ErrorKind, Option<&str>) = (
-    ErrorKind::SlotInvalidated,
-    Some("changes are lost: drop the slot and create a new one; raise max_slot_wal_keep_size"),
-);
+const INVALIDATED: (ErrorKind, Option<&str>) =
+    (ErrorKind::SlotInvalidated, Some("changes are lost: drop the slot and create a new one"));
 
 impl fmt::Display for ServerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

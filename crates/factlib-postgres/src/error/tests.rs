@@ -89,7 +89,7 @@ fn each_failure_has_its_kind() {
 
 #[test]
 fn what_can_be_done_is_said() {
-    let wal = "changes are lost: drop the slot and create a new one; raise max_slot_wal_keep_size";
+    let wal = "changes are lost: drop the slot and create a new one";
     for (code, message, remedy) in [
         (
             "53300",
