@@ -74,7 +74,7 @@ pub async fn show(config: &Config, log: &Logger) -> Result<Option<SlotReport>> {
 /// The server refuses, for example because the slot exists.
 pub async fn create(config: &Config, log: &Logger) -> Result<SlotReport> {
     let operator = Operator::connect(config, log).await?;
-    operator.startup.create_slot(&operator.client, &|_| {}, log).await?;
+    operator.startup.create_slot(&operator.client, &operator.server, &|_| {}, log).await?;
     operator.existing().await
 }
 
@@ -143,7 +143,7 @@ impl<'a> Operator<'a> {
         let limit = config.postgres.connect_timeout;
         let client = sql_session(&startup.info, limit, log).await?;
         let server = Server::read(&client).await?;
-        server::check_primary(&server)?;
+        server::check_role(&server, config)?;
         Ok(Operator { config, startup, client, server, log })
     }
 

@@ -52,7 +52,7 @@ impl Tail {
         let tables = config.outbox_tables();
         let client = sql_session(&startup.info, settings.connect_timeout, log).await?;
         let server = Server::read(&client).await?;
-        server::check(&server, tables.is_empty())?;
+        server::check(&server, config)?;
         let (_, findings) = startup.publication(&client, false, RefuseOn::EveryTable, log).await?;
         log_findings(&findings, log);
         let encoding = read_encoding(&client, log).await?;

@@ -33,6 +33,10 @@ pub struct PostgresConfig {
     /// File with the connection string; its password is read again at each connection.
     #[serde(skip)]
     pub url_file: Option<PathBuf>,
+    /// Connection string of the primary, where `url` is a standby of it: the relay reads from the
+    /// standby and writes to the primary. Name all hosts that may be the primary.
+    #[serde(serialize_with = "super::secret::redacted_option")]
+    pub primary_url: Option<SecretString>,
     /// Name of the replication slot.
     pub slot: String,
     /// Name of the publication; logical messages need no table in it.
@@ -88,6 +92,7 @@ impl Default for PostgresConfig {
             password_command: None,
             password_file: None,
             url_file: None,
+            primary_url: None,
             slot: "factlib".into(),
             publication: "factlib".into(),
             message_prefix: "factlib".into(),
@@ -107,10 +112,23 @@ impl PostgresConfig {
     /// The server's address and credentials.
     pub(crate) fn connect_info(&self) -> Result<ConnectInfo> {
         let info = ConnectInfo::parse(self.url.expose_secret())?;
-        let info = match &self.url_file {
+        Ok(self.with_password(match &self.url_file {
             Some(path) => info.with_password_from(PasswordFile::Url(path.clone())),
             None => info,
-        };
+        }))
+    }
+
+    /// Where to write: the primary, if the address is a standby's.
+    pub(crate) fn writing_info(&self) -> Result<ConnectInfo> {
+        match &self.primary_url {
+            None => self.connect_info(),
+            Some(url) => {
+                Ok(self.with_password(ConnectInfo::parse(url.expose_secret())?.of_primary()))
+            }
+        }
+    }
+
+    fn with_password(&self, info: ConnectInfo) -> ConnectInfo {
         let info = info.with_default_application_name("factlib");
         let info = match &self.password {
             Some(password) => info.with_password(password.clone()),
@@ -120,10 +138,10 @@ impl PostgresConfig {
             Some(path) => info.with_password_from(PasswordFile::Whole(path.clone())),
             None => info,
         };
-        Ok(match &self.password_command {
+        match &self.password_command {
             Some(command) => info.with_password_command(self.runnable(command)),
             None => info,
-        })
+        }
     }
 
     fn runnable(&self, command: &CommandLine) -> PasswordCommand {

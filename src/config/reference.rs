@@ -68,6 +68,7 @@ const ROWS: &[(&str, Kind, &[&str])] = &[
     ("postgres.url", Kind::Secret, &["MASTER_DATABASE_URL"]),
     ("postgres.password", Kind::Secret, &[]),
     ("postgres.password_command", Kind::Command, &[]),
+    ("postgres.primary_url", Kind::Secret, &[]),
     ("postgres.slot", Kind::Text, &["REPLICATION_SLOT_NAME"]),
     ("postgres.publication", Kind::Text, &["PUBLICATION_NAME"]),
     ("postgres.message_prefix", Kind::Text, &["WAL_PREFIX"]),

@@ -35,7 +35,9 @@ pub(crate) fn read(path: &str, name: &str, source: &str) -> Result<Value> {
 /// True if the value is a secret; a connection string is one only if it has a password.
 pub(crate) fn is_sensitive(setting: &Setting, key: Option<&str>, value: &Value) -> bool {
     match value.as_str() {
-        Some(url) if setting.name == "postgres.url" => ConnectInfo::holds_secret(url),
+        Some(url) if matches!(setting.name, "postgres.url" | "postgres.primary_url") => {
+            ConnectInfo::holds_secret(url)
+        }
         _ => setting.is_secret(key),
     }
 }

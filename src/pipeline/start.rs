@@ -14,13 +14,14 @@ use crate::{
         HandlerLanes, KafkaLanes, Lanes, PipelineResources, Supervisor, TableLanes, Threads,
         TopicClient,
     },
+    checkpoint::CheckpointStore,
     config::{Config, RefusalPolicy},
     exactly_once::{Positions, Transactions},
     handlers::HandlerLaneNames,
     kafka::pipelined::PipelinedClient,
     messages::ByteWindow,
     ops::Ops,
-    startup::{SlotClaim, Startup},
+    startup::{SlotClaim, StandbyPositions, Startup},
     status::Status,
 };
 
@@ -82,6 +83,10 @@ impl PipelineBuilder {
         let store = match store {
             Some(store) => store,
             None => startup.store(&log),
+        };
+        let store: Arc<dyn CheckpointStore> = match config.postgres.primary_url {
+            Some(_) => Arc::new(StandbyPositions::new(store, &startup, &log)),
+            None => store,
         };
         let window = ByteWindow::new(config.window_bytes());
         let status = Arc::new(Status::new(window.clone()));

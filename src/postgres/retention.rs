@@ -40,7 +40,8 @@ impl Retention {
     // Transactions that only read have no id and retain no WAL; those of the last seconds do not
     // matter.
     const QUERY: &str = "\
-SELECT pg_current_wal_lsn(), restart_lsn, confirmed_flush_lsn,
+SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END,
+       restart_lsn, confirmed_flush_lsn,
        to_jsonb(s) ->> 'wal_status', (to_jsonb(s) ->> 'safe_wal_size')::bigint, t.xid, t.owner, t.since, t.ending
 FROM pg_replication_slots s LEFT JOIN LATERAL (
     SELECT xid::text, owner, since::text, ending FROM (

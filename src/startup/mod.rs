@@ -7,6 +7,7 @@ mod kafka;
 mod other_relays;
 mod position;
 mod slot_claim;
+mod standby;
 
 use std::{
     fmt,
@@ -30,6 +31,7 @@ pub(crate) use self::{
     kafka::InKafka,
     other_relays::{ONE_SLOT, other_relays},
     slot_claim::SlotClaim,
+    standby::StandbyPositions,
 };
 use self::{
     other_relays::reader_name,
@@ -63,6 +65,8 @@ pub(crate) struct Startup {
     pub info: ConnectInfo,
     /// `info` for replication, with an `application_name` that names what the relay reads.
     pub replication_info: ConnectInfo,
+    /// `info`, or that of the primary if `info` is a standby's: the relay writes there.
+    pub writing_info: ConnectInfo,
     /// Cancelled when the relay stops: ends steps without a time limit.
     pub stop: CancellationToken,
     config: Arc<Config>,
@@ -207,11 +211,21 @@ impl Startup {
     pub fn new(config: &Arc<Config>) -> Result<Self> {
         let info = config.postgres.connect_info()?;
         let replication_info = info.clone().with_default_application_name(reader_name(config));
+        let writing_info = config.postgres.writing_info()?;
+        if writing_info.dbname() != info.dbname() {
+            let what = format!(
+                "postgres.url names database {} and postgres.primary_url database {}",
+                info.dbname(),
+                writing_info.dbname()
+            );
+            return Err(Error::new(ErrorKind::Config, what).remedy("name the same in both"));
+        }
         let (stop, creating) = (CancellationToken::new(), AtomicBool::new(false));
         let silence_limit = Arc::new(SilenceLimit::new(config.postgres.wal_receiver_timeout));
         Ok(Startup {
             info,
             replication_info,
+            writing_info,
             stop,
             config: Arc::clone(config),
             creating,
@@ -229,7 +243,7 @@ impl Startup {
             StoreKind::Memory => Arc::new(MemoryStore::default()),
             StoreKind::Postgres => {
                 let timeout = self.config.postgres.connect_timeout;
-                Arc::new(PostgresStore::new(self.info.clone(), timeout, log.clone()))
+                Arc::new(PostgresStore::new(self.writing_info.clone(), timeout, log.clone()))
             }
         }
     }
@@ -237,7 +251,7 @@ impl Startup {
     /// The table for dead letters that no topic takes.
     pub fn dead_letter_table(&self, log: &Logger) -> DeadLetterTable {
         let settings = &self.config.postgres;
-        let (info, log) = (self.info.clone(), log.clone());
+        let (info, log) = (self.writing_info.clone(), log.clone());
         let (create, timeout) = (settings.create, settings.connect_timeout);
         DeadLetterTable::new(settings.slot.clone(), create, info, timeout, log)
     }
@@ -336,6 +350,7 @@ impl Startup {
     pub async fn create_slot(
         &self,
         client: &SqlSession,
+        server: &Server,
         on_wait: &(dyn Fn(&WaitsFor) + Sync),
         log: &Logger,
     ) -> Result<Slot> {
@@ -349,7 +364,13 @@ impl Startup {
                 "waits_for" => %waits_for, "remedy" => waits_for.remedy());
             on_wait(waits_for);
         });
-        let created = created.await;
+        let created = match server.is_in_recovery() {
+            false => created.await,
+            true => tokio::select! {
+                created = created => created,
+                never = standby::log_snapshots(self, on_wait, log) => match never {},
+            },
+        };
         self.creating.store(false, Relaxed);
         let created = created.ok_or_else(|| {
             let what = format!("creating slot {name} was cancelled because the relay stops");
@@ -397,7 +418,7 @@ impl Startup {
         let settings = &self.config.postgres;
         let server = self.answered(client, "what it is", Server::read(client)).await?;
         let tables = self.config.outbox_tables();
-        server::check(&server, tables.is_empty())?;
+        server::check(&server, &self.config)?;
         let rules = self.commit_rules(client);
         let commit_rules = self.answered(client, "about its standbys", rules).await?;
         let encoding =
@@ -422,9 +443,13 @@ impl Startup {
             }
             None => RefuseOn::AnyFinding,
         };
-        let publishing = self.publication(client, create, refuse, log);
-        let (publication_created, findings) =
-            self.answered(client, "for the publication", publishing).await?;
+        let (publication_created, findings) = match server.is_in_recovery() {
+            false => {
+                let publishing = self.publication(client, create, refuse, log);
+                self.answered(client, "for the publication", publishing).await?
+            }
+            true => standby::publication(self, client, create, refuse, limit, log).await?,
+        };
         if attended {
             // In a pipeline, the watcher logs them.
             log_findings(&findings, log);
@@ -464,7 +489,7 @@ impl Startup {
         }
         let slot = match slot {
             None if create && checkpoint.is_none() => {
-                Some(self.create_slot(client, on_wait, log).await?)
+                Some(self.create_slot(client, &server, on_wait, log).await?)
             }
             slot => slot,
         };

@@ -11,6 +11,7 @@ mod idle_slot;
 mod reconnection;
 mod retained_wal;
 mod sessions;
+mod standby;
 #[cfg(feature = "faults")]
 mod supervision;
 mod timelines;

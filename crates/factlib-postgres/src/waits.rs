@@ -21,6 +21,8 @@ pub enum WaitsFor {
     },
     /// A synchronous standby that has not answered.
     Standby,
+    /// A record of the primary's running transactions, at which a slot on a standby begins.
+    PrimarySnapshot,
     /// Another wait event, as `pg_stat_activity` names it.
     Event(String),
 }
@@ -79,6 +81,9 @@ FROM pg_catalog.pg_stat_activity a LEFT JOIN LATERAL (
             WaitsFor::Standby => {
                 "bring the standby back, or take it out of synchronous_standby_names".into()
             }
+            WaitsFor::PrimarySnapshot => {
+                "on the primary, run SELECT pg_log_standby_snapshot() as a superuser".into()
+            }
             WaitsFor::Event(_) => "see to the server's load and its disks".into(),
         }
     }
@@ -91,6 +96,9 @@ impl fmt::Display for WaitsFor {
             WaitsFor::Session { pid, who } => write!(f, "PID {pid} ({who})"),
             WaitsFor::Prepared { gid } => write!(f, "the prepared transaction {gid}"),
             WaitsFor::Standby => f.write_str("a synchronous standby"),
+            WaitsFor::PrimarySnapshot => {
+                f.write_str("a record of the primary's running transactions")
+            }
             WaitsFor::Event(event) => write!(f, "{event}"),
         }
     }

@@ -112,7 +112,8 @@ impl PipelineResources {
 
     pub fn publication_watch(&self, thread: &ArbiterHandle) -> Addr<PublicationWatch> {
         let log = self.runs("publication_watch");
-        let (info, limit) = (self.startup.info.clone(), self.config.postgres.connect_timeout);
+        let (info, limit) =
+            (self.startup.writing_info.clone(), self.config.postgres.connect_timeout);
         let server = Reconnecting::new(info, limit, log.clone());
         let (config, status) = (Arc::clone(&self.config), Arc::clone(&self.status));
         let watch = PublicationWatch::new(config, server, status, log);

@@ -73,15 +73,21 @@ impl PostgresChecks<'_> {
         let messages = self.config.outbox_tables().is_empty();
         let version = server::check_version(&server, messages).map(|()| server.major().to_string());
         self.checks.result("version", version, "upgrade PostgreSQL");
-        let primary = server::check_primary(&server);
-        let on_standby = primary.is_err();
-        let primary = primary.map(|()| "the server is a primary".into());
-        self.checks.result("primary", primary, "");
-        if on_standby {
-            // Other findings on a standby would mean nothing.
+        let role = server::check_role(&server, self.config);
+        let refused = role.is_err();
+        let role = role.map(|()| match server.is_in_recovery() {
+            true => "the server is a standby, whose primary is known".into(),
+            false => "the server is a primary".into(),
+        });
+        self.checks.result("primary", role, "");
+        if refused {
+            // Other findings on such a standby would mean nothing.
             return Ok(());
         }
         self.managed_service().await?;
+        if server.is_in_recovery() {
+            self.feedback().await?;
+        }
         let wal_level = server::check_wal_level(&server).map(|()| server.wal_level().into());
         match (&wal_level, self.service) {
             (Err(error), Some(service)) => {

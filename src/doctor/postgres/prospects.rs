@@ -83,6 +83,36 @@ impl PostgresChecks<'_> {
         }
     }
 
+    /// Checks that the primary keeps the rows that decoding on this standby needs.
+    pub(super) async fn feedback(&mut self) -> Result<()> {
+        const NAME: &str = "hot_standby_feedback";
+        let row = self
+            .ask(
+                "SELECT current_setting('hot_standby_feedback') = 'on',
+                        current_setting('primary_slot_name') <> ''",
+                &[],
+            )
+            .await?;
+        let (feedback, has_slot): (bool, bool) = (column(&row, 0)?, column(&row, 1)?);
+        const CONSEQUENCE: &str = "the primary may remove rows that decoding here needs, which \
+                                   invalidates the slot (rows_removed)";
+        match (feedback, has_slot) {
+            (true, true) => self.checks.ok(NAME, "on, through a physical slot"),
+            (true, false) => self.checks.warning(
+                NAME,
+                format!("on, but without primary_slot_name: while disconnected, {CONSEQUENCE}"),
+                "on the primary: SELECT pg_create_physical_replication_slot(…); here: ALTER SYSTEM \
+                 SET primary_slot_name = …; SELECT pg_reload_conf()",
+            ),
+            (false, _) => self.checks.warning(
+                NAME,
+                format!("off: {CONSEQUENCE}"),
+                "ALTER SYSTEM SET hot_standby_feedback = on; SELECT pg_reload_conf()",
+            ),
+        }
+        Ok(())
+    }
+
     /// Checks that the slot survives a failover, which PostgreSQL 17 and later can do.
     pub(super) async fn failover(&mut self) -> Result<()> {
         const NAME: &str = "failover";

@@ -182,6 +182,14 @@ impl ConnectInfo {
         ConnectInfo { default_application_name: name.into(), ..self }
     }
 
+    /// Connects to a primary only, if the connection string does not say otherwise.
+    pub fn of_primary(self) -> Self {
+        match self.target {
+            TargetSessionAttrs::Any => ConnectInfo { target: TargetSessionAttrs::Primary, ..self },
+            _ => self,
+        }
+    }
+
     /// Sets the observer that receives notices about connections.
     pub fn with_observer(self, observer: Arc<dyn Observer>) -> Self {
         ConnectInfo { observer, ..self }
