@@ -50,6 +50,9 @@ pub struct PostgresConfig {
     pub source: Option<Source>,
     /// Create missing slot, publication and checkpoint table on `run`.
     pub create: bool,
+    /// Let standbys keep a copy of the slot (`failover`), from PostgreSQL 17 on, so that
+    /// reading goes on after a failover. An existing slot is altered before it is read.
+    pub failover: bool,
     /// Interval of reporting the position to the server; must be well below its
     /// `wal_sender_timeout`.
     #[serde(with = "humantime_serde")]
@@ -98,6 +101,7 @@ impl Default for PostgresConfig {
             message_prefix: "factlib".into(),
             source: None,
             create: true,
+            failover: true,
             status_interval: Duration::from_secs(5),
             wal_receiver_timeout: Duration::from_secs(20),
             connect_timeout: Duration::from_secs(10),
@@ -112,6 +116,11 @@ impl PostgresConfig {
     /// The server's address and credentials.
     pub(crate) fn connect_info(&self) -> Result<ConnectInfo> {
         let info = ConnectInfo::parse(self.url.expose_secret())?;
+        // With a primary named beside them, the hosts may be standbys.
+        let info = match &self.primary_url {
+            None => info.with_default_target_primary(),
+            Some(_) => info,
+        };
         Ok(self.with_password(match &self.url_file {
             Some(path) => info.with_password_from(PasswordFile::Url(path.clone())),
             None => info,

@@ -74,6 +74,7 @@ const ROWS: &[(&str, Kind, &[&str])] = &[
     ("postgres.message_prefix", Kind::Text, &["WAL_PREFIX"]),
     ("postgres.source", Kind::OneOf(&["messages", "tables"]), &[]),
     ("postgres.create", Kind::Switch, &[]),
+    ("postgres.failover", Kind::Switch, &[]),
     ("postgres.status_interval", Kind::Duration, &[]),
     ("postgres.wal_receiver_timeout", Kind::Duration, &[]),
     ("postgres.connect_timeout", Kind::Duration, &[]),

@@ -98,6 +98,8 @@ pub(crate) struct DecodedProgress {
     pub batches: u64,
     /// End position of the last batch sent.
     pub lsn: Lsn,
+    /// Commit position of the last transaction with an event.
+    pub last_event: Option<Lsn>,
 }
 
 /// Stop reading. The reply is the total number of batches.

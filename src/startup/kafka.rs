@@ -106,7 +106,9 @@ impl Startup {
             history = super::history(&mut replication, saved, &system, log).await?;
         }
         let (slot_name, database) = (saved.slot.as_str(), self.info.dbname());
-        StartRules { slot_name, database, store, system, history }.check(saved)
+        let store_is_replicated = false;
+        let rules = StartRules { slot_name, database, store, store_is_replicated, system, history };
+        rules.check(saved)
     }
 }
 

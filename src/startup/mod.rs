@@ -3,6 +3,7 @@
 //! The checkpoint is compared with the slot and the server. If they contradict each other, events may
 //! be missing, and only a person can accept that.
 
+mod failover;
 mod kafka;
 mod other_relays;
 mod position;
@@ -28,6 +29,7 @@ use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::{
+    failover::SentUpTo,
     kafka::InKafka,
     other_relays::{ONE_SLOT, other_relays},
     slot_claim::SlotClaim,
@@ -159,6 +161,7 @@ pub async fn setup(config: &Config, accept_position: bool, log: &Logger) -> Resu
     let options =
         StartOptions { create: true, accept: accept_position, cluster: None, attended: true };
     let start = startup.prepare_with(&client, &*store, options, limit, &|_| {}, log).await?;
+    startup.enable_failover(&client, limit, log).await?;
     if config.dead_letter.policy == RefusalPolicy::DeadLetter {
         startup.dead_letter_table(log).create().await?;
     }
@@ -274,6 +277,8 @@ impl Startup {
         let options = StartOptions { create, accept: false, cluster, attended: false };
         let start = self.prepare_with(&client, store, options, limit, on_wait, log).await?;
         self.ensure_slot_is_free(&client, log).await?;
+        // Now: while the slot is read, the server would wait for its end.
+        self.enable_failover(&client, limit, log).await?;
         // Once per process: it is not a failure, and lasts as long as both run.
         if cluster.is_none() {
             self.warn_of_others(&client, log).await;
@@ -354,10 +359,13 @@ impl Startup {
         on_wait: &(dyn Fn(&WaitsFor) + Sync),
         log: &Logger,
     ) -> Result<Slot> {
+        let failover = self.config.postgres.failover
+            && server.has_failover_slots()
+            && !server.is_in_recovery();
         let name = &self.config.postgres.slot;
         info!(log, "creating the slot, which waits for running transactions to end";
             "slot" => name);
-        let creating = Slot::create(client, name, self.info.dbname());
+        let creating = Slot::create(client, name, self.info.dbname(), failover);
         self.creating.store(true, Relaxed);
         let created = client.run_watched(creating, &self.stop, |waits_for| {
             warn!(log, "creating the slot waits for a transaction"; "slot" => name,
@@ -384,8 +392,10 @@ impl Startup {
         self.creating.load(Relaxed)
     }
 
-    /// Refuses a slot that is still being created and has no position yet.
-    async fn check_ready(&self, client: &SqlSession, slot: &Slot) -> Result<()> {
+    /// Refuses a slot that can't be read yet: it is still being created and has no position, or it is
+    /// a standby's copy.
+    async fn check_ready(&self, client: &SqlSession, server: &Server, slot: &Slot) -> Result<()> {
+        failover::check_is_no_copy(&self.config.postgres.slot, server, slot)?;
         if slot.is_ready() {
             return Ok(());
         }
@@ -432,7 +442,7 @@ impl Startup {
         let reading = Slot::read(client, &settings.slot);
         if let Some(slot) = self.answered(client, "for the slot", reading).await? {
             check_owner(&settings.slot, self.info.dbname(), &slot)?;
-            self.check_ready(client, &slot).await?;
+            self.check_ready(client, &server, &slot).await?;
         }
         let refuse = match cluster {
             _ if attended => RefuseOn::AnyFinding,
@@ -468,7 +478,7 @@ impl Startup {
         let reading = Slot::read(client, &settings.slot);
         let mut slot = self.answered(client, "for the slot", reading).await?;
         if let Some(slot) = &slot {
-            self.check_ready(client, slot).await?;
+            self.check_ready(client, &server, slot).await?;
         }
         let checkpoint = match accept {
             true => None,
@@ -494,7 +504,12 @@ impl Startup {
             slot => slot,
         };
         let wal_end = rules.system.wal_end;
+        let saved = checkpoint.as_ref().map(|saved| saved.lsn);
         let from = rules.decide(slot, checkpoint)?;
+        if let Some(saved) = saved.filter(|saved| *saved < from.lsn) {
+            info!(log, "the slot came over further than the checkpoint: reading starts at the slot";
+                "slot" => %from.lsn, "checkpoint" => %saved, "timeline" => from.timeline);
+        }
         let status_interval = server::status_interval(&server, settings);
         let (partial, tables) = (None, facts);
         Ok(Start {
@@ -552,6 +567,7 @@ impl Startup {
             slot_name: &self.config.postgres.slot,
             database: self.info.dbname(),
             store: store.describe(),
+            store_is_replicated: self.config.checkpoint.store == StoreKind::Postgres,
             system,
             history,
         })

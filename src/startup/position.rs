@@ -35,6 +35,8 @@ pub(super) struct StartRules<'a> {
     pub slot_name: &'a str,
     pub database: &'a str,
     pub store: String,
+    /// True if the store is a table of the server: a failover may put it back, but not the slot.
+    pub store_is_replicated: bool,
     pub system: SystemId,
     /// History of the server's timeline, if the checkpoint is on another one.
     pub history: Option<TimelineHistory>,
@@ -74,12 +76,22 @@ impl StartRules<'_> {
             return Err(match checkpoint {
                 None => refused(format!("slot {name} does not exist"))
                     .remedy("run `factlib setup`, or set postgres.create = true"),
-                Some(checkpoint) => lost(format!(
-                    "slot {name} is gone, though {} says that it was read up to {}: \
-                     facts committed since then are missing",
-                    self.store, checkpoint.lsn
-                ))
-                .remedy(ACCEPT_NEW),
+                Some(checkpoint) => {
+                    let Checkpoint { lsn, timeline, .. } = checkpoint;
+                    let failover = match timeline == self.system.timeline {
+                        true => "",
+                        false => {
+                            " (a standby was promoted that had no copy of it in step: docs/postgresql.md, \
+                             Failover)"
+                        }
+                    };
+                    lost(format!(
+                        "slot {name} is gone{failover}, though {} says that it was read up to {lsn}: \
+                         facts committed since then are missing",
+                        self.store
+                    ))
+                    .remedy(ACCEPT_NEW)
+                }
             });
         };
         check_owner(name, self.database, &slot)?;
@@ -97,6 +109,9 @@ impl StartRules<'_> {
         };
         let Some(checkpoint) = checkpoint else { return Ok(here) };
         self.check_history(&checkpoint)?;
+        if slot.confirmed > checkpoint.lsn && self.was_confirmed_before_failover(&slot) {
+            return Ok(here);
+        }
         if slot.confirmed > checkpoint.lsn {
             return Err(lost(format!(
                 "slot {name} stands at {}, beyond {}, up to which facts are known to be delivered \
@@ -106,6 +121,16 @@ impl StartRules<'_> {
         }
         self.check_wal_end(&checkpoint)?;
         Ok(Checkpoint { lsn: checkpoint.lsn, ..here })
+    }
+
+    /// True if the slot came over from the former primary, further than the table that holds the
+    /// checkpoint: the relay saves a position there before it confirms it to the slot, but the standby may
+    /// have copied the slot and not yet received the save.
+    ///
+    /// A slot that was made on this server stands behind the beginning of its timeline.
+    fn was_confirmed_before_failover(&self, slot: &Slot) -> bool {
+        let beginning = self.history.as_ref().and_then(TimelineHistory::beginning);
+        self.store_is_replicated && beginning.is_some_and(|beginning| slot.confirmed <= beginning)
     }
 
     /// Checks that the position is in the server's history.
@@ -174,6 +199,7 @@ mod tests {
             slot_name: "s",
             database: "shop",
             store: "memory".into(),
+            store_is_replicated: false,
             system,
             history: None,
         }
@@ -303,6 +329,23 @@ mod tests {
             assert_eq!(error.kind(), ErrorKind::PositionLost);
             assert_eq!(error.to_string(), format!("{why} ({ACCEPT})"));
         }
+    }
+
+    #[test]
+    fn a_slot_that_came_over_further_than_the_replicated_checkpoint_is_the_start() {
+        let promoted = |store_is_replicated| {
+            let history = TimelineHistory::parse(2, "1\t0/258\tno recovery target specified");
+            let mut rules = StartRules { store_is_replicated, ..rules() };
+            rules.system.timeline = 2;
+            rules.history = Some(history.expect("well formed"));
+            rules
+        };
+        let start = promoted(true).decide(slot(600), checkpoint(500)).expect("a start");
+        assert_eq!((start.timeline, start.lsn), (2, Lsn::new(600)));
+        let made_here = promoted(true).decide(slot(601), checkpoint(500)).unwrap_err();
+        assert_eq!(made_here.kind(), ErrorKind::PositionLost);
+        let elsewhere = promoted(false).decide(slot(600), checkpoint(500)).unwrap_err();
+        assert_eq!(elsewhere.kind(), ErrorKind::PositionLost);
     }
 
     #[test]

@@ -20,6 +20,7 @@ mod outbox_rows;
 mod outcome;
 mod scenarios;
 mod table;
+mod trio;
 
 pub use self::{
     context::Ctx,

@@ -106,6 +106,22 @@ fn a_fact_that_was_rolled_back_is_a_phantom() {
 }
 
 #[test]
+fn a_fact_that_a_failover_lost_is_a_phantom_and_leaves_no_gap() {
+    let mut made = made();
+    let ids = made.records.iter().map(|record| {
+        let id = record.header("event_id").expect("an id");
+        String::from_utf8_lossy(id).parse().expect("a UUID")
+    });
+    let surviving = ids.enumerate().filter(|(n, _)| *n != 2).map(|(_, id)| id).collect();
+    assert_eq!(made.history.keep(&surviving), 1);
+    let report = made.check();
+    assert_eq!((report.phantom, report.lost, report.order_violations), (1, 0, 0), "{report}");
+    made.records.remove(2);
+    let report = made.check();
+    assert!(report.is_clean() && report.emitted == 4, "{report}");
+}
+
+#[test]
 fn a_record_that_nobody_emitted_is_a_phantom() {
     let mut made = made();
     made.records.push(record(&event("a", 9), 900));

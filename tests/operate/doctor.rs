@@ -327,7 +327,7 @@ async fn much_retained_wal_is_a_warning_that_names_the_open_transaction() {
 #[tokio::test]
 async fn a_slot_that_does_not_follow_to_standbys_is_a_warning_until_it_does() {
     let server = PostgresServer::builder().version(18).start().await.expect("a PostgreSQL 18");
-    let desk = Desk::new(&server.url(), &brokers().await, "");
+    let desk = Desk::new(&server.url(), &brokers().await, "postgres.failover = false\n");
     assert_eq!(desk.type_in("factlib setup").await.code, Some(0));
     desk.doctor().await.all_ok();
     execute(&server, "SELECT pg_create_physical_replication_slot('standby')").await;

@@ -7,6 +7,7 @@ mod backpressure;
 mod commit_gate;
 mod commit_gate_cost;
 mod end_to_end;
+mod failover;
 mod idle_slot;
 mod reconnection;
 mod retained_wal;

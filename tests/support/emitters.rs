@@ -5,6 +5,7 @@
 //! transaction was committed.
 
 use std::{
+    collections::HashSet,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
@@ -28,10 +29,13 @@ use super::{
     workload::{Facts, events},
 };
 
-const TABLE: &str = "CREATE TABLE IF NOT EXISTS witness (transaction uuid PRIMARY KEY)";
+const TABLE: &str =
+    "CREATE TABLE IF NOT EXISTS witness (transaction uuid PRIMARY KEY, facts uuid[])";
 /// Waits for a former writer of the row, and then inserts it where that one was rolled back.
 const WITNESS: &str = "\
-INSERT INTO witness VALUES ($1) ON CONFLICT DO NOTHING RETURNING pg_current_wal_insert_lsn()::text";
+INSERT INTO witness VALUES ($1, $2) ON CONFLICT DO NOTHING RETURNING pg_current_wal_insert_lsn()::text";
+
+const NO_FACTS: Option<Vec<Uuid>> = None;
 
 const RETRY: Duration = Duration::from_millis(50);
 
@@ -46,11 +50,22 @@ impl Emitters {
     /// Starts `emitters` of them, which emit `rate` facts a second together until
     /// they are stopped, or each has emitted `workload.facts`.
     pub async fn start(bed: &Bed<'_>, workload: &Workload, emitters: usize, rate: usize) -> Self {
-        bed.client().await.batch_execute(TABLE).await.expect("the table of witnesses");
+        Emitters::start_on(bed.sessions(), workload, emitters, rate).await
+    }
+
+    /// The same by other sessions, such as those that find the primary among several hosts.
+    pub async fn start_on(
+        sessions: Config,
+        workload: &Workload,
+        emitters: usize,
+        rate: usize,
+    ) -> Self {
+        let client = session(&sessions).await;
+        client.batch_execute(TABLE).await.expect("the table of witnesses");
         let (stop, count) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
         let tasks = (0..emitters).map(|n| {
             let emitter = Background {
-                sessions: bed.sessions(),
+                sessions: sessions.clone(),
                 workload: Workload { emitter: workload.emitter + n, ..workload.clone() },
                 pause: Duration::from_secs_f64(emitters as f64 / rate as f64),
                 stop: Arc::clone(&stop),
@@ -163,7 +178,7 @@ impl Background {
             End::Unknown => loop {
                 client = self.connected(None).await;
                 // Where the row can be inserted, the transaction was not committed.
-                if let Ok(inserted) = client.query(WITNESS, &[&witness]).await {
+                if let Ok(inserted) = client.query(WITNESS, &[&witness, &NO_FACTS]).await {
                     break inserted.is_empty();
                 }
             },
@@ -180,7 +195,8 @@ impl Background {
         commit: bool,
     ) -> End {
         let Ok(transaction) = client.transaction().await else { return End::RolledBack };
-        let Ok(rows) = transaction.query(WITNESS, &[&witness]).await else {
+        let ids: Vec<Uuid> = events(batch).map(|event| event.id.parse().expect("a UUID")).collect();
+        let Ok(rows) = transaction.query(WITNESS, &[&witness, &ids]).await else {
             return End::RolledBack;
         };
         self.history.committed_before(rows[0].get::<_, &str>(0).parse().expect("a position"));
@@ -224,13 +240,26 @@ impl Background {
         if let Some(client) = client.filter(|client| !client.is_closed()) {
             return client;
         }
-        loop {
-            if let Ok((client, connection)) = self.sessions.connect(NoTls).await {
-                // How it ends is told to the client's next query.
-                tokio::spawn(async move { connection.await.ok() });
-                return client;
-            }
-            sleep(RETRY).await;
-        }
+        session(&self.sessions).await
     }
+}
+
+/// A new session, however long that takes.
+async fn session(sessions: &Config) -> Client {
+    loop {
+        if let Ok((client, connection)) = sessions.connect(NoTls).await {
+            // How it ends is told to the client's next query.
+            tokio::spawn(async move { connection.await.ok() });
+            return client;
+        }
+        sleep(RETRY).await;
+    }
+}
+
+/// The facts of the transactions that a server has: those that were committed there, and not lost in
+/// a failover since.
+pub async fn surviving(client: &Client) -> HashSet<Uuid> {
+    let query = "SELECT unnest(facts) FROM witness";
+    let rows = client.query(query, &[]).await.expect("the witnesses");
+    rows.iter().map(|row| row.get(0)).collect()
 }

@@ -104,6 +104,27 @@ impl History {
         self.placed = self.facts.len();
     }
 
+    /// Forgets the commits that a failover has lost: only these facts are in the surviving history, and
+    /// the others count as rolled back. Returns how many were lost.
+    pub fn keep(&mut self, surviving: &HashSet<Uuid>) -> usize {
+        let (facts, aggregates) = (std::mem::take(&mut self.facts), &mut self.aggregates);
+        let before = facts.len();
+        aggregates.iter_mut().for_each(|aggregate| aggregate.facts = 0);
+        self.by_id.clear();
+        for fact in facts {
+            if !surviving.contains(&fact.id) {
+                self.rolled_back.insert(fact.id);
+                continue;
+            }
+            let next = &mut aggregates[fact.aggregate].facts;
+            self.by_id.insert(fact.id, self.facts.len());
+            self.facts.push(Committed { sequence: *next, ..fact });
+            *next += 1;
+        }
+        self.placed = self.facts.len();
+        before - self.facts.len()
+    }
+
     /// Returns true for a fact of this run, committed or rolled back.
     pub fn has(&self, id: &Uuid) -> bool {
         self.by_id.contains_key(id) || self.rolled_back.contains(id)

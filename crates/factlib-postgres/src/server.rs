@@ -59,6 +59,11 @@ impl Server {
         self.version >= 18_00_00
     }
 
+    /// True if standbys can keep copies of slots (PostgreSQL 17 on).
+    pub fn has_failover_slots(&self) -> bool {
+        self.version >= 17_00_00
+    }
+
     /// The major version, such as 15.
     pub fn major(&self) -> i32 {
         self.version / 10_000

@@ -18,17 +18,26 @@ pub struct Slot {
     pub lost: Option<String>,
     /// Process id of the server process that reads or creates it.
     pub active_pid: Option<i32>,
+    /// True if standbys that synchronise slots keep a copy of it; none before PostgreSQL 17.
+    pub failover: Option<bool>,
+    /// True if it was copied from another server: on a standby it is kept in step with the primary's and
+    /// can't be read; on a primary it dates from before the promotion.
+    pub synced: bool,
+    /// True for a slot that lasts as long as the session that made it; the copy on a standby is one until
+    /// it is in step for the first time.
+    pub temporary: bool,
 }
 
 impl Slot {
     // Through JSON, because columns came with versions: wal_status (13), conflicting (16),
-    // invalidation_reason (17).
+    // invalidation_reason, failover, synced (17).
     const QUERY: &str = "\
         SELECT plugin::text, database::text, confirmed_flush_lsn,
                coalesce(to_jsonb(s) ->> 'invalidation_reason',
                         CASE WHEN to_jsonb(s) ->> 'conflicting' = 'true' THEN 'conflict with recovery' END,
                         CASE WHEN to_jsonb(s) ->> 'wal_status' = 'lost' THEN 'wal_removed' END),
-               active_pid
+               active_pid, (to_jsonb(s) ->> 'failover')::boolean,
+               coalesce((to_jsonb(s) ->> 'synced')::boolean, false), temporary
         FROM pg_replication_slots s WHERE slot_name = $1";
 
     /// Looks the slot up.
@@ -44,22 +53,34 @@ impl Slot {
                 confirmed: row.try_get::<_, Option<PgLsn>>(2)?.map_or(Lsn::ZERO, Lsn::from),
                 lost: row.try_get(3)?,
                 active_pid: row.try_get(4)?,
+                failover: row.try_get(5)?,
+                synced: row.try_get(6)?,
+                temporary: row.try_get(7)?,
             })
         };
         read().map(Some).map_err(failed)
     }
 
     /// Creates the slot. The call returns once all transactions that write now have ended.
-    pub async fn create(client: &Client, name: &str, database: &str) -> Result<Self> {
-        let statement = "SELECT lsn FROM pg_create_logical_replication_slot($1, 'pgoutput')";
+    ///
+    /// With `failover`, which needs PostgreSQL 17, standbys that synchronise slots keep a copy of it.
+    pub async fn create(
+        client: &Client,
+        name: &str,
+        database: &str,
+        failover: bool,
+    ) -> Result<Self> {
+        let option = if failover { ", failover => true" } else { "" };
+        let statement =
+            format!("SELECT lsn FROM pg_create_logical_replication_slot($1, 'pgoutput'{option})");
         let failed = |error| postgres_error(format!("cannot create slot {name}"), error);
-        let row = client.query_one(statement, &[&name]).await.map_err(failed)?;
+        let row = client.query_one(&statement, &[&name]).await.map_err(failed)?;
         Ok(Slot {
             plugin: Some("pgoutput".into()),
             database: Some(database.into()),
             confirmed: row.try_get::<_, PgLsn>(0).map_err(failed)?.into(),
-            lost: None,
-            active_pid: None,
+            failover: failover.then_some(true),
+            ..Slot::default()
         })
     }
 

@@ -69,6 +69,11 @@ impl TimelineHistory {
         Ok(TimelineHistory { timeline, ancestors })
     }
 
+    /// Position at which this timeline began; none for the first one.
+    pub fn beginning(&self) -> Option<Lsn> {
+        self.ancestors.last().map(|(_, end)| *end)
+    }
+
     /// Tells whether the history contains `lsn` of `timeline`.
     pub fn locate(&self, timeline: u32, lsn: Lsn) -> TimelinePosition {
         if timeline == self.timeline {
@@ -125,6 +130,9 @@ mod tests {
         let history = TimelineHistory::parse(TimelineHistory::FIRST, "").expect("well formed");
         assert_eq!(history.locate(1, Lsn::new(7)), TimelinePosition::Inside);
         assert_eq!(history.locate(2, Lsn::new(7)), TimelinePosition::Elsewhere);
+        assert_eq!(history.beginning(), None);
+        let history = TimelineHistory::parse(4, TEXT).expect("well formed");
+        assert_eq!(history.beginning(), Some(lsn("16/B374D848")));
     }
 
     #[test]

@@ -81,7 +81,11 @@ impl Handler<ReaderEnded> for Decoder {
 
     fn handle(&mut self, _: ReaderEnded, _: &mut Self::Context) -> Self::Result {
         self.decoder.interrupted();
-        MessageResult(DecodedProgress { batches: self.batches, lsn: self.decoder.skips_up_to() })
+        MessageResult(DecodedProgress {
+            batches: self.batches,
+            lsn: self.decoder.skips_up_to(),
+            last_event: self.decoder.last_event(),
+        })
     }
 }
 

@@ -246,6 +246,7 @@ impl Launch<'_> {
                 start: start.from.lsn,
                 first_batch,
                 system_id: start.from.system_id,
+                timeline: start.from.timeline,
                 status_interval: start.status_interval,
                 batch_bytes: resources.config.batch_bytes(),
                 silence_limit: resources.startup.silence_limit(),

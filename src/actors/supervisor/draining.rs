@@ -32,6 +32,8 @@ pub(super) struct ChainProgress {
     /// Number of batches that were read.
     pub batches: u64,
     pub decoded: Lsn,
+    /// Commit position of the last transaction with an event.
+    pub last_event: Option<Lsn>,
     pub saved: Lsn,
 }
 
@@ -67,10 +69,11 @@ pub(super) async fn chain_progress(
     decoder: &Addr<Decoder>,
     checkpointer: &Addr<Checkpointer>,
 ) -> Option<ChainProgress> {
-    let DecodedProgress { batches, lsn } = decoder.send(ReaderEnded).await.ok()?;
+    let DecodedProgress { batches, lsn, last_event } = decoder.send(ReaderEnded).await.ok()?;
     let known = checkpointer.send(GetSavedProgress).await.ok()?;
     // Batches without a message were not the decoder's.
-    Some(ChainProgress { batches: batches.max(known.batches), decoded: lsn, saved: known.saved })
+    let (batches, saved) = (batches.max(known.batches), known.saved);
+    Some(ChainProgress { batches, decoded: lsn, last_event, saved })
 }
 
 /// Stops reading, waits for what is in flight, confirms the last position.

@@ -49,7 +49,7 @@ use crate::{
         ActorExited, ActorKind, BeginGeneration, ChainFailed, CheckPublication, HoldSaves,
         LaneLost, Streaming,
     },
-    startup::Start,
+    startup::{SentUpTo, Start},
     status::{ActorState, BlockedBy, PipelineState},
 };
 
@@ -139,6 +139,12 @@ impl Supervisor {
             let tell = |waits_for: &WaitsFor| resources.waits(waits_for);
             let (store, log) = (&*resources.store, &resources.log);
             let start = resources.startup.prepare(store, cluster, limit, &tell, log).await?;
+            if let (Some((_, from)), Some(progress)) = (&chain, &progress)
+                && let Some(last_event) = progress.last_event
+            {
+                let sent = SentUpTo { from, last_event };
+                resources.startup.refuse_phantoms(sent, &start, store, limit, log).await?;
+            }
             // What has gone through the chain says more than what is in Kafka.
             let goes_on = |progress: &ChainProgress| {
                 chain.is_some_and(|(_, from)| progress.is_of(&from, &start))

@@ -59,8 +59,9 @@ pub(crate) struct ReadFrom {
     pub start: Lsn,
     /// The number of its first batch: those before were cut by readers whose connections ended.
     pub first_batch: u64,
-    /// The cluster that `start` is a position in.
+    /// The cluster and the timeline that `start` is a position in.
     pub system_id: u64,
+    pub timeline: u32,
     pub status_interval: Duration,
     pub batch_bytes: usize,
     pub silence_limit: Arc<SilenceLimit>,

@@ -6,7 +6,9 @@ use std::sync::{Arc, atomic::Ordering::Relaxed};
 
 use actix::Recipient;
 use bytes::{Buf, BytesMut};
-use factlib_postgres::{ReplicationClient, ReplicationOptions, ReplicationStream, StandbyStatus};
+use factlib_postgres::{
+    ReplicationClient, ReplicationOptions, ReplicationStream, StandbyStatus, SystemId,
+};
 use slog::{Logger, debug};
 use tokio::{
     sync::{mpsc, oneshot},
@@ -141,9 +143,14 @@ impl ReadLoop {
             ReplicationClient::connect(&logged(&from.info, &self.log), from.connect_timeout)
                 .await?;
         // Between two connections, another server can take the address.
-        let system_id = client.identify_system().await?.system_id;
+        let SystemId { system_id, timeline, .. } = client.identify_system().await?;
         if system_id != from.system_id {
             let what = format!("connected to cluster {system_id} in place of {}", from.system_id);
+            return Err(Error::new(ErrorKind::PostgresUnavailable, what));
+        }
+        // A standby was promoted meanwhile, in whose history the position may not be.
+        if timeline != from.timeline {
+            let what = format!("connected to timeline {timeline} in place of {}", from.timeline);
             return Err(Error::new(ErrorKind::PostgresUnavailable, what));
         }
         // Before it can have the slot.
@@ -265,6 +272,7 @@ mod tests {
                 start: Lsn::new(5),
                 first_batch: 0,
                 system_id: 7,
+                timeline: 1,
                 status_interval: Duration::from_secs(1),
                 batch_bytes: 10_000,
                 silence_limit: Arc::new(SilenceLimit::new(Duration::from_secs(1))),

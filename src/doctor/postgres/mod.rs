@@ -1,6 +1,7 @@
 //! Checks PostgreSQL: the server, the user's privileges, the publication, the slot and the position.
 
 mod access;
+mod failover;
 mod position;
 mod privileges;
 mod prospects;
@@ -114,8 +115,8 @@ impl PostgresChecks<'_> {
         if server.major() >= 18 {
             self.idle_timeout(server.idle_slot_timeout());
         }
-        if server.major() >= 17 {
-            self.failover().await?;
+        if !server.is_in_recovery() {
+            self.failover(&server).await?;
         }
         self.standbys().await?;
         self.clock().await

@@ -1,10 +1,8 @@
-//! Checks conditions that let a relay start and may stop it later: WAL limits, failover, clocks.
+//! Checks conditions that let a relay start and may stop it later: WAL limits and clocks.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use postgres_protocol::escape::escape_identifier;
-
-use super::{PostgresChecks, column, literal, size};
+use super::{PostgresChecks, column, size};
 use crate::{
     Result,
     postgres::{Reconnecting, retention::Retention},
@@ -108,46 +106,6 @@ impl PostgresChecks<'_> {
                 NAME,
                 format!("off: {CONSEQUENCE}"),
                 "ALTER SYSTEM SET hot_standby_feedback = on; SELECT pg_reload_conf()",
-            ),
-        }
-        Ok(())
-    }
-
-    /// Checks that the slot survives a failover, which PostgreSQL 17 and later can do.
-    pub(super) async fn failover(&mut self) -> Result<()> {
-        const NAME: &str = "failover";
-        let name = &self.config.postgres.slot;
-        let row = self
-            .ask(
-                "SELECT count(*) FILTER (WHERE slot_type = 'physical') > 0,
-                        bool_or(failover) FILTER (WHERE slot_name = $1)
-                 FROM pg_replication_slots",
-                &[name],
-            )
-            .await?;
-        let (standbys, follows): (bool, Option<bool>) = (column(&row, 0)?, column(&row, 1)?);
-        match (standbys, follows) {
-            (_, Some(true)) => self.checks.ok(
-                NAME,
-                format!("{name} is synchronised to standbys that set sync_replication_slots = on"),
-            ),
-            (false, _) => self.checks.ok(NAME, "no standby has a slot here"),
-            (true, None) => self.checks.warning(
-                NAME,
-                "there are standbys, and a slot that factlib creates is not synchronised to them",
-                format!(
-                    "SELECT pg_create_logical_replication_slot({}, 'pgoutput', failover => true)",
-                    literal(name)
-                ),
-            ),
-            (true, Some(false)) => self.checks.warning(
-                NAME,
-                format!("{name} is not synchronised to standbys: after a failover it is gone"),
-                format!(
-                    "in psql with replication=database: ALTER_REPLICATION_SLOT {} (FAILOVER true); \
-                     and on the standbys sync_replication_slots = on",
-                    escape_identifier(name)
-                ),
             ),
         }
         Ok(())

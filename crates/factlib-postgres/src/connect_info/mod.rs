@@ -51,6 +51,8 @@ pub struct ConnectInfo {
     pub(super) options: Option<String>,
     pub(super) keepalives: Keepalives,
     pub(super) target: TargetSessionAttrs,
+    /// True if the string or the environment has `target_session_attrs`.
+    target_is_given: bool,
     pub(super) load_balance: LoadBalanceHosts,
     /// Hosts that did not answer; shared with clones.
     pub(super) silent: SilentHosts,
@@ -131,6 +133,7 @@ impl ConnectInfo {
                     .map(Duration::from_millis),
             },
             target: settings.choice("target_session_attrs")?,
+            target_is_given: settings.text("target_session_attrs").is_some(),
             load_balance: settings.choice("load_balance_hosts")?,
             silent: SilentHosts::default(),
             warned: Arc::default(),
@@ -188,6 +191,22 @@ impl ConnectInfo {
             TargetSessionAttrs::Any => ConnectInfo { target: TargetSessionAttrs::Primary, ..self },
             _ => self,
         }
+    }
+
+    /// Looks for the host that accepts writes, the primary, if there are several hosts and neither the
+    /// string nor the environment has `target_session_attrs`.
+    pub fn with_default_target_primary(self) -> Self {
+        let target = match self.hosts.len() > 1 && !self.target_is_given {
+            true => TargetSessionAttrs::ReadWrite,
+            false => self.target,
+        };
+        ConnectInfo { target, ..self }
+    }
+
+    /// Returns a copy for each host, which connects to that host alone, whatever
+    /// `target_session_attrs` is.
+    pub fn each_host(&self) -> Vec<Self> {
+        self.hosts.iter().map(|host| self.only(host.clone())).collect()
     }
 
     /// Sets the observer that receives notices about connections.

@@ -173,3 +173,16 @@ async fn a_command_is_asked_for_each_host_by_its_name() {
     }
     assert_eq!(info.changing_password().unwrap(), "that the password command printed");
 }
+
+#[test]
+fn among_several_hosts_the_primary_is_looked_for_unless_the_string_says_otherwise() {
+    let target = |text: &str| {
+        let info = ConnectInfo::with_environment(text, &|_| None).expect("a connection string");
+        info.with_default_target_primary().target
+    };
+    assert_eq!(target("host=a,b user=u"), TargetSessionAttrs::ReadWrite);
+    assert_eq!(target("host=a user=u"), TargetSessionAttrs::Any);
+    assert_eq!(target("host=a,b user=u target_session_attrs=any"), TargetSessionAttrs::Any);
+    let standby = target("host=a,b user=u target_session_attrs=standby");
+    assert_eq!(standby, TargetSessionAttrs::Standby);
+}

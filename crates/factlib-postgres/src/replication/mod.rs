@@ -207,6 +207,17 @@ impl ReplicationClient {
         })
     }
 
+    /// Sets that standbys which synchronise slots keep a copy of this one, on PostgreSQL 17 or later.
+    ///
+    /// The slot must not be in use: the server waits until it is free, whatever that takes.
+    ///
+    /// # Errors
+    /// Errors of the server, as for a temporary slot.
+    pub async fn enable_failover(&mut self, name: &str) -> Result<()> {
+        let command = format!("ALTER_REPLICATION_SLOT {} (FAILOVER true)", identifier(name));
+        self.query(&command).await.map(drop)
+    }
+
     /// Starts the stream.
     ///
     /// # Errors

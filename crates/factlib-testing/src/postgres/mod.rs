@@ -180,10 +180,8 @@ impl PostgresServer {
             child.signal(Signal::SIGHUP);
         }
         // A new session has the settings of the postmaster that forked it.
-        until("PostgreSQL does not read its settings again", async || {
-            Ok(self.query_text("postgres", LOADED).await? != before)
-        })
-        .await
+        let failure = "PostgreSQL does not read its settings again";
+        self.answers(LOADED, |time| time != before, failure).await
     }
 
     /// Opens a session over the Unix socket as superuser; a task of this runtime drives it.
@@ -234,10 +232,25 @@ impl PostgresServer {
     /// Waits for the end of recovery; the server answers queries before it.
     async fn recovered(&self) -> Result<()> {
         let in_recovery = "SELECT pg_is_in_recovery()::text";
-        until("PostgreSQL does not end its recovery", async || {
-            Ok(self.query_text("postgres", in_recovery).await? == "false")
-        })
-        .await
+        let failure = "PostgreSQL does not end its recovery";
+        self.answers(in_recovery, |answer| answer == "false", failure).await
+    }
+
+    /// Asks again until the answer is the wanted one.
+    async fn answers(
+        &self,
+        query: &str,
+        is_wanted: impl Fn(&str) -> bool,
+        failure: &str,
+    ) -> Result<()> {
+        let deadline = Instant::now() + START_LIMIT;
+        while !is_wanted(&self.query_text("postgres", query).await?) {
+            if Instant::now() > deadline {
+                return Err(unavailable(failure));
+            }
+            sleep(PROBE_INTERVAL).await;
+        }
+        Ok(())
     }
 
     async fn copy(&self, from: &str, to: &str) -> Result<()> {
@@ -262,18 +275,6 @@ impl PostgresServer {
     fn child(&self) -> MutexGuard<'_, Option<GuardedChild>> {
         self.child.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Polls a server until the condition holds.
-async fn until(failure: &str, mut holds: impl AsyncFnMut() -> Result<bool>) -> Result<()> {
-    let deadline = Instant::now() + START_LIMIT;
-    while !holds().await? {
-        if Instant::now() > deadline {
-            return Err(unavailable(failure));
-        }
-        sleep(PROBE_INTERVAL).await;
-    }
-    Ok(())
 }
 
 fn quote_literal(text: &str) -> String {

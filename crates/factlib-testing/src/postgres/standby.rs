@@ -14,7 +14,7 @@ use tokio_postgres::Client;
 
 use super::{
     PostgresServer, STOP_LIMIT, StopMode, processes, quote_literal, refused, server_error,
-    unavailable, until,
+    unavailable,
 };
 use crate::{Result, ports::free_port, process::ServerHome};
 
@@ -110,10 +110,8 @@ impl PostgresServer {
     pub async fn pause_receipt(&self) -> Result<()> {
         self.set_paused(true).await?;
         let receivers = "SELECT count(*)::text FROM pg_stat_wal_receiver WHERE pid IS NOT NULL";
-        until("the standby does not stop to receive", async || {
-            Ok(self.query_text("postgres", receivers).await? == "0")
-        })
-        .await
+        let failure = "the standby does not stop to receive";
+        self.answers(receivers, |count| count == "0", failure).await
     }
 
     /// Ends [`pause_receipt`](Self::pause_receipt).
@@ -136,10 +134,7 @@ impl PostgresServer {
     pub async fn caught_up_with(&self, primary: &PostgresServer) -> Result<()> {
         let end = primary.query_text("postgres", "SELECT pg_current_wal_lsn()::text").await?;
         let replayed = format!("SELECT coalesce(pg_last_wal_replay_lsn() >= '{end}', false)::text");
-        until("the standby does not catch up", async || {
-            Ok(self.query_text("postgres", &replayed).await? == "true")
-        })
-        .await
+        self.answers(&replayed, |answer| answer == "true", "the standby does not catch up").await
     }
 
     /// Copies a logical slot of `primary`, which may be running or dead, to this stopped server, as its

@@ -26,6 +26,8 @@ pub(crate) struct EventDecoder {
     transaction: Option<DecodedTransaction>,
     /// The transaction that a connection ended in, if some of it was decoded.
     interrupted: Option<DecodedTransaction>,
+    /// Commit position of the last transaction with an event.
+    last_event: Option<Lsn>,
     /// Number of events of the last batch: the next one probably has as many.
     usual_events: usize,
 }
@@ -79,6 +81,11 @@ impl EventDecoder {
         }
     }
 
+    /// Commit position of the last transaction with an event.
+    pub fn last_event(&self) -> Option<Lsn> {
+        self.last_event
+    }
+
     /// Upper bound of the range skipped on replay.
     pub fn skips_up_to(&self) -> Lsn {
         self.interrupted.map_or(self.done, |transaction| self.done.max(transaction.final_lsn))
@@ -119,6 +126,7 @@ impl EventDecoder {
             done: start,
             transaction: None,
             interrupted: None,
+            last_event: None,
             usual_events: 0,
         }
     }
@@ -140,9 +148,15 @@ impl EventDecoder {
                 return Err(protocol("a batch ends inside a message"));
             };
             if let Frame::XLogData(wal) = frame {
+                let before = to.events.len();
                 match self.converted(wal.data)? {
                     Some(data) => self.message(wal.wal_start, &data, &data, &mut to)?,
                     None => self.message(wal.wal_start, wal.data, frames, &mut to)?,
+                }
+                if to.events.len() > before
+                    && let Some(transaction) = &self.transaction
+                {
+                    self.last_event = Some(transaction.final_lsn);
                 }
             }
             rest = rest.get(length..).unwrap_or_default();
