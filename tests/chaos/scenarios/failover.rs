@@ -12,13 +12,20 @@ use crate::{
         History,
         emitters::{Emitters, surviving},
     },
-    trio::{SlotTransfer, Trio},
+    trio::{STANDBYS, SlotTransfer, Trio},
 };
 
 /// PostgreSQL 17: failover slots, and `synchronized_standby_slots` with both standbys.
 pub async fn standbys_promoted(ctx: &mut Ctx) -> Outcome {
     let trio = Trio::start(ctx, 17, SlotTransfer::Synchronised, true).await;
     promoted_in_turn(ctx, trio, &[]).await
+}
+
+/// PostgreSQL 15: the slot is copied from the dead primary's disk, and the relay waits for both standbys.
+pub async fn standbys_waited_for(ctx: &mut Ctx) -> Outcome {
+    let trio = Trio::start(ctx, 15, SlotTransfer::Copied, false).await;
+    let names = STANDBYS.join(",");
+    promoted_in_turn(ctx, trio, &[("delivery.wait_for_standbys", &names)]).await
 }
 
 /// Kills the primary again and again, and promotes a standby that is up to date and one that lags in turn.
@@ -94,6 +101,29 @@ async fn a_lagging_standby_gives_phantoms_where_nothing_waits_for_it() {
     trio.promote(promoted).await;
     let relay = accepted(&launch, relay).await;
     trio.is_read().await;
+    emitters.emitted(emitters.count() + 300).await;
+    let (history, lost) = stop(&trio, emitters).await;
+    assert!(lost > 0, "the standby did not lag");
+    let report = relay.finish(&trio.bed(), &history).await;
+    assert!(report.phantom > 0 && report.lost == 0, "{report}");
+}
+
+/// The same of PostgreSQL 15, where only the relay can wait.
+#[tokio::test]
+async fn a_lagging_standby_gives_phantoms_where_the_relay_does_not_wait() {
+    let mut ctx = Ctx::new("failover_without_waiting", 1, None);
+    let mut trio = Trio::start(&ctx, 15, SlotTransfer::Copied, false).await;
+    let launch = launch(&ctx, &trio);
+    let relay = launch.start().await;
+    let emitters = load(&ctx, &trio, 300).await;
+    trio.in_step().await;
+    let promoted = lag(&mut ctx, &trio, true).await;
+    trio.kill_primary().await;
+    trio.promote(promoted).await;
+    let (code, last) = relay.ended().await;
+    assert_eq!(code, Some(5), "{last}");
+    launch.command(&["setup", "--accept-position"]).await;
+    let relay = launch.start().await;
     emitters.emitted(emitters.count() + 300).await;
     let (history, lost) = stop(&trio, emitters).await;
     assert!(lost > 0, "the standby did not lag");

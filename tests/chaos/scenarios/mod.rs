@@ -57,7 +57,7 @@ scenarios! {
     producer: producer_forgotten, unclean_election;
     refusals: refused_in_mid_stream;
     postgres: server_stopped_hard, walsender_terminated, slot_in_use, password_changed;
-    failover: standbys_promoted;
+    failover: standbys_promoted, standbys_waited_for;
     network: postgres_network, kafka_network;
     position: slot_dropped, slot_recreated, slot_advanced, slot_invalidated, another_cluster,
         checkpoint_older_than_slot, checkpoint_newer_than_wal, checkpoint_of_another_slot,
