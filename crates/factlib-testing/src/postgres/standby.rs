@@ -139,10 +139,16 @@ impl PostgresServer {
 
     /// Copies a logical slot of `primary`, which may be running or dead, to this stopped server, as its
     /// state is on disk. This is how Patroni carries a slot over before PostgreSQL 17.
+    ///
+    /// The snapshots of logical decoding come along: without the one of the slot's `restart_lsn`, decoding
+    /// skips transactions until it has built its own, which are then lost to the slot's reader.
     pub async fn copy_slot_from(&self, primary: &PostgresServer, slot: &str) -> Result<()> {
         let from = primary.home.path().join("data/pg_replslot").join(slot);
         let to = format!("data/pg_replslot/{slot}");
-        self.copy(&from.display().to_string(), &to).await
+        self.copy(&from.display().to_string(), &to).await?;
+        let snapshots = "data/pg_logical/snapshots";
+        let from = primary.home.path().join(snapshots);
+        self.copy(&from.display().to_string(), snapshots).await
     }
 
     async fn set_paused(&self, paused: bool) -> Result<()> {
