@@ -13,6 +13,7 @@
 //! | send them to other topics, as JSON, as CloudEvents | [Routes and formats](#routes-and-formats), [`routing`] |
 //! | keep the position in your own store | [`checkpoint::CheckpointStore`] |
 //! | check before a start, or watch a running relay | [`doctor`], [`PipelineStatus`], [`slot`] |
+//! | move the relay to another PostgreSQL server | [`server_move`] |
 //! | read events that could not be delivered, or send again | [`dead_letter`], [`replay`] |
 //! | test with real servers | [`testing`] (feature `test-util`) |
 //!
@@ -147,6 +148,7 @@
 //! | [`doctor`] | checks whether a start would succeed, with remedies |
 //! | [`slot`] | the slot for operators: show, create, drop, advance |
 //! | [`tail`] | events as they commit |
+//! | [`server_move`] | moves the relay to another PostgreSQL server |
 //! | [`dead_letter`] | events that can't be delivered: parked, listed, redriven |
 //! | `outbox` | tables whose rows are events |
 //! | [`replay`] | past facts, sent again from a table |
@@ -165,7 +167,8 @@
 //! ```text
 //! error mistake clock https faults logging record event │ format kafka │ routing config
 //! │ postgres emit schema_registry checkpoint outbox dead_letter exactly_once
-//! │ messages handlers status │ startup slot │ actors │ tail replay audit doctor ops pipeline testing binary
+//! │ messages handlers status │ startup slot │ actors │ tail replay audit doctor server_move ops
+//! pipeline testing binary
 //! ```
 //! - An [`Event`] does not know its destination. The router sends
 //!   [`OutgoingEvent`](routing::OutgoingEvent)s, an event with a plan of its record; the client
@@ -232,6 +235,7 @@ mod record;
 pub mod replay;
 pub mod routing;
 mod schema_registry;
+pub mod server_move;
 pub mod slot;
 mod startup;
 mod status;

@@ -103,20 +103,33 @@ impl Tail {
     /// The connection ended, and the slot with it.
     pub async fn next(&mut self) -> Result<Event> {
         loop {
-            if let Some(event) = self.events.pop_front() {
+            if let Some(event) = self.step().await? {
                 return Ok(event);
             }
-            tokio::select! {
-                biased;
-                () = sleep_until(self.next_status) => self.confirm_received().await?,
-                read = self.stream.read(&mut self.buffer) => {
-                    read?;
-                    self.decode_buffer().await?;
-                }
-            }
-            let wanted = frame::first_frame_length(&self.buffer).max(READ_BYTES);
-            self.buffer.reserve(wanted.saturating_sub(self.buffer.len()));
         }
+    }
+
+    /// Returns the next event, or none after a step that only moved the position or confirmed it.
+    pub(crate) async fn step(&mut self) -> Result<Option<Event>> {
+        if let Some(event) = self.events.pop_front() {
+            return Ok(Some(event));
+        }
+        tokio::select! {
+            biased;
+            () = sleep_until(self.next_status) => self.confirm_received().await?,
+            read = self.stream.read(&mut self.buffer) => {
+                read?;
+                self.decode_buffer().await?;
+            }
+        }
+        let wanted = frame::first_frame_length(&self.buffer).max(READ_BYTES);
+        self.buffer.reserve(wanted.saturating_sub(self.buffer.len()));
+        Ok(self.events.pop_front())
+    }
+
+    /// Position up to which every event was returned, once [`step`](Self::step) has returned none.
+    pub(crate) fn received(&self) -> Lsn {
+        self.received
     }
 
     /// Decodes the complete messages in the buffer.

@@ -72,6 +72,12 @@ pub async fn examine(config: &Config, log: &Logger) -> Result<Report> {
     Ok(Report { checks: [postgres?, kafka?, registry].concat() })
 }
 
+/// Makes the checks of PostgreSQL alone.
+pub(crate) async fn examine_postgres(config: &Config, log: &Logger) -> Result<Vec<Check>> {
+    config.validate()?;
+    postgres::examine(&Arc::new(config.clone()), log).await
+}
+
 /// Checks that the registry answers, if one is configured.
 #[cfg_attr(
     not(feature = "schema-registry"),

@@ -5,6 +5,7 @@
 
 mod failover;
 mod kafka;
+mod move_record;
 mod other_relays;
 mod position;
 mod slot_claim;
@@ -31,6 +32,7 @@ use tokio_util::sync::CancellationToken;
 pub(crate) use self::{
     failover::SentUpTo,
     kafka::InKafka,
+    move_record::{MoveRecord, Side, Stage},
     other_relays::{ONE_SLOT, other_relays},
     slot_claim::SlotClaim,
     standby::StandbyPositions,
@@ -171,6 +173,7 @@ pub async fn setup(config: &Config, accept_position: bool, log: &Logger) -> Resu
             kafka::forget(&startup.config, start.from.system_id, log).await?;
         }
         store.remove(name).await?;
+        MoveRecord::remove(&client, start.from.system_id, name).await?;
     }
     Ok(SetupReport {
         publication_created,
@@ -435,8 +438,20 @@ impl Startup {
             self.answered(client, "in which encoding it is", read_encoding(client, log)).await?;
         let mut replication = self.replication(limit, log).await?;
         let system = replication.identify_system().await?;
+        let reading = MoveRecord::read(client, system.system_id, &settings.slot);
+        let moving = self.answered(client, "for a move", reading).await?;
+        // A physical copy has the same identifier.
+        let is_moved_from = |cluster: u64| {
+            cluster != system.system_id
+                && moving.as_ref().is_some_and(|record| record.is_with(cluster))
+        };
+        if let Some(record) = moving.as_ref().filter(|_| !attended) {
+            record.check_start()?;
+        }
         // First, so that nothing is created in a cluster that may be the wrong one.
-        if let Some(cluster) = cluster.filter(|cluster| *cluster != system.system_id) {
+        if let Some(cluster) = cluster.filter(|cluster| *cluster != system.system_id)
+            && !is_moved_from(cluster)
+        {
             check_cluster_change(store, &settings.slot, cluster, &system).await?;
         }
         let reading = Slot::read(client, &settings.slot);
@@ -482,7 +497,12 @@ impl Startup {
         }
         let checkpoint = match accept {
             true => None,
-            false => store.load(&settings.slot).await?,
+            // A position of the other server means nothing here: this slot has waited since the move
+            // was prepared.
+            false => {
+                let saved = store.load(&settings.slot).await?;
+                saved.filter(|saved| !is_moved_from(saved.system_id))
+            }
         };
         let rules = self.start_rules(&mut replication, checkpoint.as_ref(), store, log).await?;
         if publication_created && slot.is_some() && !server.applies_publications_retroactively() {
@@ -497,11 +517,12 @@ impl Startup {
             rules.decide(Some(lost), None)?;
             Slot::drop(client, &settings.slot).await?;
         }
-        let slot = match slot {
-            None if create && checkpoint.is_none() => {
+        let slot = match (slot, &moving) {
+            (None, Some(record)) if !attended => return Err(record.slot_is_gone()),
+            (None, _) if create && checkpoint.is_none() => {
                 Some(self.create_slot(client, &server, on_wait, log).await?)
             }
-            slot => slot,
+            (slot, _) => slot,
         };
         let wal_end = rules.system.wal_end;
         let saved = checkpoint.as_ref().map(|saved| saved.lsn);

@@ -11,6 +11,7 @@ mod failover;
 mod idle_slot;
 mod reconnection;
 mod retained_wal;
+mod server_move;
 mod sessions;
 mod standby;
 #[cfg(feature = "faults")]

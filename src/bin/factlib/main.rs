@@ -20,6 +20,7 @@ mod output;
 mod replay;
 mod route;
 mod run;
+mod server_move;
 mod setup;
 mod signals;
 mod slot;
@@ -104,6 +105,7 @@ fn run_command(args: Args) -> Result<ExitCode> {
         | Command::Man(_) => Ok(()),
         Command::Status(args) => status::run(&args, &config),
         Command::Slot(args) => slot::run(&args, &config, &log),
+        Command::Move(args) => server_move::run(&args, &config, &log),
         Command::Tail(args) => tail::run(&args, &config, &log),
         Command::Setup(args) => setup::run(&args, &config, &log),
         Command::Emit(args) => emit::run(args, &config, &log),

@@ -17,7 +17,7 @@ use tokio_postgres::{Client, Row, types::ToSql};
 use super::{Check, Checks};
 use crate::{
     Error, Result,
-    checkpoint::CheckpointStore,
+    checkpoint::{Checkpoint, CheckpointStore},
     config::Config,
     postgres::{managed::Service, postgres_error, server, sql, sql_session},
     startup::Startup,
@@ -96,13 +96,21 @@ impl PostgresChecks<'_> {
             }
             _ => self.checks.result("wal_level", wal_level, ""),
         }
-        let replication = self.replication().await?;
+        let mut replication = self.replication().await?;
         let slot = Slot::read(self.client, &self.config.postgres.slot).await?;
         self.free_slots(slot.is_some()).await?;
         self.publication().await?;
         self.privileges().await?;
+        let moving = match &mut replication {
+            Some(replication) => self.moving(replication).await?,
+            None => None,
+        };
         let checkpoint = self.checkpoint(slot.as_ref()).await?;
         if let (Some(mut replication), Some(checkpoint)) = (replication, checkpoint) {
+            let of_other = |saved: &Checkpoint| {
+                moving.as_ref().is_some_and(|record| record.is_with(saved.system_id))
+            };
+            let checkpoint = checkpoint.filter(|saved| !of_other(saved));
             self.slot(slot.clone(), checkpoint, &mut replication).await?;
         }
         self.other_relays().await?;

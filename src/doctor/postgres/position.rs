@@ -7,7 +7,7 @@ use crate::{
     Error, ErrorKind, Result,
     checkpoint::Checkpoint,
     config::StoreKind,
-    startup::{ONE_SLOT, other_relays},
+    startup::{MoveRecord, ONE_SLOT, other_relays},
 };
 
 impl PostgresChecks<'_> {
@@ -61,6 +61,35 @@ impl PostgresChecks<'_> {
         };
         self.checks.ok(NAME, found);
         Ok(Some(checkpoint))
+    }
+
+    /// Reads the record of a move, if there is one, and says whether a start here waits for it.
+    pub(super) async fn moving(
+        &mut self,
+        replication: &mut ReplicationClient,
+    ) -> Result<Option<MoveRecord>> {
+        const NAME: &str = "move";
+        let system = replication.identify_system().await?;
+        let slot = &self.config.postgres.slot;
+        let record = MoveRecord::read(self.client, system.system_id, slot).await?;
+        let Some(found) = &record else { return Ok(None) };
+        match found.check_start() {
+            Ok(()) => self.checks.ok(
+                NAME,
+                format!(
+                    "this is the {} server of a move, which is {}; the other one is {}",
+                    found.side.name(),
+                    found.stage.name(),
+                    found.other_server
+                ),
+            ),
+            Err(error) if error.is_transient() => {
+                let remedy = error.advice().unwrap_or_default().to_owned();
+                self.checks.warning(NAME, error.without_remedy(), remedy);
+            }
+            Err(error) => self.checks.failed(NAME, &error, ""),
+        }
+        Ok(record)
     }
 
     /// Checks that the checkpoint file's folder is writable.

@@ -19,6 +19,7 @@ use crate::{
     init::{self, InitArgs},
     replay,
     replay::ReplayArgs,
+    server_move::MoveArgs,
     slot::SlotArgs,
     status::{self, StatusArgs},
     tail::{self, TailArgs},
@@ -50,6 +51,8 @@ pub enum Command {
     Status(StatusArgs),
     /// Show, create, drop or advance the replication slot
     Slot(SlotArgs),
+    /// Move the relay to another PostgreSQL server
+    Move(MoveArgs),
     /// Print events as they commit
     #[command(after_help = tail::HELP)]
     Tail(TailArgs),
