@@ -439,7 +439,7 @@ impl Startup {
         let mut replication = self.replication(limit, log).await?;
         let system = replication.identify_system().await?;
         let reading = MoveRecord::read(client, system.system_id, &settings.slot);
-        let moving = self.answered(client, "for a move", reading).await?;
+        let moving = self.answered(client, "about a move", reading).await?;
         // A physical copy has the same identifier.
         let is_moved_from = |cluster: u64| {
             cluster != system.system_id
