@@ -10,6 +10,7 @@ const SECRET_ALIASES: [&str; 2] = ["MASTER_DATABASE_URL", "KAFKA_PASSWORD"];
 /// A command to run.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(untagged)]
+#[non_exhaustive]
 pub enum CommandLine {
     /// A text that `sh -c` runs.
     Shell(String),

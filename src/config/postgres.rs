@@ -127,10 +127,11 @@ impl PostgresConfig {
         }))
     }
 
-    /// Where to write: the primary, if the address is a standby's.
-    pub(crate) fn writing_info(&self) -> Result<ConnectInfo> {
+    /// The server to write to: the primary, if the address is a standby's; else the same, with its memory
+    /// of silent hosts.
+    pub(crate) fn writing_info(&self, info: &ConnectInfo) -> Result<ConnectInfo> {
         match &self.primary_url {
-            None => self.connect_info(),
+            None => Ok(info.clone()),
             Some(url) => {
                 Ok(self.with_password(ConnectInfo::parse(url.expose_secret())?.of_primary()))
             }

@@ -67,7 +67,8 @@ impl Ledger {
     /// The database can't be reached or refuses the user.
     pub async fn open(config: &Config, log: &Logger) -> Result<Self> {
         let settings = &config.postgres;
-        let (info, timeout) = (settings.writing_info()?, settings.connect_timeout);
+        let info = settings.writing_info(&settings.connect_info()?)?;
+        let timeout = settings.connect_timeout;
         let mut ledger = Ledger {
             topic: config.dead_letter_topic(),
             slot: settings.slot.clone(),

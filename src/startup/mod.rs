@@ -217,7 +217,7 @@ impl Startup {
     pub fn new(config: &Arc<Config>) -> Result<Self> {
         let info = config.postgres.connect_info()?;
         let replication_info = info.clone().with_default_application_name(reader_name(config));
-        let writing_info = config.postgres.writing_info()?;
+        let writing_info = config.postgres.writing_info(&info)?;
         if writing_info.dbname() != info.dbname() {
             let what = format!(
                 "postgres.url names database {} and postgres.primary_url database {}",

@@ -125,8 +125,9 @@ pub(super) fn with_record<T>(
     now_ms: i64,
     push: impl FnOnce(&record_batch::Record<'_>) -> T,
 ) -> T {
-    let headers: SmallVec<[(&str, Option<&[u8]>); USUAL_HEADERS]> =
-        record.headers.iter().map(|(name, value)| (&**name, value.as_deref())).collect();
+    type Header<'a> = (&'a str, Option<&'a [u8]>);
+    let headers = record.headers.iter().map(|(name, value)| (&**name, value.as_deref()));
+    let headers: SmallVec<[Header<'_>; USUAL_HEADERS]> = headers.collect();
     push(&record_batch::Record {
         key: Some(&record.key),
         value: record.value.as_deref(),

@@ -220,12 +220,12 @@ fn a_password_command_is_a_text_or_a_list() {
     assert_eq!(loader.load().expect("valid").config.postgres.password_command, program);
 
     let both = loader.flag("--set", "postgres.password", "hunter2").load();
-    let both = both.err().expect("refused").to_string();
+    let both = both.expect_err("refused").to_string();
     assert!(both.contains("is not run while postgres.password or its file is set"), "{both}");
     std::fs::write(&path, "postgres.password_command = 7").expect("written");
-    let number = Loader::new(folder.path()).load().err().expect("refused").to_string();
+    let number = Loader::new(folder.path()).load().expect_err("refused").to_string();
     assert!(number.contains("expected a text for a shell, or a list of a program"), "{number}");
     std::fs::remove_file(&path).expect("removed");
-    let nothing = set("[]").err().expect("refused").to_string();
+    let nothing = set("[]").expect_err("refused").to_string();
     assert!(nothing.contains("must name a command to run"), "{nothing}");
 }

@@ -4,23 +4,19 @@ use clap::{Args, Subcommand};
 
 pub const HELP: &str = "\
 Moves the relay to another PostgreSQL server (a major upgrade, blue/green, another provider)
-without a gap and without a repeat. Each step says what to do next, and can be run again:
+without a gap and without a repeat. Each step says what to do next, and can be run again. The
+settings are those of the relay: while postgres.url names the old server, name the new one with
+--to; afterwards, name the old one with --from. Others on this machine see the URL: put the
+password into ~/.pgpass, or leave it out if it is that of the configuration. To go back, prepare
+a move from the new server to the old one.
 
-  1. factlib move prepare --to postgresql://relay@new/shop
-     creates a slot on the new server. Services must not write there before.
-  2. Switch the services that emit events to the new server.
-  3. factlib move finish --to postgresql://relay@new/shop
-     waits until nobody writes to the old server and the relay has delivered everything.
-  4. Set postgres.url to the new server and restart the relay. (Restarted earlier, it stands
-     by until step 3 ends.)
-  5. factlib move close --from postgresql://relay@old/shop
-     drops the slot on the old server.
-
-The settings are those of the relay. While postgres.url names the old server, name the new one
-with --to; once it names the new one, name the old one with --from. Others on this machine see
-the URL: put the password into ~/.pgpass, or leave it out if it is that of the configuration.
-
-To go back, prepare a move from the new server to the old one.
+Examples:
+  # 1. creates a slot on the new server; services must not write there before
+  factlib move prepare --to postgresql://relay@new/shop
+  # 2. switch the services, then wait until the relay has delivered all of the old server
+  factlib move finish --to postgresql://relay@new/shop
+  # 3. set postgres.url to the new server, restart the relay, and drop the old slot
+  factlib move close --from postgresql://relay@old/shop
 
 Exit codes: those of factlib --help; 2 if there is no such move, or a loss was not accepted.";
 
