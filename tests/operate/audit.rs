@@ -261,7 +261,7 @@ async fn a_trace_tells_what_became_of_an_event() {
 
     let folder = tempfile::tempdir().expect("a folder");
     let config = folder.path().join("factlib.toml");
-    let route = "[[route]]\naggregate_type = \"user\"\ndrop = true\n";
+    let route = "[[route]]\nmatch.aggregate_type = \"user\"\ndrop = true\n";
     std::fs::write(&config, route).expect("written");
     let line = ["trace", &of_waiting, "--config", config.to_str().unwrap()];
     let (code, out, _) = type_in(&bed, &line).await;

@@ -35,12 +35,10 @@ go to, and prints each fault with the event's id, its topic and its partition:of
   unknown          the table has no such row, as after a phantom, or after retention
 
 It changes nothing, and the topics may have been filled by another relay: --ignore leaves out
-what that one does in another way. Records that were replayed or redriven may come late and again.
-The topics are read from their start, and a row takes about 250 bytes of memory.
+what that one does in another way. A row takes about 250 bytes of memory.
 
 Examples:
   factlib audit --since 24h
-  factlib audit --table sales.outbox --since 2026-11-01T00:00:00Z --until 2026-11-02T00:00:00Z
   factlib audit --table outbox --id-header id --ignore changed-value,changed-headers --json
 
 Exit codes: those of factlib --help; 1 if there is a fault.";
