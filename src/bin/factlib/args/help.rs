@@ -1,19 +1,16 @@
 //! Help texts after the flags: details, examples and exit codes.
 
 pub const AFTER_HELP: &str = "\
-Settings come from factlib.toml, .env, the environment (FACTLIB_KAFKA__BROKERS is kafka.brokers)
-and flags; later ones win. Every command takes --set, and these flags for single settings:
+Settings come from factlib.toml, .env, environment and flags; later ones win. Every command has
 --postgres-url --slot --publication --prefix --brokers --topic-prefix --log-level --log-format
 
 Examples:
   factlib init            writes factlib.toml for your servers
-  factlib run --config /etc/factlib.toml
 
 Exit codes:
-  0 stopped as asked     4 Kafka
-  1 defect or protocol   5 position lost: events may be missing
-  2 configuration        6 checkpoint store
-  3 PostgreSQL           7 stopped before all events in flight were delivered (none is lost)";
+  0 stopped as asked   1 defect or protocol   2 configuration   3 PostgreSQL   4 Kafka
+  5 position lost: events may be missing      6 checkpoint store
+  7 stopped before all events in flight were delivered (none is lost)";
 
 pub const RUN_HELP: &str = "\
 SIGTERM, SIGINT or SIGHUP stops it in order: events in flight are delivered and the
