@@ -4,7 +4,7 @@
 //!
 //! | file | idea |
 //! | --- | --- |
-//! | [`managed`] | recognises managed services, and knows what differs there |
+//! | `managed` | recognises managed services, and knows what differs there |
 //! | `notices` | logs the notices of the client |
 //! | [`sql`] | ordinary clients for programs that embed the relay |
 //! | `reconnecting` | a connection for occasional statements, opened on demand |
