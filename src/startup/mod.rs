@@ -4,15 +4,16 @@
 //! be missing, and only a person can accept that.
 
 mod failover;
+mod identity;
 mod kafka;
 mod move_record;
 mod other_relays;
 mod position;
+mod setup;
 mod slot_claim;
 mod standby;
 
 use std::{
-    fmt,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -21,14 +22,13 @@ use std::{
 };
 
 use factlib_postgres::{
-    ConnectInfo, Encoding, ReplicationClient, Server, SilenceLimit, Slot, SqlSession, SystemId,
-    TimelineHistory, WaitsFor, publication,
+    ConnectInfo, Encoding, ReplicationClient, Server, SilenceLimit, Slot, SqlSession, WaitsFor,
 };
-use postgres_protocol::escape::escape_literal;
 use slog::{Logger, error, info, warn};
 use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
 
+pub use self::setup::{SetupReport, setup, setup_sql};
 pub(crate) use self::{
     failover::SentUpTo,
     kafka::InKafka,
@@ -38,16 +38,15 @@ pub(crate) use self::{
     standby::StandbyPositions,
 };
 use self::{
+    identity::{check_cluster_change, history},
     other_relays::reader_name,
-    position::{ACCEPT, StartRules, check_owner, not_ready},
+    position::{StartRules, check_owner, not_ready},
 };
 use crate::{
     Error, ErrorKind, Lsn, Result,
-    checkpoint::{
-        CREATE_TABLE, Checkpoint, CheckpointStore, FileStore, MemoryStore, Partial, PostgresStore,
-    },
-    config::{Config, OutboxTable, RefusalPolicy, StoreKind, WaitForVisibility},
-    dead_letter::{self, DeadLetterTable},
+    checkpoint::{Checkpoint, CheckpointStore, FileStore, MemoryStore, Partial, PostgresStore},
+    config::{Config, OutboxTable, StoreKind, WaitForVisibility},
+    dead_letter::DeadLetterTable,
     outbox::{
         Finding, Severity, TableFacts,
         publication::{PublicationSpec, RefuseOn},
@@ -110,97 +109,6 @@ struct StartOptions {
     cluster: Option<u64>,
     /// A person runs this: refuse on any finding about the publication.
     attended: bool,
-}
-
-/// Result of [`setup`].
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct SetupReport {
-    /// True if the publication was created.
-    pub publication_created: bool,
-    /// True if the slot was created.
-    pub slot_created: bool,
-    /// Position at which reading starts.
-    pub start: Lsn,
-    publication: String,
-    slot: String,
-    /// Why the slot was invalidated that the new one replaces.
-    replaced: Option<String>,
-    store: String,
-}
-
-impl fmt::Display for SetupReport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let outcome = |created| if created { "created" } else { "exists" };
-        writeln!(f, "publication {}: {}", self.publication, outcome(self.publication_created))?;
-        write!(f, "slot {}: {}", self.slot, outcome(self.slot_created))?;
-        match &self.replaced {
-            Some(reason) => writeln!(f, ", in place of the invalidated one ({reason})")?,
-            None => writeln!(f)?,
-        }
-        writeln!(f, "checkpoint store: {}", self.store)?;
-        write!(f, "reading starts at {}", self.start)
-    }
-}
-
-/// Creates the publication, the slot and the tables if they are missing, and checks that the relay
-/// can start. With `accept_position`, an unusable checkpoint is discarded, an unusable slot is
-/// replaced, and reading starts at the slot's own position.
-///
-/// # Errors
-/// An error of the server, with its remedy; nothing is retried.
-pub async fn setup(config: &Config, accept_position: bool, log: &Logger) -> Result<SetupReport> {
-    config.validate()?;
-    let startup = Startup::new(&Arc::new(config.clone()))?;
-    let store = startup.store(log);
-    let limit = config.postgres.connect_timeout;
-    let client = sql_session(&startup.info, limit, log).await?;
-    let name = &config.postgres.slot;
-    let publication_created = !publication::exists(&client, &config.postgres.publication).await?;
-    let before = Slot::read(&client, name).await?;
-    let slot_existed = before.is_some();
-    let replaced = before.and_then(|slot| slot.lost).filter(|_| accept_position);
-    let options =
-        StartOptions { create: true, accept: accept_position, cluster: None, attended: true };
-    let start = startup.prepare_with(&client, &*store, options, limit, &|_| {}, log).await?;
-    startup.enable_failover(&client, limit, log).await?;
-    if config.dead_letter.policy == RefusalPolicy::DeadLetter {
-        startup.dead_letter_table(log).create().await?;
-    }
-    if accept_position {
-        // Last, so that an error before this leaves the refusal in force.
-        if startup.config.is_exactly_once() {
-            kafka::forget(&startup.config, start.from.system_id, log).await?;
-        }
-        store.remove(name).await?;
-        MoveRecord::remove(&client, start.from.system_id, name).await?;
-    }
-    Ok(SetupReport {
-        publication_created,
-        slot_created: !slot_existed || replaced.is_some(),
-        start: start.from.lsn,
-        publication: config.postgres.publication.clone(),
-        slot: name.clone(),
-        replaced,
-        store: store.describe(),
-    })
-}
-
-/// SQL that [`setup`] would run, for an administrator.
-pub fn setup_sql(config: &Config) -> String {
-    let slot = escape_literal(&config.postgres.slot);
-    let mut sql = format!(
-        "{};\nSELECT pg_create_logical_replication_slot({}, 'pgoutput');\n",
-        publication_spec(config, &config.outbox_tables()).create_sql(),
-        slot.trim_start(),
-    );
-    if config.checkpoint.store == StoreKind::Postgres {
-        sql.push_str(CREATE_TABLE);
-    }
-    if config.dead_letter.policy == RefusalPolicy::DeadLetter {
-        sql.push_str(dead_letter::CREATE_TABLES);
-    }
-    sql
 }
 
 /// The publication that these tables need.
@@ -639,57 +547,4 @@ pub(crate) fn log_findings(findings: &[Finding], log: &Logger) {
             }
         }
     }
-}
-
-/// Refuses a cluster that replaced the one read so far, unless the store has a checkpoint in it. An
-/// empty cluster with an empty store inside it would otherwise look like the very first start.
-async fn check_cluster_change(
-    store: &dyn CheckpointStore,
-    slot: &str,
-    cluster: u64,
-    system: &SystemId,
-) -> Result<()> {
-    let known = match store.load(slot).await {
-        Ok(checkpoint) => checkpoint.is_some_and(|saved| saved.system_id == system.system_id),
-        // The table may be missing.
-        Err(_) => false,
-    };
-    if known {
-        return Ok(());
-    }
-    let what = format!(
-        "the server is cluster {} now, and {} knows no position in it; this process has read \
-         cluster {cluster}, of which facts may be missing",
-        system.system_id,
-        store.describe()
-    );
-    Err(Error::new(ErrorKind::PositionLost, what).remedy(ACCEPT))
-}
-
-/// Reads the history of the server's timeline if the checkpoint was saved on another one.
-async fn history(
-    replication: &mut ReplicationClient,
-    saved: &Checkpoint,
-    system: &SystemId,
-    log: &Logger,
-) -> Result<Option<TimelineHistory>> {
-    // The history of another cluster would mean nothing.
-    if saved.timeline == system.timeline || saved.system_id != system.system_id {
-        return Ok(None);
-    }
-    info!(log, "the server was promoted or restored since the position was saved";
-        "timeline" => system.timeline, "saved_timeline" => saved.timeline, "saved" => %saved.lsn);
-    let read = replication.timeline_history(system.timeline).await.map_err(Error::from);
-    read.map(Some).map_err(|error| match error.is_transient() {
-        true => error,
-        // Without the history, it is unknown whether the position means anything here.
-        false => {
-            let what = format!(
-                "the position {} is of timeline {}, and the history from there to the \
-                 server's timeline {} can't be read",
-                saved.lsn, saved.timeline, system.timeline
-            );
-            Error::new(ErrorKind::PositionLost, what).remedy(ACCEPT).caused_by(error)
-        }
-    })
 }
