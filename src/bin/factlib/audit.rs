@@ -11,7 +11,7 @@ use std::{
 use actix_rt::System;
 use clap::Args;
 use factlib::{
-    Error, ErrorKind, Result,
+    Result,
     audit::{Audit, AuditOptions, FaultKind, Totals},
     config::Config,
 };
@@ -77,14 +77,8 @@ pub fn run(args: AuditArgs, config: &Config, log: &Logger) -> Result<ExitCode> {
     (options.id_header, options.ignored) = (args.id_header, args.ignore);
     let mut printer = Printer::new(args.limit, args.json);
     let totals = System::new().block_on(async {
-        let mut signals = Signals::new()?;
         let mut tell = |found| printer.tell(found);
-        tokio::select! {
-            signal = signals.next() => {
-                Err(Error::new(ErrorKind::DrainTimeout, format!("stopped by {signal}")))
-            }
-            totals = Audit::run(config, &options, log, &mut tell) => totals,
-        }
+        Signals::new()?.or_stop(Audit::run(config, &options, log, &mut tell)).await
     });
     printer.clear();
     let totals = totals?;

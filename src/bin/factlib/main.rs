@@ -83,26 +83,15 @@ fn run_command(args: Args) -> Result<ExitCode> {
         warn!(log, "nothing is configured: the servers of this machine are tried";
             "remedy" => "write factlib.toml with `factlib init`, or name a file with --config");
     }
-    if let Command::Doctor(args) = &args.command {
-        return doctor::run(args, &config);
-    }
-    if let Command::Audit(args) = args.command {
-        return audit::run(args, &config, &log);
-    }
-    if let Command::Trace(args) = args.command {
-        return trace::run(args, &config, &log);
-    }
     success(match args.command {
         Command::Run => run::run(config, log),
         // Handled above.
         #[cfg(feature = "demo")]
         Command::Demo(_) => Ok(()),
-        Command::Init(_)
-        | Command::Doctor(_)
-        | Command::Audit(_)
-        | Command::Trace(_)
-        | Command::Completions(_)
-        | Command::Man(_) => Ok(()),
+        Command::Init(_) | Command::Completions(_) | Command::Man(_) => Ok(()),
+        Command::Doctor(args) => return doctor::run(&args, &config),
+        Command::Audit(args) => return audit::run(args, &config, &log),
+        Command::Trace(args) => return trace::run(args, &config, &log),
         Command::Status(args) => status::run(&args, &config),
         Command::Slot(args) => slot::run(&args, &config, &log),
         Command::Move(args) => server_move::run(&args, &config, &log),

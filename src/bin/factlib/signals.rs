@@ -27,6 +27,14 @@ impl Signals {
         })
     }
 
+    /// Runs work that can be given up at any time until it ends, or until a signal stops it.
+    pub async fn or_stop<T>(mut self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        tokio::select! {
+            done = work => done,
+            signal = self.next() => Err(stopped_by(signal)),
+        }
+    }
+
     /// Waits for the next signal and returns its name.
     pub async fn next(&mut self) -> &'static str {
         let hang_up = async {
@@ -41,6 +49,11 @@ impl Signals {
             _ = hang_up => "SIGHUP",
         }
     }
+}
+
+/// The error of a command that a signal stopped before it was done.
+pub fn stopped_by(signal: &str) -> Error {
+    Error::new(ErrorKind::DrainTimeout, format!("stopped by {signal}"))
 }
 
 /// True if the process was started with SIGHUP ignored; detected on Linux only.

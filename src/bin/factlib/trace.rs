@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use actix_rt::System;
 use clap::Args;
 use factlib::{
-    Error, ErrorKind, Result,
+    Result,
     audit::{RoutedTo, Trace, TraceOptions},
     config::{ARCHIVE_TABLE, Config},
 };
@@ -53,15 +53,8 @@ pub fn run(args: TraceArgs, config: &Config, log: &Logger) -> Result<ExitCode> {
     let mut options = TraceOptions::default();
     options.table = (!no_table).then_some(table);
     (options.event_id, options.topics, options.id_header) = (event_id, topics, id_header);
-    let trace = System::new().block_on(async {
-        let mut signals = Signals::new()?;
-        tokio::select! {
-            signal = signals.next() => {
-                Err(Error::new(ErrorKind::DrainTimeout, format!("stopped by {signal}")))
-            }
-            trace = Trace::find(config, &options, log) => trace,
-        }
-    })?;
+    let trace = System::new()
+        .block_on(async { Signals::new()?.or_stop(Trace::find(config, &options, log)).await })?;
     output::print(&if json { format!("{}\n", json!(trace)) } else { text(&trace, &options) })?;
     let is_done = !trace.records.is_empty() || trace.routing == Some(RoutedTo::Dropped);
     Ok(if is_done { ExitCode::SUCCESS } else { ExitCode::from(1) })

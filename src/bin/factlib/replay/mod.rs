@@ -15,14 +15,17 @@ use uuid::Uuid;
 
 pub use self::args::{HELP, ReplayArgs, RowArgs};
 use self::summary::Summary;
-use crate::{output, signals::Signals};
+use crate::{
+    output,
+    signals::{Signals, stopped_by},
+};
 
 pub fn run(args: ReplayArgs, config: &Config, log: &Logger) -> Result<()> {
     System::new().block_on(async {
         let mut signals = Signals::new()?;
         let selection = args.selection();
         let archive = tokio::select! {
-            signal = signals.next() => return Err(interrupted(signal)),
+            signal = signals.next() => return Err(stopped_by(signal)),
             archive = Archive::open(config, &args.rows.table, &selection, log) => archive?,
         };
         // Identifies the run; a UUID of version 7 sorts by time.
@@ -38,18 +41,14 @@ pub fn run(args: ReplayArgs, config: &Config, log: &Logger) -> Result<()> {
                 let limit = config.pipeline.drain_timeout;
                 tokio::select! {
                     finished = timeout(limit, replay.replayer.finish()) => {
-                        finished.unwrap_or(Ok(())).and(Err(interrupted(signal)))
+                        finished.unwrap_or(Ok(())).and(Err(stopped_by(signal)))
                     }
-                    _ = signals.next() => Err(interrupted(signal)),
+                    _ = signals.next() => Err(stopped_by(signal)),
                 }
             }
         };
         replay.ended(outcome, args.json)
     })
-}
-
-fn interrupted(signal: &str) -> Error {
-    Error::new(ErrorKind::DrainTimeout, format!("stopped by {signal}"))
 }
 
 struct Replay {
