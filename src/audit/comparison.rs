@@ -96,12 +96,11 @@ impl Comparison {
     /// Sees the next record of a partition of a topic, and returns what is wrong with it.
     pub fn see(&mut self, topic: usize, seen: &Seen<'_>) -> Vec<Fault> {
         let mut faults = Vec::new();
-        let name = self.topics.get(topic).cloned().unwrap_or_default();
         let mut fault = |kind: FaultKind, detail: String| {
             faults.push(Fault {
                 kind,
                 event_id: seen.event_id.to_owned(),
-                topic: name.clone(),
+                topic: self.topics.get(topic).cloned().unwrap_or_default(),
                 partition: Some(seen.partition),
                 offset: Some(seen.offset),
                 detail,
