@@ -90,15 +90,8 @@ async fn stop(trio: &Trio, emitters: Emitters) -> (History, usize) {
 /// not have. The checker has to find that, and the relay to say it.
 #[tokio::test]
 async fn a_lagging_standby_gives_phantoms_where_nothing_waits_for_it() {
-    let mut ctx = Ctx::new("failover_unguarded", 1, None);
-    let mut trio = Trio::start(&ctx, 17, SlotTransfer::Synchronised, false).await;
-    let launch = launch(&ctx, &trio);
-    let relay = launch.start().await;
-    let emitters = load(&ctx, &trio, 300).await;
-    trio.in_step().await;
-    let promoted = lag(&mut ctx, &trio, true).await;
-    trio.kill_primary().await;
-    trio.promote(promoted).await;
+    let Unguarded { trio, launch, relay, emitters } =
+        unguarded("failover_unguarded", 17, SlotTransfer::Synchronised).await;
     let relay = accepted(&launch, relay).await;
     trio.is_read().await;
     emitters.emitted(emitters.count() + 300).await;
@@ -111,15 +104,8 @@ async fn a_lagging_standby_gives_phantoms_where_nothing_waits_for_it() {
 /// The same of PostgreSQL 15, where only the relay can wait.
 #[tokio::test]
 async fn a_lagging_standby_gives_phantoms_where_the_relay_does_not_wait() {
-    let mut ctx = Ctx::new("failover_without_waiting", 1, None);
-    let mut trio = Trio::start(&ctx, 15, SlotTransfer::Copied, false).await;
-    let launch = launch(&ctx, &trio);
-    let relay = launch.start().await;
-    let emitters = load(&ctx, &trio, 300).await;
-    trio.in_step().await;
-    let promoted = lag(&mut ctx, &trio, true).await;
-    trio.kill_primary().await;
-    trio.promote(promoted).await;
+    let Unguarded { trio, launch, relay, emitters } =
+        unguarded("failover_without_waiting", 15, SlotTransfer::Copied).await;
     let (code, last) = relay.ended().await;
     assert_eq!(code, Some(5), "{last}");
     launch.command(&["setup", "--accept-position"]).await;
@@ -129,6 +115,27 @@ async fn a_lagging_standby_gives_phantoms_where_the_relay_does_not_wait() {
     assert!(lost > 0, "the standby did not lag");
     let report = relay.finish(&trio.bed(), &history).await;
     assert!(report.phantom > 0 && report.lost == 0, "{report}");
+}
+
+/// A relay for which nothing waits for the standbys, after one that lagged was promoted under load.
+struct Unguarded {
+    trio: Trio,
+    launch: Launch,
+    relay: Relay,
+    emitters: Emitters,
+}
+
+async fn unguarded(name: &'static str, version: u32, transfer: SlotTransfer) -> Unguarded {
+    let mut ctx = Ctx::new(name, 1, None);
+    let mut trio = Trio::start(&ctx, version, transfer, false).await;
+    let launch = launch(&ctx, &trio);
+    let relay = launch.start().await;
+    let emitters = load(&ctx, &trio, 300).await;
+    trio.in_step().await;
+    let promoted = lag(&mut ctx, &trio, true).await;
+    trio.kill_primary().await;
+    trio.promote(promoted).await;
+    Unguarded { trio, launch, relay, emitters }
 }
 
 /// Waits for the relay to refuse, and starts it again as its remedy says.
