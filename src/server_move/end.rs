@@ -9,7 +9,7 @@ use tokio_postgres::{Row, types::ToSql};
 use super::{Servers, refused};
 use crate::{
     Error, ErrorKind, Result,
-    config::Config,
+    config::{Config, OutboxTable},
     postgres::{postgres_error, sql_session},
     startup::{MoveRecord, Side, Stage, Startup},
 };
@@ -29,6 +29,17 @@ pub(super) struct Ends {
     pub old: End,
     pub new: End,
 }
+
+/// Tables and their partitions. $1 and $2: the schemas and names.
+const FAMILY: &str = "\
+WITH RECURSIVE family AS (
+    SELECT c.oid FROM unnest($1::text[], $2::text[]) AS t(schema, name)
+    JOIN pg_namespace n ON n.nspname = t.schema::name
+    JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = t.name::name
+    UNION
+    SELECT i.inhrelid FROM family f JOIN pg_inherits i ON i.inhparent = f.oid
+)
+SELECT oid FROM family";
 
 impl End {
     pub async fn connect(config: &Config, side: Side, log: &Logger) -> Result<Self> {
@@ -103,6 +114,20 @@ impl End {
     ) -> Result<T> {
         let value = row.try_get(index);
         value.map_err(|error| postgres_error(format!("cannot ask {}", self.name()), error))
+    }
+
+    /// Returns the oids of the outbox tables and of their partitions.
+    pub async fn outbox_oids(&self) -> Result<Vec<u32>> {
+        let tables = self.config.outbox_tables();
+        let (schemas, names): (Vec<&str>, Vec<&str>) =
+            tables.iter().map(OutboxTable::qualified).unzip();
+        self.oids(&schemas, &names).await
+    }
+
+    /// Returns the oids of tables and of their partitions.
+    pub async fn oids(&self, schemas: &[&str], names: &[&str]) -> Result<Vec<u32>> {
+        let rows = self.query(FAMILY, &[&schemas, &names]).await?;
+        rows.iter().map(|row| self.column(row, 0)).collect()
     }
 
     /// The first column of a query's only row.

@@ -1,28 +1,17 @@
 //! Counts the events that wait in a slot that nobody reads.
 
 use super::end::End;
-use crate::{
-    Error, ErrorKind, Result,
-    checkpoint::CheckpointStore,
-    config::{OutboxTable, StoreKind},
-};
+use crate::{Error, ErrorKind, Result, checkpoint::CheckpointStore, config::StoreKind};
 use factlib_postgres::Slot;
 
-/// Rows of outbox tables. $2: the publication; $3 and $4: the schemas and names of the tables. A row of
-/// a partition may come under the name of its table.
+/// Rows of outbox tables. $2: the publication; $3: the oids of the tables and of their partitions, since
+/// a row of a partition may come under the name of its table.
 const ROWS: &str = "\
-WITH RECURSIVE family AS (
-    SELECT c.oid FROM unnest($3::text[], $4::text[]) AS t(schema, name)
-    JOIN pg_namespace n ON n.nspname = t.schema::name
-    JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = t.name::name
-    UNION
-    SELECT i.inhrelid FROM family f JOIN pg_inherits i ON i.inhparent = f.oid
-)
 SELECT count(*) FROM pg_logical_slot_peek_binary_changes($1::name, NULL, NULL,
     'proto_version', '1', 'publication_names', $2::text)
 WHERE get_byte(data, 0) = 73
   AND (get_byte(data, 1)::bigint << 24) + (get_byte(data, 2) << 16) + (get_byte(data, 3) << 8)
-      + get_byte(data, 4) IN (SELECT oid::bigint FROM family)";
+      + get_byte(data, 4) IN (SELECT unnest($3::oid[])::bigint)";
 
 /// Logical messages. $3: the prefix, which ends with a zero byte in the stream.
 const MESSAGES: &str = "\
@@ -38,17 +27,12 @@ pub(super) async fn unread_events(end: &End, log: &slog::Logger) -> Result<u64> 
     let (slot, settings) = (end.slot_name(), &end.config.postgres);
     // A name in the option is a quoted identifier.
     let publication = postgres_protocol::escape::escape_identifier(&settings.publication);
-    let tables = end.config.outbox_tables();
-    let rows = match tables.is_empty() {
+    let rows = match end.config.outbox_tables().is_empty() {
         true => {
             let prefix = &settings.message_prefix;
             end.query(MESSAGES, &[&slot, &publication, prefix]).await?
         }
-        false => {
-            let (schemas, names): (Vec<&str>, Vec<&str>) =
-                tables.iter().map(OutboxTable::qualified).unzip();
-            end.query(ROWS, &[&slot, &publication, &schemas, &names]).await?
-        }
+        false => end.query(ROWS, &[&slot, &publication, &end.outbox_oids().await?]).await?,
     };
     let row = rows.first().ok_or_else(|| Error::new(ErrorKind::Protocol, "a count has a row"))?;
     Ok(u64::try_from(end.column::<i64>(row, 0)?).unwrap_or_default())
