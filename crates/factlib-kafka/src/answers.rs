@@ -13,6 +13,8 @@ use crate::{
 /// The result of a batch, read from a broker's response.
 pub(crate) struct BatchResult {
     pub answer: Answer,
+    /// Offset of the first record, if the broker says where it appended the batch.
+    pub base_offset: Option<i64>,
     /// Error code and message of the batch; none if the broker accepted the batch.
     pub refusal: Option<Refusal>,
     /// Index, error code and message of each record that the broker names, in rising order.
@@ -44,6 +46,7 @@ pub(crate) fn read_response(response: &PartitionProduceResponse) -> BatchResult 
     let Some(code) = code else {
         return BatchResult {
             answer: Answer::Acknowledged,
+            base_offset: Some(response.base_offset).filter(|offset| *offset >= 0),
             refusal: None,
             record_refusals: Vec::new(),
             leader_may_have_moved: false,
@@ -65,6 +68,7 @@ pub(crate) fn read_response(response: &PartitionProduceResponse) -> BatchResult 
     let message = message.or(batch_message);
     BatchResult {
         answer: answer(code, response),
+        base_offset: None,
         refusal: Some(Refusal { code, message }),
         record_refusals,
         leader_may_have_moved: leader_may_have_moved(code),

@@ -49,7 +49,7 @@ pub use self::{
     connector::{Connecting, Connector, Plaintext, Stream},
     error::{Code, CodeName, Error, Result},
     producer::{AnsweredRequest, Observer, Producer, SentRequest, Unobserved},
-    receipt::{Receipt, Refusal},
+    receipt::{Appended, Receipt, Refusal},
     settings::Settings,
     topic::{PushError, Sending, Topic},
     transaction::{Sealed, TransactionError, Transactional, TransactionalProducer},

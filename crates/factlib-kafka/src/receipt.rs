@@ -12,6 +12,12 @@ pub trait Receipt: Send + Sync + 'static {
     /// Kafka has acknowledged the records with these indexes.
     fn acknowledged(&self, indexes: &[u32]);
 
+    /// Kafka has acknowledged the records with these indexes, which it appended at `place` and
+    /// behind it, in this order. Calls [`acknowledged`](Self::acknowledged) by default.
+    fn appended(&self, indexes: &[u32], _place: Appended) {
+        self.acknowledged(indexes);
+    }
+
     /// Kafka has refused the record with this index for good.
     fn refused(&self, index: u32, refusal: &Refusal);
 
@@ -30,6 +36,17 @@ pub trait Receipt: Send + Sync + 'static {
     /// partition, and are not sent. If the answer to an earlier attempt was lost, Kafka may have
     /// them.
     fn not_sent(&self, _indexes: &[u32]) {}
+}
+
+/// The place of the first of consecutive records that Kafka has acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Appended {
+    /// The partition.
+    pub partition: i32,
+    /// The offset. None if the broker has forgotten it, because only an earlier attempt, whose
+    /// answer was lost, appended the records.
+    pub offset: Option<i64>,
 }
 
 /// Reason why a broker refused a record for good.
@@ -78,8 +95,13 @@ impl Receipts {
         }
     }
 
-    pub fn acknowledged(&self) {
-        self.0.iter().for_each(|run| run.receipt.acknowledged(&run.indexes));
+    /// Tells the owners that the batch was appended, its first record at this offset.
+    pub fn acknowledged(&self, partition: i32, base_offset: Option<i64>) {
+        let mut offset = base_offset;
+        for run in &self.0 {
+            run.receipt.appended(&run.indexes, Appended { partition, offset });
+            offset = offset.map(|offset| offset + run.indexes.len() as i64);
+        }
     }
 
     pub fn refused(&self, refusal: &Refusal) {

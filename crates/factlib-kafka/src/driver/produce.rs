@@ -185,6 +185,7 @@ impl Driver {
                 answers.get(&(&*name, partition as i32)).map(|answer| read_response(answer));
             let result = result.unwrap_or(BatchResult {
                 answer: Answer::Unknown,
+                base_offset: None,
                 refusal: None,
                 record_refusals: Vec::new(),
                 leader_may_have_moved: true,
@@ -199,8 +200,9 @@ impl Driver {
         let Some(partition) = state.partitions.get_mut(place) else { return };
         if let Some(batch) = partition.queue.batch(token) {
             result.stop_for(batch);
+            batch.base_offset = result.base_offset;
         }
-        let BatchResult { answer, refusal, record_refusals, leader_may_have_moved } = result;
+        let BatchResult { answer, refusal, record_refusals, leader_may_have_moved, .. } = result;
         let is_concurrent =
             refusal.as_ref().is_some_and(|refusal| refusal.code == Code::ConcurrentTransactions);
         let mut is_reported = true;
@@ -270,7 +272,9 @@ impl Driver {
         let mut record_refusals = record_refusals.into_iter();
         for event in events {
             match event {
-                Event::Acknowledged(batch) => batch.receipts.acknowledged(),
+                Event::Acknowledged(batch) => {
+                    batch.receipts.acknowledged(place as i32, batch.base_offset);
+                }
                 Event::Refused(batch) | Event::TooLarge(batch) => {
                     let own = record_refusals.next().filter(|_| are_named);
                     let own = own.map(|(_, refusal)| refusal);

@@ -197,7 +197,7 @@ impl Partition {
             && let Some(pending) = handle.and_then(|handle| handle.0.take(place, transaction))
         {
             let batch = pending.batch.finish(settings.compression, settings.compression_level);
-            self.queue.push(Outgoing { batch, receipts: pending.receipts });
+            self.queue.push(Outgoing::new(batch, pending.receipts));
         }
         if let Some(own) = self.identity
             && let Some(send) = self.queue.next_send()

@@ -154,10 +154,10 @@ impl<B: Batch> PartitionQueue<B> {
     }
 
     /// Returns the batch of an attempt whose answer is awaited.
-    pub fn batch(&self, token: Token) -> Option<&B> {
+    pub fn batch(&mut self, token: Token) -> Option<&mut B> {
         let flight = self.in_flight.iter().find(|flight| flight.token == token)?;
-        let mut entries = self.entries.iter().chain(&self.behind);
-        entries.find(|entry| entry.id == flight.entry).map(|entry| &entry.batch)
+        let mut entries = self.entries.iter_mut().chain(&mut self.behind);
+        entries.find(|entry| entry.id == flight.entry).map(|entry| &mut entry.batch)
     }
 
     /// Returns true if a batch pushed now would be returned by [`next_send`](Self::next_send) at

@@ -95,6 +95,14 @@ impl OpenPartition {
 pub(crate) struct Outgoing {
     pub batch: RecordBatch,
     pub receipts: Receipts,
+    /// Offset of its first record, once a broker has said it.
+    pub base_offset: Option<i64>,
+}
+
+impl Outgoing {
+    pub fn new(batch: RecordBatch, receipts: Receipts) -> Self {
+        Outgoing { batch, receipts, base_offset: None }
+    }
 }
 
 impl partition::Batch for Outgoing {
@@ -105,9 +113,6 @@ impl partition::Batch for Outgoing {
     fn split_at(self, at: u32) -> (Self, Self) {
         let (first, second) = self.batch.split_at(at);
         let (first_receipts, second_receipts) = self.receipts.split_at(at as usize);
-        (
-            Outgoing { batch: first, receipts: first_receipts },
-            Outgoing { batch: second, receipts: second_receipts },
-        )
+        (Outgoing::new(first, first_receipts), Outgoing::new(second, second_receipts))
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use factlib_kafka::client::Isolation;
 use factlib_testing::fake_broker::{Api, Code, FakeCluster, FirstSequence};
 
-use crate::sending::{LIMIT, Sender, assert_exactly, push};
+use crate::sending::{LIMIT, Sender, assert_exactly, assert_places, push};
 
 async fn cluster(brokers: i32) -> FakeCluster {
     let cluster = FakeCluster::builder().brokers(brokers).start().await.expect("a cluster");
@@ -21,6 +21,7 @@ async fn without_faults_all_records_arrive_in_order() {
         sender.send(round * 100..round * 100 + 100).await;
     }
     assert_exactly(&cluster, "orders", 0..5_000).await;
+    assert_places(&cluster, "orders", &sender.results).await;
 }
 
 #[tokio::test]
@@ -52,6 +53,7 @@ async fn a_batch_whose_answer_is_lost_is_appended_once() {
             sender.send(round * 50..round * 50 + 50).await;
         }
         assert_exactly(&cluster, "orders", 0..500).await;
+        assert_places(&cluster, "orders", &sender.results).await;
     }
 }
 
@@ -68,6 +70,7 @@ async fn only_the_named_records_are_refused() {
     assert_eq!(refused[&1].message.as_deref(), Some("too old"));
     let read = crate::sending::read(&cluster, "orders", Isolation::ReadCommitted);
     assert_eq!(read.await, [vec![0, 2, 4]]);
+    assert_places(&cluster, "orders", &sender.results).await;
 }
 
 #[tokio::test]
@@ -95,6 +98,7 @@ async fn a_batch_that_is_too_large_is_cut() {
     sender.send(0..200).await;
     assert_eq!(sender.results.refused().len(), 0);
     assert_exactly(&cluster, "orders", 0..200).await;
+    assert_places(&cluster, "orders", &sender.results).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,7 +8,7 @@ use std::{
 };
 
 use factlib_kafka::{
-    Client, Producer, Receipt, Refusal, Settings, Topic, Unobserved, client::Isolation,
+    Appended, Client, Producer, Receipt, Refusal, Settings, Topic, Unobserved, client::Isolation,
     record_batch::Record,
 };
 use factlib_testing::fake_broker::FakeCluster;
@@ -30,17 +30,30 @@ pub fn settings(cluster: &FakeCluster) -> Settings {
 pub struct Results {
     count: watch::Sender<usize>,
     refused: Mutex<BTreeMap<u32, Refusal>>,
+    /// Numbers by partition and offset.
+    places: Mutex<BTreeMap<(i32, i64), u32>>,
 }
 
 impl Default for Results {
     fn default() -> Self {
-        Results { count: watch::Sender::new(0), refused: Mutex::default() }
+        Results {
+            count: watch::Sender::new(0),
+            refused: Mutex::default(),
+            places: Mutex::default(),
+        }
     }
 }
 
 impl Receipt for Results {
     fn acknowledged(&self, indexes: &[u32]) {
         self.count.send_modify(|count| *count += indexes.len());
+    }
+
+    fn appended(&self, indexes: &[u32], place: Appended) {
+        let offsets = place.offset.expect("the fake broker forgets none")..;
+        let places = offsets.map(|offset| (place.partition, offset)).zip(indexes.iter().copied());
+        self.places.lock().expect("no panic").extend(places);
+        self.acknowledged(indexes);
     }
 
     fn refused(&self, index: u32, refusal: &Refusal) {
@@ -103,6 +116,15 @@ impl Sender {
         push(&self.topic, numbers, &self.results);
         self.results.reach(all).await;
     }
+}
+
+/// Asserts that each number is where the producer was told.
+pub async fn assert_places(cluster: &FakeCluster, topic: &str, results: &Results) {
+    let read = read(cluster, topic, Isolation::ReadCommitted).await;
+    let found = read.into_iter().zip(0..).flat_map(|(numbers, partition)| {
+        numbers.into_iter().zip(0..).map(move |(number, offset)| ((partition, offset), number))
+    });
+    assert_eq!(*results.places.lock().expect("no panic"), found.collect());
 }
 
 /// Reads the numbers of a topic, partition by partition.
