@@ -30,14 +30,9 @@ impl Event {
         let mut event = self.clone();
         if id.is_some() || event_type.is_some() || payload.is_some() {
             let mut wire = self.decode()?;
-            if let Some(id) = id {
-                event.head.id = id.as_str().into();
-                wire.id = id;
-            }
-            if let Some(event_type) = event_type {
-                event.head.event_type = event_type.as_str().into();
-                wire.event_type = event_type;
-            }
+            event.head.texts.rename(id.as_deref(), event_type.as_deref());
+            wire.id = id.unwrap_or(wire.id);
+            wire.event_type = event_type.unwrap_or(wire.event_type);
             if let Some(payload) = payload {
                 wire.payload = payload;
                 event.row.iter_mut().for_each(|row| row.is_tombstone = false);

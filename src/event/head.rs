@@ -1,12 +1,14 @@
 //! Reads the fields of an `OutboxEvent` that the relay needs, in one pass and without copies.
 
 use bytes::Bytes;
-use bytestring::ByteString;
 use prost::encoding::{
     DecodeContext, WireType, check_wire_type, decode_key, decode_varint, int64, message, skip_field,
 };
 
-use super::overrides::{METADATA, Overrides};
+use super::{
+    overrides::{METADATA, Overrides},
+    texts::{TEXTS, Texts},
+};
 use crate::proto::TraceInfo;
 
 pub(super) const ID: u32 = 1;
@@ -22,10 +24,7 @@ type Error = Box<dyn std::error::Error + Send + Sync>;
 /// metadata that is not reserved, unknown fields) are skipped.
 #[derive(Clone, Default)]
 pub(super) struct Head {
-    pub id: ByteString,
-    pub aggregate_type: ByteString,
-    pub aggregate_id: ByteString,
-    pub event_type: ByteString,
+    pub texts: Texts,
     pub created_at_ns: i64,
     pub trace: Option<Box<TraceInfo>>,
     pub overrides: Option<Box<Overrides>>,
@@ -38,21 +37,23 @@ impl Head {
     /// # Errors
     /// The reason why the bytes are not an `OutboxEvent`.
     pub fn read(raw: &Bytes) -> Result<(Self, bool), Error> {
-        let (mut head, mut has_metadata) = (Head::default(), false);
+        let (mut created_at_ns, mut trace, mut has_metadata) = (0, None, false);
+        let mut places = [const { 0..0 }; TEXTS];
         let mut rest = &raw[..];
         while !rest.is_empty() {
             let (field, wire_type) = decode_key(&mut rest)?;
             let context = DecodeContext::default();
             match field {
-                ID => head.id = text(raw, wire_type, &mut rest)?,
-                AGGREGATE_TYPE => head.aggregate_type = text(raw, wire_type, &mut rest)?,
-                AGGREGATE_ID => head.aggregate_id = text(raw, wire_type, &mut rest)?,
-                EVENT_TYPE => head.event_type = text(raw, wire_type, &mut rest)?,
-                CREATED_AT => {
-                    int64::merge(wire_type, &mut head.created_at_ns, &mut rest, context)?;
+                ID..=EVENT_TYPE => {
+                    let end_of = |rest: &[u8]| raw.len() - rest.len();
+                    let length = text_length(wire_type, &mut rest)?;
+                    let start = end_of(rest);
+                    rest = rest.get(length..).ok_or("it ends inside a text")?;
+                    places[(field - ID) as usize] = start..end_of(rest);
                 }
+                CREATED_AT => int64::merge(wire_type, &mut created_at_ns, &mut rest, context)?,
                 TRACE => {
-                    let trace = head.trace.get_or_insert_default();
+                    let trace: &mut Box<TraceInfo> = trace.get_or_insert_default();
                     message::merge(wire_type, &mut **trace, &mut rest, context)?;
                 }
                 _ => {
@@ -61,14 +62,44 @@ impl Head {
                 }
             }
         }
-        Ok((head, has_metadata))
+        let texts = Texts::of_places(raw, places)?;
+        Ok((Head { texts, created_at_ns, trace, overrides: None }, has_metadata))
     }
 }
 
-fn text(raw: &Bytes, wire_type: WireType, rest: &mut &[u8]) -> Result<ByteString, Error> {
+fn text_length(wire_type: WireType, rest: &mut &[u8]) -> Result<usize, Error> {
     check_wire_type(WireType::LengthDelimited, wire_type)?;
-    let length = usize::try_from(decode_varint(rest)?)?;
-    let (text, behind) = rest.split_at_checked(length).ok_or("it ends inside a text")?;
-    *rest = behind;
-    Ok(ByteString::try_from(raw.slice_ref(text))?)
+    Ok(usize::try_from(decode_varint(rest)?)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(raw: &'static [u8]) -> Result<[String; TEXTS], Error> {
+        Head::read(&Bytes::from_static(raw)).map(|(head, _)| {
+            let texts = &head.texts;
+            [texts.id(), texts.aggregate_type(), texts.aggregate_id(), texts.event_type()]
+                .map(str::to_owned)
+        })
+    }
+
+    #[test]
+    fn texts_are_read_whatever_stands_between_them() {
+        for raw in [
+            &b"\x0a\x01i\x12\x01a\x1a\x011\x22\x01e"[..],
+            b"\x22\x01e\x1a\x011\x12\x01a\x0a\x01i",
+            // A payload that is not UTF-8 is between them; a text comes twice.
+            b"\x0a\x01x\x0a\x01i\x12\x01a\x2a\x02\xff\xfe\x1a\x011\x22\x01e",
+        ] {
+            assert_eq!(read(raw).expect("well formed"), ["i", "a", "1", "e"]);
+        }
+        assert_eq!(read(b"\x12\x02\xc3\xa9").expect("well formed"), ["", "\u{e9}", "", ""]);
+        assert_eq!(read(b"").expect("well formed"), [""; TEXTS]);
+    }
+
+    #[test]
+    fn halves_of_a_character_are_no_texts() {
+        assert!(read(b"\x0a\x01\xc3\x12\x01\xa9").is_err());
+    }
 }

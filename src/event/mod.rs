@@ -4,6 +4,7 @@ mod change;
 mod head;
 mod overrides;
 mod table_row;
+mod texts;
 
 use std::{fmt, sync::Arc};
 
@@ -12,7 +13,7 @@ use bytestring::ByteString;
 use prost::Message as _;
 
 pub(crate) use self::{change::Change, table_row::RowFields};
-use self::{head::Head, overrides::Overrides};
+use self::{head::Head, overrides::Overrides, texts::Texts};
 use crate::{
     Error, ErrorKind, Lsn, Result,
     proto::{OutboxEvent, TraceInfo},
@@ -117,7 +118,7 @@ impl Event {
         if let Some(more) = overrides.and_then(|overrides| overrides.trace.take()) {
             head.trace = Some(merged(head.trace.take(), more));
         }
-        if head.aggregate_type.is_empty() {
+        if head.texts.aggregate_type().is_empty() {
             return Err(refused().caused_by("its aggregate_type is empty"));
         }
         Ok(Event { raw, head, lsn, transaction: None, refusal: None, row: None })
@@ -134,11 +135,10 @@ impl Event {
         lsn: Lsn,
     ) -> Result<Self> {
         let mut event = if row.payload_is_value {
+            let texts =
+                [&*event.id, &event.aggregate_type, &event.aggregate_id, &event.event_type];
             let head = Head {
-                id: event.id.into(),
-                aggregate_type: event.aggregate_type.into(),
-                aggregate_id: event.aggregate_id.into(),
-                event_type: event.event_type.into(),
+                texts: Texts::copied(texts),
                 created_at_ns: event.created_at,
                 trace: event.trace_info.map(Box::new),
                 overrides: None,
@@ -199,37 +199,28 @@ impl Event {
 
     /// The event's id: a UUID if factlib created it, empty if the emitter gave none.
     pub fn id(&self) -> &str {
-        &self.head.id
-    }
-
-    /// The event's id as bytes.
-    pub(crate) fn id_bytes(&self) -> Bytes {
-        self.head.id.as_bytes().clone()
+        self.head.texts.id()
     }
 
     /// The type of the aggregate that the event is about; never empty.
     pub fn aggregate_type(&self) -> &str {
-        &self.head.aggregate_type
+        self.head.texts.aggregate_type()
     }
 
     /// The id of the aggregate that the event is about. Events of one aggregate keep their order.
     pub fn aggregate_id(&self) -> &str {
-        &self.head.aggregate_id
+        self.head.texts.aggregate_id()
     }
 
     /// Type and id of its aggregate.
     pub(crate) fn aggregate(&self) -> (ByteString, ByteString) {
-        (self.head.aggregate_type.clone(), self.head.aggregate_id.clone())
+        let share = |text| self.head.texts.share(text);
+        (share(self.aggregate_type()), share(self.aggregate_id()))
     }
 
     /// The event type: a name for what happened.
     pub fn event_type(&self) -> &str {
-        &self.head.event_type
-    }
-
-    /// The event type as bytes.
-    pub(crate) fn event_type_bytes(&self) -> Bytes {
-        self.head.event_type.as_bytes().clone()
+        self.head.texts.event_type()
     }
 
     /// The time at which it happened, by its emitter, in Unix nanoseconds.
@@ -248,7 +239,7 @@ impl Event {
     /// The key of its record: the aggregate id, unless its metadata overrides it. If the aggregate
     /// id is a `bytea`, the record's key is its bytes, and this is their text.
     pub fn key(&self) -> &str {
-        self.override_key().unwrap_or(&self.head.aggregate_id)
+        self.override_key().map_or(self.aggregate_id(), |key| key)
     }
 
     /// The record's key as bytes, if they differ from [`key`](Self::key).
@@ -257,11 +248,8 @@ impl Event {
     }
 
     /// The record's key as bytes.
-    pub(crate) fn key_bytes(&self) -> Bytes {
-        match self.binary_key() {
-            Some(key) => key.clone(),
-            None => self.override_key().unwrap_or(&self.head.aggregate_id).as_bytes().clone(),
-        }
+    pub(crate) fn key_bytes(&self) -> &[u8] {
+        self.binary_key().map_or(self.key().as_bytes(), |key| key)
     }
 
     fn override_key(&self) -> Option<&ByteString> {
@@ -340,10 +328,10 @@ fn merged(trace: Option<Box<TraceInfo>>, more: Box<TraceInfo>) -> Box<TraceInfo>
 impl fmt::Debug for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Event")
-            .field("id", &self.head.id)
-            .field("aggregate_type", &self.head.aggregate_type)
-            .field("aggregate_id", &self.head.aggregate_id)
-            .field("event_type", &self.head.event_type)
+            .field("id", &self.id())
+            .field("aggregate_type", &self.aggregate_type())
+            .field("aggregate_id", &self.aggregate_id())
+            .field("event_type", &self.event_type())
             .field("lsn", &format_args!("{}", self.lsn))
             .field("bytes", &self.raw.len())
             .finish_non_exhaustive()

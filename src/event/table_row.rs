@@ -10,6 +10,7 @@ use super::{
     Event, RowRecord,
     head::{self, Head},
     overrides::METADATA,
+    texts::Texts,
 };
 use crate::{Lsn, Result};
 
@@ -29,17 +30,14 @@ pub(crate) struct RowFields {
 }
 
 impl RowFields {
+    fn head(&self, texts: Texts) -> Head {
+        Head { texts, created_at_ns: self.created_at_ns, trace: None, overrides: None }
+    }
+
     /// Returns the event whose value is the payload alone.
     pub fn with_payload_as_value(self, payload: Bytes, row: RowRecord, lsn: Lsn) -> Event {
-        let head = Head {
-            id: self.id,
-            aggregate_type: self.aggregate_type,
-            aggregate_id: self.aggregate_id,
-            event_type: self.event_type,
-            created_at_ns: self.created_at_ns,
-            trace: None,
-            overrides: None,
-        };
+        let texts = [&*self.id, &self.aggregate_type, &self.aggregate_id, &self.event_type];
+        let head = self.head(Texts::copied(texts));
         let row = Some(Box::new(row));
         Event { raw: payload, head, lsn, transaction: None, refusal: None, row }
     }
@@ -76,16 +74,8 @@ impl RowFields {
             return Ok(Event { row: boxed(row), ..event });
         }
         // Its texts are slices of the value, so that the bytes of the stream can be freed.
-        let text = |range| ByteString::try_from(raw.slice(range)).unwrap_or_default();
-        let head = Head {
-            id: text(id),
-            aggregate_type: text(aggregate_type),
-            aggregate_id: text(aggregate_id),
-            event_type: text(event_type),
-            created_at_ns: self.created_at_ns,
-            trace: None,
-            overrides: None,
-        };
+        let places = [id, aggregate_type, aggregate_id, event_type];
+        let head = self.head(Texts::of_places(&raw, places).unwrap_or_default());
         Ok(Event { raw, head, lsn, transaction: None, refusal: None, row: boxed(row) })
     }
 }

@@ -4,26 +4,42 @@ use bytes::Bytes;
 
 use crate::{
     Event, Lsn,
-    record::{Headers, Record, is_legal_header},
+    record::{BorrowedHeaders, BorrowedRecord, Headers, Record, borrowed, is_legal_header, owned},
 };
 
-/// Makes the record of an event whose route and format change nothing.
-pub(crate) fn default_record(event: &Event) -> Record {
+/// Makes the record of an event whose route and format change nothing, without copies.
+pub(crate) fn with_default_record<T>(
+    event: &Event,
+    then: impl FnOnce(BorrowedRecord<'_>) -> T,
+) -> T {
+    let mut lsn = [0; Lsn::TEXT_BYTES];
     let payload_is_value = event.row().is_some_and(|row| row.payload_is_value);
-    let mut headers = match payload_is_value {
+    let mut headers = BorrowedHeaders::new();
+    match payload_is_value {
         // As Debezium does.
-        true => vec![("id".into(), Some(event.id_bytes()))],
-        false => event_headers(event),
-    };
-    headers.extend(row_headers(event).iter().cloned());
+        true => headers.push(("id", Some(event.id().as_bytes()))),
+        false => add_event_headers(event, event.lsn().encode(&mut lsn), &mut headers),
+    }
+    headers.extend(borrowed(row_headers(event)));
     let tombstone = event.row().is_some_and(|row| row.is_tombstone);
-    Record {
+    then(BorrowedRecord {
         key: event.key_bytes(),
-        value: (!tombstone).then(|| event.raw().clone()),
+        value: (!tombstone).then_some(event.raw()),
         headers,
         partition: event.partition(),
         timestamp_ms: event.record_time_ms(),
-    }
+    })
+}
+
+/// Makes the record of an event whose route and format change nothing.
+pub(crate) fn default_record(event: &Event) -> Record {
+    with_default_record(event, |record| Record {
+        key: Bytes::copy_from_slice(record.key),
+        value: record.value.map(|_| event.raw().clone()),
+        headers: owned(record.headers),
+        partition: record.partition,
+        timestamp_ms: record.timestamp_ms,
+    })
 }
 
 /// Additional headers that a table's row or a handler gave the event.
@@ -35,18 +51,20 @@ pub(crate) fn row_headers(event: &Event) -> &Headers {
 /// Headers of every event, as the Go worker sends them: `event_id`, `event_type`, `LSN` and, with a
 /// trace, `trace_id`, `span_id` and the trace's metadata.
 pub(crate) fn event_headers(event: &Event) -> Headers {
-    let trace = event.trace();
-    let mut headers = Headers::with_capacity(3 + trace.map_or(0, |trace| 2 + trace.metadata.len()));
-    let mut add = |name: &'static str, value: Bytes| headers.push((name.into(), Some(value)));
-    add("event_id", event.id_bytes());
-    add("event_type", event.event_type_bytes());
-    let mut buffer = [0; Lsn::TEXT_BYTES];
-    add("LSN", Bytes::copy_from_slice(event.lsn().encode(&mut buffer).as_bytes()));
-    let Some(trace) = trace else { return headers };
-    let copy = |text: &str| Bytes::copy_from_slice(text.as_bytes());
-    add("trace_id", copy(&trace.trace_id));
-    add("span_id", copy(&trace.span_id));
-    let more = trace.metadata.iter().filter(|(name, _)| is_legal_header(name));
-    headers.extend(more.map(|(name, value)| (name.as_str().into(), Some(copy(value)))));
-    headers
+    let (mut lsn, mut headers) = ([0; Lsn::TEXT_BYTES], BorrowedHeaders::new());
+    add_event_headers(event, event.lsn().encode(&mut lsn), &mut headers);
+    owned(headers)
+}
+
+fn add_event_headers<'a>(event: &'a Event, lsn: &'a str, headers: &mut BorrowedHeaders<'a>) {
+    let mut add = |name: &'a str, value: &'a str| headers.push((name, Some(value.as_bytes())));
+    add("event_id", event.id());
+    add("event_type", event.event_type());
+    add("LSN", lsn);
+    let Some(trace) = event.trace() else { return };
+    add("trace_id", &trace.trace_id);
+    add("span_id", &trace.span_id);
+    for (name, value) in trace.metadata.iter().filter(|(name, _)| is_legal_header(name)) {
+        add(name, value);
+    }
 }

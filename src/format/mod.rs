@@ -20,11 +20,12 @@ mod raw;
 mod schema;
 mod setting;
 
+use bytes::Bytes;
 use prost::Message as _;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 pub(crate) use self::{
-    default_record::{default_record, event_headers, row_headers},
+    default_record::{default_record, event_headers, row_headers, with_default_record},
     prefixes::Prefixes,
     schema::{Schema, SchemaRef},
 };
@@ -53,7 +54,7 @@ pub(crate) fn render(format: Format, input: FormatInput<'_>) -> Result<Record> {
         Format::CloudEvents => cloudevents::binary(input),
         Format::CloudEventsStructured => cloudevents::structured(input)?,
     };
-    record.key = input.event.key_bytes();
+    record.key = Bytes::copy_from_slice(input.event.key_bytes());
     record.headers.extend(row_headers(input.event).iter().cloned());
     record.partition = input.event.partition();
     record.timestamp_ms = input.event.record_time_ms();

@@ -292,9 +292,8 @@ pub(crate) fn refused(topic: &str, name: &str, record: &Record, refusal: &Refusa
 }
 
 /// Makes the error of a record for a partition that its topic does not have.
-pub(crate) fn no_partition(topic: &str, name: &str, record: &Record) -> Error {
+pub(crate) fn no_partition(topic: &str, name: &str, partition: i32) -> Error {
     let what = format!("Kafka did not take the record of {name} for {topic}");
-    let partition = record.partition.unwrap_or_default();
     let why = format!("its topic has no partition {partition}");
     Error::new(ErrorKind::RecordRefused, what).caused_by(Error::new(ErrorKind::RecordRefused, why))
 }
@@ -428,7 +427,7 @@ mod tests {
 
     #[test]
     fn a_refused_record_says_what_its_topic_does_not_take() {
-        let record = Record { timestamp_ms: Some(7), partition: Some(9), ..Record::default() };
+        let record = Record { timestamp_ms: Some(7), ..Record::default() };
         let text = |code| refused("t", "event 1", &record, &Refusal::new(code, None)).to_string();
         assert_eq!(
             text(Code::InvalidTimestamp),
@@ -436,7 +435,7 @@ mod tests {
              7 ms: INVALID_TIMESTAMP"
         );
         assert!(text(Code::MessageTooLarge).contains("raise max.message.bytes"));
-        let text = no_partition("t", "event 1", &record).to_string();
+        let text = no_partition("t", "event 1", 9).to_string();
         assert!(text.ends_with("its topic has no partition 9"), "{text}");
     }
 }

@@ -6,7 +6,7 @@ use super::TopicBatch;
 use crate::{
     Error, ErrorKind, Event, Result, dead_letter,
     format::{self, Prefixes, SchemaRef},
-    record::{Answer, Record, RecordBatch, Records},
+    record::{Answer, BorrowedRecord, Record, RecordBatch, Records},
     routing::Plans,
 };
 
@@ -60,6 +60,16 @@ impl Records for EventRecords {
             (None, Some(plan)) => plan.framed_record(event, &self.topic, &self.prefixes),
             (None, None) => Ok(format::default_record(event)),
         }
+    }
+
+    fn with_record(&self, index: usize, then: &mut dyn FnMut(BorrowedRecord<'_>)) -> Result<()> {
+        match self.events.get(index) {
+            Some(event) if event.refusal().is_none() && self.plans.of(index).is_none() => {
+                format::with_default_record(event, then);
+            }
+            _ => then(self.record(index)?.borrowed()),
+        }
+        Ok(())
     }
 
     fn describe(&self, index: usize) -> String {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Answer, Record};
+use super::{Answer, BorrowedRecord, Record};
 use crate::Result;
 
 /// Records of one topic. Each is made when it is sent, so only its source waits in memory until
@@ -19,6 +19,15 @@ pub(crate) trait Records: Send + Sync {
     /// # Errors
     /// [`ErrorKind::RecordRefused`](crate::ErrorKind::RecordRefused) if it can't be made.
     fn record(&self, index: usize) -> Result<Record>;
+
+    /// Makes the record at `index` for this use alone, with fewer copies if possible.
+    ///
+    /// # Errors
+    /// As [`record`](Self::record); then it was not used.
+    fn with_record(&self, index: usize, then: &mut dyn FnMut(BorrowedRecord<'_>)) -> Result<()> {
+        then(self.record(index)?.borrowed());
+        Ok(())
+    }
 
     /// Names the record at `index` in errors.
     fn describe(&self, index: usize) -> String;

@@ -78,10 +78,10 @@ impl Delivery {
         }
     }
 
-    /// The topic does not have the partition that the record at `index` asks for.
-    pub fn no_partition(&self, index: usize, record: &Record) {
+    /// The topic does not have this partition, which the record at `index` asks for.
+    pub fn no_partition(&self, index: usize, partition: i32) {
         let name = self.records.describe(index);
-        self.refuse(index, errors::no_partition(self.records.topic(), &name, record));
+        self.refuse(index, errors::no_partition(self.records.topic(), &name, partition));
     }
 
     /// A record is to be sent again, before anything that is behind it.

@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use super::{
     errors,
     reports::TopicState,
-    topic::{now_ms, with_record},
+    topic::{client_record, now_ms},
 };
 use crate::{Error, ErrorKind, Result, record::Record};
 
@@ -40,10 +40,10 @@ impl SingleTopic {
         let (answered, answer) = oneshot::channel();
         let receipt: Arc<dyn Receipt> = Arc::new(SingleReceipt(Mutex::new(Some(answered))));
         let mut sending = self.topic.begin();
-        let pushed = with_record(&record, now_ms(), |bytes| {
-            sending.push(bytes, record.partition, &receipt, 0)
-        });
-        drop(sending);
+        let borrowed = record.borrowed();
+        let pushed =
+            sending.push(&client_record(&borrowed, now_ms()), record.partition, &receipt, 0);
+        drop((sending, borrowed));
         if let Err(error) = pushed {
             let what = format!("cannot send {name} to topic {}", self.topic.name());
             return Err(Error::new(ErrorKind::TopicUnavailable, what).caused_by(error));

@@ -7,7 +7,6 @@ use std::{
 };
 
 use factlib_kafka::{PushError, Receipt, Topic, record_batch};
-use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
 use super::{delivery::Delivery, reports::TopicState};
@@ -15,11 +14,8 @@ use crate::{
     Error,
     faults::Faults,
     kafka::in_flight::InFlight,
-    record::{Record, RecordBatch},
+    record::{BorrowedRecord, RecordBatch},
 };
-
-/// The headers of most records: the event's, its trace's, and some of its table's.
-const USUAL_HEADERS: usize = 8;
 
 /// One opening of a topic. Batches are sent in the order in which they come.
 ///
@@ -88,52 +84,45 @@ impl PipelinedTopic {
         let now_ms = now_ms();
         let mut sending = self.topic.begin();
         for index in 0..records.len() {
-            let record = match records.record(index) {
-                Ok(record) => record,
-                Err(error) => {
-                    delivery.refuse(index, error);
-                    if self.blocks {
-                        // The rest of the batch fails when its delivery is dropped.
-                        return;
-                    }
-                    continue;
-                }
-            };
             // A batch has fewer records than that: it is bounded by the window.
             let number = u32::try_from(index).unwrap_or(u32::MAX);
-            let pushed = with_record(&record, now_ms, |bytes| {
-                sending.push(bytes, record.partition, &receipt, number)
+            let mut pushed = Ok(());
+            let made = records.with_record(index, &mut |record| {
+                pushed = sending.push(
+                    &client_record(&record, now_ms),
+                    record.partition,
+                    &receipt,
+                    number,
+                );
             });
-            match pushed {
-                Ok(()) => {}
-                Err(PushError::NoPartition(_)) => {
-                    delivery.no_partition(index, &record);
-                    if self.blocks {
-                        return;
-                    }
+            match (made, pushed) {
+                (Ok(()), Ok(())) => continue,
+                (Err(error), _) => delivery.refuse(index, error),
+                (_, Err(PushError::NoPartition(partition))) => {
+                    delivery.no_partition(index, partition);
                 }
                 // Closed: the rest of the batch fails in the same way.
-                Err(_) => return,
+                (_, Err(_)) => return,
+            }
+            if self.blocks {
+                // The rest of the batch fails when its delivery is dropped.
+                return;
             }
         }
     }
 }
 
 /// Gives the record as the client takes it.
-pub(super) fn with_record<T>(
-    record: &Record,
+pub(super) fn client_record<'a>(
+    record: &'a BorrowedRecord<'_>,
     now_ms: i64,
-    push: impl FnOnce(&record_batch::Record<'_>) -> T,
-) -> T {
-    type Header<'a> = (&'a str, Option<&'a [u8]>);
-    let headers = record.headers.iter().map(|(name, value)| (&**name, value.as_deref()));
-    let headers: SmallVec<[Header<'_>; USUAL_HEADERS]> = headers.collect();
-    push(&record_batch::Record {
-        key: Some(&record.key),
-        value: record.value.as_deref(),
-        headers: &headers,
+) -> record_batch::Record<'a> {
+    record_batch::Record {
+        key: Some(record.key),
+        value: record.value,
+        headers: &record.headers,
         timestamp_ms: record.timestamp_ms.unwrap_or(now_ms),
-    })
+    }
 }
 
 pub(super) fn now_ms() -> i64 {
