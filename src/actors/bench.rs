@@ -78,6 +78,7 @@ impl Chain {
                     handlers: HandlerLaneNames::default(),
                     topics_of_handlers: ChosenTopics::of_kafka(0, OwnTopics::new(&config)),
                     routing: CachedRoutes::new(&config).expect("routes that can be used"),
+                    usual_topics: 1,
                     dead_letters: DeadLetters { policy: RefusalPolicy::Stop, topic: prefix.into() },
                     status: Arc::clone(&status),
                     log: log.clone(),

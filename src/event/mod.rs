@@ -135,8 +135,7 @@ impl Event {
         lsn: Lsn,
     ) -> Result<Self> {
         let mut event = if row.payload_is_value {
-            let texts =
-                [&*event.id, &event.aggregate_type, &event.aggregate_id, &event.event_type];
+            let texts = [&*event.id, &event.aggregate_type, &event.aggregate_id, &event.event_type];
             let head = Head {
                 texts: Texts::copied(texts),
                 created_at_ns: event.created_at,

@@ -118,6 +118,11 @@ pub(crate) struct OutgoingEvents {
 }
 
 impl OutgoingEvents {
+    /// Creates an empty list with room for so many events.
+    pub fn with_room(events: usize) -> Self {
+        OutgoingEvents { events: Vec::with_capacity(events), plans: Vec::new() }
+    }
+
     pub fn push(&mut self, outgoing: OutgoingEvent) {
         if outgoing.plan.is_some() {
             self.plans.resize(self.events.len(), None);

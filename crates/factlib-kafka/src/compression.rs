@@ -47,10 +47,7 @@ pub(crate) fn compress(compression: Compression, level: Option<i32>, records: Ve
             encoder.write_all(&records).and_then(|()| encoder.finish())
         }
         Compression::Snappy => Ok(snappy::framed(&records)),
-        Compression::Lz4 => {
-            let mut encoder = lz4_flex::frame::FrameEncoder::new(room());
-            encoder.write_all(&records).and_then(|()| encoder.finish().map_err(io::Error::other))
-        }
+        Compression::Lz4 => Ok(lz4::framed(&records, room())),
         Compression::Zstd => zstd::bulk::compress(&records, level.unwrap_or(0)),
     };
     packed.expect("compressing in memory does not fail").into()
@@ -71,6 +68,42 @@ pub(crate) fn decompress(compression: Compression, packed: &Bytes) -> io::Result
         }
     };
     Ok(out.into())
+}
+
+/// LZ4 in frames of blocks of 64 KiB, as Java's client writes them: a consumer reserves a buffer of
+/// a block's size. The encoder of `lz4_flex` would copy the records first.
+///
+/// The format is defined by the LZ4 Frame Format Description 1.6.
+mod lz4 {
+    use lz4_flex::block::{CompressTable, compress_into_with_table, get_maximum_output_size};
+
+    /// Magic number; version 1 and independent blocks; blocks of at most 64 KiB; the checksum of
+    /// these two bytes.
+    const HEADER: [u8; 7] = [0x04, 0x22, 0x4d, 0x18, 0x60, 0x40, 0x82];
+    /// A little less than the most, for a table with entries of 16 bits.
+    const BLOCK_BYTES: usize = (64 << 10) - 2;
+    /// Marks the length of a block that is stored as it is.
+    const UNCOMPRESSED: u32 = 1 << 31;
+
+    /// Appends the frame to `out`.
+    pub fn framed(bytes: &[u8], mut out: Vec<u8>) -> Vec<u8> {
+        let mut table = CompressTable::small();
+        let mut packed = vec![0; get_maximum_output_size(bytes.len().min(BLOCK_BYTES))];
+        out.extend_from_slice(&HEADER);
+        for block in bytes.chunks(BLOCK_BYTES) {
+            let length = compress_into_with_table(block, &mut packed, &mut table);
+            let length = length.expect("the buffer has the maximum size");
+            let (mark, content) = match packed.get(..length) {
+                Some(packed) if length < block.len() => (0, packed),
+                _ => (UNCOMPRESSED, block),
+            };
+            out.extend_from_slice(&(content.len() as u32 | mark).to_le_bytes());
+            out.extend_from_slice(content);
+        }
+        // The end mark.
+        out.extend_from_slice(&[0; 4]);
+        out
+    }
 }
 
 /// Snappy in the frames of the library snappy-java, which Java's client reads and writes.
@@ -104,5 +137,26 @@ mod snappy {
             left = rest;
         }
         Ok(out.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_compressed_is_read_again() {
+        for length in [0, 1, 60, 65_534, 65_535, 65_536, 300_000] {
+            let same = vec![7; length];
+            let mut noise = same.clone();
+            getrandom::fill(&mut noise).expect("the system has randomness");
+            for (compression, records) in
+                Compression::ALL.into_iter().flat_map(|codec| [(codec, &same), (codec, &noise)])
+            {
+                let packed = compress(compression, None, records.clone());
+                let read = decompress(compression, &packed).expect("compressed here");
+                assert_eq!(&read, records, "{compression:?}, {length}");
+            }
+        }
     }
 }

@@ -239,7 +239,7 @@ impl Router {
     fn route(&mut self, batch: EventBatch, ctx: &mut Context<Self>) -> Option<BatchDone> {
         let EventBatch { id, events, commit_end_lsn, permit, .. } = batch;
         let count = events.len();
-        let SortedEvents { topics, filtered } = match self.sorter.sort(events) {
+        let SortedEvents { topics, filtered, .. } = match self.sorter.sort(events) {
             Ok(sorted) => sorted,
             Err(error) => {
                 self.fail(error);
@@ -263,7 +263,8 @@ impl Router {
     fn forward(&mut self, returned: ReturnedEvents, ctx: &mut Context<Self>) {
         let (batch, permit) = (returned.batch, returned.permit.clone());
         let Some(from) = self.deliveries.topic(returned.lane) else { return };
-        let SortedEvents { topics, filtered } = match forward(from, returned, &mut self.sorter) {
+        let SortedEvents { topics, filtered, .. } = match forward(from, returned, &mut self.sorter)
+        {
             Ok(sorted) => sorted,
             Err(error) => return self.fail(error),
         };

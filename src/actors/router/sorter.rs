@@ -20,6 +20,8 @@ pub(crate) struct EventSorter {
     /// Topics that handlers name.
     pub topics_of_handlers: ChosenTopics,
     pub routing: CachedRoutes,
+    /// Number of topics of the last batch: the next one probably has as many.
+    pub usual_topics: usize,
     pub dead_letters: DeadLetters,
     pub status: Arc<Status>,
     pub log: Logger,
@@ -39,6 +41,9 @@ pub(crate) struct SortedEvents {
     pub topics: Vec<(Arc<str>, OutgoingEvents)>,
     /// Number of events that are not to be sent.
     pub filtered: usize,
+    /// Room for the events of each topic, up to this number of topics: together, no more than the
+    /// batch needs.
+    room: (usize, usize),
 }
 
 impl SortedEvents {
@@ -48,7 +53,9 @@ impl SortedEvents {
         match self.topics.iter_mut().rev().find(|(other, _)| same(other)) {
             Some((_, events)) => events.push(outgoing),
             None => {
-                let mut events = OutgoingEvents::default();
+                let (room, topics) = self.room;
+                let has_room = self.topics.len() < topics;
+                let mut events = OutgoingEvents::with_room(if has_room { room } else { 0 });
                 events.push(outgoing);
                 self.topics.push((Arc::clone(topic), events));
             }
@@ -63,10 +70,13 @@ impl EventSorter {
     /// An event that can't be delivered and that `dead_letter.policy` does not park, or one that
     /// no route takes where that ends the relay.
     pub fn sort(&mut self, events: Vec<Event>) -> Result<SortedEvents> {
-        let mut sorted = SortedEvents::default();
+        let topics = self.usual_topics.max(1);
+        let room = (events.len().div_ceil(topics), topics);
+        let mut sorted = SortedEvents { room, ..SortedEvents::default() };
         for event in events {
             self.sort_one(event, &mut sorted)?;
         }
+        self.usual_topics = sorted.topics.len();
         Ok(sorted)
     }
 

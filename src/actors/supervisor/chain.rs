@@ -145,6 +145,7 @@ impl Launch<'_> {
                     false => ChosenTopics::none(),
                 },
                 routing: CachedRoutes::new(&**config).map_err(|mistake| mistake.error(None))?,
+                usual_topics: 1,
                 dead_letters: DeadLetters {
                     policy: config.dead_letter.policy,
                     topic: config.dead_letter_topic().into(),
