@@ -14,6 +14,7 @@
 //! | keep the position in your own store | [`checkpoint::CheckpointStore`] |
 //! | check before a start, or watch a running relay | [`doctor`], [`PipelineStatus`], [`slot`] |
 //! | move the relay to another PostgreSQL server | [`server_move`] |
+//! | take over from Debezium | [`takeover`] |
 //! | read events that could not be delivered, or send again | [`dead_letter`], [`replay`] |
 //! | test with real servers | [`testing`] (feature `test-util`) |
 //!
@@ -149,6 +150,7 @@
 //! | [`slot`] | the slot for operators: show, create, drop, advance |
 //! | [`tail`] | events as they commit |
 //! | [`server_move`] | moves the relay to another PostgreSQL server |
+//! | [`takeover`] | takes over from Debezium |
 //! | [`dead_letter`] | events that can't be delivered: parked, listed, redriven |
 //! | `outbox` | tables whose rows are events |
 //! | [`replay`] | past facts, sent again from a table |
@@ -158,6 +160,7 @@
 //! | `exactly_once` | Kafka transactions that contain the position |
 //! | `status` | counters and states of a running pipeline |
 //! | `https` | TLS of the HTTP clients |
+//! | `java_properties` | Java's format of `.properties` files |
 //! | `ops` | the HTTP server: health, metrics, status, page |
 //! | [`proto`] | the event on the wire, from the crate `factlib-emit` |
 //! | [`testing`] | throwaway servers, of the crate `factlib-testing` (feature `test-util`) |
@@ -165,9 +168,9 @@
 //! # One direction
 //! A module depends only on those to its left; the bars only group them.
 //! ```text
-//! error mistake clock https faults logging record event │ format kafka │ routing config
+//! error mistake clock https java_properties faults logging record event │ format kafka │ routing config
 //! │ postgres emit schema_registry checkpoint outbox dead_letter exactly_once
-//! │ messages handlers status │ startup slot │ actors │ tail replay audit doctor server_move ops
+//! │ messages handlers status │ startup slot │ actors │ tail replay audit takeover doctor server_move ops
 //! pipeline testing binary
 //! ```
 //! - An [`Event`] does not know its destination. The router sends
@@ -221,6 +224,7 @@ mod format;
 pub mod handlers;
 #[cfg(any(feature = "oauth", feature = "schema-registry"))]
 mod https;
+mod java_properties;
 mod kafka;
 mod logging;
 mod messages;
@@ -240,6 +244,7 @@ pub mod slot;
 mod startup;
 mod status;
 pub mod tail;
+pub mod takeover;
 #[cfg(feature = "test-util")]
 pub mod testing;
 

@@ -16,8 +16,13 @@ use crate::{Error, ErrorKind, Result};
 /// Reads the values in the file at `path`.
 pub(crate) fn read(path: &Path) -> Result<Vec<Given>> {
     let text = std::fs::read_to_string(path).map_err(|error| unreadable(path, error))?;
-    let file = File { name: path.display().to_string(), text: &text };
-    let document = Document::parse(text.as_str()).map_err(|error| {
+    parse(path, &text)
+}
+
+/// Reads the values in a text, which messages name by `path`.
+pub(crate) fn parse(path: &Path, text: &str) -> Result<Vec<Given>> {
+    let file = File { name: path.display().to_string(), text };
+    let document = Document::parse(text).map_err(|error| {
         // The error's own text shows the line, which may contain a secret.
         let line = file.line(error.span());
         Error::new(ErrorKind::Config, format!("{line} is not TOML: {}", error.message()))

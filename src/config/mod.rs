@@ -6,6 +6,7 @@
 
 mod checkpoint;
 mod command;
+mod connect;
 mod dead_letter;
 mod delivery;
 #[cfg(feature = "cli")]
@@ -43,6 +44,7 @@ use serde::{Deserialize, Serialize};
 pub use self::{
     checkpoint::{CheckpointConfig, StoreKind},
     command::CommandLine,
+    connect::{ConnectRecords, Converter},
     dead_letter::{DeadLetterConfig, RefusalPolicy},
     delivery::{DeliveryConfig, DeliveryMode, WaitForStandbys, WaitForVisibility},
     http::HttpConfig,

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::ConnectRecords;
+
 /// One `[[outbox]]`: a table whose new rows are events.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -21,9 +23,23 @@ pub struct OutboxTable {
     /// Further columns that become headers, each `column` or `column:header`.
     #[serde(default)]
     pub headers: Vec<String>,
-    /// Further columns that become metadata of the envelope, each `column` or `column:key`.
+    /// Further columns that become metadata of the envelope, each `column` or `column:key`. With
+    /// the preset `debezium`, they and the payload become fields of the value.
     #[serde(default)]
     pub envelope: Vec<String>,
+    /// Column with the number of the record's partition; chosen by the key if not set, or null.
+    #[serde(default)]
+    pub partition: Option<String>,
+    /// Column with the trace of an event, as lines `traceparent=…`; each line becomes a header.
+    #[serde(default)]
+    pub trace_context: Option<String>,
+    /// Leave out those columns of `headers` and `envelope` that the table does not have.
+    #[serde(default)]
+    pub ignore_missing: bool,
+    /// Converters of Kafka Connect, which make the records equal to Debezium's to the byte; for
+    /// the preset `debezium`.
+    #[serde(default)]
+    pub connect: Option<ConnectRecords>,
     /// Prefix of the topic `{topic_prefix}.{aggregate_type}`. When not set, `kafka.topic_prefix`
     /// with the preset `factlib`, `outbox.event` with the preset `debezium`.
     #[serde(default)]
@@ -123,6 +139,8 @@ pub enum ChangePolicy {
     Ignore,
     /// Logs one line per table, and no more until the relay reconnects.
     Warn,
+    /// Logs one error per table, and no more until the relay reconnects.
+    Error,
     /// Stops the relay.
     Stop,
 }
@@ -141,6 +159,10 @@ impl OutboxTable {
             created_at_unit: TimeUnit::default(),
             headers: Vec::new(),
             envelope: Vec::new(),
+            partition: None,
+            trace_context: None,
+            ignore_missing: false,
+            connect: None,
             topic_prefix: None,
             on_update: warn(),
             on_delete: ChangePolicy::default(),

@@ -57,6 +57,10 @@ pub(crate) struct RowRecord {
     pub timestamp_ms: Option<i64>,
     /// The record's key as bytes, if it is not the text of the aggregate's id.
     pub key: Option<Bytes>,
+    /// The record's header `id`, if it is not the event's id.
+    pub id_header: Option<Bytes>,
+    /// The record's partition.
+    pub partition: Option<i32>,
     /// For a row that is not an event: the header that says how to read it.
     pub parked: Option<String>,
 }
@@ -255,9 +259,10 @@ impl Event {
         self.head.overrides.as_ref().and_then(|overrides| overrides.key.as_ref())
     }
 
-    /// The partition that its metadata sets, if any.
+    /// The partition that its metadata or its table's row sets, if any.
     pub fn partition(&self) -> Option<i32> {
-        self.head.overrides.as_ref()?.partition
+        let overrides = self.head.overrides.as_ref();
+        overrides.and_then(|overrides| overrides.partition).or_else(|| self.row()?.partition)
     }
 
     /// The record's time that its metadata sets, if any, in Unix milliseconds.

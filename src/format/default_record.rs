@@ -17,7 +17,10 @@ pub(crate) fn with_default_record<T>(
     let mut headers = BorrowedHeaders::new();
     match payload_is_value {
         // As Debezium does.
-        true => headers.push(("id", Some(event.id().as_bytes()))),
+        true => {
+            let own = event.row().and_then(|row| row.id_header.as_deref());
+            headers.push(("id", Some(own.unwrap_or_else(|| event.id().as_bytes()))));
+        }
         false => add_event_headers(event, event.lsn().encode(&mut lsn), &mut headers),
     }
     headers.extend(borrowed(row_headers(event)));

@@ -38,6 +38,14 @@ pub(crate) struct TopicReader {
     log: Logger,
 }
 
+/// Returns the names of all topics that this user may see.
+pub(crate) async fn topic_names(settings: &KafkaSettings) -> Result<Vec<String>> {
+    let client = BrokerClient::new(settings)?;
+    let listing = client.client().cluster(None);
+    let cluster = client.within(REQUEST_TIMEOUT, "cannot list the topics", listing).await?;
+    Ok(cluster.topics.into_keys().collect())
+}
+
 /// The place that is read, and the records that were fetched from there.
 #[derive(Default)]
 struct Cursor {

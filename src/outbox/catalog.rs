@@ -8,7 +8,10 @@ use std::collections::HashSet;
 use serde::Deserialize;
 use tokio_postgres::{Client, Row};
 
-use super::binary;
+use super::{
+    binary,
+    connect::{ColumnFacts, FactsByColumn},
+};
 use crate::{Error, ErrorKind, Lsn, Result, config::OutboxTable, postgres::postgres_error};
 
 const ASKING: &str = "cannot read the publication from the catalog";
@@ -81,8 +84,18 @@ pub(crate) struct CatalogColumn {
     /// True if the base type is an enum.
     #[serde(default)]
     is_enum: bool,
+    /// `pg_attribute.atttypmod`.
+    #[serde(default = "no_modifier")]
+    modifier: i32,
+    #[serde(default)]
+    not_null: bool,
     /// `pg_attribute.attgenerated`: empty, `s` (stored) or `v` (virtual).
     pub generated: String,
+}
+
+/// The modifier of a type that has none.
+fn no_modifier() -> i32 {
+    -1
 }
 
 /// The table itself, or a partition or child of it.
@@ -193,6 +206,8 @@ pub(crate) struct TableFacts {
     pub enums: HashSet<u32>,
     /// True if the types of all columns are known in binary.
     pub known_in_binary: bool,
+    /// Facts about each table's columns.
+    pub columns: Vec<FactsByColumn>,
 }
 
 impl TableFacts {
@@ -208,6 +223,9 @@ impl TableFacts {
             partitioned: (0..tables.len()).map(is_partitioned).collect(),
             enums: columns().filter(|column| column.is_enum).map(|of| of.type_oid).collect(),
             known_in_binary: columns().all(CatalogColumn::is_known_in_binary),
+            columns: (0..tables.len())
+                .map(|index| catalog.table(index).map(CatalogTable::facts).unwrap_or_default())
+                .collect(),
         })
     }
 }
@@ -219,6 +237,15 @@ impl CatalogColumn {
 }
 
 impl CatalogTable {
+    /// Facts about the columns.
+    pub fn facts(&self) -> FactsByColumn {
+        let fact = |of: &CatalogColumn| {
+            let CatalogColumn { modifier, not_null, .. } = *of;
+            (of.name.clone(), ColumnFacts { modifier, not_null })
+        };
+        self.columns.iter().map(fact).collect()
+    }
+
     /// Names and base types of the columns.
     pub fn base_columns(&self) -> Vec<(String, u32)> {
         self.columns.iter().map(|column| (column.name.clone(), column.base_type_oid)).collect()

@@ -55,6 +55,7 @@ SELECT json_build_object(
                 SELECT coalesce(json_agg(json_build_object(
                     'name', a.attname, 'type_oid', a.atttypid::bigint,
                     'base_type_oid', base.oid::bigint, 'is_enum', base.typtype = 'e',
+                    'modifier', a.atttypmod, 'not_null', a.attnotnull,
                     'generated', coalesce(to_jsonb(a) ->> 'attgenerated', ''))
                     ORDER BY a.attnum), '[]')
                 FROM pg_attribute a

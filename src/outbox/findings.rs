@@ -266,6 +266,7 @@ impl TableCheck<'_> {
                 _ if published => continue,
                 ChangePolicy::Ignore => continue,
                 ChangePolicy::Warn => (Severity::Warning, "warn"),
+                ChangePolicy::Error => (Severity::Warning, "error"),
                 ChangePolicy::Stop => (Severity::Error, "stop"),
             };
             let problem = format!(

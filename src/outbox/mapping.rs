@@ -3,7 +3,10 @@
 
 use std::sync::Arc;
 
-use super::value::{is_time, oid};
+use super::{
+    connect::{ConnectMapping, FactsByColumn},
+    value::{is_time, oid},
+};
 use crate::{
     Error, ErrorKind, Result,
     config::{OutboxPreset, OutboxTable},
@@ -30,6 +33,10 @@ pub(super) struct Mapping {
     pub headers: Vec<(ColumnRef, Arc<str>)>,
     /// Each with its key in the envelope's metadata.
     pub envelope: Vec<(ColumnRef, Arc<str>)>,
+    pub partition: Option<ColumnRef>,
+    pub trace_context: Option<ColumnRef>,
+    /// How the record is converted, if the table sets it.
+    pub connect: Option<Box<ConnectMapping>>,
 }
 
 impl Mapping {
@@ -48,6 +55,10 @@ impl Mapping {
             Some(name) => required(name).map(Some),
             None => Ok(default.and_then(find)),
         };
+        let additional = |name: &str| match table.ignore_missing {
+            true => Ok(find(name)),
+            false => required(name).map(Some),
+        };
         let configured = &table.columns;
         let of = |configured: &Option<String>, default| {
             required(configured.as_deref().unwrap_or(default))
@@ -61,8 +72,11 @@ impl Mapping {
                 payload: of(&configured.payload, "payload")?,
                 created_at: optional(&configured.created_at, Some("created_at"))?,
                 metadata: optional(&configured.metadata, Some("metadata"))?,
-                headers: named(table.header_columns(), required)?,
-                envelope: named(table.envelope_columns(), required)?,
+                headers: named(table.header_columns(), additional)?,
+                envelope: named(table.envelope_columns(), additional)?,
+                partition: optional(&table.partition, None)?,
+                trace_context: optional(&table.trace_context, None)?,
+                connect: None,
             },
             OutboxPreset::Debezium => Mapping {
                 id: of(&configured.id, "id")?,
@@ -72,8 +86,11 @@ impl Mapping {
                 payload: of(&configured.payload, "payload")?,
                 created_at: optional(&configured.created_at, None)?,
                 metadata: None,
-                headers: named(table.header_columns(), required)?,
-                envelope: Vec::new(),
+                headers: named(table.header_columns(), additional)?,
+                envelope: named(table.envelope_columns(), additional)?,
+                partition: optional(&table.partition, None)?,
+                trace_context: optional(&table.trace_context, None)?,
+                connect: None,
             },
         };
         let wrong = |at: Option<ColumnRef>, what: &str, fits: fn(u32) -> bool| match at {
@@ -88,7 +105,22 @@ impl Mapping {
         wrong(mapping.created_at, "timestamptz, timestamp, bigint or integer", is_time)?;
         let is_json = |type_oid| matches!(type_oid, oid::JSON | oid::JSONB);
         wrong(mapping.metadata, "jsonb or json", is_json)?;
-        Ok(mapping)
+        wrong(mapping.partition, "integer or smallint", |of| matches!(of, oid::INT4 | oid::INT2))?;
+        mapping.with_facts(table, columns, &FactsByColumn::default())
+    }
+
+    /// Completes the mapping with facts about the columns.
+    ///
+    /// # Errors
+    /// A column that `outbox.connect` can't convert.
+    pub fn with_facts(
+        mut self,
+        table: &OutboxTable,
+        columns: &[(String, u32)],
+        facts: &FactsByColumn,
+    ) -> Result<Self> {
+        self.connect = ConnectMapping::resolve(table, &self, columns, facts)?.map(Box::new);
+        Ok(self)
     }
 
     /// Names of the columns that events are made of. `columns` is the list it was resolved with.
@@ -104,7 +136,7 @@ impl Mapping {
         let Mapping { id, aggregate_type, aggregate_id, event_type, .. } = self;
         [Some(*id), Some(*aggregate_type), Some(*aggregate_id), *event_type, Some(self.payload)]
             .into_iter()
-            .chain([self.created_at, self.metadata])
+            .chain([self.created_at, self.metadata, self.partition, self.trace_context])
             .flatten()
             .chain(self.headers.iter().chain(&self.envelope).map(|(at, _)| *at))
     }
@@ -112,9 +144,10 @@ impl Mapping {
 
 fn named<'a>(
     entries: impl Iterator<Item = (&'a str, &'a str)>,
-    required: impl Fn(&str) -> Result<ColumnRef>,
+    find: impl Fn(&str) -> Result<Option<ColumnRef>>,
 ) -> Result<Vec<(ColumnRef, Arc<str>)>> {
-    entries.map(|(column, name)| Ok((required(column)?, name.into()))).collect()
+    let found = entries.map(|(column, name)| Ok(find(column)?.map(|at| (at, name.into()))));
+    found.filter_map(Result::transpose).collect()
 }
 
 fn missing(table: &OutboxTable, column: &str, columns: &[(String, u32)]) -> Error {

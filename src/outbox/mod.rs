@@ -5,6 +5,7 @@
 //! | --- | --- |
 //! | `mapping` | pure: finds the roles of a table's columns |
 //! | `row` | pure: turns one row into an event or a refusal |
+//! | `connect` | pure: makes a row's record as Debezium and Kafka Connect's converters do |
 //! | `partition_moves` | pure: recognizes rows that move to another partition |
 //! | `parked` | pure: converts a refused row to a dead letter, and back to an event |
 //! | `value` | pure: converts values from PostgreSQL's text or binary format |
@@ -21,6 +22,7 @@
 mod archive;
 mod binary;
 mod catalog;
+mod connect;
 mod findings;
 mod mapping;
 mod old_rows;

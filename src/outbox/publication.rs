@@ -207,6 +207,7 @@ pub(super) async fn resolve_table(client: &Client, table: &OutboxTable) -> Resul
     }
     let columns = known.base_columns();
     let mapping = Mapping::resolve(table, &columns)?;
+    let mapping = mapping.with_facts(table, &columns, &known.facts())?;
     Ok(ResolvedTable { columns, mapping })
 }
 

@@ -21,6 +21,7 @@ use slog::{Logger, error, warn};
 use super::{
     binary,
     catalog::TableFacts,
+    connect::FactsByColumn,
     mapping::Mapping,
     parked::{ParkedRow, as_json},
     partition_moves::PartitionMoves,
@@ -52,6 +53,7 @@ pub(crate) struct OutboxReader {
 struct Table {
     config: OutboxTable,
     topic_prefix: Option<Arc<str>>,
+    columns: FactsByColumn,
     partitioned: bool,
     /// True once a warning of changes was logged.
     warned: bool,
@@ -89,6 +91,7 @@ impl OutboxReader {
         let table = |(index, config): (usize, OutboxTable)| Table {
             topic_prefix: config.topic_prefix().map(Into::into),
             config,
+            columns: facts.columns.get(index).cloned().unwrap_or_default(),
             partitioned: facts.partitioned.get(index).is_some_and(|partitioned| *partitioned),
             warned: false,
             unusable_times: UnusableTimes::default(),
@@ -133,7 +136,9 @@ impl OutboxReader {
                 .iter()
                 .map(|column| (column.name.to_owned(), base(column.type_oid)))
                 .collect();
-            let mapping = Mapping::resolve(&self.tables.get(index)?.config, &columns);
+            let Table { config, columns: facts, .. } = self.tables.get(index)?;
+            let mapping = Mapping::resolve(config, &columns);
+            let mapping = mapping.and_then(|found| found.with_facts(config, &columns, facts));
             let text_only = columns.iter().enumerate();
             let text_only = text_only.filter(|(_, (_, type_oid))| !binary::is_known(*type_oid));
             let text_only = text_only.map(|(index, _)| index).collect();
@@ -290,9 +295,14 @@ impl OutboxReader {
         };
         match policy {
             ChangePolicy::Ignore => {}
-            ChangePolicy::Warn if table.warned => {}
+            ChangePolicy::Warn | ChangePolicy::Error if table.warned => {}
             ChangePolicy::Warn => {
                 warn!(self.log, "rows of an outbox table were changed; changes are not sent";
+                    "table" => name, "change" => done, "lsn" => %lsn);
+                table.warned = true;
+            }
+            ChangePolicy::Error => {
+                error!(self.log, "rows of an outbox table were changed; changes are not sent";
                     "table" => name, "change" => done, "lsn" => %lsn);
                 table.warned = true;
             }

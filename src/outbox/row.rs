@@ -18,6 +18,8 @@ use crate::{
     Error, ErrorKind, Event, Lsn, Result,
     config::{OutboxPreset, OutboxTable},
     event::{RowFields, RowRecord},
+    java_properties,
+    record::is_legal_header,
 };
 
 /// Columns of most tables.
@@ -85,18 +87,39 @@ impl RowContext<'_> {
             None => (None, None),
         };
         event.created_at_ns = time.unwrap_or(self.commit_time_ns);
-        let headers = mapping.headers.iter();
-        let headers = headers.map(|(at, name)| Ok(((&**name).into(), row.content(*at, name)?)));
         let mut record = RowRecord {
             topic_prefix: self.topic_prefix.cloned(),
-            headers: headers.collect::<Result<_>>()?,
             key: match mapping.aggregate_id.type_oid {
                 oid::BYTEA => row.content(mapping.aggregate_id, "aggregate id")?,
                 _ => None,
             },
+            partition: match mapping.partition {
+                Some(at) => row.partition(at)?,
+                None => None,
+            },
             ..RowRecord::default()
         };
-        let payload = row.content(mapping.payload, "payload")?;
+        let payload = match &mapping.connect {
+            Some(connect) => {
+                let content = |at: ColumnRef, role: &str| row.padded_content(at, role);
+                let made = connect.record(mapping, &event.aggregate_type, content)?;
+                (record.key, record.id_header) = (Some(made.key), made.id);
+                record.headers = made.headers;
+                made.value
+            }
+            None => {
+                let headers = mapping.headers.iter();
+                let headers =
+                    headers.map(|(at, name)| Ok(((&**name).into(), row.content(*at, name)?)));
+                record.headers = headers.collect::<Result<_>>()?;
+                row.content(mapping.payload, "payload")?
+            }
+        };
+        if let Some(at) = mapping.trace_context
+            && let Some(lines) = row.text(at, "trace context")?
+        {
+            record.headers.extend(trace_headers(&lines));
+        }
         let event = match self.table.preset {
             OutboxPreset::Debezium => {
                 record.payload_is_value = true;
@@ -185,6 +208,23 @@ impl Row<'_> {
             .map_err(|error| refused(format!("its {role} is not valid text")).caused_by(error))
     }
 
+    /// Reads the number of a partition.
+    fn partition(&self, at: ColumnRef) -> Result<Option<i32>> {
+        let Some(text) = self.text(at, "partition")? else { return Ok(None) };
+        let number = text.parse().ok().filter(|number| *number >= 0);
+        number.map(Some).ok_or_else(|| refused(format!("its partition is {text}")))
+    }
+
+    /// Reads a value as Debezium does: the blanks that fill a `char(n)` up are a part of it.
+    fn padded_content(&self, at: ColumnRef, role: &str) -> Result<Option<Bytes>> {
+        match (at.type_oid, self.values.get(at.index)) {
+            (oid::BPCHAR, Some(Value::Text(text) | Value::Binary(text))) => {
+                Ok(Some(self.frames.slice_ref(text)))
+            }
+            _ => self.content(at, role),
+        }
+    }
+
     /// None for NULL.
     fn content(&self, at: ColumnRef, role: &str) -> Result<Option<Bytes>> {
         let content = match self.values.get(at.index) {
@@ -206,6 +246,13 @@ impl Row<'_> {
             None => Err(refused(format!("its {role} can't be read"))),
         }
     }
+}
+
+/// Reads headers from lines `name=value`, the format of Java's properties.
+fn trace_headers(lines: &str) -> impl Iterator<Item = (ByteString, Option<Bytes>)> {
+    let headers = java_properties::parse(lines).into_iter();
+    let headers = headers.filter(|of| !of.key.is_empty() && is_legal_header(&of.key));
+    headers.map(|of| (of.key.into(), Some(of.value.into())))
 }
 
 pub(super) fn refused(why: String) -> Error {

@@ -4,7 +4,7 @@ use std::{fs, path::PathBuf, thread};
 
 use time::OffsetDateTime;
 
-use super::peer::version_of;
+use super::installed::version_of;
 use crate::support::{Result, servers::Servers};
 
 #[derive(Clone, Debug)]

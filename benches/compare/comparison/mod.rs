@@ -14,6 +14,7 @@ pub mod emit;
 pub mod event;
 pub mod faults;
 pub mod follow;
+pub mod installed;
 pub mod java;
 pub mod machine;
 pub mod peer;

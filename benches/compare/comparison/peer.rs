@@ -1,7 +1,7 @@
 //! The relays that are compared: how each is installed, set up and started.
 
 use std::{
-    env, fs,
+    fs,
     path::{Path, PathBuf},
 };
 
@@ -9,6 +9,7 @@ use clap::ValueEnum;
 use serde::Serialize;
 
 use super::{
+    installed,
     java::{self, Java},
     servers::MESSAGES_PUBLICATION,
 };
@@ -132,19 +133,11 @@ impl Installation {
     pub fn find(peer: Peer) -> Result<Self> {
         match peer {
             Peer::DebeziumServer => {
-                let home = cached("debezium-server-")?;
-                let jars = home.join("debezium-server");
-                let version = version_of("debezium-server-kafka-", &jars.join("lib"))?;
-                let runner = jars.join(format!("debezium-server-dist-{version}-runner.jar"));
-                let classpath = format!("{}:{}/lib/*", runner.display(), jars.display());
+                let (classpath, version) = installed::debezium_server()?;
                 Self::of_jars(peer, version, java::find(21)?, classpath)
             }
             Peer::KafkaConnect => {
-                let libs = cached("debezium-connect-")?.join("libs");
-                let debezium = version_of("debezium-connector-postgres-", &libs)?;
-                let version =
-                    format!("{}, connector {debezium}", version_of("connect-runtime-", &libs)?);
-                let classpath = format!("{}/*", libs.display());
+                let (classpath, version) = installed::kafka_connect()?;
                 Self::of_jars(peer, version, java::find(17)?, classpath)
             }
             _ => {
@@ -219,27 +212,4 @@ impl Installation {
             }
         })
     }
-}
-
-/// Finds the newest folder in the cache whose name begins so.
-fn cached(prefix: &str) -> Result<PathBuf> {
-    let cache = env::var_os("FACTLIB_CACHE").map(PathBuf::from);
-    let cache = cache.unwrap_or_else(|| env::home_dir().unwrap_or_default().join(".cache/factlib"));
-    let entries = fs::read_dir(cache).into_iter().flatten().flatten();
-    let named = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(prefix));
-    named
-        .map(|entry| entry.path())
-        .max()
-        .ok_or_else(|| "it is not installed: scripts/bootstrap --compare".into())
-}
-
-/// Takes the version out of the name of a jar.
-pub fn version_of(jar: &str, libs: &Path) -> Result<String> {
-    let entries = fs::read_dir(libs)?.flatten();
-    let mut names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
-    let version = names.find_map(|name| {
-        let version = name.strip_prefix(jar)?.strip_suffix(".jar")?;
-        version.starts_with(|first: char| first.is_ascii_digit()).then(|| version.to_owned())
-    });
-    version.ok_or_else(|| format!("no {jar}*.jar in its folder").into())
 }

@@ -26,6 +26,7 @@ mod signals;
 mod slot;
 mod status;
 mod tail;
+mod takeover;
 mod text;
 mod trace;
 #[cfg(feature = "otlp")]
@@ -65,6 +66,7 @@ fn run_command(args: Args) -> Result<ExitCode> {
         #[cfg(feature = "demo")]
         Command::Demo(demo) => return success(demo::run(demo, &args.settings)),
         Command::Init(init) => return init::run(init, &args.settings),
+        Command::Takeover(takeover) => return takeover::run(takeover, &args.settings),
         Command::Completions(shell) => return success(about::completions(shell)),
         Command::Man(page) => return success(about::man(page)),
         _ => {}
@@ -88,7 +90,9 @@ fn run_command(args: Args) -> Result<ExitCode> {
         // Handled above.
         #[cfg(feature = "demo")]
         Command::Demo(_) => Ok(()),
-        Command::Init(_) | Command::Completions(_) | Command::Man(_) => Ok(()),
+        Command::Init(_) | Command::Takeover(_) | Command::Completions(_) | Command::Man(_) => {
+            Ok(())
+        }
         Command::Doctor(args) => return doctor::run(&args, &config),
         Command::Audit(args) => return audit::run(args, &config, &log),
         Command::Trace(args) => return trace::run(args, &config, &log),

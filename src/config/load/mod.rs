@@ -42,6 +42,8 @@ use crate::Result;
 pub struct Loader {
     folder: PathBuf,
     file: Option<PathBuf>,
+    /// The text of the configuration file, which is not read then.
+    text: Option<String>,
     env: BTreeMap<String, String>,
     flags: Vec<Flag>,
 }
@@ -57,7 +59,7 @@ struct Flag {
 impl fmt::Debug for Loader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Variables and flags may be secrets.
-        let Loader { folder, file, env: _, flags: _ } = self;
+        let Loader { folder, file, text: _, env: _, flags: _ } = self;
         f.debug_struct("Loader").field("folder", folder).field("file", file).finish_non_exhaustive()
     }
 }
@@ -130,6 +132,12 @@ impl Loader {
         self
     }
 
+    /// Sets the text of a configuration file that does not exist; messages name it by this path.
+    pub fn text(mut self, path: impl Into<PathBuf>, text: impl Into<String>) -> Self {
+        (self.file, self.text) = (Some(path.into()), Some(text.into()));
+        self
+    }
+
     /// Adds environment variables.
     pub fn env(mut self, variables: impl IntoIterator<Item = (String, String)>) -> Self {
         self.env.extend(variables);
@@ -156,7 +164,11 @@ impl Loader {
         let dotenv = environment::dotenv(&self.folder.join(".env"))?;
         let mut given = Vec::new();
         if let Some(path) = self.config_file(&dotenv) {
-            given.extend(file::read(&path)?.into_iter().map(|given| given.within(&path)));
+            let of_file = match &self.text {
+                Some(text) => file::parse(&path, text)?,
+                None => file::read(&path)?,
+            };
+            given.extend(of_file.into_iter().map(|given| given.within(&path)));
         }
         let path = self.folder.join(".env");
         let of_dotenv = environment::read(&dotenv, &format!(" in {}", path.display()))?;

@@ -1,7 +1,7 @@
 //! Validates `[[outbox]]` and `[retention]`.
 
 use super::{Check, humantime, kafka::check_topic_prefix, positive, quoted, text, wrong};
-use crate::config::{ChangePolicy, Config, OutboxPreset, OutboxTable, Source};
+use crate::config::{ChangePolicy, Config, Converter, OutboxPreset, OutboxTable, Source};
 
 pub(super) fn check(source: Option<Source>, tables: &[OutboxTable]) -> Check {
     if source == Some(Source::Messages) && !tables.is_empty() {
@@ -31,12 +31,11 @@ pub(super) fn check(source: Option<Source>, tables: &[OutboxTable]) -> Check {
             let column = column.as_deref().unwrap_or("named by the preset");
             text(&setting(&format!("columns.{name}")), column)?;
         }
-        let debezium = table.preset == OutboxPreset::Debezium;
-        if debezium && (columns.metadata.is_some() || !table.envelope.is_empty()) {
-            let name = if columns.metadata.is_some() { "columns.metadata" } else { "envelope" };
-            let problem = "the preset debezium sends the payload as it is, without an envelope; \
-                           use outbox.headers";
-            return wrong(setting(name), "given", problem);
+        check_debezium(table, &setting)?;
+        for (name, column) in
+            [("partition", &table.partition), ("trace_context", &table.trace_context)]
+        {
+            text(&setting(name), column.as_deref().unwrap_or("not set"))?;
         }
         for (list, entries) in [("headers", &table.headers), ("envelope", &table.envelope)] {
             // Kafka's client takes header names as C strings.
@@ -50,6 +49,44 @@ pub(super) fn check(source: Option<Source>, tables: &[OutboxTable]) -> Check {
         if let Some(prefix) = &table.topic_prefix {
             check_topic_prefix(&setting("topic_prefix"), prefix)?;
         }
+    }
+    Ok(())
+}
+
+/// Checks what depends on the preset `debezium`.
+fn check_debezium(table: &OutboxTable, setting: &impl Fn(&str) -> String) -> Check {
+    let Some(connect) = &table.connect else {
+        let debezium = table.preset == OutboxPreset::Debezium;
+        if debezium && (table.columns.metadata.is_some() || !table.envelope.is_empty()) {
+            let has_metadata = table.columns.metadata.is_some();
+            let name = if has_metadata { "columns.metadata" } else { "envelope" };
+            let problem = "the preset debezium sends the payload as it is, without an envelope; \
+                           use outbox.headers, or outbox.connect with an envelope in JSON";
+            return wrong(setting(name), "given", problem);
+        }
+        return Ok(());
+    };
+    if table.preset != OutboxPreset::Debezium {
+        let problem = "converters of Kafka Connect are for the preset debezium";
+        return wrong(setting("connect"), "given", problem);
+    }
+    if table.columns.metadata.is_some() {
+        let problem = "the preset debezium has no metadata; use outbox.headers";
+        return wrong(setting("columns.metadata"), "given", problem);
+    }
+    for (name, converter) in [("key", connect.key), ("value", connect.value)] {
+        if converter == Converter::Simple {
+            let problem = "is a converter for headers alone";
+            return wrong(setting(&format!("connect.{name}")), converter.as_str(), problem);
+        }
+    }
+    if connect.headers == Converter::Bytes {
+        let problem = "is a converter for keys and values alone";
+        return wrong(setting("connect.headers"), connect.headers.as_str(), problem);
+    }
+    if !connect.value.is_json() && (connect.expand_json || !table.envelope.is_empty()) {
+        let problem = "can't send a payload that is expanded, or in an envelope: use json";
+        return wrong(setting("connect.value"), connect.value.as_str(), problem);
     }
     Ok(())
 }

@@ -23,6 +23,7 @@ use crate::{
     slot::SlotArgs,
     status::{self, StatusArgs},
     tail::{self, TailArgs},
+    takeover::TakeoverArgs,
     trace::{self, TraceArgs},
 };
 /// Relays facts committed in PostgreSQL to Kafka and loses none.
@@ -53,6 +54,8 @@ pub enum Command {
     Slot(SlotArgs),
     /// Move the relay to another PostgreSQL server
     Move(MoveArgs),
+    /// Take over from another relay
+    Takeover(TakeoverArgs),
     /// Print events as they commit
     #[command(after_help = tail::HELP)]
     Tail(TailArgs),

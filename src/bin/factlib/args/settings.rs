@@ -54,6 +54,11 @@ impl SettingArgs {
         if let Some(path) = &self.config {
             loader = loader.file(path);
         }
+        self.add_overrides(loader)
+    }
+
+    /// Adds these flags to a loader, but for the configuration file.
+    pub fn add_overrides(&self, mut loader: Loader) -> Result<Loader> {
         for text in &self.overrides {
             let Some((setting, value)) = text.split_once('=') else {
                 let failure = format!("flag --set {text}: expected section.key=value");

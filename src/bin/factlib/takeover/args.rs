@@ -1,0 +1,67 @@
+//! The command line of `factlib takeover`.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Args, Subcommand};
+
+pub const DEBEZIUM_HELP: &str = "\
+Reads the configuration of Debezium's PostgreSQL connector with its outbox event router, and says
+what each of its settings is in factlib: it maps, it differs, it is missing, it is harmless, or it
+is unknown. Nothing is changed on any server, and Debezium may run meanwhile. Secrets are not
+printed and not written: set FACTLIB_POSTGRES__PASSWORD and FACTLIB_KAFKA__PASSWORD.
+
+Examples:
+  factlib takeover debezium --config connector.json --worker connect-distributed.properties
+  factlib takeover debezium --config application.properties --write factlib.toml
+  factlib takeover debezium --config connector.json --factlib factlib.toml --shadow --for 5m
+
+With --shadow, it reads the rows that are committed from now on through a temporary slot, makes
+factlib's records of them, and compares each with Debezium's record of the same event: topic, key,
+partition, headers, value, timestamp. It sends nothing. docs/debezium.md lists known differences.
+
+Exit codes: those of factlib --help; 2 also if a setting is missing or unknown; with --shadow, 1
+if records differ in another way than the known ones.";
+
+#[derive(Debug, Args)]
+pub struct TakeoverArgs {
+    #[command(subcommand)]
+    pub command: TakeoverCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum TakeoverCommand {
+    /// Take over from Debezium's outbox event router
+    #[command(after_help = DEBEZIUM_HELP)]
+    Debezium(DebeziumArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct DebeziumArgs {
+    /// Debezium's configuration: connector.json, or Debezium Server's application.properties
+    #[arg(long, value_name = "FILE", required = true)]
+    pub config: Option<PathBuf>,
+    /// Configuration of Kafka Connect's worker, which has the brokers and the converters
+    #[arg(long, value_name = "FILE")]
+    pub worker: Option<PathBuf>,
+    /// Write factlib's configuration to this file
+    #[arg(long, value_name = "PATH")]
+    pub write: Option<PathBuf>,
+    /// Replace the file if it exists
+    #[arg(long, requires = "write")]
+    pub force: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// factlib's configuration, instead of the one that is made of Debezium's
+    #[arg(long, value_name = "PATH", conflicts_with = "write")]
+    pub factlib: Option<PathBuf>,
+    /// Compare factlib's records with those that Debezium sends
+    #[arg(long, conflicts_with = "write")]
+    pub shadow: bool,
+    /// Compare rows that are committed within this time
+    #[arg(long = "for", value_name = "TIME", default_value = "60s", value_parser = humantime_serde::re::humantime::parse_duration)]
+    pub duration: Duration,
+    /// Compare at most so many rows
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub rows: u64,
+}

@@ -1,0 +1,8 @@
+//! Takes over from another relay: reads its configuration, compares what both would send, and goes
+//! on where it stopped.
+//!
+//! | file | idea |
+//! | --- | --- |
+//! | [`debezium`] | Debezium's PostgreSQL connector with its outbox event router |
+
+pub mod debezium;
