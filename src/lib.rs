@@ -220,6 +220,7 @@ mod error;
 mod event;
 mod exactly_once;
 mod faults;
+mod fleet;
 mod format;
 pub mod handlers;
 #[cfg(any(feature = "oauth", feature = "schema-registry"))]
@@ -247,6 +248,7 @@ pub mod tail;
 pub mod takeover;
 #[cfg(feature = "test-util")]
 pub mod testing;
+mod threads;
 
 #[cfg(feature = "test-util")]
 #[doc(hidden)]
@@ -261,8 +263,9 @@ pub use factlib_emit::proto;
 
 pub use self::{
     event::{Event, Refusal, TransactionInfo},
+    fleet::{Fleet, FleetBuilder, FleetHandle},
     messages::{AckToken, Refused, TopicBatch},
-    ops::Routes,
+    ops::{FleetRoutes, MemberStatus, Routes},
     pipeline::{Pipeline, PipelineBuilder, PipelineHandle},
     startup::{SetupReport, setup, setup_sql},
     status::{

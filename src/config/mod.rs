@@ -15,6 +15,7 @@ mod environment;
 mod explain;
 #[cfg(feature = "cli")]
 mod file;
+mod fleet;
 mod http;
 mod kafka;
 #[cfg(feature = "cli")]
@@ -47,6 +48,7 @@ pub use self::{
     connect::{ConnectRecords, Converter},
     dead_letter::{DeadLetterConfig, RefusalPolicy},
     delivery::{DeliveryConfig, DeliveryMode, WaitForStandbys, WaitForVisibility},
+    fleet::{FleetConfig, UnhealthyWhen},
     http::HttpConfig,
     kafka::{KafkaClient, KafkaConfig, TlsVerification, TopicCreation},
     log::{LogConfig, LogFormat, LogLevel},
@@ -94,6 +96,8 @@ pub struct Config {
     pub retention: RetentionConfig,
     /// Memory, restarts and shutdown.
     pub pipeline: PipelineConfig,
+    /// Several pipelines in one process.
+    pub fleet: FleetConfig,
     /// Ports of health and metrics.
     pub http: HttpConfig,
     /// Log lines of the binary.

@@ -18,7 +18,10 @@ use crate::{
     checkpoint::Position,
     config::Config,
     kafka::{
-        admin::TopicAdmin, errors::as_relay_error, pipelined::PipelinedClient, reader::TopicReader,
+        admin::TopicAdmin,
+        errors::as_relay_error,
+        pipelined::{ClientThread, PipelinedClient},
+        reader::TopicReader,
         unobserved,
     },
     record::Record,
@@ -84,7 +87,8 @@ impl Positions {
     /// Deletes the slot's position from the topic.
     pub async fn forget(&self, cluster: u64) -> Result<()> {
         let settings = self.config.kafka.settings();
-        let client = PipelinedClient::start(&settings, unobserved(), self.log.clone())?;
+        let client =
+            PipelinedClient::start(&settings, ClientThread::Own, unobserved(), self.log.clone())?;
         let topic = Arc::from(self.topic.as_str());
         client.send_single(&topic, self.tombstone(cluster), self.describe_record()).await
     }

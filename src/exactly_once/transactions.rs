@@ -30,7 +30,7 @@ use crate::{
     kafka::{
         KafkaObserver,
         errors::as_relay_error,
-        pipelined::{SentRecord, SessionFailure, SingleTopic, TransactionalClient},
+        pipelined::{ClientThread, SentRecord, SessionFailure, SingleTopic, TransactionalClient},
     },
 };
 
@@ -40,6 +40,7 @@ pub(crate) struct Transactions {
     pub positions: Arc<Positions>,
     current: Mutex<Option<Arc<Session>>>,
     unavailable: UnavailableTopics,
+    thread: ClientThread,
     observer: Arc<dyn KafkaObserver>,
     faults: Faults,
     log: Logger,
@@ -67,6 +68,7 @@ impl Transactions {
     pub fn new(
         config: &Arc<Config>,
         positions: Arc<Positions>,
+        thread: ClientThread,
         observer: Arc<dyn KafkaObserver>,
         faults: Faults,
         log: Logger,
@@ -78,6 +80,7 @@ impl Transactions {
             config: Arc::clone(config),
             positions,
             current: Mutex::default(),
+            thread,
             observer,
             faults,
             log,
@@ -92,6 +95,7 @@ impl Transactions {
         let client = TransactionalClient::start(
             &self.config.kafka.settings(),
             (&id, self.config.delivery.transaction_timeout),
+            &self.thread,
             Arc::clone(&self.observer),
             self.faults.clone(),
             self.log.clone(),

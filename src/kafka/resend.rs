@@ -17,7 +17,7 @@ use tokio::{
 use super::{
     KafkaObserver, KafkaSettings,
     admin::TopicAdmin,
-    pipelined::{PipelinedClient, PipelinedTopic},
+    pipelined::{ClientThread, PipelinedClient, PipelinedTopic},
 };
 use crate::{
     Error, ErrorKind, Result,
@@ -54,7 +54,7 @@ impl ResendClient {
         let trouble = Arc::<LastTrouble>::default();
         Ok(ResendClient {
             admin: TopicAdmin::new(kafka)?,
-            client: PipelinedClient::start(kafka, trouble.clone(), log.clone())?,
+            client: PipelinedClient::start(kafka, ClientThread::Own, trouble.clone(), log.clone())?,
             topics: HashMap::new(),
             trouble,
         })

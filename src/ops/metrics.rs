@@ -12,12 +12,12 @@ use std::{
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, text},
-    metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
+    metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge, histogram::Histogram},
     registry::Registry,
 };
 
-use super::definitions::{Family, Kind, PREFIX, Value, families, histogram, process};
-use crate::status::{Observed, Status};
+use super::definitions::{Family, Kind, Label, PREFIX, Value, families, fleet, histogram, process};
+use crate::status::{Observed, PipelineStatus, Status};
 
 /// A format of the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,9 +44,9 @@ impl Format {
 }
 
 /// Encodes the present values of all metrics.
-pub(super) fn encode(status: &Arc<Status>, format: Format) -> Result<String, fmt::Error> {
+pub(super) fn encode(scrape: Scrape, format: Format) -> Result<String, fmt::Error> {
     let mut registry = Registry::with_prefix(PREFIX);
-    registry.register_collector(Box::new(Scrape(Arc::clone(status))));
+    registry.register_collector(Box::new(scrape));
     let mut text = String::new();
     text::encode_registry(&mut text, &registry)?;
     // Their names have no prefix.
@@ -93,27 +93,100 @@ impl Collector for ProcessScrape {
     }
 }
 
-struct Scrape(Arc<Status>);
+/// Reads the metrics of one pipeline, or of a fleet.
+pub(super) struct Scrape {
+    /// Each with its name if it is one of a fleet.
+    pipelines: Vec<(Option<String>, Arc<Status>)>,
+    /// For a fleet: each pipeline's name, and false if an error ended it.
+    up: Vec<(String, bool)>,
+}
+
+impl Scrape {
+    pub fn of_one(status: &Arc<Status>) -> Self {
+        Scrape { pipelines: vec![(None, Arc::clone(status))], up: Vec::new() }
+    }
+
+    pub fn of_fleet(
+        pipelines: Vec<(Option<String>, Arc<Status>)>,
+        up: Vec<(String, bool)>,
+    ) -> Self {
+        Scrape { pipelines, up }
+    }
+}
 
 impl fmt::Debug for Scrape {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Scrape").finish_non_exhaustive()
+        f.debug_struct("Scrape").field("up", &self.up).finish_non_exhaustive()
     }
 }
 
 impl Collector for Scrape {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        for family in families(&self.0.snapshot()) {
+        let snapshots: Vec<_> = self
+            .pipelines
+            .iter()
+            .map(|(name, status)| (name.as_deref(), status.snapshot()))
+            .collect();
+        for family in of_all(&snapshots) {
             encode_family(family, &mut encoder)?;
         }
-        let mut latencies = histogram_of(Observed::Latency, &mut encoder)?;
-        for (topic, latency) in self.0.latencies() {
-            latency.encode(latencies.encode_family(&[("topic", &*topic)])?)?;
+        if !self.up.is_empty() {
+            encode_family(fleet::pipeline_up(&self.up), &mut encoder)?;
         }
-        let (events, bytes) = self.0.batches();
-        events.encode(histogram_of(Observed::BatchEvents, &mut encoder)?)?;
-        bytes.encode(histogram_of(Observed::BatchBytes, &mut encoder)?)
+        let mut latencies = histogram_of(Observed::Latency, &mut encoder)?;
+        for (name, status) in &self.pipelines {
+            for (topic, latency) in status.latencies() {
+                let labels: Vec<_> = named(name.as_deref()).chain([("topic", &*topic)]).collect();
+                latency.encode(latencies.encode_family(&labels)?)?;
+            }
+        }
+        self.encode_batches(Observed::BatchEvents, |(events, _)| events, &mut encoder)?;
+        self.encode_batches(Observed::BatchBytes, |(_, bytes)| bytes, &mut encoder)
     }
+}
+
+impl Scrape {
+    fn encode_batches(
+        &self,
+        what: Observed,
+        of: impl Fn((Histogram, Histogram)) -> Histogram,
+        encoder: &mut DescriptorEncoder<'_>,
+    ) -> fmt::Result {
+        let mut histogram = histogram_of(what, encoder)?;
+        for (name, status) in &self.pipelines {
+            let values = of(status.batches());
+            match name {
+                Some(name) => {
+                    values.encode(histogram.encode_family(&[("pipeline", name.as_str())])?)?;
+                }
+                // The only one.
+                None => return values.encode(histogram),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The label of a pipeline that is one of several.
+fn named(pipeline: Option<&str>) -> impl Iterator<Item = Label<'_>> {
+    pipeline.into_iter().map(|name| ("pipeline", name))
+}
+
+/// Lists each family once, with the samples of all pipelines.
+fn of_all<'a>(snapshots: &'a [(Option<&'a str>, PipelineStatus)]) -> Vec<Family<'a>> {
+    let mut all: Vec<Family<'a>> = Vec::new();
+    for (name, status) in snapshots {
+        for mut family in families(status) {
+            for sample in &mut family.samples {
+                sample.labels.splice(0..0, named(*name));
+            }
+            match all.iter_mut().find(|other| other.name == family.name) {
+                Some(other) => other.samples.append(&mut family.samples),
+                None => all.push(family),
+            }
+        }
+    }
+    all
 }
 
 fn histogram_of<'s>(
@@ -193,7 +266,7 @@ mod tests {
         let brokers = [("kafka:9092/1".to_owned(), broker)].into();
         let kafka = KafkaStatus { brokers };
         status.kafka_client("producer-1".into(), kafka);
-        let text = encode(&status, Format::OpenMetrics).expect("encoded");
+        let text = encode(Scrape::of_one(&status), Format::OpenMetrics).expect("encoded");
         assert!(text.ends_with("# EOF\n"), "{text}");
         for line in [
             concat!(r#"factlib_build_info{version=""#, env!("CARGO_PKG_VERSION"), r#""} 1"#),
@@ -254,7 +327,7 @@ mod tests {
     #[test]
     fn the_process_has_memory_time_and_files() {
         let status = Arc::new(Status::new(ByteWindow::new(1_000)));
-        let text = encode(&status, Format::Prometheus).expect("encoded");
+        let text = encode(Scrape::of_one(&status), Format::Prometheus).expect("encoded");
         let value = |name: &str| -> f64 {
             let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
             line.unwrap_or_else(|| panic!("{name} is not in\n{text}")).parse().expect("a number")

@@ -7,20 +7,23 @@
 //!
 //! # Life cycle
 //! The servers start before the pipeline and end with it, so that probes are answered while it waits
-//! for PostgreSQL and Kafka. Each port has one worker thread.
+//! for PostgreSQL and Kafka.
 
+mod asked;
 mod blocked;
 mod definitions;
 #[cfg(feature = "metrics")]
 mod facade;
+mod fleet;
 mod health;
 mod history;
 mod metrics;
 mod page;
 mod routes;
+mod servers;
 
 use std::{
-    fmt, io,
+    fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -28,9 +31,7 @@ use std::{
 use actix::Recipient;
 use actix_rt::task::JoinHandle;
 use actix_web::{
-    App, HttpServer, Scope,
-    dev::ServerHandle,
-    middleware::{Condition, from_fn},
+    Scope,
     web::{self, Data, ServiceConfig},
 };
 use slog::Logger;
@@ -38,13 +39,19 @@ use tokio::sync::{Semaphore, watch};
 
 #[cfg(feature = "metrics")]
 pub(crate) use self::facade::Facade;
+pub use self::fleet::{FleetRoutes, MemberStatus};
+pub(crate) use self::{
+    fleet::{FleetState, Member, Members},
+    servers::Servers,
+};
 use self::{
     health::{Health, Progress},
     history::History,
-    page::{Controls, Relay, Search, names::local_only},
+    page::{Controls, Relay, Search},
+    servers::Ports,
 };
 use crate::{
-    Error, ErrorKind, Result,
+    Result,
     config::Config,
     messages::PauseTopic,
     status::{PipelineStatus, Status},
@@ -62,7 +69,7 @@ const MAX_OPEN_PAGES: usize = 64;
 /// The HTTP servers of one pipeline; they end when this is dropped.
 pub(crate) struct Ops {
     state: Data<OpsState>,
-    servers: Vec<ServerHandle>,
+    servers: Option<Servers>,
     tasks: [JoinHandle<()>; 2],
 }
 
@@ -153,15 +160,8 @@ impl Ops {
             actix_rt::spawn(watch(state.clone(), http.stuck_after / CHECKS_PER_LIMIT)),
             actix_rt::spawn(sample(state.clone())),
         ];
-        let mut ops = Ops { state: state.clone(), servers: Vec::new(), tasks };
-        let (health, metrics) = (http.health_port, http.metrics_port);
-        if let Some(port) = health {
-            let routes = if metrics == health { routes::all } else { routes::health };
-            ops.listen("http.health_port", config, port, routes)?;
-        }
-        if let Some(port) = metrics.filter(|_| metrics != health) {
-            ops.listen("http.metrics_port", config, port, routes::metrics)?;
-        }
+        let mut ops = Ops { state: state.clone(), servers: None, tasks };
+        ops.servers = Some(Servers::start(http, move |app, ports| serve(&state, app, ports))?);
         Ok(ops)
     }
 
@@ -182,34 +182,6 @@ impl Ops {
     pub fn routes(&self) -> Routes {
         Routes(self.state.clone())
     }
-
-    fn listen(
-        &mut self,
-        setting: &str,
-        config: &Config,
-        port: u16,
-        routes: fn(&mut ServiceConfig),
-    ) -> Result<()> {
-        let state = self.state.clone();
-        let address = config.http.address;
-        let page = state.page && config.http.metrics_port == Some(port);
-        let app = move || {
-            let app = App::new()
-                .app_data(state.clone())
-                .wrap(Condition::new(address.is_loopback(), from_fn(local_only)))
-                .configure(routes);
-            if page { app.configure(page::routes) } else { app }
-        };
-        let server = HttpServer::new(app)
-            .workers(1)
-            .disable_signals()
-            .bind((address, port))
-            .map_err(|error| unavailable(setting, &format!("{address}:{port}"), error))?
-            .run();
-        self.servers.push(server.handle());
-        actix_rt::spawn(server);
-        Ok(())
-    }
 }
 
 impl Drop for Ops {
@@ -217,10 +189,6 @@ impl Drop for Ops {
         self.tasks.iter().for_each(JoinHandle::abort);
         #[cfg(feature = "metrics")]
         self.state.facade.publish(&self.state.status.snapshot());
-        for server in &self.servers {
-            // This call stops the server; the future it returns would only wait for the end.
-            drop(server.stop(false));
-        }
     }
 }
 
@@ -235,6 +203,20 @@ impl OpsState {
 
     fn history(&self) -> MutexGuard<'_, History> {
         self.history.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Adds the routes of one pipeline.
+fn serve(state: &Data<OpsState>, app: &mut ServiceConfig, ports: Ports) {
+    app.app_data(state.clone());
+    if ports.health() {
+        app.configure(routes::health);
+    }
+    if ports.metrics() {
+        app.configure(routes::metrics);
+        if state.page {
+            app.configure(page::routes);
+        }
     }
 }
 
@@ -257,14 +239,4 @@ async fn sample(state: Data<OpsState>) {
         state.samples.send_replace(());
         actix_rt::time::sleep(SAMPLE_INTERVAL).await;
     }
-}
-
-fn unavailable(setting: &str, address: &str, error: io::Error) -> Error {
-    let remedy = match error.kind() {
-        io::ErrorKind::AddrInUse => format!("set {setting} to a port that is free"),
-        io::ErrorKind::PermissionDenied => format!("set {setting} to a port above 1023"),
-        _ => "set http.address to an address of this machine".into(),
-    };
-    let what = format!("cannot listen on {address} for {setting}");
-    Error::new(ErrorKind::Config, what).caused_by(error).remedy(remedy)
 }

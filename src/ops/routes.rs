@@ -6,14 +6,15 @@ use actix_web::{
         StatusCode,
         header::{self, ContentType},
     },
-    web::{Data, ServiceConfig, get},
+    web::{ServiceConfig, get},
 };
 use serde_json::json;
 
 use super::{
     OpsState,
+    asked::Asked,
     health::{Health, start_waits_for, stopped},
-    metrics,
+    metrics::{self, Scrape},
 };
 use crate::status::PipelineState;
 
@@ -31,7 +32,7 @@ pub(super) fn metrics(app: &mut ServiceConfig) {
 }
 
 /// Answers 200 while there is progress or nothing to do.
-async fn healthz(state: Data<OpsState>) -> HttpResponse {
+async fn healthz(state: Asked) -> HttpResponse {
     answer(match state.check_health().1 {
         Health::Healthy => None,
         Health::Unhealthy(reason) => Some(reason),
@@ -39,9 +40,14 @@ async fn healthz(state: Data<OpsState>) -> HttpResponse {
 }
 
 /// Answers 200 while the pipeline reads and delivers.
-async fn readyz(state: Data<OpsState>) -> HttpResponse {
+async fn readyz(state: Asked) -> HttpResponse {
+    answer(not_ready(&state))
+}
+
+/// The reason why the pipeline is not ready, if it is not.
+pub(super) fn not_ready(state: &OpsState) -> Option<String> {
     let (status, health) = state.check_health();
-    answer(match (&status.state, health) {
+    match (&status.state, health) {
         (PipelineState::Running, Health::Healthy) => None,
         (PipelineState::Running, Health::Unhealthy(reason)) => Some(reason),
         (PipelineState::StandingBy { error } | PipelineState::Retrying { error }, _) => {
@@ -50,23 +56,28 @@ async fn readyz(state: Data<OpsState>) -> HttpResponse {
         (PipelineState::Starting, _) => Some(start_waits_for(&status).to_owned()),
         (PipelineState::Draining, _) => Some("stopping".into()),
         (PipelineState::Stopped, _) => Some(stopped(&status)),
-    })
+    }
 }
 
-async fn prometheus(state: Data<OpsState>, request: HttpRequest) -> HttpResponse {
+async fn prometheus(state: Asked, request: HttpRequest) -> HttpResponse {
+    metrics_text(Scrape::of_one(&state.status), &request)
+}
+
+/// Answers with metrics in the format that the request accepts.
+pub(super) fn metrics_text(scrape: Scrape, request: &HttpRequest) -> HttpResponse {
     let accept = request.headers().get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
     let format = metrics::Format::accepted(accept);
-    match metrics::encode(&state.status, format) {
+    match metrics::encode(scrape, format) {
         Ok(text) => HttpResponse::Ok().content_type(format.content_type()).body(text),
         Err(_) => HttpResponse::InternalServerError().finish(),
     }
 }
 
-async fn status(state: Data<OpsState>) -> HttpResponse {
+async fn status(state: Asked) -> HttpResponse {
     json_body(StatusCode::OK, &state.status.snapshot())
 }
 
-fn answer(reason: Option<String>) -> HttpResponse {
+pub(super) fn answer(reason: Option<String>) -> HttpResponse {
     match reason {
         None => json_body(StatusCode::OK, &json!({ "ok": true })),
         Some(reason) => {
@@ -75,7 +86,7 @@ fn answer(reason: Option<String>) -> HttpResponse {
     }
 }
 
-fn json_body(code: StatusCode, body: &impl serde::Serialize) -> HttpResponse {
+pub(super) fn json_body(code: StatusCode, body: &impl serde::Serialize) -> HttpResponse {
     match serde_json::to_string(body) {
         Ok(text) => HttpResponse::build(code).content_type(ContentType::json()).body(text),
         Err(_) => HttpResponse::InternalServerError().finish(),

@@ -34,6 +34,7 @@ use crate::{
     handlers::{self, EventHandler, HandlerContext, HandlerError, HandlerOptions, HandlerRegistry},
     logging,
     messages::TopicBatch,
+    threads::ThreadPool,
 };
 
 /// A relay from one replication slot to Kafka.
@@ -67,6 +68,7 @@ impl Pipeline {
             kafka: true,
             paused: HashSet::new(),
             claims_slot: true,
+            threads: None,
             faults: Faults::default(),
             #[cfg(feature = "metrics")]
             facade: Facade::default(),
@@ -87,6 +89,7 @@ pub struct PipelineBuilder {
     kafka: bool,
     paused: HashSet<Arc<str>>,
     claims_slot: bool,
+    threads: Option<Arc<ThreadPool>>,
     faults: Faults,
     #[cfg(feature = "metrics")]
     facade: Facade,
@@ -197,6 +200,15 @@ impl PipelineBuilder {
         make: impl Fn(&HandlerContext) -> Recipient<TopicBatch> + Send + Sync + 'static,
     ) -> Self {
         self.handlers.actor(aggregate_type.into(), options, make);
+        self
+    }
+
+    /// Makes it one of a fleet, which has the threads, the ports and the logger.
+    pub(crate) fn in_fleet(mut self, threads: &Arc<ThreadPool>, log: Logger) -> Self {
+        self.threads = Some(Arc::clone(threads));
+        self.config.http.health_port = None;
+        self.config.http.metrics_port = None;
+        self.log = log;
         self
     }
 

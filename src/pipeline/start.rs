@@ -18,11 +18,12 @@ use crate::{
     config::{Config, RefusalPolicy},
     exactly_once::{Positions, Transactions},
     handlers::HandlerLaneNames,
-    kafka::pipelined::PipelinedClient,
+    kafka::pipelined::{ClientThread, PipelinedClient},
     messages::ByteWindow,
     ops::Ops,
     startup::{SlotClaim, StandbyPositions, Startup},
     status::Status,
+    threads::ThreadPool,
 };
 
 impl PipelineBuilder {
@@ -66,6 +67,7 @@ impl PipelineBuilder {
             kafka,
             paused,
             claims_slot,
+            threads,
             faults,
             #[cfg(feature = "metrics")]
             facade,
@@ -115,18 +117,24 @@ impl PipelineBuilder {
             None => {
                 let status = Arc::clone(&status);
                 let kept = Arc::new(Positions::new(&config, log.clone()));
+                let client_thread = match &threads {
+                    Some(threads) => ClientThread::Shared(threads.next()),
+                    None => ClientThread::Own,
+                };
                 let client = match config.is_exactly_once() {
                     true => {
                         let (kept, status) = (Arc::clone(&kept), status.clone());
                         let (faults, log) = (faults.clone(), log.clone());
-                        let made = Arc::new(Transactions::new(&config, kept, status, faults, log));
+                        let made =
+                            Transactions::new(&config, kept, client_thread, status, faults, log);
+                        let made = Arc::new(made);
                         transactions = Some(Arc::clone(&made));
                         TopicClient::ExactlyOnce(made)
                     }
                     false => {
                         let settings = config.kafka.settings();
-                        let client =
-                            PipelinedClient::start(&settings, status.clone(), log.clone())?;
+                        let (status, log) = (status.clone(), log.clone());
+                        let client = PipelinedClient::start(&settings, client_thread, status, log)?;
                         TopicClient::AtLeastOnce(Box::new(client))
                     }
                 };
@@ -166,7 +174,7 @@ impl PipelineBuilder {
             traced,
             log,
         };
-        spawn(resources, status, ops, known_topics).await
+        spawn(resources, threads, status, ops, known_topics).await
     }
 }
 
@@ -179,17 +187,27 @@ fn refuse_exactly_once(config: &Config) -> Result<()> {
         .remedy("let the handler skip events whose id it has seen"))
 }
 
-/// Starts the supervisor on its own arbiters.
+/// Starts the supervisor on these threads, or else on its own.
 async fn spawn(
     resources: PipelineResources,
+    threads: Option<Arc<ThreadPool>>,
     status: Arc<Status>,
     ops: Ops,
     known_topics: HashSet<Arc<str>>,
 ) -> Result<PipelineHandle> {
     let claim = resources.claim.clone();
-    let arbiters = vec![Arbiter::new(), Arbiter::new(), Arbiter::new()];
-    let relay = &arbiters[0];
-    let threads = Threads { reading: arbiters[1].handle(), saving: arbiters[2].handle() };
+    let mut arbiters = Vec::new();
+    let mut thread = || match &threads {
+        Some(threads) => threads.next(),
+        None => {
+            let arbiter = Arbiter::new();
+            let thread = arbiter.handle();
+            arbiters.push(arbiter);
+            thread
+        }
+    };
+    let relay = thread();
+    let threads = Threads { reading: thread(), saving: thread(), are_shared: threads.is_some() };
     let (running_sender, running) = watch::channel(false);
     let (outcome_sender, ended) = watch::channel(None);
     let (reply, launched) = oneshot::channel();

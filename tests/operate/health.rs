@@ -1,6 +1,6 @@
 //! Health, readiness and metrics, as a probe and as Prometheus see them.
 
-use std::{net::TcpListener, time::Duration};
+use std::time::Duration;
 
 use bytesize::ByteSize;
 use factlib::{
@@ -10,13 +10,10 @@ use factlib::{
     testing::{PostgresServer, fake_broker::FakeCluster, shared_postgres},
 };
 use serde_json::Value;
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-    time::{sleep, timeout},
-};
+use tokio::time::sleep;
 
-const SOON: Duration = Duration::from_secs(30);
+use crate::support::probe::{free_port, get, until};
+
 const STUCK_AFTER: Duration = Duration::from_millis(700);
 
 /// A broker and a database of their own, and the configuration of a relay between them.
@@ -36,10 +33,6 @@ async fn scene() -> (FakeCluster, &'static PostgresServer, String, Config) {
     (broker, postgres, database, config)
 }
 
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
 async fn emit(postgres: &PostgresServer, database: &str) {
     emit_large(postgres, database, 0).await;
 }
@@ -50,33 +43,6 @@ async fn emit_large(postgres: &PostgresServer, database: &str, bytes: usize) {
     let fact = Fact::new("user", "u1", "created").payload(vec![0; bytes]);
     Emitter::new("factlib").emit(&transaction, fact).await.unwrap();
     transaction.commit().await.unwrap();
-}
-
-/// Status code and body; none while nobody listens.
-async fn get(port: u16, path: &str) -> Option<(u16, String)> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).await.ok()?;
-    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.ok()?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.ok()?;
-    let (head, body) = answer.split_once("\r\n\r\n")?;
-    Some((head.split(' ').nth(1)?.parse().ok()?, body.into()))
-}
-
-/// Asks until the answer fits. Nothing signals it: asking is what probes do.
-async fn until(port: u16, path: &str, fits: impl Fn(u16, &str) -> bool) -> String {
-    let mut last = None;
-    let asking = async {
-        loop {
-            match get(port, path).await {
-                Some((code, body)) if fits(code, &body) => return body,
-                other => last = other,
-            }
-            sleep(Duration::from_millis(20)).await;
-        }
-    };
-    let answer = timeout(SOON, asking).await;
-    answer.unwrap_or_else(|_| panic!("{path} answered {last:?} to the end"))
 }
 
 async fn start(config: &Config) -> PipelineHandle {

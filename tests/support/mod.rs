@@ -6,6 +6,7 @@
 pub mod bed;
 pub mod emitters;
 pub mod history;
+pub mod probe;
 pub mod promtool;
 pub mod records;
 #[cfg(feature = "cli")]

@@ -3,10 +3,9 @@
 use std::{collections::HashSet, sync::Arc, time::Instant};
 
 use actix::{Actor, Addr, Recipient};
-use actix_rt::ArbiterHandle;
 use slog::{Logger, o};
 
-use super::{PipelineResources, Supervisor};
+use super::{PipelineResources, Supervisor, Threads};
 #[cfg(feature = "otlp")]
 use crate::actors::router::SpanMaker;
 use crate::{
@@ -220,14 +219,14 @@ impl Launch<'_> {
         Some(gate.start())
     }
 
-    /// The reader, on an arbiter of its own; `first_batch` is its first one's number. It sends
+    /// The reader, on the thread for reading; `first_batch` is its first one's number. It sends
     /// through `gate`, if there is one.
     pub fn reader(
         &self,
         first_batch: u64,
         gate: Option<Addr<CommitGate>>,
         decoder: Addr<Decoder>,
-        arbiter: &ArbiterHandle,
+        threads: &Threads,
     ) -> Addr<WalReader> {
         let (batches, done) = match gate {
             Some(gate) => (gate.clone().recipient(), gate.recipient()),
@@ -252,6 +251,7 @@ impl Launch<'_> {
                 batch_bytes: resources.config.batch_bytes(),
                 silence_limit: resources.startup.silence_limit(),
                 own_backend: resources.startup.own_backend(),
+                shares_thread: threads.are_shared,
             },
             resources.window.clone(),
             batches,
@@ -262,7 +262,7 @@ impl Launch<'_> {
             self.log(ActorKind::WalReader),
             self.exit(ActorKind::WalReader),
         );
-        WalReader::start_in_arbiter(arbiter, move |_| reader)
+        WalReader::start_in_arbiter(&threads.reading, move |_| reader)
     }
 
     fn log(&self, actor: ActorKind) -> Logger {

@@ -200,8 +200,7 @@ impl Supervisor {
         };
         let continues = chain.first < generation;
         let gate = launch.gate(&chain.decoder);
-        let (decoder, arbiter) = (chain.decoder.clone(), &self.threads.reading);
-        let reader = launch.reader(first_batch, gate.clone(), decoder, arbiter);
+        let reader = launch.reader(first_batch, gate.clone(), chain.decoder.clone(), &self.threads);
         let (from, confirm) = (start.from.clone(), reader.clone().recipient());
         self.checkpointer.do_send(BeginGeneration { generation, from, continues, confirm });
         self.resources.status.set_generation(generation, continues);

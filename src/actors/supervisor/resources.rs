@@ -35,6 +35,8 @@ pub(crate) struct Threads {
     /// Saves positions, and asks the database now and then: a save whose answer waits until the
     /// chain has a moment would leave windows of delivered events unsaved.
     pub saving: ArbiterHandle,
+    /// Other pipelines run on them, too.
+    pub are_shared: bool,
 }
 
 /// The parts of a pipeline, of which actors are built.

@@ -67,6 +67,8 @@ pub(crate) struct ReadFrom {
     pub silence_limit: Arc<SilenceLimit>,
     /// Records which server process reads the slot for us.
     pub own_backend: Arc<OwnBackend>,
+    /// Other actors run on its thread, which a pause must not stop.
+    pub shares_thread: bool,
 }
 
 /// The actor around the loop.

@@ -2,7 +2,10 @@
 //!
 //! [`WalReader`]: super::WalReader
 
-use std::sync::{Arc, atomic::Ordering::Relaxed};
+use std::{
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
 
 use actix::Recipient;
 use bytes::{Buf, BytesMut};
@@ -12,7 +15,7 @@ use factlib_postgres::{
 use slog::{Logger, debug};
 use tokio::{
     sync::{mpsc, oneshot},
-    time::{MissedTickBehavior, interval},
+    time::{MissedTickBehavior, interval, sleep},
 };
 
 use super::{
@@ -56,6 +59,23 @@ pub(super) struct ReadLoop {
     pub pace: Pace,
 }
 
+/// Reads after a pause. It blocks the thread, since a runtime that waits is woken by every packet;
+/// where others share the thread, it waits in the runtime's steps of a millisecond.
+async fn paced_read(
+    stream: &mut ReplicationStream,
+    buffer: &mut BytesMut,
+    pause: Duration,
+    shares_thread: bool,
+) -> factlib_postgres::Result<usize> {
+    if !shares_thread {
+        return stream.read_after(buffer, pause).await;
+    }
+    if pause >= Duration::from_millis(1) {
+        sleep(pause).await;
+    }
+    stream.read_after(buffer, Duration::ZERO).await
+}
+
 impl ReadLoop {
     pub async fn run(self) -> Result<()> {
         let (binary, needs_text) = (self.from.binary, Arc::clone(&self.from.needs_text));
@@ -78,7 +98,9 @@ impl ReadLoop {
         let mut buffer = BytesMut::with_capacity(self.from.batch_bytes);
         // A run that is scanned and waits for room in the window.
         let mut waiting: Option<MessageRun> = None;
+        let shares_thread = self.from.shares_thread;
         loop {
+            let pause = self.pace.pause();
             tokio::select! {
                 biased;
                 command = self.inbox.recv() => match command {
@@ -114,7 +136,8 @@ impl ReadLoop {
                         self.send_batch(&run, &mut buffer, permit);
                     }
                 }
-                read = stream.read_after(&mut buffer, self.pace.pause()), if waiting.is_none() && !self.draining => {
+                read = paced_read(&mut stream, &mut buffer, pause, shares_thread),
+                        if waiting.is_none() && !self.draining => {
                     read?;
                     self.notice_silence(&stream);
                 }
@@ -277,6 +300,7 @@ mod tests {
                 batch_bytes: 10_000,
                 silence_limit: Arc::new(SilenceLimit::new(Duration::from_secs(1))),
                 own_backend: Arc::default(),
+                shares_thread: false,
             },
             status: Arc::new(Status::new(window.clone())),
             window,

@@ -13,6 +13,7 @@ mod dead_letter;
 mod demo;
 mod doctor;
 mod emit;
+mod fleet;
 mod init;
 mod line;
 mod log;
@@ -71,8 +72,13 @@ fn run_command(args: Args) -> Result<ExitCode> {
         Command::Man(page) => return success(about::man(page)),
         _ => {}
     }
-    let loaded = args.settings.loader()?.load()?;
+    let loader = args.settings.loader()?;
+    let mut loaded = loader.load()?;
+    if let Some(name) = &args.settings.pipeline {
+        loaded = fleet::load(&loader, &loaded.config, name)?;
+    }
     let config = loaded.config.clone();
+    let folder = config.fleet.pipelines.as_ref().filter(|_| args.settings.pipeline.is_none());
     // Dropped last: the guard writes the lines that are still queued.
     let (log, _flush) = log::logger(&config.log);
     for path in &loaded.exposed {
@@ -86,7 +92,10 @@ fn run_command(args: Args) -> Result<ExitCode> {
             "remedy" => "write factlib.toml with `factlib init`, or name a file with --config");
     }
     success(match args.command {
-        Command::Run => run::run(config, log),
+        Command::Run => match folder {
+            Some(folder) => fleet::run(loader, &config, folder, log),
+            None => run::run(config, log),
+        },
         // Handled above.
         #[cfg(feature = "demo")]
         Command::Demo(_) => Ok(()),

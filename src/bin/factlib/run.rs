@@ -1,9 +1,11 @@
 //! `factlib run`: runs the relay until a signal stops it or an error ends it.
 
 use std::mem::ManuallyDrop;
+#[cfg(feature = "otlp")]
+use std::sync::Arc;
 
 use actix_rt::System;
-use factlib::{Error, ErrorKind, Pipeline, Result, config::Config};
+use factlib::{Error, ErrorKind, Pipeline, PipelineBuilder, Result, config::Config};
 use slog::{Logger, info, warn};
 
 use crate::signals::Signals;
@@ -19,20 +21,51 @@ pub fn run(config: Config, log: Logger) -> Result<()> {
 async fn relay(config: Config, log: Logger) -> Result<()> {
     let mut signals = Signals::new()?;
     // Dropped last, so that the spans of the end are exported, too.
-    #[cfg(feature = "otlp")]
-    let traces = TraceExport::from_environment(&log)?;
-    let builder = Pipeline::builder().config(config).logger(log.clone());
-    #[cfg(feature = "faults")]
-    let builder = builder.faults(factlib::Faults::from_environment()?);
-    #[cfg(feature = "otlp")]
-    let builder = if traces.is_some() { builder.traced() } else { builder };
+    let parts = Parts::new(&log)?;
+    let builder = parts.pipeline(config)?.logger(log.clone());
     let pipeline = builder.start_in_background().await?;
     tokio::select! {
         ended = pipeline.wait() => return ended,
         name = signals.next() => info!(log, "stopping"; "signal" => name),
     }
+    stop_in_order(pipeline.shutdown(), &mut signals, &log).await
+}
+
+/// Parts of the process that its pipelines share.
+#[derive(Clone)]
+pub struct Parts {
+    #[cfg(feature = "otlp")]
+    traces: Option<Arc<TraceExport>>,
+}
+
+impl Parts {
+    #[cfg_attr(not(feature = "otlp"), allow(unused_variables))]
+    pub fn new(log: &Logger) -> Result<Self> {
+        Ok(Parts {
+            #[cfg(feature = "otlp")]
+            traces: TraceExport::from_environment(log)?.map(Arc::new),
+        })
+    }
+
+    /// Begins a pipeline of this configuration.
+    pub fn pipeline(&self, config: Config) -> Result<PipelineBuilder> {
+        let builder = Pipeline::builder().config(config);
+        #[cfg(feature = "faults")]
+        let builder = builder.faults(factlib::Faults::from_environment()?);
+        #[cfg(feature = "otlp")]
+        let builder = if self.traces.is_some() { builder.traced() } else { builder };
+        Ok(builder)
+    }
+}
+
+/// Waits until everything has stopped in order, or for another signal.
+pub async fn stop_in_order(
+    stopped: impl Future<Output = Result<()>>,
+    signals: &mut Signals,
+    log: &Logger,
+) -> Result<()> {
     tokio::select! {
-        ended = pipeline.shutdown() => ended,
+        stopped = stopped => stopped,
         name = signals.next() => {
             warn!(log, "ending at once"; "signal" => name);
             let failure = format!("a second signal ({name}) came before all in flight was delivered");

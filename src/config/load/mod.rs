@@ -5,7 +5,8 @@
 //!    working folder if it exists,
 //! 3. the file `.env` in the working folder,
 //! 4. the environment,
-//! 5. flags.
+//! 5. flags,
+//! 6. for a pipeline of a fleet, its own file.
 //!
 //! In 3 and 4, `FACTLIB_SECTION__KEY` overrides the Go worker's name of the same setting, and an
 //! empty variable counts as not set.
@@ -13,6 +14,7 @@
 //! Each value is its own layer in figment, so that its source is known. A mistake is reported in
 //! one line: the setting, its source, what is allowed.
 
+mod pipelines;
 mod values;
 
 use std::{
@@ -46,6 +48,8 @@ pub struct Loader {
     text: Option<String>,
     env: BTreeMap<String, String>,
     flags: Vec<Flag>,
+    /// Values of one pipeline of a fleet.
+    pipeline: Vec<Given>,
 }
 
 /// A flag of the command line.
@@ -59,7 +63,7 @@ struct Flag {
 impl fmt::Debug for Loader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Variables and flags may be secrets.
-        let Loader { folder, file, text: _, env: _, flags: _ } = self;
+        let Loader { folder, file, text: _, env: _, flags: _, pipeline: _ } = self;
         f.debug_struct("Loader").field("folder", folder).field("file", file).finish_non_exhaustive()
     }
 }
@@ -98,6 +102,7 @@ pub struct Sourced {
 }
 
 /// A value from one source.
+#[derive(Clone)]
 pub(crate) struct Given {
     pub setting: &'static Setting,
     /// Name within a table.
@@ -177,6 +182,7 @@ impl Loader {
         for flag in &self.flags {
             given.push(flag.given()?);
         }
+        given.extend(self.pipeline.iter().cloned());
         let mut exposed: Vec<_> = given.iter().filter_map(|given| given.file.clone()).collect();
         let own_files: Vec<_> = given.iter().filter_map(Given::with_own_file).collect();
         let values = Values::new(given);

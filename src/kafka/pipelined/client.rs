@@ -1,19 +1,16 @@
-//! The producer of a pipeline, and the thread that it runs on.
+//! The producer of a pipeline.
 
-use std::{
-    future::Future,
-    sync::{Arc, Mutex, PoisonError},
-    thread,
-};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use factlib_kafka::{Producer, Settings};
 use slog::Logger;
 
 use super::{
-    errors, reports::Reports, settings::client_settings, single::SingleTopic, topic::PipelinedTopic,
+    ClientThread, errors, reports::Reports, settings::client_settings, single::SingleTopic,
+    topic::PipelinedTopic,
 };
 use crate::{
-    Error, ErrorKind, Result,
+    Result,
     faults::Faults,
     kafka::{
         KafkaObserver, KafkaSettings,
@@ -22,10 +19,11 @@ use crate::{
     record::Record,
 };
 
-/// One idempotent producer, shared by all topics. Its thread ends when it and its topics are gone
+/// One idempotent producer, shared by all topics. Its driver ends when it and its topics are gone
 /// and everything that was sent has ended.
 pub(crate) struct PipelinedClient {
     settings: Settings,
+    thread: ClientThread,
     producer: Mutex<Producer>,
     reports: Arc<Reports>,
     in_flight: TopicsInFlight,
@@ -39,14 +37,15 @@ impl PipelinedClient {
     /// [`ErrorKind::KafkaUnavailable`] if the system has no thread for it.
     pub fn start(
         settings: &KafkaSettings,
+        thread: ClientThread,
         observer: Arc<dyn KafkaObserver>,
         log: Logger,
     ) -> Result<Self> {
         let reports = Arc::new(Reports::new(observer, settings.statistics_interval, log));
         let settings = client_settings(settings)?;
-        let producer = Mutex::new(start_producer(&settings, &reports)?);
+        let producer = Mutex::new(start_producer(&settings, &thread, &reports)?);
         let in_flight = TopicsInFlight::default();
-        Ok(PipelinedClient { settings, producer, reports, in_flight })
+        Ok(PipelinedClient { settings, thread, producer, reports, in_flight })
     }
 
     fn producer(&self) -> Producer {
@@ -55,7 +54,7 @@ impl PipelinedClient {
 
     /// Puts another producer in the place of one whose thread has ended.
     fn restart(&self) -> Result<Producer> {
-        let producer = start_producer(&self.settings, &self.reports)?;
+        let producer = start_producer(&self.settings, &self.thread, &self.reports)?;
         *self.producer.lock().unwrap_or_else(PoisonError::into_inner) = producer.clone();
         Ok(producer)
     }
@@ -106,41 +105,12 @@ impl PipelinedClient {
     }
 }
 
-/// Starts a producer on a thread of its own.
-fn start_producer(settings: &Settings, reports: &Arc<Reports>) -> Result<Producer> {
-    let (producer, driver) = Producer::new(settings.clone(), reports.clone());
-    run_driver(driver, reports)?;
-    Ok(producer)
-}
-
-/// Runs a client's driver on a thread of its own. When the thread ends, also by a panic, the
-/// batches of all topics fail.
-pub(super) fn run_driver(
-    driver: impl Future<Output = ()> + Send + 'static,
+fn start_producer(
+    settings: &Settings,
+    thread: &ClientThread,
     reports: &Arc<Reports>,
-) -> Result<()> {
-    let failed = |error| {
-        let what = "cannot start the thread of the Kafka client";
-        Error::new(ErrorKind::KafkaUnavailable, what).caused_by(error)
-    };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let (runtime, guard) = (runtime.map_err(failed)?, FailOnEnd(Arc::clone(reports)));
-    let thread = thread::Builder::new().name("factlib-kafka".into());
-    thread
-        .spawn(move || {
-            let _guard = guard;
-            runtime.block_on(driver);
-        })
-        .map_err(failed)?;
-    Ok(())
-}
-
-/// Fails all open topics when it is dropped.
-struct FailOnEnd(Arc<Reports>);
-
-impl Drop for FailOnEnd {
-    fn drop(&mut self) {
-        let what = "the thread of the Kafka client has ended";
-        self.0.fail_all(&Error::new(ErrorKind::ActorFailed, what));
-    }
+) -> Result<Producer> {
+    let (producer, driver) = Producer::new(settings.clone(), reports.clone());
+    thread.run(driver, reports)?;
+    Ok(producer)
 }

@@ -5,7 +5,8 @@
 //!
 //! | file | role |
 //! | --- | --- |
-//! | `client` | the producer of a pipeline, and the thread that it runs on |
+//! | `client` | the producer of a pipeline |
+//! | `client_thread` | the thread that a client runs on |
 //! | `delivery` | a batch of records in flight: collects the answers, and answers once |
 //! | `reports` | what the client reports: log, status, and topics that can't be had |
 //! | `single` | single records, each waited for |
@@ -14,6 +15,7 @@
 //! | `transactional` | one session of transactions |
 
 mod client;
+mod client_thread;
 mod delivery;
 mod reports;
 mod settings;
@@ -23,6 +25,7 @@ mod transactional;
 
 pub(crate) use self::{
     client::PipelinedClient,
+    client_thread::ClientThread,
     settings::client_settings,
     single::{SentRecord, SingleTopic},
     topic::PipelinedTopic,

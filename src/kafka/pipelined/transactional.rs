@@ -1,4 +1,4 @@
-//! One session of transactions: a transactional producer on a thread of its own, its topics, and
+//! One session of transactions: a transactional producer, its topics, and
 //! the failure that ends it.
 
 use std::{sync::Arc, time::Duration};
@@ -8,7 +8,7 @@ use slog::Logger;
 use tokio::sync::watch;
 
 use super::{
-    client::run_driver, errors, reports::Reports, settings::client_settings, single::SingleTopic,
+    ClientThread, errors, reports::Reports, settings::client_settings, single::SingleTopic,
     topic::PipelinedTopic,
 };
 use crate::{
@@ -20,7 +20,7 @@ use crate::{
     },
 };
 
-/// The producer of one session. When it is dropped, its thread ends, and the batches of its topics
+/// The producer of one session. When it is dropped, its driver ends, and the batches of its topics
 /// fail.
 pub(crate) struct TransactionalClient {
     producer: TransactionalProducer,
@@ -48,6 +48,7 @@ impl TransactionalClient {
     pub fn start(
         settings: &KafkaSettings,
         (id, timeout): (&str, Duration),
+        thread: &ClientThread,
         observer: Arc<dyn KafkaObserver>,
         faults: Faults,
         log: Logger,
@@ -59,7 +60,7 @@ impl TransactionalClient {
         let transactional = Transactional { id: id.to_owned(), timeout };
         let (producer, driver) =
             TransactionalProducer::new(settings, transactional, reports.clone());
-        run_driver(driver, &reports)?;
+        thread.run(driver, &reports)?;
         let topic_failed = watch::Sender::new(None);
         Ok(TransactionalClient {
             producer,

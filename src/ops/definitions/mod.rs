@@ -3,6 +3,7 @@
 //! A metric that the Go library has too has the same name here. Those of the process are for
 //! `/metrics` only: an application has its own.
 
+pub(super) mod fleet;
 mod kafka;
 mod lag;
 mod pipeline;

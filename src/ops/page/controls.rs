@@ -14,7 +14,11 @@ use serde_json::json;
 use slog::{Logger, info, warn};
 use subtle::ConstantTimeEq;
 
-use super::{super::OpsState, live, redrive::Redrive};
+use super::{
+    super::{OpsState, asked::Asked},
+    live,
+    redrive::Redrive,
+};
 use crate::{Result, config::Config, dead_letter::LetterPosition, messages::PauseTopic};
 
 /// Checks the token and passes orders on.
@@ -86,24 +90,16 @@ impl Controls {
 }
 
 /// Checks the token.
-pub(super) async fn token(state: Data<OpsState>, request: HttpRequest) -> HttpResponse {
+pub(super) async fn token(state: Asked, request: HttpRequest) -> HttpResponse {
     let rejection = state.controls.rejection(&request);
     rejection.unwrap_or_else(|| HttpResponse::NoContent().finish())
 }
 
-pub(super) async fn pause(
-    state: Data<OpsState>,
-    request: HttpRequest,
-    body: Json<Topic>,
-) -> HttpResponse {
+pub(super) async fn pause(state: Asked, request: HttpRequest, body: Json<Topic>) -> HttpResponse {
     set_paused(&state, &request, body.into_inner(), true).await
 }
 
-pub(super) async fn resume(
-    state: Data<OpsState>,
-    request: HttpRequest,
-    body: Json<Topic>,
-) -> HttpResponse {
+pub(super) async fn resume(state: Asked, request: HttpRequest, body: Json<Topic>) -> HttpResponse {
     set_paused(&state, &request, body.into_inner(), false).await
 }
 
@@ -134,11 +130,7 @@ async fn set_paused(
 }
 
 /// Starts redriving the letters that the body names; without a body, all.
-pub(super) async fn redrive(
-    state: Data<OpsState>,
-    request: HttpRequest,
-    body: Bytes,
-) -> HttpResponse {
+pub(super) async fn redrive(state: Asked, request: HttpRequest, body: Bytes) -> HttpResponse {
     let controls = &state.controls;
     if let Some(answer) = controls.rejection(&request) {
         return answer;
@@ -148,7 +140,7 @@ pub(super) async fn redrive(
         Err(why) => return refused(StatusCode::BAD_REQUEST, &why),
     };
     let count = chosen.as_ref().map(Vec::len);
-    if let Err(why) = controls.redrive.begin(state.clone(), chosen) {
+    if let Err(why) = controls.redrive.begin(state.0.clone(), chosen) {
         return refused(StatusCode::CONFLICT, why);
     }
     info!(controls.log, "redrive requested over HTTP"; "chosen" => count);

@@ -16,6 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 use super::{
     super::{
         OpsState,
+        asked::Asked,
         blocked::{Blocked, blocked},
         health::Health,
         history::Sample,
@@ -63,7 +64,7 @@ struct Viewer {
     _slot: OwnedSemaphorePermit,
 }
 
-pub(super) async fn events(state: Data<OpsState>) -> HttpResponse {
+pub(super) async fn events(Asked(state): Asked) -> HttpResponse {
     let Ok(slot) = state.page_slots.clone().try_acquire_owned() else {
         return HttpResponse::ServiceUnavailable().body("too many pages are open\n");
     };

@@ -54,6 +54,16 @@ const ASSETS: [(&str, &str, &str); 12] = [
     ("/verdict.js", JS, include_str!("assets/verdict.js")),
 ];
 
+/// Those of the list of a fleet.
+const FLEET_ASSETS: [(&str, &str, &str); 6] = [
+    ("/", HTML, include_str!("assets/fleet.html")),
+    ("/style.css", CSS, include_str!("assets/style.css")),
+    ("/icon.svg", "image/svg+xml", include_str!("assets/icon.svg")),
+    ("/theme.js", JS, include_str!("assets/theme.js")),
+    ("/format.js", JS, include_str!("assets/format.js")),
+    ("/fleet.js", JS, include_str!("assets/fleet.js")),
+];
+
 /// Adds the page and all that it loads, by paths relative to its own.
 pub(super) fn routes(app: &mut ServiceConfig) {
     for (path, kind, text) in ASSETS {
@@ -67,6 +77,14 @@ pub(super) fn routes(app: &mut ServiceConfig) {
         .route("/controls/pause", post().to(controls::pause))
         .route("/controls/resume", post().to(controls::resume))
         .route("/controls/redrive", post().to(controls::redrive));
+}
+
+/// Adds the page that lists the pipelines of a fleet.
+pub(super) fn fleet_routes(app: &mut ServiceConfig) {
+    for (path, kind, text) in FLEET_ASSETS {
+        app.route(path, get().to(async move || asset(kind, text)));
+    }
+    app.route("", get().to(with_slash));
 }
 
 fn asset(kind: &str, text: &'static str) -> HttpResponse {

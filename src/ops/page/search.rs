@@ -12,7 +12,7 @@ use std::{
 use actix_web::{
     HttpRequest, HttpResponse,
     http::{StatusCode, header},
-    web::{Data, Query},
+    web::Query,
 };
 use serde::{Deserialize, Serialize};
 use slog::{Logger, o, warn};
@@ -22,7 +22,7 @@ use tokio::{
 };
 
 use super::{
-    super::OpsState,
+    super::asked::Asked,
     controls::{foreign, refused},
 };
 use crate::{
@@ -162,7 +162,7 @@ impl FoundLetter {
 
 /// Answers with the letters that match.
 pub(super) async fn dead_letters(
-    state: Data<OpsState>,
+    state: Asked,
     request: HttpRequest,
     Query(Parameters { q }): Query<Parameters>,
 ) -> HttpResponse {

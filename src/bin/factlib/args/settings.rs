@@ -14,6 +14,9 @@ pub struct SettingArgs {
     /// Configuration file [default: $FACTLIB_CONFIG, or factlib.toml]
     #[arg(long, global = true, value_name = "PATH")]
     pub config: Option<PathBuf>,
+    /// A pipeline of the folder fleet.pipelines
+    #[arg(long, global = true, value_name = "NAME")]
+    pub pipeline: Option<String>,
     /// Override a setting; may be repeated
     #[arg(long = "set", global = true, value_name = "SETTING=VALUE")]
     pub overrides: Vec<String>,
