@@ -293,6 +293,7 @@ fn doc(name: &str) -> String {
         "delivery" => (include_str!("delivery.rs"), "DeliveryConfig"),
         "retention" => (include_str!("retention.rs"), "RetentionConfig"),
         "pipeline" => (include_str!("pipeline.rs"), "PipelineConfig"),
+        "fleet" => (include_str!("fleet.rs"), "FleetConfig"),
         "http" => (include_str!("http.rs"), "HttpConfig"),
         "log" => (include_str!("log.rs"), "LogConfig"),
         _ => (include_str!("mod.rs"), "Config"),

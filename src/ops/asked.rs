@@ -8,7 +8,7 @@ use std::{
 use actix_web::{
     FromRequest, HttpRequest,
     dev::Payload,
-    error::{Error, ErrorInternalServerError, ErrorNotFound},
+    error::{Error, ErrorNotFound},
     web::Data,
 };
 
@@ -43,7 +43,7 @@ impl FromRequest for Asked {
 fn find(request: &HttpRequest) -> Result<Data<OpsState>, Error> {
     let Some(find) = request.app_data::<Data<FindPipeline>>() else {
         let only = request.app_data::<Data<OpsState>>();
-        return only.cloned().ok_or_else(|| ErrorInternalServerError("no pipeline\n"));
+        return only.cloned().ok_or_else(|| ErrorNotFound(""));
     };
     let name = request.match_info().get(PIPELINE).unwrap_or_default();
     find(name).ok_or_else(|| {

@@ -1,6 +1,6 @@
 //! Health, readiness and metrics, as a probe and as Prometheus see them.
 
-use std::time::Duration;
+use std::{net::TcpListener, time::Duration};
 
 use bytesize::ByteSize;
 use factlib::{
@@ -10,9 +10,12 @@ use factlib::{
     testing::{PostgresServer, fake_broker::FakeCluster, shared_postgres},
 };
 use serde_json::Value;
-use tokio::time::sleep;
+use tokio::{
+    net::TcpStream,
+    time::{sleep, timeout},
+};
 
-use crate::support::probe::{free_port, get, until};
+use crate::support::probe::{SOON, free_port, get, until};
 
 const STUCK_AFTER: Duration = Duration::from_millis(700);
 

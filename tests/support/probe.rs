@@ -8,7 +8,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-const SOON: Duration = Duration::from_secs(30);
+pub const SOON: Duration = Duration::from_secs(30);
 
 pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
@@ -27,6 +27,16 @@ pub async fn get(port: u16, path: &str) -> Option<(u16, String)> {
 
 /// Asks until the answer fits. Nothing signals it: asking is what probes do.
 pub async fn until(port: u16, path: &str, fits: impl Fn(u16, &str) -> bool) -> String {
+    until_within(SOON, port, path, fits).await
+}
+
+/// Asks until the answer fits, for so long.
+pub async fn until_within(
+    limit: Duration,
+    port: u16,
+    path: &str,
+    fits: impl Fn(u16, &str) -> bool,
+) -> String {
     let mut last = None;
     let asking = async {
         loop {
@@ -37,6 +47,6 @@ pub async fn until(port: u16, path: &str, fits: impl Fn(u16, &str) -> bool) -> S
             sleep(Duration::from_millis(20)).await;
         }
     };
-    let answer = timeout(SOON, asking).await;
+    let answer = timeout(limit, asking).await;
     answer.unwrap_or_else(|_| panic!("{path} answered {last:?} to the end"))
 }

@@ -5,8 +5,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Receives SIGTERM, SIGINT and SIGHUP; while it exists, they no longer kill the process.
 ///
-/// SIGHUP arrives when a terminal closes. It stops the relay like the others and does not reload
-/// the configuration. If the process was started with it ignored, as by `nohup`, it stays ignored.
+/// SIGHUP arrives when a terminal closes. It stops a relay of one pipeline like the others and does
+/// not reload the configuration; a folder of pipelines is read again. If the process was started with it ignored, as by `nohup`, it stays ignored.
 pub struct Signals {
     terminate: Signal,
     interrupt: Signal,

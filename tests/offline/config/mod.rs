@@ -2,6 +2,7 @@
 //! mistake as the operator reads it, and that no secret is ever shown.
 
 mod mistakes;
+mod pipelines;
 mod rules;
 mod secrets;
 mod sources;
