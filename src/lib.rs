@@ -162,16 +162,18 @@
 //! | `https` | TLS of the HTTP clients |
 //! | `java_properties` | Java's format of `.properties` files |
 //! | `ops` | the HTTP server: health, metrics, status, page |
+//! | `threads` | the threads that the pipelines of a fleet share |
+//! | `fleet` | several pipelines in one process |
 //! | [`proto`] | the event on the wire, from the crate `factlib-emit` |
 //! | [`testing`] | throwaway servers, of the crate `factlib-testing` (feature `test-util`) |
 //!
 //! # One direction
 //! A module depends only on those to its left; the bars only group them.
 //! ```text
-//! error mistake clock https java_properties faults logging record event │ format kafka │ routing config
+//! error mistake clock https java_properties faults logging threads record event │ format kafka │ routing config
 //! │ postgres emit schema_registry checkpoint outbox dead_letter exactly_once
 //! │ messages handlers status │ startup slot │ actors │ tail replay audit takeover doctor server_move ops
-//! pipeline testing binary
+//! pipeline fleet testing binary
 //! ```
 //! - An [`Event`] does not know its destination. The router sends
 //!   [`OutgoingEvent`](routing::OutgoingEvent)s, an event with a plan of its record; the client

@@ -149,7 +149,7 @@ mod tests {
     use crate::{
         Error, ErrorKind,
         messages::ByteWindow,
-        ops::metrics::{Format, encode},
+        ops::metrics::{Format, Scrape, encode},
         status::{BrokerStatus, KafkaStatus},
     };
 
@@ -184,7 +184,7 @@ mod tests {
             assert!(help.is_some_and(|help| !help.is_empty()), "{key} is not described");
             published.insert(key.name().to_owned());
         }
-        let page = encode(&status, Format::OpenMetrics).expect("encoded");
+        let page = encode(Scrape::of_one(&status), Format::OpenMetrics).expect("encoded");
         let lines = page.lines().filter(|line| !line.starts_with('#'));
         let names = lines.filter_map(|line| line.split(['{', ' ']).next());
         let of_histogram = ["_bucket", "_sum", "_count"];
