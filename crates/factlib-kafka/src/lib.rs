@@ -47,10 +47,11 @@ pub use self::{
     client::Client,
     compression::Compression,
     connector::{Connecting, Connector, Plaintext, Stream},
+    driver::DrainHold,
     error::{Code, CodeName, Error, Result},
     producer::{AnsweredRequest, Observer, Producer, SentRequest, Unobserved},
     receipt::{Appended, Receipt, Refusal},
-    settings::Settings,
+    settings::{AddedPartitions, Settings},
     topic::{PushError, Sending, Topic},
     transaction::{Sealed, TransactionError, Transactional, TransactionalProducer},
 };

@@ -5,7 +5,7 @@ use std::{fmt, future::Future, sync::Arc, time::Duration};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    driver::{Command, Driver},
+    driver::{Command, DrainHold, Driver},
     error::{Error, Result},
     settings::Settings,
     topic::Topic,
@@ -34,8 +34,15 @@ pub trait Observer: Send + Sync + 'static {
     /// A Produce request has ended with a response, or was lost with its connection.
     fn answered(&self, _broker: &str, _answer: &AnsweredRequest) {}
 
-    /// A topic has more partitions than before, so keys map to other partitions from now on.
+    /// A topic has more partitions than before. Keys of later records map to other partitions, unless
+    /// they are [ignored](crate::AddedPartitions::Ignored).
     fn grown(&self, _topic: &str, _from: usize, _to: usize) {}
+
+    /// A topic to which partitions were added is drained
+    /// ([`AddedPartitions::Drained`](crate::AddedPartitions::Drained)): every record that was mapped
+    /// to the former partitions has its result. Records that are mapped to all of them are sent once
+    /// `hold` is dropped.
+    fn drained(&self, _topic: &str, _from: usize, _to: usize, _hold: DrainHold) {}
 }
 
 /// Size of a Produce request that is being sent.

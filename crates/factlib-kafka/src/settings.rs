@@ -35,9 +35,28 @@ pub struct Settings {
     pub backoff_max: Duration,
     /// Maximum age of metadata, and so the time within which new partitions are found.
     pub metadata_max_age: Duration,
+    /// Use of partitions that are added to an open topic.
+    pub added_partitions: AddedPartitions,
     /// Maximum bytes of records in a batch, before compression. For a topic with a lower limit,
     /// batches are cut.
     pub batch_bytes: usize,
+}
+
+/// Use of partitions that are added to an open topic. With them, most keys map to other partitions.
+///
+/// A topic that is opened uses all of its partitions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AddedPartitions {
+    /// The next record may go to a new partition.
+    #[default]
+    AtOnce,
+    /// Records go to new partitions once every earlier record of the topic has its result, and, in
+    /// transactions, once the transaction of these records is committed. Until then, later records
+    /// wait; see [`Observer::drained`](crate::Observer::drained).
+    Drained,
+    /// No record goes to a new partition, and keys map to the former ones.
+    Ignored,
 }
 
 impl Settings {
@@ -55,6 +74,7 @@ impl Settings {
             backoff: Duration::from_millis(50),
             backoff_max: Duration::from_secs(1),
             metadata_max_age: Duration::from_secs(30),
+            added_partitions: AddedPartitions::default(),
             // Below the brokers' default limit.
             batch_bytes: 1_000_000,
         }

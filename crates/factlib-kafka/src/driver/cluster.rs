@@ -7,8 +7,8 @@ use kafka_protocol::messages::{
 };
 
 use super::{
-    Arc, Closing, Connection, Done, Driver, Duration, Error, Identity, Instant, Partition, Result,
-    Topic, VecDeque, pace::Pace, pause, topic_name,
+    Arc, Closing, Connection, Done, Driver, Duration, Error, Identity, Instant, Result, Topic,
+    VecDeque, pace::Pace, pause, topic_name,
 };
 use crate::{broker_pool::BrokerPool, error::check};
 
@@ -295,14 +295,8 @@ impl Driver {
         });
         let handle = handle.clone();
         handle.0.grow_batches();
-        if count > state.partitions.len() {
-            if !state.partitions.is_empty() {
-                self.observer.grown(&state.name, state.partitions.len(), count);
-            }
-            let is_transactional = self.transaction.is_some();
-            state.partitions.resize_with(count, || Partition::new(is_transactional));
-            handle.0.grow(count);
-        }
+        self.add_partitions_found(place, count);
+        let state = &mut self.topics[place];
         // Callers that open a stopped topic wait until it is closed.
         if matches!(state.closing, Closing::No) {
             for waiting in state.waiting.drain(..) {
@@ -318,8 +312,9 @@ impl Driver {
 
     /// Sets the leader of a partition, unless batches are in flight to the old leader.
     fn set_leader(&mut self, topic: usize, place: usize, leader: Option<i32>) {
-        let transaction = self.open_transaction();
+        let open_transaction = self.open_transaction();
         let state = &mut self.topics[topic];
+        let last_round = state.last_round(open_transaction);
         let Some(partition) = state.partitions.get_mut(place) else { return };
         if partition.leader != leader && partition.queue.in_flight() == 0 {
             let old = partition.leader.and_then(|old| self.brokers.get_mut(&old));
@@ -333,7 +328,7 @@ impl Driver {
             self.metadata_schedule.retries = 0;
         }
         let has_records = !partition.queue.is_empty()
-            || state.topic.as_ref().is_some_and(|topic| topic.0.has_records(place, transaction));
+            || state.topic.as_ref().is_some_and(|topic| topic.0.has_records(place, last_round));
         if has_records {
             self.enqueue_partition(topic, place);
         }

@@ -46,11 +46,13 @@ use crate::{
 
 mod cluster;
 mod coordinator;
+mod growth;
 mod pace;
 mod produce;
 mod topics;
 mod transaction;
 
+pub use self::growth::DrainHold;
 use self::{
     cluster::{Broker, Link, OPENING_PAUSE},
     coordinator::CoordinatorResponse,
@@ -120,6 +122,8 @@ pub(crate) struct Driver {
     fresh_from: u64,
     identity_schedule: Schedule,
     metadata_schedule: Schedule,
+    /// Indexes of the topics whose added partitions are not used yet.
+    growing: Vec<usize>,
     transaction: Option<Transaction>,
     tasks: FuturesUnordered<Task>,
 }
@@ -205,6 +209,7 @@ impl Driver {
             fresh_from: 0,
             identity_schedule: Schedule::new(),
             metadata_schedule: Schedule::new(),
+            growing: Vec::new(),
             transaction: None,
             tasks: FuturesUnordered::new(),
         }
@@ -243,6 +248,7 @@ impl Driver {
             }
             self.enqueue_announced_partitions();
             self.request_updates();
+            self.advance_growths();
             self.send();
             self.advance_transaction();
         }
@@ -271,9 +277,10 @@ impl Driver {
         }
     }
 
-    /// Returns the number of the transaction whose records may be sent; 0 without transactions.
+    /// Returns the number of the transaction whose records may be sent; without transactions, a
+    /// number that no round of records exceeds.
     fn open_transaction(&self) -> u64 {
-        self.transaction.as_ref().map_or(0, Transaction::number)
+        self.transaction.as_ref().map_or(u64::MAX, Transaction::number)
     }
 
     /// Returns true if there is work left to do after all handles were dropped.
@@ -342,7 +349,7 @@ impl Driver {
         let state = &mut self.topics[place];
         match state.closing {
             Closing::No | Closing::Done => return,
-            Closing::Stopped if !state.is_at_rest(number) => return,
+            Closing::Stopped if !state.is_at_rest(state.last_round(number)) => return,
             Closing::Stopped | Closing::Begun => {}
         }
         if state.in_flight() > 0 {
@@ -361,7 +368,7 @@ impl Driver {
             }
         }
         state.clear(is_transactional);
-        (state.topic, state.partitions) = (None, Vec::new());
+        (state.topic, state.partitions, state.growth) = (None, Vec::new(), None);
         let name = Arc::clone(&state.name);
         if std::mem::take(&mut state.failing) > 0 || state.is_missing {
             self.observer.recovered(&name);

@@ -72,12 +72,13 @@ impl Driver {
         }
         let Some(connection) = self.connection_to(id) else { return false };
         let Some(broker) = self.brokers.get_mut(&id) else { return false };
-        let context = SendContext {
+        let open_transaction = self.transaction.as_ref().map_or(u64::MAX, Transaction::number);
+        let mut context = SendContext {
             identity,
             fresh_from: self.fresh_from,
             settings: &self.settings,
             now,
-            transaction: self.transaction.as_ref().map_or(0, |transaction| transaction.number()),
+            last_round: open_transaction,
             is_transactional: self.transaction.is_some(),
         };
         let mut request = Request::default();
@@ -85,12 +86,13 @@ impl Driver {
             let Some((topic, place)) = broker.active.pop_front() else { break };
             let state = &mut self.topics[topic];
             let is_closed = state.is_closed();
+            context.last_round = state.last_round(open_transaction);
             let Some(partition) = state.partitions.get_mut(place) else { continue };
-            // Partitions with records only for the next transaction are enqueued when this one has
-            // ended.
+            // Partitions with records only for the next transaction or round are enqueued when this
+            // one has ended.
             let handle = state.topic.as_ref();
             let has_records = !partition.queue.is_empty()
-                || handle.is_some_and(|handle| handle.0.has_records(place, context.transaction));
+                || handle.is_some_and(|handle| handle.0.has_records(place, context.last_round));
             // The partition is enqueued again once it is part of the transaction.
             let mut is_out = || self.transaction.as_mut().is_some_and(|t| !t.has((topic, place)));
             if is_closed || !has_records || is_out() {

@@ -8,7 +8,7 @@ use tokio::{
     time::{Duration, Instant},
 };
 
-use super::{Identity, Sent, topic_name, transaction::Ending};
+use super::{Identity, Sent, growth::Growth, topic_name, transaction::Ending};
 use crate::{
     error::Result,
     partition::PartitionQueue,
@@ -27,6 +27,10 @@ pub(super) struct TopicState {
     /// The handle; none until the partitions are known.
     pub topic: Option<Topic>,
     pub partitions: Vec<Partition>,
+    /// Added partitions that are not used yet.
+    pub growth: Option<Growth>,
+    /// Number of partitions that the observer was told, if some of them are ignored.
+    pub ignored: usize,
     pub waiting: Vec<oneshot::Sender<Result<Topic>>>,
     pub closing: Closing,
     /// Callers that wait until nothing is in flight.
@@ -73,6 +77,8 @@ impl TopicState {
             name,
             topic: None,
             partitions: Vec::new(),
+            growth: None,
+            ignored: 0,
             waiting: Vec::new(),
             closing: Closing::No,
             closers: Vec::new(),
@@ -92,6 +98,11 @@ impl TopicState {
 
     pub fn in_flight(&self) -> usize {
         self.partitions.iter().map(|partition| partition.queue.in_flight()).sum()
+    }
+
+    /// Returns the number of the last transaction, or round of records, that may be sent now.
+    pub fn last_round(&self, open_transaction: u64) -> u64 {
+        self.growth.as_ref().map_or(open_transaction, |growth| growth.last_round(open_transaction))
     }
 
     /// Returns true if nothing is queued or in flight for this transaction or an earlier one.
@@ -130,8 +141,8 @@ pub(super) struct SendContext<'a> {
     pub fresh_from: u64,
     pub settings: &'a Settings,
     pub now: Instant,
-    /// Number of the open transaction; 0 without transactions.
-    pub transaction: u64,
+    /// Number of the last transaction, or round of records, that may be sent.
+    pub last_round: u64,
     pub is_transactional: bool,
 }
 
@@ -169,7 +180,7 @@ impl Partition {
         (topic, place): (usize, usize),
         request: &mut Request,
     ) -> bool {
-        let SendContext { identity, fresh_from, settings, now, transaction, is_transactional } =
+        let SendContext { identity, fresh_from, settings, now, last_round, is_transactional } =
             *context;
         if self.not_before.is_some_and(|at| now < at) {
             return false;
@@ -194,7 +205,7 @@ impl Partition {
             self.queue.rested();
         }
         if self.queue.has_room()
-            && let Some(pending) = handle.and_then(|handle| handle.0.take(place, transaction))
+            && let Some(pending) = handle.and_then(|handle| handle.0.take(place, last_round))
         {
             let batch = pending.batch.finish(settings.compression, settings.compression_level);
             self.queue.push(Outgoing::new(batch, pending.receipts));
@@ -219,7 +230,7 @@ impl Partition {
             request.sent.push(Sent { topic, partition: place, token: send.token });
         }
         // A partition with batches in flight is enqueued again when their response arrives.
-        let has_records = || handle.is_some_and(|handle| handle.0.has_records(place, transaction));
+        let has_records = || handle.is_some_and(|handle| handle.0.has_records(place, last_round));
         let waits = self.queue.waits() || has_records();
         !waits
     }

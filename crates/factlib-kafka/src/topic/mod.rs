@@ -46,7 +46,7 @@ pub(crate) struct Shared {
     /// Present limit for a batch; shrinks when a broker refuses a batch as too large.
     batch_bytes: AtomicUsize,
     max_batch_bytes: AtomicUsize,
-    open: Mutex<Vec<OpenPartition>>,
+    open: Mutex<OpenPartitions>,
     is_closed: AtomicBool,
     transaction: Arc<AtomicU64>,
     /// True if the driver has been notified of new records.
@@ -54,12 +54,28 @@ pub(crate) struct Shared {
     announced: Arc<Announced>,
 }
 
+/// Pending records of all partitions.
+struct OpenPartitions {
+    all: Vec<OpenPartition>,
+    /// The partitions that records are mapped to up to some round.
+    former: Option<Former>,
+}
+
+/// Number of partitions before some were added.
+#[derive(Clone, Copy)]
+struct Former {
+    count: usize,
+    /// The last transaction, or round of records, that is mapped to them.
+    last_round: u64,
+}
+
 /// Topics with new records, and the notification that wakes the driver.
 #[derive(Default)]
 pub(crate) struct Announced {
     pub places: Mutex<Vec<usize>>,
     pub alarm: Notify,
-    /// Number of the transaction that new records belong to; 0 without transactions.
+    /// Number of the transaction that new records belong to. Without transactions, the round of
+    /// records, which changes when a topic gets partitions.
     pub transaction: Arc<AtomicU64>,
 }
 
@@ -77,14 +93,14 @@ impl Topic {
         batch_bytes: usize,
         announced: Arc<Announced>,
     ) -> Self {
-        let mut open = Vec::new();
-        open.resize_with(partitions, OpenPartition::default);
+        let mut all = Vec::new();
+        all.resize_with(partitions, OpenPartition::default);
         Topic(Arc::new(Shared {
             name,
             place,
             batch_bytes: AtomicUsize::new(batch_bytes),
             max_batch_bytes: AtomicUsize::new(batch_bytes),
-            open: Mutex::new(open),
+            open: Mutex::new(OpenPartitions { all, former: None }),
             is_closed: AtomicBool::new(false),
             transaction: Arc::clone(&announced.transaction),
             is_announced: AtomicBool::new(false),
@@ -138,15 +154,16 @@ impl fmt::Debug for Topic {
 #[must_use = "the records are sent when this value is dropped"]
 pub struct Sending<'a> {
     topic: &'a Shared,
-    open: MutexGuard<'a, Vec<OpenPartition>>,
+    open: MutexGuard<'a, OpenPartitions>,
     transaction: u64,
     round: u32,
 }
 
 impl Sending<'_> {
-    /// Returns the number of partitions of the topic.
+    /// Returns the number of partitions that these records can go to.
     pub fn partitions(&self) -> i32 {
-        self.open.len() as i32
+        let former = self.open.former.filter(|former| self.transaction <= former.last_round);
+        former.map_or(self.open.all.len(), |former| former.count) as i32
     }
 
     /// Appends a record to its partition: the given one, else the partition of its key, else the
@@ -170,13 +187,13 @@ impl Sending<'_> {
             (Some(partition), _) => partition,
             (None, Some(key)) => partitioner::of_key(key, count),
             (None, None) => {
-                let next = self.open.first_mut().map(OpenPartition::next_in_turn);
+                let next = self.open.all.first_mut().map(OpenPartition::next_in_turn);
                 self.round = next.unwrap_or(self.round);
                 (self.round % count as u32) as i32
             }
         };
-        let place = usize::try_from(partition).ok();
-        let open = place.and_then(|place| self.open.get_mut(place));
+        let place = usize::try_from(partition).ok().filter(|_| partition < count);
+        let open = place.and_then(|place| self.open.all.get_mut(place));
         let open = open.ok_or(PushError::NoPartition(partition))?;
         let max_bytes = self.topic.batch_bytes.load(Ordering::Relaxed);
         open.push(record, receipt, index, self.transaction, max_bytes);
@@ -199,33 +216,33 @@ impl Shared {
     pub fn take_announced_partitions(&self) -> Vec<usize> {
         let open = lock(&self.open);
         self.is_announced.store(false, Ordering::Release);
-        let filled = open.iter().enumerate().filter(|(_, open)| !open.is_empty());
+        let filled = open.all.iter().enumerate().filter(|(_, open)| !open.is_empty());
         filled.map(|(place, _)| place).collect()
     }
 
     /// Takes the oldest batch of a partition, if its transaction is not later than `transaction`.
     pub fn take(&self, partition: usize, transaction: u64) -> Option<PendingBatch> {
         let mut open = lock(&self.open);
-        open.get_mut(partition)?.take(transaction)
+        open.all.get_mut(partition)?.take(transaction)
     }
 
     /// Returns true if the partition has records of this transaction or an earlier one.
     pub fn has_records(&self, partition: usize, transaction: u64) -> bool {
         let open = lock(&self.open);
-        open.get(partition).is_some_and(|open| open.has_records(transaction))
+        open.all.get(partition).is_some_and(|open| open.has_records(transaction))
     }
 
     /// Drops all records.
     pub fn clear(&self) {
         let dropped: Vec<_> =
-            lock(&self.open).iter_mut().flat_map(OpenPartition::take_all).collect();
+            lock(&self.open).all.iter_mut().flat_map(OpenPartition::take_all).collect();
         // Dropped after the lock is released, because a receipt may send when it is dropped.
         drop(dropped);
     }
 
     /// Takes all batches of a partition. Once the topic is closed, no batch follows them.
     pub fn take_all(&self, partition: usize) -> Vec<PendingBatch> {
-        lock(&self.open).get_mut(partition).map(OpenPartition::take_all).unwrap_or_default()
+        lock(&self.open).all.get_mut(partition).map(OpenPartition::take_all).unwrap_or_default()
     }
 
     /// Rejects records from now on.
@@ -249,8 +266,27 @@ impl Shared {
     /// Adds partitions, up to this number.
     pub fn grow(&self, partitions: usize) {
         let mut open = lock(&self.open);
-        if partitions > open.len() {
-            open.resize_with(partitions, OpenPartition::default);
+        open.grow(partitions);
+    }
+
+    /// Adds partitions for the records of later transactions or rounds. Returns the last one whose
+    /// records are mapped to the former partitions.
+    pub fn grow_later(&self, partitions: usize, is_transactional: bool) -> u64 {
+        let mut open = lock(&self.open);
+        let last_round = match is_transactional {
+            true => self.transaction.load(Ordering::Acquire),
+            false => self.transaction.fetch_add(1, Ordering::AcqRel),
+        };
+        open.former = Some(Former { count: open.all.len(), last_round });
+        open.grow(partitions);
+        last_round
+    }
+}
+
+impl OpenPartitions {
+    fn grow(&mut self, partitions: usize) {
+        if partitions > self.all.len() {
+            self.all.resize_with(partitions, OpenPartition::default);
         }
     }
 }
@@ -296,6 +332,28 @@ mod tests {
         push(topic.begin_in(&sealed), b"late").expect("it is open");
         push(topic.begin(), b"of the next").expect("it is open");
         assert_eq!((take(0), take(0), take(1)), (Some(1), None, Some(1)));
+    }
+
+    #[test]
+    fn records_of_a_later_round_are_mapped_to_added_partitions_and_wait() {
+        for is_transactional in [false, true] {
+            let topic = topic();
+            push(topic.begin(), b"before").expect("it is open");
+            let last_round = topic.0.grow_later(4, is_transactional);
+            let sealed = Sealed::sealing(&topic.0.transaction);
+            let partitions = |sending: Sending<'_>| sending.partitions();
+            assert_eq!(partitions(topic.begin()), 4);
+            if is_transactional {
+                assert_eq!(partitions(topic.begin_in(&sealed)), 1);
+            }
+            for value in 0..8_u8 {
+                push(topic.begin(), &[value]).expect("it is open");
+            }
+            let count =
+                |round| (0..4).filter(|place| topic.0.take(*place, round).is_some()).count();
+            assert_eq!((count(last_round), count(last_round)), (1, 0));
+            assert_eq!(count(u64::MAX), 4);
+        }
     }
 
     #[test]
