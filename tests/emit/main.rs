@@ -6,6 +6,7 @@ mod support;
 mod drivers;
 mod example;
 mod functions;
+mod languages;
 mod no_transaction;
 mod publisher;
 mod readme;
