@@ -15,7 +15,8 @@ REVOKE CREATE ON SCHEMA public FROM PUBLIC;
 -- The relay: its position, and what it could not deliver.
 GRANT USAGE ON SCHEMA factlib TO factlib_relay, factlib_emitter;
 GRANT SELECT, INSERT, UPDATE, DELETE
-    ON factlib.checkpoints, factlib.dead_letters, factlib.redriven TO factlib_relay;
+    ON factlib.checkpoints, factlib.topic_partitions, factlib.dead_letters, factlib.redriven
+    TO factlib_relay;
 
 -- Facts as rows: emitters insert, and the relay, which reads the WAL, needs no right on the table.
 -- Only for `retention.after` and `factlib replay`, GRANT SELECT, UPDATE, DELETE to factlib_relay.

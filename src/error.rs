@@ -230,7 +230,8 @@ pub enum ErrorKind {
     KafkaUnavailable,
     /// A Kafka transaction can't be completed; it is aborted and repeated.
     TransactionAborted,
-    /// Kafka refuses everything permanently: authentication, versions, the topic of positions.
+    /// Kafka refuses everything permanently: authentication, versions, the topic of positions. Or a
+    /// topic got partitions, and that is to stop the relay.
     KafkaRefused,
     /// Kafka refuses a topic permanently: its name, its settings, a policy.
     TopicRefused,

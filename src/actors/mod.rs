@@ -23,5 +23,5 @@ pub(crate) use self::{
     handler::HandlerLanes,
     lane::Lanes,
     supervisor::{PipelineOutcome, PipelineResources, Supervisor, Threads},
-    topic_producer::{KafkaLanes, TableLanes, TopicClient},
+    topic_producer::{KafkaLanes, PartitionWatch, TableLanes, TopicClient},
 };

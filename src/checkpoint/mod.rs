@@ -9,13 +9,17 @@ pub(crate) mod ack_window;
 mod file;
 mod memory;
 mod postgres;
+mod topic_partitions;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::ack_window::AckWindow;
-pub(crate) use self::postgres::CREATE_TABLE;
 pub use self::{file::FileStore, memory::MemoryStore, postgres::PostgresStore};
+pub(crate) use self::{
+    postgres::CREATE_TABLE,
+    topic_partitions::{CREATE_TABLE as CREATE_TOPIC_PARTITIONS, TopicPartitions},
+};
 use crate::{Lsn, Result};
 
 /// A saved position, and the slot, cluster and timeline to which it belongs.

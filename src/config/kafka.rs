@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
 use bytesize::ByteSize;
-use factlib_kafka::tls::Verification;
+use factlib_kafka::{AddedPartitions, tls::Verification};
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
@@ -113,6 +113,11 @@ pub struct KafkaConfig {
     /// which new partitions are used.
     #[serde(with = "humantime_serde")]
     pub metadata_max_age: Duration,
+    /// Effect of partitions that are added to a topic, which move most aggregates to another
+    /// partition: what is in flight to the topic ends before the new number is used, and the
+    /// offsets at that point are logged; the new number is used at once; or the relay stops.
+    /// The client `kafka` always uses the new number at once.
+    pub on_partitions_added: PartitionsAdded,
     /// Interval of the client's statistics on its connections to brokers, for the status and
     /// the metrics; `0s` turns them off.
     #[serde(with = "humantime_serde")]
@@ -166,6 +171,7 @@ impl Default for KafkaConfig {
             retry_backoff: Duration::from_millis(50),
             retry_backoff_max: Duration::from_secs(1),
             metadata_max_age: Duration::from_secs(30),
+            on_partitions_added: PartitionsAdded::default(),
             // About once per scrape; costs next to nothing.
             statistics_interval: Duration::from_secs(10),
             topics: TopicCreation::default(),
@@ -213,6 +219,7 @@ impl fmt::Debug for KafkaConfig {
             retry_backoff,
             retry_backoff_max,
             metadata_max_age,
+            on_partitions_added,
             statistics_interval,
             topics,
             properties,
@@ -252,6 +259,7 @@ impl fmt::Debug for KafkaConfig {
             .field("retry_backoff", retry_backoff)
             .field("retry_backoff_max", retry_backoff_max)
             .field("metadata_max_age", metadata_max_age)
+            .field("on_partitions_added", on_partitions_added)
             .field("statistics_interval", statistics_interval)
             .field("topics", topics)
             .field("properties", &Shown(properties))
@@ -271,6 +279,21 @@ pub enum KafkaClient {
     /// The crate `kafka`, of the feature `client-kafka`: brokers before 4.0, no headers, plain
     /// connections.
     Kafka,
+}
+
+/// Effect of partitions that are added to a topic.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum PartitionsAdded {
+    /// Ends what is in flight to the topic, logs the next offset of each former partition, and then
+    /// uses the new number.
+    #[default]
+    Drain,
+    /// Logs a warning, and uses the new number at once.
+    Warn,
+    /// Stops the relay.
+    Stop,
 }
 
 /// The section `[kafka.topics]`: creation of missing topics.
@@ -335,6 +358,11 @@ impl KafkaConfig {
             retry_backoff: config.retry_backoff,
             retry_backoff_max: config.retry_backoff_max,
             metadata_max_age: config.metadata_max_age,
+            added_partitions: match config.on_partitions_added {
+                PartitionsAdded::Drain => AddedPartitions::Drained,
+                PartitionsAdded::Warn => AddedPartitions::AtOnce,
+                PartitionsAdded::Stop => AddedPartitions::Ignored,
+            },
             statistics_interval: config.statistics_interval,
             topics: NewTopics { create, partitions, replication_factor, config: settings },
         }

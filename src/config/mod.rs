@@ -50,7 +50,7 @@ pub use self::{
     delivery::{DeliveryConfig, DeliveryMode, WaitForStandbys, WaitForVisibility},
     fleet::{FleetConfig, UnhealthyWhen},
     http::HttpConfig,
-    kafka::{KafkaClient, KafkaConfig, TlsVerification, TopicCreation},
+    kafka::{KafkaClient, KafkaConfig, PartitionsAdded, TlsVerification, TopicCreation},
     log::{LogConfig, LogFormat, LogLevel},
     outbox::{ChangePolicy, OutboxColumns, OutboxPreset, OutboxTable, TimeUnit},
     pipeline::PipelineConfig,

@@ -112,6 +112,7 @@ const ROWS: &[(&str, Kind, &[&str])] = &[
     ("kafka.retry_backoff", Kind::Duration, &[]),
     ("kafka.retry_backoff_max", Kind::Duration, &[]),
     ("kafka.metadata_max_age", Kind::Duration, &[]),
+    ("kafka.on_partitions_added", Kind::OneOf(&["drain", "warn", "stop"]), &[]),
     ("kafka.statistics_interval", Kind::Duration, &[]),
     ("kafka.topics.create", Kind::Switch, &[]),
     ("kafka.topics.partitions", Kind::Number, &[]),

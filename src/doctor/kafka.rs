@@ -1,8 +1,9 @@
 //! Checks Kafka: the brokers, the existing topics, and the topics that would be created.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
+use slog::Logger;
 use tokio::{
     net::{TcpStream, lookup_host},
     time::timeout,
@@ -11,11 +12,12 @@ use tokio::{
 use super::{Check, Checks};
 use crate::{
     Result,
-    config::{Config, KafkaClient, RefusalPolicy},
+    config::{Config, KafkaClient, PartitionsAdded, RefusalPolicy},
     emit::DEFAULT_MAX_BYTES,
     exactly_once::{CLEANUP, COMPACT, compact_command},
     kafka::admin::{Cluster, TopicAdmin, TopicSettings},
     routing::Routes,
+    startup::Startup,
 };
 
 /// Limit for the first request, which includes connecting.
@@ -24,7 +26,7 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// Limit for connecting to each advertised address.
 const ADDRESS_LIMIT: Duration = Duration::from_secs(3);
 
-pub(super) async fn examine(config: &Config) -> Result<Vec<Check>> {
+pub(super) async fn examine(config: &Arc<Config>, log: &Logger) -> Result<Vec<Check>> {
     let mut checks = Checks::new("kafka");
     let admin = TopicAdmin::new(&config.kafka.settings())?;
     let patience = config.pipeline.startup_timeout;
@@ -40,8 +42,13 @@ pub(super) async fn examine(config: &Config) -> Result<Vec<Check>> {
                 let found = taken.map(|()| "old enough for kafka.client = \"kafka\"".into());
                 checks.result("versions", found, "start the brokers, or correct kafka.brokers");
             }
-            let routes = Routes::new(config).map_err(|mistake| mistake.error(None))?;
+            let routes = Routes::new(&**config).map_err(|mistake| mistake.error(None))?;
             let prefixes = topic_prefixes(config);
+            if let Some(table) = Startup::new(config)?.topic_partitions(log) {
+                // If PostgreSQL can't be asked, its own checks say so.
+                let last_used = table.load_all().await.unwrap_or_default();
+                check_partitions(config, &cluster, last_used, &mut checks);
+            }
             let topics =
                 TopicChecks { config, routes, prefixes, cluster, admin, checks: &mut checks };
             topics.run().await;
@@ -80,6 +87,46 @@ async fn check_advertised_addresses(cluster: &Cluster, checks: &mut Checks) {
             NAME,
             wrong.join("; "),
             "correct advertised.listeners on the broker, or the DNS or the network of this machine",
+        ),
+    }
+}
+
+/// Checks that no topic has more partitions than when the relay last sent to it.
+fn check_partitions(
+    config: &Config,
+    cluster: &Cluster,
+    last_used: BTreeMap<String, usize>,
+    checks: &mut Checks,
+) {
+    const NAME: &str = "partitions";
+    let letters = config.dead_letter_topic();
+    let count = last_used.len();
+    let changes = last_used.into_iter().filter_map(|(topic, before)| {
+        let now = *cluster.partitions.get(&topic)?;
+        (now > before && topic != letters).then(|| format!("{topic} (had {before}, has {now})"))
+    });
+    let changes = changes.collect::<Vec<_>>().join(", ");
+    if changes.is_empty() {
+        return checks.ok(NAME, format!("as many as the relay last used; topics: {count}"));
+    }
+    let found = format!("added since the relay last sent to the topic: {changes}");
+    match config.kafka.on_partitions_added {
+        PartitionsAdded::Stop => checks.error(
+            NAME,
+            found,
+            "let the consumers read on to the end, and start the relay once with \
+             kafka.on_partitions_added = \"drain\"",
+        ),
+        PartitionsAdded::Drain => checks.warning(
+            NAME,
+            found,
+            "aggregates move: let the consumers read up to the offsets that the relay will log \
+             before they read on",
+        ),
+        PartitionsAdded::Warn => checks.warning(
+            NAME,
+            found,
+            "aggregates move: set kafka.on_partitions_added = \"drain\" to have the offsets logged",
         ),
     }
 }

@@ -67,8 +67,11 @@ impl Report {
 pub async fn examine(config: &Config, log: &Logger) -> Result<Report> {
     config.validate()?;
     let config = Arc::new(config.clone());
-    let (postgres, kafka, registry) =
-        tokio::join!(postgres::examine(&config, log), kafka::examine(&config), registry(&config),);
+    let (postgres, kafka, registry) = tokio::join!(
+        postgres::examine(&config, log),
+        kafka::examine(&config, log),
+        registry(&config),
+    );
     Ok(Report { checks: [postgres?, kafka?, registry].concat() })
 }
 

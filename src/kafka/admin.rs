@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use factlib_kafka::{Code, client::NewTopic};
+use factlib_kafka::{
+    Code,
+    client::{Isolation, NewTopic},
+};
 
 use super::{KafkaSettings, NewTopics, broker_client::BrokerClient, errors::broker_error};
 use crate::{ErrorKind, Result};
@@ -32,6 +35,8 @@ pub(crate) struct Cluster {
     pub addresses: Vec<(String, u16)>,
     /// Topics by name, each with the number of replicas of its least replicated partition.
     pub topics: BTreeMap<String, usize>,
+    /// Numbers of partitions by topic.
+    pub partitions: BTreeMap<String, usize>,
 }
 
 /// Settings of a topic; none if we may not know.
@@ -92,14 +97,18 @@ impl TopicAdmin {
     pub async fn cluster(&self, limit: Duration) -> Result<Cluster> {
         let asking = self.client.client().cluster(None);
         let cluster = self.client.within(limit, "cannot list the topics", asking).await?;
+        let mut counts = BTreeMap::new();
         let topics = cluster.topics.into_iter().map(|(name, partitions)| {
             let partitions = partitions.unwrap_or_default();
+            counts.insert(name.clone(), partitions.len());
             let replicas = partitions.iter().map(|partition| partition.replicas.len());
             (name, replicas.min().unwrap_or_default())
         });
+        let topics = topics.collect();
         Ok(Cluster {
             brokers: cluster.brokers.len(),
-            topics: topics.collect(),
+            topics,
+            partitions: counts,
             addresses: cluster.brokers.into_iter().map(|at| (at.host, at.port)).collect(),
         })
     }
@@ -141,6 +150,18 @@ impl TopicAdmin {
         let what = format!("cannot look up topic {topic}");
         let found = self.client.within(REQUEST_TIMEOUT, what, asking).await?;
         Ok(found.map(|partitions| partitions.len()))
+    }
+
+    /// Returns the next offset of each of a topic's first partitions.
+    pub async fn end_offsets(&self, topic: &str, partitions: usize) -> Result<Vec<i64>> {
+        let mut ends = Vec::with_capacity(partitions);
+        for partition in 0..i32::try_from(partitions).unwrap_or(i32::MAX) {
+            let client = self.client.client();
+            let asking = client.offsets(topic, partition, Isolation::ReadUncommitted);
+            let what = format!("cannot read the offsets of topic {topic}");
+            ends.push(self.client.within(REQUEST_TIMEOUT, what, asking).await?.end);
+        }
+        Ok(ends)
     }
 
     /// Asks whether the brokers would create the topic, without creating it.

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
-use factlib_kafka::tls::Verification;
+use factlib_kafka::{AddedPartitions, tls::Verification};
 use serde::{Deserialize, Serialize};
 
 use super::Secret;
@@ -31,6 +31,7 @@ pub(crate) struct KafkaSettings {
     pub retry_backoff: Duration,
     pub retry_backoff_max: Duration,
     pub metadata_max_age: Duration,
+    pub added_partitions: AddedPartitions,
     /// Interval of statistics; zero for none.
     pub statistics_interval: Duration,
     pub topics: NewTopics,

@@ -11,8 +11,8 @@ use crate::actors::PlainLanes;
 use crate::{
     Error, ErrorKind, Result,
     actors::{
-        HandlerLanes, KafkaLanes, Lanes, PipelineResources, Supervisor, TableLanes, Threads,
-        TopicClient,
+        HandlerLanes, KafkaLanes, Lanes, PartitionWatch, PipelineResources, Supervisor, TableLanes,
+        Threads, TopicClient,
     },
     checkpoint::CheckpointStore,
     config::{Config, RefusalPolicy},
@@ -82,6 +82,7 @@ impl PipelineBuilder {
             true => SlotClaim::new(startup.info.describe_hosts(), &config.postgres.slot)?,
             false => SlotClaim::default(),
         };
+        let keeps_partitions = store.is_none();
         let store = match store {
             Some(store) => store,
             None => startup.store(&log),
@@ -121,26 +122,30 @@ impl PipelineBuilder {
                     Some(threads) => ClientThread::Shared(threads.next()),
                     None => ClientThread::Own,
                 };
+                let counts = startup.topic_partitions(&log).filter(|_| keeps_partitions);
+                let watch = PartitionWatch::new(&config, counts, status.clone(), log.clone());
+                let observer = Arc::new(watch.clone());
                 let client = match config.is_exactly_once() {
                     true => {
-                        let (kept, status) = (Arc::clone(&kept), status.clone());
+                        let kept = Arc::clone(&kept);
                         let (faults, log) = (faults.clone(), log.clone());
                         let made =
-                            Transactions::new(&config, kept, client_thread, status, faults, log);
+                            Transactions::new(&config, kept, client_thread, observer, faults, log);
                         let made = Arc::new(made);
                         transactions = Some(Arc::clone(&made));
                         TopicClient::ExactlyOnce(made)
                     }
                     false => {
                         let settings = config.kafka.settings();
-                        let (status, log) = (status.clone(), log.clone());
-                        let client = PipelinedClient::start(&settings, client_thread, status, log)?;
+                        let log = log.clone();
+                        let client =
+                            PipelinedClient::start(&settings, client_thread, observer, log)?;
                         TopicClient::AtLeastOnce(Box::new(client))
                     }
                 };
                 positions = Some(kept);
                 let table = startup.dead_letter_table(&log);
-                Arc::new(KafkaLanes::new(&config, client, table, status, faults.clone())?)
+                Arc::new(KafkaLanes::new(&config, client, table, watch, status, faults.clone())?)
             }
         };
         let handler_lanes = HandlerLaneNames::new(&handlers);

@@ -44,7 +44,10 @@ use self::{
 };
 use crate::{
     Error, ErrorKind, Lsn, Result,
-    checkpoint::{Checkpoint, CheckpointStore, FileStore, MemoryStore, Partial, PostgresStore},
+    checkpoint::{
+        Checkpoint, CheckpointStore, FileStore, MemoryStore, Partial, PostgresStore,
+        TopicPartitions,
+    },
     config::{Config, OutboxTable, StoreKind, WaitForVisibility},
     dead_letter::DeadLetterTable,
     outbox::{
@@ -160,6 +163,17 @@ impl Startup {
                 Arc::new(PostgresStore::new(self.writing_info.clone(), timeout, log.clone()))
             }
         }
+    }
+
+    /// The table of the numbers of partitions; none if the position is not kept in the database.
+    pub fn topic_partitions(&self, log: &Logger) -> Option<TopicPartitions> {
+        if self.config.checkpoint.store != StoreKind::Postgres {
+            return None;
+        }
+        let settings = &self.config.postgres;
+        let (slot, info) = (settings.slot.clone(), self.writing_info.clone());
+        let (create, timeout) = (settings.create, settings.connect_timeout);
+        Some(TopicPartitions::new(slot, create, info, timeout, log.clone()))
     }
 
     /// The table for dead letters that no topic takes.

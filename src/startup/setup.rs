@@ -9,7 +9,7 @@ use slog::Logger;
 use super::{MoveRecord, StartOptions, Startup, kafka, publication_spec};
 use crate::{
     Lsn, Result,
-    checkpoint::CREATE_TABLE,
+    checkpoint::{CREATE_TABLE, CREATE_TOPIC_PARTITIONS},
     config::{Config, RefusalPolicy, StoreKind},
     dead_letter,
     postgres::sql_session,
@@ -67,6 +67,9 @@ pub async fn setup(config: &Config, accept_position: bool, log: &Logger) -> Resu
         StartOptions { create: true, accept: accept_position, cluster: None, attended: true };
     let start = startup.prepare_with(&client, &*store, options, limit, &|_| {}, log).await?;
     startup.enable_failover(&client, limit, log).await?;
+    if let Some(table) = startup.topic_partitions(log) {
+        table.create().await?;
+    }
     if config.dead_letter.policy == RefusalPolicy::DeadLetter {
         startup.dead_letter_table(log).create().await?;
     }
@@ -99,6 +102,7 @@ pub fn setup_sql(config: &Config) -> String {
     );
     if config.checkpoint.store == StoreKind::Postgres {
         sql.push_str(CREATE_TABLE);
+        sql.push_str(CREATE_TOPIC_PARTITIONS);
     }
     if config.dead_letter.policy == RefusalPolicy::DeadLetter {
         sql.push_str(dead_letter::CREATE_TABLES);

@@ -25,10 +25,6 @@ impl KafkaObserver for Status {
         Status::partitions(self, topic, count, log);
     }
 
-    fn partitions_grew(&self, topic: &str, count: usize, log: &Logger) {
-        Status::partitions_grew(self, topic, count, log);
-    }
-
     fn transaction_committed(&self, took: Duration) {
         Status::transaction_committed(self, took);
     }

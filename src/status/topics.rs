@@ -50,6 +50,10 @@ pub struct TopicStatus {
     pub partitions: Option<usize>,
     /// Number of partitions before it last changed; none if it has not changed in this process.
     pub partitions_before: Option<usize>,
+    /// The next offset of each former partition when the relay began to use the present number of
+    /// partitions: records before were mapped to the former ones. None if unknown, and with
+    /// `kafka.on_partitions_added = "warn"`.
+    pub partition_seam: Option<Vec<i64>>,
     /// Events that are done, delivered or parked.
     #[serde(skip)]
     pub(crate) finished: u64,
@@ -208,6 +212,20 @@ impl Status {
                 "now" => count, "remedy" => "the events of an aggregate go to another partition \
                 from now on, and a consumer may see them before earlier ones: let it read on to \
                 the end of the old partitions first");
+        }
+    }
+
+    /// Notes the number of partitions before this process, unless it knows a number already.
+    pub fn partitions_before(&self, topic: &str, count: usize) {
+        if let Some(topic) = self.locked().topics.get_mut(topic) {
+            topic.status.partitions.get_or_insert(count);
+        }
+    }
+
+    /// Notes the next offsets of the former partitions when added ones are used.
+    pub fn partition_seam(&self, topic: &str, seam: Option<Vec<i64>>) {
+        if let Some(topic) = self.locked().topics.get_mut(topic) {
+            topic.status.partition_seam = seam;
         }
     }
 

@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod added_partitions;
 mod dead_letters;
 #[cfg(feature = "faults")]
 mod exactly_once;

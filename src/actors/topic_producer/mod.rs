@@ -17,6 +17,7 @@
 //! the brokers do not take the topic's records for now, its batches fail, and the lane is opened
 //! again once all of them have ended. What was acknowledged is not sent again.
 
+mod added_partitions;
 #[cfg(feature = "test-util")]
 mod discard;
 #[cfg(feature = "client-kafka")]
@@ -34,6 +35,7 @@ use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Recipient, Wr
 use async_trait::async_trait;
 use slog::{Logger, info, warn};
 
+pub(crate) use self::added_partitions::PartitionWatch;
 #[cfg(feature = "test-util")]
 pub(crate) use self::discard::{Discard, DiscardLanes};
 #[cfg(feature = "client-kafka")]
@@ -68,6 +70,7 @@ impl KafkaLanes {
         config: &Config,
         client: TopicClient,
         table: DeadLetterTable,
+        partition_watch: PartitionWatch,
         status: Arc<Status>,
         faults: Faults,
     ) -> Result<Self> {
@@ -77,6 +80,7 @@ impl KafkaLanes {
             dead_letter_topic: config.dead_letter_topic(),
             table: Arc::new(table),
             registry: Arc::new(Registry::new(config)?),
+            partition_watch,
             ask_again: config.pipeline.restart_backoff_max,
             status,
             block: config.dead_letter.policy == RefusalPolicy::Block,
@@ -120,6 +124,7 @@ pub(super) struct Topics {
     dead_letter_topic: String,
     table: Arc<DeadLetterTable>,
     registry: Arc<Registry>,
+    partition_watch: PartitionWatch,
     /// Pause before a topic that Kafka does not take is asked for again.
     ask_again: Duration,
     status: Arc<Status>,
@@ -161,6 +166,10 @@ impl Topics {
 
     /// Makes the topic's producer.
     async fn producer(&self, topic: &Arc<str>, log: &Logger) -> Result<TopicProducer> {
+        let last_used = self.partition_watch.last_used(topic).await;
+        if let Some(count) = last_used {
+            self.status.partitions_before(topic, count);
+        }
         let sender = match &self.client {
             TopicClient::AtLeastOnce(client) => {
                 client.in_flight(topic).ended().await;
@@ -180,7 +189,9 @@ impl Topics {
                 opened
             }
         };
-        self.status.partitions(topic, sender.partitions(), log);
+        let partitions = sender.partitions();
+        self.status.partitions(topic, partitions, log);
+        self.partition_watch.opened(topic, last_used, partitions).await?;
         Ok(TopicProducer {
             sender,
             table: self.table_of(topic),

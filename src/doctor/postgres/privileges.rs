@@ -79,7 +79,7 @@ impl PostgresChecks<'_> {
     fn tables(&self) -> Vec<&'static str> {
         let mut tables = Vec::new();
         if self.config.checkpoint.store == StoreKind::Postgres {
-            tables.push("factlib.checkpoints");
+            tables.extend(["factlib.checkpoints", "factlib.topic_partitions"]);
         }
         if self.config.dead_letter.policy == RefusalPolicy::DeadLetter {
             tables.extend(["factlib.dead_letters", "factlib.redriven"]);

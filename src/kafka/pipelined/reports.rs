@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use factlib_kafka::{AnsweredRequest, Code, Observer, SentRequest};
+use factlib_kafka::{AnsweredRequest, Code, DrainHold, Observer, SentRequest};
 use slog::{Logger, info, warn};
 use tokio::{sync::Notify, time::Instant};
 
@@ -224,8 +224,15 @@ impl Observer for Reports {
         });
     }
 
-    fn grown(&self, topic: &str, _: usize, partitions: usize) {
-        self.observer.partitions_grew(topic, partitions, &self.log);
+    fn grown(&self, topic: &str, from: usize, to: usize) {
+        let refusal = self.observer.partitions_grew(topic, from, to, &self.log);
+        if let (Some(error), Some(state)) = (refusal, self.state(topic)) {
+            state.stop(&error);
+        }
+    }
+
+    fn drained(&self, topic: &str, from: usize, to: usize, hold: DrainHold) {
+        self.observer.partitions_drained(topic, from, to, hold);
     }
 }
 

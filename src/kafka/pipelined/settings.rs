@@ -39,6 +39,7 @@ pub(crate) fn client_settings(kafka: &KafkaSettings) -> Result<Settings> {
     settings.backoff = kafka.retry_backoff;
     settings.backoff_max = kafka.retry_backoff_max;
     settings.metadata_max_age = kafka.metadata_max_age;
+    settings.added_partitions = kafka.added_partitions;
     settings.login = kafka.login.as_ref().map(login).transpose()?;
     if let Some(tls) = &kafka.tls {
         settings.connector = Arc::new(connector(tls));

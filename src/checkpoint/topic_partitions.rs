@@ -1,0 +1,130 @@
+//! Stores the number of partitions that each topic had when the relay last sent to it, beside the
+//! checkpoints: a start notices partitions that were added while no relay ran.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use factlib_postgres::ConnectInfo;
+use slog::Logger;
+use tokio_postgres::error::SqlState;
+
+use crate::{
+    Error, ErrorKind, Result,
+    postgres::{Reconnecting, StatementError},
+};
+
+pub(crate) const TABLE: &str = "factlib.topic_partitions";
+
+/// SQL that creates the table; running it again changes nothing.
+pub(crate) const CREATE_TABLE: &str = "\
+CREATE SCHEMA IF NOT EXISTS factlib;
+CREATE TABLE IF NOT EXISTS factlib.topic_partitions (
+    slot text NOT NULL,
+    topic text NOT NULL,
+    partitions integer NOT NULL,
+    changed_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (slot, topic)
+);
+";
+
+const LOAD: &str = "SELECT topic, partitions FROM factlib.topic_partitions WHERE slot = $1 \
+                    AND topic = coalesce($2, topic)";
+
+const SAVE: &str = "\
+INSERT INTO factlib.topic_partitions (slot, topic, partitions) VALUES ($1, $2, $3)
+ON CONFLICT (slot, topic) DO UPDATE SET partitions = excluded.partitions, changed_at = now()";
+
+/// The table `factlib.topic_partitions` of the source database, for one slot.
+pub(crate) struct TopicPartitions {
+    slot: String,
+    create: bool,
+    connection: Reconnecting,
+}
+
+impl TopicPartitions {
+    /// Uses the table, which is created when first needed if `create` is set.
+    pub fn new(
+        slot: String,
+        create: bool,
+        info: ConnectInfo,
+        timeout: Duration,
+        log: Logger,
+    ) -> Self {
+        TopicPartitions { slot, create, connection: Reconnecting::new(info, timeout, log) }
+    }
+
+    /// Creates the table if it is missing.
+    pub async fn create(&self) -> Result<()> {
+        // Look first: IF NOT EXISTS requires the right to create even if nothing is missing.
+        let there = self.connection.tables_exist(&[TABLE]).await;
+        if there.map_err(|error| self.failed("look up", error))? {
+            return Ok(());
+        }
+        let created = self.connection.run_all(CREATE_TABLE).await;
+        created.map_err(|error| self.failed("create", error))
+    }
+
+    /// Returns the number of a topic's partitions; none if it was never saved.
+    pub async fn load(&self, topic: &str) -> Result<Option<usize>> {
+        Ok(self.read(Some(topic)).await?.remove(topic))
+    }
+
+    /// Returns the numbers of all topics.
+    pub async fn load_all(&self) -> Result<BTreeMap<String, usize>> {
+        self.read(None).await
+    }
+
+    /// Saves the number of a topic's partitions.
+    pub async fn save(&self, topic: &str, partitions: usize) -> Result<()> {
+        let saved = match self.write(topic, partitions).await {
+            Err(error) if self.create && is_missing(&error) => {
+                self.create().await?;
+                self.write(topic, partitions).await
+            }
+            saved => saved,
+        };
+        self.connection.close().await;
+        saved.map_err(|error| self.failed("write", error))
+    }
+
+    async fn read(&self, topic: Option<&str>) -> Result<BTreeMap<String, usize>> {
+        let rows = self.connection.run(LOAD, &[&self.slot, &topic]).await;
+        // It is needed when a topic opens or changes, which is rare.
+        self.connection.close().await;
+        let rows = match rows {
+            // Nothing was saved yet.
+            Err(error) if is_missing(&error) => return Ok(BTreeMap::new()),
+            rows => rows.map_err(|error| self.failed("read", error))?,
+        };
+        let numbers = rows.iter().filter_map(|row| {
+            let partitions: i32 = row.try_get(1).ok()?;
+            Some((row.try_get(0).ok()?, usize::try_from(partitions).ok()?))
+        });
+        Ok(numbers.collect())
+    }
+
+    async fn write(&self, topic: &str, partitions: usize) -> Result<(), StatementError> {
+        let partitions = i32::try_from(partitions).unwrap_or(i32::MAX);
+        self.connection.run(SAVE, &[&self.slot, &topic, &partitions]).await.map(drop)
+    }
+
+    fn failed(&self, what: &str, error: StatementError) -> Error {
+        let what = format!("cannot {what} table {TABLE} of {}", self.connection.describe());
+        let failed = Error::new(ErrorKind::CheckpointUnavailable, what);
+        match error.code() {
+            _ if is_missing(&error) => failed.remedy("run `factlib setup` to create it"),
+            Some(&SqlState::INSUFFICIENT_PRIVILEGE) => failed.remedy(
+                "run `factlib setup` as an administrator, and GRANT SELECT, INSERT, UPDATE, DELETE \
+                 on the table to this user",
+            ),
+            _ => match error.remedy() {
+                Some(remedy) => failed.remedy(remedy),
+                None => failed,
+            },
+        }
+        .caused_by(error)
+    }
+}
+
+fn is_missing(error: &StatementError) -> bool {
+    matches!(error.code(), Some(&SqlState::UNDEFINED_TABLE | &SqlState::INVALID_SCHEMA_NAME))
+}
