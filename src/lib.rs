@@ -284,8 +284,11 @@ pub use factlib_postgres::{Lsn, ParseLsnError};
 pub mod binary {
     use crate::{Error, Result, config::Config, kafka};
 
+    #[doc(inline)]
+    pub use crate::fleet::databases;
+
     pub use crate::config::{
-        load::{Loaded, Loader, Sourced},
+        load::{Loaded, Loader, Sourced, is_pipeline},
         manual::{example, markdown},
         reference::{Kind, Setting, settings},
     };

@@ -4,6 +4,8 @@ use std::{path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
+use crate::routing::{Captures, Pattern};
+
 /// The section `[fleet]`: several pipelines in one process.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
@@ -12,7 +14,10 @@ pub struct FleetConfig {
     /// Folder with a file `NAME.toml` for each pipeline, whose settings override all others: see
     /// docs/fleet.md. With it, `factlib run` runs these pipelines.
     pub pipelines: Option<PathBuf>,
-    /// Interval of looking for changed files in that folder; `0s`: only at SIGHUP.
+    /// Databases of the server of `postgres.url`, each an exact name, a glob or `/regex/`: `factlib
+    /// run` runs a pipeline for each, also for those that are created later.
+    pub databases: Vec<String>,
+    /// Interval of looking for changed files and new databases; `0s`: only at SIGHUP.
     #[serde(with = "humantime_serde")]
     pub check_interval: Duration,
     /// Pause before a pipeline that ended with an error is started again.
@@ -20,6 +25,22 @@ pub struct FleetConfig {
     pub retry_after: Duration,
     /// `/healthz` and `/readyz` fail when `all` pipelines fail, or when `any` does.
     pub unhealthy_when: UnhealthyWhen,
+}
+
+impl FleetConfig {
+    /// True if there are several pipelines, or may be.
+    pub fn is_set(&self) -> bool {
+        self.pipelines.is_some() || !self.databases.is_empty()
+    }
+
+    /// True if a database of this name has a pipeline.
+    pub(crate) fn has_database(&self, name: &str) -> bool {
+        let matches = |pattern: &String| {
+            Pattern::parse(pattern)
+                .is_ok_and(|pattern| pattern.matches(name, &mut Captures::default()))
+        };
+        self.databases.iter().any(matches)
+    }
 }
 
 /// Pipelines that have to fail before the process counts as unhealthy.
@@ -38,6 +59,7 @@ impl Default for FleetConfig {
     fn default() -> Self {
         FleetConfig {
             pipelines: None,
+            databases: Vec::new(),
             check_interval: Duration::from_secs(5),
             retry_after: Duration::from_secs(30),
             unhealthy_when: UnhealthyWhen::All,

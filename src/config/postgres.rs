@@ -21,6 +21,8 @@ pub struct PostgresConfig {
     /// Connection string: a URL or `key=value` pairs, with libpq's parameters.
     #[serde(serialize_with = "super::secret::redacted")]
     pub url: SecretString,
+    /// Database; overrides that of the connection strings.
+    pub database: Option<String>,
     /// Password; overrides that of the connection string.
     #[serde(serialize_with = "super::secret::redacted_option")]
     pub password: Option<SecretString>,
@@ -91,6 +93,7 @@ impl Default for PostgresConfig {
     fn default() -> Self {
         PostgresConfig {
             url: SecretString::from(DEFAULT_URL),
+            database: None,
             password: None,
             password_command: None,
             password_file: None,
@@ -140,6 +143,10 @@ impl PostgresConfig {
 
     fn with_password(&self, info: ConnectInfo) -> ConnectInfo {
         let info = info.with_default_application_name("factlib");
+        let info = match &self.database {
+            Some(database) => info.with_database(database),
+            None => info,
+        };
         let info = match &self.password {
             Some(password) => info.with_password(password.clone()),
             None => info,

@@ -66,6 +66,7 @@ pub enum Kind {
 #[rustfmt::skip]
 const ROWS: &[(&str, Kind, &[&str])] = &[
     ("postgres.url", Kind::Secret, &["MASTER_DATABASE_URL"]),
+    ("postgres.database", Kind::Text, &[]),
     ("postgres.password", Kind::Secret, &[]),
     ("postgres.password_command", Kind::Command, &[]),
     ("postgres.primary_url", Kind::Secret, &[]),
@@ -155,6 +156,7 @@ const ROWS: &[(&str, Kind, &[&str])] = &[
     ("pipeline.startup_timeout", Kind::Duration, &[]),
     ("pipeline.drain_timeout", Kind::Duration, &[]),
     ("fleet.pipelines", Kind::Path, &[]),
+    ("fleet.databases", Kind::List, &[]),
     ("fleet.check_interval", Kind::Duration, &[]),
     ("fleet.retry_after", Kind::Duration, &[]),
     ("fleet.unhealthy_when", Kind::OneOf(&["all", "any"]), &[]),

@@ -5,9 +5,11 @@
 //!
 //! | file | idea |
 //! | --- | --- |
+//! | `databases` | lists the databases that have a pipeline |
 //! | `handle` | the handle of a running fleet: adds, replaces and removes pipelines |
 //! | `keeper` | one pipeline: starts it, and starts it again when it fails |
 
+mod databases;
 mod handle;
 mod keeper;
 
@@ -16,7 +18,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 use actix_rt::System;
 use slog::Logger;
 
-pub use self::handle::FleetHandle;
+pub use self::{databases::databases, handle::FleetHandle};
 use crate::{
     Error, ErrorKind, PipelineBuilder, Result,
     config::{Config, FleetConfig, HttpConfig},

@@ -46,7 +46,5 @@ fn find(request: &HttpRequest) -> Result<Data<OpsState>, Error> {
         return only.cloned().ok_or_else(|| ErrorNotFound(""));
     };
     let name = request.match_info().get(PIPELINE).unwrap_or_default();
-    find(name).ok_or_else(|| {
-        ErrorNotFound(format!("there is no pipeline {name:?}, or it has not started\n"))
-    })
+    find(name).ok_or_else(|| ErrorNotFound("this pipeline is not there, or has not started yet"))
 }

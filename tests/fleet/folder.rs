@@ -16,7 +16,7 @@ use crate::support::{
 const BINARY: &str = env!("CARGO_BIN_EXE_factlib");
 
 /// A relay of the pipelines in a folder.
-struct Scene {
+pub struct Scene {
     folder: TempDir,
     port: u16,
     program: Program,
@@ -28,18 +28,24 @@ impl Scene {
         for bed in beds {
             write(folder.path(), &bed.name, &file_of(bed));
         }
-        let port = free_port();
-        let shared = [
+        let variables = [
             ("FACTLIB_FLEET__PIPELINES", folder.path().display().to_string()),
             ("FACTLIB_FLEET__CHECK_INTERVAL", "1s".into()),
             ("FACTLIB_FLEET__RETRY_AFTER", "1s".into()),
             ("FACTLIB_KAFKA__BROKERS", beds[0].kafka.bootstrap()),
             ("FACTLIB_KAFKA__TOPICS__PARTITIONS", "1".into()),
-            ("FACTLIB_HTTP__HEALTH_PORT", port.to_string()),
-            ("FACTLIB_HTTP__METRICS_PORT", port.to_string()),
         ];
-        let variables = shared.map(|(name, value)| (name.to_owned(), value));
+        Scene { folder, ..Scene::with(&variables, free_port()) }
+    }
+
+    /// A relay with these variables, which listens on a port.
+    pub fn with(variables: &[(&str, String)], port: u16) -> Self {
+        let ports = ["HEALTH", "METRICS"].map(|of| format!("FACTLIB_HTTP__{of}_PORT"));
+        let ports = ports.map(|name| (name, port.to_string()));
+        let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
+        let variables: Vec<_> = variables.chain(ports).collect();
         let program = Program::start(Path::new(BINARY), &["run".into()], &variables);
+        let folder = TempDir::new().expect("a folder");
         Scene { folder, port, program: program.expect("factlib starts") }
     }
 
@@ -48,7 +54,7 @@ impl Scene {
     }
 
     /// Waits until the pipelines are as expected: name, state, and whether there is a problem.
-    async fn shows(&self, expected: &[(&str, &str, bool)]) -> Value {
+    pub async fn shows(&self, expected: &[(&str, &str, bool)]) -> Value {
         let mut expected = expected.to_vec();
         expected.sort_unstable();
         let body = until(self.port, "/status.json", |_, body| {
@@ -65,7 +71,7 @@ impl Scene {
         serde_json::from_str(&body.await).expect("JSON")
     }
 
-    async fn stop(self) {
+    pub async fn stop(self) {
         self.program.terminate();
         let status = self.program.ended(LIMIT).await.expect("it ends");
         assert!(status.success(), "{}", self.program.output());

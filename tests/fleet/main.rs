@@ -4,5 +4,6 @@
 mod support;
 
 mod cost;
+mod databases;
 mod folder;
 mod library;

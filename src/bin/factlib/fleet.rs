@@ -1,14 +1,13 @@
-//! `factlib run` with `fleet.pipelines`: runs the pipelines of a folder, and takes up its changes.
+//! `factlib run` with the section `[fleet]`: runs several pipelines, and takes up their changes.
 
-use std::{
-    collections::BTreeMap,
-    mem::ManuallyDrop,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{collections::BTreeMap, mem::ManuallyDrop, time::Duration};
 
 use actix_rt::System;
-use factlib::{Error, ErrorKind, Fleet, FleetHandle, Result, binary::Loader, config::Config};
+use factlib::{
+    Error, ErrorKind, Fleet, FleetHandle, Result,
+    binary::{Loaded, Loader, databases, is_pipeline},
+    config::Config,
+};
 use slog::{Logger, error, info, warn};
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -20,31 +19,32 @@ use crate::{
 /// Loads the configuration of one pipeline.
 ///
 /// # Errors
-/// There is no folder of pipelines, or there is a mistake in its file.
-pub fn load(loader: &Loader, config: &Config, name: &str) -> Result<factlib::binary::Loaded> {
-    let Some(folder) = &config.fleet.pipelines else {
+/// There are no pipelines, or there is a mistake in its file.
+pub fn load(loader: &Loader, config: &Config, name: &str) -> Result<Loaded> {
+    if !config.fleet.is_set() {
         let failure = format!("there is no pipeline {name}: fleet.pipelines is not set");
         return Err(Error::new(ErrorKind::Config, failure));
-    };
-    loader.load_pipeline(folder, name)
+    }
+    loader.load_pipeline(&config.fleet, name)
 }
 
-/// Runs the pipelines of a folder until a signal comes.
-pub fn run(loader: Loader, config: &Config, folder: &Path, log: Logger) -> Result<()> {
+/// Runs all pipelines until a signal comes.
+pub fn run(loader: Loader, config: Config, log: Logger) -> Result<()> {
     // Not dropped, as in `factlib run` of one pipeline.
     let system = ManuallyDrop::new(System::new());
     system.block_on(async {
         let parts = Parts::new(&log)?;
-        let fleet = Fleet::builder().config(config).logger(log.clone()).start()?;
-        let (folder, running) = (folder.to_owned(), BTreeMap::new());
-        let mut folder = Folder { loader, folder, running, parts, log: log.clone() };
-        folder.take_up(&fleet)?;
-        if folder.running.is_empty() {
-            warn!(log, "there are no pipelines";
-                "remedy" => "add a file NAME.toml to the folder fleet.pipelines");
-        }
         let mut signals = Signals::new()?;
+        let fleet = Fleet::builder().config(&config).logger(log.clone()).start()?;
         let every = config.fleet.check_interval;
+        let running = BTreeMap::new();
+        let mut pipelines =
+            Pipelines { loader, config, running, found: Vec::new(), parts, log: log.clone() };
+        pipelines.take_up(&fleet).await?;
+        if pipelines.running.is_empty() {
+            warn!(log, "there are no pipelines yet";
+                "remedy" => "add a file to fleet.pipelines, or a database that fleet.databases names");
+        }
         let mut check = interval(every.max(Duration::from_secs(1)));
         check.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -58,28 +58,31 @@ pub fn run(loader: Loader, config: &Config, folder: &Path, log: Logger) -> Resul
                 },
                 _ = check.tick(), if !every.is_zero() => {}
             }
-            if let Err(failure) = folder.take_up(&fleet) {
+            if let Err(failure) = pipelines.take_up(&fleet).await {
                 error!(log, "the pipelines stay as they are"; "error" => %failure);
             }
         }
     })
 }
 
-/// The folder of the pipelines, and what runs of it.
-struct Folder {
+/// The pipelines that are configured, and those that run.
+struct Pipelines {
     loader: Loader,
-    folder: PathBuf,
+    config: Config,
     /// Each with the number of its files.
     running: BTreeMap<String, u64>,
+    /// Databases that were there at the last look.
+    found: Vec<String>,
     parts: Parts,
     log: Logger,
 }
 
-impl Folder {
+impl Pipelines {
     /// Starts new pipelines, stops those that are gone, and starts changed ones again. A mistake in
     /// a changed file leaves its pipeline as it is.
-    fn take_up(&mut self, fleet: &FleetHandle) -> Result<()> {
-        let found = self.loader.pipelines(&self.folder)?;
+    async fn take_up(&mut self, fleet: &FleetHandle) -> Result<()> {
+        self.find_databases().await;
+        let found = self.loader.pipelines(&self.config.fleet, &self.found)?;
         let gone: Vec<_> =
             self.running.keys().filter(|name| !found.contains_key(*name)).cloned().collect();
         for name in gone {
@@ -89,31 +92,51 @@ impl Folder {
         }
         for (name, files) in found {
             let before = self.running.insert(name.clone(), files);
-            if before == Some(files) {
-                continue;
+            if before != Some(files) {
+                self.start(fleet, name, before.is_some());
             }
-            let loaded = self.loader.load_pipeline(&self.folder, &name);
-            match (&loaded, before) {
-                (Err(failure), Some(_)) => {
-                    error!(self.log, "pipeline not changed: there is a mistake in its file";
-                        "pipeline" => &name, "error" => %failure);
-                    continue;
-                }
-                (_, Some(_)) => info!(self.log, "pipeline changed"; "pipeline" => &name),
-                (_, None) => info!(self.log, "pipeline added"; "pipeline" => &name),
-            }
-            for path in loaded.iter().flat_map(|loaded| &loaded.exposed) {
-                warn!(self.log, "a file with secrets is readable by every user of this machine";
-                    "path" => %path.display(), "pipeline" => &name);
-            }
-            let (loader, folder, parts) =
-                (self.loader.clone(), self.folder.clone(), self.parts.clone());
-            let file = name.clone();
-            fleet.set(name, move || {
-                let config = loader.load_pipeline(&folder, &file)?.config;
-                parts.pipeline(config)
-            });
         }
         Ok(())
+    }
+
+    /// Looks for databases. While the server does not answer, those of the last look count.
+    async fn find_databases(&mut self) {
+        if self.config.fleet.databases.is_empty() {
+            return;
+        }
+        match databases(&self.config, &self.log).await {
+            Ok(found) => {
+                let is_new = |name: &&String| !self.found.contains(*name);
+                for name in found.iter().filter(is_new).filter(|name| !is_pipeline(name)) {
+                    warn!(self.log, "a database has no pipeline: its name can't be part of a slot's";
+                        "database" => name, "remedy" => "give it a file in fleet.pipelines");
+                }
+                self.found = found;
+            }
+            Err(failure) => {
+                warn!(self.log, "cannot look for new databases"; "error" => %failure);
+            }
+        }
+    }
+
+    /// Starts a new or changed pipeline.
+    fn start(&self, fleet: &FleetHandle, name: String, is_changed: bool) {
+        let (loader, settings) = (self.loader.clone(), self.config.fleet.clone());
+        let loaded = loader.load_pipeline(&settings, &name);
+        match (&loaded, is_changed) {
+            (Err(failure), true) => {
+                error!(self.log, "pipeline not changed: there is a mistake in its file";
+                    "pipeline" => &name, "error" => %failure);
+                return;
+            }
+            (_, true) => info!(self.log, "pipeline changed"; "pipeline" => &name),
+            (_, false) => info!(self.log, "pipeline added"; "pipeline" => &name),
+        }
+        for path in loaded.iter().flat_map(|loaded| &loaded.exposed) {
+            warn!(self.log, "a file with secrets is readable by every user of this machine";
+                "path" => %path.display(), "pipeline" => &name);
+        }
+        let (parts, file) = (self.parts.clone(), name.clone());
+        fleet.set(name, move || parts.pipeline(loader.load_pipeline(&settings, &file)?.config));
     }
 }

@@ -78,7 +78,7 @@ fn run_command(args: Args) -> Result<ExitCode> {
         loaded = fleet::load(&loader, &loaded.config, name)?;
     }
     let config = loaded.config.clone();
-    let folder = config.fleet.pipelines.as_ref().filter(|_| args.settings.pipeline.is_none());
+    let runs_fleet = config.fleet.is_set() && args.settings.pipeline.is_none();
     // Dropped last: the guard writes the lines that are still queued.
     let (log, _flush) = log::logger(&config.log);
     for path in &loaded.exposed {
@@ -92,10 +92,8 @@ fn run_command(args: Args) -> Result<ExitCode> {
             "remedy" => "write factlib.toml with `factlib init`, or name a file with --config");
     }
     success(match args.command {
-        Command::Run => match folder {
-            Some(folder) => fleet::run(loader, &config, folder, log),
-            None => run::run(config, log),
-        },
+        Command::Run if runs_fleet => fleet::run(loader, config, log),
+        Command::Run => run::run(config, log),
         // Handled above.
         #[cfg(feature = "demo")]
         Command::Demo(_) => Ok(()),

@@ -28,6 +28,7 @@ use figment::{
     value::{Dict, Map, Value},
 };
 
+pub use self::pipelines::is_pipeline;
 use self::values::{Values, sourced};
 use super::{
     Config, environment,

@@ -20,7 +20,7 @@ use super::{
     secret::REDACTED,
     size::size_text,
 };
-use crate::Result;
+use crate::{Result, routing::Pattern};
 
 /// PostgreSQL's `NAMEDATALEN - 1`.
 const IDENTIFIER_BYTES: usize = 63;
@@ -52,6 +52,11 @@ impl Config {
             )?;
         }
         check_checkpoint(&self.checkpoint)?;
+        for pattern in &self.fleet.databases {
+            if let Err(problem) = Pattern::parse(pattern) {
+                return wrong("fleet.databases", quoted(pattern), problem);
+            }
+        }
         if let Some(topic) = &self.dead_letter.topic {
             kafka::check_topic_prefix("dead_letter.topic", topic)?;
         }

@@ -148,6 +148,11 @@ impl ConnectInfo {
         })
     }
 
+    /// Connects to this database, instead of the connection string's.
+    pub fn with_database(self, database: impl Into<String>) -> Self {
+        ConnectInfo { dbname: database.into(), ..self }
+    }
+
     /// Sets the password, instead of the connection string's.
     pub fn with_password(self, password: SecretString) -> Self {
         ConnectInfo { password: Some(password), password_source: None, ..self }
