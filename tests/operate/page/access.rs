@@ -10,7 +10,7 @@ use super::{
 };
 
 /// A phone, a tablet and a desktop.
-const WIDTHS: [u64; 3] = [360, 768, 1280];
+pub const WIDTHS: [u64; 3] = [360, 768, 1280];
 /// All that an open page has loaded, in bytes, without what streams in.
 const WEIGHT: &str = "(async () => { const files = performance.getEntries().filter((entry) => entry.transferSize > 0); \
      return files.reduce((sum, file) => sum + file.transferSize, 0); })()";

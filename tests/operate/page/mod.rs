@@ -4,6 +4,7 @@ mod access;
 mod axe;
 mod browser;
 mod controls;
+mod fleet;
 mod live;
 mod manners;
 mod search;

@@ -29,7 +29,7 @@ async fn a_letter_is_found_by_its_id_and_by_names_and_nothing_else_is_claimed() 
     // Names of the relay's own topics: no event may go there.
     emit(&mut client, &scene.config, facts).await;
     scene.emit().await;
-    while status(&url).await["dead_letters"] != 3 {}
+    while status(&url).await["topics"]["factlib.dead-letter"]["events"] != 3 {}
 
     let found = find(&url, &ids[1]).await;
     assert_eq!((&found["matching"], &found["searched"]), (&1.into(), &3.into()), "{found}");
