@@ -4,7 +4,7 @@
 //! that was read. The server drops a reader that is too slow after `wal_sender_timeout`, and its slot
 //! too. `routing::explain` shows the records that a relay would send for an event.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{collections::VecDeque, pin::pin, sync::Arc, time::Duration};
 
 use bytes::{Buf, BytesMut};
 use factlib_postgres::{
@@ -13,6 +13,7 @@ use factlib_postgres::{
 };
 use slog::Logger;
 use tokio::time::{Instant, sleep_until};
+use tokio_postgres::Client;
 use uuid::Uuid;
 
 use crate::{
@@ -28,13 +29,26 @@ use crate::{
 /// Size of one read; a message may be larger.
 const READ_BYTES: usize = 256 << 10;
 
+/// A slot to stream from, and where.
+pub(crate) struct TailSource {
+    pub slot: String,
+    /// Transactions that ended here or earlier are not streamed.
+    pub start: Lsn,
+    /// The position that stays confirmed; what is received is confirmed if none is given.
+    pub keep: Option<Lsn>,
+}
+
 /// A stream of a database's events from now on.
 pub struct Tail {
     stream: ReplicationStream,
     decoder: EventDecoder,
     buffer: BytesMut,
+    /// Complete messages.
+    undecoded: bytes::Bytes,
     events: VecDeque<Event>,
     received: Lsn,
+    /// The position to confirm, if it is not the received one.
+    keep: Option<Lsn>,
     status_interval: Duration,
     next_status: Instant,
 }
@@ -49,14 +63,11 @@ impl Tail {
         config.validate()?;
         let settings = &config.postgres;
         let startup = Startup::new(&Arc::new(config.clone()))?;
-        let tables = config.outbox_tables();
         let client = sql_session(&startup.info, settings.connect_timeout, log).await?;
         let server = Server::read(&client).await?;
         server::check(&server, config)?;
         let (_, findings) = startup.publication(&client, false, RefuseOn::EveryTable, log).await?;
         log_findings(&findings, log);
-        let encoding = read_encoding(&client, log).await?;
-        let facts = TableFacts::read(&client, &tables).await?;
         let mut replication = startup.replication(settings.connect_timeout, log).await?;
         // No relay and no other tail has this name.
         let slot = format!("factlib_tail_{}", Uuid::now_v7().simple());
@@ -69,6 +80,26 @@ impl Tail {
                 return Err(error);
             }
         };
+        let source = TailSource { slot, start, keep: None };
+        Tail::of_slot(config, &startup, &client, &server, replication, source, log).await
+    }
+
+    /// Streams the events of a slot that exists, which is then active for this connection.
+    ///
+    /// # Errors
+    /// An error of the server.
+    pub(crate) async fn of_slot(
+        config: &Config,
+        startup: &Startup,
+        client: &Client,
+        server: &Server,
+        replication: ReplicationClient,
+        TailSource { slot, start, keep }: TailSource,
+        log: &Logger,
+    ) -> Result<Self> {
+        let (settings, tables) = (&config.postgres, config.outbox_tables());
+        let encoding = read_encoding(client, log).await?;
+        let facts = TableFacts::read(client, &tables).await?;
         let options = ReplicationOptions::new(slot)
             .publication(&settings.publication)
             .messages(true)
@@ -85,9 +116,11 @@ impl Tail {
             stream,
             decoder,
             buffer: BytesMut::with_capacity(READ_BYTES),
+            undecoded: bytes::Bytes::new(),
             events: VecDeque::new(),
             received: start,
-            status_interval: server::status_interval(&server, settings),
+            keep,
+            status_interval: server::status_interval(server, settings),
             next_status: Instant::now(),
         })
     }
@@ -109,22 +142,27 @@ impl Tail {
         }
     }
 
-    /// Returns the next event, or none after a step that only moved the position or confirmed it.
+    /// Returns the next event, or none after a step that only moved the position, ended a transaction or
+    /// confirmed.
     pub(crate) async fn step(&mut self) -> Result<Option<Event>> {
         if let Some(event) = self.events.pop_front() {
             return Ok(Some(event));
+        }
+        if !self.undecoded.is_empty() {
+            self.decode_transaction()?;
+            return Ok(self.events.pop_front());
         }
         tokio::select! {
             biased;
             () = sleep_until(self.next_status) => self.confirm_received().await?,
             read = self.stream.read(&mut self.buffer) => {
                 read?;
-                self.decode_buffer().await?;
+                self.take_messages().await?;
             }
         }
         let wanted = frame::first_frame_length(&self.buffer).max(READ_BYTES);
         self.buffer.reserve(wanted.saturating_sub(self.buffer.len()));
-        Ok(self.events.pop_front())
+        Ok(None)
     }
 
     /// Position up to which every event was returned, once [`step`](Self::step) has returned none.
@@ -132,42 +170,100 @@ impl Tail {
         self.received
     }
 
-    /// Decodes the complete messages in the buffer.
-    async fn decode_buffer(&mut self) -> Result<()> {
+    /// Takes the complete messages out of the buffer.
+    async fn take_messages(&mut self) -> Result<()> {
         let mut length = 0;
         let mut reply_requested = false;
         while let Some((frame, bytes)) =
             frame::next_frame(self.buffer.get(length..).unwrap_or(&[]))?
         {
             match frame {
-                Frame::XLogData(wal) => self.received = self.received.max(wal.wal_start),
-                Frame::Keepalive { wal_end, reply_requested: wanted, .. } => {
-                    self.received = self.received.max(wal_end);
-                    reply_requested |= wanted;
-                }
+                Frame::XLogData(_) => {}
+                Frame::Keepalive { reply_requested: wanted, .. } => reply_requested |= wanted,
                 other => other.ensure_streaming()?,
             }
             length += bytes;
         }
         // A copy, so that the buffer is free for the next read.
-        let frames = bytes::Bytes::copy_from_slice(self.buffer.get(..length).unwrap_or_default());
+        self.undecoded =
+            bytes::Bytes::copy_from_slice(self.buffer.get(..length).unwrap_or_default());
         self.buffer.advance(length);
-        self.events.extend(self.decoder.decode(&frames)?);
         if reply_requested { self.confirm_received().await } else { Ok(()) }
     }
 
-    /// Confirms everything received, because nothing has to be read again.
+    /// Decodes messages up to the next end of a transaction.
+    fn decode_transaction(&mut self) -> Result<()> {
+        let before = self.decoder.end().lsn;
+        while let Some((frame, length)) = frame::next_frame(&self.undecoded)? {
+            match frame {
+                Frame::XLogData(wal) => self.received = self.received.max(wal.wal_start),
+                Frame::Keepalive { wal_end, .. } => self.received = self.received.max(wal_end),
+                _ => {}
+            }
+            let message = self.undecoded.split_to(length);
+            self.events.extend(self.decoder.decode(&message)?);
+            if self.decoder.end().lsn > before {
+                return Ok(());
+            }
+        }
+        self.undecoded.clear();
+        Ok(())
+    }
+
+    /// True if all events that were received are returned.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.events.is_empty()
+    }
+
+    /// The end of the last transaction, if all of its events were returned and no later one has begun to
+    /// return events.
+    pub(crate) fn transaction_end(&self) -> Option<Lsn> {
+        let end = self.decoder.end();
+        (self.events.is_empty() && end.partial.is_none()).then_some(end.lsn)
+    }
+
+    /// Runs `work` and keeps the connection alive meanwhile, without reading from it.
+    ///
+    /// # Errors
+    /// The connection ended.
+    pub(crate) async fn while_busy<T>(&mut self, work: impl Future<Output = T>) -> Result<T> {
+        let mut work = pin!(work);
+        loop {
+            tokio::select! {
+                done = &mut work => return Ok(done),
+                () = sleep_until(self.next_status) => self.send_status(false).await?,
+            }
+        }
+    }
+
+    /// Ends the stream in order; afterwards the slot is free.
+    ///
+    /// # Errors
+    /// The connection ended before.
+    pub(crate) async fn finish(self) -> Result<()> {
+        let status = self.status();
+        Ok(self.stream.finish(status, self.buffer).await?)
+    }
+
+    /// Confirms everything received, because nothing has to be read again, or the position to keep.
     async fn confirm_received(&mut self) -> Result<()> {
-        let received = self.received;
+        self.send_status(true).await
+    }
+
+    async fn send_status(&mut self, reading: bool) -> Result<()> {
         self.next_status = Instant::now() + self.status_interval;
-        let reply_requested = false;
-        let status = StandbyStatus {
-            written: received,
-            flushed: received,
-            applied: received,
-            reply_requested,
-        };
-        Ok(self.stream.send_status(status, true).await?)
+        let status = self.status();
+        Ok(self.stream.send_status(status, reading).await?)
+    }
+
+    fn status(&self) -> StandbyStatus {
+        let confirmed = self.keep.unwrap_or(self.received);
+        StandbyStatus {
+            written: self.received,
+            flushed: confirmed,
+            applied: confirmed,
+            reply_requested: false,
+        }
     }
 }
 
