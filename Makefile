@@ -28,7 +28,7 @@ WRITE ?=
 export DEMO_SECONDS REPEATS FACTS BACKLOG
 
 .DEFAULT_GOAL := help
-.PHONY: help bootstrap test screenshots chaos matrix lint demo bench compare bench-emit microbench fuzz proto api doc clean
+.PHONY: help bootstrap test screenshots chaos takeover matrix lint demo bench compare bench-emit microbench fuzz proto api doc clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -49,6 +49,10 @@ chaos: ## Break everything around the real binary, a table row each (SEED, SECON
 	@scripts/bootstrap --tests
 	@CHAOS_DELIVERY=$(DELIVERY) CHAOS_SEED=$(SEED) CHAOS_SECONDS=$(SECONDS) CHAOS_SCENARIO=$(SCENARIO) CHAOS_MARKDOWN=$(MARKDOWN) \
 		$(CARGO) test --locked --all-features --test chaos -- --ignored --exact full --nocapture
+
+takeover: ## Debezium Server, killed or stopped under load, and factlib that takes over, 20 times
+	@PEERS=debezium-server,kafka-connect scripts/bootstrap --compare
+	$(CARGO) test --locked --workspace --all-features --test takeover -- --ignored --nocapture
 
 matrix: ## The relay on every PostgreSQL from 10 to 18, a table row each (VERSIONS=10,17, WRITE=docs/postgresql.md)
 	@VERSIONS=$(VERSIONS) scripts/bootstrap --matrix

@@ -4,5 +4,7 @@
 //! | file | idea |
 //! | --- | --- |
 //! | [`debezium`] | Debezium's PostgreSQL connector with its outbox event router |
+//! | [`handover`] | goes on where another relay stopped, on its slot |
 
 pub mod debezium;
+pub mod handover;

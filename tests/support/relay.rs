@@ -17,7 +17,7 @@ use nix::{
 use serde_json::Value;
 use tokio::{task::AbortHandle, time::sleep};
 
-use crate::support::{Bed, History, Report, bed::LIMIT, source::reads_tables};
+use super::{Bed, History, Report, bed::LIMIT, source::reads_tables};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_factlib");
 /// Nothing signals that a file has grown.

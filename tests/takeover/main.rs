@@ -3,6 +3,10 @@
 //! `make takeover` runs all of it. The normal suite has a few shapes, and nothing where Debezium is
 //! not installed (`scripts/bootstrap --compare`).
 
+mod handover;
+/// Servers, and a place of one's own on them.
+#[path = "../support/mod.rs"]
+mod servers;
 mod shadow;
 mod shapes;
 mod support;

@@ -40,7 +40,16 @@ impl Debezium {
              offset.flush.interval.ms=1000\n\
              listeners=http://127.0.0.1:0\n"
         );
-        let mut args = vec![write(folder.path(), "worker.properties", &worker)?];
+        Self::worker(folder, &worker, connectors)
+    }
+
+    /// Starts a standalone worker with these properties and connectors, with its files in this folder.
+    pub fn worker(
+        folder: TempDir,
+        properties: &str,
+        connectors: &[(String, String)],
+    ) -> Result<Self> {
+        let mut args = vec![write(folder.path(), "worker.properties", properties)?];
         for (name, properties) in connectors {
             args.push(write(folder.path(), &format!("{name}.properties"), properties)?);
         }

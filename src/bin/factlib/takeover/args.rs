@@ -4,20 +4,29 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Subcommand};
 
+use super::handover::HandoverArgs;
+
 pub const DEBEZIUM_HELP: &str = "\
 Reads the configuration of Debezium's PostgreSQL connector with its outbox event router, and says
 what each of its settings is in factlib: it maps, it differs, it is missing, it is harmless, or it
-is unknown. Nothing is changed on any server, and Debezium may run meanwhile. Secrets are not
-printed and not written: set FACTLIB_POSTGRES__PASSWORD and FACTLIB_KAFKA__PASSWORD.
+is unknown. Without --take, nothing is changed on any server. Secrets are not printed and not
+written: set FACTLIB_POSTGRES__PASSWORD and FACTLIB_KAFKA__PASSWORD.
 
 Examples:
   factlib takeover debezium --config connector.json --worker connect-distributed.properties
   factlib takeover debezium --config application.properties --write factlib.toml
   factlib takeover debezium --config connector.json --factlib factlib.toml --shadow --for 5m
+  factlib takeover debezium --config connector.json --factlib factlib.toml --check
+  factlib takeover debezium --config connector.json --factlib factlib.toml --take
 
 With --shadow, it reads the rows that are committed from now on through a temporary slot, makes
 factlib's records of them, and compares each with Debezium's record of the same event: topic, key,
 partition, headers, value, timestamp. It sends nothing. docs/debezium.md lists known differences.
+
+--check, once Debezium is stopped, reads its slot and says which of the events that wait there the
+topics have, by the id in the header of each record. It changes nothing. --take sends those that
+are missing before the last one of them, and saves the position at which factlib run begins: no
+event is lost, and none is sent again. A --take that was killed is run again.
 
 Exit codes: those of factlib --help; 2 also if a setting is missing or unknown; with --shadow, 1
 if records differ in another way than the known ones.";
@@ -64,4 +73,6 @@ pub struct DebeziumArgs {
     /// Compare at most so many rows
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
     pub rows: u64,
+    #[command(flatten)]
+    pub handover: HandoverArgs,
 }

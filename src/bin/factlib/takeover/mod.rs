@@ -1,6 +1,7 @@
 //! `factlib takeover`: takes over from another relay.
 
 mod args;
+mod handover;
 mod shadow;
 mod text;
 
@@ -31,7 +32,12 @@ pub fn run(args: &TakeoverArgs, settings: &SettingArgs) -> Result<ExitCode> {
 }
 
 fn debezium(args: &DebeziumArgs, settings: &SettingArgs) -> Result<ExitCode> {
-    let mapping = ConfigMapping::of(&connector(args)?);
+    let connector = connector(args)?;
+    let mapping = ConfigMapping::of(&connector);
+    if args.handover.is_asked() {
+        let config = config(args, settings, &mapping)?;
+        return handover::run(&args.handover, &connector, &config, args.json);
+    }
     if args.shadow {
         return shadow::run(args, &config(args, settings, &mapping)?);
     }

@@ -1,0 +1,92 @@
+//! Sends events that topics lack, as the relay would, many in flight.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use slog::Logger;
+
+use crate::{
+    Error, Event, Result,
+    config::Config,
+    kafka::resend::{InFlightRecord, RECORD_OVERHEAD, ResendClient},
+    replay::RowRecords,
+    routing::OutgoingEvent,
+};
+
+pub(super) struct Filler<'a> {
+    rows: &'a RowRecords,
+    client: ResendClient,
+    /// In the order of sending.
+    in_flight: VecDeque<InFlight>,
+    in_flight_bytes: usize,
+    window: usize,
+}
+
+struct InFlight {
+    event: Event,
+    bytes: usize,
+    delivery: InFlightRecord,
+}
+
+impl<'a> Filler<'a> {
+    pub fn new(config: &Config, rows: &'a RowRecords, log: &Logger) -> Result<Self> {
+        Ok(Filler {
+            rows,
+            client: ResendClient::new(&config.kafka.settings(), log)?,
+            in_flight: VecDeque::new(),
+            in_flight_bytes: 0,
+            window: config.window_bytes() as usize,
+        })
+    }
+
+    /// Sends a record; returns when there is room for the next.
+    ///
+    /// # Errors
+    /// This or an earlier record is refused, or its topic can't be sent to.
+    pub async fn send(&mut self, topic: &str, outgoing: &OutgoingEvent) -> Result<()> {
+        self.client.open(topic).await?;
+        let record = self.rows.record(topic, outgoing).await;
+        let record = record.map_err(|error| left_out_remedy(outgoing.event(), error))?;
+        let value = record.value.as_ref().map_or(0, Bytes::len);
+        let bytes = value + record.key.len() + RECORD_OVERHEAD;
+        while !self.in_flight.is_empty() && self.in_flight_bytes + bytes > self.window {
+            self.settle().await?;
+        }
+        let event = outgoing.event().clone();
+        let delivery = self.client.send(topic, record, format!("event {}", event.id()));
+        self.in_flight_bytes += bytes;
+        self.in_flight.push_back(InFlight { event, bytes, delivery });
+        Ok(())
+    }
+
+    /// Waits until all records are acknowledged.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub async fn finish(&mut self) -> Result<()> {
+        while !self.in_flight.is_empty() {
+            self.settle().await?;
+        }
+        Ok(())
+    }
+
+    /// Waits for the oldest record in flight.
+    async fn settle(&mut self) -> Result<()> {
+        let Some(InFlight { event, bytes, mut delivery }) = self.in_flight.pop_front() else {
+            return Ok(());
+        };
+        self.in_flight_bytes -= bytes;
+        delivery.acknowledged().await.map_err(|error| left_out_remedy(&event, error))
+    }
+}
+
+/// Says how to go on without an event that can't be sent.
+pub(super) fn left_out_remedy(event: &Event, error: Error) -> Error {
+    if error.is_transient() {
+        return error;
+    }
+    let id = event.id();
+    error.remedy(format!(
+        "it lies before events that the topics have; --leave-out {id} takes over without it"
+    ))
+}
