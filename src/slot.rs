@@ -30,6 +30,8 @@ pub struct SlotReport {
     pub wal_status: String,
     /// Reason why it was invalidated.
     pub lost: Option<String>,
+    /// True if standbys that synchronise slots keep a copy of it; none before PostgreSQL 17.
+    pub failover: Option<bool>,
     /// Bytes of WAL that the server keeps for it.
     pub retained_bytes: u64,
     /// Bytes of WAL that can still be written before it is invalidated; none without a limit.
@@ -172,6 +174,7 @@ impl<'a> Operator<'a> {
             active_pid: slot.active_pid,
             wal_status: kept.wal_status.clone(),
             lost: slot.lost,
+            failover: slot.failover,
             retained_bytes: kept.bytes(),
             safe_wal_bytes: kept.safe_wal_size,
             idle_timeout_seconds: self.server.idle_slot_timeout().map(|limit| limit.as_secs()),

@@ -164,6 +164,10 @@ fn text(report: &SlotReport) -> String {
         ("checkpoint", checkpoint),
         ("WAL ends at", report.wal_end_lsn.to_string()),
     ];
+    lines.extend(report.failover.map(|keeps| {
+        let text = if keeps { "standbys keep a copy" } else { "no copy on standbys" };
+        ("failover", text.to_owned())
+    }));
     lines.extend(report.refusal.clone().map(|reason| ("no start", reason)));
     output::table(&lines)
 }

@@ -29,6 +29,10 @@ pub async fn end_to_end(ctx: &mut Ctx) -> Outcome {
     launch.command(&["doctor"]).await;
     let slot = launch.command(&["slot", "show"]).await;
     assert!(slot.contains("active, pid") && slot.contains("confirmed"), "{slot}");
+    let version = bed.postgres.query_text(&bed.database, "SHOW server_version_num").await;
+    let version = version.expect("a version");
+    let keeps_copies = version.parse::<u32>().expect("a number") >= 170_000;
+    assert_eq!(slot.contains("standbys keep a copy"), keeps_copies, "{slot}");
     if reads_tables() {
         relay.stop().await;
         return Outcome::duplicates(without_old_rows(&bed, &launch, &history).await, most, KILLED);
