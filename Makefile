@@ -50,9 +50,9 @@ chaos: ## Break everything around the real binary, a table row each (SEED, SECON
 	@CHAOS_DELIVERY=$(DELIVERY) CHAOS_SEED=$(SEED) CHAOS_SECONDS=$(SECONDS) CHAOS_SCENARIO=$(SCENARIO) CHAOS_MARKDOWN=$(MARKDOWN) \
 		$(CARGO) test --locked --all-features --test chaos -- --ignored --exact full --nocapture
 
-takeover: ## Debezium Server, killed or stopped under load, and factlib that takes over, 20 times
+takeover: ## Debezium beside the relay: equal records in all shapes (SHAPES), and its slot taken over 20 times
 	@PEERS=debezium-server,kafka-connect scripts/bootstrap --compare
-	$(CARGO) test --locked --workspace --all-features --test takeover -- --ignored --nocapture
+	$(if $(SHAPES),SHAPES=$(SHAPES)) $(CARGO) test --locked --workspace --all-features --test takeover -- --ignored --nocapture
 
 matrix: ## The relay on every PostgreSQL from 10 to 18, a table row each (VERSIONS=10,17, WRITE=docs/postgresql.md)
 	@VERSIONS=$(VERSIONS) scripts/bootstrap --matrix

@@ -107,6 +107,33 @@ const ROW: [Option<&str>; 6] =
     [Some("i"), Some("Order"), Some("7"), Some("placed"), Some("{\"a\": 1}"), None];
 
 #[test]
+fn a_row_says_its_partition_and_its_trace() {
+    let mut table = OutboxTable::new("app.o", OutboxPreset::Debezium);
+    (table.partition, table.trace_context) = (Some("shard".into()), Some("trace".into()));
+    let log = Logger::root(slog::Discard, o!());
+    let mut reader = OutboxReader::new(vec![table], &TableFacts::default(), log);
+    let columns = [&COLUMNS[..5], &[("shard", 23), ("trace", 25)]].concat();
+    read(&mut reader, relation(1, "app", "o", &columns)).expect("described");
+    let mut event = |shard, trace| {
+        let row = [&ROW[..5], &[shard, trace]].concat();
+        read(&mut reader, insert(1, &row)).expect("read").expect("an event")
+    };
+    let trace = "#Tue Nov 14\ntraceparent=00-ab-cd-01\ntracestate=a\\=b\n";
+    let placed = event(Some("2"), Some(trace));
+    assert_eq!(placed.partition(), Some(2));
+    let headers = &placed.row().expect("a row").headers;
+    let headers = headers.iter().map(|(name, value)| (&**name, value.as_deref()));
+    let expected: [(&str, Option<&[u8]>); 2] =
+        [("traceparent", Some(b"00-ab-cd-01")), ("tracestate", Some(b"a=b"))];
+    assert_eq!(headers.collect::<Vec<_>>(), expected);
+    let plain = event(None, None);
+    assert!(plain.partition().is_none() && plain.row().is_some_and(|row| row.headers.is_empty()));
+    let refusal = event(Some("-1"), None).refusal().map(|refusal| refusal.error.to_string());
+    let text = "the row of app.o at 0/9 is no event: its partition is -1";
+    assert_eq!(refusal.as_deref(), Some(text));
+}
+
+#[test]
 fn a_debezium_rows_value_is_its_payload() {
     let mut reader = reader(OutboxPreset::Debezium);
     read(&mut reader, relation(1, "app", "o", &COLUMNS)).expect("described");

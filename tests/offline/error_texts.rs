@@ -9,7 +9,7 @@ use proc_macro2::{Delimiter, Literal, TokenStream, TokenTree};
 use syn::Lit;
 
 /// Where texts are no errors of the relay, and what they are.
-const OTHER_PLACES: [(&str, &str); 8] = [
+const OTHER_PLACES: [(&str, &str); 10] = [
     ("src/ops/definitions", "what /metrics says of each metric"),
     ("src/config/manual.rs", "the example file"),
     ("src/postgres/managed/services.rs", "the table of services in docs/postgresql.md"),
@@ -18,6 +18,8 @@ const OTHER_PLACES: [(&str, &str); 8] = [
     ("src/bin/factlib/status/text.rs", "names of lines"),
     ("src/bin/factlib/demo/view.rs", "what the demo shows"),
     ("src/bin/factlib/init/file.rs", "the file that init writes"),
+    ("src/takeover/debezium/mapping/", "notes on Debezium's settings, and the file of the mapping"),
+    ("src/bin/factlib/takeover/text.rs", "headings of the mapping"),
 ];
 
 /// Texts that are no errors: what is well, states, names; what others have; SQL.

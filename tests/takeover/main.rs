@@ -1,8 +1,9 @@
 //! Takes over from the real Debezium: same rows, both relays, equal records.
 //!
-//! `make takeover` runs all of it. The normal suite has a few shapes, and nothing where Debezium is
-//! not installed (`scripts/bootstrap --compare`).
+//! The normal suite has a few shapes, with Kafka Connect; `make takeover` runs all of it, also with
+//! Debezium Server.
 
+mod command;
 mod handover;
 /// Servers, and a place of one's own on them.
 #[path = "../support/mod.rs"]

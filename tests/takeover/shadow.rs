@@ -3,16 +3,17 @@
 use std::time::Duration;
 
 use factlib::{
-    takeover::debezium::{Shadow, ShadowOptions},
+    takeover::debezium::{ConfigMapping, ConnectorConfig, Shadow, ShadowOptions},
     testing::{KafkaServer, PostgresServer},
 };
+use futures_util::future::join_all;
 use slog::{Discard, Logger, o};
 
 use crate::{
     shapes,
     support::{
         Result,
-        peer::{Debezium, is_installed},
+        peer::Debezium,
         shape::{Place, Shape},
     },
 };
@@ -29,7 +30,11 @@ struct Servers {
 
 impl Servers {
     async fn start() -> Result<Self> {
-        let postgres = PostgresServer::builder().setting("max_connections", "400").start().await?;
+        let postgres = PostgresServer::builder()
+            .setting("max_connections", "400")
+            .setting("wal_sender_timeout", "10min")
+            .start()
+            .await?;
         let kafka = KafkaServer::builder().start().await?;
         postgres.execute("postgres", &format!("CREATE DATABASE {DATABASE}")).await?;
         let sql = postgres.connect(DATABASE).await?;
@@ -65,12 +70,19 @@ async fn compare(
         let shadow = Shadow::open(&config, &log).await;
         shadows.push(shadow.map_err(|error| format!("{}: {error}", shape.name))?);
     }
-    for shape in shapes {
-        shape.insert(&servers.sql).await?;
-    }
+    let all: Vec<_> = shapes.iter().map(options).collect();
+    let reports = join_all(shadows.into_iter().zip(&all).map(|(shadow, of)| shadow.run(of)));
+    let insert = async {
+        for shape in shapes {
+            shape.insert(&servers.sql).await?;
+        }
+        Ok::<_, Box<dyn std::error::Error + Send + Sync>>(())
+    };
+    let (inserted, reports) = tokio::join!(insert, reports);
+    inserted?;
     let mut problems = Vec::new();
-    for (shape, shadow) in shapes.iter().zip(shadows) {
-        let report = shadow.run(&options(shape)).await?;
+    for (shape, report) in shapes.iter().zip(reports) {
+        let report = report?;
         let rows = shape.rows.len() as u64;
         if report.records != rows {
             problems.push(format!("{}: {} records of {rows} rows", shape.name, report.records));
@@ -92,9 +104,8 @@ async fn compare(
     Ok(problems)
 }
 
-/// Compares with Kafka Connect, a connector for each shape.
-async fn with_kafka_connect(shapes: &[Shape]) -> Result<()> {
-    let servers = Servers::start().await?;
+/// Starts Kafka Connect with a connector for each shape, and compares.
+async fn with_kafka_connect(servers: &Servers, shapes: &[Shape]) -> Result<Debezium> {
     for shape in shapes {
         shape.create(&servers.sql).await?;
     }
@@ -104,20 +115,65 @@ async fn with_kafka_connect(shapes: &[Shape]) -> Result<()> {
         .collect();
     let debezium = Debezium::connect(&servers.place.brokers, &connectors)?;
     let properties = |shape: &Shape| shape.properties(&servers.place);
-    let problems = compare(&servers, shapes, &debezium, properties).await?;
+    let problems = compare(servers, shapes, &debezium, properties).await?;
     assert!(problems.is_empty(), "{}", problems.join("\n"));
-    Ok(())
+    Ok(debezium)
 }
 
 #[actix::test]
 async fn records_equal_those_of_debezium_in_a_few_shapes() -> Result<()> {
-    if !is_installed() {
-        eprintln!("Debezium is not installed: scripts/bootstrap --compare");
-        return Ok(());
-    }
     let mut shapes = shapes::all();
     shapes.retain(|shape| shapes::FEW.contains(&shape.name));
-    with_kafka_connect(&shapes).await
+    let servers = Servers::start().await?;
+    let debezium = with_kafka_connect(&servers, &shapes).await?;
+    let shape = shapes.iter().find(|shape| shape.name == "partitioned").expect("it is there");
+    let (code, said) = by_command(&servers, &debezium, shape, &[]).await?;
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.ends_with("5 rows, 5 records, 5 equal in every byte\n"), "{said}");
+
+    // A configuration whose records differ.
+    let (path, worker) =
+        (debezium.folder().join("wrong.toml"), debezium.folder().join("worker.properties"));
+    let connector = ConnectorConfig::read(&debezium.folder().join("partitioned.properties"))?;
+    let toml = ConfigMapping::of(&connector.with_worker(&worker)?).toml;
+    let toml = toml.replace("partition = \"shard\"", "headers = [\"type\"]");
+    std::fs::write(&path, toml)?;
+    let path = path.display().to_string();
+    let (code, said) = by_command(&servers, &debezium, shape, &["--factlib", &path]).await?;
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("headers: 5\n") && said.contains("Debezium id\n"), "{said}");
+    Ok(())
+}
+
+/// Inserts the rows of a shape while the command compares; its exit code, and what it printed.
+async fn by_command(
+    servers: &Servers,
+    debezium: &Debezium,
+    shape: &Shape,
+    more: &[&str],
+) -> Result<(Option<i32>, String)> {
+    let file = |name: &str| debezium.folder().join(name).display().to_string();
+    let (config, worker) = (file(&format!("{}.properties", shape.name)), file("worker.properties"));
+    let rows = shape.rows.len().to_string();
+    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_factlib"));
+    command.args(["takeover", "debezium", "--config", &config, "--worker", &worker, "--shadow"]);
+    command.args(["--rows", &rows, "--log-level", "error"]).args(more);
+    command.env_clear().current_dir(debezium.folder()).stdin(std::process::Stdio::null());
+    let running = command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+    let running = running.kill_on_drop(true).spawn()?;
+    let insert = async {
+        let query = "SELECT count(*) FROM pg_replication_slots \
+                     WHERE active AND slot_name LIKE 'factlib_tail_%'";
+        while servers.sql.query_one(query, &[]).await?.get::<_, i64>(0) == 0 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        shape.insert(&servers.sql).await
+    };
+    let both = async { tokio::join!(running.wait_with_output(), insert) };
+    let (output, inserted) = tokio::time::timeout(Duration::from_secs(120), both).await?;
+    let (output, ()) = (output?, inserted?);
+    let text = [output.stdout, output.stderr].concat();
+    Ok((output.status.code(), String::from_utf8_lossy(&text).into_owned()))
 }
 
 #[actix::test]
@@ -127,7 +183,7 @@ async fn records_equal_those_of_debezium_in_all_shapes() -> Result<()> {
     if let Ok(only) = std::env::var("SHAPES") {
         shapes.retain(|shape| only.split(',').any(|name| shape.name == name));
     }
-    with_kafka_connect(&shapes).await
+    with_kafka_connect(&Servers::start().await?, &shapes).await.map(drop)
 }
 
 #[actix::test]

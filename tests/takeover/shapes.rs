@@ -30,7 +30,7 @@ const TEXT_ROWS: &[&str] = &[
 
 const EXPANDED_ROWS: &[&str] = &[
     r#"'Order', '1', 'placed', '{"b": 1, "a": "x", "c": true}'"#,
-    r#"'Order', '1', 'placed', '{"long": 3000000000, "min": -2147483648, "d": 1.5, "e": 1e300, "small": 0.00001, "whole": 100.0}'"#,
+    r#"'Order', '1', 'placed', '{"long": 3000000000, "min": -2147483648, "d": 1.5, "e": 1.25e-10, "small": 0.00001, "whole": 100.0}'"#,
     r#"'Order', '1', 'placed', '{"nested": {"deep": {"deeper": {"x": [1, 2, 3]}}, "é": "ü😀"}}'"#,
     r#"'Order', '1', 'placed', '{"l": [], "o": {}, "n": null, "t": ""}'"#,
     r#"'Order', '1', 'placed', '{"l": ["a", null, "b"], "m": [[1, 2], [3]], "b": [true, false]}'"#,
@@ -47,24 +47,25 @@ const EXPANDED_ROWS: &[&str] = &[
 const TYPED_COLUMNS: &str = ", c_bool boolean, c_int2 smallint, c_int4 integer, c_int8 bigint,
     c_text text, c_char char(5), c_uuid uuid, c_date date, c_time time, c_time3 time(3),
     c_ts timestamp, c_ts3 timestamp(3), c_tz timestamptz, c_real real, c_double double precision,
-    c_json json, c_jsonb jsonb, c_name name";
+    c_json json, c_jsonb jsonb, c_tz3 timestamptz(3), c_tz0 timestamptz(0)";
 const TYPED: &str = "payload, c_bool, c_int2, c_int4, c_int8, c_text, c_char, c_uuid, c_date,
-    c_time, c_time3, c_ts, c_ts3, c_tz, c_real, c_double, c_json, c_jsonb, c_name";
+    c_time, c_time3, c_ts, c_ts3, c_tz, c_real, c_double, c_json, c_jsonb, c_tz3, c_tz0";
 const TYPED_HEADERS: &str = "table.fields.additional.placement=type:header:eventType,\
     c_bool:header,c_int2:header,c_int4:header,c_int8:header,c_text:header:Text,c_char:header,\
     c_uuid:header,c_date:header,c_time:header,c_time3:header,c_ts:header,c_ts3:header,c_tz:header,\
-    c_real:header,c_double:header,c_json:header,c_jsonb:header,c_name:header";
+    c_real:header,c_double:header,c_json:header,c_jsonb:header,c_tz3:header,c_tz0:header";
 const TYPED_ROWS: &[&str] = &[
     r#"'Order', '1', 'placed', '{"a": 1}', true, -7, 42, 9000000000, 'té"xt', 'ab',
         '406c07f3-26f0-4eea-a50c-109940064b8f', '2023-11-14', '22:13:20.1234', '22:13:20.123',
         '2023-11-14 22:13:20.1234', '2023-11-14 22:13:20.123', '2023-11-14 22:13:20.1234+02',
-        0.1, 1e300, '{"b":  1, "a": [2]}', '{"b":  1, "a": [2]}', 'name'"#,
+        0.1, 1e300, '{"b":  1, "a": [2]}', '{"b":  1, "a": [2]}', '2023-11-14 22:13:20.1234+02',
+        '2023-11-14 22:13:20.1234+02'"#,
     r#"'Order', '1', 'placed', '{"a": 1}', false, 0, 0, 0, '', '', 
         '00000000-0000-0000-0000-000000000000', '1969-12-31', '00:00', '00:00',
         '1969-12-31 23:59:59.999999', '1970-01-01', '2023-11-14 22:13:20Z',
-        -12345678, 0.00001, 'null', '"x"', ''"#,
+        -12345678, 0.00001, 'null', '"x"', '1970-01-01Z', '1969-12-31 23:59:59Z'"#,
     r#"'Order', '2', 'placed', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
-        NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL"#,
+        NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL"#,
 ];
 
 /// Shapes of the normal suite.
@@ -74,6 +75,13 @@ pub const FEW: &[&str] = &["expanded", "typed_headers", "regex", "enveloped", "p
 pub fn all() -> Vec<Shape> {
     vec![
         Shape { name: "plain_jsonb", rows: PLAIN_ROWS, ..Shape::default() },
+        Shape {
+            name: "context",
+            connector: "extended.headers.enabled=true",
+            rows: PLAIN_ROWS,
+            known: &[KnownDifference::ContextHeaders],
+            ..Shape::default()
+        },
         Shape { name: "plain_json", payload: "json", rows: PLAIN_ROWS, ..Shape::default() },
         Shape { name: "plain_text", payload: "text", rows: TEXT_ROWS, ..Shape::default() },
         Shape {
@@ -164,15 +172,14 @@ pub fn all() -> Vec<Shape> {
                 r#"'Order', '1', 'placed', ' {"a":1}'"#,
                 "'Order', '1', 'placed', '{not json'",
                 "'Order', '1', 'placed', 'plain'",
-                r#"'Order', '1', 'placed', '{"n": 1.10, "big": 1E5, "neg": -0.0}'"#,
+                r#"'Order', '1', 'placed', '{"n": 1.10, "big": 1E5, "huge": 1e300, "neg": -0.0}'"#,
             ],
             ..Shape::default()
         },
         Shape {
             name: "expanded_nulls",
             router: "table.expand.json.payload=true
-                table.json.payload.null.behavior=optional_bytes
-                table.json.payload.empty.array.behavior=optional_string",
+                table.json.payload.null.behavior=optional_bytes",
             connector: JSON,
             rows: EXPANDED_ROWS,
             ..Shape::default()

@@ -9,6 +9,8 @@ use super::{
 
 /// Microseconds of a millisecond.
 const US_PER_MS: i64 = 1_000;
+/// Digits of a fraction of microseconds.
+const US_DIGITS: usize = 6;
 /// Precision up to which a time has milliseconds.
 const MS_PRECISION: i32 = 3;
 
@@ -32,7 +34,7 @@ fn kind_and_name(type_oid: u32, modifier: i32) -> Option<(Kind, Option<&'static 
         oid::INT8 => (Kind::Int64, None),
         oid::FLOAT4 => (Kind::Float32, None),
         oid::FLOAT8 => (Kind::Float64, None),
-        oid::TEXT | oid::VARCHAR | oid::BPCHAR | oid::NAME => (Kind::String, None),
+        oid::TEXT | oid::VARCHAR | oid::BPCHAR => (Kind::String, None),
         oid::BYTEA => (Kind::Bytes, None),
         oid::UUID => (Kind::String, Some("io.debezium.data.Uuid")),
         oid::JSON | oid::JSONB => (Kind::String, Some("io.debezium.data.Json")),
@@ -63,7 +65,7 @@ pub(super) fn value(type_oid: u32, modifier: i32, content: Bytes) -> Option<Valu
         }
         oid::TIME => Value::Int(scaled(timestamp_ns(&format!("1970-01-01 {}", text()?))? / 1_000)),
         oid::TIMESTAMP => Value::Int(scaled(timestamp_ns(text()?)?.div_euclid(1_000))),
-        oid::TIMESTAMPTZ => Value::Text(zoned(text()?)?.into()),
+        oid::TIMESTAMPTZ => Value::Text(zoned(text()?, modifier)?.into()),
         _ => {
             text()?;
             Value::Text(content)
@@ -71,16 +73,18 @@ pub(super) fn value(type_oid: u32, modifier: i32, content: Bytes) -> Option<Valu
     })
 }
 
-/// Converts `2023-11-14 22:13:20.1234+00` to `2023-11-14T22:13:20.123400Z`: no fraction, or one of
-/// three, six or nine digits.
-fn zoned(text: &str) -> Option<String> {
+/// Converts `2023-11-14 22:13:20.1234+00` to `2023-11-14T22:13:20.123400Z`, with as many digits as
+/// the column's type has.
+fn zoned(text: &str, modifier: i32) -> Option<String> {
     let ns = timestamp_ns(text)?;
     let (seconds, ns) = (ns.div_euclid(1_000_000_000), ns.rem_euclid(1_000_000_000));
     let at = time::OffsetDateTime::from_unix_timestamp(seconds).ok()?;
     let (date, clock) = (at.date(), at.time());
-    let fraction = match ns {
-        0 => String::new(),
-        ns => format!(".{:06}", ns / 1_000),
+    let digits = usize::try_from(modifier).unwrap_or(US_DIGITS).min(US_DIGITS);
+    let fraction = format!("{:06}", ns / 1_000);
+    let fraction = match fraction.get(..digits).unwrap_or_default() {
+        "" => String::new(),
+        fraction => format!(".{fraction}"),
     };
     Some(format!(
         "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}{fraction}Z",
@@ -107,9 +111,10 @@ mod tests {
         assert_eq!(of(oid::TIMESTAMP, -1, stamp), Some(Value::Int(1_700_000_000_123_400)));
         assert_eq!(of(oid::TIMESTAMP, 3, stamp), Some(Value::Int(1_700_000_000_123)));
         assert_eq!(
-            of(oid::TIMESTAMPTZ, -1, "2023-11-14 22:13:20+00"),
-            text("2023-11-14T22:13:20Z")
+            of(oid::TIMESTAMPTZ, 3, "2023-11-14 22:13:20+00"),
+            text("2023-11-14T22:13:20.000Z")
         );
+        assert_eq!(of(oid::TIMESTAMPTZ, 0, "2023-11-14 22:13:20+00"), text("2023-11-14T22:13:20Z"));
         assert_eq!(
             of(oid::TIMESTAMPTZ, -1, "2023-11-14 22:13:20.5+00"),
             text("2023-11-14T22:13:20.500000Z")

@@ -108,28 +108,33 @@ fn write_schema(to: &mut String, schema: &Schema, field: Option<&str>) {
     to.push('}');
 }
 
-/// Writes a text with Jackson's escapes: upper-case digits, and nothing but what JSON demands.
+/// Writes a text with Jackson's escapes: upper-case digits, and beside what JSON demands only
+/// characters of more than 16 bits.
 fn write_text(to: &mut String, text: &str) {
     to.push('"');
     let mut written = 0;
-    for (at, byte) in text.bytes().enumerate() {
-        let escape = match byte {
-            b'"' => "\\\"",
-            b'\\' => "\\\\",
-            b'\n' => "\\n",
-            b'\r' => "\\r",
-            b'\t' => "\\t",
-            0x08 => "\\b",
-            0x0c => "\\f",
-            0..0x20 => "",
+    for (at, c) in text.char_indices() {
+        let escape = match c {
+            '"' => "\\\"",
+            '\\' => "\\\\",
+            '\n' => "\\n",
+            '\r' => "\\r",
+            '\t' => "\\t",
+            '\u{8}' => "\\b",
+            '\u{c}' => "\\f",
+            '\0'..'\u{20}' | '\u{10000}'.. => "",
             _ => continue,
         };
         to.push_str(text.get(written..at).unwrap_or_default());
         match escape {
-            "" => _ = write!(to, "\\u{byte:04X}"),
+            "" => {
+                for unit in c.encode_utf16(&mut [0; 2]) {
+                    let _ = write!(to, "\\u{unit:04X}");
+                }
+            }
             escape => to.push_str(escape),
         }
-        written = at + 1;
+        written = at + c.len_utf8();
     }
     to.push_str(text.get(written..).unwrap_or_default());
     to.push('"');
@@ -199,7 +204,7 @@ mod tests {
     fn texts_have_jacksons_escapes() {
         let mut to = String::new();
         write_text(&mut to, "a\"\\\u{1f}\n/é\u{7f}😀");
-        assert_eq!(to, "\"a\\\"\\\\\\u001F\\n/é\u{7f}😀\"");
+        assert_eq!(to, "\"a\\\"\\\\\\u001F\\n/é\u{7f}\\uD83D\\uDE00\"");
     }
 
     #[test]

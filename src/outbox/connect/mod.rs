@@ -220,3 +220,6 @@ fn is_empty(payload: &Value) -> bool {
         _ => false,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -321,7 +321,12 @@ mod tests {
             ("# nothing", "c is not a connector's configuration: it has no property"),
             ("{\"config\": 7}", "its \"config\" is not an object"),
             ("{\"config\": {\"a\": []}}", "its \"a\" is not a text"),
-            ("a=b", "c has no connector.class (factlib takes over from io.debezium"),
+            (
+                "a=b",
+                "c has no connector.class (factlib takes over from \
+                 io.debezium.connector.postgresql.PostgresConnector)",
+            ),
+            ("{", "(expected connector.json, or Debezium Server's application.properties)"),
             ("connector.class=MySqlConnector", "c configures MySqlConnector"),
         ] {
             let error = parse(text).expect_err(text).to_string();

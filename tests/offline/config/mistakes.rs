@@ -57,7 +57,7 @@ fn a_mistake_in_the_file_is_one_line() {
         ),
         (
             "[[outbox]]\ntable = \"o\"\ncolums.id = \"x\"",
-            "outbox[0].colums from factlib.toml line 3: unknown field: found `colums`, expected `one of `table`, `preset`, `columns`, `created_at_unit`, `headers`, `envelope`, `topic_prefix`, `on_update`, `on_delete``",
+            "outbox[0].colums from factlib.toml line 3: unknown field: found `colums`, expected `one of `table`, `preset`, `columns`, `created_at_unit`, `headers`, `envelope`, `partition`, `trace_context`, `ignore_missing`, `connect`, `topic_prefix`, `on_update`, `on_delete``",
         ),
         (
             "[[outbox]]\npreset = \"debezium\"",

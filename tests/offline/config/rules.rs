@@ -507,7 +507,31 @@ fn outbox_tables_that_make_no_sense_are_refused() {
         ),
         (
             "[{table = \"o\", preset = \"debezium\", envelope = [\"tenant\"]}]",
-            "outbox[0].envelope = given from flag --set: the preset debezium sends the payload as it is, without an envelope; use outbox.headers",
+            "outbox[0].envelope = given from flag --set: the preset debezium sends the payload as it is, without an envelope; use outbox.headers, or outbox.connect with an envelope in JSON",
+        ),
+        (
+            "[{table = \"o\", connect = {}}]",
+            "outbox[0].connect = given from flag --set: converters of Kafka Connect are for the preset debezium",
+        ),
+        (
+            "[{table = \"o\", preset = \"debezium\", columns = {metadata = \"m\"}, connect = {}}]",
+            "outbox[0].columns.metadata = given from flag --set: the preset debezium has no metadata; use outbox.headers",
+        ),
+        (
+            "[{table = \"o\", preset = \"debezium\", connect = {key = \"simple\"}}]",
+            "outbox[0].connect.key = simple from flag --set: is a converter for headers alone",
+        ),
+        (
+            "[{table = \"o\", preset = \"debezium\", connect = {headers = \"bytes\"}}]",
+            "outbox[0].connect.headers = bytes from flag --set: is a converter for keys and values alone",
+        ),
+        (
+            "[{table = \"o\", preset = \"debezium\", connect = {expand_json = true}}]",
+            "outbox[0].connect.value = string from flag --set: can't send a payload that is expanded, or in an envelope: use json",
+        ),
+        (
+            "[{table = \"o\", partition = \"\"}]",
+            "outbox[0].partition = \"\" from flag --set: must not be empty",
         ),
         (
             "[{table = \"o\", headers = [\"tenant:\"]}]",

@@ -22,11 +22,6 @@ pub struct Debezium {
     folder: TempDir,
 }
 
-/// Returns true if Debezium is installed in both forms.
-pub fn is_installed() -> bool {
-    installed::kafka_connect().is_ok() && installed::debezium_server().is_ok()
-}
-
 impl Debezium {
     /// Starts a standalone worker of Kafka Connect with these connectors: names and properties.
     pub fn connect(brokers: &str, connectors: &[(String, String)]) -> Result<Self> {

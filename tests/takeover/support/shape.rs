@@ -80,6 +80,10 @@ impl Shape {
                 format!("transforms.outbox.route.topic.replacement={name}.${{routedByValue}}\n")
             }
         };
+        let context = match connector.contains("extended.headers.enabled") {
+            true => "",
+            false => "extended.headers.enabled=false\n",
+        };
         let connector: String =
             connector.lines().map(|line| format!("{}\n", line.trim())).collect();
         format!(
@@ -104,7 +108,7 @@ impl Shape {
              topic.creation.default.replication.factor=1\n\
              transforms=outbox\n\
              transforms.outbox.type=io.debezium.transforms.outbox.EventRouter\n\
-             {replacement}{router}{connector}"
+             {replacement}{router}{connector}{context}"
         )
     }
 

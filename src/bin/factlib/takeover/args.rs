@@ -47,8 +47,9 @@ pub enum TakeoverCommand {
 #[derive(Debug, Args)]
 pub struct DebeziumArgs {
     /// Debezium's configuration: connector.json, or Debezium Server's application.properties
-    #[arg(long, value_name = "FILE", required = true)]
-    pub config: Option<PathBuf>,
+    // Its id hides the flag of all commands for factlib's own file.
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
     /// Configuration of Kafka Connect's worker, which has the brokers and the converters
     #[arg(long, value_name = "FILE")]
     pub worker: Option<PathBuf>,

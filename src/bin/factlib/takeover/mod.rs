@@ -57,10 +57,7 @@ fn debezium(args: &DebeziumArgs, settings: &SettingArgs) -> Result<ExitCode> {
 
 /// Reads Debezium's configuration.
 fn connector(args: &DebeziumArgs) -> Result<ConnectorConfig> {
-    let Some(path) = &args.config else {
-        return Err(Error::new(ErrorKind::Config, "--config names Debezium's configuration"));
-    };
-    let connector = ConnectorConfig::read(path)?;
+    let connector = ConnectorConfig::read(&args.config)?;
     match &args.worker {
         Some(worker) => connector.with_worker(worker),
         None => Ok(connector),

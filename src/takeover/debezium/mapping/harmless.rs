@@ -56,6 +56,7 @@ const HARMLESS: &[(&str, &str)] = &[
     ("transaction.*", "it is for the worker"),
     ("offset.*", "`factlib takeover` reads it, and the relay keeps its own position"),
     ("offset.storage", "`factlib takeover` reads it, and the relay keeps its own position"),
+    ("extended.headers.enabled", "factlib sends no headers about itself"),
     ("openlineage.*", "there is no lineage"),
     ("guardrail.*", "the tables of [[outbox]] are read"),
     ("quarkus.*", "it is for Debezium Server's own process"),

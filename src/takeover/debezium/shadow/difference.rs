@@ -9,6 +9,9 @@ use crate::record::Record;
 /// Bytes that are shown before and after the first that differs.
 const CONTEXT_BYTES: usize = 20;
 
+/// Begins the names of headers that Debezium adds about itself.
+const CONTEXT_HEADERS: &str = "__debezium.context.";
+
 /// Kinds of differences.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -64,15 +67,18 @@ pub enum KnownDifference {
     FieldOrder,
     /// The same content behind a schema with another name.
     SchemaName,
+    /// Debezium adds headers about itself, from version 3.2 on.
+    ContextHeaders,
     /// Debezium repeats events after a restart.
     RepeatedByDebezium,
 }
 
 impl KnownDifference {
     /// All of them.
-    pub const ALL: [KnownDifference; 3] = [
+    pub const ALL: [KnownDifference; 4] = [
         KnownDifference::FieldOrder,
         KnownDifference::SchemaName,
+        KnownDifference::ContextHeaders,
         KnownDifference::RepeatedByDebezium,
     ];
 
@@ -81,6 +87,7 @@ impl KnownDifference {
         match self {
             KnownDifference::FieldOrder => "field-order",
             KnownDifference::SchemaName => "schema-name",
+            KnownDifference::ContextHeaders => "context-headers",
             KnownDifference::RepeatedByDebezium => "repeated-by-debezium",
         }
     }
@@ -129,11 +136,17 @@ pub(super) fn differences(
         let detail = format!("factlib {partition}, Debezium {}", theirs.partition);
         found.push((DifferenceKind::Partition, None, detail));
     }
-    let our_headers = ours.headers.iter().map(|(name, value)| (&**name, value));
+    let our_headers: Vec<_> = ours.headers.iter().map(|(name, value)| (&**name, value)).collect();
     let their_headers = theirs.headers.iter().map(|(name, value)| (&**name, value));
-    if !our_headers.clone().eq(their_headers.clone()) {
-        let ours: Vec<_> = our_headers.collect();
-        let theirs: Vec<_> = their_headers.collect();
+    let (context, their_headers): (Vec<_>, Vec<_>) =
+        their_headers.partition(|(name, _)| name.starts_with(CONTEXT_HEADERS));
+    if !context.is_empty() {
+        let names: Vec<_> = context.iter().map(|(name, _)| *name).collect();
+        let detail = format!("Debezium adds {}", names.join(", "));
+        found.push((DifferenceKind::Headers, Some(KnownDifference::ContextHeaders), detail));
+    }
+    if our_headers != their_headers {
+        let (ours, theirs) = (our_headers, their_headers);
         let detail = match ours.iter().zip(&theirs).find(|(one, other)| one != other) {
             Some(((name, one), (other, another))) if name == other => {
                 format!("{name}: {}", apart(one.as_ref(), another.as_ref()))
@@ -163,10 +176,17 @@ pub(super) fn differences(
 }
 
 fn known_difference(ours: Option<&[u8]>, theirs: Option<&[u8]>) -> Option<KnownDifference> {
+    let bytes = |value: Option<&[u8]>| {
+        let mut bytes = value.unwrap_or_default().to_vec();
+        bytes.sort_unstable();
+        bytes
+    };
+    let has_same_bytes = bytes(ours) == bytes(theirs);
     let read = |value: Option<&[u8]>| serde_json::from_slice::<Json>(value?).ok();
     let (ours, theirs) = (read(ours)?, read(theirs)?);
     if ours == theirs {
-        return Some(KnownDifference::FieldOrder);
+        // Otherwise a number or an escape is written in another way.
+        return has_same_bytes.then_some(KnownDifference::FieldOrder);
     }
     let named = |of: &Json| {
         let schema = of.get("schema")?.get("name")?.as_str()?.to_owned();
@@ -252,5 +272,12 @@ mod tests {
             (r#"{"schema":{"name":"a"},"payload":1}"#, r#"{"schema":{"name":"b"},"payload":1}"#);
         assert_eq!(of(ours, theirs), Some(schema));
         assert_eq!(of(r#"{"a":1}"#, r#"{"a":2}"#), Some(None));
+        assert_eq!(of(r#"{"a":1.0}"#, r#"{"a":1.00}"#), Some(None));
+        let mut theirs = sent(&record("v"));
+        theirs.headers.insert(0, ("__debezium.context.runId".into(), Some("x".into())));
+        let context = KnownDifference::ContextHeaders;
+        let detail = "Debezium adds __debezium.context.runId".to_owned();
+        let expected = [(DifferenceKind::Headers, Some(context), detail)];
+        assert_eq!(differences(&record("v"), 1, &theirs), expected);
     }
 }

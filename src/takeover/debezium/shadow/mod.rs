@@ -6,33 +6,26 @@
 //! | file | idea |
 //! | --- | --- |
 //! | `difference` | pure: differences between two records |
+//! | `matching` | pure: finds the record of each event among those that Debezium sent |
 //! | `topics` | reads what Debezium has sent since the start |
 
 mod difference;
+mod matching;
 mod topics;
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
-use bytes::Bytes;
 use serde::Serialize;
 use slog::Logger;
 use tokio::time::{Instant, sleep, timeout_at};
 
 pub use self::difference::{Difference, DifferenceKind, KnownDifference};
 use self::{
-    difference::{SentRecord, differences},
+    matching::{Expected, Matching},
     topics::Topics,
 };
-use crate::{
-    Event, Result, config::Config, record::Record, replay::RowRecords, routing::Decision,
-    tail::Tail,
-};
+use crate::{Event, Result, config::Config, replay::RowRecords, routing::Decision, tail::Tail};
 
-/// Header with the event's id.
-const ID_HEADER: &str = "id";
 /// Pause between two looks at the topics.
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 
@@ -95,14 +88,6 @@ pub struct Shadow {
     records: RowRecords,
     topics: Topics,
     log: Logger,
-}
-
-/// A record that factlib makes.
-struct Expected {
-    event_id: String,
-    topic: String,
-    record: Record,
-    is_found: bool,
 }
 
 impl Shadow {
@@ -193,129 +178,4 @@ async fn expect(
         }
     }
     Ok(())
-}
-
-/// Expected records, and what was found in the topics.
-struct Matching {
-    expected: Vec<Expected>,
-    /// Indexes by topic and by the header with the id.
-    by_id: HashMap<(String, Bytes), usize>,
-    equal: u64,
-    differences: Vec<Difference>,
-    /// Offsets of the first and the last match of each partition.
-    matched: HashMap<(String, i32), (i64, i64)>,
-    /// Records of events that no row has.
-    strangers: Vec<(String, i32, i64, String)>,
-}
-
-impl Matching {
-    fn new(expected: Vec<Expected>) -> Self {
-        let indexes = expected.iter().enumerate();
-        let by_id = indexes.map(|(index, of)| ((of.topic.clone(), our_id(&of.record)), index));
-        Matching {
-            by_id: by_id.collect(),
-            expected,
-            equal: 0,
-            differences: Vec::new(),
-            matched: HashMap::new(),
-            strangers: Vec::new(),
-        }
-    }
-
-    fn topics(&self) -> Vec<String> {
-        let mut topics: Vec<_> = self.expected.iter().map(|of| of.topic.clone()).collect();
-        topics.sort_unstable();
-        topics.dedup();
-        topics
-    }
-
-    fn is_complete(&self) -> bool {
-        self.expected.iter().all(|expected| expected.is_found)
-    }
-
-    /// Compares a record of a topic with the one that is expected there.
-    fn see(&mut self, topic: &str, partitions: i32, theirs: SentRecord) {
-        let partition = theirs.partition;
-        let id = their_id(&theirs.headers);
-        let found = self.by_id.get(&(topic.to_owned(), id.clone()));
-        let Some(expected) = found.and_then(|index| self.expected.get_mut(*index)) else {
-            let id = String::from_utf8_lossy(&id).into_owned();
-            self.strangers.push((topic.to_owned(), partition, theirs.offset, id));
-            return;
-        };
-        let offset = theirs.offset;
-        let matched = self.matched.entry((topic.to_owned(), partition)).or_insert((offset, offset));
-        matched.1 = matched.1.max(offset);
-        let event_id = expected.event_id.clone();
-        let difference = |(kind, known, detail)| Difference {
-            kind,
-            known,
-            event_id: event_id.clone(),
-            topic: topic.to_owned(),
-            detail,
-        };
-        if std::mem::replace(&mut expected.is_found, true) {
-            let known = Some(KnownDifference::RepeatedByDebezium);
-            let detail = format!("again at {partition}:{offset}");
-            self.differences.push(difference((DifferenceKind::Repeated, known, detail)));
-            return;
-        }
-        let ours = &expected.record;
-        let chosen = ours
-            .partition
-            .unwrap_or_else(|| factlib_kafka::partitioner::of_key(&ours.key, partitions));
-        let found = differences(ours, chosen, &theirs);
-        self.equal += u64::from(found.is_empty());
-        self.differences.extend(found.into_iter().map(difference));
-    }
-
-    /// Looks for what is missing in a topic that factlib would not send it to.
-    fn see_elsewhere(&mut self, topic: &str, sent: &SentRecord) {
-        let id = their_id(&sent.headers);
-        let missing = self.expected.iter_mut().filter(|expected| !expected.is_found);
-        for expected in missing.filter(|expected| our_id(&expected.record) == id) {
-            expected.is_found = true;
-            self.differences.push(Difference {
-                kind: DifferenceKind::Topic,
-                known: None,
-                event_id: expected.event_id.clone(),
-                topic: expected.topic.clone(),
-                detail: format!("Debezium sent it to {topic}"),
-            });
-        }
-    }
-
-    fn finish(self, report: &mut ShadowReport) {
-        report.equal = self.equal;
-        report.differences.extend(self.differences);
-        for missing in self.expected.into_iter().filter(|expected| !expected.is_found) {
-            report.differences.push(Difference {
-                kind: DifferenceKind::Missing,
-                known: None,
-                event_id: missing.event_id,
-                topic: missing.topic,
-                detail: "Debezium has not sent it".into(),
-            });
-        }
-        for (topic, partition, offset, event_id) in self.strangers {
-            // Others are of rows that were committed before or after those that were read.
-            let place = (topic, partition);
-            let matched = self.matched.get(&place);
-            if matched.is_some_and(|(first, last)| (first..last).contains(&&offset)) {
-                let detail = format!("no row has it; it is at {partition}:{offset}");
-                let (kind, topic) = (DifferenceKind::Unexpected, place.0);
-                report.differences.push(Difference { kind, known: None, event_id, topic, detail });
-            }
-        }
-    }
-}
-
-fn our_id(record: &Record) -> Bytes {
-    let header = record.headers.iter().find(|(name, _)| &**name == ID_HEADER);
-    header.and_then(|(_, value)| value.clone()).unwrap_or_default()
-}
-
-fn their_id(headers: &[(String, Option<Bytes>)]) -> Bytes {
-    let header = headers.iter().find(|(name, _)| name == ID_HEADER);
-    header.and_then(|(_, value)| value.clone()).unwrap_or_default()
 }
