@@ -15,7 +15,7 @@ DELIVERY ?= at-least-once
 MARKDOWN ?=
 # Of `make matrix`, by commas (default: 10 to 18); and WRITE=docs/postgresql.md.
 VERSIONS ?=
-# What `make bench` runs: how often, how much, which (tx5,tx1,4k,one,table,latency,idle; not in all: cost,exactly,distance).
+# What `make bench` runs: how often, how much, which (tx5,tx1,4k,one,table,latency,idle; not in all: cost,exactly,receipts,distance).
 REPEATS ?= 3
 FACTS ?= 1000000
 BACKLOG ?= all

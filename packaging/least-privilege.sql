@@ -18,6 +18,14 @@ GRANT SELECT, INSERT, UPDATE, DELETE
     ON factlib.checkpoints, factlib.topic_partitions, factlib.dead_letters, factlib.redriven
     TO factlib_relay;
 
+-- Receipts, with receipts.store = "table"; a service that waits for its own needs SELECT, too.
+DO $$ BEGIN
+    IF to_regclass('factlib.receipts') IS NOT NULL THEN
+        GRANT SELECT, INSERT, UPDATE, DELETE ON factlib.receipts TO factlib_relay;
+        GRANT SELECT ON factlib.receipts TO factlib_emitter;
+    END IF;
+END $$;
+
 -- Facts as rows: emitters insert, and the relay, which reads the WAL, needs no right on the table.
 -- Only for `retention.after` and `factlib replay`, GRANT SELECT, UPDATE, DELETE to factlib_relay.
 DO $$ BEGIN

@@ -16,6 +16,7 @@
 //! | move the relay to another PostgreSQL server | [`server_move`] |
 //! | take over from Debezium | [`takeover`] |
 //! | read events that could not be delivered, or send again | [`dead_letter`], [`replay`] |
+//! | find out where an event went | [`receipts`], [`audit::Trace`] |
 //! | test with real servers | [`testing`] (feature `test-util`) |
 //!
 //! # The picture
@@ -152,6 +153,7 @@
 //! | [`server_move`] | moves the relay to another PostgreSQL server |
 //! | [`takeover`] | takes over from Debezium |
 //! | [`dead_letter`] | events that can't be delivered: parked, listed, redriven |
+//! | [`receipts`] | where each event went: kept in a topic or a table |
 //! | `outbox` | tables whose rows are events |
 //! | [`replay`] | past facts, sent again from a table |
 //! | [`audit`] | a table, held against the topics |
@@ -171,7 +173,7 @@
 //! A module depends only on those to its left; the bars only group them.
 //! ```text
 //! error mistake clock https java_properties faults logging threads record event │ format kafka │ routing config
-//! │ postgres emit schema_registry checkpoint outbox dead_letter exactly_once
+//! │ postgres emit schema_registry checkpoint outbox dead_letter receipts exactly_once
 //! │ messages handlers status │ startup slot │ actors │ tail replay audit takeover doctor server_move ops
 //! pipeline fleet testing binary
 //! ```
@@ -238,6 +240,7 @@ mod pipeline;
 // Messages of a protocol that does not change.
 #[allow(clippy::exhaustive_enums, clippy::exhaustive_structs)]
 pub mod postgres;
+pub mod receipts;
 mod record;
 pub mod replay;
 pub mod routing;

@@ -21,6 +21,8 @@ const TEMPLATES: usize = 1_000;
 pub const COST: &str = "cost";
 /// What the names of those begin with that show what exactly-once costs.
 pub const EXACTLY: &str = "exactly";
+/// The name of the backlog that shows what receipts cost.
+pub const RECEIPTS: &str = "receipts";
 /// The name of the backlog that is drained to a near and to a distant broker.
 pub const FAR: &str = "far";
 
@@ -83,6 +85,12 @@ impl Backlog {
     pub fn exactly(facts: u64) -> [Backlog; 2] {
         let [tx5, tx1, ..] = Backlog::all(facts);
         [Backlog { name: "exactly5", ..tx5 }, Backlog { name: "exactly1", ..tx1 }]
+    }
+
+    /// That of `tx5`, for what receipts cost.
+    pub fn receipts(facts: u64) -> Backlog {
+        let [tx5, ..] = Backlog::all(facts);
+        Backlog { name: RECEIPTS, ..tx5 }
     }
 
     /// That of `tx5`, for what the way to the broker costs.

@@ -65,6 +65,10 @@ impl Reader {
     pub const EXACTLY: [Reader; 2] =
         [Reader::Delivery(Mode::AtLeastOnce), Reader::Delivery(Mode::EXACTLY_ONCE)];
 
+    /// Of the backlog `receipts`.
+    pub const RECEIPTS: [Reader; 2] =
+        [Reader::Delivery(Mode::AtLeastOnce), Reader::Delivery(Mode::WithReceipts)];
+
     /// Of the backlog `far`.
     pub const FAR: [Reader; 3] = [
         Reader::Far { round_trip_ms: 0, mode: Mode::AtLeastOnce },
@@ -77,6 +81,7 @@ impl Reader {
             Reader::Embedded(With::Routes) => "_routes",
             Reader::Embedded(With::Handler) => "_handler",
             Reader::Delivery(Mode::AtLeastOnce) => "_least",
+            Reader::Delivery(Mode::WithReceipts) => "_receipts",
             Reader::Delivery(Mode::ExactlyOnce { .. }) => "_exactly",
             Reader::Far { round_trip_ms: 0, .. } => "_near",
             Reader::Far { mode: Mode::AtLeastOnce, .. } => "_far",
@@ -92,6 +97,7 @@ impl Reader {
             Reader::Nothing => "(b) factlib into nothing",
             Reader::Relay => "(c) factlib into Kafka",
             Reader::Delivery(Mode::AtLeastOnce) => "(a) factlib, at least once",
+            Reader::Delivery(Mode::WithReceipts) => "(b) factlib, with receipts",
             Reader::Delivery(Mode::ExactlyOnce { .. }) => "(b) factlib, exactly once",
             Reader::Far { round_trip_ms: 0, .. } => "(a) factlib, its broker near",
             Reader::Far { mode: Mode::AtLeastOnce, .. } => "(b) factlib, its broker far",

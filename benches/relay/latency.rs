@@ -84,7 +84,9 @@ pub async fn measure(
     round_trip_ms: u64,
 ) -> Result<Latency> {
     let slot = match mode {
-        Mode::AtLeastOnce => format!("latency_{per_s}_{round_trip_ms}_{}", layout.topics),
+        Mode::AtLeastOnce | Mode::WithReceipts => {
+            format!("latency_{per_s}_{round_trip_ms}_{}", layout.topics)
+        }
         Mode::ExactlyOnce { interval_ms } => {
             format!("latency_{per_s}_{round_trip_ms}_exactly_{interval_ms}")
         }

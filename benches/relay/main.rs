@@ -32,7 +32,7 @@ use self::{
 };
 
 /// The relay's benchmark. REPEATS (3), FACTS (1000000) and BACKLOG (all; names by
-/// commas, also `latency` and `idle`, `cost`, `exactly` and `distance`, which are not in
+/// commas, also `latency` and `idle`, `cost`, `exactly`, `receipts` and `distance`, which are not in
 /// all) scale it.
 #[derive(Parser)]
 struct Args {
@@ -76,7 +76,8 @@ async fn bench(args: &Args) -> Result<()> {
     let servers = bed::start().await?;
     let mut report = Report::new(&servers, repeats).await?;
     let backlogs = Backlog::all(facts);
-    let needs_warmth = |name| wanted(name) || named("cost") || named("exactly");
+    let needs_warmth =
+        |name| wanted(name) || named("cost") || named("exactly") || named("receipts");
     if backlogs.iter().any(|backlog| needs_warmth(backlog.name)) {
         contest::warm_up(&servers, Backlog::warm_up(facts)).await?;
     }
@@ -90,6 +91,12 @@ async fn bench(args: &Args) -> Result<()> {
     if named("cost") {
         let backlog = Backlog::cost(facts);
         let contest = contest::run(&servers, backlog, &Reader::COST, repeats).await?;
+        contest.print();
+        report.contests.push(contest);
+    }
+    if named("receipts") {
+        let backlog = Backlog::receipts(facts);
+        let contest = contest::run(&servers, backlog, &Reader::RECEIPTS, repeats).await?;
         contest.print();
         report.contests.push(contest);
     }

@@ -26,6 +26,8 @@ use crate::{
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
     AtLeastOnce,
+    /// The same, with receipts in a topic.
+    WithReceipts,
     /// With this `delivery.interval`.
     ExactlyOnce {
         interval_ms: u32,
@@ -70,6 +72,9 @@ impl Relay {
             command
                 .env("FACTLIB_DELIVERY__MODE", "exactly-once")
                 .env("FACTLIB_DELIVERY__INTERVAL", format!("{interval_ms}ms"));
+        }
+        if mode == Mode::WithReceipts {
+            command.env("FACTLIB_RECEIPTS__STORE", "topic");
         }
         Self::spawn(command)
     }

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::{
     Result,
-    backlog::{COST, EXACTLY, FAR},
+    backlog::{COST, EXACTLY, FAR, RECEIPTS},
     contest::{Contest, Reader},
     embedded::With,
     latency::Latency,
@@ -103,6 +103,10 @@ impl Report {
             if name.starts_with(EXACTLY) {
                 let reader = Reader::Delivery(Mode::EXACTLY_ONCE);
                 at_least(format!("{name}: {}, of (a)", reader.label()), 0.8, ratio(reader));
+            }
+            if name == RECEIPTS {
+                let reader = Reader::Delivery(Mode::WithReceipts);
+                at_least(format!("{name}: {}, of (a)", reader.label()), 0.95, ratio(reader));
             }
             if name == FAR {
                 let [near, far, exactly] = Reader::FAR.map(ratio);

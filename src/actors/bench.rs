@@ -79,6 +79,7 @@ impl Chain {
                     topics_of_handlers: ChosenTopics::of_kafka(0, OwnTopics::new(&config)),
                     routing: CachedRoutes::new(&config).expect("routes that can be used"),
                     usual_topics: 1,
+                    filtered_lane: None,
                     dead_letters: DeadLetters { policy: RefusalPolicy::Stop, topic: prefix.into() },
                     status: Arc::clone(&status),
                     log: log.clone(),

@@ -9,6 +9,7 @@ mod decoder;
 mod handler;
 mod lane;
 mod outbox_tables;
+mod receipt_writer;
 mod router;
 mod supervisor;
 mod topic_producer;
@@ -22,6 +23,7 @@ pub(crate) use self::{
     decoder::EventDecoder,
     handler::HandlerLanes,
     lane::Lanes,
+    receipt_writer::{ReceiptTarget, ReceiptWriter},
     supervisor::{PipelineOutcome, PipelineResources, Supervisor, Threads},
     topic_producer::{KafkaLanes, PartitionWatch, TableLanes, TopicClient},
 };

@@ -26,5 +26,5 @@ mod trace;
 pub use self::{
     auditor::{Audit, AuditOptions, Totals},
     fault::{Fault, FaultKind},
-    trace::{FoundLetter, FoundRecord, RoutedTo, Trace, TraceOptions},
+    trace::{FoundLetter, FoundRecord, RelayPosition, RoutedTo, Trace, TraceOptions},
 };

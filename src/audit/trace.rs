@@ -1,4 +1,5 @@
-//! Finds out what became of one event: its row, its route, its records, its dead letter.
+//! Finds out what became of one event: by its receipts if they are kept, or else by its row, its
+//! route, its records and its dead letters.
 
 use factlib_kafka::{client::Isolation, partitioner};
 use serde::Serialize;
@@ -6,10 +7,12 @@ use slog::Logger;
 
 use super::auditor::event_id;
 use crate::{
-    Event, Result,
+    Event, Lsn, Result,
     config::Config,
     dead_letter::{DeadLetterTopic, Ledger, LetterFilter},
     kafka::reader::TopicReader,
+    postgres::{Reconnecting, retention::Retention},
+    receipts::{Fate, Receipt, ReceiptReader},
     replay::{Archive, RowRecords, Selection},
     routing::Decision,
 };
@@ -35,6 +38,13 @@ pub struct TraceOptions {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Trace {
+    /// The store of receipts that was searched; none if the configuration keeps none.
+    pub receipt_store: Option<String>,
+    /// Its receipts, in the order of writing. If there are any, only the dead letters of a parked
+    /// event are looked for besides.
+    pub receipts: Vec<Receipt>,
+    /// How far the relay is, if nothing became of the event so far.
+    pub relay: Option<RelayPosition>,
     /// The time of its row, as PostgreSQL writes it; none if no row has this id.
     pub created_at: Option<String>,
     /// What its route says; none without a row.
@@ -43,6 +53,18 @@ pub struct Trace {
     pub records: Vec<FoundRecord>,
     /// Its dead letters, in the order of parking.
     pub letters: Vec<FoundLetter>,
+}
+
+/// How far a relay has read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct RelayPosition {
+    /// Its slot.
+    pub slot: String,
+    /// The position that it has confirmed.
+    pub confirmed: Lsn,
+    /// The end of the server's WAL.
+    pub wal_end: Lsn,
 }
 
 /// What the routes say about an event.
@@ -87,19 +109,50 @@ pub struct FoundLetter {
 }
 
 impl Trace {
-    /// Looks for the event. Topics of its routes are searched from the row's time on; if it is not
-    /// there, from their start.
+    /// Looks for the event, first for its receipts. Without any, topics of its routes are searched
+    /// from the row's time on; if it is not there, from their start.
     ///
     /// # Errors
     /// A server can't be reached or refuses the user; the table or a route is not as configured.
     pub async fn find(config: &Config, options: &TraceOptions, log: &Logger) -> Result<Trace> {
         let mut trace = Trace::default();
+        if let Some(reader) = ReceiptReader::open(config, log)? {
+            trace.receipt_store = Some(reader.describe().to_owned());
+            trace.receipts = reader.find(&options.event_id, None).await?;
+            if !trace.receipts.is_empty() {
+                if trace.is_parked() {
+                    trace.letters = letters(config, &options.event_id, log).await?;
+                }
+                return Ok(trace);
+            }
+        }
+        trace.scan(config, options, log).await?;
+        if trace.records.is_empty() && trace.letters.is_empty() && !trace.is_done() {
+            trace.relay = relay_position(config, log).await?;
+        }
+        Ok(trace)
+    }
+
+    /// True if it was delivered to a topic, or a route drops it.
+    pub fn is_done(&self) -> bool {
+        let ended = |fate: &Fate| matches!(fate, Fate::Delivered(_) | Fate::Filtered { .. });
+        self.receipts.iter().any(|receipt| ended(&receipt.fate))
+            || !self.records.is_empty()
+            || self.routing == Some(RoutedTo::Dropped)
+    }
+
+    fn is_parked(&self) -> bool {
+        self.receipts.iter().any(|receipt| matches!(receipt.fate, Fate::Parked { .. }))
+    }
+
+    /// Looks for its row, its records and its dead letters.
+    async fn scan(&mut self, config: &Config, options: &TraceOptions, log: &Logger) -> Result<()> {
         if let Some((created_at, event)) = row(config, options, log).await? {
-            trace.created_at = Some(created_at);
+            self.created_at = Some(created_at);
             let event = event?;
             let rows = RowRecords::new(config)?;
             let since_ms = event.created_at_ns() / 1_000_000 - CLOCKS_DIFFER_MS;
-            trace.routing = Some(match rows.decide(&event) {
+            self.routing = Some(match rows.decide(&event) {
                 Decision::Records(records) => {
                     let mut topics = Vec::new();
                     for (topic, outgoing) in records {
@@ -111,7 +164,7 @@ impl Trace {
                                 .map_or(Place::Key(&record.key), Place::Partition),
                             since_ms: Some(since_ms),
                         };
-                        trace.records.extend(search.run(config, options, log).await?);
+                        self.records.extend(search.run(config, options, log).await?);
                         topics.push(topic);
                     }
                     RoutedTo::Topics(topics)
@@ -124,11 +177,19 @@ impl Trace {
         }
         for topic in &options.topics {
             let search = Search { topic, place: Place::Anywhere, since_ms: None };
-            trace.records.extend(search.run(config, options, log).await?);
+            self.records.extend(search.run(config, options, log).await?);
         }
-        trace.letters = letters(config, &options.event_id, log).await?;
-        Ok(trace)
+        self.letters = letters(config, &options.event_id, log).await?;
+        Ok(())
     }
+}
+
+/// The positions of the slot; none if there is no slot.
+async fn relay_position(config: &Config, log: &Logger) -> Result<Option<RelayPosition>> {
+    let (settings, slot) = (&config.postgres, config.postgres.slot.clone());
+    let server = Reconnecting::new(settings.connect_info()?, settings.connect_timeout, log.clone());
+    let found = Retention::read(&server, &slot).await?;
+    Ok(found.map(|Retention { confirmed, wal_end, .. }| RelayPosition { slot, confirmed, wal_end }))
 }
 
 async fn row(

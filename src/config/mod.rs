@@ -30,6 +30,7 @@ mod pipeline;
 mod plain_client;
 mod postgres;
 mod properties;
+mod receipts;
 #[cfg(feature = "cli")]
 pub(crate) mod reference;
 mod retention;
@@ -55,6 +56,7 @@ pub use self::{
     outbox::{ChangePolicy, OutboxColumns, OutboxPreset, OutboxTable, TimeUnit},
     pipeline::PipelineConfig,
     postgres::{PostgresConfig, Source},
+    receipts::{ReceiptStore, ReceiptsConfig},
     retention::RetentionConfig,
     schema_registry::SchemaRegistryConfig,
 };
@@ -92,6 +94,8 @@ pub struct Config {
     pub delivery: DeliveryConfig,
     /// Handling of events that can never be delivered.
     pub dead_letter: DeadLetterConfig,
+    /// Records of where each event went.
+    pub receipts: ReceiptsConfig,
     /// Removal of delivered rows.
     pub retention: RetentionConfig,
     /// Memory, restarts and shutdown.
@@ -161,6 +165,12 @@ impl Config {
         named.unwrap_or_else(|| format!("{}.checkpoints", self.topic_prefix()))
     }
 
+    /// Topic of receipts: `receipts.topic`, or else `{topic_prefix}.receipts`.
+    pub fn receipt_topic(&self) -> String {
+        let named = self.receipts.topic.clone();
+        named.unwrap_or_else(|| format!("{}.receipts", self.topic_prefix()))
+    }
+
     /// Value of `pipeline.batch` in bytes.
     pub fn batch_bytes(&self) -> usize {
         usize::try_from(self.pipeline.batch.as_u64()).unwrap_or(usize::MAX)
@@ -183,6 +193,8 @@ impl From<&Config> for RoutingSettings {
             topic_prefix: config.topic_prefix().to_owned(),
             dead_letter_topic: config.dead_letter_topic(),
             position_topic: config.position_topic(),
+            receipt_topic: (config.receipts.store == ReceiptStore::Topic)
+                .then(|| config.receipt_topic()),
             max_topics: config.kafka.topics.max,
         }
     }

@@ -12,7 +12,7 @@ use tokio::{
 use super::{Check, Checks};
 use crate::{
     Result,
-    config::{Config, KafkaClient, PartitionsAdded, RefusalPolicy},
+    config::{Config, KafkaClient, PartitionsAdded, ReceiptStore, RefusalPolicy},
     emit::DEFAULT_MAX_BYTES,
     exactly_once::{CLEANUP, COMPACT, compact_command},
     kafka::admin::{Cluster, TopicAdmin, TopicSettings},
@@ -163,6 +163,9 @@ impl TopicChecks<'_> {
         if self.config.is_exactly_once() {
             self.position_topic().await;
         }
+        if self.config.receipts.store == ReceiptStore::Topic {
+            self.receipt_topic().await;
+        }
         self.new_topics().await;
         self.named_topics().await;
         let topics = self.relay_topics();
@@ -190,6 +193,8 @@ impl TopicChecks<'_> {
             self.routes.may_send_to(name, &prefixes)
                 || **name == letters
                 || self.config.is_exactly_once() && **name == positions
+                || self.config.receipts.store == ReceiptStore::Topic
+                    && **name == self.config.receipt_topic()
         };
         self.cluster.topics.keys().filter(is_ours).cloned().collect()
     }
@@ -228,6 +233,41 @@ impl TopicChecks<'_> {
                 self.checks.error(NAME, found, compact_command(self.config));
             }
             Ok(_) => self.checks.ok(NAME, format!("{topic} exists and is compacted")),
+            Err(error) => self.warn_unreadable(error.without_remedy()),
+        }
+    }
+
+    /// Checks that the topic of receipts exists and forgets old ones, or can be created.
+    async fn receipt_topic(&mut self) {
+        const NAME: &str = "receipt topic";
+        let (topic, config) = (self.config.receipt_topic(), self.config);
+        let retention = config.receipts.retention.as_millis();
+        let create = self.tool(&format!(
+            "kafka-topics.sh --create --topic {topic} --config {CLEANUP}=delete --config \
+             retention.ms={retention}"
+        ));
+        if !self.cluster.topics.contains_key(&topic) {
+            if !config.kafka.topics.create {
+                let found =
+                    format!("topic {topic} does not exist, and kafka.topics.create = false");
+                return self.checks.error(NAME, found, create);
+            }
+            let may = self.admin.may_create(&topic).await;
+            let found = may.map(|()| format!("{topic} does not exist; the start creates it"));
+            return self.checks.result(NAME, found, &create);
+        }
+        match self.admin.setting(&topic, CLEANUP).await {
+            Ok(Some(policy)) if policy.contains(COMPACT) => {
+                let found = format!(
+                    "{topic} has {CLEANUP}={policy}, so Kafka deletes receipts of the same slot"
+                );
+                let alter = self.tool(&format!(
+                    "kafka-configs.sh --alter --entity-type topics --entity-name {topic} \
+                     --add-config {CLEANUP}=delete"
+                ));
+                self.checks.error(NAME, found, alter);
+            }
+            Ok(_) => self.checks.ok(NAME, format!("{topic} exists")),
             Err(error) => self.warn_unreadable(error.without_remedy()),
         }
     }

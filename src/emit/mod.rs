@@ -8,8 +8,8 @@ mod publisher;
 
 #[doc(inline)]
 pub use factlib_emit::{
-    DEFAULT_MAX_BYTES, DEFAULT_PREFIX, Emitter, Error, ErrorKind, Fact, Result, Transaction, emit,
-    reserved, schema,
+    DEFAULT_MAX_BYTES, DEFAULT_PREFIX, Emitter, Error, ErrorKind, Fact, Receipt, Result,
+    Transaction, delivered, emit, reserved, schema,
 };
 
 pub use self::publisher::Publisher;

@@ -25,12 +25,15 @@ use super::{failure, positions::Positions, unavailable::UnavailableTopics};
 use crate::{
     Error, ErrorKind, Result,
     checkpoint::Position,
-    config::Config,
+    config::{Config, ReceiptStore},
     faults::{FaultSite, Faults},
     kafka::{
         KafkaObserver,
         errors::as_relay_error,
-        pipelined::{ClientThread, SentRecord, SessionFailure, SingleTopic, TransactionalClient},
+        pipelined::{
+            ClientThread, PipelinedTopic, SentRecord, SessionFailure, SingleTopic,
+            TransactionalClient,
+        },
     },
 };
 
@@ -49,6 +52,8 @@ pub(crate) struct Transactions {
 /// One producer with the slot's `transactional.id`.
 pub(crate) struct Session {
     pub client: TransactionalClient,
+    /// The topic of receipts; none if none are kept there.
+    pub receipts: Option<Arc<PipelinedTopic>>,
     position_topic: SingleTopic,
 }
 
@@ -119,9 +124,24 @@ impl Transactions {
                 ));
             }
         };
+        let receipts = match self.config.receipts.store {
+            ReceiptStore::Topic => Some(Arc::new(self.open_receipts(&client).await?)),
+            ReceiptStore::Off | ReceiptStore::Table => None,
+        };
         info!(self.log, "Kafka transactions begin"; "transactional_id" => &id);
-        *self.current() = Some(Arc::new(Session { client, position_topic }));
+        *self.current() = Some(Arc::new(Session { client, receipts, position_topic }));
         Ok(())
+    }
+
+    async fn open_receipts(&self, client: &TransactionalClient) -> Result<PipelinedTopic> {
+        let topic = Arc::from(self.config.receipt_topic());
+        match timeout(self.config.postgres.connect_timeout, client.open(&topic, None)).await {
+            Ok(opened) => opened.map_err(as_relay_error),
+            Err(_) => {
+                let what = format!("cannot open topic {topic}");
+                Err(failure::too_late(what, client.last_trouble()))
+            }
+        }
     }
 
     /// The current session.

@@ -30,6 +30,22 @@ impl InFlight {
     }
 }
 
+/// A batch that counts as in flight until this is dropped.
+pub(crate) struct InFlightBatch(InFlight);
+
+impl InFlightBatch {
+    pub(super) fn new(of: InFlight) -> Self {
+        of.batch_begins();
+        InFlightBatch(of)
+    }
+}
+
+impl Drop for InFlightBatch {
+    fn drop(&mut self) {
+        self.0.batch_ends();
+    }
+}
+
 /// The counts of all topics of a client.
 #[derive(Default)]
 pub(super) struct TopicsInFlight(Mutex<HashMap<Arc<str>, InFlight>>);

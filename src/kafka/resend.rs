@@ -99,6 +99,7 @@ impl ResendClient {
         if let Some(opened) = self.topics.get(topic) {
             opened.send(RecordBatch {
                 records: Arc::new(SingleRecord { topic: topic.into(), record, name }),
+                places: None,
                 answer: Box::new(move |answer| {
                     let _ = answered.send(answer);
                 }),

@@ -14,7 +14,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use actix::{Message, Recipient};
 
 use super::{BatchFailure, HandlerOutput, PartProgress, Record, Refused, WindowPermit};
-use crate::{Error, ErrorKind, Event, Result, routing::Plans};
+use crate::{Error, ErrorKind, Event, Result, record::Answer, routing::Plans};
 
 /// Events of one topic, in order, and the token with which to answer for them.
 ///
@@ -125,6 +125,15 @@ impl AckToken {
     /// Answers for a topic: all records are safe except these.
     pub(crate) fn refuse_records(self, refused: Vec<Refused>) {
         self.forward(Vec::new(), refused);
+    }
+
+    /// Answers as a client answers for the records of the part.
+    pub(crate) fn answer_for_records(self, answer: Answer) {
+        match answer {
+            Answer::Delivered => self.ack(),
+            Answer::Refused(refused) => self.refuse_records(refused),
+            Answer::Failed(error, progress) => self.fail_after(error, progress),
+        }
     }
 
     /// Reports that the part was not delivered; it comes again, after this pause or one that grows.

@@ -6,7 +6,9 @@ use super::TopicBatch;
 use crate::{
     Error, ErrorKind, Event, Result, dead_letter,
     format::{self, Prefixes, SchemaRef},
-    record::{Answer, BorrowedRecord, Record, RecordBatch, Records},
+    kafka::in_flight::InFlightBatch,
+    receipts::{EndedPart, ReceiptSender},
+    record::{BorrowedRecord, Places, Record, RecordBatch, Records},
     routing::Plans,
 };
 
@@ -33,10 +35,33 @@ impl TopicBatch {
         let plans = ack.plans().clone();
         RecordBatch {
             records: Arc::new(EventRecords { topic, events, plans, prefixes }),
-            answer: Box::new(move |answer| match answer {
-                Answer::Delivered => ack.ack(),
-                Answer::Refused(refused) => ack.refuse_records(refused),
-                Answer::Failed(error, progress) => ack.fail_after(error, progress),
+            places: None,
+            answer: Box::new(move |answer| ack.answer_for_records(answer)),
+        }
+    }
+
+    /// Like [`into_records`](Self::into_records), and what ends gets a receipt before it counts as
+    /// done. Until then, the part holds `in_flight`, so that no other actor sends it again.
+    pub(crate) fn into_records_with_receipts(
+        self,
+        prefixes: Prefixes,
+        receipts: ReceiptSender,
+        in_flight: InFlightBatch,
+    ) -> RecordBatch {
+        let TopicBatch { topic, events, ack } = self;
+        let plans = ack.plans().clone();
+        let (of, sent) = (Arc::clone(&topic), Arc::clone(&events));
+        let places = Arc::new(Places::new(events.len()));
+        let noted = Arc::clone(&places);
+        RecordBatch {
+            records: Arc::new(EventRecords { topic, events, plans, prefixes }),
+            places: Some(places),
+            answer: Box::new(move |answer| {
+                let ended = EndedPart::sent(of, sent, noted.take());
+                receipts.write(ended, move || {
+                    ack.answer_for_records(answer);
+                    drop(in_flight);
+                });
             }),
         }
     }

@@ -3,7 +3,8 @@
 use std::{collections::HashSet, sync::Arc};
 
 use actix_rt::{Arbiter, System};
-use tokio::sync::{oneshot, watch};
+use slog::o;
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{PipelineBuilder, PipelineHandle};
 #[cfg(feature = "client-kafka")]
@@ -11,16 +12,17 @@ use crate::actors::PlainLanes;
 use crate::{
     Error, ErrorKind, Result,
     actors::{
-        HandlerLanes, KafkaLanes, Lanes, PartitionWatch, PipelineResources, Supervisor, TableLanes,
-        Threads, TopicClient,
+        HandlerLanes, KafkaLanes, Lanes, PartitionWatch, PipelineResources, ReceiptTarget,
+        ReceiptWriter, Supervisor, TableLanes, Threads, TopicClient,
     },
     checkpoint::CheckpointStore,
-    config::{Config, RefusalPolicy},
+    config::{Config, ReceiptStore, RefusalPolicy},
     exactly_once::{Positions, Transactions},
     handlers::HandlerLaneNames,
     kafka::pipelined::{ClientThread, PipelinedClient},
     messages::ByteWindow,
     ops::Ops,
+    receipts::{ReceiptTask, ReceiptTopic, receipt_queue},
     startup::{SlotClaim, StandbyPositions, Startup},
     status::Status,
     threads::ThreadPool,
@@ -103,10 +105,12 @@ impl PipelineBuilder {
             facade,
         )?;
         let (mut positions, mut transactions) = (None, None);
+        let (mut receipts, mut receipt_tasks) = (None, None);
         let lanes: Arc<dyn Lanes> = match lanes {
             Some(lanes) => lanes,
             None if !kafka => {
                 refuse_exactly_once(&config)?;
+                refuse_receipts(&config)?;
                 Arc::new(TableLanes::new(startup.dead_letter_table(&log)))
             }
             #[cfg(feature = "client-kafka")]
@@ -125,6 +129,7 @@ impl PipelineBuilder {
                 let counts = startup.topic_partitions(&log).filter(|_| keeps_partitions);
                 let watch = PartitionWatch::new(&config, counts, status.clone(), log.clone());
                 let observer = Arc::new(watch.clone());
+                let mut shared = None;
                 let client = match config.is_exactly_once() {
                     true => {
                         let kept = Arc::clone(&kept);
@@ -140,12 +145,29 @@ impl PipelineBuilder {
                         let log = log.clone();
                         let client =
                             PipelinedClient::start(&settings, client_thread, observer, log)?;
-                        TopicClient::AtLeastOnce(Box::new(client))
+                        let client = shared.insert(Arc::new(client));
+                        TopicClient::AtLeastOnce(Arc::clone(client))
                     }
                 };
                 positions = Some(kept);
+                receipts = match config.receipts.store {
+                    ReceiptStore::Off => None,
+                    ReceiptStore::Topic => {
+                        let topic = ReceiptTopic::new(&config, shared);
+                        Some(ReceiptTarget::Topic(Arc::new(topic)))
+                    }
+                    ReceiptStore::Table => {
+                        Some(ReceiptTarget::Table(Arc::new(startup.receipt_table(&log))))
+                    }
+                };
+                let sender = receipts.as_ref().map(|_| {
+                    let (sender, tasks) = receipt_queue();
+                    receipt_tasks = Some(tasks);
+                    sender
+                });
                 let table = startup.dead_letter_table(&log);
-                Arc::new(KafkaLanes::new(&config, client, table, watch, status, faults.clone())?)
+                let (status, faults) = (status, faults.clone());
+                Arc::new(KafkaLanes::new(&config, client, table, sender, watch, status, faults)?)
             }
         };
         let handler_lanes = HandlerLaneNames::new(&handlers);
@@ -170,6 +192,7 @@ impl PipelineBuilder {
             kafka,
             positions,
             transactions,
+            receipts,
             window,
             paused,
             claim,
@@ -179,7 +202,7 @@ impl PipelineBuilder {
             traced,
             log,
         };
-        spawn(resources, threads, status, ops, known_topics).await
+        spawn(resources, receipt_tasks, threads, status, ops, known_topics).await
     }
 }
 
@@ -192,9 +215,18 @@ fn refuse_exactly_once(config: &Config) -> Result<()> {
         .remedy("let the handler skip events whose id it has seen"))
 }
 
+fn refuse_receipts(config: &Config) -> Result<()> {
+    if config.receipts.store == ReceiptStore::Off {
+        return Ok(());
+    }
+    let failure = "receipts.store needs Kafka, which this pipeline is without";
+    Err(Error::new(ErrorKind::Config, failure).remedy("set receipts.store = \"off\""))
+}
+
 /// Starts the supervisor on these threads, or else on its own.
 async fn spawn(
     resources: PipelineResources,
+    receipt_tasks: Option<mpsc::UnboundedReceiver<ReceiptTask>>,
     threads: Option<Arc<ThreadPool>>,
     status: Arc<Status>,
     ops: Ops,
@@ -213,6 +245,18 @@ async fn spawn(
     };
     let relay = thread();
     let threads = Threads { reading: thread(), saving: thread(), are_shared: threads.is_some() };
+    if let (Some(target), Some(tasks)) = (resources.receipts.clone(), receipt_tasks) {
+        let config = &resources.config;
+        let writer = ReceiptWriter {
+            target,
+            tasks,
+            slot: config.postgres.slot.clone(),
+            retention: config.receipts.retention,
+            status: Arc::clone(&status),
+            log: resources.log.new(o!("actor" => "receipt_writer")),
+        };
+        threads.saving.spawn(writer.run());
+    }
     let (running_sender, running) = watch::channel(false);
     let (outcome_sender, ended) = watch::channel(None);
     let (reply, launched) = oneshot::channel();

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Answer, BorrowedRecord, Record};
+use super::{Answer, BorrowedRecord, Places, Record};
 use crate::Result;
 
 /// Records of one topic. Each is made when it is sent, so only its source waits in memory until
@@ -40,6 +40,8 @@ pub(crate) trait Records: Send + Sync {
 /// Records to send, and the callback that takes the answer for them.
 pub(crate) struct RecordBatch {
     pub records: Arc<dyn Records>,
+    /// Collects where the records were appended; none if nobody wants to know.
+    pub places: Option<Arc<Places>>,
     /// Called once. If it is dropped, the batch counts as failed.
     pub answer: Box<dyn FnOnce(Answer) + Send>,
 }

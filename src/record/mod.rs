@@ -3,6 +3,7 @@
 
 mod answer;
 mod batch;
+mod places;
 mod topic_name;
 
 use bytes::Bytes;
@@ -13,6 +14,7 @@ pub use self::answer::Refused;
 pub(crate) use self::{
     answer::{Answer, PartProgress},
     batch::{RecordBatch, Records},
+    places::{Place, Places},
     topic_name::{is_legal_in_topic, is_legal_topic, legal_topic},
 };
 

@@ -1,4 +1,4 @@
-//! The relay's own topics (dead letters, positions), which events may not go to.
+//! The relay's own topics (dead letters, positions, receipts), which events may not go to.
 
 use super::RoutingSettings;
 use crate::{Error, ErrorKind, Result};
@@ -9,12 +9,19 @@ pub(crate) struct OwnTopics {
     dead_letters: String,
     /// Reserved with at-least-once too, because the mode may change later.
     positions: String,
+    /// None if no receipts are kept there.
+    receipts: Option<String>,
 }
 
 impl OwnTopics {
     pub fn new(settings: impl Into<RoutingSettings>) -> Self {
-        let RoutingSettings { dead_letter_topic, position_topic, .. } = settings.into();
-        OwnTopics { dead_letters: dead_letter_topic, positions: position_topic }
+        let RoutingSettings { dead_letter_topic, position_topic, receipt_topic, .. } =
+            settings.into();
+        OwnTopics {
+            dead_letters: dead_letter_topic,
+            positions: position_topic,
+            receipts: receipt_topic,
+        }
     }
 
     /// The relay's use of the topic; none if events may go to it.
@@ -22,6 +29,7 @@ impl OwnTopics {
         match topic {
             _ if topic == self.dead_letters => Some("the dead-letter topic"),
             _ if topic == self.positions => Some("the topic of positions"),
+            _ if self.receipts.as_deref() == Some(topic) => Some("the topic of receipts"),
             _ => None,
         }
     }

@@ -27,6 +27,11 @@ impl RecordPlan {
         &self.choice
     }
 
+    /// Number of the route that takes the event, from 0; none if no route does.
+    pub fn route(&self) -> Option<usize> {
+        self.choice.route
+    }
+
     /// The schema of the record's value in a topic, if its format has one.
     ///
     /// # Errors

@@ -22,6 +22,8 @@ pub struct RoutingSettings {
     pub(crate) topic_prefix: String,
     pub(crate) dead_letter_topic: String,
     pub(crate) position_topic: String,
+    /// None if no receipts are kept in a topic.
+    pub(crate) receipt_topic: Option<String>,
     /// Maximum number of topics that events may go to.
     pub(crate) max_topics: usize,
 }

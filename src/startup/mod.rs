@@ -64,6 +64,7 @@ use crate::{
         slot_reader::SlotReader,
         sql_session,
     },
+    receipts::ReceiptTable,
 };
 
 /// Connects to the server, and checks and creates what the relay needs there.
@@ -182,6 +183,14 @@ impl Startup {
         let (info, log) = (self.writing_info.clone(), log.clone());
         let (create, timeout) = (settings.create, settings.connect_timeout);
         DeadLetterTable::new(settings.slot.clone(), create, info, timeout, log)
+    }
+
+    /// The table of receipts.
+    pub fn receipt_table(&self, log: &Logger) -> ReceiptTable {
+        let settings = &self.config.postgres;
+        let (info, log) = (self.writing_info.clone(), log.clone());
+        let (create, timeout) = (settings.create, settings.connect_timeout);
+        ReceiptTable::new(settings.slot.clone(), create, info, timeout, log)
     }
 
     /// Checks the server, creates what is missing if configured, and decides where reading starts.

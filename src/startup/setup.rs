@@ -10,9 +10,10 @@ use super::{MoveRecord, StartOptions, Startup, kafka, publication_spec};
 use crate::{
     Lsn, Result,
     checkpoint::{CREATE_TABLE, CREATE_TOPIC_PARTITIONS},
-    config::{Config, RefusalPolicy, StoreKind},
+    config::{Config, ReceiptStore, RefusalPolicy, StoreKind},
     dead_letter,
     postgres::sql_session,
+    receipts,
 };
 
 /// Result of [`setup`].
@@ -73,6 +74,9 @@ pub async fn setup(config: &Config, accept_position: bool, log: &Logger) -> Resu
     if config.dead_letter.policy == RefusalPolicy::DeadLetter {
         startup.dead_letter_table(log).create().await?;
     }
+    if config.receipts.store == ReceiptStore::Table {
+        startup.receipt_table(log).create().await?;
+    }
     if accept_position {
         // Last, so that an error before this leaves the refusal in force.
         if startup.config.is_exactly_once() {
@@ -106,6 +110,9 @@ pub fn setup_sql(config: &Config) -> String {
     }
     if config.dead_letter.policy == RefusalPolicy::DeadLetter {
         sql.push_str(dead_letter::CREATE_TABLES);
+    }
+    if config.receipts.store == ReceiptStore::Table {
+        sql.push_str(receipts::CREATE_TABLE);
     }
     sql
 }

@@ -10,6 +10,7 @@ mod languages;
 mod no_transaction;
 mod publisher;
 mod readme;
+mod receipt;
 mod relay;
 mod setup;
 

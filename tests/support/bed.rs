@@ -97,8 +97,9 @@ impl<'a> Bed<'a> {
     pub async fn each_record(&self, mut take: impl FnMut(ConsumedRecord)) {
         let bootstrap = self.kafka.admin_bootstrap();
         let prefix = format!("{}.", self.config.topic_prefix());
+        let own = [self.config.position_topic(), self.config.receipt_topic()];
         for topic in topic_names(&bootstrap).await.expect("the topics' names") {
-            if topic.starts_with(&prefix) && topic != self.config.position_topic() {
+            if topic.starts_with(&prefix) && !own.contains(&topic) {
                 each_record(&bootstrap, &topic, &mut take).await.expect("a readable topic");
             }
         }

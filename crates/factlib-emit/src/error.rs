@@ -38,6 +38,8 @@ pub enum ErrorKind {
     PostgresRefused,
     /// PostgreSQL or the driver sent what its protocol does not allow.
     Protocol,
+    /// The relay has not delivered the event, or never will.
+    NotDelivered,
 }
 
 impl ErrorKind {

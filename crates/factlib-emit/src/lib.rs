@@ -22,13 +22,14 @@
 //! stored only in the WAL, as a row of an outbox table, or both.
 #![cfg_attr(
     feature = "tokio-postgres",
-    doc = "A [`Publisher`] publishes facts that belong to no other change, on a connection of its own."
+    doc = "A [`Publisher`] publishes facts that belong to no other change, on a connection of its own,
+and [`delivered()`] waits until the relay has an event in Kafka."
 )]
 //!
 //! # Features
 //! | feature | adds |
 //! | --- | --- |
-//! | `tokio-postgres` (default) | transactions of tokio-postgres; `Publisher` |
+//! | `tokio-postgres` (default) | transactions of tokio-postgres; `Publisher`; `delivered` |
 //! | `deadpool` | transactions of deadpool-postgres |
 //! | `sqlx` | transactions of sqlx (needs Rust 1.94) |
 //! | `diesel-async` | transactions of diesel-async |
@@ -42,6 +43,7 @@
 //! | `emitter`, `statement` | turns facts into one SQL statement |
 //! | `transaction`, `driver/` | the trait of transactions, and its implementation for each driver |
 //! | `publisher` | publishes facts on a connection of its own |
+//! | `receipt` | waits until the relay has delivered an event |
 //! | [`schema`] | SQL for the outbox table, and functions that emit from any language |
 //! | [`proto`] | the encoded event |
 //!
@@ -59,6 +61,8 @@ mod fact;
 pub mod proto;
 #[cfg(feature = "tokio-postgres")]
 mod publisher;
+#[cfg(feature = "tokio-postgres")]
+mod receipt;
 pub mod reserved;
 pub mod schema;
 mod statement;
@@ -69,9 +73,6 @@ use std::borrow::Borrow;
 
 use uuid::Uuid;
 
-#[cfg(feature = "tokio-postgres")]
-#[cfg_attr(docsrs, doc(cfg(feature = "tokio-postgres")))]
-pub use self::publisher::Publisher;
 #[doc(hidden)] // For the relay.
 pub use self::trace::ids as traceparent_ids;
 pub use self::{
@@ -79,6 +80,12 @@ pub use self::{
     error::{Error, ErrorKind, Result},
     fact::Fact,
     transaction::Transaction,
+};
+#[cfg(feature = "tokio-postgres")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tokio-postgres")))]
+pub use self::{
+    publisher::Publisher,
+    receipt::{Receipt, delivered},
 };
 
 /// The default prefix of logical messages.

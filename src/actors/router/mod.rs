@@ -59,6 +59,7 @@ use crate::{
         AckToken, ActorKind, BatchDone, BatchId, ChainFailed, EventBatch, ExitGuard, LaneFailed,
         LaneLost, LaneOpened, OpenLane, PartDone, PauseTopic, Stop, TopicBatch, WindowPermit,
     },
+    receipts::FILTERED_LANE,
     routing::OutgoingEvents,
     status::Status,
 };
@@ -138,7 +139,7 @@ impl Handler<PartDone> for Router {
         match self.deliveries.finish(done) {
             PartEnd::Stale => {}
             PartEnd::Returned { events, delivered, took, returned } => {
-                if let Some(topic) = self.deliveries.topic(lane) {
+                if let Some(topic) = self.shown_topic(lane) {
                     self.status.part_finished(topic, events, delivered, took);
                 }
                 self.forward(returned, ctx);
@@ -169,6 +170,8 @@ impl Handler<LaneOpened> for Router {
         let waiting = self.deliveries.opened(lane, epoch, recipient);
         if let Some(topic) = self.deliveries.topic(lane) {
             debug!(self.log, "topic opened"; "topic" => %topic, "epoch" => epoch, "parts" => waiting.len());
+        }
+        if let Some(topic) = self.shown_topic(lane) {
             self.status.topic_open(topic);
         }
         send_all(waiting, ctx);
@@ -287,8 +290,10 @@ impl Router {
             if let Some(opening) = opening {
                 self.open(opening, None, None);
             }
-            self.status.waits(&topic, outgoing.events.len());
-            self.status.routed(&topic, &outgoing.events);
+            if self.shown_topic(lane).is_some() {
+                self.status.waits(&topic, outgoing.events.len());
+                self.status.routed(&topic, &outgoing.events);
+            }
             send_all(self.deliveries.add(lane, batch, outgoing, permit.clone()), ctx);
         }
     }
@@ -331,9 +336,14 @@ impl Router {
     }
 
     fn delivered(&mut self, lane: usize, events: usize, took: Duration) {
-        if let Some(topic) = self.deliveries.topic(lane) {
+        if let Some(topic) = self.shown_topic(lane) {
             self.status.delivered(topic, events, took);
         }
+    }
+
+    /// The topic of a lane for the status, where events that are not sent have none.
+    fn shown_topic(&self, lane: usize) -> Option<&Arc<str>> {
+        self.deliveries.topic(lane).filter(|topic| ***topic != *FILTERED_LANE)
     }
 
     /// Opens a failed lane again, after this pause or one that grows.

@@ -23,6 +23,8 @@ pub(crate) struct EventSorter {
     /// Number of topics of the last batch: the next one probably has as many.
     pub usual_topics: usize,
     pub dead_letters: DeadLetters,
+    /// The lane where events that are not sent get receipts; none if they get none.
+    pub filtered_lane: Option<Arc<str>>,
     pub status: Arc<Status>,
     pub log: Logger,
 }
@@ -107,7 +109,12 @@ impl EventSorter {
             Routed::Several(all) => {
                 all.into_iter().for_each(|(topic, outgoing)| to.add(&topic, outgoing))
             }
-            Routed::Filtered => to.filtered += 1,
+            Routed::Filtered(outgoing) => {
+                to.filtered += 1;
+                if let Some(lane) = &self.filtered_lane {
+                    to.add(lane, outgoing);
+                }
+            }
             Routed::Refused(event, error) => return Ok(Some((event, error))),
             Routed::Stop(error) => return Err(error),
         }

@@ -50,6 +50,7 @@ impl Bench {
                 topics_of_handlers: ChosenTopics::of_kafka(100, OwnTopics::new(&Config::default())),
                 routing: CachedRoutes::new(&config).expect("valid routes"),
                 usual_topics: 1,
+                filtered_lane: None,
                 dead_letters: DeadLetters { policy, topic: "shop.dead-letter".into() },
                 status: Arc::clone(&status),
                 log: log.clone(),

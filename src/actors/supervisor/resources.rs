@@ -14,6 +14,7 @@ use crate::{
         checkpointer::{Checkpointer, SaveSchedule},
         lane::Lanes,
         outbox_tables::{PublicationWatch, RowSweeper},
+        receipt_writer::ReceiptTarget,
         wal_reader::WalWatch,
     },
     checkpoint::CheckpointStore,
@@ -53,6 +54,8 @@ pub(crate) struct PipelineResources {
     pub positions: Option<Arc<Positions>>,
     /// None without exactly-once.
     pub transactions: Option<Arc<Transactions>>,
+    /// None if no receipts are kept.
+    pub receipts: Option<ReceiptTarget>,
     pub window: ByteWindow,
     /// Topics that are held back from the start.
     pub paused: HashSet<Arc<str>>,
@@ -69,6 +72,11 @@ impl PipelineResources {
     /// The start, or a later one where the position in Kafka is further. With exactly-once,
     /// nobody but this instance writes for the slot any more when this returns.
     pub async fn with_kafka(&self, start: Start, first: bool, limit: Duration) -> Result<Start> {
+        // Each session of transactions opens their topic, which may be gone meanwhile.
+        let receipts = self.receipts.as_ref().filter(|_| first || self.transactions.is_some());
+        if let Some(receipts) = receipts {
+            receipts.prepare(&self.log).await?;
+        }
         // Without transactions, none comes there after the first start.
         let asked = self.positions.as_ref().filter(|_| first || self.transactions.is_some());
         let Some(positions) = asked else { return Ok(start) };

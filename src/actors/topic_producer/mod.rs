@@ -20,6 +20,7 @@
 mod added_partitions;
 #[cfg(feature = "test-util")]
 mod discard;
+mod filtered;
 #[cfg(feature = "client-kafka")]
 mod plain_producer;
 mod prefix_queue;
@@ -42,6 +43,7 @@ pub(crate) use self::discard::{Discard, DiscardLanes};
 pub(crate) use self::plain_producer::PlainLanes;
 pub(crate) use self::table_lanes::TableLanes;
 use self::{
+    filtered::FilteredEvents,
     prefix_queue::{PrefixQueue, SendsPrefixed},
     refused_topic::RefusedTopic,
 };
@@ -58,6 +60,7 @@ use crate::{
         pipelined::{PipelinedClient, PipelinedTopic},
     },
     messages::{ExitGuard, TopicBatch},
+    receipts::{FILTERED_LANE, ReceiptSender},
     schema_registry::Registry,
     status::Status,
 };
@@ -70,6 +73,7 @@ impl KafkaLanes {
         config: &Config,
         client: TopicClient,
         table: DeadLetterTable,
+        receipts: Option<ReceiptSender>,
         partition_watch: PartitionWatch,
         status: Arc<Status>,
         faults: Faults,
@@ -79,6 +83,7 @@ impl KafkaLanes {
             client,
             dead_letter_topic: config.dead_letter_topic(),
             table: Arc::new(table),
+            receipts,
             registry: Arc::new(Registry::new(config)?),
             partition_watch,
             ask_again: config.pipeline.restart_backoff_max,
@@ -93,6 +98,11 @@ impl KafkaLanes {
 impl Lanes for KafkaLanes {
     async fn open(&self, lane: LaneContext) -> Result<Recipient<TopicBatch>> {
         let LaneContext { topic, log, exit, .. } = lane;
+        if *topic == *FILTERED_LANE
+            && let Some(receipts) = self.0.receipts()?
+        {
+            return Ok(FilteredEvents::start(receipts, exit));
+        }
         Ok(match self.0.open(&topic, &log).await? {
             OpenedTopic::Producer(producer) => producer.start_with(exit),
             OpenedTopic::Refused(error) => {
@@ -112,7 +122,7 @@ impl Lanes for KafkaLanes {
 
 /// The client that sends the records of all topics.
 pub(crate) enum TopicClient {
-    AtLeastOnce(Box<PipelinedClient>),
+    AtLeastOnce(Arc<PipelinedClient>),
     /// Each session of transactions has a client of its own.
     ExactlyOnce(Arc<Transactions>),
 }
@@ -123,6 +133,8 @@ pub(super) struct Topics {
     client: TopicClient,
     dead_letter_topic: String,
     table: Arc<DeadLetterTable>,
+    /// None if no receipts are kept.
+    receipts: Option<ReceiptSender>,
     registry: Arc<Registry>,
     partition_watch: PartitionWatch,
     /// Pause before a topic that Kafka does not take is asked for again.
@@ -195,6 +207,7 @@ impl Topics {
         Ok(TopicProducer {
             sender,
             table: self.table_of(topic),
+            receipts: self.receipts()?,
             prefix_queue: PrefixQueue::new(Arc::clone(&self.registry)),
             faults: self.faults.clone(),
             exit: None,
@@ -212,6 +225,16 @@ impl Topics {
             self.status.partitions(topic, count, log);
         }
         Ok(prepared.batch_bytes)
+    }
+
+    /// The way to the receipts, in the present session with exactly-once; none if none are kept.
+    pub fn receipts(&self) -> Result<Option<ReceiptSender>> {
+        let Some(receipts) = &self.receipts else { return Ok(None) };
+        let in_transaction = match &self.client {
+            TopicClient::AtLeastOnce(_) => None,
+            TopicClient::ExactlyOnce(transactions) => transactions.session()?.receipts.clone(),
+        };
+        Ok(Some(receipts.in_transaction(in_transaction)))
     }
 
     /// True with exactly-once.
@@ -241,6 +264,8 @@ pub(super) struct TopicProducer {
     sender: PipelinedTopic,
     /// The table for letters that the topic refuses; only for the dead-letter topic.
     table: Option<Arc<DeadLetterTable>>,
+    /// None if no receipts are kept.
+    receipts: Option<ReceiptSender>,
     prefix_queue: PrefixQueue,
     faults: Faults,
     /// Set once the actor has started.
@@ -277,7 +302,12 @@ impl SendsPrefixed for TopicProducer {
     }
 
     fn send_prefixed(&mut self, batch: TopicBatch, prefixes: Prefixes, _: &mut Context<Self>) {
-        self.sender.send(batch.into_records(prefixes));
+        self.sender.send(match self.receipts.clone() {
+            None => batch.into_records(prefixes),
+            Some(receipts) => {
+                batch.into_records_with_receipts(prefixes, receipts, self.sender.hold())
+            }
+        });
     }
 }
 

@@ -27,6 +27,7 @@ use crate::{
     Error, Result,
     dead_letter::DeadLetterTable,
     messages::{ExitGuard, Refused, TopicBatch},
+    receipts::EndedPart,
 };
 
 /// The actor; `topics` opens the topic once Kafka takes it.
@@ -73,10 +74,22 @@ impl RefusedTopic {
         let events = Arc::clone(&batch.events);
         let keeping = async move { table.keep_each(events.iter()).await };
         // The order of dead letters means nothing.
-        ctx.spawn(keeping.into_actor(self).map(|kept, _, _| match kept {
-            Ok(()) => batch.ack.ack(),
+        ctx.spawn(keeping.into_actor(self).map(|kept, this, _| match kept {
+            Ok(()) => this.kept(batch),
             Err(error) => batch.ack.fail_with(error, None),
         }));
+    }
+
+    /// Answers for letters that the table has.
+    fn kept(&self, batch: TopicBatch) {
+        let TopicBatch { topic, events, ack } = batch;
+        match self.topics.receipts() {
+            Ok(Some(receipts)) => {
+                receipts.write(EndedPart::kept(topic, events), move || ack.ack());
+            }
+            Ok(None) => ack.ack(),
+            Err(error) => ack.fail_with(error, None),
+        }
     }
 
     fn ask(&mut self, batch: TopicBatch, ctx: &mut Context<Self>) {

@@ -6,18 +6,24 @@ use actix_rt::System;
 use clap::Args;
 use factlib::{
     Result,
-    audit::{RoutedTo, Trace, TraceOptions},
+    audit::{RelayPosition, RoutedTo, Trace, TraceOptions},
     config::{ARCHIVE_TABLE, Config},
+    receipts::{Fate, Receipt, RecordPlace},
 };
 use serde_json::json;
 use slog::Logger;
 
-use crate::{output, signals::Signals, text::millis};
+use crate::{
+    output,
+    signals::Signals,
+    text::{millis, plain},
+};
 
 pub const HELP: &str = "\
-Looks for the event's row in a table of facts (the archive, or an outbox table), for its records in
-the topics that its route names, and for its dead letters. It reads each topic's partition from the
-row's time on, so it needs no index and costs the relay nothing.
+Answers from the event's receipt, if receipts are kept (receipts.store): where its record is, which
+route drops it, or why it is parked. Without a receipt, looks for the event's row in a table of facts
+(the archive, or an outbox table), for its records in the topics that its route names, and for its
+dead letters. That reads each topic's partition from the row's time on, and costs the relay nothing.
 
 Examples:
   factlib trace 01a20d6f-7f41-7100-929c-f9e4f1ab7eb7
@@ -56,14 +62,26 @@ pub fn run(args: TraceArgs, config: &Config, log: &Logger) -> Result<ExitCode> {
     let trace = System::new()
         .block_on(async { Signals::new()?.or_stop(Trace::find(config, &options, log)).await })?;
     output::print(&if json { format!("{}\n", json!(trace)) } else { text(&trace, &options) })?;
-    let is_done = !trace.records.is_empty() || trace.routing == Some(RoutedTo::Dropped);
-    Ok(if is_done { ExitCode::SUCCESS } else { ExitCode::from(1) })
+    Ok(if trace.is_done() { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
 
 fn text(trace: &Trace, options: &TraceOptions) -> String {
     let mut text = String::new();
     let mut line = |name: &str, value: &str| text += &format!("{name:9}  {value}\n");
     line("event", &options.event_id);
+    for receipt in &trace.receipts {
+        let (name, value) = of_receipt(receipt);
+        line(name, &value);
+    }
+    if !trace.receipts.is_empty() {
+        for letter in trace.letters.iter().filter(|letter| letter.is_redriven) {
+            line("redriven", &letter.position);
+        }
+        return text;
+    }
+    if let Some(store) = &trace.receipt_store {
+        line("receipt", &format!("none in {store}"));
+    }
     match (&trace.created_at, &options.table) {
         (Some(created_at), Some(table)) => {
             line("row", &format!("of {table}, created {created_at}"))
@@ -92,12 +110,52 @@ fn text(trace: &Trace, options: &TraceOptions) -> String {
         let parked = millis(letter.parked_ms);
         line("parked", &format!("{} at {parked}{redriven}: {}", letter.position, letter.error));
     }
-    if trace.created_at.is_some()
-        && trace.records.is_empty()
-        && trace.letters.is_empty()
-        && trace.routing != Some(RoutedTo::Dropped)
-    {
+    if trace.created_at.is_some() && trace.letters.is_empty() && !trace.is_done() {
         line("delivered", "not yet: factlib status says how far the relay is");
     }
+    if let Some(relay) = &trace.relay {
+        line("relay", &progress(relay));
+    }
     text
+}
+
+/// The line of a receipt.
+fn of_receipt(receipt: &Receipt) -> (&'static str, String) {
+    let (at, lsn) = (millis(receipt.at_ms), receipt.lsn);
+    let from = format!("at {at}, from {lsn} of slot {}", receipt.slot);
+    match &receipt.fate {
+        Fate::Delivered(record) => ("delivered", format!("{} {from}", place(record))),
+        Fate::Filtered { route: Some(route), .. } => {
+            ("filtered", format!("by route[{route}] {from}: factlib route --explain"))
+        }
+        Fate::Filtered { route: None, .. } => ("filtered", format!("no route takes it, {from}")),
+        Fate::Parked { record, error, intended_topic, .. } => {
+            let letter = record.as_ref().map_or("the table factlib.dead_letters".into(), place);
+            let topic = intended_topic.as_deref().unwrap_or("an unknown topic");
+            ("parked", format!("{letter} instead of {topic} {from}: {}", plain(error)))
+        }
+        _ => ("receipt", from),
+    }
+}
+
+fn place(record: &RecordPlace) -> String {
+    let RecordPlace { topic, partition, offset, .. } = record;
+    match offset {
+        Some(offset) => format!("{topic} {partition}:{offset}"),
+        None => {
+            format!("{topic}, partition {partition}, at an offset that the broker had forgotten,")
+        }
+    }
+}
+
+/// What the relay's position says about an event that was not found.
+fn progress(RelayPosition { slot, confirmed, wal_end, .. }: &RelayPosition) -> String {
+    let behind = wal_end.distance_from(*confirmed);
+    match behind {
+        0 => format!("slot {slot} is at the end of the WAL: nothing is left to read"),
+        _ => format!(
+            "slot {slot} has confirmed {confirmed}, {behind} bytes before the end of the WAL: \
+             a later event is not yet read, or in flight"
+        ),
+    }
 }

@@ -5,6 +5,7 @@ mod connection;
 mod delivery;
 mod kafka;
 mod outbox;
+mod receipts;
 mod routing;
 mod schema_registry;
 
@@ -61,6 +62,7 @@ impl Config {
             kafka::check_topic_prefix("dead_letter.topic", topic)?;
         }
         delivery::check(self)?;
+        receipts::check(self)?;
         outbox::check_retention(self)?;
         routing::check(self)?;
         schema_registry::check(self)?;

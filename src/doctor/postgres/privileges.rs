@@ -5,7 +5,7 @@ use postgres_protocol::escape::escape_identifier;
 use super::{PostgresChecks, asking, column};
 use crate::{
     Result,
-    config::{RefusalPolicy, StoreKind},
+    config::{ReceiptStore, RefusalPolicy, StoreKind},
 };
 
 /// Privileges on the relay's own tables.
@@ -83,6 +83,9 @@ impl PostgresChecks<'_> {
         }
         if self.config.dead_letter.policy == RefusalPolicy::DeadLetter {
             tables.extend(["factlib.dead_letters", "factlib.redriven"]);
+        }
+        if self.config.receipts.store == ReceiptStore::Table {
+            tables.push("factlib.receipts");
         }
         tables
     }

@@ -2,14 +2,14 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use factlib_kafka::{Receipt, Refusal};
+use factlib_kafka::{Appended, Receipt, Refusal};
 
 use super::{errors, reports::TopicState};
 use crate::{
     Error, ErrorKind,
     faults::{FaultSite, Faults},
     kafka::in_flight::InFlight,
-    record::{Answer, PartProgress, Record, RecordBatch, Records, Refused},
+    record::{Answer, PartProgress, Place, Places, Record, RecordBatch, Records, Refused},
 };
 
 /// The records of one [`RecordBatch`] in flight.
@@ -17,6 +17,8 @@ use crate::{
 /// Dropped before all of them have ended, it says that the batch failed: its topic was closed.
 pub(super) struct Delivery {
     records: Arc<dyn Records>,
+    /// None if nobody wants to know where the records were appended.
+    places: Option<Arc<Places>>,
     topic: Arc<TopicState>,
     in_flight: InFlight,
     faults: Faults,
@@ -45,7 +47,7 @@ impl Delivery {
         faults: Faults,
         blocks: bool,
     ) -> Self {
-        let RecordBatch { records, answer } = batch;
+        let RecordBatch { records, places, answer } = batch;
         in_flight.batch_begins();
         let count = records.len();
         let outcome = Outcome {
@@ -56,7 +58,7 @@ impl Delivery {
             failure: None,
         };
         let outcome = Mutex::new(outcome);
-        Delivery { records, topic, in_flight, faults, blocks, outcome }
+        Delivery { records, places, topic, in_flight, faults, blocks, outcome }
     }
 
     /// The records, to be made.
@@ -140,6 +142,14 @@ impl Receipt for Delivery {
         self.ended(outcome, indexes.len());
     }
 
+    fn appended(&self, indexes: &[u32], place: Appended) {
+        if let Some(places) = &self.places {
+            let Appended { partition, offset, .. } = place;
+            places.note(indexes, Place { partition, offset });
+        }
+        self.acknowledged(indexes);
+    }
+
     fn refused(&self, index: u32, refusal: &Refusal) {
         let (index, topic) = (index as usize, self.records.topic());
         let name = self.records.describe(index);
@@ -219,6 +229,7 @@ mod tests {
         let (said, answers) = mpsc::unbounded_channel();
         let batch = RecordBatch {
             records: Arc::new(Three("t".into(), timestamp_ms)),
+            places: None,
             answer: Box::new(move |answer| said.send(answer).expect("somebody listens")),
         };
         let topic = Arc::new(TopicState::default());

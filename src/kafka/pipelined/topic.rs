@@ -13,7 +13,7 @@ use super::{delivery::Delivery, reports::TopicState};
 use crate::{
     Error,
     faults::Faults,
-    kafka::in_flight::InFlight,
+    kafka::in_flight::{InFlight, InFlightBatch},
     record::{BorrowedRecord, RecordBatch},
 };
 
@@ -63,6 +63,11 @@ impl PipelinedTopic {
     /// The number of its partitions.
     pub fn partitions(&self) -> usize {
         usize::try_from(self.topic.begin().partitions()).unwrap_or_default()
+    }
+
+    /// Counts as a batch in flight until it is dropped: the topic is not opened again before.
+    pub fn hold(&self) -> InFlightBatch {
+        InFlightBatch::new(self.in_flight.clone())
     }
 
     /// Closes the topic: what was not acknowledged fails with this error, and is not sent any more.

@@ -92,7 +92,7 @@ struct Running {
 
 impl Running {
     fn run(mut self, batches: mpsc::Receiver<RecordBatch>) {
-        for RecordBatch { records, answer } in batches {
+        for RecordBatch { records, answer, .. } in batches {
             if self.is_unwanted() {
                 return;
             }

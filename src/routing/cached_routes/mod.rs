@@ -58,8 +58,8 @@ pub(crate) enum Routed {
     One(Arc<str>, OutgoingEvent),
     /// It goes to several topics.
     Several(Vec<(Arc<str>, OutgoingEvent)>),
-    /// It is not sent, and counts as done.
-    Filtered,
+    /// It is not sent, and counts as done. Its plan has the route that drops it, if one does.
+    Filtered(OutgoingEvent),
     /// It is refused, with this reason.
     Refused(Event, Error),
     /// The relay stops with this error.
@@ -105,12 +105,12 @@ impl CachedRoutes {
             Err(error) => return Routed::Refused(event, error),
         };
         if decision.drops {
-            return Routed::Filtered;
+            return filtered(event, &decision);
         }
         if decision.plan.choice().route.is_none() {
             match self.routes.unrouted_action(&event) {
                 UnroutedAction::Send => {}
-                UnroutedAction::Ignore => return Routed::Filtered,
+                UnroutedAction::Ignore => return filtered(event, &decision),
                 UnroutedAction::Refuse(error) => return Routed::Refused(event, error),
                 UnroutedAction::Stop(error) => return Routed::Stop(error),
             }
@@ -222,6 +222,10 @@ impl CachedRoutes {
         let plan = Arc::new(RecordPlan::new(&self.routes, choice));
         Ok(TypeDecision { plan, drops, topics, unchanged_topic })
     }
+}
+
+fn filtered(event: Event, decision: &TypeDecision) -> Routed {
+    Routed::Filtered(OutgoingEvent { event, plan: Some(Arc::clone(&decision.plan)) })
 }
 
 /// True for a row whose table changes its record: a topic prefix of its own, or the payload alone.

@@ -48,7 +48,7 @@ fn sent(placed: Routed) -> Vec<(Arc<str>, OutgoingEvent)> {
     match placed {
         Routed::One(topic, event) => vec![(topic, event)],
         Routed::Several(all) => all,
-        Routed::Filtered => Vec::new(),
+        Routed::Filtered(_) => Vec::new(),
         Routed::Refused(_, error) | Routed::Stop(error) => panic!("{error}"),
     }
 }
@@ -237,7 +237,7 @@ fn what_is_dropped_or_unrouted_is_as_configured() {
         let placed = match routing.route(event(&envelope("user", "x"))) {
             Routed::One(topic, _) => topic.to_string(),
             Routed::Several(_) => "several".into(),
-            Routed::Filtered => "filtered".into(),
+            Routed::Filtered(_) => "filtered".into(),
             Routed::Refused(_, error) => {
                 assert!(error.to_string().contains("no [[route]] takes"), "{error}");
                 "refused".into()

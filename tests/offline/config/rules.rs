@@ -53,6 +53,12 @@ fn what_makes_no_sense_is_refused() {
             "a b",
             "kafka.topic_prefix = \"a b\" from flag --set: a topic's name starts with it, and Kafka allows letters, digits, '.', '_' and '-' there, at most 249",
         ),
+        ("receipts.retention", "0s", "receipts.retention = 0s from flag --set: must be above zero"),
+        (
+            "receipts.topic",
+            "a b",
+            "receipts.topic = \"a b\" from flag --set: a topic's name starts with it, and Kafka allows letters, digits, '.', '_' and '-' there, at most 249",
+        ),
         (
             "postgres.status_interval",
             "0s",
@@ -582,4 +588,30 @@ fn retention_removes_from_what_is_read_or_archived_and_is_off_at_first() {
     noticed.outbox[1].on_delete = factlib::config::ChangePolicy::Warn;
     let error = noticed.validate().expect_err("it would see its own deletes").to_string();
     assert!(error.contains("its outbox.on_delete has to be \"ignore\""), "{error}");
+}
+
+#[test]
+fn receipts_have_a_topic_of_their_own_and_a_client_that_says_where_records_are() {
+    for (topic, role) in [
+        ("factlib.dead-letter", "is the dead-letter topic as well"),
+        ("factlib.checkpoints", "is the topic of positions as well"),
+    ] {
+        let file = format!("[receipts]\nstore = \"topic\"\ntopic = {topic:?}");
+        let line = mistake_in_file(&file);
+        assert!(line.starts_with("receipts.topic = ") && line.ends_with(role), "{line}");
+    }
+}
+
+#[cfg(feature = "client-kafka")]
+#[test]
+fn the_plain_client_can_t_tell_where_a_record_is() {
+    let mut config = Config::default();
+    config.kafka.client = factlib::config::KafkaClient::Kafka;
+    config.kafka.compression = Compression::None;
+    config.kafka.topics.create = false;
+    config.receipts.store = factlib::config::ReceiptStore::Table;
+    let error = config.validate().expect_err("no offsets").to_string();
+    let text =
+        "receipts.store = \"table\": kafka.client = \"kafka\" does not say where it put a record";
+    assert!(error.contains(text), "{error}");
 }
