@@ -26,6 +26,13 @@ DO $$ BEGIN
     END IF;
 END $$;
 
+-- Only with `dead_letter.policy = "hold-aggregate"`.
+DO $$ BEGIN
+    IF to_regclass('factlib.held_events') IS NOT NULL THEN
+        GRANT SELECT, INSERT, UPDATE, DELETE ON factlib.held_events TO factlib_relay;
+    END IF;
+END $$;
+
 -- Facts as rows: emitters insert, and the relay, which reads the WAL, needs no right on the table.
 -- Only for `retention.after` and `factlib replay`, GRANT SELECT, UPDATE, DELETE to factlib_relay.
 DO $$ BEGIN

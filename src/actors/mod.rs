@@ -7,6 +7,7 @@ mod checkpointer;
 mod commit_gate;
 mod decoder;
 mod handler;
+mod held_events;
 mod lane;
 mod outbox_tables;
 mod receipt_writer;
@@ -22,6 +23,7 @@ pub(crate) use self::topic_producer::PlainLanes;
 pub(crate) use self::{
     decoder::EventDecoder,
     handler::HandlerLanes,
+    held_events::HeldEventLanes,
     lane::Lanes,
     receipt_writer::{ReceiptTarget, ReceiptWriter},
     supervisor::{PipelineOutcome, PipelineResources, Supervisor, Threads},

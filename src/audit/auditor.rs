@@ -19,7 +19,7 @@ use super::{
 use crate::{
     Event, Result,
     config::Config,
-    dead_letter::{DeadLetterTopic, LetterFilter},
+    dead_letter::{DeadLetterTopic, HeldLines, LetterFilter},
     kafka::reader::TopicReader,
     replay::{self, Archive, REPLAY_HEADER, RowRecords, Selection},
     routing::Decision,
@@ -60,7 +60,7 @@ pub struct Totals {
     pub without_record: u64,
     /// Rows that are not valid events.
     pub invalid: u64,
-    /// Expected records that are dead letters instead.
+    /// Expected records that are dead letters or held events instead.
     pub parked: u64,
     /// Records of each topic.
     pub topics: BTreeMap<String, u64>,
@@ -185,7 +185,7 @@ impl Auditor<'_> {
         Ok(reader.map_or(1, |reader| reader.partitions().len().max(1) as i32))
     }
 
-    /// Returns the ids of events that are dead letters.
+    /// Returns the ids of events that are dead letters, or held.
     async fn parked(&self) -> Result<HashSet<String>> {
         let mut parked = HashSet::new();
         if let Some(mut topic) = DeadLetterTopic::open(self.config, self.log).await? {
@@ -194,6 +194,7 @@ impl Auditor<'_> {
                 parked.insert(letter.event_id().to_owned());
             }
         }
+        parked.extend(HeldLines::new(self.config, self.log)?.event_ids().await?);
         Ok(parked)
     }
 

@@ -9,7 +9,7 @@ use super::auditor::event_id;
 use crate::{
     Event, Lsn, Result,
     config::Config,
-    dead_letter::{DeadLetterTopic, Ledger, LetterFilter},
+    dead_letter::{DeadLetterTopic, HeldLines, Ledger, LetterFilter},
     kafka::reader::TopicReader,
     postgres::{Reconnecting, retention::Retention},
     receipts::{Fate, Receipt, ReceiptReader},
@@ -98,7 +98,7 @@ pub struct FoundRecord {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct FoundLetter {
-    /// `partition:offset` in the dead-letter topic.
+    /// `partition:offset` in the dead-letter topic, or `held:id` in `factlib.held_events`.
     pub position: String,
     /// The error for which it was parked.
     pub error: String,
@@ -277,10 +277,17 @@ impl Search<'_> {
 }
 
 async fn letters(config: &Config, event_id: &str, log: &Logger) -> Result<Vec<FoundLetter>> {
-    let Some(mut topic) = DeadLetterTopic::open(config, log).await? else { return Ok(Vec::new()) };
+    let held = HeldLines::new(config, log)?.of_event(event_id).await?;
+    let held = held.into_iter().map(|letter| FoundLetter {
+        position: letter.position.to_string(),
+        error: letter.error().unwrap_or("unknown").to_owned(),
+        parked_ms: letter.parked_ms(),
+        is_redriven: false,
+    });
+    let mut found: Vec<_> = held.collect();
+    let Some(mut topic) = DeadLetterTopic::open(config, log).await? else { return Ok(found) };
     let ledger = Ledger::open(config, log).await?;
     let mut letters = topic.letters(LetterFilter::default());
-    let mut found = Vec::new();
     while let Some(letter) = letters.next().await? {
         if letter.event_id() == event_id {
             found.push(FoundLetter {

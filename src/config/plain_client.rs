@@ -1,7 +1,7 @@
 //! Refuses settings that `kafka.client = "kafka"` can't fulfil, before anything connects.
 
 use super::{
-    Compression, Config, Format, KafkaClient, OutboxPreset,
+    Compression, Config, Format, KafkaClient, OutboxPreset, RefusalPolicy,
     validate::{Check, quoted, wrong},
 };
 
@@ -38,6 +38,10 @@ pub(super) fn check_client(config: &Config) -> Check {
         let what = "sends no headers, which say what a letter was refused for: dead letters are \
                     kept in the table factlib.dead_letters";
         return cannot("dead_letter.topic", "given", what);
+    }
+    if config.dead_letter.policy == RefusalPolicy::HoldAggregate {
+        let what = "does not stop behind a refused record, so that later events could overtake it";
+        return cannot("dead_letter.policy", "\"hold-aggregate\"", what);
     }
     check_headers(config)
 }

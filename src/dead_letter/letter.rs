@@ -18,9 +18,27 @@ pub struct LetterPosition {
     pub offset: i64,
 }
 
+/// Stands for the partition of an event that is held in a table.
+const HELD: i32 = -1;
+
+impl LetterPosition {
+    /// That of a held event with this `id` in the table `factlib.held_events`, written `held:id`.
+    pub(crate) fn held(id: i64) -> Self {
+        LetterPosition { partition: HELD, offset: id }
+    }
+
+    /// True if it is in the table `factlib.held_events` and not in the topic.
+    pub fn is_held(&self) -> bool {
+        self.partition == HELD
+    }
+}
+
 impl fmt::Display for LetterPosition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.partition, self.offset)
+        match self.is_held() {
+            true => write!(f, "held:{}", self.offset),
+            false => write!(f, "{}:{}", self.partition, self.offset),
+        }
     }
 }
 
@@ -30,12 +48,16 @@ impl FromStr for LetterPosition {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let number = |digits: &str| digits.parse::<i64>().ok().filter(|number| *number >= 0);
         let read = text.split_once(':').and_then(|(partition, offset)| {
+            if partition == "held" {
+                return number(offset).map(LetterPosition::held);
+            }
             let partition = number(partition)?.try_into().ok()?;
             Some(LetterPosition { partition, offset: number(offset)? })
         });
         read.ok_or_else(|| {
             let what = format!("{text:?} is no position of a dead letter");
-            Error::new(ErrorKind::Config, what).remedy("expected PARTITION:OFFSET, such as 0:17")
+            Error::new(ErrorKind::Config, what)
+                .remedy("expected PARTITION:OFFSET, such as 0:17, or held:NUMBER")
         })
     }
 }
@@ -61,6 +83,17 @@ impl Letter {
     pub(super) fn new(partition: i32, record: FetchedRecord) -> Self {
         let FetchedRecord { offset, timestamp_ms, key, value, headers, .. } = record;
         let position = LetterPosition { partition, offset };
+        Letter { position, key, value, headers, timestamp_ms }
+    }
+
+    /// A held event, as its row has it.
+    pub(super) fn of_row(
+        position: LetterPosition,
+        timestamp_ms: i64,
+        key: Option<Bytes>,
+        value: Option<Bytes>,
+        headers: Vec<(String, Option<Bytes>)>,
+    ) -> Self {
         Letter { position, key, value, headers, timestamp_ms }
     }
 

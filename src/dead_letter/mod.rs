@@ -10,6 +10,7 @@
 //! | `topic` | reads the dead-letter topic |
 //! | `ledger` | records in PostgreSQL which letters were redriven, and reads bytes stored there |
 //! | `redrive` | sends letters again |
+//! | `held` | holds back the later events of an aggregate, in a table |
 //! | `schema` | creates the two tables |
 //!
 //! # Redriven letters are recorded
@@ -20,6 +21,7 @@
 
 mod event;
 mod header;
+mod held;
 mod ledger;
 mod letter;
 mod record;
@@ -28,14 +30,16 @@ mod schema;
 mod table;
 mod topic;
 
+pub(crate) use self::{
+    held::{CREATE_HELD_EVENTS, Held, HeldEvents, HeldSummary, RefusedBefore, aggregate_hash},
+    record::{is_kept_in_table, kept_text, record},
+    schema::{CREATE_TABLES, TABLE},
+    table::DeadLetterTable,
+};
 pub use self::{
+    held::{HeldLine, HeldLines, NextHeld},
     ledger::{Kept, Ledger},
     letter::{Letter, LetterFilter, LetterPosition},
     redrive::{Redriver, RedriverBuilder, Resent},
     topic::{DeadLetterTopic, Letters},
-};
-pub(crate) use self::{
-    record::{is_kept_in_table, kept_text, record},
-    schema::{CREATE_TABLES, TABLE},
-    table::DeadLetterTable,
 };

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Maximum length of a text in the record of an event that no topic takes: the record must be small.
-const KEPT_TEXT_MAX: usize = 256;
+pub(super) const KEPT_TEXT_MAX: usize = 256;
 
 /// Makes the letter of an event that was refused.
 ///

@@ -12,6 +12,7 @@ use tokio::time::timeout;
 use super::{
     event::{event, event_of_row},
     header,
+    held::{HELD_TABLE, HeldLines},
     ledger::Ledger,
     letter::Letter,
 };
@@ -105,7 +106,10 @@ impl Redriver {
     /// [`ErrorKind::RecordRefused`] for one whose bytes are gone.
     pub async fn resent(&self, letter: &Letter, ledger: &Ledger) -> Result<Vec<Resent>> {
         let value = ledger.bytes(letter).await?;
-        let from = format!("{}/{}", self.dead_letter_topic, letter.position);
+        let from = match letter.position.is_held() {
+            true => format!("{HELD_TABLE}/{}", letter.position.offset),
+            false => format!("{}/{}", self.dead_letter_topic, letter.position),
+        };
         let from = || (REDRIVEN_FROM.into(), Some(from.clone().into()));
         let mut all = Vec::new();
         for (topic, outgoing) in self.routed(letter, value.as_ref())? {
@@ -208,6 +212,33 @@ impl Redriver {
         }
         let topics: Vec<_> = resent.iter().map(|resent| resent.topic.as_str()).collect();
         ledger.record_redriven(letter, &topics.join(", ")).await
+    }
+
+    /// Sends the first event of a line, and takes it off the line once Kafka has acknowledged it: with
+    /// the last one, the aggregate is released.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send); a refusal is noted in the table, and the line stays held.
+    pub async fn send_held(
+        &mut self,
+        letter: &Letter,
+        resent: &[Resent],
+        lines: &HeldLines,
+    ) -> Result<()> {
+        for record in resent {
+            if let Err(error) = self.send_one(letter, record).await {
+                if Self::is_final_for_letter(&error) {
+                    lines.refused(letter.position, &error).await?;
+                }
+                return Err(error);
+            }
+        }
+        lines.remove(letter.position).await.map(|_| ())
+    }
+
+    /// Sends later letters to their own topics.
+    pub fn to_own_topics(&mut self) {
+        self.to_topic = None;
     }
 
     async fn send_one(&mut self, letter: &Letter, resent: &Resent) -> Result<()> {

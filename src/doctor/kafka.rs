@@ -12,7 +12,7 @@ use tokio::{
 use super::{Check, Checks};
 use crate::{
     Result,
-    config::{Config, KafkaClient, PartitionsAdded, ReceiptStore, RefusalPolicy},
+    config::{Config, KafkaClient, PartitionsAdded, ReceiptStore},
     emit::DEFAULT_MAX_BYTES,
     exactly_once::{CLEANUP, COMPACT, compact_command},
     kafka::admin::{Cluster, TopicAdmin, TopicSettings},
@@ -156,7 +156,7 @@ struct TopicChecks<'a> {
 
 impl TopicChecks<'_> {
     async fn run(mut self) {
-        let letters = self.config.dead_letter.policy == RefusalPolicy::DeadLetter;
+        let letters = self.config.dead_letter.policy.parks();
         if letters && self.config.kafka.client != KafkaClient::Kafka {
             self.dead_letter_topic().await;
         }

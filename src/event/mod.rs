@@ -78,6 +78,9 @@ pub struct Refusal {
     pub handler: Option<Arc<str>>,
     /// True if the event's bytes go to the table of dead letters.
     pub(crate) kept: bool,
+    /// True if nothing is wrong with the event: it waits behind one of its aggregate that can't be
+    /// delivered.
+    pub(crate) waits: bool,
 }
 
 impl Refusal {
@@ -85,7 +88,20 @@ impl Refusal {
     pub(crate) fn new(error: Error) -> Self {
         // A record too large for its topic is probably too large for the dead-letter topic.
         let kept = error.kind() == ErrorKind::RecordTooLarge;
-        Refusal { error, topic: None, handler: None, kept }
+        Refusal { error, topic: None, handler: None, kept, waits: false }
+    }
+
+    /// Creates that of an event for `topic` that can't be delivered and holds back the later ones
+    /// of its aggregate.
+    pub(crate) fn first_held(error: Error, topic: Option<Arc<str>>) -> Self {
+        Refusal { topic, kept: false, ..Refusal::new(error) }
+    }
+
+    /// Creates that of an event for `topic` that waits behind such an event.
+    pub(crate) fn waiting(topic: Arc<str>) -> Self {
+        let what = "an earlier event of its aggregate can't be delivered";
+        let error = Error::new(ErrorKind::RecordBlocked, what);
+        Refusal { waits: true, ..Refusal::first_held(error, Some(topic)) }
     }
 }
 
@@ -97,6 +113,8 @@ pub struct TransactionInfo {
     pub xid: u32,
     /// Commit time, Unix nanoseconds.
     pub commit_time_ns: i64,
+    /// Position of the commit record, which orders transactions.
+    pub(crate) commit_lsn: Lsn,
 }
 
 impl Event {
@@ -185,13 +203,24 @@ impl Event {
         Event { refusal: kept.map(Arc::new), ..self }
     }
 
+    /// Takes the refusal from an event that need not wait any longer.
+    pub(crate) fn released(self) -> Self {
+        Event { refusal: None, ..self }
+    }
+
     /// The refusal of an event on its way to the dead letters; none for every other event.
     pub fn refusal(&self) -> Option<&Refusal> {
         self.refusal.as_deref()
     }
 
-    pub(crate) fn set_transaction(&mut self, xid: u32, commit_time_ns: i64) {
-        self.transaction = Some(TransactionInfo { xid, commit_time_ns });
+    pub(crate) fn set_transaction(&mut self, xid: u32, commit_time_ns: i64, commit_lsn: Lsn) {
+        self.transaction = Some(TransactionInfo { xid, commit_time_ns, commit_lsn });
+    }
+
+    /// Position in the stream: events are read in the order of their commits, and inside of a
+    /// transaction in the order of their own positions.
+    pub(crate) fn stream_position(&self) -> (Lsn, Lsn) {
+        (self.transaction.map_or(self.lsn, |transaction| transaction.commit_lsn), self.lsn)
     }
 
     /// The value of its record: the `OutboxEvent` as it was emitted, or the payload alone if its

@@ -135,6 +135,11 @@ impl HandlerLaneNames {
         HandlerLaneNames { by_type, any }
     }
 
+    /// True if there is no handler.
+    pub fn is_empty(&self) -> bool {
+        self.by_type.is_empty() && self.any.is_none()
+    }
+
     /// The lane of the handler that an event goes to, if any.
     pub fn lane(&self, event: &Event) -> Option<&Arc<str>> {
         self.by_type.get(event.aggregate_type()).or(self.any.as_ref())

@@ -294,6 +294,8 @@ mod tests {
             r#"factlib_batch_bytes_bucket{le="4096.0"} 0"#,
             r#"factlib_batch_bytes_bucket{le="16384.0"} 1"#,
             "factlib_dead_letters_total 1",
+            "factlib_held_events 0",
+            "factlib_held_aggregates 0",
             "factlib_transactions_total 1",
             "factlib_transaction_commit_seconds 0.25",
             r#"factlib_handler_retries_total{topic="shop.user"} 1"#,

@@ -12,8 +12,8 @@ use crate::actors::PlainLanes;
 use crate::{
     Error, ErrorKind, Result,
     actors::{
-        HandlerLanes, KafkaLanes, Lanes, PartitionWatch, PipelineResources, ReceiptTarget,
-        ReceiptWriter, Supervisor, TableLanes, Threads, TopicClient,
+        HandlerLanes, HeldEventLanes, KafkaLanes, Lanes, PartitionWatch, PipelineResources,
+        ReceiptTarget, ReceiptWriter, Supervisor, TableLanes, Threads, TopicClient,
     },
     checkpoint::CheckpointStore,
     config::{Config, ReceiptStore, RefusalPolicy},
@@ -182,6 +182,16 @@ impl PipelineBuilder {
                 Arc::new(HandlerLanes::new(handlers, retries_for_ever, lanes, Arc::clone(&status)))
             }
         };
+        let held = startup.held_events(&log);
+        if held.is_some() && !handler_lanes.is_empty() {
+            return Err(hold_with_handlers());
+        }
+        let lanes: Arc<dyn Lanes> = match &held {
+            Some(held) => {
+                Arc::new(HeldEventLanes::new(Arc::clone(held), lanes, Arc::clone(&status)))
+            }
+            None => lanes,
+        };
         let startup = Arc::new(startup);
         let resources = PipelineResources {
             config,
@@ -189,6 +199,7 @@ impl PipelineBuilder {
             store,
             lanes,
             handlers: handler_lanes,
+            held,
             kafka,
             positions,
             transactions,
@@ -221,6 +232,13 @@ fn refuse_receipts(config: &Config) -> Result<()> {
     }
     let failure = "receipts.store needs Kafka, which this pipeline is without";
     Err(Error::new(ErrorKind::Config, failure).remedy("set receipts.store = \"off\""))
+}
+
+fn hold_with_handlers() -> Error {
+    let failure = "dead_letter.policy = \"hold-aggregate\" holds events of topics, and this pipeline \
+                   has handlers";
+    Error::new(ErrorKind::Config, failure)
+        .remedy("use \"dead-letter\" or \"block\", or read the slot without handlers")
 }
 
 /// Starts the supervisor on these threads, or else on its own.

@@ -136,6 +136,13 @@ impl OutgoingEvents {
         self.events.push(outgoing.event);
     }
 
+    /// Returns the events with their plans.
+    pub fn into_outgoing(self) -> impl Iterator<Item = OutgoingEvent> {
+        let OutgoingEvents { events, plans } = self;
+        let plans = plans.into_iter().chain(std::iter::repeat(None));
+        events.into_iter().zip(plans).map(|(event, plan)| OutgoingEvent { event, plan })
+    }
+
     /// Returns the events, and their plans by index.
     pub fn into_parts(self) -> (Vec<Event>, Plans) {
         let OutgoingEvents { events, plans } = self;

@@ -48,13 +48,14 @@ use crate::{
         Checkpoint, CheckpointStore, FileStore, MemoryStore, Partial, PostgresStore,
         TopicPartitions,
     },
-    config::{Config, OutboxTable, StoreKind, WaitForVisibility},
-    dead_letter::DeadLetterTable,
+    config::{Config, OutboxTable, RefusalPolicy, StoreKind, WaitForVisibility},
+    dead_letter::{DeadLetterTable, HeldEvents},
     outbox::{
         Finding, Severity, TableFacts,
         publication::{PublicationSpec, RefuseOn},
     },
     postgres::{
+        Reconnecting,
         commit_report::{CommitRules, has_synchronous_standbys},
         logged,
         managed::pooler_remedy,
@@ -191,6 +192,18 @@ impl Startup {
         let (info, log) = (self.writing_info.clone(), log.clone());
         let (create, timeout) = (settings.create, settings.connect_timeout);
         ReceiptTable::new(settings.slot.clone(), create, info, timeout, log)
+    }
+
+    /// The table of held events; none unless `dead_letter.policy` is `hold-aggregate`.
+    pub fn held_events(&self, log: &Logger) -> Option<Arc<HeldEvents>> {
+        let Config { postgres, dead_letter, .. } = &*self.config;
+        if dead_letter.policy != RefusalPolicy::HoldAggregate {
+            return None;
+        }
+        let (info, timeout) = (self.writing_info.clone(), postgres.connect_timeout);
+        let connection = Reconnecting::new(info, timeout, log.clone());
+        let (slot, create) = (postgres.slot.clone(), postgres.create);
+        Some(Arc::new(HeldEvents::new(slot, create, dead_letter.held_limit, connection)))
     }
 
     /// Checks the server, creates what is missing if configured, and decides where reading starts.

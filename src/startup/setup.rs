@@ -71,11 +71,14 @@ pub async fn setup(config: &Config, accept_position: bool, log: &Logger) -> Resu
     if let Some(table) = startup.topic_partitions(log) {
         table.create().await?;
     }
-    if config.dead_letter.policy == RefusalPolicy::DeadLetter {
+    if config.dead_letter.policy.parks() {
         startup.dead_letter_table(log).create().await?;
     }
     if config.receipts.store == ReceiptStore::Table {
         startup.receipt_table(log).create().await?;
+    }
+    if let Some(held) = startup.held_events(log) {
+        held.create().await?;
     }
     if accept_position {
         // Last, so that an error before this leaves the refusal in force.
@@ -108,11 +111,14 @@ pub fn setup_sql(config: &Config) -> String {
         sql.push_str(CREATE_TABLE);
         sql.push_str(CREATE_TOPIC_PARTITIONS);
     }
-    if config.dead_letter.policy == RefusalPolicy::DeadLetter {
+    if config.dead_letter.policy.parks() {
         sql.push_str(dead_letter::CREATE_TABLES);
     }
     if config.receipts.store == ReceiptStore::Table {
         sql.push_str(receipts::CREATE_TABLE);
+    }
+    if config.dead_letter.policy == RefusalPolicy::HoldAggregate {
+        sql.push_str(dead_letter::CREATE_HELD_EVENTS);
     }
     sql
 }

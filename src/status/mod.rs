@@ -37,7 +37,9 @@ pub use self::{
 };
 pub(crate) use self::{lag::TransactionBoundary, observed::Observed, recent::Recent};
 pub use crate::kafka::{BrokerStatus, KafkaStatus};
-use crate::{Error, Lsn, messages::ByteWindow, postgres::retention::Retention};
+use crate::{
+    Error, Lsn, dead_letter::HeldSummary, messages::ByteWindow, postgres::retention::Retention,
+};
 
 /// Time over which a rate of events is averaged.
 const RATE_SPAN: Duration = Duration::from_secs(10);
@@ -85,6 +87,7 @@ struct Locked {
     start_wal_end: Lsn,
     retained_wal_waits_for: Option<String>,
     gate_waits_for: Option<String>,
+    held: HeldSummary,
     publishing: PublicationState,
     growth: Rate,
     rate: Rate,
@@ -111,6 +114,7 @@ impl Status {
                 start_wal_end: Lsn::ZERO,
                 retained_wal_waits_for: None,
                 gate_waits_for: None,
+                held: HeldSummary::default(),
                 publishing: PublicationState::default(),
                 growth: Rate::over(GROWTH_SPAN),
                 rate: Rate::over(RATE_SPAN),
@@ -260,6 +264,11 @@ impl Status {
 
     pub fn dead_lettered(&self) {
         self.counts.dead_letters.fetch_add(1, Relaxed);
+    }
+
+    /// Notes how many events are held in the table.
+    pub fn held(&self, held: HeldSummary) {
+        self.locked().held = held;
     }
 
     pub fn replication_failed(&self) {

@@ -99,6 +99,13 @@ pub struct PipelineStatus {
     pub events_filtered: u64,
     /// Events that became dead letters, in this process.
     pub dead_letters: u64,
+    /// Events in `factlib.held_events` at the last count, with `dead_letter.policy =
+    /// "hold-aggregate"`.
+    pub held_events: u64,
+    /// Aggregates of these events.
+    pub held_aggregates: u64,
+    /// Time since when the oldest of them is held, Unix seconds; none if there is none.
+    pub held_since: Option<u64>,
     /// Kafka transactions that were committed; none without exactly-once.
     pub transactions: u64,
     /// Duration of the last commit, in seconds.
@@ -196,6 +203,11 @@ impl Status {
             events: self.counts.events.load(Relaxed),
             events_filtered: self.counts.events_filtered.load(Relaxed),
             dead_letters: self.counts.dead_letters.load(Relaxed),
+            held_events: locked.held.events,
+            held_aggregates: locked.held.aggregates,
+            held_since: locked.held.oldest.map(|oldest| {
+                oldest.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
+            }),
             transactions: self.counts.transactions.load(Relaxed),
             transaction_commit_seconds: self.counts.commit_us.load(Relaxed) as f64 / 1e6,
             in_flight_bytes: self.window.used(),

@@ -47,6 +47,8 @@ VALUES ($1, $2, $3, 'changed', $4, jsonb_build_object('factlib.timestamp_ms',
 const AGGREGATES: usize = 40;
 /// One row in so many is poisoned, of each kind.
 const ONE_IN: u64 = 1_000;
+/// Further ahead than a topic takes.
+const AHEAD_S: f64 = 3.0 * 3_600.0;
 /// The aggregate type of all sound rows.
 pub const KIND: &str = "thing";
 
@@ -181,6 +183,19 @@ impl Writers {
         rate: usize,
         kinds: &'static [Poison],
     ) -> Self {
+        Writers::start_with(bed, seed, writers, rate, kinds, Arc::default()).await
+    }
+
+    /// Like [`start`](Self::start); while `ahead` is set, the time of one sound row in a hundred is
+    /// further ahead than a topic takes.
+    pub async fn start_with(
+        bed: &Bed<'_>,
+        seed: u64,
+        writers: usize,
+        rate: usize,
+        kinds: &'static [Poison],
+        ahead: Arc<AtomicBool>,
+    ) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let mut tasks = Vec::new();
         for n in 0..writers {
@@ -189,6 +204,7 @@ impl Writers {
                 random: StdRng::seed_from_u64(seed ^ (n as u64) << 32),
                 pause: Duration::from_secs_f64(writers as f64 / rate as f64),
                 kinds,
+                ahead: Arc::clone(&ahead),
                 stop: Arc::clone(&stop),
                 rows: Rows::default(),
             };
@@ -214,6 +230,7 @@ struct Writer {
     /// The time that one row has.
     pause: Duration,
     kinds: &'static [Poison],
+    ahead: Arc<AtomicBool>,
     stop: Arc<AtomicBool>,
     rows: Rows,
 }
@@ -244,7 +261,9 @@ impl Writer {
             let (id, payload) = (Uuid::now_v7().to_string(), number.to_string().into_bytes());
             self.rows.by_id.insert(id.clone(), (aggregate.clone(), *number));
             *number += 1;
-            insert(&transaction, &id, KIND, &aggregate, &payload, 0.0).await;
+            let is_ahead = self.ahead.load(Relaxed) && self.random.random_range(0..100) == 0;
+            let ahead_s = if is_ahead { AHEAD_S } else { 0.0 };
+            insert(&transaction, &id, KIND, &aggregate, &payload, ahead_s).await;
         }
         transaction.commit().await.expect("a commit");
     }
@@ -257,7 +276,7 @@ impl Writer {
             payload.resize(1_500_000, 0);
             self.random.fill(payload.as_mut_slice());
         }
-        let ahead_s = if kind == Poison::Future { 3.0 * 3_600.0 } else { 0.0 };
+        let ahead_s = if kind == Poison::Future { AHEAD_S } else { 0.0 };
         insert(transaction, &id, kind.aggregate_type(), aggregate, &payload, ahead_s).await;
         self.rows.poisoned.insert(id, kind);
     }

@@ -7,6 +7,7 @@ mod added_partitions;
 mod dead_letters;
 #[cfg(feature = "faults")]
 mod exactly_once;
+mod held_aggregates;
 #[cfg(feature = "client-kafka")]
 mod plain_client;
 mod refused_records;

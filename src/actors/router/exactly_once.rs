@@ -11,7 +11,7 @@ use super::{
     transaction_batcher::{NextStep, TransactionBatcher, TransactionLimits},
 };
 use crate::{
-    Error, Lsn,
+    Error, ErrorKind, Lsn,
     messages::{BatchDone, EventBatch},
 };
 
@@ -27,6 +27,15 @@ pub(crate) struct ExactlyOnce {
     /// Topics that are held back; one transaction holds all of them.
     paused: HashSet<Arc<str>>,
     timer: Option<(Instant, SpawnHandle)>,
+    undone: Undone,
+}
+
+/// A transaction that has an event behind a refused one of its aggregate can't be committed.
+enum Undone {
+    No,
+    /// It is aborted when all that was sent has been answered.
+    Soon(Error),
+    Aborted,
 }
 
 impl ExactlyOnce {
@@ -38,7 +47,7 @@ impl ExactlyOnce {
         coordinator: Addr<Coordinator>,
     ) -> Self {
         let batcher = TransactionBatcher::new(limits, from, !paused.is_empty());
-        ExactlyOnce { batcher, coordinator, paused, timer: None }
+        ExactlyOnce { batcher, coordinator, paused, timer: None, undone: Undone::No }
     }
 
     pub(super) fn push(&mut self, batch: EventBatch) {
@@ -46,6 +55,9 @@ impl ExactlyOnce {
     }
 
     pub(super) fn next_batch(&mut self) -> Option<EventBatch> {
+        if self.is_undone() {
+            return None;
+        }
         self.batcher.next_batch()
     }
 
@@ -74,6 +86,30 @@ impl ExactlyOnce {
         self.batcher.pause(!self.paused.is_empty());
     }
 
+    /// Sends nothing more and commits nothing: the transaction is going to be aborted.
+    pub(super) fn undo(&mut self, refusal: &Error) {
+        if matches!(self.undone, Undone::No) {
+            let what = "the Kafka transaction is repeated without an aggregate that is held now";
+            let error = Error::new(ErrorKind::TransactionAborted, what);
+            self.undone = Undone::Soon(error.caused_by(refusal.clone()));
+        }
+    }
+
+    pub(super) fn is_undone(&self) -> bool {
+        !matches!(self.undone, Undone::No)
+    }
+
+    /// The reason for which to abort it, once.
+    pub(super) fn take_undone(&mut self) -> Option<Error> {
+        if !matches!(self.undone, Undone::Soon(_)) {
+            return None;
+        }
+        match std::mem::replace(&mut self.undone, Undone::Aborted) {
+            Undone::Soon(error) => Some(error),
+            _ => None,
+        }
+    }
+
     pub(super) fn abort(&self, error: Error) {
         self.coordinator.do_send(TransactionFailed(error));
     }
@@ -81,6 +117,9 @@ impl ExactlyOnce {
     /// Commits the transaction if it is time for that, or sets the timer for that time. Gives
     /// the batches that are done without it.
     pub(super) fn commit_if_due(&mut self, ctx: &mut Context<Router>) -> Vec<BatchDone> {
+        if self.is_undone() {
+            return Vec::new();
+        }
         match self.batcher.next_step(Instant::now()) {
             NextStep::PassOn(done) => return done,
             NextStep::Commit(at, done) => {

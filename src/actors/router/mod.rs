@@ -12,6 +12,7 @@
 //! | sort its events by topic | `sorter` |
 //! | keep its parts until they are acknowledged | `deliveries` |
 //! | sort what a part gives back | `forward` |
+//! | know which aggregates are held | `held_aggregates` |
 //! | commit the transaction, with exactly-once | `coordinator` |
 //!
 //! # Backpressure
@@ -26,6 +27,7 @@ mod coordinator;
 mod deliveries;
 mod exactly_once;
 mod forward;
+mod held_aggregates;
 mod sorter;
 mod transaction_batcher;
 
@@ -41,16 +43,18 @@ pub(crate) use self::{
     coordinator::Coordinator,
     deliveries::Deliveries,
     exactly_once::ExactlyOnce,
+    held_aggregates::HeldAggregates,
     sorter::{DeadLetters, EventSorter},
     transaction_batcher::TransactionLimits,
 };
 use self::{
     coordinator::{TransactionCommitted, TransactionSealed},
-    deliveries::{Dispatch, Opening, PartEnd, ReturnedEvents},
+    deliveries::{Dispatch, Opening, PartEnd, Released, ReturnedEvents},
     exactly_once::TransactionDue,
     forward::forward,
     sorter::SortedEvents,
 };
+use super::held_events::HELD_LANE;
 use crate::{
     Error, ErrorKind,
     faults::{FaultSite, Faults},
@@ -81,6 +85,12 @@ pub(crate) struct Router {
 
 impl Actor for Router {
     type Context = Context<Self>;
+
+    fn started(&mut self, _: &mut Self::Context) {
+        if let Some(opening) = self.deliveries.held_lane() {
+            self.open(opening, None, None);
+        }
+    }
 }
 
 impl Handler<EventBatch> for Router {
@@ -104,6 +114,7 @@ impl Handler<TransactionSealed> for Router {
     fn handle(&mut self, _: TransactionSealed, ctx: &mut Self::Context) {
         if let Some(exactly_once) = &mut self.exactly_once {
             exactly_once.sealed();
+            self.deliveries.transaction_ended();
         }
         self.route_next_batches(ctx);
     }
@@ -142,8 +153,13 @@ impl Handler<PartDone> for Router {
                 if let Some(topic) = self.shown_topic(lane) {
                     self.status.part_finished(topic, events, delivered, took);
                 }
-                self.forward(returned, ctx);
-                self.release(lane, ctx);
+                if !self.undoes(&returned) {
+                    self.forward(returned, ctx);
+                    self.release(lane, ctx);
+                }
+            }
+            PartEnd::Written { events, took, batch, permit, released } => {
+                self.written((lane, events, took), batch, &permit, released, ctx);
             }
             PartEnd::Done { lane, events, took } => {
                 self.delivered(lane, events, took);
@@ -159,6 +175,7 @@ impl Handler<PartDone> for Router {
                 false => self.reopen(lane, epoch, error, pause),
             },
         }
+        self.abort_if_undone();
     }
 }
 
@@ -175,6 +192,7 @@ impl Handler<LaneOpened> for Router {
             self.status.topic_open(topic);
         }
         send_all(waiting, ctx);
+        self.note_diverted();
     }
 }
 
@@ -216,6 +234,7 @@ impl Handler<PauseTopic> for Router {
             return self.route_next_batches(ctx);
         }
         send_all(self.deliveries.pause(&topic, paused), ctx);
+        self.note_diverted();
     }
 }
 
@@ -281,20 +300,106 @@ impl Router {
     fn send_parts(
         &mut self,
         batch: BatchId,
-        topics: Vec<(Arc<str>, OutgoingEvents)>,
+        mut topics: Vec<(Arc<str>, OutgoingEvents)>,
         permit: &WindowPermit,
         ctx: &mut Context<Self>,
     ) {
+        if self.deliveries.holds() {
+            // First, so that the later events of its aggregates are diverted.
+            topics.sort_by_key(|(topic, _)| **topic != *HELD_LANE);
+        }
         for (topic, outgoing) in topics {
-            let (lane, opening) = self.deliveries.lane(&topic);
-            if let Some(opening) = opening {
-                self.open(opening, None, None);
+            self.send_part(batch, &topic, (outgoing, Vec::new()), permit, ctx);
+        }
+    }
+
+    /// Sends events to a topic; `cleared` is empty but for [`Released`] ones.
+    fn send_part(
+        &mut self,
+        batch: BatchId,
+        topic: &Arc<str>,
+        (outgoing, cleared): (OutgoingEvents, Vec<u32>),
+        permit: &WindowPermit,
+        ctx: &mut Context<Self>,
+    ) {
+        let (lane, opening) = self.deliveries.lane(topic);
+        if let Some(opening) = opening {
+            self.open(opening, None, None);
+        }
+        if self.shown_topic(lane).is_some() {
+            self.status.waits(topic, outgoing.events.len());
+            self.status.routed(topic, &outgoing.events);
+        }
+        let permit = permit.clone();
+        send_all(self.deliveries.add_diverting(lane, batch, outgoing, cleared, permit), ctx);
+        self.note_diverted();
+    }
+
+    /// Moves diverted events from their topics to the table, in the status.
+    fn note_diverted(&mut self) {
+        let mut all = 0;
+        for (topic, events) in self.deliveries.take_diverted() {
+            self.status.part_finished(&topic, events, 0, Duration::ZERO);
+            all += events;
+        }
+        if all > 0 {
+            self.status.waits(&Arc::from(HELD_LANE), all);
+        }
+    }
+
+    /// Takes the table's answer: sends the events whose aggregate is not held any more.
+    fn written(
+        &mut self,
+        (lane, events, took): (usize, usize, Duration),
+        batch: BatchId,
+        permit: &WindowPermit,
+        released: Vec<Released>,
+        ctx: &mut Context<Self>,
+    ) {
+        if let Some(topic) = self.deliveries.topic(lane) {
+            self.status.part_finished(topic, events, 0, took);
+        }
+        if self.is_undone() {
+            return;
+        }
+        match self.deliveries.replace_part(batch, released.len()) {
+            Some(done) => self.complete(done, ctx),
+            None => {
+                for Released { topic, events, cleared } in released {
+                    self.send_part(batch, &topic, (events, cleared), permit, ctx);
+                }
             }
-            if self.shown_topic(lane).is_some() {
-                self.status.waits(&topic, outgoing.events.len());
-                self.status.routed(&topic, &outgoing.events);
-            }
-            send_all(self.deliveries.add(lane, batch, outgoing, permit.clone()), ctx);
+        }
+    }
+
+    /// With exactly-once: undoes the transaction if it has later events of an aggregate of which one
+    /// was refused.
+    fn undoes(&mut self, returned: &ReturnedEvents) -> bool {
+        let (Some(exactly_once), true) = (&mut self.exactly_once, self.deliveries.holds()) else {
+            return false;
+        };
+        let Some(topic) = self.deliveries.topic(returned.lane) else { return false };
+        let (topic, refused) = (Arc::clone(topic), returned.refused.iter());
+        let refused = refused.filter(|(event, _)| event.refusal().is_none());
+        let is_undone = exactly_once.is_undone();
+        let undoes = self.deliveries.is_overtaken(&topic, refused.clone(), is_undone);
+        if undoes && let Some((_, error)) = refused.clone().next() {
+            exactly_once.undo(error);
+        }
+        undoes
+    }
+
+    fn is_undone(&self) -> bool {
+        self.exactly_once.as_ref().is_some_and(ExactlyOnce::is_undone)
+    }
+
+    /// Aborts a transaction that is undone once all that was sent has been answered, so that every
+    /// refused event is known when it is repeated.
+    fn abort_if_undone(&mut self) {
+        if self.deliveries.is_settled()
+            && let Some(error) = self.exactly_once.as_mut().and_then(ExactlyOnce::take_undone)
+        {
+            self.abort_transaction(error);
         }
     }
 
@@ -317,6 +422,7 @@ impl Router {
             self.deliveries.topic(lane).is_some_and(|topic| HandlerLaneNames::is_handler(topic));
         self.exactly_once.is_some()
             && !of_handler
+            && !self.deliveries.is_held_lane(lane)
             && (has_sent || error.kind() == ErrorKind::TransactionAborted)
     }
 
@@ -333,6 +439,7 @@ impl Router {
 
     fn release(&mut self, lane: usize, ctx: &mut Context<Self>) {
         send_all(self.deliveries.release(lane), ctx);
+        self.note_diverted();
     }
 
     fn delivered(&mut self, lane: usize, events: usize, took: Duration) {
@@ -350,6 +457,13 @@ impl Router {
     fn reopen(&mut self, lane: usize, epoch: u32, error: Error, pause: Option<Duration>) {
         // Only the first of an opening's parts to fail finds it open.
         if let Some(opening) = self.deliveries.close(lane, epoch) {
+            let holds = self.deliveries.holds() && !self.deliveries.is_held_lane(lane);
+            if holds && error.kind() == ErrorKind::RecordBlocked {
+                // The topic is sound: what is behind the refused record is sent again at once.
+                debug!(self.log, "topic opened again behind a refused record";
+                    "topic" => %opening.topic, "error" => %error);
+                return self.open(opening, Some(error), Some(Duration::ZERO));
+            }
             warn!(self.log, "topic failed, opening it again";
                 "topic" => %opening.topic, "failures" => opening.failures, "error" => %error);
             self.status.topic_failed(&opening.topic, &error);

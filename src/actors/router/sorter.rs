@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use slog::{Logger, error};
 
-use super::ChosenTopics;
+use super::{super::held_events::HELD_LANE, ChosenTopics};
 use crate::{
     Error, ErrorKind, Event, Refusal, Result,
     config::RefusalPolicy,
@@ -145,6 +145,13 @@ impl EventSorter {
         from: Option<&Arc<str>>,
         to: &mut SortedEvents,
     ) -> Result<()> {
+        let holds = self.dead_letters.policy == RefusalPolicy::HoldAggregate;
+        // What has no aggregate holds nothing back.
+        if holds && !event.aggregate_type().is_empty() {
+            let event = event.refused(Refusal::first_held(error, from.cloned()));
+            to.add(&Arc::from(HELD_LANE), OutgoingEvent::with_default_record(event));
+            return Ok(());
+        }
         let event = self.dead_letter(event, error, from)?;
         to.add(&self.dead_letters.topic, OutgoingEvent::with_default_record(event));
         Ok(())
@@ -153,7 +160,7 @@ impl EventSorter {
     /// Turns an event into a dead letter, if that is the policy.
     fn dead_letter(&self, event: Event, error: Error, from: Option<&Arc<str>>) -> Result<Event> {
         match self.dead_letters.policy {
-            RefusalPolicy::DeadLetter => {
+            RefusalPolicy::DeadLetter | RefusalPolicy::HoldAggregate => {
                 error!(self.log, "event goes to the dead letters"; "event" => ?event,
                     "from" => from.map_or("", |lane| lane), "error" => %error);
                 let handler = from.and_then(|lane| HandlerLaneNames::handler(lane)).map(Into::into);

@@ -16,8 +16,8 @@ use crate::{
         decoder::{Decoder, EventDecoder},
         outbox_tables::PublicationWatch,
         router::{
-            ChosenTopics, Coordinator, DeadLetters, Deliveries, EventSorter, ExactlyOnce, Router,
-            TransactionLimits,
+            ChosenTopics, Coordinator, DeadLetters, Deliveries, EventSorter, ExactlyOnce,
+            HeldAggregates, Router, TransactionLimits,
         },
         wal_reader::{ReadFrom, WalReader},
     },
@@ -76,13 +76,14 @@ pub(super) struct Launch<'a> {
 }
 
 impl Launch<'_> {
-    /// All but the reader; `paused` topics are held back.
+    /// All but the reader; `paused` topics are held back, and so are the aggregates with the hashes
+    /// in `held`.
     ///
     /// # Errors
     /// Routes that can't be used; they were checked before anything was started.
-    pub fn chain(&self, paused: &HashSet<Arc<str>>) -> Result<Chain> {
+    pub fn chain(&self, paused: &HashSet<Arc<str>>, held: Vec<u64>) -> Result<Chain> {
         let coordinator = self.coordinator();
-        let router = self.router(coordinator.clone(), paused.clone())?;
+        let router = self.router(coordinator.clone(), paused.clone(), held)?;
         let decoder = self.decoder(router.clone().recipient());
         for actor in [ActorKind::Decoder, ActorKind::Router] {
             self.resources.status.actor_is(actor.name(), ActorState::Running);
@@ -116,6 +117,7 @@ impl Launch<'_> {
         &self,
         coordinator: Option<Addr<Coordinator>>,
         paused: HashSet<Arc<str>>,
+        held: Vec<u64>,
     ) -> Result<Addr<Router>> {
         let (resources, config) = (self.resources, &self.resources.config);
         let log = self.log(ActorKind::Router);
@@ -130,6 +132,14 @@ impl Launch<'_> {
                 None => paused,
             },
         );
+        let deliveries = match &resources.held {
+            Some(events) => {
+                let in_transactions = exactly_once.is_some();
+                let refused_before = events.refused_before.clone();
+                deliveries.holding(HeldAggregates::new(held, refused_before, in_transactions))
+            }
+            None => deliveries,
+        };
         #[cfg(feature = "otlp")]
         let deliveries = match resources.traced {
             true => deliveries.traced(SpanMaker::new(&config.postgres.slot)),

@@ -56,6 +56,23 @@ use crate::{
 /// The end of a pipeline; none while it runs.
 pub(crate) type PipelineOutcome = Option<Result<()>>;
 
+/// The chain of the next generation.
+enum NextChain {
+    /// The present one goes on from here.
+    Continues(ChainProgress),
+    /// A new one; these aggregates are held.
+    New { held: Vec<u64> },
+}
+
+impl NextChain {
+    fn held(self) -> Vec<u64> {
+        match self {
+            NextChain::Continues(_) => Vec::new(),
+            NextChain::New { held } => held,
+        }
+    }
+}
+
 /// The root of the pipeline's actors.
 pub(crate) struct Supervisor {
     resources: PipelineResources,
@@ -149,14 +166,20 @@ impl Supervisor {
             let goes_on = |progress: &ChainProgress| {
                 chain.is_some_and(|(_, from)| progress.is_of(&from, &start))
             };
-            match progress.filter(goes_on) {
-                Some(progress) => Ok((start, Some(progress))),
-                None => Ok((resources.with_kafka(start, first, limit).await?, None)),
+            if let Some(progress) = progress.filter(goes_on) {
+                return Ok((start, NextChain::Continues(progress)));
             }
+            let start = resources.with_kafka(start, first, limit).await?;
+            // Last: nobody else holds events of this slot any more.
+            let held = match &resources.held {
+                Some(held) => held.load().await?,
+                None => Vec::new(),
+            };
+            Ok((start, NextChain::New { held }))
         };
         ctx.spawn(preparing.into_actor(self).map(move |result, this, ctx| match result {
             _ if this.draining => this.end_if_empty(ctx),
-            Ok((start, progress)) => this.begin(start, progress, ctx),
+            Ok((start, next)) => this.begin(start, next, ctx),
             Err(error) => {
                 let error: Error = error;
                 use ErrorKind::{KafkaUnavailable, SlotInUse, TopicUnavailable};
@@ -172,7 +195,12 @@ impl Supervisor {
     }
 
     /// Begins the next generation: a reader and, where none lives or can go on, the chain.
-    fn begin(&mut self, start: Start, progress: Option<ChainProgress>, ctx: &mut Context<Self>) {
+    fn begin(&mut self, start: Start, next: NextChain, ctx: &mut Context<Self>) {
+        let lost = self.chain.is_none() && matches!(next, NextChain::Continues(_));
+        if lost && self.resources.held.is_some() {
+            // It failed meanwhile, and a new one has to know which aggregates are held.
+            return self.start_generation(ctx);
+        }
         let (old, generation) = (self.chain.take(), self.generation);
         let launch = Launch {
             resources: &self.resources,
@@ -182,9 +210,9 @@ impl Supervisor {
             checkpointer: &self.checkpointer,
             publication_watch: &self.publication_watch,
         };
-        let (mut chain, first_batch) = match (old, progress) {
-            (Some(old), Some(progress)) => (old, progress.batches),
-            (old, _) => {
+        let (mut chain, first_batch) = match (old, next) {
+            (Some(old), NextChain::Continues(progress)) => (old, progress.batches),
+            (old, next) => {
                 if let Some(old) = old {
                     warn!(
                         self.resources.log,
@@ -192,7 +220,7 @@ impl Supervisor {
                     );
                     old.stop();
                 }
-                match launch.chain(&self.paused) {
+                match launch.chain(&self.paused, next.held()) {
                     Ok(chain) => (chain, 0),
                     Err(error) => return self.end(Err(error), ctx),
                 }

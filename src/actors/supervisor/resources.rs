@@ -19,6 +19,7 @@ use crate::{
     },
     checkpoint::CheckpointStore,
     config::Config,
+    dead_letter::HeldEvents,
     exactly_once::{Positions, Transactions},
     faults::Faults,
     handlers::HandlerLaneNames,
@@ -48,6 +49,8 @@ pub(crate) struct PipelineResources {
     pub store: Arc<dyn CheckpointStore>,
     pub lanes: Arc<dyn Lanes>,
     pub handlers: HandlerLaneNames,
+    /// None unless `dead_letter.policy` is `hold-aggregate`.
+    pub held: Option<Arc<HeldEvents>>,
     /// If false, only handlers and dead letters have lanes.
     pub kafka: bool,
     /// None if no positions are in Kafka.

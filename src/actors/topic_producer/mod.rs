@@ -57,7 +57,7 @@ use crate::{
     format::Prefixes,
     kafka::{
         admin::TopicAdmin,
-        pipelined::{PipelinedClient, PipelinedTopic},
+        pipelined::{AfterRefusal, PipelinedClient, PipelinedTopic},
     },
     messages::{ExitGuard, TopicBatch},
     receipts::{FILTERED_LANE, ReceiptSender},
@@ -88,7 +88,11 @@ impl KafkaLanes {
             partition_watch,
             ask_again: config.pipeline.restart_backoff_max,
             status,
-            block: config.dead_letter.policy == RefusalPolicy::Block,
+            after_refusal: match config.dead_letter.policy {
+                RefusalPolicy::DeadLetter | RefusalPolicy::Stop => AfterRefusal::Continue,
+                RefusalPolicy::Block => AfterRefusal::Block,
+                RefusalPolicy::HoldAggregate => AfterRefusal::Hold,
+            },
             faults,
         })))
     }
@@ -140,8 +144,7 @@ pub(super) struct Topics {
     /// Pause before a topic that Kafka does not take is asked for again.
     ask_again: Duration,
     status: Arc<Status>,
-    /// `dead_letter.policy = "block"`: nothing behind a refused record is sent.
-    block: bool,
+    after_refusal: AfterRefusal,
     faults: Faults,
 }
 
@@ -187,7 +190,7 @@ impl Topics {
                 client.in_flight(topic).ended().await;
                 let batch_bytes = self.prepare(topic, log).await?;
                 let opened = client.open(topic, batch_bytes, self.faults.clone()).await?;
-                opened.blocking(self.block)
+                opened.after_refusal(self.after_refusal_of(topic))
             }
             TopicClient::ExactlyOnce(transactions) => {
                 let session = transactions.session()?;
@@ -235,6 +238,20 @@ impl Topics {
             TopicClient::ExactlyOnce(transactions) => transactions.session()?.receipts.clone(),
         };
         Ok(Some(receipts.in_transaction(in_transaction)))
+    }
+
+    fn after_refusal_of(&self, topic: &str) -> AfterRefusal {
+        let are_letters = *topic == *self.dead_letter_topic;
+        match self.after_refusal {
+            // Nothing waits behind a letter.
+            AfterRefusal::Hold if are_letters => AfterRefusal::Continue,
+            after_refusal => after_refusal,
+        }
+    }
+
+    /// True if nothing more may be sent after a refusal until the lane is opened again.
+    pub fn stops_after_refusal(&self) -> bool {
+        self.after_refusal == AfterRefusal::Hold && !self.in_transactions()
     }
 
     /// True with exactly-once.

@@ -69,7 +69,13 @@ impl RefusedTopic {
         let Some(table) = self.table.clone() else {
             let all = 0..batch.events.len();
             let refused = all.map(|index| Refused { index, error: error.clone() });
-            return batch.ack.refuse_records(refused.collect());
+            batch.ack.refuse_records(refused.collect());
+            if self.topics.stops_after_refusal() {
+                // The parts behind may have events of the same aggregates: the router has to divert
+                // them first, and opens the lane again.
+                ctx.stop();
+            }
+            return;
         };
         let events = Arc::clone(&batch.events);
         let keeping = async move { table.keep_each(events.iter()).await };

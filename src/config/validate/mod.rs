@@ -61,6 +61,9 @@ impl Config {
         if let Some(topic) = &self.dead_letter.topic {
             kafka::check_topic_prefix("dead_letter.topic", topic)?;
         }
+        if self.dead_letter.held_limit == 0 {
+            return wrong("dead_letter.held_limit", 0, "must be above zero");
+        }
         delivery::check(self)?;
         receipts::check(self)?;
         outbox::check_retention(self)?;

@@ -2,7 +2,7 @@
 
 use super::{Check, quoted, wrong};
 use crate::{
-    config::{Config, RefusalPolicy, Unrouted},
+    config::{Config, Unrouted},
     routing::Routes,
 };
 
@@ -13,7 +13,7 @@ pub(super) fn check(config: &Config) -> Check {
         let problem = "there is no [[route]], so that it would be every event";
         return wrong(setting, quoted(unrouted.as_str()), problem);
     }
-    let parks = config.dead_letter.policy == RefusalPolicy::DeadLetter;
+    let parks = config.dead_letter.policy.parks();
     if unrouted == Unrouted::DeadLetter && !parks {
         let problem = "dead_letter.policy parks nothing";
         return wrong(setting, quoted(unrouted.as_str()), problem);

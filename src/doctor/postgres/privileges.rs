@@ -81,11 +81,15 @@ impl PostgresChecks<'_> {
         if self.config.checkpoint.store == StoreKind::Postgres {
             tables.extend(["factlib.checkpoints", "factlib.topic_partitions"]);
         }
-        if self.config.dead_letter.policy == RefusalPolicy::DeadLetter {
+        let policy = self.config.dead_letter.policy;
+        if policy.parks() {
             tables.extend(["factlib.dead_letters", "factlib.redriven"]);
         }
         if self.config.receipts.store == ReceiptStore::Table {
             tables.push("factlib.receipts");
+        }
+        if policy == RefusalPolicy::HoldAggregate {
+            tables.push("factlib.held_events");
         }
         tables
     }

@@ -22,9 +22,26 @@ pub(super) struct Delivery {
     topic: Arc<TopicState>,
     in_flight: InFlight,
     faults: Faults,
-    /// `dead_letter.policy = "block"`: nothing behind a refused record is sent.
-    blocks: bool,
+    after_refusal: AfterRefusal,
     outcome: Mutex<Outcome>,
+}
+
+/// What happens to the records behind one that is refused for good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AfterRefusal {
+    /// They are sent.
+    Continue,
+    /// Nothing behind it is sent, and it comes again itself.
+    Block,
+    /// Nothing behind it is sent until the topic is opened again; it counts as refused.
+    Hold,
+}
+
+impl AfterRefusal {
+    /// True if nothing behind a refused record is sent.
+    pub(super) fn stops(self) -> bool {
+        self != AfterRefusal::Continue
+    }
 }
 
 struct Outcome {
@@ -45,7 +62,7 @@ impl Delivery {
         topic: Arc<TopicState>,
         in_flight: InFlight,
         faults: Faults,
-        blocks: bool,
+        after_refusal: AfterRefusal,
     ) -> Self {
         let RecordBatch { records, places, answer } = batch;
         in_flight.batch_begins();
@@ -58,7 +75,7 @@ impl Delivery {
             failure: None,
         };
         let outcome = Mutex::new(outcome);
-        Delivery { records, places, topic, in_flight, faults, blocks, outcome }
+        Delivery { records, places, topic, in_flight, faults, after_refusal, outcome }
     }
 
     /// The records, to be made.
@@ -68,16 +85,17 @@ impl Delivery {
 
     /// Notes that no record can be made of the event at `index`, or none that its topic takes.
     ///
-    /// If it blocks what is behind it, that must not be sent any more.
+    /// If it stops what is behind it, that must not be sent any more.
     pub fn refuse(&self, index: usize, error: Error) {
-        if self.blocks {
-            let blocked = Error::new(ErrorKind::RecordBlocked, "a refused record blocks its topic");
-            self.stop(blocked.caused_by(error));
-        } else {
-            let mut outcome = self.lock();
-            outcome.refused.push(Refused { index, error });
-            self.ended(outcome, 1);
+        let blocked = || Error::new(ErrorKind::RecordBlocked, "a refused record blocks its topic");
+        match self.after_refusal {
+            AfterRefusal::Block => return self.stop(blocked().caused_by(error)),
+            AfterRefusal::Hold => self.topic.stop(&blocked().caused_by(error.clone())),
+            AfterRefusal::Continue => {}
         }
+        let mut outcome = self.lock();
+        outcome.refused.push(Refused { index, error });
+        self.ended(outcome, 1);
     }
 
     /// The topic does not have this partition, which the record at `index` asks for.
@@ -164,7 +182,7 @@ impl Receipt for Delivery {
 
     fn stops(&self, index: u32, refusal: &Refusal) -> bool {
         let of_clock = |record: Record| errors::is_of_clock(&record, refusal);
-        self.blocks || self.records.record(index as usize).is_ok_and(of_clock)
+        self.after_refusal.stops() || self.records.record(index as usize).is_ok_and(of_clock)
     }
 
     fn not_sent(&self, indexes: &[u32]) {
@@ -234,7 +252,8 @@ mod tests {
         };
         let topic = Arc::new(TopicState::default());
         let of = Arc::clone(&topic);
-        let delivery = Delivery::new(batch, of, InFlight::default(), Faults::default(), blocks);
+        let after = if blocks { AfterRefusal::Block } else { AfterRefusal::Continue };
+        let delivery = Delivery::new(batch, of, InFlight::default(), Faults::default(), after);
         (delivery, answers, topic)
     }
 

@@ -26,6 +26,7 @@ mod transactional;
 pub(crate) use self::{
     client::PipelinedClient,
     client_thread::ClientThread,
+    delivery::AfterRefusal,
     settings::client_settings,
     single::{SentRecord, SingleTopic},
     topic::PipelinedTopic,

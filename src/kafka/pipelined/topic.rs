@@ -9,7 +9,10 @@ use std::{
 use factlib_kafka::{PushError, Receipt, Topic, record_batch};
 use tokio::sync::oneshot;
 
-use super::{delivery::Delivery, reports::TopicState};
+use super::{
+    delivery::{AfterRefusal, Delivery},
+    reports::TopicState,
+};
 use crate::{
     Error,
     faults::Faults,
@@ -26,7 +29,7 @@ pub(crate) struct PipelinedTopic {
     state: Arc<TopicState>,
     in_flight: InFlight,
     faults: Faults,
-    blocks: bool,
+    after_refusal: AfterRefusal,
     _open: oneshot::Sender<()>,
 }
 
@@ -52,12 +55,19 @@ impl PipelinedTopic {
                 () = over => {}
             }
         });
-        PipelinedTopic { topic, state, in_flight, faults, blocks: false, _open: open }
+        PipelinedTopic {
+            topic,
+            state,
+            in_flight,
+            faults,
+            after_refusal: AfterRefusal::Continue,
+            _open: open,
+        }
     }
 
-    /// With `blocks`, sends nothing behind a record that is refused.
-    pub fn blocking(self, blocks: bool) -> Self {
-        PipelinedTopic { blocks, ..self }
+    /// Sets what happens behind a record that is refused.
+    pub fn after_refusal(self, after_refusal: AfterRefusal) -> Self {
+        PipelinedTopic { after_refusal, ..self }
     }
 
     /// The number of its partitions.
@@ -79,7 +89,7 @@ impl PipelinedTopic {
     pub fn send(&self, batch: RecordBatch) {
         let (state, in_flight) = (Arc::clone(&self.state), self.in_flight.clone());
         let faults = self.faults.clone();
-        let delivery = Arc::new(Delivery::new(batch, state, in_flight, faults, self.blocks));
+        let delivery = Arc::new(Delivery::new(batch, state, in_flight, faults, self.after_refusal));
         if self.state.error().is_some() {
             // Dropped, the delivery says so.
             return;
@@ -109,7 +119,7 @@ impl PipelinedTopic {
                 // Closed: the rest of the batch fails in the same way.
                 (_, Err(_)) => return,
             }
-            if self.blocks {
+            if self.after_refusal.stops() {
                 // The rest of the batch fails when its delivery is dropped.
                 return;
             }

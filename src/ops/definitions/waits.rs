@@ -1,6 +1,6 @@
 //! Defines the metrics of waits and retries, and of topics that changed or were refused.
 
-use super::{Family, Kind, counter, labelled};
+use super::{Family, Kind, counter, gauge, labelled};
 use crate::status::PipelineStatus;
 
 pub(super) fn families(status: &PipelineStatus) -> Vec<Family<'_>> {
@@ -31,6 +31,16 @@ pub(super) fn families(status: &PipelineStatus) -> Vec<Family<'_>> {
             refused.map(|(name, _)| ([("topic", name.as_str())], 1)),
         ),
         counter("dead_letters", "Events that became dead letters", status.dead_letters),
+        gauge(
+            "held_events",
+            "Events that are held in a table with their aggregates",
+            status.held_events,
+        ),
+        gauge(
+            "held_aggregates",
+            "Aggregates whose events are held until they are redriven",
+            status.held_aggregates,
+        ),
         labelled(
             Kind::Counter,
             "handler_retries",

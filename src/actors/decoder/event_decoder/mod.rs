@@ -254,7 +254,11 @@ impl EventDecoder {
         let event =
             tables.inserted(relation, row, lsn, commit_time_ns, frames, &mut to.made_values)?;
         if let Some(mut event) = event {
-            event.set_transaction(transaction.xid, transaction.commit_time_ns);
+            event.set_transaction(
+                transaction.xid,
+                transaction.commit_time_ns,
+                transaction.final_lsn,
+            );
             to.events.push(event);
         }
         Ok(())
@@ -309,7 +313,11 @@ impl EventDecoder {
             Err(error) => Event::malformed(content, lsn, error),
         };
         if let Some(transaction) = transaction {
-            event.set_transaction(transaction.xid, transaction.commit_time_ns);
+            event.set_transaction(
+                transaction.xid,
+                transaction.commit_time_ns,
+                transaction.final_lsn,
+            );
         }
         to.events.push(event);
         Ok(())

@@ -3,6 +3,7 @@
 //! There are two views of the same parts: by batch, to know when a batch is done, and by
 //! lane, to send all of them again, in order, when a lane was reopened.
 
+mod holding;
 mod part;
 #[cfg(feature = "otlp")]
 mod spans;
@@ -15,9 +16,10 @@ use std::{
 
 use actix::Recipient;
 
-use self::part::UnackedPart;
+pub(crate) use self::holding::Released;
 #[cfg(feature = "otlp")]
 pub(crate) use self::spans::SpanMaker;
+use self::{holding::Holding, part::UnackedPart};
 use crate::{
     Error, ErrorKind, Event, Lsn,
     messages::{BatchDone, BatchId, HandlerOutput, PartDone, TopicBatch, WindowPermit},
@@ -33,6 +35,8 @@ pub(crate) struct Deliveries {
     lanes: Vec<Lane>,
     by_topic: HashMap<Arc<str>, usize>,
     batches: HashMap<BatchId, OpenBatch>,
+    /// None unless `dead_letter.policy` is `hold-aggregate`.
+    holding: Option<Holding>,
     /// None while nobody asked for traces.
     #[cfg(feature = "otlp")]
     spans: Option<SpanMaker>,
@@ -82,6 +86,14 @@ pub(crate) enum PartEnd {
     /// The part is done but for what its token gave back. The batch waits for the parts that this
     /// becomes: see [`Deliveries::replace_part`].
     Returned { events: usize, delivered: usize, took: Duration, returned: ReturnedEvents },
+    /// Events of the part are in the table of held events, but for those that were released.
+    Written {
+        events: usize,
+        took: Duration,
+        batch: BatchId,
+        permit: WindowPermit,
+        released: Vec<Released>,
+    },
     /// The part failed; so does its lane, unless it was closed already.
     Failed(Error),
 }
@@ -185,6 +197,7 @@ impl Deliveries {
 
     /// Takes a token's answer.
     pub fn finish(&mut self, done: PartDone) -> PartEnd {
+        let stops = self.stops_for(done.lane);
         let Some(lane) = self.lanes.get_mut(done.lane) else { return PartEnd::Stale };
         // Parts mostly end in order, so that the first one is the one.
         let position = lane
@@ -194,6 +207,11 @@ impl Deliveries {
         let Some(position) = position else { return PartEnd::Stale };
         let Some(part) = lane.outstanding.get_mut(position) else { return PartEnd::Stale };
         let mut refused = std::mem::take(&mut part.refused);
+        if self.holding.as_ref().is_some_and(|holding| holding.is_lane(done.lane))
+            && done.result.is_ok()
+        {
+            return self.finish_held(position, &done);
+        }
         match done.result {
             Ok(now) => refused.extend(part.pick(now)),
             Err(error) => {
@@ -203,11 +221,15 @@ impl Deliveries {
                 if part.keep_rest(done.progress) {
                     lane.failures = 0;
                 }
-                if error.kind() == ErrorKind::RecordBlocked {
+                if self.block && error.kind() == ErrorKind::RecordBlocked {
                     lane.block_at(done.part);
                 }
+                self.hold_refused(done.lane, position);
                 return PartEnd::Failed(error);
             }
+        }
+        if !refused.is_empty() && stops {
+            return self.keep_refused(done.lane, position, refused);
         }
         if let (true, Some((_, error))) = (self.block, refused.first()) {
             let blocked = Error::new(ErrorKind::RecordBlocked, "a refused record blocks its topic");
@@ -269,6 +291,7 @@ impl Deliveries {
 
     /// Makes those parts ready that were not sent since the lane was opened.
     fn send_waiting(&mut self, lane: usize) -> Vec<Dispatch> {
+        let mut dispatches = self.divert_waiting(lane);
         let Some(slot) = self.lanes.get_mut(lane) else { return Vec::new() };
         if self.paused.contains(&slot.topic) {
             return Vec::new();
@@ -276,12 +299,14 @@ impl Deliveries {
         let Some(recipient) = slot.recipient.clone() else { return Vec::new() };
         let last = slot.blocked.unwrap_or(u64::MAX);
         let (topic, epoch) = (&slot.topic, slot.epoch);
-        slot.outstanding
+        let waiting = slot
+            .outstanding
             .iter_mut()
             .take_while(|part| part.number <= last)
             .filter(|part| part.sent_in != Some(epoch))
-            .map(|part| part.dispatch(lane, topic, epoch, recipient.clone()))
-            .collect()
+            .map(|part| part.dispatch(lane, topic, epoch, recipient.clone()));
+        dispatches.extend(waiting);
+        dispatches
     }
 
     /// Closes the lane if `epoch` is its present one: it then has to be opened again.

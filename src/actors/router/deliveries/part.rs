@@ -20,6 +20,9 @@ pub(super) struct UnackedPart {
     /// The events that are neither delivered nor refused.
     pub events: Arc<Vec<Event>>,
     plans: Plans,
+    /// Refusals that the events need not wait for any more, with `dead_letter.policy =
+    /// "hold-aggregate"`; 0 and missing ones are none.
+    pub cleared: Vec<u32>,
     /// Events that were refused while others of the part were not yet done.
     pub refused: Vec<(OutgoingEvent, Error)>,
     /// Number of events that it had at first.
@@ -42,6 +45,7 @@ impl UnackedPart {
             count: events.len(),
             events: Arc::new(events),
             plans,
+            cleared: Vec::new(),
             refused: Vec::new(),
             permit,
             since: Instant::now(),
@@ -108,8 +112,13 @@ impl UnackedPart {
         self.refused.extend(refused);
         let some_ended = left.contains(&false);
         if some_ended {
-            let left = left.iter().enumerate().filter(|(_, left)| **left);
-            self.set_events(left.filter_map(|(index, _)| self.outgoing(index)).collect());
+            let cleared = std::mem::take(&mut self.cleared);
+            let left = || left.iter().enumerate().filter(|(_, left)| **left);
+            self.set_events(left().filter_map(|(index, _)| self.outgoing(index)).collect());
+            if !cleared.is_empty() {
+                let of = |index: usize| cleared.get(index).copied().unwrap_or_default();
+                self.cleared = left().map(|(index, _)| of(index)).collect();
+            }
         }
         some_ended
     }
@@ -123,9 +132,10 @@ impl UnackedPart {
     pub fn set_events(&mut self, events: OutgoingEvents) {
         let (events, plans) = events.into_parts();
         (self.events, self.plans) = (Arc::new(events), plans);
+        self.cleared.clear();
     }
 
-    fn outgoing(&self, index: usize) -> Option<OutgoingEvent> {
+    pub fn outgoing(&self, index: usize) -> Option<OutgoingEvent> {
         let event = self.events.get(index)?.clone();
         Some(OutgoingEvent { event, plan: self.plans.of(index).cloned() })
     }

@@ -10,16 +10,23 @@ Events that Kafka refuses for good, that are not valid or that have no legal top
 parked in the dead-letter topic (dead_letter.topic), so that the events after them flow. A dead
 letter is named by its position there, PARTITION:OFFSET.
 
+With the policy hold-aggregate, such an event and the later ones of its aggregate are
+held in the table factlib.held_events. They are named held:NUMBER.
+
 Examples:
   factlib dead-letter list
   factlib dead-letter show 0:17
   factlib dead-letter redrive 0:17
+  factlib dead-letter redrive held:5
 
 Exit codes: those of factlib --help; 4 if a letter was refused again.";
 
 const LIST_HELP: &str = "\
 Columns: position, time parked, source topic, event id, key, event type, bytes, time redriven,
 error. If the output is not a terminal, tabs separate them.
+
+Held aggregates come first, one per line. Columns: first event, held since, aggregate, number of
+events, topic, event id and error of the first event.
 
 Examples:
   factlib dead-letter list --since 1h
@@ -45,15 +52,33 @@ letter, with the same event id.
 Redriven events arrive after events of their aggregate that were delivered in the meantime:
 consumers see them late, but in order among each other.
 
-A letter that is refused again is reported; the others are still sent.
+A held event is sent with its whole line: all held events of its aggregate, in order. Each is
+removed from the table factlib.held_events when Kafka has acknowledged it; with the last one, the
+aggregate flows again, in order. --to-topic is for the first event of a line.
+
+A letter that is refused again is reported; the others are still sent, except those behind it in
+its line.
 
 Examples:
   factlib dead-letter redrive --all --dry-run
   factlib dead-letter redrive --all --topic shop.user
   factlib dead-letter redrive 0:17 0:19
   factlib dead-letter redrive 0:3 --to-topic shop.repaired
+  factlib dead-letter redrive held:5
 
 Exit codes: those of factlib --help; 4 if a letter was refused again.";
+
+const DROP_HELP: &str = "\
+The event is never sent. Later events of its aggregate stay held until they are redriven; if there
+are none, the aggregate flows again. Letters in the dead-letter topic can't be dropped: its
+retention deletes them.
+
+Examples:
+  factlib dead-letter show held:5
+  factlib dead-letter drop held:5
+  factlib dead-letter redrive held:6
+
+Exit codes: those of factlib --help; 2 if there is no such event.";
 
 #[derive(Debug, Args)]
 #[command(after_help = HELP)]
@@ -73,6 +98,16 @@ pub enum DeadLetterCommand {
     /// Send dead letters to their source topics again
     #[command(after_help = REDRIVE_HELP)]
     Redrive(RedriveArgs),
+    /// Remove one held event without sending it
+    #[command(after_help = DROP_HELP)]
+    Drop(DropArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct DropArgs {
+    /// Position of the event
+    #[arg(value_name = "held:NUMBER", value_parser = held)]
+    pub position: LetterPosition,
 }
 
 #[derive(Debug, Args)]
@@ -94,7 +129,7 @@ pub struct ListArgs {
 #[derive(Debug, Args)]
 pub struct ShowArgs {
     /// Position of the letter
-    #[arg(value_name = "PARTITION:OFFSET")]
+    #[arg(value_name = "POSITION")]
     pub position: LetterPosition,
     /// Write only the bytes of the event
     #[arg(long)]
@@ -104,7 +139,7 @@ pub struct ShowArgs {
 #[derive(Debug, Args)]
 pub struct RedriveArgs {
     /// Positions of the letters
-    #[arg(value_name = "PARTITION:OFFSET", required_unless_present = "all")]
+    #[arg(value_name = "POSITION", required_unless_present = "all")]
     pub positions: Vec<LetterPosition>,
     /// Redrive all letters that were not redriven yet
     #[arg(long, conflicts_with = "positions")]
@@ -121,6 +156,15 @@ pub struct RedriveArgs {
     /// Print what would be sent to which topic, and send nothing
     #[arg(long)]
     pub dry_run: bool,
+}
+
+fn held(text: &str) -> Result<LetterPosition, String> {
+    let position: LetterPosition =
+        text.parse().map_err(|error: factlib::Error| error.to_string())?;
+    match position.is_held() {
+        true => Ok(position),
+        false => Err("only held events can be dropped: expected held:NUMBER".into()),
+    }
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
@@ -145,6 +189,9 @@ mod tests {
             "show 0:1 --raw",
             "redrive 0:1 1:2 --to-topic a --dry-run",
             "redrive --all --topic a --again",
+            "redrive held:1 0:2",
+            "show held:1",
+            "drop held:1",
         ] {
             assert!(parse(line).is_ok(), "{line} is refused: {:?}", parse(line).err());
         }
@@ -156,6 +203,9 @@ mod tests {
             "redrive --all 0:1",
             "redrive 0:1 --topic a",
             "redrive --topic a",
+            "redrive held:a",
+            "drop 0:1",
+            "drop",
         ] {
             assert!(parse(line).is_err(), "{line} is taken");
         }

@@ -1,4 +1,4 @@
-//! `factlib dead-letter list`: prints dead letters, one per line.
+//! `factlib dead-letter list`: prints lines of held events and dead letters, one per line.
 
 use std::{
     io::{IsTerminal, stdout},
@@ -8,12 +8,12 @@ use std::{
 use factlib::{
     Result,
     config::Config,
-    dead_letter::{DeadLetterTopic, Ledger, Letter, LetterFilter},
+    dead_letter::{DeadLetterTopic, HeldLines, Ledger, Letter, LetterFilter},
 };
 use serde_json::json;
 use slog::Logger;
 
-use super::args::ListArgs;
+use super::{args::ListArgs, held_lines};
 use crate::{
     output,
     text::{cut, parked, plain, shown, text_or_base64, time},
@@ -30,29 +30,54 @@ const ERROR_MIN: usize = 40;
 
 pub async fn run(
     args: ListArgs,
-    mut topic: DeadLetterTopic,
+    topic: Option<DeadLetterTopic>,
+    lines: &HeldLines,
     config: &Config,
     log: &Logger,
 ) -> Result<()> {
-    let ledger = Ledger::open(config, log).await?;
-    let mut filter = LetterFilter::default();
-    (filter.source_topic, filter.since_ms) = (args.topic, args.since.map(ago_ms));
-    let format = Format::new(args.json);
-    let mut letters = topic.letters(filter);
     let limit = args.limit.unwrap_or(u64::MAX);
+    let format = Format::new(args.json);
     let mut listed = 0;
-    while listed < limit
-        && let Some(letter) = letters.next().await?
-    {
-        if listed == 0 && format.terminal_width.is_some() {
-            output::print(&format.row(HEADINGS.map(str::to_owned)))?;
+    let held = lines.lines().await?;
+    for line in held.iter().filter(|line| held_lines::takes(&args, line)) {
+        if listed == limit {
+            return Ok(());
         }
-        let line = Line::new(&letter, &ledger).await?;
-        let text = if args.json { line.json(&letter) } else { format.row(line.columns(&letter)) };
+        if listed == 0 && format.terminal_width.is_some() {
+            let headings = held_lines::HEADINGS.map(str::to_owned);
+            output::print(&format.row(headings, held_lines::WIDTHS))?;
+        }
+        let text = match args.json {
+            true => held_lines::json(line),
+            false => format.row(held_lines::columns(line), held_lines::WIDTHS),
+        };
         if !output::print_bytes(text.as_bytes())? {
             return Ok(());
         }
         listed += 1;
+    }
+    if let Some(mut topic) = topic {
+        let ledger = Ledger::open(config, log).await?;
+        let mut filter = LetterFilter::default();
+        (filter.source_topic, filter.since_ms) = (args.topic, args.since.map(ago_ms));
+        let mut letters = topic.letters(filter);
+        let mut is_first = true;
+        while listed < limit
+            && let Some(letter) = letters.next().await?
+        {
+            if std::mem::take(&mut is_first) && format.terminal_width.is_some() {
+                output::print(&format.row(HEADINGS.map(str::to_owned), WIDTHS))?;
+            }
+            let line = Line::new(&letter, &ledger).await?;
+            let text = match args.json {
+                true => line.json(&letter),
+                false => format.row(line.columns(&letter), WIDTHS),
+            };
+            if !output::print_bytes(text.as_bytes())? {
+                return Ok(());
+            }
+            listed += 1;
+        }
     }
     if listed == 0 { super::say_none(args.json) } else { Ok(()) }
 }
@@ -124,12 +149,17 @@ impl Format {
         Format { terminal_width: terminal.then_some(width) }
     }
 
-    fn row(&self, columns: [String; 9]) -> String {
+    /// One line; the last column takes what the others leave.
+    fn row<const N: usize, const M: usize>(
+        &self,
+        columns: [String; N],
+        widths: [usize; M],
+    ) -> String {
         let columns = columns.map(|column| if column.is_empty() { NONE.into() } else { column });
         let Some(width) = self.terminal_width else { return columns.join("\t") + "\n" };
-        let [head @ .., error] = &columns;
+        let Some((error, head)) = columns.split_last() else { return String::new() };
         let mut row = String::new();
-        for (column, least) in head.iter().zip(WIDTHS) {
+        for (column, least) in head.iter().zip(widths) {
             row += &format!("{column:least$}  ");
         }
         let left = width.saturating_sub(row.chars().count()).max(ERROR_MIN);
@@ -149,10 +179,10 @@ mod tests {
             columns
         };
         let error = "x".repeat(300);
-        let terminal = Format { terminal_width: Some(220) }.row(columns(&error));
+        let terminal = Format { terminal_width: Some(220) }.row(columns(&error), WIDTHS);
         assert_eq!(terminal.trim_end().chars().count(), 220);
         assert!(terminal.ends_with("…\n"));
-        let file = Format { terminal_width: None }.row(columns(&error));
+        let file = Format { terminal_width: None }.row(columns(&error), WIDTHS);
         assert_eq!(file, format!("{}{error}\n", "-\t".repeat(8)));
     }
 }

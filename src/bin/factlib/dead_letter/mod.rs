@@ -1,6 +1,8 @@
-//! `factlib dead-letter`: lists, shows and redrives events that could not be delivered.
+//! `factlib dead-letter`: lists, shows, redrives and drops events that could not be delivered.
 
 mod args;
+mod drop_held;
+mod held_lines;
 mod list;
 mod redrive;
 mod show;
@@ -8,7 +10,11 @@ mod show;
 use std::io::{IsTerminal, stdout};
 
 use actix_rt::System;
-use factlib::{Result, config::Config, dead_letter::DeadLetterTopic};
+use factlib::{
+    Error, ErrorKind, Result,
+    config::Config,
+    dead_letter::{DeadLetterTopic, HeldLines, LetterPosition},
+};
 use slog::Logger;
 
 pub use self::args::DeadLetterArgs;
@@ -17,23 +23,25 @@ use crate::output;
 
 pub fn run(command: DeadLetterCommand, config: &Config, log: &Logger) -> Result<()> {
     System::new().block_on(async {
-        let Some(topic) = DeadLetterTopic::open(config, log).await? else {
-            let topic = config.dead_letter_topic();
-            return match &command {
-                DeadLetterCommand::Show(args) => Err(show::no_topic(&topic, args)),
-                DeadLetterCommand::Redrive(args) if !args.positions.is_empty() => {
-                    Err(redrive::no_topic(&topic))
-                }
-                DeadLetterCommand::List(args) => say_none(args.json),
-                DeadLetterCommand::Redrive(_) => say_none(false),
-            };
+        let lines = HeldLines::new(config, log)?;
+        let topic = match &command {
+            DeadLetterCommand::Drop(_) => None,
+            _ => DeadLetterTopic::open(config, log).await?,
         };
         match command {
-            DeadLetterCommand::List(args) => list::run(args, topic, config, log).await,
-            DeadLetterCommand::Show(args) => show::run(args, topic, config, log).await,
-            DeadLetterCommand::Redrive(args) => redrive::run(args, topic, config, log).await,
+            DeadLetterCommand::List(args) => list::run(args, topic, &lines, config, log).await,
+            DeadLetterCommand::Show(args) => show::run(args, topic, &lines, config, log).await,
+            DeadLetterCommand::Redrive(args) => redrive::run(args, topic, lines, config, log).await,
+            DeadLetterCommand::Drop(args) => drop_held::run(args, &lines).await,
         }
     })
+}
+
+/// The error for an event that is not held.
+fn not_held(position: LetterPosition) -> Error {
+    let what = format!("there is no held event {position}");
+    Error::new(ErrorKind::Config, what)
+        .remedy("it was redriven or dropped: factlib dead-letter list shows what is held")
 }
 
 /// Says that there is nothing to list: on a terminal as the result, in a pipe apart from it, and

@@ -1,6 +1,7 @@
 //! `factlib dead-letter redrive`: sends dead letters to their source topics again.
 
 use std::{
+    collections::HashSet,
     io::{IsTerminal, stderr},
     time::{Duration, Instant},
 };
@@ -8,7 +9,10 @@ use std::{
 use factlib::{
     Error, ErrorKind, Result,
     config::Config,
-    dead_letter::{DeadLetterTopic, Ledger, Letter, LetterFilter, Redriver},
+    dead_letter::{
+        DeadLetterTopic, HeldLine, HeldLines, Ledger, Letter, LetterFilter, LetterPosition,
+        NextHeld, Redriver, Resent,
+    },
 };
 use slog::Logger;
 
@@ -20,48 +24,61 @@ use crate::{
 
 pub async fn run(
     args: RedriveArgs,
-    mut topic: DeadLetterTopic,
+    topic: Option<DeadLetterTopic>,
+    lines: HeldLines,
     config: &Config,
     log: &Logger,
 ) -> Result<()> {
     let mut redrive = Redrive {
         ledger: Ledger::open(config, log).await?,
         redriver: Redriver::builder(config, log).to_topic(args.to_topic).build()?,
+        lines,
         again: args.again,
         dry_run: args.dry_run,
         named: !args.all,
         count: Count::new(),
     };
     if args.all {
-        let mut filter = LetterFilter::default();
-        filter.source_topic = args.topic;
-        let mut letters = topic.letters(filter);
-        while let Some(letter) = redrive.with_progress(letters.next().await)? {
-            redrive.letter(&letter).await?;
-        }
+        redrive.all(topic, args.topic).await?;
     } else {
         let mut positions = args.positions;
         positions.sort_unstable();
         positions.dedup();
-        for position in positions {
-            let letter = redrive.with_progress(topic.letter(position).await)?;
-            redrive.letter(&letter).await?;
+        let (held, letters): (Vec<_>, Vec<_>) =
+            positions.into_iter().partition(LetterPosition::is_held);
+        if !letters.is_empty() {
+            let Some(mut topic) = topic else { return Err(no_topic(&config.dead_letter_topic())) };
+            for position in letters {
+                let letter = redrive.with_progress(topic.letter(position).await)?;
+                redrive.letter(&letter).await?;
+            }
         }
+        redrive.held(held).await?;
     }
     redrive.finish()
 }
 
 /// The error for letters named while the dead-letter topic does not exist.
-pub fn no_topic(topic: &str) -> Error {
+fn no_topic(topic: &str) -> Error {
     Error::new(
         ErrorKind::Config,
         format!("there are no dead letters: topic {topic} does not exist"),
     )
 }
 
+fn would_send(letter: &Letter, resent: &[Resent]) -> Result<()> {
+    for record in resent {
+        let bytes = record.value.as_ref().map_or(0, |value| value.len());
+        let (position, topic) = (letter.position, plain(&record.topic));
+        output::print(&format!("{position} would go to {topic}, {bytes} bytes\n"))?;
+    }
+    Ok(())
+}
+
 struct Redrive {
     ledger: Ledger,
     redriver: Redriver,
+    lines: HeldLines,
     again: bool,
     dry_run: bool,
     /// True if letters were named, in which case each one that is skipped is reported.
@@ -70,6 +87,80 @@ struct Redrive {
 }
 
 impl Redrive {
+    /// Redrives all letters and lines that are meant for this topic, if one is given.
+    async fn all(&mut self, topic: Option<DeadLetterTopic>, source: Option<String>) -> Result<()> {
+        let lines = self.with_progress(self.lines.lines().await)?;
+        if topic.is_none() && lines.is_empty() {
+            return super::say_none(false);
+        }
+        let takes = |line: &HeldLine| source.as_ref().is_none_or(|source| *source == line.topic);
+        if let Some(mut topic) = topic {
+            let mut filter = LetterFilter::default();
+            filter.source_topic.clone_from(&source);
+            let mut letters = topic.letters(filter);
+            while let Some(letter) = self.with_progress(letters.next().await)? {
+                self.letter(&letter).await?;
+            }
+        }
+        for line in lines.iter().filter(|line| takes(line)) {
+            self.line((&line.aggregate_type, &line.aggregate_id)).await?;
+        }
+        Ok(())
+    }
+
+    /// Redrives the lines that these events are in. A topic that was given is for the first event of
+    /// each.
+    async fn held(&mut self, positions: Vec<LetterPosition>) -> Result<()> {
+        let mut done = HashSet::new();
+        for position in positions {
+            match self.with_progress(self.lines.aggregate_of(position).await)? {
+                Some(line) if done.contains(&line) => {}
+                Some(line) => {
+                    self.line((&line.0, &line.1)).await?;
+                    done.insert(line);
+                }
+                // It may have gone with the line of another one.
+                None if done.is_empty() => return Err(super::not_held(position)),
+                None => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends the events of a line in order, until one is refused.
+    async fn line(&mut self, aggregate: (&str, &str)) -> Result<()> {
+        let mut behind = 0;
+        while let Some(next) = self.with_progress(self.lines.next(aggregate, behind).await)? {
+            match self.send_held(&next).await {
+                Ok(()) => self.count.redriven += 1,
+                Err(error)
+                    if Redriver::is_final_for_letter(&error)
+                        || error.kind() == ErrorKind::RecordBlocked =>
+                {
+                    self.report(&error.to_string());
+                    self.count.failed(error.kind());
+                    return Ok(());
+                }
+                Err(error) => return self.with_progress(Err(error)),
+            }
+            behind += u64::from(self.dry_run);
+            self.count.show();
+        }
+        Ok(())
+    }
+
+    async fn send_held(&mut self, next: &NextHeld) -> Result<()> {
+        let letter = &next.letter;
+        let resent = self.redriver.resent(letter, &self.ledger).await?;
+        if self.dry_run {
+            return would_send(letter, &resent);
+        }
+        self.lines.confirmed(next).await?;
+        self.redriver.send_held(letter, &resent, &self.lines).await?;
+        self.redriver.to_own_topics();
+        Ok(())
+    }
+
     async fn letter(&mut self, letter: &Letter) -> Result<()> {
         if !self.again
             && let Some(at) = self.ledger.redriven_at(letter)
@@ -96,12 +187,7 @@ impl Redrive {
     async fn send(&mut self, letter: &Letter) -> Result<()> {
         let resent = self.redriver.resent(letter, &self.ledger).await?;
         if self.dry_run {
-            for record in &resent {
-                let bytes = record.value.as_ref().map_or(0, |value| value.len());
-                let (position, topic) = (letter.position, plain(&record.topic));
-                output::print(&format!("{position} would go to {topic}, {bytes} bytes\n"))?;
-            }
-            return Ok(());
+            return would_send(letter, &resent);
         }
         self.redriver.send(letter, &resent, &mut self.ledger).await
     }

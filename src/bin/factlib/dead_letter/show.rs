@@ -9,7 +9,7 @@ use bytes::Bytes;
 use factlib::{
     Error, ErrorKind, Event, Lsn, Result,
     config::Config,
-    dead_letter::{DeadLetterTopic, Ledger, Letter},
+    dead_letter::{DeadLetterTopic, HeldLines, Ledger, Letter},
     proto::OutboxEvent,
 };
 use slog::Logger;
@@ -22,11 +22,22 @@ use crate::{
 
 pub async fn run(
     args: ShowArgs,
-    mut topic: DeadLetterTopic,
+    topic: Option<DeadLetterTopic>,
+    lines: &HeldLines,
     config: &Config,
     log: &Logger,
 ) -> Result<()> {
-    let letter = topic.letter(args.position).await?;
+    let position = args.position;
+    let (letter, place) = match topic {
+        _ if position.is_held() => {
+            let letter = lines.letter(position).await?.ok_or_else(|| super::not_held(position))?;
+            (letter, format!("{position} of table factlib.held_events"))
+        }
+        Some(mut topic) => {
+            (topic.letter(position).await?, format!("{position} of topic {}", topic.name()))
+        }
+        None => return Err(no_topic(&config.dead_letter_topic(), &args)),
+    };
     let ledger = Ledger::open(config, log).await?;
     if args.raw {
         let bytes = ledger.bytes(&letter).await?.unwrap_or_default();
@@ -39,7 +50,7 @@ pub async fn run(
         bytes => Ok(bytes?),
     };
     let mut page = Page::default();
-    page.line("letter", &format!("{} of topic {}", letter.position, topic.name()));
+    page.line("letter", &place);
     page.line("parked", &parked(&letter));
     page.line("error", letter.error().unwrap_or("none given"));
     page.line("source topic", letter.source_topic().unwrap_or("none"));
@@ -61,7 +72,7 @@ pub async fn run(
 }
 
 /// The error for a letter named while the dead-letter topic does not exist.
-pub fn no_topic(topic: &str, args: &ShowArgs) -> Error {
+fn no_topic(topic: &str, args: &ShowArgs) -> Error {
     let failure =
         format!("there is no dead letter {}: topic {topic} does not exist", args.position);
     Error::new(ErrorKind::Config, failure)

@@ -6,7 +6,7 @@ use bytesize::ByteSize;
 use humantime_serde::re::humantime::format_duration;
 use serde_json::{Map, Value};
 
-use crate::output;
+use crate::{output, text::time};
 
 pub fn text(status: &Value) -> String {
     let number = |name: &str| status[name].as_u64().unwrap_or_default();
@@ -42,6 +42,12 @@ pub fn text(status: &Value) -> String {
     let (events, dead) = (number("events"), number("dead_letters"));
     let read = number("events_read");
     lines.push(("events", format!("{events} delivered, {read} read, {dead} dead letters")));
+    if let Some(since) = status["held_since"].as_u64() {
+        let (held, aggregates) = (number("held_events"), number("held_aggregates"));
+        let since = time(UNIX_EPOCH + Duration::from_secs(since));
+        let text = format!("{held} events of {aggregates} aggregates, the oldest since {since}");
+        lines.push(("held in table", text));
+    }
     lines.push(("rate", format!("{:.1} events/s", float(&status["events_per_second"]))));
     let (used, window) = (number("in_flight_bytes"), number("window_bytes"));
     lines.push(("in flight", format!("{} of {}", bytes(used), bytes(window))));
