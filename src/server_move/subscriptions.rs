@@ -25,8 +25,8 @@ pub(super) async fn replicated_outboxes(end: &End) -> Result<Vec<Replicated>> {
 
 /// Finds factlib's own tables that a subscription fills.
 pub(super) async fn replicated_own_tables(end: &End) -> Result<Vec<Replicated>> {
-    let names = ["checkpoints", "dead_letters", "moves"];
-    replicated(end, end.oids(&[super::prepare::SCHEMA; 3], &names).await?).await
+    let names = ["checkpoints", "dead_letters", "held_events", "moves"];
+    replicated(end, end.oids(&[super::prepare::SCHEMA; 4], &names).await?).await
 }
 
 async fn replicated(end: &End, tables: Vec<u32>) -> Result<Vec<Replicated>> {

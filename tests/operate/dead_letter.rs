@@ -8,7 +8,8 @@ use std::{
 
 use bytes::Bytes;
 use factlib::{
-    config::StoreKind,
+    config::{RefusalPolicy, StoreKind},
+    emit::Fact,
     proto::{OutboxEvent, TraceInfo},
     testing::{ConsumedRecord, create_topic, read_topic, wait_for_count},
 };
@@ -19,7 +20,7 @@ use rdkafka::{
     client::DefaultClientContext,
 };
 
-use crate::support::{Bed, bed::LIMIT};
+use crate::support::{Bed, bed::LIMIT, records::emit};
 
 /// Bytes that are no protobuf.
 const MALFORMED: &[u8] = b"\xff\xff no protobuf";
@@ -412,4 +413,72 @@ async fn a_topic_that_was_made_again_has_new_letters_at_the_old_places() {
         admin.delete_topics(&[&topic], &AdminOptions::new()).await.expect("an answer");
     }
     assert_eq!(records(&bed, &to).await.len(), 2);
+}
+
+#[actix::test]
+async fn held_events_are_listed_by_aggregate_redriven_in_line_and_dropped() {
+    let mut bed = Bed::shared("held").await;
+    bed.config.kafka.topics.partitions = Some(1);
+    bed.config.dead_letter.policy = RefusalPolicy::HoldAggregate;
+    let pipeline = bed.pipeline().start().await.expect("the pipeline starts");
+    let fact = |id: &str| Fact::new("user", id.to_owned(), "happened");
+    let ahead = |id: &str| fact(id).timestamp_ms(4_000_000_000_000);
+    let facts = [ahead("u0"), fact("u0"), fact("u1"), ahead("u2"), fact("u0"), fact("u2")];
+    let events = emit(&bed, &facts).await;
+    bed.confirmed(bed.wal_end().await).await;
+
+    let lines = list_json(&bed).await;
+    let of = |name: &str| lines.iter().map(|line| line[name].clone()).collect::<Vec<_>>();
+    assert_eq!(of("aggregate_id"), ["u0", "u2"]);
+    assert_eq!(of("held_events"), [3, 2]);
+    assert_eq!(of("event_id"), [events[0].id.as_str(), events[3].id.as_str()]);
+    let first: Vec<_> =
+        of("position").iter().map(|place| place.as_str().expect("a text").to_owned()).collect();
+    let (code, out, _) = run(&bed, "list").await;
+    let rows: Vec<Vec<_>> = out.lines().map(|line| line.split('\t').collect()).collect();
+    assert_eq!((code, rows.len(), rows[0][2], rows[0][3]), (Some(0), 2, "user/u0", "3"), "{out}");
+    assert!(rows[0][6].contains("takes no record of the time 4000000000000 ms"), "{out}");
+    let (code, out, _) = run(&bed, &format!("show {}", first[0])).await;
+    assert_eq!(code, Some(0));
+    for text in ["of table factlib.held_events", &events[0].id, "takes no record of the time"] {
+        assert!(out.contains(text), "{text} is not in\n{out}");
+    }
+    let (code, out, err) = run(&bed, &format!("redrive {} --dry-run", first[0])).await;
+    assert_eq!((code, out.lines().count()), (Some(0), 3), "{out}{err}");
+
+    // The cause is there still: nothing of a line is sent before its first event.
+    let (code, _, err) = run(&bed, "redrive --all").await;
+    assert_eq!(code, Some(4), "{err}");
+    assert!(err.contains("redriven 0, redriven before 0, not redriven 2"), "{err}");
+    let (code, out, err) = run(&bed, &format!("drop {}", first[1])).await;
+    assert_eq!(code, Some(0), "{err}");
+    let later = "later events of user/u2 are held: factlib dead-letter redrive held:";
+    assert!(out.contains(&events[3].id) && out.contains(later), "{out}");
+    let (code, _, err) = run(&bed, &format!("drop {}", first[1])).await;
+    assert_eq!(code, Some(2));
+    assert!(err.contains("there is no held event held:"), "{err}");
+    let (code, _, err) = run(&bed, "drop 0:1").await;
+    assert_eq!(code, Some(2));
+    assert!(err.contains("only held events can be dropped: expected held:NUMBER"), "{err}");
+
+    let topic = format!("{}.user", bed.name);
+    bed.set(&topic, "message.timestamp.after.max.ms", "9000000000000").await;
+    let (code, _, err) = run(&bed, "redrive --all").await;
+    assert_eq!(code, Some(0), "{err}");
+    assert!(err.contains("redriven 4, redriven before 0, not redriven 0"), "{err}");
+    assert_eq!(list_json(&bed).await, Vec::<serde_json::Value>::new());
+    let more = emit(&bed, &[fact("u0"), fact("u2")]).await;
+    bed.confirmed(bed.wal_end().await).await;
+    pipeline.shutdown().await.expect("a clean stop");
+    let sent = records(&bed, &topic).await;
+    let of = |key: &str| {
+        let of_key = sent.iter().filter(|record| record.key.as_deref() == Some(key.as_bytes()));
+        of_key.map(|record| headers(record)["event_id"].to_owned()).collect::<Vec<_>>()
+    };
+    let ids = |numbers: &[usize], last: usize| {
+        let first = numbers.iter().map(|number| &events[*number]);
+        first.chain([&more[last]]).map(|event| event.id.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(of("u0"), ids(&[0, 1, 4], 0), "in order, and what came later behind it");
+    assert_eq!(of("u2"), ids(&[5], 1), "without the event that was dropped");
 }

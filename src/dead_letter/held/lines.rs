@@ -14,7 +14,7 @@ use super::{
         letter::{Letter, LetterPosition},
         schema::is_missing,
     },
-    row::{LETTER_COLUMNS, letter},
+    row::letter,
     schema::HELD_TABLE,
 };
 use crate::{
@@ -36,20 +36,25 @@ GROUP BY aggregate_type, aggregate_id ORDER BY min(held_at), aggregate_type, agg
 const LINE_OF: &str = "\
 SELECT aggregate_type, aggregate_id FROM factlib.held_events WHERE slot = $1 AND id = $2";
 
-/// Behind the places of the columns: `$2` and `$3` are the aggregate.
+/// `$2` and `$3` are the aggregate.
 const NEXT: &str = "\
+SELECT id, held_at, key, value, headers, commit_lsn
 FROM factlib.held_events WHERE slot = $1 AND aggregate_type = $2 AND aggregate_id = $3
 ORDER BY commit_lsn, lsn, id OFFSET $4 LIMIT 1";
 
-const REMOVE: &str = "DELETE FROM factlib.held_events WHERE slot = $1 AND id = $2";
+const REMOVE: &str = "DELETE FROM factlib.held_events WHERE slot = $1 AND id = $2 RETURNING 1";
 
 const REFUSED: &str = "UPDATE factlib.held_events SET error = $3 WHERE slot = $1 AND id = $2";
 
-const OF_EVENT: &str = "FROM factlib.held_events WHERE slot = $1 AND event_id = $2 ORDER BY id";
+const OF_EVENT: &str = "\
+SELECT id, held_at, key, value, headers, commit_lsn
+FROM factlib.held_events WHERE slot = $1 AND event_id = $2 ORDER BY id";
 
 const EVENT_IDS: &str = "SELECT event_id FROM factlib.held_events WHERE slot = $1";
 
-const ONE: &str = "FROM factlib.held_events WHERE slot = $1 AND id = $2";
+const ONE: &str = "\
+SELECT id, held_at, key, value, headers, commit_lsn
+FROM factlib.held_events WHERE slot = $1 AND id = $2";
 
 const CONFIRMED: &str = "SELECT confirmed_flush_lsn FROM pg_replication_slots WHERE slot_name = $1";
 
@@ -160,8 +165,7 @@ impl HeldLines {
     /// # Errors
     /// As [`lines`](Self::lines).
     pub async fn letter(&self, position: LetterPosition) -> Result<Option<Letter>> {
-        let statement = format!("SELECT {LETTER_COLUMNS} {ONE}");
-        let rows = match self.connection.run(&statement, &[&self.slot, &position.offset]).await {
+        let rows = match self.connection.run(ONE, &[&self.slot, &position.offset]).await {
             Err(error) if is_missing(&error) => return Ok(None),
             rows => rows.map_err(|error| self.failed(error))?,
         };
@@ -171,8 +175,7 @@ impl HeldLines {
 
     /// The rows of an event, as letters: one for each topic that it waits for.
     pub(crate) async fn of_event(&self, event_id: &str) -> Result<Vec<Letter>> {
-        let statement = format!("SELECT {LETTER_COLUMNS} {OF_EVENT}");
-        let rows = match self.connection.run(&statement, &[&self.slot, &event_id]).await {
+        let rows = match self.connection.run(OF_EVENT, &[&self.slot, &event_id]).await {
             Err(error) if is_missing(&error) => return Ok(Vec::new()),
             rows => rows.map_err(|error| self.failed(error))?,
         };
@@ -227,11 +230,7 @@ impl HeldLines {
         let behind = i64::try_from(behind).unwrap_or(i64::MAX);
         let parameters: [&(dyn ToSql + Sync); 4] =
             [&self.slot, &aggregate_type, &aggregate_id, &behind];
-        let rows = match self
-            .connection
-            .run(&format!("SELECT {LETTER_COLUMNS} {NEXT}"), &parameters)
-            .await
-        {
+        let rows = match self.connection.run(NEXT, &parameters).await {
             Err(error) if is_missing(&error) => return Ok(None),
             rows => rows.map_err(|error| self.failed(error))?,
         };
@@ -244,8 +243,7 @@ impl HeldLines {
     /// # Errors
     /// As [`lines`](Self::lines).
     pub async fn remove(&self, position: LetterPosition) -> Result<bool> {
-        let statement = format!("{REMOVE} RETURNING 1");
-        let rows = self.connection.run(&statement, &[&self.slot, &position.offset]).await;
+        let rows = self.connection.run(REMOVE, &[&self.slot, &position.offset]).await;
         Ok(!rows.map_err(|error| self.failed(error))?.is_empty())
     }
 

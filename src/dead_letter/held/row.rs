@@ -12,9 +12,6 @@ use super::super::{
 };
 use crate::{Event, Lsn, Result, record::Headers};
 
-/// Columns of [`letter`], in its order.
-pub(super) const LETTER_COLUMNS: &str = "id, held_at, key, value, headers, commit_lsn";
-
 /// The headers of a letter, as the table has them.
 #[derive(Clone, PartialEq, Message)]
 struct StoredHeaders {
@@ -78,7 +75,7 @@ fn stored(headers: Headers) -> Vec<u8> {
     StoredHeaders { headers: headers.into_iter().map(stored).collect() }.encode_to_vec()
 }
 
-/// Reads a row as a letter, and the position of its transaction's commit.
+/// Reads `id, held_at, key, value, headers, commit_lsn` as a letter, and the position of its transaction's commit.
 pub(super) fn letter(row: &Row) -> Result<(Letter, Lsn), tokio_postgres::Error> {
     let held_at: SystemTime = row.try_get(1)?;
     let since_epoch = held_at.duration_since(UNIX_EPOCH).unwrap_or_default();

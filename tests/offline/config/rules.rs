@@ -1,7 +1,7 @@
 //! Mistakes that only the rules refuse, as the operator reads them.
 
 #[cfg(feature = "client-kafka")]
-use factlib::config::{Compression, Format, OutboxPreset, OutboxTable, Route};
+use factlib::config::{Compression, Format, OutboxPreset, OutboxTable, RefusalPolicy, Route};
 use factlib::{
     binary::Loader,
     config::{Config, KafkaConfig},
@@ -187,6 +187,11 @@ fn what_makes_no_sense_is_refused() {
             "pipeline.window = 1KiB from flag --set: must hold at least one batch (pipeline.batch = 256KiB)",
         ),
         ("pipeline.batch", "0", "pipeline.batch = 0B from flag --set: must be above zero"),
+        (
+            "dead_letter.held_limit",
+            "0",
+            "dead_letter.held_limit = 0 from flag --set: must be above zero",
+        ),
         (
             "pipeline.restart_backoff_max",
             "1ms",
@@ -449,7 +454,7 @@ fn what_the_client_kafka_cannot_do_is_refused() {
     })
     .expect("so do these");
     type Change = fn(&mut Config);
-    let changes: [(&str, &str, Change); 12] = [
+    let changes: [(&str, &str, Change); 13] = [
         ("kafka.tls", "connects without TLS", |config| config.kafka.tls = true),
         ("kafka.username", "has no SASL", |config| {
             config.kafka.username = Some("relay".into());
@@ -471,6 +476,11 @@ fn what_the_client_kafka_cannot_do_is_refused() {
             "sends no headers, which say what a letter was refused for: dead letters are kept \
              in the table factlib.dead_letters",
             |config| config.dead_letter.topic = Some("letters".into()),
+        ),
+        (
+            "dead_letter.policy",
+            "does not stop behind a refused record, so that later events could overtake it",
+            |config| config.dead_letter.policy = RefusalPolicy::HoldAggregate,
         ),
         ("kafka.format", NO_HEADERS, |config| config.kafka.format = Format::CloudEvents),
         ("kafka.format", NO_HEADERS, |config| config.kafka.format = Format::ConfluentPayload),

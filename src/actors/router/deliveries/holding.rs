@@ -8,7 +8,7 @@ use std::{collections::HashSet, sync::Arc};
 
 use super::{Deliveries, Dispatch, Opening, PartEnd, part::UnackedPart};
 use crate::{
-    Error, ErrorKind,
+    Error, ErrorKind, Event, Refusal,
     actors::{
         held_events::HELD_LANE,
         router::held_aggregates::{Diversion, HeldAggregates},
@@ -96,7 +96,7 @@ impl Deliveries {
         };
         if lane == holding.lane {
             let aggregates = &mut holding.aggregates;
-            let number = |event: &crate::Event| match event.refusal() {
+            let number = |event: &Event| match event.refusal() {
                 Some(refusal) if !refusal.waits => aggregates.hold(event),
                 _ => 0,
             };
@@ -121,12 +121,50 @@ impl Deliveries {
                 return dispatches;
             }
             (split.sent, split.cleared)
-        } else {
+        } else if cleared.is_empty() {
             (events, cleared)
+        } else {
+            self.add_released(lane, batch, events, &cleared, &permit);
+            return dispatches;
         };
         dispatches.extend(self.add(lane, batch, events, permit));
         self.set_cleared(lane, cleared);
         dispatches
+    }
+
+    /// Adds events that the table gave back to a lane that is not open, where later events of their
+    /// aggregates may wait already: each comes before those.
+    fn add_released(
+        &mut self,
+        lane: usize,
+        batch: BatchId,
+        events: OutgoingEvents,
+        cleared: &[u32],
+        permit: &WindowPermit,
+    ) {
+        for (index, outgoing) in events.into_outgoing().enumerate() {
+            if index > 0 {
+                self.count_part(batch);
+            }
+            let event = outgoing.event.clone();
+            let is_later = |other: &Event| {
+                other.stream_position() > event.stream_position()
+                    && other.aggregate() == event.aggregate()
+            };
+            let has_later = |part: &UnackedPart| {
+                let mut refused = part.refused.iter().map(|(outgoing, _)| &outgoing.event);
+                part.events.iter().any(is_later) || refused.any(is_later)
+            };
+            let waiting = self.lanes.get(lane).map(|slot| &slot.outstanding);
+            let at = waiting.and_then(|parts| parts.iter().position(has_later));
+            self.add(lane, batch, [outgoing].into_iter().collect(), permit.clone());
+            self.set_cleared(lane, cleared.get(index..=index).unwrap_or_default().to_vec());
+            if let (Some(at), Some(slot)) = (at, self.lanes.get_mut(lane))
+                && let Some(part) = slot.outstanding.pop_back()
+            {
+                slot.outstanding.insert(at, part);
+            }
+        }
     }
 
     /// Sets the refusals that the events of a lane's last part need not wait for any more.
@@ -290,7 +328,7 @@ impl Deliveries {
     pub fn is_overtaken<'a>(
         &self,
         topic: &Arc<str>,
-        refused: impl Iterator<Item = &'a (crate::Event, Error)> + Clone,
+        refused: impl Iterator<Item = &'a (Event, Error)> + Clone,
         is_undone: bool,
     ) -> bool {
         let Some(Holding { aggregates, .. }) = &self.holding else { return false };
@@ -322,7 +360,7 @@ impl UnackedPart {
     fn divert(&mut self, aggregates: &mut HeldAggregates, topic: &Arc<str>) -> Vec<HeldEvent> {
         let first_held = |(outgoing, error): (OutgoingEvent, Error)| {
             let number = aggregates.hold(&outgoing.event);
-            let refusal = crate::Refusal::first_held(error, Some(Arc::clone(topic)));
+            let refusal = Refusal::first_held(error, Some(Arc::clone(topic)));
             (OutgoingEvent { event: outgoing.event.refused(refusal), ..outgoing }, number)
         };
         let mut held: Vec<_> =

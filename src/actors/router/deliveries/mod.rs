@@ -367,4 +367,6 @@ impl Deliveries {
 }
 
 #[cfg(test)]
+mod holding_model;
+#[cfg(test)]
 mod tests;

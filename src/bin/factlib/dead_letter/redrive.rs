@@ -39,7 +39,11 @@ pub async fn run(
         count: Count::new(),
     };
     if args.all {
-        redrive.all(topic, args.topic).await?;
+        let lines = redrive.lines.lines().await?;
+        if topic.is_none() && lines.is_empty() {
+            return super::say_none(false);
+        }
+        redrive.all(topic, &lines, args.topic).await?;
     } else {
         let mut positions = args.positions;
         positions.sort_unstable();
@@ -88,11 +92,12 @@ struct Redrive {
 
 impl Redrive {
     /// Redrives all letters and lines that are meant for this topic, if one is given.
-    async fn all(&mut self, topic: Option<DeadLetterTopic>, source: Option<String>) -> Result<()> {
-        let lines = self.with_progress(self.lines.lines().await)?;
-        if topic.is_none() && lines.is_empty() {
-            return super::say_none(false);
-        }
+    async fn all(
+        &mut self,
+        topic: Option<DeadLetterTopic>,
+        lines: &[HeldLine],
+        source: Option<String>,
+    ) -> Result<()> {
         let takes = |line: &HeldLine| source.as_ref().is_none_or(|source| *source == line.topic);
         if let Some(mut topic) = topic {
             let mut filter = LetterFilter::default();
