@@ -55,6 +55,7 @@ const NO_ERRORS: &[&str] = &[
     "WAL status",
     "until lost",
     "EVENT ID",
+    "HELD SINCE",
     "none given",
     "source topic",
     "bytes kept in",

@@ -6,6 +6,7 @@ use std::{collections::HashMap, sync::Arc};
 use crate::{
     Error, Event, Lsn, Refusal,
     dead_letter::{RefusedBefore, aggregate_hash},
+    receipts::FILTERED_LANE,
 };
 
 /// What is known of the held aggregates; the table has the last word.
@@ -60,13 +61,14 @@ impl HeldAggregates {
 
     /// True if [`divert`](Self::divert) may divert the event.
     pub(super) fn may_divert(&self, event: &Event, topic: &Arc<str>) -> bool {
-        self.held.contains_key(&hash(event))
+        // What is not sent can't overtake anything.
+        **topic != *FILTERED_LANE && self.held.contains_key(&hash(event))
             || self.sent.is_some() && self.refused_before.error(event, topic).is_some()
     }
 
     /// Decides about an event for a topic; `cleared` is the refusal for which it was given back, or 0.
     pub(super) fn divert(&mut self, event: &Event, topic: &Arc<str>, cleared: u32) -> Diversion {
-        if event.refusal().is_some() {
+        if event.refusal().is_some() || **topic == *FILTERED_LANE {
             return Diversion::None;
         }
         if self.sent.is_some()

@@ -42,7 +42,7 @@ pub async fn held_and_redriven(ctx: &mut Ctx) -> Outcome {
 }
 
 /// The same with exactly-once, whatever the mode of the other scenarios.
-pub async fn held_and_redriven_in_transactions(ctx: &mut Ctx) -> Outcome {
+pub async fn held_in_transactions(ctx: &mut Ctx) -> Outcome {
     redriven_under_load(ctx, true).await
 }
 

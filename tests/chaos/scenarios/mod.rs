@@ -57,7 +57,7 @@ scenarios! {
     topics: leaders_of_new_topics_move, partitions_added, topic_made_again;
     producer: producer_forgotten, unclean_election;
     refusals: refused_in_mid_stream;
-    held: held_and_redriven, held_and_redriven_in_transactions, hundred_thousand_held;
+    held: held_and_redriven, held_in_transactions, hundred_thousand_held;
     postgres: server_stopped_hard, walsender_terminated, slot_in_use, password_changed;
     failover: standbys_promoted, standbys_waited_for;
     network: postgres_network, kafka_network;
