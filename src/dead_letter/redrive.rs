@@ -1,7 +1,8 @@
 //! Sends dead letters again: with the original bytes, key and headers, or routed and formatted again.
 //!
 //! Each letter is acknowledged and recorded before the next, so that letters of one aggregate keep
-//! their order and a crash repeats at most one.
+//! their order and a crash repeats at most one. Held events of a line are sent together, and nothing
+//! behind a refused one.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,14 +15,14 @@ use super::{
     header,
     held::{HELD_TABLE, HeldLines},
     ledger::Ledger,
-    letter::Letter,
+    letter::{Letter, LetterPosition},
 };
 use crate::{
     Error, ErrorKind, Event, Result,
     config::{Config, OutboxTable},
     format,
     kafka::resend::ResendClient,
-    record::{Headers, Record},
+    record::{Answer, Headers, Record},
     routing::{Decision, OutgoingEvent, Routes},
     schema_registry::Registry,
 };
@@ -208,32 +209,55 @@ impl Redriver {
             ledger.ensure_tables().await?;
         }
         for record in resent {
-            self.send_one(letter, record).await?;
+            self.send_one(letter.position, record).await?;
         }
         let topics: Vec<_> = resent.iter().map(|resent| resent.topic.as_str()).collect();
         ledger.record_redriven(letter, &topics.join(", ")).await
     }
 
-    /// Sends the first event of a line, and takes it off the line once Kafka has acknowledged it: with
-    /// the last one, the aggregate is released.
-    ///
-    /// # Errors
-    /// As [`send`](Self::send); a refusal is noted in the table, and the line stays held.
+    /// Sends the first events of a line, to one topic, and takes off the line those that Kafka has
+    /// acknowledged: with the last one, the aggregate is released. Returns how many, and the error
+    /// that ended it: nothing behind a refused event is sent.
     pub async fn send_held(
         &mut self,
-        letter: &Letter,
-        resent: &[Resent],
+        run: &[(LetterPosition, Vec<Resent>)],
         lines: &HeldLines,
-    ) -> Result<()> {
-        for record in resent {
-            if let Err(error) = self.send_one(letter, record).await {
-                if Self::is_final_for_letter(&error) {
-                    lines.refused(letter.position, &error).await?;
+    ) -> (usize, Result<()>) {
+        self.client.stop_at_refusals();
+        match run {
+            [(position, several)] if several.len() != 1 => {
+                for record in several {
+                    if let Err(error) = self.send_one(*position, record).await {
+                        return (0, self.refused_again(*position, error, lines).await);
+                    }
                 }
-                return Err(error);
+                (1, lines.remove(*position).await.map(|_| ()))
+            }
+            _ => {
+                let all = run.iter().filter_map(|(at, records)| Some((*at, records.first()?)));
+                let (delivered, error) = self.send_all(all.collect()).await;
+                if let Err(error) = lines.remove_all(&delivered).await {
+                    return (0, Err(error));
+                }
+                let ended = match error {
+                    Some((position, error)) => self.refused_again(position, error, lines).await,
+                    None => Ok(()),
+                };
+                (delivered.len(), ended)
             }
         }
-        lines.remove(letter.position).await.map(|_| ())
+    }
+
+    async fn refused_again(
+        &self,
+        position: LetterPosition,
+        error: Error,
+        lines: &HeldLines,
+    ) -> Result<()> {
+        if Self::is_final_for_letter(&error) {
+            lines.refused(position, &error).await?;
+        }
+        Err(error)
     }
 
     /// Sends later letters to their own topics.
@@ -241,30 +265,67 @@ impl Redriver {
         self.to_topic = None;
     }
 
-    async fn send_one(&mut self, letter: &Letter, resent: &Resent) -> Result<()> {
-        let Resent { topic, key, value, partition, timestamp_ms, headers } = resent.clone();
-        let not_taken =
-            || format!("Kafka did not take dead letter {} for {topic}", letter.position);
-        let Ok(opened) = timeout(DELIVERY_TIMEOUT, self.client.open(&topic)).await else {
-            return Err(self.too_late(not_taken()));
-        };
-        opened?;
-        let key = key.unwrap_or_default();
-        let record = Record { key, value, headers, partition, timestamp_ms };
-        let name = format!("dead letter {}", letter.position);
-        let mut sent = self.client.send(&topic, record, name);
-        let answer = match timeout(DELIVERY_TIMEOUT, sent.acknowledged()).await {
+    async fn send_one(&mut self, position: LetterPosition, resent: &Resent) -> Result<()> {
+        match self.send_all(vec![(position, resent)]).await.1 {
+            Some((_, error)) => Err(error),
+            None => Ok(()),
+        }
+    }
+
+    /// Sends records to the topic of the first. Returns the letters that are delivered, and the first
+    /// one that is not, with the reason.
+    async fn send_all(
+        &mut self,
+        letters: Vec<(LetterPosition, &Resent)>,
+    ) -> (Vec<LetterPosition>, Option<(LetterPosition, Error)>) {
+        let Some((first, Resent { topic, .. })) = letters.first() else { return (vec![], None) };
+        let (first, topic) = (*first, topic.clone());
+        let not_taken = || format!("Kafka did not take dead letter {first} for {topic}");
+        match timeout(DELIVERY_TIMEOUT, self.client.open(&topic)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return (vec![], Some((first, error))),
+            Err(_) => return (vec![], Some((first, self.too_late(not_taken())))),
+        }
+        let records = letters.iter().map(|(position, resent)| {
+            let Resent { key, value, partition, timestamp_ms, headers, .. } = (*resent).clone();
+            let key = key.unwrap_or_default();
+            let record = Record { key, value, headers, partition, timestamp_ms };
+            (record, format!("dead letter {position}"))
+        });
+        let mut sent = self.client.send(&topic, records.collect());
+        let answer = match timeout(DELIVERY_TIMEOUT, sent.answer()).await {
             Ok(answer) => answer,
             Err(_) => {
                 self.client.close(&topic, self.too_late(not_taken()));
-                // It may have been acknowledged meanwhile.
-                sent.acknowledged().await
+                // Some may have been acknowledged meanwhile.
+                sent.answer().await
             }
         };
-        if answer.as_ref().is_err_and(|error| !Self::is_final_for_letter(error)) {
+        let positions: Vec<_> = letters.iter().map(|(position, _)| *position).collect();
+        let (delivered, mut refused, error) = match answer {
+            Answer::Delivered => return (positions, None),
+            Answer::Refused(refused) => {
+                let is_refused = |index| refused.iter().any(|one| one.index == index);
+                let delivered = (0..positions.len()).filter(|index| !is_refused(*index)).collect();
+                (delivered, refused, None)
+            }
+            Answer::Failed(error, progress) => (progress.delivered, progress.refused, Some(error)),
+        };
+        let refused = (!refused.is_empty()).then(|| refused.swap_remove(0));
+        if error.is_some() || refused.is_some() {
             self.client.forget(&topic);
         }
-        answer
+        let delivered: Vec<_> =
+            delivered.iter().filter_map(|index: &usize| positions.get(*index)).copied().collect();
+        let ended = match (refused, error) {
+            (Some(refused), _) => positions.get(refused.index).map(|at| (*at, refused.error)),
+            (None, Some(error)) => {
+                let left = positions.iter().find(|position| !delivered.contains(position));
+                left.map(|position| (*position, error))
+            }
+            (None, None) => None,
+        };
+        (delivered, ended)
     }
 
     /// True for an error of [`resent`](Self::resent) or [`send`](Self::send) that concerns one letter

@@ -17,12 +17,12 @@ use tokio::{
 use super::{
     KafkaObserver, KafkaSettings,
     admin::TopicAdmin,
-    pipelined::{ClientThread, PipelinedClient, PipelinedTopic},
+    pipelined::{AfterRefusal, ClientThread, PipelinedClient, PipelinedTopic},
 };
 use crate::{
     Error, ErrorKind, Result,
     faults::Faults,
-    record::{Answer, Record, RecordBatch, Records},
+    record::{Answer, PartProgress, Record, RecordBatch, Records},
 };
 
 /// Memory for a record beside its bytes, with the usual headers.
@@ -34,16 +34,17 @@ const NEW_TOPIC_TIME: Duration = Duration::from_secs(10);
 /// Pause before a topic that was just created is opened again.
 const NEW_TOPIC_PAUSE: Duration = Duration::from_millis(100);
 
-/// Sends single records, many at a time.
+/// Sends records, many at a time.
 pub(crate) struct ResendClient {
     admin: TopicAdmin,
     client: PipelinedClient,
     topics: HashMap<String, PipelinedTopic>,
+    after_refusal: AfterRefusal,
     trouble: Arc<LastTrouble>,
 }
 
-/// A record in flight.
-pub(crate) struct InFlightRecord(oneshot::Receiver<Answer>);
+/// Records in flight.
+pub(crate) struct InFlightRecords(oneshot::Receiver<Answer>);
 
 impl ResendClient {
     /// Creates a client, which connects later.
@@ -56,8 +57,17 @@ impl ResendClient {
             admin: TopicAdmin::new(kafka)?,
             client: PipelinedClient::start(kafka, ClientThread::Own, trouble.clone(), log.clone())?,
             topics: HashMap::new(),
+            after_refusal: AfterRefusal::Continue,
             trouble,
         })
+    }
+
+    /// From now on, sends nothing behind a refused record; its topic has to be opened again.
+    pub fn stop_at_refusals(&mut self) {
+        if self.after_refusal != AfterRefusal::Hold {
+            self.after_refusal = AfterRefusal::Hold;
+            self.topics.clear();
+        }
     }
 
     /// True before the first topic is open.
@@ -89,23 +99,23 @@ impl ResendClient {
                 opened => break opened?,
             }
         };
-        self.topics.insert(topic.to_owned(), opened);
+        self.topics.insert(topic.to_owned(), opened.after_refusal(self.after_refusal));
         Ok(())
     }
 
-    /// Sends a record to an open topic; errors call it `name`.
-    pub fn send(&self, topic: &str, record: Record, name: String) -> InFlightRecord {
+    /// Sends records to an open topic, in order; errors call each by its name.
+    pub fn send(&self, topic: &str, records: Vec<(Record, String)>) -> InFlightRecords {
         let (answered, answer) = oneshot::channel();
         if let Some(opened) = self.topics.get(topic) {
             opened.send(RecordBatch {
-                records: Arc::new(SingleRecord { topic: topic.into(), record, name }),
+                records: Arc::new(NamedRecords { topic: topic.into(), records }),
                 places: None,
                 answer: Box::new(move |answer| {
                     let _ = answered.send(answer);
                 }),
             });
         }
-        InFlightRecord(answer)
+        InFlightRecords(answer)
     }
 
     /// Closes a topic: what was not acknowledged fails with `error`, and is not sent any more.
@@ -126,23 +136,27 @@ impl ResendClient {
     }
 }
 
-impl InFlightRecord {
-    /// Waits until Kafka has acknowledged the record. Cancel-safe.
+impl InFlightRecords {
+    /// Waits until all are acknowledged. Cancel-safe.
     ///
     /// # Errors
-    /// The record was refused, or its topic can't be had.
+    /// The first that was refused, or the topic can't be had.
     pub async fn acknowledged(&mut self) -> Result<()> {
-        match (&mut self.0).await {
-            Ok(Answer::Delivered) => Ok(()),
-            Ok(Answer::Failed(error, _)) => Err(error),
-            Ok(Answer::Refused(refused)) => match refused.into_iter().next() {
-                Some(refused) => Err(refused.error),
-                None => Ok(()),
-            },
-            Err(_) => {
-                Err(Error::new(ErrorKind::ActorFailed, "the thread of the Kafka client has ended"))
+        match self.answer().await {
+            Answer::Delivered => Ok(()),
+            Answer::Failed(error, _) => Err(error),
+            Answer::Refused(refused) => {
+                refused.into_iter().next().map_or(Ok(()), |refused| Err(refused.error))
             }
         }
+    }
+
+    /// Waits until all have ended. Cancel-safe.
+    pub async fn answer(&mut self) -> Answer {
+        (&mut self.0).await.unwrap_or_else(|_| {
+            let what = "the thread of the Kafka client has ended";
+            Answer::Failed(Error::new(ErrorKind::ActorFailed, what), PartProgress::default())
+        })
     }
 }
 
@@ -157,28 +171,29 @@ impl KafkaObserver for LastTrouble {
     }
 }
 
-/// One record that is made already.
-struct SingleRecord {
+/// Records that are made already, each with its name.
+struct NamedRecords {
     topic: Arc<str>,
-    record: Record,
-    name: String,
+    records: Vec<(Record, String)>,
 }
 
-impl Records for SingleRecord {
+impl Records for NamedRecords {
     fn topic(&self) -> &Arc<str> {
         &self.topic
     }
 
     fn len(&self) -> usize {
-        1
+        self.records.len()
     }
 
-    fn record(&self, _: usize) -> Result<Record> {
-        Ok(self.record.clone())
+    fn record(&self, index: usize) -> Result<Record> {
+        let named = self.records.get(index);
+        let missing = || Error::new(ErrorKind::ActorFailed, "there is no such record");
+        named.map(|(record, _)| record.clone()).ok_or_else(missing)
     }
 
-    fn describe(&self, _: usize) -> String {
-        self.name.clone()
+    fn describe(&self, index: usize) -> String {
+        self.records.get(index).map(|(_, name)| name.clone()).unwrap_or_default()
     }
 
     #[cfg(feature = "client-kafka")]

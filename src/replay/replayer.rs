@@ -9,7 +9,7 @@ use super::{archive::ArchivedRow, row_records::RowRecords};
 use crate::{
     Error, ErrorKind, Event, Result,
     config::Config,
-    kafka::resend::{InFlightRecord, RECORD_OVERHEAD, ResendClient},
+    kafka::resend::{InFlightRecords, RECORD_OVERHEAD, ResendClient},
     record::{Headers, Record},
     routing::{Decision, OutgoingEvent},
 };
@@ -36,7 +36,7 @@ struct InFlight {
     /// True for the last record of a row.
     is_last: bool,
     bytes: usize,
-    delivery: InFlightRecord,
+    delivery: InFlightRecords,
 }
 
 impl Replayer {
@@ -133,7 +133,7 @@ impl Replayer {
             partition: record.partition.filter(|_| self.to_topic.is_none()),
             ..record
         };
-        let delivery = self.client.send(topic, record, format!("row {}", row.id));
+        let delivery = self.client.send(topic, vec![(record, format!("row {}", row.id))]);
         self.in_flight_bytes += bytes;
         self.in_flight.push_back(InFlight { id: row.id.clone(), is_last, bytes, delivery });
         Ok(())

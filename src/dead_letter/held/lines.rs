@@ -40,9 +40,10 @@ SELECT aggregate_type, aggregate_id FROM factlib.held_events WHERE slot = $1 AND
 const NEXT: &str = "\
 SELECT id, held_at, key, value, headers, commit_lsn
 FROM factlib.held_events WHERE slot = $1 AND aggregate_type = $2 AND aggregate_id = $3
-ORDER BY commit_lsn, lsn, id OFFSET $4 LIMIT 1";
+ORDER BY commit_lsn, lsn, id OFFSET $4 LIMIT $5";
 
-const REMOVE: &str = "DELETE FROM factlib.held_events WHERE slot = $1 AND id = $2 RETURNING 1";
+const REMOVE: &str =
+    "DELETE FROM factlib.held_events WHERE slot = $1 AND id = ANY ($2) RETURNING 1";
 
 const REFUSED: &str = "UPDATE factlib.held_events SET error = $3 WHERE slot = $1 AND id = $2";
 
@@ -94,7 +95,7 @@ pub struct HeldLine {
     pub error: Option<String>,
 }
 
-/// The first event of a line.
+/// One of the first events of a line.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct NextHeld {
@@ -192,20 +193,27 @@ impl HeldLines {
         rows.iter().map(|row| row.try_get(0).map_err(unreadable)).collect()
     }
 
-    /// Waits until the relay has confirmed the transaction of a held event. Only then, with
-    /// exactly-once, are the events before it in Kafka.
+    /// Waits until the relay has confirmed the transaction of a held event, and returns the number of
+    /// these events that are confirmed, at least the first. Only then, with exactly-once, are the
+    /// events before them in Kafka.
     ///
     /// # Errors
     /// [`ErrorKind::RecordBlocked`] if it takes too long: the relay may have ended before that.
-    pub async fn confirmed(&self, next: &NextHeld) -> Result<()> {
-        let Some(server) = &self.slot_server else { return Ok(()) };
+    pub async fn confirmed(&self, events: &[NextHeld]) -> Result<usize> {
+        let (Some(server), Some(next)) = (&self.slot_server, events.first()) else {
+            return Ok(events.len());
+        };
         let began = Instant::now();
         loop {
             let rows = server.run(CONFIRMED, &[&self.slot]).await;
             let rows = rows.map_err(|error| self.failed(error))?;
             let confirmed: Option<PgLsn> = rows.first().and_then(|row| row.try_get(0).ok());
-            if confirmed.is_some_and(|lsn| Lsn::new(lsn.into()) > next.commit_lsn) {
-                return Ok(());
+            let is_confirmed = |event: &&NextHeld| {
+                confirmed.is_some_and(|lsn| Lsn::new(lsn.into()) > event.commit_lsn)
+            };
+            let number = events.iter().take_while(is_confirmed).count();
+            if number > 0 {
+                return Ok(number);
             }
             if began.elapsed() >= CONFIRM_TIME {
                 let what = format!("the relay has not confirmed {} yet", next.letter.position);
@@ -217,8 +225,7 @@ impl HeldLines {
         }
     }
 
-    /// The first event of a line, or the one that is `behind` so many others; none if the line
-    /// is shorter.
+    /// The first events of a line, at most this many, or those that are `behind` so many others.
     ///
     /// # Errors
     /// As [`lines`](Self::lines).
@@ -226,16 +233,17 @@ impl HeldLines {
         &self,
         (aggregate_type, aggregate_id): (&str, &str),
         behind: u64,
-    ) -> Result<Option<NextHeld>> {
-        let behind = i64::try_from(behind).unwrap_or(i64::MAX);
-        let parameters: [&(dyn ToSql + Sync); 4] =
-            [&self.slot, &aggregate_type, &aggregate_id, &behind];
+        most: u32,
+    ) -> Result<Vec<NextHeld>> {
+        let (behind, most) = (i64::try_from(behind).unwrap_or(i64::MAX), i64::from(most));
+        let parameters: [&(dyn ToSql + Sync); 5] =
+            [&self.slot, &aggregate_type, &aggregate_id, &behind, &most];
         let rows = match self.connection.run(NEXT, &parameters).await {
-            Err(error) if is_missing(&error) => return Ok(None),
+            Err(error) if is_missing(&error) => return Ok(Vec::new()),
             rows => rows.map_err(|error| self.failed(error))?,
         };
-        let next = rows.first().map(letter).transpose().map_err(unreadable)?;
-        Ok(next.map(|(letter, commit_lsn)| NextHeld { letter, commit_lsn }))
+        let next = |row| letter(row).map(|(letter, commit_lsn)| NextHeld { letter, commit_lsn });
+        rows.iter().map(|row| next(row).map_err(unreadable)).collect()
     }
 
     /// Takes an event out of its line; true if it was there.
@@ -243,8 +251,14 @@ impl HeldLines {
     /// # Errors
     /// As [`lines`](Self::lines).
     pub async fn remove(&self, position: LetterPosition) -> Result<bool> {
-        let rows = self.connection.run(REMOVE, &[&self.slot, &position.offset]).await;
-        Ok(!rows.map_err(|error| self.failed(error))?.is_empty())
+        Ok(self.remove_all(&[position]).await? > 0)
+    }
+
+    /// Takes events out of their lines; returns how many were there.
+    pub(crate) async fn remove_all(&self, positions: &[LetterPosition]) -> Result<usize> {
+        let ids: Vec<_> = positions.iter().map(|position| position.offset).collect();
+        let rows = self.connection.run(REMOVE, &[&self.slot, &ids]).await;
+        Ok(rows.map_err(|error| self.failed(error))?.len())
     }
 
     /// Notes why the first event of a line was refused again.

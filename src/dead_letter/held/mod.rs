@@ -36,8 +36,8 @@
 //!   again; `redrive` therefore leaves rows alone that are beyond the committed position.
 //!
 //! # Redriving while the relay runs
-//! The redriver sends the first row of a line, waits for the acknowledgement, deletes the row, and so
-//! on. The aggregate is released by deleting its last row. The relay's set of held aggregates in memory
+//! The redriver sends the first rows of a line, waits for the acknowledgement, deletes the rows, and so
+//! on; nothing is sent behind a refused one. The aggregate is released by deleting its last row. The relay's set of held aggregates in memory
 //! is then wrong, and that is harmless: it still diverts the next event, but the statement that writes
 //! it does so only if the line still has a row, which it locks. An event that finds no line is given
 //! back and sent. It comes after the line, because the last row was deleted after its acknowledgement.

@@ -8,7 +8,7 @@ use slog::Logger;
 use crate::{
     Error, Event, Result,
     config::Config,
-    kafka::resend::{InFlightRecord, RECORD_OVERHEAD, ResendClient},
+    kafka::resend::{InFlightRecords, RECORD_OVERHEAD, ResendClient},
     replay::RowRecords,
     routing::OutgoingEvent,
 };
@@ -25,7 +25,7 @@ pub(super) struct Filler<'a> {
 struct InFlight {
     event: Event,
     bytes: usize,
-    delivery: InFlightRecord,
+    delivery: InFlightRecords,
 }
 
 impl<'a> Filler<'a> {
@@ -53,7 +53,7 @@ impl<'a> Filler<'a> {
             self.settle().await?;
         }
         let event = outgoing.event().clone();
-        let delivery = self.client.send(topic, record, format!("event {}", event.id()));
+        let delivery = self.client.send(topic, vec![(record, format!("event {}", event.id()))]);
         self.in_flight_bytes += bytes;
         self.in_flight.push_back(InFlight { event, bytes, delivery });
         Ok(())

@@ -22,6 +22,9 @@ use crate::{
 /// The setting that the topic refuses rows for, and a value with which it takes all.
 const TAKES_ALL: (&str, &str) = ("message.timestamp.after.max.ms", "9223372036854775807");
 
+/// Events of a line that a redrive sends together.
+const SENT_TOGETHER: u64 = 500;
+
 const REPEATED: &str =
     "behind the saved position when the relay died, or sent by a redrive that was killed";
 
@@ -82,7 +85,7 @@ async fn redriven_under_load(ctx: &mut Ctx, in_transactions: bool) -> Outcome {
             relay = launch.start().await;
         } else {
             redrive.kill();
-            most += 1;
+            most += SENT_TOGETHER;
         }
         redrive.ended(LIMIT).await.expect("the redrive ends");
         sleep(ctx.random_ms(0..pause)).await;

@@ -14,8 +14,8 @@ pub async fn run(args: DropArgs, lines: &HeldLines) -> Result<()> {
         return Err(not_held());
     }
     let (kind, id) = (plain(&aggregate.0), plain(&aggregate.1));
-    let next = lines.next((&aggregate.0, &aggregate.1), 0).await?;
-    let left = match next {
+    let next = lines.next((&aggregate.0, &aggregate.1), 0, 1).await?;
+    let left = match next.first() {
         None => format!("{kind}/{id} is not held any more"),
         Some(next) => {
             let first = next.letter.position;

@@ -79,6 +79,9 @@ fn would_send(letter: &Letter, resent: &[Resent]) -> Result<()> {
     Ok(())
 }
 
+/// Number of events of a line that are sent together: as many may be repeated after a crash.
+const LINE_EVENTS: u32 = 500;
+
 struct Redrive {
     ledger: Ledger,
     redriver: Redriver,
@@ -133,11 +136,25 @@ impl Redrive {
     }
 
     /// Sends the events of a line in order, until one is refused.
-    async fn line(&mut self, aggregate: (&str, &str)) -> Result<()> {
-        let mut behind = 0;
-        while let Some(next) = self.with_progress(self.lines.next(aggregate, behind).await)? {
-            match self.send_held(&next).await {
-                Ok(()) => self.count.redriven += 1,
+    async fn line(&mut self, (kind, id): (&str, &str)) -> Result<()> {
+        let (mut behind, mut most) = (0, 1);
+        loop {
+            let next = self.with_progress(self.lines.next((kind, id), behind, most).await)?;
+            // A topic that was given is for the first event alone.
+            most = LINE_EVENTS;
+            if next.is_empty() {
+                return Ok(());
+            }
+            let (done, ended) = match self.dry_run {
+                true => self.would_send_held(&next).await,
+                false => self.send_held(&next).await,
+            };
+            match self.dry_run {
+                true => behind += done as u64,
+                false => self.count.redriven += done as u64,
+            }
+            match ended {
+                Ok(()) => self.count.show(),
                 Err(error)
                     if Redriver::is_final_for_letter(&error)
                         || error.kind() == ErrorKind::RecordBlocked =>
@@ -148,22 +165,49 @@ impl Redrive {
                 }
                 Err(error) => return self.with_progress(Err(error)),
             }
-            behind += u64::from(self.dry_run);
-            self.count.show();
         }
-        Ok(())
     }
 
-    async fn send_held(&mut self, next: &NextHeld) -> Result<()> {
-        let letter = &next.letter;
-        let resent = self.redriver.resent(letter, &self.ledger).await?;
-        if self.dry_run {
-            return would_send(letter, &resent);
+    async fn would_send_held(&mut self, next: &[NextHeld]) -> (usize, Result<()>) {
+        for (done, NextHeld { letter, .. }) in next.iter().enumerate() {
+            let resent = self.redriver.resent(letter, &self.ledger).await;
+            if let Err(error) = resent.and_then(|resent| would_send(letter, &resent)) {
+                return (done, Err(error));
+            }
         }
-        self.lines.confirmed(next).await?;
-        self.redriver.send_held(letter, &resent, &self.lines).await?;
+        (next.len(), Ok(()))
+    }
+
+    /// Sends the first of these events, and those behind it that go to the same topic. Returns the
+    /// number of those that were sent.
+    async fn send_held(&mut self, next: &[NextHeld]) -> (usize, Result<()>) {
+        let confirmed = match self.lines.confirmed(next).await {
+            Ok(confirmed) => confirmed,
+            Err(error) => return (0, Err(error)),
+        };
+        let mut run: Vec<(LetterPosition, Vec<Resent>)> = Vec::new();
+        for NextHeld { letter, .. } in next.iter().take(confirmed) {
+            let resent = match self.redriver.resent(letter, &self.ledger).await {
+                Ok(resent) => resent,
+                Err(error) if run.is_empty() => return (0, Err(error)),
+                // It is the first one of the next run, if all before it are sent.
+                Err(_) => break,
+            };
+            let topic = |records: &[Resent]| match records {
+                [record] => Some(record.topic.clone()),
+                _ => None,
+            };
+            let fits = |(_, first): &(_, Vec<Resent>)| {
+                topic(first).is_some() && topic(first) == topic(&resent)
+            };
+            if !run.first().is_none_or(fits) {
+                break;
+            }
+            run.push((letter.position, resent));
+        }
+        let sent = self.redriver.send_held(&run, &self.lines).await;
         self.redriver.to_own_topics();
-        Ok(())
+        sent
     }
 
     async fn letter(&mut self, letter: &Letter) -> Result<()> {
