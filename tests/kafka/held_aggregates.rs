@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use factlib::{
     config::{DeliveryMode, RefusalPolicy},
-    dead_letter::{HeldLine, HeldLines, Ledger, Redriver},
+    dead_letter::{HeldLine, HeldLines, Ledger, NextHeld, Redriver},
     emit::Fact,
     proto::OutboxEvent,
     testing::{ConsumedRecord, each_record, wait_for_count},
@@ -91,13 +91,21 @@ async fn redrive(bed: &Bed<'_>, id: &str) -> u64 {
     let ledger = Ledger::open(&bed.config, &log()).await.expect("the database answers");
     let mut redriver = Redriver::builder(&bed.config, &log()).build().expect("a redriver");
     let mut count = 0;
-    while let Some(next) = lines.next(("order", id), 0).await.expect("the table is read") {
-        lines.confirmed(&next).await.expect("it is confirmed");
-        let resent = redriver.resent(&next.letter, &ledger).await.expect("it goes somewhere");
-        redriver.send_held(&next.letter, &resent, &lines).await.expect("it is taken");
-        count += 1;
+    loop {
+        let next = lines.next(("order", id), 0, 3).await.expect("the table is read");
+        let confirmed = lines.confirmed(&next).await.expect("it is confirmed");
+        let mut run = Vec::new();
+        for NextHeld { letter, .. } in next.iter().take(confirmed) {
+            let resent = redriver.resent(letter, &ledger).await.expect("it goes somewhere");
+            run.push((letter.position, resent));
+        }
+        if run.is_empty() {
+            return count;
+        }
+        let (sent, ended) = redriver.send_held(&run, &lines).await;
+        ended.expect("all are taken");
+        count += sent as u64;
     }
-    count
 }
 
 #[actix::test]

@@ -42,6 +42,10 @@ SELECT id, held_at, key, value, headers, commit_lsn
 FROM factlib.held_events WHERE slot = $1 AND aggregate_type = $2 AND aggregate_id = $3
 ORDER BY commit_lsn, lsn, id OFFSET $4 LIMIT $5";
 
+const COUNT: &str = "\
+SELECT count(*) FROM factlib.held_events
+WHERE slot = $1 AND aggregate_type = $2 AND aggregate_id = $3";
+
 const REMOVE: &str =
     "DELETE FROM factlib.held_events WHERE slot = $1 AND id = ANY ($2) RETURNING 1";
 
@@ -244,6 +248,24 @@ impl HeldLines {
         };
         let next = |row| letter(row).map(|(letter, commit_lsn)| NextHeld { letter, commit_lsn });
         rows.iter().map(|row| next(row).map_err(unreadable)).collect()
+    }
+
+    /// The number of events of a line that one redrive sends: with exactly-once those that are in it
+    /// now, since each has to be confirmed first, and others may join all the time; else all.
+    ///
+    /// # Errors
+    /// As [`lines`](Self::lines).
+    pub async fn at_most(&self, (aggregate_type, aggregate_id): (&str, &str)) -> Result<u64> {
+        if self.slot_server.is_none() {
+            return Ok(u64::MAX);
+        }
+        let rows = self.connection.run(COUNT, &[&self.slot, &aggregate_type, &aggregate_id]).await;
+        let rows = match rows {
+            Err(error) if is_missing(&error) => return Ok(0),
+            rows => rows.map_err(|error| self.failed(error))?,
+        };
+        let count: Option<i64> = rows.first().and_then(|row| row.try_get(0).ok());
+        Ok(count.and_then(|count| u64::try_from(count).ok()).unwrap_or_default())
     }
 
     /// Takes an event out of its line; true if it was there.

@@ -145,7 +145,7 @@ async fn take_over(
     end: End,
 ) -> (Vec<Row>, u64) {
     let debezium = settings.start();
-    debezium.reads(&bed.client().await, &[bed.name.clone()]).await.expect("it reads");
+    debezium.reads(&bed.client().await, std::slice::from_ref(&bed.name)).await.expect("it reads");
     let running = settings.run(&["--check"]).await;
     let said = String::from_utf8_lossy(&running.stderr).into_owned();
     let expected = format!("factlib: slot {} is active for PID ", bed.name);
@@ -216,7 +216,7 @@ async fn kafka_connect_is_killed_and_factlib_goes_on_and_back() {
     let before = counts(&all_records(&bed).await);
     let debezium = settings.start();
     let mut client = bed.client().await;
-    debezium.reads(&client, &[bed.name.clone()]).await.expect("it reads");
+    debezium.reads(&client, std::slice::from_ref(&bed.name)).await.expect("it reads");
     let more = insert(&mut client, 20, 3).await;
     let topics = ["order", "user"].map(|kind| format!("{}.{kind}", bed.name));
     let names: Vec<&str> = topics.iter().map(String::as_str).collect();

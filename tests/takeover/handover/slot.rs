@@ -207,7 +207,7 @@ async fn an_event_that_cannot_be_sent_is_named_and_left_out_on_demand() {
     let limits = [("max.message.bytes", "10000")];
     create_topic(&bed.kafka.admin_bootstrap(), &topic, PARTITIONS, &limits).await.expect("a topic");
     let later = Row { id: later, aggregate: "order-1".into() };
-    produce(&bed, &[later.clone()], "id").await;
+    produce(&bed, std::slice::from_ref(&later), "id").await;
 
     let found = take(&bed, false).await.expect("a check");
     assert_eq!((found.delivered, found.missing, found.overtaking), (1, 1, 1), "{found:?}");

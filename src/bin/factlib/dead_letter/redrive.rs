@@ -137,12 +137,16 @@ impl Redrive {
 
     /// Sends the events of a line in order, until one is refused.
     async fn line(&mut self, (kind, id): (&str, &str)) -> Result<()> {
+        let mut left = self.with_progress(self.lines.at_most((kind, id)).await)?;
         let (mut behind, mut most) = (0, 1);
         loop {
             let next = self.with_progress(self.lines.next((kind, id), behind, most).await)?;
-            // A topic that was given is for the first event alone.
-            most = LINE_EVENTS;
             if next.is_empty() {
+                return Ok(());
+            }
+            if left == 0 {
+                let (kind, id) = (plain(kind), plain(id));
+                self.report(&format!("more events of {kind}/{id} are held by now: redrive again"));
                 return Ok(());
             }
             let (done, ended) = match self.dry_run {
@@ -153,6 +157,9 @@ impl Redrive {
                 true => behind += done as u64,
                 false => self.count.redriven += done as u64,
             }
+            left = left.saturating_sub(done as u64);
+            // A topic that was given is for the first event alone.
+            most = u32::try_from(left).unwrap_or(LINE_EVENTS).clamp(1, LINE_EVENTS);
             match ended {
                 Ok(()) => self.count.show(),
                 Err(error)

@@ -7,26 +7,14 @@ use clap::{Args, Subcommand};
 use super::handover::HandoverArgs;
 
 pub const DEBEZIUM_HELP: &str = "\
-Reads the configuration of Debezium's PostgreSQL connector with its outbox event router, and says
-what each of its settings is in factlib: it maps, it differs, it is missing, it is harmless, or it
-is unknown. Without --take, nothing is changed on any server. Secrets are not printed and not
-written: set FACTLIB_POSTGRES__PASSWORD and FACTLIB_KAFKA__PASSWORD.
+Says what each setting of Debezium's connector is in factlib. --shadow compares records, --check
+looks at Debezium's slot; both change nothing. --take takes the slot over, and can be run again
+after a crash. Secrets are not copied. See docs/debezium.md.
 
 Examples:
-  factlib takeover debezium --config connector.json --worker connect-distributed.properties
   factlib takeover debezium --config application.properties --write factlib.toml
   factlib takeover debezium --config connector.json --factlib factlib.toml --shadow --for 5m
-  factlib takeover debezium --config connector.json --factlib factlib.toml --check
   factlib takeover debezium --config connector.json --factlib factlib.toml --take
-
-With --shadow, it reads the rows that are committed from now on through a temporary slot, makes
-factlib's records of them, and compares each with Debezium's record of the same event: topic, key,
-partition, headers, value, timestamp. It sends nothing. docs/debezium.md lists known differences.
-
---check, once Debezium is stopped, reads its slot and says which of the events that wait there the
-topics have, by the id in the header of each record. It changes nothing. --take sends those that
-are missing before the last one of them, and saves the position at which factlib run begins: no
-event is lost, and none is sent again. A --take that was killed is run again.
 
 Exit codes: those of factlib --help; 2 also if a setting is missing or unknown; with --shadow, 1
 if records differ in another way than the known ones.";
@@ -46,11 +34,11 @@ pub enum TakeoverCommand {
 
 #[derive(Debug, Args)]
 pub struct DebeziumArgs {
-    /// Debezium's configuration: connector.json, or Debezium Server's application.properties
+    /// Debezium's connector.json or application.properties
     // Its id hides the flag of all commands for factlib's own file.
     #[arg(long, value_name = "FILE")]
     pub config: PathBuf,
-    /// Configuration of Kafka Connect's worker, which has the brokers and the converters
+    /// Configuration of Kafka Connect's worker
     #[arg(long, value_name = "FILE")]
     pub worker: Option<PathBuf>,
     /// Write factlib's configuration to this file

@@ -17,6 +17,7 @@ pub use self::topic::read_topic;
 use crate::{Error, ErrorKind, Lsn, Result};
 
 /// The connector whose offset is wanted.
+#[allow(clippy::exhaustive_structs)] // The key of an offset has these two parts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConnectorName {
     /// Name of the connector; none matches any, as a Debezium Server has one.
