@@ -90,6 +90,7 @@ pub async fn partitions_added(ctx: &mut Ctx) -> Outcome {
     }
     relay.settled(&bed).await;
     relay.says("partitions of a topic have changed").await;
+    relay.says("added partitions are used from here on").await;
     relay.stop().await;
     let report = moved_records::check(&bed, &history, &History::default()).await;
     bed.drop_slot().await;
