@@ -188,7 +188,7 @@ impl Records for NamedRecords {
 
     fn record(&self, index: usize) -> Result<Record> {
         let named = self.records.get(index);
-        let missing = || Error::new(ErrorKind::ActorFailed, "there is no such record");
+        let missing = || Error::new(ErrorKind::ActorFailed, "there is no such event");
         named.map(|(record, _)| record.clone()).ok_or_else(missing)
     }
 
