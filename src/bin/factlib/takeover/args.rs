@@ -6,6 +6,13 @@ use clap::{Args, Subcommand};
 
 use super::handover::HandoverArgs;
 
+const TAKEOVER_HELP: &str = "\
+Examples:
+  factlib takeover debezium --config connector.json --write factlib.toml
+  factlib takeover debezium --config connector.json --factlib factlib.toml --take
+
+Exit codes: those of factlib --help.";
+
 pub const DEBEZIUM_HELP: &str = "\
 Says what each setting of Debezium's connector is in factlib. --shadow compares records, --check
 looks at Debezium's slot; both change nothing. --take takes the slot over, and can be run again
@@ -20,6 +27,7 @@ Exit codes: those of factlib --help; 2 also if a setting is missing or unknown; 
 if records differ in another way than the known ones.";
 
 #[derive(Debug, Args)]
+#[command(after_help = TAKEOVER_HELP)]
 pub struct TakeoverArgs {
     #[command(subcommand)]
     pub command: TakeoverCommand,
