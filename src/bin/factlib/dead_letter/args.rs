@@ -52,10 +52,8 @@ letter, with the same event id.
 Redriven events arrive after events of their aggregate that were delivered in the meantime:
 consumers see them late, but in order among each other.
 
-A held event is sent with its whole line: all held events of its aggregate, in order, up to 500
-at a time. They are removed from the table factlib.held_events when Kafka has acknowledged them;
-with the last one, the aggregate flows again, in order. A crash can repeat those that were sent
-together. --to-topic is for the first event of a line.
+A held event is sent with its whole line, in order, up to 500 at a time, which a crash can repeat.
+With the last one, the aggregate flows again. --to-topic is for the first event of a line.
 
 A letter that is refused again is reported; the others are still sent, except those behind it in
 its line.
