@@ -1,7 +1,7 @@
 //! Serves several pipelines: health and metrics of all, a list with a page, and the routes of each
 //! below `/pipelines/{name}`.
 
-use std::sync::Arc;
+use std::{cmp::Reverse, sync::Arc};
 
 use actix_web::{
     HttpRequest, HttpResponse, Scope,
@@ -128,10 +128,10 @@ impl FleetState {
         }
     }
 
-    /// The status of each pipeline, those in trouble first.
+    /// The status of each pipeline: those in trouble first, then by the WAL that is kept for it.
     pub fn statuses(&self) -> Vec<MemberStatus> {
         let mut all: Vec<_> = (self.members)().iter().map(Member::status).collect();
-        all.sort_by(|a, b| trouble(b).total_cmp(&trouble(a)).then_with(|| a.name.cmp(&b.name)));
+        all.sort_by_key(|one| (one.problem.is_none(), Reverse(one.retained_wal_bytes)));
         all
     }
 
@@ -150,12 +150,6 @@ impl FleetState {
             format!("{} of {} pipelines: {}", problems.len(), members.len(), problems.join("; "))
         })
     }
-}
-
-/// Rank of a pipeline in the list: problems first, then by the WAL that is kept for it.
-fn trouble(status: &MemberStatus) -> f64 {
-    let problem = if status.problem.is_some() { f64::MAX / 2.0 } else { 0.0 };
-    problem + status.retained_wal_bytes as f64
 }
 
 impl Member {

@@ -16,6 +16,10 @@ use crate::{
     signals::Signals,
 };
 
+const SHORTEST: Duration = Duration::from_secs(1);
+/// Interval of looks that only SIGHUP asks for.
+const NEVER: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
 /// Loads the configuration of one pipeline.
 ///
 /// # Errors
@@ -40,26 +44,35 @@ pub fn run(loader: Loader, config: Config, log: Logger) -> Result<()> {
         let running = BTreeMap::new();
         let mut pipelines =
             Pipelines { loader, config, running, found: Vec::new(), parts, log: log.clone() };
-        pipelines.take_up(&fleet).await?;
+        pipelines.find_databases().await;
+        pipelines.take_up(&fleet)?;
         if pipelines.running.is_empty() {
             warn!(log, "there are no pipelines yet";
                 "remedy" => "add a file to fleet.pipelines, or a database that fleet.databases names");
         }
-        let mut check = interval(every.max(Duration::from_secs(1)));
+        let mut check = interval(if every.is_zero() { NEVER } else { every.max(SHORTEST) });
         check.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        check.reset();
         loop {
+            // A server that does not answer must not hold up a signal.
+            let look = async {
+                check.tick().await;
+                pipelines.find_databases().await;
+            };
             tokio::select! {
                 signal = signals.next() => match signal {
-                    "SIGHUP" => info!(log, "reading the pipelines again"; "signal" => signal),
+                    "SIGHUP" => {
+                        info!(log, "reading the pipelines again"; "signal" => signal);
+                        check.reset_immediately();
+                    }
                     signal => {
                         info!(log, "stopping"; "signal" => signal);
                         return stop_in_order(fleet.shutdown(), &mut signals, &log).await;
                     }
                 },
-                _ = check.tick(), if !every.is_zero() => {}
-            }
-            if let Err(failure) = pipelines.take_up(&fleet).await {
-                error!(log, "the pipelines stay as they are"; "error" => %failure);
+                () = look => if let Err(failure) = pipelines.take_up(&fleet) {
+                    error!(log, "the pipelines stay as they are"; "error" => %failure);
+                }
             }
         }
     })
@@ -80,8 +93,7 @@ struct Pipelines {
 impl Pipelines {
     /// Starts new pipelines, stops those that are gone, and starts changed ones again. A mistake in
     /// a changed file leaves its pipeline as it is.
-    async fn take_up(&mut self, fleet: &FleetHandle) -> Result<()> {
-        self.find_databases().await;
+    fn take_up(&mut self, fleet: &FleetHandle) -> Result<()> {
         let found = self.loader.pipelines(&self.config.fleet, &self.found)?;
         let gone: Vec<_> =
             self.running.keys().filter(|name| !found.contains_key(*name)).cloned().collect();

@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeMap,
     hash::{DefaultHasher, Hash, Hasher},
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use super::{Given, Loaded, Loader};
@@ -87,7 +87,7 @@ impl Loader {
 
 /// Reads the file of a pipeline.
 fn own_settings(path: &Path) -> Result<Vec<Given>> {
-    let mut own = file::read(path)?;
+    let own = file::read(path)?;
     for given in &own {
         let setting = given.setting.name;
         if SHARED_SECTIONS.iter().any(|section| setting.starts_with(section)) {
@@ -96,8 +96,7 @@ fn own_settings(path: &Path) -> Result<Vec<Given>> {
             return Err(Error::new(ErrorKind::Config, failure).remedy(remedy));
         }
     }
-    let path: PathBuf = path.into();
-    Ok(own.drain(..).map(|given| given.within(&path)).collect())
+    Ok(own.into_iter().map(|given| given.within(path)).collect())
 }
 
 /// True for a text that can name a pipeline, as it is part of the slot's name.

@@ -53,6 +53,7 @@ impl Config {
             )?;
         }
         check_checkpoint(&self.checkpoint)?;
+        positive("fleet.retry_after", self.fleet.retry_after)?;
         for pattern in &self.fleet.databases {
             if let Err(problem) = Pattern::parse(pattern) {
                 return wrong("fleet.databases", quoted(pattern), problem);
