@@ -9,8 +9,7 @@ Examples:
 
 Exit codes:
   0 stopped as asked   1 defect or protocol   2 configuration   3 PostgreSQL   4 Kafka
-  5 position lost: events may be missing      6 checkpoint store
-  7 stopped before all events in flight were delivered (none is lost)";
+  5 position lost   6 checkpoint store   7 stopped before all was delivered (none is lost)";
 
 pub const RUN_HELP: &str = "\
 SIGTERM, SIGINT or SIGHUP stops it in order: events in flight are delivered and the
