@@ -8,13 +8,9 @@ use factlib::{
     testing::{read_topic, wait_for_count},
 };
 use prost::Message;
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-    sync::oneshot,
-};
+use tokio::sync::oneshot;
 
-use crate::support::{Bed, History, Workload, bed::LIMIT};
+use crate::support::{Bed, History, Workload, bed::LIMIT, probe::get};
 
 #[path = "../../examples/checkpoint_store.rs"]
 mod checkpoint_store;
@@ -58,17 +54,6 @@ async fn relay_relays() {
     assert!(report.is_clean() && report.duplicates == 0, "{report}");
 }
 
-/// Status code and body.
-async fn get(address: std::net::SocketAddr, path: &str) -> Option<(u16, String)> {
-    let mut stream = TcpStream::connect(address).await.ok()?;
-    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.ok()?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.ok()?;
-    let (head, body) = answer.split_once("\r\n\r\n")?;
-    Some((head.split(' ').nth(1)?.parse().ok()?, body.into()))
-}
-
 #[actix::test]
 async fn two_relays_live_in_an_application_and_end_without_it() {
     let (one, two) = tokio::join!(Bed::shared("example_web"), Bed::shared("example_web2"));
@@ -76,7 +61,7 @@ async fn two_relays_live_in_an_application_and_end_without_it() {
     let mut places = Vec::new();
     for bed in [&one, &two] {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-        places.push(listener.local_addr().expect("bound"));
+        places.push(listener.local_addr().expect("bound").port());
         let (now, stopped) = stop();
         let config = bed.config.clone();
         let serving = actix_rt::spawn(async move {
@@ -116,10 +101,10 @@ async fn own_thread_relays_without_an_actix_system() {
     let bed = Bed::shared("example_thread").await;
     let (now, stopped) = stop();
     let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr());
-    let address = free.expect("a port");
-    let running = tokio::spawn(own_thread::serve(bed.config.clone(), address.port(), stopped));
+    let port = free.expect("a port").port();
+    let running = tokio::spawn(own_thread::serve(bed.config.clone(), port, stopped));
     let ready = async {
-        while get(address, "/readyz").await.is_none_or(|(code, _)| code != 200) {
+        while get(port, "/readyz").await.is_none_or(|(code, _)| code != 200) {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };

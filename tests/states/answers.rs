@@ -3,12 +3,11 @@
 use std::{collections::BTreeSet, time::Instant};
 
 use serde_json::Value;
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-};
 
-use crate::table::{Lag, Row};
+use crate::{
+    support::probe,
+    table::{Lag, Row},
+};
 
 /// Longer than a fact takes, on a machine that is busy too.
 const SMALL_LAG_SECONDS: f64 = 4.0;
@@ -102,20 +101,10 @@ impl Answers {
 /// Status code and body; none while nobody listens.
 async fn get(port: u16, path: &str) -> Option<(u16, String)> {
     loop {
-        match get_once(port, path).await {
+        match probe::get(port, path).await {
             // This test asked too slowly, on a machine that is very busy.
             Some((408, _)) => {}
             answer => return answer,
         }
     }
-}
-
-async fn get_once(port: u16, path: &str) -> Option<(u16, String)> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).await.ok()?;
-    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.ok()?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.ok()?;
-    let (head, body) = answer.split_once("\r\n\r\n")?;
-    Some((head.split(' ').nth(1)?.parse().ok()?, body.into()))
 }

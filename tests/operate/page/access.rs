@@ -10,7 +10,7 @@ use super::{
 };
 
 /// A phone, a tablet and a desktop.
-pub const WIDTHS: [u64; 3] = [360, 768, 1280];
+const WIDTHS: [u64; 3] = [360, 768, 1280];
 /// All that an open page has loaded, in bytes, without what streams in.
 const WEIGHT: &str = "(async () => { const files = performance.getEntries().filter((entry) => entry.transferSize > 0); \
      return files.reduce((sum, file) => sum + file.transferSize, 0); })()";
@@ -32,6 +32,22 @@ async fn open_with_a_letter(scene: &Scene, url: &str) -> Browser {
     browser
 }
 
+/// Holds the page against the rules of accessibility at each width, and takes pictures of it if
+/// `FACTLIB_LOOKS` names a folder for them.
+pub async fn assert_accessible(browser: &mut Browser, scheme: &str, name: &str, last: &str) {
+    for width in WIDTHS {
+        browser.look(width, 900, scheme).await;
+        let violations = browser.accessibility_violations().await;
+        assert_eq!(violations, [""; 0], "{scheme}, {width} px");
+        let needed = browser.value("document.documentElement.scrollWidth").await;
+        assert!(needed.as_u64().is_some_and(|needed| needed <= width), "{needed} px at {width}");
+        if let Some(folder) = std::env::var_os("FACTLIB_LOOKS") {
+            let path = std::path::Path::new(&folder).join(format!("{name}{scheme}-{width}.png"));
+            browser.picture(&path, last).await;
+        }
+    }
+}
+
 #[actix_rt::test]
 async fn axe_finds_nothing_in_light_and_in_dark_at_three_widths() {
     let mut scene = Scene::new("page_axe").await;
@@ -40,20 +56,7 @@ async fn axe_finds_nothing_in_light_and_in_dark_at_three_widths() {
     let mut browser = open_with_a_letter(&scene, &url).await;
     assert!(browser.text("#found").await.contains(HOSTILE), "shown as text");
     for scheme in ["light", "dark"] {
-        for width in WIDTHS {
-            browser.look(width, 900, scheme).await;
-            let violations = browser.accessibility_violations().await;
-            assert_eq!(violations, [""; 0], "{scheme}, {width} px");
-            let needed = browser.value("document.documentElement.scrollWidth").await;
-            assert!(
-                needed.as_u64().is_some_and(|pixels| pixels <= width),
-                "{needed} px at {width}"
-            );
-            if let Some(folder) = std::env::var_os("FACTLIB_LOOKS") {
-                let path = std::path::Path::new(&folder).join(format!("{scheme}-{width}.png"));
-                browser.picture(&path, "footer").await;
-            }
-        }
+        assert_accessible(&mut browser, scheme, "", "footer").await;
         for (button, dialog) in [("#unlock", "#token-dialog"), ("#redrive", "#confirm-dialog")] {
             browser.click(button).await;
             browser.until(&format!("document.querySelector('{dialog}').open")).await;

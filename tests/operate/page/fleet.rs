@@ -2,7 +2,7 @@
 
 use factlib::{Error, ErrorKind, Fleet, Pipeline};
 
-use super::{access::WIDTHS, browser::Browser, manners::Scene, serve};
+use super::{access::assert_accessible, browser::Browser, manners::Scene, serve};
 
 #[actix_rt::test]
 async fn the_list_shows_trouble_first_and_leads_to_each_page() {
@@ -24,20 +24,7 @@ async fn the_list_shows_trouble_first_and_leads_to_each_page() {
     assert!(first.contains("<b>bad</b>") && first.contains("no <i>such</i> database"), "{first}");
     assert_eq!(browser.text("#headline").await, "1 of 2 pipelines in trouble");
     for scheme in ["light", "dark"] {
-        for width in WIDTHS {
-            browser.look(width, 900, scheme).await;
-            let violations = browser.accessibility_violations().await;
-            assert_eq!(violations, [""; 0], "{scheme}, {width} px");
-            let needed = browser.value("document.documentElement.scrollWidth").await;
-            assert!(
-                needed.as_u64().is_some_and(|needed| needed <= width),
-                "{needed} px at {width}"
-            );
-            if let Some(folder) = std::env::var_os("FACTLIB_LOOKS") {
-                let name = format!("fleet-{scheme}-{width}.png");
-                browser.picture(&std::path::Path::new(&folder).join(name), "main").await;
-            }
-        }
+        assert_accessible(&mut browser, scheme, "fleet-", "main").await;
     }
     browser.click("a[href='pipelines/good/']").await;
     browser.until("document.querySelectorAll('#events tbody tr').length === 3").await;
