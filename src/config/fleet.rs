@@ -4,8 +4,6 @@ use std::{path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::routing::{Captures, Pattern};
-
 /// The section `[fleet]`: several pipelines in one process.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
@@ -34,7 +32,10 @@ impl FleetConfig {
     }
 
     /// True if a database of this name has a pipeline.
+    #[cfg(feature = "cli")]
     pub(crate) fn has_database(&self, name: &str) -> bool {
+        use crate::routing::{Captures, Pattern};
+
         let matches = |pattern: &String| {
             Pattern::parse(pattern)
                 .is_ok_and(|pattern| pattern.matches(name, &mut Captures::default()))

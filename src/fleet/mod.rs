@@ -9,6 +9,7 @@
 //! | `handle` | the handle of a running fleet: adds, replaces and removes pipelines |
 //! | `keeper` | one pipeline: starts it, and starts it again when it fails |
 
+#[cfg(feature = "cli")]
 mod databases;
 mod handle;
 mod keeper;
@@ -18,7 +19,9 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 use actix_rt::System;
 use slog::Logger;
 
-pub use self::{databases::databases, handle::FleetHandle};
+#[cfg(feature = "cli")]
+pub use self::databases::databases;
+pub use self::handle::FleetHandle;
 use crate::{
     Error, ErrorKind, PipelineBuilder, Result,
     config::{Config, FleetConfig, HttpConfig},

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use slog::Logger;
-
 use super::Status;
 use crate::kafka::{KafkaObserver, KafkaStatus};
 
@@ -21,7 +19,7 @@ impl KafkaObserver for Status {
     }
 
     #[cfg(feature = "client-kafka")]
-    fn partitions(&self, topic: &str, count: usize, log: &Logger) {
+    fn partitions(&self, topic: &str, count: usize, log: &slog::Logger) {
         Status::partitions(self, topic, count, log);
     }
 

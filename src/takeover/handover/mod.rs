@@ -21,7 +21,7 @@
 //!
 //! # Memory
 //! About 50 bytes for each event behind the slot's position that topics have, the window of the relay for
-//! the records in flight, and the ids of [`CHUNK_EVENTS`] events that wait.
+//! the records in flight, and the ids of `CHUNK_EVENTS` events that wait.
 
 mod delivered;
 mod event_id;
