@@ -11,14 +11,13 @@ use factlib_postgres::ConnectInfo;
 use slog::Logger;
 use tokio_postgres::{
     Row,
-    error::SqlState,
     types::{PgLsn, ToSql},
 };
 
 use super::{Checkpoint, CheckpointStore};
 use crate::{
     Error, ErrorKind, Lsn, Result,
-    postgres::{Reconnecting, StatementError},
+    postgres::{GRANT_ALL, Reconnecting, StatementError},
 };
 
 /// SQL that creates the table; running it again changes nothing.
@@ -89,20 +88,7 @@ impl PostgresStore {
 
     fn failed(&self, what: &str, error: StatementError) -> Error {
         let what = format!("{what} {}", self.describe());
-        let failed = Error::new(ErrorKind::CheckpointUnavailable, what);
-        match error.code() {
-            Some(&SqlState::UNDEFINED_TABLE | &SqlState::INVALID_SCHEMA_NAME) => {
-                failed.remedy("run `factlib setup` to create it")
-            }
-            Some(&SqlState::INSUFFICIENT_PRIVILEGE) => failed.remedy(
-                "GRANT USAGE ON SCHEMA factlib and SELECT, INSERT, UPDATE, DELETE on the table to this user",
-            ),
-            _ => match error.remedy() {
-                Some(remedy) => failed.remedy(remedy),
-                None => failed,
-            },
-        }
-        .caused_by(error)
+        error.explained(ErrorKind::CheckpointUnavailable, what, GRANT_ALL)
     }
 }
 
@@ -163,12 +149,7 @@ impl CheckpointStore for PostgresStore {
     }
 
     async fn create(&self) -> Result<()> {
-        // Look first: IF NOT EXISTS requires the right to create even if nothing is missing.
-        let there = self.connection.tables_exist(&["factlib.checkpoints"]).await;
-        if there.map_err(|error| self.failed("cannot look up", error))? {
-            return Ok(());
-        }
-        let created = self.connection.run_all(CREATE_TABLE).await;
+        let created = self.connection.create_tables(&["factlib.checkpoints"], CREATE_TABLE).await;
         created.map_err(|error| self.failed("cannot create", error))
     }
 

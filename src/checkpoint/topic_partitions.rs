@@ -5,11 +5,10 @@ use std::{collections::BTreeMap, time::Duration};
 
 use factlib_postgres::ConnectInfo;
 use slog::Logger;
-use tokio_postgres::error::SqlState;
 
 use crate::{
     Error, ErrorKind, Result,
-    postgres::{Reconnecting, StatementError},
+    postgres::{GRANT_ALL, Reconnecting, StatementError},
 };
 
 pub(crate) const TABLE: &str = "factlib.topic_partitions";
@@ -54,12 +53,7 @@ impl TopicPartitions {
 
     /// Creates the table if it is missing.
     pub async fn create(&self) -> Result<()> {
-        // Look first: IF NOT EXISTS requires the right to create even if nothing is missing.
-        let there = self.connection.tables_exist(&[TABLE]).await;
-        if there.map_err(|error| self.failed("look up", error))? {
-            return Ok(());
-        }
-        let created = self.connection.run_all(CREATE_TABLE).await;
+        let created = self.connection.create_tables(&[TABLE], CREATE_TABLE).await;
         created.map_err(|error| self.failed("create", error))
     }
 
@@ -76,7 +70,7 @@ impl TopicPartitions {
     /// Saves the number of a topic's partitions.
     pub async fn save(&self, topic: &str, partitions: usize) -> Result<()> {
         let saved = match self.write(topic, partitions).await {
-            Err(error) if self.create && is_missing(&error) => {
+            Err(error) if self.create && error.is_missing_table() => {
                 self.create().await?;
                 self.write(topic, partitions).await
             }
@@ -92,7 +86,7 @@ impl TopicPartitions {
         self.connection.close().await;
         let rows = match rows {
             // Nothing was saved yet.
-            Err(error) if is_missing(&error) => return Ok(BTreeMap::new()),
+            Err(error) if error.is_missing_table() => return Ok(BTreeMap::new()),
             rows => rows.map_err(|error| self.failed("read", error))?,
         };
         let numbers = rows.iter().filter_map(|row| {
@@ -109,22 +103,6 @@ impl TopicPartitions {
 
     fn failed(&self, what: &str, error: StatementError) -> Error {
         let what = format!("cannot {what} table {TABLE} of {}", self.connection.describe());
-        let failed = Error::new(ErrorKind::CheckpointUnavailable, what);
-        match error.code() {
-            _ if is_missing(&error) => failed.remedy("run `factlib setup` to create it"),
-            Some(&SqlState::INSUFFICIENT_PRIVILEGE) => failed.remedy(
-                "run `factlib setup` as an administrator, and GRANT SELECT, INSERT, UPDATE, DELETE \
-                 on the table to this user",
-            ),
-            _ => match error.remedy() {
-                Some(remedy) => failed.remedy(remedy),
-                None => failed,
-            },
-        }
-        .caused_by(error)
+        error.explained(ErrorKind::CheckpointUnavailable, what, GRANT_ALL)
     }
-}
-
-fn is_missing(error: &StatementError) -> bool {
-    matches!(error.code(), Some(&SqlState::UNDEFINED_TABLE | &SqlState::INVALID_SCHEMA_NAME))
 }

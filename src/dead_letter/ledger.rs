@@ -6,13 +6,12 @@ use bytes::Bytes;
 use slog::Logger;
 use tokio_postgres::{
     Row,
-    error::SqlState,
     types::{PgLsn, ToSql},
 };
 
 use super::{
     letter::{Letter, LetterPosition},
-    schema::{self, TABLE, is_missing},
+    schema::{self, TABLE},
 };
 use crate::{
     Error, ErrorKind, Result,
@@ -77,7 +76,7 @@ impl Ledger {
             redriven: HashMap::new(),
         };
         let rows = match ledger.connection.run(LOAD, &[&ledger.topic]).await {
-            Err(error) if is_missing(&error) => Vec::new(),
+            Err(error) if error.is_missing_table() => Vec::new(),
             rows => rows.map_err(|error| ledger.failed("cannot read factlib.redriven", error))?,
         };
         for row in rows {
@@ -105,7 +104,7 @@ impl Ledger {
         let Some(lsn) = lsn(letter).filter(|_| letter.is_kept_in_table()) else { return Ok(None) };
         let parameters: &[&(dyn ToSql + Sync)] = &[&lsn, &event_id(letter), &self.slot];
         let rows = match self.connection.run(FIND, parameters).await {
-            Err(error) if is_missing(&error) => return Ok(None),
+            Err(error) if error.is_missing_table() => return Ok(None),
             rows => rows.map_err(|error| self.failed("cannot read factlib.dead_letters", error))?,
         };
         let read = |row: &Row| -> Result<Kept, tokio_postgres::Error> {
@@ -175,15 +174,10 @@ impl Ledger {
 
     fn failed(&self, what: &str, error: StatementError) -> Error {
         let what = format!("{what} in {}", self.connection.describe());
-        match error.code() {
-            Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Error::new(ErrorKind::PostgresRefused, what)
-                .remedy(
-                    "GRANT USAGE ON SCHEMA factlib, SELECT and UPDATE on factlib.dead_letters, and \
-                     SELECT, INSERT and UPDATE on factlib.redriven to this user",
-                ),
-            _ => Error::new(ErrorKind::PostgresUnavailable, what),
-        }
-        .caused_by(error)
+        let kind = error.kind();
+        let grant = "GRANT USAGE ON SCHEMA factlib, SELECT and UPDATE on factlib.dead_letters, and \
+                     SELECT, INSERT and UPDATE on factlib.redriven to this user";
+        error.explained(kind, what, grant)
     }
 }
 

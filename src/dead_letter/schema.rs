@@ -1,11 +1,11 @@
 //! Creates the two tables of dead letters, beside the checkpoints.
 
-use tokio_postgres::error::SqlState;
-
 use crate::postgres::{Reconnecting, StatementError};
 
 /// The table with the bytes of letters that no topic takes.
 pub(crate) const TABLE: &str = "factlib.dead_letters";
+
+const TABLES: [&str; 2] = [TABLE, "factlib.redriven"];
 
 /// SQL that creates both tables; running it again changes nothing.
 ///
@@ -38,19 +38,10 @@ CREATE TABLE IF NOT EXISTS factlib.redriven (
 
 /// Creates the tables that are missing.
 pub(super) async fn create(connection: &Reconnecting) -> Result<(), StatementError> {
-    // Look first: IF NOT EXISTS requires the right to create even if nothing is missing.
-    if exists(connection).await? {
-        return Ok(());
-    }
-    connection.run_all(CREATE_TABLES).await
+    connection.create_tables(&TABLES, CREATE_TABLES).await
 }
 
 /// True if both tables exist.
 pub(super) async fn exists(connection: &Reconnecting) -> Result<bool, StatementError> {
-    connection.tables_exist(&[TABLE, "factlib.redriven"]).await
-}
-
-/// True if the error says that a table is missing.
-pub(super) fn is_missing(error: &StatementError) -> bool {
-    matches!(error.code(), Some(&SqlState::UNDEFINED_TABLE | &SqlState::INVALID_SCHEMA_NAME))
+    connection.tables_exist(&TABLES).await
 }

@@ -12,11 +12,11 @@ use tokio_postgres::types::PgLsn;
 
 use super::{
     record::{is_kept_in_table, kept_text},
-    schema::{self, TABLE, is_missing},
+    schema::{self, TABLE},
 };
 use crate::{
     Error, ErrorKind, Event, Result,
-    postgres::{Reconnecting, StatementError},
+    postgres::{GRANT_ALL, Reconnecting, StatementError},
 };
 
 /// SQL that stores an event; storing it again after a crash changes nothing.
@@ -52,7 +52,7 @@ impl DeadLetterTable {
     pub async fn keep_each<'a>(&self, events: impl Iterator<Item = &'a Event>) -> Result<()> {
         for event in events {
             match self.keep(event).await {
-                Err(error) if self.create && is_missing(&error) => {
+                Err(error) if self.create && error.is_missing_table() => {
                     self.create().await?;
                     self.keep(event).await
                 }
@@ -81,14 +81,6 @@ impl DeadLetterTable {
     fn failed(&self, error: StatementError) -> Error {
         let what =
             format!("cannot keep a dead letter in {TABLE} of {}", self.connection.describe());
-        let failed = Error::new(ErrorKind::CheckpointUnavailable, what);
-        let failed = if is_missing(&error) {
-            failed.remedy("run `factlib setup` to create it")
-        } else if let Some(remedy) = error.remedy() {
-            failed.remedy(remedy)
-        } else {
-            failed
-        };
-        failed.caused_by(error)
+        error.explained(ErrorKind::CheckpointUnavailable, what, GRANT_ALL)
     }
 }

@@ -26,7 +26,7 @@ pub use factlib_postgres::ConnectInfo;
 
 pub(crate) use self::{
     notices::{logged, read_encoding, sql_session},
-    reconnecting::{Reconnecting, StatementError},
+    reconnecting::{GRANT_ALL, Reconnecting, StatementError},
 };
 use crate::Error;
 

@@ -9,7 +9,11 @@ use tokio_postgres::{Row, error::SqlState, types::ToSql};
 use factlib_postgres::{ConnectInfo, SqlSession, StatementTimeout};
 
 use super::logged;
-use crate::Error;
+use crate::{Error, ErrorKind};
+
+/// Remedy for a user who lacks rights on a table that the relay writes.
+pub(crate) const GRANT_ALL: &str =
+    "GRANT USAGE ON SCHEMA factlib and SELECT, INSERT, UPDATE, DELETE on the table to this user";
 
 /// A connection for statements, one at a time.
 pub(crate) struct Reconnecting {
@@ -28,6 +32,35 @@ impl StatementError {
     /// The SQLSTATE, if the server sent the error.
     pub fn code(&self) -> Option<&SqlState> {
         self.0.downcast_ref::<tokio_postgres::Error>()?.code()
+    }
+
+    /// True if a table or its schema does not exist.
+    pub fn is_missing_table(&self) -> bool {
+        matches!(self.code(), Some(&SqlState::UNDEFINED_TABLE | &SqlState::INVALID_SCHEMA_NAME))
+    }
+
+    fn lacks_privilege(&self) -> bool {
+        self.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE)
+    }
+
+    /// The kind for a command that needs the table now.
+    pub fn kind(&self) -> ErrorKind {
+        match self.is_missing_table() || self.lacks_privilege() {
+            true => ErrorKind::PostgresRefused,
+            false => ErrorKind::PostgresUnavailable,
+        }
+    }
+
+    /// Makes an error of it. `grant` is the remedy for a user who lacks rights on the table.
+    pub fn explained(self, kind: ErrorKind, what: String, grant: &str) -> Error {
+        let failed = Error::new(kind, what);
+        match self.remedy() {
+            _ if self.is_missing_table() => failed.remedy("run `factlib setup` to create it"),
+            _ if self.lacks_privilege() => failed.remedy(grant),
+            Some(remedy) => failed.remedy(remedy),
+            None => failed,
+        }
+        .caused_by(self)
     }
 
     /// Advice for an operator, if there is any.
@@ -58,8 +91,21 @@ impl Reconnecting {
         Ok(rows.first().is_some_and(|row| row.try_get(0).unwrap_or(false)))
     }
 
+    /// Creates these tables by `statements`, unless they all exist.
+    pub async fn create_tables(
+        &self,
+        tables: &[&str],
+        statements: &str,
+    ) -> Result<(), StatementError> {
+        // Look first: IF NOT EXISTS requires the right to create even if nothing is missing.
+        match self.tables_exist(tables).await? {
+            true => Ok(()),
+            false => self.run_all(statements).await,
+        }
+    }
+
     /// Runs statements without parameters, each of which ends at the end of a line.
-    pub async fn run_all(&self, statements: &str) -> Result<(), StatementError> {
+    async fn run_all(&self, statements: &str) -> Result<(), StatementError> {
         for statement in statements.split_inclusive(";\n") {
             self.run(statement, &[]).await?;
         }

@@ -6,14 +6,13 @@ use factlib_postgres::ConnectInfo;
 use slog::Logger;
 use tokio_postgres::{
     Row,
-    error::SqlState,
     types::{PgLsn, ToSql},
 };
 
 use super::receipt::{Fate, Receipt, RecordPlace};
 use crate::{
     Error, ErrorKind, Lsn, Result,
-    postgres::{Reconnecting, StatementError},
+    postgres::{GRANT_ALL, Reconnecting, StatementError},
 };
 
 /// The table.
@@ -106,7 +105,8 @@ impl ReceiptTable {
         if self.create {
             return self.create().await;
         }
-        if self.exists().await? {
+        let exists = self.connection.tables_exist(&[TABLE]).await;
+        if exists.map_err(|error| self.failed("cannot look up", error))? {
             return Ok(());
         }
         let what = format!("there is no table factlib.receipts in {}", self.connection.describe());
@@ -116,17 +116,8 @@ impl ReceiptTable {
 
     /// Creates the table if it is missing.
     pub async fn create(&self) -> Result<()> {
-        // Look first: IF NOT EXISTS requires the right to create even if nothing is missing.
-        if self.exists().await? {
-            return Ok(());
-        }
-        let created = self.connection.run_all(CREATE_TABLE).await;
+        let created = self.connection.create_tables(&[TABLE], CREATE_TABLE).await;
         created.map_err(|error| self.failed("cannot create", error))
-    }
-
-    async fn exists(&self) -> Result<bool> {
-        let exists = self.connection.tables_exist(&[TABLE]).await;
-        exists.map_err(|error| self.failed("cannot look up", error))
     }
 
     /// Writes receipts in one statement. Of several receipts of an event for one topic, the last
@@ -187,33 +178,9 @@ impl ReceiptTable {
     }
 
     fn failed(&self, what: &str, error: StatementError) -> Error {
-        let message = format!("{what} table factlib.receipts of {}", self.connection.describe());
-        let is_refused = error.code().is_some_and(|code| {
-            [
-                SqlState::UNDEFINED_TABLE,
-                SqlState::INVALID_SCHEMA_NAME,
-                SqlState::INSUFFICIENT_PRIVILEGE,
-            ]
-            .contains(code)
-        });
-        let kind = match is_refused {
-            true => ErrorKind::PostgresRefused,
-            false => ErrorKind::PostgresUnavailable,
-        };
-        let failed = Error::new(kind, message);
-        match error.code() {
-            Some(&SqlState::UNDEFINED_TABLE | &SqlState::INVALID_SCHEMA_NAME) => {
-                failed.remedy("run `factlib setup` to create it")
-            }
-            Some(&SqlState::INSUFFICIENT_PRIVILEGE) => failed.remedy(
-                "GRANT USAGE ON SCHEMA factlib and SELECT, INSERT, UPDATE, DELETE on the table to this user",
-            ),
-            _ => match error.remedy() {
-                Some(remedy) => failed.remedy(remedy),
-                None => failed,
-            },
-        }
-        .caused_by(error)
+        let what = format!("{what} table factlib.receipts of {}", self.connection.describe());
+        let kind = error.kind();
+        error.explained(kind, what, GRANT_ALL)
     }
 }
 

@@ -14,13 +14,13 @@ use bytestring::ByteString;
 use tokio_postgres::types::ToSql;
 
 use super::{
-    super::{record::kept_text, schema::is_missing},
+    super::record::kept_text,
     row::NewRows,
-    schema::{self, HELD_TABLE},
+    schema::{CREATE_HELD_EVENTS, HELD_TABLE},
 };
 use crate::{
     Error, ErrorKind, Event, Lsn, Result,
-    postgres::{Reconnecting, StatementError},
+    postgres::{GRANT_ALL, Reconnecting, StatementError},
 };
 
 /// Number of aggregates that one statement loads.
@@ -122,7 +122,8 @@ impl HeldEvents {
 
     /// Creates the table if it is missing.
     pub async fn create(&self) -> Result<()> {
-        schema::create(&self.connection).await.map_err(|error| self.failed(error))
+        let created = self.connection.create_tables(&[HELD_TABLE], CREATE_HELD_EVENTS).await;
+        created.map_err(|error| self.failed(error))
     }
 
     /// Loads the [hashes](aggregate_hash) of all held aggregates. What was to be written for the last
@@ -135,7 +136,7 @@ impl HeldEvents {
         loop {
             let parameters: [&(dyn ToSql + Sync); 4] = [&self.slot, &last.0, &last.1, &PAGE];
             let rows = match self.connection.run(AGGREGATES, &parameters).await {
-                Err(error) if self.create && is_missing(&error) => {
+                Err(error) if self.create && error.is_missing_table() => {
                     self.create().await?;
                     Vec::new()
                 }
@@ -232,15 +233,7 @@ impl HeldEvents {
 
     fn failed(&self, error: StatementError) -> Error {
         let what = format!("cannot hold events in {HELD_TABLE} of {}", self.connection.describe());
-        let failed = Error::new(ErrorKind::CheckpointUnavailable, what);
-        let failed = if is_missing(&error) {
-            failed.remedy("run `factlib setup` to create it")
-        } else if let Some(remedy) = error.remedy() {
-            failed.remedy(remedy)
-        } else {
-            failed
-        };
-        failed.caused_by(error)
+        error.explained(ErrorKind::CheckpointUnavailable, what, GRANT_ALL)
     }
 }
 

@@ -4,16 +4,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use slog::Logger;
 use tokio::time::sleep;
-use tokio_postgres::{
-    error::SqlState,
-    types::{PgLsn, ToSql},
-};
+use tokio_postgres::types::{PgLsn, ToSql};
 
 use super::{
-    super::{
-        letter::{Letter, LetterPosition},
-        schema::is_missing,
-    },
+    super::letter::{Letter, LetterPosition},
     row::letter,
     schema::HELD_TABLE,
 };
@@ -132,7 +126,7 @@ impl HeldLines {
     /// The database can't be reached or refuses the user.
     pub async fn lines(&self) -> Result<Vec<HeldLine>> {
         let rows = match self.connection.run(LINES, &[&self.slot]).await {
-            Err(error) if is_missing(&error) => return Ok(Vec::new()),
+            Err(error) if error.is_missing_table() => return Ok(Vec::new()),
             rows => rows.map_err(|error| self.failed(error))?,
         };
         let read = |row: &tokio_postgres::Row| -> Result<HeldLine, tokio_postgres::Error> {
@@ -157,7 +151,7 @@ impl HeldLines {
     /// As [`lines`](Self::lines).
     pub async fn aggregate_of(&self, position: LetterPosition) -> Result<Option<(String, String)>> {
         let rows = match self.connection.run(LINE_OF, &[&self.slot, &position.offset]).await {
-            Err(error) if is_missing(&error) => return Ok(None),
+            Err(error) if error.is_missing_table() => return Ok(None),
             rows => rows.map_err(|error| self.failed(error))?,
         };
         let Some(row) = rows.first() else { return Ok(None) };
@@ -171,7 +165,7 @@ impl HeldLines {
     /// As [`lines`](Self::lines).
     pub async fn letter(&self, position: LetterPosition) -> Result<Option<Letter>> {
         let rows = match self.connection.run(ONE, &[&self.slot, &position.offset]).await {
-            Err(error) if is_missing(&error) => return Ok(None),
+            Err(error) if error.is_missing_table() => return Ok(None),
             rows => rows.map_err(|error| self.failed(error))?,
         };
         let found = rows.first().map(letter).transpose().map_err(unreadable)?;
@@ -181,7 +175,7 @@ impl HeldLines {
     /// The rows of an event, as letters: one for each topic that it waits for.
     pub(crate) async fn of_event(&self, event_id: &str) -> Result<Vec<Letter>> {
         let rows = match self.connection.run(OF_EVENT, &[&self.slot, &event_id]).await {
-            Err(error) if is_missing(&error) => return Ok(Vec::new()),
+            Err(error) if error.is_missing_table() => return Ok(Vec::new()),
             rows => rows.map_err(|error| self.failed(error))?,
         };
         let letters = rows.iter().map(|row| letter(row).map(|(letter, _)| letter));
@@ -191,7 +185,7 @@ impl HeldLines {
     /// The ids of all held events.
     pub(crate) async fn event_ids(&self) -> Result<Vec<String>> {
         let rows = match self.connection.run(EVENT_IDS, &[&self.slot]).await {
-            Err(error) if is_missing(&error) => return Ok(Vec::new()),
+            Err(error) if error.is_missing_table() => return Ok(Vec::new()),
             rows => rows.map_err(|error| self.failed(error))?,
         };
         rows.iter().map(|row| row.try_get(0).map_err(unreadable)).collect()
@@ -243,7 +237,7 @@ impl HeldLines {
         let parameters: [&(dyn ToSql + Sync); 5] =
             [&self.slot, &aggregate_type, &aggregate_id, &behind, &most];
         let rows = match self.connection.run(NEXT, &parameters).await {
-            Err(error) if is_missing(&error) => return Ok(Vec::new()),
+            Err(error) if error.is_missing_table() => return Ok(Vec::new()),
             rows => rows.map_err(|error| self.failed(error))?,
         };
         let next = |row| letter(row).map(|(letter, commit_lsn)| NextHeld { letter, commit_lsn });
@@ -261,7 +255,7 @@ impl HeldLines {
         }
         let rows = self.connection.run(COUNT, &[&self.slot, &aggregate_type, &aggregate_id]).await;
         let rows = match rows {
-            Err(error) if is_missing(&error) => return Ok(0),
+            Err(error) if error.is_missing_table() => return Ok(0),
             rows => rows.map_err(|error| self.failed(error))?,
         };
         let count: Option<i64> = rows.first().and_then(|row| row.try_get(0).ok());
@@ -293,15 +287,10 @@ impl HeldLines {
 
     fn failed(&self, error: StatementError) -> Error {
         let what = format!("cannot use {HELD_TABLE} in {}", self.connection.describe());
-        match error.code() {
-            Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Error::new(ErrorKind::PostgresRefused, what)
-                .remedy(
-                    "GRANT USAGE ON SCHEMA factlib, and SELECT, UPDATE and DELETE on \
-                     factlib.held_events to this user",
-                ),
-            _ => Error::new(ErrorKind::PostgresUnavailable, what),
-        }
-        .caused_by(error)
+        let kind = error.kind();
+        let grant = "GRANT USAGE ON SCHEMA factlib, and SELECT, UPDATE and DELETE on \
+                     factlib.held_events to this user";
+        error.explained(kind, what, grant)
     }
 }
 

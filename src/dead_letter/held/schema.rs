@@ -1,6 +1,4 @@
-//! Creates the table of held events, beside the checkpoints.
-
-use crate::postgres::{Reconnecting, StatementError};
+//! The table of held events, beside the checkpoints.
 
 /// The table with the lines of held events.
 pub(crate) const HELD_TABLE: &str = "factlib.held_events";
@@ -30,12 +28,3 @@ CREATE TABLE IF NOT EXISTS factlib.held_events (
 CREATE INDEX IF NOT EXISTS held_events_line
     ON factlib.held_events (slot, aggregate_type, aggregate_id, commit_lsn, lsn, id);
 ";
-
-/// Creates the table if it is missing.
-pub(super) async fn create(connection: &Reconnecting) -> Result<(), StatementError> {
-    // Look first: IF NOT EXISTS requires the right to create even if nothing is missing.
-    if connection.tables_exist(&[HELD_TABLE]).await? {
-        return Ok(());
-    }
-    connection.run_all(CREATE_HELD_EVENTS).await
-}
