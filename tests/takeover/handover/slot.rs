@@ -7,6 +7,7 @@ use std::{
 
 use factlib::{
     ErrorKind,
+    config::DeliveryMode,
     takeover::{
         debezium::offset::{ConnectorName, read_topic},
         handover::{HandoverOptions, HandoverReport, hand_over},
@@ -78,7 +79,17 @@ async fn relay_the_rest(bed: &Bed<'_>) {
 
 #[actix::test]
 async fn what_the_topics_have_is_not_sent_again_and_all_else_is() {
-    let bed = outbox::bed("takeover").await;
+    is_taken_over("takeover", DeliveryMode::AtLeastOnce).await;
+}
+
+#[actix::test]
+async fn a_slot_is_taken_over_with_exactly_once() {
+    is_taken_over("takeover_exactly", DeliveryMode::ExactlyOnce).await;
+}
+
+async fn is_taken_over(name: &str, mode: DeliveryMode) {
+    let mut bed = outbox::bed(name).await;
+    bed.config.delivery.mode = mode;
     let mut rows = insert(&mut bed.client().await, 400, 7).await;
     let sent = prefixes(&rows);
     produce(&bed, &sent, "id").await;
