@@ -1,5 +1,7 @@
 //! Reads JSON with the order of its fields, and tells the kinds of numbers apart, as Jackson does.
 
+use indexmap::IndexMap;
+
 /// Levels of nesting that are read; Jackson has the same limit.
 const MAX_DEPTH: usize = 1_000;
 
@@ -18,7 +20,7 @@ pub(super) enum Node {
     Text(String),
     Array(Vec<Node>),
     /// Fields in the order in which their names came first.
-    Object(Vec<(String, Node)>),
+    Object(IndexMap<String, Node>),
 }
 
 /// Reads the first value of a text; the rest of the text does not matter. None if it is not JSON.
@@ -49,7 +51,7 @@ impl<'a> Parser<'a> {
 
     fn object(&mut self, depth: usize) -> Option<Node> {
         self.take('{')?;
-        let mut fields: Vec<(String, Node)> = Vec::new();
+        let mut fields = IndexMap::new();
         self.skip_blanks();
         if self.take('}').is_some() {
             return Some(Node::Object(fields));
@@ -60,11 +62,8 @@ impl<'a> Parser<'a> {
             self.skip_blanks();
             self.take(':')?;
             let value = self.value(depth + 1)?;
-            // The last value of a name counts.
-            match fields.iter_mut().find(|(other, _)| *other == name) {
-                Some((_, earlier)) => *earlier = value,
-                None => fields.push((name, value)),
-            }
+            // The last value of a name counts, at the place of the first.
+            fields.insert(name, value);
             self.skip_blanks();
             if self.take('}').is_some() {
                 return Some(Node::Object(fields));

@@ -164,7 +164,12 @@ impl ConnectMapping {
             key: convert(self.settings.key, &self.key.schema, &key).unwrap_or_default(),
             id: convert(self.settings.headers, &self.id.schema, &id),
             headers: headers.collect::<Result<_>>()?,
-            value: self.value(mapping, aggregate_type, payload, envelope.collect::<Result<_>>()?),
+            value: self.value(
+                mapping,
+                aggregate_type,
+                payload,
+                envelope.collect::<Result<_>>()?,
+            )?,
         })
     }
 
@@ -174,21 +179,24 @@ impl ConnectMapping {
         aggregate_type: &str,
         payload: Value,
         envelope: Vec<Value>,
-    ) -> Option<Bytes> {
+    ) -> Result<Option<Bytes>> {
         let settings = &self.settings;
         if settings.tombstone_on_empty && is_empty(&payload) {
-            return None;
+            return Ok(None);
         }
-        let expanded = settings.expand_json.then(|| self.expanded(&payload)).flatten();
+        let expanded = match settings.expand_json {
+            true => self.expanded(&payload)?,
+            false => None,
+        };
         let (schema, payload) = match expanded {
             Some((schema, value)) => (schema, value),
             None if mapping.envelope.is_empty() => {
-                return convert(settings.value, &self.payload.schema, &payload);
+                return Ok(convert(settings.value, &self.payload.schema, &payload));
             }
             None => (self.payload.schema.clone(), payload),
         };
         if mapping.envelope.is_empty() {
-            return convert(settings.value, &schema, &payload);
+            return Ok(convert(settings.value, &schema, &payload));
         }
         let names = mapping.envelope.iter().map(|(_, name)| name.to_string());
         let fields = names.zip(self.envelope.iter().map(|column| column.schema.clone()));
@@ -198,17 +206,19 @@ impl ConnectMapping {
             ..Schema::new(Kind::Struct(fields), false)
         };
         let values = [payload].into_iter().chain(envelope).collect();
-        convert(settings.value, &schema, &Value::Struct(values))
+        Ok(convert(settings.value, &schema, &Value::Struct(values)))
     }
 
-    fn expanded(&self, payload: &Value) -> Option<(Schema, Value)> {
-        let Value::Text(text) = payload else { return None };
+    fn expanded(&self, payload: &Value) -> Result<Option<(Schema, Value)>> {
+        let Value::Text(text) = payload else { return Ok(None) };
+        let Ok(text) = std::str::from_utf8(text) else { return Ok(None) };
         let settings = &self.settings;
         let expansion = Expansion {
             keeps_nulls: settings.keep_nulls,
             keeps_empty_arrays: settings.keep_empty_arrays,
         };
-        expansion.expand(&self.payload_name, std::str::from_utf8(text).ok()?)
+        let expanded = expansion.expand(&self.payload_name, text);
+        expanded.map_err(|_| refused("its payload is too large when it is expanded".into()))
     }
 }
 
