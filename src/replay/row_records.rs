@@ -26,9 +26,12 @@ impl RowRecords {
         Ok(RowRecords { routes: Arc::new(routes), registry: Registry::new(config)? })
     }
 
-    /// Routes an event.
+    /// Routes an event. A row that is no event is refused.
     pub fn decide(&self, event: &Event) -> Decision {
-        self.routes.decide(event).1
+        match event.refusal() {
+            Some(refusal) => Decision::Refused(refusal.error.clone()),
+            None => self.routes.decide(event).1,
+        }
     }
 
     /// Makes the record of a routed event.

@@ -1,7 +1,7 @@
 //! Finds which events topics have, by the ids in the headers of their records.
 //!
-//! A topic is read from the first record on that can be of one of the events: a record is not older than
-//! its event's transaction, or has the time of its row, and clocks may differ.
+//! A topic is read from the earliest time at which a record of a wanted event can have been written:
+//! the time of the commit or of the row, less the tolerated difference of the clocks.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -20,6 +20,8 @@ use crate::{Error, ErrorKind, Event, Result, config::Config, kafka::reader::Topi
 const SETTLE_PAUSE: Duration = Duration::from_millis(300);
 /// Looks at the topics in which more of the events come, before another relay is taken to be at work.
 const SETTLE_LOOKS: u32 = 10;
+/// Longest time for a transaction to end, the default `transaction.timeout.ms` of Kafka's producers.
+const UNDECIDED_LIMIT: Duration = Duration::from_secs(60);
 /// Pause between checks whether a transaction in a topic has ended.
 const UNDECIDED_PAUSE: Duration = Duration::from_millis(200);
 
@@ -70,7 +72,7 @@ impl Wanted {
         let times = [committed, event.record_time_ms()];
         self.since_ms = times.into_iter().chain([self.since_ms]).flatten().min();
         for topic in topics {
-            self.ids.insert(topic, EventId::of(event.id()));
+            self.ids.insert(topic, EventId::of_event(event));
         }
     }
 
@@ -192,9 +194,9 @@ impl<'a> DeliveredEvents<'a> {
         partition: i32,
         end: i64,
     ) -> Result<()> {
-        let (began, limit) = (Instant::now(), self.config.delivery.transaction_timeout);
+        let began = Instant::now();
         while reader.offsets(partition).await?.end < end {
-            if began.elapsed() > limit {
+            if began.elapsed() > UNDECIDED_LIMIT {
                 let what = format!("a transaction stays open in topic {topic}");
                 return Err(Error::new(ErrorKind::KafkaUnavailable, what)
                     .remedy("Kafka ends it after the transaction.timeout.ms of its producer"));

@@ -6,6 +6,8 @@ use bytes::Bytes;
 use serde_json::Value;
 use uuid::Uuid;
 
+use crate::Event;
+
 /// Headers that may hold an event's id: that of Debezium's outbox router, and that of factlib.
 const ID_HEADERS: [&str; 2] = ["id", "event_id"];
 
@@ -26,24 +28,32 @@ impl EventId {
         usual.map_or_else(|| EventId::Text(text.into()), |uuid| EventId::Uuid(uuid.as_u128()))
     }
 
-    /// Returns the id of the event of a record with these headers, from this header or the usual ones.
+    /// Returns the id that the record of an event has. It is that of the row's column, with its
+    /// blanks, where records are made as Debezium's.
+    pub fn of_event(event: &Event) -> Self {
+        let in_header = event.row().and_then(|row| row.id_header.as_deref());
+        match in_header.and_then(|id| std::str::from_utf8(id).ok()) {
+            Some(id) => EventId::of(&without_envelope(id)),
+            None => EventId::of(event.id()),
+        }
+    }
+
+    /// Returns the id of the event of a record with these headers, from this header or else the
+    /// usual ones, which records of factlib have.
     pub fn of_headers(headers: &[(String, Option<Bytes>)], header: Option<&str>) -> Option<Self> {
         let value = |wanted: &str| {
             let (_, value) = headers.iter().find(|(name, _)| name == wanted)?;
             std::str::from_utf8(value.as_deref()?).ok()
         };
-        let text = match header {
-            Some(name) => value(name),
-            None => ID_HEADERS.into_iter().find_map(value),
-        }?;
-        let text = plain(text);
+        let text = header.into_iter().chain(ID_HEADERS).find_map(value)?;
+        let text = without_envelope(text);
         (!text.is_empty()).then(|| EventId::of(&text))
     }
 }
 
 /// Takes a text out of what Kafka Connect's header converters make of it: `"text"` in JSON, and
 /// `{"schema": …, "payload": "text"}`.
-fn plain(text: &str) -> Cow<'_, str> {
+fn without_envelope(text: &str) -> Cow<'_, str> {
     if !text.starts_with(['"', '{']) {
         return Cow::Borrowed(text);
     }
@@ -79,7 +89,7 @@ mod tests {
         }
         assert_eq!(id(&[("event_id", "7")], None), Some(EventId::of("7")));
         assert_eq!(id(&[("key", "7"), ("id", "8")], Some("key")), Some(EventId::of("7")));
-        assert_eq!(id(&[("id", "8")], Some("key")), None);
+        assert_eq!(id(&[("id", "8")], Some("key")), Some(EventId::of("8")));
         assert_eq!(id(&[("id", "")], None), None);
         assert_eq!(id(&[("id", "{")], None), Some(EventId::of("{")));
     }

@@ -6,9 +6,11 @@ use bytes::Bytes;
 use slog::Logger;
 
 use crate::{
-    Error, Event, Result,
+    Error, Event, Refusal, Result,
     config::Config,
+    dead_letter,
     kafka::resend::{InFlightRecords, RECORD_OVERHEAD, ResendClient},
+    record::Record,
     replay::RowRecords,
     routing::OutgoingEvent,
 };
@@ -30,9 +32,12 @@ struct InFlight {
 
 impl<'a> Filler<'a> {
     pub fn new(config: &Config, rows: &'a RowRecords, log: &Logger) -> Result<Self> {
+        let mut client = ResendClient::new(&config.kafka.settings(), log)?;
+        // A second run sends what was refused: nothing of its aggregate may be there before it.
+        client.stop_at_refusals();
         Ok(Filler {
             rows,
-            client: ResendClient::new(&config.kafka.settings(), log)?,
+            client,
             in_flight: VecDeque::new(),
             in_flight_bytes: 0,
             window: config.window_bytes() as usize,
@@ -44,15 +49,24 @@ impl<'a> Filler<'a> {
     /// # Errors
     /// This or an earlier record is refused, or its topic can't be sent to.
     pub async fn send(&mut self, topic: &str, outgoing: &OutgoingEvent) -> Result<()> {
-        self.client.open(topic).await?;
         let record = self.rows.record(topic, outgoing).await;
         let record = record.map_err(|error| left_out_remedy(outgoing.event(), error))?;
+        self.push(topic, outgoing.event(), record).await
+    }
+
+    /// Parks an event that was refused, as [`send`](Self::send).
+    pub async fn park(&mut self, topic: &str, event: &Event, refusal: &Refusal) -> Result<()> {
+        self.push(topic, event, dead_letter::record(event, refusal)).await
+    }
+
+    async fn push(&mut self, topic: &str, event: &Event, record: Record) -> Result<()> {
+        self.client.open(topic).await?;
         let value = record.value.as_ref().map_or(0, Bytes::len);
         let bytes = value + record.key.len() + RECORD_OVERHEAD;
         while !self.in_flight.is_empty() && self.in_flight_bytes + bytes > self.window {
             self.settle().await?;
         }
-        let event = outgoing.event().clone();
+        let event = event.clone();
         let delivery = self.client.send(topic, vec![(record, format!("event {}", event.id()))]);
         self.in_flight_bytes += bytes;
         self.in_flight.push_back(InFlight { event, bytes, delivery });
@@ -85,7 +99,8 @@ pub(super) fn left_out_remedy(event: &Event, error: Error) -> Error {
     if error.is_transient() {
         return error;
     }
-    let id = event.id();
+    let lsn = event.lsn().to_string();
+    let id = if event.id().is_empty() { &lsn } else { event.id() };
     error.remedy(format!(
         "it lies before events that the topics have; --leave-out {id} takes over without it"
     ))

@@ -43,11 +43,11 @@ use self::{
 use crate::{
     Error, ErrorKind, Event, Lsn, Result,
     checkpoint::Checkpoint,
-    config::Config,
+    config::{Config, RefusalPolicy},
     outbox::publication::RefuseOn,
     postgres::{server, sql_session},
     replay::RowRecords,
-    routing::{Decision, OutgoingEvent},
+    routing::Decision,
     startup::{Startup, log_findings},
     tail::{Tail, TailSource},
 };
@@ -63,12 +63,12 @@ const PROGRESS: u64 = 1_000;
 pub struct HandoverOptions {
     /// True to take over; otherwise nothing is changed.
     pub take: bool,
-    /// Time by which the clocks of PostgreSQL, of the other relay and of the brokers may differ:
-    /// so much older than its event may a record be.
+    /// Tolerated difference between the clocks of PostgreSQL, of the other relay and of the brokers:
+    /// topics are read from this long before the first waiting event.
     pub clocks_differ: Duration,
-    /// Header with the event's id, if it is neither `id` nor `event_id`.
+    /// Header with the event's id in the other relay's records, if it is neither `id` nor `event_id`.
     pub id_header: Option<String>,
-    /// Ids of events that are left out, because they can't be sent.
+    /// Ids of events that are left out, because they can't be sent; the LSN of a row without an id.
     pub left_out: Vec<String>,
     /// The other relay's slot, if it is not the one that is taken over: it must not be in use either.
     pub other_slot: Option<String>,
@@ -128,6 +128,10 @@ impl<'a> Handover<'a> {
     async fn run(&self, tell: &mut dyn FnMut(HandoverProgress)) -> Result<HandoverReport> {
         let (other, database) = (self.options.other_slot.as_deref(), self.startup.info.dbname());
         let slot = slot_check::free_slot(&self.client, self.config, other, database).await?;
+        if self.options.take {
+            // First: a user without the right to create it has nothing sent.
+            self.startup.store(self.log).create().await?;
+        }
         let (_, findings) =
             self.startup.publication(&self.client, false, RefuseOn::AnyFinding, self.log).await?;
         log_findings(&findings, self.log);
@@ -154,17 +158,15 @@ impl<'a> Handover<'a> {
         };
         let mut tail = self.tail(replication, from.lsn, confirmed).await?;
         let present = self.find_delivered(&mut tail, end, &mut report, tell).await?;
-        let received = tail.received();
-        tail.finish().await?;
         if !present.is_empty() {
-            let mut tail = self.tail(self.replication().await?, from.lsn, confirmed).await?;
-            report.position = self.fill(&mut tail, received, present, &mut report, tell).await?;
-            // The slot stays in use until the checkpoint is saved.
-            self.save(&from, &mut report).await?;
+            let received = tail.received();
             tail.finish().await?;
-        } else {
-            self.save(&from, &mut report).await?;
+            tail = self.tail(self.replication().await?, from.lsn, confirmed).await?;
+            report.position = self.fill(&mut tail, received, present, &mut report, tell).await?;
         }
+        // The slot stays in use until the checkpoint is saved.
+        self.save(&from, &mut report).await?;
+        tail.finish().await?;
         Ok(report)
     }
 
@@ -218,6 +220,7 @@ impl<'a> Handover<'a> {
     ) -> Result<Lsn> {
         let mut filler = Filler::new(self.config, &self.rows, self.log)?;
         let mut gaps = report::Gaps::default();
+        let letters = self.config.dead_letter_topic();
         loop {
             if present.is_empty()
                 && let Some(position) = tail.transaction_end()
@@ -226,16 +229,39 @@ impl<'a> Handover<'a> {
                 return Ok(position);
             }
             let Some(event) = tail.step().await? else {
-                if !present.is_empty() && tail.received() > end && tail.transaction_end().is_some()
+                if !present.is_empty()
+                    && tail.received() >= end
+                    && tail.is_drained()
+                    && tail.transaction_end().is_some()
                 {
                     let what = format!("slot {} gives other events than before", report.slot);
                     return Err(Error::new(ErrorKind::Protocol, what));
                 }
                 continue;
             };
-            for (topic, outgoing) in self.records(&event)? {
-                if present.remove(&topic, &EventId::of(event.id())) {
+            let is_left_out = self.is_left_out(&event);
+            let records = match self.rows.decide(&event) {
+                Decision::Records(records) => records,
+                Decision::Filtered => continue,
+                Decision::Refused(_) | Decision::Stop(_) if is_left_out => continue,
+                Decision::Refused(error) | Decision::Stop(error) => {
+                    let Some(refusal) = event.refusal().filter(|_| self.parks()) else {
+                        return Err(filler::left_out_remedy(&event, error));
+                    };
+                    report.parked += 1;
+                    if self.options.take {
+                        let parking = filler.park(&letters, &event, refusal);
+                        tail.while_busy(parking).await??;
+                    }
+                    continue;
+                }
+            };
+            for (topic, outgoing) in records {
+                if present.remove(&topic, &EventId::of_event(&event)) {
                     gaps.delivered(&event, report);
+                    continue;
+                }
+                if is_left_out {
                     continue;
                 }
                 gaps.missing(&event, report);
@@ -249,23 +275,19 @@ impl<'a> Handover<'a> {
         }
     }
 
-    fn records(&self, event: &Event) -> Result<Vec<(String, OutgoingEvent)>> {
-        if self.options.left_out.iter().any(|id| id == event.id()) {
-            return Ok(Vec::new());
-        }
-        match self.rows.decide(event) {
-            Decision::Records(records) => Ok(records),
-            Decision::Filtered => Ok(Vec::new()),
-            Decision::Refused(error) | Decision::Stop(error) => {
-                Err(filler::left_out_remedy(event, error))
-            }
-        }
+    fn is_left_out(&self, event: &Event) -> bool {
+        let is_it = |id: &String| *id == event.id() || *id == event.lsn().to_string();
+        self.options.left_out.iter().any(is_it)
+    }
+
+    /// True if a row that is no event goes to the dead-letter topic.
+    fn parks(&self) -> bool {
+        self.config.dead_letter.policy == RefusalPolicy::DeadLetter
     }
 
     async fn save(&self, from: &Checkpoint, report: &mut HandoverReport) -> Result<()> {
         if self.options.take {
             let store = self.startup.store(self.log);
-            store.create().await?;
             let Checkpoint { slot, system_id, timeline, .. } = from;
             let position = report.position;
             store.save(&Checkpoint::new(slot, *system_id, *timeline, position)).await?;

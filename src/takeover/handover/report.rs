@@ -30,6 +30,8 @@ pub struct HandoverReport {
     pub topics: BTreeMap<String, u64>,
     /// Records that the topics lack although later ones are there: they are sent when taking over.
     pub missing: u64,
+    /// Rows between them that are no events, and are parked as dead letters when taking over.
+    pub parked: u64,
     /// Records that come before an earlier one of their aggregate, which is missing: their order is lost.
     pub overtaking: u64,
     /// Position at which `factlib run` begins.
@@ -53,6 +55,13 @@ impl fmt::Display for HandoverReport {
         }
         let sent = if self.is_taken { "sent" } else { "to be sent" };
         writeln!(f, "missing between them, {sent} first: {missing}")?;
+        if self.parked > 0 {
+            writeln!(
+                f,
+                "rows between them that are no events, {sent} as dead letters: {}",
+                self.parked
+            )?;
+        }
         if self.overtaking > 0 {
             writeln!(
                 f,
@@ -120,6 +129,7 @@ mod tests {
             delivered: 4,
             topics: [("outbox.event.Order".to_owned(), 4)].into(),
             missing: 1,
+            parked: 0,
             overtaking: 0,
             position: Lsn::new(512),
             is_taken: false,
@@ -131,7 +141,9 @@ mod tests {
                     nothing is changed; --take has `factlib run` begin at 0/200\n";
         assert_eq!(report.to_string(), text);
         (report.is_taken, report.overtaking, report.from) = (true, 2, Lsn::new(300));
+        report.parked = 3;
         let text = report.to_string();
+        assert!(text.contains("that are no events, sent as dead letters: 3\n"), "{text}");
         assert!(text.contains("taken over before, up to 0/12C\n"), "{text}");
         assert!(text.contains("missing between them, sent first: 1\n"), "{text}");
         assert!(

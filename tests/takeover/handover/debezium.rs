@@ -164,17 +164,18 @@ async fn take_over(
 
     let found = settings.json(&["--check"]).await;
     let before = counts(&all_records(bed).await);
-    // Killed at some moment.
-    let pause = Duration::from_millis(rand::random_range(0..2500));
-    _ = timeout(pause, settings.command(&["--take"]).output()).await;
-    let taken = settings.json(&["--take"]).await;
-    assert_eq!(taken["handover"]["is_taken"], true, "{taken}");
-
-    // As `factlib run` would be started.
     let file = settings.folder.path().join("factlib.toml");
     std::fs::remove_file(&file).ok();
     let written = settings.run(&["--write", &file.display().to_string()]).await;
     assert!(written.status.success(), "{written:?}");
+    let take = ["--factlib", "factlib.toml", "--take"];
+    // Killed at some moment.
+    let pause = Duration::from_millis(rand::random_range(0..2500));
+    _ = timeout(pause, settings.command(&take).output()).await;
+    let taken = settings.json(&take).await;
+    assert_eq!(taken["handover"]["is_taken"], true, "{taken}");
+
+    // As `factlib run` would be started.
     let loader = Loader::new(settings.folder.path()).file(&file);
     let config = loader.load().expect("a configuration").config;
     let log = slog::Logger::root(slog::Discard, slog::o!());

@@ -213,26 +213,75 @@ async fn an_event_that_cannot_be_sent_is_named_and_left_out_on_demand() {
     let id: String = client.query_one(large, &[]).await.expect("a row").get(0);
     let small = "INSERT INTO outbox VALUES (gen_random_uuid(), 'order', 'order-1', 'changed', '1')
                  RETURNING id::text";
+    let missing: String = client.query_one(small, &[]).await.expect("a row").get(0);
     let later: String = client.query_one(small, &[]).await.expect("a row").get(0);
     let topic = format!("{}.order", bed.name);
     let limits = [("max.message.bytes", "10000")];
     create_topic(&bed.kafka.admin_bootstrap(), &topic, PARTITIONS, &limits).await.expect("a topic");
-    let later = Row { id: later, aggregate: "order-1".into() };
+    let row = |id: String| Row { id, aggregate: "order-1".into() };
+    let (missing, later) = (row(missing), row(later));
     produce(&bed, std::slice::from_ref(&later), "id").await;
 
     let found = take(&bed, false).await.expect("a check");
-    assert_eq!((found.delivered, found.missing, found.overtaking), (1, 1, 1), "{found:?}");
+    assert_eq!((found.delivered, found.missing, found.overtaking), (1, 2, 1), "{found:?}");
     let (kind, text) = refusal(&bed).await;
     assert_eq!(kind, ErrorKind::RecordTooLarge, "{text}");
     let said = "it lies before events that the topics have";
     assert!(text.contains(&format!("{said}; --leave-out {id} takes over without it")), "{text}");
-    assert_eq!(all_records(&bed).await.len(), 1);
+    // Once the limit is raised, it goes before the missing one of its aggregate.
+    assert_eq!(all_records(&bed).await.len(), 1, "nothing is sent behind it");
 
+    // One that the topics have is left out, too.
     let mut options = HandoverOptions::default();
-    (options.take, options.left_out) = (true, vec![id]);
-    hand_over(&bed.config, &options, &log(), &mut |_| {}).await.expect("taken");
+    (options.take, options.left_out) = (true, vec![id, later.id.clone()]);
+    let (log, mut tell) = (log(), |_| {});
+    let taking = hand_over(&bed.config, &options, &log, &mut tell);
+    tokio::time::timeout(LIMIT, taking).await.expect("it ends").expect("taken");
     relay_the_rest(&bed).await;
-    check(&[later], &HashMap::new(), &all_records(&bed).await);
+    let records = all_records(&bed).await;
+    let expected = HashMap::from([(missing.id.clone(), 1), (later.id.clone(), 1)]);
+    assert_eq!(counts(&records), expected);
+}
+
+#[actix::test]
+async fn a_row_that_is_no_event_is_parked_and_the_position_passes_it() {
+    let mut bed = outbox::bed("takeover_parked").await;
+    bed.config.kafka.topic_prefix = Some(bed.name.clone());
+    let mut client = bed.client().await;
+    client.batch_execute("ALTER TABLE outbox ALTER aggregateid DROP NOT NULL").await.expect("SQL");
+    let mut rows = insert(&mut client, 5, 1).await;
+    let no_event = "INSERT INTO outbox VALUES (gen_random_uuid(), 'order', NULL, 'changed', '1')";
+    client.batch_execute(no_event).await.expect("a row");
+    rows.extend(insert(&mut client, 5, 1).await);
+    produce(&bed, &rows, "id").await;
+    let before = counts(&all_records(&bed).await);
+    let found = take(&bed, false).await.expect("a check");
+    assert_eq!((found.delivered, found.missing, found.parked), (10, 0, 1), "{found:?}");
+    take(&bed, true).await.expect("taken");
+    relay_the_rest(&bed).await;
+    let letters = bed.config.dead_letter_topic();
+    let (letters, others): (Vec<_>, Vec<_>) =
+        all_records(&bed).await.into_iter().partition(|record| record.topic == letters);
+    assert_eq!(letters.len(), 1, "{letters:?}");
+    check(&rows, &before, &others);
+}
+
+#[actix::test]
+async fn ids_are_compared_as_the_header_has_them() {
+    let bed = outbox::bed("takeover_char_id").await;
+    let client = bed.client().await;
+    client.batch_execute("ALTER TABLE outbox ALTER id TYPE char(40)").await.expect("SQL");
+    let insert = "INSERT INTO outbox SELECT gen_random_uuid(), 'order', 'order-1', 'changed', '1'
+                  FROM generate_series(1, 3) RETURNING id::bpchar::text || '    '";
+    let rows = client.query(insert, &[]).await.expect("rows");
+    let row = |row: &tokio_postgres::Row| Row { id: row.get(0), aggregate: "order-1".into() };
+    let rows: Vec<_> = rows.iter().map(row).collect();
+    assert!(rows.iter().all(|row| row.id.len() == 40), "{rows:?}");
+    produce(&bed, &rows, "id").await;
+    let mut connect = bed.config.clone();
+    connect.outbox[0].connect = Some(serde_json::from_str("{}").expect("defaults"));
+    let found = hand_over(&connect, &HandoverOptions::default(), &log(), &mut |_| {}).await;
+    assert_eq!(found.expect("a check").delivered, 3);
 }
 
 #[actix::test]
