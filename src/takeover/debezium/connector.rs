@@ -146,10 +146,22 @@ impl ConnectorConfig {
 
     /// The value of a key in the connector's settings, or else in the worker's.
     pub fn get_or_worker(&self, key: &str) -> Option<&str> {
-        self.get(key).or_else(|| {
-            let value = self.worker.get(key).map(|entry| entry.value.as_str());
-            value.filter(|value| !value.is_empty())
-        })
+        self.get(key).or_else(|| self.of_worker(key))
+    }
+
+    fn of_worker(&self, key: &str) -> Option<&str> {
+        let value = self.worker.get(key).map(|entry| entry.value.as_str());
+        value.filter(|value| !value.is_empty())
+    }
+
+    /// The value of a converter's option. Kafka Connect takes the options from the file that names
+    /// the converter, and ignores those of the other one.
+    pub(super) fn converter_option(&self, converter: &str, option: &str) -> Option<&str> {
+        let key = format!("{converter}.{option}");
+        match self.get(converter).is_none() && self.of_worker(converter).is_some() {
+            true => self.of_worker(&key),
+            false => self.get(&key),
+        }
     }
 
     /// The name of the connector, which is a part of its key in the topic of offsets. That of

@@ -43,7 +43,7 @@ pub enum TakeoverCommand {
 #[derive(Debug, Args)]
 pub struct DebeziumArgs {
     /// Debezium's connector.json or application.properties
-    // Its id hides the flag of all commands for factlib's own file.
+    // Replaces the global --config, which names factlib's own file.
     #[arg(long, value_name = "FILE")]
     pub config: PathBuf,
     /// Configuration of Kafka Connect's worker

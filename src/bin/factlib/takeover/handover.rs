@@ -31,18 +31,18 @@ pub struct HandoverArgs {
     #[arg(long, conflicts_with_all = ["take", "write", "shadow"])]
     pub check: bool,
     /// Take over: send what the topics lack, and save the position at which `factlib run` begins
-    #[arg(long, conflicts_with_all = ["write", "shadow"])]
+    #[arg(long, requires = "factlib", conflicts_with_all = ["write", "shadow"])]
     pub take: bool,
-    /// Topic of Debezium's offsets, if its configuration does not name it
+    /// Topic of Debezium's offsets, instead of the one in its configuration
     #[arg(long, value_name = "TOPIC")]
     pub offset_topic: Option<String>,
-    /// Header with the event's id, if it is not id
+    /// Header with the event's id, if it is neither id nor event_id
     #[arg(long, value_name = "NAME")]
     pub id_header: Option<String>,
-    /// Time by which the clocks of the servers may differ: so much older than its row may a record be
+    /// Tolerated clock difference: topics are read from this long before the first waiting event
     #[arg(long, value_name = "DURATION", default_value = "10min", value_parser = duration)]
     pub clocks_differ: Duration,
-    /// Events to leave out because they can't be sent
+    /// Events to leave out because they can't be sent, by id, or by LSN where they have none
     #[arg(long, value_name = "ID,…", value_delimiter = ',')]
     pub leave_out: Vec<String>,
 }

@@ -16,7 +16,7 @@ use factlib::{
     Error, ErrorKind, Result,
     binary::Loader,
     config::Config,
-    takeover::debezium::{ConfigMapping, ConnectorConfig},
+    takeover::debezium::{ConfigMapping, ConnectorConfig, Equivalence},
 };
 
 use secrecy::ExposeSecret;
@@ -34,6 +34,10 @@ pub fn run(args: &TakeoverArgs, settings: &SettingArgs) -> Result<ExitCode> {
 fn debezium(args: &DebeziumArgs, settings: &SettingArgs) -> Result<ExitCode> {
     let connector = connector(args)?;
     let mapping = ConfigMapping::of(&connector);
+    let reads = args.handover.is_asked() || args.shadow;
+    if reads && args.factlib.is_none() && !mapping.is_complete() {
+        return Err(incomplete(&mapping));
+    }
     if args.handover.is_asked() {
         let config = config(args, settings, &mapping)?;
         return handover::run(&args.handover, &connector, &config, args.json);
@@ -53,6 +57,16 @@ fn debezium(args: &DebeziumArgs, settings: &SettingArgs) -> Result<ExitCode> {
     }
     let incomplete = ErrorKind::Config.exit_code();
     Ok(if mapping.is_complete() { ExitCode::SUCCESS } else { ExitCode::from(incomplete) })
+}
+
+/// The error for a configuration that can't stand in for Debezium's as it is.
+fn incomplete(mapping: &ConfigMapping) -> Error {
+    let open = [Equivalence::Missing, Equivalence::Unknown];
+    let open = open.into_iter().flat_map(|open| mapping.treated(open));
+    let keys: Vec<_> = open.map(|setting| setting.key.as_str()).collect();
+    let what = format!("no equivalent is known for {} of Debezium", keys.join(", "));
+    Error::new(ErrorKind::Config, what)
+        .remedy("make a configuration with --write, complete it, and name it with --factlib")
 }
 
 /// Reads Debezium's configuration.

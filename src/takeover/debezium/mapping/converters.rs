@@ -40,7 +40,15 @@ impl Mapper<'_> {
                 None => self.say_default(&key, &class, equivalence, &note),
             }
             let schemas = format!("{key}.schemas.enable");
-            self.say(&schemas, Equivalence::Maps, format!("outbox.connect.{name}"));
+            match self.connector.converter_option(&key, "schemas.enable") {
+                Some(_) => {
+                    self.say(&schemas, Equivalence::Maps, format!("outbox.connect.{name}"));
+                }
+                None => {
+                    let note = "Kafka Connect ignores it here: the other file names the converter";
+                    self.say(&schemas, Equivalence::Harmless, note);
+                }
+            }
             for option in [
                 "schemas.cache.size",
                 "delegate.converter.type",
@@ -54,15 +62,22 @@ impl Mapper<'_> {
                 );
             }
             let format = format!("{key}.decimal.format");
-            self.say(&format, Equivalence::Missing, "columns of type numeric are not sent");
+            match self.connector.converter_option(&key, "decimal.format") {
+                Some(other) if !other.eq_ignore_ascii_case("BASE64") => {
+                    let note = "columns of type numeric are not sent";
+                    self.say(&format, Equivalence::Missing, note);
+                }
+                _ => self.say(&format, Equivalence::Harmless, "it is the default"),
+            }
         }
         settings.append(&mut self.draft.connect);
         self.draft.connect = settings;
     }
 
     fn converter(&self, part: &str, class: &str) -> Result<Converter, &'static str> {
-        let schemas = format!("{part}.converter.schemas.enable");
-        let has_schemas = self.connector.get_or_worker(&schemas) != Some("false");
+        let schemas =
+            self.connector.converter_option(&format!("{part}.converter"), "schemas.enable");
+        let has_schemas = !schemas.is_some_and(|value| value.trim().eq_ignore_ascii_case("false"));
         Ok(match class {
             "StringConverter" => Converter::String,
             "JsonConverter" if has_schemas => Converter::JsonWithSchema,

@@ -141,8 +141,9 @@ impl Mapper<'_> {
             Some(entry) => self.note(key, &entry.clone(), equivalence, note),
             None => {
                 let value = self.connector.get_or_worker(key);
-                let Some(value) = value.map(|value| shown(key, value)) else { return };
-                let (key, note) = (key.to_owned(), note.into());
+                let Some(value) = value else { return };
+                let (equivalence, note) = of_reference(key, value, equivalence, note.into());
+                let (key, value) = (key.to_owned(), shown(key, value));
                 self.settings.push(MappedSetting { key, value, line: None, equivalence, note });
             }
         }
@@ -166,14 +167,36 @@ impl Mapper<'_> {
         equivalence: Equivalence,
         note: impl Into<String>,
     ) {
+        let (equivalence, note) = of_reference(key, &entry.value, equivalence, note.into());
         self.settings.push(MappedSetting {
             key: entry.original.clone(),
             value: shown(key, &entry.value),
             line: Some(entry.line).filter(|line| *line > 0),
             equivalence,
-            note: note.into(),
+            note,
         });
     }
+}
+
+/// Corrects the equivalence of a value that is a reference: it can't be copied.
+fn of_reference(
+    key: &str,
+    value: &str,
+    equivalence: Equivalence,
+    note: String,
+) -> (Equivalence, String) {
+    // The replacement has references of its own.
+    let is_reference = super::connector::is_reference(value) && !key.ends_with("replacement");
+    match is_reference && equivalence == Equivalence::Maps {
+        true => (Equivalence::Differs, format!("not resolved here: set {note}")),
+        false => (equivalence, note),
+    }
+}
+
+/// True for a value with a URL that has a user or a password.
+fn has_user_info(value: &str) -> bool {
+    let authority = |rest: &str| rest.split(['/', ',']).next().unwrap_or_default().contains('@');
+    value.split("://").skip(1).any(authority)
 }
 
 /// The value of a key, unless it may be a secret.
@@ -186,12 +209,13 @@ fn shown(key: &str, value: &str) -> String {
         "token",
         "credential",
         "passphrase",
+        "user.info",
         "key.pem",
         "ssl.keystore.key",
     ]
     .iter()
     .any(|word| key.contains(word));
-    match is_secret && !super::connector::is_reference(value) {
+    match (is_secret || has_user_info(value)) && !super::connector::is_reference(value) {
         true => REDACTED.to_owned(),
         false => value.to_owned(),
     }

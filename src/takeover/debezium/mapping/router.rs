@@ -74,6 +74,12 @@ impl Mapper<'_> {
         (key, value)
     }
 
+    /// An option that is a boolean or one of some words, in lower case: Debezium ignores the case.
+    fn word(&self, name: &str, option: &str) -> (String, Option<String>) {
+        let (key, value) = self.option(name, option);
+        (key, value.map(|value| value.trim().to_ascii_lowercase()))
+    }
+
     fn columns(&mut self, name: &str) {
         for (option, column) in COLUMNS {
             let (key, Some(value)) = self.option(name, option) else { continue };
@@ -138,7 +144,7 @@ impl Mapper<'_> {
         let (key, placement) = self.option(name, "table.fields.additional.placement");
         let Some(placement) = placement else { return };
         let (mut headers, mut envelope) = (Vec::<String>::new(), Vec::<String>::new());
-        let mut is_read = true;
+        let (mut is_read, mut unused) = (true, None);
         for entry in placement.split(',') {
             let parts: Vec<&str> = entry.split(':').map(str::trim).collect();
             let (column, place, alias) = match parts[..] {
@@ -154,7 +160,7 @@ impl Mapper<'_> {
                 "header" => headers.push(named),
                 "envelope" => envelope.push(named),
                 "partition" if self.connector.runtime() == Runtime::DebeziumServer => {
-                    self.say(&key, Equivalence::Differs, format!("Debezium Server does not send to the partition of {column}; factlib neither"));
+                    unused = Some(column.to_owned());
                 }
                 "partition" => self.draft.outbox.push(setting("partition", column)),
                 _ => is_read = false,
@@ -170,13 +176,18 @@ impl Mapper<'_> {
             }
         }
         match is_read {
+            true if unused.is_some() => {
+                let column = unused.unwrap_or_default();
+                let note = format!("Debezium Server does not send to the partition of {column}, nor does factlib");
+                self.say(&key, Equivalence::Differs, note);
+            }
             true => self.say(&key, Equivalence::Maps, "outbox.headers, outbox.envelope and outbox.partition"),
             false => self.say(&key, Equivalence::Missing, "expected column:placement or column:placement:alias, with header, envelope or partition"),
         }
     }
 
     fn payload(&mut self, name: &str) {
-        let (key, expand) = self.option(name, "table.expand.json.payload");
+        let (key, expand) = self.word(name, "table.expand.json.payload");
         let expands = expand.as_deref() == Some("true");
         if expands {
             self.draft.connect.push(setting("expand_json", true));
@@ -186,13 +197,13 @@ impl Mapper<'_> {
             ("table.json.payload.null.behavior", "optional_bytes", "keep_nulls"),
             ("table.json.payload.empty.array.behavior", "optional_string", "keep_empty_arrays"),
         ] {
-            let (key, value) = self.option(name, option);
+            let (key, value) = self.word(name, option);
             if expands && value.as_deref() == Some(kept) {
                 self.draft.connect.push(setting(name_here, true));
             }
             self.say(&key, Equivalence::Maps, format!("outbox.connect.{name_here}"));
         }
-        let (key, tombstone) = self.option(name, "route.tombstone.on.empty.payload");
+        let (key, tombstone) = self.word(name, "route.tombstone.on.empty.payload");
         if tombstone.as_deref() == Some("true") {
             self.draft.connect.push(setting("tombstone_on_empty", true));
         }
@@ -200,7 +211,7 @@ impl Mapper<'_> {
     }
 
     fn policies(&mut self, name: &str) {
-        let (key, behavior) = self.option(name, "table.op.invalid.behavior");
+        let (key, behavior) = self.word(name, "table.op.invalid.behavior");
         let policy = match behavior.as_deref() {
             Some("error") => "error",
             Some("fatal") => "stop",
@@ -212,7 +223,7 @@ impl Mapper<'_> {
         self.say(&key, Equivalence::Maps, "outbox.on_update");
         for option in ["table.fields.additional.error.on.missing", "table.field.additional.missing"]
         {
-            let (key, value) = self.option(name, option);
+            let (key, value) = self.word(name, option);
             if matches!(value.as_deref(), Some("false" | "ignore")) {
                 self.draft.outbox.push(setting("ignore_missing", true));
             }

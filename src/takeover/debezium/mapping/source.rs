@@ -26,14 +26,15 @@ impl Mapper<'_> {
 
     fn connection(&mut self) {
         let database = self.connector.database();
+        let known = |text: Option<String>| text.filter(|text| !is_reference(text));
         let encode = |text: &str| utf8_percent_encode(text, PLAIN).to_string();
-        let user = database.user.as_deref().map(|user| format!("{}@", encode(user)));
+        let user = known(database.user).map(|user| format!("{}@", encode(&user)));
         let mut url = format!(
             "postgresql://{}{}:{}/{}",
             user.unwrap_or_default(),
-            database.host.as_deref().unwrap_or("localhost"),
+            known(database.host).unwrap_or_else(|| "localhost".into()),
             database.port,
-            encode(database.name.as_deref().unwrap_or("postgres"))
+            encode(known(database.name).as_deref().unwrap_or("postgres"))
         );
         let mut separator = '?';
         for (key, parameter) in TLS {
@@ -43,8 +44,13 @@ impl Mapper<'_> {
             self.say(key, Equivalence::Maps, format!("{parameter} in postgres.url"));
         }
         self.draft.postgres.push(setting("url", url));
-        for key in ["database.hostname", "database.port", "database.user", "database.dbname"] {
+        for key in ["database.hostname", "database.user", "database.dbname"] {
             self.say(key, Equivalence::Maps, "postgres.url");
+        }
+        let port = self.connector.get("database.port");
+        match port.is_none_or(|port| is_reference(port) || port.parse::<u16>().is_ok()) {
+            true => self.say("database.port", Equivalence::Maps, "postgres.url"),
+            false => self.say("database.port", Equivalence::Missing, "it is not a port"),
         }
         let password = self.connector.get("database.password").map(str::to_owned);
         if let Some(password) = password {
@@ -110,12 +116,22 @@ impl Mapper<'_> {
                 self.say("publication.autocreate.mode", Equivalence::Differs, note);
             }
         }
-        self.say(
-            "slot.drop.on.stop",
-            Equivalence::Missing,
-            "factlib never drops its slot by itself",
-        );
-        self.say("slot.failover", Equivalence::Maps, "postgres.failover, which is the default");
+        let is_off = |value: &str| value.trim().eq_ignore_ascii_case("false");
+        let drops = match self.connector.get("slot.drop.on.stop").is_some_and(is_off) {
+            true => Equivalence::Harmless,
+            false => Equivalence::Missing,
+        };
+        self.say("slot.drop.on.stop", drops, "factlib never drops its slot by itself");
+        match self.connector.get("slot.failover").is_some_and(is_off) {
+            true => {
+                self.draft.postgres.push(setting("failover", false));
+                self.say("slot.failover", Equivalence::Maps, "postgres.failover");
+            }
+            false => {
+                let note = "postgres.failover, which is the default";
+                self.say("slot.failover", Equivalence::Maps, note);
+            }
+        }
         self.say(
             "slot.stream.params",
             Equivalence::Missing,

@@ -158,3 +158,63 @@ fn what_is_missing_has_a_remedy() {
         assert!(find(key).is_some_and(|note| note.starts_with(said)), "{key}: {missing:?}");
     }
 }
+
+const CLASS: &str = "connector.class=io.debezium.connector.postgresql.PostgresConnector\n";
+
+#[test]
+fn secrets_are_not_shown() {
+    let mapping = mapped(&format!(
+        "{CLASS}value.converter.basic.auth.user.info=svc:hunter2\n\
+         value.converter.schema.registry.url=https://a,https://svc:hunter2@registry/x@y\n"
+    ));
+    let json = serde_json::to_string(&mapping).expect("JSON");
+    assert!(!json.contains("hunter2"), "{json}");
+}
+
+#[test]
+fn a_converter_has_the_options_of_the_file_that_names_it() {
+    let (converter, json) = ("value.converter", "org.apache.kafka.connect.json.JsonConverter");
+    let plain = "value.converter.schemas.enable=False";
+    for (connector, worker, expected) in [
+        (format!("{converter}={json}"), plain.to_owned(), "json-with-schema"),
+        (plain.to_owned(), format!("{converter}={json}"), "json-with-schema"),
+        (format!("{converter}={json}\n{plain}"), String::new(), "json"),
+        (String::new(), format!("{converter}={json}\n{plain}"), "json"),
+    ] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("worker.properties");
+        std::fs::write(&file, format!("bootstrap.servers=k:9092\n{worker}\n")).expect("written");
+        let text = format!("{CLASS}{connector}\n");
+        let connector = ConnectorConfig::parse(&text, Path::new("c")).expect("a connector");
+        let mapping = ConfigMapping::of(&connector.with_worker(&file).expect("a worker"));
+        let line = format!("value = \"{expected}\"");
+        assert!(mapping.toml.contains(&line), "{text}{worker}\n{}", mapping.toml);
+    }
+}
+
+#[test]
+fn words_have_any_case_and_harmless_values_are_harmless() {
+    let mapping = mapped(&format!(
+        "{CLASS}slot.drop.on.stop=false\nslot.failover=False\n\
+         value.converter.decimal.format=BASE64\ndatabase.hostname=${{env:PGHOST}}\n\
+         database.port=${{env:PGPORT}}\ntransforms=outbox\n\
+         transforms.outbox.type=io.debezium.transforms.outbox.EventRouter\n\
+         transforms.outbox.table.expand.json.payload=True\n\
+         transforms.outbox.table.op.invalid.behavior=FATAL\n"
+    ));
+    let equivalence = |key: &str| {
+        let setting = mapping.settings.iter().find(|setting| setting.key == key);
+        setting.map(|setting| setting.equivalence)
+    };
+    for key in ["slot.drop.on.stop", "value.converter.decimal.format"] {
+        assert_eq!(equivalence(key), Some(Equivalence::Harmless), "{key}");
+    }
+    for key in ["database.hostname", "database.port"] {
+        assert_eq!(equivalence(key), Some(Equivalence::Differs), "{key}");
+    }
+    for line in
+        ["failover = false", "expand_json = true", "on_update = \"stop\"", "localhost:5432/"]
+    {
+        assert!(mapping.toml.contains(line), "{line}\n{}", mapping.toml);
+    }
+}
