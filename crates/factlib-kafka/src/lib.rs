@@ -16,6 +16,7 @@
 //! | `broker_pool` | requests that any broker can answer |
 //! | `connection` | one connection to one broker, pipelined |
 //! | [`sasl`], [`tls`] | logins, and encryption by rustls (feature `tls`) |
+//! | [`group`] | membership of a consumer group that shares out work |
 //! | [`client`] | administers topics and reads offsets and records, without a consumer group |
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -29,6 +30,7 @@ mod connection;
 mod connector;
 mod driver;
 mod error;
+pub mod group;
 pub mod partition;
 pub mod partitioner;
 mod producer;
@@ -49,6 +51,7 @@ pub use self::{
     connector::{Connecting, Connector, Plaintext, Stream},
     driver::DrainHold,
     error::{Code, CodeName, Error, Result},
+    group::{Assign, GroupEvent, GroupMember, GroupSettings, Membership},
     producer::{AnsweredRequest, Observer, Producer, SentRequest, Unobserved},
     receipt::{Appended, Receipt, Refusal},
     settings::{AddedPartitions, Settings},

@@ -29,10 +29,12 @@ use crate::{
     settings::Settings,
 };
 
+mod groups;
 mod reader;
 mod topics;
 
 pub use self::{
+    groups::{GroupDescription, GroupMemberDescription},
     reader::{Fetched, FetchedRecord, Isolation},
     topics::{NewTopic, TopicSetting},
 };
