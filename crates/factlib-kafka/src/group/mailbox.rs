@@ -60,3 +60,55 @@ impl Mailbox {
 fn is_assigned(event: &GroupEvent) -> bool {
     matches!(event, GroupEvent::Assigned { .. })
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    fn assigned(generation: i32) -> GroupEvent {
+        GroupEvent::Assigned { generation, member: "m".into(), assignment: Default::default() }
+    }
+
+    fn lost() -> GroupEvent {
+        GroupEvent::Lost { why: "a test".into() }
+    }
+
+    /// The unread events: the generation of an assignment, or a word.
+    fn read(events: impl IntoIterator<Item = GroupEvent>) -> Vec<String> {
+        let mailbox = Mailbox::default();
+        events.into_iter().for_each(|event| mailbox.push(event));
+        let unread = std::iter::from_fn(|| mailbox.next().now_or_never());
+        let word = |event| match event {
+            GroupEvent::Assigned { generation, .. } => generation.to_string(),
+            GroupEvent::Lost { .. } => "lost".into(),
+            GroupEvent::Trouble { .. } => "trouble".into(),
+            GroupEvent::Recovered => "recovered".into(),
+        };
+        unread.map(word).collect()
+    }
+
+    #[test]
+    fn an_assignment_that_is_void_is_not_read() {
+        assert_eq!(read([assigned(1), assigned(2)]), ["2"]);
+        assert_eq!(read([assigned(1), lost()]), ["lost"]);
+        assert_eq!(
+            read([lost(), assigned(1), GroupEvent::Recovered, lost()]),
+            ["recovered", "lost"]
+        );
+    }
+
+    #[test]
+    fn a_loss_is_read_before_the_assignment_that_follows_it() {
+        assert_eq!(read([lost(), assigned(2), assigned(3)]), ["lost", "3"]);
+    }
+
+    #[test]
+    fn trouble_without_end_drops_no_assignment_and_fills_no_memory() {
+        let trouble = std::iter::repeat_n(GroupEvent::Recovered, MAX_UNREAD * 2);
+        let unread = read([lost(), assigned(1)].into_iter().chain(trouble));
+        assert_eq!(unread.len(), MAX_UNREAD);
+        assert_eq!(unread[..2], ["lost", "1"]);
+    }
+}

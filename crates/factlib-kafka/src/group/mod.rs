@@ -32,14 +32,20 @@ use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 use bytes::Bytes;
 use tokio::{
     sync::{mpsc, oneshot},
-    time::timeout,
+    time::{Instant, timeout},
 };
 
 use crate::{error::Error, settings::Settings};
 
+mod coordinator;
+pub(crate) mod envelope;
 mod mailbox;
+mod member;
+mod refusal;
+mod requests;
+mod task;
 
-use self::mailbox::Mailbox;
+use self::{coordinator::Coordinator, mailbox::Mailbox, member::Member, task::Task};
 
 /// The `protocol_type` of the group. The coordinator refuses members with another one, such as
 /// consumers.
@@ -151,7 +157,11 @@ impl Membership {
     ) -> Membership {
         let (commands, commanded) = mpsc::unbounded_channel();
         let events = Arc::new(Mailbox::default());
-        let _ = (settings, group, metadata, assign, commanded);
+        let group = Arc::new(group);
+        let coordinator = Arc::new(Coordinator::new(&settings, &group));
+        let member = Member::new(Instant::now(), &settings, Arc::clone(&group), metadata, assign);
+        let task = Task::new(group, member, coordinator, Arc::clone(&events));
+        tokio::spawn(task.run(commanded));
         Membership { commands, events }
     }
 

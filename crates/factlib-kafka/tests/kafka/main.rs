@@ -4,6 +4,7 @@ mod client;
 mod delivery;
 mod fake;
 mod faults;
+mod group;
 mod growth;
 mod numbered;
 mod refusals;
