@@ -15,6 +15,7 @@
 //! | `answers` | translates a broker's error codes into the result of a batch |
 //! | `broker_pool` | requests that any broker can answer |
 //! | `connection` | one connection to one broker, pipelined |
+//! | `connection_pool` | the connections that clients take turns to use |
 //! | [`sasl`], [`tls`] | logins, and encryption by rustls (feature `tls`) |
 //! | [`group`] | membership of a consumer group that shares out work |
 //! | [`client`] | administers topics and reads offsets and records, without a consumer group |
@@ -27,6 +28,7 @@ mod broker_pool;
 pub mod client;
 pub mod compression;
 mod connection;
+mod connection_pool;
 mod connector;
 mod driver;
 mod error;
@@ -48,6 +50,7 @@ mod transaction;
 pub use self::{
     client::Client,
     compression::Compression,
+    connection_pool::ConnectionPool,
     connector::{Connecting, Connector, Plaintext, Stream},
     driver::DrainHold,
     error::{Code, CodeName, Error, Result},

@@ -10,4 +10,5 @@ mod numbered;
 mod refusals;
 mod resumption;
 mod security;
+mod shared_connections;
 mod transactions;
