@@ -16,6 +16,7 @@ use super::{
 use crate::{
     PipelineBuilder, Result,
     config::{FleetConfig, HttpConfig},
+    kafka::pipelined::SharedConnections,
     ops::{FleetRoutes, FleetState, MemberStatus, Members, Servers},
     threads::ThreadPool,
 };
@@ -46,8 +47,12 @@ impl FleetHandle {
         };
         let ops = FleetState::new(http, config.unhealthy_when, members);
         let servers = ops.serve(http)?;
-        let around =
-            Surroundings { threads: Arc::new(threads), retry_after: config.retry_after, log };
+        let around = Surroundings {
+            threads: Arc::new(threads),
+            connections: SharedConnections::default(),
+            retry_after: config.retry_after,
+            log,
+        };
         Ok(FleetHandle { keepers, around, ops, _servers: servers })
     }
 

@@ -10,7 +10,10 @@ use slog::{Logger, error, info};
 use tokio::sync::watch;
 
 use super::MakePipeline;
-use crate::{Error, PipelineHandle, Result, ops::Member, threads::ThreadPool};
+use crate::{
+    Error, PipelineHandle, Result, kafka::pipelined::SharedConnections, ops::Member,
+    threads::ThreadPool,
+};
 
 /// A pipeline of the fleet.
 pub(super) struct Keeper {
@@ -33,6 +36,7 @@ struct Kept {
 #[derive(Clone)]
 pub(super) struct Surroundings {
     pub threads: Arc<ThreadPool>,
+    pub connections: SharedConnections,
     pub retry_after: Duration,
     pub log: Logger,
 }
@@ -116,7 +120,7 @@ async fn keep(
 }
 
 async fn start(make: &MakePipeline, around: &Surroundings) -> Result<PipelineHandle> {
-    let builder = make()?.in_fleet(&around.threads, around.log.clone());
+    let builder = make()?.in_fleet(&around.threads, &around.connections, around.log.clone());
     builder.start_in_background().await
 }
 

@@ -32,6 +32,7 @@ use crate::{
     config::Config,
     faults::Faults,
     handlers::{self, EventHandler, HandlerContext, HandlerError, HandlerOptions, HandlerRegistry},
+    kafka::pipelined::SharedConnections,
     logging,
     messages::TopicBatch,
     threads::ThreadPool,
@@ -203,9 +204,16 @@ impl PipelineBuilder {
         self
     }
 
-    /// Makes it one of a fleet, which has the threads, the ports and the logger.
-    pub(crate) fn in_fleet(mut self, threads: &Arc<ThreadPool>, log: Logger) -> Self {
+    /// Makes it one of a fleet, which has the threads, the connections to Kafka, the ports and the
+    /// logger.
+    pub(crate) fn in_fleet(
+        mut self,
+        threads: &Arc<ThreadPool>,
+        connections: &SharedConnections,
+        log: Logger,
+    ) -> Self {
         self.threads = Some(Arc::clone(threads));
+        self.config.kafka.connections = Some(connections.clone());
         self.config.http.health_port = None;
         self.config.http.metrics_port = None;
         self.log = log;
