@@ -33,25 +33,25 @@ pub(crate) struct BrokerPool {
 
 impl BrokerPool {
     /// Sends the request on an idle connection to the broker to ask first; if this fails, to the
-    /// first broker that accepts a connection. Returns the broker with the response.
+    /// first broker that accepts a connection. Returns the connection with the response.
     pub async fn request<R: Request>(
         self,
         request: &R,
         max_version: i16,
-    ) -> Result<((String, u16), R::Response)> {
+    ) -> Result<(Lease, R::Response)> {
         let first = self.preferred.clone().or_else(|| self.in_order().into_iter().next());
         let idle = first.and_then(|(host, port)| Lease::take_idle(&self.settings, &host, port));
         if let Some(idle) = idle {
             let response = timeout(RESPONSE_TIMEOUT, idle.call(request, max_version)).await;
             if let Ok(Ok(response)) = response {
-                return Ok((idle.host_and_port(), response));
+                return Ok((idle, response));
             }
             // The others may be dead, too.
             idle.close_idle();
         }
         let connection = self.connect().await?;
         let response = connection.call(request, max_version).await?;
-        Ok((connection.host_and_port(), response))
+        Ok((connection, response))
     }
 
     /// Connects to the first broker that accepts a connection.

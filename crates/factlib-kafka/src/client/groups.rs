@@ -7,7 +7,7 @@ use kafka_protocol::messages::{
 };
 use tokio::time::{Instant, sleep};
 
-use super::{Client, Code, Connection, Error, Result, check, text};
+use super::{Client, Code, Error, Lease, Result, check, text};
 use crate::group::{PROTOCOL_TYPE, envelope};
 
 /// Newest version that takes a single key.
@@ -95,7 +95,7 @@ impl Client {
         check(found.error_code, found.error_message.as_deref(), || {
             format!("cannot find the coordinator of the group {name}")
         })?;
-        let connection = Connection::open(&self.settings, &found.host, found.port as u16).await?;
+        let connection = Lease::take(&self.settings, &found.host, found.port as u16).await?;
         let request = DescribeGroupsRequest::default().with_groups(vec![GroupId(text(name))]);
         let answer = connection.call(&request, DESCRIBE_VERSION).await?;
         let group = answer.groups.into_iter().next().ok_or_else(|| Error::Protocol {

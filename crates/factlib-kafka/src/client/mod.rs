@@ -183,7 +183,8 @@ impl Client {
             }
         };
         match brokers.request(request, max_version).await {
-            Ok((broker, response)) => {
+            Ok((connection, response)) => {
+                let broker = connection.host_and_port();
                 self.cache.lock().await.any_broker = Some(broker);
                 Ok(response)
             }

@@ -103,7 +103,10 @@ impl Driver {
             self.metadata_schedule.begin(self.settings.metadata_max_age);
             let brokers = self.broker_pool();
             self.tasks.push(Box::pin(async move {
-                Done::Metadata(brokers.request(&request, METADATA_VERSION).await)
+                let answer = brokers.request(&request, METADATA_VERSION).await;
+                Done::Metadata(
+                    answer.map(|(connection, answer)| (connection.host_and_port(), answer)),
+                )
             }));
         }
         let is_fresh = self.identity.is_some_and(|identity| identity.serial >= self.fresh_from);
@@ -119,10 +122,10 @@ impl Driver {
             let brokers = self.broker_pool();
             self.tasks.push(Box::pin(async move {
                 let answer = brokers.request(&request, 4).await;
-                Done::ProducerId(answer.and_then(|(broker, answer)| {
+                Done::ProducerId(answer.and_then(|(connection, answer)| {
                     let InitProducerIdResponse { error_code, producer_id, .. } = answer;
                     check(error_code, None, || "cannot get a producer id".into())?;
-                    Ok((broker, producer_id.0))
+                    Ok((connection.host_and_port(), producer_id.0))
                 }))
             }));
         }

@@ -12,7 +12,6 @@ use kafka_protocol::{
     messages::{FindCoordinatorRequest, MetadataRequest},
     protocol::StrBytes,
 };
-use tokio::time::Instant;
 
 use super::GroupSettings;
 use crate::{
@@ -83,8 +82,7 @@ impl Coordinator {
         let open = self.with(|known| known.connection.clone());
         if let Some(open) = open.filter(|open| !open.is_closed()) {
             // The caller sends one request at a time, so none is in flight.
-            let is_due = open.login_due().is_some_and(|due| due <= Instant::now());
-            return match is_due {
+            return match open.is_login_due() {
                 true => {
                     let open = open.log_in(&self.prompt).await?;
                     self.with(|known| known.connection = Some(open.clone()));
@@ -102,8 +100,7 @@ impl Coordinator {
     /// Returns a connection for the requests of a round: `open`, if it can still be used.
     pub async fn round_connection(&self, open: Option<Connection>) -> Result<Connection> {
         if let Some(open) = open.filter(|open| !open.is_closed()) {
-            let is_due = open.login_due().is_some_and(|due| due <= Instant::now());
-            return match is_due {
+            return match open.is_login_due() {
                 true => open.log_in(&self.patient).await,
                 false => Ok(open),
             };
