@@ -16,7 +16,7 @@ mod handle;
 mod own_thread;
 mod start;
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use actix::Recipient;
 use slog::Logger;
@@ -37,6 +37,12 @@ use crate::{
     messages::TopicBatch,
     threads::ThreadPool,
 };
+
+/// Longest pause before a standby looks again if the slot is free.
+const STANDBY_PAUSE: Duration = Duration::from_secs(2);
+
+/// The same for a pipeline that another instance of a fleet is letting go.
+const SHARED_STANDBY_PAUSE: Duration = Duration::from_millis(500);
 
 /// A relay from one replication slot to Kafka.
 ///
@@ -70,6 +76,7 @@ impl Pipeline {
             paused: HashSet::new(),
             claims_slot: true,
             threads: None,
+            standby_pause: STANDBY_PAUSE,
             faults: Faults::default(),
             #[cfg(feature = "metrics")]
             facade: Facade::default(),
@@ -91,6 +98,8 @@ pub struct PipelineBuilder {
     paused: HashSet<Arc<str>>,
     claims_slot: bool,
     threads: Option<Arc<ThreadPool>>,
+    /// Longest pause before it looks again if the slot is free.
+    standby_pause: Duration,
     faults: Faults,
     #[cfg(feature = "metrics")]
     facade: Facade,
@@ -205,15 +214,19 @@ impl PipelineBuilder {
     }
 
     /// Makes it one of a fleet, which has the threads, the connections to Kafka, the ports and the
-    /// logger.
+    /// logger. One that is shared with other instances waits for a slot only while another one stops.
     pub(crate) fn in_fleet(
         mut self,
         threads: &Arc<ThreadPool>,
         connections: &SharedConnections,
+        is_shared: bool,
         log: Logger,
     ) -> Self {
         self.threads = Some(Arc::clone(threads));
         self.config.kafka.connections = Some(connections.clone());
+        if is_shared {
+            self.standby_pause = SHARED_STANDBY_PAUSE;
+        }
         self.config.http.health_port = None;
         self.config.http.metrics_port = None;
         self.log = log;
