@@ -270,7 +270,7 @@ pub use self::{
     event::{Event, Refusal, TransactionInfo},
     fleet::{Fleet, FleetBuilder, FleetHandle},
     messages::{AckToken, Refused, TopicBatch},
-    ops::{FleetRoutes, MemberStatus, Routes},
+    ops::{FleetRoutes, GroupStatus, MemberStatus, Routes},
     pipeline::{Pipeline, PipelineBuilder, PipelineHandle},
     startup::{SetupReport, setup, setup_sql},
     status::{
@@ -288,7 +288,9 @@ pub mod binary {
     use crate::{Error, Result, config::Config, kafka};
 
     #[doc(inline)]
-    pub use crate::fleet::databases;
+    pub use crate::fleet::{
+        FleetReport, InstanceReport, PipelineReport, databases, report as fleet_report,
+    };
 
     pub use crate::config::{
         load::{Loaded, Loader, Sourced, is_pipeline},

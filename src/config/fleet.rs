@@ -21,6 +21,17 @@ pub struct FleetConfig {
     /// Pause before a pipeline that ended with an error is started again.
     #[serde(with = "humantime_serde")]
     pub retry_after: Duration,
+    /// Name of a Kafka consumer group: all instances of it share the pipelines. Without one, this process
+    /// runs all of them.
+    pub group: Option<String>,
+    /// Name of this instance, as people see it; by default, the name of the machine.
+    pub instance: Option<String>,
+    /// Most pipelines that this instance runs, if they are shared; `0`: no limit.
+    pub max_pipelines: usize,
+    /// Time without a sign of an instance after which others take over its pipelines. The brokers'
+    /// `group.min.session.timeout.ms` (6 s) is the least that they take.
+    #[serde(with = "humantime_serde")]
+    pub session_timeout: Duration,
     /// `/healthz` and `/readyz` fail when `all` pipelines fail, or when `any` does.
     pub unhealthy_when: UnhealthyWhen,
 }
@@ -29,6 +40,17 @@ impl FleetConfig {
     /// True if there are several pipelines, or may be.
     pub fn is_set(&self) -> bool {
         self.pipelines.is_some() || !self.databases.is_empty()
+    }
+
+    /// The name of this instance.
+    pub(crate) fn instance_name(&self) -> String {
+        let machine = || rustix::system::uname().nodename().to_string_lossy().into_owned();
+        self.instance.clone().unwrap_or_else(machine)
+    }
+
+    /// The most pipelines that this instance runs; none: no limit.
+    pub(crate) fn limit(&self) -> Option<usize> {
+        Some(self.max_pipelines).filter(|max| *max > 0)
     }
 
     /// True if a database of this name has a pipeline.
@@ -63,6 +85,10 @@ impl Default for FleetConfig {
             databases: Vec::new(),
             check_interval: Duration::from_secs(5),
             retry_after: Duration::from_secs(30),
+            group: None,
+            instance: None,
+            max_pipelines: 0,
+            session_timeout: Duration::from_secs(10),
             unhealthy_when: UnhealthyWhen::All,
         }
     }

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::kafka::{
     Compression, KafkaSettings, LoginSettings, NewTopics, PasswordMechanism, Secret, TlsSettings,
-    TokenEndpoint,
+    TokenEndpoint, pipelined::SharedConnections,
 };
 
 /// The SASL mechanism that logs in with a token.
@@ -131,6 +131,9 @@ pub struct KafkaConfig {
     /// Files of secrets among the properties, by name; each is read again when it is needed.
     #[serde(skip)]
     pub property_files: BTreeMap<String, PathBuf>,
+    /// Connections that the pipelines of a fleet share.
+    #[serde(skip)]
+    pub(crate) connections: Option<SharedConnections>,
 }
 
 impl Default for KafkaConfig {
@@ -177,6 +180,7 @@ impl Default for KafkaConfig {
             topics: TopicCreation::default(),
             properties: BTreeMap::new(),
             property_files: BTreeMap::new(),
+            connections: None,
         }
     }
 }
@@ -224,6 +228,7 @@ impl fmt::Debug for KafkaConfig {
             topics,
             properties,
             property_files,
+            connections: _,
         } = self;
         f.debug_struct("KafkaConfig")
             .field("brokers", brokers)
@@ -350,6 +355,7 @@ impl KafkaConfig {
             client_id: config.client_id.clone(),
             login: config.login(),
             tls: config.tls.then(|| config.tls_settings()),
+            connections: config.connections.clone(),
             compression: config.compression,
             compression_level: config.compression_level,
             batch_bytes: usize::try_from(config.batch_bytes.as_u64()).unwrap_or(usize::MAX),

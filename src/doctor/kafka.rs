@@ -15,7 +15,10 @@ use crate::{
     config::{Config, KafkaClient, PartitionsAdded, ReceiptStore},
     emit::DEFAULT_MAX_BYTES,
     exactly_once::{CLEANUP, COMPACT, compact_command},
-    kafka::admin::{Cluster, TopicAdmin, TopicSettings},
+    kafka::{
+        admin::{Cluster, TopicAdmin, TopicSettings},
+        groups::{GroupReader, is_foreign},
+    },
     routing::Routes,
     startup::Startup,
 };
@@ -52,12 +55,37 @@ pub(super) async fn examine(config: &Arc<Config>, log: &Logger) -> Result<Vec<Ch
             let topics =
                 TopicChecks { config, routes, prefixes, cluster, admin, checks: &mut checks };
             topics.run().await;
+            if let Some(group) = &config.fleet.group {
+                check_group(config, group, &mut checks).await?;
+            }
         }
         Err(error) => {
             checks.failed("brokers", &error, "start the brokers, or correct kafka.brokers")
         }
     }
     Ok(checks.checks)
+}
+
+/// Checks that the group of the fleet can be read, and is one of factlib's.
+async fn check_group(config: &Config, group: &str, checks: &mut Checks) -> Result<()> {
+    const NAME: &str = "group";
+    let principal = config.kafka.username.as_deref().unwrap_or("ANONYMOUS");
+    let grant = tool(
+        config,
+        &format!(
+            "kafka-acls.sh --add --allow-principal User:{principal} --operation Read --group {group}"
+        ),
+    );
+    match GroupReader::new(&config.kafka.settings())?.read(group).await {
+        Ok(found) if is_foreign(&found) => checks.error(
+            NAME,
+            format!("{group} is a group of another program ({})", found.protocol_type),
+            "give fleet.group a name that no other program uses",
+        ),
+        Ok(found) => checks.ok(NAME, format!("{group} has instances: {}", found.members.len())),
+        Err(error) => checks.failed(NAME, &error, &grant),
+    }
+    Ok(())
 }
 
 /// Checks that this machine reaches the addresses that the brokers advertise to clients.
@@ -403,9 +431,13 @@ impl TopicChecks<'_> {
         ))
     }
 
-    /// Command line of one of Kafka's tools.
     fn tool(&self, call: &str) -> String {
-        let (program, rest) = call.split_once(' ').unwrap_or((call, ""));
-        format!("{program} --bootstrap-server {} {rest}", self.config.kafka.brokers.join(","))
+        tool(self.config, call)
     }
+}
+
+/// Command line of one of Kafka's tools.
+fn tool(config: &Config, call: &str) -> String {
+    let (program, rest) = call.split_once(' ').unwrap_or((call, ""));
+    format!("{program} --bootstrap-server {} {rest}", config.kafka.brokers.join(","))
 }

@@ -1,33 +1,31 @@
 //! The handle of a running fleet: adds, replaces and removes pipelines, and stops them all.
 
-use std::{
-    collections::BTreeMap,
-    fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{fmt, sync::Arc};
 
 use futures_util::future::join_all;
-use slog::{Logger, o};
+use slog::Logger;
 
 use super::{
     MakePipeline,
+    group::Sharing,
     keeper::{Keeper, Surroundings},
+    keepers::Keepers,
 };
 use crate::{
     PipelineBuilder, Result,
     config::{FleetConfig, HttpConfig},
-    ops::{FleetRoutes, FleetState, MemberStatus, Members, Servers},
+    kafka::{KafkaSettings, pipelined::SharedConnections},
+    ops::{FleetRoutes, FleetState, GroupStatus, MemberStatus, Servers},
     threads::ThreadPool,
 };
-
-type Keepers = Arc<Mutex<BTreeMap<String, Keeper>>>;
 
 /// A running fleet.
 ///
 /// Dropping it stops its pipelines in the background; [`shutdown`](Self::shutdown) waits for that.
 pub struct FleetHandle {
     keepers: Keepers,
-    around: Surroundings,
+    /// None: this fleet runs all of its pipelines.
+    sharing: Option<Sharing>,
     ops: FleetState,
     _servers: Servers,
 }
@@ -36,23 +34,30 @@ impl FleetHandle {
     pub(super) fn new(
         http: &HttpConfig,
         config: &FleetConfig,
+        kafka: &KafkaSettings,
         threads: ThreadPool,
         log: Logger,
     ) -> Result<Self> {
-        let keepers = Keepers::default();
-        let members: Arc<Members> = {
-            let keepers = Arc::clone(&keepers);
-            Arc::new(move || lock(&keepers).iter().map(|(name, one)| one.member(name)).collect())
+        let keepers = Keepers::new(Surroundings {
+            threads: Arc::new(threads),
+            connections: SharedConnections::default(),
+            retry_after: config.retry_after,
+            is_shared: config.group.is_some(),
+            log: log.clone(),
+        });
+        let sharing = match &config.group {
+            Some(group) => Some(Sharing::start(group, config, kafka, keepers.clone(), log)?),
+            None => None,
         };
-        let ops = FleetState::new(http, config.unhealthy_when, members);
+        let group = sharing.as_ref().map(Sharing::watch);
+        let ops = FleetState::new(http, config.unhealthy_when, keepers.members(), group);
         let servers = ops.serve(http)?;
-        let around =
-            Surroundings { threads: Arc::new(threads), retry_after: config.retry_after, log };
-        Ok(FleetHandle { keepers, around, ops, _servers: servers })
+        Ok(FleetHandle { keepers, sharing, ops, _servers: servers })
     }
 
     /// Adds a pipeline, or replaces the one of this name, which is stopped in order first. Call it
-    /// in the actix `System` of the fleet.
+    /// in the actix `System` of the fleet. With `fleet.group`, the pipeline runs here only while it
+    /// is this instance's.
     pub fn set(
         &self,
         name: impl Into<String>,
@@ -62,11 +67,10 @@ impl FleetHandle {
     }
 
     pub(super) fn put(&self, name: String, make: MakePipeline) {
-        let mut keepers = lock(&self.keepers);
-        let log = self.around.log.new(o!("pipeline" => name.clone()));
-        let around = Surroundings { log, ..self.around.clone() };
-        let keeper = Keeper::start(make, keepers.remove(&name), around);
-        keepers.insert(name, keeper);
+        match &self.sharing {
+            Some(sharing) => sharing.set(name, make),
+            None => self.keepers.start(name, make),
+        }
     }
 
     /// Stops a pipeline in order and removes it. Does nothing if there is none of this name.
@@ -74,8 +78,10 @@ impl FleetHandle {
     /// # Errors
     /// As [`PipelineHandle::shutdown`](crate::PipelineHandle::shutdown).
     pub async fn remove(&self, name: &str) -> Result<()> {
-        let removed = lock(&self.keepers).remove(name);
-        match removed {
+        if let Some(sharing) = &self.sharing {
+            return sharing.remove(name).await;
+        }
+        match self.keepers.take(name) {
             Some(keeper) => keeper.stop().await,
             None => Ok(()),
         }
@@ -83,13 +89,22 @@ impl FleetHandle {
 
     /// As [`remove`](Self::remove), without waiting for the end.
     pub fn remove_in_background(&self, name: &str) {
-        // Dropped, it stops its pipeline.
-        drop(lock(&self.keepers).remove(name));
+        match &self.sharing {
+            // Sent before it waits, which nobody does.
+            Some(sharing) => drop(sharing.remove(name)),
+            // Dropped, it stops its pipeline.
+            None => drop(self.keepers.take(name)),
+        }
     }
 
-    /// The status of each pipeline, those in trouble first.
+    /// The status of each pipeline that runs here, those in trouble first.
     pub fn status(&self) -> Vec<MemberStatus> {
         self.ops.statuses()
+    }
+
+    /// This instance's place in the group; none without `fleet.group`.
+    pub fn group(&self) -> Option<GroupStatus> {
+        self.ops.group()
     }
 
     /// Routes of health, readiness, status, metrics and the list of pipelines, and those of each
@@ -98,20 +113,27 @@ impl FleetHandle {
         self.ops.routes()
     }
 
-    /// Stops all pipelines in order, at the same time.
+    /// Stops all pipelines in order, at the same time. With `fleet.group`, other instances take
+    /// them over as they end.
     ///
     /// # Errors
     /// The first error of a pipeline that did not stop in order.
     pub async fn shutdown(&self) -> Result<()> {
-        let keepers = std::mem::take(&mut *lock(&self.keepers));
+        if let Some(sharing) = &self.sharing {
+            return sharing.leave().await;
+        }
+        let keepers = self.keepers.take_all();
         join_all(keepers.into_values().map(Keeper::stop)).await.into_iter().collect()
     }
 }
 
 impl Drop for FleetHandle {
     fn drop(&mut self) {
-        // The servers and the application may still hold the list.
-        lock(&self.keepers).clear();
+        // The servers and the application may still hold the list. Where pipelines are shared, the
+        // end of the commands stops them.
+        if self.sharing.is_none() {
+            drop(self.keepers.take_all());
+        }
     }
 }
 
@@ -119,8 +141,4 @@ impl fmt::Debug for FleetHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FleetHandle").field("status", &self.status()).finish_non_exhaustive()
     }
-}
-
-fn lock(keepers: &Keepers) -> MutexGuard<'_, BTreeMap<String, Keeper>> {
-    keepers.lock().unwrap_or_else(PoisonError::into_inner)
 }

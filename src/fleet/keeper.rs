@@ -5,19 +5,34 @@ use std::{
     time::Duration,
 };
 
-use actix_rt::{task::JoinHandle, time::sleep};
+use actix_rt::{
+    task::JoinHandle,
+    time::{sleep, timeout},
+};
 use slog::{Logger, error, info};
 use tokio::sync::watch;
 
 use super::MakePipeline;
-use crate::{Error, PipelineHandle, Result, ops::Member, threads::ThreadPool};
+use crate::{
+    Error, ErrorKind, PipelineHandle, Result, kafka::pipelined::SharedConnections, ops::Member,
+    threads::ThreadPool,
+};
 
 /// A pipeline of the fleet.
 pub(super) struct Keeper {
-    stop: watch::Sender<bool>,
+    stop: watch::Sender<Stop>,
     kept: Arc<Mutex<Kept>>,
     /// Ends when the pipeline has stopped.
     task: JoinHandle<Result<()>>,
+}
+
+/// What the keeper has been told about the end.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stop {
+    Not,
+    InOrder,
+    /// In order if that takes no longer than this.
+    Within(Duration),
 }
 
 /// What there is of the pipeline now.
@@ -33,14 +48,17 @@ struct Kept {
 #[derive(Clone)]
 pub(super) struct Surroundings {
     pub threads: Arc<ThreadPool>,
+    pub connections: SharedConnections,
     pub retry_after: Duration,
+    /// True if other instances start what this one stops: they wait for its slot.
+    pub is_shared: bool,
     pub log: Logger,
 }
 
 impl Keeper {
     /// Starts the pipeline once `before` has stopped: it may read the same slot.
     pub fn start(make: MakePipeline, before: Option<Keeper>, around: Surroundings) -> Self {
-        let (stop, stopping) = watch::channel(false);
+        let (stop, stopping) = watch::channel(Stop::Not);
         let kept = Arc::<Mutex<Kept>>::default();
         let task = actix_rt::spawn({
             let kept = Arc::clone(&kept);
@@ -60,7 +78,14 @@ impl Keeper {
     /// # Errors
     /// As [`PipelineHandle::shutdown`].
     pub async fn stop(self) -> Result<()> {
-        self.stop.send_replace(true);
+        self.stop.send_replace(Stop::InOrder);
+        self.task.await.unwrap_or(Ok(()))
+    }
+
+    /// As [`stop`](Self::stop), but ends the pipeline after this time in any case. What is then in
+    /// flight is sent again by the next one that reads the slot.
+    pub async fn stop_within(self, limit: Duration) -> Result<()> {
+        self.stop.send_replace(Stop::Within(limit));
         self.task.await.unwrap_or(Ok(()))
     }
 
@@ -78,12 +103,15 @@ impl Keeper {
 async fn keep(
     make: MakePipeline,
     kept: &Mutex<Kept>,
-    mut stopping: watch::Receiver<bool>,
+    mut stopping: watch::Receiver<Stop>,
     around: &Surroundings,
 ) -> Result<()> {
     let log = &around.log;
     // A keeper that is gone has been told to stop, too.
-    let mut stopped = async || drop(stopping.wait_for(|stop| *stop).await);
+    let mut stopped = async || match stopping.wait_for(|stop| *stop != Stop::Not).await {
+        Ok(stop) => *stop,
+        Err(_) => Stop::InOrder,
+    };
     loop {
         let ended = tokio::select! {
             started = start(&make, around) => match started {
@@ -92,14 +120,14 @@ async fn keep(
                     *lock(kept) = Kept { pipeline: Some(Arc::clone(&pipeline)), failure: None };
                     tokio::select! {
                         ended = pipeline.wait() => ended,
-                        () = stopped() => return pipeline.shutdown().await.inspect_err(|failure| {
+                        stop = stopped() => return end(pipeline, stop, kept).await.inspect_err(|failure| {
                             error!(log, "pipeline not stopped in order"; "error" => %failure);
                         }),
                     }
                 }
                 Err(failure) => Err(failure),
             },
-            () = stopped() => return Ok(()),
+            _ = stopped() => return Ok(()),
         };
         let Err(failure) = ended else {
             info!(log, "pipeline stopped");
@@ -110,13 +138,28 @@ async fn keep(
         lock(kept).failure = Some(failure);
         tokio::select! {
             () = sleep(around.retry_after) => {}
-            () = stopped() => return Ok(()),
+            _ = stopped() => return Ok(()),
         }
     }
 }
 
+async fn end(pipeline: Arc<PipelineHandle>, stop: Stop, kept: &Mutex<Kept>) -> Result<()> {
+    let ended = match stop {
+        Stop::Within(limit) => timeout(limit, pipeline.shutdown()).await.unwrap_or_else(|_| {
+            let failure = format!("the pipeline took longer than {limit:?} to stop");
+            let advice = "nothing is lost: it is sent again by the next that reads the slot";
+            Err(Error::new(ErrorKind::DrainTimeout, failure).remedy(advice))
+        }),
+        _ => pipeline.shutdown().await,
+    };
+    // Its last handle ends it, and its connections.
+    lock(kept).pipeline = None;
+    ended
+}
+
 async fn start(make: &MakePipeline, around: &Surroundings) -> Result<PipelineHandle> {
-    let builder = make()?.in_fleet(&around.threads, around.log.clone());
+    let Surroundings { threads, connections, is_shared, log, .. } = around;
+    let builder = make()?.in_fleet(threads, connections, *is_shared, log.clone());
     builder.start_in_background().await
 }
 

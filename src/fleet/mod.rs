@@ -6,25 +6,35 @@
 //! | file | idea |
 //! | --- | --- |
 //! | `databases` | lists the databases that have a pipeline |
+//! | `group` | shares the pipelines with other instances |
 //! | `handle` | the handle of a running fleet: adds, replaces and removes pipelines |
 //! | `keeper` | one pipeline: starts it, and starts it again when it fails |
+//! | `keepers` | the pipelines that run in this process |
+//! | `report` | the answer of `factlib fleet status` |
 
 #[cfg(feature = "cli")]
 mod databases;
+mod group;
 mod handle;
 mod keeper;
+mod keepers;
+#[cfg(feature = "cli")]
+mod report;
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use actix_rt::System;
 use slog::Logger;
 
-#[cfg(feature = "cli")]
-pub use self::databases::databases;
 pub use self::handle::FleetHandle;
+#[cfg(feature = "cli")]
+pub use self::{
+    databases::databases,
+    report::{FleetReport, InstanceReport, PipelineReport, report},
+};
 use crate::{
     Error, ErrorKind, PipelineBuilder, Result,
-    config::{Config, FleetConfig, HttpConfig},
+    config::{Config, FleetConfig, HttpConfig, KafkaConfig},
     logging,
     threads::ThreadPool,
 };
@@ -62,6 +72,7 @@ impl Fleet {
         FleetBuilder {
             http: HttpConfig::default(),
             config: FleetConfig::default(),
+            kafka: KafkaConfig::default(),
             log: logging::default_logger(),
             pipelines: BTreeMap::new(),
         }
@@ -73,15 +84,18 @@ impl Fleet {
 pub struct FleetBuilder {
     http: HttpConfig,
     config: FleetConfig,
+    kafka: KafkaConfig,
     log: Logger,
     pipelines: BTreeMap<String, MakePipeline>,
 }
 
 impl FleetBuilder {
-    /// Sets the sections `[fleet]` and `[http]`. The folder `fleet.pipelines` is not read.
+    /// Sets the sections `[fleet]` and `[http]`, and with `fleet.group` the `[kafka]` of the group. The
+    /// folder `fleet.pipelines` is not read.
     pub fn config(mut self, config: &Config) -> Self {
         self.http = config.http.clone();
         self.config = config.fleet.clone();
+        self.kafka = config.kafka.clone();
         self
     }
 
@@ -105,15 +119,17 @@ impl FleetBuilder {
     /// Starts the fleet and returns at once: the pipelines start in the background.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`]: a port is not available, or there is no actix `System`.
+    /// [`ErrorKind::Config`]: a port is not available, there is no actix `System`, or the group can't be
+    /// joined with these settings.
     pub fn start(self) -> Result<FleetHandle> {
         if System::try_current().is_none() {
             let failure = "a fleet starts inside an actix System, and this thread has none";
             let remedy = "begin the program with #[actix_rt::main]";
             return Err(Error::new(ErrorKind::Config, failure).remedy(remedy));
         }
-        let FleetBuilder { http, config, log, pipelines } = self;
-        let handle = FleetHandle::new(&http, &config, ThreadPool::start(), log)?;
+        let FleetBuilder { http, config, kafka, log, pipelines } = self;
+        let kafka = kafka.settings();
+        let handle = FleetHandle::new(&http, &config, &kafka, ThreadPool::start(), log)?;
         for (name, make) in pipelines {
             handle.put(name, make);
         }

@@ -6,6 +6,7 @@ mod broker_client;
 mod client_status;
 mod complaints;
 pub(crate) mod errors;
+pub(crate) mod groups;
 pub(crate) mod in_flight;
 #[cfg(feature = "oauth")]
 mod oauth;

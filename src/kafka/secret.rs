@@ -11,6 +11,12 @@ pub(crate) struct Secret {
     file: Option<PathBuf>,
 }
 
+impl PartialEq for Secret {
+    fn eq(&self, other: &Self) -> bool {
+        self.file == other.file && self.value.expose_secret() == other.value.expose_secret()
+    }
+}
+
 impl Secret {
     pub fn new(value: SecretString, file: Option<PathBuf>) -> Self {
         Secret { value, file }

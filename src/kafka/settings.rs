@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 use factlib_kafka::{AddedPartitions, tls::Verification};
 use serde::{Deserialize, Serialize};
 
-use super::Secret;
+use super::{Secret, pipelined::SharedConnections};
 
 /// Settings of a client.
 #[derive(Clone)]
@@ -18,6 +18,8 @@ pub(crate) struct KafkaSettings {
     pub login: Option<LoginSettings>,
     /// Encryption; none for plaintext connections.
     pub tls: Option<TlsSettings>,
+    /// Connections to share with other clients; none for connections of its own.
+    pub connections: Option<SharedConnections>,
     pub compression: Compression,
     /// Level of gzip or zstd; the library's default when not set.
     pub compression_level: Option<i32>,
@@ -38,7 +40,7 @@ pub(crate) struct KafkaSettings {
 }
 
 /// A SASL login.
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 pub(crate) enum LoginSettings {
     /// With user and password.
     Password { mechanism: PasswordMechanism, username: String, password: Secret },
@@ -55,7 +57,7 @@ pub(crate) enum PasswordMechanism {
 }
 
 /// An OpenID provider's token endpoint, and the client's credentials there.
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 #[cfg_attr(not(feature = "oauth"), allow(dead_code, reason = "such a login is refused before"))]
 pub(crate) struct TokenEndpoint {
     /// `http(s)://…`.
@@ -72,7 +74,7 @@ pub(crate) struct TokenEndpoint {
 }
 
 /// Encryption, and the client's own certificate.
-#[derive(Clone, Default)]
+#[derive(Clone, Default, PartialEq)]
 pub(crate) struct TlsSettings {
     /// PEM file of the authorities that sign the brokers' certificates; the system's when not set.
     pub authorities: Option<PathBuf>,

@@ -1,7 +1,7 @@
 //! Serves several pipelines: health and metrics of all, a list with a page, and the routes of each
 //! below `/pipelines/{name}`.
 
-use std::{cmp::Reverse, sync::Arc};
+use std::{cmp::Reverse, sync::Arc, time::Duration};
 
 use actix_web::{
     HttpRequest, HttpResponse, Scope,
@@ -10,10 +10,12 @@ use actix_web::{
 };
 use serde::Serialize;
 use serde_json::json;
+use tokio::sync::watch;
 
 use super::{
     OpsState, Routes,
     asked::{FindPipeline, PIPELINE},
+    group::GroupStatus,
     health::Health,
     metrics, page, routes,
     servers::{Ports, Servers},
@@ -63,7 +65,10 @@ pub struct MemberStatus {
 #[derive(Clone)]
 pub(crate) struct FleetState {
     members: Arc<Members>,
+    /// None if the pipelines are not shared.
+    group: Option<watch::Receiver<GroupStatus>>,
     unhealthy_when: UnhealthyWhen,
+    stuck_after: Duration,
     page: bool,
 }
 
@@ -87,8 +92,19 @@ impl FleetRoutes {
 }
 
 impl FleetState {
-    pub fn new(http: &HttpConfig, unhealthy_when: UnhealthyWhen, members: Arc<Members>) -> Self {
-        FleetState { members, unhealthy_when, page: http.page }
+    pub fn new(
+        http: &HttpConfig,
+        unhealthy_when: UnhealthyWhen,
+        members: Arc<Members>,
+        group: Option<watch::Receiver<GroupStatus>>,
+    ) -> Self {
+        let (stuck_after, page) = (http.stuck_after, http.page);
+        FleetState { members, group, unhealthy_when, stuck_after, page }
+    }
+
+    /// This instance's place in the group, if the pipelines are shared.
+    pub fn group(&self) -> Option<GroupStatus> {
+        self.group.as_ref().map(|group| group.borrow().clone())
     }
 
     /// Listens on the ports that are set, if any.
@@ -190,11 +206,13 @@ impl Member {
 }
 
 async fn healthz(state: Data<FleetState>) -> HttpResponse {
-    routes::answer(state.failure(Member::problem))
+    let lost = state.group().and_then(|group| group.not_member_for(state.stuck_after));
+    routes::answer(lost.or_else(|| state.failure(Member::problem)))
 }
 
 async fn readyz(state: Data<FleetState>) -> HttpResponse {
-    routes::answer(state.failure(Member::is_not_ready))
+    let joining = state.group().and_then(|group| group.not_member());
+    routes::answer(joining.or_else(|| state.failure(Member::is_not_ready)))
 }
 
 async fn prometheus(state: Data<FleetState>, request: HttpRequest) -> HttpResponse {
@@ -204,9 +222,14 @@ async fn prometheus(state: Data<FleetState>, request: HttpRequest) -> HttpRespon
     let pipelines = members.iter().filter_map(|member| {
         Some((Some(member.name.clone()), Arc::clone(&member.state()?.status)))
     });
-    routes::metrics_text(metrics::Scrape::of_fleet(pipelines.collect(), up), &request)
+    let scrape = metrics::Scrape::of_fleet(pipelines.collect(), up, state.group());
+    routes::metrics_text(scrape, &request)
 }
 
 async fn status(state: Data<FleetState>) -> HttpResponse {
-    routes::json_body(StatusCode::OK, &json!({ "pipelines": state.statuses() }))
+    let mut status = json!({ "pipelines": state.statuses() });
+    if let Some(group) = state.group() {
+        status["group"] = json!(group);
+    }
+    routes::json_body(StatusCode::OK, &status)
 }

@@ -17,6 +17,7 @@ use prometheus_client::{
 };
 
 use super::definitions::{Family, Kind, Label, PREFIX, Value, families, fleet, histogram, process};
+use super::group::GroupStatus;
 use crate::status::{Observed, PipelineStatus, Status};
 
 /// A format of the text.
@@ -99,18 +100,21 @@ pub(super) struct Scrape {
     pipelines: Vec<(Option<String>, Arc<Status>)>,
     /// For a fleet: each pipeline's name, and false if an error ended it.
     up: Vec<(String, bool)>,
+    /// None if the pipelines are not shared with other instances.
+    group: Option<GroupStatus>,
 }
 
 impl Scrape {
     pub fn of_one(status: &Arc<Status>) -> Self {
-        Scrape { pipelines: vec![(None, Arc::clone(status))], up: Vec::new() }
+        Scrape { pipelines: vec![(None, Arc::clone(status))], up: Vec::new(), group: None }
     }
 
     pub fn of_fleet(
         pipelines: Vec<(Option<String>, Arc<Status>)>,
         up: Vec<(String, bool)>,
+        group: Option<GroupStatus>,
     ) -> Self {
-        Scrape { pipelines, up }
+        Scrape { pipelines, up, group }
     }
 }
 
@@ -132,6 +136,9 @@ impl Collector for Scrape {
         }
         if !self.up.is_empty() {
             encode_family(fleet::pipeline_up(&self.up), &mut encoder)?;
+        }
+        for family in self.group.iter().flat_map(fleet::group) {
+            encode_family(family, &mut encoder)?;
         }
         let mut latencies = histogram_of(Observed::Latency, &mut encoder)?;
         for (name, status) in &self.pipelines {

@@ -15,6 +15,7 @@ mod definitions;
 #[cfg(feature = "metrics")]
 mod facade;
 mod fleet;
+mod group;
 mod health;
 mod history;
 mod metrics;
@@ -39,7 +40,10 @@ use tokio::sync::{Semaphore, watch};
 
 #[cfg(feature = "metrics")]
 pub(crate) use self::facade::Facade;
-pub use self::fleet::{FleetRoutes, MemberStatus};
+pub use self::{
+    fleet::{FleetRoutes, MemberStatus},
+    group::GroupStatus,
+};
 pub(crate) use self::{
     fleet::{FleetState, Member, Members},
     servers::Servers,

@@ -16,7 +16,7 @@ mod handle;
 mod own_thread;
 mod start;
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use actix::Recipient;
 use slog::Logger;
@@ -32,10 +32,17 @@ use crate::{
     config::Config,
     faults::Faults,
     handlers::{self, EventHandler, HandlerContext, HandlerError, HandlerOptions, HandlerRegistry},
+    kafka::pipelined::SharedConnections,
     logging,
     messages::TopicBatch,
     threads::ThreadPool,
 };
+
+/// Longest pause before a standby looks again if the slot is free.
+const STANDBY_PAUSE: Duration = Duration::from_secs(2);
+
+/// The same for a pipeline that another instance of a fleet is letting go.
+const SHARED_STANDBY_PAUSE: Duration = Duration::from_millis(500);
 
 /// A relay from one replication slot to Kafka.
 ///
@@ -69,6 +76,7 @@ impl Pipeline {
             paused: HashSet::new(),
             claims_slot: true,
             threads: None,
+            standby_pause: STANDBY_PAUSE,
             faults: Faults::default(),
             #[cfg(feature = "metrics")]
             facade: Facade::default(),
@@ -90,6 +98,8 @@ pub struct PipelineBuilder {
     paused: HashSet<Arc<str>>,
     claims_slot: bool,
     threads: Option<Arc<ThreadPool>>,
+    /// Longest pause before it looks again if the slot is free.
+    standby_pause: Duration,
     faults: Faults,
     #[cfg(feature = "metrics")]
     facade: Facade,
@@ -203,9 +213,20 @@ impl PipelineBuilder {
         self
     }
 
-    /// Makes it one of a fleet, which has the threads, the ports and the logger.
-    pub(crate) fn in_fleet(mut self, threads: &Arc<ThreadPool>, log: Logger) -> Self {
+    /// Makes it one of a fleet, which has the threads, the connections to Kafka, the ports and the
+    /// logger. One that is shared with other instances waits for a slot only while another one stops.
+    pub(crate) fn in_fleet(
+        mut self,
+        threads: &Arc<ThreadPool>,
+        connections: &SharedConnections,
+        is_shared: bool,
+        log: Logger,
+    ) -> Self {
         self.threads = Some(Arc::clone(threads));
+        self.config.kafka.connections = Some(connections.clone());
+        if is_shared {
+            self.standby_pause = SHARED_STANDBY_PAUSE;
+        }
         self.config.http.health_port = None;
         self.config.http.metrics_port = None;
         self.log = log;

@@ -70,6 +70,7 @@ impl PipelineBuilder {
             paused,
             claims_slot,
             threads,
+            standby_pause,
             faults,
             #[cfg(feature = "metrics")]
             facade,
@@ -207,6 +208,7 @@ impl PipelineBuilder {
             window,
             paused,
             claim,
+            standby_pause,
             status: Arc::clone(&status),
             faults,
             #[cfg(feature = "otlp")]

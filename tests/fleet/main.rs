@@ -7,3 +7,4 @@ mod cost;
 mod databases;
 mod folder;
 mod library;
+mod sharing;

@@ -79,8 +79,11 @@ async fn prometheus_finds_nothing_to_mend_in_the_metrics() {
 async fn what_they_look_at_is_there_and_what_is_there_is_documented() {
     let mut there = families(&scrape("*/*").await);
     assert!(there.len() > 30, "{there:?}");
-    // Only a fleet has it: tests/fleet.
+    // Only a fleet has them: tests/fleet.
     there.insert("factlib_pipeline_up".into());
+    for name in ["pipelines", "instances", "unassigned_pipelines", "rebalances_total"] {
+        there.insert(format!("factlib_fleet_{name}"));
+    }
     for file in [
         "packaging/alerts.yaml",
         "packaging/alerts-test.yaml",

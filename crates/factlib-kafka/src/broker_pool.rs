@@ -1,4 +1,4 @@
-//! Requests that any broker can answer: tried on an open connection, then on all known brokers.
+//! Requests that any broker can answer: tried on an idle connection, then on all known brokers.
 
 use std::{sync::Arc, time::Duration};
 
@@ -6,7 +6,7 @@ use kafka_protocol::protocol::Request;
 use tokio::time::timeout;
 
 use crate::{
-    connection::Connection,
+    connection_pool::Lease,
     error::{Error, Result},
     race::first_ok,
     settings::Settings,
@@ -15,15 +15,15 @@ use crate::{
 /// Head start of a broker before the next one is tried too.
 const HEAD_START: Duration = Duration::from_millis(250);
 
-/// Limit for a response on the open connection. If that broker is gone, the others may already
+/// Limit for a response on an idle connection. If that broker is gone, the others may already
 /// know its successor.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Brokers that can answer a request.
 pub(crate) struct BrokerPool {
     pub settings: Arc<Settings>,
-    /// A connection to try first.
-    pub preferred: Option<Connection>,
+    /// The broker that answered last, to ask first.
+    pub preferred: Option<(String, u16)>,
     /// Brokers found by metadata, besides those of the settings.
     pub discovered: Vec<(String, u16)>,
     /// Number of brokers, in the order of the list, that are tried after the others because their
@@ -32,18 +32,22 @@ pub(crate) struct BrokerPool {
 }
 
 impl BrokerPool {
-    /// Sends the request on the open connection; if this fails, to the first broker that accepts a
-    /// connection.
+    /// Sends the request on an idle connection to the broker to ask first; if this fails, to the
+    /// first broker that accepts a connection. Returns the connection with the response.
     pub async fn request<R: Request>(
         self,
         request: &R,
         max_version: i16,
-    ) -> Result<(Connection, R::Response)> {
-        if let Some(connection) = self.preferred.clone() {
-            let response = timeout(RESPONSE_TIMEOUT, connection.call(request, max_version)).await;
+    ) -> Result<(Lease, R::Response)> {
+        let first = self.preferred.clone().or_else(|| self.in_order().into_iter().next());
+        let idle = first.and_then(|(host, port)| Lease::take_idle(&self.settings, &host, port));
+        if let Some(idle) = idle {
+            let response = timeout(RESPONSE_TIMEOUT, idle.call(request, max_version)).await;
             if let Ok(Ok(response)) = response {
-                return Ok((connection, response));
+                return Ok((idle, response));
             }
+            // The others may be dead, too.
+            idle.close_idle();
         }
         let connection = self.connect().await?;
         let response = connection.call(request, max_version).await?;
@@ -51,14 +55,11 @@ impl BrokerPool {
     }
 
     /// Connects to the first broker that accepts a connection.
-    pub async fn connect(&self) -> Result<Connection> {
-        let mut all = self.addresses();
-        let skipped = self.skipped % all.len().max(1);
-        all.rotate_left(skipped);
+    async fn connect(&self) -> Result<Lease> {
         // The first error is the most useful one: it comes from a broker that the settings name.
-        let connected = first_ok(all, HEAD_START, |(host, port)| {
+        let connected = first_ok(self.in_order(), HEAD_START, |(host, port)| {
             let settings = Arc::clone(&self.settings);
-            async move { Connection::open(&settings, &host, port).await }
+            async move { Lease::take(&settings, &host, port).await }
         });
         connected.await.map_err(|failed| {
             failed.unwrap_or_else(|| Error::Protocol {
@@ -67,9 +68,15 @@ impl BrokerPool {
             })
         })
     }
-}
 
-impl BrokerPool {
+    /// Returns the addresses of all brokers in the order in which to try them.
+    fn in_order(&self) -> Vec<(String, u16)> {
+        let mut all = self.addresses();
+        let skipped = self.skipped % all.len().max(1);
+        all.rotate_left(skipped);
+        all
+    }
+
     /// Returns the addresses of all brokers, each once: those of the settings first.
     pub fn addresses(&self) -> Vec<(String, u16)> {
         let bootstrap = self.settings.bootstrap.iter().filter_map(|address| split(address));

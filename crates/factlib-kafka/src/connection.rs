@@ -13,7 +13,10 @@ use std::{
     collections::HashMap,
     io,
     pin::pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -45,7 +48,11 @@ const SESSION_SHARE: f64 = 0.8;
 #[derive(Clone)]
 pub(crate) struct Connection {
     pub address: Arc<str>,
+    /// Tells it from all others of this process.
+    pub serial: u64,
     pub mute: Mute,
+    /// Number of requests without an answer.
+    unanswered: Arc<AtomicUsize>,
     calls: mpsc::UnboundedSender<Call>,
     abilities: Arc<Abilities>,
     client_id: StrBytes,
@@ -64,6 +71,12 @@ impl Mute {
         if !time.is_zero() {
             *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + time);
         }
+    }
+
+    /// Returns true while the broker reads nothing.
+    fn is_on(&self) -> bool {
+        let until = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        until.is_some_and(|until| Instant::now() < until)
     }
 
     /// Returns the time at which a response is late to a request that was sent at `sent`.
@@ -157,9 +170,9 @@ impl Connection {
         Ok(self)
     }
 
-    /// Returns the time to log in again, if the session has an end.
-    pub fn login_due(&self) -> Option<Instant> {
-        self.login_due
+    /// Returns true if it is time to log in again, before the session ends.
+    pub fn is_login_due(&self) -> bool {
+        self.login_due.is_some_and(|due| due <= Instant::now())
     }
 
     fn start(settings: &Settings, address: Arc<str>, stream: Box<dyn Stream>) -> Self {
@@ -168,19 +181,40 @@ impl Connection {
         let (sent, awaited) = mpsc::unbounded_channel();
         let (ended, end) = watch::channel(None);
         let ended = Ended { address: Arc::clone(&address), ended: Arc::new(ended) };
-        let mute = Mute::default();
+        let (mute, unanswered) = (Mute::default(), Arc::<AtomicUsize>::default());
         tokio::spawn(write(writer, called, sent, ended.clone()));
         let has_login = settings.login.is_some();
         let limits = (settings.request_timeout, mute.clone());
-        tokio::spawn(read(reader, awaited, limits, has_login, ended));
-        let client_id = StrBytes::from_string(settings.client_id.clone());
-        let abilities = Arc::default();
-        Connection { address, mute, calls, abilities, client_id, end, login_due: None }
+        tokio::spawn(read(reader, awaited, limits, Arc::clone(&unanswered), has_login, ended));
+        static CONNECTIONS: AtomicU64 = AtomicU64::new(0);
+        Connection {
+            address,
+            serial: CONNECTIONS.fetch_add(1, Ordering::Relaxed),
+            mute,
+            unanswered,
+            calls,
+            abilities: Arc::default(),
+            client_id: StrBytes::from_string(settings.client_id.clone()),
+            end,
+            login_due: None,
+        }
     }
 
     /// Returns true once the connection can send nothing more.
     pub fn is_closed(&self) -> bool {
-        self.end.borrow().is_some()
+        // Without a sender, its tasks have ended with their runtime.
+        self.end.borrow().is_some() || self.end.has_changed().is_err()
+    }
+
+    /// Returns the error with which the connection has ended.
+    pub fn end_error(&self) -> Option<Error> {
+        self.end.borrow().clone()
+    }
+
+    /// Returns true if somebody else can use the connection: it is open, every request is answered,
+    /// and the broker does not throttle it.
+    pub fn is_at_rest(&self) -> bool {
+        self.unanswered.load(Ordering::Acquire) == 0 && !self.is_closed() && !self.mute.is_on()
     }
 
     /// Waits for the end of the connection and returns the error; none if the owners dropped the
@@ -254,6 +288,7 @@ impl Connection {
         let length = (bytes.len() - 4) as i32;
         bytes[..4].copy_from_slice(&length.to_be_bytes());
         let (response, awaited) = oneshot::channel();
+        self.unanswered.fetch_add(1, Ordering::AcqRel);
         // If the connection is closed, dropping the sender fails the pending request.
         let _ = self.calls.send(Call { bytes, request: name::<R>(), response });
         let address = Arc::clone(&self.address);
@@ -338,16 +373,21 @@ fn name<R: Request>() -> &'static str {
         ApiKey::CreateTopics => "CreateTopics",
         ApiKey::DeleteTopics => "DeleteTopics",
         ApiKey::DescribeConfigs => "DescribeConfigs",
+        ApiKey::DescribeGroups => "DescribeGroups",
         ApiKey::EndTxn => "EndTxn",
         ApiKey::Fetch => "Fetch",
         ApiKey::FindCoordinator => "FindCoordinator",
+        ApiKey::Heartbeat => "Heartbeat",
         ApiKey::IncrementalAlterConfigs => "IncrementalAlterConfigs",
         ApiKey::InitProducerId => "InitProducerId",
+        ApiKey::JoinGroup => "JoinGroup",
+        ApiKey::LeaveGroup => "LeaveGroup",
         ApiKey::ListOffsets => "ListOffsets",
         ApiKey::Metadata => "Metadata",
         ApiKey::Produce => "Produce",
         ApiKey::SaslAuthenticate => "SaslAuthenticate",
         ApiKey::SaslHandshake => "SaslHandshake",
+        ApiKey::SyncGroup => "SyncGroup",
         _ => "a request",
     })
 }
@@ -448,6 +488,7 @@ async fn read(
     mut stream: ReadHalf<Box<dyn Stream>>,
     mut sent: mpsc::UnboundedReceiver<Sent>,
     (limit, mute): (Duration, Mute),
+    unanswered: Arc<AtomicUsize>,
     has_login: bool,
     ended: Ended,
 ) {
@@ -476,6 +517,7 @@ async fn read(
         let error = match read {
             Some(Ok(bytes)) if bytes.len() >= 4 && (&bytes[..4]).get_i32() == correlation_id => {
                 is_served |= request != API_VERSIONS;
+                unanswered.fetch_sub(1, Ordering::AcqRel);
                 let _ = response.send(Ok(bytes));
                 continue;
             }

@@ -15,7 +15,9 @@
 //! | `answers` | translates a broker's error codes into the result of a batch |
 //! | `broker_pool` | requests that any broker can answer |
 //! | `connection` | one connection to one broker, pipelined |
+//! | `connection_pool` | the connections that clients take turns to use |
 //! | [`sasl`], [`tls`] | logins, and encryption by rustls (feature `tls`) |
+//! | [`group`] | membership of a consumer group that shares out work |
 //! | [`client`] | administers topics and reads offsets and records, without a consumer group |
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -26,9 +28,11 @@ mod broker_pool;
 pub mod client;
 pub mod compression;
 mod connection;
+mod connection_pool;
 mod connector;
 mod driver;
 mod error;
+pub mod group;
 pub mod partition;
 pub mod partitioner;
 mod producer;
@@ -46,9 +50,11 @@ mod transaction;
 pub use self::{
     client::Client,
     compression::Compression,
+    connection_pool::ConnectionPool,
     connector::{Connecting, Connector, Plaintext, Stream},
     driver::DrainHold,
     error::{Code, CodeName, Error, Result},
+    group::{Assign, GroupEvent, GroupMember, GroupSettings, Membership},
     producer::{AnsweredRequest, Observer, Producer, SentRequest, Unobserved},
     receipt::{Appended, Receipt, Refusal},
     settings::{AddedPartitions, Settings},

@@ -21,11 +21,12 @@ pub trait Observer: Send + Sync + 'static {
     /// A topic has recovered: Kafka acknowledged every partition that had failed.
     fn recovered(&self, _topic: &str) {}
 
-    /// A new connection to a broker (`host:port`) was opened.
+    /// The producer has a connection to a broker (`host:port`), the first one or after the former one
+    /// ended.
     fn connected(&self, _broker: &str) {}
 
-    /// The connection to a broker ended. There is no error if the client closed the connection
-    /// itself.
+    /// The connection to a broker ended, or no connection can be opened any more. There is no error
+    /// if the client closed the connection itself.
     fn disconnected(&self, _broker: &str, _error: Option<&Error>) {}
 
     /// A Produce request is sent to a broker.

@@ -4,6 +4,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use crate::{
     compression::Compression,
+    connection_pool::ConnectionPool,
     connector::{Connector, Plaintext},
     sasl::Login,
 };
@@ -20,6 +21,8 @@ pub struct Settings {
     pub connector: Arc<dyn Connector>,
     /// SASL login; none for brokers without SASL.
     pub login: Option<Arc<dyn Login>>,
+    /// Open connections. Clients with clones of these settings take turns to use them.
+    pub connections: Arc<ConnectionPool>,
     /// Codec for batches.
     pub compression: Compression,
     /// Compression level for gzip and zstd; none for the library's default.
@@ -67,6 +70,7 @@ impl Settings {
             client_id: "factlib".into(),
             connector: Arc::new(Plaintext),
             login: None,
+            connections: Arc::default(),
             compression: Compression::default(),
             compression_level: None,
             connect_timeout: Duration::from_secs(10),

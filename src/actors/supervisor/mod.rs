@@ -113,7 +113,7 @@ impl Supervisor {
             wal_watch: resources.wal_watch(&threads.saving),
             publication_watch: resources.publication_watch(&threads.saving),
             row_sweeper: resources.row_sweeper(&threads.saving),
-            restarts: Restarts::new(Arc::clone(&resources.config)),
+            restarts: Restarts::new(Arc::clone(&resources.config), resources.standby_pause),
             paused: resources.paused.clone(),
             resources,
             threads,

@@ -63,6 +63,8 @@ pub(crate) struct PipelineResources {
     /// Topics that are held back from the start.
     pub paused: HashSet<Arc<str>>,
     pub claim: SlotClaim,
+    /// Longest pause before a standby looks again if the slot is free.
+    pub standby_pause: Duration,
     pub status: Arc<Status>,
     pub faults: Faults,
     /// True if deliveries become spans.

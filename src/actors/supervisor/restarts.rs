@@ -11,11 +11,10 @@ use backon::{BackoffBuilder, ExponentialBuilder};
 
 use crate::{Error, ErrorKind, config::Config};
 
-/// Longest pause before a standby checks again whether the slot is free.
-const STANDBY_PAUSE: Duration = Duration::from_secs(2);
-
 pub(super) struct Restarts {
     config: Arc<Config>,
+    /// Longest pause before a standby looks again if the slot is free.
+    standby_pause: Duration,
     /// Generations in a row that delivered nothing.
     failures: u32,
     /// Time of the first start; none once the pipeline ran.
@@ -23,8 +22,8 @@ pub(super) struct Restarts {
 }
 
 impl Restarts {
-    pub fn new(config: Arc<Config>) -> Self {
-        Restarts { config, failures: 0, starting_since: Some(Instant::now()) }
+    pub fn new(config: Arc<Config>, standby_pause: Duration) -> Self {
+        Restarts { config, standby_pause, failures: 0, starting_since: Some(Instant::now()) }
     }
 
     pub fn failures(&self) -> u32 {
@@ -65,7 +64,7 @@ impl Restarts {
         }
         let pause = self.pause(self.failures);
         self.failures = self.failures.saturating_add(1);
-        Some(if stands_by { pause.min(STANDBY_PAUSE) } else { pause })
+        Some(if stands_by { pause.min(self.standby_pause) } else { pause })
     }
 
     /// The pause before try `failures + 1`: doubled each time, with jitter.
@@ -88,13 +87,14 @@ mod tests {
     use super::*;
 
     const LONGEST: Duration = Duration::from_secs(30);
+    const STANDBY_PAUSE: Duration = Duration::from_secs(2);
 
     fn restarts(startup_timeout: Duration) -> Restarts {
         let mut config = Config::default();
         config.pipeline.restart_backoff = Duration::from_secs(1);
         config.pipeline.restart_backoff_max = LONGEST;
         config.pipeline.startup_timeout = startup_timeout;
-        Restarts::new(Arc::new(config))
+        Restarts::new(Arc::new(config), STANDBY_PAUSE)
     }
 
     fn error(kind: ErrorKind) -> Error {

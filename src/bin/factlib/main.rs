@@ -80,6 +80,12 @@ fn run_command(args: Args) -> Result<ExitCode> {
     let config = loaded.config.clone();
     let runs_fleet = config.fleet.is_set() && args.settings.pipeline.is_none();
     // Dropped last: the guard writes the lines that are still queued.
+    if matches!(args.command, Command::Run)
+        && config.fleet.group.is_some()
+        && !config.fleet.is_set()
+    {
+        return Err(fleet::nothing_to_share());
+    }
     let (log, _flush) = log::logger(&config.log);
     for path in &loaded.exposed {
         warn!(log, "a file with secrets is readable by every user of this machine";
@@ -104,6 +110,7 @@ fn run_command(args: Args) -> Result<ExitCode> {
         Command::Audit(args) => return audit::run(args, &config, &log),
         Command::Trace(args) => return trace::run(args, &config, &log),
         Command::Status(args) => status::run(&args, &config),
+        Command::Fleet(args) => return fleet::command(&args, &loader, &config, &log),
         Command::Slot(args) => slot::run(&args, &config, &log),
         Command::Move(args) => server_move::run(&args, &config, &log),
         Command::Tail(args) => tail::run(&args, &config, &log),

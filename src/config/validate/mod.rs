@@ -54,6 +54,12 @@ impl Config {
         }
         check_checkpoint(&self.checkpoint)?;
         positive("fleet.retry_after", self.fleet.retry_after)?;
+        positive("fleet.session_timeout", self.fleet.session_timeout)?;
+        for (setting, value) in
+            [("fleet.group", &self.fleet.group), ("fleet.instance", &self.fleet.instance)]
+        {
+            value.as_ref().map_or(Ok(()), |value| text(setting, value))?;
+        }
         for pattern in &self.fleet.databases {
             if let Err(problem) = Pattern::parse(pattern) {
                 return wrong("fleet.databases", quoted(pattern), problem);

@@ -7,6 +7,7 @@
 //! | --- | --- |
 //! | `client` | the producer of a pipeline |
 //! | `client_thread` | the thread that a client runs on |
+//! | `connections` | the connections that the pipelines of a fleet share |
 //! | `delivery` | a batch of records in flight: collects the answers, and answers once |
 //! | `reports` | what the client reports: log, status, and topics that can't be had |
 //! | `single` | single records, each waited for |
@@ -16,6 +17,7 @@
 
 mod client;
 mod client_thread;
+mod connections;
 mod delivery;
 mod reports;
 mod settings;
@@ -26,6 +28,7 @@ mod transactional;
 pub(crate) use self::{
     client::PipelinedClient,
     client_thread::ClientThread,
+    connections::SharedConnections,
     delivery::AfterRefusal,
     settings::client_settings,
     single::{SentRecord, SingleTopic},

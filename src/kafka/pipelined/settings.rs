@@ -44,6 +44,9 @@ pub(crate) fn client_settings(kafka: &KafkaSettings) -> Result<Settings> {
     if let Some(tls) = &kafka.tls {
         settings.connector = Arc::new(connector(tls));
     }
+    if let Some(shared) = &kafka.connections {
+        shared.share(kafka, &mut settings);
+    }
     Ok(settings)
 }
 

@@ -1,7 +1,7 @@
 //! Administers topics and reads offsets and records, without a consumer group.
 //!
-//! The client joins no group and commits no offsets. It opens connections when needed and keeps
-//! them. It retries errors of a moving leader for up to
+//! The client joins no group and commits no offsets. It takes a connection of its settings'
+//! [pool](crate::ConnectionPool) for each request. It retries errors of a moving leader for up to
 //! [`Settings::request_timeout`](crate::Settings); the caller has to retry all others.
 
 use std::{
@@ -24,15 +24,17 @@ use tokio::{
 
 use crate::{
     broker_pool::BrokerPool,
-    connection::Connection,
+    connection_pool::Lease,
     error::{Code, Error, Result, check},
     settings::Settings,
 };
 
+mod groups;
 mod reader;
 mod topics;
 
 pub use self::{
+    groups::{GroupDescription, GroupMemberDescription},
     reader::{Fetched, FetchedRecord, Isolation},
     topics::{NewTopic, TopicSetting},
 };
@@ -45,14 +47,14 @@ pub struct Client {
     cache: Mutex<Cache>,
 }
 
-/// Cached connections, addresses and leaders.
+/// Cached addresses and leaders.
 #[derive(Default)]
 struct Cache {
-    any_broker: Option<Connection>,
+    /// The broker that was the last to answer a request that any of them can answer.
+    any_broker: Option<(String, u16)>,
     /// Number of failures; each makes another broker be asked first.
     failures: usize,
     addresses: HashMap<i32, (String, u16)>,
-    links: HashMap<i32, Connection>,
     controller: Option<i32>,
     leaders: HashMap<(String, i32), i32>,
 }
@@ -175,14 +177,15 @@ impl Client {
             let cache = self.cache.lock().await;
             BrokerPool {
                 settings: Arc::clone(&self.settings),
-                preferred: cache.any_broker.clone().filter(is_usable),
+                preferred: cache.any_broker.clone(),
                 discovered: cache.addresses.values().cloned().collect(),
                 skipped: cache.failures,
             }
         };
         match brokers.request(request, max_version).await {
             Ok((connection, response)) => {
-                self.cache.lock().await.any_broker = Some(connection);
+                let broker = connection.host_and_port();
+                self.cache.lock().await.any_broker = Some(broker);
                 Ok(response)
             }
             Err(error) => {
@@ -282,21 +285,13 @@ impl Client {
         self.broker(leader).await?.call(request, max_version).await
     }
 
-    async fn broker(&self, id: i32) -> Result<Connection> {
-        let address = {
-            let cache = self.cache.lock().await;
-            if let Some(open) = cache.links.get(&id).filter(|open| is_usable(open)) {
-                return Ok(open.clone());
-            }
-            cache.addresses.get(&id).cloned()
-        };
+    async fn broker(&self, id: i32) -> Result<Lease> {
+        let address = self.cache.lock().await.addresses.get(&id).cloned();
         let (host, port) = address.ok_or_else(|| Error::Protocol {
             address: self.settings.bootstrap.join(",").into(),
             what: format!("the metadata has no broker with id {id}"),
         })?;
-        let connection = Connection::open(&self.settings, &host, port).await?;
-        self.cache.lock().await.links.insert(id, connection.clone());
-        Ok(connection)
+        Lease::take(&self.settings, &host, port).await
     }
 }
 
@@ -315,10 +310,6 @@ impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client").field("settings", &self.settings).finish_non_exhaustive()
     }
-}
-
-fn is_usable(connection: &Connection) -> bool {
-    !connection.is_closed() && connection.login_due().is_none_or(|due| Instant::now() < due)
 }
 
 /// Returns true for an error that ends once a leader is elected.

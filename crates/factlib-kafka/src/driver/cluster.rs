@@ -7,8 +7,8 @@ use kafka_protocol::messages::{
 };
 
 use super::{
-    Arc, Closing, Connection, Done, Driver, Duration, Error, Identity, Instant, Result, Topic,
-    VecDeque, pace::Pace, pause, topic_name,
+    Arc, Closing, Connection, Done, Driver, Duration, Error, Identity, Instant, Lease, Result,
+    Topic, VecDeque, oneshot, pace::Pace, pause, topic_name,
 };
 use crate::{broker_pool::BrokerPool, error::check};
 
@@ -22,6 +22,10 @@ pub(super) struct Broker {
     pub host: String,
     pub port: u16,
     pub link: Link,
+    /// The connection that was used last.
+    watched: Option<Watched>,
+    /// Address of the connection that the observer takes for open.
+    reported: Option<Arc<str>>,
     pub requests: usize,
     pub pace: Pace,
     pub failures: u32,
@@ -39,6 +43,13 @@ impl Broker {
             self.throttle = None;
         }
     }
+}
+
+/// A connection whose end the driver waits for, also while it is in the pool.
+struct Watched {
+    serial: u64,
+    /// Dropping it ends the wait.
+    _end: oneshot::Sender<()>,
 }
 
 /// The pause that a broker demands because the client has exceeded a quota.
@@ -71,9 +82,10 @@ pub(super) enum Link {
     Down {
         not_before: Option<Instant>,
     },
-    /// The connection is being opened, or is logging in again.
+    /// A connection is being opened, is logging in again, or is waited for.
     Connecting,
-    Up(Connection),
+    /// Requests are in flight, or are about to be sent.
+    Up(Lease),
 }
 
 impl Driver {
@@ -91,7 +103,10 @@ impl Driver {
             self.metadata_schedule.begin(self.settings.metadata_max_age);
             let brokers = self.broker_pool();
             self.tasks.push(Box::pin(async move {
-                Done::Metadata(brokers.request(&request, METADATA_VERSION).await)
+                let answer = brokers.request(&request, METADATA_VERSION).await;
+                Done::Metadata(
+                    answer.map(|(connection, answer)| (connection.host_and_port(), answer)),
+                )
             }));
         }
         let is_fresh = self.identity.is_some_and(|identity| identity.serial >= self.fresh_from);
@@ -110,7 +125,7 @@ impl Driver {
                 Done::ProducerId(answer.and_then(|(connection, answer)| {
                     let InitProducerIdResponse { error_code, producer_id, .. } = answer;
                     check(error_code, None, || "cannot get a producer id".into())?;
-                    Ok((connection, producer_id.0))
+                    Ok((connection.host_and_port(), producer_id.0))
                 }))
             }));
         }
@@ -118,12 +133,9 @@ impl Driver {
 
     /// Returns all brokers, for requests that any of them can answer.
     pub(super) fn broker_pool(&self) -> BrokerPool {
-        let is_usable = |connection: &Connection| {
-            !connection.is_closed() && connection.login_due().is_none_or(|due| Instant::now() < due)
-        };
         BrokerPool {
             settings: Arc::clone(&self.settings),
-            preferred: self.any_broker.clone().filter(is_usable),
+            preferred: self.any_broker.clone(),
             discovered: self.discovered(),
             skipped: self.useless_answers,
         }
@@ -160,17 +172,16 @@ impl Driver {
         self.metadata_schedule.retry(&self.settings);
     }
 
-    pub(super) fn handle_metadata(&mut self, answer: Result<(Connection, MetadataResponse)>) {
+    pub(super) fn handle_metadata(&mut self, answer: Result<((String, u16), MetadataResponse)>) {
         match answer {
-            Ok((connection, metadata)) => {
-                let address = Arc::clone(&connection.address);
-                self.any_broker = Some(connection);
+            Ok((broker, metadata)) => {
+                self.any_broker = Some(broker.clone());
                 let has_errors = metadata.topics.iter().any(|topic| {
                     let mut partitions = topic.partitions.iter();
                     topic.error_code != 0 || partitions.any(|partition| partition.leader_id.0 < 0)
                 });
                 self.apply_metadata(metadata);
-                self.end_pause(&address);
+                self.end_pause(&broker);
                 if has_errors || self.has_dead_leader() {
                     self.give_up_broker();
                 }
@@ -183,10 +194,10 @@ impl Driver {
     }
 
     /// Ends the pause before the next attempt to connect to a broker that has just answered.
-    fn end_pause(&mut self, address: &str) {
+    fn end_pause(&mut self, (host, port): &(String, u16)) {
         for broker in self.brokers.values_mut() {
             if let Link::Down { not_before: not_before @ Some(_) } = &mut broker.link
-                && format!("{}:{}", broker.host, broker.port) == address
+                && (&broker.host, &broker.port) == (host, port)
             {
                 *not_before = None;
             }
@@ -199,10 +210,10 @@ impl Driver {
         self.brokers.values().any(|broker| broker.failures > 0 && !broker.active.is_empty())
     }
 
-    pub(super) fn handle_producer_id(&mut self, answer: Result<(Connection, i64)>) {
+    pub(super) fn handle_producer_id(&mut self, answer: Result<((String, u16), i64)>) {
         match answer {
-            Ok((connection, producer_id)) => {
-                self.any_broker = Some(connection);
+            Ok((broker, producer_id)) => {
+                self.any_broker = Some(broker);
                 self.identity_schedule.succeeded(Duration::ZERO);
                 self.identity_schedule.retries = 0;
                 self.set_identity(producer_id, 0);
@@ -227,6 +238,8 @@ impl Driver {
                 host: host.clone(),
                 port,
                 link: Link::Down { not_before: None },
+                watched: None,
+                reported: None,
                 requests: 0,
                 pace: Pace::new(),
                 failures: 0,
@@ -334,98 +347,112 @@ impl Driver {
         }
     }
 
-    /// Returns the open connection to a broker. If there is none, starts to connect or to log in
-    /// again.
+    /// Returns the connection to a broker. If there is none, takes an idle one, or starts to open
+    /// one.
     pub(super) fn connection_to(&mut self, id: i32) -> Option<Connection> {
         let broker = self.brokers.get_mut(&id)?;
-        let now = Instant::now();
         match &broker.link {
-            Link::Connecting => None,
+            Link::Connecting => return None,
             Link::Up(connection) if !connection.is_closed() => {
-                if connection.login_due().is_none_or(|due| now < due) {
-                    return Some(connection.clone());
+                if !connection.is_login_due() {
+                    return Some(Connection::clone(connection));
                 }
                 // No other request may be in flight during a login.
-                if broker.requests == 0 {
-                    let (connection, settings) = (connection.clone(), Arc::clone(&self.settings));
-                    broker.link = Link::Connecting;
-                    self.tasks.push(Box::pin(async move {
-                        let limit = settings.connect_timeout;
-                        let address = Arc::clone(&connection.address);
-                        let login = tokio::time::timeout(limit, connection.log_in(&settings));
-                        let connection = login
-                            .await
-                            .unwrap_or(Err(Error::TimedOut { address, request: "the login" }));
-                        Done::Connected { broker: id, connection, is_again: true }
-                    }));
+                if broker.requests > 0 {
+                    return None;
                 }
-                None
             }
-            Link::Down { not_before: Some(at) } if now < *at => None,
-            Link::Up(_) | Link::Down { .. } => {
-                broker.link = Link::Connecting;
-                let (settings, host, port) =
-                    (Arc::clone(&self.settings), broker.host.clone(), broker.port);
-                self.tasks.push(Box::pin(async move {
-                    let connection = Connection::open(&settings, &host, port).await;
-                    Done::Connected { broker: id, connection, is_again: false }
-                }));
-                None
-            }
+            Link::Down { not_before: Some(at) } if Instant::now() < *at => return None,
+            Link::Up(_) | Link::Down { .. } => {}
         }
+        // This puts the former connection back.
+        broker.link = Link::Connecting;
+        if let Some(idle) = Lease::take_idle(&self.settings, &broker.host, broker.port) {
+            let connection = Connection::clone(&idle);
+            self.connected(id, Ok(idle));
+            return Some(connection);
+        }
+        let (settings, host, port) = (Arc::clone(&self.settings), broker.host.clone(), broker.port);
+        self.tasks.push(Box::pin(async move {
+            Done::Connected { broker: id, connection: Lease::take(&settings, &host, port).await }
+        }));
+        None
     }
 
-    /// Handles the result of connecting or of logging in again.
-    pub(super) fn connected(&mut self, id: i32, connection: Result<Connection>, is_again: bool) {
+    /// Handles the result of taking or opening a connection.
+    pub(super) fn connected(&mut self, id: i32, connection: Result<Lease>) {
         let Some(broker) = self.brokers.get_mut(&id) else { return };
         match connection {
             Ok(connection) => {
                 broker.failures = 0;
-                if !is_again {
-                    self.observer.connected(&connection.address);
-                    let (closed, address) = (connection.closed(), Arc::clone(&connection.address));
-                    self.tasks.push(Box::pin(async move {
-                        Done::Closed { broker: id, error: closed.await, address }
-                    }));
+                self.watch(id, &connection);
+                if let Some(broker) = self.brokers.get_mut(&id) {
+                    broker.link = Link::Up(connection);
                 }
-                broker.link = Link::Up(connection);
             }
             Err(error) => {
                 let pause = pause(&self.settings, broker.failures);
                 broker.failures += 1;
                 broker.link = Link::Down { not_before: Some(Instant::now() + pause) };
+                if let Some(address) = broker.reported.take() {
+                    self.observer.disconnected(&address, Some(&error));
+                }
                 self.observer.trouble(None, &error);
                 self.refresh_metadata();
             }
         }
     }
 
-    /// Drops the other connections to a broker that went silent: they are probably dead as well, and
-    /// a request on one would have to time out to show it.
-    fn drop_idle_connections(&mut self, address: &str) {
-        self.any_broker.take_if(|connection| *connection.address == *address);
-        if let Some(transaction) = &mut self.transaction {
-            transaction.coordinator.take_if(|connection| *connection.address == *address);
+    /// Waits for the end of a connection, and reports it unless the observer takes one for open.
+    fn watch(&mut self, id: i32, connection: &Connection) {
+        let Some(broker) = self.brokers.get_mut(&id) else { return };
+        let serial = connection.serial;
+        if broker.watched.as_ref().is_none_or(|watched| watched.serial != serial) {
+            let (end, ended) = oneshot::channel();
+            broker.watched = Some(Watched { serial, _end: end });
+            let closed = connection.closed();
+            self.tasks.push(Box::pin(async move {
+                tokio::select! {
+                    error = closed => Done::Closed { broker: id, serial, error },
+                    _ = ended => Done::Unwatched,
+                }
+            }));
         }
+        let address = &connection.address;
+        if broker.reported.as_ref() == Some(address) {
+            return;
+        }
+        if let Some(former) = broker.reported.replace(Arc::clone(address)) {
+            self.observer.disconnected(&former, None);
+        }
+        self.observer.connected(address);
     }
 
-    /// Handles the end of a connection, which may have been idle.
-    pub(super) fn closed(&mut self, id: i32, address: &str, error: Option<Error>) {
-        self.observer.disconnected(address, error.as_ref());
-        if error.as_ref().is_some_and(is_silent) {
-            self.drop_idle_connections(address);
-        }
+    /// Handles the end of the connection that was used last, which may be in the pool.
+    pub(super) fn closed(&mut self, id: i32, serial: u64, error: Option<Error>) {
         let Some(broker) = self.brokers.get_mut(&id) else { return };
+        if broker.watched.take_if(|watched| watched.serial == serial).is_none() {
+            return;
+        }
+        // The pool has closed the connection without an error if it needs fewer of them.
+        if (error.is_some() || matches!(broker.link, Link::Up(_)))
+            && let Some(address) = broker.reported.take()
+        {
+            self.observer.disconnected(&address, error.as_ref());
+        }
         broker.notice_end();
     }
-}
 
-/// Returns true if the connection ended because nothing came from the broker any more.
-fn is_silent(error: &Error) -> bool {
-    match error {
-        Error::TimedOut { .. } => true,
-        Error::Connection { source, .. } => source.kind() == std::io::ErrorKind::TimedOut,
-        _ => false,
+    /// Puts the connections without requests in flight back into the pool. A throttled one would hold
+    /// up its next user.
+    pub(super) fn put_back_connections(&mut self) {
+        let now = Instant::now();
+        for broker in self.brokers.values_mut() {
+            let is_throttled = broker.throttle.as_ref().is_some_and(|at| now < at.until);
+            if broker.requests == 0 && !is_throttled && matches!(broker.link, Link::Up(_)) {
+                broker.link = Link::Down { not_before: None };
+            }
+        }
     }
 }
 

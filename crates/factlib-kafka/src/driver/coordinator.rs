@@ -15,9 +15,9 @@ use kafka_protocol::{
 };
 
 use super::{
-    Answer, Arc, Connection, Done, Driver, Duration, Error, Identity, Instant, Result,
-    TransactionError, topic_name,
-    transaction::{Ending, Goal, LAST_ABORT_LIMIT, Transaction},
+    Answer, Arc, Done, Driver, Duration, Error, Identity, Instant, Lease, Result, TransactionError,
+    topic_name,
+    transaction::{Coordinator, Ending, Goal, LAST_ABORT_LIMIT, Transaction},
 };
 use crate::{
     broker_pool::BrokerPool,
@@ -36,8 +36,8 @@ const IMPLICIT_LEVEL: i16 = 2;
 
 /// Result of a request to the coordinator.
 pub(super) struct CoordinatorResponse {
-    /// Connection for the next request; none after an error.
-    coordinator: Option<Connection>,
+    /// The broker for the next request; none after an error.
+    coordinator: Option<Coordinator>,
     outcome: Outcome,
 }
 
@@ -239,18 +239,24 @@ impl Driver {
         let brokers = self.broker_pool();
         let Some(transaction) = &mut self.transaction else { return };
         transaction.is_requesting = true;
-        let known = transaction.coordinator.take().filter(|known| {
-            !known.is_closed() && known.login_due().is_none_or(|due| Instant::now() < due)
-        });
+        let known = transaction.coordinator.take();
         let id = transaction.settings.id.clone();
         self.tasks.push(Box::pin(async move {
             let exchange = async {
-                let coordinator = match known {
-                    Some(known) => known,
+                let known = match known {
+                    Some(Coordinator { host, port, .. }) => {
+                        Lease::take(&brokers.settings, &host, port).await.ok()
+                    }
+                    None => None,
+                };
+                let connection = match known {
+                    Some(connection) => connection,
                     None => find_coordinator(brokers, &id).await?,
                 };
-                let answer = coordinator.call(&request, max_version).await?;
-                Ok((coordinator, answer))
+                let answer = connection.call(&request, max_version).await?;
+                let (host, port) = connection.host_and_port();
+                let transaction_version = connection.feature("transaction.version");
+                Ok((Coordinator { host, port, transaction_version }, answer))
             };
             Done::Coordinator(match exchange.await {
                 Ok((coordinator, answer)) => CoordinatorResponse {
@@ -327,7 +333,7 @@ impl Driver {
         let number = self.announced.transaction.load(std::sync::atomic::Ordering::Acquire);
         let Some(transaction) = &mut self.transaction else { return };
         let level = transaction.coordinator.as_ref();
-        let level = level.map_or(0, |coordinator| coordinator.feature("transaction.version"));
+        let level = level.map_or(0, |coordinator| coordinator.transaction_version);
         transaction.brokers_add_partitions = level >= IMPLICIT_LEVEL;
         (transaction.failures, transaction.ending) = (0, Ending::default());
         for answer in transaction.beginning.drain(..) {
@@ -430,7 +436,7 @@ impl Driver {
 }
 
 /// Connects to the coordinator of a transactional id.
-async fn find_coordinator(brokers: BrokerPool, id: &str) -> Result<Connection> {
+async fn find_coordinator(brokers: BrokerPool, id: &str) -> Result<Lease> {
     let settings = Arc::clone(&brokers.settings);
     let key = StrBytes::from_string(id.to_owned());
     // Version 3 takes a single key; later versions take several.
@@ -439,7 +445,7 @@ async fn find_coordinator(brokers: BrokerPool, id: &str) -> Result<Connection> {
     check(answer.error_code, answer.error_message.as_deref(), || {
         "cannot find the coordinator of transactions".into()
     })?;
-    let coordinator = Connection::open(&settings, &answer.host, answer.port as u16).await?;
+    let coordinator = Lease::take(&settings, &answer.host, answer.port as u16).await?;
     coordinator.require::<InitProducerIdRequest>(MIN_INIT_VERSION)?;
     Ok(coordinator)
 }

@@ -11,6 +11,10 @@
 //! between requests in flight. A request contains one batch of each partition that has one. So
 //! records are sent without delay under light load, and batches grow under heavy load.
 //!
+//! The driver holds a connection to a broker only while requests are in flight, and then puts it back
+//! into the [pool](crate::connection_pool). All requests in flight to a broker are on one connection,
+//! so the broker handles them in their order.
+//!
 //! # Failure
 //! Temporary failures are retried for ever, after a pause that grows up to
 //! [`Settings::backoff_max`]. When a connection fails, the results of its requests are unknown,
@@ -36,6 +40,7 @@ use tokio::{
 
 use crate::{
     connection::Connection,
+    connection_pool::Lease,
     error::{Error, Result},
     partition::Token,
     producer::Observer,
@@ -80,12 +85,27 @@ type Task = Pin<Box<dyn Future<Output = Done> + Send>>;
 
 /// Result of one of the driver's tasks.
 enum Done {
-    Metadata(Result<(Connection, MetadataResponse)>),
-    ProducerId(Result<(Connection, i64)>),
+    Metadata(Result<((String, u16), MetadataResponse)>),
+    ProducerId(Result<((String, u16), i64)>),
     Coordinator(CoordinatorResponse),
-    Connected { broker: i32, connection: Result<Connection>, is_again: bool },
-    Closed { broker: i32, address: Arc<str>, error: Option<Error> },
-    Produced { broker: i32, sent: Vec<Sent>, at: Instant, answer: Result<ProduceResponse> },
+    Connected {
+        broker: i32,
+        connection: Result<Lease>,
+    },
+    /// A connection that the driver watches has ended.
+    Closed {
+        broker: i32,
+        serial: u64,
+        error: Option<Error>,
+    },
+    /// The driver watches another connection.
+    Unwatched,
+    Produced {
+        broker: i32,
+        sent: Vec<Sent>,
+        at: Instant,
+        answer: Result<ProduceResponse>,
+    },
 }
 
 /// One batch of a request.
@@ -112,8 +132,8 @@ pub(crate) struct Driver {
     topics: Vec<TopicState>,
     by_name: HashMap<Arc<str>, usize>,
     brokers: HashMap<i32, Broker>,
-    /// A connection for requests that any broker can answer.
-    any_broker: Option<Connection>,
+    /// The broker that was the last to answer a request that any of them can answer.
+    any_broker: Option<(String, u16)>,
     /// Number of answers of no use to such requests; each makes another broker be asked first.
     useless_answers: usize,
     identity: Option<Identity>,
@@ -250,6 +270,7 @@ impl Driver {
             self.request_updates();
             self.advance_growths();
             self.send();
+            self.put_back_connections();
             self.advance_transaction();
         }
     }
@@ -269,10 +290,9 @@ impl Driver {
             Done::Metadata(answer) => self.handle_metadata(answer),
             Done::ProducerId(answer) => self.handle_producer_id(answer),
             Done::Coordinator(step) => self.handle_coordinator_response(step),
-            Done::Connected { broker, connection, is_again } => {
-                self.connected(broker, connection, is_again);
-            }
-            Done::Closed { broker, address, error } => self.closed(broker, &address, error),
+            Done::Connected { broker, connection } => self.connected(broker, connection),
+            Done::Closed { broker, serial, error } => self.closed(broker, serial, error),
+            Done::Unwatched => {}
             Done::Produced { broker, sent, at, answer } => self.produced(broker, sent, at, answer),
         }
     }
@@ -450,8 +470,8 @@ impl Driver {
         }
         for broker in self.brokers.values().filter(|broker| !broker.active.is_empty()) {
             match &broker.link {
-                Link::Down { not_before } => look_at(*not_before),
-                Link::Up(_) => {
+                Link::Down { not_before: not_before @ Some(_) } => look_at(*not_before),
+                Link::Down { not_before: None } | Link::Up(_) => {
                     look_at(Some(broker.pace.next()));
                     for (topic, place) in &broker.active {
                         look_at(self.topics[*topic].partitions[*place].not_before);

@@ -70,6 +70,13 @@ impl Driver {
         if self.transaction.as_ref().is_some_and(|transaction| !transaction.may_send()) {
             return false;
         }
+        let is_waiting = |(topic, place): &(usize, usize)| {
+            let partition = self.topics[*topic].partitions.get(*place);
+            partition.is_some_and(|p| p.not_before.is_some_and(|at| now < at))
+        };
+        if broker.active.iter().all(is_waiting) {
+            return false;
+        }
         let Some(connection) = self.connection_to(id) else { return false };
         let Some(broker) = self.brokers.get_mut(&id) else { return false };
         let open_transaction = self.transaction.as_ref().map_or(u64::MAX, Transaction::number);

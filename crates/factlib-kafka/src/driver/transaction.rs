@@ -5,9 +5,7 @@ use std::collections::{HashSet, VecDeque};
 use kafka_protocol::{messages::TransactionalId, protocol::StrBytes};
 use tokio::sync::watch;
 
-use super::{
-    Answer, Arc, Connection, Duration, Error, Instant, TransactionError, Transactional, pause,
-};
+use super::{Answer, Arc, Duration, Error, Instant, TransactionError, Transactional, pause};
 use crate::{error::Code, settings::Settings};
 
 /// First pause while the brokers still end the previous transaction (`CONCURRENT_TRANSACTIONS`).
@@ -24,7 +22,7 @@ pub(super) struct Transaction {
     pub settings: Transactional,
     /// Number of the open transaction.
     pub number: u64,
-    pub coordinator: Option<Connection>,
+    pub coordinator: Option<Coordinator>,
     pub is_requesting: bool,
     pub not_before: Option<Instant>,
     pub failures: u32,
@@ -44,6 +42,14 @@ pub(super) struct Transaction {
     /// handles are dropped.
     pub ends_at: Option<Instant>,
     pub failed: watch::Sender<Option<TransactionError>>,
+}
+
+/// The broker that coordinates the transactions.
+pub(super) struct Coordinator {
+    pub host: String,
+    pub port: u16,
+    /// Finalized level of the feature `transaction.version`.
+    pub transaction_version: i16,
 }
 
 /// The requested end of a transaction.
@@ -210,10 +216,9 @@ impl Transaction {
         match (error, &self.coordinator) {
             (
                 Error::Broker { what, code: code @ Code::ConcurrentTransactions, message: None },
-                Some(coordinator),
+                Some(Coordinator { host, port, .. }),
             ) => {
-                let address = &coordinator.address;
-                let message = format!("{address} has not ended the previous transaction");
+                let message = format!("{host}:{port} has not ended the previous transaction");
                 Error::Broker { what, code, message: Some(message) }
             }
             (error, _) => error,

@@ -15,7 +15,8 @@ pub const RUN_HELP: &str = "\
 SIGTERM, SIGINT or SIGHUP stops it in order: events in flight are delivered and the
 position is saved, within pipeline.drain_timeout. A second signal ends it at once; events
 in flight are then sent again at the next start. With fleet.pipelines, it runs a pipeline
-for each file of that folder, and SIGHUP reads the folder again: see docs/fleet.md.
+for each file of that folder, and SIGHUP reads the folder again. With fleet.group, it
+shares them with other instances: see docs/fleet.md.
 
 Examples:
   factlib run

@@ -16,6 +16,7 @@ use crate::{
     audit::{self, AuditArgs},
     dead_letter::DeadLetterArgs,
     doctor::{self, DoctorArgs},
+    fleet::FleetArgs,
     init::{self, InitArgs},
     replay,
     replay::ReplayArgs,
@@ -50,6 +51,8 @@ pub enum Command {
     /// Show the status of a running relay
     #[command(after_help = status::HELP)]
     Status(StatusArgs),
+    /// Show who runs each pipeline of a fleet
+    Fleet(FleetArgs),
     /// Show, create, drop or advance the replication slot
     Slot(SlotArgs),
     /// Move the relay to another PostgreSQL server

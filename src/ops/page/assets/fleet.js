@@ -13,7 +13,19 @@ const STATES = {
   stopped: ["Stopped", "bad"],
 };
 
-function draw(pipelines) {
+function drawGroup(group) {
+  const line = byId("group");
+  line.hidden = !group;
+  if (!group) return;
+  const left = group.unassigned.length ? `, ${plural(group.unassigned.length, "pipeline")} without an instance` : "";
+  const place = group.problem
+    ? `not a member: ${group.problem}`
+    : `runs ${plural(group.pipelines, "pipeline")}, ${plural(group.instances, "instance")} in all${left}`;
+  text(line, `Instance ${group.instance} of the group ${group.group}: ${place}`);
+}
+
+function draw({ pipelines, group }) {
+  drawGroup(group);
   const troubled = pipelines.filter((pipeline) => pipeline.problem);
   const summary = byId("summary");
   summary.dataset.tone = troubled.length ? "bad" : "ok";
@@ -55,7 +67,7 @@ function connection(state, words) {
 async function refresh() {
   try {
     const answer = await fetch("status.json", { cache: "no-store" });
-    draw((await answer.json()).pipelines);
+    draw(await answer.json());
     connection("live", "Live");
   } catch {
     connection("lost", "Connection lost");

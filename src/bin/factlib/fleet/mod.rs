@@ -1,8 +1,12 @@
 //! `factlib run` with the section `[fleet]`: runs several pipelines, and takes up their changes.
+//! `factlib fleet status` shows them.
 
-use std::{collections::BTreeMap, mem::ManuallyDrop, time::Duration};
+mod status;
+
+use std::{collections::BTreeMap, mem::ManuallyDrop, process::ExitCode, time::Duration};
 
 use actix_rt::System;
+use clap::{Args as ClapArgs, Subcommand};
 use factlib::{
     Error, ErrorKind, Fleet, FleetHandle, Result,
     binary::{Loaded, Loader, databases, is_pipeline},
@@ -16,9 +20,63 @@ use crate::{
     signals::Signals,
 };
 
+const HELP: &str = "\
+Examples:
+  factlib fleet status
+  factlib fleet status --json
+
+Exit codes: those of factlib fleet status --help.";
+
+const STATUS_HELP: &str = "\
+Lists all pipelines: the instance that runs each, since when, the WAL after its slot's confirmed
+position, and if the slot is being read; below that, why a pipeline does not run. With
+fleet.group, Kafka says who runs what. Without it, a pipeline runs if its slot is being read.
+
+Examples:
+  factlib fleet status
+  factlib fleet status --json | jq -r '.pipelines[] | select(.instance == null) | .name'
+
+Exit codes:
+  0 all pipelines run     1 some do not     2 configuration     4 Kafka";
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = HELP)]
+pub struct FleetArgs {
+    #[command(subcommand)]
+    command: FleetCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum FleetCommand {
+    /// Show who runs each pipeline, since when, and its lag
+    #[command(after_help = STATUS_HELP)]
+    Status {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Runs `factlib fleet …`.
+pub fn command(
+    args: &FleetArgs,
+    loader: &Loader,
+    config: &Config,
+    log: &Logger,
+) -> Result<ExitCode> {
+    let FleetCommand::Status { json } = &args.command;
+    status::run(*json, loader, config, log)
+}
+
 const SHORTEST: Duration = Duration::from_secs(1);
 /// Interval of looks that only SIGHUP asks for.
 const NEVER: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+/// The error of a group that has no pipelines to share.
+pub fn nothing_to_share() -> Error {
+    let failure = "fleet.group is set, and neither fleet.pipelines nor fleet.databases";
+    Error::new(ErrorKind::Config, failure).remedy("set one of them, or no fleet.group")
+}
 
 /// Loads the configuration of one pipeline.
 ///

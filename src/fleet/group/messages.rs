@@ -1,0 +1,103 @@
+//! What the instances of a fleet tell each other through the group's coordinator: JSON, with a version.
+//!
+//! The coordinator keeps all of it in one record, at most `max.message.bytes` (1 MiB) of its topic.
+//! That is enough for some ten thousand pipelines, counted once for each instance.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+/// Raised with a change that older instances would misread; a field that they may ignore is none.
+const VERSION: u32 = 1;
+
+/// Metadata of an instance: what it knows, what it runs, and how much it takes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default)]
+pub(crate) struct InstanceMetadata {
+    /// Name that people know it by.
+    pub instance: String,
+    /// Most pipelines that it runs; none: no limit.
+    pub max: Option<usize>,
+    /// True if it is about to end, and takes nothing.
+    pub leaving: bool,
+    /// Pipelines of its configuration.
+    pub known: BTreeSet<String>,
+    /// Pipelines that it runs and would keep, each with the Unix time (seconds) since when.
+    pub held: BTreeMap<String, u64>,
+    /// Pipelines that it is stopping: until they have ended, nobody else may have them.
+    pub ending: BTreeSet<String>,
+}
+
+/// Assignment of one instance.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default)]
+pub(crate) struct InstanceAssignment {
+    /// Pipelines that it runs now, each with the Unix time (seconds) since when.
+    pub pipelines: BTreeMap<String, u64>,
+    /// Number of instances.
+    pub instances: usize,
+    /// Pipelines for which no instance has room.
+    pub unassigned: BTreeSet<String>,
+}
+
+#[derive(Deserialize, Serialize)]
+struct Versioned<T> {
+    version: u32,
+    #[serde(flatten)]
+    message: T,
+}
+
+/// Encodes metadata or an assignment.
+pub(crate) fn encode(message: &impl Serialize) -> Vec<u8> {
+    let message = Versioned { version: VERSION, message };
+    // Maps with text keys and numbers only: nothing in it can fail.
+    serde_json::to_vec(&message).unwrap_or_default()
+}
+
+/// Decodes metadata or an assignment; none if another program or a later version has made it.
+pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
+    let message: Versioned<T> = serde_json::from_slice(bytes).ok()?;
+    (message.version == VERSION).then_some(message.message)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_message_is_read_as_it_was_written() {
+        let metadata = InstanceMetadata {
+            instance: "relay-0".into(),
+            max: Some(7),
+            leaving: true,
+            known: ["acme".into(), "globex".into()].into(),
+            held: [("acme".into(), 1_800_000_000)].into(),
+            ending: ["globex".into()].into(),
+        };
+        assert_eq!(decode(&encode(&metadata)), Some(metadata));
+        let assignment = InstanceAssignment {
+            pipelines: [("acme".into(), 1_800_000_000)].into(),
+            instances: 3,
+            unassigned: ["globex".into()].into(),
+        };
+        assert_eq!(decode(&encode(&assignment)), Some(assignment));
+    }
+
+    #[test]
+    fn other_versions_are_told_apart_and_new_fields_are_not() {
+        let read = |text: &str| decode::<InstanceMetadata>(text.as_bytes());
+        assert_eq!(read(r#"{"version":2,"instance":"a"}"#), None);
+        assert_eq!(read(r#"{"instance":"a"}"#), None);
+        let newer = read(r#"{"version":1,"instance":"a","rack":"b"}"#).expect("it can be read");
+        assert_eq!(newer.instance, "a");
+    }
+
+    proptest! {
+        #[test]
+        fn foreign_bytes_are_no_message(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            prop_assert_eq!(decode::<InstanceMetadata>(&bytes), None);
+        }
+    }
+}
