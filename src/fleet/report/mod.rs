@@ -192,10 +192,12 @@ mod tests {
         let owned = |name: &&str| (*name).to_owned();
         let mut tells = InstanceMetadata { instance: name.into(), ..InstanceMetadata::default() };
         tells.known = known.iter().map(owned).collect();
-        let mut assignment = InstanceAssignment::default();
-        assignment.pipelines = runs.iter().map(|name| (owned(name), 7)).collect();
-        assignment.unassigned = ["full".to_owned()].into();
-        Instance { host: "10.0.0.1".into(), tells, runs: assignment }
+        let runs = InstanceAssignment {
+            pipelines: runs.iter().map(|name| (owned(name), 7)).collect(),
+            unassigned: ["full".to_owned()].into(),
+            ..InstanceAssignment::default()
+        };
+        Instance { host: "10.0.0.1".into(), tells, runs }
     }
 
     #[test]

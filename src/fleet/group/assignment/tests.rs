@@ -231,10 +231,10 @@ proptest! {
             now = next;
             for id in 0..=chance % 3 {
                 round(&mut now, NOW);
-                if chance & 4 << id == 0 {
-                    if let Some(one) = now.values_mut().nth(usize::from(id)) {
-                        one.ending.pop_first();
-                    }
+                if chance & 4 << id == 0
+                    && let Some(one) = now.values_mut().nth(usize::from(id))
+                {
+                    one.ending.pop_first();
                 }
             }
         }
