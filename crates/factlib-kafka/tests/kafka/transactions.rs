@@ -13,7 +13,7 @@ use factlib_testing::{
     KafkaServer, TopicRight, create_topic, grant, grant_transactions, read_topic, shared_kafka,
 };
 use tokio::{
-    task::JoinHandle,
+    task::{JoinHandle, JoinSet},
     time::{sleep, timeout},
 };
 
@@ -75,6 +75,36 @@ async fn many_are_committed_while_the_next_is_prepared(bootstrap: &str) {
 async fn the_next_transaction_is_prepared_while_one_is_committed() {
     let bootstrap = shared_kafka().await.expect("a Kafka").bootstrap();
     many_are_committed_while_the_next_is_prepared(&bootstrap).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn producers_commit_everything_once_on_common_connections_that_die() {
+    let kafka = KafkaServer::builder().proxied().start().await.expect("a Kafka");
+    let settings = settings(&kafka.bootstrap());
+    let admin = kafka.admin_bootstrap();
+    let network = kafka.proxy(1).expect("a proxy");
+    let mut committing = JoinSet::new();
+    for id in ["common-1", "common-2", "common-3"] {
+        create_topic(&admin, id, 3, &[]).await.expect("a topic");
+        let all = Transacting::begin(settings.clone(), id, MINUTE).await;
+        let topic = all.topic(id).await;
+        committing.spawn(async move {
+            for round in 0..30 {
+                push(&topic, round * 100..round * 100 + 100, &all.ends);
+                all.commit().await.expect("a commit");
+                sleep(Duration::from_millis(5)).await;
+            }
+        });
+    }
+    while !committing.is_empty() {
+        tokio::select! {
+            Some(committed) = committing.join_next() => committed.expect("no panic"),
+            () = sleep(Duration::from_millis(200)) => network.reset_all(),
+        }
+    }
+    for topic in ["common-1", "common-2", "common-3"] {
+        assert_exactly(&admin, topic, 0..3_000).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
