@@ -3,6 +3,7 @@
 //!
 //! [`Producer`] sends records, [`TransactionalProducer`] sends them in transactions, and
 //! [`Client`] reads and changes everything else: topics, their settings, offsets and records.
+//! [`Membership`] shares out work among the members of a consumer group.
 //!
 //! | module | idea |
 //! | --- | --- |
@@ -18,7 +19,7 @@
 //! | `connection_pool` | the connections that clients take turns to use |
 //! | [`sasl`], [`tls`] | logins, and encryption by rustls (feature `tls`) |
 //! | [`group`] | membership of a consumer group that shares out work |
-//! | [`client`] | administers topics and reads offsets and records, without a consumer group |
+//! | [`client`] | administers topics, describes groups, and reads offsets and records without one |
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![deny(unsafe_code)]

@@ -1,7 +1,8 @@
-//! Administers topics and reads offsets and records, without a consumer group.
+//! Administers topics, describes groups, and reads offsets and records without a consumer group.
 //!
-//! The client joins no group and commits no offsets. It takes a connection of its settings'
-//! [pool](crate::ConnectionPool) for each request. It retries errors of a moving leader for up to
+//! The client joins no group (see [`group`](crate::group)) and commits no offsets. It takes a
+//! connection of its settings' [pool](crate::ConnectionPool) for each request. It retries errors of
+//! a moving leader for up to
 //! [`Settings::request_timeout`](crate::Settings); the caller has to retry all others.
 
 use std::{
