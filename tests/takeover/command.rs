@@ -85,6 +85,14 @@ fn what_is_missing_is_named_and_ends_it_with_2() {
     let missing: Vec<_> = missing.map(|of| of["key"].as_str().expect("a key")).collect();
     assert_eq!(missing, ["bootstrap.servers", "key.converter"]);
     assert!(json["toml"].as_str().is_some_and(|toml| toml.contains("[[outbox]]")), "{json}");
+    for mode in ["--check", "--shadow"] {
+        let (code, _, err) = run(folder.path(), &["--config", "connector.json", mode]);
+        let said = "factlib: no equivalent is known for bootstrap.servers, key.converter of Debezium \
+                    (make a configuration with --write, complete it, and name it with --factlib)\n";
+        assert_eq!((code, err.as_str()), (Some(2), said));
+    }
+    let (code, _, err) = run(folder.path(), &["--config", "connector.json", "--take"]);
+    assert!(code == Some(2) && err.contains("--factlib"), "{err}");
     let (code, _, err) = run(folder.path(), &["--config", "none.json"]);
     assert!(code == Some(2) && err.starts_with("factlib: cannot read none.json: "), "{err}");
 }
