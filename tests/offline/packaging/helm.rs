@@ -185,4 +185,20 @@ fn it_makes_what_the_plain_manifest_has() {
     assert!(variables(&spec["containers"][0]).contains("\"FACTLIB_HTTP__HEALTH_PORT\"=\"9000\""));
     assert_eq!(spec["volumes"][1]["secret"]["secretName"], "other");
     assert_eq!(spec["imagePullSecrets"][0]["name"], "pull");
+
+    let fleet = ["fleet.group=tenants,replicas=3,podDisruptionBudget.enabled=true"];
+    let (fleet, plain) = (render(&helm, &fleet), yaml("packaging/kubernetes-fleet.yaml"));
+    let budget = |of: &[Value]| kind(of, "PodDisruptionBudget").expect("a budget")["spec"].clone();
+    assert_eq!(budget(&fleet)["maxUnavailable"], budget(&plain)["maxUnavailable"]);
+    let (fleet, plain) = (pod(&fleet), pod(&plain));
+    for name in ["replicas", "strategy"] {
+        assert_eq!(fleet[name], plain[name], "{name}");
+    }
+    let variable = |of: &Value, name: &str| {
+        let all = of["template"]["spec"]["containers"][0]["env"].as_array().expect("a list");
+        all.iter().find(|of| of["name"] == name).unwrap_or_else(|| panic!("no {name}")).clone()
+    };
+    let name = "FACTLIB_FLEET__INSTANCE";
+    assert_eq!(variable(&fleet, name), variable(&plain, name));
+    assert_eq!(variable(&fleet, "FACTLIB_FLEET__GROUP")["value"], "tenants");
 }

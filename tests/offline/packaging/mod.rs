@@ -4,6 +4,7 @@ mod compose;
 #[cfg(target_os = "linux")]
 mod deb;
 mod features;
+mod fleet;
 mod helm;
 mod image;
 #[cfg(target_os = "linux")]

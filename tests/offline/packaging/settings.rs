@@ -7,6 +7,8 @@ use serde_json::Value;
 
 use crate::support::repository::{read, yaml};
 
+const MANIFESTS: [&str; 2] = ["packaging/kubernetes.yaml", "packaging/kubernetes-fleet.yaml"];
+
 /// The words of a text that look like our environment variables.
 fn variables(text: &str) -> BTreeSet<&str> {
     let word = |c: char| !(c.is_ascii_alphanumeric() || c == '_');
@@ -34,6 +36,7 @@ fn variables_are_those_of_settings() {
         "packaging/compose.yaml",
         "packaging/factlib.service",
         "packaging/kubernetes.yaml",
+        "packaging/kubernetes-fleet.yaml",
     ] {
         let text = read(file);
         let unknown = unknown_variables(&text);
@@ -42,8 +45,13 @@ fn variables_are_those_of_settings() {
 }
 
 #[test]
-fn the_manifests_probes_reach_the_port_that_it_sets() {
-    let documents = yaml("packaging/kubernetes.yaml");
+fn the_manifests_probes_reach_the_port_that_they_set() {
+    for file in MANIFESTS {
+        probes_reach_the_port(&yaml(file));
+    }
+}
+
+fn probes_reach_the_port(documents: &[Value]) {
     let kind = |kind: &str| documents.iter().find(|of| of["kind"] == kind).expect(kind);
     let pod = &kind("Deployment")["spec"]["template"];
     let container = &pod["spec"]["containers"][0];
@@ -84,9 +92,12 @@ fn time_to_stop_is_more_than_draining_takes() {
     let drain = factlib::config::Config::default().pipeline.drain_timeout.as_secs();
     let unit = read("packaging/factlib.service");
     let unit: u64 = of_unit(&unit, "TimeoutStopSec")[0].parse().expect("seconds");
-    let pod = &yaml("packaging/kubernetes.yaml")[0]["spec"]["template"]["spec"];
-    let pod = pod["terminationGracePeriodSeconds"].as_u64().expect("seconds");
-    assert!(unit > drain && pod > drain, "{unit} and {pod} for {drain}");
+    assert!(unit > drain, "{unit} for {drain}");
+    for file in MANIFESTS {
+        let pod = &yaml(file)[0]["spec"]["template"]["spec"];
+        let pod = pod["terminationGracePeriodSeconds"].as_u64().expect("seconds");
+        assert!(pod > drain, "{file}: {pod} for {drain}");
+    }
 }
 
 #[test]
