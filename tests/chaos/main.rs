@@ -14,6 +14,7 @@ mod support;
 mod cluster;
 mod context;
 mod disk;
+mod fleet;
 mod matrix;
 mod moved_records;
 mod outbox_rows;

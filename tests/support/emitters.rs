@@ -50,7 +50,7 @@ impl Emitters {
     /// Starts `emitters` of them, which emit `rate` facts a second together until
     /// they are stopped, or each has emitted `workload.facts`.
     pub async fn start(bed: &Bed<'_>, workload: &Workload, emitters: usize, rate: usize) -> Self {
-        Emitters::start_on(bed.sessions(), workload, emitters, rate).await
+        Emitters::start_on(bed.sessions(), workload, emitters, rate as f64).await
     }
 
     /// The same by other sessions, such as those that find the primary among several hosts.
@@ -58,7 +58,7 @@ impl Emitters {
         sessions: Config,
         workload: &Workload,
         emitters: usize,
-        rate: usize,
+        rate: f64,
     ) -> Self {
         let client = session(&sessions).await;
         client.batch_execute(TABLE).await.expect("the table of witnesses");
@@ -67,7 +67,7 @@ impl Emitters {
             let emitter = Background {
                 sessions: sessions.clone(),
                 workload: Workload { emitter: workload.emitter + n, ..workload.clone() },
-                pause: Duration::from_secs_f64(emitters as f64 / rate as f64),
+                pause: Duration::from_secs_f64(emitters as f64 / rate),
                 stop: Arc::clone(&stop),
                 count: Arc::clone(&count),
                 history: History::default(),

@@ -72,6 +72,13 @@ impl Launch {
         self
     }
 
+    /// Without a setting: with its default.
+    pub fn without(mut self, setting: &str) -> Self {
+        let variable = format!("FACTLIB_{}", setting.replace('.', "__").to_uppercase());
+        self.variables.retain(|(name, _)| *name != variable);
+        self
+    }
+
     /// `FACTLIB_FAULT`.
     pub fn fault(self, faults: impl Into<String>) -> Self {
         self.variable("FACTLIB_FAULT", faults)
@@ -187,10 +194,24 @@ impl Relay {
 
     /// Has it stand still for so long.
     pub async fn freeze(&self, time: Duration) {
-        let pid = Pid::from_raw(self.program.pid().cast_signed());
-        kill(pid, Signal::SIGSTOP).expect("it stands still");
+        self.pause();
         sleep(time).await;
-        kill(pid, Signal::SIGCONT).expect("it goes on");
+        self.resume();
+    }
+
+    /// Has it stand still.
+    pub fn pause(&self) {
+        self.signal(Signal::SIGSTOP);
+    }
+
+    /// Has it go on.
+    pub fn resume(&self) {
+        self.signal(Signal::SIGCONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(self.program.pid().cast_signed());
+        kill(pid, signal).expect("it is there");
     }
 
     /// Kills it, and waits for its end.

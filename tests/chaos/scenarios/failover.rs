@@ -66,7 +66,7 @@ fn launch(ctx: &Ctx, trio: &Trio) -> Launch {
 
 async fn load(ctx: &Ctx, trio: &Trio, rate: usize) -> Emitters {
     let workload = ctx.workload(&trio.bed());
-    Emitters::start_on(trio.sessions(), &workload, EMITTERS, rate).await
+    Emitters::start_on(trio.sessions(), &workload, EMITTERS, rate as f64).await
 }
 
 /// Chooses the standby to promote; one that `lags` lacks the last moments.

@@ -3,6 +3,7 @@
 pub mod crash;
 mod data;
 mod failover;
+mod fleet;
 mod held;
 mod kafka;
 mod network;
@@ -69,5 +70,6 @@ scenarios! {
     transactions: transactions_killed, transactions_aborted, transaction_coordinator_killed,
         frozen_past_the_time_out, two_instances_fight, huge_transaction_cut;
     poison: poisoned_rows, poisoned_rows_and_kills, rows_that_move, table_left_the_publication;
+    fleet: instances_come_and_go, instance_frozen;
     data: one_huge_transaction, odd_facts, foreign_traffic;
 }
