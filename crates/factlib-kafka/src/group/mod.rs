@@ -115,8 +115,9 @@ pub enum GroupEvent {
         /// The leader's assignment for this member.
         assignment: Bytes,
     },
-    /// The group may have given the work to others: let go of all of it now. The member joins again
-    /// by itself.
+    /// The group may have given the work to others: let go of all of it now, then call
+    /// [`Membership::rejoin`] with metadata that lists none. The member joins again by itself, but
+    /// others wait for what it still seems to have.
     Lost {
         /// The reason.
         why: String,

@@ -24,6 +24,10 @@ use crate::{
     settings::Settings,
 };
 
+#[cfg(test)]
+mod histories;
+#[cfg(test)]
+mod model;
 mod session;
 #[cfg(test)]
 mod tests;
@@ -230,6 +234,15 @@ impl Member {
                     self.refused(now, error);
                 }
             },
+        }
+    }
+
+    /// Handles a JoinGroup or SyncGroup that was not answered.
+    #[cfg(test)]
+    fn round_failed(&mut self, now: Instant, error: Error) {
+        match self.state {
+            State::Syncing(_) => self.synced(now, Err(error)),
+            State::Joining | State::Settled => self.joined(now, Err(error)),
         }
     }
 
