@@ -51,6 +51,7 @@ impl Holdings {
         assignment: &InstanceAssignment,
         known: impl Fn(&str) -> bool,
     ) -> Changes {
+        self.about.round = assignment.round;
         if self.about.leaving {
             return Changes::default();
         }

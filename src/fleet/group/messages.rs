@@ -26,6 +26,20 @@ pub(crate) struct InstanceMetadata {
     pub held: BTreeMap<String, u64>,
     /// Pipelines that it is stopping: until they have ended, nobody else may have them.
     pub ending: BTreeSet<String>,
+    /// The last assignment that it has taken up.
+    pub round: u64,
+}
+
+impl InstanceMetadata {
+    /// Adds what the instance was assigned last, if it had not taken that up yet: it will run it.
+    pub fn with_assigned(mut self, assigned: InstanceAssignment) -> Self {
+        if self.round != assigned.round {
+            let new =
+                assigned.pipelines.into_iter().filter(|(name, _)| !self.ending.contains(name));
+            self.held.extend(new);
+        }
+        self
+    }
 }
 
 /// Assignment of one instance.
@@ -38,6 +52,8 @@ pub(crate) struct InstanceAssignment {
     pub instances: usize,
     /// Pipelines for which no instance has room.
     pub unassigned: BTreeSet<String>,
+    /// Tells it from the assignment before: the leader's clock, in Unix milliseconds.
+    pub round: u64,
 }
 
 #[derive(Deserialize, Serialize)]
@@ -75,14 +91,34 @@ mod tests {
             known: ["acme".into(), "globex".into()].into(),
             held: [("acme".into(), 1_800_000_000)].into(),
             ending: ["globex".into()].into(),
+            round: 5,
         };
         assert_eq!(decode(&encode(&metadata)), Some(metadata));
         let assignment = InstanceAssignment {
             pipelines: [("acme".into(), 1_800_000_000)].into(),
             instances: 3,
             unassigned: ["globex".into()].into(),
+            round: 5,
         };
         assert_eq!(decode(&encode(&assignment)), Some(assignment));
+    }
+
+    #[test]
+    fn an_assignment_that_was_not_taken_up_counts() {
+        let metadata = InstanceMetadata {
+            held: [("old".into(), 1)].into(),
+            ending: ["ending".into()].into(),
+            round: 5,
+            ..InstanceMetadata::default()
+        };
+        let assigned = |round| InstanceAssignment {
+            pipelines: [("new".into(), 2), ("ending".into(), 1)].into(),
+            round,
+            ..InstanceAssignment::default()
+        };
+        assert_eq!(metadata.clone().with_assigned(assigned(5)), metadata, "it has let go since");
+        let held = metadata.with_assigned(assigned(6)).held;
+        assert_eq!(held, [("new".into(), 2), ("old".into(), 1)].into());
     }
 
     #[test]

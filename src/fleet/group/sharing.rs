@@ -137,9 +137,12 @@ fn heartbeat(session: Duration) -> Duration {
 
 /// Assigns the pipelines of all members. One whose metadata can't be read gets none.
 fn assign_all(members: &[GroupMember]) -> BTreeMap<String, Bytes> {
-    let read = |member: &GroupMember| decode::<InstanceMetadata>(&member.metadata);
-    let members = members.iter().map(|one| (one.id.clone(), read(one).unwrap_or_default()));
-    let assigned = assign(&members.collect(), now_ms() / 1000);
+    let read = |member: &GroupMember| {
+        let metadata = decode::<InstanceMetadata>(&member.metadata).unwrap_or_default();
+        metadata.with_assigned(decode(&member.assigned).unwrap_or_default())
+    };
+    let members = members.iter().map(|one| (one.id.clone(), read(one)));
+    let assigned = assign(&members.collect(), now_ms());
     assigned.into_iter().map(|(id, assignment)| (id, encode(&assignment).into())).collect()
 }
 

@@ -17,11 +17,11 @@ use std::{
 
 use super::messages::{InstanceAssignment, InstanceMetadata};
 
-/// Assigns the pipelines; `now` is the Unix time in seconds. The keys are the ids of the members,
-/// and the result has all of them.
+/// Assigns the pipelines; `now_ms` is the Unix time. The keys are the ids of the members, and the
+/// result has all of them.
 pub(crate) fn assign(
     members: &BTreeMap<String, InstanceMetadata>,
-    now: u64,
+    now_ms: u64,
 ) -> BTreeMap<String, InstanceAssignment> {
     let instances: Vec<&InstanceMetadata> = members.values().collect();
     let mut plan = Plan::new(&instances);
@@ -29,11 +29,16 @@ pub(crate) fn assign(
     plan.balance();
     let unassigned = plan.unassigned();
     let assigned = members.keys().enumerate().map(|(index, id)| {
-        let given = plan.given(index, now);
+        let given = plan.given(index, now_ms / 1000);
         let instances = members.len();
         (
             id.clone(),
-            InstanceAssignment { pipelines: given, instances, unassigned: unassigned.clone() },
+            InstanceAssignment {
+                pipelines: given,
+                instances,
+                unassigned: unassigned.clone(),
+                round: now_ms,
+            },
         )
     });
     assigned.collect()

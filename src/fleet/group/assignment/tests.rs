@@ -25,7 +25,7 @@ fn loads(fleet: &Fleet) -> Vec<usize> {
 /// One round: every instance takes up its assignment and begins to stop what is missing in it. Fails if
 /// that makes two instances run a pipeline.
 fn round(fleet: &mut Fleet, now: u64) -> BTreeSet<String> {
-    let assigned = assign(fleet, now);
+    let assigned = assign(fleet, now * 1000);
     let mut unassigned = BTreeSet::new();
     for (id, one) in fleet.iter_mut() {
         let given = &assigned[id];
@@ -143,7 +143,7 @@ fn of_two_that_claim_a_pipeline_the_later_keeps_it() {
     for (id, since) in [("m0", NOW), ("m1", NOW + 30)] {
         fleet.get_mut(id).expect("it is there").held = [("p000".to_owned(), since)].into();
     }
-    let assigned = assign(&fleet, NOW + 60);
+    let assigned = assign(&fleet, (NOW + 60) * 1000);
     assert!(assigned["m0"].pipelines.is_empty());
     assert_eq!(assigned["m1"].pipelines["p000"], NOW + 30);
 }
