@@ -1,6 +1,7 @@
 //! Reads the table, the dead letters and the topics, and has them compared.
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, HashSet},
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -21,12 +22,11 @@ use crate::{
     config::Config,
     dead_letter::{DeadLetterTopic, HeldLines, LetterFilter},
     kafka::reader::TopicReader,
+    record::{DEBEZIUM_ID_HEADER, EVENT_ID_HEADER, event_id},
     replay::{self, Archive, REPLAY_HEADER, RowRecords, Selection},
     routing::Decision,
 };
 
-/// Headers that may hold an event's id: that of factlib, and that of Debezium's outbox router.
-const ID_HEADERS: [&str; 2] = ["event_id", "id"];
 /// Headers of records that were sent again on purpose.
 const RESENT: [&str; 2] = [REPLAY_HEADER, "redriven_from"];
 /// Rows or records between two reports of progress.
@@ -225,22 +225,22 @@ impl Auditor<'_> {
     }
 
     fn see(&mut self, topic: usize, partition: i32, record: &FetchedRecord) {
-        let Some(event_id) = event_id(record, self.options.id_header.as_deref()) else {
+        let Some(event_id) = id_of(record, self.options.id_header.as_deref()) else {
             self.totals.without_id += 1;
             return;
         };
-        let is_known = self.comparison.knows(event_id);
+        let is_known = self.comparison.knows(&event_id);
         if !is_known && !covers(&self.options.selection, record.timestamp_ms) {
             return;
         }
         let headers = record.headers.iter().map(|(name, value)| (&**name, value.as_deref()));
         let key = record.key.as_deref().unwrap_or_default();
         let seen = Seen {
-            event_id,
+            event_id: &event_id,
             partition,
             offset: record.offset,
             digest: Digest::of(key, record.value.as_deref(), headers),
-            is_resent: RESENT.into_iter().any(|name| header(record, name).is_some()),
+            is_resent: record.headers.iter().any(|(name, _)| RESENT.contains(&&**name)),
         };
         for fault in self.comparison.see(topic, &seen) {
             self.report(fault);
@@ -268,17 +268,14 @@ impl Auditor<'_> {
 }
 
 /// Returns the id of a record's event, from this header or the usual ones.
-pub(super) fn event_id<'a>(record: &'a FetchedRecord, id_header: Option<&str>) -> Option<&'a str> {
-    let id = match id_header {
-        Some(name) => header(record, name),
-        None => ID_HEADERS.into_iter().find_map(|name| header(record, name)),
-    };
-    id.filter(|id| !id.is_empty())
-}
-
-fn header<'a>(record: &'a FetchedRecord, name: &str) -> Option<&'a str> {
-    let (_, value) = record.headers.iter().find(|(other, _)| other == name)?;
-    std::str::from_utf8(value.as_deref()?).ok()
+pub(super) fn id_of<'a>(
+    record: &'a FetchedRecord,
+    id_header: Option<&str>,
+) -> Option<Cow<'a, str>> {
+    match id_header {
+        Some(name) => event_id(&record.headers, [name]),
+        None => event_id(&record.headers, [EVENT_ID_HEADER, DEBEZIUM_ID_HEADER]),
+    }
 }
 
 /// Returns true if every event of this time has a row in the selection.

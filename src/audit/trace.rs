@@ -5,7 +5,7 @@ use factlib_kafka::{client::Isolation, partitioner};
 use serde::Serialize;
 use slog::Logger;
 
-use super::auditor::event_id;
+use super::auditor::id_of;
 use crate::{
     Event, Lsn, Result,
     config::Config,
@@ -263,7 +263,7 @@ impl Search<'_> {
         let Some(begin) = begin else { return Ok(found) };
         reader.seek(partition, begin);
         while let Some(record) = reader.next(offsets.end).await? {
-            if event_id(&record, options.id_header.as_deref()) == Some(&*options.event_id) {
+            if id_of(&record, options.id_header.as_deref()).as_deref() == Some(&*options.event_id) {
                 found.push(FoundRecord {
                     topic: self.topic.to_owned(),
                     partition,

@@ -3,6 +3,7 @@
 
 mod answer;
 mod batch;
+mod event_id;
 mod places;
 mod topic_name;
 
@@ -14,6 +15,7 @@ pub use self::answer::Refused;
 pub(crate) use self::{
     answer::{Answer, PartProgress},
     batch::{RecordBatch, Records},
+    event_id::{DEBEZIUM_ID_HEADER, EVENT_ID_HEADER, event_id, without_envelope},
     places::{Place, Places},
     topic_name::{is_legal_in_topic, is_legal_topic, legal_topic},
 };

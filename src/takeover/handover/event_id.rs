@@ -1,15 +1,12 @@
 //! The id of an event, as it is in the outbox and in the header of a record.
 
-use std::borrow::Cow;
-
 use bytes::Bytes;
-use serde_json::Value;
 use uuid::Uuid;
 
-use crate::Event;
-
-/// Headers that may hold an event's id: that of Debezium's outbox router, and that of factlib.
-const ID_HEADERS: [&str; 2] = ["id", "event_id"];
+use crate::{
+    Event,
+    record::{DEBEZIUM_ID_HEADER, EVENT_ID_HEADER, event_id, without_envelope},
+};
 
 /// An event's id, in little memory: millions of them are held.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -41,30 +38,9 @@ impl EventId {
     /// Returns the id of the event of a record with these headers, from this header or else the
     /// usual ones, which records of factlib have.
     pub fn of_headers(headers: &[(String, Option<Bytes>)], header: Option<&str>) -> Option<Self> {
-        let value = |wanted: &str| {
-            let (_, value) = headers.iter().find(|(name, _)| name == wanted)?;
-            std::str::from_utf8(value.as_deref()?).ok()
-        };
-        let text = header.into_iter().chain(ID_HEADERS).find_map(value)?;
-        let text = without_envelope(text);
-        (!text.is_empty()).then(|| EventId::of(&text))
-    }
-}
-
-/// Takes a text out of what Kafka Connect's header converters make of it: `"text"` in JSON, and
-/// `{"schema": …, "payload": "text"}`.
-fn without_envelope(text: &str) -> Cow<'_, str> {
-    if !text.starts_with(['"', '{']) {
-        return Cow::Borrowed(text);
-    }
-    match serde_json::from_str(text) {
-        Ok(Value::String(text)) => Cow::Owned(text),
-        Ok(Value::Object(mut with_schema)) => match with_schema.remove("payload") {
-            Some(Value::String(text)) => Cow::Owned(text),
-            Some(Value::Number(number)) => Cow::Owned(number.to_string()),
-            _ => Cow::Borrowed(text),
-        },
-        _ => Cow::Borrowed(text),
+        let usual = [DEBEZIUM_ID_HEADER, EVENT_ID_HEADER];
+        let id = event_id(headers, header.into_iter().chain(usual))?;
+        Some(EventId::of(&id))
     }
 }
 
@@ -73,26 +49,6 @@ mod tests {
     use super::*;
 
     const ID: &str = "406c07f3-26f0-4eea-a50c-109940064b8f";
-
-    fn id(headers: &[(&str, &str)], header: Option<&str>) -> Option<EventId> {
-        let text = |text: &str| Some(Bytes::copy_from_slice(text.as_bytes()));
-        let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), text(value)));
-        EventId::of_headers(&headers.collect::<Vec<_>>(), header)
-    }
-
-    #[test]
-    fn the_id_is_read_from_the_header_as_each_converter_writes_it() {
-        let with_schema = format!(r#"{{"schema":{{"type":"string"}},"payload":"{ID}"}}"#);
-        for value in [ID, &format!("\"{ID}\""), &with_schema] {
-            let found = id(&[("other", "1"), ("id", value)], None);
-            assert_eq!(found, Some(EventId::of(ID)), "{value}");
-        }
-        assert_eq!(id(&[("event_id", "7")], None), Some(EventId::of("7")));
-        assert_eq!(id(&[("key", "7"), ("id", "8")], Some("key")), Some(EventId::of("7")));
-        assert_eq!(id(&[("id", "8")], Some("key")), Some(EventId::of("8")));
-        assert_eq!(id(&[("id", "")], None), None);
-        assert_eq!(id(&[("id", "{")], None), Some(EventId::of("{")));
-    }
 
     #[test]
     fn ids_are_equal_only_if_their_texts_are() {
