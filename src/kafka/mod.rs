@@ -17,6 +17,7 @@ pub(crate) mod plain;
 pub(crate) mod reader;
 pub(crate) mod resend;
 pub(crate) mod secret;
+pub(crate) mod send_window;
 mod settings;
 
 pub use self::{

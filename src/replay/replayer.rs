@@ -1,7 +1,5 @@
 //! Sends rows again: many records in flight, confirmed in the order of rows.
 
-use std::collections::VecDeque;
-
 use bytes::Bytes;
 use slog::Logger;
 
@@ -9,7 +7,10 @@ use super::{archive::ArchivedRow, row_records::RowRecords};
 use crate::{
     Error, ErrorKind, Event, Result,
     config::Config,
-    kafka::resend::{InFlightRecords, RECORD_OVERHEAD, ResendClient},
+    kafka::{
+        resend::ResendClient,
+        send_window::{SendWindow, memory},
+    },
     record::{Headers, Record},
     routing::{Decision, OutgoingEvent},
 };
@@ -23,20 +24,16 @@ pub struct Replayer {
     rows: RowRecords,
     to_topic: Option<String>,
     client: ResendClient,
-    /// Records in flight, in the order of sending.
-    in_flight: VecDeque<InFlight>,
-    in_flight_bytes: usize,
-    window: usize,
+    window: SendWindow<SentRow>,
     replayed: u64,
     confirmed: Option<String>,
 }
 
-struct InFlight {
+/// The row of a record in flight.
+struct SentRow {
     id: String,
-    /// True for the last record of a row.
+    /// True for the last record of the row.
     is_last: bool,
-    bytes: usize,
-    delivery: InFlightRecords,
 }
 
 impl Replayer {
@@ -51,15 +48,12 @@ impl Replayer {
         to_topic: Option<String>,
         log: &Logger,
     ) -> Result<Self> {
-        let window = config.window_bytes() as usize;
         Ok(Replayer {
             run: run.into(),
             rows: RowRecords::new(config)?,
             to_topic,
             client: ResendClient::new(&config.kafka.settings(), log)?,
-            in_flight: VecDeque::new(),
-            in_flight_bytes: 0,
-            window,
+            window: SendWindow::new(config.window_bytes() as usize),
             replayed: 0,
             confirmed: None,
         })
@@ -122,11 +116,10 @@ impl Replayer {
     ) -> Result<()> {
         self.client.open(topic).await?;
         let record = self.rows.record(topic, outgoing).await?;
-        let bytes =
-            record.value.as_ref().map_or(0, Bytes::len) + record.key.len() + RECORD_OVERHEAD;
-        while !self.in_flight.is_empty() && self.in_flight_bytes + bytes > self.window {
+        while !self.window.has_room(&record) {
             self.settle().await?;
         }
+        let bytes = memory(&record);
         let record = Record {
             headers: self.headers(outgoing, record.headers),
             // Another topic has other partitions.
@@ -134,8 +127,7 @@ impl Replayer {
             ..record
         };
         let delivery = self.client.send(topic, vec![(record, format!("row {}", row.id))]);
-        self.in_flight_bytes += bytes;
-        self.in_flight.push_back(InFlight { id: row.id.clone(), is_last, bytes, delivery });
+        self.window.push(SentRow { id: row.id.clone(), is_last }, bytes, delivery);
         Ok(())
     }
 
@@ -144,26 +136,21 @@ impl Replayer {
     /// # Errors
     /// As [`send`](Self::send).
     pub async fn finish(&mut self) -> Result<()> {
-        while !self.in_flight.is_empty() {
-            self.settle().await?;
-        }
+        while self.settle().await? {}
         Ok(())
     }
 
-    /// Waits for the oldest record in flight.
-    async fn settle(&mut self) -> Result<()> {
-        let Some(oldest) = self.in_flight.front_mut() else { return Ok(()) };
-        let answer = oldest.delivery.acknowledged().await;
-        let Some(InFlight { id, is_last, bytes, .. }) = self.in_flight.pop_front() else {
-            return Ok(());
+    /// Waits for the oldest record in flight; returns false if there is none.
+    async fn settle(&mut self) -> Result<bool> {
+        let Some((SentRow { id, is_last }, answer)) = self.window.oldest().await else {
+            return Ok(false);
         };
-        self.in_flight_bytes -= bytes;
         answer.map_err(|error| with_remedy(&id, error))?;
         self.replayed += 1;
         if is_last {
             self.confirmed = Some(id);
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Headers as the relay makes them, plus the mark. `LSN` is removed, because a row does not know

@@ -1,15 +1,15 @@
 //! Sends events that topics lack, as the relay would, many in flight.
 
-use std::collections::VecDeque;
-
-use bytes::Bytes;
 use slog::Logger;
 
 use crate::{
     Error, Event, Refusal, Result,
     config::Config,
     dead_letter,
-    kafka::resend::{InFlightRecords, RECORD_OVERHEAD, ResendClient},
+    kafka::{
+        resend::ResendClient,
+        send_window::{SendWindow, memory},
+    },
     record::Record,
     replay::RowRecords,
     routing::OutgoingEvent,
@@ -18,16 +18,7 @@ use crate::{
 pub(super) struct Filler<'a> {
     rows: &'a RowRecords,
     client: ResendClient,
-    /// In the order of sending.
-    in_flight: VecDeque<InFlight>,
-    in_flight_bytes: usize,
-    window: usize,
-}
-
-struct InFlight {
-    event: Event,
-    bytes: usize,
-    delivery: InFlightRecords,
+    window: SendWindow<Event>,
 }
 
 impl<'a> Filler<'a> {
@@ -35,13 +26,7 @@ impl<'a> Filler<'a> {
         let mut client = ResendClient::new(&config.kafka.settings(), log)?;
         // A second run sends what was refused: nothing of its aggregate may be there before it.
         client.stop_at_refusals();
-        Ok(Filler {
-            rows,
-            client,
-            in_flight: VecDeque::new(),
-            in_flight_bytes: 0,
-            window: config.window_bytes() as usize,
-        })
+        Ok(Filler { rows, client, window: SendWindow::new(config.window_bytes() as usize) })
     }
 
     /// Sends a record; returns when there is room for the next.
@@ -61,15 +46,13 @@ impl<'a> Filler<'a> {
 
     async fn push(&mut self, topic: &str, event: &Event, record: Record) -> Result<()> {
         self.client.open(topic).await?;
-        let value = record.value.as_ref().map_or(0, Bytes::len);
-        let bytes = value + record.key.len() + RECORD_OVERHEAD;
-        while !self.in_flight.is_empty() && self.in_flight_bytes + bytes > self.window {
+        while !self.window.has_room(&record) {
             self.settle().await?;
         }
+        let bytes = memory(&record);
         let event = event.clone();
         let delivery = self.client.send(topic, vec![(record, format!("event {}", event.id()))]);
-        self.in_flight_bytes += bytes;
-        self.in_flight.push_back(InFlight { event, bytes, delivery });
+        self.window.push(event, bytes, delivery);
         Ok(())
     }
 
@@ -78,19 +61,19 @@ impl<'a> Filler<'a> {
     /// # Errors
     /// As [`send`](Self::send).
     pub async fn finish(&mut self) -> Result<()> {
-        while !self.in_flight.is_empty() {
-            self.settle().await?;
-        }
+        while self.settle().await? {}
         Ok(())
     }
 
-    /// Waits for the oldest record in flight.
-    async fn settle(&mut self) -> Result<()> {
-        let Some(InFlight { event, bytes, mut delivery }) = self.in_flight.pop_front() else {
-            return Ok(());
-        };
-        self.in_flight_bytes -= bytes;
-        delivery.acknowledged().await.map_err(|error| left_out_remedy(&event, error))
+    /// Waits for the oldest record in flight; returns false if there is none.
+    async fn settle(&mut self) -> Result<bool> {
+        match self.window.oldest().await {
+            Some((event, answer)) => {
+                answer.map_err(|error| left_out_remedy(&event, error))?;
+                Ok(true)
+            }
+            None => Ok(false),
+        }
     }
 }
 
