@@ -64,6 +64,19 @@ async fn scrape(url: &str) -> String {
     metrics
 }
 
+/// Waits for so many events, or more: what was in flight at a failure may come again.
+async fn delivered(url: &str, events: u64) {
+    let deadline = Instant::now() + LIMIT;
+    loop {
+        let status = status(url).await;
+        if status["events"].as_u64() >= Some(events) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "not delivered: {status}");
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
 /// A name with the labels that Prometheus adds.
 fn scraped(series: &str) -> String {
     let labels = r#"job="relay",instance="one""#;
@@ -82,16 +95,14 @@ async fn each_expression_finds_the_series_and_labels_of_a_live_relay() {
     let mut client = bed.client().await;
     let topic = format!("{}.order", bed.name);
     emit(&mut client, &bed.config, facts("order", 20)).await;
-    let deadline = Instant::now() + LIMIT;
-    while status(&url).await["events"] != 20 {
-        assert!(Instant::now() < deadline, "not delivered");
-    }
+    delivered(&url, 20).await;
     // A wait, a failure of a topic, and a dead letter.
     pipeline.pause_topic(topic.as_str()).expect("known");
     emit(&mut client, &bed.config, facts("order", 20)).await;
     sleep(Duration::from_millis(500)).await;
     pipeline.resume_topic(topic.as_str()).expect("known");
     emit(&mut client, &bed.config, [Fact::new("dead-letter", "1", "a")]).await;
+    let deadline = Instant::now() + LIMIT;
     let first = loop {
         let metrics = scrape(&url).await;
         let is_there = |text: &str| metrics.contains(text);
@@ -106,9 +117,7 @@ async fn each_expression_finds_the_series_and_labels_of_a_live_relay() {
         sleep(Duration::from_millis(100)).await;
     };
     emit(&mut client, &bed.config, facts("order", 20)).await;
-    while status(&url).await["events"] != 60 {
-        assert!(Instant::now() < deadline, "not delivered");
-    }
+    delivered(&url, 60).await;
     let last = scrape(&url).await;
     pipeline.shutdown().await.expect("in order");
 

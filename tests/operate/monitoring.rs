@@ -81,7 +81,7 @@ async fn what_they_look_at_is_there_and_what_is_there_is_documented() {
     assert!(there.len() > 30, "{there:?}");
     // Only a fleet has them: tests/fleet.
     there.insert("factlib_pipeline_up".into());
-    for name in ["pipelines", "instances", "unassigned_pipelines", "rebalances_total"] {
+    for name in ["pipelines", "instances", "unassigned_pipelines", "rebalances"] {
         there.insert(format!("factlib_fleet_{name}"));
     }
     for file in [

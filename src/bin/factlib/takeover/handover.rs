@@ -33,7 +33,7 @@ pub struct HandoverArgs {
     /// Take over: send what the topics lack, and save the position at which `factlib run` begins
     #[arg(long, requires = "factlib", conflicts_with_all = ["write", "shadow"])]
     pub take: bool,
-    /// Topic of Debezium's offsets, instead of the one in its configuration
+    /// Topic of Debezium's offsets, if it is another than configured
     #[arg(long, value_name = "TOPIC")]
     pub offset_topic: Option<String>,
     /// Header with the event's id, if it is neither id nor event_id
@@ -42,7 +42,7 @@ pub struct HandoverArgs {
     /// Tolerated clock difference: topics are read from this long before the first waiting event
     #[arg(long, value_name = "DURATION", default_value = "10min", value_parser = duration)]
     pub clocks_differ: Duration,
-    /// Events to leave out because they can't be sent, by id, or by LSN where they have none
+    /// Events that can't be sent, to leave out (LSN if without id)
     #[arg(long, value_name = "ID,…", value_delimiter = ',')]
     pub leave_out: Vec<String>,
 }
