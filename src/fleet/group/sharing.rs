@@ -309,7 +309,10 @@ impl Task {
     }
 
     fn ended(&mut self, name: String, result: Result<()>) {
-        if let (Err(failure), Ok(())) = (&result, &self.first_failure) {
+        // What happened before the end of the process is in the log.
+        if self.leaving.is_some()
+            && let (Err(failure), Ok(())) = (&result, &self.first_failure)
+        {
             self.first_failure = Err(failure.clone());
         }
         for reply in self.removals.remove(&name).into_iter().flatten() {

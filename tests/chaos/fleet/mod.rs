@@ -121,8 +121,7 @@ impl<'a> Fleet<'a> {
         let before = self.shares().await;
         let instance = self.instances.remove(0);
         let at = now_ms();
-        instance.relay.terminate();
-        let ended = tokio::spawn(async move { instance.relay.stop().await });
+        let ended = tokio::spawn(instance.relay.stop());
         self.changed(Change::in_order("stopped", at), &before).await;
         ended.await.expect("it ends in order");
     }

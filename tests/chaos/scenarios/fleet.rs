@@ -6,17 +6,18 @@ use factlib::testing::shared_kafka;
 use tokio::time::sleep;
 
 use crate::{
-    Ctx, Outcome,
+    Ctx, Outcome, exactly_once,
     fleet::{Fleet, Server},
     support::History,
 };
 
 /// Within which all pipelines of an instance that is gone go on, after its session has timed out.
 const TAKEOVER: Duration = Duration::from_secs(15);
-/// Within which a pipeline goes on elsewhere after an orderly stop; on a machine that runs other
-/// tests, it may take longer.
+/// Within which a pipeline goes on elsewhere after an orderly stop. It takes longer on a machine that
+/// runs other tests, and with exactly-once in an unoptimised build: 20 pipelines begin transactions
+/// at the same time.
 const MOVE: Duration = Duration::from_secs(2);
-const BUSY_MOVE: Duration = Duration::from_secs(10);
+const SLOW_MOVE: Duration = Duration::from_secs(15);
 /// Within which a new tenant is read.
 const NEW_TENANT: Duration = Duration::from_secs(10);
 /// Facts a second of all tenants: PostgreSQL wakes the readers of all slots at each commit.
@@ -25,7 +26,7 @@ const RATE: f64 = 50.0;
 async fn start<'a>(ctx: &Ctx, server: &'a Server, instances: usize) -> Fleet<'a> {
     let kafka = shared_kafka().await.expect("Kafka starts");
     let bed = ctx.on(server.get().await, kafka).await;
-    let tenants = ctx.pick(12, 200);
+    let tenants = ctx.pick(12, 60);
     let mut fleet = Fleet::start(ctx, bed, tenants, instances).await;
     fleet.load(ctx, RATE / tenants as f64).await;
     sleep(ctx.pick(Duration::from_secs(1), Duration::from_secs(10))).await;
@@ -43,7 +44,7 @@ pub async fn instances_come_and_go(ctx: &mut Ctx) -> Outcome {
     assert!(read_after < NEW_TENANT, "a new tenant was read after {read_after:?}");
     let (outcome, verdicts) = fleet.finish(history).await;
     println!("{}", outcome.notes.join("\n"));
-    let limit = ctx.pick(BUSY_MOVE, MOVE);
+    let limit = if exactly_once() { SLOW_MOVE } else { ctx.pick(SLOW_MOVE, MOVE) };
     let (takeover, longest_move) = (verdicts.takeover(), verdicts.longest_move());
     assert!(takeover < TAKEOVER, "a pipeline went on {takeover:?} after the time-out");
     assert!(longest_move < limit, "a move took {longest_move:?}");
