@@ -44,6 +44,23 @@ pub fn table(lines: &[(&str, String)]) -> String {
     lines.iter().map(|(name, value)| format!("{name:width$}  {value}\n")).collect()
 }
 
+/// Formats rows below a heading, in aligned columns.
+pub fn columns(head: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+    let head = head.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+    let mut widths = vec![0; head.len()];
+    let rows: Vec<_> = [head].into_iter().chain(rows).collect();
+    for row in &rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let line = |row: &Vec<String>| {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
+        format!("{}\n", cells.collect::<Vec<_>>().join("  ").trim_end())
+    };
+    rows.iter().map(line).collect()
+}
+
 /// Writes `factlib: ` and `text` to stderr, joined into one line.
 pub fn print_error(text: &str) {
     let line = text.split(['\n', '\r']).map(str::trim).filter(|part| !part.is_empty());

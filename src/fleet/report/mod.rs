@@ -14,7 +14,7 @@ use self::slots::{SlotState, slots};
 use super::group::{InstanceAssignment, InstanceMetadata, decode};
 use crate::{
     Result,
-    config::{Config, KafkaConfig},
+    config::Config,
     kafka::groups::{GroupReader, MemberDescription},
 };
 
@@ -89,8 +89,7 @@ pub async fn report(
     let mut names: BTreeSet<String> = pipelines.keys().cloned().collect();
     let mut members = Vec::new();
     if let Some(group) = &config.fleet.group {
-        let described =
-            GroupReader::new(&KafkaConfig::settings(&config.kafka))?.read(group).await?;
+        let described = GroupReader::new(&config.kafka.settings())?.read(group).await?;
         report.group = Some(group.clone());
         report.state = Some(described.state);
         members = described.members.iter().map(Instance::read).collect();

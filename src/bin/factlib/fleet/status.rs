@@ -66,12 +66,12 @@ fn text(report: &FleetReport) -> String {
         text += &format!("group {group}: {state}, instances: {}\n\n", report.instances.len());
         if !report.instances.is_empty() {
             let rows = report.instances.iter().map(instance_row);
-            text += &table([["INSTANCE", "HOST", "PIPELINES", "MAX", ""].map(String::from)], rows);
+            text += &output::columns(&["INSTANCE", "HOST", "PIPELINES", "MAX"], rows);
             text += "\n";
         }
     }
     let rows = report.pipelines.iter().map(pipeline_row);
-    text += &table([["PIPELINE", "INSTANCE", "SINCE", "LAG", "SLOT"].map(String::from)], rows);
+    text += &output::columns(&["PIPELINE", "INSTANCE", "SINCE", "LAG", "SLOT"], rows);
     let problems = report.pipelines.iter().filter_map(|one| {
         Some(format!("{}: {}\n", plain(&one.name), plain(one.problem.as_ref()?)))
     });
@@ -84,18 +84,18 @@ fn text(report: &FleetReport) -> String {
     text + &format!("\n{all} pipelines: {} run, {unowned} do not\n", all - unowned)
 }
 
-fn instance_row(one: &InstanceReport) -> [String; 5] {
+fn instance_row(one: &InstanceReport) -> Vec<String> {
     let max = one.max_pipelines.map_or_else(none, |max| max.to_string());
-    [plain(&one.instance), plain(&one.host), one.pipelines.to_string(), max, String::new()]
+    vec![plain(&one.instance), plain(&one.host), one.pipelines.to_string(), max]
 }
 
-fn pipeline_row(one: &PipelineReport) -> [String; 5] {
+fn pipeline_row(one: &PipelineReport) -> Vec<String> {
     let slot = match one.active {
         Some(true) => "active",
         Some(false) => "inactive",
         None => "unknown",
     };
-    [
+    vec![
         plain(&one.name),
         one.instance.as_deref().map_or_else(none, plain),
         one.since.map_or_else(none, |since| time(UNIX_EPOCH + Duration::from_secs(since))),
@@ -106,23 +106,6 @@ fn pipeline_row(one: &PipelineReport) -> [String; 5] {
 
 fn none() -> String {
     "-".to_owned()
-}
-
-/// Aligns the cells of columns.
-fn table(head: [[String; 5]; 1], rows: impl Iterator<Item = [String; 5]>) -> String {
-    let lines: Vec<_> = head.into_iter().chain(rows).collect();
-    let mut widths = [0; 5];
-    for line in &lines {
-        for (width, cell) in widths.iter_mut().zip(line) {
-            *width = (*width).max(cell.chars().count());
-        }
-    }
-    let line = |cells: &[String; 5]| {
-        let cells = cells.iter().zip(widths);
-        let line: String = cells.map(|(cell, width)| format!("{cell:width$}  ")).collect();
-        format!("{}\n", line.trim_end())
-    };
-    lines.iter().map(line).collect()
 }
 
 #[cfg(test)]

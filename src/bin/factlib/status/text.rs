@@ -192,22 +192,8 @@ fn table(head: &[&str], object: &Value, row: impl Fn(&Value) -> Vec<String>) -> 
     else {
         return String::new();
     };
-    let mut rows = vec![head.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>()];
-    rows.extend(entries.iter().map(|(name, entry)| {
-        let mut cells = vec![name.clone()];
-        cells.extend(row(entry));
-        cells
-    }));
-    let widths: Vec<_> = (0..head.len())
-        .map(|n| rows.iter().filter_map(|row| row.get(n)).map(|cell| cell.chars().count()).max())
-        .map(Option::unwrap_or_default)
-        .collect();
-    let mut text = String::new();
-    for row in rows {
-        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
-        text += &format!("\n{}", cells.collect::<Vec<_>>().join("  ").trim_end());
-    }
-    format!("\n{}\n", text.trim_start_matches('\n'))
+    let rows = entries.iter().map(|(name, entry)| [vec![name.clone()], row(entry)].concat());
+    format!("\n{}", output::columns(head, rows))
 }
 
 fn bytes(count: u64) -> String {
