@@ -15,6 +15,7 @@
 //! | `receipt` | tells the owners of records what became of each |
 //! | `answers` | translates a broker's error codes into the result of a batch |
 //! | `broker_pool` | requests that any broker can answer |
+//! | `coordinator_key` | asks which broker coordinates a group or a transactional id |
 //! | `connection` | one connection to one broker, pipelined |
 //! | `connection_pool` | the connections that clients take turns to use |
 //! | [`sasl`], [`tls`] | logins, and encryption by rustls (feature `tls`) |
@@ -31,6 +32,7 @@ pub mod compression;
 mod connection;
 mod connection_pool;
 mod connector;
+mod coordinator_key;
 mod driver;
 mod error;
 pub mod group;

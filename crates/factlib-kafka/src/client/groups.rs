@@ -2,20 +2,17 @@
 
 use bytes::Bytes;
 use kafka_protocol::messages::{
-    DescribeGroupsRequest, FindCoordinatorRequest, GroupId,
-    describe_groups_response::DescribedGroup,
+    DescribeGroupsRequest, GroupId, describe_groups_response::DescribedGroup,
 };
 use tokio::time::{Instant, sleep};
 
 use super::{Client, Code, Error, Lease, Result, check, text};
-use crate::group::{PROTOCOL_TYPE, envelope};
+use crate::{
+    coordinator_key::CoordinatorKey,
+    group::{PROTOCOL_TYPE, envelope},
+};
 
-/// Newest version that takes a single key.
-const FIND_VERSION: i16 = 3;
 const DESCRIBE_VERSION: i16 = 6;
-
-/// `key_type` of a group, in place of a transactional id.
-const GROUP_KEY: i8 = 0;
 
 /// State of a group that does not exist.
 const DEAD: &str = "Dead";
@@ -89,13 +86,10 @@ impl Client {
     }
 
     async fn describe_group_once(&self, name: &str) -> Result<DescribedGroup> {
-        let request =
-            FindCoordinatorRequest::default().with_key(text(name)).with_key_type(GROUP_KEY);
-        let found = self.request_any_broker(&request, FIND_VERSION).await?;
-        check(found.error_code, found.error_message.as_deref(), || {
-            format!("cannot find the coordinator of the group {name}")
-        })?;
-        let connection = Lease::take(&self.settings, &found.host, found.port as u16).await?;
+        let key = CoordinatorKey::Group(name);
+        let found = self.request_any_broker(&key.request(), CoordinatorKey::VERSION).await?;
+        let (host, port) = key.address(&found)?;
+        let connection = Lease::take(&self.settings, &host, port).await?;
         let request = DescribeGroupsRequest::default().with_groups(vec![GroupId(text(name))]);
         let answer = connection.call(&request, DESCRIBE_VERSION).await?;
         let group = answer.groups.into_iter().next().ok_or_else(|| Error::Protocol {

@@ -8,10 +8,10 @@
 
 use kafka_protocol::{
     messages::{
-        AddPartitionsToTxnRequest, EndTxnRequest, FindCoordinatorRequest, InitProducerIdRequest,
-        ProducerId, add_partitions_to_txn_request::AddPartitionsToTxnTopic,
+        AddPartitionsToTxnRequest, EndTxnRequest, InitProducerIdRequest, ProducerId,
+        add_partitions_to_txn_request::AddPartitionsToTxnTopic,
     },
-    protocol::{Request, StrBytes},
+    protocol::Request,
 };
 
 use super::{
@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     broker_pool::BrokerPool,
+    coordinator_key::CoordinatorKey,
     error::{Code, check},
 };
 
@@ -438,14 +439,10 @@ impl Driver {
 /// Connects to the coordinator of a transactional id.
 async fn find_coordinator(brokers: BrokerPool, id: &str) -> Result<Lease> {
     let settings = Arc::clone(&brokers.settings);
-    let key = StrBytes::from_string(id.to_owned());
-    // Version 3 takes a single key; later versions take several.
-    let request = FindCoordinatorRequest::default().with_key(key).with_key_type(1);
-    let (_, answer) = brokers.request(&request, 3).await?;
-    check(answer.error_code, answer.error_message.as_deref(), || {
-        "cannot find the coordinator of transactions".into()
-    })?;
-    let coordinator = Lease::take(&settings, &answer.host, answer.port as u16).await?;
+    let key = CoordinatorKey::TransactionalId(id);
+    let (_, answer) = brokers.request(&key.request(), CoordinatorKey::VERSION).await?;
+    let (host, port) = key.address(&answer)?;
+    let coordinator = Lease::take(&settings, &host, port).await?;
     coordinator.require::<InitProducerIdRequest>(MIN_INIT_VERSION)?;
     Ok(coordinator)
 }

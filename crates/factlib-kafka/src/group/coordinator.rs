@@ -8,25 +8,15 @@ use std::{
     time::Duration,
 };
 
-use kafka_protocol::{
-    messages::{FindCoordinatorRequest, MetadataRequest},
-    protocol::StrBytes,
-};
+use kafka_protocol::messages::MetadataRequest;
 
 use super::GroupSettings;
 use crate::{
-    broker_pool::BrokerPool,
-    connection::Connection,
-    error::{Result, check},
-    settings::Settings,
+    broker_pool::BrokerPool, connection::Connection, coordinator_key::CoordinatorKey,
+    error::Result, settings::Settings,
 };
 
-/// Newest version that takes a single key.
-const FIND_VERSION: i16 = 3;
 const METADATA_VERSION: i16 = 12;
-
-/// `key_type` of a group, in place of a transactional id.
-const GROUP_KEY: i8 = 0;
 
 /// Attempts to reach the coordinator within a session.
 const ATTEMPTS_PER_SESSION: u32 = 3;
@@ -128,14 +118,9 @@ impl Coordinator {
             discovered: known.brokers.clone(),
             skipped: known.failures,
         });
-        let request = FindCoordinatorRequest::default()
-            .with_key(StrBytes::from_string(self.group.clone()))
-            .with_key_type(GROUP_KEY);
-        let (broker, answer) = brokers.request(&request, FIND_VERSION).await?;
-        check(answer.error_code, answer.error_message.as_deref(), || {
-            format!("cannot find the coordinator of the group {}", self.group)
-        })?;
-        let address = (answer.host.to_string(), answer.port as u16);
+        let key = CoordinatorKey::Group(&self.group);
+        let (broker, answer) = brokers.request(&key.request(), CoordinatorKey::VERSION).await?;
+        let address = key.address(&answer)?;
         self.with(|known| known.address = Some(address.clone()));
         self.discover_brokers(&broker).await;
         Ok(address)
