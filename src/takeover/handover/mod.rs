@@ -128,9 +128,10 @@ impl<'a> Handover<'a> {
     async fn run(&self, tell: &mut dyn FnMut(HandoverProgress)) -> Result<HandoverReport> {
         let (other, database) = (self.options.other_slot.as_deref(), self.startup.info.dbname());
         let slot = slot_check::free_slot(&self.client, self.config, other, database).await?;
+        let store = self.startup.store(self.log);
         if self.options.take {
             // First: a user without the right to create it has nothing sent.
-            self.startup.store(self.log).create().await?;
+            store.create().await?;
         }
         let (_, findings) =
             self.startup.publication(&self.client, false, RefuseOn::AnyFinding, self.log).await?;
@@ -165,7 +166,12 @@ impl<'a> Handover<'a> {
             report.position = self.fill(&mut tail, received, present, &mut report, tell).await?;
         }
         // The slot stays in use until the checkpoint is saved.
-        self.save(&from, &mut report).await?;
+        if self.options.take {
+            let Checkpoint { slot, system_id, timeline, .. } = &from;
+            let position = report.position;
+            store.save(&Checkpoint::new(slot, *system_id, *timeline, position)).await?;
+            report.is_taken = true;
+        }
         tail.finish().await?;
         Ok(report)
     }
@@ -283,17 +289,6 @@ impl<'a> Handover<'a> {
     /// True if a row that is no event goes to the dead-letter topic.
     fn parks(&self) -> bool {
         self.config.dead_letter.policy == RefusalPolicy::DeadLetter
-    }
-
-    async fn save(&self, from: &Checkpoint, report: &mut HandoverReport) -> Result<()> {
-        if self.options.take {
-            let store = self.startup.store(self.log);
-            let Checkpoint { slot, system_id, timeline, .. } = from;
-            let position = report.position;
-            store.save(&Checkpoint::new(slot, *system_id, *timeline, position)).await?;
-            report.is_taken = true;
-        }
-        Ok(())
     }
 }
 
