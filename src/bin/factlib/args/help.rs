@@ -1,8 +1,7 @@
 //! Help texts after the flags: details, examples and exit codes.
 
 pub const AFTER_HELP: &str = "\
-Settings come from factlib.toml, .env, environment and flags; later ones win. Every command has
---postgres-url --slot --publication --prefix --brokers --topic-prefix --log-level --log-format
+Settings come from factlib.toml, .env, environment and flags; later ones win: factlib config.
 
 Examples:
   factlib init            writes factlib.toml for your servers
@@ -81,6 +80,9 @@ Exit codes:
   0 explained     2 configuration, or a line that is not an event";
 
 pub const CONFIG_HELP: &str = "\
+Every command has flags for some settings: --postgres-url --slot --publication --prefix --brokers
+--topic-prefix --log-level --log-format.
+
 Examples:
   factlib config                      the configuration in effect, with the source of each value
   factlib config --reference          every setting, as a Markdown table
