@@ -15,7 +15,8 @@ pub struct DeadLetterConfig {
     /// Dead-letter topic; default: `{topic_prefix}.dead-letter`.
     pub topic: Option<String>,
     /// Maximum number of events in `factlib.held_events` with the policy `hold-aggregate`. At the
-    /// limit, the position stops until lines were redriven or dropped.
+    /// limit, the position stops until lines were redriven or dropped; the last events that are written
+    /// together may go beyond it.
     pub held_limit: u64,
 }
 

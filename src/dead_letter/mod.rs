@@ -37,7 +37,7 @@ pub(crate) use self::{
     table::DeadLetterTable,
 };
 pub use self::{
-    held::{HeldLine, HeldLines, NextHeld},
+    held::{HeldLine, HeldLines},
     ledger::{Kept, Ledger},
     letter::{Letter, LetterFilter, LetterPosition},
     redrive::{Redriver, RedriverBuilder, Resent},

@@ -215,16 +215,23 @@ impl Redriver {
         ledger.record_redriven(letter, &topics.join(", ")).await
     }
 
-    /// Sends the first events of a line, to one topic, and takes off the line those that Kafka has
-    /// acknowledged: with the last one, the aggregate is released. Returns how many, and the error
-    /// that ended it: nothing behind a refused event is sent.
+    /// Sends the first of these events of a line, and those behind it that go to the same topic, and
+    /// takes off the line those that Kafka has acknowledged: with the last one, the aggregate is
+    /// released. Returns how many, and the error that ended it: nothing behind a refused event is sent.
+    ///
+    /// Send only events that are [confirmed](HeldLines::next_confirmed), and call it again for the rest.
     pub async fn send_held(
         &mut self,
-        run: &[(LetterPosition, Vec<Resent>)],
+        next: &[Letter],
+        ledger: &Ledger,
         lines: &HeldLines,
     ) -> (usize, Result<()>) {
+        let run = match self.run_to_one_topic(next, ledger).await {
+            Ok(run) => run,
+            Err(error) => return (0, Err(error)),
+        };
         self.client.stop_at_refusals();
-        match run {
+        match &*run {
             [(position, several)] if several.len() != 1 => {
                 for record in several {
                     if let Err(error) = self.send_one(*position, record).await {
@@ -248,6 +255,36 @@ impl Redriver {
         }
     }
 
+    /// The records of the first event, and of those behind it with one record for the same topic.
+    async fn run_to_one_topic(
+        &self,
+        next: &[Letter],
+        ledger: &Ledger,
+    ) -> Result<Vec<(LetterPosition, Vec<Resent>)>> {
+        fn topic(records: &[Resent]) -> Option<&str> {
+            match records {
+                [record] => Some(&record.topic),
+                _ => None,
+            }
+        }
+        let mut run: Vec<(LetterPosition, Vec<Resent>)> = Vec::new();
+        for letter in next {
+            let resent = match self.resent(letter, ledger).await {
+                Ok(resent) => resent,
+                Err(error) if run.is_empty() => return Err(error),
+                // It is the first one of the next run, if all before it are sent.
+                Err(_) => break,
+            };
+            if let Some((_, first)) = run.first()
+                && (topic(first).is_none() || topic(first) != topic(&resent))
+            {
+                break;
+            }
+            run.push((letter.position, resent));
+        }
+        Ok(run)
+    }
+
     async fn refused_again(
         &self,
         position: LetterPosition,
@@ -260,9 +297,9 @@ impl Redriver {
         Err(error)
     }
 
-    /// Sends later letters to their own topics.
-    pub fn to_own_topics(&mut self) {
-        self.to_topic = None;
+    /// Sends later letters to this topic, or to their own.
+    pub fn to_topic(&mut self, topic: Option<String>) {
+        self.to_topic = topic;
     }
 
     async fn send_one(&mut self, position: LetterPosition, resent: &Resent) -> Result<()> {

@@ -115,6 +115,18 @@ pub struct TransactionInfo {
     pub commit_time_ns: i64,
     /// Position of the commit record, which orders transactions.
     pub(crate) commit_lsn: Lsn,
+    /// Number of the event in its transaction, from 1, the same each time that it is read.
+    pub(crate) ordinal: u64,
+}
+
+/// Position of an event in the stream. Its own LSN does not order it: all rows of a COPY that share
+/// a page have the same one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct StreamPosition {
+    /// Position of the commit record; of a non-transactional message, its own.
+    pub commit_lsn: Lsn,
+    /// Number of the event in its transaction, from 1; 0 without a transaction.
+    pub ordinal: u64,
 }
 
 impl Event {
@@ -213,14 +225,18 @@ impl Event {
         self.refusal.as_deref()
     }
 
-    pub(crate) fn set_transaction(&mut self, xid: u32, commit_time_ns: i64, commit_lsn: Lsn) {
-        self.transaction = Some(TransactionInfo { xid, commit_time_ns, commit_lsn });
+    pub(crate) fn set_transaction(&mut self, transaction: TransactionInfo) {
+        self.transaction = Some(transaction);
     }
 
-    /// Position in the stream: events are read in the order of their commits, and inside of a
-    /// transaction in the order of their own positions.
-    pub(crate) fn stream_position(&self) -> (Lsn, Lsn) {
-        (self.transaction.map_or(self.lsn, |transaction| transaction.commit_lsn), self.lsn)
+    /// Position in the stream.
+    pub(crate) fn stream_position(&self) -> StreamPosition {
+        match self.transaction {
+            Some(TransactionInfo { commit_lsn, ordinal, .. }) => {
+                StreamPosition { commit_lsn, ordinal }
+            }
+            None => StreamPosition { commit_lsn: self.lsn, ordinal: 0 },
+        }
     }
 
     /// The value of its record: the `OutboxEvent` as it was emitted, or the payload alone if its

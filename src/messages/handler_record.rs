@@ -35,7 +35,7 @@ pub(crate) enum HandlerOutput {
 
 impl PartialEq for Record {
     fn eq(&self, other: &Self) -> bool {
-        let event = |record: &Record| (record.event.lsn(), record.event.raw().clone());
+        let event = |record: &Record| (record.event.stream_position(), record.event.raw().clone());
         (event(self), &self.topic, &self.change) == (event(other), &other.topic, &other.change)
     }
 }

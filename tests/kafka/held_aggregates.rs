@@ -3,13 +3,16 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use bytes::Bytes;
 use factlib::{
+    Lsn,
     config::{DeliveryMode, RefusalPolicy},
-    dead_letter::{HeldLine, HeldLines, Ledger, NextHeld, Redriver},
+    dead_letter::{HeldLine, HeldLines, Ledger, Redriver},
     emit::Fact,
     proto::OutboxEvent,
     testing::{ConsumedRecord, each_record, wait_for_count},
 };
+use futures_util::SinkExt;
 use slog::{Discard, Logger, o};
 use tokio::time::{sleep, timeout};
 
@@ -17,6 +20,7 @@ use crate::support::{
     Bed,
     bed::LIMIT,
     records::{emit, header},
+    rows::debezium,
 };
 
 const MODES: [DeliveryMode; 2] = [DeliveryMode::AtLeastOnce, DeliveryMode::ExactlyOnce];
@@ -92,17 +96,11 @@ async fn redrive(bed: &Bed<'_>, id: &str) -> u64 {
     let mut redriver = Redriver::builder(&bed.config, &log()).build().expect("a redriver");
     let mut count = 0;
     loop {
-        let next = lines.next(("order", id), 0, 3).await.expect("the table is read");
-        let confirmed = lines.confirmed(&next).await.expect("it is confirmed");
-        let mut run = Vec::new();
-        for NextHeld { letter, .. } in next.iter().take(confirmed) {
-            let resent = redriver.resent(letter, &ledger).await.expect("it goes somewhere");
-            run.push((letter.position, resent));
-        }
-        if run.is_empty() {
+        let next = lines.next_confirmed(("order", id), 3).await.expect("it is confirmed");
+        if next.is_empty() {
             return count;
         }
-        let (sent, ended) = redriver.send_held(&run, &lines).await;
+        let (sent, ended) = redriver.send_held(&next, &ledger, &lines).await;
         ended.expect("all are taken");
         count += sent as u64;
     }
@@ -237,4 +235,110 @@ async fn at_the_limit_the_position_stops_until_there_is_room() {
     redrive(&bed, "u0").await;
     assert_eq!(by_key(&bed).await, expected(&events));
     pipeline.shutdown().await.expect("a clean stop");
+}
+
+#[actix::test]
+async fn a_part_larger_than_the_limit_is_held_whole() {
+    let mut bed = bed("held_one_part", DeliveryMode::AtLeastOnce).await;
+    bed.config.dead_letter.held_limit = 3;
+    let pipeline = bed.pipeline().start().await.expect("the pipeline starts");
+    let mut facts = vec![bad("u0")];
+    facts.extend((0..9).map(|_| fact("u0")));
+    let mut events = emit(&bed, &facts).await;
+    bed.confirmed(bed.wal_end().await).await;
+    assert_eq!(held(&bed).await, counts(&[("u0", 10)]));
+
+    // What needs no room is taken at the limit, also what the table has already.
+    events.extend(emit(&bed, &[fact("u1")]).await);
+    bed.confirmed(bed.wal_end().await).await;
+    bed.set(&topic(&bed), TAKES_ALL.0, TAKES_ALL.1).await;
+    assert_eq!(redrive(&bed, "u0").await, 10);
+    assert_eq!(by_key(&bed).await, expected(&events));
+    pipeline.shutdown().await.expect("a clean stop");
+}
+
+/// PostgreSQL gives all rows of a COPY that share a page the same position.
+#[actix::test]
+async fn rows_of_one_copy_keep_their_order() {
+    for mode in MODES {
+        let mut bed = bed("held_copy", mode).await;
+        let client = bed.client().await;
+        let table = "CREATE TABLE o (id text PRIMARY KEY, aggregatetype text, aggregateid text,
+            payload text, at timestamptz)";
+        client.batch_execute(table).await.expect("the table");
+        let mut outbox = debezium(&bed, "o");
+        outbox.columns.created_at = Some("at".into());
+        bed.config.outbox = vec![outbox];
+        let pipeline = bed.pipeline().start().await.expect("the pipeline starts");
+        // Ids fall, so that no order by id is right.
+        let row = |n: usize| {
+            let time = if n == 4 { "2096-10-02" } else { "2023-11-14" };
+            format!("{}\torder\tu{}\tx\t{time}\n", 99 - n, n % 2)
+        };
+        let copied = client.copy_in("COPY o FROM STDIN").await.expect("a copy begins");
+        let mut copied = std::pin::pin!(copied);
+        let rows: String = (0..20).map(row).collect();
+        copied.send(Bytes::from(rows)).await.expect("rows");
+        assert_eq!(copied.finish().await.expect("the copy ends"), 20);
+        bed.confirmed(bed.wal_end().await).await;
+
+        let topic = format!("{}.outbox.event.order", bed.name);
+        let ids_of = async |wanted: &str| {
+            let mut ids = Vec::new();
+            let take = |record: ConsumedRecord| {
+                if record.key.as_deref() == Some(wanted.as_bytes()) {
+                    ids.push(header(&record, "id").to_owned());
+                }
+            };
+            each_record(&bed.kafka.admin_bootstrap(), &topic, take).await.expect("a topic");
+            ids
+        };
+        let all = |of: usize, end: usize| -> Vec<String> {
+            (0..end).filter(|n| n % 2 == of).map(|n| (99 - n).to_string()).collect()
+        };
+        assert_eq!(ids_of("u1").await, all(1, 20), "the other aggregate flows, {mode:?}");
+        assert_eq!(ids_of("u0").await, all(0, 4), "nothing behind the refused row, {mode:?}");
+        assert_eq!(held(&bed).await, counts(&[("u0", 8)]));
+        bed.set(&topic, TAKES_ALL.0, TAKES_ALL.1).await;
+        assert_eq!(redrive(&bed, "u0").await, 8);
+        assert_eq!(ids_of("u0").await, all(0, 20), "{mode:?}");
+        pipeline.shutdown().await.expect("a clean stop");
+    }
+}
+
+/// With exactly-once, a line is read once its events are confirmed: before that, earlier events may
+/// still come in front of what is there.
+#[actix::test]
+async fn a_line_is_read_after_it_is_confirmed() {
+    let bed = bed("held_confirmed", DeliveryMode::ExactlyOnce).await;
+    bed.pipeline().start().await.expect("it starts").shutdown().await.expect("a clean stop");
+    let client = bed.client().await;
+    let hold = async |id: &str, at: Lsn| {
+        let row = format!(
+            "INSERT INTO factlib.held_events (slot, aggregate_type, aggregate_id, commit_lsn,
+                ordinal, event_id, topic, error, key, headers)
+            VALUES ('{}', 'order', 'u0', '{at}', 1, '{id}', '{}', 'refused', '', '')",
+            bed.config.postgres.slot,
+            topic(&bed)
+        );
+        client.batch_execute(&row).await.expect("a row");
+    };
+    emit(&bed, &[fact("u0")]).await;
+    let first = bed.wal_end().await;
+    emit(&bed, &[fact("u0")]).await;
+    hold("second", bed.wal_end().await).await;
+    let lines = HeldLines::new(&bed.config, &log()).expect("lines");
+    let confirming = async {
+        sleep(Duration::from_millis(700)).await;
+        hold("first", first).await;
+        let advance = "SELECT pg_replication_slot_advance($1, pg_current_wal_lsn())";
+        client.execute(advance, &[&bed.config.postgres.slot]).await.expect("it is confirmed");
+    };
+    let (next, ()) = tokio::join!(lines.next_confirmed(("order", "u0"), 1), confirming);
+    let next = next.expect("it is confirmed");
+    let positions: Vec<_> = next.iter().map(|letter| letter.position).collect();
+    let all = lines.next(("order", "u0"), 0, 9).await.expect("lines");
+    assert_eq!(all.len(), 2);
+    assert_eq!(positions, [all[0].position], "the first one, which came later");
+    assert!(all[0].position > all[1].position);
 }

@@ -39,6 +39,10 @@ pub(crate) const HELD_LANE: &str = "held:events";
 /// Time between two counts of the held events.
 const COUNT_INTERVAL: Duration = Duration::from_secs(10);
 
+/// Least time between two counts while events are written, and in units of what a count takes.
+const SHORTEST_COUNT_PAUSE: Duration = Duration::from_secs(1);
+const COUNT_SHARE: u32 = 20;
+
 /// Pause before the lane is opened again at the limit.
 const LIMIT_PAUSE: Duration = Duration::from_secs(1);
 
@@ -69,6 +73,7 @@ impl Lanes for HeldEventLanes {
             waiting: VecDeque::new(),
             is_writing: false,
             counted: Instant::now(),
+            count_pause: SHORTEST_COUNT_PAUSE,
             status: Arc::clone(&self.status),
             log: lane.log,
             _exit: lane.exit,
@@ -94,6 +99,8 @@ struct HeldEventWriter {
     waiting: VecDeque<TopicBatch>,
     is_writing: bool,
     counted: Instant,
+    /// Least time between two counts.
+    count_pause: Duration,
     status: Arc<Status>,
     log: Logger,
     _exit: ExitGuard,
@@ -129,7 +136,7 @@ impl HeldEventWriter {
             match written {
                 Ok(held) => {
                     this.written(batch, held);
-                    if this.counted.elapsed() >= Duration::from_secs(1) {
+                    if this.counted.elapsed() >= this.count_pause {
                         this.count(ctx);
                     }
                     this.write_next(ctx);
@@ -172,9 +179,12 @@ impl HeldEventWriter {
         self.counted = Instant::now();
         let held = Arc::clone(&self.held);
         let counting = async move { held.summary().await };
-        ctx.spawn(counting.into_actor(self).map(|summary, this, _| match summary {
-            Ok(summary) => this.status.held(summary),
-            Err(error) => warn!(this.log, "held events can't be counted"; "error" => %error),
+        ctx.spawn(counting.into_actor(self).map(|summary, this, _| {
+            this.count_pause = SHORTEST_COUNT_PAUSE.max(this.counted.elapsed() * COUNT_SHARE);
+            match summary {
+                Ok(summary) => this.status.held(summary),
+                Err(error) => warn!(this.log, "held events can't be counted"; "error" => %error),
+            }
         }));
     }
 }

@@ -9,7 +9,7 @@ use super::{
     sorter::{EventSorter, SortedEvents},
 };
 use crate::{
-    Error, ErrorKind, Event, Lsn, Result,
+    Error, ErrorKind, Event, Result,
     dead_letter::is_kept_in_table,
     messages::{HandlerOutput, Record},
     routing::OutgoingEvent,
@@ -70,7 +70,7 @@ fn forward_output(
     // Most often nobody else has them any more.
     let events = if needs_events { Arc::unwrap_or_clone(events) } else { Vec::new() };
     let mut events = events.into_iter().enumerate();
-    let mut parked: Option<Lsn> = None;
+    let mut parked = None;
     for one in output {
         match one {
             HandlerOutput::Event(index) => {
@@ -83,8 +83,10 @@ fn forward_output(
                 }
             }
             HandlerOutput::Record(record) => {
+                // Records of one event follow each other.
+                let position = record.event().stream_position();
                 if let Some((event, error)) = forward_record(*record, sorter, to)?
-                    && parked.replace(event.lsn()) != Some(event.lsn())
+                    && parked.replace(position) != Some(position)
                 {
                     sorter.refuse(event, error, Some(from), to)?;
                 }

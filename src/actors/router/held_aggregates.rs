@@ -4,8 +4,9 @@
 use std::{collections::HashMap, sync::Arc};
 
 use crate::{
-    Error, Event, Lsn, Refusal,
+    Error, Event, Refusal,
     dead_letter::{RefusedBefore, aggregate_hash},
+    event::StreamPosition,
     receipts::FILTERED_LANE,
 };
 
@@ -16,7 +17,7 @@ pub(crate) struct HeldAggregates {
     refused_before: RefusedBefore,
     /// Positions of the last events sent in the open transaction, by aggregate; none without
     /// exactly-once.
-    sent: Option<HashMap<u64, (Lsn, Lsn)>>,
+    sent: Option<HashMap<u64, StreamPosition>>,
 }
 
 /// A held aggregate.
@@ -105,8 +106,9 @@ impl HeldAggregates {
     /// Notes that an event is sent in the open transaction.
     pub(super) fn sends(&mut self, event: &Event) {
         if let Some(sent) = &mut self.sent {
-            let last = sent.entry(hash(event)).or_default();
-            *last = event.stream_position().max(*last);
+            let position = event.stream_position();
+            let last = sent.entry(hash(event)).or_insert(position);
+            *last = position.max(*last);
         }
     }
 

@@ -5,11 +5,11 @@ use tokio::sync::mpsc;
 
 use super::*;
 use crate::{
-    ErrorKind, Event, Lsn,
+    ErrorKind, Event, Lsn, TransactionInfo,
     checkpoint::Cut,
     config::{Config, RefusalPolicy, Route, RouteMatch},
     messages::{
-        BatchId, ByteWindow, HandlerOutput,
+        BatchId, ByteWindow, HandlerOutput, Record,
         probe::{exit, probe},
     },
     proto::OutboxEvent,
@@ -288,6 +288,32 @@ async fn events_that_go_on_in_another_order_end_the_chain() {
     let text = "events of a handler did not go on in their order";
     assert!(error.to_string().contains(text), "{error}");
     assert!(bench.done.try_recv().is_err());
+}
+
+/// Rows of one COPY have the same LSN.
+#[actix::test]
+async fn each_event_of_a_handler_is_parked_whose_records_no_topic_takes() {
+    let mut bench = Bench::new();
+    let copied = |(ordinal, id): (u64, &str)| {
+        let mut event = event("user", id);
+        let commit_lsn = Lsn::new(7);
+        event.set_transaction(TransactionInfo { xid: 1, commit_time_ns: 0, commit_lsn, ordinal });
+        event
+    };
+    bench.router.do_send(EventBatch {
+        id: BatchId { generation: 4, seq: 0 },
+        events: [(1, "1"), (2, "2")].map(copied).into(),
+        commit_end_lsn: Some(Lsn::new(100)),
+        end: Cut::default(),
+        permit: bench.window.try_acquire(10).expect("room"),
+    });
+    let mut users = bench.open().await;
+    let batch = next(&mut users).await;
+    let nowhere = |event| HandlerOutput::from(Record::of(event).topic("not legal"));
+    let output = batch.events.iter().flat_map(|event| [nowhere(event), nowhere(event)]).collect();
+    batch.ack.forward(output, Vec::new());
+    let letters = next(&mut bench.open().await).await;
+    assert_eq!((&*letters.topic, ids(&letters)), ("shop.dead-letter", vec!["1", "2"]));
 }
 
 #[actix::test]

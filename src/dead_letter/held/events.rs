@@ -10,7 +10,6 @@ use std::{
     time::SystemTime,
 };
 
-use bytestring::ByteString;
 use tokio_postgres::types::ToSql;
 
 use super::{
@@ -19,7 +18,8 @@ use super::{
     schema::{CREATE_HELD_EVENTS, HELD_TABLE},
 };
 use crate::{
-    Error, ErrorKind, Event, Lsn, Result,
+    Error, ErrorKind, Event, Result,
+    event::StreamPosition,
     postgres::{GRANT_ALL, Reconnecting, StatementError},
 };
 
@@ -36,15 +36,16 @@ SELECT count(*), count(DISTINCT (aggregate_type, aggregate_id)), min(held_at)
 FROM factlib.held_events WHERE slot = $1";
 
 /// Writes the events that were refused, and those others whose line has a row; the row is locked, so
-/// that it is not deleted before this is committed. Returns how many were written, and the numbers
-/// of those without a line, from 1.
+/// that it is not deleted before this is committed. Without room, none is written that is not there
+/// already. Returns how many are new, how many were written, and the numbers of those without a line,
+/// from 1.
 const WRITE: &str = "\
 WITH input AS (
     SELECT * FROM unnest(
-        $2::text[], $3::text[], $4::pg_lsn[], $5::pg_lsn[], $6::text[], $7::text[], $8::text[],
+        $2::text[], $3::text[], $4::pg_lsn[], $5::bigint[], $6::text[], $7::text[], $8::text[],
         $9::bytea[], $10::bytea[], $11::bytea[]
     ) WITH ORDINALITY AS t (
-        aggregate_type, aggregate_id, commit_lsn, lsn, event_id, topic, error, key, value, headers,
+        aggregate_type, aggregate_id, commit_lsn, ordinal, event_id, topic, error, key, value, headers,
         number
     )
 ), standing AS (
@@ -59,18 +60,25 @@ WITH input AS (
 ), lines AS (
     SELECT aggregate_type, aggregate_id FROM input WHERE error IS NOT NULL
     UNION SELECT aggregate_type, aggregate_id FROM standing
+), new AS (
+    SELECT input.* FROM input JOIN lines USING (aggregate_type, aggregate_id)
+    WHERE NOT EXISTS (
+        SELECT FROM factlib.held_events AS held
+        WHERE held.slot = $1 AND held.commit_lsn = input.commit_lsn
+          AND held.ordinal = input.ordinal AND held.topic = input.topic
+    )
 ), written AS (
     INSERT INTO factlib.held_events (
-        slot, aggregate_type, aggregate_id, commit_lsn, lsn, event_id, topic, error, key, value,
+        slot, aggregate_type, aggregate_id, commit_lsn, ordinal, event_id, topic, error, key, value,
         headers
     )
-    SELECT $1, aggregate_type, aggregate_id, commit_lsn, lsn, event_id, topic, error, key, value,
+    SELECT $1, aggregate_type, aggregate_id, commit_lsn, ordinal, event_id, topic, error, key, value,
         headers
-    FROM input JOIN lines USING (aggregate_type, aggregate_id) ORDER BY number
-    ON CONFLICT (slot, lsn, event_id, topic) DO NOTHING
+    FROM new WHERE $12 ORDER BY number
+    ON CONFLICT (slot, commit_lsn, ordinal, topic) DO NOTHING
     RETURNING 1
 )
-SELECT (SELECT count(*) FROM written),
+SELECT (SELECT count(*) FROM new), (SELECT count(*) FROM written),
     ARRAY (
         SELECT number FROM input LEFT JOIN lines USING (aggregate_type, aggregate_id)
         WHERE lines.aggregate_type IS NULL ORDER BY number
@@ -106,8 +114,8 @@ pub(crate) struct HeldSummary {
 }
 
 impl HeldEvents {
-    /// Uses the table, which is created when first needed if `create` is set; it takes at most
-    /// `limit` events.
+    /// Uses the table, which is created when first needed if `create` is set. With `limit` events, it
+    /// takes no more; the last part that it takes may go beyond.
     pub fn new(slot: String, create: bool, limit: u64, connection: Reconnecting) -> Self {
         HeldEvents {
             slot,
@@ -172,33 +180,36 @@ impl HeldEvents {
             let what = "the events are read again and written then";
             return Err(Error::new(ErrorKind::CheckpointUnavailable, what));
         }
-        if self.count.load(Relaxed) + events.len() as u64 > self.limit {
-            let events_now = self.summary().await?.events;
-            if events_now + events.len() as u64 > self.limit {
-                return Err(self.full(events_now));
-            }
-        }
         let rows = NewRows::new(events);
-        let parameters: [&(dyn ToSql + Sync); 11] = [
+        if self.count.load(Relaxed) >= self.limit {
+            // Some may have been redriven since.
+            self.summary().await?;
+        }
+        let has_room = self.count.load(Relaxed) < self.limit;
+        let parameters: [&(dyn ToSql + Sync); 12] = [
             &self.slot,
             &rows.aggregate_types,
             &rows.aggregate_ids,
             &rows.commit_lsns,
-            &rows.lsns,
+            &rows.ordinals,
             &rows.event_ids,
             &rows.topics,
             &rows.errors,
             &rows.keys,
             &rows.values,
             &rows.headers,
+            &has_room,
         ];
         let rows = self.connection.run(WRITE, &parameters).await;
         let rows = rows.map_err(|error| self.failed(error))?;
         let Some(row) = rows.first() else { return Ok(Held::default()) };
-        let read = || -> Result<(i64, Vec<i64>), tokio_postgres::Error> {
-            Ok((row.try_get(0)?, row.try_get(1)?))
+        let read = || -> Result<(i64, i64, Vec<i64>), tokio_postgres::Error> {
+            Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?))
         };
-        let (written, released) = read().map_err(unreadable)?;
+        let (new, written, released) = read().map_err(unreadable)?;
+        if new > 0 && !has_room {
+            return Err(self.full(self.count.load(Relaxed)));
+        }
         let written = u64::try_from(written).unwrap_or_default();
         self.count.fetch_add(written, Relaxed);
         let index = |number: i64| usize::try_from(number - 1).unwrap_or_default();
@@ -259,8 +270,8 @@ fn is_kept_whole(text: &str) -> bool {
 #[derive(Clone, Default)]
 pub(crate) struct RefusedBefore(Arc<Mutex<HashMap<RefusedEvent, Error>>>);
 
-/// Position, id and topic of an event.
-type RefusedEvent = (Lsn, ByteString, Arc<str>);
+/// Position and topic of an event.
+type RefusedEvent = (StreamPosition, Arc<str>);
 
 impl RefusedBefore {
     /// Remembers that the topic refused the event.
@@ -286,7 +297,7 @@ impl RefusedBefore {
 }
 
 fn key(event: &Event, topic: &Arc<str>) -> RefusedEvent {
-    (event.lsn(), event.id().into(), Arc::clone(topic))
+    (event.stream_position(), Arc::clone(topic))
 }
 
 fn unreadable(error: tokio_postgres::Error) -> Error {

@@ -19,10 +19,10 @@ use crate::{
 
 const LINES: &str = "\
 SELECT aggregate_type, aggregate_id, count(*), min(held_at),
-    (array_agg(id ORDER BY commit_lsn, lsn, id))[1],
-    (array_agg(topic ORDER BY commit_lsn, lsn, id))[1],
-    (array_agg(event_id ORDER BY commit_lsn, lsn, id))[1],
-    (array_agg(error ORDER BY commit_lsn, lsn, id))[1]
+    (array_agg(id ORDER BY commit_lsn, ordinal, id))[1],
+    (array_agg(topic ORDER BY commit_lsn, ordinal, id))[1],
+    (array_agg(event_id ORDER BY commit_lsn, ordinal, id))[1],
+    (array_agg(error ORDER BY commit_lsn, ordinal, id))[1]
 FROM factlib.held_events WHERE slot = $1
 GROUP BY aggregate_type, aggregate_id ORDER BY min(held_at), aggregate_type, aggregate_id";
 
@@ -30,11 +30,13 @@ GROUP BY aggregate_type, aggregate_id ORDER BY min(held_at), aggregate_type, agg
 const LINE_OF: &str = "\
 SELECT aggregate_type, aggregate_id FROM factlib.held_events WHERE slot = $1 AND id = $2";
 
-/// `$2` and `$3` are the aggregate.
+/// `$2` and `$3` are the aggregate, `$4` the position up to which events count. A
+/// non-transactional message, which has the number 0, ends there; a transaction's commit begins there.
 const NEXT: &str = "\
-SELECT id, held_at, key, value, headers, commit_lsn
+SELECT id, held_at, key, value, headers
 FROM factlib.held_events WHERE slot = $1 AND aggregate_type = $2 AND aggregate_id = $3
-ORDER BY commit_lsn, lsn, id OFFSET $4 LIMIT $5";
+    AND (commit_lsn, ordinal) < ($4, 1)
+ORDER BY commit_lsn, ordinal, id OFFSET $5 LIMIT $6";
 
 const COUNT: &str = "\
 SELECT count(*) FROM factlib.held_events
@@ -46,16 +48,19 @@ const REMOVE: &str =
 const REFUSED: &str = "UPDATE factlib.held_events SET error = $3 WHERE slot = $1 AND id = $2";
 
 const OF_EVENT: &str = "\
-SELECT id, held_at, key, value, headers, commit_lsn
+SELECT id, held_at, key, value, headers
 FROM factlib.held_events WHERE slot = $1 AND event_id = $2 ORDER BY id";
 
 const EVENT_IDS: &str = "SELECT event_id FROM factlib.held_events WHERE slot = $1";
 
 const ONE: &str = "\
-SELECT id, held_at, key, value, headers, commit_lsn
+SELECT id, held_at, key, value, headers
 FROM factlib.held_events WHERE slot = $1 AND id = $2";
 
 const CONFIRMED: &str = "SELECT confirmed_flush_lsn FROM pg_replication_slots WHERE slot_name = $1";
+
+/// A position behind all events.
+const EVERYTHING: Lsn = Lsn::new(u64::MAX);
 
 /// Time for which an event waits to be confirmed, with exactly-once.
 const CONFIRM_TIME: Duration = Duration::from_secs(20);
@@ -91,16 +96,6 @@ pub struct HeldLine {
     pub event_id: String,
     /// Error of the first event; none if it only waited, because the one before it was dropped.
     pub error: Option<String>,
-}
-
-/// One of the first events of a line.
-#[derive(Debug)]
-#[non_exhaustive]
-pub struct NextHeld {
-    /// The event, as a letter.
-    pub letter: Letter,
-    /// Position of its transaction's commit.
-    pub commit_lsn: Lsn,
 }
 
 impl HeldLines {
@@ -168,8 +163,7 @@ impl HeldLines {
             Err(error) if error.is_missing_table() => return Ok(None),
             rows => rows.map_err(|error| self.failed(error))?,
         };
-        let found = rows.first().map(letter).transpose().map_err(unreadable)?;
-        Ok(found.map(|(letter, _)| letter))
+        rows.first().map(letter).transpose().map_err(unreadable)
     }
 
     /// The rows of an event, as letters: one for each topic that it waits for.
@@ -178,8 +172,7 @@ impl HeldLines {
             Err(error) if error.is_missing_table() => return Ok(Vec::new()),
             rows => rows.map_err(|error| self.failed(error))?,
         };
-        let letters = rows.iter().map(|row| letter(row).map(|(letter, _)| letter));
-        letters.collect::<Result<_, _>>().map_err(unreadable)
+        rows.iter().map(|row| letter(row).map_err(unreadable)).collect()
     }
 
     /// The ids of all held events.
@@ -191,30 +184,33 @@ impl HeldLines {
         rows.iter().map(|row| row.try_get(0).map_err(unreadable)).collect()
     }
 
-    /// Waits until the relay has confirmed the transaction of a held event, and returns the number of
-    /// these events that are confirmed, at least the first. Only then, with exactly-once, are the
-    /// events before them in Kafka.
+    /// The first events of a line, at most this many, or those that are `behind` so many others.
+    ///
+    /// # Errors
+    /// As [`lines`](Self::lines).
+    pub async fn next(&self, line: (&str, &str), behind: u64, most: u32) -> Result<Vec<Letter>> {
+        self.next_before(EVERYTHING, line, behind, most).await
+    }
+
+    /// The first events of a line that the relay has confirmed, at most this many; none if the line is
+    /// empty. With exactly-once, only confirmed events may be sent: those before them are in Kafka or
+    /// in this table, and nothing comes in front of them any more.
     ///
     /// # Errors
     /// [`ErrorKind::RecordBlocked`] if it takes too long: the relay may have ended before that.
-    pub async fn confirmed(&self, events: &[NextHeld]) -> Result<usize> {
-        let (Some(server), Some(next)) = (&self.slot_server, events.first()) else {
-            return Ok(events.len());
-        };
+    pub async fn next_confirmed(&self, line: (&str, &str), most: u32) -> Result<Vec<Letter>> {
         let began = Instant::now();
         loop {
-            let rows = server.run(CONFIRMED, &[&self.slot]).await;
-            let rows = rows.map_err(|error| self.failed(error))?;
-            let confirmed: Option<PgLsn> = rows.first().and_then(|row| row.try_get(0).ok());
-            let is_confirmed = |event: &&NextHeld| {
-                confirmed.is_some_and(|lsn| Lsn::new(lsn.into()) > event.commit_lsn)
-            };
-            let number = events.iter().take_while(is_confirmed).count();
-            if number > 0 {
-                return Ok(number);
+            // Asked before the line is read: what is below it can't change then.
+            let confirmed = self.confirmed().await?;
+            let next = self.next_before(confirmed, line, 0, most).await?;
+            if !next.is_empty() {
+                return Ok(next);
             }
+            let waits = self.next(line, 0, 1).await?;
+            let Some(first) = waits.first() else { return Ok(next) };
             if began.elapsed() >= CONFIRM_TIME {
-                let what = format!("the relay has not confirmed {} yet", next.letter.position);
+                let what = format!("the relay has not confirmed {} yet", first.position);
                 return Err(Error::new(ErrorKind::RecordBlocked, what).remedy(
                     "start the relay: events before it may not be in Kafka; then redrive again",
                 ));
@@ -223,25 +219,32 @@ impl HeldLines {
         }
     }
 
-    /// The first events of a line, at most this many, or those that are `behind` so many others.
-    ///
-    /// # Errors
-    /// As [`lines`](Self::lines).
-    pub async fn next(
+    /// The position that the relay has confirmed; the highest one where events are in the table only
+    /// after those before them are in Kafka.
+    async fn confirmed(&self) -> Result<Lsn> {
+        let Some(server) = &self.slot_server else { return Ok(EVERYTHING) };
+        let rows = server.run(CONFIRMED, &[&self.slot]).await;
+        let rows = rows.map_err(|error| self.failed(error))?;
+        let confirmed: Option<PgLsn> = rows.first().and_then(|row| row.try_get(0).ok());
+        Ok(confirmed.map_or(Lsn::ZERO, |lsn| Lsn::new(lsn.into())))
+    }
+
+    async fn next_before(
         &self,
+        end: Lsn,
         (aggregate_type, aggregate_id): (&str, &str),
         behind: u64,
         most: u32,
-    ) -> Result<Vec<NextHeld>> {
+    ) -> Result<Vec<Letter>> {
+        let end = PgLsn::from(end.as_u64());
         let (behind, most) = (i64::try_from(behind).unwrap_or(i64::MAX), i64::from(most));
-        let parameters: [&(dyn ToSql + Sync); 5] =
-            [&self.slot, &aggregate_type, &aggregate_id, &behind, &most];
+        let parameters: [&(dyn ToSql + Sync); 6] =
+            [&self.slot, &aggregate_type, &aggregate_id, &end, &behind, &most];
         let rows = match self.connection.run(NEXT, &parameters).await {
             Err(error) if error.is_missing_table() => return Ok(Vec::new()),
             rows => rows.map_err(|error| self.failed(error))?,
         };
-        let next = |row| letter(row).map(|(letter, commit_lsn)| NextHeld { letter, commit_lsn });
-        rows.iter().map(|row| next(row).map_err(unreadable)).collect()
+        rows.iter().map(|row| letter(row).map_err(unreadable)).collect()
     }
 
     /// The number of events of a line that one redrive sends: with exactly-once those that are in it

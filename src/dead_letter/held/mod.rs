@@ -14,8 +14,8 @@
 //! statement parks the event and holds its aggregate. It is not in the dead-letter topic as well.
 //! (Only what has no aggregate, such as bytes that are no event, goes there.)
 //!
-//! Rows are in the order of the stream: by the position of the commit, then by their own. Their
-//! key is the event's position, id and topic. So a relay that reads events again after a crash
+//! Rows are in the order of the stream: by the position of the commit, then by the number in the
+//! transaction (the rows of a COPY share their LSN). Their key is that position, and the topic. So a relay that reads events again after a crash
 //! writes nothing twice, and rows may be written in any order.
 //!
 //! # Order
@@ -54,7 +54,7 @@ mod lines;
 mod row;
 mod schema;
 
-pub use self::lines::{HeldLine, HeldLines, NextHeld};
+pub use self::lines::{HeldLine, HeldLines};
 pub(crate) use self::{
     events::{Held, HeldEvents, HeldSummary, RefusedBefore, aggregate_hash},
     schema::{CREATE_HELD_EVENTS, HELD_TABLE},

@@ -10,7 +10,7 @@ use super::super::{
     letter::{Letter, LetterPosition},
     record::{kept_text, record},
 };
-use crate::{Event, Lsn, Result, record::Headers};
+use crate::{Event, Result, record::Headers};
 
 /// The headers of a letter, as the table has them.
 #[derive(Clone, PartialEq, Message)]
@@ -33,7 +33,7 @@ pub(super) struct NewRows {
     pub aggregate_types: Vec<String>,
     pub aggregate_ids: Vec<String>,
     pub commit_lsns: Vec<PgLsn>,
-    pub lsns: Vec<PgLsn>,
+    pub ordinals: Vec<i64>,
     pub event_ids: Vec<String>,
     pub topics: Vec<String>,
     pub errors: Vec<Option<String>>,
@@ -49,13 +49,13 @@ impl NewRows {
         for event in events {
             let Some(refusal) = event.refusal() else { continue };
             let record = record(event, refusal);
-            let (commit_lsn, lsn) = event.stream_position();
+            let position = event.stream_position();
             let error =
                 (!refusal.waits).then(|| refusal.error.to_string().replace('\0', "\u{fffd}"));
             rows.aggregate_types.push(kept_text(event.aggregate_type()));
             rows.aggregate_ids.push(kept_text(event.aggregate_id()));
-            rows.commit_lsns.push(PgLsn::from(commit_lsn.as_u64()));
-            rows.lsns.push(PgLsn::from(lsn.as_u64()));
+            rows.commit_lsns.push(PgLsn::from(position.commit_lsn.as_u64()));
+            rows.ordinals.push(position.ordinal.try_into().unwrap_or(i64::MAX));
             rows.event_ids.push(kept_text(event.id()));
             rows.topics.push(refusal.topic.as_deref().unwrap_or_default().to_owned());
             rows.errors.push(error);
@@ -75,21 +75,19 @@ fn stored(headers: Headers) -> Vec<u8> {
     StoredHeaders { headers: headers.into_iter().map(stored).collect() }.encode_to_vec()
 }
 
-/// Reads `id, held_at, key, value, headers, commit_lsn` as a letter, and the position of its transaction's commit.
-pub(super) fn letter(row: &Row) -> Result<(Letter, Lsn), tokio_postgres::Error> {
+/// Reads `id, held_at, key, value, headers` as a letter.
+pub(super) fn letter(row: &Row) -> Result<Letter, tokio_postgres::Error> {
     let held_at: SystemTime = row.try_get(1)?;
     let since_epoch = held_at.duration_since(UNIX_EPOCH).unwrap_or_default();
     let (key, value): (Vec<u8>, Option<Vec<u8>>) = (row.try_get(2)?, row.try_get(3)?);
     let headers: &[u8] = row.try_get(4)?;
-    let commit_lsn: PgLsn = row.try_get(5)?;
     // Only this program writes them; what can't be read has no headers.
     let headers = StoredHeaders::decode(headers).unwrap_or_default().headers;
-    let letter = Letter::of_row(
+    Ok(Letter::of_row(
         LetterPosition::held(row.try_get(0)?),
         since_epoch.as_millis().try_into().unwrap_or(i64::MAX),
         Some(key.into()),
         value.map(Bytes::from),
         headers.into_iter().map(|header| (header.name, header.value)).collect(),
-    );
-    Ok((letter, Lsn::new(commit_lsn.into())))
+    ))
 }

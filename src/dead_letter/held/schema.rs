@@ -5,6 +5,7 @@ pub(crate) const HELD_TABLE: &str = "factlib.held_events";
 
 /// SQL that creates the table; running it again changes nothing.
 ///
+/// `commit_lsn` and `ordinal` are its [position in the stream](crate::event::StreamPosition).
 /// `error` is NULL for an event that only waits. `topic` is empty for an event that could not be
 /// routed.
 pub(crate) const CREATE_HELD_EVENTS: &str = "\
@@ -15,7 +16,7 @@ CREATE TABLE IF NOT EXISTS factlib.held_events (
     aggregate_type text NOT NULL,
     aggregate_id text NOT NULL,
     commit_lsn pg_lsn NOT NULL,
-    lsn pg_lsn NOT NULL,
+    ordinal bigint NOT NULL,
     event_id text NOT NULL,
     topic text NOT NULL,
     error text,
@@ -23,8 +24,8 @@ CREATE TABLE IF NOT EXISTS factlib.held_events (
     key bytea NOT NULL,
     value bytea,
     headers bytea NOT NULL,
-    PRIMARY KEY (slot, lsn, event_id, topic)
+    PRIMARY KEY (slot, commit_lsn, ordinal, topic)
 );
 CREATE INDEX IF NOT EXISTS held_events_line
-    ON factlib.held_events (slot, aggregate_type, aggregate_id, commit_lsn, lsn, id);
+    ON factlib.held_events (slot, aggregate_type, aggregate_id, commit_lsn, ordinal, id);
 ";

@@ -10,7 +10,7 @@ use factlib_postgres::{
 };
 
 use crate::{
-    Error, ErrorKind, Event, Lsn, Result,
+    Error, ErrorKind, Event, Lsn, Result, TransactionInfo,
     checkpoint::{Cut, Partial},
     outbox::{Change, OutboxReader},
 };
@@ -57,6 +57,18 @@ struct DecodedTransaction {
     /// Number of its first events, which were decoded before; all of them where it ended
     /// before `done`. A transaction is decoded to the same events each time.
     skip: u64,
+}
+
+impl DecodedTransaction {
+    /// The transaction, for its event that was counted last.
+    fn info(&self) -> TransactionInfo {
+        TransactionInfo {
+            xid: self.xid,
+            commit_time_ns: self.commit_time_ns,
+            commit_lsn: self.final_lsn,
+            ordinal: self.events,
+        }
+    }
 }
 
 impl EventDecoder {
@@ -254,11 +266,7 @@ impl EventDecoder {
         let event =
             tables.inserted(relation, row, lsn, commit_time_ns, frames, &mut to.made_values)?;
         if let Some(mut event) = event {
-            event.set_transaction(
-                transaction.xid,
-                transaction.commit_time_ns,
-                transaction.final_lsn,
-            );
+            event.set_transaction(transaction.info());
             to.events.push(event);
         }
         Ok(())
@@ -313,11 +321,7 @@ impl EventDecoder {
             Err(error) => Event::malformed(content, lsn, error),
         };
         if let Some(transaction) = transaction {
-            event.set_transaction(
-                transaction.xid,
-                transaction.commit_time_ns,
-                transaction.final_lsn,
-            );
+            event.set_transaction(transaction.info());
         }
         to.events.push(event);
         Ok(())

@@ -142,10 +142,10 @@ impl UnackedPart {
 
     /// Number of events with output of a handler: records of one event follow each other.
     pub fn count_forwarded(&self, output: &[HandlerOutput]) -> usize {
-        let lsn = |one: &HandlerOutput| match one {
-            HandlerOutput::Event(index) => self.events.get(*index).map(Event::lsn),
-            HandlerOutput::Record(record) => Some(record.event().lsn()),
+        let event = |one: &HandlerOutput| match one {
+            HandlerOutput::Event(index) => self.events.get(*index).map(Event::stream_position),
+            HandlerOutput::Record(record) => Some(record.event().stream_position()),
         };
-        output.chunk_by(|one, next| lsn(one) == lsn(next)).count()
+        output.chunk_by(|one, next| event(one) == event(next)).count()
     }
 }

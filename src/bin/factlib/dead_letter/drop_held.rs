@@ -18,7 +18,7 @@ pub async fn run(args: DropArgs, lines: &HeldLines) -> Result<()> {
     let left = match next.first() {
         None => format!("{kind}/{id} is not held any more"),
         Some(next) => {
-            let first = next.letter.position;
+            let first = next.position;
             format!("later events of {kind}/{id} are held: factlib dead-letter redrive {first}")
         }
     };

@@ -11,7 +11,7 @@ use factlib::{
     config::Config,
     dead_letter::{
         DeadLetterTopic, HeldLine, HeldLines, Ledger, Letter, LetterFilter, LetterPosition,
-        NextHeld, Redriver, Resent,
+        Redriver, Resent,
     },
 };
 use slog::Logger;
@@ -31,8 +31,9 @@ pub async fn run(
 ) -> Result<()> {
     let mut redrive = Redrive {
         ledger: Ledger::open(config, log).await?,
-        redriver: Redriver::builder(config, log).to_topic(args.to_topic).build()?,
+        redriver: Redriver::builder(config, log).to_topic(args.to_topic.clone()).build()?,
         lines,
+        to_topic: args.to_topic,
         again: args.again,
         dry_run: args.dry_run,
         named: !args.all,
@@ -86,6 +87,8 @@ struct Redrive {
     ledger: Ledger,
     redriver: Redriver,
     lines: HeldLines,
+    /// Topic for all letters, and for the first event of each line.
+    to_topic: Option<String>,
     again: bool,
     dry_run: bool,
     /// True if letters were named, in which case each one that is skipped is reported.
@@ -136,22 +139,27 @@ impl Redrive {
     }
 
     /// Sends the events of a line in order, until one is refused.
-    async fn line(&mut self, (kind, id): (&str, &str)) -> Result<()> {
-        let mut left = self.with_progress(self.lines.at_most((kind, id)).await)?;
+    async fn line(&mut self, line: (&str, &str)) -> Result<()> {
+        let mut left = self.with_progress(self.lines.at_most(line).await)?;
+        self.redriver.to_topic(self.to_topic.clone());
         let (mut behind, mut most) = (0, 1);
         loop {
-            let next = self.with_progress(self.lines.next((kind, id), behind, most).await)?;
-            if next.is_empty() {
-                return Ok(());
-            }
-            if left == 0 {
-                let (kind, id) = (plain(kind), plain(id));
-                self.report(&format!("more events of {kind}/{id} are held by now: redrive again"));
-                return Ok(());
-            }
-            let (done, ended) = match self.dry_run {
-                true => self.would_send_held(&next).await,
-                false => self.send_held(&next).await,
+            let next = match self.dry_run {
+                true => self.lines.next(line, behind, most).await,
+                false => self.lines.next_confirmed(line, most).await,
+            };
+            let (done, ended) = match next {
+                Ok(next) if next.is_empty() => return Ok(()),
+                Ok(_) if left == 0 => {
+                    let (kind, id) = (plain(line.0), plain(line.1));
+                    self.report(&format!(
+                        "more events of {kind}/{id} are held by now: redrive again"
+                    ));
+                    return Ok(());
+                }
+                Ok(next) if self.dry_run => self.would_send_held(&next).await,
+                Ok(next) => self.redriver.send_held(&next, &self.ledger, &self.lines).await,
+                Err(error) => (0, Err(error)),
             };
             match self.dry_run {
                 true => behind += done as u64,
@@ -159,6 +167,7 @@ impl Redrive {
             }
             left = left.saturating_sub(done as u64);
             // A topic that was given is for the first event alone.
+            self.redriver.to_topic(None);
             most = u32::try_from(left).unwrap_or(LINE_EVENTS).clamp(1, LINE_EVENTS);
             match ended {
                 Ok(()) => self.count.show(),
@@ -175,46 +184,14 @@ impl Redrive {
         }
     }
 
-    async fn would_send_held(&mut self, next: &[NextHeld]) -> (usize, Result<()>) {
-        for (done, NextHeld { letter, .. }) in next.iter().enumerate() {
+    async fn would_send_held(&self, next: &[Letter]) -> (usize, Result<()>) {
+        for (done, letter) in next.iter().enumerate() {
             let resent = self.redriver.resent(letter, &self.ledger).await;
             if let Err(error) = resent.and_then(|resent| would_send(letter, &resent)) {
                 return (done, Err(error));
             }
         }
         (next.len(), Ok(()))
-    }
-
-    /// Sends the first of these events, and those behind it that go to the same topic. Returns the
-    /// number of those that were sent.
-    async fn send_held(&mut self, next: &[NextHeld]) -> (usize, Result<()>) {
-        let confirmed = match self.lines.confirmed(next).await {
-            Ok(confirmed) => confirmed,
-            Err(error) => return (0, Err(error)),
-        };
-        let mut run: Vec<(LetterPosition, Vec<Resent>)> = Vec::new();
-        for NextHeld { letter, .. } in next.iter().take(confirmed) {
-            let resent = match self.redriver.resent(letter, &self.ledger).await {
-                Ok(resent) => resent,
-                Err(error) if run.is_empty() => return (0, Err(error)),
-                // It is the first one of the next run, if all before it are sent.
-                Err(_) => break,
-            };
-            let topic = |records: &[Resent]| match records {
-                [record] => Some(record.topic.clone()),
-                _ => None,
-            };
-            let fits = |(_, first): &(_, Vec<Resent>)| {
-                topic(first).is_some() && topic(first) == topic(&resent)
-            };
-            if !run.first().is_none_or(fits) {
-                break;
-            }
-            run.push((letter.position, resent));
-        }
-        let sent = self.redriver.send_held(&run, &self.lines).await;
-        self.redriver.to_own_topics();
-        sent
     }
 
     async fn letter(&mut self, letter: &Letter) -> Result<()> {
