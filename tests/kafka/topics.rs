@@ -179,6 +179,27 @@ async fn a_refused_topic_goes_by_the_policy() {
     assert!(error.to_string().contains("INVALID_TOPIC_EXCEPTION"), "{error}");
 }
 
+#[actix::test]
+async fn where_aggregates_are_held_a_refused_topic_is_not_asked_for_with_each_event() {
+    let mut bed = Bed::shared("policy_held").await;
+    impatient(&mut bed, DeliveryMode::AtLeastOnce);
+    bed.config.pipeline.restart_backoff_max = Duration::from_secs(600);
+    bed.config.dead_letter.policy = RefusalPolicy::HoldAggregate;
+    let taken = format!("{}.order.item", bed.name);
+    create_topic(&bed.kafka.bootstrap(), &taken, 1, &[]).await.expect("a topic");
+    let (log, logs) = CollectedLogs::logger();
+    let pipeline = bed.pipeline().logger(log).start().await.expect("the pipeline starts");
+    for n in 0..5 {
+        emit(&bed, &facts("order_item", n..n + 1)).await;
+        bed.confirmed(bed.wal_end().await).await;
+    }
+    assert_eq!(pipeline.status().dead_letters, 5);
+    let lines = logs.lines();
+    let said = lines.iter().filter(|line| line.message == "Kafka does not take the topic");
+    assert_eq!(said.count(), 1);
+    pipeline.shutdown().await.expect("a clean stop");
+}
+
 /// Neither the topic nor that of the letters can be created: the letters go to the table.
 #[actix::test]
 async fn a_wrong_topic_setting_parks_new_topics_in_the_table_and_the_others_flow() {

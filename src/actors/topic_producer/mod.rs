@@ -28,7 +28,8 @@ mod refused_topic;
 mod table_lanes;
 
 use std::{
-    sync::Arc,
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -87,6 +88,7 @@ impl KafkaLanes {
             registry: Arc::new(Registry::new(config)?),
             partition_watch,
             ask_again: config.pipeline.restart_backoff_max,
+            refusals: Mutex::default(),
             status,
             after_refusal: match config.dead_letter.policy {
                 RefusalPolicy::DeadLetter | RefusalPolicy::Stop => AfterRefusal::Continue,
@@ -107,12 +109,17 @@ impl Lanes for KafkaLanes {
         {
             return Ok(FilteredEvents::start(receipts, exit));
         }
-        Ok(match self.0.open(&topic, &log).await? {
-            OpenedTopic::Producer(producer) => producer.start_with(exit),
-            OpenedTopic::Refused(error) => {
-                RefusedTopic::start(Arc::clone(&self.0), topic, error, exit, log)
-            }
-        })
+        let (error, until) = match self.0.refusal(&topic) {
+            Some(refusal) => refusal,
+            None => match self.0.open(&topic, &log).await? {
+                OpenedTopic::Producer(producer) => return Ok(producer.start_with(exit)),
+                OpenedTopic::Refused(error) => {
+                    let until = self.0.refused(&topic, &error, &log);
+                    (error, until)
+                }
+            },
+        };
+        Ok(RefusedTopic::start(Arc::clone(&self.0), topic, (error, until), exit, log))
     }
 
     async fn check(&self, timeout: Duration) -> Result<()> {
@@ -143,6 +150,9 @@ pub(super) struct Topics {
     partition_watch: PartitionWatch,
     /// Pause before a topic that Kafka does not take is asked for again.
     ask_again: Duration,
+    /// Topics that Kafka does not take, with the reason, and when to ask for each again. They outlive
+    /// their actor, which ends with each refusal if the events behind it are held.
+    refusals: Mutex<HashMap<Arc<str>, (Error, Instant)>>,
     status: Arc<Status>,
     after_refusal: AfterRefusal,
     faults: Faults,
@@ -164,6 +174,7 @@ impl Topics {
         let error = match self.producer(topic, log).await {
             Ok(producer) => {
                 self.status.topic_refused(topic, None);
+                self.refusals().remove(topic);
                 return Ok(OpenedTopic::Producer(Box::new(producer)));
             }
             Err(error) => error,
@@ -272,7 +283,21 @@ impl Topics {
             None => "its events go by dead_letter.policy",
         };
         warn!(log, "Kafka does not take the topic"; "error" => %error, "instead" => instead);
-        Instant::now() + self.ask_again
+        let until = Instant::now() + self.ask_again;
+        self.refusals().insert(Arc::clone(topic), (error.clone(), until));
+        until
+    }
+
+    /// Why Kafka does not take the topic, and until when it is not asked again.
+    fn refusal(&self, topic: &Arc<str>) -> Option<(Error, Instant)> {
+        let holds =
+            |(_, until): &&(Error, Instant)| self.stops_after_refusal() && Instant::now() < *until;
+        self.refusals().get(topic).filter(holds).cloned()
+    }
+
+    fn refusals(&self) -> MutexGuard<'_, HashMap<Arc<str>, (Error, Instant)>> {
+        // Nothing panics while it is held.
+        self.refusals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

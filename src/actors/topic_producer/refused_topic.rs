@@ -55,12 +55,11 @@ impl RefusedTopic {
     pub fn start(
         topics: Arc<Topics>,
         topic: Arc<str>,
-        error: Error,
+        (error, until): (Error, Instant),
         exit: ExitGuard,
         log: Logger,
     ) -> Recipient<TopicBatch> {
         let table = topics.table_of(&topic);
-        let until = topics.refused(&topic, &error, &log);
         let state = State::Refused(error, until);
         RefusedTopic { topics, topic, state, table, exit: Some(exit), log }.start().recipient()
     }
