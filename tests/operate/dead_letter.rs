@@ -445,6 +445,10 @@ async fn held_events_are_listed_by_aggregate_redriven_in_line_and_dropped() {
     }
     let (code, out, err) = run(&bed, &format!("redrive {} --dry-run", first[0])).await;
     assert_eq!((code, out.lines().count()), (Some(0), 3), "{out}{err}");
+    let (code, out, err) = run(&bed, "redrive --all --to-topic elsewhere --dry-run").await;
+    let to = |topic: &str| out.matches(&format!("would go to {topic},")).count();
+    let counts = (to("elsewhere"), to(&format!("{}.user", bed.name)));
+    assert_eq!((code, counts), (Some(0), (2, 3)), "the first of each line: {out}{err}");
 
     // The cause is there still: nothing of a line is sent before its first event.
     let (code, _, err) = run(&bed, "redrive --all").await;
