@@ -34,11 +34,13 @@ pub async fn run(scenarios: &[Scenario]) -> bool {
     let seconds = seconds.unwrap_or(SECONDS);
     let filter = env::var("CHAOS_SCENARIO").unwrap_or_default();
     let style = Style { markdown: env::var("CHAOS_MARKDOWN").is_ok_and(|text| !text.is_empty()) };
+    let chosen = || scenarios.iter().filter(|scenario| scenario.name.contains(&filter));
+    assert!(chosen().next().is_some(), "no scenario has {filter:?} in its name");
     println!("SEED={seed} SECONDS={seconds}\n");
     style.row(COLUMNS.map(|(name, _)| name.to_owned()));
     style.rule();
     let (mut kept, mut notes) = (true, Vec::new());
-    for scenario in scenarios.iter().filter(|scenario| scenario.name.contains(&filter)) {
+    for scenario in chosen() {
         let begin = Instant::now();
         let ctx = Ctx::new(scenario.name, seed, Some(Duration::from_secs(seconds)));
         let run = scenario.run;

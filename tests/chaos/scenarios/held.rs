@@ -34,8 +34,8 @@ const MANY: u64 = 100_000;
 /// Rows for the table of held events, as the relay writes them, each of an aggregate of its own.
 const FILL: &str = "\
 INSERT INTO factlib.held_events (
-    slot, aggregate_type, aggregate_id, commit_lsn, lsn, event_id, topic, error, key, headers)
-SELECT $1, 'thing', 'held-' || n, '0/1', ('0/' || to_hex(n + 16))::pg_lsn, 'e' || n, $2, 'no', '', ''
+    slot, aggregate_type, aggregate_id, commit_lsn, ordinal, event_id, topic, error, key, headers)
+SELECT $1, 'thing', 'held-' || n, '0/1', n, 'e' || n, $2, 'no', '', ''
 FROM generate_series(1, $3::bigint) AS n";
 
 /// One row in a hundred is refused for a while; the relay is killed meanwhile, and while the lines are
