@@ -113,21 +113,19 @@ async fn keep(
         Err(_) => Stop::InOrder,
     };
     loop {
-        let ended = tokio::select! {
-            started = start(&make, around) => match started {
-                Ok(pipeline) => {
-                    let pipeline = Arc::new(pipeline);
-                    *lock(kept) = Kept { pipeline: Some(Arc::clone(&pipeline)), failure: None };
-                    tokio::select! {
-                        ended = pipeline.wait() => ended,
-                        stop = stopped() => return end(pipeline, stop, kept).await.inspect_err(|failure| {
-                            error!(log, "pipeline not stopped in order"; "error" => %failure);
-                        }),
-                    }
+        // Not given up halfway: what has started has to end before its slot is read again.
+        let ended = match start(&make, around).await {
+            Ok(pipeline) => {
+                let pipeline = Arc::new(pipeline);
+                *lock(kept) = Kept { pipeline: Some(Arc::clone(&pipeline)), failure: None };
+                tokio::select! {
+                    ended = pipeline.wait() => ended,
+                    stop = stopped() => return end(pipeline, stop, kept).await.inspect_err(|failure| {
+                        error!(log, "pipeline not stopped in order"; "error" => %failure);
+                    }),
                 }
-                Err(failure) => Err(failure),
-            },
-            _ = stopped() => return Ok(()),
+            }
+            Err(failure) => Err(failure),
         };
         let Err(failure) = ended else {
             info!(log, "pipeline stopped");

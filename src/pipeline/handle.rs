@@ -21,7 +21,6 @@ use crate::{
 /// again at the next start. Call [`shutdown`](Self::shutdown) to end it in order.
 pub struct PipelineHandle {
     pub(super) supervisor: Addr<Supervisor>,
-    pub(super) arbiters: Vec<Arbiter>,
     pub(super) running: watch::Receiver<bool>,
     pub(super) ended: watch::Receiver<PipelineOutcome>,
     pub(super) status: Arc<Status>,
@@ -31,6 +30,17 @@ pub struct PipelineHandle {
     /// The actix system on the pipeline's own thread, if it has one.
     pub(super) system: Option<System>,
     pub(super) ops: Ops,
+    pub(super) _arbiters: OwnThreads,
+}
+
+/// Threads of the pipeline's own, which end when this is dropped.
+#[derive(Default)]
+pub(super) struct OwnThreads(pub Vec<Arbiter>);
+
+impl Drop for OwnThreads {
+    fn drop(&mut self) {
+        self.0.iter().for_each(|arbiter| drop(arbiter.stop()));
+    }
 }
 
 impl PipelineHandle {
@@ -166,9 +176,6 @@ impl PipelineHandle {
 impl Drop for PipelineHandle {
     fn drop(&mut self) {
         self.supervisor.do_send(Stop);
-        for arbiter in &self.arbiters {
-            arbiter.stop();
-        }
         self.claim.release();
         if let Some(system) = &self.system {
             system.stop();

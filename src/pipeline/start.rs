@@ -2,11 +2,12 @@
 
 use std::{collections::HashSet, sync::Arc};
 
+use actix::Addr;
 use actix_rt::{Arbiter, System};
 use slog::o;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{PipelineBuilder, PipelineHandle};
+use super::{PipelineBuilder, PipelineHandle, handle::OwnThreads};
 #[cfg(feature = "client-kafka")]
 use crate::actors::PlainLanes;
 use crate::{
@@ -20,7 +21,7 @@ use crate::{
     exactly_once::{Positions, Transactions},
     handlers::HandlerLaneNames,
     kafka::pipelined::{ClientThread, PipelinedClient},
-    messages::ByteWindow,
+    messages::{ByteWindow, Stop},
     ops::Ops,
     receipts::{ReceiptTask, ReceiptTopic, receipt_queue},
     startup::{SlotClaim, StandbyPositions, Startup},
@@ -253,13 +254,13 @@ async fn spawn(
     known_topics: HashSet<Arc<str>>,
 ) -> Result<PipelineHandle> {
     let claim = resources.claim.clone();
-    let mut arbiters = Vec::new();
+    let mut arbiters = OwnThreads::default();
     let mut thread = || match &threads {
         Some(threads) => threads.next(),
         None => {
             let arbiter = Arbiter::new();
             let thread = arbiter.handle();
-            arbiters.push(arbiter);
+            arbiters.0.push(arbiter);
             thread
         }
     };
@@ -281,18 +282,18 @@ async fn spawn(
     let (outcome_sender, ended) = watch::channel(None);
     let (reply, launched) = oneshot::channel();
     relay.spawn_fn(move || {
-        // The caller may have stopped waiting; the handle's drop stops the actors.
         let supervisor = Supervisor::launch(resources, threads, running_sender, outcome_sender);
-        let _ = reply.send(supervisor);
+        let _ = reply.send(Launched::new(supervisor));
     });
     let failure = "the pipeline's thread ended before the pipeline started";
-    let supervisor = launched
+    let launched = launched
         .await
         .map_err(|error| Error::new(ErrorKind::ActorFailed, failure).caused_by(error))?;
+    let supervisor = launched.taken();
     ops.set_control(supervisor.clone().recipient());
     Ok(PipelineHandle {
         supervisor,
-        arbiters,
+        _arbiters: arbiters,
         running,
         ended,
         status,
@@ -301,4 +302,30 @@ async fn spawn(
         system: None,
         ops,
     })
+}
+
+/// A supervisor on its way to its handle. Where nobody waits for it any more, its pipeline ends.
+struct Launched {
+    supervisor: Addr<Supervisor>,
+    is_taken: bool,
+}
+
+impl Launched {
+    fn new(supervisor: Addr<Supervisor>) -> Self {
+        Launched { supervisor, is_taken: false }
+    }
+
+    /// The supervisor, which its handle stops from now on.
+    fn taken(mut self) -> Addr<Supervisor> {
+        self.is_taken = true;
+        self.supervisor.clone()
+    }
+}
+
+impl Drop for Launched {
+    fn drop(&mut self) {
+        if !self.is_taken {
+            self.supervisor.do_send(Stop);
+        }
+    }
 }

@@ -2,8 +2,12 @@
 
 use std::{net::TcpListener, time::Duration};
 
-use factlib::emit::Fact;
-use tokio::sync::oneshot;
+use factlib::{Fleet, Pipeline, emit::Fact};
+use tokio::{
+    sync::oneshot,
+    task::yield_now,
+    time::{sleep, timeout},
+};
 
 use crate::support::{
     Bed,
@@ -51,4 +55,29 @@ async fn the_example_relays_each_tenant() {
     stop.send(()).expect("it runs");
     let served = tokio::time::timeout(Duration::from_secs(30), serving).await.expect("it ends");
     served.expect("no panic").expect("a clean stop");
+}
+
+/// Whenever it is removed, a pipeline has let go of its slot when it has ended.
+#[actix::test]
+async fn a_pipeline_that_is_removed_while_it_starts_ends() {
+    let bed = Bed::shared("fleet_lib_removed").await;
+    let fleet = Fleet::builder().start().expect("an empty fleet");
+    let make = || {
+        let config = bed.config.clone();
+        move || Ok(Pipeline::builder().config(config.clone()))
+    };
+    for yields in 0..20 {
+        fleet.set("a", make());
+        for _ in 0..yields {
+            yield_now().await;
+        }
+        fleet.remove("a").await.expect("it ends");
+    }
+    // This process does not know it as taken, and PostgreSQL neither.
+    let pipeline = bed.pipeline().start().await.expect("it starts");
+    timeout(Duration::from_secs(20), pipeline.running()).await.expect("in time").expect("it reads");
+    pipeline.shutdown().await.expect("a clean stop");
+    sleep(Duration::from_secs(1)).await;
+    assert!(!bed.slot().await.1, "nobody reads the slot");
+    fleet.shutdown().await.expect("it is empty");
 }

@@ -30,11 +30,33 @@ impl Instance {
 
     /// The pipelines that it runs now; none while it does not answer.
     pub async fn runs(&self) -> BTreeSet<String> {
+        let pipelines = self.pipelines().await;
+        let running = pipelines.iter().filter(|one| Self::is_running(one));
+        running.filter_map(|one| Some(one["name"].as_str()?.to_owned())).collect()
+    }
+
+    /// The pipelines that it has and that do not run, each with its state and problem.
+    pub async fn waiting(&self) -> Vec<String> {
+        let pipelines = self.pipelines().await;
+        let waiting = pipelines.iter().filter(|one| !Self::is_running(one));
+        waiting
+            .map(|one| {
+                format!("{} {}: {} {}", self.name, one["name"], one["state"], one["problem"])
+            })
+            .collect()
+    }
+
+    fn is_running(pipeline: &Value) -> bool {
+        pipeline["state"] == "running" && pipeline["problem"].is_null()
+    }
+
+    async fn pipelines(&self) -> Vec<Value> {
         let answer = timeout(Duration::from_secs(5), get(self.port, "/status.json")).await;
         let body = answer.ok().flatten().map(|(_, body)| body).unwrap_or_default();
-        let status: Value = serde_json::from_str(&body).unwrap_or_default();
-        let pipelines = status["pipelines"].as_array().into_iter().flatten();
-        let running = pipelines.filter(|one| one["state"] == "running" && one["problem"].is_null());
-        running.filter_map(|one| Some(one["name"].as_str()?.to_owned())).collect()
+        let mut status: Value = serde_json::from_str(&body).unwrap_or_default();
+        match status["pipelines"].take() {
+            Value::Array(pipelines) => pipelines,
+            _ => Vec::new(),
+        }
     }
 }

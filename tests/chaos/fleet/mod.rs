@@ -9,7 +9,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use factlib::testing::{PostgresServer, shared_postgres};
 use futures_util::future::join_all;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 pub use self::change::{Change, now_ms};
 use self::{change::Share, deliveries::Deliveries, instance::Instance, tenants::Tenants};
@@ -21,6 +21,8 @@ use crate::{
 
 /// The most by which the numbers of pipelines of two instances may differ.
 const IMBALANCE: f64 = 0.2;
+/// While pipelines are not shared, how often is said which do not run.
+const SAID_EVERY: Duration = Duration::from_secs(20);
 /// After a change, until all of it is seen.
 const AFTERMATH: Duration = Duration::from_secs(2);
 
@@ -180,12 +182,22 @@ impl<'a> Fleet<'a> {
         share
     }
 
+    /// The pipelines that do not run, with the reasons.
+    async fn waiting(&self) -> Vec<String> {
+        let mut all = Vec::new();
+        for instance in &self.instances {
+            all.extend(instance.waiting().await);
+        }
+        all
+    }
+
     /// Waits until each tenant has one instance, and none has many more than another.
     async fn balanced(&self) -> Share {
         let all: BTreeSet<_> = self.tenants.present().collect();
         let mean = all.len() as f64 / self.instances.len() as f64;
         let most = (mean * IMBALANCE).max(1.0) as usize;
         let patience = Patience::new();
+        let mut said = Instant::now();
         loop {
             let share = self.shares().await;
             if share.is_all(&all) && share.spread() <= most {
@@ -193,6 +205,10 @@ impl<'a> Fleet<'a> {
             }
             for instance in &self.instances {
                 assert!(instance.relay.is_running(), "it ended:\n{}", instance.relay.output());
+            }
+            if said.elapsed() > SAID_EVERY {
+                said = Instant::now();
+                println!("not yet shared: {}\n{}", share.sizes(), self.waiting().await.join("\n"));
             }
             patience.pause(&format!("the pipelines are shared: {}", share.sizes())).await;
             sleep(Duration::from_millis(100)).await;

@@ -26,7 +26,7 @@ const RATE: f64 = 50.0;
 async fn start<'a>(ctx: &Ctx, server: &'a Server, instances: usize) -> Fleet<'a> {
     let kafka = shared_kafka().await.expect("Kafka starts");
     let bed = ctx.on(server.get().await, kafka).await;
-    let tenants = ctx.pick(12, 60);
+    let tenants = ctx.pick(12, 200);
     let mut fleet = Fleet::start(ctx, bed, tenants, instances).await;
     fleet.load(ctx, RATE / tenants as f64).await;
     sleep(ctx.pick(Duration::from_secs(1), Duration::from_secs(10))).await;
