@@ -12,6 +12,7 @@ use tokio_postgres::{
 use super::receipt::{Fate, Receipt, RecordPlace};
 use crate::{
     Error, ErrorKind, Lsn, Result,
+    dead_letter::kept_text,
     postgres::{GRANT_ALL, Reconnecting, StatementError},
 };
 
@@ -153,9 +154,10 @@ impl ReceiptTable {
 
     /// Finds the receipts of an event, of every slot.
     pub async fn find(&self, event_id: &str) -> Result<Vec<Receipt>> {
+        let event_id = kept_text(event_id);
         let rows = self.connection.run(FIND, &[&event_id]).await;
         let rows = rows.map_err(|error| self.failed("cannot read", error))?;
-        let read = rows.iter().map(|row| receipt(event_id, row)).collect::<Result<Vec<_>, _>>();
+        let read = rows.iter().map(|row| receipt(&event_id, row)).collect::<Result<Vec<_>, _>>();
         read.map(|all| all.into_iter().flatten().collect()).map_err(|error| {
             let what = "a row of factlib.receipts is not readable";
             Error::new(ErrorKind::Protocol, what).caused_by(error)
@@ -206,8 +208,6 @@ const PARKED: &str = "parked";
 
 impl From<Receipt> for NewRow {
     fn from(receipt: Receipt) -> Self {
-        // PostgreSQL takes no NUL in a text.
-        let text = |text: String| text.replace('\0', "\u{fffd}");
         let (fate, record, route, error, intended_topic) = match receipt.fate {
             Fate::Delivered(record) => (DELIVERED, Some(record), None, None, None),
             Fate::Filtered { route } => {
@@ -215,19 +215,19 @@ impl From<Receipt> for NewRow {
                 (FILTERED, None, route, None, None)
             }
             Fate::Parked { record, error, intended_topic } => {
-                (PARKED, record, None, Some(text(error)), intended_topic.map(text))
+                (PARKED, record, None, Some(error), intended_topic)
             }
         };
         let place = record.as_ref().map(|record| (record.partition, record.offset));
         NewRow {
-            event_id: text(receipt.event_id),
+            event_id: receipt.event_id,
             topic: record.map(|record| record.topic).unwrap_or_default(),
             fate,
             partition: place.map(|(partition, _)| partition),
             offset: place.and_then(|(_, offset)| offset),
             lsn: receipt.lsn.as_u64().into(),
-            aggregate_type: text(receipt.aggregate_type.unwrap_or_default()),
-            aggregate_id: text(receipt.aggregate_id.unwrap_or_default()),
+            aggregate_type: receipt.aggregate_type.unwrap_or_default(),
+            aggregate_id: receipt.aggregate_id.unwrap_or_default(),
             route,
             error,
             intended_topic,

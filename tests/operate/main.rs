@@ -18,6 +18,7 @@ mod health;
 mod init;
 mod monitoring;
 mod page;
+mod receipt_texts;
 mod receipts;
 mod refusals;
 mod replay;
