@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use factlib::{
-    config::{DeliveryMode, ReceiptStore},
+    config::{DeliveryMode, ReceiptStore, RefusalPolicy, Route},
     emit::Fact,
     proto::OutboxEvent,
     receipts::{Fate, Receipt, ReceiptReader},
@@ -105,5 +105,33 @@ async fn receipts_fit_a_topic_that_takes_small_records() {
                 assert_eq!(found.len(), 1, "{mode:?} {is_lowered} {found:?}");
             }
         }
+    }
+}
+
+/// Both topics of an event refuse it: it has a letter and a receipt for each.
+#[actix::test]
+async fn an_event_that_two_topics_refuse_has_two_receipts() {
+    for store in [ReceiptStore::Table, ReceiptStore::Topic] {
+        let mut bed = Bed::shared("refused_twice").await;
+        bed.config.receipts.store = store;
+        bed.config.dead_letter.policy = RefusalPolicy::DeadLetter;
+        let topics = ["a", "b"].map(|name| format!("{}.{name}", bed.name));
+        bed.config.route = vec![Route::of("user").to(&topics[0]).to(&topics[1])];
+        let pipeline = bed.pipeline().start().await.expect("the pipeline starts");
+        // Kafka takes no time that is more than an hour ahead, if nobody says otherwise.
+        let fact = Fact::new("user", "u1", "changed").timestamp_ms(4_000_000_000_000);
+        let [event] = &emit(&bed, &[fact]).await[..] else { panic!("one event") };
+        bed.confirmed(bed.wal_end().await).await;
+        pipeline.shutdown().await.expect("a clean stop");
+        let mut intended: Vec<_> = receipts(&bed, &event.id)
+            .await
+            .into_iter()
+            .map(|receipt| match receipt.fate {
+                Fate::Parked { intended_topic, .. } => intended_topic.expect("it is known"),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        intended.sort_unstable();
+        assert_eq!(intended, topics);
     }
 }
