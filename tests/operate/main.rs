@@ -15,6 +15,7 @@ mod doctor;
 mod documented_commands;
 mod first_run;
 mod health;
+mod held_traces;
 mod init;
 mod monitoring;
 mod page;
