@@ -20,7 +20,7 @@ use super::{
 use crate::{
     Event, Result,
     config::Config,
-    dead_letter::{DeadLetterTopic, HeldLines, LetterFilter},
+    dead_letter::{DeadLetterTopic, HeldLines, LetterFilter, kept_text},
     kafka::reader::TopicReader,
     record::{DEBEZIUM_ID_HEADER, EVENT_ID_HEADER, event_id},
     replay::{self, Archive, REPLAY_HEADER, RowRecords, Selection},
@@ -253,7 +253,7 @@ impl Auditor<'_> {
         let rows =
             replay::ids_among(self.config, &self.options.table, &strangers, self.log).await?;
         let (faults, of_dead_letters) =
-            comparison.finish(|id| parked.contains(id), |id| rows.contains(id));
+            comparison.finish(|id| is_among(parked, id), |id| rows.contains(id));
         self.totals.parked = of_dead_letters;
         faults.into_iter().for_each(|fault| self.report(fault));
         Ok(self.totals)
@@ -265,6 +265,11 @@ impl Auditor<'_> {
             (self.tell)(Audit::Fault(fault));
         }
     }
+}
+
+/// Returns true if these ids have this one, or its beginning: a letter may have no more of it.
+fn is_among(parked: &HashSet<String>, id: &str) -> bool {
+    parked.contains(id) || parked.contains(&kept_text(id))
 }
 
 /// Returns the id of a record's event, from this header or the usual ones.

@@ -1,6 +1,11 @@
 //! Finds out what became of one event: by its receipts if they are kept, or else by its row, its
 //! route, its records and its dead letters.
 
+use std::{
+    collections::HashSet,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
 use factlib_kafka::{client::Isolation, partitioner};
 use serde::Serialize;
 use slog::Logger;
@@ -9,7 +14,7 @@ use super::auditor::id_of;
 use crate::{
     Event, Lsn, Result,
     config::Config,
-    dead_letter::{DeadLetterTopic, HeldLines, Ledger, LetterFilter},
+    dead_letter::{DeadLetterTopic, HeldLines, Ledger, Letter, LetterFilter, LetterPosition},
     kafka::reader::TopicReader,
     postgres::{Reconnecting, retention::Retention},
     receipts::{Fate, Receipt, ReceiptReader},
@@ -40,8 +45,8 @@ pub struct TraceOptions {
 pub struct Trace {
     /// The store of receipts that was searched; none if the configuration keeps none.
     pub receipt_store: Option<String>,
-    /// Its receipts, in the order of writing. If there are any, only the dead letters of a parked
-    /// event are looked for besides.
+    /// Its receipts, in the order of writing. If there are any, its row and its records are not
+    /// looked for.
     pub receipts: Vec<Receipt>,
     /// How far the relay is, if nothing became of the event so far.
     pub relay: Option<RelayPosition>,
@@ -51,7 +56,8 @@ pub struct Trace {
     pub routing: Option<RoutedTo>,
     /// Its records, in the order of their topics.
     pub records: Vec<FoundRecord>,
-    /// Its dead letters, in the order of parking.
+    /// What waits for a redrive, and what was redriven: held first, then dead letters in the order
+    /// of parking.
     pub letters: Vec<FoundLetter>,
 }
 
@@ -94,23 +100,48 @@ pub struct FoundRecord {
     pub timestamp_ms: i64,
 }
 
-/// A dead letter of the event.
+/// A dead letter of the event, or the event as it is or was held.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct FoundLetter {
     /// `partition:offset` in the dead-letter topic, or `held:id` in `factlib.held_events`.
     pub position: String,
-    /// The error for which it was parked.
+    /// The topic that it should have gone to; none if unknown. If it was held and redriven, the
+    /// topic that it went to.
+    pub topic: Option<String>,
+    /// The error for which it was parked, or that it waits behind another one; empty if it was held
+    /// and redriven.
     pub error: String,
     /// The time of parking, Unix milliseconds.
     pub parked_ms: i64,
     /// True if it was sent again.
     pub is_redriven: bool,
+    /// The time at which it was sent again, Unix milliseconds.
+    pub redriven_ms: Option<i64>,
+}
+
+impl FoundLetter {
+    fn new(letter: &Letter, redriven_ms: Option<i64>) -> Self {
+        FoundLetter {
+            position: letter.position.to_string(),
+            topic: letter.source_topic().map(str::to_owned),
+            error: letter.error().unwrap_or("unknown").to_owned(),
+            parked_ms: letter.parked_ms(),
+            is_redriven: redriven_ms.is_some(),
+            redriven_ms,
+        }
+    }
+
+    /// True if it is or was in `factlib.held_events`, and not in the dead-letter topic.
+    pub fn is_held(&self) -> bool {
+        self.position.parse().is_ok_and(|position: LetterPosition| position.is_held())
+    }
 }
 
 impl Trace {
     /// Looks for the event, first for its receipts. Without any, topics of its routes are searched
-    /// from the row's time on; if it is not there, from their start.
+    /// from the row's time on; if it is not there, from their start. Receipts say nothing of held
+    /// and redriven events, so these are looked for in any case.
     ///
     /// # Errors
     /// A server can't be reached or refuses the user; the table or a route is not as configured.
@@ -119,33 +150,52 @@ impl Trace {
         if let Some(reader) = ReceiptReader::open(config, log)? {
             trace.receipt_store = Some(reader.describe().to_owned());
             trace.receipts = reader.find(&options.event_id, None).await?;
-            if !trace.receipts.is_empty() {
-                if trace.is_parked() {
-                    trace.letters = letters(config, &options.event_id, log).await?;
-                }
-                return Ok(trace);
-            }
         }
-        trace.scan(config, options, log).await?;
-        if trace.records.is_empty() && trace.letters.is_empty() && !trace.is_done() {
+        if trace.receipts.is_empty() {
+            trace.scan(config, options, log).await?;
+        }
+        trace.letters = letters(config, &options.event_id, log).await?;
+        if trace.receipts.is_empty() && trace.letters.is_empty() && !trace.is_done() {
             trace.relay = relay_position(config, log).await?;
         }
         Ok(trace)
     }
 
-    /// True if it was delivered to a topic, or a route drops it.
+    /// True if it was delivered, also by a redrive, or a route drops it; and it is not parked or
+    /// held for a topic that it was not delivered to.
     pub fn is_done(&self) -> bool {
-        let ended = |fate: &Fate| matches!(fate, Fate::Delivered(_) | Fate::Filtered { .. });
-        self.receipts.iter().any(|receipt| ended(&receipt.fate))
-            || !self.records.is_empty()
-            || self.routing == Some(RoutedTo::Dropped)
+        let filtered = |receipt: &Receipt| matches!(receipt.fate, Fate::Filtered { .. });
+        let has = self.reached();
+        // What was refused for an unknown topic had no other topic either.
+        let lacks = |topic: Option<&str>| match topic {
+            Some(topic) => !has.contains(topic),
+            None => has.is_empty(),
+        };
+        let is_parked = self.receipts.iter().any(|receipt| match &receipt.fate {
+            Fate::Parked { intended_topic, .. } => lacks(intended_topic.as_deref()),
+            _ => false,
+        });
+        let mut waiting = self.letters.iter().filter(|letter| !letter.is_redriven);
+        let is_dropped =
+            self.receipts.iter().any(filtered) || self.routing == Some(RoutedTo::Dropped);
+        (is_dropped || !has.is_empty())
+            && !is_parked
+            && !waiting.any(|letter| lacks(letter.topic.as_deref()))
     }
 
-    fn is_parked(&self) -> bool {
-        self.receipts.iter().any(|receipt| matches!(receipt.fate, Fate::Parked { .. }))
+    /// The topics that it was delivered to, or redriven to; empty text for an unknown one.
+    fn reached(&self) -> HashSet<&str> {
+        let receipts = self.receipts.iter().filter_map(|receipt| match &receipt.fate {
+            Fate::Delivered(record) => Some(&*record.topic),
+            _ => None,
+        });
+        let records = self.records.iter().map(|record| &*record.topic);
+        let redriven = self.letters.iter().filter(|letter| letter.is_redriven);
+        let redriven = redriven.map(|letter| letter.topic.as_deref().unwrap_or_default());
+        receipts.chain(records).chain(redriven).collect()
     }
 
-    /// Looks for its row, its records and its dead letters.
+    /// Looks for its row and its records.
     async fn scan(&mut self, config: &Config, options: &TraceOptions, log: &Logger) -> Result<()> {
         if let Some((created_at, event)) = row(config, options, log).await? {
             self.created_at = Some(created_at);
@@ -179,7 +229,6 @@ impl Trace {
             let search = Search { topic, place: Place::Anywhere, since_ms: None };
             self.records.extend(search.run(config, options, log).await?);
         }
-        self.letters = letters(config, &options.event_id, log).await?;
         Ok(())
     }
 }
@@ -276,27 +325,93 @@ impl Search<'_> {
     }
 }
 
+/// What waits for a redrive or was redriven: in the table of held events, and in the topic.
 async fn letters(config: &Config, event_id: &str, log: &Logger) -> Result<Vec<FoundLetter>> {
-    let held = HeldLines::new(config, log)?.of_event(event_id).await?;
-    let held = held.into_iter().map(|letter| FoundLetter {
-        position: letter.position.to_string(),
-        error: letter.error().unwrap_or("unknown").to_owned(),
-        parked_ms: letter.parked_ms(),
-        is_redriven: false,
+    let lines = HeldLines::new(config, log)?;
+    let held = lines.of_event(event_id).await?;
+    let mut found: Vec<_> = held.iter().map(|letter| FoundLetter::new(letter, None)).collect();
+    let redriven = lines.redriven_of(event_id).await?.into_iter().map(|redriven| FoundLetter {
+        position: redriven.position.to_string(),
+        topic: Some(redriven.to),
+        error: String::new(),
+        parked_ms: redriven.held_ms,
+        is_redriven: true,
+        redriven_ms: Some(unix_ms(redriven.at)),
     });
-    let mut found: Vec<_> = held.collect();
+    found.extend(redriven);
     let Some(mut topic) = DeadLetterTopic::open(config, log).await? else { return Ok(found) };
     let ledger = Ledger::open(config, log).await?;
     let mut letters = topic.letters(LetterFilter::default());
     while let Some(letter) = letters.next().await? {
-        if letter.event_id() == event_id {
-            found.push(FoundLetter {
-                position: letter.position.to_string(),
-                error: letter.error().unwrap_or("unknown").to_owned(),
-                parked_ms: letter.parked_ms(),
-                is_redriven: ledger.redriven_at(&letter).is_some(),
-            });
+        if letter.is_of(event_id) {
+            found.push(FoundLetter::new(&letter, ledger.redriven_at(&letter).map(unix_ms)));
         }
     }
     Ok(found)
+}
+
+fn unix_ms(time: SystemTime) -> i64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::receipts::RecordPlace;
+
+    fn receipt(fate: Fate) -> Receipt {
+        Receipt {
+            event_id: "e".into(),
+            slot: "s".into(),
+            lsn: Lsn::ZERO,
+            at_ms: 0,
+            aggregate_type: None,
+            aggregate_id: None,
+            fate,
+        }
+    }
+
+    fn delivered(topic: &str) -> Receipt {
+        receipt(Fate::Delivered(RecordPlace { topic: topic.into(), partition: 0, offset: None }))
+    }
+
+    fn parked(intended_topic: Option<&str>) -> Receipt {
+        let intended_topic = intended_topic.map(str::to_owned);
+        receipt(Fate::Parked { record: None, error: "no".into(), intended_topic })
+    }
+
+    fn letter(topic: Option<&str>, redriven_ms: Option<i64>) -> FoundLetter {
+        FoundLetter {
+            position: "held:1".into(),
+            topic: topic.map(str::to_owned),
+            error: String::new(),
+            parked_ms: 0,
+            is_redriven: redriven_ms.is_some(),
+            redriven_ms,
+        }
+    }
+
+    #[test]
+    fn it_is_done_where_no_topic_lacks_it() {
+        let (a, b) = (Some("a"), Some("b"));
+        for (receipts, letters, is_done) in [
+            (vec![], vec![], false),
+            (vec![delivered("a")], vec![], true),
+            (vec![receipt(Fate::Filtered { route: None })], vec![], true),
+            (vec![delivered("a"), parked(b)], vec![], false),
+            (vec![delivered("a"), parked(b)], vec![letter(b, None)], false),
+            (vec![delivered("a"), parked(b)], vec![letter(b, Some(1))], true),
+            (vec![delivered("a"), parked(a)], vec![letter(a, None)], true),
+            (vec![parked(None)], vec![letter(None, None)], false),
+            (vec![parked(None)], vec![letter(None, Some(1))], true),
+            (vec![delivered("b")], vec![letter(a, None)], false),
+            (vec![delivered("b")], vec![letter(a, Some(1))], true),
+            (vec![], vec![letter(a, None), letter(b, Some(1))], false),
+            (vec![], vec![letter(a, Some(1)), letter(b, Some(1))], true),
+        ] {
+            let trace = Trace { receipts, letters, ..Trace::default() };
+            assert_eq!(trace.is_done(), is_done, "{trace:?}");
+        }
+    }
 }

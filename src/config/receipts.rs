@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 #[non_exhaustive]
 pub struct ReceiptsConfig {
     /// Store of receipts, which say where each event went: none, a topic, or the table
-    /// `factlib.receipts` in the database that is read. See docs/receipts.md.
+    /// `factlib.receipts` in the database that is read, which exactly-once does not allow. See
+    /// docs/receipts.md.
     pub store: ReceiptStore,
     /// Topic of the store `topic`; default: `{topic_prefix}.receipts`.
     pub topic: Option<String>,
@@ -39,6 +40,6 @@ pub enum ReceiptStore {
     Off,
     /// A topic.
     Topic,
-    /// The table `factlib.receipts` in the database that is read.
+    /// The table `factlib.receipts` in the database that is read; not with exactly-once.
     Table,
 }

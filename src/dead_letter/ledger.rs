@@ -138,17 +138,10 @@ impl Ledger {
 
     /// Makes sure that the tables exist, before anything is sent.
     pub(super) async fn ensure_tables(&self) -> Result<()> {
-        let prepared = match self.create {
-            true => schema::create(&self.connection).await.map(|()| true),
-            false => schema::exists(&self.connection).await,
-        };
+        let prepared = schema::ensure(&self.connection, self.create).await;
         match prepared.map_err(|error| self.failed("cannot create factlib.redriven", error))? {
             true => Ok(()),
-            false => {
-                let what = "factlib.redriven, which records redriven letters, does not exist";
-                Err(Error::new(ErrorKind::PostgresRefused, what)
-                    .remedy("run `factlib setup` to create it"))
-            }
+            false => Err(schema::missing()),
         }
     }
 

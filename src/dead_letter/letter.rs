@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr};
 use bytes::Bytes;
 use factlib_kafka::client::FetchedRecord;
 
-use super::header;
+use super::{header, record::kept_text};
 use crate::{Error, ErrorKind, Event, Lsn};
 
 /// Position of a letter in the dead-letter topic, written `partition:offset`.
@@ -130,6 +130,12 @@ impl Letter {
         self.header(header::EVENT_ID).or(self.header("event_id")).unwrap_or_default()
     }
 
+    /// True if it is of the event with this id, of which a letter may have the beginning only.
+    pub(crate) fn is_of(&self, event_id: &str) -> bool {
+        let (own, is_cut) = (self.event_id(), self.is_payload() || self.is_kept_in_table());
+        own == event_id || is_cut && own == kept_text(event_id)
+    }
+
     /// The event's type; empty if the bytes are not an event.
     pub fn event_type(&self) -> &str {
         self.header(header::EVENT_TYPE).or(self.header("event_type")).unwrap_or_default()
@@ -222,6 +228,16 @@ mod tests {
         assert_eq!((letter.source_topic(), letter.error(), letter.lsn()), (None, None, None));
         assert_eq!((letter.event_id(), letter.parked_ms()), ("", 5_000));
         assert!(!letter.is_kept_in_table());
+    }
+
+    #[test]
+    fn a_letter_with_the_beginning_of_an_id_is_of_the_event() {
+        let long = "i".repeat(1_000);
+        let kept: &'static str = kept_text(&long).leak();
+        assert!(letter(&[("dead_letter_event_id", kept)]).is_of(&long), "a payload");
+        let in_table = letter(&[("event_id", kept), ("dead_letter_table", "t")]);
+        assert!(in_table.is_of(&long) && !in_table.is_of(&long[..255]));
+        assert!(!letter(&[("event_id", kept)]).is_of(&long), "it has the whole id");
     }
 
     #[test]

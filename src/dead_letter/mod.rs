@@ -32,7 +32,7 @@ mod topic;
 
 pub(crate) use self::{
     held::{CREATE_HELD_EVENTS, Held, HeldEvents, HeldSummary, RefusedBefore, aggregate_hash},
-    record::{is_kept_in_table, kept_text, record},
+    record::{is_kept_in_table, kept_beginning, kept_text, record},
     schema::{CREATE_TABLES, TABLE},
     table::DeadLetterTable,
 };

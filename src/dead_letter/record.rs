@@ -42,12 +42,17 @@ pub(crate) fn is_kept_in_table(event: &Event) -> bool {
 /// Cuts a text for the record and the row of an event in the table, and replaces NULs, which
 /// PostgreSQL does not accept.
 pub(crate) fn kept_text(text: &str) -> String {
-    beginning(text).replace('\0', "\u{fffd}")
+    kept_beginning(text, KEPT_TEXT_MAX)
 }
 
-/// Returns the beginning of a text, at most [`KEPT_TEXT_MAX`] bytes.
-fn beginning(text: &str) -> &str {
-    let end = (0..=KEPT_TEXT_MAX.min(text.len())).rev().find(|at| text.is_char_boundary(*at));
+/// Like [`kept_text`], cut to this many bytes.
+pub(crate) fn kept_beginning(text: &str, max_bytes: usize) -> String {
+    beginning(text, max_bytes).replace('\0', "\u{fffd}")
+}
+
+/// Returns the beginning of a text, at most so many bytes.
+fn beginning(text: &str, max_bytes: usize) -> &str {
+    let end = (0..=max_bytes.min(text.len())).rev().find(|at| text.is_char_boundary(*at));
     text.get(..end.unwrap_or_default()).unwrap_or_default()
 }
 
@@ -60,7 +65,7 @@ fn is_payload(event: &Event) -> bool {
 fn kept_key(event: &Event) -> Bytes {
     match event.binary_key() {
         Some(key) => key.slice(..KEPT_TEXT_MAX.min(key.len())),
-        None => Bytes::copy_from_slice(beginning(event.key()).as_bytes()),
+        None => Bytes::copy_from_slice(beginning(event.key(), KEPT_TEXT_MAX).as_bytes()),
     }
 }
 

@@ -231,6 +231,11 @@ impl Redriver {
             Err(error) => return (0, Err(error)),
         };
         self.client.stop_at_refusals();
+        if self.client.is_unused()
+            && let Err(error) = lines.ensure_redriven().await
+        {
+            return (0, Err(error));
+        }
         match &*run {
             [(position, several)] if several.len() != 1 => {
                 for record in several {
@@ -238,12 +243,15 @@ impl Redriver {
                         return (0, self.refused_again(*position, error, lines).await);
                     }
                 }
-                (1, lines.remove(*position).await.map(|_| ()))
+                let topics: Vec<_> = several.iter().map(|record| &*record.topic).collect();
+                (1, lines.redriven(&[*position], &topics.join(", ")).await)
             }
             _ => {
                 let all = run.iter().filter_map(|(at, records)| Some((*at, records.first()?)));
-                let (delivered, error) = self.send_all(all.collect()).await;
-                if let Err(error) = lines.remove_all(&delivered).await {
+                let all: Vec<(_, &Resent)> = all.collect();
+                let topic = all.first().map_or("", |(_, record)| &record.topic);
+                let (delivered, error) = self.send_all(all.clone()).await;
+                if let Err(error) = lines.redriven(&delivered, topic).await {
                     return (0, Err(error));
                 }
                 let ended = match error {

@@ -1,6 +1,9 @@
 //! Creates the two tables of dead letters, beside the checkpoints.
 
-use crate::postgres::{Reconnecting, StatementError};
+use crate::{
+    Error, ErrorKind,
+    postgres::{Reconnecting, StatementError},
+};
 
 /// The table with the bytes of letters that no topic takes.
 pub(crate) const TABLE: &str = "factlib.dead_letters";
@@ -9,8 +12,8 @@ const TABLES: [&str; 2] = [TABLE, "factlib.redriven"];
 
 /// SQL that creates both tables; running it again changes nothing.
 ///
-/// `redriven` has the letters that were sent again. Its key includes the time of parking, because
-/// offsets start from 0 again in a topic that was deleted and recreated.
+/// `redriven` has the letters and held events that were sent again. Its key includes the time of
+/// parking, because offsets start from 0 again in a topic that was deleted and recreated.
 pub(crate) const CREATE_TABLES: &str = "\
 CREATE SCHEMA IF NOT EXISTS factlib;
 CREATE TABLE IF NOT EXISTS factlib.dead_letters (
@@ -41,7 +44,19 @@ pub(super) async fn create(connection: &Reconnecting) -> Result<(), StatementErr
     connection.create_tables(&TABLES, CREATE_TABLES).await
 }
 
-/// True if both tables exist.
-pub(super) async fn exists(connection: &Reconnecting) -> Result<bool, StatementError> {
-    connection.tables_exist(&TABLES).await
+/// Makes sure that both tables exist; false if one is missing and `create` is not set.
+pub(super) async fn ensure(
+    connection: &Reconnecting,
+    create: bool,
+) -> Result<bool, StatementError> {
+    match create {
+        true => self::create(connection).await.map(|()| true),
+        false => connection.tables_exist(&TABLES).await,
+    }
+}
+
+/// Error for tables that do not exist.
+pub(super) fn missing() -> Error {
+    let what = "factlib.redriven, which records redriven letters, does not exist";
+    Error::new(ErrorKind::PostgresRefused, what).remedy("run `factlib setup` to create it")
 }

@@ -3,7 +3,17 @@
 use std::sync::Arc;
 
 use super::receipt::{Fate, Receipt, RecordPlace};
-use crate::{Event, clock::now_ms, record::Place, routing::Plans};
+use crate::{
+    Error, Event,
+    clock::now_ms,
+    dead_letter::{kept_beginning, kept_text},
+    record::Place,
+    routing::Plans,
+};
+
+/// Maximum length of a receipt's error; its other texts are cut to 256 bytes. An event may have
+/// texts of any length, which neither an index of PostgreSQL nor a small record takes.
+const KEPT_ERROR_MAX: usize = 1_024;
 
 /// Events of a topic part that ended, and how.
 pub(crate) struct EndedPart {
@@ -84,21 +94,26 @@ impl EndedPart {
             let fate = match (event.refusal(), record) {
                 (Some(refusal), record) => Fate::Parked {
                     record,
-                    error: refusal.error.to_string(),
-                    intended_topic: refusal.topic.as_deref().map(str::to_owned),
+                    error: kept_error(&refusal.error),
+                    intended_topic: refusal.topic.as_deref().map(kept_text),
                 },
                 (None, Some(record)) => Fate::Delivered(record),
                 (None, None) => Fate::Filtered { route: self.route(index) },
             };
             Some(Receipt {
-                event_id: event.id().to_owned(),
+                event_id: kept_text(event.id()),
                 slot: slot.to_owned(),
                 lsn: event.lsn(),
                 at_ms: self.at_ms,
-                aggregate_type: Some(event.aggregate_type().to_owned()),
-                aggregate_id: Some(event.aggregate_id().to_owned()),
+                aggregate_type: Some(kept_text(event.aggregate_type())),
+                aggregate_id: Some(kept_text(event.aggregate_id())),
                 fate,
             })
         })
     }
+}
+
+/// The error as a receipt has it.
+pub(super) fn kept_error(error: &Error) -> String {
+    kept_beginning(&error.to_string(), KEPT_ERROR_MAX)
 }

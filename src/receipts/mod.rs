@@ -3,8 +3,8 @@
 //! # Promise
 //! A receipt is written as soon as the relay knows an event's outcome, and **before** the event
 //! counts as done: no position is saved or confirmed behind an event without its receipt. After a
-//! crash an event may be sent again, and then has a receipt for each record. With exactly-once and
-//! the topic, receipts are in the Kafka transaction of their events.
+//! crash an event may be sent again, and then has a receipt for each record. With exactly-once,
+//! receipts are in the Kafka transaction of their events, so the table is refused.
 //!
 //! While receipts can't be written, the relay waits. It costs nothing where receipts are off.
 //!

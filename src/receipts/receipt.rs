@@ -9,7 +9,7 @@ use crate::Lsn;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Receipt {
-    /// The event's id.
+    /// The event's id; the first 256 bytes of a longer one.
     pub event_id: String,
     /// The slot of the relay.
     pub slot: String,
@@ -17,9 +17,9 @@ pub struct Receipt {
     pub lsn: Lsn,
     /// The time at which the relay learned the outcome, Unix milliseconds.
     pub at_ms: i64,
-    /// The type of its aggregate. None where the record has it.
+    /// The type of its aggregate, cut like the id. None where the record has it.
     pub aggregate_type: Option<String>,
-    /// The id of its aggregate. None where the record has it.
+    /// The id of its aggregate, cut like the id. None where the record has it.
     pub aggregate_id: Option<String>,
     /// The outcome.
     pub fate: Fate,
@@ -43,7 +43,7 @@ pub enum Fate {
     Parked {
         /// The letter's record; none if only the table has the letter.
         record: Option<RecordPlace>,
-        /// The error for which it was parked.
+        /// The error for which it was parked, at most 1,024 bytes of it.
         error: String,
         /// The topic that it should have gone to; none if unknown.
         intended_topic: Option<String>,

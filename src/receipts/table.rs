@@ -12,6 +12,7 @@ use tokio_postgres::{
 use super::receipt::{Fate, Receipt, RecordPlace};
 use crate::{
     Error, ErrorKind, Lsn, Result,
+    dead_letter::kept_text,
     postgres::{GRANT_ALL, Reconnecting, StatementError},
 };
 
@@ -20,8 +21,10 @@ pub(crate) const TABLE: &str = "factlib.receipts";
 
 /// SQL that creates the table; running it again changes nothing.
 ///
-/// `topic` is empty for a filtered event. `record_partition` is NULL for an event that has no
-/// record, and `record_offset` too where the broker had forgotten it.
+/// `topic` is empty for an event that is not sent, and `intended_topic` for one that is not parked,
+/// or parked for an unknown topic. It is part of the key because several topics may refuse an event,
+/// and all its letters are in the dead-letter topic. `record_partition` is NULL for an event that
+/// has no record, and `record_offset` too where the broker had forgotten it.
 pub(crate) const CREATE_TABLE: &str = "\
 CREATE SCHEMA IF NOT EXISTS factlib;
 CREATE TABLE IF NOT EXISTS factlib.receipts (
@@ -36,9 +39,9 @@ CREATE TABLE IF NOT EXISTS factlib.receipts (
     aggregate_id text NOT NULL,
     route integer,
     error text,
-    intended_topic text,
+    intended_topic text NOT NULL,
     at timestamptz NOT NULL,
-    PRIMARY KEY (event_id, slot, topic)
+    PRIMARY KEY (event_id, slot, topic, intended_topic)
 );
 CREATE INDEX IF NOT EXISTS receipts_at ON factlib.receipts (at);
 ";
@@ -53,15 +56,14 @@ FROM unnest($2::text[], $3::text[], $4::text[], $5::integer[], $6::bigint[], $7:
     $8::text[], $9::text[], $10::integer[], $11::text[], $12::text[], $13::bigint[])
 AS receipts (event_id, topic, fate, record_partition, record_offset, lsn, aggregate_type,
     aggregate_id, route, error, intended_topic, at_ms)
-ON CONFLICT (event_id, slot, topic) DO UPDATE SET fate = excluded.fate,
+ON CONFLICT (event_id, slot, topic, intended_topic) DO UPDATE SET fate = excluded.fate,
     record_partition = excluded.record_partition, record_offset = excluded.record_offset,
-    lsn = excluded.lsn, route = excluded.route, error = excluded.error,
-    intended_topic = excluded.intended_topic, at = excluded.at";
+    lsn = excluded.lsn, route = excluded.route, error = excluded.error, at = excluded.at";
 
 const FIND: &str = "\
 SELECT slot, topic, fate, record_partition, record_offset, lsn, aggregate_type, aggregate_id, route,
     error, intended_topic, (extract(epoch FROM at) * 1000)::bigint
-FROM factlib.receipts WHERE event_id = $1 ORDER BY at, topic";
+FROM factlib.receipts WHERE event_id = $1 ORDER BY at, topic, intended_topic";
 
 const REMOVE: &str = "\
 WITH removed AS (
@@ -120,13 +122,14 @@ impl ReceiptTable {
         created.map_err(|error| self.failed("cannot create", error))
     }
 
-    /// Writes receipts in one statement. Of several receipts of an event for one topic, the last
-    /// one counts.
+    /// Writes receipts in one statement. Of several receipts of an event with the same topics, the
+    /// last one counts.
     pub async fn write(&self, receipts: impl Iterator<Item = Receipt>) -> Result<()> {
-        let mut rows: HashMap<(String, String), NewRow> = HashMap::new();
+        let mut rows: HashMap<(String, String, String), NewRow> = HashMap::new();
         for receipt in receipts {
             let row = NewRow::from(receipt);
-            rows.insert((row.event_id.clone(), row.topic.clone()), row);
+            let key = (row.event_id.clone(), row.topic.clone(), row.intended_topic.clone());
+            rows.insert(key, row);
         }
         let rows: Vec<NewRow> = rows.into_values().collect();
         fn column<'a, T>(rows: &'a [NewRow], of: impl Fn(&'a NewRow) -> T) -> Vec<T> {
@@ -153,9 +156,10 @@ impl ReceiptTable {
 
     /// Finds the receipts of an event, of every slot.
     pub async fn find(&self, event_id: &str) -> Result<Vec<Receipt>> {
+        let event_id = kept_text(event_id);
         let rows = self.connection.run(FIND, &[&event_id]).await;
         let rows = rows.map_err(|error| self.failed("cannot read", error))?;
-        let read = rows.iter().map(|row| receipt(event_id, row)).collect::<Result<Vec<_>, _>>();
+        let read = rows.iter().map(|row| receipt(&event_id, row)).collect::<Result<Vec<_>, _>>();
         read.map(|all| all.into_iter().flatten().collect()).map_err(|error| {
             let what = "a row of factlib.receipts is not readable";
             Error::new(ErrorKind::Protocol, what).caused_by(error)
@@ -196,7 +200,7 @@ struct NewRow {
     aggregate_id: String,
     route: Option<i32>,
     error: Option<String>,
-    intended_topic: Option<String>,
+    intended_topic: String,
     at_ms: i64,
 }
 
@@ -206,8 +210,6 @@ const PARKED: &str = "parked";
 
 impl From<Receipt> for NewRow {
     fn from(receipt: Receipt) -> Self {
-        // PostgreSQL takes no NUL in a text.
-        let text = |text: String| text.replace('\0', "\u{fffd}");
         let (fate, record, route, error, intended_topic) = match receipt.fate {
             Fate::Delivered(record) => (DELIVERED, Some(record), None, None, None),
             Fate::Filtered { route } => {
@@ -215,22 +217,22 @@ impl From<Receipt> for NewRow {
                 (FILTERED, None, route, None, None)
             }
             Fate::Parked { record, error, intended_topic } => {
-                (PARKED, record, None, Some(text(error)), intended_topic.map(text))
+                (PARKED, record, None, Some(error), intended_topic)
             }
         };
         let place = record.as_ref().map(|record| (record.partition, record.offset));
         NewRow {
-            event_id: text(receipt.event_id),
+            event_id: receipt.event_id,
             topic: record.map(|record| record.topic).unwrap_or_default(),
             fate,
             partition: place.map(|(partition, _)| partition),
             offset: place.and_then(|(_, offset)| offset),
             lsn: receipt.lsn.as_u64().into(),
-            aggregate_type: text(receipt.aggregate_type.unwrap_or_default()),
-            aggregate_id: text(receipt.aggregate_id.unwrap_or_default()),
+            aggregate_type: receipt.aggregate_type.unwrap_or_default(),
+            aggregate_id: receipt.aggregate_id.unwrap_or_default(),
             route,
             error,
-            intended_topic,
+            intended_topic: intended_topic.unwrap_or_default(),
             at_ms: receipt.at_ms,
         }
     }
@@ -251,7 +253,7 @@ fn receipt(event_id: &str, row: &Row) -> Result<Option<Receipt>, tokio_postgres:
         (PARKED, record) => Fate::Parked {
             record,
             error: row.try_get::<_, Option<String>>(9)?.unwrap_or_default(),
-            intended_topic: row.try_get(10)?,
+            intended_topic: Some(row.try_get(10)?).filter(|topic: &String| !topic.is_empty()),
         },
         _ => return Ok(None),
     };

@@ -1,6 +1,9 @@
 //! The topic of receipts: creates it, and makes batches of its records.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering::Relaxed},
+};
 
 use bytes::Bytes;
 use slog::{Logger, info};
@@ -22,18 +25,26 @@ use crate::{
 const CLEANUP: (&str, &str) = ("cleanup.policy", "delete");
 const RETENTION: &str = "retention.ms";
 
+/// Maximum size of a record with several receipts, if the topic takes it: some 3,000 with UUIDs.
+const RECORD_BYTES: usize = 160 << 10;
+/// Size to which records that the topic refuses are made smaller.
+const MIN_RECORD_BYTES: usize = 512;
+
 /// The topic of receipts of one relay.
 pub(crate) struct ReceiptTopic {
     config: Arc<Config>,
     name: Arc<str>,
     /// None with exactly-once: each session has a client of its own.
     client: Option<Arc<PipelinedClient>>,
+    /// Maximum size of a record with several receipts.
+    record_bytes: AtomicUsize,
 }
 
 impl ReceiptTopic {
     pub fn new(config: &Arc<Config>, client: Option<Arc<PipelinedClient>>) -> Self {
         let name = config.receipt_topic().into();
-        ReceiptTopic { config: Arc::clone(config), name, client }
+        let record_bytes = AtomicUsize::new(RECORD_BYTES);
+        ReceiptTopic { config: Arc::clone(config), name, client, record_bytes }
     }
 
     pub fn name(&self) -> &Arc<str> {
@@ -55,6 +66,9 @@ impl ReceiptTopic {
         if prepared.created {
             info!(log, "topic for receipts created"; "topic" => &*self.name);
         }
+        if let Some(bytes) = prepared.batch_bytes {
+            self.record_bytes.fetch_min(bytes, Relaxed);
+        }
         Ok(prepared.batch_bytes)
     }
 
@@ -72,10 +86,21 @@ impl ReceiptTopic {
         }
     }
 
+    /// Has records made smaller if that is what they were refused for: not everyone may read the
+    /// topic's limit, and it may be lowered.
+    pub fn refused(&self, error: &Error) {
+        if error.kind() == ErrorKind::RecordTooLarge {
+            let smaller = |bytes: usize| Some((bytes / 2).max(MIN_RECORD_BYTES.min(bytes)));
+            // It never fails, because `smaller` gives a value.
+            let _ = self.record_bytes.fetch_update(Relaxed, Relaxed, smaller);
+        }
+    }
+
     /// Makes the records with the receipts of a part.
     pub fn records(&self, slot: &str, part: &EndedPart) -> Arc<dyn Records> {
         let (topic, key) = (Arc::clone(&self.name), Bytes::copy_from_slice(slot.as_bytes()));
-        Arc::new(ReceiptRecords { topic, key, values: wire::encode(slot, part) })
+        let max_bytes = self.record_bytes.load(Relaxed);
+        Arc::new(ReceiptRecords { topic, key, values: wire::encode(slot, part, max_bytes) })
     }
 }
 

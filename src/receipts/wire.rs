@@ -9,14 +9,15 @@ use uuid::Uuid;
 
 use super::{
     EndedPart,
+    ended::kept_error,
     receipt::{Fate, Receipt, RecordPlace},
 };
-use crate::{Error, ErrorKind, Lsn, Result};
+use crate::{Error, ErrorKind, Event, Lsn, Result, dead_letter::kept_text};
 
-/// Most events of one record: with UUIDs it is some 100 KB, far below the limit of a topic.
-const MAX_EVENTS: usize = 4_096;
-/// Bytes of ids and errors from which on a record takes no more events.
-const MAX_TEXT_BYTES: usize = 256 << 10;
+/// Upper bound for the numbers of a receipt, in bytes: position, partition and offset or route.
+const NUMBER_BYTES: usize = 32;
+/// Upper bound for the tag and the length of a text, in bytes.
+const TEXT_BYTES: usize = 6;
 
 const DELIVERED: i32 = 1;
 const FILTERED: i32 = 2;
@@ -55,9 +56,10 @@ pub(super) struct ReceiptBatch {
     pub aggregate_ids: Vec<String>,
 }
 
-/// Encodes the receipts of a part as values of records.
-pub(super) fn encode(slot: &str, part: &EndedPart) -> Vec<Bytes> {
-    let mut encoder = Encoder::new(slot, part);
+/// Encodes the receipts of a part as values of records, each of at most `max_bytes` if it has
+/// several receipts.
+pub(super) fn encode(slot: &str, part: &EndedPart, max_bytes: usize) -> Vec<Bytes> {
+    let mut encoder = Encoder::new(slot, part, max_bytes);
     for index in 0..part.events.len() {
         encoder.add(index);
     }
@@ -70,10 +72,12 @@ type LastOffset = (i32, i64);
 struct Encoder<'a> {
     slot: &'a str,
     part: &'a EndedPart,
+    max_bytes: usize,
     batch: ReceiptBatch,
     uuids: Vec<u8>,
     count: usize,
-    text_bytes: usize,
+    /// Upper bound for the size of the batch.
+    bytes: usize,
     has_offsets: bool,
     last_lsn: i64,
     last_offsets: Vec<LastOffset>,
@@ -81,14 +85,15 @@ struct Encoder<'a> {
 }
 
 impl<'a> Encoder<'a> {
-    fn new(slot: &'a str, part: &'a EndedPart) -> Self {
+    fn new(slot: &'a str, part: &'a EndedPart, max_bytes: usize) -> Self {
         Encoder {
             slot,
             part,
+            max_bytes,
             batch: ReceiptBatch::default(),
-            uuids: Vec::with_capacity(part.events.len().min(MAX_EVENTS) * 16),
+            uuids: Vec::with_capacity(part.events.len() * 16),
             count: 0,
-            text_bytes: 0,
+            bytes: 0,
             has_offsets: true,
             last_lsn: 0,
             last_offsets: Vec::new(),
@@ -99,32 +104,30 @@ impl<'a> Encoder<'a> {
     /// Adds the receipt of one event, if it has one.
     fn add(&mut self, index: usize) {
         let Some((event, place)) = self.part.ended(index) else { return };
-        let refusal = event.refusal();
-        let fate = match (refusal, self.part.is_filtered()) {
+        let fate = match (event.refusal(), self.part.is_filtered()) {
             (Some(_), _) => PARKED,
             (None, true) => FILTERED,
             (None, false) => DELIVERED,
         };
-        let uuid = canonical(event.id());
+        let texts = Texts::of(event, fate);
+        let bytes = NUMBER_BYTES + texts.bytes();
         let has_offset = place.is_none_or(|place| place.offset.is_some());
-        let fits = self.count < MAX_EVENTS
-            && self.text_bytes < MAX_TEXT_BYTES
+        let fits = self.bytes + bytes <= self.max_bytes
             && self.batch.fate == fate
-            && self.batch.ids.is_empty() == uuid.is_some()
+            && self.batch.ids.is_empty() == texts.uuid.is_some()
             && self.has_offsets == has_offset
             // Columns are whole or empty.
             && self.batch.partitions.is_empty() == place.is_none();
         if self.count == 0 || !fits {
             self.end_batch();
             (self.batch.fate, self.has_offsets) = (fate, has_offset);
+            self.bytes = self.slot.len() + self.part.topic.len() + NUMBER_BYTES + 3 * TEXT_BYTES;
         }
+        self.bytes += bytes;
         let batch = &mut self.batch;
-        match uuid {
+        match texts.uuid {
             Some(uuid) => self.uuids.extend_from_slice(uuid.as_bytes()),
-            None => {
-                self.text_bytes += event.id().len();
-                batch.ids.push(event.id().to_owned());
-            }
+            None => batch.ids.push(texts.id),
         }
         let lsn = event.lsn().as_u64() as i64;
         batch.lsns.push(lsn.wrapping_sub(std::mem::replace(&mut self.last_lsn, lsn)));
@@ -135,19 +138,16 @@ impl<'a> Encoder<'a> {
                 batch.offsets.push(offset.wrapping_sub(std::mem::replace(last, offset)));
             }
         }
-        if let Some(refusal) = refusal {
-            let error = refusal.error.to_string();
-            self.text_bytes += error.len();
+        if let Some((error, intended_topic)) = texts.refusal {
             batch.errors.push(error);
-            batch.intended_topics.push(refusal.topic.as_deref().unwrap_or_default().to_owned());
+            batch.intended_topics.push(intended_topic);
         }
         if fate == FILTERED {
             batch.routes.push(self.part.route(index).map_or(-1, |route| route as i32));
         }
-        if fate != DELIVERED {
-            self.text_bytes += event.aggregate_id().len();
-            batch.aggregate_types.push(event.aggregate_type().to_owned());
-            batch.aggregate_ids.push(event.aggregate_id().to_owned());
+        if let Some((kind, id)) = texts.aggregate {
+            batch.aggregate_types.push(kind);
+            batch.aggregate_ids.push(id);
         }
         self.count += 1;
     }
@@ -164,13 +164,49 @@ impl<'a> Encoder<'a> {
         }
         batch.uuids = std::mem::take(&mut self.uuids).into();
         self.done.push(batch.encode_to_vec().into());
-        (self.count, self.text_bytes, self.last_lsn) = (0, 0, 0);
+        (self.count, self.last_lsn) = (0, 0);
         self.last_offsets.clear();
     }
 
     fn finish(mut self) -> Vec<Bytes> {
         self.end_batch();
         self.done
+    }
+}
+
+/// The texts of a receipt.
+struct Texts {
+    uuid: Option<Uuid>,
+    /// Empty if the id is a UUID.
+    id: String,
+    /// Error and intended topic of a parked event.
+    refusal: Option<(String, String)>,
+    /// Type and id of the aggregate, unless the record has them.
+    aggregate: Option<(String, String)>,
+}
+
+impl Texts {
+    fn of(event: &Event, fate: i32) -> Self {
+        let uuid = canonical(event.id());
+        let aggregate = || (kept_text(event.aggregate_type()), kept_text(event.aggregate_id()));
+        Texts {
+            uuid,
+            id: uuid.map_or_else(|| kept_text(event.id()), |_| String::new()),
+            refusal: event.refusal().map(|refusal| {
+                let topic = refusal.topic.as_deref().unwrap_or_default();
+                (kept_error(&refusal.error), kept_text(topic))
+            }),
+            aggregate: (fate != DELIVERED).then(aggregate),
+        }
+    }
+
+    /// Upper bound for their size.
+    fn bytes(&self) -> usize {
+        let of = |text: &str| TEXT_BYTES + text.len();
+        let pair =
+            |pair: &Option<(String, String)>| pair.as_ref().map_or(0, |(a, b)| of(a) + of(b));
+        let id = self.uuid.map_or_else(|| of(&self.id), |uuid| uuid.as_bytes().len());
+        id + pair(&self.refusal) + pair(&self.aggregate)
     }
 }
 
@@ -194,14 +230,15 @@ fn canonical(id: &str) -> Option<Uuid> {
 }
 
 /// The id to look for in the records of the topic.
-pub(super) struct Wanted<'a> {
-    id: &'a str,
+pub(super) struct Wanted {
+    /// As receipts have it.
+    id: String,
     uuid: Option<Uuid>,
 }
 
-impl<'a> Wanted<'a> {
-    pub fn new(id: &'a str) -> Self {
-        Wanted { id, uuid: canonical(id) }
+impl Wanted {
+    pub fn new(id: &str) -> Self {
+        Wanted { id: kept_text(id), uuid: canonical(id) }
     }
 
     /// Unix milliseconds before which the event was not emitted, as its id has it.
@@ -222,12 +259,12 @@ impl<'a> Wanted<'a> {
             Some(uuid) => {
                 let ids = batch.uuids.chunks_exact(16).enumerate();
                 let own = ids.filter(|(_, id)| *id == uuid.as_bytes());
-                own.for_each(|(place, _)| found.extend(batch.receipt(self.id, place)));
+                own.for_each(|(place, _)| found.extend(batch.receipt(&self.id, place)));
             }
             None => {
                 let ids = batch.ids.iter().enumerate();
-                let own = ids.filter(|(_, id)| *id == self.id);
-                own.for_each(|(place, _)| found.extend(batch.receipt(self.id, place)));
+                let own = ids.filter(|(_, id)| **id == self.id);
+                own.for_each(|(place, _)| found.extend(batch.receipt(&self.id, place)));
             }
         }
         Ok(())
@@ -278,7 +315,9 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::{Event, Refusal, proto::OutboxEvent, record::Place, routing::Plans};
+    use crate::{Refusal, proto::OutboxEvent, record::Place, routing::Plans};
+
+    const MAX_BYTES: usize = 160 << 10;
 
     const SCHEMA: &str = include_str!("../../proto/factlib/receipts/v1/receipts.proto");
 
@@ -302,7 +341,8 @@ mod tests {
 
     /// Each event is found as the part has it, and in no more than this many records.
     fn assert_found(part: &EndedPart, records: usize) {
-        let values = encode("slot", part);
+        let values = encode("slot", part, MAX_BYTES);
+        assert!(values.iter().all(|value| value.len() <= MAX_BYTES));
         assert_eq!(values.len(), records);
         for mut expected in part.receipts("slot") {
             if let Fate::Delivered(_) = expected.fate {
@@ -344,7 +384,7 @@ mod tests {
         lacking[40] = None;
         let part = EndedPart::sent("t".into(), Arc::new(events), lacking);
         assert_found(&part, 1);
-        assert_eq!(found(&encode("slot", &part), &ids[40]), []);
+        assert_eq!(found(&encode("slot", &part, MAX_BYTES), &ids[40]), []);
     }
 
     #[test]
@@ -377,10 +417,46 @@ mod tests {
 
     #[test]
     fn a_large_part_becomes_several_records() {
-        let count = MAX_EVENTS as i64 + 10;
+        let count = 4_000;
         let events = (0..count).map(|n| event(&Uuid::now_v7().to_string(), n as u64)).collect();
         let places = (0..count).map(|n| place(0, n)).collect();
         assert_found(&EndedPart::sent("t".into(), Arc::new(events), places), 2);
+    }
+
+    #[test]
+    fn a_record_is_as_small_as_its_topic_wants_it() {
+        let error = || Error::new(ErrorKind::RecordRefused, "e".repeat(5_000));
+        let long = |n: u64| event(&format!("{n}{}", "ü".repeat(1_000)), u64::MAX / (n + 1));
+        let parked = (0..50).map(|n| long(n).refused(Refusal::new(error()))).collect();
+        let sent = (0..50).map(|n| event(&Uuid::now_v7().to_string(), n << 40)).collect();
+        let places = |count| (0..count).map(|n| place(n as i32 % 7, n << 50)).collect::<Vec<_>>();
+        for part in [
+            EndedPart::sent("letters".into(), Arc::new(parked), places(50)),
+            EndedPart::sent("t".into(), Arc::new(sent), places(50)),
+        ] {
+            for max_bytes in [1, 300, 2_000, 20_000] {
+                let values = encode("slot", &part, max_bytes);
+                let large = values.iter().filter(|value| value.len() > max_bytes);
+                for value in large {
+                    let batch = ReceiptBatch::decode(value.clone()).expect("a batch");
+                    assert_eq!(batch.lsns.len(), 1, "{} bytes", value.len());
+                }
+                for receipt in part.receipts("slot") {
+                    assert_eq!(found(&values, &receipt.event_id).len(), 1);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn long_ids_are_found_by_their_beginning() {
+        let id = format!("a\0{}", "ü".repeat(1_000));
+        let part = EndedPart::sent("t".into(), Arc::new(vec![event(&id, 5)]), vec![place(0, 1)]);
+        let values = encode("slot", &part, MAX_BYTES);
+        let receipts = found(&values, &id);
+        assert_eq!(receipts.len(), 1);
+        assert!(receipts[0].event_id.len() <= 258, "{}", receipts[0].event_id);
+        assert_eq!(found(&values, "a\0ü"), []);
     }
 
     #[test]

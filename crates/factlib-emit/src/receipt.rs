@@ -30,9 +30,9 @@ pub struct Receipt {
 /// Waits until the relay has delivered an event to Kafka. Call it after the commit.
 ///
 /// It is meant for tests of services, and for the rare step that has to wait for Kafka. The relay
-/// must keep its receipts in the source database, with `receipts.store = "table"`; the user needs
-/// `USAGE` on the schema `factlib` and `SELECT` on `factlib.receipts`. Of an event that goes to
-/// several topics, the first record counts.
+/// must keep its receipts in the source database, with `receipts.store = "table"`, which exactly-once
+/// does not allow; the user needs `USAGE` on the schema `factlib` and `SELECT` on `factlib.receipts`.
+/// Of an event that goes to several topics, the first record counts.
 ///
 /// ```no_run
 /// # async fn example(client: &mut tokio_postgres::Client) -> Result<(), Box<dyn std::error::Error>> {

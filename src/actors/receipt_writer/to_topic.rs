@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 
 use super::Trouble;
 use crate::{
-    Error, Result,
+    Error, ErrorKind, Result,
     kafka::pipelined::PipelinedTopic,
     receipts::{ReceiptTask, ReceiptTopic},
     record::{Answer, RecordBatch},
@@ -46,6 +46,7 @@ impl TopicWriter {
                 biased;
                 Some(FailedTask { task, error, opening }) = self.failures.recv() => {
                     if opening == self.openings && self.opened.take().is_some() {
+                        self.topic.refused(&error);
                         self.trouble.pause(&error).await;
                     }
                     self.send(task).await;
@@ -68,10 +69,13 @@ impl TopicWriter {
     /// Sends receipts in the transaction of their events. A failure ends the session.
     fn send_in_transaction(&self, topic: &Arc<PipelinedTopic>, task: ReceiptTask) {
         let ReceiptTask { part, then, .. } = task;
-        let failing = Arc::clone(topic);
+        let (failing, receipts) = (Arc::clone(topic), Arc::clone(&self.topic));
         let answer = move |answer| match refusal(answer) {
             None => then(),
-            Some(error) => failing.fail(error),
+            Some(error) => {
+                receipts.refused(&error);
+                failing.fail(repeated(error));
+            }
         };
         let records = self.topic.records(&self.slot, &part);
         topic.send(RecordBatch { records, places: None, answer: Box::new(answer) });
@@ -108,6 +112,15 @@ impl TopicWriter {
         let batch_bytes = self.topic.create(&self.log).await?;
         self.topic.open(batch_bytes).await
     }
+}
+
+/// The error with which a transaction is repeated: a refused receipt does not end the relay.
+fn repeated(error: Error) -> Error {
+    if error.is_transient() {
+        return error;
+    }
+    let what = "the topic of receipts does not take its records";
+    Error::new(ErrorKind::TransactionAborted, what).caused_by(error)
 }
 
 /// The reason why records were not taken, if they were not.

@@ -6,7 +6,7 @@ use actix_rt::System;
 use clap::Args;
 use factlib::{
     Result,
-    audit::{RelayPosition, RoutedTo, Trace, TraceOptions},
+    audit::{FoundLetter, RelayPosition, RoutedTo, Trace, TraceOptions},
     config::{ARCHIVE_TABLE, Config},
     receipts::{Fate, Receipt, RecordPlace},
 };
@@ -22,15 +22,17 @@ use crate::{
 pub const HELP: &str = "\
 Answers from the event's receipt, if receipts are kept (receipts.store): where its record is, which
 route drops it, or why it is parked. Without a receipt, looks for the event's row in a table of facts
-(the archive, or an outbox table), for its records in the topics that its route names, and for its
-dead letters. That reads each topic's partition from the row's time on, and costs the relay nothing.
+(the archive, or an outbox table), and for its records in the topics that its route names. That reads
+each topic's partition from the row's time on, and costs the relay nothing. In any case, says if the
+event is held, a dead letter, or redriven.
 
 Examples:
   factlib trace 01a20d6f-7f41-7100-929c-f9e4f1ab7eb7
   factlib trace 01a20d6f-7f41-7100-929c-f9e4f1ab7eb7 --table sales.outbox
   factlib trace 01a20d6f-7f41-7100-929c-f9e4f1ab7eb7 --no-table --topics shop.user
 
-Exit codes: those of factlib --help; 1 if the event was neither delivered nor dropped by a route.";
+Exit codes: those of factlib --help; 1 if the event was neither delivered nor dropped by a route,
+or is parked or held for a topic that it was not delivered to.";
 
 #[derive(Debug, Args)]
 pub struct TraceArgs {
@@ -74,8 +76,15 @@ fn text(trace: &Trace, options: &TraceOptions) -> String {
         line(name, &value);
     }
     if !trace.receipts.is_empty() {
-        for letter in trace.letters.iter().filter(|letter| letter.is_redriven) {
-            line("redriven", &letter.position);
+        for letter in &trace.letters {
+            match has_receipt(trace, letter) {
+                true if letter.is_redriven => line("redriven", &letter.position),
+                true => {}
+                false => {
+                    let (name, value) = of_letter(letter);
+                    line(name, &value);
+                }
+            }
         }
         return text;
     }
@@ -106,9 +115,8 @@ fn text(trace: &Trace, options: &TraceOptions) -> String {
         line("delivered", &format!("{place} at {time}"));
     }
     for letter in &trace.letters {
-        let redriven = if letter.is_redriven { ", redriven" } else { "" };
-        let parked = millis(letter.parked_ms);
-        line("parked", &format!("{} at {parked}{redriven}: {}", letter.position, letter.error));
+        let (name, value) = of_letter(letter);
+        line(name, &value);
     }
     if trace.created_at.is_some() && trace.letters.is_empty() && !trace.is_done() {
         line("delivered", "not yet: factlib status says how far the relay is");
@@ -135,6 +143,32 @@ fn of_receipt(receipt: &Receipt) -> (&'static str, String) {
             ("parked", format!("{letter} instead of {topic} {from}: {}", plain(error)))
         }
         _ => ("receipt", from),
+    }
+}
+
+/// True if a receipt names the letter.
+fn has_receipt(trace: &Trace, letter: &FoundLetter) -> bool {
+    let position = |RecordPlace { partition, offset, .. }: &RecordPlace| {
+        offset.map(|offset| format!("{partition}:{offset}"))
+    };
+    trace.receipts.iter().any(|receipt| match &receipt.fate {
+        Fate::Parked { record: Some(record), .. } => {
+            position(record).is_some_and(|position| position == letter.position)
+        }
+        _ => false,
+    })
+}
+
+/// The line of a dead letter or a held event.
+fn of_letter(letter: &FoundLetter) -> (&'static str, String) {
+    let (position, since) = (&letter.position, millis(letter.parked_ms));
+    let topic = letter.topic.as_deref().unwrap_or("an unknown topic");
+    let error = plain(&letter.error);
+    match (letter.is_held(), letter.redriven_ms) {
+        (true, None) => ("held", format!("{position} instead of {topic} since {since}: {error}")),
+        (true, Some(at)) => ("redriven", format!("{position} to {topic} at {}", millis(at))),
+        (false, None) => ("parked", format!("{position} at {since}: {error}")),
+        (false, Some(_)) => ("parked", format!("{position} at {since}, redriven: {error}")),
     }
 }
 

@@ -18,6 +18,11 @@ pub(super) fn check(config: &Config) -> Check {
         let problem = "kafka.client = \"kafka\" does not say where it put a record";
         return wrong("receipts.store", store, problem);
     }
+    if receipts.store == ReceiptStore::Table && config.is_exactly_once() {
+        let problem = "with delivery.mode = \"exactly-once\", receipts have to be in the \
+                       transactions of their events, which the table is not: set \"topic\"";
+        return wrong("receipts.store", store, problem);
+    }
     let topic = config.receipt_topic();
     for (other, role) in [
         (config.dead_letter_topic(), "is the dead-letter topic as well"),

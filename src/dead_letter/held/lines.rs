@@ -7,7 +7,10 @@ use tokio::time::sleep;
 use tokio_postgres::types::{PgLsn, ToSql};
 
 use super::{
-    super::letter::{Letter, LetterPosition},
+    super::{
+        letter::{Letter, LetterPosition},
+        record::kept_text,
+    },
     row::letter,
     schema::HELD_TABLE,
 };
@@ -42,8 +45,7 @@ const COUNT: &str = "\
 SELECT count(*) FROM factlib.held_events
 WHERE slot = $1 AND aggregate_type = $2 AND aggregate_id = $3";
 
-const REMOVE: &str =
-    "DELETE FROM factlib.held_events WHERE slot = $1 AND id = ANY ($2) RETURNING 1";
+const REMOVE: &str = "DELETE FROM factlib.held_events WHERE slot = $1 AND id = $2 RETURNING 1";
 
 const REFUSED: &str = "UPDATE factlib.held_events SET error = $3 WHERE slot = $1 AND id = $2";
 
@@ -70,8 +72,10 @@ const CONFIRM_PAUSE: Duration = Duration::from_millis(250);
 
 /// The held events of a slot, in the table `factlib.held_events`.
 pub struct HeldLines {
-    slot: String,
-    connection: Reconnecting,
+    pub(super) slot: String,
+    /// True if missing tables may be created.
+    pub(super) create: bool,
+    pub(super) connection: Reconnecting,
     /// The server with the slot, if events may be in the table before they are confirmed.
     slot_server: Option<Reconnecting>,
 }
@@ -112,7 +116,8 @@ impl HeldLines {
             true => Some(Reconnecting::new(settings.connect_info()?, timeout, log.clone())),
             false => None,
         };
-        Ok(HeldLines { slot: settings.slot.clone(), connection, slot_server })
+        let (slot, create) = (settings.slot.clone(), settings.create);
+        Ok(HeldLines { slot, create, connection, slot_server })
     }
 
     /// Lists the lines, the oldest first; none if there is no table.
@@ -168,7 +173,7 @@ impl HeldLines {
 
     /// The rows of an event, as letters: one for each topic that it waits for.
     pub(crate) async fn of_event(&self, event_id: &str) -> Result<Vec<Letter>> {
-        let rows = match self.connection.run(OF_EVENT, &[&self.slot, &event_id]).await {
+        let rows = match self.connection.run(OF_EVENT, &[&self.slot, &kept_text(event_id)]).await {
             Err(error) if error.is_missing_table() => return Ok(Vec::new()),
             rows => rows.map_err(|error| self.failed(error))?,
         };
@@ -265,19 +270,13 @@ impl HeldLines {
         Ok(count.and_then(|count| u64::try_from(count).ok()).unwrap_or_default())
     }
 
-    /// Takes an event out of its line; true if it was there.
+    /// Takes an event out of its line without sending it; true if it was there.
     ///
     /// # Errors
     /// As [`lines`](Self::lines).
     pub async fn remove(&self, position: LetterPosition) -> Result<bool> {
-        Ok(self.remove_all(&[position]).await? > 0)
-    }
-
-    /// Takes events out of their lines; returns how many were there.
-    pub(crate) async fn remove_all(&self, positions: &[LetterPosition]) -> Result<usize> {
-        let ids: Vec<_> = positions.iter().map(|position| position.offset).collect();
-        let rows = self.connection.run(REMOVE, &[&self.slot, &ids]).await;
-        Ok(rows.map_err(|error| self.failed(error))?.len())
+        let rows = self.connection.run(REMOVE, &[&self.slot, &position.offset]).await;
+        Ok(!rows.map_err(|error| self.failed(error))?.is_empty())
     }
 
     /// Notes why the first event of a line was refused again.
@@ -288,16 +287,16 @@ impl HeldLines {
         noted.map(|_| ()).map_err(|error| self.failed(error))
     }
 
-    fn failed(&self, error: StatementError) -> Error {
+    pub(super) fn failed(&self, error: StatementError) -> Error {
         let what = format!("cannot use {HELD_TABLE} in {}", self.connection.describe());
         let kind = error.kind();
         let grant = "GRANT USAGE ON SCHEMA factlib, and SELECT, UPDATE and DELETE on \
-                     factlib.held_events to this user";
+                     factlib.held_events, and SELECT and INSERT on factlib.redriven to this user";
         error.explained(kind, what, grant)
     }
 }
 
-fn unreadable(error: tokio_postgres::Error) -> Error {
+pub(super) fn unreadable(error: tokio_postgres::Error) -> Error {
     let what = format!("{HELD_TABLE} is not as `factlib setup` makes it");
     Error::new(ErrorKind::PostgresRefused, what).caused_by(error)
 }

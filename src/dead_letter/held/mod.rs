@@ -5,6 +5,7 @@
 //! | --- | --- |
 //! | `events` | the relay's side: loads the aggregates that are held, and writes events behind them |
 //! | `lines` | the operator's side: lists lines, and takes events off their front |
+//! | `redriven` | takes redriven events off their line, and notes where they went |
 //! | `row` | one held event as the table has it, and as a letter |
 //! | `schema` | creates the table |
 //!
@@ -37,7 +38,7 @@
 //!
 //! # Redriving while the relay runs
 //! The redriver sends the first rows of a line, waits for the acknowledgement, deletes the rows, and so
-//! on; nothing is sent behind a refused one. The aggregate is released by deleting its last row. The relay's set of held aggregates in memory
+//! on; the statement that deletes them notes in `factlib.redriven` where they went. Nothing is sent behind a refused one. The aggregate is released by deleting its last row. The relay's set of held aggregates in memory
 //! is then wrong, and that is harmless: it still diverts the next event, but the statement that writes
 //! it does so only if the line still has a row, which it locks. An event that finds no line is given
 //! back and sent. It comes after the line, because the last row was deleted after its acknowledgement.
@@ -51,6 +52,7 @@
 
 mod events;
 mod lines;
+mod redriven;
 mod row;
 mod schema;
 

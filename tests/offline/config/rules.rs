@@ -612,6 +612,15 @@ fn receipts_have_a_topic_of_their_own_and_a_client_that_says_where_records_are()
     }
 }
 
+#[test]
+fn a_table_of_receipts_is_not_part_of_a_transaction() {
+    let line =
+        mistake_in_file("[delivery]\nmode = \"exactly-once\"\n[receipts]\nstore = \"table\"");
+    let text = "with delivery.mode = \"exactly-once\", receipts have to be in the transactions of \
+                their events, which the table is not: set \"topic\"";
+    assert!(line.starts_with("receipts.store = \"table\"") && line.ends_with(text), "{line}");
+}
+
 #[cfg(feature = "client-kafka")]
 #[test]
 fn the_plain_client_can_t_tell_where_a_record_is() {
