@@ -34,6 +34,7 @@ use tokio_postgres::{
 };
 
 use super::{
+    catalog::Catalog,
     mapping::Mapping,
     publication::{identifier, resolve_table},
     value::oid,
@@ -122,7 +123,7 @@ impl OldRowRemover {
         let confirmed = session.confirmed(&self.slot).await?;
         if let Some(mark) = session.mark.filter(|mark| mark.lsn <= confirmed) {
             swept.ran = true;
-            for table in &self.tables {
+            for table in &self.outbox_tables(&session.client).await? {
                 let removed = self.remove_all(&session.client, table, mark, &mut swept).await;
                 match removed {
                     Ok(()) => {}
@@ -144,6 +145,17 @@ impl OldRowRemover {
         let client = sql_session(&self.info, self.connect_timeout, &self.log).await?;
         sql::run(&client, "cannot look for old rows", STATEMENT_TIMEOUT).await?;
         Ok(Session { client, mark: None })
+    }
+
+    /// The tables, also those that match a pattern now.
+    async fn outbox_tables(&self, client: &SqlSession) -> Result<Vec<OutboxTable>> {
+        if !self.tables.iter().any(OutboxTable::is_pattern) {
+            return Ok(self.tables.clone());
+        }
+        let reading = Catalog::read(client, "", &self.tables);
+        let catalog = client.within(ANSWER_TIMEOUT, reading).await;
+        let what = || "cannot look up the tables whose old rows are removed".to_owned();
+        Ok(catalog.map_err(|timeout| unanswered(what(), timeout))??.outbox_tables(&self.tables))
     }
 
     async fn remove_all(

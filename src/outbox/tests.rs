@@ -60,7 +60,7 @@ fn insert_binary(oid: u32, row: &[Vec<u8>]) -> Vec<u8> {
 fn reader(preset: OutboxPreset) -> OutboxReader {
     let mut table = OutboxTable::new("app.o", preset);
     table.headers = vec!["tenant:customer".into()];
-    OutboxReader::new(vec![table], &TableFacts::default(), Logger::root(slog::Discard, o!()))
+    OutboxReader::new(vec![table], TableFacts::default(), Logger::root(slog::Discard, o!()))
 }
 
 /// Feeds one message to the reader as the decoder does.
@@ -111,7 +111,7 @@ fn a_row_says_its_partition_and_its_trace() {
     let mut table = OutboxTable::new("app.o", OutboxPreset::Debezium);
     (table.partition, table.trace_context) = (Some("shard".into()), Some("trace".into()));
     let log = Logger::root(slog::Discard, o!());
-    let mut reader = OutboxReader::new(vec![table], &TableFacts::default(), log);
+    let mut reader = OutboxReader::new(vec![table], TableFacts::default(), log);
     let columns = [&COLUMNS[..5], &[("shard", 23), ("trace", 25)]].concat();
     read(&mut reader, relation(1, "app", "o", &columns)).expect("described");
     let mut event = |shard, trace| {
@@ -253,7 +253,7 @@ fn a_binary_value_of_an_unknown_type_is_an_error_only_where_its_text_is_needed()
         let mut table = OutboxTable::new("app.o", OutboxPreset::Debezium);
         table.columns.event_type = configured.map(str::to_owned);
         let log = Logger::root(slog::Discard, o!());
-        let mut reader = OutboxReader::new(vec![table], &TableFacts::default(), log)
+        let mut reader = OutboxReader::new(vec![table], TableFacts::default(), log)
             .needs_text(Arc::clone(&needs_text));
         read(&mut reader, relation(1, "app", "o", &columns)).expect("described");
         needs_text.store(false, Relaxed);
