@@ -111,7 +111,8 @@ pub struct Config {
 }
 
 impl Config {
-    /// The tables that the relay reads; none if it reads logical messages.
+    /// The tables that the relay reads, of which some may be patterns; none if it reads logical
+    /// messages.
     pub fn outbox_tables(&self) -> Vec<OutboxTable> {
         match self.postgres.source {
             Some(Source::Tables) if self.outbox.is_empty() => {
@@ -122,7 +123,7 @@ impl Config {
         }
     }
 
-    /// The tables whose old rows are removed; none if `retention.after` is not set.
+    /// The tables whose old rows are removed, of which some may be patterns; none if `retention.after` is not set.
     pub fn retention_tables(&self) -> Vec<OutboxTable> {
         if self.retention.after.is_none() {
             return Vec::new();

@@ -340,3 +340,61 @@ impl CatalogTable {
         self.columns.iter().map(|column| (column.name.clone(), column.base_type_oid)).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::OutboxPreset;
+
+    #[test]
+    fn a_table_that_is_named_wins_over_patterns_and_the_first_pattern_over_later_ones() {
+        let table = |n: usize, schema: &str, name: &str| {
+            serde_json::json!({
+                "n": n, "name": [schema, name], "kind": "r", "columns": [], "members": [],
+                "published": null, "partitions_published": false, "named": false,
+                "published_as": null, "partition_key": [], "mark": "",
+            })
+        };
+        let tables = [
+            table(1, "t_a", "o"),
+            table(1, "t_b", "o"),
+            table(1, "t.c", "o\""),
+            table(2, "t_b", "o"),
+            table(3, "t_a", "o"),
+            table(3, "x", "o"),
+        ];
+        let json = serde_json::json!({
+            "version": 180_000, "lsn": "0/1", "at_us": 1, "publication": null, "tables": tables,
+            "unconfigured": [],
+        });
+        let catalog = Catalog::parse(&json.to_string()).expect("a catalog");
+        let entry = |table: &str, prefix: &str| OutboxTable {
+            topic_prefix: Some(prefix.into()),
+            ..OutboxTable::new(table, OutboxPreset::Factlib)
+        };
+        let configured = [
+            entry("t*.o*", "all"),
+            entry("t_b.o", "b"),
+            entry("*.o", "any"),
+            entry("gone", "gone"),
+        ];
+        let found = catalog.tables(&configured);
+        let found: Vec<_> = found
+            .iter()
+            .map(|(entry, known)| (&*entry.table, entry.topic_prefix().unwrap(), known.is_some()))
+            .collect();
+        let expected = [
+            ("t_a.o", "all", true),
+            ("\"t.c\".\"o\"\"\"", "all", true),
+            ("t_b.o", "b", true),
+            ("x.o", "any", true),
+            ("gone", "gone", false),
+        ];
+        assert_eq!(found, expected);
+        let of = |schema: &str| OutboxTable::of_name(&configured, &TableName::new(schema, "o"));
+        let prefix = |schema: &str| of(schema).and_then(|entry| entry.topic_prefix);
+        assert_eq!(prefix("t_b").as_deref(), Some("b"));
+        assert_eq!(prefix("t_z").as_deref(), Some("all"));
+        assert_eq!(prefix("z").as_deref(), Some("any"));
+    }
+}

@@ -6,14 +6,14 @@ use std::collections::HashSet;
 use factlib_postgres::publication;
 use postgres_protocol::escape::{escape_identifier, escape_literal};
 use slog::{Logger, info, warn};
-use tokio_postgres::Client;
+use tokio_postgres::{Client, error::SqlState};
 
 use super::{
     catalog::{Catalog, CatalogPublication, CatalogTable},
     findings::{Finding, missing, not_a_table},
     mapping::Mapping,
     partitions::moving_column,
-    unpublished::replay_command,
+    unpublished::{earlier_rows, replay_command},
 };
 use crate::{
     Error, ErrorKind, Result,
@@ -69,7 +69,8 @@ pub(super) struct ResolvedTable {
 }
 
 impl PublicationSpec<'_> {
-    /// SQL that creates the publication, on PostgreSQL 11 or later, with patterns on 13 or later.
+    /// SQL that creates the publication, on PostgreSQL 11 or later; if there are patterns, on 13 or
+    /// later.
     pub fn create_sql(&self) -> String {
         let (patterns, named): (Vec<_>, Vec<_>) =
             self.tables.iter().cloned().partition(OutboxTable::is_pattern);
@@ -308,10 +309,12 @@ END $factlib$",
                 let what = format!("cannot add {table} to publication {}", self.publication);
                 postgres_error(what, error)
             };
-            if let Err(error) = client.batch_execute(sql).await.map_err(failed) {
-                // Dropped meanwhile, for example; what is left of it is a finding.
-                warn!(log, "an outbox table can't be added to the publication";
-                    "table" => %table, "error" => %error);
+            if let Err(error) = client.batch_execute(sql).await {
+                if !is_settled(error.code()) {
+                    // The table is a finding.
+                    warn!(log, "an outbox table can't be added to the publication";
+                        "table" => %table, "error" => %failed(error));
+                }
                 continue;
             }
             info!(log, "an outbox table was added to the publication"; "table" => %table);
@@ -321,7 +324,7 @@ END $factlib$",
                 let until_us = row.try_get(1).map_err(failed)?;
                 let command = replay_command(&table.to_string(), None, until_us);
                 warn!(log, "rows of an outbox table were not published, or not all of them";
-                    "table" => %table, "reason" => "it had rows before it was in the publication",
+                    "table" => %table, "reason" => earlier_rows(&table.to_string()),
                     "remedy" => command);
             }
         }
@@ -345,6 +348,14 @@ END $factlib$",
         };
         refused.map_or(Ok(()), |finding| Err(finding.clone().into_error()))
     }
+}
+
+/// True of an error after which a table has not to be added any more: it was dropped, or somebody
+/// else has added it.
+pub(crate) fn is_settled(code: Option<&SqlState>) -> bool {
+    [SqlState::UNDEFINED_TABLE, SqlState::INVALID_SCHEMA_NAME, SqlState::DUPLICATE_OBJECT]
+        .iter()
+        .any(|settled| code == Some(settled))
 }
 
 /// Looks up a table's columns.

@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use prost::Message as _;
 use slog::{Logger, o};
 
-use super::{Change, OutboxReader, TableFacts, mapping::Mapping, row::RowContext};
+use super::{Change, KnownTable, OutboxReader, TableFacts, mapping::Mapping, row::RowContext};
 use crate::{
     Event, Lsn, Result,
     config::{OutboxColumns, OutboxPreset, OutboxTable},
@@ -101,6 +101,26 @@ fn an_altered_replaced_or_renamed_table_is_reported() {
     assert_eq!(described(3, "o", &COLUMNS), 1, "another table of the name");
     assert_eq!(described(3, "renamed", &COLUMNS), 1, "another name");
     assert_eq!(described(3, "renamed", &COLUMNS), 0);
+}
+
+#[test]
+fn a_table_that_matches_a_pattern_is_unknown_until_its_facts_are_learned() {
+    let entry = |table: &str| OutboxTable::new(table, OutboxPreset::Debezium);
+    let configured = vec![entry("t_*.o"), entry("t_a.o")];
+    let log = Logger::root(slog::Discard, o!());
+    let mut reader = OutboxReader::new(configured, TableFacts::default(), log);
+    assert_eq!(reader.unknown("other", "o"), None);
+    let found = reader.unknown("t_b", "o").expect("it matches");
+    assert_eq!(found.table, "t_b.o");
+    let facts = TableFacts { tables: vec![KnownTable::new(found)], ..TableFacts::default() };
+    reader.learn(facts);
+    assert_eq!(reader.unknown("t_b", "o"), None);
+    // Without facts, a table is read by what the stream says.
+    for (oid, schema) in [(1, "t_b"), (2, "t_c")] {
+        read(&mut reader, relation(oid, schema, "o", &COLUMNS)).expect("described");
+        assert!(read(&mut reader, insert(oid, &ROW)).expect("read").is_some());
+        assert_eq!(reader.unknown(schema, "o"), None);
+    }
 }
 
 const ROW: [Option<&str>; 6] =

@@ -118,8 +118,7 @@ impl UnpublishedRanges {
                     format!("{name} left the publication and came back, or its entry was changed"),
                 )),
                 (None, None) if is_new && there.added_later => {
-                    let reason = format!("{name} was there before it was in the publication");
-                    last.map(|last| (Some(last), reason))
+                    last.map(|last| (Some(last), earlier_rows(name)))
                 }
                 _ => None,
             };
@@ -171,6 +170,11 @@ pub(super) fn replay_command(table: &str, from_us: Option<i64>, to_us: i64) -> S
         false => format!("'{}'", table.replace('\'', "'\\''")),
     };
     format!("factlib replay --table {table} --since {since} --until {until}")
+}
+
+/// The reason of a range that ends with a table's first publication.
+pub(super) fn earlier_rows(table: &str) -> String {
+    format!("{table} had rows before it was in the publication")
 }
 
 const SECOND_US: i64 = 1_000_000;
@@ -268,6 +272,25 @@ mod tests {
             gaps[0].reason,
             "o left the publication and came back, or its entry was changed"
         );
+    }
+
+    #[test]
+    fn a_new_table_lost_no_row_before_the_look_that_did_not_see_it() {
+        let mut unpublished = UnpublishedRanges::default();
+        let other = [OutboxTable::new("other", OutboxPreset::Factlib)];
+        let before = Moment { lsn: Lsn::new(8), at_us: 8_000_000 };
+        let first = catalog(9, None);
+        assert!(unpublished.observe(&first.tables(&other), before, &first, &[]).is_empty());
+        assert!(look(&mut unpublished, 20, None).is_empty());
+        assert_eq!(unpublished.lost_since("o"), Some(before));
+        let ranges = look(&mut unpublished, 30, Some("a"));
+        let [range] = &ranges[..] else { panic!("{ranges:?}") };
+        assert_eq!((range.is_first, range.from), (true, Some(before)));
+        // One that was empty when it was added has lost nothing.
+        let mut unpublished = UnpublishedRanges::default();
+        look(&mut unpublished, 10, None);
+        unpublished.added_empty("o");
+        assert!(look(&mut unpublished, 20, Some("a")).is_empty());
     }
 
     #[test]

@@ -22,7 +22,6 @@ use std::{
 
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, WrapFuture};
 use slog::{Logger, debug, error, info, warn};
-use tokio_postgres::error::SqlState;
 
 use crate::{
     Error, ErrorKind, Result,
@@ -30,7 +29,7 @@ use crate::{
     messages::{CheckPublication, Stop},
     outbox::{
         Catalog, Finding, Moment, UnpublishedRange, UnpublishedRanges, format_time,
-        publication::HAS_ROWS,
+        publication::{HAS_ROWS, is_settled},
     },
     postgres::{Reconnecting, StatementError},
     startup::publication_spec,
@@ -199,13 +198,7 @@ impl PublicationWatch {
                     }
                     done.push(table.to_string());
                 }
-                // Dropped, or added by somebody else, since the look.
-                Err(error)
-                    if error.is_missing_table()
-                        || error.code() == Some(&SqlState::DUPLICATE_OBJECT) =>
-                {
-                    done.push(table.to_string());
-                }
+                Err(error) if is_settled(error.code()) => done.push(table.to_string()),
                 Err(error) => {
                     let text = error.to_string();
                     if before.get(&table) != Some(&text) {

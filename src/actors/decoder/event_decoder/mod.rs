@@ -48,7 +48,7 @@ enum Source {
     /// Logical messages of this prefix.
     Messages { prefix: String },
     /// Rows that are inserted into tables.
-    Tables(OutboxReader),
+    Tables(Box<OutboxReader>),
 }
 
 #[derive(Clone, Copy)]
@@ -97,7 +97,7 @@ impl EventDecoder {
 
     /// Decodes rows of outbox tables, in place of logical messages.
     pub fn of_tables(tables: OutboxReader, start: Lsn) -> Self {
-        EventDecoder::of(Source::Tables(tables), start)
+        EventDecoder::of(Source::Tables(Box::new(tables)), start)
     }
 
     /// Skips the first events of this transaction, which were decoded in an earlier life.
