@@ -35,6 +35,7 @@ END $$;
 
 -- Facts as rows: emitters insert, and the relay, which reads the WAL, needs no right on the table.
 -- Only for `retention.after` and `factlib replay`, GRANT SELECT, UPDATE, DELETE to factlib_relay.
+-- With a pattern of tables, who creates a new one adds it to the publication, in the same transaction.
 DO $$ BEGIN
     IF to_regclass('public.outbox_events') IS NOT NULL THEN
         GRANT INSERT ON public.outbox_events TO factlib_emitter;

@@ -109,7 +109,7 @@ impl Tail {
         let stream = replication.start(&options).await?;
         let decoder = match tables.is_empty() {
             true => EventDecoder::new(&settings.message_prefix, start),
-            false => EventDecoder::of_tables(OutboxReader::new(tables, &facts, log.clone()), start),
+            false => EventDecoder::of_tables(OutboxReader::new(tables, facts, log.clone()), start),
         };
         let decoder = decoder.in_encoding(encoding);
         Ok(Tail {

@@ -42,7 +42,7 @@ impl Decoding {
     pub fn of_tables(tables: Vec<OutboxTable>) -> Self {
         let log = Logger::root(NoLog, o!());
         Decoding(Box::new(move || {
-            let tables = OutboxReader::new(tables.clone(), &TableFacts::default(), log.clone());
+            let tables = OutboxReader::new(tables.clone(), TableFacts::default(), log.clone());
             EventDecoder::of_tables(tables, Lsn::ZERO)
         }))
     }
@@ -106,6 +106,7 @@ impl Chain {
     fn decoder(&self) -> Addr<Decoder> {
         let to = &self.surroundings;
         let decoder = Decoder {
+            new_tables: None,
             decoder: EventDecoder::new(&self.prefix, Lsn::ZERO),
             batches: 0,
             router: self.router.clone().recipient(),

@@ -39,10 +39,12 @@ mod secret;
 #[cfg(feature = "cli")]
 mod secret_file;
 mod size;
+mod table_name;
 mod validate;
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::table_name::{TableName, TablePattern};
 pub use self::{
     checkpoint::{CheckpointConfig, StoreKind},
     command::CommandLine,
@@ -109,7 +111,8 @@ pub struct Config {
 }
 
 impl Config {
-    /// The tables that the relay reads; none if it reads logical messages.
+    /// The tables that the relay reads, of which some may be patterns; none if it reads logical
+    /// messages.
     pub fn outbox_tables(&self) -> Vec<OutboxTable> {
         match self.postgres.source {
             Some(Source::Tables) if self.outbox.is_empty() => {
@@ -120,7 +123,7 @@ impl Config {
         }
     }
 
-    /// The tables whose old rows are removed; none if `retention.after` is not set.
+    /// The tables whose old rows are removed, of which some may be patterns; none if `retention.after` is not set.
     pub fn retention_tables(&self) -> Vec<OutboxTable> {
         if self.retention.after.is_none() {
             return Vec::new();
@@ -136,11 +139,16 @@ impl Config {
         tables
     }
 
-    /// The `[[outbox]]` of that table, or else one with the preset factlib.
+    /// The `[[outbox]]` of that table, by its name or by a pattern, or else one with the preset
+    /// factlib.
     pub fn table_named(&self, name: &str) -> OutboxTable {
         let named = OutboxTable::new(name, OutboxPreset::Factlib);
-        let mut known = self.outbox.iter();
-        known.find(|table| table.qualified() == named.qualified()).cloned().unwrap_or(named)
+        let pattern = named.pattern();
+        let known = match pattern.exact() {
+            Some(name) => OutboxTable::of_name(&self.outbox, &name),
+            None => self.outbox.iter().find(|table| table.pattern() == pattern).cloned(),
+        };
+        known.unwrap_or(named)
     }
 
     /// Prefix of topics' names: `kafka.topic_prefix`, or else `postgres.message_prefix`.

@@ -2,14 +2,16 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::ConnectRecords;
+use super::{ConnectRecords, TableName, TablePattern};
 
 /// One `[[outbox]]`: a table whose new rows are events.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct OutboxTable {
-    /// `schema.table`, spelled as in the catalog; the schema is `public` when left out.
+    /// `schema.table`, spelled as in the catalog; the schema is `public` when left out. A `*` stands
+    /// for any characters: `tenant_*.outbox` is all such tables, also those that are created later.
+    /// What is in double quotes is taken literally.
     pub table: String,
     /// Convention that the other settings of the table default to.
     #[serde(default)]
@@ -169,9 +171,38 @@ impl OutboxTable {
         }
     }
 
-    /// The schema and the name of the table.
-    pub(crate) fn qualified(&self) -> (&str, &str) {
-        self.table.split_once('.').unwrap_or(("public", &self.table))
+    /// The tables that it stands for.
+    pub(crate) fn pattern(&self) -> TablePattern {
+        // A configuration that was not validated may have no valid name.
+        TablePattern::parse(&self.table).unwrap_or_else(|_| TablePattern::literal(&self.as_it_is()))
+    }
+
+    /// True if it stands for any number of tables.
+    pub(crate) fn is_pattern(&self) -> bool {
+        self.name().is_none()
+    }
+
+    /// The schema and the name of the table; none of a pattern.
+    pub(crate) fn name(&self) -> Option<TableName> {
+        self.pattern().exact()
+    }
+
+    /// The schema and the name of an entry that is no pattern.
+    pub(crate) fn qualified(&self) -> TableName {
+        self.name().unwrap_or_else(|| self.as_it_is())
+    }
+
+    fn as_it_is(&self) -> TableName {
+        TableName::new("public", &*self.table)
+    }
+
+    /// The entry for a table: the one that names it, or else the first whose pattern matches, as an
+    /// entry of this table alone.
+    pub(crate) fn of_name(entries: &[OutboxTable], name: &TableName) -> Option<OutboxTable> {
+        let named = entries.iter().find(|entry| entry.name().as_ref() == Some(name));
+        let matching = || entries.iter().find(|entry| entry.pattern().matches(name));
+        let alone = |entry: &OutboxTable| OutboxTable { table: name.to_string(), ..entry.clone() };
+        named.cloned().or_else(|| matching().map(alone))
     }
 
     /// The table's own topic prefix; `None` to use the pipeline's.

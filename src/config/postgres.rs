@@ -50,7 +50,8 @@ pub struct PostgresConfig {
     /// if there is an `[[outbox]]`, else `messages`; `tables` without an `[[outbox]]` reads
     /// `public.outbox_events`.
     pub source: Option<Source>,
-    /// Create missing slot, publication and checkpoint table on `run`.
+    /// Create missing slot, publication and checkpoint table on `run`, and add new tables that match a
+    /// pattern to the publication.
     pub create: bool,
     /// Let standbys keep a copy of the slot (`failover`), from PostgreSQL 17 on, so that
     /// reading goes on after a failover. An existing slot is altered before it is read.
@@ -67,7 +68,8 @@ pub struct PostgresConfig {
     /// Time limit of one attempt to connect, and of one statement.
     #[serde(with = "humantime_serde")]
     pub connect_timeout: Duration,
-    /// Interval of checking that all outbox tables are still published.
+    /// Interval of checking that all outbox tables are still published, and of looking for new ones
+    /// that match a pattern.
     #[serde(with = "humantime_serde")]
     pub publication_check_interval: Duration,
     /// Start although the publication has a row filter on an outbox table; rows that do not

@@ -1,13 +1,26 @@
 -- All that the catalog knows of a publication and of the tables that are read from it, as one
--- JSON object. $1: the publication; $2 and $3: the schemas and names of the tables.
+-- JSON object. $1: the publication; for each [[outbox]], $2: whether it is a pattern, $3 and $4: the
+-- schema and name, of a pattern for LIKE.
 --
 -- It runs on PostgreSQL 10 and later: columns that came with later versions are read through
 -- to_jsonb, which gives null where they are missing.
-WITH RECURSIVE wanted AS (
-    SELECT t.n, c.oid, c.relkind, c.relispartition
-    FROM unnest($2::text[], $3::text[]) WITH ORDINALITY AS t(schema, name, n)
+WITH RECURSIVE entries AS (
+    SELECT * FROM unnest($2::bool[], $3::text[], $4::text[])
+        WITH ORDINALITY AS t(is_pattern, schema, name, n)
+), wanted AS (
+    SELECT t.n, c.oid, c.relkind, c.relispartition, c.relowner, s.nspname, c.relname
+    FROM entries t
     JOIN pg_namespace s ON s.nspname = t.schema::name
     JOIN pg_class c ON c.relnamespace = s.oid AND c.relname = t.name::name
+    WHERE NOT t.is_pattern
+    UNION ALL
+    -- A pattern stands for tables alone; the rows of a partition are those of its table.
+    SELECT t.n, c.oid, c.relkind, c.relispartition, c.relowner, s.nspname, c.relname
+    FROM entries t
+    JOIN pg_namespace s ON s.nspname LIKE t.schema AND s.nspname !~ '^pg_'
+        AND s.nspname <> 'information_schema'
+    JOIN pg_class c ON c.relnamespace = s.oid AND c.relname LIKE t.name
+    WHERE t.is_pattern AND c.relkind IN ('r', 'p') AND NOT c.relispartition
 ), family AS (
     -- Partitions and children, however deep.
     SELECT oid AS root, oid FROM wanted
@@ -46,11 +59,13 @@ SELECT json_build_object(
             'delete', p.pubdelete, 'truncate', to_jsonb(p) -> 'pubtruncate',
             'via_root', coalesce(to_jsonb(p) -> 'pubviaroot', 'false'),
             'generated', coalesce(to_jsonb(p) ->> 'pubgencols', 'n'),
+            'owned', pg_has_role(p.pubowner, 'USAGE'),
             'mark', p.oid::text)
         FROM pg_publication p WHERE p.pubname = $1),
     'tables', (
         SELECT coalesce(json_agg(json_build_object(
-            'n', w.n, 'kind', w.relkind,
+            'n', w.n, 'name', json_build_array(w.nspname, w.relname), 'kind', w.relkind,
+            'owned', pg_has_role(w.relowner, 'USAGE'),
             'columns', (
                 SELECT coalesce(json_agg(json_build_object(
                     'name', a.attname, 'type_oid', a.atttypid::bigint,
@@ -71,7 +86,7 @@ SELECT json_build_object(
             -- The table and what is below it, where there is something to say about it.
             'members', (
                 SELECT coalesce(json_agg(json_build_object(
-                    'name', s.nspname || '.' || c.relname, 'is_root', c.oid = w.oid,
+                    'name', json_build_array(s.nspname, c.relname), 'is_root', c.oid = w.oid,
                     'kind', c.relkind, 'persistence', c.relpersistence,
                     'partition', c.relispartition, 'identity', c.relreplident,
                     'key', i.columns, 'deferrable', i.deferrable)
@@ -109,19 +124,25 @@ SELECT json_build_object(
                     SELECT i.inhparent FROM pg_inherits i WHERE i.inhrelid = w.oid
                     UNION
                     SELECT i.inhparent FROM up JOIN pg_inherits i ON i.inhrelid = up.inhparent)
-                SELECT min(p.schemaname || '.' || p.tablename)
-                FROM up JOIN published p ON p.oid = up.inhparent WHERE w.relispartition),
+                SELECT json_build_array(p.schemaname, p.tablename)
+                FROM up JOIN published p ON p.oid = up.inhparent WHERE w.relispartition
+                ORDER BY p.schemaname, p.tablename LIMIT 1),
+            -- By a transaction after the one that created it. A system column's row is never changed.
+            'added_later', EXISTS (
+                SELECT FROM pg_publication p JOIN pg_publication_rel r ON r.prpubid = p.oid
+                JOIN pg_attribute a ON a.attrelid = w.oid AND a.attname = 'ctid'
+                WHERE p.pubname = $1 AND r.prrelid = w.oid AND r.xmin <> a.xmin),
             -- All tables of a database or schema are published as soon as they exist.
             'mark', coalesce((
                 SELECT w.oid || ' ' || r.xmin
                 FROM pg_publication p JOIN pg_publication_rel r ON r.prpubid = p.oid
                 WHERE p.pubname = $1 AND r.prrelid = w.oid), ''))
-            ORDER BY w.n), '[]')
+            ORDER BY w.n, w.nspname, w.relname), '[]')
         FROM wanted w),
     -- Published and not read: what somebody put there by name, or what looks like an outbox.
     'unconfigured', (
         SELECT coalesce(json_agg(json_build_object(
-            'name', p.schemaname || '.' || p.tablename, 'named', p.named)
+            'name', json_build_array(p.schemaname, p.tablename), 'named', p.named)
             ORDER BY p.schemaname, p.tablename), '[]')
         FROM published p
         WHERE p.oid NOT IN (SELECT oid FROM family)

@@ -7,11 +7,11 @@ use super::{
     catalog::{Catalog, CatalogColumn, CatalogPublication, CatalogTable, Member, PublishedTable},
     mapping::Mapping,
     partitions::move_problem,
-    publication::{PublicationSpec, identifier},
+    publication::PublicationSpec,
 };
 use crate::{
     Error, ErrorKind,
-    config::{ChangePolicy, OutboxPreset, OutboxTable},
+    config::{ChangePolicy, OutboxPreset, OutboxTable, TableName},
 };
 
 /// Severity of a finding.
@@ -55,17 +55,28 @@ impl PublicationSpec<'_> {
             let problem = format!("publication {} does not exist", self.publication);
             // Without outbox tables, the relay reads messages and needs the publication only to connect.
             let loses_rows = !self.tables.is_empty();
-            findings.add(None, loses_rows, problem, self.create_sql());
+            findings.add(None, loses_rows, problem, self.create_sql_in(catalog));
             return findings.0;
         };
-        for (index, table) in self.tables.iter().enumerate() {
-            let Some(known) = catalog.table(index) else {
+        let tables = catalog.tables(self.tables);
+        for (table, known) in &tables {
+            let Some(known) = known else {
                 let (problem, remedy) = missing(table);
                 findings.add(Some(table), true, problem, remedy);
                 continue;
             };
             let one = TableCheck { spec: self, catalog, publication, table, known };
             one.run(&mut findings);
+        }
+        let matches = |entry: &OutboxTable| {
+            let pattern = entry.pattern();
+            tables.iter().any(|(table, _)| pattern.matches(&table.qualified()))
+        };
+        for entry in self.tables.iter().filter(|entry| entry.is_pattern() && !matches(entry)) {
+            let problem = format!("outbox.table = {:?} matches no table", entry.table);
+            let remedy = "create one, or correct the pattern".into();
+            let (table, severity) = (Some(entry.table.clone()), Severity::Warning);
+            findings.0.push(Finding { table, severity, loses_rows: false, problem, remedy });
         }
         // A relay of messages reads no table.
         for table in catalog.unconfigured.iter().filter(|_| !self.tables.is_empty()) {
@@ -78,10 +89,10 @@ impl PublicationSpec<'_> {
                 remedy += &format!(
                     ", or ALTER PUBLICATION {} DROP TABLE {}",
                     escape_identifier(publication),
-                    quoted(name)
+                    name.identifier()
                 );
             }
-            let (table, severity) = (Some(name.clone()), Severity::Warning);
+            let (table, severity) = (Some(name.to_string()), Severity::Warning);
             findings.0.push(Finding { table, severity, loses_rows: false, problem, remedy });
         }
         findings.0
@@ -172,7 +183,7 @@ impl TableCheck<'_> {
             return findings.add(Some(self.table), true, problem, remedy.into());
         }
         for member in &self.known.members {
-            let (of, shown) = (&member.name, quoted(&member.name));
+            let (of, shown) = (&member.name, member.name.identifier());
             let part = match (member.is_root, member.partition) {
                 (true, _) => format!("outbox table {name}"),
                 (_, true) => format!("partition {of} of outbox table {name}"),
@@ -184,7 +195,7 @@ impl TableCheck<'_> {
                     match partition {
                         true => format!(
                             "ALTER TABLE {} DETACH PARTITION {shown}, and keep its rows here",
-                            identifier(self.table)
+                            self.identifier()
                         ),
                         false => self.no_inherit(&shown),
                     },
@@ -206,12 +217,16 @@ impl TableCheck<'_> {
     }
 
     fn no_inherit(&self, child: &str) -> String {
-        format!("ALTER TABLE {child} NO INHERIT {}", identifier(self.table))
+        format!("ALTER TABLE {child} NO INHERIT {}", self.identifier())
     }
 
-    fn is_configured(&self, name: &str) -> bool {
-        let parts = name.split_once('.');
-        self.spec.tables.iter().any(|table| parts == Some(table.qualified()))
+    fn is_configured(&self, name: &TableName) -> bool {
+        OutboxTable::of_name(self.spec.tables, name).is_some()
+    }
+
+    /// The table's name, quoted for SQL.
+    fn identifier(&self) -> String {
+        self.known.name.identifier()
     }
 
     /// Explains why the table is not in the publication under its own name.
@@ -240,9 +255,13 @@ impl TableCheck<'_> {
             return findings.add(Some(self.table), true, problem, self.alter(via_root));
         }
         let problem = format!("publication {publication} does not have outbox table {name}");
-        let mut remedy = self.alter(&format!("ADD TABLE {}", identifier(self.table)));
+        let mut remedy = self.spec.add_sql(&self.known.name);
         if partitioned && !self.publication.via_root {
             remedy = format!("{}; {remedy}", self.alter(via_root));
+        }
+        let may_add = self.known.owned && self.publication.owned;
+        if self.spec.is_by_pattern(&self.known.name) && !may_add {
+            remedy = format!("as the owner of the table and of the publication: {remedy}");
         }
         findings.add(Some(self.table), true, problem, remedy);
     }
@@ -333,7 +352,7 @@ impl TableCheck<'_> {
             let problem = format!(
                 "{name} has {lacks}: where publication {publication} publishes {changes}, PostgreSQL refuses {changes} of its rows"
             );
-            let shown = quoted(&member.name);
+            let shown = member.name.identifier();
             let insert_only = match self.publication.mark.is_empty() {
                 true => String::new(),
                 false => format!(" and {}", self.alter("SET (publish = 'insert')")),
@@ -417,7 +436,7 @@ impl TableCheck<'_> {
     }
 
     fn generated_remedy(&self, column: &str, generated: &str) -> String {
-        let (table, column) = (identifier(self.table), escape_identifier(column));
+        let (table, column) = (self.identifier(), escape_identifier(column));
         let ordinary = format!(
             "make it an ordinary column that the application fills: ALTER TABLE {table} ALTER COLUMN {column} DROP EXPRESSION"
         );
@@ -434,7 +453,7 @@ impl TableCheck<'_> {
     /// SQL that drops the table from the publication and adds it without its column list and filter.
     /// One transaction, so that no row is missed; SET TABLE would remove all other tables.
     fn add_again(&self) -> String {
-        let table = identifier(self.table);
+        let table = self.identifier();
         format!(
             "BEGIN; {}; {}; COMMIT",
             self.alter(&format!("DROP TABLE {table}")),
@@ -445,10 +464,4 @@ impl TableCheck<'_> {
     fn alter(&self, change: &str) -> String {
         format!("ALTER PUBLICATION {} {change}", escape_identifier(self.spec.publication))
     }
-}
-
-/// Quotes the catalog's `schema.name` for SQL.
-fn quoted(name: &str) -> String {
-    let (schema, name) = name.split_once('.').unwrap_or(("public", name));
-    format!("{}.{}", escape_identifier(schema), escape_identifier(name))
 }

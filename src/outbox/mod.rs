@@ -11,6 +11,7 @@
 //! | `value` | pure: converts values from PostgreSQL's text or binary format |
 //! | `binary` | pure: writes values in binary as PostgreSQL's text |
 //! | `reader` | decodes the changes of a stream by the tables' OIDs |
+//! | `new_tables` | looks up a table that matches a pattern and is new in the stream |
 //! | `catalog` | reads the publication and the tables from the server's catalog |
 //! | `findings` | pure: lists the problems in a catalog |
 //! | `partitions` | pure: checks that a row's move between partitions is recognizable |
@@ -25,6 +26,7 @@ mod catalog;
 mod connect;
 mod findings;
 mod mapping;
+mod new_tables;
 mod old_rows;
 mod parked;
 mod partition_moves;
@@ -37,14 +39,18 @@ mod value;
 
 pub(crate) use self::{
     archive::ArchiveTable,
-    catalog::{Catalog, TableFacts},
+    catalog::{Catalog, CatalogTable, TableFacts},
     findings::{Finding, Severity},
+    new_tables::NewTables,
     old_rows::{OldRowRemover, SweepResult},
     parked::ParkedRow,
     reader::{Change, OutboxReader},
     unpublished::{Moment, UnpublishedRange, UnpublishedRanges, format_time},
     value::hex,
 };
+
+#[cfg(test)]
+pub(crate) use self::catalog::KnownTable;
 
 #[cfg(test)]
 mod tests;

@@ -34,6 +34,7 @@ use tokio_postgres::{
 };
 
 use super::{
+    catalog::Catalog,
     mapping::Mapping,
     publication::{identifier, resolve_table},
     value::oid,
@@ -64,6 +65,8 @@ pub(crate) struct OldRowRemover {
     after: Duration,
     batch: u32,
     tables: Vec<OutboxTable>,
+    /// All `[[outbox]]`.
+    configured: Vec<OutboxTable>,
     log: Logger,
     session: Option<Session>,
 }
@@ -92,18 +95,30 @@ pub(crate) struct SweepResult {
 }
 
 impl OldRowRemover {
-    /// Will remove rows of `tables` that are older than `after` and that `slot` has confirmed.
+    /// Will remove rows of `tables` that are older than `after` and that `slot` has confirmed;
+    /// `configured` is all that the relay reads.
     pub fn new(
         info: ConnectInfo,
         connect_timeout: Duration,
         slot: String,
         after: Duration,
         retention: &RetentionConfig,
-        tables: Vec<OutboxTable>,
+        (tables, configured): (Vec<OutboxTable>, Vec<OutboxTable>),
         log: Logger,
     ) -> Self {
         let batch = retention.batch;
-        OldRowRemover { info, connect_timeout, slot, after, batch, tables, log, session: None }
+        let session = None;
+        OldRowRemover {
+            info,
+            connect_timeout,
+            slot,
+            after,
+            batch,
+            tables,
+            configured,
+            log,
+            session,
+        }
     }
 
     /// Removes the rows below the last mark if the slot has confirmed it by now, and takes the next
@@ -122,7 +137,7 @@ impl OldRowRemover {
         let confirmed = session.confirmed(&self.slot).await?;
         if let Some(mark) = session.mark.filter(|mark| mark.lsn <= confirmed) {
             swept.ran = true;
-            for table in &self.tables {
+            for table in &self.outbox_tables(&session.client).await? {
                 let removed = self.remove_all(&session.client, table, mark, &mut swept).await;
                 match removed {
                     Ok(()) => {}
@@ -144,6 +159,24 @@ impl OldRowRemover {
         let client = sql_session(&self.info, self.connect_timeout, &self.log).await?;
         sql::run(&client, "cannot look for old rows", STATEMENT_TIMEOUT).await?;
         Ok(Session { client, mark: None })
+    }
+
+    /// The tables, also those that match a pattern now.
+    async fn outbox_tables(&self, client: &SqlSession) -> Result<Vec<OutboxTable>> {
+        if !self.tables.iter().any(OutboxTable::is_pattern) {
+            return Ok(self.tables.clone());
+        }
+        let reading = Catalog::read(client, "", &self.tables);
+        let catalog = client.within(ANSWER_TIMEOUT, reading).await;
+        let what = || "cannot look up the tables whose old rows are removed".to_owned();
+        let catalog = catalog.map_err(|timeout| unanswered(what(), timeout))??;
+        let mut tables = catalog.outbox_tables(&self.tables);
+        // One that is named on its own, with another preset, is not meant.
+        tables.retain(|table| {
+            let own = OutboxTable::of_name(&self.configured, &table.qualified());
+            own.is_none_or(|own| own.preset == table.preset)
+        });
+        Ok(tables)
     }
 
     async fn remove_all(

@@ -16,7 +16,10 @@ use super::{
     row::{RowContext, refused},
     value::{bytea, hex},
 };
-use crate::{Error, ErrorKind, Event, Lsn, Result, config::OutboxTable};
+use crate::{
+    Error, ErrorKind, Event, Lsn, Result,
+    config::{OutboxPreset, OutboxTable},
+};
 
 /// Key of the JSON object that stands for a text with invalid bytes.
 const HEX: &str = "hex";
@@ -38,9 +41,8 @@ impl ParkedRow {
         columns: &[(String, u32)],
         commit_time_ns: i64,
     ) -> String {
-        let (schema, name) = table.qualified();
         let row = ParkedRow {
-            table: format!("{schema}.{name}"),
+            table: table.qualified().to_string(),
             commit_time_us: commit_time_ns.div_euclid(1_000),
             types: columns.iter().cloned().collect(),
         };
@@ -55,11 +57,8 @@ impl ParkedRow {
         let unreadable = |error| refused("it can't be read as a row".into()).caused_by(error);
         let parked: ParkedRow = serde_json::from_str(header).map_err(unreadable)?;
         let row: serde_json::Map<String, Json> = serde_json::from_slice(row).map_err(unreadable)?;
-        let table = tables.iter().find(|table| {
-            let (schema, name) = table.qualified();
-            parked.table.split_once('.') == Some((schema, name))
-        });
-        let table = table.ok_or_else(|| {
+        let name = OutboxTable::new(&parked.table, OutboxPreset::default()).qualified();
+        let table = OutboxTable::of_name(tables, &name).ok_or_else(|| {
             let what = format!("it is a row of {}, which is not an outbox table now", parked.table);
             refused(what).remedy("add an [[outbox]] for that table")
         })?;
@@ -69,7 +68,7 @@ impl ParkedRow {
             columns.push((name, type_oid));
             texts.push(CellText::from(value));
         }
-        let mapping = Mapping::resolve(table, &columns).map_err(|error| {
+        let mapping = Mapping::resolve(&table, &columns).map_err(|error| {
             Error::new(ErrorKind::RecordRefused, "it is no event").caused_by(error)
         })?;
         // The values are slices of one buffer, as in the stream.
@@ -89,7 +88,7 @@ impl ParkedRow {
         }
         let topic_prefix = table.topic_prefix().map(Into::into);
         let context = RowContext {
-            table,
+            table: &table,
             topic_prefix: topic_prefix.as_ref(),
             mapping: &mapping,
             commit_time_ns: parked.commit_time_us.saturating_mul(1_000),

@@ -56,11 +56,11 @@ mod tests {
             serde_json::json!({"name": name, "type_oid": 25, "base_type_oid": 25, "generated": ""})
         });
         let root = serde_json::json!({
-            "name": "public.o", "is_root": true, "kind": "p", "persistence": "p", "partition": false,
+            "name": ["public", "o"], "is_root": true, "kind": "p", "persistence": "p", "partition": false,
             "identity": "d", "key": primary_key, "deferrable": false,
         });
         let table = serde_json::json!({
-            "n": 1, "oid": 1, "kind": "p", "partition": false, "columns": columns,
+            "n": 1, "name": ["public", "o"], "kind": "p", "columns": columns,
             "members": [root], "published": null, "partitions_published": false, "named": false,
             "published_as": null, "partition_key": partition_key, "mark": "",
         });

@@ -1,7 +1,8 @@
 //! Decodes the changes of outbox tables in one stream: table descriptions and rows in, events out.
 //!
 //! A stream describes a table, by its OID, before the table's first change and again after an ALTER.
-//! Tables that are not configured are remembered as such. A new stream describes all tables again,
+//! Tables that are not configured are remembered as such. A table that matches a pattern may be new:
+//! its facts are to be looked up first ([`OutboxReader::unknown`]), or else it is read without them. A new stream describes all tables again,
 //! so a reader lives as long as its stream.
 
 use std::{
@@ -20,7 +21,7 @@ use slog::{Logger, error, warn};
 
 use super::{
     binary,
-    catalog::TableFacts,
+    catalog::{KnownTable, TableFacts},
     connect::FactsByColumn,
     mapping::Mapping,
     parked::{ParkedRow, as_json},
@@ -30,7 +31,7 @@ use super::{
 };
 use crate::{
     Error, ErrorKind, Event, Lsn, Result,
-    config::{ChangePolicy, OutboxTable},
+    config::{ChangePolicy, OutboxTable, TableName},
 };
 
 /// Minimum time between two warnings of unusable times in one table.
@@ -38,6 +39,7 @@ const TIME_WARNING_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Turns rows that are inserted into the configured tables into events.
 pub(crate) struct OutboxReader {
+    configured: Vec<OutboxTable>,
     tables: Vec<Table>,
     relations: HashMap<u32, Option<Relation>, RandomState>,
     /// Called when a configured table was altered, replaced or renamed.
@@ -51,6 +53,7 @@ pub(crate) struct OutboxReader {
 }
 
 struct Table {
+    name: TableName,
     config: OutboxTable,
     topic_prefix: Option<Arc<str>>,
     columns: FactsByColumn,
@@ -58,6 +61,20 @@ struct Table {
     /// True once a warning of changes was logged.
     warned: bool,
     unusable_times: UnusableTimes,
+}
+
+impl From<KnownTable> for Table {
+    fn from(KnownTable { config, partitioned, columns }: KnownTable) -> Self {
+        Table {
+            name: config.qualified(),
+            topic_prefix: config.topic_prefix().map(Into::into),
+            config,
+            columns,
+            partitioned,
+            warned: false,
+            unusable_times: UnusableTimes::default(),
+        }
+    }
 }
 
 /// RowContext with an unusable time since the last warning.
@@ -86,25 +103,43 @@ pub(crate) enum Change {
 }
 
 impl OutboxReader {
-    /// Reads these tables, of which the catalog has these facts.
-    pub fn new(tables: Vec<OutboxTable>, facts: &TableFacts, log: Logger) -> Self {
-        let table = |(index, config): (usize, OutboxTable)| Table {
-            topic_prefix: config.topic_prefix().map(Into::into),
-            config,
-            columns: facts.columns.get(index).cloned().unwrap_or_default(),
-            partitioned: facts.partitioned.get(index).is_some_and(|partitioned| *partitioned),
-            warned: false,
-            unusable_times: UnusableTimes::default(),
-        };
-        OutboxReader {
-            tables: tables.into_iter().enumerate().map(table).collect(),
+    /// Reads the configured tables, of which the catalog has these facts.
+    pub fn new(configured: Vec<OutboxTable>, facts: TableFacts, log: Logger) -> Self {
+        let mut reader = OutboxReader {
+            configured,
+            tables: Vec::new(),
             relations: HashMap::default(),
             on_table_change: None,
-            base_types: facts.enums.iter().map(|of_enum| (*of_enum, oid::TEXT)).collect(),
+            base_types: HashMap::new(),
             needs_text: Arc::default(),
             moves: PartitionMoves::default(),
             log,
+        };
+        reader.learn(facts);
+        reader
+    }
+
+    /// The entry of a table that matches a pattern and of which it knows nothing; none for others.
+    pub fn unknown(&self, schema: &str, name: &str) -> Option<OutboxTable> {
+        let name = TableName::new(schema, name);
+        match self.index(&name) {
+            Some(_) => None,
+            None => OutboxTable::of_name(&self.configured, &name),
         }
+    }
+
+    /// Takes the facts of further tables in.
+    pub fn learn(&mut self, facts: TableFacts) {
+        self.base_types.extend(facts.enums.iter().map(|of_enum| (*of_enum, oid::TEXT)));
+        for table in facts.tables {
+            if self.index(&table.config.qualified()).is_none() {
+                self.tables.push(table.into());
+            }
+        }
+    }
+
+    fn index(&self, name: &TableName) -> Option<usize> {
+        self.tables.iter().position(|table| table.name == *name)
     }
 
     /// Calls `notify` whenever a configured table was altered, replaced or renamed.
@@ -128,9 +163,13 @@ impl OutboxReader {
 
     /// Takes in the description of a table, the first one or a new one.
     pub fn described(&mut self, oid: u32, schema: &str, name: &str, columns: Columns<'_>) {
-        let configured =
-            self.tables.iter().position(|table| table.config.qualified() == (schema, name));
-        let relation = configured.and_then(|index| {
+        let table = TableName::new(schema, name);
+        let index = self.index(&table).or_else(|| {
+            let entry = OutboxTable::of_name(&self.configured, &table)?;
+            self.tables.push(KnownTable::new(entry).into());
+            self.tables.len().checked_sub(1)
+        });
+        let relation = index.and_then(|index| {
             let base = |oid: u32| self.base_types.get(&oid).copied().unwrap_or(oid);
             let columns: Vec<_> = columns
                 .iter()

@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use prost::Message as _;
 use slog::{Logger, o};
 
-use super::{Change, OutboxReader, TableFacts, mapping::Mapping, row::RowContext};
+use super::{Change, KnownTable, OutboxReader, TableFacts, mapping::Mapping, row::RowContext};
 use crate::{
     Event, Lsn, Result,
     config::{OutboxColumns, OutboxPreset, OutboxTable},
@@ -60,7 +60,7 @@ fn insert_binary(oid: u32, row: &[Vec<u8>]) -> Vec<u8> {
 fn reader(preset: OutboxPreset) -> OutboxReader {
     let mut table = OutboxTable::new("app.o", preset);
     table.headers = vec!["tenant:customer".into()];
-    OutboxReader::new(vec![table], &TableFacts::default(), Logger::root(slog::Discard, o!()))
+    OutboxReader::new(vec![table], TableFacts::default(), Logger::root(slog::Discard, o!()))
 }
 
 /// Feeds one message to the reader as the decoder does.
@@ -103,6 +103,26 @@ fn an_altered_replaced_or_renamed_table_is_reported() {
     assert_eq!(described(3, "renamed", &COLUMNS), 0);
 }
 
+#[test]
+fn a_table_that_matches_a_pattern_is_unknown_until_its_facts_are_learned() {
+    let entry = |table: &str| OutboxTable::new(table, OutboxPreset::Debezium);
+    let configured = vec![entry("t_*.o"), entry("t_a.o")];
+    let log = Logger::root(slog::Discard, o!());
+    let mut reader = OutboxReader::new(configured, TableFacts::default(), log);
+    assert_eq!(reader.unknown("other", "o"), None);
+    let found = reader.unknown("t_b", "o").expect("it matches");
+    assert_eq!(found.table, "t_b.o");
+    let facts = TableFacts { tables: vec![KnownTable::new(found)], ..TableFacts::default() };
+    reader.learn(facts);
+    assert_eq!(reader.unknown("t_b", "o"), None);
+    // Without facts, a table is read by what the stream says.
+    for (oid, schema) in [(1, "t_b"), (2, "t_c")] {
+        read(&mut reader, relation(oid, schema, "o", &COLUMNS)).expect("described");
+        assert!(read(&mut reader, insert(oid, &ROW)).expect("read").is_some());
+        assert_eq!(reader.unknown(schema, "o"), None);
+    }
+}
+
 const ROW: [Option<&str>; 6] =
     [Some("i"), Some("Order"), Some("7"), Some("placed"), Some("{\"a\": 1}"), None];
 
@@ -111,7 +131,7 @@ fn a_row_says_its_partition_and_its_trace() {
     let mut table = OutboxTable::new("app.o", OutboxPreset::Debezium);
     (table.partition, table.trace_context) = (Some("shard".into()), Some("trace".into()));
     let log = Logger::root(slog::Discard, o!());
-    let mut reader = OutboxReader::new(vec![table], &TableFacts::default(), log);
+    let mut reader = OutboxReader::new(vec![table], TableFacts::default(), log);
     let columns = [&COLUMNS[..5], &[("shard", 23), ("trace", 25)]].concat();
     read(&mut reader, relation(1, "app", "o", &columns)).expect("described");
     let mut event = |shard, trace| {
@@ -253,7 +273,7 @@ fn a_binary_value_of_an_unknown_type_is_an_error_only_where_its_text_is_needed()
         let mut table = OutboxTable::new("app.o", OutboxPreset::Debezium);
         table.columns.event_type = configured.map(str::to_owned);
         let log = Logger::root(slog::Discard, o!());
-        let mut reader = OutboxReader::new(vec![table], &TableFacts::default(), log)
+        let mut reader = OutboxReader::new(vec![table], TableFacts::default(), log)
             .needs_text(Arc::clone(&needs_text));
         read(&mut reader, relation(1, "app", "o", &columns)).expect("described");
         needs_text.store(false, Relaxed);

@@ -14,11 +14,14 @@
 //!
 //! [`PublicationWatch`]: crate::actors
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use tokio_postgres::{Row, types::PgLsn};
 
-use super::{catalog::Catalog, findings::Finding};
+use super::{
+    catalog::{Catalog, CatalogTable},
+    findings::Finding,
+};
 use crate::{Lsn, Result, config::OutboxTable, postgres::postgres_error};
 
 /// A position in the WAL and a time, in Unix microseconds by the server's clock.
@@ -49,7 +52,9 @@ impl Moment {
 /// A range of the WAL in which rows of a table were committed and not all of them published.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct UnpublishedRange {
-    pub table: String,
+    pub table: OutboxTable,
+    /// True if no look before saw the table published.
+    pub is_first: bool,
     pub reason: String,
     /// None if the table was unpublished at the first look.
     pub from: Option<Moment>,
@@ -60,6 +65,8 @@ pub(crate) struct UnpublishedRange {
 #[derive(Default)]
 pub(crate) struct UnpublishedRanges {
     tables: HashMap<String, TableState>,
+    /// Beginning of the last look.
+    last: Option<Moment>,
 }
 
 #[derive(Default)]
@@ -74,25 +81,34 @@ impl UnpublishedRanges {
     /// Takes the next look in, which began at `before`. Returns the ranges that have ended.
     pub fn observe(
         &mut self,
-        tables: &[OutboxTable],
+        tables: &[(OutboxTable, Option<&CatalogTable>)],
         before: Moment,
         catalog: &Catalog,
         findings: &[Finding],
     ) -> Vec<UnpublishedRange> {
         let to = Moment { lsn: catalog.lsn, at_us: catalog.at_us };
         let mut ended = Vec::new();
-        for (index, table) in tables.iter().enumerate() {
+        // A table that matched a pattern and was dropped.
+        let names: HashSet<_> = tables.iter().map(|(table, _)| &table.table).collect();
+        self.tables.retain(|name, _| names.contains(name));
+        // A new one was not there at the last look.
+        let last = self.last.replace(before);
+        for (table, known) in tables {
             let name = &table.table;
+            let is_new = !self.tables.contains_key(name);
             let state = self.tables.entry(name.clone()).or_default();
             let mut losses = findings.iter().filter(|finding| finding.loses_rows);
             // A problem of the publication concerns each table.
             let loss = losses.find(|loss| loss.table.as_ref().is_none_or(|table| table == name));
             if let Some(loss) = loss {
-                let since = || state.last_good.as_ref().map(|(moment, _)| *moment);
+                let since = || match &state.last_good {
+                    Some((moment, _)) => Some(*moment),
+                    None => last.filter(|_| is_new),
+                };
                 state.losing.get_or_insert_with(|| (since(), loss.problem.clone()));
                 continue;
             }
-            let marks = (catalog.publication.as_ref(), catalog.table(index));
+            let marks = (catalog.publication.as_ref(), *known);
             let (Some(publication), Some(there)) = marks else { continue };
             let mark = format!("{} {}", publication.mark, there.mark);
             let range = match (state.losing.take(), &state.last_good) {
@@ -101,10 +117,14 @@ impl UnpublishedRanges {
                     Some(*from),
                     format!("{name} left the publication and came back, or its entry was changed"),
                 )),
+                (None, None) if is_new && there.added_later => {
+                    last.map(|last| (Some(last), earlier_rows(name)))
+                }
                 _ => None,
             };
             let range = range.map(|(from, reason)| UnpublishedRange {
-                table: name.clone(),
+                table: table.clone(),
+                is_first: state.last_good.is_none(),
                 reason,
                 from,
                 to,
@@ -113,6 +133,13 @@ impl UnpublishedRanges {
             state.last_good = Some((before, mark));
         }
         ended
+    }
+
+    /// Notes that a table had no row yet when it was added to the publication.
+    pub fn added_empty(&mut self, table: &str) {
+        if let Some(state) = self.tables.get_mut(table) {
+            state.losing = None;
+        }
     }
 
     /// The moment since which a table loses rows; none while it loses none, or if the moment is
@@ -125,19 +152,29 @@ impl UnpublishedRanges {
 impl UnpublishedRange {
     /// The command that sends these rows again.
     pub fn replay_command(&self) -> String {
-        let since = match self.from {
-            Some(from) => format_time(from.at_us.div_euclid(SECOND_US)),
-            // For the operator to fill in.
-            None => "TIME".into(),
-        };
-        let until = format_time(self.to.at_us.div_euclid(SECOND_US) + 1);
-        let plain = |sign: char| sign.is_ascii_alphanumeric() || "._".contains(sign);
-        let table = match self.table.chars().all(plain) {
-            true => self.table.clone(),
-            false => format!("'{}'", self.table.replace('\'', "'\\''")),
-        };
-        format!("factlib replay --table {table} --since {since} --until {until}")
+        replay_command(&self.table.table, self.from.map(|from| from.at_us), self.to.at_us)
     }
+}
+
+/// The command that sends the rows of a table between two times again.
+pub(super) fn replay_command(table: &str, from_us: Option<i64>, to_us: i64) -> String {
+    let since = match from_us {
+        Some(us) => format_time(us.div_euclid(SECOND_US)),
+        // For the operator to fill in.
+        None => "TIME".into(),
+    };
+    let until = format_time(to_us.div_euclid(SECOND_US) + 1);
+    let plain = |sign: char| sign.is_ascii_alphanumeric() || "._".contains(sign);
+    let table = match table.chars().all(plain) {
+        true => table.to_owned(),
+        false => format!("'{}'", table.replace('\'', "'\\''")),
+    };
+    format!("factlib replay --table {table} --since {since} --until {until}")
+}
+
+/// The reason of a range that ends with a table's first publication.
+pub(super) fn earlier_rows(table: &str) -> String {
+    format!("{table} had rows before it was in the publication")
 }
 
 const SECOND_US: i64 = 1_000_000;
@@ -169,7 +206,7 @@ mod tests {
             ("payload", 25),
         ];
         let member = serde_json::json!({
-            "name": "public.o", "is_root": true, "kind": "r", "persistence": "p",
+            "name": ["public", "o"], "is_root": true, "kind": "r", "persistence": "p",
             "partition": false, "identity": "d", "key": ["id"], "deferrable": false,
         });
         let published = mark.map(|_| serde_json::json!({ "columns": null, "filter": null }));
@@ -180,7 +217,7 @@ mod tests {
                 "truncate": false, "via_root": false, "generated": "n", "mark": "7",
             },
             "tables": [{
-                "n": 1, "kind": "r",
+                "n": 1, "name": ["public", "o"], "kind": "r",
                 "columns": columns.iter().map(column).collect::<Vec<_>>(), "members": [member],
                 "published": published, "partitions_published": false, "named": true,
                 "published_as": null, "partition_key": [], "mark": mark.unwrap_or("9"),
@@ -201,7 +238,7 @@ mod tests {
         let findings = published.check(&catalog);
         assert_eq!(findings.is_empty(), mark.is_some(), "{findings:?}");
         let before = Moment { lsn: Lsn::new(lsn - 1), at_us: (lsn as i64 - 1) * 1_000_000 };
-        unpublished.observe(&tables, before, &catalog, &findings)
+        unpublished.observe(&catalog.tables(&tables), before, &catalog, &findings)
     }
 
     #[test]
@@ -238,6 +275,25 @@ mod tests {
     }
 
     #[test]
+    fn a_new_table_lost_no_row_before_the_look_that_did_not_see_it() {
+        let mut unpublished = UnpublishedRanges::default();
+        let other = [OutboxTable::new("other", OutboxPreset::Factlib)];
+        let before = Moment { lsn: Lsn::new(8), at_us: 8_000_000 };
+        let first = catalog(9, None);
+        assert!(unpublished.observe(&first.tables(&other), before, &first, &[]).is_empty());
+        assert!(look(&mut unpublished, 20, None).is_empty());
+        assert_eq!(unpublished.lost_since("o"), Some(before));
+        let ranges = look(&mut unpublished, 30, Some("a"));
+        let [range] = &ranges[..] else { panic!("{ranges:?}") };
+        assert_eq!((range.is_first, range.from), (true, Some(before)));
+        // One that was empty when it was added has lost nothing.
+        let mut unpublished = UnpublishedRanges::default();
+        look(&mut unpublished, 10, None);
+        unpublished.added_empty("o");
+        assert!(look(&mut unpublished, 20, Some("a")).is_empty());
+    }
+
+    #[test]
     fn a_range_that_was_open_at_the_first_look_has_no_beginning() {
         let mut unpublished = UnpublishedRanges::default();
         look(&mut unpublished, 10, None);
@@ -245,7 +301,7 @@ mod tests {
         assert_eq!(gaps[0].from, None);
         let replay = "factlib replay --table o --since TIME --until 1970-01-01T00:00:21Z";
         assert_eq!(gaps[0].replay_command(), replay);
-        let odd = UnpublishedRange { table: "a b".into(), ..gaps[0].clone() };
-        assert!(odd.replay_command().contains("--table 'a b' "), "{}", odd.replay_command());
+        let odd = replay_command("a b", None, 0);
+        assert!(odd.contains("--table 'a b' "), "{odd}");
     }
 }

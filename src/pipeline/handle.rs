@@ -39,7 +39,9 @@ pub(super) struct OwnThreads(pub Vec<Arbiter>);
 
 impl Drop for OwnThreads {
     fn drop(&mut self) {
-        self.0.iter().for_each(|arbiter| drop(arbiter.stop()));
+        for arbiter in &self.0 {
+            arbiter.stop();
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use super::{Servers, refused};
 use crate::{
     Error, ErrorKind, Result,
     config::{Config, OutboxTable},
+    outbox::Catalog,
     postgres::{postgres_error, sql_session},
     startup::{MoveRecord, Side, Stage, Startup},
 };
@@ -118,9 +119,11 @@ impl End {
 
     /// Returns the oids of the outbox tables and of their partitions.
     pub async fn outbox_oids(&self) -> Result<Vec<u32>> {
-        let tables = self.config.outbox_tables();
+        let configured = self.config.outbox_tables();
+        let tables = Catalog::read(&self.client, "", &configured).await?.outbox_tables(&configured);
+        let names: Vec<_> = tables.iter().map(OutboxTable::qualified).collect();
         let (schemas, names): (Vec<&str>, Vec<&str>) =
-            tables.iter().map(OutboxTable::qualified).unzip();
+            names.iter().map(|name| (&*name.schema, &*name.name)).unzip();
         self.oids(&schemas, &names).await
     }
 

@@ -61,12 +61,15 @@ pub(super) struct PublicationState {
 }
 
 impl Status {
-    /// Sets the tables that are watched.
+    /// Sets the tables that are watched. One that is gone is counted no more.
     pub fn watch_tables(&self, tables: impl Iterator<Item = String>) {
         let mut locked = self.locked();
+        let PublicationState { errors, ranges, .. } = &mut locked.publishing;
+        let (old_errors, old_ranges) = (std::mem::take(errors), std::mem::take(ranges));
         for table in tables {
-            locked.publishing.errors.insert(table.clone(), 0);
-            locked.publishing.ranges.insert(table, 0);
+            let of = |old: &BTreeMap<String, u64>| old.get(&table).copied().unwrap_or_default();
+            errors.insert(table.clone(), of(&old_errors));
+            ranges.insert(table.clone(), of(&old_ranges));
         }
     }
 

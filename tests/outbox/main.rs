@@ -12,6 +12,7 @@ mod history;
 mod mapped;
 mod moves;
 mod parked;
+mod patterns;
 mod publication;
 mod retention;
 mod start_check;

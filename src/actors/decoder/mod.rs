@@ -7,7 +7,7 @@
 //! anywhere between Begin and Commit.
 //!
 //! # Backpressure
-//! None of its own: batches carry their permits through.
+//! None of its own: batches carry their permits through. While it looks a new table up, batches wait.
 //!
 //! # Failure
 //! Bytes that are no pgoutput end the chain: a broken stream can only be read again.
@@ -15,21 +15,30 @@
 
 mod event_decoder;
 
-use actix::{Actor, ActorContext, Context, Handler, MessageResult, Recipient};
+use std::sync::Arc;
+
+use actix::{
+    Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, MessageResult, Recipient,
+    WrapFuture,
+};
 use slog::{Logger, debug};
 
 pub(crate) use self::event_decoder::EventDecoder;
 use crate::{
+    Error,
     faults::{FaultSite, Faults},
     messages::{
         ActorKind, BatchDone, ChainFailed, DecodedProgress, EventBatch, ExitGuard, ReaderEnded,
         Stop, WalBatch,
     },
+    outbox::NewTables,
 };
 
 /// The actor around [`EventDecoder`].
 pub(crate) struct Decoder {
     pub decoder: EventDecoder,
+    /// None if no table can be new, because no `[[outbox]]` is a pattern.
+    pub new_tables: Option<Arc<NewTables>>,
     /// Number of batches received so far.
     pub batches: u64,
     pub router: Recipient<EventBatch>,
@@ -55,10 +64,32 @@ impl Actor for Decoder {
 impl Handler<WalBatch> for Decoder {
     type Result = ();
 
-    fn handle(&mut self, batch: WalBatch, _: &mut Self::Context) {
+    fn handle(&mut self, batch: WalBatch, ctx: &mut Self::Context) {
         self.faults.reach(FaultSite::Decoder);
+        self.batches = batch.id.seq + 1;
+        let Some(lookup) = &self.new_tables else { return self.decode(batch) };
+        match self.decoder.unknown_tables(&batch.frames) {
+            Ok(tables) if tables.is_empty() => self.decode(batch),
+            Ok(tables) => {
+                let lookup = Arc::clone(lookup);
+                let asking = async move { lookup.facts(&tables).await };
+                // Later batches wait behind this one.
+                ctx.wait(asking.into_actor(self).map(|facts, this, _| match facts {
+                    Ok(facts) => {
+                        this.decoder.learn(facts);
+                        this.decode(batch);
+                    }
+                    Err(error) => this.fail(error),
+                }));
+            }
+            Err(error) => self.fail(error),
+        }
+    }
+}
+
+impl Decoder {
+    fn decode(&mut self, batch: WalBatch) {
         let WalBatch { id, frames, commit_end_lsn, permit } = batch;
-        self.batches = id.seq + 1;
         match self.decoder.decode(&frames) {
             Ok(events) if events.is_empty() => {
                 self.done.do_send(BatchDone { id, commit_end_lsn, events: 0 });
@@ -69,10 +100,14 @@ impl Handler<WalBatch> for Decoder {
             }
             Err(error) => {
                 debug!(self.log, "cannot decode a batch"; "batch" => ?id, "bytes" => frames.len());
-                let generation = self.exit.generation;
-                self.failed.do_send(ChainFailed { actor: ActorKind::Decoder, generation, error });
+                self.fail(error);
             }
         }
+    }
+
+    fn fail(&self, error: Error) {
+        let generation = self.exit.generation;
+        self.failed.do_send(ChainFailed { actor: ActorKind::Decoder, generation, error });
     }
 }
 
@@ -118,6 +153,7 @@ mod tests {
             let (failing, failed) = probe();
             let decoder = Decoder {
                 decoder: EventDecoder::new("shop", Lsn::new(START)),
+                new_tables: None,
                 batches: 0,
                 router,
                 done: to,

@@ -5,12 +5,17 @@
 //! and at once when the reader begins or the stream shows that a table has changed. While another
 //! instance has the slot, that instance watches.
 //!
+//! # New tables
+//! A table that matches a pattern of `[[outbox]]` is found at the next look. If it is not in the
+//! publication, and `postgres.create` and the user's rights allow it, the watch adds it.
+//!
 //! # Failure
 //! It never ends the pipeline: a problem with one table does not stop the others. The problem is in
 //! the log, the status, the metrics and the health until it is over. Then the log names the range
 //! of rows that were not published. A server that does not answer is asked again the next time.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -20,10 +25,13 @@ use slog::{Logger, debug, error, info, warn};
 
 use crate::{
     Error, ErrorKind, Result,
-    config::{Config, OutboxTable},
+    config::{Config, OutboxTable, TableName},
     messages::{CheckPublication, Stop},
-    outbox::{Catalog, Finding, Moment, UnpublishedRange, UnpublishedRanges, format_time},
-    postgres::Reconnecting,
+    outbox::{
+        Catalog, Finding, Moment, UnpublishedRange, UnpublishedRanges, format_time,
+        publication::{HAS_ROWS, is_settled},
+    },
+    postgres::{Reconnecting, StatementError},
     startup::publication_spec,
     status::{PipelineState, PublicationProblem, Status, UnpublishedRows},
 };
@@ -34,7 +42,11 @@ const BLIND_LIMIT: Duration = Duration::from_secs(60);
 /// The actor around [`UnpublishedRanges`].
 pub(crate) struct PublicationWatch {
     config: Arc<Config>,
-    tables: Vec<OutboxTable>,
+    configured: Vec<OutboxTable>,
+    /// The tables of the last look; none before the first one.
+    tables: Option<BTreeSet<String>>,
+    /// Tables that could not be added to the publication, with the error.
+    refused: BTreeMap<TableName, String>,
     server: Arc<Reconnecting>,
     unpublished: UnpublishedRanges,
     /// Findings of the last look.
@@ -55,11 +67,14 @@ impl PublicationWatch {
         status: Arc<Status>,
         log: Logger,
     ) -> Self {
-        let tables = config.outbox_tables();
-        status.watch_tables(tables.iter().map(|table| table.table.clone()));
+        let configured = config.outbox_tables();
+        let named = configured.iter().filter(|table| !table.is_pattern());
+        status.watch_tables(named.map(|table| table.table.clone()));
         PublicationWatch {
             config,
-            tables,
+            configured,
+            tables: None,
+            refused: BTreeMap::new(),
             server: Arc::new(server),
             unpublished: UnpublishedRanges::default(),
             found: Vec::new(),
@@ -77,6 +92,7 @@ impl PublicationWatch {
             PipelineState::StandingBy { .. } => {
                 // What happens until this one reads again, the other one sees.
                 self.unpublished = UnpublishedRanges::default();
+                self.tables = None;
                 self.found.clear();
                 return self.status.publication_problems(Vec::new());
             }
@@ -88,21 +104,112 @@ impl PublicationWatch {
         }
         self.asking = true;
         let (server, config) = (Arc::clone(&self.server), Arc::clone(&self.config));
-        let tables = self.tables.clone();
+        let tables = self.configured.clone();
         let asking = async move { ask(&server, &config.postgres.publication, &tables).await };
-        ctx.spawn(asking.into_actor(self).map(|answer, this, ctx| {
-            this.asking = false;
-            match answer {
-                Ok((before, catalog)) => {
-                    this.blind_since = None;
-                    this.report(before, &catalog);
-                }
-                Err(error) => this.failed(&error),
+        ctx.spawn(asking.into_actor(self).map(|answer, this, ctx| match answer {
+            Ok((before, catalog)) => {
+                this.blind_since = None;
+                this.judge(before, &catalog, ctx);
             }
-            if std::mem::take(&mut this.again) {
-                this.check(ctx);
+            Err(error) => {
+                this.failed(&error);
+                this.looked(ctx);
             }
         }));
+    }
+
+    /// Ends a look.
+    fn looked(&mut self, ctx: &mut Context<Self>) {
+        self.asking = false;
+        if std::mem::take(&mut self.again) {
+            self.check(ctx);
+        }
+    }
+
+    /// Judges what a look has seen, and adds new tables to the publication.
+    fn judge(&mut self, before: Moment, catalog: &Catalog, ctx: &mut Context<Self>) {
+        let tables = catalog.tables(&self.configured);
+        self.tables_are(tables.iter().map(|(table, _)| table.table.clone()).collect());
+        let spec = publication_spec(&self.config, &self.configured);
+        let mut found = spec.check(catalog);
+        let gaps = self.unpublished.observe(&tables, before, catalog, &found);
+        let additions = match self.config.postgres.create {
+            true => spec.additions(catalog),
+            false => Vec::new(),
+        };
+        if additions.is_empty() && !gaps.iter().any(|gap| gap.is_first) {
+            self.refused.clear();
+            self.report(found, gaps);
+            return self.looked(ctx);
+        }
+        let server = Arc::clone(&self.server);
+        let adding = async move {
+            let mut added = Vec::new();
+            for (table, sql) in additions {
+                let done = match server.run(&sql, &[]).await {
+                    // Asked at once: what comes from now on is published.
+                    Ok(_) => Ok(has_rows(&server, &table).await),
+                    Err(error) => Err(error),
+                };
+                added.push((table, done));
+            }
+            (with_rows(&server, gaps).await, added)
+        };
+        ctx.spawn(adding.into_actor(self).map(|(gaps, added), this, ctx| {
+            let added = this.added(added);
+            // The next look, which follows at once, will say what is left of it.
+            let is_added = |finding: &Finding| {
+                finding.table.as_ref().is_some_and(|table| added.contains(table))
+            };
+            found.retain(|finding| !is_added(finding));
+            this.again |= !added.is_empty();
+            this.report(found, gaps);
+            this.looked(ctx);
+        }));
+    }
+
+    /// Notes which tables there are.
+    fn tables_are(&mut self, tables: BTreeSet<String>) {
+        if let Some(before) = self.tables.as_ref().filter(|before| **before != tables) {
+            for table in tables.difference(before) {
+                info!(self.log, "an outbox table is new"; "table" => table);
+            }
+            for table in before.difference(&tables) {
+                info!(self.log, "an outbox table is gone"; "table" => table);
+            }
+        }
+        if self.tables.as_ref() != Some(&tables) {
+            self.status.watch_tables(tables.iter().cloned());
+            self.tables = Some(tables);
+        }
+    }
+
+    /// Returns the tables that are in the publication now, or are gone.
+    fn added(&mut self, added: Vec<(TableName, Result<bool, StatementError>)>) -> Vec<String> {
+        let before = std::mem::take(&mut self.refused);
+        let mut done = Vec::new();
+        for (table, added) in added {
+            match added {
+                Ok(had_rows) => {
+                    info!(self.log, "an outbox table was added to the publication";
+                        "table" => %table);
+                    if !had_rows {
+                        self.unpublished.added_empty(&table.to_string());
+                    }
+                    done.push(table.to_string());
+                }
+                Err(error) if is_settled(error.code()) => done.push(table.to_string()),
+                Err(error) => {
+                    let text = error.to_string();
+                    if before.get(&table) != Some(&text) {
+                        warn!(self.log, "an outbox table can't be added to the publication, trying again";
+                            "table" => %table, "error" => &text);
+                    }
+                    self.refused.insert(table, text);
+                }
+            }
+        }
+        done
     }
 
     /// While PostgreSQL is away, the reader says so; a server that sends rows and does not answer
@@ -120,9 +227,7 @@ impl PublicationWatch {
         }
     }
 
-    fn report(&mut self, before: Moment, catalog: &Catalog) {
-        let found = publication_spec(&self.config, &self.tables).check(catalog);
-        let gaps = self.unpublished.observe(&self.tables, before, catalog, &found);
+    fn report(&mut self, found: Vec<Finding>, gaps: Vec<UnpublishedRange>) {
         let problems = found.iter().map(|finding| self.problem(finding)).collect::<Vec<_>>();
         // First: who reads the log may look at the status.
         self.status.publication_problems(problems.clone());
@@ -184,16 +289,33 @@ async fn ask(
     let failed = |error| Error::new(ErrorKind::PostgresUnavailable, what).caused_by(error);
     let rows = server.run(Moment::QUERY, &[]).await.map_err(failed)?;
     let before = rows.first().map(Moment::of).transpose()?;
-    let (schemas, names) = Catalog::parameters(tables);
-    let rows = server.run(Catalog::QUERY, &[&publication, &schemas, &names]).await;
+    let tables = Catalog::parameters(tables);
+    let rows = server.run(Catalog::QUERY, &tables.with(&publication)).await;
     let rows = rows.map_err(failed)?;
     let catalog = rows.first().map(Catalog::of).transpose()?;
     before.zip(catalog).ok_or_else(|| Error::new(ErrorKind::Protocol, what))
 }
 
+/// Leaves out the ranges of tables that had no row before they were published.
+async fn with_rows(server: &Reconnecting, gaps: Vec<UnpublishedRange>) -> Vec<UnpublishedRange> {
+    let mut kept = Vec::new();
+    for gap in gaps {
+        if !gap.is_first || has_rows(server, &gap.table.qualified()).await {
+            kept.push(gap);
+        }
+    }
+    kept
+}
+
+/// True if a table ever had a row, or if that can't be known.
+async fn has_rows(server: &Reconnecting, TableName { schema, name }: &TableName) -> bool {
+    let rows = server.run(HAS_ROWS, &[schema, name]).await;
+    rows.ok().and_then(|rows| rows.first()?.try_get(0).ok()).unwrap_or(true)
+}
+
 fn rows(gap: &UnpublishedRange) -> UnpublishedRows {
     UnpublishedRows {
-        table: gap.table.clone(),
+        table: gap.table.table.clone(),
         reason: gap.reason.clone(),
         from_lsn: gap.from.map(|from| from.lsn),
         to_lsn: gap.to.lsn,

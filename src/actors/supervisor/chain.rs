@@ -22,10 +22,10 @@ use crate::{
         wal_reader::{ReadFrom, WalReader},
     },
     checkpoint::Checkpoint,
-    config::RefusalPolicy,
+    config::{OutboxTable, RefusalPolicy},
     messages::{ActorKind, CheckPublication, EventBatch, ExitGuard, Stop},
-    outbox::OutboxReader,
-    postgres::{commit_report::CommitReporter, logged},
+    outbox::{NewTables, OutboxReader},
+    postgres::{Reconnecting, commit_report::CommitReporter, logged},
     receipts::FILTERED_LANE,
     routing::{CachedRoutes, OwnTopics},
     startup::Start,
@@ -181,11 +181,16 @@ impl Launch<'_> {
         let (config, from) = (&self.resources.config, self.start.from.lsn);
         let log = self.log(ActorKind::Decoder);
         let tables = config.outbox_tables();
+        let new_tables = tables.iter().any(OutboxTable::is_pattern).then(|| {
+            let (info, limit) =
+                (self.resources.startup.info.clone(), config.postgres.connect_timeout);
+            Arc::new(NewTables::new(Reconnecting::new(info, limit, log.clone())))
+        });
         let mut decoder = match tables.is_empty() {
             true => EventDecoder::new(&config.postgres.message_prefix, from),
             false => {
                 let watch = self.publication_watch.clone();
-                let reader = OutboxReader::new(tables, &self.start.tables, log.clone())
+                let reader = OutboxReader::new(tables, self.start.tables.clone(), log.clone())
                     .needs_text(self.resources.startup.needs_text())
                     .on_table_change(move || watch.do_send(CheckPublication));
                 EventDecoder::of_tables(reader, from)
@@ -197,6 +202,7 @@ impl Launch<'_> {
         }
         let decoder = Decoder {
             decoder,
+            new_tables,
             batches: 0,
             router,
             done: self.checkpointer.clone().recipient(),

@@ -146,7 +146,7 @@ impl PipelineResources {
             config.postgres.slot.clone(),
             after,
             retention,
-            config.retention_tables(),
+            (config.retention_tables(), config.outbox_tables()),
             log.clone(),
         );
         let sweeper = RowSweeper::new(rows, retention.interval, Arc::clone(&self.status), log);

@@ -1,7 +1,9 @@
 //! Validates `[[outbox]]` and `[retention]`.
 
 use super::{Check, humantime, kafka::check_topic_prefix, positive, quoted, text, wrong};
-use crate::config::{ChangePolicy, Config, Converter, OutboxPreset, OutboxTable, Source};
+use crate::config::{
+    ChangePolicy, Config, Converter, OutboxPreset, OutboxTable, Source, TablePattern,
+};
 
 pub(super) fn check(source: Option<Source>, tables: &[OutboxTable]) -> Check {
     if source == Some(Source::Messages) && !tables.is_empty() {
@@ -10,12 +12,12 @@ pub(super) fn check(source: Option<Source>, tables: &[OutboxTable]) -> Check {
     }
     for (index, table) in tables.iter().enumerate() {
         let setting = |name: &str| format!("outbox[{index}].{name}");
-        let (schema, name) = table.qualified();
-        if schema.trim().is_empty() || name.trim().is_empty() {
-            return wrong(setting("table"), quoted(&table.table), "expected schema.table");
-        }
-        let earlier = tables.iter().take(index);
-        if earlier.into_iter().any(|other| other.qualified() == table.qualified()) {
+        let pattern = match TablePattern::parse(&table.table) {
+            Ok(pattern) => pattern,
+            Err(problem) => return wrong(setting("table"), quoted(&table.table), problem),
+        };
+        let mut earlier = tables.iter().take(index);
+        if earlier.any(|other| other.pattern() == pattern) {
             return wrong(setting("table"), quoted(&table.table), "is listed twice");
         }
         let columns = &table.columns;
@@ -102,11 +104,18 @@ pub(super) fn check_retention(config: &Config) -> Check {
     positive("retention.interval", retention.interval)?;
     for name in &retention.tables {
         text("retention.tables", name)?;
+        if let Err(problem) = TablePattern::parse(name) {
+            return wrong("retention.tables", quoted(name), problem);
+        }
     }
     let read = config.outbox_tables();
     let reacts_to_deletes = |table: &&OutboxTable| {
+        let (pattern, name) = (table.pattern(), table.name());
+        let is_same = |read: &OutboxTable| read.pattern() == pattern;
+        let covers =
+            |read: &OutboxTable| name.as_ref().is_some_and(|name| read.pattern().matches(name));
         table.on_delete != ChangePolicy::Ignore
-            && read.iter().any(|read| read.qualified() == table.qualified())
+            && read.iter().any(|read| is_same(read) || covers(read))
     };
     if let Some(table) = config.retention_tables().iter().find(reacts_to_deletes) {
         let problem = format!(

@@ -6,7 +6,7 @@ use postgres_protocol::escape::escape_identifier;
 use super::{PostgresChecks, column, literal};
 use crate::{
     Result,
-    outbox::{Finding, Severity},
+    outbox::{CatalogTable, Finding, Severity},
     postgres::{managed::setting_remedy, sqlstate},
     startup::publication_spec,
 };
@@ -96,6 +96,12 @@ impl PostgresChecks<'_> {
             true => (String::new(), published.check(&catalog)),
             false => published.creation(&catalog),
         };
+        let create = self.config.postgres.create;
+        let new_tables = catalog.publication.as_ref();
+        let new_tables = new_tables.and_then(|there| published.describe_additions(there, create));
+        if let Some(found) = new_tables {
+            self.checks.ok("new tables", found);
+        }
         let errors = findings.iter().filter(|finding| finding.is_error()).count();
         for Finding { severity, problem, remedy, .. } in findings {
             match severity {
@@ -115,24 +121,15 @@ impl PostgresChecks<'_> {
             self.checks.error(NAME, found, format!("run `factlib setup`, or {sql}"));
             return Ok(());
         }
-        for table in &tables {
-            let (schema, name) = table.qualified();
-            let row = self
-                .ask(
-                    "SELECT pg_has_role(c.relowner, 'USAGE') FROM pg_class c
-                     JOIN pg_namespace n ON n.oid = c.relnamespace
-                     WHERE n.nspname = $1 AND c.relname = $2",
-                    &[&schema, &name],
-                )
-                .await?;
-            if !column::<bool>(&row, 0)? {
-                let found = format!(
-                    "{publication} does not exist, and only the owner of {} can create it",
-                    table.table
-                );
-                self.checks.error(NAME, found, format!("as the owner of the tables: {sql}"));
-                return Ok(());
-            }
+        let is_foreign = |table: &Option<&CatalogTable>| table.is_some_and(|table| !table.owned);
+        let known = catalog.tables(&tables);
+        if let Some((table, _)) = known.iter().find(|(_, table)| is_foreign(table)) {
+            let found = format!(
+                "{publication} does not exist, and only the owner of {} can create it",
+                table.table
+            );
+            self.checks.error(NAME, found, format!("as the owner of the tables: {sql}"));
+            return Ok(());
         }
         self.checks.ok(NAME, format!("{publication} does not exist; `factlib run` creates it"));
         Ok(())

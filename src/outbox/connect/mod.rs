@@ -34,7 +34,7 @@ use super::{
 };
 use crate::{
     Error, ErrorKind, Result,
-    config::{ConnectRecords, Converter, OutboxTable},
+    config::{ConnectRecords, Converter, OutboxTable, TableName},
     record::Headers,
 };
 
@@ -120,7 +120,7 @@ impl ConnectMapping {
             true => settings.value,
             false => Converter::Json,
         };
-        let (schema, name) = table.qualified();
+        let TableName { schema, name } = table.qualified();
         let prefix = settings.topic_prefix.as_deref().unwrap_or_default();
         Ok(Some(ConnectMapping {
             id: column(mapping.id, settings.headers)?,

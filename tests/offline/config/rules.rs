@@ -514,6 +514,19 @@ fn outbox_tables_that_make_no_sense_are_refused() {
     for (tables, problem) in [
         ("[{table = \"a.\"}]", "outbox[0].table = \"a.\" from flag --set: expected schema.table"),
         (
+            "[{table = '\"t*.o'}]",
+            "outbox[0].table = \"\\\"t*.o\" from flag --set: a quoted name has no closing quote",
+        ),
+        (
+            "[{table = 't_*.\"o\"*'}]",
+            "outbox[0].table = \"t_*.\\\"o\\\"*\" from flag --set: expected a dot or the end behind a \
+             quoted name",
+        ),
+        (
+            "[{table = \"t_*.o\"}, {table = 't_*.\"o\"'}]",
+            "outbox[1].table = \"t_*.\\\"o\\\"\" from flag --set: is listed twice",
+        ),
+        (
             "[{table = \"o\"}, {table = \"public.o\"}]",
             "outbox[1].table = \"public.o\" from flag --set: is listed twice",
         ),
@@ -594,6 +607,11 @@ fn retention_removes_from_what_is_read_or_archived_and_is_off_at_first() {
     assert_eq!(names(&format!("retention.after = \"30d\"\n{debezium}")), ["p"]);
     let named = "retention = {after = \"30d\", tables = [\"a.b\"]}";
     assert_eq!(names(named), ["a.b"]);
+    let pattern = "retention = {after = \"30d\", tables = [\"t_*.o\", \"t_a.o\"]}
+                   [[outbox]]\ntable = \"t_*.o\"\ncolumns.created_at = \"at\"";
+    assert_eq!(names(pattern), ["t_*.o", "t_a.o"]);
+    let tables = load(pattern, &[]).config.retention_tables();
+    assert!(tables.iter().all(|table| table.columns.created_at.as_deref() == Some("at")));
     let mut noticed = load(&format!("retention.after = \"30d\"\n{debezium}"), &[]).config;
     noticed.outbox[1].on_delete = factlib::config::ChangePolicy::Warn;
     let error = noticed.validate().expect_err("it would see its own deletes").to_string();

@@ -12,8 +12,12 @@ use factlib_postgres::{
 use crate::{
     Error, ErrorKind, Event, Lsn, Result, TransactionInfo,
     checkpoint::{Cut, Partial},
-    outbox::{Change, OutboxReader},
+    config::OutboxTable,
+    outbox::{Change, OutboxReader, TableFacts},
 };
+
+/// First byte of a table's description.
+const RELATION: u8 = b'R';
 
 /// Turns replication messages into events: those of our prefix or the rows of our
 /// tables, of committed transactions, each once.
@@ -44,7 +48,7 @@ enum Source {
     /// Logical messages of this prefix.
     Messages { prefix: String },
     /// Rows that are inserted into tables.
-    Tables(OutboxReader),
+    Tables(Box<OutboxReader>),
 }
 
 #[derive(Clone, Copy)]
@@ -105,7 +109,7 @@ impl EventDecoder {
 
     /// Decodes rows of outbox tables, in place of logical messages.
     pub fn of_tables(tables: OutboxReader, start: Lsn) -> Self {
-        EventDecoder::of(Source::Tables(tables), start)
+        EventDecoder::of(Source::Tables(Box::new(tables)), start)
     }
 
     /// Skips the first events of this transaction, which were decoded in an earlier life.
@@ -175,6 +179,34 @@ impl EventDecoder {
         }
         self.usual_events = to.events.len();
         Ok(to.events)
+    }
+
+    /// Lists the tables in a run of whole frames that match a pattern and are not known yet: their
+    /// facts have to be [learned](Self::learn) before these frames are decoded.
+    pub fn unknown_tables(&self, frames: &Bytes) -> Result<Vec<OutboxTable>> {
+        let Source::Tables(tables) = &self.source else { return Ok(Vec::new()) };
+        let mut unknown = Vec::new();
+        let mut rest: &[u8] = frames;
+        while let Some((frame, length)) = frame::next_frame(rest)? {
+            if let Frame::XLogData(wal) = frame
+                && wal.data.first() == Some(&RELATION)
+            {
+                let converted = self.converted(wal.data)?;
+                let message = Message::parse(converted.as_deref().unwrap_or(wal.data));
+                if let Message::Relation { namespace, name, .. } = message.map_err(unparsable)? {
+                    unknown.extend(tables.unknown(namespace, name));
+                }
+            }
+            rest = rest.get(length..).unwrap_or_default();
+        }
+        Ok(unknown)
+    }
+
+    /// Takes the facts of further tables in.
+    pub fn learn(&mut self, facts: TableFacts) {
+        if let Source::Tables(tables) = &mut self.source {
+            tables.learn(facts);
+        }
     }
 
     /// The message with its texts in UTF-8, where they have to be converted.

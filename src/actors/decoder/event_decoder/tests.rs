@@ -5,7 +5,7 @@ use slog::{Logger, o};
 use super::{wire::*, *};
 use crate::{
     config::{ChangePolicy, OutboxPreset, OutboxTable},
-    outbox::TableFacts,
+    outbox::{KnownTable, TableFacts},
 };
 
 fn decoder() -> EventDecoder {
@@ -176,7 +176,7 @@ fn what_the_protocol_does_not_allow_is_refused() {
 fn of_tables() -> EventDecoder {
     let table = OutboxTable::new("public.o", OutboxPreset::Debezium);
     let log = Logger::root(slog::Discard, o!());
-    let tables = OutboxReader::new(vec![table], &TableFacts::default(), log);
+    let tables = OutboxReader::new(vec![table], TableFacts::default(), log);
     EventDecoder::of_tables(tables, Lsn::new(START))
 }
 
@@ -228,8 +228,9 @@ fn deleted(id: &str) -> Vec<u8> {
 fn of_partitions(on_update: ChangePolicy, on_delete: ChangePolicy) -> EventDecoder {
     let table = OutboxTable::new("public.o", OutboxPreset::Debezium);
     let table = OutboxTable { on_update, on_delete, ..table };
-    let facts = TableFacts { partitioned: vec![true], ..TableFacts::default() };
-    let tables = OutboxReader::new(vec![table], &facts, Logger::root(slog::Discard, o!()));
+    let known = KnownTable { partitioned: true, ..KnownTable::new(table.clone()) };
+    let facts = TableFacts { tables: vec![known], ..TableFacts::default() };
+    let tables = OutboxReader::new(vec![table], facts, Logger::root(slog::Discard, o!()));
     EventDecoder::of_tables(tables, Lsn::new(START))
 }
 
