@@ -164,7 +164,7 @@ impl<'a> Operator<'a> {
         let Some(slot) = Slot::read(&self.client, name).await? else { return Ok(None) };
         let info = self.startup.info.clone();
         let server = Reconnecting::new(info, settings.connect_timeout, self.log.clone());
-        let kept = Retention::read(&server, name).await?.unwrap_or_default();
+        let kept = Retention::read(&server, name, u64::MAX).await?.unwrap_or_default();
         let checkpoint = self.checkpoint().await?;
         let refusal = self.refusal(slot.clone(), checkpoint.clone()).await?;
         Ok(Some(SlotReport {

@@ -237,7 +237,7 @@ impl Trace {
 async fn relay_position(config: &Config, log: &Logger) -> Result<Option<RelayPosition>> {
     let (settings, slot) = (&config.postgres, config.postgres.slot.clone());
     let server = Reconnecting::new(settings.connect_info()?, settings.connect_timeout, log.clone());
-    let found = Retention::read(&server, &slot).await?;
+    let found = Retention::read(&server, &slot, u64::MAX).await?;
     Ok(found.map(|Retention { confirmed, wal_end, .. }| RelayPosition { slot, confirmed, wal_end }))
 }
 

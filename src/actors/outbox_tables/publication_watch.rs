@@ -87,6 +87,10 @@ impl PublicationWatch {
     }
 
     fn check(&mut self, ctx: &mut Context<Self>) {
+        // Logical messages need no table.
+        if self.configured.is_empty() {
+            return;
+        }
         match self.status.snapshot().state {
             PipelineState::Starting | PipelineState::Stopped => return,
             PipelineState::StandingBy { .. } => {

@@ -67,7 +67,9 @@ impl WalWatch {
         }
         self.asking = true;
         let (server, slot) = (Arc::clone(&self.server), self.slot.clone());
-        let asking = async move { Retention::read(&server, &slot).await };
+        // Who is to blame is asked only of much WAL.
+        let much = self.judge.limit / 2;
+        let asking = async move { Retention::read(&server, &slot, much).await };
         ctx.spawn(asking.into_actor(self).map(|retention, this, _| {
             this.asking = false;
             match retention {

@@ -17,7 +17,7 @@ impl PostgresChecks<'_> {
         let settings = &self.config.postgres;
         let (info, log) = (self.startup.info.clone(), self.log.clone());
         let server = Reconnecting::new(info, settings.connect_timeout, log);
-        let Some(kept) = Retention::read(&server, &settings.slot).await? else { return Ok(()) };
+        let Some(kept) = Retention::read(&server, &settings.slot, 0).await? else { return Ok(()) };
         let mut found = size(kept.bytes());
         if let Some(left) = kept.safe_wal_size {
             let left = u64::try_from(left).unwrap_or_default();
