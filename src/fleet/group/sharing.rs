@@ -2,11 +2,16 @@
 //! what is not.
 //!
 //! A pipeline that moves is stopped in order and given back as soon as it has ended; a slow one
-//! holds up the others for no more than [`GIVE_BACK`]. At the end of the process all of them move
-//! in this way. If the membership is lost, others may start the pipelines at any time, so they
+//! holds up the others for no more than [`GIVE_BACK`]. Many pipelines move in groups, each with a
+//! round of the group: if all stopped at once, all would start at once elsewhere, and each would stand
+//! still until the last one runs. At the end of the process all of them move in this way. If the membership is lost, others may start the pipelines at any time, so they
 //! get no longer than [`LOST_LIMIT`] to end.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
 use actix_rt::time::{Instant, sleep_until};
 use bytes::Bytes;
@@ -31,6 +36,13 @@ use crate::{
 
 /// Longest wait for slow pipelines before those that have ended are given back.
 const GIVE_BACK: Duration = Duration::from_secs(1);
+
+/// The most pipelines that stop together, unless there would be more than [`MOST_MOVES`] rounds.
+const MOVED_TOGETHER: usize = 8;
+const MOST_MOVES: usize = 10;
+
+/// Longest wait for the group's answer before the next pipelines stop.
+const NEXT_MOVE: Duration = Duration::from_secs(2);
 
 /// Pause before the group is told of new and removed pipelines, as several may come together.
 const TELL: Duration = Duration::from_millis(200);
@@ -90,6 +102,7 @@ impl Sharing {
             holdings,
             endings: FuturesUnordered::new(),
             removals: BTreeMap::new(),
+            moves: Moves::default(),
             leaving: None,
             tell_at: None,
             first_failure: Ok(()),
@@ -157,6 +170,8 @@ struct Task {
     endings: FuturesUnordered<LocalBoxFuture<'static, (String, Result<()>)>>,
     /// Removed pipelines that are being stopped.
     removals: BTreeMap<String, Vec<Reply>>,
+    /// Pipelines that move to other instances.
+    moves: Moves,
     /// Gets the answer once all pipelines have ended. The inner one is none if nobody waits.
     leaving: Option<Option<Reply>>,
     /// Time to tell the group what has changed.
@@ -166,21 +181,58 @@ struct Task {
     log: Logger,
 }
 
+/// Pipelines that are to stop because they move: some stop, and the others run until it is their turn.
+#[derive(Default)]
+struct Moves {
+    waiting: VecDeque<String>,
+    stopping: BTreeSet<String>,
+    /// Number that stop together.
+    together: usize,
+    /// Time at which the next ones stop, if the group has not answered.
+    next_at: Option<Instant>,
+}
+
+impl Moves {
+    fn add(&mut self, names: Vec<String>) {
+        if names.is_empty() {
+            return;
+        }
+        self.waiting.extend(names);
+        self.together = MOVED_TOGETHER.max(self.waiting.len().div_ceil(MOST_MOVES));
+    }
+
+    /// The pipelines whose turn it is.
+    fn next(&mut self) -> Vec<String> {
+        if !self.stopping.is_empty() {
+            return Vec::new();
+        }
+        self.next_at = None;
+        let next: Vec<_> = self.waiting.drain(..self.together.min(self.waiting.len())).collect();
+        self.stopping.extend(next.iter().cloned());
+        next
+    }
+
+    /// Notes the end of a pipeline; true if it was the last one of those that stop together.
+    fn ended(&mut self, name: &str) -> bool {
+        let is_last = self.stopping.remove(name) && self.stopping.is_empty();
+        if is_last && !self.waiting.is_empty() {
+            self.next_at = Some(Instant::now() + NEXT_MOVE);
+        }
+        is_last
+    }
+}
+
 impl Task {
     async fn run(mut self) {
         while self.leaving.is_none() || !self.holdings.is_settled() {
-            let tell_at = self.tell_at;
-            let due = async {
-                match tell_at {
-                    Some(at) => sleep_until(at).await,
-                    None => std::future::pending().await,
-                }
-            };
+            let due = until(self.tell_at);
+            let next_move = until(self.moves.next_at);
             tokio::select! {
                 Some((name, result)) = self.endings.next() => self.ended(name, result),
                 event = self.membership.next() => self.follow(event),
                 command = self.commands.recv(), if self.leaving.is_none() => self.obey(command),
                 () = due => self.tell(),
+                () = next_move => self.next_move(),
             }
         }
         info!(self.log, "leaving the group");
@@ -206,7 +258,7 @@ impl Task {
                 warn!(self.log, "not a member of the group any more, stopping its pipelines";
                     "reason" => &why, "pipelines" => names.len());
                 self.status.send_modify(|status| status.lost(why));
-                for name in names {
+                for name in names.into_iter().chain(std::mem::take(&mut self.moves).waiting) {
                     self.stop(name, Some(LOST_LIMIT));
                 }
                 self.membership.update(self.metadata());
@@ -227,10 +279,8 @@ impl Task {
         info!(self.log, "pipelines assigned"; "generation" => generation,
             "instances" => assignment.instances, "held" => self.holdings.count(),
             "start" => changes.start.len(), "stop" => changes.stop.len());
-        for name in changes.stop {
-            info!(self.log, "pipeline moves to another instance"; "pipeline" => &name);
-            self.stop(name, None);
-        }
+        self.moves.add(changes.stop);
+        self.next_move();
         for name in changes.start {
             info!(self.log, "pipeline assigned to this instance"; "pipeline" => &name);
             self.start(name);
@@ -279,10 +329,17 @@ impl Task {
 
     fn leave(&mut self, reply: Option<Reply>) {
         self.leaving = Some(reply);
-        for name in self.holdings.leave() {
+        self.moves.add(self.holdings.leave());
+        self.next_move();
+        self.membership.update(self.metadata());
+    }
+
+    /// Stops the pipelines whose turn it is to move.
+    fn next_move(&mut self) {
+        for name in self.moves.next() {
+            info!(self.log, "pipeline moves to another instance"; "pipeline" => &name);
             self.stop(name, None);
         }
-        self.membership.update(self.metadata());
     }
 
     fn start(&self, name: String) {
@@ -318,10 +375,13 @@ impl Task {
         for reply in self.removals.remove(&name).into_iter().flatten() {
             let _ = reply.send(result.clone());
         }
+        let is_last = self.moves.ended(&name);
         if self.holdings.ended(&name) {
             self.start(name);
         }
-        if self.holdings.is_settled() && self.leaving.is_none() {
+        if self.leaving.is_none() && self.holdings.is_settled()
+            || is_last && !self.holdings.is_settled()
+        {
             self.tell();
         }
     }
@@ -342,5 +402,13 @@ impl Task {
 
     fn metadata(&self) -> Bytes {
         encode(&self.holdings.metadata(self.pipelines.keys().cloned())).into()
+    }
+}
+
+/// Waits until this time, for ever if there is none.
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }

@@ -6,18 +6,16 @@ use factlib::testing::shared_kafka;
 use tokio::time::sleep;
 
 use crate::{
-    Ctx, Outcome, exactly_once,
+    Ctx, Outcome,
     fleet::{Fleet, Server},
     support::History,
 };
 
 /// Within which all pipelines of an instance that is gone go on, after its session has timed out.
 const TAKEOVER: Duration = Duration::from_secs(15);
-/// Within which a pipeline goes on elsewhere after an orderly stop. It takes longer on a machine that
-/// runs other tests, and with exactly-once in an unoptimised build: 20 pipelines begin transactions
-/// at the same time.
-const MOVE: Duration = Duration::from_secs(2);
-const SLOW_MOVE: Duration = Duration::from_secs(15);
+/// Within which a pipeline goes on elsewhere after an orderly stop. It is the processor that limits it:
+/// a machine of two cores runs the server with the readers of all slots, Kafka, and all instances.
+const MOVE: Duration = Duration::from_secs(15);
 /// Within which a new tenant is read.
 const NEW_TENANT: Duration = Duration::from_secs(10);
 /// Facts a second of all tenants: PostgreSQL wakes the readers of all slots at each commit.
@@ -44,12 +42,11 @@ pub async fn instances_come_and_go(ctx: &mut Ctx) -> Outcome {
     assert!(read_after < NEW_TENANT, "a new tenant was read after {read_after:?}");
     let (outcome, verdicts) = fleet.finish(history).await;
     println!("{}", outcome.notes.join("\n"));
-    let limit = if exactly_once() { SLOW_MOVE } else { ctx.pick(SLOW_MOVE, MOVE) };
     let (takeover, longest_move) = (verdicts.takeover(), verdicts.longest_move());
     assert!(takeover < TAKEOVER, "a pipeline went on {takeover:?} after the time-out");
-    assert!(longest_move < limit, "a move took {longest_move:?}");
+    assert!(longest_move < MOVE, "a move took {longest_move:?}");
     let others = verdicts.longest_of_others();
-    assert!(others < limit, "a pipeline that did not move was held up for {others:?}");
+    assert!(others < MOVE, "a pipeline that did not move was held up for {others:?}");
     outcome.note(format!("a new tenant was read after {} ms", read_after.as_millis()))
 }
 
