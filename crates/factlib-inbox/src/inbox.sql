@@ -12,11 +12,17 @@ CREATE TABLE IF NOT EXISTS factlib.inbox (
 CREATE INDEX IF NOT EXISTS inbox_handled_at ON factlib.inbox (consumer, handled_at);
 
 -- True the first time: handle the event in this transaction. False: it has been handled, skip it. While
--- another transaction handles the same event, the call waits for its end.
+-- another transaction handles the same event, the call waits for its end. Of an id that no index takes,
+-- the table has the hash.
 CREATE OR REPLACE FUNCTION factlib.first_delivery(consumer text, event_id text) RETURNS boolean
 LANGUAGE plpgsql VOLATILE STRICT SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    kept text := event_id;
 BEGIN
-    INSERT INTO factlib.inbox (consumer, event_id) VALUES (consumer, event_id) ON CONFLICT DO NOTHING;
+    IF octet_length(event_id) > 1000 THEN
+        kept := 'sha256:' || encode(sha256(convert_to(event_id, 'UTF8')), 'hex');
+    END IF;
+    INSERT INTO factlib.inbox (consumer, event_id) VALUES (consumer, kept) ON CONFLICT DO NOTHING;
     RETURN FOUND;
 END $$;
 

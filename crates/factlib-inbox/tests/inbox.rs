@@ -35,6 +35,24 @@ async fn an_event_is_handled_once_by_each_consumer() {
     assert!(deliver(&mut client, &search, "e1").await);
 }
 
+/// An index takes some 2,700 bytes.
+#[tokio::test]
+async fn ids_that_no_index_takes_are_told_apart() {
+    let (_, _, mut client) = with_inbox("inbox_long").await;
+    let inbox = Inbox::new("mail");
+    // Noise, which PostgreSQL can't compress.
+    let noise: String = (0..2_000_u32)
+        .map(|n| {
+            char::from_u32(0x4e00 + n.wrapping_mul(2_654_435_761) % 20_000).expect("a character")
+        })
+        .collect();
+    for end in ["a", "b"] {
+        let id = format!("{noise}{end}");
+        assert!(deliver(&mut client, &inbox, &id).await);
+        assert!(!deliver(&mut client, &inbox, &id).await);
+    }
+}
+
 #[tokio::test]
 async fn an_event_whose_transaction_was_rolled_back_is_handled_again() {
     let (_, _, mut client) = with_inbox("inbox_again").await;
