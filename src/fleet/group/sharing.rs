@@ -7,11 +7,7 @@
 //! still until the last one runs. At the end of the process all of them move in this way. If the membership is lost, others may start the pipelines at any time, so they
 //! get no longer than [`LOST_LIMIT`] to end.
 
-use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use actix_rt::time::{Instant, sleep_until};
 use bytes::Bytes;
@@ -24,6 +20,7 @@ use super::{
     assignment::assign,
     holdings::Holdings,
     messages::{InstanceAssignment, InstanceMetadata, decode, encode},
+    moves::Moves,
 };
 use crate::{
     Result,
@@ -36,13 +33,6 @@ use crate::{
 
 /// Longest wait for slow pipelines before those that have ended are given back.
 const GIVE_BACK: Duration = Duration::from_secs(1);
-
-/// The most pipelines that stop together, unless there would be more than [`MOST_MOVES`] rounds.
-const MOVED_TOGETHER: usize = 8;
-const MOST_MOVES: usize = 10;
-
-/// Longest wait for the group's answer before the next pipelines stop.
-const NEXT_MOVE: Duration = Duration::from_secs(2);
 
 /// Pause before the group is told of new and removed pipelines, as several may come together.
 const TELL: Duration = Duration::from_millis(200);
@@ -181,52 +171,11 @@ struct Task {
     log: Logger,
 }
 
-/// Pipelines that are to stop because they move: some stop, and the others run until it is their turn.
-#[derive(Default)]
-struct Moves {
-    waiting: VecDeque<String>,
-    stopping: BTreeSet<String>,
-    /// Number that stop together.
-    together: usize,
-    /// Time at which the next ones stop, if the group has not answered.
-    next_at: Option<Instant>,
-}
-
-impl Moves {
-    fn add(&mut self, names: Vec<String>) {
-        if names.is_empty() {
-            return;
-        }
-        self.waiting.extend(names);
-        self.together = MOVED_TOGETHER.max(self.waiting.len().div_ceil(MOST_MOVES));
-    }
-
-    /// The pipelines whose turn it is.
-    fn next(&mut self) -> Vec<String> {
-        if !self.stopping.is_empty() {
-            return Vec::new();
-        }
-        self.next_at = None;
-        let next: Vec<_> = self.waiting.drain(..self.together.min(self.waiting.len())).collect();
-        self.stopping.extend(next.iter().cloned());
-        next
-    }
-
-    /// Notes the end of a pipeline; true if it was the last one of those that stop together.
-    fn ended(&mut self, name: &str) -> bool {
-        let is_last = self.stopping.remove(name) && self.stopping.is_empty();
-        if is_last && !self.waiting.is_empty() {
-            self.next_at = Some(Instant::now() + NEXT_MOVE);
-        }
-        is_last
-    }
-}
-
 impl Task {
     async fn run(mut self) {
         while self.leaving.is_none() || !self.holdings.is_settled() {
             let due = until(self.tell_at);
-            let next_move = until(self.moves.next_at);
+            let next_move = until(self.moves.next_at());
             tokio::select! {
                 Some((name, result)) = self.endings.next() => self.ended(name, result),
                 event = self.membership.next() => self.follow(event),
@@ -258,7 +207,7 @@ impl Task {
                 warn!(self.log, "not a member of the group any more, stopping its pipelines";
                     "reason" => &why, "pipelines" => names.len());
                 self.status.send_modify(|status| status.lost(why));
-                for name in names.into_iter().chain(std::mem::take(&mut self.moves).waiting) {
+                for name in names.into_iter().chain(self.moves.take_waiting()) {
                     self.stop(name, Some(LOST_LIMIT));
                 }
                 self.membership.update(self.metadata());
