@@ -39,6 +39,8 @@ use crate::{
 /// Time without an answer after which a warning says that nothing is known.
 const BLIND_LIMIT: Duration = Duration::from_secs(60);
 
+const CANNOT_READ: &str = "cannot read the publication from the catalog";
+
 /// The actor around [`UnpublishedRanges`].
 pub(crate) struct PublicationWatch {
     config: Arc<Config>,
@@ -87,10 +89,6 @@ impl PublicationWatch {
     }
 
     fn check(&mut self, ctx: &mut Context<Self>) {
-        // Logical messages need no table.
-        if self.configured.is_empty() {
-            return;
-        }
         match self.status.snapshot().state {
             PipelineState::Starting | PipelineState::Stopped => return,
             PipelineState::StandingBy { .. } => {
@@ -109,9 +107,21 @@ impl PublicationWatch {
         self.asking = true;
         let (server, config) = (Arc::clone(&self.server), Arc::clone(&self.config));
         let tables = self.configured.clone();
-        let asking = async move { ask(&server, &config.postgres.publication, &tables).await };
+        let asking = async move {
+            let publication = &config.postgres.publication;
+            // Logical messages need no table in it, and what is said of tables takes long to ask.
+            if tables.is_empty() && is_there(&server, publication).await? {
+                return Ok(None);
+            }
+            ask(&server, publication, &tables).await.map(Some)
+        };
         ctx.spawn(asking.into_actor(self).map(|answer, this, ctx| match answer {
-            Ok((before, catalog)) => {
+            Ok(None) => {
+                this.blind_since = None;
+                this.report(Vec::new(), Vec::new());
+                this.looked(ctx);
+            }
+            Ok(Some((before, catalog))) => {
                 this.blind_since = None;
                 this.judge(before, &catalog, ctx);
             }
@@ -283,21 +293,30 @@ impl PublicationWatch {
     }
 }
 
+/// True if the publication exists.
+async fn is_there(server: &Reconnecting, publication: &str) -> Result<bool> {
+    let query = "SELECT FROM pg_publication WHERE pubname = $1";
+    let rows = server.run(query, &[&publication]).await.map_err(unread)?;
+    Ok(!rows.is_empty())
+}
+
 /// Reads the catalog, and the moment before that.
 async fn ask(
     server: &Reconnecting,
     publication: &str,
     tables: &[OutboxTable],
 ) -> Result<(Moment, Catalog)> {
-    let what = "cannot read the publication from the catalog";
-    let failed = |error| Error::new(ErrorKind::PostgresUnavailable, what).caused_by(error);
-    let rows = server.run(Moment::QUERY, &[]).await.map_err(failed)?;
+    let rows = server.run(Moment::QUERY, &[]).await.map_err(unread)?;
     let before = rows.first().map(Moment::of).transpose()?;
     let tables = Catalog::parameters(tables);
     let rows = server.run(Catalog::QUERY, &tables.with(&publication)).await;
-    let rows = rows.map_err(failed)?;
+    let rows = rows.map_err(unread)?;
     let catalog = rows.first().map(Catalog::of).transpose()?;
-    before.zip(catalog).ok_or_else(|| Error::new(ErrorKind::Protocol, what))
+    before.zip(catalog).ok_or_else(|| Error::new(ErrorKind::Protocol, CANNOT_READ))
+}
+
+fn unread(error: StatementError) -> Error {
+    Error::new(ErrorKind::PostgresUnavailable, CANNOT_READ).caused_by(error)
 }
 
 /// Leaves out the ranges of tables that had no row before they were published.
