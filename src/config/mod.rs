@@ -123,7 +123,8 @@ impl Config {
         }
     }
 
-    /// The tables whose old rows are removed, of which some may be patterns; none if `retention.after` is not set.
+    /// The tables whose old rows are removed, of which some may be patterns; none if
+    /// `retention.after` is not set.
     pub fn retention_tables(&self) -> Vec<OutboxTable> {
         if self.retention.after.is_none() {
             return Vec::new();

@@ -12,8 +12,8 @@ pub struct RetentionConfig {
     /// Remove delivered rows that are older than this; not set: none.
     #[serde(with = "humantime_serde")]
     pub after: Option<Duration>,
-    /// Tables, `schema.table` or a pattern as in `outbox.table`. Default: those of `[[outbox]]` with the preset factlib, or
-    /// the archive `public.outbox_events` if the relay reads messages.
+    /// Tables, `schema.table` or a pattern as in `outbox.table`. Default: those of `[[outbox]]`
+    /// with the preset factlib, or the archive `public.outbox_events` if the relay reads messages.
     pub tables: Vec<String>,
     /// Maximum number of rows that one statement removes.
     pub batch: u32,

@@ -1,9 +1,9 @@
 //! Decodes the changes of outbox tables in one stream: table descriptions and rows in, events out.
 //!
-//! A stream describes a table, by its OID, before the table's first change and again after an ALTER.
-//! Tables that are not configured are remembered as such. A table that matches a pattern may be new:
-//! its facts are to be looked up first ([`OutboxReader::unknown`]), or else it is read without them. A new stream describes all tables again,
-//! so a reader lives as long as its stream.
+//! A stream describes a table, by its OID, before the table's first change and again after an
+//! ALTER. Tables that are not configured are remembered as such. A table that matches a pattern may
+//! be new: its facts are to be looked up first ([`OutboxReader::unknown`]), or else it is read
+//! without them. A new stream describes all tables again, so a reader lives as long as its stream.
 
 use std::{
     collections::HashMap,

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use factlib::{
-    PipelineHandle, PipelineStatus,
+    PipelineStatus,
     config::{OutboxPreset, OutboxTable},
     doctor::{self, CheckOutcome},
     testing::{CollectedLogs, ConsumedRecord, LogLine},
@@ -12,7 +12,7 @@ use factlib::{
 use slog::{Discard, Logger, o};
 use tokio::time::{sleep, timeout};
 
-use crate::support::{Bed, bed::LIMIT, rows::records};
+use crate::support::{Bed, bed::LIMIT, rows::records, status::until};
 
 /// The time in which a new table is to be read.
 const SOON: Duration = Duration::from_secs(10);
@@ -61,17 +61,6 @@ fn keys(records: &[ConsumedRecord]) -> Vec<String> {
     let mut keys: Vec<_> = keys.map(|key| String::from_utf8_lossy(key).into_owned()).collect();
     keys.sort_unstable();
     keys
-}
-
-/// Waits for a status; nothing signals it.
-async fn until(pipeline: &PipelineHandle, what: &str, fits: impl Fn(&PipelineStatus) -> bool) {
-    let waiting = async {
-        while !fits(&pipeline.status()) {
-            sleep(Duration::from_millis(20)).await;
-        }
-    };
-    let waited = timeout(LIMIT, waiting).await;
-    waited.unwrap_or_else(|_| panic!("{what}: {:#?}", pipeline.status()));
 }
 
 /// What the doctor finds wrong, apart from the clock and the machine.

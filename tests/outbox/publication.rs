@@ -11,13 +11,14 @@ use factlib::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
-    time::{sleep, timeout},
+    time::timeout,
 };
 
 use crate::support::{
     Bed, Workload,
     bed::LIMIT,
     rows::{EVENTS, records},
+    status::until,
 };
 
 const PROBLEM: &str = "an outbox table is not relayed as it is configured";
@@ -46,17 +47,6 @@ async fn insert(bed: &Bed<'_>, table: &str, aggregate_id: &str) {
 async fn execute(bed: &Bed<'_>, statements: &str) {
     let done = bed.client().await.batch_execute(statements).await;
     done.unwrap_or_else(|error| panic!("{statements}: {error}"));
-}
-
-/// Waits for a status; nothing signals it.
-async fn until(pipeline: &PipelineHandle, what: &str, fits: impl Fn(&PipelineStatus) -> bool) {
-    let waiting = async {
-        while !fits(&pipeline.status()) {
-            sleep(Duration::from_millis(20)).await;
-        }
-    };
-    let waited = timeout(LIMIT, waiting).await;
-    waited.unwrap_or_else(|_| panic!("{what}: {:#?}", pipeline.status()));
 }
 
 fn has_error(status: &PipelineStatus, table: &str) -> bool {

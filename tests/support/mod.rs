@@ -14,6 +14,7 @@ pub mod relay;
 pub mod repository;
 pub mod rows;
 pub mod source;
+pub mod status;
 #[cfg(feature = "cli")]
 pub mod terminal;
 pub mod workload;

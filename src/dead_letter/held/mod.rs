@@ -16,8 +16,9 @@
 //! (Only what has no aggregate, such as bytes that are no event, goes there.)
 //!
 //! Rows are in the order of the stream: by the position of the commit, then by the number in the
-//! transaction (the rows of a COPY share their LSN). Their key is that position, and the topic. So a relay that reads events again after a crash
-//! writes nothing twice, and rows may be written in any order.
+//! transaction (the rows of a COPY share their LSN). Their key is that position, and the topic. So
+//! a relay that reads events again after a crash writes nothing twice, and rows may be written in
+//! any order.
 //!
 //! # Order
 //! Order is kept for each aggregate in each topic, as everywhere in the relay:
@@ -37,13 +38,15 @@
 //!   again; `redrive` therefore leaves rows alone that are beyond the committed position.
 //!
 //! # Redriving while the relay runs
-//! The redriver sends the first rows of a line, waits for the acknowledgement, deletes the rows, and so
-//! on; the statement that deletes them notes in `factlib.redriven` where they went. Nothing is sent behind a refused one. The aggregate is released by deleting its last row. The relay's set of held aggregates in memory
-//! is then wrong, and that is harmless: it still diverts the next event, but the statement that writes
-//! it does so only if the line still has a row, which it locks. An event that finds no line is given
-//! back and sent. It comes after the line, because the last row was deleted after its acknowledgement.
-//! The router forgets the aggregate when none of its events is on the way to the table any more, so
-//! that nothing overtakes an event that is given back.
+//! The redriver sends the first rows of a line, waits for the acknowledgement, deletes the rows,
+//! and so on; the statement that deletes them notes in `factlib.redriven` where they went. Nothing
+//! is sent behind a refused one. The aggregate is released by deleting its last row. The relay's
+//! set of held aggregates in memory is then wrong, and that is harmless: it still diverts the next
+//! event, but the statement that writes it does so only if the line still has a row, which it
+//! locks. An event that finds no line is given back and sent. It comes after the line, because the
+//! last row was deleted after its acknowledgement. The router forgets the aggregate when none of
+//! its events is on the way to the table any more, so that nothing overtakes an event that is given
+//! back.
 //!
 //! # Memory
 //! The router keeps a 64-bit hash of each held aggregate, not its rows: about 2.3 MB for 100,000 (a

@@ -3,9 +3,10 @@
 //!
 //! A pipeline that moves is stopped in order and given back as soon as it has ended; a slow one
 //! holds up the others for no more than [`GIVE_BACK`]. Many pipelines move in groups, each with a
-//! round of the group: if all stopped at once, all would start at once elsewhere, and each would stand
-//! still until the last one runs. At the end of the process all of them move in this way. If the membership is lost, others may start the pipelines at any time, so they
-//! get no longer than [`LOST_LIMIT`] to end.
+//! round of the group: if all stopped at once, all would start at once elsewhere, and each would
+//! stand still until the last one runs. At the end of the process all of them move in this way. If
+//! the membership is lost, others may start the pipelines at any time, so they get no longer than
+//! [`LOST_LIMIT`] to end.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
