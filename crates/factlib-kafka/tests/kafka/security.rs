@@ -137,7 +137,7 @@ async fn every_mechanism_logs_in_and_again_before_its_session_ends() {
             assert_exactly(&admin, topic, 0..numbers.sent).await;
             let mut trouble = numbers.heard.trouble();
             // A broker that has just started still reads what it needs for producer ids.
-            trouble.retain(|text| !text.contains("CoordinatorLoadInProgress"));
+            trouble.retain(|text| !text.contains("COORDINATOR_LOAD_IN_PROGRESS"));
             assert_eq!(trouble, [""; 0], "{topic}");
             assert_eq!(numbers.heard.count("disconnected"), 0, "{topic}");
         });

@@ -20,6 +20,8 @@ pub(super) const DEFAULTS: &[(&str, &str)] = &[
     ("share.coordinator.state.topic.num.partitions", "1"),
     // Start-up time: a consumer group would wait for further members for three seconds.
     ("group.initial.rebalance.delay.ms", "0"),
+    // Kafka deletes by the records' timestamps, and some tests send records from years ago.
+    ("log.retention.ms", "-1"),
     // Start-up time: a killed broker may join again only after its old session has ended.
     ("broker.session.timeout.ms", "3000"),
     ("broker.heartbeat.interval.ms", "500"),
