@@ -69,7 +69,8 @@ impl FleetHandle {
     pub(super) fn put(&self, name: String, make: MakePipeline) {
         match &self.sharing {
             Some(sharing) => sharing.set(name, make),
-            None => self.keepers.start(name, make),
+            // It starts by itself.
+            None => drop(self.keepers.start(name, make)),
         }
     }
 

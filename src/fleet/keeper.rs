@@ -22,6 +22,8 @@ use crate::{
 pub(super) struct Keeper {
     stop: watch::Sender<Stop>,
     kept: Arc<Mutex<Kept>>,
+    /// True once the pipeline runs, or waits for nothing but its slot.
+    ready: watch::Receiver<bool>,
     /// Ends when the pipeline has stopped.
     task: JoinHandle<Result<()>>,
 }
@@ -59,6 +61,7 @@ impl Keeper {
     /// Starts the pipeline once `before` has stopped: it may read the same slot.
     pub fn start(make: MakePipeline, before: Option<Keeper>, around: Surroundings) -> Self {
         let (stop, stopping) = watch::channel(Stop::Not);
+        let (is_ready, ready) = watch::channel(false);
         let kept = Arc::<Mutex<Kept>>::default();
         let task = actix_rt::spawn({
             let kept = Arc::clone(&kept);
@@ -67,10 +70,10 @@ impl Keeper {
                     // It has logged its error.
                     let _ = before.stop().await;
                 }
-                keep(make, &kept, stopping, &around).await
+                keep(make, &kept, &is_ready, stopping, &around).await
             }
         });
-        Keeper { stop, kept, task }
+        Keeper { stop, kept, ready, task }
     }
 
     /// Stops the pipeline in order.
@@ -89,6 +92,14 @@ impl Keeper {
         self.task.await.unwrap_or(Ok(()))
     }
 
+    /// Waits until the pipeline runs, or waits for nothing but its slot; also if it has ended.
+    pub fn ready(&self) -> impl Future<Output = ()> + use<> {
+        let mut ready = self.ready.clone();
+        async move {
+            let _ = ready.wait_for(|ready| *ready).await;
+        }
+    }
+
     /// The pipeline as the servers show it.
     pub fn member(&self, name: &str) -> Member {
         let kept = lock(&self.kept);
@@ -103,6 +114,7 @@ impl Keeper {
 async fn keep(
     make: MakePipeline,
     kept: &Mutex<Kept>,
+    is_ready: &watch::Sender<bool>,
     mut stopping: watch::Receiver<Stop>,
     around: &Surroundings,
 ) -> Result<()> {
@@ -118,8 +130,15 @@ async fn keep(
             Ok(pipeline) => {
                 let pipeline = Arc::new(pipeline);
                 *lock(kept) = Kept { pipeline: Some(Arc::clone(&pipeline)), failure: None };
+                let starting = async {
+                    if pipeline.started().await.is_ok() {
+                        is_ready.send_replace(true);
+                    }
+                    std::future::pending().await
+                };
                 tokio::select! {
                     ended = pipeline.wait() => ended,
+                    never = starting => match never {},
                     stop = stopped() => return end(pipeline, stop, kept).await.inspect_err(|failure| {
                         error!(log, "pipeline not stopped in order"; "error" => %failure);
                     }),

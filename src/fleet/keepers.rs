@@ -24,13 +24,16 @@ impl Keepers {
         Keepers { keepers: Arc::default(), around }
     }
 
-    /// Starts a pipeline, once the one of this name has stopped in order, if there is one.
-    pub fn start(&self, name: String, make: MakePipeline) {
+    /// Starts a pipeline, once the one of this name has stopped in order, if there is one. The future
+    /// ends when it runs, or waits for nothing but its slot.
+    pub fn start(&self, name: String, make: MakePipeline) -> impl Future<Output = ()> + use<> {
         let mut keepers = self.lock();
         let log = self.around.log.new(o!("pipeline" => name.clone()));
         let around = Surroundings { log, ..self.around.clone() };
         let keeper = Keeper::start(make, keepers.remove(&name), around);
+        let ready = keeper.ready();
         keepers.insert(name, keeper);
+        ready
     }
 
     /// Takes a pipeline out of the list, which does not stop it; dropped, it is stopped in order.

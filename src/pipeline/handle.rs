@@ -164,7 +164,7 @@ impl PipelineHandle {
     }
 
     /// Waits until the pipeline reads for the first time, stands by or has ended.
-    pub(super) async fn started(&self) -> Result<()> {
+    pub(crate) async fn started(&self) -> Result<()> {
         let mut states = self.status.subscribe();
         let stands_by = |state: &PipelineState| matches!(state, PipelineState::StandingBy { .. });
         tokio::select! {

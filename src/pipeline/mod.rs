@@ -38,11 +38,11 @@ use crate::{
     threads::ThreadPool,
 };
 
-/// Longest pause before a standby looks again if the slot is free.
-const STANDBY_PAUSE: Duration = Duration::from_secs(2);
+/// Pause before a standby looks again whether the slot is free.
+const STANDBY_PAUSE: Duration = Duration::from_millis(500);
 
-/// The same for a pipeline that another instance of a fleet is letting go.
-const SHARED_STANDBY_PAUSE: Duration = Duration::from_millis(500);
+/// The same for a pipeline that another instance of a fleet is about to let go.
+const SHARED_STANDBY_PAUSE: Duration = Duration::from_millis(50);
 
 /// A relay from one replication slot to Kafka.
 ///

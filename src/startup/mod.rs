@@ -25,6 +25,7 @@ use factlib_postgres::{
     ConnectInfo, Encoding, ReplicationClient, Server, SilenceLimit, Slot, SqlSession, WaitsFor,
 };
 use slog::{Logger, error, info, warn};
+use tokio::time::{Instant, sleep};
 use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
 
@@ -115,6 +116,18 @@ struct StartOptions {
     /// A person runs this: refuse on any finding about the publication.
     attended: bool,
 }
+
+/// How a start waits for a slot that another instance reads.
+#[derive(Clone, Copy)]
+pub(crate) struct Standby<'a> {
+    /// Pause between two looks at the slot.
+    pub pause: Duration,
+    /// Called with the error that tells who reads it.
+    pub on_standby: &'a (dyn Fn(&Error) + Sync),
+}
+
+/// After so long, a standby checks all of the server again.
+const CHECKED_EVERY: Duration = Duration::from_secs(30);
 
 /// The publication that these tables need.
 pub(crate) fn publication_spec<'a>(
@@ -210,20 +223,32 @@ impl Startup {
     ///
     /// An attempt to connect is limited by `limit`. With `cluster`, another cluster is refused unless
     /// a checkpoint belongs to it. Creating the slot waits for running transactions; `on_wait` is
-    /// called with what it waits for.
+    /// called with what it waits for. With `standby`, a slot that another instance reads is waited for.
     pub async fn prepare(
         &self,
         store: &dyn CheckpointStore,
         cluster: Option<u64>,
         limit: Duration,
         on_wait: &(dyn Fn(&WaitsFor) + Sync),
+        standby: Option<Standby<'_>>,
         log: &Logger,
     ) -> Result<Start> {
         let client = sql_session(&self.info, limit, log).await?;
         let create = self.config.postgres.create;
         let options = StartOptions { create, accept: false, cluster, attended: false };
-        let start = self.prepare_with(&client, store, options, limit, on_wait, log).await?;
-        self.ensure_slot_is_free(&client, log).await?;
+        let begun = Instant::now();
+        let start = loop {
+            let start = self.prepare_with(&client, store, options, limit, on_wait, log).await?;
+            let Err(error) = self.ensure_slot_is_free(&client, log).await else { break start };
+            match standby {
+                // All is read again then, as the other instance has moved on.
+                Some(standby) if error.kind() == ErrorKind::SlotInUse => {
+                    (standby.on_standby)(&error);
+                    self.slot_is_free(&client, standby.pause, begun + CHECKED_EVERY, error).await?;
+                }
+                _ => return Err(error),
+            }
+        };
         // Now: while the slot is read, the server would wait for its end.
         self.enable_failover(&client, limit, log).await?;
         // Once per process: it is not a failure, and lasts as long as both run.
@@ -263,6 +288,35 @@ impl Startup {
                 ended.unwrap_or_else(|given_up| Err(reader.in_use(slot).caused_by(given_up)))
             }
             Some(reader) => Err(reader.in_use(slot)),
+        }
+    }
+
+    /// Waits until nobody reads the slot, in the session that has just prepared the start: so the
+    /// start goes fast when the slot is free.
+    ///
+    /// # Errors
+    /// `in_use` if it is still read at `deadline`.
+    async fn slot_is_free(
+        &self,
+        client: &SqlSession,
+        pause: Duration,
+        deadline: Instant,
+        in_use: Error,
+    ) -> Result<()> {
+        // Without the reader's session: the list of all sessions costs the server more.
+        let query = "SELECT 1 FROM pg_replication_slots WHERE slot_name = $1 AND active";
+        let slot = &self.config.postgres.slot;
+        let failed = |error| postgres_error(format!("cannot look up slot {slot}"), error);
+        let query = client.prepare(query).await.map_err(failed)?;
+        loop {
+            let looking = async { client.query_opt(&query, &[slot]).await.map_err(failed) };
+            if self.answered(client, "whether the slot is free", looking).await?.is_none() {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                return Err(in_use);
+            }
+            sleep(pause).await;
         }
     }
 

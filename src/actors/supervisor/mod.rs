@@ -49,7 +49,7 @@ use crate::{
         ActorExited, ActorKind, BeginGeneration, ChainFailed, CheckPublication, HoldSaves,
         LaneLost, Streaming,
     },
-    startup::{SentUpTo, Start},
+    startup::{SentUpTo, Standby, Start},
     status::{ActorState, BlockedBy, PipelineState},
 };
 
@@ -154,8 +154,13 @@ impl Supervisor {
                 resources.lanes.check(limit).await?;
             }
             let tell = |waits_for: &WaitsFor| resources.waits(waits_for);
+            let on_standby = |error: &Error| resources.stands_by(error);
+            let standby = Standby { pause: resources.standby_pause, on_standby: &on_standby };
+            // What a living chain has in flight was counted above.
+            let standby = chain.is_none().then_some(standby);
             let (store, log) = (&*resources.store, &resources.log);
-            let start = resources.startup.prepare(store, cluster, limit, &tell, log).await?;
+            let start =
+                resources.startup.prepare(store, cluster, limit, &tell, standby, log).await?;
             if let (Some((_, from)), Some(progress)) = (&chain, &progress)
                 && let Some(last_event) = progress.last_event
             {
@@ -285,25 +290,19 @@ impl Supervisor {
     fn retry(&mut self, error: Error, ctx: &mut Context<Self>) {
         let Some(pause) = self.restarts.after(&error) else { return self.give_up(error, ctx) };
         let blocked_by = match error.kind() {
-            ErrorKind::SlotInUse => Some(BlockedBy::Slot),
             ErrorKind::PostgresUnavailable => Some(BlockedBy::Postgres),
             ErrorKind::KafkaUnavailable | ErrorKind::TopicUnavailable => Some(BlockedBy::Kafka),
             ErrorKind::CheckpointUnavailable => Some(BlockedBy::Store),
             _ => None,
         };
-        self.resources.status.actor_waits(ActorKind::WalReader.name(), blocked_by);
-        let text = error.to_string();
-        let stands_by = error.kind() == ErrorKind::SlotInUse;
-        let state = match stands_by {
-            true => PipelineState::StandingBy { error: text },
-            false => PipelineState::Retrying { error: text },
-        };
-        // A standby that goes on standing by is no news.
-        if !stands_by || self.resources.status.snapshot().state != state {
+        if error.kind() == ErrorKind::SlotInUse {
+            self.resources.stands_by(&error);
+        } else {
+            self.resources.status.actor_waits(ActorKind::WalReader.name(), blocked_by);
             warn!(self.resources.log, "starting again after a pause"; "error" => %error,
                 "pause_ms" => pause.as_millis() as u64, "failures" => self.restarts.failures());
+            self.resources.status.set_state(PipelineState::Retrying { error: error.to_string() });
         }
-        self.resources.status.set_state(state);
         if matches!(error.kind(), ErrorKind::KafkaUnavailable | ErrorKind::TransactionAborted) {
             return self.pause_generation(pause, ctx);
         }

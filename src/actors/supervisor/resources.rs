@@ -5,11 +5,11 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use actix::{Actor, Addr};
 use actix_rt::ArbiterHandle;
 use factlib_postgres::WaitsFor;
-use slog::{Logger, o};
+use slog::{Logger, info, o};
 
 use super::Supervisor;
 use crate::{
-    Result,
+    Error, Result,
     actors::{
         checkpointer::{Checkpointer, SaveSchedule},
         lane::Lanes,
@@ -27,7 +27,7 @@ use crate::{
     outbox::OldRowRemover,
     postgres::Reconnecting,
     startup::{InKafka, SlotClaim, Start, Startup},
-    status::{ActorState, BlockedBy, Status},
+    status::{ActorState, BlockedBy, PipelineState, Status},
 };
 
 /// Threads beside the one that the supervisor, the chain and the lanes run on.
@@ -63,7 +63,7 @@ pub(crate) struct PipelineResources {
     /// Topics that are held back from the start.
     pub paused: HashSet<Arc<str>>,
     pub claim: SlotClaim,
-    /// Longest pause before a standby looks again if the slot is free.
+    /// Pause before a standby looks again whether the slot is free.
     pub standby_pause: Duration,
     pub status: Arc<Status>,
     pub faults: Faults,
@@ -95,6 +95,17 @@ impl PipelineResources {
         let text = format!("creating the slot waits for {waits_for}");
         self.status.actor_waits(actor, Some(BlockedBy::Postgres));
         self.status.actor_complains(actor, text);
+    }
+
+    /// Reports that another instance reads the slot, and that this one waits for its end.
+    pub fn stands_by(&self, error: &Error) {
+        let state = PipelineState::StandingBy { error: error.to_string() };
+        self.status.actor_waits(ActorKind::WalReader.name(), Some(BlockedBy::Slot));
+        // That it goes on is no news.
+        if self.status.snapshot().state != state {
+            info!(self.log, "standing by: another instance reads the slot"; "reader" => %error);
+        }
+        self.status.set_state(state);
     }
 
     pub fn checkpointer(

@@ -26,6 +26,10 @@ pub(crate) struct InstanceMetadata {
     pub held: BTreeMap<String, u64>,
     /// Pipelines that it is stopping: until they have ended, nobody else may have them.
     pub ending: BTreeSet<String>,
+    /// Pipelines that it will run, and that others run until it is ready.
+    pub coming: BTreeSet<String>,
+    /// Those of them that wait for nothing but their slot.
+    pub ready: BTreeSet<String>,
     /// The last assignment that it has taken up.
     pub round: u64,
 }
@@ -34,9 +38,11 @@ impl InstanceMetadata {
     /// Adds what the instance was assigned last, if it had not taken that up yet: it will run it.
     pub fn with_assigned(mut self, assigned: InstanceAssignment) -> Self {
         if self.round != assigned.round {
-            let new =
-                assigned.pipelines.into_iter().filter(|(name, _)| !self.ending.contains(name));
-            self.held.extend(new);
+            let InstanceAssignment { pipelines, coming, .. } = assigned;
+            let is_new = |name: &String| !self.ending.contains(name);
+            self.held.extend(pipelines.into_iter().filter(|(name, _)| is_new(name)));
+            self.coming.extend(coming.into_iter().filter(is_new));
+            self.coming.retain(|name| !self.held.contains_key(name));
         }
         self
     }
@@ -48,6 +54,8 @@ impl InstanceMetadata {
 pub(crate) struct InstanceAssignment {
     /// Pipelines that it runs now, each with the Unix time (seconds) since when.
     pub pipelines: BTreeMap<String, u64>,
+    /// Pipelines that it prepares: another instance runs them until this one is ready.
+    pub coming: BTreeSet<String>,
     /// Number of instances.
     pub instances: usize,
     /// Pipelines for which no instance has room.
@@ -91,11 +99,14 @@ mod tests {
             known: ["acme".into(), "globex".into()].into(),
             held: [("acme".into(), 1_800_000_000)].into(),
             ending: ["globex".into()].into(),
+            coming: ["initech".into(), "hooli".into()].into(),
+            ready: ["hooli".into()].into(),
             round: 5,
         };
         assert_eq!(decode(&encode(&metadata)), Some(metadata));
         let assignment = InstanceAssignment {
             pipelines: [("acme".into(), 1_800_000_000)].into(),
+            coming: ["initech".into()].into(),
             instances: 3,
             unassigned: ["globex".into()].into(),
             round: 5,

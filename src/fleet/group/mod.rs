@@ -13,13 +13,13 @@
 //! | `assignment` | assigns the pipelines, on the leader of the group |
 //! | `holdings` | what this instance runs and stops |
 //! | `messages` | what the instances tell each other |
-//! | `moves` | the turns in which pipelines stop that move |
+//! | `preparations` | pipelines that are prepared while others still run them |
 //! | `sharing` | the task that follows the group's assignments |
 
 mod assignment;
 mod holdings;
 mod messages;
-mod moves;
+mod preparations;
 mod sharing;
 
 #[cfg(feature = "cli")]

@@ -1,12 +1,11 @@
 //! Follows the assignments of the group: starts what is assigned to this instance, and lets go of
 //! what is not.
 //!
-//! A pipeline that moves is stopped in order and given back as soon as it has ended; a slow one
-//! holds up the others for no more than [`GIVE_BACK`]. Many pipelines move in groups, each with a
-//! round of the group: if all stopped at once, all would start at once elsewhere, and each would
-//! stand still until the last one runs. At the end of the process all of them move in this way. If
-//! the membership is lost, others may start the pipelines at any time, so they get no longer than
-//! [`LOST_LIMIT`] to end.
+//! A pipeline that moves is prepared by its new owner first, which then waits for the slot; when the
+//! old one is told to, it stops the pipeline in order. So a pipeline stands still for the time between
+//! the two, however long its start takes. At the end of the process all pipelines move in this way, for
+//! up to [`LEAVE_LIMIT`]. If the membership is lost, others may start the pipelines at any time, so they
+//! get no longer than [`LOST_LIMIT`] to end.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -21,7 +20,7 @@ use super::{
     assignment::assign,
     holdings::Holdings,
     messages::{InstanceAssignment, InstanceMetadata, decode, encode},
-    moves::Moves,
+    preparations::Preparations,
 };
 use crate::{
     Result,
@@ -37,6 +36,9 @@ const GIVE_BACK: Duration = Duration::from_secs(1);
 
 /// Pause before the group is told of new and removed pipelines, as several may come together.
 const TELL: Duration = Duration::from_millis(200);
+
+/// Limit for the others to take over the pipelines of an instance that leaves.
+const LEAVE_LIMIT: Duration = Duration::from_secs(10);
 
 /// Limit for the end of pipelines that others may start already.
 const LOST_LIMIT: Duration = Duration::from_secs(3);
@@ -93,8 +95,9 @@ impl Sharing {
             holdings,
             endings: FuturesUnordered::new(),
             removals: BTreeMap::new(),
-            moves: Moves::default(),
+            preparations: Preparations::default(),
             leaving: None,
+            leave_at: None,
             tell_at: None,
             first_failure: Ok(()),
             status: changed,
@@ -122,7 +125,7 @@ impl Sharing {
         async { ended.await.unwrap_or(Ok(())) }
     }
 
-    /// Stops all pipelines in order, and leaves the group.
+    /// Stops all pipelines in order, as others become ready for them, and leaves the group.
     ///
     /// # Errors
     /// The first error of a pipeline that did not stop in order.
@@ -161,10 +164,11 @@ struct Task {
     endings: FuturesUnordered<LocalBoxFuture<'static, (String, Result<()>)>>,
     /// Removed pipelines that are being stopped.
     removals: BTreeMap<String, Vec<Reply>>,
-    /// Pipelines that move to other instances.
-    moves: Moves,
+    preparations: Preparations,
     /// Gets the answer once all pipelines have ended. The inner one is none if nobody waits.
     leaving: Option<Option<Reply>>,
+    /// Time at which the pipelines that are left stop, whoever is ready for them.
+    leave_at: Option<Instant>,
     /// Time to tell the group what has changed.
     tell_at: Option<Instant>,
     first_failure: Result<()>,
@@ -174,15 +178,16 @@ struct Task {
 
 impl Task {
     async fn run(mut self) {
-        while self.leaving.is_none() || !self.holdings.is_settled() {
+        while self.leaving.is_none() || !self.holdings.is_empty() {
             let due = until(self.tell_at);
-            let next_move = until(self.moves.next_at());
+            let leave_now = until(self.leave_at);
             tokio::select! {
                 Some((name, result)) = self.endings.next() => self.ended(name, result),
                 event = self.membership.next() => self.follow(event),
                 command = self.commands.recv(), if self.leaving.is_none() => self.obey(command),
+                name = self.preparations.next() => self.ready(&name),
                 () = due => self.tell(),
-                () = next_move => self.next_move(),
+                () = leave_now => self.drop_all(None),
             }
         }
         info!(self.log, "leaving the group");
@@ -204,13 +209,10 @@ impl Task {
                 self.assigned(generation, &assignment);
             }
             GroupEvent::Lost { why } => {
-                let names = self.holdings.drop_all();
                 warn!(self.log, "not a member of the group any more, stopping its pipelines";
-                    "reason" => &why, "pipelines" => names.len());
+                    "reason" => &why, "pipelines" => self.holdings.count());
                 self.status.send_modify(|status| status.lost(why));
-                for name in names.into_iter().chain(self.moves.take_waiting()) {
-                    self.stop(name, Some(LOST_LIMIT));
-                }
+                self.drop_all(Some(LOST_LIMIT));
                 self.membership.update(self.metadata());
             }
             GroupEvent::Trouble { error, remedy } => {
@@ -228,12 +230,22 @@ impl Task {
         let changes = self.holdings.assigned(assignment, |name| self.pipelines.contains_key(name));
         info!(self.log, "pipelines assigned"; "generation" => generation,
             "instances" => assignment.instances, "held" => self.holdings.count(),
-            "start" => changes.start.len(), "stop" => changes.stop.len());
-        self.moves.add(changes.stop);
-        self.next_move();
+            "start" => changes.start.len(), "prepare" => changes.prepare.len(),
+            "stop" => changes.stop.len());
+        for name in changes.stop {
+            info!(self.log, "pipeline moves to another instance"; "pipeline" => &name);
+            self.stop(name, None);
+        }
+        for name in assignment.pipelines.keys() {
+            self.preparations.hurry(name);
+        }
         for name in changes.start {
             info!(self.log, "pipeline assigned to this instance"; "pipeline" => &name);
             self.start(name);
+        }
+        for name in changes.prepare {
+            info!(self.log, "pipeline coming to this instance"; "pipeline" => &name);
+            self.prepare(name);
         }
         if !assignment.unassigned.is_empty() {
             let names: Vec<_> = assignment.unassigned.iter().map(String::as_str).collect();
@@ -254,7 +266,7 @@ impl Task {
             Some(Command::Set(name, make)) => {
                 self.pipelines.insert(name.clone(), make);
                 if self.holdings.has(&name) {
-                    self.start(name);
+                    self.start_again(name);
                 } else {
                     self.tell_within(TELL);
                 }
@@ -277,29 +289,64 @@ impl Task {
         }
     }
 
+    /// Lets the others prepare for its pipelines, if there are any.
     fn leave(&mut self, reply: Option<Reply>) {
         self.leaving = Some(reply);
-        self.moves.add(self.holdings.leave());
-        self.next_move();
-        self.membership.update(self.metadata());
-    }
-
-    /// Stops the pipelines whose turn it is to move.
-    fn next_move(&mut self) {
-        for name in self.moves.next() {
-            info!(self.log, "pipeline moves to another instance"; "pipeline" => &name);
+        for name in self.holdings.leave() {
             self.stop(name, None);
+        }
+        if self.status.borrow().instances > 1 {
+            self.leave_at = Some(Instant::now() + LEAVE_LIMIT);
+            self.tell();
+        } else {
+            self.drop_all(None);
         }
     }
 
-    fn start(&self, name: String) {
+    /// Begins to stop all pipelines, within this time if there is a limit.
+    fn drop_all(&mut self, limit: Option<Duration>) {
+        self.leave_at = None;
+        for name in self.holdings.drop_all() {
+            self.stop(name, limit);
+        }
+    }
+
+    /// Starts a changed or stopped pipeline that this instance runs or will run.
+    fn start_again(&mut self, name: String) {
+        match self.holdings.is_coming(&name) {
+            true => self.prepare(name),
+            false => self.start(name),
+        }
+    }
+
+    fn start(&mut self, name: String) {
+        // One that is coming may wait for its turn.
+        self.preparations.forget(&name);
         if let Some(make) = self.pipelines.get(&name) {
-            self.keepers.start(name, Arc::clone(make));
+            // It starts by itself.
+            drop(self.keepers.start(name, Arc::clone(make)));
+        }
+    }
+
+    /// Starts a pipeline that another instance runs, when it is its turn.
+    fn prepare(&mut self, name: String) {
+        if let Some(make) = self.pipelines.get(&name) {
+            let (keepers, make) = (self.keepers.clone(), Arc::clone(make));
+            let of = name.clone();
+            self.preparations.begin(name, move || keepers.start(of, make));
+        }
+    }
+
+    /// A pipeline waits for nothing but its slot.
+    fn ready(&mut self, name: &str) {
+        if self.holdings.is_ready(name) {
+            self.tell_within(TELL);
         }
     }
 
     /// Begins to stop a pipeline, within this time if there is a limit.
     fn stop(&mut self, name: String, limit: Option<Duration>) {
+        self.preparations.forget(&name);
         let keeper = self.keepers.take(&name);
         self.endings.push(
             async move {
@@ -325,13 +372,10 @@ impl Task {
         for reply in self.removals.remove(&name).into_iter().flatten() {
             let _ = reply.send(result.clone());
         }
-        let is_last = self.moves.ended(&name);
         if self.holdings.ended(&name) {
-            self.start(name);
+            self.start_again(name);
         }
-        if self.leaving.is_none() && self.holdings.is_settled()
-            || is_last && !self.holdings.is_settled()
-        {
+        if self.holdings.is_settled() && (self.leaving.is_none() || !self.holdings.is_empty()) {
             self.tell();
         }
     }

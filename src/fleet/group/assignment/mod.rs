@@ -1,11 +1,12 @@
 //! Assigns each pipeline to one of the instances that know it: runs on the leader of the group.
 //!
 //! The assignment is balanced, keeps `fleet.max_pipelines`, and moves as few pipelines as it can.
-//! It is cooperative: a pipeline that another instance still runs is missing in that one's
-//! assignment, and is given to the new owner only in the round after it has been let go.
+//! It is cooperative: a pipeline that moves is *coming* at its new owner, which starts it and waits for
+//! the slot. When that one is ready, the pipeline is missing in the assignment of the instance that runs
+//! it, and it is given to the new owner in the round after it has been let go.
 //!
-//! Each pipeline first stays at the instance that runs it, or goes to the least loaded one that knows
-//! it. Then pipelines move along paths: from an instance to one with at least two less, if need be
+//! Each pipeline first goes where it is prepared, else stays at the instance that runs it, else goes to
+//! the least loaded one that knows it. Then pipelines move along paths: from an instance to one with at least two less, if need be
 //! by way of others, as each instance may know other pipelines. While such a path is left there is a
 //! better assignment, and without one there is none (Harvey et al., "Semi-matchings for bipartite
 //! graphs and load balancing", 2006).
@@ -29,12 +30,13 @@ pub(crate) fn assign(
     plan.balance();
     let unassigned = plan.unassigned();
     let assigned = members.keys().enumerate().map(|(index, id)| {
-        let given = plan.given(index, now_ms / 1000);
+        let (pipelines, coming) = plan.given(index, now_ms / 1000);
         let instances = members.len();
         (
             id.clone(),
             InstanceAssignment {
-                pipelines: given,
+                pipelines,
+                coming,
                 instances,
                 unassigned: unassigned.clone(),
                 round: now_ms,
@@ -49,8 +51,12 @@ struct Pipeline<'a> {
     name: &'a str,
     /// Instances that know it and are not leaving.
     candidates: Vec<usize>,
-    /// Instance that runs it and would keep it, with the time since when.
-    holder: Option<(usize, u64)>,
+    /// Instance that runs it, with the time since when.
+    runner: Option<(usize, u64)>,
+    /// Instance that prepares it.
+    preparer: Option<usize>,
+    /// Instances that are ready to run it once its slot is free.
+    ready: BTreeSet<usize>,
     /// Instances that run it, or are stopping it.
     occupants: BTreeSet<usize>,
     owner: Option<usize>,
@@ -81,10 +87,16 @@ impl<'a> Plan<'a> {
                 pipeline.occupants.insert(index);
                 let Some(since) = instance.held.get(name) else { continue };
                 // Of two that claim it, the earlier one has lost it without knowing.
-                let is_latest = pipeline.holder.is_none_or(|(_, other)| *since > other);
-                let may_keep = !instance.ending.contains(name);
-                if is_latest && may_keep && pipeline.candidates.contains(&index) {
-                    pipeline.holder = Some((index, *since));
+                let is_latest = pipeline.runner.is_none_or(|(_, other)| *since > other);
+                if is_latest && !instance.ending.contains(name) {
+                    pipeline.runner = Some((index, *since));
+                }
+            }
+            for name in instance.coming.iter().filter(|_| !instance.leaving) {
+                let Some(pipeline) = pipelines.get_mut(name.as_str()) else { continue };
+                pipeline.preparer = Some(index);
+                if instance.ready.contains(name) {
+                    pipeline.ready.insert(index);
                 }
             }
         }
@@ -95,16 +107,18 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// Leaves pipelines where they run, and places all others.
+    /// Leaves pipelines where they run or are prepared, and places all others.
     fn place_all(&mut self) {
         let mut order: Vec<usize> = (0..self.pipelines.len()).collect();
         // Above a limit, those that have run longest stay.
-        order.sort_by_key(|index| self.pipelines[*index].holder.map(|(_, since)| since));
+        order.sort_by_key(|index| self.pipelines[*index].runner.map(|(_, since)| since));
         for index in order {
-            if let Some((holder, _)) = self.pipelines[index].holder
-                && self.has_room(holder)
-            {
-                self.give(index, holder);
+            let one = &self.pipelines[index];
+            let runner = one.runner.map(|(runner, _)| runner);
+            let mut owners = one.preparer.into_iter().chain(runner);
+            let knows = |owner: &usize| one.candidates.contains(owner) && self.has_room(*owner);
+            if let Some(owner) = owners.find(knows) {
+                self.give(index, owner);
             }
         }
         let mut free: Vec<usize> =
@@ -187,8 +201,8 @@ impl<'a> Plan<'a> {
     /// The pipelines of an instance: first those that do not run there yet, then the latest.
     fn cheapest_first(&self, owner: usize) -> Vec<usize> {
         let mut pipelines: Vec<usize> = self.owned[owner].iter().copied().collect();
-        pipelines.sort_by_key(|index| match self.pipelines[*index].holder {
-            Some((holder, since)) if holder == owner => Some(Reverse(since)),
+        pipelines.sort_by_key(|index| match self.pipelines[*index].runner {
+            Some((runner, since)) if runner == owner => Some(Reverse(since)),
             _ => None,
         });
         pipelines
@@ -211,17 +225,28 @@ impl<'a> Plan<'a> {
         self.owned[to].insert(index);
     }
 
-    /// The pipelines that an instance runs now: its own without those that others still occupy.
-    fn given(&self, instance: usize, now: u64) -> BTreeMap<String, u64> {
-        let own = self.owned[instance].iter().map(|index| &self.pipelines[*index]);
-        let given = own.filter_map(|one| match one.holder {
-            Some((holder, since)) if holder == instance => Some((one.name.to_owned(), since)),
-            _ => {
-                let is_free = one.occupants.iter().all(|occupant| *occupant == instance);
-                is_free.then(|| (one.name.to_owned(), now))
+    /// The pipelines that an instance runs now, and those that it prepares.
+    fn given(&self, instance: usize, now: u64) -> (BTreeMap<String, u64>, BTreeSet<String>) {
+        let (mut runs, mut coming) = (BTreeMap::new(), BTreeSet::new());
+        for one in &self.pipelines {
+            let Some(owner) = one.owner else { continue };
+            let name = one.name.to_owned();
+            match one.runner.filter(|(runner, _)| *runner == instance) {
+                Some((_, since)) if owner == instance || !one.ready.contains(&owner) => {
+                    runs.insert(name, since);
+                }
+                None if owner == instance => {
+                    let is_free = one.occupants.iter().all(|occupant| *occupant == instance);
+                    if is_free {
+                        runs.insert(name, now);
+                    } else {
+                        coming.insert(name);
+                    }
+                }
+                _ => {}
             }
-        });
-        given.collect()
+        }
+        (runs, coming)
     }
 
     fn unassigned(&self) -> BTreeSet<String> {
@@ -232,8 +257,15 @@ impl<'a> Plan<'a> {
 
 impl<'a> Pipeline<'a> {
     fn new(name: &'a str) -> Self {
-        let (candidates, occupants) = (Vec::new(), BTreeSet::new());
-        Pipeline { name, candidates, holder: None, occupants, owner: None }
+        Pipeline {
+            name,
+            candidates: Vec::new(),
+            runner: None,
+            preparer: None,
+            ready: BTreeSet::new(),
+            occupants: BTreeSet::new(),
+            owner: None,
+        }
     }
 }
 

@@ -33,6 +33,8 @@ fn round(fleet: &mut Fleet, now: u64) -> BTreeSet<String> {
             one.held.keys().filter(|name| !given.pipelines.contains_key(*name)).cloned().collect();
         one.ending.extend(gone);
         one.held = given.pipelines.clone();
+        one.coming = given.coming.clone();
+        one.ready.retain(|name| one.coming.contains(name));
         unassigned.clone_from(&given.unassigned);
     }
     let mut running = BTreeMap::<&String, &String>::new();
@@ -50,6 +52,11 @@ fn end_all(fleet: &mut Fleet) {
     fleet.values_mut().for_each(|one| one.ending.clear());
 }
 
+/// Prepares what is coming.
+fn prepare_all(fleet: &mut Fleet) {
+    fleet.values_mut().for_each(|one| one.ready = one.coming.clone());
+}
+
 /// Rounds until nothing changes any more; returns their number and what stays unassigned.
 fn settle(fleet: &mut Fleet) -> (usize, BTreeSet<String>) {
     for rounds in 0.. {
@@ -57,6 +64,7 @@ fn settle(fleet: &mut Fleet) -> (usize, BTreeSet<String>) {
         let before = fleet.clone();
         let unassigned = round(fleet, NOW + rounds as u64);
         end_all(fleet);
+        prepare_all(fleet);
         if *fleet == before {
             return (rounds, unassigned);
         }
@@ -65,21 +73,30 @@ fn settle(fleet: &mut Fleet) -> (usize, BTreeSet<String>) {
 }
 
 #[test]
-fn an_instance_that_joins_gets_its_share_once_it_is_free() {
+fn an_instance_that_joins_gets_its_share_once_it_is_ready_and_they_are_free() {
     let mut fleet = fleet(2, 9);
     settle(&mut fleet);
     let before = fleet.clone();
-    fleet.insert("m2".into(), fleet["m0"].clone());
-    fleet.get_mut("m2").expect("it joined").held.clear();
+    let new = InstanceMetadata { known: names(9), ..InstanceMetadata::default() };
+    fleet.insert("m2".into(), new);
     round(&mut fleet, NOW + 100);
-    assert_eq!(loads(&fleet), [3, 3, 0], "what others still run is not given away");
+    assert_eq!(loads(&fleet), [5, 4, 0], "they run on until it is ready");
+    let coming = fleet["m2"].coming.clone();
+    assert_eq!(coming.len(), 3);
+    let first = coming.first().expect("three").clone();
+    fleet.get_mut("m2").expect("it joined").ready.insert(first);
     round(&mut fleet, NOW + 100);
-    assert_eq!(loads(&fleet), [3, 3, 0], "they have not ended yet");
+    assert_eq!(loads(&fleet).iter().sum::<usize>(), 8, "one is being stopped");
+    assert_eq!(fleet["m2"].coming, coming, "the same ones are coming");
+    prepare_all(&mut fleet);
+    round(&mut fleet, NOW + 101);
+    assert_eq!(loads(&fleet), [3, 3, 0], "none has ended yet");
     let slow = fleet.get_mut("m0").expect("it is there").ending.pop_first().expect("one");
     end_all(&mut fleet);
-    fleet.get_mut("m0").expect("it is there").ending.insert(slow);
+    fleet.get_mut("m0").expect("it is there").ending.insert(slow.clone());
     round(&mut fleet, NOW + 101);
     assert_eq!(loads(&fleet), [3, 3, 2], "the slow one comes later");
+    assert_eq!(fleet["m2"].coming, [slow].into());
     settle(&mut fleet);
     assert_eq!(loads(&fleet), [3, 3, 3]);
     for id in ["m0", "m1"] {
@@ -93,12 +110,13 @@ fn an_instance_that_joins_gets_its_share_once_it_is_free() {
 }
 
 #[test]
-fn what_an_instance_leaves_goes_to_the_others_as_it_ends() {
+fn an_instance_that_leaves_runs_its_pipelines_until_the_others_are_ready() {
     let mut fleet = fleet(3, 9);
     settle(&mut fleet);
-    let leaving = fleet.get_mut("m1").expect("it is there");
-    leaving.leaving = true;
-    leaving.ending = std::mem::take(&mut leaving.held).into_keys().collect();
+    fleet.get_mut("m1").expect("it is there").leaving = true;
+    round(&mut fleet, NOW);
+    assert_eq!(loads(&fleet), [3, 3, 3]);
+    prepare_all(&mut fleet);
     round(&mut fleet, NOW);
     assert_eq!(loads(&fleet), [3, 0, 3]);
     fleet.get_mut("m1").expect("it is there").ending.pop_last();
@@ -109,6 +127,28 @@ fn what_an_instance_leaves_goes_to_the_others_as_it_ends() {
     let mut loads = loads(&fleet);
     loads.sort_unstable();
     assert_eq!(loads, [4, 5]);
+}
+
+#[test]
+fn what_is_prepared_goes_to_another_when_that_is_needed() {
+    let mut fleet = fleet(2, 4);
+    fleet.get_mut("m1").expect("it is there").known.clear();
+    settle(&mut fleet);
+    fleet.get_mut("m1").expect("it is there").known = names(4);
+    round(&mut fleet, NOW);
+    assert_eq!(fleet["m1"].coming.len(), 2);
+    // The one that prepares is gone, and so is the one that runs.
+    let gone = fleet.remove("m1").expect("it is there");
+    fleet.insert("m2".into(), InstanceMetadata { coming: BTreeSet::new(), ..gone });
+    settle(&mut fleet);
+    assert_eq!(loads(&fleet), [2, 2]);
+    fleet.remove("m0");
+    settle(&mut fleet);
+    assert_eq!(loads(&fleet), [4]);
+    // Nobody else has room: nothing runs on for an owner that never comes.
+    fleet.get_mut("m2").expect("it is there").leaving = true;
+    round(&mut fleet, NOW);
+    assert_eq!(loads(&fleet), [0]);
 }
 
 #[test]
@@ -223,10 +263,13 @@ proptest! {
             for (id, one) in &mut next {
                 if let Some(before) = now.remove(id) {
                     (one.held, one.ending) = (before.held, before.ending);
+                    (one.coming, one.ready) = (before.coming, before.ready);
                 }
-                if one.leaving {
-                    one.ending.extend(std::mem::take(&mut one.held).into_keys());
-                }
+                // What it knows no more, it stops by itself.
+                let gone: Vec<_> = one.held.keys().filter(|it| !one.known.contains(*it)).cloned().collect();
+                one.held.retain(|name, _| one.known.contains(name));
+                one.coming.retain(|name| one.known.contains(name) && !one.leaving);
+                one.ending.extend(gone);
             }
             now = next;
             for id in 0..=chance % 3 {
@@ -235,12 +278,13 @@ proptest! {
                     && let Some(one) = now.values_mut().nth(usize::from(id))
                 {
                     one.ending.pop_first();
+                    one.ready.extend(one.coming.first().cloned());
                 }
             }
         }
         end_all(&mut now);
         let (rounds, unassigned) = settle(&mut now);
-        prop_assert!(rounds <= 3, "{} rounds", rounds);
+        prop_assert!(rounds <= 4, "{} rounds", rounds);
         for one in now.values() {
             prop_assert!(one.held.len() <= one.max.unwrap_or(usize::MAX));
             prop_assert!(one.held.keys().all(|name| one.known.contains(name) && !one.leaving));
