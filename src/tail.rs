@@ -75,7 +75,7 @@ impl Tail {
             Ok(start) => start,
             Err(error) => {
                 // Otherwise the server would go on waiting, although nobody reads the slot.
-                let pid = replication.backend().pid;
+                let pid = replication.pid();
                 let _ = client.execute("SELECT pg_terminate_backend($1)", &[&pid]).await;
                 return Err(error);
             }

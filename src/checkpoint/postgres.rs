@@ -67,6 +67,16 @@ impl PostgresStore {
     /// Creates a store in the database of `info`; each statement is limited by `timeout`.
     pub fn new(info: ConnectInfo, timeout: Duration, log: Logger) -> Self {
         let connection = Reconnecting::new(info.clone(), timeout, log.clone());
+        PostgresStore::sharing(connection, info, timeout, log)
+    }
+
+    /// As [`new`](Self::new), with this connection for all but saves.
+    pub(crate) fn sharing(
+        connection: Reconnecting,
+        info: ConnectInfo,
+        timeout: Duration,
+        log: Logger,
+    ) -> Self {
         let saving = Reconnecting::new(info, timeout, log);
         PostgresStore { connection, saving, seen: Mutex::default() }
     }
@@ -96,8 +106,6 @@ impl PostgresStore {
 impl CheckpointStore for PostgresStore {
     async fn load(&self, slot: &str) -> Result<Option<Checkpoint>> {
         let rows = self.run("cannot read", LOAD, &[&slot]).await?;
-        // The next load is at the next start.
-        self.connection.close().await;
         self.seen().remove(slot);
         let Some(row) = rows.first() else { return Ok(None) };
         let invalid = || {

@@ -1,10 +1,7 @@
 //! Stores the number of partitions that each topic had when the relay last sent to it, beside the
 //! checkpoints: a start notices partitions that were added while no relay ran.
 
-use std::{collections::BTreeMap, time::Duration};
-
-use factlib_postgres::ConnectInfo;
-use slog::Logger;
+use std::collections::BTreeMap;
 
 use crate::{
     Error, ErrorKind, Result,
@@ -25,8 +22,7 @@ CREATE TABLE IF NOT EXISTS factlib.topic_partitions (
 );
 ";
 
-const LOAD: &str = "SELECT topic, partitions FROM factlib.topic_partitions WHERE slot = $1 \
-                    AND topic = coalesce($2, topic)";
+const LOAD: &str = "SELECT topic, partitions FROM factlib.topic_partitions WHERE slot = $1";
 
 const SAVE: &str = "\
 INSERT INTO factlib.topic_partitions (slot, topic, partitions) VALUES ($1, $2, $3)
@@ -41,14 +37,8 @@ pub(crate) struct TopicPartitions {
 
 impl TopicPartitions {
     /// Uses the table, which is created when first needed if `create` is set.
-    pub fn new(
-        slot: String,
-        create: bool,
-        info: ConnectInfo,
-        timeout: Duration,
-        log: Logger,
-    ) -> Self {
-        TopicPartitions { slot, create, connection: Reconnecting::new(info, timeout, log) }
+    pub fn new(slot: String, create: bool, connection: Reconnecting) -> Self {
+        TopicPartitions { slot, create, connection }
     }
 
     /// Creates the table if it is missing.
@@ -57,14 +47,18 @@ impl TopicPartitions {
         created.map_err(|error| self.failed("create", error))
     }
 
-    /// Returns the number of a topic's partitions; none if it was never saved.
-    pub async fn load(&self, topic: &str) -> Result<Option<usize>> {
-        Ok(self.read(Some(topic)).await?.remove(topic))
-    }
-
     /// Returns the numbers of all topics.
-    pub async fn load_all(&self) -> Result<BTreeMap<String, usize>> {
-        self.read(None).await
+    pub async fn load(&self) -> Result<BTreeMap<String, usize>> {
+        let rows = match self.connection.run(LOAD, &[&self.slot]).await {
+            // Nothing was saved yet.
+            Err(error) if error.is_missing_table() => return Ok(BTreeMap::new()),
+            rows => rows.map_err(|error| self.failed("read", error))?,
+        };
+        let numbers = rows.iter().filter_map(|row| {
+            let partitions: i32 = row.try_get(1).ok()?;
+            Some((row.try_get(0).ok()?, usize::try_from(partitions).ok()?))
+        });
+        Ok(numbers.collect())
     }
 
     /// Saves the number of a topic's partitions.
@@ -76,24 +70,7 @@ impl TopicPartitions {
             }
             saved => saved,
         };
-        self.connection.close().await;
         saved.map_err(|error| self.failed("write", error))
-    }
-
-    async fn read(&self, topic: Option<&str>) -> Result<BTreeMap<String, usize>> {
-        let rows = self.connection.run(LOAD, &[&self.slot, &topic]).await;
-        // It is needed when a topic opens or changes, which is rare.
-        self.connection.close().await;
-        let rows = match rows {
-            // Nothing was saved yet.
-            Err(error) if error.is_missing_table() => return Ok(BTreeMap::new()),
-            rows => rows.map_err(|error| self.failed("read", error))?,
-        };
-        let numbers = rows.iter().filter_map(|row| {
-            let partitions: i32 = row.try_get(1).ok()?;
-            Some((row.try_get(0).ok()?, usize::try_from(partitions).ok()?))
-        });
-        Ok(numbers.collect())
     }
 
     async fn write(&self, topic: &str, partitions: usize) -> Result<(), StatementError> {

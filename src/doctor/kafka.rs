@@ -49,7 +49,7 @@ pub(super) async fn examine(config: &Arc<Config>, log: &Logger) -> Result<Vec<Ch
             let prefixes = topic_prefixes(config);
             if let Some(table) = Startup::new(config)?.topic_partitions(log) {
                 // If PostgreSQL can't be asked, its own checks say so.
-                let last_used = table.load_all().await.unwrap_or_default();
+                let last_used = table.load().await.unwrap_or_default();
                 check_partitions(config, &cluster, last_used, &mut checks);
             }
             let topics =

@@ -106,7 +106,7 @@ impl PipelineBuilder {
             #[cfg(feature = "metrics")]
             facade,
         )?;
-        let (mut positions, mut transactions) = (None, None);
+        let (mut positions, mut transactions, mut partition_watch) = (None, None, None);
         let (mut receipts, mut receipt_tasks) = (None, None);
         let lanes: Arc<dyn Lanes> = match lanes {
             Some(lanes) => lanes,
@@ -130,6 +130,7 @@ impl PipelineBuilder {
                 };
                 let counts = startup.topic_partitions(&log).filter(|_| keeps_partitions);
                 let watch = PartitionWatch::new(&config, counts, status.clone(), log.clone());
+                partition_watch = Some(watch.clone());
                 let observer = Arc::new(watch.clone());
                 let mut shared = None;
                 let client = match config.is_exactly_once() {
@@ -205,6 +206,7 @@ impl PipelineBuilder {
             kafka,
             positions,
             transactions,
+            partition_watch,
             receipts,
             window,
             paused,

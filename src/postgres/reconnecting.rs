@@ -1,9 +1,9 @@
 //! A connection for occasional statements: opened on demand, and again after it broke.
 
-use std::{error::Error as StdError, time::Duration};
+use std::{error::Error as StdError, sync::Arc, time::Duration};
 
 use slog::Logger;
-use tokio::sync::Mutex;
+use tokio::{sync::Mutex, time::sleep};
 use tokio_postgres::{Row, error::SqlState, types::ToSql};
 
 use factlib_postgres::{ConnectInfo, SqlSession, StatementTimeout};
@@ -15,12 +15,22 @@ use crate::{Error, ErrorKind};
 pub(crate) const GRANT_ALL: &str =
     "GRANT USAGE ON SCHEMA factlib and SELECT, INSERT, UPDATE, DELETE on the table to this user";
 
-/// A connection for statements, one at a time.
+/// A connection for statements, one at a time. Clones share it.
+#[derive(Clone)]
 pub(crate) struct Reconnecting {
     info: ConnectInfo,
     /// Limit for connecting, and for each statement.
     timeout: Duration,
-    session: Mutex<Option<SqlSession>>,
+    /// Time after which an idle connection is closed; none: it is kept.
+    idle_limit: Option<Duration>,
+    session: Arc<Mutex<Session>>,
+}
+
+#[derive(Default)]
+struct Session {
+    open: Option<SqlSession>,
+    /// Number of statements so far.
+    statements: u64,
 }
 
 /// The error of a statement, or of connecting for it.
@@ -75,7 +85,18 @@ impl StatementError {
 impl Reconnecting {
     /// Connects at the first statement. Connecting and each statement may take `timeout`.
     pub fn new(info: ConnectInfo, timeout: Duration, log: Logger) -> Self {
-        Reconnecting { info: logged(&info, &log), timeout, session: Mutex::new(None) }
+        Reconnecting {
+            info: logged(&info, &log),
+            timeout,
+            idle_limit: None,
+            session: Arc::default(),
+        }
+    }
+
+    /// Closes the connection until the next statement when it has been idle for this time.
+    pub fn closed_after(mut self, idle_limit: Duration) -> Self {
+        self.idle_limit = Some(idle_limit);
+        self
     }
 
     /// Describes the server and the database, without secrets.
@@ -112,11 +133,6 @@ impl Reconnecting {
         Ok(())
     }
 
-    /// Closes the connection until the next statement.
-    pub async fn close(&self) {
-        self.session.lock().await.take();
-    }
-
     /// Runs a statement, and cancels it if it takes too long. A connection that failed is not used
     /// again.
     pub async fn run(
@@ -126,7 +142,7 @@ impl Reconnecting {
     ) -> Result<Vec<Row>, StatementError> {
         let mut guard = self.session.lock().await;
         // Taken out, so that a cancelled call leaves no half-sent statement behind.
-        let session = match guard.take().filter(|session| !session.is_closed()) {
+        let session = match guard.open.take().filter(|session| !session.is_closed()) {
             Some(session) => session,
             None => SqlSession::connect(&self.info, self.timeout)
                 .await
@@ -134,11 +150,26 @@ impl Reconnecting {
         };
         match session.within(self.timeout, session.query(statement, parameters)).await {
             Ok(Ok(rows)) => {
-                *guard = Some(session);
+                guard.open = Some(session);
+                guard.statements += 1;
+                self.close_when_idle(guard.statements);
                 Ok(rows)
             }
             Ok(Err(error)) => Err(StatementError(error.into())),
             Err(statement_timeout) => Err(StatementError(statement_timeout.into())),
         }
+    }
+    /// Closes the connection in time unless another statement comes after this one.
+    fn close_when_idle(&self, last: u64) {
+        let Some(limit) = self.idle_limit else { return };
+        let session = Arc::downgrade(&self.session);
+        tokio::spawn(async move {
+            sleep(limit).await;
+            let Some(session) = session.upgrade() else { return };
+            let mut session = session.lock().await;
+            if session.statements == last {
+                session.open = None;
+            }
+        });
     }
 }

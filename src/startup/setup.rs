@@ -6,7 +6,7 @@ use factlib_postgres::{Slot, publication};
 use postgres_protocol::escape::escape_literal;
 use slog::Logger;
 
-use super::{MoveRecord, StartOptions, Startup, kafka, publication_spec};
+use super::{MoveRecord, Startup, kafka, prepare::StartOptions, publication_spec};
 use crate::{
     Lsn, Result,
     checkpoint::{CREATE_TABLE, CREATE_TOPIC_PARTITIONS},

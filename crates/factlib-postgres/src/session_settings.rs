@@ -27,8 +27,8 @@ const EVERY_SESSION: &[(&str, &str)] = &[
 /// the slot of a client that disappeared silently.
 pub(super) const WAL_SENDER_TIMEOUT_MAX: Duration = Duration::from_secs(300);
 
-/// Returns the statement that sets all of them and `additional` ones. It returns one row: the pid of
-/// the server process and its start time.
+/// Returns the statement that sets all of them and `additional` ones. It returns one row, which begins
+/// with the pid of the server process.
 pub(super) fn statement(additional: &[(&str, &str)]) -> String {
     let values = EVERY_SESSION
         .iter()
@@ -38,7 +38,6 @@ pub(super) fn statement(additional: &[(&str, &str)]) -> String {
     // On some systems, the server refuses `client_connection_check_interval`.
     format!(
         "SELECT pg_catalog.pg_backend_pid()::text, \
-         (SELECT {STARTED} FROM pg_catalog.pg_stat_activity a WHERE a.pid = pg_catalog.pg_backend_pid()), \
          pg_catalog.count(pg_catalog.set_config(s.name, v.value, false))::text \
          FROM pg_catalog.pg_settings s JOIN (VALUES {values}) AS v(name, value) ON v.name = pg_catalog.lower(s.name) \
          WHERE s.context = 'user' \
@@ -46,7 +45,15 @@ pub(super) fn statement(additional: &[(&str, &str)]) -> String {
     )
 }
 
+/// Returns the query for the start time of the session's server process. It costs the server more than
+/// a login where there are hundreds of sessions.
+pub(super) fn started_query() -> String {
+    format!(
+        "SELECT {STARTED} FROM pg_catalog.pg_stat_activity a WHERE a.pid = pg_catalog.pg_backend_pid()"
+    )
+}
+
 /// SQL for the start time of the process in `pg_stat_activity a`, independent of the session's time
 /// zone.
-pub(super) const STARTED: &str =
+const STARTED: &str =
     "(pg_catalog.to_char(a.backend_start AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US'))";

@@ -175,6 +175,9 @@ impl Supervisor {
                 return Ok((start, NextChain::Continues(progress)));
             }
             let start = resources.with_kafka(start, first, limit).await?;
+            if let Some(watch) = &resources.partition_watch {
+                watch.read().await;
+            }
             // Last: nobody else holds events of this slot any more.
             let held = match &resources.held {
                 Some(held) => held.load().await?,

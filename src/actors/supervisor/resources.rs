@@ -15,6 +15,7 @@ use crate::{
         lane::Lanes,
         outbox_tables::{PublicationWatch, RowSweeper},
         receipt_writer::ReceiptTarget,
+        topic_producer::PartitionWatch,
         wal_reader::WalWatch,
     },
     checkpoint::CheckpointStore,
@@ -57,6 +58,8 @@ pub(crate) struct PipelineResources {
     pub positions: Option<Arc<Positions>>,
     /// None without exactly-once.
     pub transactions: Option<Arc<Transactions>>,
+    /// None without the client that it watches.
+    pub partition_watch: Option<PartitionWatch>,
     /// None if no receipts are kept.
     pub receipts: Option<ReceiptTarget>,
     pub window: ByteWindow,

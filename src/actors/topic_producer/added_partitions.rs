@@ -8,7 +8,7 @@
 //! former partitions, and the topic's next batch stops the relay.
 //!
 //! # Across a restart
-//! The number of partitions is saved when a topic is opened. If it has grown at the next opening,
+//! The number of partitions is saved when a topic is opened, and read at the start. If it has grown at the next opening,
 //! nothing is in flight, so the seam is at the end of the former partitions.
 //!
 //! # Failure
@@ -78,18 +78,22 @@ impl PartitionWatch {
         }))
     }
 
-    /// Returns the number of partitions that records of the topic were last mapped to, if known.
-    pub async fn last_used(&self, topic: &str) -> Option<usize> {
-        let in_process = || self.0.used().get(topic).copied();
-        let Some(table) = &self.0.table else { return in_process() };
-        match table.load(topic).await {
+    /// Reads the saved numbers; call it when nobody else sends for the slot, before any topic is opened.
+    pub async fn read(&self) {
+        let Some(table) = &self.0.table else { return };
+        match table.load().await {
             // Another relay may have used more since this one last did.
-            Ok(saved) => saved.or_else(in_process),
-            Err(error) => {
-                self.0.warn_forgetful(topic, &error);
-                in_process()
+            Ok(saved) => {
+                let saved = saved.into_iter().map(|(topic, count)| (topic.into(), count));
+                self.0.used().extend(saved);
             }
+            Err(error) => self.0.warn_forgetful(&error),
         }
+    }
+
+    /// Returns the number of partitions that records of the topic were last mapped to, if known.
+    pub fn last_used(&self, topic: &str) -> Option<usize> {
+        self.0.used().get(topic).copied()
     }
 
     /// Notes that a topic was opened with this number of partitions, when nothing is in flight to
@@ -176,18 +180,17 @@ impl Watch {
         if let Some(table) = &self.table
             && let Err(error) = table.save(topic, count).await
         {
-            self.warn_forgetful(topic, &error);
+            self.warn_forgetful(&error);
         }
     }
 
-    fn warn_forgetful(&self, topic: &str, error: &Error) {
-        if self.is_forgetful.swap(true, Ordering::Relaxed) {
-            debug!(self.log, "the number of a topic's partitions is not remembered"; "topic" => topic,
-                "error" => %error);
-            return;
+    fn warn_forgetful(&self, error: &Error) {
+        let what = "the numbers of the topics' partitions are not remembered: if some are added while the \
+                    relay does not run, it will not notice";
+        match self.is_forgetful.swap(true, Ordering::Relaxed) {
+            true => debug!(self.log, "{what}"; "error" => %error),
+            false => warn!(self.log, "{what}"; "error" => %error),
         }
-        warn!(self.log, "the number of a topic's partitions is not remembered: if some are added while \
-            the relay does not run, it will not notice"; "topic" => topic, "error" => %error);
     }
 }
 

@@ -192,7 +192,7 @@ impl Topics {
 
     /// Makes the topic's producer.
     async fn producer(&self, topic: &Arc<str>, log: &Logger) -> Result<TopicProducer> {
-        let last_used = self.partition_watch.last_used(topic).await;
+        let last_used = self.partition_watch.last_used(topic);
         if let Some(count) = last_used {
             self.status.partitions_before(topic, count);
         }

@@ -177,7 +177,7 @@ impl ReadLoop {
             return Err(Error::new(ErrorKind::PostgresUnavailable, what));
         }
         // Before it can have the slot.
-        from.own_backend.set(client.backend());
+        from.own_backend.set(&client.backend().await?);
         let options = ReplicationOptions::new(&from.slot)
             .publication(&from.publication)
             .messages(true)

@@ -38,7 +38,7 @@ const GIVE_BACK: Duration = Duration::from_secs(1);
 const TELL: Duration = Duration::from_millis(200);
 
 /// Limit for the others to take over the pipelines of an instance that leaves.
-const LEAVE_LIMIT: Duration = Duration::from_secs(10);
+const LEAVE_LIMIT: Duration = Duration::from_secs(15);
 
 /// Limit for the end of pipelines that others may start already.
 const LOST_LIMIT: Duration = Duration::from_secs(3);

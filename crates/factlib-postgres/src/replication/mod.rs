@@ -48,7 +48,7 @@ const SYNTAX_ERROR: &str = "42601";
 /// A replication connection that does not stream yet.
 pub struct ReplicationClient {
     session: Session,
-    backend: Backend,
+    pid: i32,
     /// `wal_sender_timeout` of this session, if it can be set.
     wal_sender_timeout: Option<Duration>,
 }
@@ -85,8 +85,7 @@ impl Startup for ReplicationStartup<'_> {
 
     async fn start(&self, stream: Stream, server: &LoginTarget<'_>) -> Result<ReplicationClient> {
         let session = auth::log_in(stream, server, self.info, Purpose::Replication).await?;
-        let backend = Backend::default();
-        let mut client = ReplicationClient { session, backend, wal_sender_timeout: None };
+        let mut client = ReplicationClient { session, pid: 0, wal_sender_timeout: None };
         if let Some((query, wanted)) = server.target.probe()
             && client.value(query).await?.as_deref() != Some(wanted)
         {
@@ -158,7 +157,7 @@ impl ReplicationClient {
         Ok(rows.into_iter().next().and_then(|row| row.into_iter().next().flatten()))
     }
 
-    /// Applies the session settings and reads the identity of the server process.
+    /// Applies the session settings.
     async fn set_up(&mut self) -> Result<()> {
         let query = "SELECT setting FROM pg_catalog.pg_settings \
                      WHERE name = 'wal_sender_timeout' AND context = 'user'";
@@ -174,17 +173,23 @@ impl ReplicationClient {
         let message = format!("cannot set up the session with PostgreSQL at {}", self.session.at);
         let setting = session_settings::statement(&additional);
         let rows = self.session.query(&setting, &message).await?;
-        let column = |at: usize| rows.first()?.get(at)?.as_deref();
-        self.backend = Backend {
-            pid: column(0).and_then(|text| text.parse().ok()).unwrap_or_default(),
-            started: column(1).unwrap_or_default().to_owned(),
-        };
+        let pid = rows.first().and_then(|row| row.first()?.as_deref()?.parse().ok());
+        self.pid = pid.unwrap_or_default();
         Ok(())
     }
 
-    /// The server process of this connection.
-    pub fn backend(&self) -> &Backend {
-        &self.backend
+    /// Process id of the server process of this connection.
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// Reads the identity of the server process of this connection.
+    ///
+    /// # Errors
+    /// Errors of the server.
+    pub async fn backend(&mut self) -> Result<Backend> {
+        let started = self.value(&session_settings::started_query()).await?.unwrap_or_default();
+        Ok(Backend { pid: self.pid, started })
     }
 
     /// Creates a slot that is dropped with this connection, and returns its position: transactions
