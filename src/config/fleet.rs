@@ -32,6 +32,10 @@ pub struct FleetConfig {
     /// `group.min.session.timeout.ms` (6 s) is the least that they take.
     #[serde(with = "humantime_serde")]
     pub session_timeout: Duration,
+    /// When this instance stops: time for the others to get ready for its pipelines, after which it stops
+    /// those that are left; `0s`: it stops all at once.
+    #[serde(with = "humantime_serde")]
+    pub handover_timeout: Duration,
     /// `/healthz` and `/readyz` fail when `all` pipelines fail, or when `any` does.
     pub unhealthy_when: UnhealthyWhen,
 }
@@ -89,6 +93,7 @@ impl Default for FleetConfig {
             instance: None,
             max_pipelines: 0,
             session_timeout: Duration::from_secs(10),
+            handover_timeout: Duration::from_secs(15),
             unhealthy_when: UnhealthyWhen::All,
         }
     }

@@ -167,6 +167,7 @@ const ROWS: &[(&str, Kind, &[&str])] = &[
     ("fleet.instance", Kind::Text, &[]),
     ("fleet.max_pipelines", Kind::Number, &[]),
     ("fleet.session_timeout", Kind::Duration, &[]),
+    ("fleet.handover_timeout", Kind::Duration, &[]),
     ("fleet.unhealthy_when", Kind::OneOf(&["all", "any"]), &[]),
     ("http.address", Kind::Address, &[]),
     ("http.health_port", Kind::Port, &["WAL_HEALTH_PORT"]),

@@ -185,12 +185,13 @@ impl Watch {
     }
 
     fn warn_forgetful(&self, error: &Error) {
-        let what = "the numbers of the topics' partitions are not remembered: if some are added while the \
-                    relay does not run, it will not notice";
-        match self.is_forgetful.swap(true, Ordering::Relaxed) {
-            true => debug!(self.log, "{what}"; "error" => %error),
-            false => warn!(self.log, "{what}"; "error" => %error),
+        if self.is_forgetful.swap(true, Ordering::Relaxed) {
+            debug!(self.log, "the numbers of the topics' partitions are not remembered";
+                "error" => %error);
+            return;
         }
+        warn!(self.log, "the numbers of the topics' partitions are not remembered: if some are added \
+            while the relay does not run, it will not notice"; "error" => %error);
     }
 }
 

@@ -3,9 +3,9 @@
 //!
 //! A pipeline that moves is prepared by its new owner first, which then waits for the slot; when the
 //! old one is told to, it stops the pipeline in order. So a pipeline stands still for the time between
-//! the two, however long its start takes. At the end of the process all pipelines move in this way, for
-//! up to [`LEAVE_LIMIT`]. If the membership is lost, others may start the pipelines at any time, so they
-//! get no longer than [`LOST_LIMIT`] to end.
+//! the two, however long its start takes. At the end of the process all pipelines move in this way,
+//! within `fleet.handover_timeout`. If the membership is lost, others may start the pipelines at any
+//! time, so they get no longer than [`LOST_LIMIT`] to end.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -36,9 +36,6 @@ const GIVE_BACK: Duration = Duration::from_secs(1);
 
 /// Pause before the group is told of new and removed pipelines, as several may come together.
 const TELL: Duration = Duration::from_millis(200);
-
-/// Limit for the others to take over the pipelines of an instance that leaves.
-const LEAVE_LIMIT: Duration = Duration::from_secs(15);
 
 /// Limit for the end of pipelines that others may start already.
 const LOST_LIMIT: Duration = Duration::from_secs(3);
@@ -98,6 +95,7 @@ impl Sharing {
             preparations: Preparations::default(),
             leaving: None,
             leave_at: None,
+            handover_timeout: config.handover_timeout,
             tell_at: None,
             first_failure: Ok(()),
             status: changed,
@@ -169,6 +167,7 @@ struct Task {
     leaving: Option<Option<Reply>>,
     /// Time at which the pipelines that are left stop, whoever is ready for them.
     leave_at: Option<Instant>,
+    handover_timeout: Duration,
     /// Time to tell the group what has changed.
     tell_at: Option<Instant>,
     first_failure: Result<()>,
@@ -295,8 +294,8 @@ impl Task {
         for name in self.holdings.leave() {
             self.stop(name, None);
         }
-        if self.status.borrow().instances > 1 {
-            self.leave_at = Some(Instant::now() + LEAVE_LIMIT);
+        if self.status.borrow().instances > 1 && !self.handover_timeout.is_zero() {
+            self.leave_at = Some(Instant::now() + self.handover_timeout);
             self.tell();
         } else {
             self.drop_all(None);

@@ -6,7 +6,7 @@ use factlib::testing::shared_kafka;
 use tokio::time::sleep;
 
 use crate::{
-    Ctx, Outcome, exactly_once,
+    Ctx, Outcome,
     fleet::{Fleet, Server},
     support::History,
 };

@@ -89,11 +89,13 @@ fn of_unit(text: &str, key: &str) -> Vec<String> {
 
 #[test]
 fn time_to_stop_is_more_than_draining_takes() {
-    let drain = factlib::config::Config::default().pipeline.drain_timeout.as_secs();
+    let config = factlib::config::Config::default();
+    let drain = config.pipeline.drain_timeout.as_secs();
+    let of_fleet = drain + config.fleet.handover_timeout.as_secs();
     let unit = read("packaging/factlib.service");
     let unit: u64 = of_unit(&unit, "TimeoutStopSec")[0].parse().expect("seconds");
-    assert!(unit > drain, "{unit} for {drain}");
-    for file in MANIFESTS {
+    assert!(unit > of_fleet, "{unit} for {of_fleet}");
+    for (file, drain) in MANIFESTS.into_iter().zip([drain, of_fleet]) {
         let pod = &yaml(file)[0]["spec"]["template"]["spec"];
         let pod = pod["terminationGracePeriodSeconds"].as_u64().expect("seconds");
         assert!(pod > drain, "{file}: {pod} for {drain}");
