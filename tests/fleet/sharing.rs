@@ -16,6 +16,11 @@ const DATABASES: usize = 9;
 
 /// An instance that knows all pipelines.
 fn start(beds: &[Bed<'_>], name: &str) -> FleetHandle {
+    start_with(beds, name, |_| {})
+}
+
+/// The same with a change of each pipeline's configuration.
+fn start_with(beds: &[Bed<'_>], name: &str, change: impl Fn(&mut Config)) -> FleetHandle {
     let mut config = Config::default();
     config.kafka.brokers = vec![beds[0].kafka.bootstrap()];
     config.fleet.group = Some(format!("{}_group", beds[0].name));
@@ -26,6 +31,7 @@ fn start(beds: &[Bed<'_>], name: &str) -> FleetHandle {
     for bed in beds {
         let mut config = bed.config.clone();
         config.kafka.topics.partitions = Some(1);
+        change(&mut config);
         // The instances of this test are in one process, which refuses a slot that it reads already.
         let make = move || Ok(Pipeline::builder().config(config.clone()).as_another_process());
         fleet = fleet.pipeline(bed.name.clone(), make);
@@ -111,6 +117,32 @@ async fn instances_share_pipelines_and_take_over_what_another_leaves() {
     }
     share(&[&b, &c, &d], &[2, 3, 3]).await;
     for fleet in [b, c, d] {
+        fleet.shutdown().await.expect("it stops in order");
+    }
+}
+
+/// The instances of a rolling update may differ in what they can reach.
+#[actix::test]
+async fn a_pipeline_that_its_new_instance_cannot_start_stays_where_it_runs() {
+    let names: Vec<_> = (0..2).map(|number| format!("fleet_stays_{number}")).collect();
+    let beds = join_all(names.iter().map(|name| Bed::shared(name))).await;
+    let a = start(&beds, "a");
+    share(&[&a], &[2]).await;
+    let url = beds[0].postgres.url_for("no_such_database");
+    let b = start_with(&beds, "b", |config| config.postgres.url = url.clone().into());
+    let begun = Instant::now();
+    let tried = async {
+        while !b.status().iter().any(|one| one.problem.is_some()) {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(LIMIT, tried).await.expect("it tries to start what is coming");
+    sleep(Duration::from_secs(2)).await;
+    println!("the new instance could not start one for {:?}", begun.elapsed());
+    assert_eq!(a.status().len(), 2);
+    emit_to_all(&beds).await;
+    arrived(&beds, 1).await;
+    for fleet in [a, b] {
         fleet.shutdown().await.expect("it stops in order");
     }
 }
