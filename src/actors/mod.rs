@@ -6,6 +6,7 @@ pub mod bench;
 mod checkpointer;
 mod commit_gate;
 mod decoder;
+mod give_way;
 mod handler;
 mod held_events;
 mod lane;

@@ -24,6 +24,7 @@ use actix::{
 use slog::{Logger, debug};
 
 pub(crate) use self::event_decoder::EventDecoder;
+use super::give_way::give_way;
 use crate::{
     Error,
     faults::{FaultSite, Faults},
@@ -67,17 +68,17 @@ impl Handler<WalBatch> for Decoder {
     fn handle(&mut self, batch: WalBatch, ctx: &mut Self::Context) {
         self.faults.reach(FaultSite::Decoder);
         self.batches = batch.id.seq + 1;
-        let Some(lookup) = &self.new_tables else { return self.decode(batch) };
+        let Some(lookup) = &self.new_tables else { return self.decode(batch, ctx) };
         match self.decoder.unknown_tables(&batch.frames) {
-            Ok(tables) if tables.is_empty() => self.decode(batch),
+            Ok(tables) if tables.is_empty() => self.decode(batch, ctx),
             Ok(tables) => {
                 let lookup = Arc::clone(lookup);
                 let asking = async move { lookup.facts(&tables).await };
                 // Later batches wait behind this one.
-                ctx.wait(asking.into_actor(self).map(|facts, this, _| match facts {
+                ctx.wait(asking.into_actor(self).map(|facts, this, ctx| match facts {
                     Ok(facts) => {
                         this.decoder.learn(facts);
-                        this.decode(batch);
+                        this.decode(batch, ctx);
                     }
                     Err(error) => this.fail(error),
                 }));
@@ -88,7 +89,7 @@ impl Handler<WalBatch> for Decoder {
 }
 
 impl Decoder {
-    fn decode(&mut self, batch: WalBatch) {
+    fn decode(&mut self, batch: WalBatch, ctx: &mut Context<Self>) {
         let WalBatch { id, frames, commit_end_lsn, permit } = batch;
         match self.decoder.decode(&frames) {
             Ok(events) if events.is_empty() => {
@@ -97,6 +98,7 @@ impl Decoder {
             Ok(events) => {
                 let end = self.decoder.end();
                 self.router.do_send(EventBatch { id, events, commit_end_lsn, end, permit });
+                give_way(self, ctx);
             }
             Err(error) => {
                 debug!(self.log, "cannot decode a batch"; "batch" => ?id, "bytes" => frames.len());

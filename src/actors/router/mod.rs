@@ -54,7 +54,7 @@ use self::{
     forward::forward,
     sorter::SortedEvents,
 };
-use super::held_events::HELD_LANE;
+use super::{give_way::give_way, held_events::HELD_LANE};
 use crate::{
     Error, ErrorKind,
     faults::{FaultSite, Faults},
@@ -105,6 +105,7 @@ impl Handler<EventBatch> for Router {
         if let Some(done) = self.route(batch, ctx) {
             self.complete(done, ctx);
         }
+        give_way(self, ctx);
     }
 }
 

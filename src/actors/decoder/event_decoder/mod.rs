@@ -244,7 +244,7 @@ impl EventDecoder {
                 self.interrupted = self.interrupted.filter(|other| other.final_lsn >= self.done);
             }
             Message::Logical { transactional, lsn, prefix, content } => {
-                self.logical(transactional, lsn, prefix, frames.slice_ref(content), to)?;
+                self.logical(transactional, lsn, prefix, || frames.slice_ref(content), to)?;
             }
             Message::Relation { oid, namespace, name, columns, .. } => {
                 if let Source::Tables(tables) = &mut self.source {
@@ -324,7 +324,7 @@ impl EventDecoder {
         transactional: bool,
         lsn: Lsn,
         prefix: &str,
-        content: Bytes,
+        content: impl Fn() -> Bytes,
         to: &mut Decoding,
     ) -> Result<()> {
         let Source::Messages { prefix: ours } = &self.source else { return Ok(()) };
@@ -347,11 +347,9 @@ impl EventDecoder {
                 None
             }
         };
-        let mut event = match Event::parse(content.clone(), lsn) {
-            Ok(event) => event,
-            // Not this stream is broken, but what somebody wrote into it.
-            Err(error) => Event::malformed(content, lsn, error),
-        };
+        // Not this stream is broken, but what somebody wrote into it.
+        let malformed = |error| Event::malformed(content(), lsn, error);
+        let mut event = Event::parse(content(), lsn).unwrap_or_else(malformed);
         if let Some(transaction) = transaction {
             event.set_transaction(transaction.info());
         }
