@@ -17,6 +17,7 @@ mod fleet;
 mod init;
 mod line;
 mod log;
+mod memory;
 mod output;
 mod replay;
 mod route;
@@ -46,6 +47,7 @@ use self::args::{Args, Command};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    memory::keep_freed();
     output::print_panics_on_one_line();
     match run_command(args::parse()) {
         Ok(code) => code,
