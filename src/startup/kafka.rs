@@ -47,7 +47,6 @@ impl Startup {
         let InKafka { positions, transactions } = kafka;
         let cluster = start.from.system_id;
         if let Some(transactions) = transactions {
-            positions.create().await?;
             transactions.begin_session(cluster).await?;
             let Some(position) = positions.read(cluster).await? else { return Ok(start) };
             self.check(&start, &position, positions.describe(), limit, log).await?;

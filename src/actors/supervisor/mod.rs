@@ -152,6 +152,7 @@ impl Supervisor {
             };
             if first {
                 resources.lanes.check(limit).await?;
+                resources.prepare_topics().await?;
             }
             let tell = |waits_for: &WaitsFor| resources.waits(waits_for);
             let on_standby = |error: &Error| resources.stands_by(error);

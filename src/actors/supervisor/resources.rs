@@ -77,15 +77,25 @@ pub(crate) struct PipelineResources {
 }
 
 impl PipelineResources {
+    /// Makes the topics ready that the pipeline itself writes. Needs no slot.
+    pub async fn prepare_topics(&self) -> Result<()> {
+        if let Some(receipts) = &self.receipts {
+            receipts.prepare(&self.log).await?;
+        }
+        match &self.positions {
+            Some(positions) if self.transactions.is_some() => positions.create().await,
+            _ => Ok(()),
+        }
+    }
+
     /// The start, or a later one where the position in Kafka is further. With exactly-once,
     /// nobody but this instance writes for the slot any more when this returns.
     pub async fn with_kafka(&self, start: Start, first: bool, limit: Duration) -> Result<Start> {
-        // Each session of transactions opens their topic, which may be gone meanwhile.
-        let receipts = self.receipts.as_ref().filter(|_| first || self.transactions.is_some());
-        if let Some(receipts) = receipts {
-            receipts.prepare(&self.log).await?;
+        // Each session of transactions opens the topics, which may be gone since the first start.
+        if !first && self.transactions.is_some() {
+            self.prepare_topics().await?;
         }
-        // Without transactions, none comes there after the first start.
+        // Without transactions, no position comes there after the first start.
         let asked = self.positions.as_ref().filter(|_| first || self.transactions.is_some());
         let Some(positions) = asked else { return Ok(start) };
         let kafka = InKafka { positions, transactions: self.transactions.as_deref() };
