@@ -42,7 +42,7 @@ impl FleetHandle {
             threads: Arc::new(threads),
             connections: SharedConnections::default(),
             retry_after: config.retry_after,
-            is_shared: config.group.is_some(),
+            shared: None,
             log: log.clone(),
         });
         let sharing = match &config.group {
@@ -70,7 +70,7 @@ impl FleetHandle {
         match &self.sharing {
             Some(sharing) => sharing.set(name, make),
             // It starts by itself.
-            None => drop(self.keepers.start(name, make)),
+            None => drop(self.keepers.start(name, make, None)),
         }
     }
 

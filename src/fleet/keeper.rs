@@ -52,8 +52,9 @@ pub(super) struct Surroundings {
     pub threads: Arc<ThreadPool>,
     pub connections: SharedConnections,
     pub retry_after: Duration,
-    /// True if other instances start what this one stops: they wait for its slot.
-    pub is_shared: bool,
+    /// None unless the pipelines are shared with other instances; false while one of these runs this
+    /// pipeline.
+    pub shared: Option<watch::Receiver<bool>>,
     pub log: Logger,
 }
 
@@ -175,8 +176,8 @@ async fn end(pipeline: Arc<PipelineHandle>, stop: Stop, kept: &Mutex<Kept>) -> R
 }
 
 async fn start(make: &MakePipeline, around: &Surroundings) -> Result<PipelineHandle> {
-    let Surroundings { threads, connections, is_shared, log, .. } = around;
-    let builder = make()?.in_fleet(threads, connections, *is_shared, log.clone());
+    let Surroundings { threads, connections, shared, log, .. } = around;
+    let builder = make()?.in_fleet(threads, connections, shared.clone(), log.clone());
     builder.start_in_background().await
 }
 

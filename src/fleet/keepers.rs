@@ -6,6 +6,7 @@ use std::{
 };
 
 use slog::o;
+use tokio::sync::watch;
 
 use super::{
     MakePipeline,
@@ -25,11 +26,16 @@ impl Keepers {
     }
 
     /// Starts a pipeline, once the one of this name has stopped in order, if there is one. The future
-    /// ends when it runs, or waits for nothing but its slot.
-    pub fn start(&self, name: String, make: MakePipeline) -> impl Future<Output = ()> + use<> {
+    /// ends when it runs, or waits for nothing but its slot. `shared`: as [`Surroundings`] has it.
+    pub fn start(
+        &self,
+        name: String,
+        make: MakePipeline,
+        shared: Option<watch::Receiver<bool>>,
+    ) -> impl Future<Output = ()> + use<> {
         let mut keepers = self.lock();
         let log = self.around.log.new(o!("pipeline" => name.clone()));
-        let around = Surroundings { log, ..self.around.clone() };
+        let around = Surroundings { shared, log, ..self.around.clone() };
         let keeper = Keeper::start(make, keepers.remove(&name), around);
         let ready = keeper.ready();
         keepers.insert(name, keeper);

@@ -20,6 +20,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use actix::Recipient;
 use slog::Logger;
+use tokio::sync::watch;
 
 pub use self::handle::PipelineHandle;
 
@@ -77,6 +78,7 @@ impl Pipeline {
             claims_slot: true,
             threads: None,
             standby_pause: STANDBY_PAUSE,
+            may_take_slot: watch::channel(true).1,
             faults: Faults::default(),
             #[cfg(feature = "metrics")]
             facade: Facade::default(),
@@ -100,6 +102,7 @@ pub struct PipelineBuilder {
     threads: Option<Arc<ThreadPool>>,
     /// Longest pause before it looks again if the slot is free.
     standby_pause: Duration,
+    may_take_slot: watch::Receiver<bool>,
     faults: Faults,
     #[cfg(feature = "metrics")]
     facade: Facade,
@@ -214,18 +217,19 @@ impl PipelineBuilder {
     }
 
     /// Makes it one of a fleet, which has the threads, the connections to Kafka, the ports and the
-    /// logger. One that is shared with other instances waits for a slot only while another one stops.
+    /// logger. `shared`: other instances may run it too, and while it is false one of them does.
     pub(crate) fn in_fleet(
         mut self,
         threads: &Arc<ThreadPool>,
         connections: &SharedConnections,
-        is_shared: bool,
+        shared: Option<watch::Receiver<bool>>,
         log: Logger,
     ) -> Self {
         self.threads = Some(Arc::clone(threads));
         self.config.kafka.connections = Some(connections.clone());
-        if is_shared {
+        if let Some(may_take_slot) = shared {
             self.standby_pause = SHARED_STANDBY_PAUSE;
+            self.may_take_slot = may_take_slot;
         }
         self.config.http.health_port = None;
         self.config.http.metrics_port = None;

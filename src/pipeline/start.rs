@@ -72,6 +72,7 @@ impl PipelineBuilder {
             claims_slot,
             threads,
             standby_pause,
+            may_take_slot,
             faults,
             #[cfg(feature = "metrics")]
             facade,
@@ -212,6 +213,7 @@ impl PipelineBuilder {
             paused,
             claim,
             standby_pause,
+            may_take_slot,
             status: Arc::clone(&status),
             faults,
             #[cfg(feature = "otlp")]

@@ -5,7 +5,10 @@ use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 
 use factlib_postgres::{Encoding, ReplicationClient, Server, Slot, SqlSession, WaitsFor};
 use slog::{Logger, info, warn};
-use tokio::time::{Instant, sleep};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep},
+};
 use tokio_postgres::Client;
 
 use super::{
@@ -36,6 +39,9 @@ const CHECKED_EVERY: Duration = Duration::from_secs(30);
 pub(crate) struct Standby<'a> {
     /// Pause between two looks at the slot.
     pub pause: Duration,
+    /// False while another instance of the fleet runs the pipeline: the slot is then taken only after
+    /// that one has read it. It may be about to.
+    pub may_take: &'a watch::Receiver<bool>,
     /// Called with the error that tells who reads it.
     pub on_standby: &'a (dyn Fn(&Error) + Sync),
 }
@@ -98,16 +104,24 @@ impl Startup {
         if !self.asked_for_others.swap(true, Relaxed) {
             self.warn_of_others(&client, log).await;
         }
-        match (self.ensure_slot_is_free(&client, log).await, standby) {
-            (Ok(()), _) => {}
-            (Err(error), Some(standby)) if error.kind() == ErrorKind::SlotInUse => {
-                (standby.on_standby)(&error);
-                self.slot_is_free(&client, standby.pause, begun + CHECKED_EVERY, error).await?;
-                // The other instance has moved on meanwhile.
-                checked.moving = self.move_record(&client, checked.cluster, options).await?;
-                start = self.position(&client, &mut checked, store, options, on_wait, log).await?;
+        let in_use = match self.ensure_slot_is_free(&client, log).await {
+            Ok(()) if standby.is_none_or(|standby| *standby.may_take.borrow()) => None,
+            Ok(()) => {
+                let slot = &self.config.postgres.slot;
+                let what = format!("slot {slot} is about to be read by another instance");
+                Some(Error::new(ErrorKind::SlotInUse, what))
             }
-            (Err(error), _) => return Err(error),
+            Err(error) => Some(error),
+        };
+        if let Some(error) = in_use {
+            let Some(standby) = standby.filter(|_| error.kind() == ErrorKind::SlotInUse) else {
+                return Err(error);
+            };
+            (standby.on_standby)(&error);
+            self.slot_is_free(&client, standby, begun + CHECKED_EVERY, error).await?;
+            // The other instance has moved on meanwhile.
+            checked.moving = self.move_record(&client, checked.cluster, options).await?;
+            start = self.position(&client, &mut checked, store, options, on_wait, log).await?;
         }
         // Now: while the slot is read, the server would wait for its end.
         self.enable_failover(&client, limit, log).await?;
@@ -303,7 +317,7 @@ impl Startup {
         }
     }
 
-    /// Waits until nobody reads the slot, in the session that has just prepared the start: so the
+    /// Waits until nobody reads the slot any more, in the session that has just prepared the start: so the
     /// start goes fast when the slot is free.
     ///
     /// # Errors
@@ -311,7 +325,7 @@ impl Startup {
     async fn slot_is_free(
         &self,
         client: &SqlSession,
-        pause: Duration,
+        standby: Standby<'_>,
         deadline: Instant,
         in_use: Error,
     ) -> Result<()> {
@@ -320,15 +334,18 @@ impl Startup {
         let slot = &self.config.postgres.slot;
         let failed = |error| postgres_error(format!("cannot look up slot {slot}"), error);
         let query = client.prepare(query).await.map_err(failed)?;
+        let mut was_read = false;
         loop {
             let looking = async { client.query_opt(&query, &[slot]).await.map_err(failed) };
-            if self.answered(client, "whether the slot is free", looking).await?.is_none() {
-                return Ok(());
+            match self.answered(client, "whether the slot is free", looking).await? {
+                Some(_) => was_read = true,
+                None if was_read || *standby.may_take.borrow() => return Ok(()),
+                None => {}
             }
             if Instant::now() >= deadline {
                 return Err(in_use);
             }
-            sleep(pause).await;
+            sleep(standby.pause).await;
         }
     }
 

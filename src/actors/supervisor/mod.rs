@@ -156,7 +156,11 @@ impl Supervisor {
             }
             let tell = |waits_for: &WaitsFor| resources.waits(waits_for);
             let on_standby = |error: &Error| resources.stands_by(error);
-            let standby = Standby { pause: resources.standby_pause, on_standby: &on_standby };
+            let standby = Standby {
+                pause: resources.standby_pause,
+                may_take: &resources.may_take_slot,
+                on_standby: &on_standby,
+            };
             // What a living chain has in flight was counted above.
             let standby = chain.is_none().then_some(standby);
             let (store, log) = (&*resources.store, &resources.log);

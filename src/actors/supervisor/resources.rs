@@ -6,6 +6,7 @@ use actix::{Actor, Addr};
 use actix_rt::ArbiterHandle;
 use factlib_postgres::WaitsFor;
 use slog::{Logger, info, o};
+use tokio::sync::watch;
 
 use super::Supervisor;
 use crate::{
@@ -68,6 +69,8 @@ pub(crate) struct PipelineResources {
     pub claim: SlotClaim,
     /// Pause before a standby looks again whether the slot is free.
     pub standby_pause: Duration,
+    /// False while another instance of the fleet runs the pipeline.
+    pub may_take_slot: watch::Receiver<bool>,
     pub status: Arc<Status>,
     pub faults: Faults,
     /// True if deliveries become spans.

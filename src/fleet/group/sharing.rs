@@ -93,6 +93,7 @@ impl Sharing {
             endings: FuturesUnordered::new(),
             removals: BTreeMap::new(),
             preparations: Preparations::default(),
+            may_take_slots: BTreeMap::new(),
             leaving: None,
             leave_at: None,
             handover_timeout: config.handover_timeout,
@@ -163,6 +164,8 @@ struct Task {
     /// Removed pipelines that are being stopped.
     removals: BTreeMap<String, Vec<Reply>>,
     preparations: Preparations,
+    /// Tells each prepared pipeline when no other instance runs it any more.
+    may_take_slots: BTreeMap<String, watch::Sender<bool>>,
     /// Gets the answer once all pipelines have ended. The inner one is none if nobody waits.
     leaving: Option<Option<Reply>>,
     /// Time at which the pipelines that are left stop, whoever is ready for them.
@@ -237,6 +240,9 @@ impl Task {
         }
         for name in assignment.pipelines.keys() {
             self.preparations.hurry(name);
+            if let Some(may_take_slot) = self.may_take_slots.remove(name) {
+                may_take_slot.send_replace(true);
+            }
         }
         for name in changes.start {
             info!(self.log, "pipeline assigned to this instance"; "pipeline" => &name);
@@ -322,8 +328,9 @@ impl Task {
         // One that is coming may wait for its turn.
         self.preparations.forget(&name);
         if let Some(make) = self.pipelines.get(&name) {
+            let shared = Some(watch::channel(true).1);
             // It starts by itself.
-            drop(self.keepers.start(name, Arc::clone(make)));
+            drop(self.keepers.start(name, Arc::clone(make), shared));
         }
     }
 
@@ -332,7 +339,9 @@ impl Task {
         if let Some(make) = self.pipelines.get(&name) {
             let (keepers, make) = (self.keepers.clone(), Arc::clone(make));
             let of = name.clone();
-            self.preparations.begin(name, move || keepers.start(of, make));
+            let (may_take_slot, shared) = watch::channel(false);
+            self.may_take_slots.insert(name.clone(), may_take_slot);
+            self.preparations.begin(name, move || keepers.start(of, make, Some(shared)));
         }
     }
 
@@ -346,6 +355,7 @@ impl Task {
     /// Begins to stop a pipeline, within this time if there is a limit.
     fn stop(&mut self, name: String, limit: Option<Duration>) {
         self.preparations.forget(&name);
+        self.may_take_slots.remove(&name);
         let keeper = self.keepers.take(&name);
         self.endings.push(
             async move {

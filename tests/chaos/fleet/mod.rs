@@ -73,6 +73,8 @@ impl<'a> Fleet<'a> {
             .set("fleet.group", &tenants.bed.name)
             .set("fleet.session_timeout", format!("{}s", session.as_secs()))
             .set("pipeline.startup_timeout", "120s")
+            // The others need some seconds for each ten pipelines of this machine.
+            .set("fleet.handover_timeout", "40s")
             // Each saved position is WAL that all slots read.
             .set("checkpoint.idle_interval", ctx.pick("500ms", "5s"))
             // So that each record says when it arrived.
