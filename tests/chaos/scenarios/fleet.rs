@@ -6,16 +6,16 @@ use factlib::testing::shared_kafka;
 use tokio::time::sleep;
 
 use crate::{
-    Ctx, Outcome,
+    Ctx, Outcome, exactly_once,
     fleet::{Fleet, Server},
     support::History,
 };
 
 /// Within which all pipelines of an instance that is gone go on, after its session has timed out.
 const TAKEOVER: Duration = Duration::from_secs(15);
-/// Within which a pipeline goes on elsewhere after an orderly stop. It is the processor that limits it:
-/// a machine of two cores runs the server with the readers of all slots, Kafka, and all instances.
-const MOVE: Duration = Duration::from_secs(15);
+/// The longest that an orderly move may hold up a fact. Two seconds are the aim, and reached on a machine
+/// that does nothing else.
+const MOVE: Duration = Duration::from_secs(6);
 /// Within which a new tenant is read.
 const NEW_TENANT: Duration = Duration::from_secs(10);
 /// Facts a second of all tenants: PostgreSQL wakes the readers of all slots at each commit.
@@ -35,7 +35,8 @@ async fn start<'a>(ctx: &Ctx, server: &'a Server, tenants: usize) -> Fleet<'a> {
 pub async fn instances_come_and_go(ctx: &mut Ctx) -> Outcome {
     let server = Server::start(ctx).await;
     // With exactly-once, 67 that start together are too many for two cores.
-    let tenants = 200;
+    // With exactly-once, 67 that start together are too many for two cores.
+    let tenants = if exactly_once() { 60 } else { 200 };
     let mut fleet = start(ctx, &server, tenants).await;
     fleet.kill_one().await;
     fleet.add_one().await;
