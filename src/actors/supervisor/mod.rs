@@ -195,6 +195,10 @@ impl Supervisor {
             Ok((start, next)) => this.begin(start, next, ctx),
             Err(error) => {
                 let error: Error = error;
+                let state = this.resources.status.snapshot().state;
+                if matches!(state, PipelineState::StandingBy { .. }) {
+                    this.restarts.stood_by();
+                }
                 use ErrorKind::{KafkaUnavailable, SlotInUse, TopicUnavailable};
                 // To stand by is no failure, and Kafka's are counted elsewhere.
                 let is_replications =

@@ -39,6 +39,11 @@ impl Restarts {
         self.starting_since = None;
     }
 
+    /// Notes that it has stood by: the time to start in begins now.
+    pub fn stood_by(&mut self) {
+        self.starting_since = self.starting_since.map(|_| Instant::now());
+    }
+
     /// Notes the end of a generation of this age, and if it delivered something.
     pub fn ended(&mut self, delivered: bool, age: Duration) {
         if delivered || age > self.config.pipeline.restart_backoff_max {
@@ -63,8 +68,12 @@ impl Restarts {
             return None;
         }
         let pause = self.pause(self.failures);
+        if stands_by {
+            self.stood_by();
+            return Some(pause.min(self.standby_pause));
+        }
         self.failures = self.failures.saturating_add(1);
-        Some(if stands_by { pause.min(self.standby_pause) } else { pause })
+        Some(pause)
     }
 
     /// The pause before try `failures + 1`: doubled each time, with jitter.
@@ -125,6 +134,29 @@ mod tests {
             let pause = restarts.after(&error(ErrorKind::SlotInUse));
             assert!(pause.is_some_and(|pause| pause <= STANDBY_PAUSE), "{pause:?}");
         }
+    }
+
+    #[test]
+    fn a_failure_after_standing_by_is_the_first_one() {
+        let mut restarts = restarts(Duration::ZERO);
+        for _ in 0..10 {
+            restarts.after(&error(ErrorKind::SlotInUse));
+        }
+        let pause = restarts.after(&error(ErrorKind::TransactionAborted)).expect("it passes");
+        assert!(pause <= Duration::from_secs(2), "{pause:?}");
+    }
+
+    #[test]
+    fn to_stand_by_takes_no_time_from_the_start() {
+        let mut restarts = restarts(Duration::from_millis(50));
+        std::thread::sleep(Duration::from_millis(60));
+        restarts.stood_by();
+        assert!(restarts.after(&error(ErrorKind::KafkaUnavailable)).is_some());
+        std::thread::sleep(Duration::from_millis(60));
+        assert_eq!(restarts.after(&error(ErrorKind::KafkaUnavailable)), None);
+        restarts.runs();
+        restarts.stood_by();
+        assert!(!restarts.is_first());
     }
 
     #[test]
