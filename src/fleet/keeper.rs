@@ -93,7 +93,8 @@ impl Keeper {
         self.task.await.unwrap_or(Ok(()))
     }
 
-    /// Waits until the pipeline runs, or waits for nothing but its slot; also if it has ended.
+    /// Waits until the pipeline runs, or waits for nothing but its slot. Ends with the keeper, too:
+    /// nobody asks for a pipeline that was told to stop.
     pub fn ready(&self) -> impl Future<Output = ()> + use<> {
         let mut ready = self.ready.clone();
         async move {
@@ -132,7 +133,7 @@ async fn keep(
                 let pipeline = Arc::new(pipeline);
                 *lock(kept) = Kept { pipeline: Some(Arc::clone(&pipeline)), failure: None };
                 let starting = async {
-                    if pipeline.started().await.is_ok() {
+                    if pipeline.ready().await.is_ok() {
                         is_ready.send_replace(true);
                     }
                     std::future::pending().await

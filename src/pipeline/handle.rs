@@ -22,6 +22,8 @@ use crate::{
 pub struct PipelineHandle {
     pub(super) supervisor: Addr<Supervisor>,
     pub(super) running: watch::Receiver<bool>,
+    /// True once it waited for nothing but its slot.
+    pub(super) ready: watch::Receiver<bool>,
     pub(super) ended: watch::Receiver<PipelineOutcome>,
     pub(super) status: Arc<Status>,
     /// Topics and handlers that can be paused before anything is sent to them.
@@ -164,13 +166,23 @@ impl PipelineHandle {
     }
 
     /// Waits until the pipeline reads for the first time, stands by or has ended.
-    pub(crate) async fn started(&self) -> Result<()> {
+    pub(super) async fn started(&self) -> Result<()> {
         let mut states = self.status.subscribe();
         let stands_by = |state: &PipelineState| matches!(state, PipelineState::StandingBy { .. });
         tokio::select! {
             biased;
             result = self.running() => result,
             Ok(_) = states.wait_for(stands_by) => Ok(()),
+        }
+    }
+
+    /// Waits until the pipeline reads for the first time, waits for nothing but its slot, or has ended.
+    pub(crate) async fn ready(&self) -> Result<()> {
+        let mut ready = self.ready.clone();
+        tokio::select! {
+            biased;
+            result = self.running() => result,
+            Ok(_) = ready.wait_for(|ready| *ready) => Ok(()),
         }
     }
 }

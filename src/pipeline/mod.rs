@@ -16,7 +16,7 @@ mod handle;
 mod own_thread;
 mod start;
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc};
 
 use actix::Recipient;
 use slog::Logger;
@@ -38,12 +38,6 @@ use crate::{
     messages::TopicBatch,
     threads::ThreadPool,
 };
-
-/// Pause before a standby looks again whether the slot is free.
-const STANDBY_PAUSE: Duration = Duration::from_millis(500);
-
-/// The same for a pipeline that another instance of a fleet is about to let go.
-const SHARED_STANDBY_PAUSE: Duration = Duration::from_millis(50);
 
 /// A relay from one replication slot to Kafka.
 ///
@@ -77,7 +71,6 @@ impl Pipeline {
             paused: HashSet::new(),
             claims_slot: true,
             threads: None,
-            standby_pause: STANDBY_PAUSE,
             may_take_slot: watch::channel(true).1,
             faults: Faults::default(),
             #[cfg(feature = "metrics")]
@@ -100,8 +93,6 @@ pub struct PipelineBuilder {
     paused: HashSet<Arc<str>>,
     claims_slot: bool,
     threads: Option<Arc<ThreadPool>>,
-    /// Longest pause before it looks again if the slot is free.
-    standby_pause: Duration,
     may_take_slot: watch::Receiver<bool>,
     faults: Faults,
     #[cfg(feature = "metrics")]
@@ -228,7 +219,6 @@ impl PipelineBuilder {
         self.threads = Some(Arc::clone(threads));
         self.config.kafka.connections = Some(connections.clone());
         if let Some(may_take_slot) = shared {
-            self.standby_pause = SHARED_STANDBY_PAUSE;
             self.may_take_slot = may_take_slot;
         }
         self.config.http.health_port = None;

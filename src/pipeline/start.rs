@@ -71,7 +71,6 @@ impl PipelineBuilder {
             paused,
             claims_slot,
             threads,
-            standby_pause,
             may_take_slot,
             faults,
             #[cfg(feature = "metrics")]
@@ -212,7 +211,7 @@ impl PipelineBuilder {
             window,
             paused,
             claim,
-            standby_pause,
+            is_ready: Arc::new(watch::channel(false).0),
             may_take_slot,
             status: Arc::clone(&status),
             faults,
@@ -282,6 +281,7 @@ async fn spawn(
         };
         threads.saving.spawn(writer.run());
     }
+    let ready = resources.is_ready.subscribe();
     let (running_sender, running) = watch::channel(false);
     let (outcome_sender, ended) = watch::channel(None);
     let (reply, launched) = oneshot::channel();
@@ -299,6 +299,7 @@ async fn spawn(
         supervisor,
         _arbiters: arbiters,
         running,
+        ready,
         ended,
         status,
         known_topics,

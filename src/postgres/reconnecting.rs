@@ -159,6 +159,7 @@ impl Reconnecting {
             Err(statement_timeout) => Err(StatementError(statement_timeout.into())),
         }
     }
+
     /// Closes the connection in time unless another statement comes after this one.
     fn close_when_idle(&self, last: u64) {
         let Some(limit) = self.idle_limit else { return };

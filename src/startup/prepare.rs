@@ -31,16 +31,20 @@ use crate::{
     },
 };
 
+/// Pause between two looks at a slot that another instance reads.
+const LOOK_PAUSE: Duration = Duration::from_millis(500);
+
+/// The same while another instance of the fleet is about to let the slot go.
+const HANDOVER_PAUSE: Duration = Duration::from_millis(50);
+
 /// After so long, a standby checks all of the server again.
 const CHECKED_EVERY: Duration = Duration::from_secs(30);
 
 /// How a start waits for a slot that another instance reads.
 #[derive(Clone, Copy)]
 pub(crate) struct Standby<'a> {
-    /// Pause between two looks at the slot.
-    pub pause: Duration,
-    /// False while another instance of the fleet runs the pipeline: the slot is then taken only after
-    /// that one has read it. It may be about to.
+    /// While false, another instance of the fleet runs the pipeline. It may be about to read the slot,
+    /// so the slot is taken only after it was seen in use.
     pub may_take: &'a watch::Receiver<bool>,
     /// Called with the error that tells who reads it.
     pub on_standby: &'a (dyn Fn(&Error) + Sync),
@@ -109,16 +113,17 @@ impl Startup {
             Ok(()) => {
                 let slot = &self.config.postgres.slot;
                 let what = format!("slot {slot} is about to be read by another instance");
-                Some(Error::new(ErrorKind::SlotInUse, what))
+                Some((false, Error::new(ErrorKind::SlotInUse, what)))
             }
-            Err(error) => Some(error),
+            Err(error) => Some((true, error)),
         };
-        if let Some(error) = in_use {
+        if let Some((is_read, error)) = in_use {
             let Some(standby) = standby.filter(|_| error.kind() == ErrorKind::SlotInUse) else {
                 return Err(error);
             };
             (standby.on_standby)(&error);
-            self.slot_is_free(&client, standby, begun + CHECKED_EVERY, error).await?;
+            let deadline = begun + CHECKED_EVERY;
+            self.slot_is_free(&client, standby, is_read, deadline, error).await?;
             // The other instance has moved on meanwhile.
             checked.moving = self.move_record(&client, checked.cluster, options).await?;
             start = self.position(&client, &mut checked, store, options, on_wait, log).await?;
@@ -260,7 +265,10 @@ impl Startup {
             }
         };
         let rules = self.start_rules(replication, checkpoint.as_ref(), store, log).await?;
-        if *publication_created && slot.is_some() && !server.applies_publications_retroactively() {
+        if std::mem::take(publication_created)
+            && slot.is_some()
+            && !server.applies_publications_retroactively()
+        {
             warn!(log, "the slot is older than the publication: a change to a table in between \
                 stops the reading"; "slot" => &settings.slot,
                 "publication" => &settings.publication,
@@ -326,6 +334,7 @@ impl Startup {
         &self,
         client: &SqlSession,
         standby: Standby<'_>,
+        mut was_read: bool,
         deadline: Instant,
         in_use: Error,
     ) -> Result<()> {
@@ -334,7 +343,6 @@ impl Startup {
         let slot = &self.config.postgres.slot;
         let failed = |error| postgres_error(format!("cannot look up slot {slot}"), error);
         let query = client.prepare(query).await.map_err(failed)?;
-        let mut was_read = false;
         loop {
             let looking = async { client.query_opt(&query, &[slot]).await.map_err(failed) };
             match self.answered(client, "whether the slot is free", looking).await? {
@@ -345,7 +353,7 @@ impl Startup {
             if Instant::now() >= deadline {
                 return Err(in_use);
             }
-            sleep(standby.pause).await;
+            sleep(if *standby.may_take.borrow() { LOOK_PAUSE } else { HANDOVER_PAUSE }).await;
         }
     }
 

@@ -113,7 +113,7 @@ impl Supervisor {
             wal_watch: resources.wal_watch(&threads.saving),
             publication_watch: resources.publication_watch(&threads.saving),
             row_sweeper: resources.row_sweeper(&threads.saving),
-            restarts: Restarts::new(Arc::clone(&resources.config), resources.standby_pause),
+            restarts: Restarts::new(Arc::clone(&resources.config)),
             paused: resources.paused.clone(),
             resources,
             threads,
@@ -155,12 +155,11 @@ impl Supervisor {
                 resources.prepare_topics().await?;
             }
             let tell = |waits_for: &WaitsFor| resources.waits(waits_for);
-            let on_standby = |error: &Error| resources.stands_by(error);
-            let standby = Standby {
-                pause: resources.standby_pause,
-                may_take: &resources.may_take_slot,
-                on_standby: &on_standby,
+            let on_standby = |error: &Error| {
+                resources.stands_by(error);
+                resources.is_ready.send_replace(true);
             };
+            let standby = Standby { may_take: &resources.may_take_slot, on_standby: &on_standby };
             // What a living chain has in flight was counted above.
             let standby = chain.is_none().then_some(standby);
             let (store, log) = (&*resources.store, &resources.log);
@@ -190,25 +189,32 @@ impl Supervisor {
             };
             Ok((start, NextChain::New { held }))
         };
-        ctx.spawn(preparing.into_actor(self).map(move |result, this, ctx| match result {
-            _ if this.draining => this.end_if_empty(ctx),
-            Ok((start, next)) => this.begin(start, next, ctx),
-            Err(error) => {
-                let error: Error = error;
-                let state = this.resources.status.snapshot().state;
-                if matches!(state, PipelineState::StandingBy { .. }) {
-                    this.restarts.stood_by();
-                }
-                use ErrorKind::{KafkaUnavailable, SlotInUse, TopicUnavailable};
-                // To stand by is no failure, and Kafka's are counted elsewhere.
-                let is_replications =
-                    !matches!(error.kind(), KafkaUnavailable | TopicUnavailable | SlotInUse);
-                if is_replications {
-                    this.resources.status.replication_failed();
-                }
-                this.retry(error, ctx);
+        ctx.spawn(preparing.into_actor(self).map(move |result, this, ctx| {
+            let state = this.resources.status.snapshot().state;
+            if matches!(state, PipelineState::StandingBy { .. }) {
+                this.restarts.stood_by();
+            }
+            match result {
+                _ if this.draining => this.end_if_empty(ctx),
+                Ok((start, next)) => this.begin(start, next, ctx),
+                Err(error) => this.start_failed(error, ctx),
             }
         }));
+    }
+
+    fn start_failed(&mut self, error: Error, ctx: &mut Context<Self>) {
+        use ErrorKind::{KafkaUnavailable, SlotInUse, TopicUnavailable};
+        // To stand by is no failure, and Kafka's are counted elsewhere.
+        if !matches!(error.kind(), KafkaUnavailable | TopicUnavailable | SlotInUse) {
+            self.resources.status.replication_failed();
+        }
+        if error.kind() == SlotInUse
+            && let Some(chain) = self.chain.take()
+        {
+            // The other instance sends from now on what was in flight here.
+            self.stop_chain(&chain);
+        }
+        self.retry(error, ctx);
     }
 
     /// Begins the next generation: a reader and, where none lives or can go on, the chain.
@@ -278,13 +284,17 @@ impl Supervisor {
             self.chain = Some(chain);
             self.checkpointer.do_send(HoldSaves);
         } else {
-            chain.stop();
-            for actor in [ActorKind::WalReader, ActorKind::Decoder, ActorKind::Router] {
-                self.resources.status.actor_is(actor.name(), ActorState::Starting);
-            }
+            self.stop_chain(&chain);
         }
         if !starts_already || !error.is_transient() {
             self.retry(error, ctx);
+        }
+    }
+
+    fn stop_chain(&self, chain: &Chain) {
+        chain.stop();
+        for actor in [ActorKind::WalReader, ActorKind::Decoder, ActorKind::Router] {
+            self.resources.status.actor_is(actor.name(), ActorState::Starting);
         }
     }
 

@@ -67,8 +67,8 @@ pub(crate) struct PipelineResources {
     /// Topics that are held back from the start.
     pub paused: HashSet<Arc<str>>,
     pub claim: SlotClaim,
-    /// Pause before a standby looks again whether the slot is free.
-    pub standby_pause: Duration,
+    /// Set to true when the pipeline waits for nothing but its slot.
+    pub is_ready: Arc<watch::Sender<bool>>,
     /// False while another instance of the fleet runs the pipeline.
     pub may_take_slot: watch::Receiver<bool>,
     pub status: Arc<Status>,
@@ -82,7 +82,7 @@ pub(crate) struct PipelineResources {
 impl PipelineResources {
     /// Makes the topics ready that the pipeline itself writes. Needs no slot.
     pub async fn prepare_topics(&self) -> Result<()> {
-        if let Some(receipts) = &self.receipts {
+        if let Some(receipts @ ReceiptTarget::Topic(_)) = &self.receipts {
             receipts.prepare(&self.log).await?;
         }
         match &self.positions {
@@ -94,6 +94,9 @@ impl PipelineResources {
     /// The start, or a later one where the position in Kafka is further. With exactly-once,
     /// nobody but this instance writes for the slot any more when this returns.
     pub async fn with_kafka(&self, start: Start, first: bool, limit: Duration) -> Result<Start> {
+        if let Some(receipts @ ReceiptTarget::Table(_)) = self.receipts.as_ref().filter(|_| first) {
+            receipts.prepare(&self.log).await?;
+        }
         // Each session of transactions opens the topics, which may be gone since the first start.
         if !first && self.transactions.is_some() {
             self.prepare_topics().await?;
@@ -113,13 +116,13 @@ impl PipelineResources {
         self.status.actor_complains(actor, text);
     }
 
-    /// Reports that another instance reads the slot, and that this one waits for its end.
+    /// Reports that this instance waits for another one, which reads the slot or is not done with it.
     pub fn stands_by(&self, error: &Error) {
         let state = PipelineState::StandingBy { error: error.to_string() };
         self.status.actor_waits(ActorKind::WalReader.name(), Some(BlockedBy::Slot));
         // That it goes on is no news.
         if self.status.snapshot().state != state {
-            info!(self.log, "standing by: another instance reads the slot"; "reader" => %error);
+            info!(self.log, "standing by"; "because" => %error);
         }
         self.status.set_state(state);
     }

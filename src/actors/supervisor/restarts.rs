@@ -11,10 +11,11 @@ use backon::{BackoffBuilder, ExponentialBuilder};
 
 use crate::{Error, ErrorKind, config::Config};
 
+/// Pause before a standby starts again: most of the time, it waits inside of a start.
+const STANDBY_PAUSE: Duration = Duration::from_millis(500);
+
 pub(super) struct Restarts {
     config: Arc<Config>,
-    /// Longest pause before a standby looks again if the slot is free.
-    standby_pause: Duration,
     /// Generations in a row that delivered nothing.
     failures: u32,
     /// Time of the first start; none once the pipeline ran.
@@ -22,8 +23,8 @@ pub(super) struct Restarts {
 }
 
 impl Restarts {
-    pub fn new(config: Arc<Config>, standby_pause: Duration) -> Self {
-        Restarts { config, standby_pause, failures: 0, starting_since: Some(Instant::now()) }
+    pub fn new(config: Arc<Config>) -> Self {
+        Restarts { config, failures: 0, starting_since: Some(Instant::now()) }
     }
 
     pub fn failures(&self) -> u32 {
@@ -67,11 +68,11 @@ impl Restarts {
         if !error.is_transient() || !stands_by && self.starting_since.is_some_and(is_late) {
             return None;
         }
-        let pause = self.pause(self.failures);
         if stands_by {
             self.stood_by();
-            return Some(pause.min(self.standby_pause));
+            return Some(STANDBY_PAUSE);
         }
+        let pause = self.pause(self.failures);
         self.failures = self.failures.saturating_add(1);
         Some(pause)
     }
@@ -96,14 +97,13 @@ mod tests {
     use super::*;
 
     const LONGEST: Duration = Duration::from_secs(30);
-    const STANDBY_PAUSE: Duration = Duration::from_secs(2);
 
     fn restarts(startup_timeout: Duration) -> Restarts {
         let mut config = Config::default();
         config.pipeline.restart_backoff = Duration::from_secs(1);
         config.pipeline.restart_backoff_max = LONGEST;
         config.pipeline.startup_timeout = startup_timeout;
-        Restarts::new(Arc::new(config), STANDBY_PAUSE)
+        Restarts::new(Arc::new(config))
     }
 
     fn error(kind: ErrorKind) -> Error {
@@ -132,7 +132,7 @@ mod tests {
         let mut restarts = restarts(Duration::from_nanos(1));
         for _ in 0..10 {
             let pause = restarts.after(&error(ErrorKind::SlotInUse));
-            assert!(pause.is_some_and(|pause| pause <= STANDBY_PAUSE), "{pause:?}");
+            assert_eq!(pause, Some(STANDBY_PAUSE));
         }
     }
 
@@ -148,11 +148,11 @@ mod tests {
 
     #[test]
     fn to_stand_by_takes_no_time_from_the_start() {
-        let mut restarts = restarts(Duration::from_millis(50));
-        std::thread::sleep(Duration::from_millis(60));
+        let mut restarts = restarts(Duration::from_millis(300));
+        std::thread::sleep(Duration::from_millis(310));
         restarts.stood_by();
         assert!(restarts.after(&error(ErrorKind::KafkaUnavailable)).is_some());
-        std::thread::sleep(Duration::from_millis(60));
+        std::thread::sleep(Duration::from_millis(310));
         assert_eq!(restarts.after(&error(ErrorKind::KafkaUnavailable)), None);
         restarts.runs();
         restarts.stood_by();

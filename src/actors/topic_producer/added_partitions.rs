@@ -8,8 +8,8 @@
 //! former partitions, and the topic's next batch stops the relay.
 //!
 //! # Across a restart
-//! The number of partitions is saved when a topic is opened, and read at the start. If it has grown at the next opening,
-//! nothing is in flight, so the seam is at the end of the former partitions.
+//! The number of partitions is saved when a topic is opened, and read at the start. If it has grown at
+//! the next opening, nothing is in flight, so the seam is at the end of the former partitions.
 //!
 //! # Failure
 //! A table that can't be read or written costs the memory across a restart, and a seam that can't be

@@ -36,6 +36,7 @@ use std::{
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Recipient, WrapFuture};
 use async_trait::async_trait;
 use slog::{Logger, info, warn};
+use tokio::time::sleep;
 
 pub(crate) use self::added_partitions::PartitionWatch;
 #[cfg(feature = "test-util")]
@@ -165,6 +166,30 @@ pub(super) enum OpenedTopic {
     Refused(Error),
 }
 
+/// Limit for all brokers to know of a topic that was just created, and pause between two attempts.
+const KNOWN_LIMIT: Duration = Duration::from_secs(5);
+const KNOWN_PAUSE: Duration = Duration::from_millis(20);
+
+/// The wait for a new topic: brokers hear of it some time after its creation.
+struct NewTopic {
+    since: Instant,
+    /// False for a topic that was there before.
+    is_new: bool,
+}
+
+impl NewTopic {
+    /// Pauses, and returns true, if it can't be opened because brokers do not know it yet.
+    async fn is_awaited(&self, error: &Error) -> bool {
+        let is_awaited = self.is_new
+            && error.kind() == ErrorKind::TopicUnavailable
+            && self.since.elapsed() < KNOWN_LIMIT;
+        if is_awaited {
+            sleep(KNOWN_PAUSE).await;
+        }
+        is_awaited
+    }
+}
+
 impl Topics {
     /// Opens a topic, once nothing that was sent to it is in flight any more.
     ///
@@ -199,8 +224,13 @@ impl Topics {
         let sender = match &self.client {
             TopicClient::AtLeastOnce(client) => {
                 client.in_flight(topic).ended().await;
-                let batch_bytes = self.prepare(topic, log).await?;
-                let opened = client.open(topic, batch_bytes, self.faults.clone()).await?;
+                let (batch_bytes, new) = self.prepare(topic, log).await?;
+                let opened = loop {
+                    match client.open(topic, batch_bytes, self.faults.clone()).await {
+                        Err(error) if new.is_awaited(&error).await => {}
+                        opened => break opened?,
+                    }
+                };
                 opened.after_refusal(self.after_refusal_of(topic))
             }
             TopicClient::ExactlyOnce(transactions) => {
@@ -209,8 +239,13 @@ impl Topics {
                 if let Some(error) = transactions.denial(topic) {
                     return Err(error);
                 }
-                let batch_bytes = self.prepare(topic, log).await?;
-                let opened = session.client.open(topic, batch_bytes).await?;
+                let (batch_bytes, new) = self.prepare(topic, log).await?;
+                let opened = loop {
+                    match session.client.open(topic, batch_bytes).await {
+                        Err(error) if new.is_awaited(&error).await => {}
+                        opened => break opened?,
+                    }
+                };
                 transactions.opened(topic);
                 opened
             }
@@ -229,7 +264,7 @@ impl Topics {
     }
 
     /// Creates the topic if it is missing. Returns its limit of a batch's bytes, if that is known.
-    async fn prepare(&self, topic: &Arc<str>, log: &Logger) -> Result<Option<usize>> {
+    async fn prepare(&self, topic: &Arc<str>, log: &Logger) -> Result<(Option<usize>, NewTopic)> {
         self.registry.check_unanswered(topic).await?;
         let prepared = self.admin.prepare(topic).await?;
         if prepared.created {
@@ -238,7 +273,8 @@ impl Topics {
         if let Some(count) = prepared.partitions {
             self.status.partitions(topic, count, log);
         }
-        Ok(prepared.batch_bytes)
+        let new = NewTopic { since: Instant::now(), is_new: prepared.created };
+        Ok((prepared.batch_bytes, new))
     }
 
     /// The way to the receipts, in the present session with exactly-once; none if none are kept.

@@ -41,7 +41,7 @@ impl Holdings {
         self.about.coming.contains(name)
     }
 
-    /// Number of pipelines that are assigned to this instance.
+    /// Number of pipelines that this instance runs.
     pub fn count(&self) -> usize {
         self.about.held.len()
     }
@@ -95,6 +95,11 @@ impl Holdings {
     /// Notes that a pipeline waits for nothing but its slot; returns true if that is news.
     pub fn is_ready(&mut self, name: &str) -> bool {
         self.about.coming.contains(name) && self.about.ready.insert(name.to_owned())
+    }
+
+    /// Notes that a pipeline is prepared anew.
+    pub fn is_not_ready(&mut self, name: &str) {
+        self.about.ready.remove(name);
     }
 
     /// Lets go of a pipeline; returns true if it has to be stopped.

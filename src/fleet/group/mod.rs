@@ -5,13 +5,13 @@
 //! topic stands for the pipelines: shares of a topic with a partition for each would be balanced
 //! only by chance, and could not keep a limit for each instance.
 //!
-//! Two instances never read a pipeline at the same time: its slot has one reader. One that is
-//! assigned a pipeline whose slot is still in use stands by for it.
+//! Two instances never read a pipeline at the same time: its slot has one reader. A pipeline that moves
+//! is prepared by its new instance, which stands by for the slot, before the old one stops it.
 //!
 //! | file | idea |
 //! | --- | --- |
 //! | `assignment` | assigns the pipelines, on the leader of the group |
-//! | `holdings` | what this instance runs and stops |
+//! | `holdings` | what this instance runs, prepares and stops |
 //! | `messages` | what the instances tell each other |
 //! | `preparations` | pipelines that are prepared while others still run them |
 //! | `sharing` | the task that follows the group's assignments |

@@ -338,6 +338,7 @@ impl Task {
     fn prepare(&mut self, name: String) {
         if let Some(make) = self.pipelines.get(&name) {
             let (keepers, make) = (self.keepers.clone(), Arc::clone(make));
+            self.holdings.is_not_ready(&name);
             let of = name.clone();
             let (may_take_slot, shared) = watch::channel(false);
             self.may_take_slots.insert(name.clone(), may_take_slot);

@@ -35,7 +35,6 @@ async fn start<'a>(ctx: &Ctx, server: &'a Server, tenants: usize) -> Fleet<'a> {
 pub async fn instances_come_and_go(ctx: &mut Ctx) -> Outcome {
     let server = Server::start(ctx).await;
     // With exactly-once, 67 that start together are too many for two cores.
-    // With exactly-once, 67 that start together are too many for two cores.
     let tenants = if exactly_once() { 60 } else { 200 };
     let mut fleet = start(ctx, &server, tenants).await;
     fleet.kill_one().await;

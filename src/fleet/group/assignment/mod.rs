@@ -6,10 +6,10 @@
 //! it, and it is given to the new owner in the round after it has been let go.
 //!
 //! Each pipeline first goes where it is prepared, else stays at the instance that runs it, else goes to
-//! the least loaded one that knows it. Then pipelines move along paths: from an instance to one with at least two less, if need be
-//! by way of others, as each instance may know other pipelines. While such a path is left there is a
-//! better assignment, and without one there is none (Harvey et al., "Semi-matchings for bipartite
-//! graphs and load balancing", 2006).
+//! the least loaded one that knows it. Then pipelines move along paths: from an instance to one with at
+//! least two less, if need be by way of others, as each instance may know other pipelines. While such a
+//! path is left there is a better assignment, and without one there is none (Harvey et al.,
+//! "Semi-matchings for bipartite graphs and load balancing", 2006).
 
 use std::{
     cmp::Reverse,
@@ -28,20 +28,18 @@ pub(crate) fn assign(
     let mut plan = Plan::new(&instances);
     plan.place_all();
     plan.balance();
-    let unassigned = plan.unassigned();
-    let assigned = members.keys().enumerate().map(|(index, id)| {
-        let (pipelines, coming) = plan.given(index, now_ms / 1000);
-        let instances = members.len();
-        (
-            id.clone(),
-            InstanceAssignment {
-                pipelines,
-                coming,
-                instances,
-                unassigned: unassigned.clone(),
-                round: now_ms,
-            },
-        )
+    let mut unassigned = plan.unassigned();
+    let given: Vec<_> = (0..members.len()).map(|one| plan.given(one, now_ms / 1000)).collect();
+    unassigned.extend(given.iter().flat_map(|given| given.waiting.iter().cloned()));
+    let assigned = members.keys().zip(given).map(|(id, given)| {
+        let assignment = InstanceAssignment {
+            pipelines: given.runs,
+            coming: given.coming,
+            instances: members.len(),
+            unassigned: unassigned.clone(),
+            round: now_ms,
+        };
+        (id.clone(), assignment)
     });
     assigned.collect()
 }
@@ -225,34 +223,47 @@ impl<'a> Plan<'a> {
         self.owned[to].insert(index);
     }
 
-    /// The pipelines that an instance runs now, and those that it prepares.
-    fn given(&self, instance: usize, now: u64) -> (BTreeMap<String, u64>, BTreeSet<String>) {
-        let (mut runs, mut coming) = (BTreeMap::new(), BTreeSet::new());
+    /// The pipelines that an instance runs now, those that it prepares, and those that have to wait
+    /// until it has handed on others: with them, it would run more than it may.
+    fn given(&self, instance: usize, now: u64) -> Given {
+        let mut given = Given::default();
+        let mut free = Vec::new();
         for one in &self.pipelines {
             let Some(owner) = one.owner else { continue };
-            let name = one.name.to_owned();
             match one.runner.filter(|(runner, _)| *runner == instance) {
                 Some((_, since)) if owner == instance || !one.ready.contains(&owner) => {
-                    runs.insert(name, since);
+                    given.runs.insert(one.name.to_owned(), since);
                 }
                 None if owner == instance => {
-                    let is_free = one.occupants.iter().all(|occupant| *occupant == instance);
-                    if is_free {
-                        runs.insert(name, now);
-                    } else {
-                        coming.insert(name);
+                    match one.occupants.iter().all(|occupant| *occupant == instance) {
+                        true => free.push(one.name),
+                        false => _ = given.coming.insert(one.name.to_owned()),
                     }
                 }
                 _ => {}
             }
         }
-        (runs, coming)
+        for name in free {
+            match given.runs.len() < self.limits[instance] {
+                true => _ = given.runs.insert(name.to_owned(), now),
+                false => _ = given.waiting.insert(name.to_owned()),
+            }
+        }
+        given
     }
 
     fn unassigned(&self) -> BTreeSet<String> {
         let unowned = self.pipelines.iter().filter(|one| one.owner.is_none());
         unowned.map(|one| one.name.to_owned()).collect()
     }
+}
+
+/// What an instance is given.
+#[derive(Default)]
+struct Given {
+    runs: BTreeMap<String, u64>,
+    coming: BTreeSet<String>,
+    waiting: BTreeSet<String>,
 }
 
 impl<'a> Pipeline<'a> {

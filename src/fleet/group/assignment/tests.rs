@@ -167,6 +167,23 @@ fn pipelines_without_room_are_named_and_come_when_there_is() {
 }
 
 #[test]
+fn what_runs_on_elsewhere_takes_room_until_it_is_ready_there() {
+    let mut fleet = fleet(1, 2);
+    fleet.get_mut("m0").expect("it is there").max = Some(2);
+    settle(&mut fleet);
+    let new = InstanceMetadata { known: names(2), ..InstanceMetadata::default() };
+    fleet.insert("m1".into(), new);
+    round(&mut fleet, NOW);
+    assert_eq!(fleet["m1"].coming.len(), 1);
+    // Only the first one knows the third.
+    fleet.get_mut("m0").expect("it is there").known = names(3);
+    let unassigned = round(&mut fleet, NOW);
+    assert_eq!((loads(&fleet), unassigned), (vec![2, 0], ["p002".to_owned()].into()));
+    let (_, unassigned) = settle(&mut fleet);
+    assert_eq!((loads(&fleet), unassigned.len()), (vec![2, 1], 0));
+}
+
+#[test]
 fn a_full_instance_hands_on_what_another_knows_too() {
     let mut fleet = fleet(2, 2);
     let first = fleet.get_mut("m0").expect("it is there");
