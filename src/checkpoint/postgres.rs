@@ -51,9 +51,6 @@ WITH saved AS (
 )
 SELECT (SELECT count(*) FROM saved), (SELECT lsn FROM factlib.checkpoints WHERE slot = $1)";
 
-/// Time after which the connection for loads is closed: the next load is at the next start.
-const IDLE: Duration = Duration::from_secs(60);
-
 const REMOVE: &str = "DELETE FROM factlib.checkpoints WHERE slot = $1";
 
 /// Stores checkpoints in the table `factlib.checkpoints` of the source database.
@@ -69,7 +66,7 @@ pub struct PostgresStore {
 impl PostgresStore {
     /// Creates a store in the database of `info`; each statement is limited by `timeout`.
     pub fn new(info: ConnectInfo, timeout: Duration, log: Logger) -> Self {
-        let connection = Reconnecting::new(info.clone(), timeout, log.clone()).closed_after(IDLE);
+        let connection = Reconnecting::new(info.clone(), timeout, log.clone()).closed_when_idle();
         PostgresStore::sharing(connection, info, timeout, log)
     }
 

@@ -15,6 +15,8 @@ use crate::{Error, ErrorKind};
 pub(crate) const GRANT_ALL: &str =
     "GRANT USAGE ON SCHEMA factlib and SELECT, INSERT, UPDATE, DELETE on the table to this user";
 
+const IDLE_LIMIT: Duration = Duration::from_secs(60);
+
 /// A connection for statements, one at a time. Clones share it.
 #[derive(Clone)]
 pub(crate) struct Reconnecting {
@@ -93,9 +95,10 @@ impl Reconnecting {
         }
     }
 
-    /// Closes the connection until the next statement when it has been idle for this time.
-    pub fn closed_after(mut self, idle_limit: Duration) -> Self {
-        self.idle_limit = Some(idle_limit);
+    /// Closes the connection until the next statement when it has been idle for a minute: longer than a
+    /// start takes, also that of a standby.
+    pub fn closed_when_idle(mut self) -> Self {
+        self.idle_limit = Some(IDLE_LIMIT);
         self
     }
 

@@ -95,9 +95,6 @@ pub(crate) struct Start {
     pub commit_rules: CommitRules,
 }
 
-/// Longer than a start takes, also that of a standby.
-const START_SESSION_IDLE: Duration = Duration::from_secs(60);
-
 /// The publication that these tables need.
 pub(crate) fn publication_spec<'a>(
     config: &'a Config,
@@ -167,7 +164,7 @@ impl Startup {
     fn start_session(&self, log: &Logger) -> Reconnecting {
         let make = || {
             let (info, timeout) = (self.writing_info.clone(), self.config.postgres.connect_timeout);
-            Reconnecting::new(info, timeout, log.clone()).closed_after(START_SESSION_IDLE)
+            Reconnecting::new(info, timeout, log.clone()).closed_when_idle()
         };
         self.start_session.get_or_init(make).clone()
     }
