@@ -88,7 +88,7 @@ pub struct KafkaConfig {
     /// authority; or nothing, so that an attacker on the network can read and change
     /// everything.
     pub tls_verification: TlsVerification,
-    /// Compression of record batches.
+    /// Compression of record batches. Those of less than 512 bytes are sent as they are.
     pub compression: Compression,
     /// Level of the compression gzip (1 to 9) or zstd (1 to 22); default: the library's.
     pub compression_level: Option<i32>,

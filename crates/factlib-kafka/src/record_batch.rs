@@ -11,6 +11,10 @@ use crate::compression::{Compression, compress, decompress};
 /// Size of a batch's header, which precedes the records.
 pub const HEADER_BYTES: usize = 61;
 
+/// Fewer bytes of records are not compressed: that would hardly make them fewer, and would cost each reader
+/// the buffers of a codec.
+const COMPRESSED_FROM: usize = 512;
+
 /// End of the checksum field; the checksum covers all bytes behind it.
 const CRC_END: usize = 21;
 
@@ -113,9 +117,13 @@ impl BatchBuilder {
         }
     }
 
-    /// Compresses the records. `level` applies only to gzip and zstd.
+    /// Compresses the records, unless they are few bytes. `level` applies only to gzip and zstd.
     pub fn finish(self, compression: Compression, level: Option<i32>) -> RecordBatch {
         let BatchBuilder { records, count, base_timestamp_ms, max_timestamp_ms } = self;
+        let compression = match records.len() {
+            ..COMPRESSED_FROM => Compression::None,
+            _ => compression,
+        };
         let records = compress(compression, level, records);
         RecordBatch { records, count, base_timestamp_ms, max_timestamp_ms, compression }
     }
@@ -329,13 +337,23 @@ mod tests {
             for compression in Compression::ALL {
                 let (first, second) = built(&records, compression).split_at(at as u32);
                 let plain = |batch: RecordBatch| RecordBatch {
-                    records: decompress(compression, &batch.records).expect("compressed"),
+                    records: decompress(batch.compression, &batch.records).expect("compressed"),
                     compression: Compression::None,
                     ..batch
                 };
                 prop_assert_eq!(read(&plain(first)), &records[..at]);
                 prop_assert_eq!(read(&plain(second)), &records[at..]);
             }
+        }
+
+        #[test]
+        fn few_bytes_are_sent_as_they_are(value in prop::collection::vec(b'a'..b'd', 0..2_000)) {
+            let records = [(None, Some(value), Vec::new(), 0)];
+            let (plain, packed) =
+                (built(&records, Compression::None), built(&records, Compression::Lz4));
+            let is_compressed = packed.compression == Compression::Lz4;
+            prop_assert_eq!(is_compressed, plain.records.len() >= COMPRESSED_FROM);
+            prop_assert!(packed.bytes() <= plain.bytes());
         }
 
         #[test]
