@@ -1,12 +1,11 @@
-//! Decodes the record batches of a Fetch response, and leaves out aborted transactions and control
-//! records.
+//! Decodes the record batches of a Fetch response, and leaves out aborted transactions.
 //!
 //! Only format 2 is supported: Kafka has stored it since 0.11, whatever format producers send.
 
 use bytes::{Buf, Bytes};
 
 use crate::{
-    client::FetchedRecord,
+    client::{FetchedRecord, TransactionEnd},
     compression::{Compression, decompress},
     record_batch::{HEADER_BYTES, take_varint},
 };
@@ -17,8 +16,9 @@ const LENGTH_END: usize = 12;
 const IS_TRANSACTIONAL: i16 = 1 << 4;
 const IS_CONTROL: i16 = 1 << 5;
 
-/// Type of the control record that aborts a transaction; the other type commits it.
+/// Types of the control records that end a transaction (`ControlRecordType`).
 const ABORT: i16 = 0;
+const COMMIT: i16 = 1;
 
 /// An aborted transaction: all records of the producer from offset `from` to the end of the
 /// transaction.
@@ -30,6 +30,7 @@ pub(crate) struct AbortedTransaction {
 /// The decoded records, and the offset to continue from.
 pub(crate) struct ReadBatches {
     pub records: Vec<FetchedRecord>,
+    pub ends: Vec<TransactionEnd>,
     pub next_offset: i64,
 }
 
@@ -53,7 +54,7 @@ pub(crate) fn read_batches(
     mut aborted: Vec<AbortedTransaction>,
 ) -> Result<ReadBatches, String> {
     aborted.sort_by_key(|transaction| std::cmp::Reverse(transaction.from));
-    let (mut records, mut next_offset) = (Vec::new(), offset);
+    let (mut records, mut ends, mut next_offset) = (Vec::new(), Vec::new(), offset);
     // Producers whose transaction at this point of the log was aborted.
     let mut aborting_producers = Vec::new();
     while bytes.len() >= HEADER_BYTES {
@@ -87,15 +88,22 @@ pub(crate) fn read_batches(
             let record = read_record(&mut left, &header).ok_or("a record that is cut off")?;
             if is_control {
                 let kind = record.key.as_deref().and_then(|key| key.get(2..4));
-                if kind.is_some_and(|mut kind| kind.get_i16() == ABORT) {
+                let kind = kind.map(|mut kind| kind.get_i16());
+                if kind == Some(ABORT) {
                     aborting_producers.retain(|producer| *producer != header.producer_id);
                 }
+                let is_end = matches!(kind, Some(ABORT | COMMIT)) && record.offset >= offset;
+                ends.extend(is_end.then(|| TransactionEnd {
+                    offset: record.offset,
+                    producer_id: header.producer_id,
+                    is_committed: kind == Some(COMMIT),
+                }));
             } else if record.offset >= offset {
                 records.push(record);
             }
         }
     }
-    Ok(ReadBatches { records, next_offset })
+    Ok(ReadBatches { records, ends, next_offset })
 }
 
 impl Header {
@@ -140,7 +148,9 @@ fn read_record(left: &mut Bytes, header: &Header) -> Option<FetchedRecord> {
         true => header.max_timestamp_ms,
         false => header.base_timestamp_ms.checked_add(timestamp_delta)?,
     };
-    Some(FetchedRecord { offset, timestamp_ms, key, value, headers })
+    let is_transactional = header.attributes & IS_TRANSACTIONAL != 0;
+    let transaction_of = is_transactional.then_some(header.producer_id);
+    Some(FetchedRecord { offset, timestamp_ms, key, value, headers, transaction_of })
 }
 
 fn varint(bytes: &mut Bytes) -> Option<i64> {
@@ -219,13 +229,23 @@ mod tests {
 
     #[test]
     fn what_was_undone_is_left_out_and_what_the_producer_committed_later_is_not() {
-        let parts =
-            [batch(0, &["aborted"], true), end(1, ABORT), batch(2, &["kept"], true), end(3, 1)];
+        let parts = [
+            batch(0, &["aborted"], true),
+            end(1, ABORT),
+            batch(2, &["kept"], true),
+            end(3, COMMIT),
+        ];
         let aborted = || vec![AbortedTransaction { producer_id: 7, from: 0 }];
         let read = read_batches(parts.concat().into(), 0, aborted()).expect("batches");
         assert_eq!((keys(&read), read.next_offset), (vec![(2, &b"kept"[..])], 4));
         let all = read_batches(parts.concat().into(), 0, Vec::new()).expect("batches");
         assert_eq!(keys(&all), [(0, &b"aborted"[..]), (2, b"kept")]);
+        let ends: Vec<_> = all.ends.iter().map(|end| (end.offset, end.is_committed)).collect();
+        assert_eq!(ends, [(1, false), (3, true)]);
+        assert!(all.ends.iter().all(|end| end.producer_id == 7));
+        assert_eq!(all.records[0].transaction_of, Some(7));
+        let later = read_batches(parts.concat().into(), 2, Vec::new()).expect("batches");
+        assert_eq!((later.records.len(), later.ends.len()), (1, 1));
     }
 
     proptest! {

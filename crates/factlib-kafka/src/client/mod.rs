@@ -36,7 +36,7 @@ mod topics;
 
 pub use self::{
     groups::{GroupDescription, GroupMemberDescription},
-    reader::{Fetched, FetchedRecord, Isolation},
+    reader::{Fetched, FetchedRecord, Isolation, TransactionEnd},
     topics::{NewTopic, TopicSetting},
 };
 
@@ -142,6 +142,21 @@ impl Client {
             Some(Err(error)) if error.code() == Some(Code::UnknownTopicOrPartition) => Ok(None),
             Some(Err(error)) => Err(error),
             None => Ok(None),
+        }
+    }
+
+    /// Returns the identifier of a topic, which changes when it is deleted and created again; 0 from
+    /// brokers before 2.8; none if there is no such topic.
+    ///
+    /// # Errors
+    /// As [`partitions`](Self::partitions).
+    pub async fn topic_id(&self, topic: &str) -> Result<Option<u128>> {
+        let metadata = self.metadata(Some(&[topic])).await?;
+        let Some(found) = metadata.topics.into_iter().next() else { return Ok(None) };
+        match check(found.error_code, None, || format!("topic {topic}")) {
+            Ok(()) => Ok(Some(found.topic_id.as_u128())),
+            Err(error) if error.code() == Some(Code::UnknownTopicOrPartition) => Ok(None),
+            Err(error) => Err(error),
         }
     }
 

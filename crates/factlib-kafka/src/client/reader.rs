@@ -9,7 +9,7 @@ use kafka_protocol::messages::{
 };
 
 use super::{Client, Error, Result, text};
-use crate::read_batch::{AbortedTransaction, read_batches};
+use crate::read_batch::{AbortedTransaction, ReadBatches, read_batches};
 
 /// Newest version that identifies topics by name.
 const FETCH_VERSION: i16 = 12;
@@ -44,6 +44,21 @@ pub struct FetchedRecord {
     pub value: Option<bytes::Bytes>,
     /// Names and values, in order.
     pub headers: Vec<(String, Option<bytes::Bytes>)>,
+    /// Id of the producer in whose transaction the record is; none outside of transactions. The next
+    /// [`TransactionEnd`] of this producer decides about the record.
+    pub transaction_of: Option<i64>,
+}
+
+/// The end of a transaction, which Kafka writes into each partition that the transaction has written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TransactionEnd {
+    /// Offset in the partition.
+    pub offset: i64,
+    /// Id of the producer.
+    pub producer_id: i64,
+    /// True if the transaction was committed, false if it was aborted.
+    pub is_committed: bool,
 }
 
 /// Records of a partition from one Fetch request.
@@ -52,6 +67,8 @@ pub struct FetchedRecord {
 pub struct Fetched {
     /// Records in order; empty if there are no new records, or only aborted ones.
     pub records: Vec<FetchedRecord>,
+    /// Ends of transactions in the same stretch of the partition, in order.
+    pub ends: Vec<TransactionEnd>,
     /// Offset to continue from.
     pub next_offset: i64,
     /// End of the readable part of the partition.
@@ -175,7 +192,8 @@ impl Client {
             Isolation::ReadCommitted if data.last_stable_offset >= 0 => data.last_stable_offset,
             _ => data.high_watermark,
         };
-        Ok(Fetched { records: read.records, next_offset: read.next_offset, end_offset })
+        let ReadBatches { records, ends, next_offset } = read;
+        Ok(Fetched { records, ends, next_offset, end_offset })
     }
 }
 
