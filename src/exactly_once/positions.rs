@@ -9,10 +9,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use factlib_kafka::client::Isolation;
 use slog::{Logger, debug, info, warn};
 use tokio::time::sleep;
 
+use super::position_reader::{Newest, PARTITION, PositionReader, PositionReaders};
 use crate::{
     Error, ErrorKind, Result,
     checkpoint::Position,
@@ -21,26 +21,22 @@ use crate::{
         admin::TopicAdmin,
         errors::as_relay_error,
         pipelined::{ClientThread, PipelinedClient},
-        reader::TopicReader,
         unobserved,
     },
     record::Record,
 };
 
-/// The topic has one partition: it is small, and is read as a whole.
-const PARTITION: i32 = 0;
-/// Number of records before the end that are searched first for a slot's newest position.
-const TAIL_RECORDS: i64 = 2_000;
 /// The topic setting that makes Kafka keep the newest position of each slot, and its value.
 pub(crate) const CLEANUP: &str = "cleanup.policy";
 pub(crate) const COMPACT: &str = "compact";
-/// Pause between checks whether a transaction in the topic has ended.
+/// Pause between two looks at a transaction that is open.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The topic of positions, for one slot.
 pub(crate) struct Positions {
     config: Arc<Config>,
     topic: String,
+    reader: Arc<PositionReader>,
     log: Logger,
 }
 
@@ -55,10 +51,11 @@ pub(crate) fn compact_command(config: &Config) -> String {
 }
 
 impl Positions {
-    /// Creates a handle on the topic.
-    pub fn new(config: &Arc<Config>, log: Logger) -> Self {
+    /// Creates a handle on the topic, with a reader that other pipelines may share.
+    pub fn new(config: &Arc<Config>, readers: &PositionReaders, log: Logger) -> Self {
         let topic = config.position_topic();
-        Positions { config: Arc::clone(config), topic, log }
+        let reader = readers.of(config.kafka.settings(), &topic);
+        Positions { config: Arc::clone(config), topic, reader, log }
     }
 
     /// Names the topic in errors.
@@ -166,71 +163,26 @@ impl Positions {
 
     /// Reads the newest committed position of this slot; none if there never was one.
     ///
-    /// An open transaction of another slot's relay hides the records behind it, so this waits for
-    /// its end.
+    /// Waits for the end of a transaction that is open with a position of this slot.
     pub async fn read(&self, cluster: u64) -> Result<Option<Position>> {
-        let settings = self.config.kafka.settings();
-        let open =
-            |isolation| TopicReader::open(&settings, &self.topic, isolation, self.log.clone());
-        let Some(written) = open(Isolation::ReadUncommitted).await? else { return Ok(None) };
-        let Some(mut committed) = open(Isolation::ReadCommitted).await? else { return Ok(None) };
-        let end = written.offsets(PARTITION).await?.end;
-        let range = self.wait_until_decided(&committed, end).await?;
         let key = self.key(cluster);
-        for begin in [range.end - TAIL_RECORDS, range.start] {
-            let begin = begin.max(range.start);
-            if let Some(position) = self.newest(&mut committed, begin, range.end, &key).await? {
-                return Ok(position);
-            }
-            if begin == range.start {
-                break;
-            }
-        }
-        Ok(None)
-    }
-
-    /// Waits until every transaction before `end` has been committed or aborted.
-    async fn wait_until_decided(
-        &self,
-        reader: &TopicReader,
-        end: i64,
-    ) -> Result<std::ops::Range<i64>> {
         let (began, limit) = (Instant::now(), self.config.delivery.transaction_timeout);
-        loop {
-            let range = reader.offsets(PARTITION).await?;
-            if range.end >= end {
-                return Ok(range);
-            }
+        let newest = loop {
+            let why = match self.reader.newest(key.as_bytes(), &self.log).await? {
+                Newest::Is(newest) => break newest,
+                Newest::Undecided(why) => why,
+            };
             if began.elapsed() > limit {
-                let what = format!("a transaction stays open in {}", self.describe());
+                let what = format!("{why} in {}", self.describe());
                 return Err(Error::new(ErrorKind::KafkaUnavailable, what));
             }
-            debug!(self.log, "waiting for an open transaction"; "topic" => &self.topic);
+            debug!(self.log, "waiting for the position"; "topic" => &self.topic, "because" => why);
             sleep(LOOK_INTERVAL).await;
-        }
-    }
-
-    /// Finds the last record with that key from `begin` on. The outer option is none if there is no
-    /// such record, the inner one if it is a tombstone. An empty topic is read too, so that a
-    /// missing right to read shows at the first start.
-    async fn newest(
-        &self,
-        reader: &mut TopicReader,
-        begin: i64,
-        end: i64,
-        key: &str,
-    ) -> Result<Option<Option<Position>>> {
-        let mut newest = None;
-        reader.seek(PARTITION, begin);
-        while let Some(record) = reader.next(end).await? {
-            if record.key.as_deref() == Some(key.as_bytes()) {
-                newest = Some(record.value);
-            }
-        }
+        };
         let parse = |value: Bytes| {
             serde_json::from_slice(&value).map_err(|error| self.invalid().caused_by(error))
         };
-        newest.map(|value| value.map(parse).transpose()).transpose()
+        newest.map(parse).transpose()
     }
 
     fn invalid(&self) -> Error {

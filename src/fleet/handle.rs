@@ -14,6 +14,7 @@ use super::{
 use crate::{
     PipelineBuilder, Result,
     config::{FleetConfig, HttpConfig},
+    exactly_once::PositionReaders,
     kafka::{KafkaSettings, pipelined::SharedConnections},
     ops::{FleetRoutes, FleetState, GroupStatus, MemberStatus, Servers},
     threads::ThreadPool,
@@ -41,6 +42,7 @@ impl FleetHandle {
         let keepers = Keepers::new(Surroundings {
             threads: Arc::new(threads),
             connections: SharedConnections::default(),
+            position_readers: PositionReaders::default(),
             retry_after: config.retry_after,
             shared: None,
             log: log.clone(),

@@ -14,8 +14,8 @@ use tokio::sync::watch;
 
 use super::MakePipeline;
 use crate::{
-    Error, ErrorKind, PipelineHandle, Result, kafka::pipelined::SharedConnections, ops::Member,
-    threads::ThreadPool,
+    Error, ErrorKind, PipelineHandle, Result, exactly_once::PositionReaders,
+    kafka::pipelined::SharedConnections, ops::Member, threads::ThreadPool,
 };
 
 /// A pipeline of the fleet.
@@ -51,6 +51,7 @@ struct Kept {
 pub(super) struct Surroundings {
     pub threads: Arc<ThreadPool>,
     pub connections: SharedConnections,
+    pub position_readers: PositionReaders,
     pub retry_after: Duration,
     /// None unless the pipelines are shared with other instances; false while one of these runs this
     /// pipeline.
@@ -177,8 +178,9 @@ async fn end(pipeline: Arc<PipelineHandle>, stop: Stop, kept: &Mutex<Kept>) -> R
 }
 
 async fn start(make: &MakePipeline, around: &Surroundings) -> Result<PipelineHandle> {
-    let Surroundings { threads, connections, shared, log, .. } = around;
-    let builder = make()?.in_fleet(threads, connections, shared.clone(), log.clone());
+    let Surroundings { threads, connections, position_readers, shared, log, .. } = around;
+    let shared = shared.clone();
+    let builder = make()?.in_fleet(threads, connections, position_readers, shared, log.clone());
     builder.start_in_background().await
 }
 

@@ -7,7 +7,7 @@ use std::{collections::VecDeque, ops::Range, time::Duration};
 
 use factlib_kafka::{
     Code, Error as ClientError,
-    client::{FetchedRecord, Isolation},
+    client::{Fetched, FetchedRecord, Isolation},
 };
 use slog::{Logger, debug};
 use tokio::time::{Instant, sleep};
@@ -79,6 +79,14 @@ impl TopicReader {
         &self.partitions
     }
 
+    /// The topic's identifier, which changes when it is deleted and created again; 0 from brokers before
+    /// 2.8; none if the topic is gone.
+    pub async fn topic_id(&self) -> Result<Option<u128>> {
+        let asking = self.client.client().topic_id(&self.topic);
+        let what = format!("cannot look up topic {}", self.topic);
+        self.client.within(REQUEST_TIMEOUT, what, asking).await.map_err(as_relay_error)
+    }
+
     /// Returns the offsets that a partition has now.
     pub async fn offsets(&self, partition: i32) -> Result<Range<i64>> {
         let asking = self.client.client().offsets(&self.topic, partition, self.isolation);
@@ -110,14 +118,24 @@ impl TopicReader {
             if self.cursor.has_answer && self.cursor.next_offset >= end {
                 return Ok(None);
             }
-            if !self.fetch().await? {
+            let offset = self.cursor.next_offset;
+            let fetched = self.next_stretch().await?;
+            let end_offset = fetched.as_ref().map(|fetched| fetched.end_offset);
+            self.cursor.fetched = fetched.map(|fetched| fetched.records.into()).unwrap_or_default();
+            if self.cursor.next_offset <= offset && end_offset.is_none_or(|end| end <= offset) {
                 return Ok(None);
             }
         }
     }
 
-    /// Fetches the next records; returns false if the partition has no more.
-    async fn fetch(&mut self) -> Result<bool> {
+    /// The offset from which [`next_stretch`](Self::next_stretch) reads.
+    pub fn offset(&self) -> i64 {
+        self.cursor.next_offset
+    }
+
+    /// Reads what one answer of a broker holds; nothing if there is no more yet. None if the partition
+    /// does not have the offset: then the next one reads from its beginning.
+    pub async fn next_stretch(&mut self) -> Result<Option<Fetched>> {
         let Cursor { partition, next_offset: offset, .. } = self.cursor;
         let began = Instant::now();
         let fetched = loop {
@@ -130,7 +148,7 @@ impl TopicReader {
                     let range = self.offsets(partition).await?;
                     self.cursor.has_answer = true;
                     self.cursor.next_offset = range.start;
-                    return Ok(range.start > offset);
+                    return Ok(None);
                 }
                 Err(error) if passes(&error) && began.elapsed() < SILENCE_LIMIT => {
                     debug!(self.log, "cannot read a topic, trying again";
@@ -143,11 +161,9 @@ impl TopicReader {
                 }
             }
         };
-        let has_more = fetched.next_offset > offset || offset < fetched.end_offset;
         self.cursor.has_answer = true;
         self.cursor.next_offset = fetched.next_offset;
-        self.cursor.fetched = fetched.records.into();
-        Ok(has_more)
+        Ok(Some(fetched))
     }
 }
 

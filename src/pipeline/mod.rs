@@ -31,6 +31,7 @@ use crate::{
     actors::Lanes,
     checkpoint::CheckpointStore,
     config::Config,
+    exactly_once::PositionReaders,
     faults::Faults,
     handlers::{self, EventHandler, HandlerContext, HandlerError, HandlerOptions, HandlerRegistry},
     kafka::pipelined::SharedConnections,
@@ -71,6 +72,7 @@ impl Pipeline {
             paused: HashSet::new(),
             claims_slot: true,
             threads: None,
+            position_readers: PositionReaders::default(),
             may_take_slot: watch::channel(true).1,
             faults: Faults::default(),
             #[cfg(feature = "metrics")]
@@ -93,6 +95,7 @@ pub struct PipelineBuilder {
     paused: HashSet<Arc<str>>,
     claims_slot: bool,
     threads: Option<Arc<ThreadPool>>,
+    position_readers: PositionReaders,
     may_take_slot: watch::Receiver<bool>,
     faults: Faults,
     #[cfg(feature = "metrics")]
@@ -207,17 +210,20 @@ impl PipelineBuilder {
         self
     }
 
-    /// Makes it one of a fleet, which has the threads, the connections to Kafka, the ports and the
-    /// logger. `shared`: other instances may run it too, and while it is false one of them does.
+    /// Makes it one of a fleet, which has the threads, the connections to Kafka, the readers of positions
+    /// there, the ports and the logger. `shared`: other instances may run it too, and while it is false
+    /// one of them does.
     pub(crate) fn in_fleet(
         mut self,
         threads: &Arc<ThreadPool>,
         connections: &SharedConnections,
+        position_readers: &PositionReaders,
         shared: Option<watch::Receiver<bool>>,
         log: Logger,
     ) -> Self {
         self.threads = Some(Arc::clone(threads));
         self.config.kafka.connections = Some(connections.clone());
+        self.position_readers = position_readers.clone();
         if let Some(may_take_slot) = shared {
             self.may_take_slot = may_take_slot;
         }

@@ -71,6 +71,7 @@ impl PipelineBuilder {
             paused,
             claims_slot,
             threads,
+            position_readers,
             may_take_slot,
             faults,
             #[cfg(feature = "metrics")]
@@ -123,7 +124,7 @@ impl PipelineBuilder {
             }
             None => {
                 let status = Arc::clone(&status);
-                let kept = Arc::new(Positions::new(&config, log.clone()));
+                let kept = Arc::new(Positions::new(&config, &position_readers, log.clone()));
                 let client_thread = match &threads {
                     Some(threads) => ClientThread::Shared(threads.next()),
                     None => ClientThread::Own,

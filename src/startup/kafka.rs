@@ -10,7 +10,7 @@ use crate::{
     Error, ErrorKind, Result,
     checkpoint::{CheckpointStore, Position},
     config::Config,
-    exactly_once::{Positions, Transactions},
+    exactly_once::{PositionReaders, Positions, Transactions},
 };
 
 /// Access to the positions in Kafka, and with exactly-once to the transactions that write them.
@@ -22,7 +22,7 @@ pub(crate) struct InKafka<'a> {
 
 /// Removes the slot's position from Kafka.
 pub(super) async fn forget(config: &Arc<Config>, cluster: u64, log: &Logger) -> Result<()> {
-    let positions = Positions::new(config, log.clone());
+    let positions = Positions::new(config, &PositionReaders::default(), log.clone());
     match positions.exist().await? {
         true => positions.forget(cluster).await,
         false => Ok(()),

@@ -17,6 +17,11 @@ use factlib::{
     handlers::{ANY, Outcome},
     testing::{ConsumedRecord, create_topic, read_topic, wait_for_count},
 };
+use factlib_kafka::{
+    Receipt, Refusal, Settings, Transactional, TransactionalProducer, Unobserved,
+    record_batch::Record,
+};
+use tokio::sync::Notify;
 
 use crate::support::{Bed, History, Workload, bed::LIMIT};
 
@@ -296,6 +301,66 @@ async fn messages_without_a_transaction_come_once() {
     let records = records.expect("a topic");
     let keys: HashSet<_> = records.iter().map(|record| record.key.clone()).collect();
     assert_eq!((records.len(), keys.len()), (200, 200));
+}
+
+/// Another program's transaction with one record in the topic of positions, which stays open.
+async fn transaction_of_another(bed: &Bed<'_>, key: &str) -> TransactionalProducer {
+    #[derive(Default)]
+    struct Acknowledged(Notify);
+    impl Receipt for Acknowledged {
+        fn acknowledged(&self, _: &[u32]) {
+            self.0.notify_one();
+        }
+        fn refused(&self, _: u32, refusal: &Refusal) {
+            panic!("{refusal:?}");
+        }
+        fn not_sent(&self, _: &[u32]) {
+            panic!("not sent");
+        }
+    }
+    let transactional = Transactional { id: "another".into(), timeout: Duration::from_secs(60) };
+    let settings = Settings::new(vec![bed.kafka.bootstrap()]);
+    let (producer, driver) =
+        TransactionalProducer::new(settings, transactional, Arc::new(Unobserved));
+    tokio::spawn(driver);
+    producer.begin().await.expect("it begins");
+    let topic = producer.topic(bed.config.position_topic()).await.expect("the topic");
+    let record = Record {
+        key: Some(key.as_bytes()),
+        value: None,
+        headers: &[],
+        timestamp_ms: 1_700_000_000_000,
+    };
+    let acknowledged = Arc::<Acknowledged>::default();
+    let receipt: Arc<dyn Receipt> = Arc::clone(&acknowledged) as _;
+    topic.begin().push(&record, Some(0), &receipt, 0).expect("pushed");
+    let notified = acknowledged.0.notified();
+    tokio::time::timeout(LIMIT, notified).await.expect("an acknowledgement");
+    producer
+}
+
+#[actix::test]
+async fn an_open_transaction_holds_up_the_start_of_its_own_slot_only() {
+    let mut bed = bed("open").await;
+    bed.config.delivery.transaction_timeout = Duration::from_secs(30);
+    let started = async || {
+        let start = bed.pipeline().start();
+        tokio::time::timeout(Duration::from_secs(5), start).await.map(|one| one.expect("it starts"))
+    };
+    let pipeline = started().await.expect("in time");
+    let history = Workload::new(&bed.name, 200).emit(&mut bed.client().await).await;
+    bed.delivered(&history).await;
+    pipeline.shutdown().await.expect("a clean stop");
+    let own = positions(&bed).await.pop().and_then(|last| last.key).expect("a position");
+    let other = transaction_of_another(&bed, "another/slot").await;
+    let pipeline = started().await.expect("a transaction of another slot is not waited for");
+    pipeline.shutdown().await.expect("a clean stop");
+    other.abort().await.expect("an abort");
+    let other = transaction_of_another(&bed, std::str::from_utf8(&own).expect("text")).await;
+    assert!(started().await.is_err(), "the transaction may be the one that counts");
+    other.abort().await.expect("an abort");
+    started().await.expect("in time").shutdown().await.expect("a clean stop");
+    check(&bed, &history).await;
 }
 
 #[actix::test]
