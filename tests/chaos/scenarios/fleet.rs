@@ -6,7 +6,7 @@ use factlib::testing::shared_kafka;
 use tokio::time::sleep;
 
 use crate::{
-    Ctx, Outcome, exactly_once,
+    Ctx, Outcome,
     fleet::{Fleet, Server},
     support::History,
 };
@@ -34,9 +34,7 @@ async fn start<'a>(ctx: &Ctx, server: &'a Server, tenants: usize) -> Fleet<'a> {
 /// One of three is killed, one is added, one stops in order; a tenant comes and goes.
 pub async fn instances_come_and_go(ctx: &mut Ctx) -> Outcome {
     let server = Server::start(ctx).await;
-    // With exactly-once, 67 that start together are too many for two cores.
-    let tenants = if exactly_once() { 60 } else { 200 };
-    let mut fleet = start(ctx, &server, tenants).await;
+    let mut fleet = start(ctx, &server, 200).await;
     fleet.kill_one().await;
     fleet.add_one().await;
     fleet.stop_one().await;
