@@ -108,10 +108,11 @@ impl Supervisor {
         running: watch::Sender<bool>,
         outcome: watch::Sender<PipelineOutcome>,
     ) -> Addr<Self> {
+        let (read, written) = resources.watch_sessions();
         Supervisor::create(|ctx| Supervisor {
             checkpointer: resources.checkpointer(ctx.address(), &threads.saving),
-            wal_watch: resources.wal_watch(&threads.saving),
-            publication_watch: resources.publication_watch(&threads.saving),
+            wal_watch: resources.wal_watch(read, &threads.saving),
+            publication_watch: resources.publication_watch(written, &threads.saving),
             row_sweeper: resources.row_sweeper(&threads.saving),
             restarts: Restarts::new(Arc::clone(&resources.config)),
             paused: resources.paused.clone(),

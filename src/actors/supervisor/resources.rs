@@ -4,7 +4,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use actix::{Actor, Addr};
 use actix_rt::ArbiterHandle;
-use factlib_postgres::WaitsFor;
+use factlib_postgres::{ConnectInfo, WaitsFor};
 use slog::{Logger, info, o};
 use tokio::sync::watch;
 
@@ -145,21 +145,32 @@ impl PipelineResources {
         Checkpointer::start_in_arbiter(thread, |_| checkpointer)
     }
 
-    pub fn wal_watch(&self, thread: &ArbiterHandle) -> Addr<WalWatch> {
+    /// The sessions for occasional queries, with the server that is read and the one that is written: one
+    /// session if these are the same.
+    pub fn watch_sessions(&self) -> (Reconnecting, Reconnecting) {
+        let (startup, limit) = (&self.startup, self.config.postgres.connect_timeout);
+        let session = |info: &ConnectInfo| Reconnecting::new(info.clone(), limit, self.log.clone());
+        let read = session(&startup.info);
+        match self.config.postgres.primary_url {
+            Some(_) => (read, session(&startup.writing_info)),
+            None => (read.clone(), read),
+        }
+    }
+
+    pub fn wal_watch(&self, server: Reconnecting, thread: &ArbiterHandle) -> Addr<WalWatch> {
         let settings = &self.config.postgres;
         let log = self.runs("wal_watch");
-        let info = self.startup.info.clone();
-        let server = Reconnecting::new(info, settings.connect_timeout, log.clone());
         let (slot, status) = (settings.slot.clone(), Arc::clone(&self.status));
         let watch = WalWatch::new(settings.retained_wal_warning, slot, server, status, log);
         WalWatch::start_in_arbiter(thread, |_| watch)
     }
 
-    pub fn publication_watch(&self, thread: &ArbiterHandle) -> Addr<PublicationWatch> {
+    pub fn publication_watch(
+        &self,
+        server: Reconnecting,
+        thread: &ArbiterHandle,
+    ) -> Addr<PublicationWatch> {
         let log = self.runs("publication_watch");
-        let (info, limit) =
-            (self.startup.writing_info.clone(), self.config.postgres.connect_timeout);
-        let server = Reconnecting::new(info, limit, log.clone());
         let (config, status) = (Arc::clone(&self.config), Arc::clone(&self.status));
         let watch = PublicationWatch::new(config, server, status, log);
         PublicationWatch::start_in_arbiter(thread, |_| watch)
