@@ -3,14 +3,11 @@
 //! With exactly-once, each transaction ends with a record in this topic. With at-least-once the
 //! topic is only read, because the slot may have been relayed with exactly-once before.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use slog::{Logger, debug, info, warn};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::position_reader::{Newest, PARTITION, PositionReader, PositionReaders};
 use crate::{
@@ -173,8 +170,8 @@ impl Positions {
                 Newest::Undecided(why) => why,
             };
             if began.elapsed() > limit {
-                let what = format!("{why} in {}", self.describe());
-                return Err(Error::new(ErrorKind::KafkaUnavailable, what));
+                let what = format!("cannot tell the position in {}", self.describe());
+                return Err(Error::new(ErrorKind::KafkaUnavailable, what).caused_by(why));
             }
             debug!(self.log, "waiting for the position"; "topic" => &self.topic, "because" => why);
             sleep(LOOK_INTERVAL).await;

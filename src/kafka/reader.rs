@@ -7,7 +7,7 @@ use std::{collections::VecDeque, ops::Range, time::Duration};
 
 use factlib_kafka::{
     Code, Error as ClientError,
-    client::{Fetched, FetchedRecord, Isolation},
+    client::{Fetched, FetchedRecord, Isolation, LogEnd},
 };
 use slog::{Logger, debug};
 use tokio::time::{Instant, sleep};
@@ -93,6 +93,13 @@ impl TopicReader {
         let what = format!("cannot read topic {}", self.topic);
         let offsets = self.client.within(REQUEST_TIMEOUT, what, asking).await;
         offsets.map_err(without_right)
+    }
+
+    /// Returns the end that a partition has now.
+    pub async fn log_end(&self, partition: i32) -> Result<LogEnd> {
+        let asking = self.client.client().log_end(&self.topic, partition, self.isolation);
+        let what = format!("cannot read topic {}", self.topic);
+        self.client.within(REQUEST_TIMEOUT, what, asking).await.map_err(without_right)
     }
 
     /// Returns the offset of a partition's first record of this time (Unix milliseconds) or later;

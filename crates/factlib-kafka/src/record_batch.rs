@@ -11,7 +11,7 @@ use crate::compression::{Compression, compress, decompress};
 /// Size of a batch's header, which precedes the records.
 pub const HEADER_BYTES: usize = 61;
 
-/// Fewer bytes of records are not compressed: that would hardly make them fewer, and would cost each reader
+/// Batches with fewer bytes of records are sent uncompressed: little is saved, and each costs the reader
 /// the buffers of a codec.
 const COMPRESSED_FROM: usize = 512;
 

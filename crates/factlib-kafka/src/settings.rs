@@ -23,7 +23,7 @@ pub struct Settings {
     pub login: Option<Arc<dyn Login>>,
     /// Open connections. Clients with clones of these settings take turns to use them.
     pub connections: Arc<ConnectionPool>,
-    /// Codec for batches.
+    /// Codec for batches of 512 bytes or more.
     pub compression: Compression,
     /// Compression level for gzip and zstd; none for the library's default.
     pub compression_level: Option<i32>,

@@ -6,18 +6,18 @@
 //! each transaction decides about its records.
 
 use std::{
-    collections::HashMap,
     sync::{Arc, Mutex, PoisonError, Weak},
+    time::Duration,
 };
 
-use factlib_kafka::client::Isolation;
+use factlib_kafka::client::{Isolation, LogEnd};
 use slog::Logger;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 mod records;
 
 pub(super) use self::records::Newest;
-use self::records::{OPEN, Records, copied};
+use self::records::{OPEN, Records};
 use crate::{
     Result,
     kafka::{KafkaSettings, reader::TopicReader},
@@ -28,6 +28,17 @@ pub(super) const PARTITION: i32 = 0;
 
 /// Number of records before the end that are read first.
 const TAIL_RECORDS: i64 = 2_000;
+
+/// Time for which what was read is kept. It has to be less than `delete.retention.ms` (24 h).
+const KEPT_FOR: Duration = Duration::from_secs(600);
+
+/// Limit for the wait while others read, one of which may wait for a broker.
+const TURN_LIMIT: Duration = Duration::from_secs(10);
+
+/// Reasons why a position can't be told yet.
+const BUSY: &str = "another pipeline still reads the topic";
+const UNKNOWN: &str = "the brokers do not know the topic";
+const BEHIND: &str = "the leader has fewer records than a moment ago";
 
 /// The readers that the pipelines of a process share.
 #[derive(Clone, Default)]
@@ -62,11 +73,13 @@ struct Known {
     reader: TopicReader,
     /// False until a broker has answered a request to read.
     has_read: bool,
+    /// The leader whose log was read.
+    leader_epoch: i32,
     /// Offset from which all was read, up to the reader's.
     from: i64,
     /// True if there is nothing to read before it.
     is_whole: bool,
-    /// Time at which all that the topic had was read.
+    /// Time at which all that the topic had behind it was read.
     complete_at: Option<Instant>,
     records: Records,
 }
@@ -84,7 +97,9 @@ impl PositionReader {
     /// missing right to read shows at the first start.
     pub(super) async fn newest(&self, key: &[u8], log: &Logger) -> Result<Newest> {
         let asked_at = Instant::now();
-        let mut known = self.known.lock().await;
+        let Ok(mut known) = timeout(TURN_LIMIT, self.known.lock()).await else {
+            return Ok(Newest::Undecided(BUSY));
+        };
         // Many that start together are answered by what one of them reads.
         if let Some(newest) = known.as_ref().and_then(|known| known.newest_since(asked_at, key)) {
             return Ok(newest);
@@ -97,21 +112,23 @@ impl PositionReader {
         if !is_there {
             *known = self.open(log).await?;
         }
-        let Some(known) = &mut *known else { return Ok(Newest::Is(None)) };
-        // Unlike the end that a Fetch tells, this one never goes back when the partition gets another
-        // leader (KIP-207): a position that was once seen would be missed.
-        let range = known.reader.offsets(PARTITION).await?;
-        let tail = (range.end - TAIL_RECORDS).max(range.start);
-        if !(tail..=range.end).contains(&known.reader.offset()) {
-            known.begin_at(tail, tail == range.start);
+        // Callers have seen the topic. A broker that has just started may not know it.
+        let Some(known) = &mut *known else { return Ok(Newest::Undecided(UNKNOWN)) };
+        // Not the end that a Fetch tells: that one may go back when the partition gets another leader.
+        let end = known.reader.log_end(PARTITION).await?;
+        if end.leader_epoch < known.leader_epoch {
+            return Ok(Newest::Undecided(BEHIND));
         }
-        if !known.read_until(range.end).await? {
-            return Ok(Newest::Undecided("the leader has not all records yet"));
+        if !known.goes_on_to(&end) {
+            known.begin_before(end).await?;
         }
+        if !known.read_until(end.offset).await? {
+            return Ok(Newest::Undecided(BEHIND));
+        }
+        known.complete_at = Some(reads_at);
         if !known.knows(key) && !self.read_older(known, log).await? {
             return Ok(Newest::Undecided(OPEN));
         }
-        known.complete_at = Some(reads_at);
         Ok(known.records.newest(key))
     }
 
@@ -124,8 +141,9 @@ impl PositionReader {
             topic_id,
             reader,
             has_read: false,
+            leader_epoch: -1,
             from: 0,
-            is_whole: true,
+            is_whole: false,
             complete_at: None,
             records: Records::default(),
         }))
@@ -141,15 +159,11 @@ impl PositionReader {
         if range.end < known.from {
             return Ok(false);
         }
-        let mut older = HashMap::new();
         reader.seek(PARTITION, range.start);
         while let Some(record) = reader.next(known.from).await? {
-            older.insert(copied(record.key.unwrap_or_default()), record.value.map(copied));
+            known.records.committed(&record);
         }
         known.is_whole = reader.offset() >= known.from;
-        if known.is_whole {
-            known.records.add_older(older);
-        }
         Ok(known.is_whole)
     }
 }
@@ -171,11 +185,23 @@ impl Known {
         self.is_whole || self.records.has(key)
     }
 
-    /// Forgets all records, and reads from this offset on.
-    fn begin_at(&mut self, offset: i64, is_whole: bool) {
+    /// True if what was read still counts. Another leader may have another log. And Kafka keeps the end of
+    /// a transaction for a day after its records were compacted away, so a reader must not come later.
+    fn goes_on_to(&self, end: &LogEnd) -> bool {
+        self.complete_at.is_some_and(|complete_at| complete_at.elapsed() < KEPT_FOR)
+            && self.leader_epoch == end.leader_epoch
+            && self.reader.offset() <= end.offset
+    }
+
+    /// Forgets what was read, and goes to the last records.
+    async fn begin_before(&mut self, end: LogEnd) -> Result<()> {
+        let start = self.reader.offsets(PARTITION).await?.start;
         (self.records, self.complete_at) = (Records::default(), None);
-        (self.from, self.is_whole) = (offset, is_whole);
-        self.reader.seek(PARTITION, offset);
+        self.leader_epoch = end.leader_epoch;
+        self.from = (end.offset - TAIL_RECORDS).max(start);
+        self.is_whole = self.from == start;
+        self.reader.seek(PARTITION, self.from);
+        Ok(())
     }
 
     /// Reads on up to `end`; returns false if that is not possible yet.
@@ -183,7 +209,7 @@ impl Known {
         while self.reader.offset() < end || !self.has_read {
             let offset = self.reader.offset();
             let Some(stretch) = self.reader.next_stretch().await? else {
-                self.begin_at(self.reader.offset(), false);
+                self.complete_at = None;
                 return Ok(false);
             };
             self.has_read = true;
@@ -198,7 +224,6 @@ impl Known {
 
 #[cfg(all(test, feature = "test-util"))]
 mod tests {
-    use std::time::Duration;
 
     use bytes::Bytes;
     use factlib_testing::fake_broker::{Api, FakeCluster};
@@ -231,7 +256,7 @@ mod tests {
 
     fn settings(brokers: &str, user: Option<&str>) -> KafkaSettings {
         let mut config = Config::default();
-        config.kafka.brokers = vec![brokers.to_owned()];
+        config.kafka.brokers = brokers.split(',').map(str::to_owned).collect();
         config.kafka.username = user.map(str::to_owned);
         config.kafka.password = user.map(|_| "secret".to_owned().into());
         config.kafka.settings()
@@ -334,7 +359,7 @@ mod tests {
             assert_eq!(newest(&reader, writer.slot).await, is("old"));
         }
         cluster.delete_topic(TOPIC);
-        assert_eq!(newest(&reader, "a").await, Newest::Is(None));
+        assert_eq!(newest(&reader, "a").await, Newest::Undecided(UNKNOWN));
         cluster.create_topic(TOPIC, 1).expect("a topic");
         let a = Writer::begin(&cluster, "a").await;
         for _ in 0..9 {
@@ -346,6 +371,25 @@ mod tests {
     }
 
     #[actix::test]
+    async fn a_new_leader_is_read_from_the_start() {
+        let cluster = FakeCluster::builder().brokers(2).start().await.expect("a cluster");
+        cluster.create_topic(TOPIC, 1).expect("a topic");
+        let reader = PositionReaders::default().of(settings(&cluster.bootstrap(), None), TOPIC);
+        let a = Writer::begin(&cluster, "a").await;
+        for value in ["1", "2", "3"] {
+            a.write(value).await;
+            a.commit().await;
+            let fetches = cluster.requests(Api::Fetch);
+            assert_eq!(newest(&reader, "a").await, is(value));
+            assert_eq!(cluster.requests(Api::Fetch) - fetches, 1);
+            let offset = reader.known.lock().await.as_ref().expect("known").from;
+            assert_eq!(offset, 0);
+            let leader = cluster.leader(TOPIC, 0).expect("a leader");
+            cluster.move_leader(TOPIC, 0, 3 - leader);
+        }
+    }
+
+    #[actix::test]
     async fn many_that_ask_together_are_answered_together() {
         let (cluster, reader) = cluster().await;
         let a = Writer::begin(&cluster, "a").await;
@@ -354,7 +398,8 @@ mod tests {
         let before = cluster.requests(Api::ListOffsets);
         let answers = join_all((0..50).map(|_| newest(&reader, "a"))).await;
         assert!(answers.iter().all(|answer| *answer == is("a1")));
-        assert_eq!(cluster.requests(Api::ListOffsets) - before, 2 * 2, "the first, and all others");
+        let asked = cluster.requests(Api::ListOffsets) - before;
+        assert_eq!(asked, 3 + 1, "by the first, and by one for all others");
     }
 
     #[test]

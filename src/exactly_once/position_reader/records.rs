@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use factlib_kafka::client::Fetched;
+use factlib_kafka::client::{Fetched, FetchedRecord};
 
 /// What is known about a slot's position.
 #[derive(Debug, PartialEq, Eq)]
@@ -20,46 +20,53 @@ pub(super) const OPEN: &str = "a transaction stays open";
 /// The newest records by key, of a stretch of the topic.
 #[derive(Default)]
 pub(super) struct Records {
-    committed: HashMap<Bytes, Option<Bytes>>,
-    /// Keys and values of open transactions, by producer.
-    open: HashMap<i64, Vec<(Bytes, Option<Bytes>)>>,
+    committed: HashMap<Bytes, Stored>,
+    /// Keys and records of open transactions, by producer.
+    open: HashMap<i64, Vec<(Bytes, Stored)>>,
 }
 
+/// Offset and value of a record.
+type Stored = (i64, Option<Bytes>);
+
 impl Records {
+    /// Adds records and ends of transactions that come behind all others.
     pub fn add(&mut self, stretch: Fetched) {
         let mut ends = stretch.ends.into_iter().peekable();
         for record in stretch.records {
             while let Some(end) = ends.next_if(|end| end.offset < record.offset) {
                 self.end(end.producer_id, end.is_committed);
             }
-            let (key, value) = (record.key.unwrap_or_default(), record.value);
-            self.record(copied(key), value.map(copied), record.transaction_of);
+            match record.transaction_of {
+                Some(producer) => self.in_transaction(producer, key(&record), stored(&record)),
+                None => self.committed(&record),
+            }
         }
         for end in ends {
             self.end(end.producer_id, end.is_committed);
         }
     }
 
-    fn record(&mut self, key: Bytes, value: Option<Bytes>, transaction_of: Option<i64>) {
-        match transaction_of {
-            Some(producer) => self.open.entry(producer).or_default().push((key, value)),
-            None => {
-                self.committed.insert(key, value);
-            }
-        }
+    /// Adds a committed record, which may be older than others.
+    pub fn committed(&mut self, record: &FetchedRecord) {
+        self.commit(key(record), stored(record));
+    }
+
+    fn in_transaction(&mut self, producer: i64, key: Bytes, stored: Stored) {
+        self.open.entry(producer).or_default().push((key, stored));
     }
 
     fn end(&mut self, producer: i64, is_committed: bool) {
         let ended = self.open.remove(&producer).unwrap_or_default();
-        if is_committed {
-            self.committed.extend(ended);
+        for (key, stored) in ended.into_iter().filter(|_| is_committed) {
+            self.commit(key, stored);
         }
     }
 
-    /// Adds committed records from before all others.
-    pub fn add_older(&mut self, records: HashMap<Bytes, Option<Bytes>>) {
-        for (key, value) in records {
-            self.committed.entry(key).or_insert(value);
+    /// The newest record is the last one in the log, as for Kafka's compaction; transactions may end in
+    /// another order.
+    fn commit(&mut self, key: Bytes, stored: Stored) {
+        if self.committed.get(&key).is_none_or(|(offset, _)| *offset < stored.0) {
+            self.committed.insert(key, stored);
         }
     }
 
@@ -71,7 +78,7 @@ impl Records {
     pub fn newest(&self, key: &[u8]) -> Newest {
         match self.is_open(key) {
             true => Newest::Undecided(OPEN),
-            false => Newest::Is(self.committed.get(key).cloned().flatten()),
+            false => Newest::Is(self.committed.get(key).and_then(|(_, value)| value.clone())),
         }
     }
 
@@ -80,17 +87,35 @@ impl Records {
     }
 }
 
+fn key(record: &FetchedRecord) -> Bytes {
+    record.key.as_ref().map(copied).unwrap_or_default()
+}
+
+fn stored(record: &FetchedRecord) -> Stored {
+    (record.offset, record.value.as_ref().map(copied))
+}
+
 /// A copy that does not keep the whole answer of a broker.
-pub(super) fn copied(bytes: Bytes) -> Bytes {
-    Bytes::copy_from_slice(&bytes)
+fn copied(bytes: &Bytes) -> Bytes {
+    Bytes::copy_from_slice(bytes)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn add(records: &mut Records, key: &'static str, value: &'static str, of: Option<i64>) {
-        records.record(key.into(), Some(value.into()), of);
+    fn committed(records: &mut Records, key: &'static str, offset: i64, value: &'static str) {
+        records.commit(key.into(), (offset, Some(value.into())));
+    }
+
+    fn open(
+        records: &mut Records,
+        producer: i64,
+        key: &'static str,
+        offset: i64,
+        value: &'static str,
+    ) {
+        records.in_transaction(producer, key.into(), (offset, Some(value.into())));
     }
 
     fn newest(records: &Records, key: &str) -> Option<String> {
@@ -103,37 +128,39 @@ mod tests {
     #[test]
     fn the_end_of_a_transaction_decides_about_its_records_and_no_others() {
         let mut records = Records::default();
-        add(&mut records, "a", "a1", None);
-        add(&mut records, "a", "a2", Some(1));
-        add(&mut records, "b", "b1", Some(2));
+        committed(&mut records, "a", 0, "a1");
+        open(&mut records, 1, "a", 1, "a2");
+        open(&mut records, 2, "b", 2, "b1");
         assert_eq!(newest(&records, "a").as_deref(), Some(OPEN));
         records.end(2, true);
         assert_eq!(newest(&records, "b").as_deref(), Some("b1"));
         assert_eq!(newest(&records, "a").as_deref(), Some(OPEN), "1 is open");
         records.end(1, false);
         assert_eq!(newest(&records, "a").as_deref(), Some("a1"));
-        add(&mut records, "a", "a3", Some(1));
-        add(&mut records, "a", "a4", Some(1));
+        open(&mut records, 1, "a", 5, "a3");
+        open(&mut records, 1, "a", 6, "a4");
         records.end(1, true);
         assert_eq!(newest(&records, "a").as_deref(), Some("a4"));
         records.end(9, true);
-        records.record("b".into(), None, None);
+        records.commit("b".into(), (9, None));
         assert_eq!((newest(&records, "b"), newest(&records, "c")), (None, None));
         assert!(records.has(b"b") && !records.has(b"c"));
     }
 
     #[test]
-    fn older_records_replace_none() {
+    fn the_last_record_in_the_log_counts_in_whatever_order_they_come() {
         let mut records = Records::default();
-        add(&mut records, "a", "new", None);
-        add(&mut records, "b", "open", Some(1));
-        records.record("gone".into(), None, None);
-        let old = ["a", "b", "c", "gone"].map(|key| (key.into(), Some("old".into())));
-        records.add_older(old.into());
+        committed(&mut records, "a", 9, "new");
+        committed(&mut records, "a", 3, "old");
         assert_eq!(newest(&records, "a").as_deref(), Some("new"));
+        // A tombstone from outside of the transaction, which ends later.
+        open(&mut records, 1, "a", 10, "late");
+        records.commit("a".into(), (11, None));
+        records.end(1, true);
+        assert_eq!(newest(&records, "a"), None);
+        open(&mut records, 1, "b", 12, "open");
+        committed(&mut records, "b", 2, "old");
         assert_eq!(newest(&records, "b").as_deref(), Some(OPEN));
-        assert_eq!(newest(&records, "c").as_deref(), Some("old"));
-        assert_eq!(newest(&records, "gone"), None);
         records.end(1, false);
         assert_eq!(newest(&records, "b").as_deref(), Some("old"));
     }

@@ -11,7 +11,8 @@ use futures_util::{
 };
 use tokio::sync::{Notify, Semaphore};
 
-/// The most pipelines that are prepared at the same time.
+/// The most pipelines that are prepared at the same time. More would take the processor from those that
+/// are just moving, and make their moves longer.
 const AT_ONCE: usize = 4;
 
 /// After so long, one that is not ready, such as one with a wrong password, holds up the others no

@@ -36,7 +36,7 @@ mod topics;
 
 pub use self::{
     groups::{GroupDescription, GroupMemberDescription},
-    reader::{Fetched, FetchedRecord, Isolation, TransactionEnd},
+    reader::{Fetched, FetchedRecord, Isolation, LogEnd, TransactionEnd},
     topics::{NewTopic, TopicSetting},
 };
 

@@ -75,6 +75,16 @@ pub struct Fetched {
     pub end_offset: i64,
 }
 
+/// The present end of a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LogEnd {
+    /// Offset behind the last record.
+    pub offset: i64,
+    /// Number of the leader that told it: each new leader has a higher one. -1 from brokers before 2.1.
+    pub leader_epoch: i32,
+}
+
 impl Client {
     /// Returns the present range of offsets: from the first record to behind the last.
     ///
@@ -86,9 +96,23 @@ impl Client {
         partition: i32,
         isolation: Isolation,
     ) -> Result<Range<i64>> {
-        let begin = self.offset(topic, partition, isolation, EARLIEST).await?;
-        let end = self.offset(topic, partition, isolation, LATEST).await?;
+        let begin = self.log_offset(topic, partition, isolation, EARLIEST).await?.offset;
+        let end = self.log_end(topic, partition, isolation).await?.offset;
         Ok(begin..end.max(begin))
+    }
+
+    /// Returns the present end of a partition. With the same leader, it never goes back; a new leader
+    /// answers only once it has all that the one before has told (KIP-207).
+    ///
+    /// # Errors
+    /// As [`offsets`](Self::offsets).
+    pub async fn log_end(
+        &self,
+        topic: &str,
+        partition: i32,
+        isolation: Isolation,
+    ) -> Result<LogEnd> {
+        self.log_offset(topic, partition, isolation, LATEST).await
     }
 
     /// Returns the offset of the first record of this time (Unix milliseconds) or later; none if there
@@ -103,17 +127,17 @@ impl Client {
         isolation: Isolation,
         time_ms: i64,
     ) -> Result<Option<i64>> {
-        let found = self.offset(topic, partition, isolation, time_ms.max(0)).await?;
+        let found = self.log_offset(topic, partition, isolation, time_ms.max(0)).await?.offset;
         Ok((found >= 0).then_some(found))
     }
 
-    async fn offset(
+    async fn log_offset(
         &self,
         topic: &str,
         partition: i32,
         isolation: Isolation,
         time: i64,
-    ) -> Result<i64> {
+    ) -> Result<LogEnd> {
         let wanted = ListOffsetsPartition::default()
             .with_partition_index(partition)
             .with_current_leader_epoch(-1)
@@ -131,7 +155,8 @@ impl Client {
         });
         let response = pending.await?;
         let mut partitions = response.topics.iter().flat_map(|topic| &topic.partitions);
-        partitions.next().map(|partition| partition.offset).ok_or_else(|| missing(topic, partition))
+        let found = partitions.next().ok_or_else(|| missing(topic, partition))?;
+        Ok(LogEnd { offset: found.offset, leader_epoch: found.leader_epoch })
     }
 
     /// Reads records of a partition from an offset on; waits up to `wait` if there are none.
