@@ -5,7 +5,7 @@
 //! | `transactions` | begins, commits and aborts a pipeline's transactions |
 //! | `failure` | says why a session of transactions failed, and what to do |
 //! | `positions` | writes the topic with the newest position of each slot |
-//! | `position_reader` | reads that topic, for all pipelines of a process |
+//! | `position_reader` | reads that topic, for all pipelines of a fleet |
 //! | `unavailable` | remembers topics that transactions have to leave out for now |
 
 mod failure;

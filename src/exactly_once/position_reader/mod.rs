@@ -1,4 +1,4 @@
-//! Reads the topic of positions. The pipelines of a process share a reader, so that what one start has
+//! Reads the topic of positions. The pipelines of a fleet share a reader, so that what one start has
 //! read is not read again for the next.
 //!
 //! An open transaction of any slot would hide all records behind it from a reader of committed ones. So
@@ -29,7 +29,8 @@ pub(super) const PARTITION: i32 = 0;
 /// Number of records before the end that are read first.
 const TAIL_RECORDS: i64 = 2_000;
 
-/// Time for which what was read is kept. It has to be less than `delete.retention.ms` (24 h).
+/// Time for which what was read is kept. Kafka deletes the end of a transaction `delete.retention.ms` (24 h)
+/// after its records were compacted away, and a reader that comes later would miss it.
 const KEPT_FOR: Duration = Duration::from_secs(600);
 
 /// Limit for the wait while others read, one of which may wait for a broker.
@@ -40,7 +41,7 @@ const BUSY: &str = "another pipeline still reads the topic";
 const UNKNOWN: &str = "the brokers do not know the topic";
 const BEHIND: &str = "the leader has fewer records than a moment ago";
 
-/// The readers that the pipelines of a process share.
+/// The readers that the pipelines of a fleet share.
 #[derive(Clone, Default)]
 pub(crate) struct PositionReaders(Arc<Mutex<Vec<Weak<PositionReader>>>>);
 
@@ -159,11 +160,16 @@ impl PositionReader {
         if range.end < known.from {
             return Ok(false);
         }
+        // Added at the end: a part of them would hide that others are missing.
+        let mut older = Records::default();
         reader.seek(PARTITION, range.start);
         while let Some(record) = reader.next(known.from).await? {
-            known.records.committed(&record);
+            older.committed(&record);
         }
         known.is_whole = reader.offset() >= known.from;
+        if known.is_whole {
+            known.records.merge(older);
+        }
         Ok(known.is_whole)
     }
 }
@@ -185,8 +191,8 @@ impl Known {
         self.is_whole || self.records.has(key)
     }
 
-    /// True if what was read still counts. Another leader may have another log. And Kafka keeps the end of
-    /// a transaction for a day after its records were compacted away, so a reader must not come later.
+    /// True if what was read still counts: it is recent, and of the same leader, as another one may have
+    /// another log.
     fn goes_on_to(&self, end: &LogEnd) -> bool {
         self.complete_at.is_some_and(|complete_at| complete_at.elapsed() < KEPT_FOR)
             && self.leader_epoch == end.leader_epoch
@@ -224,7 +230,6 @@ impl Known {
 
 #[cfg(all(test, feature = "test-util"))]
 mod tests {
-
     use bytes::Bytes;
     use factlib_testing::fake_broker::{Api, FakeCluster};
     use futures_util::future::join_all;

@@ -46,9 +46,16 @@ impl Records {
         }
     }
 
-    /// Adds a committed record, which may be older than others.
+    /// Adds a committed record.
     pub fn committed(&mut self, record: &FetchedRecord) {
         self.commit(key(record), stored(record));
+    }
+
+    /// Adds the committed records of another stretch.
+    pub fn merge(&mut self, other: Records) {
+        for (key, stored) in other.committed {
+            self.commit(key, stored);
+        }
     }
 
     fn in_transaction(&mut self, producer: i64, key: Bytes, stored: Stored) {
