@@ -19,13 +19,14 @@ fn start(beds: &[Bed<'_>], name: &str) -> FleetHandle {
     start_with(beds, name, |_| {})
 }
 
-/// The same with a change of each pipeline's configuration.
+/// The same with a change of the configuration of the process and of each pipeline.
 fn start_with(beds: &[Bed<'_>], name: &str, change: impl Fn(&mut Config)) -> FleetHandle {
     let mut config = Config::default();
     config.kafka.brokers = vec![beds[0].kafka.bootstrap()];
     config.fleet.group = Some(format!("{}_group", beds[0].name));
     config.fleet.instance = Some(name.into());
     config.fleet.session_timeout = Duration::from_secs(6);
+    change(&mut config);
     let log = slog::Logger::root(slog::Discard, slog::o!());
     let mut fleet = Fleet::builder().config(&config).logger(log);
     for bed in beds {
@@ -121,6 +122,16 @@ async fn instances_share_pipelines_and_take_over_what_another_leaves() {
     }
 }
 
+/// Waits until an instance can't start what is coming to it.
+async fn has_problems(fleet: &FleetHandle) {
+    let tried = async {
+        while !fleet.status().iter().any(|one| one.problem.is_some()) {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(LIMIT, tried).await.expect("it tries to start what is coming");
+}
+
 /// The instances of a rolling update may differ in what they can reach.
 #[actix::test]
 async fn a_pipeline_that_its_new_instance_cannot_start_stays_where_it_runs() {
@@ -131,12 +142,7 @@ async fn a_pipeline_that_its_new_instance_cannot_start_stays_where_it_runs() {
     let url = beds[0].postgres.url_for("no_such_database");
     let b = start_with(&beds, "b", |config| config.postgres.url = url.clone().into());
     let begun = Instant::now();
-    let tried = async {
-        while !b.status().iter().any(|one| one.problem.is_some()) {
-            sleep(Duration::from_millis(20)).await;
-        }
-    };
-    timeout(LIMIT, tried).await.expect("it tries to start what is coming");
+    has_problems(&b).await;
     sleep(Duration::from_secs(2)).await;
     println!("the new instance could not start one for {:?}", begun.elapsed());
     assert_eq!(a.status().len(), 2);
@@ -144,5 +150,32 @@ async fn a_pipeline_that_its_new_instance_cannot_start_stays_where_it_runs() {
     arrived(&beds, 1).await;
     for fleet in [a, b] {
         fleet.shutdown().await.expect("it stops in order");
+    }
+}
+
+#[actix::test]
+async fn what_no_instance_is_ready_for_stops_after_the_handover_timeout() {
+    let beds = [Bed::shared("fleet_handover").await];
+    let url = beds[0].postgres.url_for("no_such_database");
+    for (round, limit) in [Duration::from_secs(3), Duration::ZERO].into_iter().enumerate() {
+        let a = start_with(&beds, "a", |config| config.fleet.handover_timeout = limit);
+        share(&[&a], &[1]).await;
+        let b = start_with(&beds, "b", |config| config.postgres.url = url.clone().into());
+        let joined = async {
+            while a.group().expect("it is shared").instances < 2 {
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        timeout(LIMIT, joined).await.expect("both are in the group");
+        let begun = Instant::now();
+        a.shutdown().await.expect("it stops in order");
+        let stopped = begun.elapsed();
+        assert!((limit..limit + Duration::from_secs(3)).contains(&stopped), "{stopped:?}");
+        emit_to_all(&beds).await;
+        has_problems(&b).await;
+        b.shutdown().await.expect("it has nothing that runs");
+        let c = start(&beds, "c");
+        arrived(&beds, round + 1).await;
+        c.shutdown().await.expect("it stops in order");
     }
 }
