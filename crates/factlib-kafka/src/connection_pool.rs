@@ -21,7 +21,7 @@
 //! throttles the connection, or it has ended. If it has ended because the broker went silent, the
 //! idle ones to that broker are closed, too: a request on one would have to time out to show that
 //! it is dead. Of the idle connections to a broker, those that nobody used for [`SPARE_IDLE`] are
-//! closed, except for one.
+//! closed, except for one, when a connection is put back.
 
 use std::{
     collections::VecDeque,

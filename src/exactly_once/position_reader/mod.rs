@@ -72,8 +72,6 @@ pub(crate) struct PositionReader {
 struct Known {
     topic_id: u128,
     reader: TopicReader,
-    /// False until a broker has answered a request to read.
-    has_read: bool,
     /// The leader whose log was read.
     leader_epoch: i32,
     /// Offset from which all was read, up to the reader's.
@@ -141,7 +139,6 @@ impl PositionReader {
         Ok(Some(Known {
             topic_id,
             reader,
-            has_read: false,
             leader_epoch: -1,
             from: 0,
             is_whole: false,
@@ -212,13 +209,14 @@ impl Known {
 
     /// Reads on up to `end`; returns false if that is not possible yet.
     async fn read_until(&mut self, end: i64) -> Result<bool> {
-        while self.reader.offset() < end || !self.has_read {
+        let mut was_answered = self.complete_at.is_some();
+        while self.reader.offset() < end || !was_answered {
             let offset = self.reader.offset();
             let Some(stretch) = self.reader.next_stretch().await? else {
                 self.complete_at = None;
                 return Ok(false);
             };
-            self.has_read = true;
+            was_answered = true;
             self.records.add(stretch);
             if self.reader.offset() <= offset {
                 break;
@@ -300,6 +298,11 @@ mod tests {
         async fn commit(&self) {
             self.client.commit(self.client.seal()).await.expect("a commit");
         }
+
+        async fn write_committed(&self, value: impl Into<Bytes>) {
+            self.write(value).await;
+            self.commit().await;
+        }
     }
 
     async fn newest(reader: &PositionReader, slot: &str) -> Newest {
@@ -315,8 +318,7 @@ mod tests {
         let (cluster, reader) = cluster().await;
         let (a, b) = (Writer::begin(&cluster, "a").await, Writer::begin(&cluster, "b").await);
         b.write("b1").await;
-        a.write("a1").await;
-        a.commit().await;
+        a.write_committed("a1").await;
         assert_eq!(newest(&reader, "a").await, is("a1"));
         assert_eq!(newest(&reader, "b").await, Newest::Undecided(OPEN));
         assert_eq!(newest(&reader, "c").await, Newest::Is(None));
@@ -326,8 +328,7 @@ mod tests {
         // Its transaction is aborted by the next with its name.
         let a = Writer::begin(&cluster, "a").await;
         assert_eq!(newest(&reader, "a").await, is("a1"));
-        a.write("a3").await;
-        a.commit().await;
+        a.write_committed("a3").await;
         assert_eq!(newest(&reader, "a").await, is("a3"));
     }
 
@@ -335,8 +336,7 @@ mod tests {
     async fn what_is_long_before_the_end_is_found_too() {
         let (cluster, reader) = cluster().await;
         let old = Writer::begin(&cluster, "old").await;
-        old.write("o1").await;
-        old.commit().await;
+        old.write_committed("o1").await;
         let busy = Writer::begin(&cluster, "busy").await;
         for number in 0..TAIL_RECORDS {
             busy.write(number.to_string()).await;
@@ -359,8 +359,7 @@ mod tests {
         let (cluster, reader) = cluster().await;
         let (a, b) = (Writer::begin(&cluster, "a").await, Writer::begin(&cluster, "b").await);
         for writer in [&a, &b] {
-            writer.write("old").await;
-            writer.commit().await;
+            writer.write_committed("old").await;
             assert_eq!(newest(&reader, writer.slot).await, is("old"));
         }
         cluster.delete_topic(TOPIC);
@@ -382,8 +381,7 @@ mod tests {
         let reader = PositionReaders::default().of(settings(&cluster.bootstrap(), None), TOPIC);
         let a = Writer::begin(&cluster, "a").await;
         for value in ["1", "2", "3"] {
-            a.write(value).await;
-            a.commit().await;
+            a.write_committed(value).await;
             let fetches = cluster.requests(Api::Fetch);
             assert_eq!(newest(&reader, "a").await, is(value));
             assert_eq!(cluster.requests(Api::Fetch) - fetches, 1);
@@ -398,8 +396,7 @@ mod tests {
     async fn many_that_ask_together_are_answered_together() {
         let (cluster, reader) = cluster().await;
         let a = Writer::begin(&cluster, "a").await;
-        a.write("a1").await;
-        a.commit().await;
+        a.write_committed("a1").await;
         let before = cluster.requests(Api::ListOffsets);
         let answers = join_all((0..50).map(|_| newest(&reader, "a"))).await;
         assert!(answers.iter().all(|answer| *answer == is("a1")));
